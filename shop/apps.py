@@ -1,0 +1,10 @@
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class ShopConfig(AppConfig):
+    name = "shop"
+    verbose_name = _("shop")
+
+    def ready(self) -> None:
+        from . import checks  # noqa: F401  importing registers the checks

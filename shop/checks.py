@@ -1,0 +1,81 @@
+"""What `manage.py check --deploy` refuses, each with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Tags, Warning, register
+
+
+@register(Tags.security, deploy=True)
+def check_production(
+    app_configs: Sequence[AppConfig] | None = None,  # noqa: ARG001  Django's signature
+    **kwargs: Any,  # noqa: ARG001  Django's signature
+) -> list[CheckMessage]:
+    """Return a warning for each setting that suits a developer's machine only."""
+    return [*_database(), *_debug(), *_hosts(), *_broker(), *_email()]
+
+
+def _database() -> list[CheckMessage]:
+    if "sqlite" not in settings.DATABASES["default"]["ENGINE"]:
+        return []
+    return [
+        Warning(
+            "The database is SQLite, which lets one process write at a time.",
+            hint="Set DATABASE_URL to postgres://user:password@host:5432/name.",
+            id="shop.W001",
+        )
+    ]
+
+
+def _debug() -> list[CheckMessage]:
+    if not settings.DEBUG:
+        return []
+    return [
+        Warning(
+            "DEBUG is on, which shows settings and source to strangers.",
+            hint="Remove DEBUG from the environment, or set DEBUG=false.",
+            id="shop.W002",
+        )
+    ]
+
+
+def _hosts() -> list[CheckMessage]:
+    if "*" not in settings.ALLOWED_HOSTS:
+        return []
+    return [
+        Warning(
+            "ALLOWED_HOSTS contains '*', so anyone may choose the host name in our links.",
+            hint="Set ALLOWED_HOSTS to this site's host names, separated by commas.",
+            id="shop.W003",
+        )
+    ]
+
+
+def _broker() -> list[CheckMessage]:
+    if urlsplit(settings.CELERY_BROKER_URL).password:
+        return []
+    return [
+        Warning(
+            "The broker has no password, so whoever reaches its port can send us tasks.",
+            hint="Give the broker a password and put it into REDIS_URL (or AMQP_URL).",
+            id="shop.W004",
+        )
+    ]
+
+
+def _email() -> list[CheckMessage]:
+    backend = settings.EMAIL_BACKEND.split(".")[-2]
+    if backend not in {"console", "filebased", "dummy", "locmem"}:
+        return []
+    return [
+        Warning(
+            f"The {backend} e-mail backend sends nothing to anyone.",
+            hint="Set EMAIL_URL to smtp+tls://user:password@host:587.",
+            id="shop.W005",
+        )
+    ]

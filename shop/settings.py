@@ -1,0 +1,332 @@
+"""All settings of the shop, read from the environment; each variable is explained where it is read.
+
+Three sources, the first that knows a variable wins: the environment, the file `.local/run.json`
+that a running `manage.py up` leaves (so that a second terminal finds the same database and
+broker), the default written here. Whoever sets ALLOWED_HOSTS, or DEBUG to false, runs for real:
+then the run file is ignored, SECRET_KEY is required, and cookies and redirects insist on HTTPS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# SHOP_LOCAL_DIR: where a development copy keeps its database, e-mails, keys and run file.
+LOCAL_DIR = Path(os.environ.get("SHOP_LOCAL_DIR") or BASE_DIR / ".local")
+
+FOR_REAL = bool(
+    os.environ.get("ALLOWED_HOSTS")
+    or os.environ.get("DEBUG", "").strip().lower() in {"0", "false", "no", "off"}
+)
+
+
+def _run_file() -> dict[str, str]:
+    """Return what a running `manage.py up` tells, or nothing."""
+    try:
+        told = json.loads((LOCAL_DIR / "run.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    return {name: str(value) for name, value in told.items() if name.isupper()}
+
+
+def _local_secret_key() -> str:
+    """Return this copy's own key, made on first use, so that a clone works without settings."""
+    path = LOCAL_DIR / "secret_key"
+    LOCAL_DIR.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(64))
+    except FileExistsError:
+        pass
+    # Another process may have created the file and not yet written it: take our own key then.
+    return path.read_text() or secrets.token_urlsafe(64)
+
+
+class _Environment(environ.Env):  # type: ignore[misc]  # django-environ is untyped
+    ENVIRON = dict(os.environ) if FOR_REAL else {**_run_file(), **os.environ}
+
+
+env = _Environment(interpolate=False)
+
+# --- Who and where ---------------------------------------------------------------------------
+
+# DEBUG: off unless set, or unless `manage.py up` is running here.
+DEBUG = env.bool("DEBUG", default=False)
+
+# SECRET_KEY: at least 50 random characters; a development copy makes its own.
+SECRET_KEY = env.str("SECRET_KEY", default="")
+if not SECRET_KEY and FOR_REAL:
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set. Give it at least 50 random characters, for example from: "
+        "python -c 'import secrets; print(secrets.token_urlsafe(64))'"
+    )
+SECRET_KEY = SECRET_KEY or _local_secret_key()
+
+# ALLOWED_HOSTS: the host names that this site answers to, separated by commas.
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+
+# CSRF_TRUSTED_ORIGINS: origins with scheme, where a proxy changes the host name.
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+ROOT_URLCONF = "shop.urls"
+WSGI_APPLICATION = "shop.wsgi.application"
+
+INSTALLED_APPS = [
+    "outbox",
+    "orders",
+    "inventory",
+    "payments",
+    "notifications",
+    "django_celery_beat",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "shop",
+]
+
+MIDDLEWARE = [
+    # First, so that a probe needs no host name, no HTTPS and no session.
+    "shop.health.HealthMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "outbox.context.RequestContextMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- Database --------------------------------------------------------------------------------
+
+# DATABASE_URL: postgres://user:password@host:5432/name in production; SQLite by default.
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{LOCAL_DIR / 'db.sqlite3'}")
+}
+_database = DATABASES["default"]
+_options = _database.setdefault("OPTIONS", {})
+if _database["ENGINE"] == "django.db.backends.sqlite3":
+    LOCAL_DIR.mkdir(parents=True, exist_ok=True)
+    # IMMEDIATE takes the write lock at BEGIN, where SQLite waits for it; a deferred transaction
+    # that turns into a writer fails at once. FULL: a commit survives a power cut.
+    _options.setdefault("transaction_mode", "IMMEDIATE")
+    _options.setdefault("timeout", 30)
+    _options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+    # A file, as in life: tests with threads and processes need more than one connection.
+    _database["TEST"] = {"NAME": str(LOCAL_DIR / "test.sqlite3")}
+else:
+    # DATABASE_MAX_AGE: seconds that a web process keeps its connection.
+    _database["CONN_MAX_AGE"] = env.int("DATABASE_MAX_AGE", default=60)
+    _database["CONN_HEALTH_CHECKS"] = True
+    _options.setdefault("connect_timeout", 5)
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Broker and Celery -----------------------------------------------------------------------
+
+# REDIS_URL: redis://:password@host:6379/0 (or rediss://). AMQP_URL: RabbitMQ instead of it.
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+AMQP_URL = env.str("AMQP_URL", default="")
+
+CELERY_BROKER_URL = AMQP_URL or REDIS_URL
+CELERY_BROKER_CONNECTION_TIMEOUT = 3
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker however long
+# A publish to a frozen broker must fail instead of hang: the relay sends it again anyway.
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {"confirm_publish": True}
+    if AMQP_URL
+    else {
+        # Longer than the longest task (the hard limit below), else Redis hands it out twice.
+        "visibility_timeout": int(timedelta(hours=6).total_seconds()),
+        "socket_timeout": 5,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+    }
+)
+CELERY_TASK_TIME_LIMIT = int(timedelta(hours=5).total_seconds())
+
+# A message is dropped from the broker only after its work is done. Not reject_on_worker_lost:
+# that runs a task which kills its worker again at once, for ever; leases do it with patience.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+# WORKER_GRACE: seconds that a stopping worker gives its tasks; stop_timeouts must be longer.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_GRACE", default=20.0)
+CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = False
+CELERY_WORKER_PROC_ALIVE_TIMEOUT = 30
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_TASK_SEND_SENT_EVENT = False
+
+CELERY_TASK_DEFAULT_QUEUE = "outbox"
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_RESULT_BACKEND = None
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TIMEZONE = "UTC"
+
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULE = {"outbox.relay": {"task": "outbox.relay", "schedule": 10.0}}
+
+# --- The outbox and the shop -----------------------------------------------------------------
+
+OUTBOX: dict[str, Any] = {}
+
+# SHOP_CURRENCY: the one currency of all prices (ISO 4217).
+SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="JPY")
+
+# BANK_URL, BANK_API_KEY: the payment gateway; in development the simulator that `up` starts.
+BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8090")
+BANK_API_KEY = env.str("BANK_API_KEY", default="")
+
+# --- E-mail ----------------------------------------------------------------------------------
+
+# EMAIL_URL: smtp+tls://user:password@host:587; in development each e-mail is a file.
+_email = env.email_url("EMAIL_URL", default=f"filemail:///{LOCAL_DIR / 'mail'}")
+EMAIL_BACKEND = _email["EMAIL_BACKEND"]
+EMAIL_HOST = _email.get("EMAIL_HOST") or "localhost"
+EMAIL_PORT = _email.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER = _email.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = _email.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS = bool(_email.get("EMAIL_USE_TLS"))
+EMAIL_USE_SSL = bool(_email.get("EMAIL_USE_SSL"))
+EMAIL_FILE_PATH = "/" + str(_email.get("EMAIL_FILE_PATH") or "").lstrip("/")
+EMAIL_TIMEOUT = 10
+# EMAIL_FROM: the sender of every e-mail, with or without a name.
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="The shop <shop@example.com>")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+
+# --- API -------------------------------------------------------------------------------------
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        *(["rest_framework.renderers.BrowsableAPIRenderer"] if DEBUG else []),
+    ],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Shop",
+    "DESCRIPTION": "Place orders and watch what follows from them.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+# --- Languages and time ----------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- Static files ----------------------------------------------------------------------------
+
+STATIC_URL = "/static/"
+# STATIC_ROOT: where collectstatic puts its files and WhiteNoise finds them.
+STATIC_ROOT = env.str("STATIC_ROOT", default=str(LOCAL_DIR / "static"))
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if FOR_REAL
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not FOR_REAL
+WHITENOISE_AUTOREFRESH = not FOR_REAL
+
+# --- Security --------------------------------------------------------------------------------
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{validator}"}
+    for validator in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+
+# HTTPS: off only where something in front of us already insists on it.
+_https = env.bool("HTTPS", default=FOR_REAL)
+SECURE_SSL_REDIRECT = _https
+SESSION_COOKIE_SECURE = _https
+CSRF_COOKIE_SECURE = _https
+# HSTS_SECONDS: how long a browser remembers to use HTTPS; 0 turns it off.
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=30 * 24 * 3600) if _https else 0
+# BEHIND_PROXY: true if a proxy sets (and strips from outside) X-Forwarded-Proto.
+if env.bool("BEHIND_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+# Both speak for a whole domain with all its other sites, which a shop's default must not do.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
+# --- Logging ---------------------------------------------------------------------------------
+
+# LOG_LEVEL: DEBUG, INFO, WARNING or ERROR.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "loggers": {
+        # Django prints its own copy of each line otherwise.
+        "django": {"handlers": [], "propagate": True},
+        "django.server": {"handlers": [], "propagate": True},
+    },
+}

@@ -1,0 +1,25 @@
+"""The site's addresses; `/livez` and `/readyz` are answered earlier, by shop.health."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.utils.module_loading import module_has_submodule
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+import inventory
+import orders
+
+admin.site.site_header = _("Shop")
+admin.site.site_title = _("Shop")
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    # The split view keeps its script in a file of its own: a strict CSP allows no inline one.
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    *(
+        path("api/", include(f"{app.__name__}.urls"))
+        for app in (orders, inventory)
+        if module_has_submodule(app, "urls")
+    ),
+]
