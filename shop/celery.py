@@ -1,5 +1,16 @@
+"""The Celery app. Workers and beat start here: `celery -A shop worker`."""
+
+from __future__ import annotations
+
+import os
+
 from celery import Celery
+
+from outbox.worker import install
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
 app = Celery("shop")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+install(app)

@@ -1,0 +1,32 @@
+"""Django's entry: every app's events first, then every app's handlers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+from django.utils.module_loading import autodiscover_modules
+from django.utils.translation import gettext_lazy as _
+
+
+class OutboxConfig(AppConfig):
+    """The transactional outbox."""
+
+    name = "outbox"
+    verbose_name = _("Outbox")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Load `events` and `handlers` of every installed app; sync the rows after migrate."""
+        from . import checks  # noqa: F401  registers the system checks
+
+        autodiscover_modules("events")
+        autodiscover_modules("handlers")
+        post_migrate.connect(_sync_subscriptions, sender=self)
+
+
+def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:
+    from .sync import sync_subscriptions
+
+    sync_subscriptions(using=using)

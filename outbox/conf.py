@@ -1,0 +1,49 @@
+"""The outbox's settings, `OUTBOX` in Django's: every key, its default and its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conf:
+    """Defaults of the engine; a handler's own policy stands in its `@subscribe`."""
+
+    LEASE_SECONDS: float = 60.0
+    """How long one handler may take for one delivery before it is presumed lost."""
+    WINDOW: int = 200
+    """Most deliveries of one handler that are with the broker and the workers at once."""
+    BATCH: int = 20
+    """Most deliveries of an atomic handler in one message (others: one)."""
+    ATTEMPTS: int = 45
+    """With the backoff below, full jitter: a day and a half on average, seldom less than a day."""
+    DEATHS: int = 5
+    """Workers that may die in a handler, with no exception seen, before its delivery is dead."""
+    BACKOFF_BASE: float = 2.0
+    """Seconds; doubled with each attempt."""
+    BACKOFF_CAP: float = 7200.0
+    """Seconds; no wait is longer."""
+    FAN_OUT: int = 500
+    """Events that one pass of the relay fans out."""
+    FLOOR_SECONDS: float = 1.0
+    """How long the relay waits at most for a nudge before it looks by itself."""
+    NUDGE: bool = True
+    """Tell the relay after each commit. Off: it looks every FLOOR_SECONDS."""
+
+
+def conf() -> Conf:
+    """Return the settings in force.
+
+    Raises `ImproperlyConfigured` for a key that does not exist.
+    """
+    given = getattr(settings, "OUTBOX", {})
+    unknown = set(given) - {field.name for field in fields(Conf)}
+    if unknown:
+        raise ImproperlyConfigured(
+            f"OUTBOX has no setting {', '.join(sorted(unknown))}. "
+            f"It has {', '.join(field.name for field in fields(Conf))}."
+        )
+    return Conf(**given)

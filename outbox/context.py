@@ -1,0 +1,104 @@
+"""Who and what causes the events that are emitted right now, so that nobody has to pass it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from uuid_utils.compat import uuid7
+
+CORRELATION_HEADER = "X-Correlation-ID"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why an event is emitted.
+
+    Attributes:
+        correlation_id: shared by everything that follows from one first cause.
+        causation_id: the event whose handler is running, or None.
+        emitted_by: that handler's pinned name, or "".
+        actor: who started it all: "user:7", the name of a job, or "".
+    """
+
+    correlation_id: UUID = field(default_factory=uuid7)
+    causation_id: UUID | None = None
+    emitted_by: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True)
+class _RequestCause:
+    """A request as a cause. Its user is asked late: token authentication runs inside the view."""
+
+    request: HttpRequest
+    correlation_id: UUID
+
+    def resolve(self) -> Cause:
+        user = getattr(self.request, "user", None)
+        is_known = user is not None and user.is_authenticated
+        return Cause(
+            correlation_id=self.correlation_id, actor=f"user:{user.pk}" if is_known else ""
+        )
+
+
+_current: ContextVar[Cause | _RequestCause | None] = ContextVar("outbox_cause", default=None)
+
+
+def current_cause() -> Cause:
+    """Return the cause of an event that is emitted now; a new one outside request and handler."""
+    cause = _current.get()
+    if isinstance(cause, _RequestCause):
+        return cause.resolve()
+    return cause or Cause()
+
+
+@contextmanager
+def caused_by(cause: Cause | _RequestCause) -> Iterator[None]:
+    """Make `cause` the cause of all that is emitted within the block."""
+    reset = _current.set(cause)
+    try:
+        yield
+    finally:
+        _current.reset(reset)
+
+
+@contextmanager
+def acting_as(actor: str) -> Iterator[None]:
+    """Name the actor of the events emitted within the block, for jobs and commands.
+
+    Args:
+        actor: a short name without personal data, for example "job:close-stale-orders".
+    """
+    with caused_by(Cause(actor=actor)):
+        yield
+
+
+class RequestContextMiddleware:
+    """Give each request a correlation id: the one its header brings, or a new one.
+
+    The id is on every event that the request emits, on all that follows from these, and on the
+    response (`X-Correlation-ID`). Put it after Django's authentication middleware.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request within its context."""
+        correlation_id = _uuid_or_new(request.headers.get(CORRELATION_HEADER, ""))
+        with caused_by(_RequestCause(request, correlation_id)):
+            response = self.get_response(request)
+        response[CORRELATION_HEADER] = str(correlation_id)
+        return response
+
+
+def _uuid_or_new(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        return uuid7()

@@ -1,0 +1,230 @@
+"""Run one handler for its deliveries: start marker, effects and receipt, or what went wrong.
+
+The protocol, per message: one commit that says "started" for the whole batch (attempt + 1, only
+where the token still matches and has not started), then one transaction per delivery in which
+effects, emitted events and receipt commit together, fenced by the token.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from . import settlement
+from .context import Cause, caused_by
+from .models import Delivery
+from .receipt import LeaseLost, Receipt
+from .retry import is_transient
+from .subscriptions import Handler, find
+
+logger = logging.getLogger(__name__)
+
+#: A delivery as a message names it: its id and the token it was sent under.
+Pair = tuple[int, int]
+
+_TRANSIENT_TRIES = 5
+
+
+class ReceiptNotGiven(RuntimeError):
+    """The handler returned without `with receipt:`; nothing proves that its effects are stored."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one delivery of a message ended: its state afterwards, and the error if there was one."""
+
+    delivery_id: int
+    state: str
+    error: BaseException | None = None
+
+
+def deliver(
+    *, handler_name: str, pairs: Sequence[Pair], worker: str, using: str = "default"
+) -> list[Result]:
+    """Run a handler for the deliveries of one message.
+
+    Repeating a message does nothing: a token starts once. Deliveries of a handler that this code
+    does not have are handed back and cost no attempt; those of a paused handler are parked.
+
+    Args:
+        handler_name: the pinned name.
+        pairs: (delivery id, token) of each delivery.
+        worker: who runs it, for the record.
+        using: the outbox's database alias.
+
+    Returns:
+        One `Result` for each delivery that was started.
+    """
+    handler = find(handler_name)
+    if handler is None:
+        settlement.hand_back(
+            pairs, note=f"{worker} has no handler {handler_name}: older code?", using=using
+        )
+        return []
+    started = _start(pairs, worker=worker, using=using)
+    lease = _Lease(started, seconds=handler.lease, using=using)
+    return [_run(handler, delivery, lease=lease, using=using) for delivery in started]
+
+
+def _start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
+    tokens = dict(pairs)
+    now = timezone.now()
+    with transaction.atomic(using=using):
+        rows = (
+            Delivery.objects.using(using)
+            .select_for_update(of=("self",))
+            .select_related("subscription", "event")
+            .filter(id__in=tokens, state=Delivery.State.SENT)
+            .order_by("id")
+        )
+        fresh = [row for row in rows if row.started_token < row.token == tokens[row.id]]
+        paused = [row for row in fresh if row.subscription.paused_at]
+        settlement.park(paused, using=using)
+        mine = [row for row in fresh if not row.subscription.paused_at]
+        for row in mine:
+            row.started_token, row.attempts = row.token, row.attempts + 1
+            row.started_at, row.worker = now, worker
+        if mine:
+            Delivery.objects.using(using).filter(id__in=[row.id for row in mine]).update(
+                started_token=F("token"),
+                attempts=F("attempts") + 1,
+                started_at=now,
+                worker=worker,
+                due_at=now + timedelta(seconds=mine[0].subscription.lease_seconds),
+            )
+    return mine
+
+
+class _Lease:
+    """Keeps the lease of a batch alive between its deliveries, so that it need only outlast one."""
+
+    def __init__(self, rows: Sequence[Delivery], *, seconds: float, using: str) -> None:
+        self._waiting = [row.id for row in rows]
+        self._seconds = seconds
+        self._using = using
+        self._renewed = time.monotonic()
+
+    def begin(self, delivery: Delivery) -> None:
+        """Note that `delivery` is next; extend what is left when a third of the lease is over."""
+        if time.monotonic() - self._renewed > self._seconds / 3:
+            until = timezone.now() + timedelta(seconds=self._seconds)
+            waiting = Delivery.objects.using(self._using).filter(id__in=self._waiting)
+            waiting.filter(
+                state=Delivery.State.SENT, started_token=F("token"), worker=delivery.worker
+            ).update(due_at=until)
+            self._renewed = time.monotonic()
+        self._waiting.remove(delivery.id)
+
+
+def _run(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> Result:
+    began = time.monotonic()
+    try:
+        _retry_transient(lambda: lease.begin(delivery), using=using)
+        _retry_transient(lambda: _run_once(handler, delivery, using=using), using=using)
+        state, error = Delivery.State.DONE, None
+    except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
+        state, error = settlement.fail(delivery, caught, using=using), caught
+    _log(handler, delivery, state=state, error=error, seconds=time.monotonic() - began)
+    return Result(delivery.id, state, error)
+
+
+def _retry_transient(action: Callable[[], None], *, using: str) -> None:
+    for left in reversed(range(_TRANSIENT_TRIES)):
+        try:
+            return action()
+        except Exception as error:
+            if not left or not is_transient(error):
+                raise
+            connections[using].close_if_unusable_or_obsolete()
+            time.sleep(random.uniform(0, 0.05) * (_TRANSIENT_TRIES - left))
+
+
+def _run_once(handler: Handler, delivery: Delivery, *, using: str) -> None:
+    event = delivery.event
+    cause = Cause(
+        correlation_id=event.correlation_id,
+        causation_id=event.id,
+        emitted_by=handler.name,
+        actor=event.actor,
+    )
+    receipt = Receipt(lambda: _receipt_transaction(delivery, using=using))
+    arguments = handler.arguments(payload=event.payload, facts=_facts(delivery, receipt))
+    with caused_by(cause):
+        if handler.atomic:
+            with _receipt_transaction(delivery, using=using):
+                handler.function(**arguments)
+            return
+        handler.function(**arguments)
+    if not receipt.is_given:
+        raise ReceiptNotGiven(f"{handler.name} returned without `with receipt:`.")
+
+
+@contextmanager
+def _receipt_transaction(delivery: Delivery, *, using: str) -> Iterator[None]:
+    """Open the transaction that ends with the receipt; raise LeaseLost if the token is stale."""
+    held = Delivery.objects.using(using).filter(
+        id=delivery.id, token=delivery.token, state=Delivery.State.SENT
+    )
+    with transaction.atomic(using=using):
+        if not held.select_for_update().values_list("id").first():
+            raise LeaseLost(LeaseLost.__doc__)
+        yield
+        held.update(state=Delivery.State.DONE, settled_at=timezone.now(), note="")
+
+
+def _facts(delivery: Delivery, receipt: Receipt) -> dict[str, Any]:
+    event = delivery.event
+    return {
+        "event_id": event.id,
+        "emitted_at": event.emitted_at,
+        "correlation_id": event.correlation_id,
+        "causation_id": event.causation_id,
+        "actor": event.actor,
+        "key": event.key,
+        "attempt": delivery.attempts,
+        "receipt": receipt,
+    }
+
+
+def _log(
+    handler: Handler,
+    delivery: Delivery,
+    *,
+    state: str,
+    error: BaseException | None,
+    seconds: float,
+) -> None:
+    logger.log(
+        logging.WARNING if error else logging.INFO,
+        "%s %s %s in %.0f ms%s",
+        handler.name,
+        delivery.event.key,
+        state,
+        seconds * 1000,
+        f": {type(error).__name__}: {error}" if error else "",
+        extra={
+            "event": delivery.event.name,
+            "event_id": str(delivery.event.id),
+            "handler": handler.name,
+            "key": delivery.event.key,
+            "correlation_id": str(delivery.event.correlation_id),
+            "attempt": delivery.attempts,
+            "state": state,
+            "seconds": seconds,
+        },
+    )
+
+
+def pairs_of(rows: Iterable[Delivery]) -> list[Pair]:
+    """Name deliveries as a message does."""
+    return [(row.id, row.token) for row in rows]

@@ -1,0 +1,103 @@
+"""DomainEvent: a fact, typed and frozen, named "app.ClassName"."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.apps import apps
+from pydantic import BaseModel, ConfigDict
+
+#: What a handler may ask for beside the event's fields; no field may take one of these names.
+FACTS = frozenset(
+    {
+        "event_id",
+        "emitted_at",
+        "correlation_id",
+        "causation_id",
+        "actor",
+        "key",
+        "attempt",
+        "receipt",
+    }
+)
+
+#: Every event class by its name. Two classes of one name are both kept, for the check to report.
+registry: dict[str, list[type[DomainEvent]]] = {}
+
+
+class DomainEvent(BaseModel):
+    """A fact that happened, told in the past tense.
+
+    Subclass it in your app's `events.py`, with the field that says what the event is about::
+
+        class ParcelSent(DomainEvent, key="parcel_id"):
+            \"\"\"A parcel left the house.\"\"\"
+
+            parcel_id: UUID
+
+    The event is then called `<app label>.ParcelSent`. Fields are pydantic fields; what is stored is
+    their JSON form. Later releases may add optional fields; anything else is a new event or a new
+    `version`. A subclass without `key` is abstract: a base for others, never emitted.
+
+    Raises `TypeError` while the class is made, when `key` is no field of it or a field has the name
+    of one of the event's own facts (`event_id`, `emitted_at`, ...).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    event_name: ClassVar[str] = ""
+    event_version: ClassVar[int] = 1
+    event_key: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, key: str = "", version: int = 1, **kwargs: Any) -> None:
+        """Name the event and enter it into the registry."""
+        super().__pydantic_init_subclass__(**kwargs)
+        if not key:
+            return
+        _refuse_bad_fields(cls, key=key)
+        cls.event_name = f"{_app_label(cls.__module__)}.{cls.__name__}"
+        cls.event_version = version
+        cls.event_key = key
+        register(cls)
+
+    def __init_subclass__(cls, *, key: str = "", version: int = 1, **kwargs: Any) -> None:
+        """Take the class keywords, which pydantic hands to both hooks."""
+        super().__init_subclass__(**kwargs)
+
+    @property
+    def key(self) -> str:
+        """The id of the aggregate that the event is about, as text."""
+        return str(getattr(self, self.event_key))
+
+
+def register(event: type[DomainEvent]) -> None:
+    """Enter an event class; a module that is loaded again replaces its own earlier class."""
+    known = registry.setdefault(event.event_name, [])
+    known[:] = [other for other in known if other.__module__ != event.__module__]
+    known.append(event)
+
+
+def find(name: str) -> type[DomainEvent] | None:
+    """Return the class of the event called `name`, or None."""
+    known = registry.get(name)
+    return known[-1] if known else None
+
+
+def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:
+    if key not in cls.model_fields:
+        raise TypeError(
+            f"{cls.__name__}: key={key!r} is no field of the event. "
+            f"It has {', '.join(cls.model_fields) or 'no fields'}."
+        )
+    taken = FACTS & set(cls.model_fields)
+    if taken:
+        raise TypeError(
+            f"{cls.__name__}: {', '.join(sorted(taken))} is a fact that every event has already. "
+            "Give the field another name."
+        )
+
+
+def _app_label(module: str) -> str:
+    config = apps.get_containing_app_config(module)
+    return config.label if config else module.partition(".")[0]

@@ -1,0 +1,61 @@
+"""The relay's waiting loop: a thread in the main process of the worker of queue `outbox`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from django.db import connections
+
+from .conf import conf
+from .relay import BrokerUnavailable, relay
+from .tasks import is_broker_there, publish
+
+logger = logging.getLogger(__name__)
+
+_STOP_SECONDS = 10.0
+
+
+class RelayLoop(threading.Thread):
+    """Relays until stopped: clears the nudge, scans until it finds nothing, waits."""
+
+    def __init__(self) -> None:
+        super().__init__(name="outbox-relay", daemon=True)
+        self._nudged = threading.Event()
+        self._stopping = threading.Event()
+
+    def nudge(self) -> None:
+        """Wake the loop now."""
+        self._nudged.set()
+
+    def stop(self) -> None:
+        """End after the present pass; wait for that."""
+        self._stopping.set()
+        self._nudged.set()
+        self.join(_STOP_SECONDS)
+
+    def run(self) -> None:
+        """Relay, wait, relay, until stopped."""
+        try:
+            while not self._stopping.is_set():
+                self._nudged.clear()
+                self._relay()
+                self._nudged.wait(conf().FLOOR_SECONDS)
+        finally:
+            connections.close_all()
+
+    def _relay(self) -> None:
+        try:
+            relay(publish=publish)
+        except BrokerUnavailable as error:
+            logger.warning("The broker is away (%s); events wait in the database.", error)
+            self._wait_for_broker()
+        except Exception:  # a relay that stops would stop everything; say so and look again
+            logger.exception("The relay failed and tries again.")
+            connections.close_all()
+
+    def _wait_for_broker(self) -> None:
+        while not self._stopping.wait(conf().FLOOR_SECONDS):
+            if is_broker_there():
+                logger.info("The broker is back.")
+                return

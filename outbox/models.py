@@ -1,0 +1,230 @@
+"""What happened, who hears it, what is still owed: the outbox's four tables.
+
+Most columns never change once written. Those that do are the relay's and the workers' bookkeeping,
+and each is written under a lock or by a conditional update.
+"""
+
+from __future__ import annotations
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+from uuid_utils.compat import uuid7
+
+
+class Event(models.Model):
+    """A fact that happened, as its producer told it. Its facts never change."""
+
+    seq = models.BigAutoField(
+        primary_key=True, help_text=_("The order of events; for one key it follows commit order.")
+    )
+    id = models.UUIDField(_("event id"), unique=True, default=uuid7, editable=False)
+    name = models.CharField(_("name"), max_length=150)
+    version = models.PositiveSmallIntegerField(_("version"), default=1)
+    key = models.CharField(
+        _("key"), max_length=100, help_text=_("The aggregate that the event is about.")
+    )
+    payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
+    emitted_at = models.DateTimeField(_("emitted at"))
+    correlation_id = models.UUIDField(
+        _("correlation id"), help_text=_("Shared by all that follows from one request.")
+    )
+    causation_id = models.UUIDField(
+        _("caused by"), null=True, blank=True, help_text=_("The event whose handler emitted this.")
+    )
+    emitted_by = models.CharField(
+        _("emitted by"), max_length=150, blank=True, help_text=_("The handler that emitted this.")
+    )
+    actor = models.CharField(_("actor"), max_length=150, blank=True)
+    fanned_out_at = models.DateTimeField(_("fanned out at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        indexes = [
+            models.Index(
+                fields=["seq"], condition=Q(fanned_out_at=None), name="outbox_event_waiting"
+            ),
+            models.Index(fields=["key", "seq"], name="outbox_event_key"),
+            models.Index(fields=["correlation_id", "seq"], name="outbox_event_correlation"),
+            models.Index(fields=["name", "seq"], name="outbox_event_name"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.key}"
+
+
+class Subscription(models.Model):
+    """This handler hears that event. Rows, not the running code, decide the fan-out.
+
+    The policy columns are what the code declared when it was last synced (`migrate` does that), so
+    that a relay of an older or newer release treats a handler as its own release wants it.
+    """
+
+    handler = models.CharField(_("handler"), max_length=150)
+    event = models.CharField(_("event"), max_length=150)
+    since = models.DateTimeField(_("since"))
+    active = models.BooleanField(_("active"), default=True)
+    known = models.BooleanField(
+        _("known"), default=True, help_text=_("The code of the last migrate has this handler.")
+    )
+    paused_at = models.DateTimeField(_("paused at"), null=True, blank=True)
+    paused_by = models.CharField(_("paused by"), max_length=150, blank=True)
+    pause_reason = models.TextField(_("reason of the pause"), blank=True)
+
+    queue = models.CharField(_("queue"), max_length=100)
+    atomic = models.BooleanField(_("atomic"), default=True)
+    batch = models.PositiveIntegerField(_("deliveries per message"))
+    window = models.PositiveIntegerField(_("most deliveries in flight"))
+    window_now = models.PositiveIntegerField(
+        _("window now"),
+        help_text=_("Shrinks while messages wait longer than their lease, and grows back."),
+    )
+    lease_seconds = models.FloatField(_("lease in seconds"))
+    attempts = models.PositiveIntegerField(_("attempts"), null=True, blank=True)
+    backoff_base = models.FloatField(_("first backoff in seconds"))
+    backoff_cap = models.FloatField(_("longest backoff in seconds"))
+
+    class Meta:
+        verbose_name = _("subscription")
+        verbose_name_plural = _("subscriptions")
+        constraints = [
+            models.UniqueConstraint(fields=["handler", "event"], name="outbox_subscription_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.handler} hears {self.event}"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether deliveries are parked rather than sent."""
+        return self.paused_at is not None or not self.known
+
+
+class Delivery(models.Model):
+    """One event owed to one handler: retry state while it is owed, receipt once it is done.
+
+    The row also holds the latest attempt (`started_at`, `settled_at`, `worker`), so that an event
+    which is handled at the first try, as nearly all are, costs no row of `Attempt`.
+    """
+
+    class State(models.TextChoices):
+        """See the glossary: all but done and discarded are owed."""
+
+        PENDING = "pending", _("pending")
+        SENT = "sent", _("sent")
+        DONE = "done", _("done")
+        DEAD = "dead", _("dead")
+        DISCARDED = "discarded", _("discarded")
+        PARKED = "parked", _("parked")
+
+    SETTLED = (State.DONE, State.DISCARDED)
+    OWED = (State.PENDING, State.SENT, State.DEAD, State.PARKED)
+
+    id = models.BigAutoField(primary_key=True)
+    event = models.ForeignKey(
+        Event, models.PROTECT, related_name="deliveries", db_index=False, verbose_name=_("event")
+    )
+    subscription = models.ForeignKey(
+        Subscription,
+        models.PROTECT,
+        related_name="deliveries",
+        db_index=False,
+        verbose_name=_("subscription"),
+    )
+    state = models.CharField(
+        _("state"), max_length=10, choices=State.choices, default=State.PENDING
+    )
+    due_at = models.DateTimeField(
+        _("due at"), help_text=_("Pending: when it is sent. Sent: when its lease passes.")
+    )
+    token = models.PositiveIntegerField(
+        _("token"), default=0, help_text=_("How often it was sent; only the latest counts.")
+    )
+    started_token = models.PositiveIntegerField(
+        _("started token"), default=0, help_text=_("The token under which a worker last started.")
+    )
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    settled_at = models.DateTimeField(_("settled at"), null=True, blank=True)
+    worker = models.CharField(_("worker"), max_length=150, blank=True)
+    note = models.CharField(
+        _("note"), max_length=300, blank=True, help_text=_("Why it is in this state.")
+    )
+
+    class Meta:
+        verbose_name = _("delivery")
+        verbose_name_plural = _("deliveries")
+        constraints = [
+            models.UniqueConstraint(fields=["event", "subscription"], name="outbox_delivery_once"),
+            models.CheckConstraint(
+                condition=Q(started_token__lte=F("token")), name="outbox_delivery_token"
+            ),
+        ]
+        # What is settled is in none of these, so their size follows what is owed, not history.
+        indexes = [
+            models.Index(
+                fields=["subscription", "due_at"],
+                condition=Q(state="pending"),
+                name="outbox_delivery_pending",
+            ),
+            models.Index(
+                fields=["subscription", "due_at"],
+                condition=Q(state="sent"),
+                name="outbox_delivery_sent",
+            ),
+            models.Index(
+                fields=["state", "subscription"],
+                condition=Q(state__in=["dead", "parked"]),
+                name="outbox_delivery_stuck",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} to {self.subscription.handler}"
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the handler still has to see the event, or a person to decide."""
+        return self.state not in self.SETTLED
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a worker began the handler under the present token."""
+        return self.state == self.State.SENT and self.started_token == self.token
+
+
+class Attempt(models.Model):
+    """One start of a handler that came to no good. The good one is in its delivery."""
+
+    class Outcome(models.TextChoices):
+        """How the attempt ended."""
+
+        FAILED = "failed", _("failed")
+        REFUSED = "refused", _("refused for good")
+        DIED = "died", _("the worker died")
+        LEASE_LOST = "lease_lost", _("lease lost")
+
+    delivery = models.ForeignKey(
+        Delivery, models.CASCADE, related_name="failures", verbose_name=_("delivery")
+    )
+    number = models.PositiveIntegerField(_("number"))
+    started_at = models.DateTimeField(_("started at"))
+    ended_at = models.DateTimeField(_("ended at"))
+    worker = models.CharField(_("worker"), max_length=150, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome.choices)
+    exception = models.CharField(_("exception"), max_length=200, blank=True)
+    message = models.TextField(_("message"), blank=True)
+    traceback = models.TextField(_("traceback"), blank=True)
+    place = models.CharField(
+        _("place"), max_length=300, blank=True, help_text=_("File and line that raised.")
+    )
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ["started_at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.outcome}"

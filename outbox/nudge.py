@@ -1,0 +1,99 @@
+"""The nudge: after a commit, tell the relay that something is owed, never from the caller's thread.
+
+One daemon thread a process, started at the first nudge and again after a fork. Nudges that come
+while one is being sent become one. While the broker is away they are dropped: the relay looks by
+itself every `OUTBOX["FLOOR_SECONDS"]`, so a lost nudge costs latency, never data.
+
+A nudge is an empty message to a fanout exchange: it wakes every relay that is there and is kept for
+none that is not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+
+from celery import Celery, current_app
+from kombu import Connection, Exchange, Producer
+
+from .conf import conf
+
+logger = logging.getLogger(__name__)
+
+EXCHANGE = Exchange("outbox.nudge", type="fanout", durable=False, delivery_mode="transient")
+
+_PAUSE_AFTER_FAILURE = 1.0
+
+
+class _Nudger:
+    """The thread and its flag."""
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def poke(self) -> None:
+        """Ask for a nudge; returns at once."""
+        self._wanted.set()
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="outbox-nudge", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        connection: Connection | None = None
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            try:
+                connection = connection or _connect(current_app)
+                _send(connection)
+            except Exception as error:  # the broker is away: drop it, the relay looks by itself
+                logger.debug("nudge dropped: %s", error)
+                _close(connection)
+                connection = None
+                time.sleep(_PAUSE_AFTER_FAILURE)
+
+
+_nudger = _Nudger()
+
+
+def poke() -> None:
+    """Hint that something is owed. Returns at once, never raises, never talks to the broker."""
+    if conf().NUDGE:
+        _nudger.poke()
+
+
+def _renew() -> None:
+    # A fork takes the flag but not the thread, and a lock may be held for ever.
+    global _nudger
+    _nudger = _Nudger()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
+def _connect(app: Celery) -> Connection:
+    connection = app.connection_for_write()
+    connection.ensure_connection(max_retries=1, timeout=1)
+    return connection
+
+
+def _send(connection: Connection) -> None:
+    producer = Producer(connection.default_channel, exchange=EXCHANGE)
+    producer.publish({}, serializer="json", retry=False)
+
+
+def _close(connection: Connection | None) -> None:
+    try:
+        if connection is not None:
+            connection.release()
+    except Exception as error:
+        logger.debug("closing a broken connection: %s", error)

@@ -1,0 +1,53 @@
+"""What a handler can say back: its receipt, a failure for good, and that its lease was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from types import TracebackType
+
+
+class PermanentFailure(Exception):
+    """Raise it in a handler when no retry can help: the delivery is dead at once, with your text."""
+
+
+class LeaseLost(Exception):
+    """The delivery was given to another worker meanwhile; nothing of this run is kept.
+
+    Either the handler ran longer than its lease (raise `lease=` in its `@subscribe`), or this
+    process stood still.
+    """
+
+
+class Receipt:
+    """The receipt of an `atomic=False` handler: `with receipt:` opens its one transaction.
+
+    Effects in the database and events emitted inside the block commit together with the delivery's
+    completion, or not at all. Entering raises `LeaseLost` when another worker has the delivery now.
+    A handler that returns without having entered it has failed.
+    """
+
+    def __init__(self, open_transaction: Callable[[], AbstractContextManager[None]]) -> None:
+        self._open_transaction = open_transaction
+        self._stack: ExitStack | None = None
+        self._is_entered = False
+        self.is_given = False
+
+    def __enter__(self) -> Receipt:
+        if self._is_entered:
+            raise RuntimeError("A receipt is given once: this handler entered it twice.")
+        stack = ExitStack()
+        stack.enter_context(self._open_transaction())
+        self._stack, self._is_entered = stack, True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        assert self._stack is not None
+        swallowed = self._stack.__exit__(kind, error, trace)
+        self.is_given = kind is None
+        return swallowed

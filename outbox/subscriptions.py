@@ -1,0 +1,183 @@
+"""@subscribe: which handler listens to which event name, and what it wants to be given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar, get_type_hints
+
+from django.apps import apps
+from pydantic import TypeAdapter, ValidationError
+
+from .conf import conf
+from .events import FACTS
+from .receipt import PermanentFailure
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handler:
+    """A function subscribed to events, with its policy. Made by `@subscribe`."""
+
+    name: str
+    function: Callable[..., None]
+    events: tuple[str, ...]
+    formerly: tuple[str, ...]
+    atomic: bool
+    queue: str
+    batch: int
+    window: int
+    lease: float
+    attempts: int | None
+    backoff_base: float
+    backoff_cap: float
+
+    @property
+    def app_label(self) -> str:
+        """The label of the app that the function belongs to."""
+        return _app_label(self.function.__module__)
+
+    @cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The function's parameters by name."""
+        return inspect.signature(self.function).parameters
+
+    @cached_property
+    def types(self) -> dict[str, Any]:
+        """The parameters' types by name, resolved."""
+        hints = get_type_hints(self.function, include_extras=True)
+        return {name: hints.get(name, Any) for name in self.parameters}
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The types of those parameters that are fields of the event, by name."""
+        return {name: kind for name, kind in self.types.items() if name not in FACTS}
+
+    def arguments(self, *, payload: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Build the call's arguments in the handler's own types (a tolerant reader).
+
+        Raises `PermanentFailure` when the stored event does not fit them.
+        """
+        given = {name: facts[name] for name in self.parameters if name in facts}
+        for name, adapter in self._adapters.items():
+            if name in payload:
+                given[name] = self._read(adapter, name, payload[name])
+            elif self.parameters[name].default is inspect.Parameter.empty:
+                raise PermanentFailure(f"{self.name} needs {name}, which the event does not carry.")
+        return given
+
+    @cached_property
+    def _adapters(self) -> dict[str, TypeAdapter[Any]]:
+        return {name: TypeAdapter(kind) for name, kind in self.fields.items()}
+
+    def _read(self, adapter: TypeAdapter[Any], name: str, value: Any) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            raise PermanentFailure(f"{self.name} cannot read {name}: {error}") from error
+
+
+#: All handlers in the order of their registration; two of one name are for the check to report.
+registry: list[Handler] = []
+
+
+def subscribe(
+    *events: str,
+    name: str = "",
+    formerly: Iterable[str] = (),
+    atomic: bool = True,
+    queue: str = "",
+    batch: int | None = None,
+    window: int | None = None,
+    lease: float | None = None,
+    attempts: int | None | str = "default",
+    backoff_base: float | None = None,
+    backoff_cap: float | None = None,
+) -> Callable[[Function], Function]:
+    """Subscribe the decorated function to events, by name.
+
+    Its parameters are the fields that it reads, in types of its own, and any of the event's facts:
+    `event_id`, `emitted_at`, `correlation_id`, `causation_id`, `actor`, `key`, `attempt`,
+    `receipt`. `manage.py check` compares them with what the producer declares.
+
+    The handler's pinned name, by which deliveries are owed to it, is app label + function name.
+    When you rename the function, keep the old name by `name=` or hand it over by `formerly=`.
+
+    Args:
+        events: one or more names, "app.ClassName".
+        name: another pinned name.
+        formerly: earlier pinned names, whose subscriptions and deliveries this handler takes over.
+        atomic: run it in one transaction with its receipt. False for one that calls outside: it
+            takes `receipt: Receipt` and enters `with receipt:` around its effects, once.
+        queue: the Celery queue; default the app's label.
+        batch: most deliveries in one message (default `OUTBOX["BATCH"]`; 1 if not atomic).
+        window: most deliveries in flight (default `OUTBOX["WINDOW"]`).
+        lease: seconds that one delivery may take (default `OUTBOX["LEASE_SECONDS"]`).
+        attempts: attempts before it is dead (default `OUTBOX["ATTEMPTS"]`); None: no last one,
+            for compensations.
+        backoff_base: seconds before the second attempt, doubled with each further one.
+        backoff_cap: seconds; the longest wait between two attempts.
+
+    Raises:
+        TypeError: no event is named, the receipt and `atomic` do not go together, or the function
+            takes `*args`, `**kwargs` or positional-only parameters.
+    """
+
+    def register(function: Function) -> Function:
+        defaults = conf()
+        handler = Handler(
+            name=name or f"{_app_label(function.__module__)}.{function.__name__}",
+            function=function,
+            events=events,
+            formerly=tuple(formerly),
+            atomic=atomic,
+            queue=queue or _app_label(function.__module__),
+            batch=batch or (defaults.BATCH if atomic else 1),
+            window=window or defaults.WINDOW,
+            lease=lease or defaults.LEASE_SECONDS,
+            attempts=defaults.ATTEMPTS if isinstance(attempts, str) else attempts,
+            backoff_base=defaults.BACKOFF_BASE if backoff_base is None else backoff_base,
+            backoff_cap=defaults.BACKOFF_CAP if backoff_cap is None else backoff_cap,
+        )
+        _refuse_bad_signature(handler)
+        registry.append(handler)
+        return function
+
+    return register
+
+
+def find(name: str) -> Handler | None:
+    """Return the handler of this pinned name, or None if this code has none."""
+    return next((handler for handler in registry if handler.name == name), None)
+
+
+def queues() -> dict[str, set[str]]:
+    """Return the queues that this code's handlers work on, by app label."""
+    found: dict[str, set[str]] = {}
+    for handler in registry:
+        found.setdefault(handler.app_label, set()).add(handler.queue)
+    return found
+
+
+def _refuse_bad_signature(handler: Handler) -> None:
+    if not handler.events:
+        raise TypeError(f'{handler.name} hears nothing: name an event, @subscribe("app.Event").')
+    for parameter in handler.parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(
+                f"{handler.name} takes {parameter}: name each field that it reads instead."
+            )
+    wants_receipt = "receipt" in handler.parameters
+    if wants_receipt == handler.atomic:
+        raise TypeError(
+            f"{handler.name}: a handler with atomic=False takes `receipt: Receipt` and enters it; "
+            "an atomic one has none, since its receipt is written with its effects."
+        )
+
+
+def _app_label(module: str) -> str:
+    config = apps.get_containing_app_config(module)
+    return config.label if config else module.partition(".")[0]

@@ -1,0 +1,82 @@
+"""Bring the subscription rows in line with this code's handlers; `migrate` ends with it."""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import transaction
+from django.utils import timezone
+
+from .models import Subscription
+from .subscriptions import Handler, registry
+
+logger = logging.getLogger(__name__)
+
+
+def sync_subscriptions(*, using: str = "default") -> None:
+    """Add, update and mark the subscription rows. Ending one is a person's explicit step.
+
+    A handler that this code no longer has keeps its row, marked unknown: what it is owed is parked,
+    visible, and goes on when a release that has the handler is migrated.
+    """
+    with transaction.atomic(using=using):
+        rows = {
+            (row.handler, row.event): row
+            for row in Subscription.objects.using(using).select_for_update()
+        }
+        wanted = [(handler, event) for handler in registry for event in handler.events]
+        for handler, event in wanted:
+            _sync_one(rows, handler, event, using=using)
+        _mark_unknown(rows, {(handler.name, event) for handler, event in wanted}, using=using)
+
+
+def _sync_one(
+    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
+) -> None:
+    row = rows.get((handler.name, event)) or _take_over(rows, handler, event)
+    if row is None:
+        row = Subscription(event=event, since=timezone.now(), window_now=handler.window)
+    before = _policy(row)
+    row.handler, row.known = handler.name, True
+    row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch
+    row.attempts, row.lease_seconds = handler.attempts, handler.lease
+    row.backoff_base, row.backoff_cap = handler.backoff_base, handler.backoff_cap
+    row.window = handler.window
+    row.window_now = min(max(row.window_now, 1), handler.window)
+    rows[handler.name, event] = row
+    if row.pk is None or _policy(row) != before:
+        row.save(using=using)
+
+
+def _policy(row: Subscription) -> tuple[object, ...]:
+    return (
+        row.handler,
+        row.known,
+        row.queue,
+        row.atomic,
+        row.batch,
+        row.window,
+        row.window_now,
+        row.lease_seconds,
+        row.attempts,
+        row.backoff_base,
+        row.backoff_cap,
+    )
+
+
+def _take_over(
+    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str
+) -> Subscription | None:
+    for old in handler.formerly:
+        row = rows.pop((old, event), None)
+        if row is not None:
+            logger.info("%s takes over from %s", handler.name, old)
+            return row
+    return None
+
+
+def _mark_unknown(
+    rows: dict[tuple[str, str], Subscription], wanted: set[tuple[str, str]], *, using: str
+) -> None:
+    gone = [row.pk for pair, row in rows.items() if pair not in wanted and row.known]
+    Subscription.objects.using(using).filter(pk__in=gone).update(known=False)

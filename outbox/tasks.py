@@ -1,0 +1,59 @@
+"""Thin Celery shells around the relay and the delivery."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Task, current_app, shared_task
+
+from . import nudge
+from .delivery import deliver
+from .relay import BrokerUnavailable, Message, relay
+
+
+@shared_task(name="outbox.deliver", bind=True, ignore_result=True, acks_late=True)
+def deliver_message(
+    self: Task[Any, Any],
+    handler: str,
+    pairs: list[list[int]],
+    refill: bool = False,
+    **_later: Any,
+) -> None:
+    """Run one handler for the deliveries of one message.
+
+    Arguments that a newer release may send are ignored, since both run during a deploy.
+    """
+    worker = self.request.hostname or "unknown"
+    deliver(handler_name=handler, pairs=[(id, token) for id, token in pairs], worker=worker)
+    if refill:
+        nudge.poke()
+
+
+@shared_task(name="outbox.relay", ignore_result=True)
+def run_relay() -> None:
+    """Relay what is due; beat sends this as a second floor below the relay's own waiting loop."""
+    try:
+        relay(publish=publish)
+    except BrokerUnavailable:
+        return  # the loop and the next beat try again; nothing is lost
+
+
+def publish(message: Message) -> None:
+    """Hand one message to the broker, without a retry of its own: the database has the retry."""
+    deliver_message.apply_async(
+        args=(message.handler, message.pairs),
+        kwargs={"refill": True} if message.refill else {},
+        queue=message.queue,
+        retry=False,
+    )
+
+
+def is_broker_there() -> bool:
+    """Ask the broker for a sign of life, within the transport's socket timeout."""
+    try:
+        with current_app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
+            connection.default_channel  # noqa: B018  opening the channel is the round trip
+    except Exception:
+        return False
+    return True

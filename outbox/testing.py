@@ -1,0 +1,262 @@
+"""What tests of your apps need: an outbox that you give events, let deliver, and ask what came.
+
+pytest: the fixture `outbox` (add `outbox.testing` to `pytest_plugins`, or `-p outbox.testing`).
+unittest: `class MyTest(OutboxTestMixin, TestCase)` and `self.outbox`. Both work within the
+transaction of an ordinary test, and run the real relay and the real delivery, without a broker::
+
+    def test_reserves_all_or_nothing(outbox):
+        outbox.given("orders.OrderPlaced", order_id=ID, lines=[...], total=TOTAL)
+        outbox.deliver_all(only="inventory", twice=True)
+        assert outbox.emitted("inventory.StockReserved").order_id == ID
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+from uuid import UUID
+
+import pytest
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from pydantic_core import to_jsonable_python
+from uuid_utils.compat import uuid7
+
+from . import emission, events, subscriptions
+from .context import Cause, caused_by
+from .delivery import Result, deliver
+from .relay import Message, relay_pass
+from .sync import sync_subscriptions
+
+if TYPE_CHECKING:
+    from .models import Event
+
+#: More rounds of events that cause events are taken for a loop.
+MAX_ROUNDS = 100
+
+WORKER = "test"
+
+
+class Outbox:
+    """The outbox in a test. Made by the fixture `outbox` or by `OutboxTestMixin`."""
+
+    def __init__(self, *, using: str = "default") -> None:
+        self._using = using
+        self._given: set[UUID] = set()
+        sync_subscriptions(using=using)
+
+    def given(self, name: str, *, key: str = "", **fields: Any) -> Event:
+        """Store an event as if its producer had emitted it; the producer need not be installed.
+
+        Args:
+            name: "app.ClassName". If that class is loaded, the fields must fit it.
+            key: the event's key where the class is not loaded; default: the first field whose name
+                ends in "_id".
+            fields: the event's fields; anything that pydantic can turn into JSON.
+
+        Returns:
+            The stored row (`outbox.models.Event`).
+        """
+        known = events.find(name)
+        with transaction.atomic(using=self._using), caused_by(Cause(actor="test")):
+            if known is not None:
+                row = emission.store(known(**fields), using=self._using)
+            else:
+                row = self._store_unknown(name, key=key or _guess_key(name, fields), fields=fields)
+        self._given.add(row.id)
+        return row
+
+    def deliver_all(
+        self, *, only: str = "", twice: bool = False, raise_errors: bool = True
+    ) -> list[Result]:
+        """Fan out and deliver everything that is due, and what follows from it, until it is quiet.
+
+        Args:
+            only: an app label or a handler's pinned name; what others are owed stays pending.
+            twice: each run dies just before its receipt commits and is made again, and then its
+                message comes once more, as after a killed worker. A handler that acts twice
+                outside its transaction is caught by your assertions.
+            raise_errors: re-raise what a handler raised. False: the failure is recorded, as in
+                production, and due again after its backoff.
+
+        Returns:
+            The result of each delivery, in order.
+
+        Raises:
+            AssertionError: `only` names nothing, or events feed each other for ever; the text
+                names the loop.
+        """
+        handlers = self._handlers(only)
+        results: list[Result] = []
+        for _ in range(MAX_ROUNDS):
+            messages: list[Message] = []
+            plan = relay_pass(publish=messages.append, using=self._using, only=handlers)
+            if not plan.found_something:
+                return results
+            for message in messages:
+                results += self._deliver(message, twice=twice)
+                if raise_errors:
+                    _raise_first(results)
+        raise AssertionError(f"Events feed each other for ever: {self._loop()}")
+
+    def emitted(self, name: str) -> Any:
+        """Return the one event of this name that was emitted, as an object with its fields.
+
+        Raises `AssertionError`, with what was emitted instead, if there is none or several.
+        """
+        found = self.all_emitted(name)
+        if len(found) != 1:
+            others = ", ".join(row.name for row in self._rows()) or "nothing"
+            raise AssertionError(
+                f"Expected one {name}, found {len(found)}. Emitted in this order: {others}."
+            )
+        return found[0]
+
+    def all_emitted(self, name: str = "") -> list[Any]:
+        """Return all emitted events in order, of one name or of all; given ones are left out."""
+        return [_as_object(row) for row in self._rows() if not name or row.name == name]
+
+    def _rows(self) -> list[Event]:
+        from .models import Event
+
+        return [
+            row
+            for row in Event.objects.using(self._using).order_by("seq")
+            if row.id not in self._given
+        ]
+
+    def _store_unknown(self, name: str, *, key: str, fields: dict[str, Any]) -> Event:
+        from .models import Event
+
+        return Event.objects.using(self._using).create(
+            name=name,
+            key=key,
+            payload=to_jsonable_python(fields),
+            emitted_at=timezone.now(),
+            correlation_id=uuid7(),
+            actor="test",
+        )
+
+    def _handlers(self, only: str) -> set[str] | None:
+        if not only:
+            return None
+        found = {
+            handler.name
+            for handler in subscriptions.registry
+            if only in (handler.name, handler.app_label, handler.name.partition(".")[0])
+        }
+        assert found, (
+            f"deliver_all(only={only!r}) names no app with handlers and no handler. There are "
+            f"{', '.join(sorted(handler.name for handler in subscriptions.registry))}."
+        )
+        return found
+
+    def _deliver(self, message: Message, *, twice: bool) -> list[Result]:
+        pairs = list(message.pairs)
+        if twice:
+            with _dying_before_receipt():
+                self._run(message.handler, pairs)
+            pairs = self._send_again(pairs)
+        results = self._run(message.handler, pairs)
+        if twice:
+            repeated = self._run(message.handler, pairs)
+            assert not repeated, "A repeated message started a handler again."
+        return results
+
+    def _run(self, handler: str, pairs: Sequence[tuple[int, int]]) -> list[Result]:
+        return deliver(handler_name=handler, pairs=pairs, worker=WORKER, using=self._using)
+
+    def _send_again(self, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        from .models import Delivery
+
+        rows = Delivery.objects.using(self._using).filter(id__in=[id for id, _ in pairs])
+        rows.filter(~Q(state=Delivery.State.DONE)).update(
+            state=Delivery.State.SENT, token=F("token") + 1, attempts=0
+        )
+        return [(id, token + 1) for id, token in pairs]
+
+    def _loop(self) -> str:
+        rows = {row.id: row for row in self._all_rows()}
+        names: list[str] = []
+        row = rows[max(rows, key=lambda id: rows[id].seq)] if rows else None
+        while row is not None and row.name not in names:
+            names.append(row.name)
+            row = rows.get(row.causation_id) if row.causation_id else None
+        start = names.index(row.name) if row is not None else 0
+        circle = names[start:][::-1]
+        return " -> ".join([*circle, circle[0]]) if circle else "no event at all"
+
+    def _all_rows(self) -> list[Event]:
+        from .models import Event
+
+        return list(Event.objects.using(self._using).order_by("-seq")[:1000])
+
+
+class OutboxTestMixin:
+    """Gives a Django TestCase `self.outbox`."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """The test's outbox."""
+        if "_outbox" not in self.__dict__:
+            self.__dict__["_outbox"] = Outbox()
+        made: Outbox = self.__dict__["_outbox"]
+        return made
+
+
+@pytest.fixture
+def outbox(db: None) -> Outbox:
+    """The outbox of this test, on the default database."""
+    return Outbox()
+
+
+class _Died(Exception):
+    """The worker is gone. Never seen by a test."""
+
+
+@contextmanager
+def _dying_before_receipt() -> Iterator[None]:
+    """Let handlers run to their end, and roll back as if the process died before the commit."""
+    from . import delivery
+
+    real = delivery._receipt_transaction
+
+    @contextmanager
+    def dying(*args: Any, **kwargs: Any) -> Iterator[None]:
+        with real(*args, **kwargs):
+            yield
+            raise _Died
+
+    def forget(_delivery: object, error: BaseException, *, using: str) -> str:
+        if not isinstance(error, _Died):
+            return real_fail(_delivery, error, using=using)  # type: ignore[arg-type]
+        return "sent"
+
+    real_fail = delivery.settlement.fail
+    with (
+        mock.patch.object(delivery, "_receipt_transaction", dying),
+        mock.patch.object(delivery.settlement, "fail", forget),
+    ):
+        yield
+
+
+def _raise_first(results: Sequence[Result]) -> None:
+    for result in results:
+        if result.error is not None:
+            raise result.error
+
+
+def _guess_key(name: str, fields: dict[str, Any]) -> str:
+    for field, value in fields.items():
+        if field.endswith("_id"):
+            return str(value)
+    raise AssertionError(f'given("{name}", key=...) needs a key: no field ends in "_id".')
+
+
+def _as_object(row: Event) -> Any:
+    known = events.find(row.name)
+    return known.model_validate(row.payload) if known else SimpleNamespace(**row.payload)

@@ -1,0 +1,97 @@
+"""The relay inside Celery: `install(app)` adds a waiting loop to the worker of queue `outbox`.
+
+Two bootsteps. One keeps a thread that runs the relay: woken by a nudge, else every
+`OUTBOX["FLOOR_SECONDS"]`. The other listens for nudges on the worker's own broker connection, in
+the main process, so that neither a busy pool nor a full queue delays them, and any broker that
+Celery speaks can wake the relay.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from kombu import Consumer, Queue
+
+from .nudge import EXCHANGE
+from .subscriptions import queues
+
+#: The queue whose workers run the relay.
+QUEUE = "outbox"
+
+
+def install(app: Celery) -> None:
+    """Teach a Celery app the outbox: the queues of all installed handlers, and the relay's loop.
+
+    Call it once, in the module that creates your Celery app. A worker without `-Q` then consumes
+    every handler's queue and runs the relay; `-Q outbox` runs the relay alone.
+    """
+    app.steps["worker"].add(RelayStep)
+    app.steps["consumer"].add(NudgeStep)
+    signals.celeryd_init.connect(_add_queues, weak=False)
+
+
+def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
+    # After django.setup(), before the worker chooses its queues.
+    names = {QUEUE}.union(*queues().values())
+    for name in sorted(names):
+        instance.app.amqp.queues.add(name)
+
+
+class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery's base is untyped
+    """Keeps the relay's thread in the worker's main process."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        worker.outbox_relay = None
+
+    def include_if(self, worker: Any) -> bool:
+        """Only where the queue `outbox` is consumed."""
+        return QUEUE in worker.app.amqp.queues.consume_from
+
+    def start(self, worker: Any) -> None:
+        """Start the loop."""
+        from .loop import RelayLoop  # needs the models, which load after the Celery app
+
+        worker.outbox_relay = RelayLoop()
+        worker.outbox_relay.start()
+
+    def stop(self, worker: Any) -> None:
+        """Let the present pass end."""
+        if worker.outbox_relay is not None:
+            worker.outbox_relay.stop()
+
+    terminate = stop
+
+
+class NudgeStep(bootsteps.ConsumerStep):  # type: ignore[misc]  # Celery's base is untyped
+    """Hears nudges on the worker's broker connection and wakes the loop."""
+
+    requires = ("celery.worker.consumer:Tasks",)
+
+    def include_if(self, consumer: Any) -> bool:
+        """Only where the relay runs."""
+        return QUEUE in consumer.app.amqp.queues.consume_from
+
+    def get_consumers(self, channel: Any) -> list[Consumer]:
+        """Listen on a queue of this worker's own; it goes when the worker goes."""
+        queue = Queue(
+            f"outbox.nudge.{self.hostname}",
+            EXCHANGE,
+            durable=False,
+            auto_delete=True,
+            expires=60,
+            max_length=1,
+        )
+        return [Consumer(channel, [queue], callbacks=[self._wake], no_ack=True)]
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self.hostname = consumer.hostname
+        self._worker = consumer.controller
+
+    def _wake(self, _body: Any, _message: Any) -> None:
+        if self._worker.outbox_relay is not None:
+            self._worker.outbox_relay.nudge()
