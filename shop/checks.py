@@ -13,8 +13,8 @@ from django.core.checks import CheckMessage, Tags, Warning, register
 
 @register(Tags.security, deploy=True)
 def check_production(
-    app_configs: Sequence[AppConfig] | None = None,  # noqa: ARG001  Django's signature
-    **kwargs: Any,  # noqa: ARG001  Django's signature
+    app_configs: Sequence[AppConfig] | None = None,
+    **kwargs: Any,
 ) -> list[CheckMessage]:
     """Return a warning for each setting that suits a developer's machine only."""
     return [*_database(), *_debug(), *_hosts(), *_broker(), *_email()]

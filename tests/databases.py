@@ -1,0 +1,67 @@
+"""Real databases for tests: the one under test, and fresh ones for tests with processes.
+
+The suite runs against one kind at a time, named by TEST_DATABASE: "sqlite" (the default) or
+"postgresql". PostgreSQL is the server of DATABASE_URL, else one started from the wheel.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import pytest
+
+from shop.postgres import EmbeddedPostgres
+
+KINDS = ("sqlite", "postgresql")
+
+
+def kind_under_test() -> str:
+    """Return "sqlite" or "postgresql"."""
+    kind = os.environ.get("TEST_DATABASE", "sqlite")
+    if kind not in KINDS:
+        raise pytest.UsageError(f"TEST_DATABASE is {kind!r}; it must be {' or '.join(KINDS)}.")
+    return kind
+
+
+@functools.cache
+def postgresql_url() -> str:
+    """Return the URL of the given server, else of one that lives until this process ends."""
+    given = os.environ.get("DATABASE_URL", "")
+    if given.startswith("postgres"):
+        return given
+    server = EmbeddedPostgres()
+    atexit.register(server.stop)
+    return server.start()
+
+
+@contextmanager
+def fresh_database(kind: str | None = None) -> Iterator[str]:
+    """Yield the DATABASE_URL of an empty database (no migrations yet), dropped afterwards.
+
+    Without a kind it is of the kind under test.
+    """
+    if (kind or kind_under_test()) == "sqlite":
+        with tempfile.TemporaryDirectory(prefix="shop-sqlite-") as folder:
+            yield f"sqlite:///{Path(folder) / 'db.sqlite3'}"
+        return
+    name = f"fresh_{uuid4().hex[:12]}"
+    _execute(f'CREATE DATABASE "{name}"')
+    try:
+        yield urlunsplit(urlsplit(postgresql_url())._replace(path=f"/{name}"))
+    finally:
+        _execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _execute(statement: str) -> None:
+    import psycopg  # only where PostgreSQL is asked for
+
+    with psycopg.connect(postgresql_url(), autocommit=True) as connection:
+        connection.execute(statement.encode())

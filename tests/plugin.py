@@ -1,0 +1,67 @@
+"""Gives the suite a world of its own before Django reads its settings (loaded by `-p`).
+
+No test sees this machine's settings, database, broker or run file: a suite beside a running
+`make up` must not touch it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from shop.postgres import PostgresUnavailable
+from tests.databases import kind_under_test, postgresql_url
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What a developer may have exported for the running shop; see shop/settings.py.
+NOT_FOR_TESTS = (
+    "ALLOWED_HOSTS",
+    "AMQP_URL",
+    "BANK_API_KEY",
+    "BANK_URL",
+    "DEBUG",
+    "EMAIL_URL",
+    "HTTPS",
+    "REDIS_URL",
+    "SECRET_KEY",
+    "SHOP_CURRENCY",
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests() -> Generator[None, None, None]:
+    # A worker of xdist inherits the world of its controller.
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        _use_database(kind_under_test())
+        for name in NOT_FOR_TESTS:
+            os.environ.pop(name, None)
+        os.environ["SHOP_LOCAL_DIR"] = tempfile.mkdtemp(prefix="shop-tests-")
+        atexit.register(shutil.rmtree, os.environ["SHOP_LOCAL_DIR"], ignore_errors=True)
+    return (yield)
+
+
+def _use_database(kind: str) -> None:
+    try:
+        os.environ["DATABASE_URL"] = postgresql_url() if kind == "postgresql" else ""
+    except PostgresUnavailable as error:
+        raise pytest.UsageError(str(error)) from error
+    if kind == "sqlite":
+        del os.environ["DATABASE_URL"]  # the settings' own default, in the folder of the tests
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Turn the warnings of our own code into errors, those of a new app too."""
+    ours = [path.stem for path in ROOT.glob("*.py")]
+    ours += [path.parent.name for path in ROOT.glob("*/__init__.py")]
+    config.addinivalue_line("filterwarnings", rf"error:::({'|'.join(sorted(ours))})(\.|$)")
+
+
+def pytest_report_header() -> str:
+    return f"database: {kind_under_test()}"
