@@ -1,0 +1,65 @@
+"""Payments are looked at here; only services move them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from payments.models import Payment, PaymentHistory
+
+
+class ReadOnly:
+    """Rows that only services write."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
+    model: type[models.Model] = PaymentHistory
+    fields = ["moved_at", "from_status", "to_status", "cause"]
+    readonly_fields = ["moved_at"]
+
+
+@admin.register(Payment)
+class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+    list_display = [
+        "order_id",
+        "status",
+        "total_shown",
+        "declined_reason",
+        "intended_at",
+        "moved_at",
+    ]
+    list_filter = ["status", "declined_reason", "intended_at"]
+    search_fields = [
+        "order_id",
+        "id",
+        "authorization_id",
+        "capture_id",
+        "void_id",
+        "refund_id",
+    ]
+    search_help_text = _("Order, payment, or one of the bank's ids.")
+    date_hierarchy = "intended_at"
+    inlines = [HistoryInline]
+    fieldsets = [
+        (None, {"fields": ["order_id", "status", "total_shown", "payment_method"]}),
+        (_("At the bank"), {"fields": ["authorization_id", "declined_reason", "capture_id"]}),
+        (_("Way back"), {"fields": ["cancelled_at", "void_id", "refund_id"]}),
+        (_("Times"), {"fields": ["intended_at", "moved_at"]}),
+    ]
+
+    @admin.display(description=_("amount"), ordering="amount")
+    def total_shown(self, payment: Payment) -> str:
+        return payment.total.format() if payment.amount else ""

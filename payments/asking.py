@@ -1,0 +1,78 @@
+"""Ask the bank for what a payment intends, with no transaction open.
+
+Each function returns None if the payment does not wait for that answer: it is on our books
+already, or the order was cancelled before the bank was asked.
+"""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from payments import gateway
+from payments.gateway import Authorization, Capture, Found, Gateway, Refund, Void
+from payments.models import Payment, Status
+
+
+def authorization(payment: Payment) -> Authorization | None:
+    if payment.status != Status.INTENDED:
+        return None
+    bank = gateway.current()
+    if found := _found_instead_of_asked(bank, payment):
+        return found.authorization
+    return bank.authorize(
+        reference=_reference(payment),
+        amount=payment.total,
+        payment_method=payment.payment_method,
+        idempotency_key=payment.authorize_key,
+    )
+
+
+def capture(payment: Payment) -> Capture | None:
+    if payment.status != Status.CAPTURING:
+        return None
+    bank = gateway.current()
+    found = _found_instead_of_asked(bank, payment)
+    if found and found.capture:
+        return found.capture
+    return bank.capture(
+        authorization_id=payment.authorization_id,
+        amount=payment.total,
+        idempotency_key=payment.capture_key,
+    )
+
+
+def void(payment: Payment) -> Void | None:
+    if payment.status != Status.VOIDING:
+        return None
+    bank = gateway.current()
+    found = _found_instead_of_asked(bank, payment)
+    if found and found.void:
+        return found.void
+    return bank.void(authorization_id=payment.authorization_id, idempotency_key=payment.void_key)
+
+
+def refund(payment: Payment) -> Refund | None:
+    if payment.status != Status.REFUNDING:
+        return None
+    bank = gateway.current()
+    found = _found_instead_of_asked(bank, payment)
+    if found and found.refunds:
+        return found.refunds[0]
+    return bank.refund(
+        capture_id=payment.capture_id, amount=payment.total, idempotency_key=payment.refund_key
+    )
+
+
+def _found_instead_of_asked(bank: Gateway, payment: Payment) -> Found | None:
+    """Look what the bank has, if our key is so old that the bank may have forgotten it.
+
+    The payment came into its status before the bank was first asked, so the key is younger. Half
+    of its life is left for clocks that disagree.
+    """
+    if timezone.now() - payment.moved_at < bank.key_life / 2:
+        return None
+    return bank.find(reference=_reference(payment))
+
+
+def _reference(payment: Payment) -> str:
+    return str(payment.order_id)

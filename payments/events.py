@@ -1,0 +1,43 @@
+"""What payments says. Of a cancelled order it says only that the money was let go or given back."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from money import Money
+from outbox import DomainEvent
+
+
+class PaymentAuthorized(DomainEvent, key="order_id"):
+    """The bank holds the money for the order; nothing is taken yet."""
+
+    order_id: UUID
+    amount: Money
+
+
+class PaymentDeclined(DomainEvent, key="order_id"):
+    """The bank said no; `reason` is its code, such as "insufficient_funds"."""
+
+    order_id: UUID
+    reason: str
+
+
+class PaymentCaptured(DomainEvent, key="order_id"):
+    """The bank took the money that it held: the payment is completed."""
+
+    order_id: UUID
+    amount: Money
+
+
+class PaymentVoided(DomainEvent, key="order_id"):
+    """The bank let go of the money that it held for a cancelled order; nothing was ever taken."""
+
+    order_id: UUID
+    amount: Money
+
+
+class PaymentRefunded(DomainEvent, key="order_id"):
+    """The bank gave back what it had taken for a cancelled order."""
+
+    order_id: UUID
+    amount: Money

@@ -1,0 +1,45 @@
+"""The outside world of payments: a port (`Gateway`), and the adapter that the settings choose."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from payments.gateway.bank import BankGateway
+from payments.gateway.port import (
+    Authorization,
+    Capture,
+    Found,
+    Gateway,
+    GatewayRefused,
+    GatewayUnavailable,
+    OutcomeUnknown,
+    Refund,
+    Void,
+)
+
+__all__ = [
+    "Authorization",
+    "BankGateway",
+    "Capture",
+    "Found",
+    "Gateway",
+    "GatewayRefused",
+    "GatewayUnavailable",
+    "OutcomeUnknown",
+    "Refund",
+    "Void",
+    "current",
+    "timeout_seconds",
+]
+
+
+def current() -> Gateway:
+    """Build the gateway of the settings BANK_URL and BANK_API_KEY."""
+    return BankGateway(
+        url=settings.BANK_URL, api_key=settings.BANK_API_KEY, timeout=timeout_seconds()
+    )
+
+
+def timeout_seconds() -> float:
+    """Return the setting BANK_TIMEOUT_SECONDS: how long to wait for the bank (default 10)."""
+    return float(getattr(settings, "BANK_TIMEOUT_SECONDS", 10))

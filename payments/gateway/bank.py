@@ -1,0 +1,121 @@
+"""The adapter for a bank that speaks the HTTP API of `payments.simulator` (described there)."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import httpx
+
+from money import Money
+from payments.gateway.bank_answers import (
+    raise_for_status,
+    read,
+    read_authorization,
+    read_capture,
+    read_found,
+    read_refund,
+    read_void,
+)
+from payments.gateway.port import (
+    Authorization,
+    Capture,
+    Found,
+    GatewayUnavailable,
+    OutcomeUnknown,
+    Refund,
+    Void,
+)
+
+Json = dict[str, Any]
+
+#: Failures before the first byte of the request could leave.
+NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+    httpx.InvalidURL,
+)
+
+
+class BankGateway:
+    """The bank at `url`.
+
+    Args:
+        url: scheme, host and port, such as "https://bank.example".
+        api_key: our key, sent as a bearer token.
+        timeout: seconds to wait for the connection, and again for the answer.
+    """
+
+    key_life = timedelta(hours=24)
+
+    def __init__(self, *, url: str, api_key: str, timeout: float) -> None:
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._timeout = timeout
+
+    def authorize(
+        self, *, reference: str, amount: Money, payment_method: str, idempotency_key: str
+    ) -> Authorization:
+        """See `Gateway.authorize`."""
+        wanted = {"reference": reference, "payment_method": payment_method, **amount.model_dump()}
+        response = self._post("/v1/authorizations", wanted, idempotency_key)
+        return read(response, read_authorization)
+
+    def capture(self, *, authorization_id: str, amount: Money, idempotency_key: str) -> Capture:
+        """See `Gateway.capture`."""
+        path = f"/v1/authorizations/{authorization_id}/capture"
+        return read(self._post(path, amount.model_dump(), idempotency_key), read_capture)
+
+    def void(self, *, authorization_id: str, idempotency_key: str) -> Void:
+        """See `Gateway.void`."""
+        path = f"/v1/authorizations/{authorization_id}/void"
+        return read(self._post(path, {}, idempotency_key), read_void)
+
+    def refund(self, *, capture_id: str, amount: Money, idempotency_key: str) -> Refund:
+        """See `Gateway.refund`."""
+        path = f"/v1/captures/{capture_id}/refunds"
+        return read(self._post(path, amount.model_dump(), idempotency_key), read_refund)
+
+    def find(self, *, reference: str) -> Found | None:
+        """See `Gateway.find`."""
+        response = self._send("GET", "/v1/authorizations", params={"reference": reference})
+        found = read(response, lambda answer: [read_found(one) for one in answer["data"]])
+        held = [one for one in found if not one.authorization.is_declined]
+        return next(iter(held or found), None)
+
+    def _post(self, path: str, body: Json, idempotency_key: str) -> httpx.Response:
+        headers = {"Idempotency-Key": idempotency_key}
+        return self._send("POST", path, json=body, headers=headers)
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        try:
+            with self._client() as client:
+                response = client.request(method, path, **request)
+        except NEVER_SENT as error:
+            raise GatewayUnavailable(f"The bank cannot be reached: {error}") from error
+        except httpx.HTTPError as error:
+            raise OutcomeUnknown(f"The bank did not answer: {error!r}") from error
+        raise_for_status(response)
+        return response
+
+    def _client(self) -> httpx.Client:
+        # A connection for each request: none is shared by forked workers, none is found closed by
+        # the other side at the moment of use, which would make a sure failure an unknown outcome.
+        return httpx.Client(
+            base_url=self._url,
+            headers=self._headers,
+            timeout=self._timeout,
+            verify=_tls(),
+            trust_env=False,
+        )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    # Loading the certificates takes longer than a request.
+    return httpx.create_ssl_context(trust_env=False)

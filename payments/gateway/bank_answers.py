@@ -1,0 +1,91 @@
+"""Read what the bank answers: a result in the port's types, or one of its exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+
+from money import Money
+from payments.gateway.port import (
+    Authorization,
+    Capture,
+    Found,
+    GatewayRefused,
+    GatewayUnavailable,
+    OutcomeUnknown,
+    Refund,
+    Void,
+)
+
+Json = dict[str, Any]
+Result = TypeVar("Result")
+
+DECLINED, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 402, 408, 429
+
+
+def raise_for_status(response: httpx.Response) -> None:
+    status = response.status_code
+    if status < 300 or status == DECLINED:
+        return
+    if status == TOO_MANY_REQUESTS:
+        raise GatewayUnavailable("The bank asks us to slow down.")
+    if status == REQUEST_TIMEOUT or not 400 <= status < 500:
+        raise OutcomeUnknown(f"The bank answered {status}.")
+    error = _error(response)
+    raise GatewayRefused(error.get("code", str(status)), error.get("message", "No reason given."))
+
+
+def _error(response: httpx.Response) -> Json:
+    try:
+        error = response.json()["error"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return error if isinstance(error, dict) else {}
+
+
+def read(response: httpx.Response, parse: Callable[[Json], Result]) -> Result:
+    try:
+        answer = response.json()
+        if response.status_code == DECLINED:
+            answer = answer["error"]["authorization"]
+        return parse(answer)
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"The bank answered {response.status_code} with what we cannot read."
+        raise OutcomeUnknown(message) from error
+
+
+def _money(answer: Json) -> Money:
+    return Money(amount=answer["amount"], currency=answer["currency"])
+
+
+def read_authorization(answer: Json) -> Authorization:
+    return Authorization(
+        authorization_id=answer["id"],
+        amount=_money(answer),
+        declined_reason=answer["decline_code"] or "",
+    )
+
+
+def read_capture(answer: Json) -> Capture:
+    return Capture(
+        capture_id=answer["id"], authorization_id=answer["authorization"], amount=_money(answer)
+    )
+
+
+def read_void(answer: Json) -> Void:
+    return Void(void_id=answer["id"], authorization_id=answer["authorization"])
+
+
+def read_refund(answer: Json) -> Refund:
+    return Refund(refund_id=answer["id"], capture_id=answer["capture"], amount=_money(answer))
+
+
+def read_found(answer: Json) -> Found:
+    return Found(
+        authorization=read_authorization(answer),
+        void=read_void(answer["void"]) if answer["void"] else None,
+        capture=read_capture(answer["capture"]) if answer["capture"] else None,
+        refunds=tuple(read_refund(one) for one in answer["refunds"]),
+    )

@@ -1,0 +1,135 @@
+"""The port: what the shop needs of a bank, whichever bank it is.
+
+Amounts are `Money`: integers in minor units and an ISO 4217 currency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from money import Money
+
+
+class GatewayUnavailable(Exception):
+    """The request never reached the bank, or the bank turned it away: no money moved. Try again."""
+
+
+class OutcomeUnknown(Exception):
+    """The request was perhaps carried out; the answer is missing. Ask again under the same key."""
+
+
+class GatewayRefused(Exception):
+    """The bank understood the request and will not do it: no money moved, and a person must look.
+
+    It is not a decline, which is an answer; it is a wrong API key, a key used for another request,
+    or money that is not where our books say it is.
+
+    Attributes:
+        code: the bank's own word for the reason, such as "unexpected_state".
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authorization:
+    """The bank's answer to `authorize`.
+
+    Attributes:
+        authorization_id: the bank's id for it; a declined one has an id too.
+        amount: what is held, or would have been.
+        declined_reason: the bank's code, such as "insufficient_funds"; "" if authorized.
+    """
+
+    authorization_id: str
+    amount: Money
+    declined_reason: str = ""
+
+    @property
+    def is_declined(self) -> bool:
+        """Whether the bank said no, and holds nothing."""
+        return self.declined_reason != ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capture:
+    """Money that was taken."""
+
+    capture_id: str
+    authorization_id: str
+    amount: Money
+
+
+@dataclass(frozen=True, kw_only=True)
+class Void:
+    """An authorization that was let go: nothing of it is held any more."""
+
+    void_id: str
+    authorization_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refund:
+    """Money that was given back."""
+
+    refund_id: str
+    capture_id: str
+    amount: Money
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """All that the bank has on its books for one authorization."""
+
+    authorization: Authorization
+    void: Void | None = None
+    capture: Capture | None = None
+    refunds: tuple[Refund, ...] = ()
+
+
+class Gateway(Protocol):
+    """A bank. Each method makes one request with a time-out and never repeats it.
+
+    A method that moves money takes an `idempotency_key`: the same key with the same arguments
+    moves it once, however often it is called, and gives the same answer, for `key_life`. Call it
+    with no transaction open, after the intent is committed.
+
+    All methods raise:
+        GatewayUnavailable: certainly nothing was done.
+        OutcomeUnknown: perhaps it was done; call again with the same key.
+        GatewayRefused: certainly nothing was done, and calling again will not help.
+    """
+
+    @property
+    def key_life(self) -> timedelta:
+        """How long the bank remembers an idempotency key; after it, `find` before asking again."""
+
+    def authorize(
+        self, *, reference: str, amount: Money, payment_method: str, idempotency_key: str
+    ) -> Authorization:
+        """Hold the amount on the payment method; a decline is an answer, not an exception.
+
+        Args:
+            reference: our own name for the purchase, by which `find` finds it.
+            payment_method: the token of a card, never its number.
+        """
+
+    def capture(self, *, authorization_id: str, amount: Money, idempotency_key: str) -> Capture:
+        """Take the amount out of what is held."""
+
+    def void(self, *, authorization_id: str, idempotency_key: str) -> Void:
+        """Let go of all that is held. Refused once it is captured."""
+
+    def refund(self, *, capture_id: str, amount: Money, idempotency_key: str) -> Refund:
+        """Give the amount back out of what was taken."""
+
+    def find(self, *, reference: str) -> Found | None:
+        """Return what the bank has under our reference, or None.
+
+        Of several authorizations it is the newest that was not declined, else the newest. None is
+        not final while a request may still be on its way.
+        """

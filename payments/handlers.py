@@ -1,0 +1,43 @@
+"""What payments hears. Each commits an intent, asks the bank, and records its answer."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from money import Money
+from outbox import Receipt, subscribe
+from payments import asking, gateway, services
+
+# A handler makes five requests at most; each may wait to connect and again for its answer.
+LEASE = 12 * gateway.timeout_seconds()
+
+
+@subscribe("orders.OrderPlaced", atomic=False, queue="payments.gateway", lease=LEASE)
+def authorize_payment(order_id: UUID, total: Money, payment_method: str, receipt: Receipt) -> None:
+    payment = services.intend_payment(order_id=order_id, total=total, payment_method=payment_method)
+    answer = asking.authorization(payment)
+    with receipt:
+        services.record_authorization(order_id=order_id, answer=answer)
+
+
+@subscribe("orders.OrderConfirmed", atomic=False, queue="payments.gateway", lease=LEASE)
+def capture_payment(order_id: UUID, receipt: Receipt) -> None:
+    payment = services.intend_capture(order_id=order_id)
+    answer = asking.capture(payment)
+    with receipt:
+        services.record_capture(order_id=order_id, answer=answer)
+
+
+@subscribe(
+    "orders.OrderCancelled", atomic=False, queue="payments.gateway", attempts=None, lease=LEASE
+)
+def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
+    payment = services.intend_reversal(order_id=order_id)
+    # The bank may have been asked, its answer may be lost: learn it now, under the same key.
+    services.record_authorization(order_id=order_id, answer=asking.authorization(payment))
+    services.record_capture(order_id=order_id, answer=asking.capture(payment))
+    payment = services.intend_reversal(order_id=order_id)
+    void, refund = asking.void(payment), asking.refund(payment)
+    with receipt:
+        services.record_void(order_id=order_id, answer=void)
+        services.record_refund(order_id=order_id, answer=refund)

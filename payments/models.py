@@ -1,0 +1,210 @@
+"""What payments remembers: one payment for each order, and every move it made.
+
+    from          to            because
+    ------------  ------------  ---------------------------------------------------------------
+    (new)         intended      the order was placed; committed before the bank is asked
+    (new)         forestalled   the order was cancelled before that: the bank is never asked
+    intended      authorized    the bank holds the money
+    intended      declined      the bank said no
+    authorized    capturing     the order was confirmed; committed before the bank is asked
+    authorized    voiding       the order was cancelled; committed before the bank is asked
+    capturing     captured      the bank took the money
+    captured      refunding     the order was cancelled; committed before the bank is asked
+    voiding       voided        the bank let go of the money
+    refunding     refunded      the bank gave the money back
+
+In intended, capturing, voiding and refunding the bank may have been asked and its answer is not on
+our books yet: perhaps the money has moved. The way out is to ask again under the same key. So a
+cancellation that finds the payment intended or capturing is remembered in `cancelled_at`, and the
+payment goes through authorized to voiding, or through captured to refunding.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from uuid_utils.compat import uuid7
+
+from money import Money
+
+
+class Status(models.TextChoices):
+    INTENDED = "intended", _("intended")
+    AUTHORIZED = "authorized", _("authorized")
+    DECLINED = "declined", _("declined")
+    CAPTURING = "capturing", _("being captured")
+    CAPTURED = "captured", _("captured")
+    VOIDING = "voiding", _("being voided")
+    VOIDED = "voided", _("voided")
+    REFUNDING = "refunding", _("being refunded")
+    REFUNDED = "refunded", _("refunded")
+    FORESTALLED = "forestalled", _("cancelled before the bank was asked")
+
+
+NEW = ""  # seen only inside the transaction that creates the row
+
+MONEY_WAS_HELD = [
+    Status.AUTHORIZED,
+    Status.CAPTURING,
+    Status.CAPTURED,
+    Status.VOIDING,
+    Status.VOIDED,
+    Status.REFUNDING,
+    Status.REFUNDED,
+]
+MONEY_WAS_TAKEN = [Status.CAPTURED, Status.REFUNDING, Status.REFUNDED]
+
+
+class Payment(models.Model):
+    """The payment of one order. There is one row for each order, whatever came first."""
+
+    MOVES: ClassVar[dict[str, set[str]]] = {
+        NEW: {Status.INTENDED, Status.FORESTALLED},
+        Status.INTENDED: {Status.AUTHORIZED, Status.DECLINED},
+        Status.AUTHORIZED: {Status.CAPTURING, Status.VOIDING},
+        Status.CAPTURING: {Status.CAPTURED},
+        Status.CAPTURED: {Status.REFUNDING},
+        Status.VOIDING: {Status.VOIDED},
+        Status.REFUNDING: {Status.REFUNDED},
+    }
+    AWAIT_BANK: ClassVar[set[str]] = {
+        Status.INTENDED,
+        Status.CAPTURING,
+        Status.VOIDING,
+        Status.REFUNDING,
+    }
+
+    class InvalidMove(Exception):
+        """The payment cannot go from its status to that one."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    order_id = models.UUIDField(_("order"), unique=True)
+    status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=NEW)
+    amount = models.PositiveBigIntegerField(
+        _("amount"), null=True, help_text=_("In minor units. Empty if the bank was never asked.")
+    )
+    currency = models.CharField(_("currency"), max_length=3, blank=True)
+    payment_method = models.CharField(
+        _("payment method"), max_length=200, blank=True, help_text=_("A token, never a card.")
+    )
+    declined_reason = models.CharField(_("reason of the decline"), max_length=100, blank=True)
+    authorization_id = models.CharField(_("authorization"), max_length=100, blank=True)
+    capture_id = models.CharField(_("capture"), max_length=100, blank=True)
+    void_id = models.CharField(_("void"), max_length=100, blank=True)
+    refund_id = models.CharField(_("refund"), max_length=100, blank=True)
+    intended_at = models.DateTimeField(_("intended at"), default=timezone.now)
+    moved_at = models.DateTimeField(
+        _("moved at"), default=timezone.now, help_text=_("Since when it is in its status.")
+    )
+    cancelled_at = models.DateTimeField(
+        _("cancelled at"), null=True, help_text=_("When we heard that the order is cancelled.")
+    )
+
+    class Meta:
+        verbose_name = _("payment")
+        verbose_name_plural = _("payments")
+        ordering = ["-id"]  # UUIDv7: the latest first
+        indexes = [models.Index(fields=["status", "moved_at"], name="payments_by_status")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=[NEW, *Status.values]), name="payment_status_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=[NEW, Status.FORESTALLED])
+                | (Q(amount__gte=1) & ~Q(currency="") & ~Q(payment_method="")),
+                name="payment_of_something",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=Status.DECLINED) ^ Q(declined_reason=""),
+                name="payment_declined_for_a_reason",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=MONEY_WAS_HELD) | ~Q(authorization_id=""),
+                name="payment_held_under_an_id",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=MONEY_WAS_TAKEN) ^ Q(capture_id=""),
+                name="payment_captured_under_an_id",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=Status.VOIDED) ^ Q(void_id=""),
+                name="payment_voided_under_an_id",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=Status.REFUNDED) ^ Q(refund_id=""),
+                name="payment_refunded_under_an_id",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.FORESTALLED) | Q(cancelled_at__isnull=False),
+                name="payment_forestalled_by_a_cancellation",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.order_id}: {self.get_status_display()}"
+
+    @staticmethod
+    def locked(order_id: UUID) -> Payment:
+        """The order's payment, locked until the transaction ends; a new one if there is none.
+
+        Read, decide and emit after this. Whoever gets a new one moves it or rolls back.
+        """
+        Payment.objects.bulk_create([Payment(order_id=order_id)], ignore_conflicts=True)
+        return Payment.objects.select_for_update().get(order_id=order_id)
+
+    @property
+    def total(self) -> Money:
+        """What is to be paid; a forestalled payment has none."""
+        assert self.amount is not None, f"{self} was never to be paid"
+        return Money(amount=self.amount, currency=self.currency)
+
+    # One key for each operation. The row is committed before the bank is asked, so they are, too.
+
+    @property
+    def authorize_key(self) -> str:
+        return f"{self.id}-authorize"
+
+    @property
+    def capture_key(self) -> str:
+        return f"{self.id}-capture"
+
+    @property
+    def void_key(self) -> str:
+        return f"{self.id}-void"
+
+    @property
+    def refund_key(self) -> str:
+        return f"{self.id}-refund"
+
+    def move_to(self, status: Status, *, cause: str) -> None:
+        """Save the payment in its new status, with a line of history that names the cause."""
+        if status not in self.MOVES.get(self.status, set()):
+            raise self.InvalidMove(f"{self.order_id} cannot go from {self.status} to {status}.")
+        previous, self.status, self.moved_at = self.status, status, timezone.now()
+        self.save()
+        self.history.create(from_status=previous, to_status=status, cause=cause)
+
+
+class PaymentHistory(models.Model):
+    """One move of a payment and what caused it."""
+
+    payment = models.ForeignKey(
+        Payment, models.CASCADE, related_name="history", verbose_name=_("payment")
+    )
+    from_status = models.CharField(_("from"), max_length=16, choices=Status.choices, blank=True)
+    to_status = models.CharField(_("to"), max_length=16, choices=Status.choices)
+    cause = models.CharField(_("cause"), max_length=200)
+    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("move")
+        verbose_name_plural = _("history")
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_from_status_display()} → {self.get_to_status_display()}"

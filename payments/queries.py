@@ -1,0 +1,55 @@
+"""What other apps, and the API, may ask payments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from money import Money
+from payments.models import Payment
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaymentMove:
+    to_status: str
+    cause: str
+    moved_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaymentSummary:
+    """Where the money of an order is.
+
+    Attributes:
+        total: None if the order was cancelled before the bank was asked.
+        awaits_bank: the bank was, or is about to be, asked; its answer is not on our books.
+        moves: from the first to the latest.
+    """
+
+    status: str
+    status_shown: str
+    total: Money | None
+    declined_reason: str
+    awaits_bank: bool
+    moved_at: datetime
+    moves: list[PaymentMove]
+
+
+def payment_of(order_id: UUID) -> PaymentSummary | None:
+    """The payment of an order; None while payments has not heard of the order."""
+    payment = Payment.objects.filter(order_id=order_id).prefetch_related("history").first()
+    if payment is None:
+        return None
+    return PaymentSummary(
+        status=payment.status,
+        status_shown=payment.get_status_display(),
+        total=payment.total if payment.amount else None,
+        declined_reason=payment.declined_reason,
+        awaits_bank=payment.status in Payment.AWAIT_BANK,
+        moved_at=payment.moved_at,
+        moves=[
+            PaymentMove(to_status=move.to_status, cause=move.cause, moved_at=move.moved_at)
+            for move in payment.history.all()
+        ],
+    )

@@ -1,0 +1,143 @@
+"""What payments does. Each move locks the payment first, then reads, decides and emits.
+
+Money moves in three steps, so that a crash between any two of them is made good by running them
+all again: the intent is committed, the bank is asked under the intent's own key (`asking`, with no
+transaction open), its answer is recorded. A step that has been taken before changes nothing.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from money import Money
+from outbox import DomainEvent, emit
+from payments.events import (
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentDeclined,
+    PaymentRefunded,
+    PaymentVoided,
+)
+from payments.gateway import Authorization, Capture, Refund, Void
+from payments.models import NEW, Payment, Status
+
+BANK = "the bank's answer"
+
+
+class UnableToCapture(Exception):
+    """The bank does not hold money for this order, so there is nothing to take."""
+
+
+@transaction.atomic(durable=True)
+def intend_payment(*, order_id: UUID, total: Money, payment_method: str) -> Payment:
+    """Commit that the order is to be paid, unless it was cancelled before."""
+    payment = Payment.locked(order_id)
+    if payment.status == NEW:
+        payment.amount, payment.currency = total.amount, total.currency
+        payment.payment_method = payment_method
+        payment.move_to(Status.INTENDED, cause="orders.OrderPlaced")
+    return payment
+
+
+@transaction.atomic
+def record_authorization(*, order_id: UUID, answer: Authorization | None) -> None:
+    """Note that the bank holds the money, or that it declined."""
+    if answer is None:
+        return
+    payment = Payment.locked(order_id)
+    if payment.status != Status.INTENDED:
+        return
+    payment.authorization_id = answer.authorization_id
+    if answer.is_declined:
+        payment.declined_reason = answer.declined_reason
+        payment.move_to(Status.DECLINED, cause=BANK)
+        _tell(payment, PaymentDeclined(order_id=order_id, reason=answer.declined_reason))
+    else:
+        payment.move_to(Status.AUTHORIZED, cause=BANK)
+        _tell(payment, PaymentAuthorized(order_id=order_id, amount=payment.total))
+
+
+@transaction.atomic(durable=True)
+def intend_capture(*, order_id: UUID) -> Payment:
+    """Commit that the money is to be taken, unless the order was cancelled.
+
+    Raises:
+        UnableToCapture: the bank was not asked yet, or declined.
+    """
+    payment = Payment.locked(order_id)
+    if payment.cancelled_at:
+        return payment
+    if payment.status in {NEW, Status.INTENDED, Status.DECLINED}:
+        raise UnableToCapture(f"{order_id}: {UnableToCapture.__doc__}")
+    if payment.status == Status.AUTHORIZED:
+        payment.move_to(Status.CAPTURING, cause="orders.OrderConfirmed")
+    return payment
+
+
+@transaction.atomic
+def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
+    """Note that the bank took the money."""
+    if answer is None:
+        return
+    payment = Payment.locked(order_id)
+    if payment.status != Status.CAPTURING:
+        return
+    payment.capture_id = answer.capture_id
+    payment.move_to(Status.CAPTURED, cause=BANK)
+    _tell(payment, PaymentCaptured(order_id=order_id, amount=payment.total))
+
+
+@transaction.atomic(durable=True)
+def intend_reversal(*, order_id: UUID) -> Payment:
+    """Commit that the money is to be let go or given back, as far as its place is known.
+
+    Nothing was asked of the bank: see to it that nothing will be. An answer is still missing:
+    remember the cancellation; record the answer, then call this again.
+    """
+    payment = Payment.locked(order_id)
+    payment.cancelled_at = payment.cancelled_at or timezone.now()
+    way_back = {
+        NEW: Status.FORESTALLED,
+        Status.AUTHORIZED: Status.VOIDING,
+        Status.CAPTURED: Status.REFUNDING,
+    }
+    if payment.status in way_back:
+        payment.move_to(way_back[payment.status], cause="orders.OrderCancelled")
+    else:
+        payment.save(update_fields=["cancelled_at"])
+    return payment
+
+
+@transaction.atomic
+def record_void(*, order_id: UUID, answer: Void | None) -> None:
+    """Note that the bank holds nothing for the order any more."""
+    if answer is None:
+        return
+    payment = Payment.locked(order_id)
+    if payment.status != Status.VOIDING:
+        return
+    payment.void_id = answer.void_id
+    payment.move_to(Status.VOIDED, cause=BANK)
+    emit(PaymentVoided(order_id=order_id, amount=payment.total))
+
+
+@transaction.atomic
+def record_refund(*, order_id: UUID, answer: Refund | None) -> None:
+    """Note that the bank gave the money back."""
+    if answer is None:
+        return
+    payment = Payment.locked(order_id)
+    if payment.status != Status.REFUNDING:
+        return
+    payment.refund_id = answer.refund_id
+    payment.move_to(Status.REFUNDED, cause=BANK)
+    emit(PaymentRefunded(order_id=order_id, amount=payment.total))
+
+
+def _tell(payment: Payment, event: DomainEvent) -> None:
+    """Emit it, unless the order was cancelled: then nobody may act on it, the money goes back."""
+    if not payment.cancelled_at:
+        emit(event)

@@ -1,0 +1,34 @@
+"""The bank, simulated: a program of its own, with its own storage. It imports none of the project.
+
+Start it with `python -m payments.simulator --port 8090 --data DIR`. It speaks HTTP and JSON:
+
+    POST /v1/authorizations             hold money: reference, amount, currency, payment_method
+    POST /v1/authorizations/ID/capture  take what is held, or a part of it: amount, currency
+    POST /v1/authorizations/ID/void     let go of what is held
+    POST /v1/captures/ID/refunds        give money back, whole or in part: amount, currency
+    GET  /v1/authorizations?reference=R all that happened under the caller's reference, newest first
+    GET  /v1/charges                    counts and sums by reference and in all; also ?reference=R
+    GET  /health                        {"status": "ok"}; the only path that needs no key
+
+Manners:
+
+  * `Authorization: Bearer KEY` on every request, else 401.
+  * Amounts are integers in minor units (12800 JPY is 12800, 12.80 EUR is 1280).
+  * Every POST needs an `Idempotency-Key`. The same key with the same body gets the stored answer
+    (with the header `Idempotent-Replayed: true`); with another body, or at another path, 422.
+    A duplicate that comes while the first is at work waits and gets the same answer. Keys survive
+    a restart. What was decided is stored, success or decline; a request that was refused (400 to
+    422) leaves nothing behind.
+  * A decline is an answer, not a fault: status 402, `error.decline_code` says why, and
+    `error.authorization` is the declined authorization. Its key keeps it like a success.
+  * Every other error is `{"error": {"type", "code", "message"}}` and has moved no money.
+
+Payment methods:
+
+    tok_success     is authorized
+    tok_slow        is authorized, but after --slow-seconds; until then nothing is on the books
+    tok_declined    is declined: insufficient_funds
+    anything else   is declined: unknown_payment_method
+
+What was answered is on disk before the answer leaves: it survives `kill -9` and a power cut.
+"""

@@ -1,0 +1,76 @@
+"""`python -m payments.simulator`: open the bank, close it on Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from . import storage
+from .server import serving
+
+
+def main() -> int:
+    options = _options()
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(name)s %(message)s"
+    )
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        return 0
+    except OSError as error:
+        return _complain(f"cannot listen on {options.host}:{options.port}: {error.strerror}.")
+    except sqlite3.Error as error:
+        return _complain(f"cannot use the books in {options.data}: {error}.")
+
+
+def _run(options: argparse.Namespace) -> int:
+    file = options.data / "bank.sqlite3"
+    storage.prepare(file)
+    with serving(
+        (options.host, options.port),
+        file=file,
+        api_key=options.api_key,
+        slow_seconds=options.slow_seconds,
+    ) as server:
+        logging.getLogger("bank").info("listening on http://%s:%d", *server.server_address)
+        server.serve_forever(poll_interval=0.1)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("payments.simulator", description="A bank, simulated.")
+    parser.add_argument("--port", type=int, required=True, help="0 lets the system choose one")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the bank's books")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--api-key",
+        default=os.environ.get("BANK_API_KEY", ""),
+        help="the key that callers must show; default the environment's BANK_API_KEY (which no"
+        " list of processes shows); empty: anybody who reaches the port may call",
+    )
+    parser.add_argument(
+        "--slow-seconds", type=float, default=2.0, help="how slow tok_slow is (%(default)s)"
+    )
+    return parser.parse_args()
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _complain(text: str) -> int:
+    sys.stderr.write(f"The bank {text}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

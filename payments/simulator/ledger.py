@@ -1,0 +1,113 @@
+"""The bank's rules: what may be held, taken, let go and given back. The caller commits."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from typing import Any
+
+from .answers import Answer, Refusal, error
+from .shapes import authorization_json, capture_json, refund_json, void_json
+from .storage import now
+
+DECLINES = {"tok_success": None, "tok_slow": None, "tok_declined": "insufficient_funds"}
+
+
+def authorize(
+    books: sqlite3.Connection, *, reference: str, amount: int, currency: str, payment_method: str
+) -> Answer:
+    decline_code = DECLINES.get(payment_method, "unknown_payment_method")
+    status = "declined" if decline_code else "authorized"
+    authorization_id = _new_id("auth")
+    books.execute(
+        "INSERT INTO authorizations"
+        " (id, reference, amount, currency, status, decline_code, created)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [authorization_id, reference, amount, currency, status, decline_code, now()],
+    )
+    authorization = authorization_json(_authorization(books, authorization_id))
+    return _declined(authorization) if decline_code else Answer(200, authorization)
+
+
+def capture(
+    books: sqlite3.Connection, *, authorization_id: str, amount: int, currency: str
+) -> Answer:
+    authorization = _authorized(books, authorization_id)
+    _same_currency(authorization, currency)
+    if amount > authorization["amount"]:
+        raise Refusal(400, "amount_too_large", f"Only {authorization['amount']} is authorized.")
+    capture_id = _new_id("cap")
+    books.execute(
+        "INSERT INTO captures VALUES (?, ?, ?, ?)", [capture_id, authorization_id, amount, now()]
+    )
+    _set_status(books, authorization_id, "captured")
+    return Answer(200, capture_json(capture_row(books, capture_id)))
+
+
+def void(books: sqlite3.Connection, *, authorization_id: str) -> Answer:
+    _authorized(books, authorization_id)
+    void_id = _new_id("void")
+    books.execute("INSERT INTO voids VALUES (?, ?, ?)", [void_id, authorization_id, now()])
+    _set_status(books, authorization_id, "voided")
+    row = books.execute("SELECT * FROM voids WHERE id = ?", [void_id]).fetchone()
+    return Answer(200, void_json(row))
+
+
+def refund(books: sqlite3.Connection, *, capture_id: str, amount: int, currency: str) -> Answer:
+    captured = capture_row(books, capture_id)
+    _same_currency(captured, currency)
+    left = captured["amount"] - captured["refunded"]
+    if amount > left:
+        raise Refusal(400, "amount_too_large", f"Only {left} is left to refund.")
+    refund_id = _new_id("ref")
+    books.execute("INSERT INTO refunds VALUES (?, ?, ?, ?)", [refund_id, capture_id, amount, now()])
+    row = books.execute("SELECT * FROM refunds WHERE id = ?", [refund_id]).fetchone()
+    return Answer(200, refund_json(row, currency))
+
+
+def _authorization(books: sqlite3.Connection, authorization_id: str) -> sqlite3.Row:
+    row = books.execute("SELECT * FROM authorizations WHERE id = ?", [authorization_id]).fetchone()
+    if row is None:
+        raise Refusal(404, "not_found", f"There is no authorization {authorization_id}.")
+    return row  # type: ignore[no-any-return]  # sqlite3 types every row as Any
+
+
+def _authorized(books: sqlite3.Connection, authorization_id: str) -> sqlite3.Row:
+    row = _authorization(books, authorization_id)
+    if row["status"] != "authorized":
+        message = f"It is {row['status']}; only what is authorized can be captured or voided."
+        raise Refusal(409, "unexpected_state", message)
+    return row
+
+
+def capture_row(books: sqlite3.Connection, capture_id: str) -> sqlite3.Row:
+    row = books.execute(
+        "SELECT captures.*, currency,"
+        " (SELECT COALESCE(SUM(amount), 0) FROM refunds WHERE capture_id = captures.id) AS refunded"
+        " FROM captures JOIN authorizations ON authorizations.id = authorization_id"
+        " WHERE captures.id = ?",
+        [capture_id],
+    ).fetchone()
+    if row is None:
+        raise Refusal(404, "not_found", f"There is no capture {capture_id}.")
+    return row  # type: ignore[no-any-return]  # sqlite3 types every row as Any
+
+
+def _same_currency(row: sqlite3.Row, currency: str) -> None:
+    if row["currency"] != currency:
+        raise Refusal(400, "currency_mismatch", f"The authorization is in {row['currency']}.")
+
+
+def _set_status(books: sqlite3.Connection, authorization_id: str, status: str) -> None:
+    books.execute("UPDATE authorizations SET status = ? WHERE id = ?", [status, authorization_id])
+
+
+def _declined(authorization: dict[str, Any]) -> Answer:
+    code = authorization["decline_code"]
+    message = "The payment method was declined."
+    more = {"decline_code": code, "authorization": authorization}
+    return Answer(402, error("card_error", "card_declined", message, **more))
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_hex(12)}"

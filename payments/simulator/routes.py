@@ -1,0 +1,128 @@
+"""From a request to the rule that answers it: paths, fields, idempotency."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import ledger, statements
+from .answers import Answer, Refusal
+from .storage import answer_once, reading, remembered, writing
+
+MOST = 999_999_999_999
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the bank reads of an HTTP request."""
+
+    method: str
+    path: str
+    query: dict[str, str] = field(default_factory=dict)
+    body: Json = field(default_factory=dict)
+    idempotency_key: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell this request from any other: method, path and body, in whatever order of keys."""
+        text = json.dumps([self.method, self.path, self.body], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Bank:
+    """The whole API as one call: `answer(request)`. Safe to share between threads."""
+
+    def __init__(self, file: Path, *, slow_seconds: float) -> None:
+        self._file = file
+        self._slow_seconds = slow_seconds
+        self._posts: list[tuple[re.Pattern[str], Callable[..., Answer]]] = [
+            (re.compile(r"/v1/authorizations"), self._authorize),
+            (re.compile(r"/v1/authorizations/(?P<authorization_id>\w+)/capture"), self._capture),
+            (re.compile(r"/v1/authorizations/(?P<authorization_id>\w+)/void"), self._void),
+            (re.compile(r"/v1/captures/(?P<capture_id>\w+)/refunds"), self._refund),
+        ]
+
+    def answer(self, request: Request) -> Answer:
+        """Answer the request, or raise `Refusal`."""
+        if request.method == "POST":
+            return self._post(request)
+        with reading(self._file) as books:
+            if request.path == "/v1/authorizations":
+                return statements.find(books, reference=_text(request.query, "reference"))
+            if request.path == "/v1/charges":
+                return statements.charges(books, reference=request.query.get("reference"))
+        raise _no_such_path(request)
+
+    def _post(self, request: Request) -> Answer:
+        for pattern, operation in self._posts:
+            if match := pattern.fullmatch(request.path):
+                return operation(request, **match.groupdict())
+        raise _no_such_path(request)
+
+    def _authorize(self, request: Request) -> Answer:
+        wanted = {
+            "reference": _text(request.body, "reference"),
+            "payment_method": _text(request.body, "payment_method"),
+            **_money(request.body),
+        }
+        if wanted["payment_method"] == "tok_slow":
+            self._take_time(request)
+        return self._once(request, ledger.authorize, **wanted)
+
+    def _capture(self, request: Request, authorization_id: str) -> Answer:
+        wanted = {"authorization_id": authorization_id, **_money(request.body)}
+        return self._once(request, ledger.capture, **wanted)
+
+    def _void(self, request: Request, authorization_id: str) -> Answer:
+        return self._once(request, ledger.void, authorization_id=authorization_id)
+
+    def _refund(self, request: Request, capture_id: str) -> Answer:
+        wanted = {"capture_id": capture_id, **_money(request.body)}
+        return self._once(request, ledger.refund, **wanted)
+
+    def _take_time(self, request: Request) -> None:
+        with reading(self._file) as books:
+            is_known = remembered(books, _key(request), request.fingerprint)
+        if not is_known:
+            time.sleep(self._slow_seconds)
+
+    def _once(self, request: Request, operation: Callable[..., Answer], **wanted: Any) -> Answer:
+        key = _key(request)
+        with writing(self._file) as books:
+            return answer_once(books, key, request.fingerprint, lambda: operation(books, **wanted))
+
+
+def _key(request: Request) -> str:
+    if not 1 <= len(request.idempotency_key) <= 255:
+        message = "Every POST needs an Idempotency-Key of 1 to 255 characters."
+        raise Refusal(400, "idempotency_key_missing", message)
+    return request.idempotency_key
+
+
+def _text(fields: Json, name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not (1 <= len(value) <= 200 and value.isprintable()):
+        message = f"{name} must be a text of 1 to 200 printable characters."
+        raise Refusal(400, "invalid_field", message)
+    return value
+
+
+def _money(fields: Json) -> Json:
+    amount, currency = fields.get("amount"), fields.get("currency")
+    if type(amount) is not int or not 1 <= amount <= MOST:
+        message = f"amount must be an integer from 1 to {MOST}, in minor units."
+        raise Refusal(400, "invalid_field", message)
+    if not isinstance(currency, str) or not re.fullmatch(r"[A-Z]{3}", currency):
+        raise Refusal(400, "invalid_field", "currency must be an ISO 4217 code, such as JPY.")
+    return {"amount": amount, "currency": currency}
+
+
+def _no_such_path(request: Request) -> Refusal:
+    return Refusal(404, "not_found", f"There is no {request.method} {request.path}.")

@@ -1,0 +1,119 @@
+"""The bank's own SQLite file, and the table that makes a repeated request harmless."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .answers import Answer, Refusal
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS authorizations (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    reference TEXT NOT NULL,
+    amount INTEGER NOT NULL CHECK (amount > 0),
+    currency TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('authorized', 'declined', 'captured', 'voided')),
+    decline_code TEXT,
+    created TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS authorizations_by_reference ON authorizations (reference);
+CREATE TABLE IF NOT EXISTS captures (
+    id TEXT PRIMARY KEY,
+    authorization_id TEXT NOT NULL UNIQUE REFERENCES authorizations (id),
+    amount INTEGER NOT NULL CHECK (amount > 0),
+    created TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS voids (
+    id TEXT PRIMARY KEY,
+    authorization_id TEXT NOT NULL UNIQUE REFERENCES authorizations (id),
+    created TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS refunds (
+    id TEXT PRIMARY KEY,
+    capture_id TEXT NOT NULL REFERENCES captures (id),
+    amount INTEGER NOT NULL CHECK (amount > 0),
+    created TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS refunds_by_capture ON refunds (capture_id);
+CREATE TABLE IF NOT EXISTS answers (
+    idempotency_key TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    created TEXT NOT NULL
+);
+"""
+
+
+def prepare(file: Path) -> None:
+    """Create the folder, the file and the tables where they are missing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(_connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(SCHEMA)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[sqlite3.Connection]:
+    """Show one moment of the books."""
+    with closing(_connect(file)) as connection:
+        connection.execute("BEGIN")
+        yield connection
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[sqlite3.Connection]:
+    """Change the books alone; committed and on disk when the block ends, undone if it raises."""
+    with closing(_connect(file)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            yield connection
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=30, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def remembered(connection: sqlite3.Connection, key: str, fingerprint: str) -> Answer | None:
+    """Give the answer stored under the key; refuse if the key belongs to another request."""
+    row = connection.execute("SELECT * FROM answers WHERE idempotency_key = ?", [key]).fetchone()
+    if row is None:
+        return None
+    if row["fingerprint"] != fingerprint:
+        message = (
+            "This Idempotency-Key was used for another request. Use a new key for a new request."
+        )
+        raise Refusal(422, "idempotency_key_reused", message)
+    return Answer(row["status"], json.loads(row["body"]), {"Idempotent-Replayed": "true"})
+
+
+def answer_once(
+    connection: sqlite3.Connection, key: str, fingerprint: str, work: Callable[[], Answer]
+) -> Answer:
+    """Do the work and store its answer under the key, in one transaction; or repeat what is stored.
+
+    Writers take turns (`BEGIN IMMEDIATE`), so a concurrent duplicate waits for the first
+    one's commit and finds its answer.
+    """
+    if answer := remembered(connection, key, fingerprint):
+        return answer
+    answer = work()
+    connection.execute(
+        "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
+        [key, fingerprint, answer.status, json.dumps(answer.body), now()],
+    )
+    return answer
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat()
