@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.db.models import F
+from django.utils import timezone
+
+from outbox import DomainEvent, subscribe
+from outbox.delivery import deliver
+from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.relay import BrokerUnavailable, Message, relay_pass
+from outbox.sync import sync_subscriptions
+from outbox.testing import Outbox
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+class Ordered(DomainEvent, key="order_id"):
+    order_id: UUID
+
+
+def given(number: int = 1) -> None:
+    outbox = Outbox()
+    for _ in range(number):
+        outbox.given("tests.Ordered", order_id=uuid4())
+
+
+def passing() -> list[Message]:
+    """Run one pass and return its messages."""
+    return list(relay_pass(publish=lambda message: None).messages)
+
+
+def let_leases_pass() -> None:
+    Delivery.objects.update(due_at=F("due_at") - timedelta(hours=1))
+
+
+def start(message: Message) -> None:
+    """Start a message's deliveries as a worker does, which then is killed."""
+    for delivery_id, token in message.pairs:
+        Delivery.objects.filter(id=delivery_id).update(
+            started_token=token, attempts=F("attempts") + 1, started_at=timezone.now(), worker="w1"
+        )
+
+
+class TestAPass:
+    def test_makes_one_delivery_for_each_handler(self):
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        @subscribe("tests.Ordered", queue="slow")
+        def print_label() -> None: ...
+
+        given()
+
+        messages = passing()
+
+        assert {(m.handler, m.queue, len(m.pairs)) for m in messages} == {
+            ("tests.count", "tests", 1),
+            ("tests.print_label", "slow", 1),
+        }
+        assert set(Delivery.objects.values_list("state", "token")) == {("sent", 1)}
+        assert not Event.objects.filter(fanned_out_at=None).exists()
+
+    def test_finds_nothing_a_second_time(self):
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        given()
+        passing()
+
+        assert passing() == []
+
+    def test_settles_an_event_that_nobody_hears(self):
+        given()
+
+        assert passing() == []
+        assert not Event.objects.filter(fanned_out_at=None).exists()
+
+    def test_keeps_a_handler_within_its_window(self):
+        @subscribe("tests.Ordered", window=3, batch=2)
+        def count() -> None: ...
+
+        given(10)
+
+        first, second = passing(), passing()
+
+        assert [len(message.pairs) for message in first] == [2, 1]
+        assert all(message.refill for message in first)
+        assert second == []
+        assert Delivery.objects.filter(state="pending").count() == 7
+
+    def test_lets_no_full_window_delay_another_handler(self):
+        @subscribe("tests.Ordered", window=1)
+        def slow() -> None: ...
+
+        @subscribe("tests.Ordered")
+        def quick() -> None: ...
+
+        given(5)
+
+        messages = passing()
+
+        sent = {message.handler: len(message.pairs) for message in messages}
+        assert sent == {"tests.slow": 1, "tests.quick": 5}
+
+    def test_costs_two_reads_when_nothing_is_due(self, django_assert_num_queries):
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        sync_subscriptions()
+
+        with django_assert_num_queries(2):
+            passing()
+
+    def test_asks_the_same_number_of_questions_for_one_event_and_for_many(
+        self, django_assert_max_num_queries
+    ):
+        @subscribe("tests.Ordered", window=1000)
+        def count() -> None: ...
+
+        given(200)
+
+        with django_assert_max_num_queries(12):
+            passing()
+
+
+class TestALostMessage:
+    def test_is_sent_again_under_a_new_token_and_is_no_attempt(self):
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        given()
+        passing()
+        let_leases_pass()
+
+        [message] = passing()
+
+        delivery = Delivery.objects.get()
+        assert message.pairs == ((delivery.id, 2),)
+        assert (delivery.attempts, delivery.state) == (0, "sent")
+        assert not Attempt.objects.exists()
+
+    def test_shrinks_the_window_so_that_a_backlog_is_not_sent_in_circles(self):
+        @subscribe("tests.Ordered", window=100, batch=10)
+        def slow() -> None: ...
+
+        given(300)
+        passing()
+        let_leases_pass()
+        passing()
+
+        assert Subscription.objects.get().window_now == 50
+        assert Delivery.objects.filter(state="sent").count() == 50
+
+    def test_lets_the_window_grow_again_when_it_runs_dry(self):
+        @subscribe("tests.Ordered", window=100, batch=10)
+        def quick() -> None: ...
+
+        given(300)
+        Subscription.objects.update(window_now=10)
+
+        for _ in range(6):
+            for message in passing():
+                deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+        assert Subscription.objects.get().window_now == 100
+
+
+class TestADeadWorker:
+    def test_is_an_attempt_with_its_name(self):
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        given()
+        [message] = passing()
+        start(message)
+        let_leases_pass()
+
+        passing()
+
+        attempt = Attempt.objects.get()
+        assert (attempt.outcome, attempt.worker, attempt.number) == ("died", "w1", 1)
+        assert Delivery.objects.get().state == "pending"
+
+    def test_takes_no_neighbour_along_when_the_batch_is_sent_again(self):
+        @subscribe("tests.Ordered", backoff_base=0)
+        def count() -> None: ...
+
+        given(3)
+        [message] = passing()
+        start(message)
+        let_leases_pass()
+
+        messages = passing() or passing()
+
+        assert [len(message.pairs) for message in messages] == [1, 1, 1]
+
+    def test_ends_as_dead_when_each_worker_dies_in_it(self):
+        @subscribe("tests.Ordered", backoff_base=0)
+        def count() -> None: ...
+
+        given()
+        for _ in range(5):
+            for message in passing() or passing():
+                start(message)
+            let_leases_pass()
+        passing()
+
+        delivery = Delivery.objects.get()
+        assert delivery.state == "dead"
+        assert "the worker died 5 time(s) in this handler" in delivery.note
+
+
+class TestAHandlerUnknownToTheMigratedCode:
+    def test_is_owed_and_visible_and_never_dropped(self):
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        sync_subscriptions()
+        forgotten = _forget_handlers()
+        given()
+
+        assert passing() == []
+        delivery = Delivery.objects.get()
+        assert (delivery.state, delivery.is_owed) == ("parked", True)
+        assert "unknown" in delivery.note
+
+        _remember_handlers(forgotten)
+        assert len(passing()) == 1
+
+    def test_is_handed_over_by_formerly(self):
+        @subscribe("tests.Ordered", name="tests.old_name")
+        def count() -> None: ...
+
+        given()
+        passing()
+        _forget_handlers()
+
+        @subscribe("tests.Ordered", formerly=["tests.old_name"])
+        def count_again() -> None: ...
+
+        sync_subscriptions()
+
+        assert Subscription.objects.get().handler == "tests.count_again"
+        assert Delivery.objects.get().subscription.handler == "tests.count_again"
+
+
+class TestABrokerThatTakesNothing:
+    def test_loses_nothing(self):
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        given(3)
+
+        def refuse(message: Message) -> None:
+            raise ConnectionError("refused")
+
+        with pytest.raises(BrokerUnavailable, match="ConnectionError: refused"):
+            relay_pass(publish=refuse)
+
+        assert set(Delivery.objects.values_list("state", "attempts")) == {("pending", 0)}
+        assert "the broker did not take it" in Delivery.objects.all()[0].note
+
+
+def _forget_handlers() -> list:
+    from outbox import subscriptions
+
+    forgotten = list(subscriptions.registry)
+    subscriptions.registry.clear()
+    sync_subscriptions()
+    return forgotten
+
+
+def _remember_handlers(handlers: list) -> None:
+    from outbox import subscriptions
+
+    subscriptions.registry.extend(handlers)
+    sync_subscriptions()
