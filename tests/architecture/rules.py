@@ -1,0 +1,160 @@
+"""The rules of who may import whom, each with the sentence that its breach is told by."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from pathlib import Path
+
+from .imports import Import, Source
+
+PROJECT = "shop"
+LIBRARY = "outbox"
+FOR_DEVELOPERS = {"tests", "benchmarks"}
+START = {"manage"}
+
+# From top to bottom; each may import its own layer and those below. A module of another name
+# counts as what it imports.
+LAYERS = (
+    {"apps", "urls"},
+    {"views", "serializers", "handlers", "tasks", "admin", "management", "checks"},
+    {"services"},
+    {"queries", "invariants"},
+    {"models", "events", "gateway"},
+)
+
+
+class Project:
+    """The source below `root`, judged as a project with these first-party apps."""
+
+    def __init__(self, root: Path, apps: Iterable[str]) -> None:
+        self.source = Source(root)
+        self.apps = set(apps)
+
+    def breaches(self) -> list[str]:
+        """Return one line for each broken rule: file, line, what is imported, and why not."""
+        told = [
+            f"{imported}: {reason}"
+            for imported in self.source.imports
+            for reason in self._reasons_against(imported)
+        ]
+        told += self._circle("modules", self._between_modules())
+        return told + self._circle("apps", self._between_apps())
+
+    def _reasons_against(self, imported: Import) -> Iterator[str]:
+        importer, target = self._owner(imported.importer), self._owner(imported.target)
+        if importer in FOR_DEVELOPERS:
+            return
+        if target in FOR_DEVELOPERS:
+            yield "what runs for real imports no tests or benchmarks."
+        elif program := self._foreign_program(imported.importer, imported.target):
+            yield f"{program} is a program of its own; start it, do not import it."
+        elif importer == target:
+            yield from self._reasons_inside(imported)
+        elif target in self.apps:
+            yield from self._reasons_across(imported, importer, target)
+
+    def _reasons_across(self, imported: Import, importer: str, target: str) -> Iterator[str]:
+        if importer == PROJECT or importer in START:
+            return
+        if importer not in self.apps:
+            yield "a library module knows no app."
+        elif target == PROJECT:
+            yield f"{PROJECT} wires the apps; no app imports it."
+        elif importer == LIBRARY:
+            yield f"{LIBRARY} knows no other app."
+        elif target == LIBRARY:
+            if imported.target != LIBRARY or imported.name not in self._public_names:
+                yield f"an app takes the public names only: from {LIBRARY} import ..."
+        elif imported.target != f"{target}.queries":
+            yield f"of another app, only {target}.queries may be imported; or hear its events."
+
+    def _reasons_inside(self, imported: Import) -> Iterator[str]:
+        if self._owner(imported.importer) in self.apps - {PROJECT, LIBRARY}:
+            ours = self._layer(imported.importer)
+            for module in self._reached(imported.target):
+                theirs = self._layer(module)
+                if ours is not None and theirs is not None and theirs < ours:
+                    yield f"{module} is in a layer above; imports go downwards only."
+
+    def _reached(self, module: str) -> set[str]:
+        """Return the module, or what it imports of its own app if it belongs to no layer."""
+        reached, waiting = set(), {module}
+        while waiting:
+            now = waiting.pop()
+            reached.add(now)
+            if self._layer(now) is None and not self._program(now):
+                waiting |= {
+                    imported.target
+                    for imported in self._imports_by_module[now]
+                    if self._owner(imported.target) == self._owner(module)
+                } - reached
+        return reached
+
+    def _layer(self, module: str) -> int | None:
+        inside = module.removeprefix(f"{self._owner(module)}.").split(".")[0]
+        return next((rank for rank, names in enumerate(LAYERS) if inside in names), None)
+
+    def _owner(self, module: str) -> str:
+        """Return the app that a module belongs to, else its first name."""
+        owners = (app for app in self.apps if f"{module}.".startswith(f"{app}."))
+        return max(owners, key=len, default=module.split(".")[0])
+
+    def _program(self, module: str) -> str:
+        """Return the package with a `__main__` inside an app that a module lies in, if any."""
+        parts = module.split(".")
+        packages = (".".join(parts[:length]) for length in range(2, len(parts) + 1))
+        return next((name for name in packages if f"{name}.__main__" in self.source.modules), "")
+
+    def _foreign_program(self, importer: str, target: str) -> str:
+        """Return the program that this import would cross the edge of, in or out."""
+        if self._program(importer) == self._program(target):
+            return ""
+        leaves_for_an_app = self._program(importer) and self._owner(target) in self.apps
+        return self._program(target) or (leaves_for_an_app and self._program(importer)) or ""
+
+    @cached_property
+    def _imports_by_module(self) -> dict[str, list[Import]]:
+        grouped: dict[str, list[Import]] = defaultdict(list)
+        for imported in self.source.imports:
+            grouped[imported.importer].append(imported)
+        return grouped
+
+    @cached_property
+    def _public_names(self) -> set[str]:
+        tree = ast.parse(self.source.modules[LIBRARY].read_text())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                return set(ast.literal_eval(node.value))
+        return set()
+
+    def _circle(self, kind: str, edges: dict[tuple[str, str], Import]) -> list[str]:
+        """Return a line on the first circle in these edges (importer, target), if there is one."""
+        graph: dict[str, set[str]] = defaultdict(set)
+        for importer, target in edges:
+            graph[importer].add(target)
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            circle = error.args[1]  # each is imported by the next one
+            told = f"{kind} import each other in a circle: {' <- '.join(circle)}."
+            links = (edges[importer, target] for target, importer in pairwise(circle))
+            return [f"{min(links, key=str)}: {told}"]
+        return []
+
+    def _between_modules(self) -> dict[tuple[str, str], Import]:
+        return {(imported.importer, imported.target): imported for imported in self.source.imports}
+
+    def _between_apps(self) -> dict[tuple[str, str], Import]:
+        """Return what is allowed one by one: the project imports all, the rest is told already."""
+        return {
+            (self._owner(imported.importer), self._owner(imported.target)): imported
+            for imported in self.source.imports
+            if self._owner(imported.target) == imported.target.removesuffix(".queries")
+            and self._owner(imported.importer) in self.apps - {PROJECT, LIBRARY}
+            and self._owner(imported.importer) != self._owner(imported.target)
+        }

@@ -1,0 +1,234 @@
+"""Who may import whom: the project keeps the rules, and each rule sees its breach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+
+from .rules import Project
+
+# A small project that keeps all rules; `tracking` is an app that no rule was told of.
+CLEAN = {
+    "manage.py": "import shop.settings",
+    "money.py": "from decimal import Decimal",
+    "shop/__init__.py": "",
+    "shop/settings.py": "",
+    "shop/demo.py": "from orders import services\nfrom tracking.models import Parcel",
+    "outbox/__init__.py": "from .emission import emit\n__all__ = ['emit', 'subscribe']",
+    "outbox/emission.py": "def emit():\n    from . import models",
+    "outbox/models.py": "import django",
+    "outbox/testing.py": "from .models import Event",
+    "orders/__init__.py": "",
+    "orders/models.py": "from money import Money",
+    "orders/events.py": "from outbox import emit",
+    "orders/queries.py": "from .models import Order",
+    "orders/helpers.py": "from .queries import contact",
+    "orders/services.py": "from . import events, models, queries\nfrom .helpers import help",
+    "orders/views.py": "from .services import place_order",
+    "orders/urls.py": "from . import views",
+    "payments/__init__.py": "",
+    "payments/simulator/__init__.py": "",
+    "payments/simulator/__main__.py": "from .ledger import Ledger",
+    "payments/simulator/ledger.py": "from money import Money",
+    "tracking/__init__.py": "",
+    "tracking/models.py": "from django.db import models",
+    "tracking/services.py": "from orders.queries import contact\nfrom .models import Parcel",
+    "tracking/handlers.py": "from outbox import subscribe\nfrom . import services",
+    "tests/__init__.py": "",
+    "tests/test_all.py": "from outbox.testing import Outbox\nfrom orders.models import Order",
+}
+APPS = ["outbox", "orders", "payments", "tracking", "shop"]
+
+# Where, which source, and what must be said at which line.
+BREACHES = {
+    "another app's models": (
+        "tracking/services.py",
+        "from django.db import models\nfrom orders.models import Order",
+        2,
+        "only orders.queries may be imported",
+    ),
+    "another app's services, inside a function": (
+        "tracking/handlers.py",
+        "def follow():\n    from orders import services",
+        2,
+        "only orders.queries may be imported",
+    ),
+    "another app's events, for types alone": (
+        "tracking/handlers.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from orders.events import Placed",
+        3,
+        "or hear its events",
+    ),
+    "another app as a whole": (
+        "tracking/services.py",
+        "import orders",
+        1,
+        "only orders.queries may be imported",
+    ),
+    "another app by a text": (
+        "tracking/services.py",
+        "import importlib\nimportlib.import_module('orders.models')",
+        2,
+        "only orders.queries may be imported",
+    ),
+    "another app's model from the registry": (
+        "tracking/services.py",
+        "from django.apps import apps\napps.get_model('orders', 'Order')",
+        2,
+        "only orders.queries may be imported",
+    ),
+    "the project": (
+        "tracking/services.py",
+        "from shop.settings import DEBUG",
+        1,
+        "no app imports it",
+    ),
+    "an inner module of the outbox": (
+        "tracking/services.py",
+        "from outbox.models import Event",
+        1,
+        "public names only",
+    ),
+    "an inner name of the outbox": (
+        "tracking/services.py",
+        "from outbox import emit, emission",
+        1,
+        "public names only",
+    ),
+    "the outbox's test kit, outside of tests": (
+        "tracking/services.py",
+        "from outbox.testing import Outbox",
+        1,
+        "public names only",
+    ),
+    "an app, by the outbox": (
+        "outbox/models.py",
+        "from orders.queries import contact",
+        1,
+        "outbox knows no other app",
+    ),
+    "the project, by the outbox": (
+        "outbox/models.py",
+        "from shop import settings",
+        1,
+        "no app imports it",
+    ),
+    "an app, by a library module": (
+        "money.py",
+        "from tracking.models import Parcel",
+        1,
+        "a library module knows no app",
+    ),
+    "views, by services": (
+        "orders/services.py",
+        "from . import views",
+        1,
+        "orders.views is in a layer above",
+    ),
+    "services, by models": (
+        "orders/models.py",
+        "def late():\n    from .services import place_order",
+        2,
+        "orders.services is in a layer above",
+    ),
+    "services, by queries through a module of another name": (
+        "orders/queries.py",
+        "from money import Money\nfrom .roundabout import place",
+        2,
+        "orders.services is in a layer above",
+    ),
+    "the simulator, by its own app": (
+        "payments/services.py",
+        "from payments.simulator.ledger import Ledger",
+        1,
+        "a program of its own",
+    ),
+    "the simulator, by the project": (
+        "shop/demo.py",
+        "import payments.simulator",
+        1,
+        "a program of its own",
+    ),
+    "its app, by the simulator": (
+        "payments/simulator/ledger.py",
+        "from payments import services",
+        1,
+        "a program of its own",
+    ),
+    "the tests": (
+        "orders/services.py",
+        "from tests.test_all import order",
+        1,
+        "imports no tests",
+    ),
+    "a module that imports it back": (
+        "orders/events.py",
+        "def late():\n    from .models import Order",
+        2,
+        "modules import each other in a circle",
+    ),
+    "an app whose queries ask back": (
+        "orders/queries.py",
+        "from tracking.queries import parcels",
+        1,
+        "apps import each other in a circle",
+    ),
+}
+# What some breaches need beside them; each keeps the rules by itself.
+COMPANIONS = {
+    "services, by queries through a module of another name": {
+        "orders/roundabout.py": "from .services import place_order",
+        "orders/services.py": "",
+    },
+    "a module that imports it back": {"orders/models.py": "from .events import Placed"},
+    "an app whose queries ask back": {"tracking/queries.py": ""},
+    "its app, by the simulator": {"payments/services.py": ""},
+    "views, by services": {"orders/views.py": ""},
+    "services, by models": {"orders/services.py": ""},
+}
+
+
+def project(root: Path, files: dict[str, str]) -> Project:
+    for name, source in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(source))
+    return Project(root, APPS)
+
+
+class TestThisProject:
+    def test_keeps_its_boundaries(self):
+        ours = [
+            config.name
+            for config in apps.get_app_configs()
+            if Path(config.path) == settings.BASE_DIR.joinpath(*config.name.split("."))
+        ]
+
+        assert {"outbox", "orders", "inventory", "payments", "notifications", "shop"} <= {*ours}
+        assert Project(settings.BASE_DIR, ours).breaches() == []
+
+
+class TestAProjectThatKeepsTheRules:
+    def test_is_not_blamed(self, tmp_path):
+        assert project(tmp_path, CLEAN).breaches() == []
+
+    @pytest.mark.parametrize("companions", COMPANIONS.values(), ids=COMPANIONS)
+    def test_is_not_blamed_for_a_breach_to_come(self, tmp_path, companions):
+        assert project(tmp_path, {**CLEAN, **companions}).breaches() == []
+
+
+class TestAnImportThatIsForbidden:
+    @pytest.mark.parametrize("what", BREACHES)
+    def test_is_told_with_its_place_and_the_rule(self, tmp_path, what):
+        path, source, line, rule = BREACHES[what]
+        files = {**CLEAN, **COMPANIONS.get(what, {}), path: source}
+
+        told = project(tmp_path, files).breaches()
+
+        assert len(told) == 1
+        assert told[0].startswith(f"{path}:{line}: ")
+        assert rule in told[0]
