@@ -12,7 +12,8 @@ COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-anno
 PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsafe(64))') \
 	ALLOWED_HOSTS=shop.example.com DATABASE_URL=postgres://shop:secret@db.example.com:5432/shop \
 	REDIS_URL=rediss://:secret@broker.example.com:6379/0 AMQP_URL= \
-	EMAIL_URL=smtp+tls://shop:secret@mail.example.com:587
+	EMAIL_URL=smtp+tls://shop:secret@mail.example.com:587 \
+	BANK_URL=https://bank.example.com BANK_API_KEY=secret
 
 .DEFAULT_GOAL := help
 .PHONY: help install up test test-sqlite test-postgresql lint format check requirements clean
@@ -21,6 +22,7 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED)  ## create .venv and install what a clone needs
+	@:
 
 # Runs again only when the requirements change.
 $(INSTALLED): requirements.txt
