@@ -1,0 +1,22 @@
+from uuid import UUID
+
+from outbox import DomainEvent
+
+
+class Struck(DomainEvent, key="thing_id"):
+    """Something happened to a thing. `how` tells the handlers how to misbehave."""
+
+    thing_id: UUID
+    how: str = ""
+
+
+class Queued(DomainEvent, key="thing_id"):
+    """Something for the slow handler alone."""
+
+    thing_id: UUID
+
+
+class Echoed(DomainEvent, key="thing_id"):
+    """A handler heard of it and says so."""
+
+    thing_id: UUID

@@ -1,0 +1,69 @@
+"""Handlers that do one visible thing, and die, dawdle or fail where the event tells them to."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from uuid import UUID
+
+from outbox import Receipt, emit, subscribe
+
+from .events import Echoed
+from .models import Effect
+
+
+def die() -> None:
+    """End this process as the kernel's out-of-memory killer does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def is_first(how: str, event_id: UUID) -> bool:
+    """Return whether this event meets this mishap for the first time, on this machine."""
+    folder = Path(os.environ["GROUND_DIR"])
+    try:
+        (folder / f"{how}-{event_id}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+@subscribe("ground.Struck", backoff_base=0.1, backoff_cap=0.5)
+def record(event_id: UUID, thing_id: UUID, how: str) -> None:
+    if how == "die_before_effects" and is_first(how, event_id):
+        die()
+    Effect.objects.create(handler="record", event_id=event_id)
+    emit(Echoed(thing_id=thing_id))
+    if how == "die_after_effects" and is_first(how, event_id):
+        die()
+    if how == "die_always":
+        die()
+    if how == "pause_in_transaction" and is_first(how, event_id):
+        time.sleep(3)
+
+
+@subscribe("ground.Struck", atomic=False, queue="ground.outside", backoff_base=0.1, backoff_cap=0.5)
+def call_outside(event_id: UUID, how: str, receipt: Receipt) -> None:
+    if how == "die_after_call" and is_first(how, event_id):
+        die()
+    with receipt:
+        Effect.objects.create(handler="call_outside", event_id=event_id)
+        if how == "die_in_receipt" and is_first(how, event_id):
+            die()
+
+
+@subscribe("ground.Queued", queue="ground.slow", window=40, batch=5)
+def dawdle(event_id: UUID) -> None:
+    time.sleep(float(os.environ.get("GROUND_DAWDLE", "0")))
+    Effect.objects.create(handler="dawdle", event_id=event_id)
+
+
+@subscribe("ground.Echoed")
+def record_echo(event_id: UUID) -> None:
+    Effect.objects.create(handler="record_echo", event_id=event_id)
+
+
+if os.environ.get("GROUND_NEWCOMER"):  # a release that has one handler more
+
+    @subscribe("ground.Struck", queue="ground")
+    def newcomer(event_id: UUID) -> None:
+        Effect.objects.create(handler="newcomer", event_id=event_id)

@@ -1,0 +1,13 @@
+"""The shop's settings with the proving ground, and short leases so that recovery can be watched."""
+
+import os
+
+from shop.settings import *  # noqa: F403  the whole of them, by intention
+
+INSTALLED_APPS = [
+    app
+    for app in INSTALLED_APPS  # noqa: F405
+    if app not in {"orders", "inventory", "payments", "notifications"}
+] + ["tests.chaos.ground"]
+ROOT_URLCONF = "tests.chaos.urls"
+OUTBOX = {"LEASE_SECONDS": float(os.environ.get("GROUND_LEASE", "2"))}

@@ -1,0 +1,203 @@
+"""Real processes for tests: a broker, a database, relays and workers, each to be killed at will."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+
+from shop.up import broker as brokers
+from tests.databases import fresh_database
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Seconds. Generous: reaching it is a failure, not a measurement.
+CEILING = 90.0
+
+QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"]
+
+
+class Stack:
+    """One database and one broker of its own, and whatever processes a test starts on them."""
+
+    def __init__(self, *, folder: Path, database_url: str, settings: str) -> None:
+        self.folder = folder
+        self.database_url = database_url
+        chosen = brokers.choose({}, folder / "broker")
+        assert chosen.program is not None
+        self.redis_url = chosen.variables["REDIS_URL"]
+        self._broker_command = list(chosen.program.command)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name != "AMQP_URL"},
+            "DJANGO_SETTINGS_MODULE": settings,
+            "DATABASE_URL": database_url,
+            "REDIS_URL": self.redis_url,
+            "SHOP_LOCAL_DIR": str(folder),
+            "GROUND_DIR": str(folder),
+            "WORKER_GRACE": "5",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    # --- the broker -----------------------------------------------------------------------------
+
+    def start_broker(self) -> None:
+        self.start("broker", self._broker_command)
+        self.wait_until(self._broker_answers, "the broker answers")
+
+    def wipe_broker(self) -> None:
+        """FLUSHALL: every message is gone, and the broker's own bookkeeping too."""
+        with redis.Redis.from_url(self.redis_url) as client:
+            client.flushall()
+
+    def queue_length(self, queue: str) -> int:
+        with redis.Redis.from_url(self.redis_url) as client:
+            return int(client.llen(queue))  # type: ignore[arg-type]  # redis-py's sync/async union
+
+    def _broker_answers(self) -> bool:
+        with (
+            contextlib.suppress(redis.RedisError),
+            redis.Redis.from_url(self.redis_url, socket_timeout=1) as client,
+        ):
+            return bool(client.ping())
+        return False
+
+    # --- processes ------------------------------------------------------------------------------
+
+    def start(self, name: str, command: Sequence[str], **environment: str) -> int:
+        """Start a process in a session of its own; its output goes to `<name>.log`."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=self.environment | environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self._processes[name].pid
+
+    def start_relay(self, name: str = "relay", **environment: str) -> None:
+        self._start_celery(name, ["-Q", "outbox", "--pool", "solo"], **environment)
+
+    def start_worker(
+        self, name: str = "worker", *, queues: str, concurrency: int = 2, **environment: str
+    ) -> None:
+        options = ["-Q", queues, "-c", str(concurrency)]
+        self._start_celery(name, options, **environment)
+
+    def start_beat(self, name: str = "beat") -> None:
+        self.start(name, [*self._celery("beat"), "--loglevel", "INFO", "--pidfile", ""])
+
+    def _start_celery(self, name: str, options: Sequence[str], **environment: str) -> None:
+        before = len(self.log(name))
+        self.start(
+            name, [*self._celery("worker"), "-n", f"{name}@%h", *options, *QUIET], **environment
+        )
+        self.wait_until(lambda: " ready." in self.log(name)[before:], f"{name} is ready")
+
+    def _celery(self, command: str) -> list[str]:
+        return [sys.executable, "-m", "celery", "-A", "shop", command]
+
+    def children(self, name: str) -> list[int]:
+        """The pids of a worker's pool."""
+        return [child.pid for child in psutil.Process(self._processes[name].pid).children()]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process and all that it started, as when its machine goes away."""
+        process = self._processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        os.kill(self._processes[name].pid, number)
+
+    def stop(self, name: str) -> int:
+        """End a process as a deploy does; return its exit code."""
+        process = self._processes.pop(name)
+        process.terminate()
+        return process.wait(timeout=CEILING)
+
+    def is_running(self, name: str) -> bool:
+        return name in self._processes and self._processes[name].poll() is None
+
+    def manage(self, *arguments: str, **environment: str) -> str:
+        """Run `manage.py` to its end; return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=CEILING,
+        )
+        assert done.returncode == 0, f"manage.py {' '.join(arguments)}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def stop_all(self) -> None:
+        for name in list(self._processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._processes[name].pid, signal.SIGCONT)
+            self.kill(name)
+
+    # --- what is stored -------------------------------------------------------------------------
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Read the database directly, as a bystander; `?` stands for a parameter."""
+        if self.database_url.startswith("sqlite"):
+            path = self.database_url.removeprefix("sqlite:///")
+            with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection, connection:
+                return connection.execute(statement, parameters).fetchall()
+        import psycopg
+
+        with psycopg.connect(self.database_url) as connection:
+            cursor = connection.execute(statement.replace("?", "%s").encode(), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, statement: str, *parameters: object) -> Any:
+        """The one value of a query."""
+        return self.query(statement, *parameters)[0][0]
+
+    def wait_until(
+        self, condition: Callable[[], object], what: str, *, ceiling: float = CEILING
+    ) -> None:
+        """Wait until a condition holds; fail with the processes' last words if it never does."""
+        end = time.monotonic() + ceiling
+        while not condition():
+            assert time.monotonic() < end, f"Never came: {what}\n{self._last_words()}"
+            time.sleep(0.05)
+
+    def _last_words(self) -> str:
+        tails = [
+            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-25:])
+            for path in sorted(self.folder.glob("*.log"))
+        ]
+        return "\n".join(tails)
+
+
+@contextmanager
+def running_stack(folder: Path, *, settings: str) -> Iterator[Stack]:
+    """Yield a migrated stack whose broker runs; stop everything afterwards."""
+    with ExitStack() as cleanup:
+        url = cleanup.enter_context(fresh_database())
+        stack = Stack(folder=folder, database_url=url, settings=settings)
+        cleanup.callback(stack.stop_all)
+        stack.start_broker()
+        stack.manage("migrate", "-v0")
+        yield stack

@@ -1,0 +1,281 @@
+"""The rules of delivery, with real processes that are killed, wiped, frozen and doubled.
+
+Each test says what was taken away to see it fail.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+import pytest
+
+from tests.chaos.stack import Stack
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+
+QUEUES = "ground,ground.outside,ground.slow"
+
+
+def strike(ground: Stack, number: int, how: str = "") -> list[str]:
+    return ground.manage("strike", str(number), f"--how={how}").split()
+
+
+def effects(ground: Stack, handler: str) -> int:
+    return int(ground.value("SELECT count(*) FROM ground_effect WHERE handler = ?", handler))
+
+
+def is_settled(ground: Stack) -> bool:
+    """Whether every event is fanned out and every delivery done."""
+    waiting = ground.value("SELECT count(*) FROM outbox_event WHERE fanned_out_at IS NULL")
+    owed = ground.value("SELECT count(*) FROM outbox_delivery WHERE state <> 'done'")
+    return not waiting and not owed
+
+
+def settle(ground: Stack) -> None:
+    ground.wait_until(lambda: is_settled(ground), "everything is delivered")
+
+
+def assert_each_once(ground: Stack, number: int) -> None:
+    """Each of `number` struck events had each effect exactly once, and echoed once."""
+    rows = ground.query("SELECT handler, event_id, count(*) FROM ground_effect GROUP BY 1, 2")
+    assert {count for _, _, count in rows} == {1}
+    made = Counter(handler for handler, _, _ in rows)
+    assert made == {"record": number, "call_outside": number, "record_echo": number}
+
+
+class TestTwoRelays:
+    def test_make_no_effect_twice_and_lose_none(self, ground: Stack):
+        """Without the unique delivery and the token check: effects twice."""
+        ground.start_relay("relay-1")
+        ground.start_relay("relay-2")
+        ground.start_worker(queues=QUEUES)
+
+        strike(ground, 150)
+
+        settle(ground)
+        assert_each_once(ground, 150)
+
+
+class TestARelayThatIsKilled:
+    def test_loses_nothing(self, ground: Stack):
+        """Without the lease: what was claimed and not published stays sent for ever."""
+        ground.start_worker(queues=QUEUES)
+        number = 0
+        for round_ in range(3):
+            number += len(strike(ground, 40))
+            ground.start_relay(f"relay-{round_}")
+            claimed = "SELECT count(*) FROM outbox_delivery"
+            ground.wait_until(lambda: ground.value(claimed) > 0, "the relay began")
+            ground.kill(f"relay-{round_}")
+        ground.start_relay()
+
+        settle(ground)
+        assert_each_once(ground, number)
+
+
+class TestAWorkerThatIsKilled:
+    @pytest.mark.parametrize(
+        "how", ["die_before_effects", "die_after_effects", "die_after_call", "die_in_receipt"]
+    )
+    def test_leaves_no_half_effect_and_its_event_is_handled_again(self, ground: Stack, how: str):
+        """Without the receipt in the effects' transaction: the effect twice, or never."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+
+        strike(ground, 2, how)
+
+        settle(ground)
+        assert_each_once(ground, 2)
+        died = "SELECT count(*) FROM outbox_attempt WHERE outcome = 'died'"
+        assert ground.value(died) >= 1
+
+    def test_is_replaced_by_another_when_all_of_it_dies(self, ground: Stack):
+        """Without the lease: its deliveries stay sent for ever."""
+        ground.start_relay()
+        ground.start_worker("doomed", queues=QUEUES)
+        strike(ground, 5, "pause_in_transaction")
+        started = "SELECT count(*) FROM outbox_delivery WHERE started_token > 0"
+        ground.wait_until(lambda: ground.value(started) > 0, "a handler runs")
+
+        ground.kill("doomed")
+        ground.start_worker("heir", queues=QUEUES)
+
+        settle(ground)
+        assert_each_once(ground, 5)
+
+
+class TestAnEventThatKillsItsWorker:
+    def test_ends_as_dead_and_its_batch_neighbours_do_not(self, ground: Stack):
+        """Without the start marker: no attempt is counted, and it kills workers for ever."""
+        strike(ground, 4)
+        [poison] = strike(ground, 1, "die_always")
+        strike(ground, 4)
+        ground.start_worker(queues=QUEUES)
+        ground.start_relay()
+
+        dead = "SELECT e.id FROM outbox_delivery d JOIN outbox_event e ON e.seq = d.event_id "
+        dead += "WHERE d.state = 'dead'"
+        ground.wait_until(lambda: ground.query(dead), "the poison is dead")
+        ground.wait_until(lambda: effects(ground, "record") == 8, "its neighbours are handled")
+
+        assert [str(row[0]).replace("-", "") for row in ground.query(dead)] == [
+            poison.replace("-", "")
+        ]
+        note = ground.value("SELECT note FROM outbox_delivery WHERE state = 'dead'")
+        assert "the worker died 5 time(s)" in note
+
+
+class TestABrokerThatIsWiped:
+    def test_loses_nothing(self, ground: Stack):
+        """Without the lease: messages that were in the queue never come."""
+        ground.start_relay()
+        strike(ground, 60)
+        ground.wait_until(lambda: ground.queue_length("ground") > 0, "messages are queued")
+        ground.wipe_broker()
+        ground.start_worker(queues=QUEUES)
+        strike(ground, 60)
+        ground.wipe_broker()
+
+        settle(ground)
+        assert_each_once(ground, 120)
+
+
+class TestABrokerThatIsAway:
+    def test_delays_and_loses_nothing_when_it_comes_back_empty(self, ground: Stack):
+        """Without the hand-back and the loop's patience: the relay dies of the first refusal."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+        ground.kill("broker")
+
+        strike(ground, 30)
+        away = "The broker is away"
+        ground.wait_until(lambda: away in ground.log("relay"), "the relay sees it")
+        for file in (ground.folder / "broker").rglob("*.aof"):
+            file.unlink()
+        ground.start_broker()
+
+        settle(ground)
+        assert_each_once(ground, 30)
+
+    def test_delays_and_loses_nothing_when_it_is_frozen(self, ground: Stack):
+        """Without a socket timeout on publish: the relay hangs with the broker."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+        strike(ground, 1)
+        settle(ground)
+        ground.signal("broker", signal.SIGSTOP)
+
+        strike(ground, 30)
+        away = "The broker is away"
+        ground.wait_until(lambda: away in ground.log("relay"), "the relay sees it")
+        ground.signal("broker", signal.SIGCONT)
+
+        settle(ground)
+        assert_each_once(ground, 31)
+
+
+class TestASlowHandlersBacklog:
+    def test_waits_in_the_database_instead_of_being_sent_in_circles(self, ground: Stack):
+        """Without the shrinking window: each delivery is sent again with every lease."""
+        ground.manage("strike", "20000", "--queued")
+        ground.start_worker(queues=QUEUES, GROUND_DAWDLE="0.2")
+        ground.start_relay()
+
+        ground.wait_until(lambda: effects(ground, "dawdle") >= 150, "150 of them are handled")
+
+        sent_again = ground.value(
+            "SELECT coalesce(sum(token - 1), 0) FROM outbox_delivery WHERE token > 1"
+        )
+        assert sent_again < 150, "more were sent again than were handled"
+        assert ground.queue_length("ground.slow") <= 40
+        twice = "SELECT count(*) FROM ground_effect GROUP BY event_id HAVING count(*) > 1"
+        assert not ground.query(twice)
+
+
+class TestAnOldRelay:
+    def test_fans_out_to_a_handler_that_only_newer_code_has(self, ground: Stack):
+        """Without the subscription rows: the old relay never hears of the new handler."""
+        ground.start_relay()
+        ground.manage("migrate", "-v0", GROUND_NEWCOMER="1")
+        ground.start_worker("old", queues="ground")
+        strike(ground, 3)
+        handed_back = "SELECT count(*) FROM outbox_delivery WHERE note LIKE '%no handler%'"
+        ground.wait_until(lambda: ground.value(handed_back) > 0, "old code hands it back")
+
+        ground.stop("old")
+        ground.start_worker("new", queues="ground", GROUND_NEWCOMER="1")
+
+        ground.wait_until(lambda: effects(ground, "newcomer") == 3, "the new handler hears it")
+        attempts = (
+            "SELECT max(d.attempts) FROM outbox_delivery d "
+            "JOIN outbox_subscription s ON s.id = d.subscription_id WHERE s.handler = ?"
+        )
+        assert ground.value(attempts, "ground.newcomer") == 1
+
+
+class TestTwoBeats:
+    def test_double_no_effect(self, ground: Stack):
+        """Without the token check and the unique delivery: effects twice."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+        ground.start_beat("beat-1")
+        ground.start_beat("beat-2")
+        sending = "Sending due task outbox.relay"
+        ground.wait_until(
+            lambda: all(sending in ground.log(name) for name in ("beat-1", "beat-2")), "both beat"
+        )
+
+        strike(ground, 50)
+
+        settle(ground)
+        assert_each_once(ground, 50)
+
+
+@pytest.mark.postgresql
+class TestDatabaseConnectionsThatAreCut:
+    def test_cost_time_and_nothing_else(self, ground: Stack):
+        """Without closing broken connections: the worker and the relay never recover."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+        number = 0
+        for _ in range(5):
+            number += len(strike(ground, 20))
+            ground.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+        settle(ground)
+        assert_each_once(ground, number)
+
+
+class TestAPausedHandler:
+    def test_stops_at_once_and_delays_no_other(self, ground: Stack):
+        """Without the check at the start: what is in flight still runs."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+        ground.manage("outbox", "pause", "ground.record", "--reason", "a test")
+
+        strike(ground, 20)
+        ground.wait_until(lambda: effects(ground, "call_outside") == 20, "the other goes on")
+        assert effects(ground, "record") == 0
+
+        ground.manage("outbox", "resume", "ground.record")
+        settle(ground)
+        assert_each_once(ground, 20)
+
+
+class TestAWorkerThatIsStopped:
+    def test_finishes_what_it_runs_and_leaves_the_rest(self, ground: Stack):
+        """Without acks_late: messages that it had taken are lost until their leases pass."""
+        ground.start_relay()
+        ground.start_worker("old", queues=QUEUES)
+        strike(ground, 100)
+
+        assert ground.stop("old") == 0
+        ground.start_worker("new", queues=QUEUES)
+
+        settle(ground)
+        assert_each_once(ground, 100)
+        assert not ground.value("SELECT count(*) FROM outbox_attempt WHERE outcome = 'died'")
