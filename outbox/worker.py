@@ -35,7 +35,7 @@ def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
     # After django.setup(), before the worker chooses its queues.
     names = {QUEUE}.union(*queues().values())
     for name in sorted(names):
-        instance.app.amqp.queues.add(name)
+        instance.app.amqp.queues.select_add(name)
 
 
 class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery's base is untyped
