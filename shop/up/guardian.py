@@ -1,0 +1,137 @@
+"""Stop the programs when the supervisor itself is killed (SIGKILL leaves it no last word).
+
+The supervisor starts this file as a program of its own, with a pipe as its standard input, and
+tells it line by line what runs. The end of the pipe without a `bye` means that the supervisor is
+gone. One process does it for all, and the same way on Linux and macOS (PR_SET_PDEATHSIG is Linux
+only, and does not reach the children of a child). It imports the standard library alone: it must
+start fast and stay small.
+
+    run STAGE PID GRACE     a program (leader of its process group) runs
+    end PID                 it has ended
+    remove PATH             a file to delete at the end
+    bye                     the supervisor has stopped everything itself
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+class Guardian:
+    """The supervisor's end of the pipe.
+
+    `inherited` descriptors are held by the guardian too: a lock among them is free only when the
+    guardian has stopped everything.
+    """
+
+    def __init__(self, inherited: Sequence[int] = ()) -> None:
+        self._inherited = tuple(inherited)
+        self._facts: dict[str, str] = {}
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def runs(self, *, stage: int, pid: int, grace: float) -> None:
+        self._learn(f"end {pid}", f"run {stage} {pid} {grace}")
+
+    def ended(self, pid: int) -> None:
+        self._facts.pop(f"end {pid}", None)
+        self._tell(f"end {pid}")
+
+    def remove_at_the_end(self, path: Path) -> None:
+        """Delete this file once everything has stopped."""
+        self._learn(f"remove {path}", f"remove {path}")
+
+    def check(self) -> None:
+        """If somebody has killed the guardian, start another and tell it all."""
+        if self._process.poll() is not None:
+            self._start()
+            for fact in self._facts.values():
+                self._tell(fact)
+
+    def dismiss(self) -> None:
+        """Everything has stopped in order: the guardian is not needed."""
+        self._tell("bye")
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            text=True,
+            pass_fds=self._inherited,
+        )
+
+    def _learn(self, key: str, fact: str) -> None:
+        self._facts[key] = fact
+        self._tell(fact)
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+
+def watch(lines: Iterable[str]) -> None:
+    """Follow the supervisor's lines; when they end without a `bye`, stop what still runs."""
+    running: dict[int, tuple[int, float]] = {}
+    files: list[Path] = []
+    for line in lines:
+        word, _, rest = line.rstrip("\n").partition(" ")
+        if word == "bye":
+            running.clear()
+            break
+        if word == "run":
+            stage, pid, grace = rest.split()
+            running[int(pid)] = (int(stage), float(grace))
+        elif word == "end":
+            running.pop(int(rest), None)
+        elif word == "remove":
+            files.append(Path(rest))
+    stop(running)
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def stop(running: dict[int, tuple[int, float]]) -> None:
+    """Stop the groups, the last stage first: SIGTERM, the longest grace, SIGKILL."""
+    for stage in sorted({stage for stage, _ in running.values()}, reverse=True):
+        members = {pid: grace for pid, (at, grace) in running.items() if at == stage}
+        for pid in members:
+            _send(pid, signal.SIGTERM)
+        deadline = time.monotonic() + max(members.values())
+        while time.monotonic() < deadline and any(_send(pid, 0) for pid in members):
+            time.sleep(0.05)
+        for pid in members:
+            _send(-pid, signal.SIGKILL)
+
+
+def _send(pid: int, number: int) -> bool:
+    """Send a signal (0 only asks); whether there was somebody to receive it."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+    watch(sys.stdin)

@@ -1,0 +1,46 @@
+"""Ports on loopback."""
+
+from __future__ import annotations
+
+import socket
+
+from shop.up.errors import UpError
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def listen(port: int) -> socket.socket:
+    """Open the port (0: a free one) for the web server, which inherits it.
+
+    While the web server restarts, its port stays open: requests wait, instead of being refused.
+    Raises UpError if the port cannot be had.
+    """
+    if port and _somebody_answers(port):
+        raise UpError(_taken(port))
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except PermissionError:
+        raise UpError(f"Port {port} is reserved for root: choose one with --port.") from None
+    except (OSError, OverflowError):
+        raise UpError(_taken(port)) from None
+    return listener
+
+
+def _taken(port: int) -> str:
+    return f"Port {port} is taken by another program: stop that one, or choose one with --port."
+
+
+def _somebody_answers(port: int) -> bool:
+    # macOS lets us bind 127.0.0.1 though another program listens on all addresses.
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0

@@ -1,0 +1,98 @@
+"""The programs of this project: how each is started, and how to see that it is ready."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shop.up.probes import answers, says
+from shop.up.processes import Program
+
+# Stages: first the servers, then what needs them. The stop goes the other way.
+SERVERS, WEB, WORKERS = 0, 1, 2
+
+ACCESS_LOG = "%(m)s %(U)s%(q)s %(s)s in %(M)s ms"
+ALL_BUT_THE_RELAY = ("-X", "outbox")
+CELERY_IS_READY = r" ready\.$"
+# Celery's lines about the outbox's tasks; the outbox itself says what each delivery did.
+CELERY_CHATTER = r"Task outbox\.\w+\[\S+\] (received|succeeded)|Sending due task outbox\."
+# Celery dislikes root for the sake of pickle, which the settings refuse; eight lines at each start.
+NO_ROOT_WARNING = ("-W", "ignore:You're running the worker with superuser privileges")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """Where the code is, and the settings that all its programs share."""
+
+    root: Path
+    environment: Mapping[str, str]
+    worker_grace: float
+
+    def bank(self, *, port: int, data: Path) -> Program:
+        """The bank simulator; restarted for its own code only."""
+        return self._python(
+            "bank",
+            *("-m", "payments.simulator", "--port", str(port), "--data", str(data)),
+            ready=answers(port, "/health"),
+            stage=SERVERS,
+            code="payments/simulator",
+            hidden="GET /health 200",
+        )
+
+    def setup(self, *arguments: str) -> Program:
+        """A program that ends: migrations and demo data, or what a change of the code asks for."""
+        return self._python("setup", "-m", "shop.up.setup", *arguments, code=None)
+
+    def web(self, *, port: int, descriptor: int) -> Program:
+        """The web server, on a port that is open already."""
+        return self._python(
+            "web",
+            *("-m", "gunicorn", "shop.wsgi", "--bind", f"fd://{descriptor}"),
+            *("--worker-class", "gthread", "--threads", "4", "--graceful-timeout", "15"),
+            *("--access-logfile", "-", "--access-logformat", ACCESS_LOG, "--no-control-socket"),
+            ready=answers(port, "/livez"),
+            stage=WEB,
+            grace=20.0,
+            inherited=[descriptor],
+            hidden=r"GET /livez 200",
+        )
+
+    def relay(self) -> Program:
+        return self._worker("relay", "-Q", "outbox", "--pool", "solo")
+
+    def worker(self, *, processes: int) -> Program:
+        """All queues but the relay's, with those of an app that is added while we run."""
+        return self._worker("worker", *ALL_BUT_THE_RELAY, "-c", str(processes))
+
+    def app_worker(self, app: str, *, queues: Iterable[str], processes: int) -> Program:
+        """More workers for the queues of one app."""
+        return self._worker(app, "-Q", ",".join(sorted(queues)), "-c", str(processes))
+
+    def beat(self) -> Program:
+        return self._celery("beat", "beat", ready=says("beat: Starting"), hidden=CELERY_CHATTER)
+
+    def _worker(self, name: str, *arguments: str) -> Program:
+        return self._celery(
+            name,
+            *("worker", "-n", f"{name}@%h", *arguments),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+            ready=says(CELERY_IS_READY),
+            grace=self.worker_grace + 10.0,
+            hidden=CELERY_CHATTER,
+        )
+
+    def _celery(self, name: str, *arguments: str, **options: Any) -> Program:
+        command = ("-m", "celery", "--quiet", "-A", "shop", *arguments, "--loglevel", "INFO")
+        return self._python(name, *NO_ROOT_WARNING, *command, stage=WORKERS, **options)
+
+    def _python(self, name: str, *arguments: str, **options: Any) -> Program:
+        return Program(
+            name=name,
+            command=[sys.executable, *arguments],
+            folder=self.root,
+            environment=self.environment,
+            **{"code": ".", **options},
+        )

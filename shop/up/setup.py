@@ -1,0 +1,105 @@
+"""`python -m shop.up.setup`: make the database ready, in a process with the right settings.
+
+Migrations and demo data. With `--sync`, after a change of the code: check the project and sync the
+subscriptions of its handlers; migrations are left to the developer. On a failure the last line
+that it prints is one sentence for the person at the screen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import django
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+CHECKED_SIZE = 64 * 1024 * 1024  # bytes; a bigger file would take too long to read at each start
+
+
+def main() -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+    django.setup()
+    try:
+        _sync() if "--sync" in sys.argv else _prepare()
+    except SystemCheckError as error:
+        return _complain(f"{error}\nThe project does not pass its own checks: see above.")
+    except DatabaseError as error:
+        return _complain(_about_the_database(error))
+    return 0
+
+
+def _prepare() -> None:
+    from shop.up.credentials import Credentials  # these need django.setup()
+    from shop.up.demo import add_demo_data
+
+    _require_sound_file()
+    call_command("check")
+    missing = _missing_migrations()
+    if missing:
+        _say(f"Applying {missing} migrations ...")
+    call_command("migrate", verbosity=0, interactive=False)
+    add_demo_data(Credentials(_local_dir()))
+
+
+def _sync() -> None:
+    call_command("check")
+    # Migrating this one app is quick, and syncs the subscriptions of all.
+    call_command("migrate", "outbox", verbosity=0, interactive=False)
+    if missing := _missing_migrations():
+        _say(f"{missing} migrations are not applied yet: run `manage.py migrate`.")
+
+
+def _require_sound_file() -> None:
+    """Raise DatabaseError for an SQLite file that opens but is damaged inside."""
+    if connection.vendor != "sqlite" or _size() > CHECKED_SIZE:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA quick_check(1)")
+        answer = cursor.fetchone()[0]
+    if answer != "ok":
+        raise DatabaseError(answer)
+
+
+def _size() -> int:
+    try:
+        return os.path.getsize(connection.settings_dict["NAME"])
+    except OSError:
+        return 0
+
+
+def _missing_migrations() -> int:
+    executor = MigrationExecutor(connection)
+    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def _about_the_database(error: DatabaseError) -> str:
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "no answer"
+    where = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return (
+            f"The database file {where['NAME']} cannot be used ({reason}): restore it, or move it "
+            "away to start afresh."
+        )
+    return f"The database at {where['HOST']}:{where['PORT']} cannot be used ({reason})."
+
+
+def _local_dir() -> Path:
+    return Path(settings.LOCAL_DIR)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _complain(text: str) -> int:
+    _say(text)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

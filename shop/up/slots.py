@@ -1,0 +1,71 @@
+"""A place for one program: the process that runs now, and what to do when it dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shop.up.processes import Process, Program
+
+STABLE_AFTER = 20.0  # one that lived this long has recovered: its next death counts as the first
+MAX_DEATHS = 5
+MAX_PAUSE = 10.0
+
+
+@dataclass
+class Slot:
+    """One program, its process (if any), and its recent misfortunes."""
+
+    program: Program
+    process: Process | None = None
+    started_at: float = 0.0
+    ready: bool = False
+    deaths: int = 0
+    again_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+    @property
+    def is_dead(self) -> bool:
+        return self.process is not None and self.process.exit_code is not None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the pause after a death is over."""
+        return self.again_at is not None and time.monotonic() >= self.again_at
+
+    def started(self, process: Process) -> None:
+        self.process, self.started_at = process, time.monotonic()
+        self.ready, self.again_at = False, None
+
+    def becomes_ready(self) -> bool:
+        """Ask a process that was not ready yet; True once, when it is."""
+        if self.process is None or self.ready or self.is_dead:
+            return False
+        self.ready = self.process.is_ready()
+        return self.ready
+
+    def is_late(self) -> bool:
+        return not self.ready and time.monotonic() - self.started_at > self.program.ready_within
+
+    def died(self) -> float | None:
+        """Note a death; the seconds to wait before the next start, or None if it is hopeless."""
+        self.deaths = 1 if time.monotonic() - self.started_at > STABLE_AFTER else self.deaths + 1
+        self.process = None
+        if self.deaths >= MAX_DEATHS:
+            return None
+        pause = min(MAX_PAUSE, self.program.pause * 2 ** (self.deaths - 1))
+        self.again_at = time.monotonic() + pause
+        return float(pause)
+
+    def stopped(self) -> None:
+        self.process, self.again_at, self.deaths = None, None, 0
+
+    def runs(self, paths: Sequence[Path]) -> bool:
+        """Whether one of these files (relative to the project) is code of this program."""
+        code = self.program.code
+        return code is not None and any(path.is_relative_to(code) for path in paths)

@@ -1,0 +1,123 @@
+"""What `manage.py up` starts, in which order, and with which settings."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import socket
+
+from django.conf import settings
+
+from outbox.subscriptions import queues
+from shop.up import banner, broker
+from shop.up.broker import Broker
+from shop.up.console import Console
+from shop.up.errors import UpError
+from shop.up.files import write_json
+from shop.up.lock import Lock
+from shop.up.ports import HOST, free_port, listen
+from shop.up.processes import Program
+from shop.up.programs import Project
+from shop.up.reload import CodeWatcher
+from shop.up.supervisor import Supervisor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    data: Path
+    port: int = 8000
+    scale: Mapping[str, int] = field(default_factory=dict)
+    reload: bool = True
+    quiet: bool = False
+
+
+def run(options: Options) -> None:
+    """Start everything and stay until a signal comes. UpError, in one sentence, if it cannot."""
+    if settings.FOR_REAL:
+        raise UpError(
+            "`up` is for development; unset ALLOWED_HOSTS and DEBUG, which say otherwise."
+        )
+    require_known_apps(options.scale)
+    options.data.mkdir(parents=True, exist_ok=True)
+    with Lock(options.data) as lock, listen(options.port) as listener:
+        _supervise(options, lock, listener)
+
+
+def _supervise(options: Options, lock: Lock, listener: socket) -> None:
+    console = Console(quiet=options.quiet)
+    port = listener.getsockname()[1]
+    chosen, bank_port = broker.choose(os.environ, options.data / "broker"), free_port()
+    variables = _variables(options, chosen, port=port, bank_port=bank_port)
+    project = _project(options, variables)
+    with Supervisor(
+        console,
+        changes=CodeWatcher(settings.BASE_DIR) if options.reload else None,
+        before_reload=lambda: supervisor.call(project.setup("--sync")),
+        inherited=[lock.descriptor],
+    ) as supervisor:
+        supervisor.remove_at_the_end(options.data / "run.json")
+        write_json(options.data / "run.json", {**variables, "PID": os.getpid()})
+        supervisor.start(_servers(options, project, chosen, bank_port))
+        supervisor.call(project.setup())
+        supervisor.start([project.web(port=port, descriptor=listener.fileno())])
+        supervisor.start([project.relay(), *_workers(options, project), project.beat()])
+        console.plain(banner.text(port=port, data=options.data))
+        supervisor.run()
+
+
+def _variables(options: Options, chosen: Broker, *, port: int, bank_port: int) -> dict[str, str]:
+    """What settings read, in our programs (from the environment) and elsewhere (run.json)."""
+    given = {name: os.environ[name] for name in ("DATABASE_URL", "BANK_URL") if name in os.environ}
+    return {
+        "BANK_URL": f"http://{HOST}:{bank_port}",
+        "BANK_API_KEY": os.environ.get("BANK_API_KEY") or secrets.token_urlsafe(24),
+        "DEBUG": "true",
+        "PORT": str(port),
+        **chosen.variables,
+        **given,
+    }
+
+
+def _project(options: Options, variables: Mapping[str, str]) -> Project:
+    return Project(
+        root=settings.BASE_DIR,
+        environment={
+            **variables,
+            "SHOP_LOCAL_DIR": str(options.data),
+            "PYTHONUNBUFFERED": "1",
+        },
+        worker_grace=settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT,
+    )
+
+
+def _servers(options: Options, project: Project, chosen: Broker, bank_port: int) -> list[Program]:
+    """The broker and the bank, as far as they are ours."""
+    programs = [] if chosen.program is None else [chosen.program]
+    if "BANK_URL" not in os.environ:
+        programs.append(project.bank(port=bank_port, data=options.data / "bank"))
+    return programs
+
+
+def _workers(options: Options, project: Project) -> list[Program]:
+    """One for everything (SQLite lets one write at a time), and one for each app that is scaled."""
+    on_sqlite = os.environ.get("DATABASE_URL", "sqlite").startswith("sqlite")
+    return [
+        project.worker(processes=2 if on_sqlite else 4),
+        *(
+            project.app_worker(app, queues=queues()[app], processes=processes)
+            for app, processes in options.scale.items()
+        ),
+    ]
+
+
+def require_known_apps(scale: Mapping[str, int]) -> None:
+    """Raise UpError if an app that is to be scaled has no handlers."""
+    known = sorted(queues())
+    for app in scale:
+        if app not in known:
+            raise UpError(f"No app {app!r} has handlers to scale; these have: {', '.join(known)}.")

