@@ -1,0 +1,55 @@
+"""What inventory says."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from outbox import DomainEvent
+
+
+class StockLine(BaseModel):
+    """So many units of one product."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sku: str
+    quantity: int
+
+
+class MissingLine(BaseModel):
+    """A product of which too few units are left."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sku: str
+    wanted: int
+    available: int
+
+
+class StockReserved(DomainEvent, key="order_id"):
+    """Every line of the order is set aside."""
+
+    order_id: UUID
+
+
+class StockUnavailable(DomainEvent, key="order_id"):
+    """At least one line is short, so nothing is set aside."""
+
+    order_id: UUID
+    missing: list[MissingLine]
+
+
+class StockReleased(DomainEvent, key="order_id"):
+    """What was set aside for the order may be sold again."""
+
+    order_id: UUID
+    lines: list[StockLine]
+
+
+class StockIssued(DomainEvent, key="order_id"):
+    """What was set aside for the order has left the shelf."""
+
+    order_id: UUID
+    lines: list[StockLine]

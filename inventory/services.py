@@ -1,0 +1,178 @@
+"""What inventory does. Counters move only here, each move with its line in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from django.db import transaction
+
+from inventory.events import (
+    MissingLine,
+    StockIssued,
+    StockLine,
+    StockReleased,
+    StockReserved,
+    StockUnavailable,
+)
+from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
+from money import Money
+from outbox import emit
+
+Status = Reservation.Status
+Kind = StockMovement.Kind
+
+
+class CountersDisagree(Exception):
+    """The counters do not hold what the order's reservation says."""
+
+
+@transaction.atomic
+def add_product(*, sku: str, name: str, unit_price: Money, on_sale: bool = True) -> Product:
+    """Add a product with empty stock. One that is there already stays as it is."""
+    product, _ = Product.objects.get_or_create(
+        sku=sku,
+        defaults={
+            "name": name,
+            "price": unit_price.amount,
+            "currency": unit_price.currency,
+            "on_sale": on_sale,
+        },
+    )
+    Stock.objects.get_or_create(product=product)
+    return product
+
+
+@transaction.atomic
+def receive_stock(*, sku: str, quantity: int, reference: str) -> bool:
+    """Put units on the shelf, once for each reference. Say whether this call was the one."""
+    if quantity < 1:
+        raise ValueError("Receive at least one unit.")
+    _, received = StockMovement.objects.get_or_create(
+        product_id=sku,
+        kind=Kind.RECEIVED,
+        reference=reference,
+        defaults={"on_hand": quantity},
+    )
+    if received and not Stock.objects.shift(sku, on_hand=quantity):
+        raise Stock.DoesNotExist(f"There is no stock of {sku}.")
+    return received
+
+
+@transaction.atomic
+def reserve_stock(*, order_id: UUID, lines: Sequence[StockLine]) -> None:
+    """Set aside all lines or none, and say which of the two happened."""
+    reservation = Reservation.objects.locked(order_id)
+    if reservation.status != Status.ASKED:
+        return  # answered before, or released before it was reserved
+    wanted = _by_product(lines)
+    missing = _set_aside(wanted)
+    if missing:
+        reservation.move_to(Status.REFUSED)
+        emit(StockUnavailable(order_id=order_id, missing=missing))
+        return
+    ReservationLine.objects.bulk_create(
+        ReservationLine(reservation=reservation, product_id=line.sku, quantity=line.quantity)
+        for line in wanted
+    )
+    _record(Kind.RESERVED, order_id, wanted, reserved=1)
+    reservation.move_to(Status.RESERVED)
+    emit(StockReserved(order_id=order_id))
+
+
+@transaction.atomic
+def release_stock(*, order_id: UUID) -> None:
+    """Let the order's stock go. Without a reservation yet, see to it that none follows."""
+    reservation = Reservation.objects.locked(order_id)
+    if reservation.status in {Status.REFUSED, Status.RELEASED, Status.FORESTALLED}:
+        return
+    if reservation.status == Status.ASKED:
+        reservation.move_to(Status.FORESTALLED)
+        return
+    reservation.move_to(Status.RELEASED)
+    lines = _lines_of(reservation)
+    _give_back(order_id, lines, reserved=-1)
+    _record(Kind.RELEASED, order_id, lines, reserved=-1)
+    emit(StockReleased(order_id=order_id, lines=lines))
+
+
+@transaction.atomic
+def issue_stock(*, order_id: UUID) -> None:
+    """Take the order's stock off the shelf, because it was shipped."""
+    reservation = Reservation.objects.locked(order_id)
+    if reservation.status == Status.ISSUED:
+        return
+    reservation.move_to(Status.ISSUED)
+    lines = _lines_of(reservation)
+    _give_back(order_id, lines, on_hand=-1, reserved=-1)
+    _record(Kind.ISSUED, order_id, lines, on_hand=-1, reserved=-1)
+    emit(StockIssued(order_id=order_id, lines=lines))
+
+
+def _by_product(lines: Iterable[StockLine]) -> list[StockLine]:
+    """One line for each product, in the order in which everybody locks: sorted by SKU."""
+    wanted: dict[str, int] = {}
+    for line in lines:
+        wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
+    return [StockLine(sku=sku, quantity=quantity) for sku, quantity in sorted(wanted.items())]
+
+
+def _set_aside(wanted: Sequence[StockLine]) -> list[MissingLine]:
+    """Set aside every line; if one is short, none. Return what is short."""
+    with transaction.atomic():
+        short = [
+            line for line in wanted if not Stock.objects.shift(line.sku, reserved=line.quantity)
+        ]
+        if short:
+            transaction.set_rollback(True)
+    return _describe(short)
+
+
+def _describe(short: Sequence[StockLine]) -> list[MissingLine]:
+    stock = Stock.objects.in_bulk([line.sku for line in short]) if short else {}
+    return [
+        MissingLine(
+            sku=line.sku,
+            wanted=line.quantity,
+            available=stock[line.sku].available if line.sku in stock else 0,
+        )
+        for line in short
+    ]
+
+
+def _lines_of(reservation: Reservation) -> list[StockLine]:
+    return [
+        StockLine(sku=line.product_id, quantity=line.quantity)
+        for line in reservation.lines.order_by("product_id")
+    ]
+
+
+def _give_back(
+    order_id: UUID, lines: Iterable[StockLine], *, on_hand: int = 0, reserved: int = 0
+) -> None:
+    for line in lines:
+        moved = Stock.objects.shift(
+            line.sku, on_hand=on_hand * line.quantity, reserved=reserved * line.quantity
+        )
+        if not moved:
+            raise CountersDisagree(f"{order_id} reserved {line.quantity} of {line.sku}.")
+
+
+def _record(
+    kind: StockMovement.Kind,
+    order_id: UUID,
+    lines: Iterable[StockLine],
+    *,
+    on_hand: int = 0,
+    reserved: int = 0,
+) -> None:
+    StockMovement.objects.bulk_create(
+        StockMovement(
+            product_id=line.sku,
+            kind=kind,
+            reference=str(order_id),
+            on_hand=on_hand * line.quantity,
+            reserved=reserved * line.quantity,
+        )
+        for line in lines
+    )

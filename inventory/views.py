@@ -1,0 +1,35 @@
+"""The catalogue over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework.generics import ListAPIView
+from rest_framework.pagination import CursorPagination
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from inventory import queries
+from inventory.models import Product
+from inventory.serializers import ProductSerializer
+
+
+class BySku(CursorPagination):
+    ordering = "sku"
+    page_size = 100
+
+
+class ProductList(ListAPIView[Product]):
+    permission_classes = [AllowAny]  # a shop window
+    serializer_class = ProductSerializer
+    pagination_class = BySku
+
+    def get_queryset(self) -> QuerySet[Product]:
+        return queries.catalogue()
+
+    @extend_schema(operation_id="list_products", summary="What is on sale", tags=["products"])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from inventory import services
+from outbox.testing import Outbox
+from tests.flows.threads import run_together
+from tests.inventory.shelf import counters, ledger, line, put_on_sale
+
+
+@pytest.mark.django_db(transaction=True)
+class TestManyBuyersAtOnce:
+    def test_twenty_of_them_get_exactly_the_last_five_units(self, outbox: Outbox):
+        """Seen to fail with the condition removed from `StockQuerySet.shift`."""
+        put_on_sale("TEA", units=5)
+
+        run_together(
+            [
+                partial(services.reserve_stock, order_id=uuid7(), lines=[line("TEA", 1)])
+                for _ in range(20)
+            ]
+        )
+
+        assert counters("TEA") == ledger("TEA") == (5, 5)
+        assert len(outbox.all_emitted("inventory.StockReserved")) == 5
+        assert len(outbox.all_emitted("inventory.StockUnavailable")) == 15
+
+    def test_of_the_same_products_in_any_order_never_block_each_other(self, outbox: Outbox):
+        """Seen to fail on PostgreSQL ("deadlock detected") with `sorted` removed."""
+        skus = [f"TEA{number}" for number in range(8)]
+        for sku in skus:
+            put_on_sale(sku, units=100)
+        lines = [line(sku, 1) for sku in skus]
+
+        run_together(
+            [
+                partial(
+                    services.reserve_stock,
+                    order_id=uuid7(),
+                    lines=lines if number % 2 else lines[::-1],
+                )
+                for number in range(20)
+            ]
+        )
+
+        assert {counters(sku) for sku in skus} == {(100, 20)}
+        assert len(outbox.all_emitted("inventory.StockReserved")) == 20
+
+    def test_asking_and_releasing_one_order_leaves_nothing_reserved(self, outbox: Outbox):
+        """Whichever comes first, rule 17 holds."""
+        put_on_sale("TEA", units=5)
+        orders = [uuid7() for _ in range(10)]
+
+        for order_id in orders:
+            run_together(
+                [
+                    partial(services.reserve_stock, order_id=order_id, lines=[line("TEA", 1)]),
+                    partial(services.release_stock, order_id=order_id),
+                ]
+            )
+
+        assert counters("TEA") == ledger("TEA") == (5, 0)

@@ -1,0 +1,65 @@
+"""Inventory alone: what it hears and says, each delivery twice."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from outbox.testing import Outbox
+from tests.inventory.shelf import counters, put_on_sale
+
+pytestmark = pytest.mark.django_db
+ORDER = uuid4()
+
+
+def given_an_order(outbox: Outbox, *, quantity: int) -> None:
+    outbox.given(
+        "orders.OrderPlaced",
+        order_id=ORDER,
+        lines=[{"sku": "TEA", "quantity": quantity}],
+        total={"amount": 500 * quantity, "currency": "JPY"},
+        payment_method="tok_success",
+    )
+
+
+class TestInventory:
+    def test_reserves_for_a_placed_order(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        given_an_order(outbox, quantity=3)
+
+        outbox.deliver_all(only="inventory", twice=True)
+
+        assert counters("TEA") == (5, 3)
+        assert outbox.emitted("inventory.StockReserved").order_id == ORDER
+
+    def test_says_what_is_missing(self, outbox: Outbox):
+        put_on_sale("TEA", units=2)
+        given_an_order(outbox, quantity=3)
+
+        outbox.deliver_all(only="inventory", twice=True)
+
+        assert counters("TEA") == (2, 0)
+        assert outbox.emitted("inventory.StockUnavailable").missing[0].sku == "TEA"
+
+    def test_releases_for_a_cancelled_order(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        given_an_order(outbox, quantity=3)
+        outbox.deliver_all(only="inventory")
+        outbox.given("orders.OrderCancelled", order_id=ORDER, reason="payment_declined")
+
+        outbox.deliver_all(only="inventory", twice=True)
+
+        assert counters("TEA") == (5, 0)
+        assert outbox.emitted("inventory.StockReleased").order_id == ORDER
+
+    def test_issues_for_a_shipped_order(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        given_an_order(outbox, quantity=3)
+        outbox.deliver_all(only="inventory")
+        outbox.given("orders.OrderShipped", order_id=ORDER, carrier="", tracking_number="")
+
+        outbox.deliver_all(only="inventory", twice=True)
+
+        assert counters("TEA") == (2, 0)
+        assert outbox.emitted("inventory.StockIssued").order_id == ORDER

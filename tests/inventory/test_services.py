@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import pytest
+from django.db import IntegrityError, transaction
+from uuid_utils.compat import uuid7
+
+from inventory import services
+from inventory.events import MissingLine
+from inventory.models import Product, Reservation, Stock
+from money import Money
+from outbox.testing import Outbox
+from tests.inventory.shelf import counters, ledger, line, put_on_sale
+
+pytestmark = pytest.mark.django_db
+
+
+def status_of(order_id) -> str:
+    return Reservation.objects.get(pk=order_id).status
+
+
+class TestReserveStock:
+    def test_sets_every_line_aside(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        put_on_sale("CUP", units=2)
+        order_id = uuid7()
+
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3), line("CUP", 2)])
+
+        assert (counters("TEA"), counters("CUP")) == ((5, 3), (2, 2))
+        assert status_of(order_id) == "reserved"
+        assert outbox.emitted("inventory.StockReserved").order_id == order_id
+
+    def test_sets_nothing_aside_when_one_line_is_short(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        put_on_sale("CUP", units=1)
+        order_id = uuid7()
+
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3), line("CUP", 2)])
+
+        assert (counters("TEA"), counters("CUP")) == ((5, 0), (1, 0))
+        assert status_of(order_id) == "refused"
+        missing = outbox.emitted("inventory.StockUnavailable").missing
+        assert missing == [MissingLine(sku="CUP", wanted=2, available=1)]
+
+    def test_names_every_missing_line_as_it_was_before(self, outbox: Outbox):
+        put_on_sale("TEA", units=1)
+
+        services.reserve_stock(order_id=uuid7(), lines=[line("TEA", 2), line("GONE", 1)])
+
+        assert outbox.emitted("inventory.StockUnavailable").missing == [
+            MissingLine(sku="GONE", wanted=1, available=0),
+            MissingLine(sku="TEA", wanted=2, available=1),
+        ]
+
+    def test_adds_up_lines_of_one_product(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+
+        services.reserve_stock(order_id=uuid7(), lines=[line("TEA", 3), line("TEA", 3)])
+
+        assert counters("TEA") == (5, 0)
+        assert outbox.emitted("inventory.StockUnavailable").missing[0].wanted == 6
+
+    def test_answers_an_order_once(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        order_id = uuid7()
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
+
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
+
+        assert counters("TEA") == (5, 3)
+        assert outbox.emitted("inventory.StockReserved")
+
+    def test_stays_refused_when_stock_arrives(self, outbox: Outbox):
+        put_on_sale("TEA", units=1)
+        order_id = uuid7()
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 2)])
+        services.receive_stock(sku="TEA", quantity=10, reference="late")
+
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 2)])
+
+        assert counters("TEA") == (11, 0)
+        assert outbox.emitted("inventory.StockUnavailable")
+
+    def test_does_nothing_after_the_release(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        order_id = uuid7()
+        services.release_stock(order_id=order_id)
+
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
+
+        assert counters("TEA") == (5, 0)
+        assert status_of(order_id) == "forestalled"
+        assert outbox.all_emitted() == []
+
+
+class TestReleaseStock:
+    def test_gives_the_lines_back(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        order_id = uuid7()
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
+
+        services.release_stock(order_id=order_id)
+
+        assert counters("TEA") == (5, 0)
+        assert outbox.emitted("inventory.StockReleased").lines == [line("TEA", 3)]
+
+    def test_gives_them_back_once(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        first, second = uuid7(), uuid7()
+        services.reserve_stock(order_id=first, lines=[line("TEA", 2)])
+        services.reserve_stock(order_id=second, lines=[line("TEA", 2)])
+        services.release_stock(order_id=first)
+
+        services.release_stock(order_id=first)
+
+        assert counters("TEA") == (5, 2)
+        assert outbox.emitted("inventory.StockReleased")
+
+    def test_says_nothing_after_a_refusal(self, outbox: Outbox):
+        put_on_sale("TEA", units=1)
+        order_id = uuid7()
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 2)])
+
+        services.release_stock(order_id=order_id)
+
+        assert status_of(order_id) == "refused"
+        assert outbox.all_emitted("inventory.StockReleased") == []
+
+    def test_refuses_what_was_shipped(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        order_id = uuid7()
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
+        services.issue_stock(order_id=order_id)
+
+        with pytest.raises(Reservation.InvalidMove):
+            services.release_stock(order_id=order_id)
+
+        assert counters("TEA") == (2, 0)
+
+
+class TestIssueStock:
+    def test_takes_the_lines_off_the_shelf_once(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        order_id = uuid7()
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
+
+        services.issue_stock(order_id=order_id)
+        services.issue_stock(order_id=order_id)
+
+        assert counters("TEA") == (2, 0)
+        assert outbox.emitted("inventory.StockIssued").lines == [line("TEA", 3)]
+
+    def test_refuses_what_was_never_reserved(self, outbox: Outbox):
+        order_id = uuid7()
+
+        with pytest.raises(Reservation.InvalidMove):
+            services.issue_stock(order_id=order_id)
+
+        assert not Reservation.objects.exists()
+
+    def test_fails_where_the_counters_disagree(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        order_id = uuid7()
+        services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
+        Stock.objects.update(reserved=0)
+
+        with pytest.raises(services.CountersDisagree):
+            services.issue_stock(order_id=order_id)
+
+        assert status_of(order_id) == "reserved"
+
+
+class TestReceiveStock:
+    def test_counts_a_reference_once(self):
+        put_on_sale("TEA", units=0)
+
+        assert services.receive_stock(sku="TEA", quantity=7, reference="note 1") is True
+        assert services.receive_stock(sku="TEA", quantity=7, reference="note 1") is False
+
+        assert counters("TEA") == (7, 0)
+
+    def test_wants_a_unit_at_least(self):
+        put_on_sale("TEA", units=0)
+
+        with pytest.raises(ValueError, match="at least one"):
+            services.receive_stock(sku="TEA", quantity=0, reference="note 1")
+
+
+class TestAddProduct:
+    def test_leaves_a_known_product_as_it_is(self):
+        put_on_sale("TEA", units=5, price=500)
+
+        services.add_product(sku="TEA", name="Other", unit_price=Money(amount=1, currency="JPY"))
+
+        assert Product.objects.get().unit_price == Money(amount=500, currency="JPY")
+        assert counters("TEA") == (5, 0)
+
+
+class TestLedger:
+    def test_sums_to_the_counters_after_every_kind_of_move(self, outbox: Outbox):
+        put_on_sale("TEA", units=20)
+        shipped, released, kept, refused = uuid7(), uuid7(), uuid7(), uuid7()
+        for order_id, quantity in ((shipped, 3), (released, 4), (kept, 5), (refused, 99)):
+            services.reserve_stock(order_id=order_id, lines=[line("TEA", quantity)])
+
+        services.issue_stock(order_id=shipped)
+        services.release_stock(order_id=released)
+
+        assert counters("TEA") == ledger("TEA") == (17, 5)
+
+
+class TestCounters:
+    @pytest.mark.parametrize(("on_hand", "reserved"), [(5, 6), (5, -1), (-1, 0)])
+    def test_refuse_what_cannot_be(self, on_hand: int, reserved: int):
+        put_on_sale("TEA", units=5)
+
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Stock.objects.filter(pk="TEA").update(on_hand=on_hand, reserved=reserved)
