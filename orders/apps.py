@@ -1,8 +1,11 @@
+"""The app's name and title."""
+
+from __future__ import annotations
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
 
 class OrdersConfig(AppConfig):
     name = "orders"
-    default_auto_field = "django.db.models.BigAutoField"
-    verbose_name = _("orders")
+    verbose_name = _("Orders")

@@ -1,0 +1,94 @@
+"""Orders are looked at here, and moved on by actions; nobody edits their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
+from django.db import models
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from orders import services
+from orders.models import Order, OrderHistory, OrderLine
+from outbox.admin import TimelineMixin
+
+
+def never(*_: Any, **__: Any) -> bool:
+    return False
+
+
+class ReadOnly:
+    """Rows that only services write."""
+
+    has_add_permission = has_change_permission = has_delete_permission = never
+
+
+class LineInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
+    model: type[models.Model] = OrderLine
+    fields = ["sku", "name", "quantity", "unit_price", "total"]
+    readonly_fields = ["unit_price", "total"]
+
+
+class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
+    model: type[models.Model] = OrderHistory
+    fields = ["moved_at", "from_status", "to_status", "cause"]
+    readonly_fields = ["moved_at"]
+
+
+class ShippingForm(ActionForm):
+    carrier = forms.CharField(label=_("Carrier"), max_length=100, required=False)
+    tracking_number = forms.CharField(label=_("Tracking number"), max_length=100, required=False)
+
+
+@admin.register(Order)
+class OrderAdmin(ReadOnly, TimelineMixin):
+    list_display = ["reference", "status", "customer", "total", "placed_at", "changed_at"]
+    list_filter = ["status", "cancel_reason", "placed_at"]
+    list_select_related = ["customer"]
+    search_fields = ["reference", "id", "email"]
+    date_hierarchy = "placed_at"
+    inlines = [LineInline, HistoryInline]
+    action_form = ShippingForm
+    actions = ["mark_as_shipped", "mark_as_received"]
+
+    def has_ship_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("orders.ship_order")
+
+    @admin.action(description=_("Mark as shipped"), permissions=["ship"])
+    def mark_as_shipped(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
+        ship = partial(
+            services.ship_order,
+            carrier=request.POST.get("carrier", ""),
+            tracking_number=request.POST.get("tracking_number", ""),
+        )
+        self._move_each(request, orders, ship)
+
+    @admin.action(description=_("Mark as received"), permissions=["ship"])
+    def mark_as_received(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
+        self._move_each(request, orders, services.receive_order)
+
+    def _move_each(
+        self, request: HttpRequest, orders: QuerySet[Order], move: Callable[..., None]
+    ) -> None:
+        moved = 0
+        for order in orders:
+            try:
+                move(order_id=order.id, by=request.user.get_username())
+            except Order.InvalidMove:
+                self._refuse(request, order)
+            else:
+                moved += 1
+        text = ngettext("%(count)d order done.", "%(count)d orders done.", moved)
+        self.message_user(request, text % {"count": moved}, messages.SUCCESS)
+
+    def _refuse(self, request: HttpRequest, order: Order) -> None:
+        text = _("%(order)s is %(status)s, so this cannot be done.")
+        facts = {"order": order, "status": order.get_status_display()}
+        self.message_user(request, text % facts, messages.ERROR)

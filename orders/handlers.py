@@ -1,0 +1,33 @@
+"""What orders hears. Read top to bottom, this is the order process."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from orders import services
+from outbox import subscribe
+
+
+@subscribe("inventory.StockReserved")
+def note_stock(order_id: UUID) -> None:
+    services.note_stock(order_id=order_id)
+
+
+@subscribe("inventory.StockUnavailable")
+def cancel_for_lack_of_stock(order_id: UUID) -> None:
+    services.cancel_for_lack_of_stock(order_id=order_id)
+
+
+@subscribe("payments.PaymentAuthorized")
+def note_authorization(order_id: UUID) -> None:
+    services.note_authorization(order_id=order_id)
+
+
+@subscribe("payments.PaymentDeclined")
+def cancel_for_declined_payment(order_id: UUID) -> None:
+    services.cancel_for_declined_payment(order_id=order_id)
+
+
+@subscribe("payments.PaymentCaptured")
+def release_for_shipping(order_id: UUID) -> None:
+    services.release_for_shipping(order_id=order_id)

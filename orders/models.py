@@ -1,0 +1,166 @@
+"""What orders remembers: each order, its lines as they were sold, and every move it made."""
+
+from __future__ import annotations
+
+import secrets
+from typing import ClassVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from uuid_utils.compat import uuid7
+
+from money import Money
+
+# Crockford's alphabet: no I, L, O or U, so that a reference survives being read out.
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_reference() -> str:
+    """A short public name for an order, such as "7Q4M-K2XD-9TRA", with 60 random bits."""
+    letters = "".join(secrets.choice(ALPHABET) for _ in range(12))
+    return f"{letters[:4]}-{letters[4:8]}-{letters[8:]}"
+
+
+class OrderQuerySet(models.QuerySet["Order"]):
+    def locked(self, order_id: UUID) -> Order:
+        """The order, locked until the transaction ends: read, decide and emit after this."""
+        return self.select_for_update().get(pk=order_id)
+
+
+class Order(models.Model):
+    class Status(models.TextChoices):
+        PLACED = "placed", _("placed")
+        CONFIRMED = "confirmed", _("confirmed")
+        READY_TO_SHIP = "ready_to_ship", _("ready to ship")
+        SHIPPED = "shipped", _("shipped")
+        RECEIVED = "received", _("received")
+        CANCELLED = "cancelled", _("cancelled")
+
+    class CancelReason(models.TextChoices):
+        OUT_OF_STOCK = "out_of_stock", _("out of stock")
+        PAYMENT_DECLINED = "payment_declined", _("payment declined")
+
+    MOVES: ClassVar[dict[str, set[str]]] = {
+        "": {Status.PLACED},
+        Status.PLACED: {Status.CONFIRMED, Status.CANCELLED},
+        Status.CONFIRMED: {Status.READY_TO_SHIP, Status.CANCELLED},
+        Status.READY_TO_SHIP: {Status.SHIPPED, Status.CANCELLED},
+        Status.SHIPPED: {Status.RECEIVED},
+    }
+
+    class InvalidMove(Exception):
+        """The order cannot go from its status to that one."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    reference = models.CharField(
+        _("reference"), max_length=14, unique=True, default=new_reference, editable=False
+    )
+    customer = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.PROTECT,
+        related_name="orders",
+        verbose_name=_("customer"),
+    )
+    email = models.EmailField(_("e-mail address"))
+    language = models.CharField(_("language"), max_length=10)
+    status = models.CharField(_("status"), max_length=16, choices=Status.choices, default="")
+    total_amount = models.PositiveBigIntegerField(_("total"), help_text=_("In minor units."))
+    currency = models.CharField(_("currency"), max_length=3)
+    stock_reserved_at = models.DateTimeField(_("stock reserved at"), null=True, blank=True)
+    payment_authorized_at = models.DateTimeField(_("payment authorized at"), null=True, blank=True)
+    cancel_reason = models.CharField(
+        _("reason of the cancellation"), max_length=32, choices=CancelReason.choices, blank=True
+    )
+    carrier = models.CharField(_("carrier"), max_length=100, blank=True)
+    tracking_number = models.CharField(_("tracking number"), max_length=100, blank=True)
+    placed_at = models.DateTimeField(_("placed at"), auto_now_add=True)
+    changed_at = models.DateTimeField(_("changed at"), auto_now=True)
+
+    objects = OrderQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("order")
+        verbose_name_plural = _("orders")
+        ordering = ["-id"]  # UUIDv7: the latest first
+        permissions = [("ship_order", _("Can mark orders as shipped and received"))]
+        indexes = [
+            models.Index(fields=["customer", "-id"], name="orders_of_customer"),
+            models.Index(fields=["status", "-id"], name="orders_by_status"),
+        ]
+
+    def __str__(self) -> str:
+        return self.reference
+
+    @property
+    def total(self) -> Money:
+        return Money(amount=self.total_amount, currency=self.currency)
+
+    @property
+    def is_complete(self) -> bool:
+        """Stock and payment are both in hand."""
+        return bool(self.stock_reserved_at and self.payment_authorized_at)
+
+    def move_to(self, status: Status, *, cause: str) -> None:
+        """Save the order in its new status, with a line of history that names the cause."""
+        if status not in self.MOVES.get(self.status, set()):
+            raise self.InvalidMove(f"{self.id} cannot go from {self.status} to {status}.")
+        previous, self.status = self.status, status
+        self.save()
+        self.history.create(from_status=previous, to_status=status, cause=cause)
+
+
+class OrderLine(models.Model):
+    """A product as it was sold: later changes of its name or price change nothing here."""
+
+    order = models.ForeignKey(Order, models.CASCADE, related_name="lines", verbose_name=_("order"))
+    sku = models.CharField(_("SKU"), max_length=64)
+    name = models.CharField(_("name"), max_length=200)
+    unit_amount = models.PositiveBigIntegerField(_("unit price"), help_text=_("In minor units."))
+    currency = models.CharField(_("currency"), max_length=3)
+    quantity = models.PositiveIntegerField(_("quantity"))
+
+    class Meta:
+        verbose_name = _("line")
+        verbose_name_plural = _("lines")
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["order", "sku"], name="order_line_once_per_sku"),
+            models.CheckConstraint(
+                condition=models.Q(quantity__gte=1), name="order_line_has_a_quantity"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} of {self.sku}"
+
+    @property
+    def unit_price(self) -> Money:
+        return Money(amount=self.unit_amount, currency=self.currency)
+
+    @property
+    def total(self) -> Money:
+        return self.unit_price * self.quantity
+
+
+class OrderHistory(models.Model):
+    """One move of an order and what caused it."""
+
+    order = models.ForeignKey(
+        Order, models.CASCADE, related_name="history", verbose_name=_("order")
+    )
+    from_status = models.CharField(
+        _("from"), max_length=16, choices=Order.Status.choices, blank=True
+    )
+    to_status = models.CharField(_("to"), max_length=16, choices=Order.Status.choices)
+    cause = models.CharField(_("cause"), max_length=200)
+    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("move")
+        verbose_name_plural = _("history")
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_from_status_display()} → {self.get_to_status_display()}"

@@ -1,0 +1,85 @@
+"""What other apps, and the API, may ask orders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import QuerySet
+
+from money import Money
+from orders.models import Order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contact:
+    """Where and how to write to the customer of an order."""
+
+    email: str
+    name: str
+    language: str
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryLine:
+    sku: str
+    name: str
+    quantity: int
+    unit_price: Money
+    total: Money
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderSummary:
+    order_id: UUID
+    reference: str
+    status: str
+    total: Money
+    lines: list[SummaryLine]
+    placed_at: datetime
+
+
+def contact(order_id: UUID) -> Contact:
+    order = Order.objects.select_related("customer").get(pk=order_id)
+    return Contact(
+        email=order.email,
+        name=order.customer.get_full_name() or order.customer.get_username(),
+        language=order.language,
+        reference=order.reference,
+    )
+
+
+def summary(order_id: UUID) -> OrderSummary:
+    order = Order.objects.prefetch_related("lines").get(pk=order_id)
+    return OrderSummary(
+        order_id=order.id,
+        reference=order.reference,
+        status=order.status,
+        total=order.total,
+        placed_at=order.placed_at,
+        lines=[
+            SummaryLine(
+                sku=line.sku,
+                name=line.name,
+                quantity=line.quantity,
+                unit_price=line.unit_price,
+                total=line.total,
+            )
+            for line in order.lines.all()
+        ],
+    )
+
+
+def orders_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Order]:
+    """The user's own orders, with their lines."""
+    return Order.objects.filter(customer_id=user.pk).prefetch_related("lines")
+
+
+def orders_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Order]:
+    """What the user may look at: their own orders, and for staff every order."""
+    if getattr(user, "is_staff", False):
+        return Order.objects.prefetch_related("lines")
+    return orders_of(user)

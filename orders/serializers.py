@@ -1,0 +1,129 @@
+"""The shapes of orders in the API."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from money import Money
+from orders.models import Order, OrderLine
+
+MOST_LINES = 100
+MOST_UNITS = 1000
+
+
+@extend_schema_field(Money.model_json_schema(mode="serialization"))
+class MoneyField(serializers.Field[Money, None, dict[str, Any], Any]):
+    """An amount in minor units and its currency."""
+
+    def to_representation(self, value: Money) -> dict[str, Any]:
+        return value.model_dump()
+
+
+class WantedLineSerializer(serializers.Serializer[Any]):
+    sku = serializers.CharField(max_length=64)
+    quantity = serializers.IntegerField(min_value=1, max_value=MOST_UNITS)
+
+
+class PlaceOrderSerializer(serializers.Serializer[Any]):
+    """What a customer asks for. Prices and the total are never taken from here."""
+
+    payment_method = serializers.CharField(
+        max_length=100,
+        validators=[
+            RegexValidator(
+                r"^[A-Za-z][A-Za-z0-9_-]*$",
+                _("Give the token of a payment method, such as tok_success; never a card number."),
+            )
+        ],
+        help_text="The bank's token of a payment method.",
+    )
+    lines = WantedLineSerializer(
+        many=True,
+        min_length=1,  # type: ignore[call-arg]  # many=True takes it, which the stubs do not know
+        max_length=MOST_LINES,
+    )
+    email = serializers.EmailField(
+        required=False, max_length=254, help_text="Left out: the address of your account."
+    )
+    language = serializers.ChoiceField(
+        choices=settings.LANGUAGES,
+        required=False,
+        help_text="Of e-mails. Left out: what Accept-Language asks for.",
+    )
+
+    def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        times = Counter(line["sku"] for line in lines)
+        twice = sorted(sku for sku, count in times.items() if count > 1)
+        if twice:
+            raise serializers.ValidationError(
+                _("Name each product once. More than once: %(skus)s.") % {"skus": ", ".join(twice)}
+            )
+        return lines
+
+
+class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
+    unit_price = MoneyField(read_only=True)
+    total = MoneyField(read_only=True)
+
+    class Meta:
+        model = OrderLine
+        fields = ["sku", "name", "quantity", "unit_price", "total"]
+        read_only_fields = fields
+
+
+class OrderSerializer(serializers.ModelSerializer[Order]):
+    total = MoneyField(read_only=True)
+    lines = OrderLineSerializer(many=True, read_only=True)
+
+    class Meta:
+        model = Order
+        fields = [
+            "id",
+            "reference",
+            "status",
+            "cancel_reason",
+            "total",
+            "lines",
+            "email",
+            "language",
+            "carrier",
+            "tracking_number",
+            "placed_at",
+            "changed_at",
+        ]
+        read_only_fields = fields
+
+
+class TimelineDeliverySerializer(serializers.Serializer[Any]):
+    handler = serializers.CharField()
+    state = serializers.CharField(
+        help_text="pending, sent, done, dead, discarded or parked; done and discarded are settled."
+    )
+    attempts = serializers.IntegerField()
+    due_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    settled_at = serializers.DateTimeField(allow_null=True)
+    why = serializers.SerializerMethodField(
+        help_text="Why it is not done, in one sentence. For staff; others get an empty text."
+    )
+
+    def get_why(self, delivery: Any) -> str:
+        # It may quote an exception, which is nobody's business but ours.
+        return delivery.why if self.context["request"].user.is_staff else ""
+
+
+class TimelineEventSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    emitted_at = serializers.DateTimeField()
+    emitted_by = serializers.CharField(help_text="The handler that emitted it, if one did.")
+    caused_by = serializers.UUIDField(source="causation_id", allow_null=True)
+    depth = serializers.IntegerField(help_text="How many causes it has in this timeline.")
+    deliveries = TimelineDeliverySerializer(many=True)

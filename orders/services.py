@@ -1,0 +1,177 @@
+"""What orders does. Each move locks the order first, then reads, decides and emits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+
+from inventory import queries as inventory
+from money import Money
+from orders.events import (
+    OrderCancelled,
+    OrderConfirmed,
+    OrderedLine,
+    OrderPlaced,
+    OrderReadyToShip,
+    OrderReceived,
+    OrderShipped,
+)
+from orders.models import Order, OrderLine
+from outbox import emit
+
+Status = Order.Status
+CancelReason = Order.CancelReason
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedLine:
+    sku: str
+    quantity: int
+
+
+class NotForSale(Exception):
+    """Some SKUs are unknown, or not on sale now. They are in `skus`."""
+
+    def __init__(self, skus: Iterable[str]) -> None:
+        self.skus = sorted(skus)
+        super().__init__(f"Not for sale: {', '.join(self.skus)}.")
+
+
+@transaction.atomic
+def place_order(
+    *,
+    customer: User,
+    lines: Sequence[WantedLine],
+    payment_method: str,
+    email: str,
+    language: str,
+) -> Order:
+    """Store an order at the current prices. Stock and payment are asked for by its event."""
+    prices = inventory.price_list(line.sku for line in lines)
+    unknown = {line.sku for line in lines} - prices.keys()
+    if unknown:
+        raise NotForSale(unknown)
+    sold = [_at_price(prices[line.sku], line.quantity) for line in lines]
+    total = _sum(line.total for line in sold)
+    order = Order(
+        customer=customer,
+        email=email,
+        language=language,
+        total_amount=total.amount,
+        currency=total.currency,
+    )
+    order.move_to(Status.PLACED, cause="orders.place_order")
+    for line in sold:
+        line.order = order
+    OrderLine.objects.bulk_create(sold)
+    emit(
+        OrderPlaced(
+            order_id=order.id,
+            lines=[OrderedLine(sku=line.sku, quantity=line.quantity) for line in lines],
+            total=total,
+            payment_method=payment_method,
+        )
+    )
+    return order
+
+
+@transaction.atomic
+def note_stock(*, order_id: UUID) -> None:
+    """Remember that the stock is set aside; confirm the order if it is paid for, too."""
+    order = Order.objects.locked(order_id)
+    if order.status != Status.PLACED or order.stock_reserved_at:
+        return  # told before, or cancelled: then inventory hears of it and lets the stock go
+    order.stock_reserved_at = timezone.now()
+    _confirm_if_complete(order, cause="inventory.StockReserved")
+
+
+@transaction.atomic
+def note_authorization(*, order_id: UUID) -> None:
+    """Remember that the bank has agreed; confirm the order if its stock is there, too."""
+    order = Order.objects.locked(order_id)
+    if order.status != Status.PLACED or order.payment_authorized_at:
+        return  # told before, or cancelled: then payments hears of it and voids
+    order.payment_authorized_at = timezone.now()
+    _confirm_if_complete(order, cause="payments.PaymentAuthorized")
+
+
+@transaction.atomic
+def release_for_shipping(*, order_id: UUID) -> None:
+    """The payment is completed: the order may be packed, unless it was cancelled meanwhile."""
+    order = Order.objects.locked(order_id)
+    if order.status not in {Status.PLACED, Status.CONFIRMED}:
+        return
+    order.move_to(Status.READY_TO_SHIP, cause="payments.PaymentCaptured")
+    emit(OrderReadyToShip(order_id=order_id))
+
+
+@transaction.atomic
+def cancel_for_lack_of_stock(*, order_id: UUID) -> None:
+    _cancel(order_id, CancelReason.OUT_OF_STOCK, cause="inventory.StockUnavailable")
+
+
+@transaction.atomic
+def cancel_for_declined_payment(*, order_id: UUID) -> None:
+    _cancel(order_id, CancelReason.PAYMENT_DECLINED, cause="payments.PaymentDeclined")
+
+
+@transaction.atomic
+def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -> None:
+    """Note that the parcel left the house. Once shipped, a repetition changes nothing."""
+    order = Order.objects.locked(order_id)
+    if order.status == Status.SHIPPED:
+        return
+    order.carrier, order.tracking_number = carrier, tracking_number
+    order.move_to(Status.SHIPPED, cause=f"orders.ship_order by {by}")
+    emit(OrderShipped(order_id=order_id, carrier=carrier, tracking_number=tracking_number))
+
+
+@transaction.atomic
+def receive_order(*, order_id: UUID, by: str) -> None:
+    """Note that the customer has the parcel. Once received, a repetition changes nothing."""
+    order = Order.objects.locked(order_id)
+    if order.status == Status.RECEIVED:
+        return
+    order.move_to(Status.RECEIVED, cause=f"orders.receive_order by {by}")
+    emit(OrderReceived(order_id=order_id))
+
+
+def _at_price(product: inventory.PricedProduct, quantity: int) -> OrderLine:
+    return OrderLine(
+        sku=product.sku,
+        name=product.name,
+        unit_amount=product.unit_price.amount,
+        currency=product.unit_price.currency,
+        quantity=quantity,
+    )
+
+
+def _sum(amounts: Iterable[Money]) -> Money:
+    """Add up what has one currency; a second currency raises CurrencyMismatch."""
+    first, *others = amounts
+    for amount in others:
+        first += amount
+    return first
+
+
+def _confirm_if_complete(order: Order, *, cause: str) -> None:
+    """Whoever brings the second half confirms. The lock sees to it that there is a second."""
+    if not order.is_complete:
+        order.save()
+        return
+    order.move_to(Status.CONFIRMED, cause=cause)
+    emit(OrderConfirmed(order_id=order.id))
+
+
+def _cancel(order_id: UUID, reason: CancelReason, *, cause: str) -> None:
+    order = Order.objects.locked(order_id)
+    if order.status == Status.CANCELLED:
+        return  # whoever came first has said it
+    order.cancel_reason = reason
+    order.move_to(Status.CANCELLED, cause=cause)
+    emit(OrderCancelled(order_id=order_id, reason=reason))

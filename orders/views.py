@@ -1,0 +1,135 @@
+"""Orders over HTTP: each view checks what came in and makes one call inward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.translation import get_language_from_request, gettext
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import status
+from rest_framework.exceptions import ValidationError
+from rest_framework.generics import GenericAPIView, ListAPIView, RetrieveAPIView
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from orders import queries, services
+from orders.models import Order
+from orders.serializers import OrderSerializer, PlaceOrderSerializer, TimelineEventSerializer
+from outbox import timeline_of
+
+REFUSED = OpenApiResponse(OpenApiTypes.OBJECT, "Something is wrong; the body names it.")
+UNKNOWN = OpenApiResponse(OpenApiTypes.OBJECT, "You have no such order.")
+NOT_SIGNED_IN = OpenApiResponse(OpenApiTypes.OBJECT, "Send `Authorization: Token ...`.")
+
+
+class LatestFirst(CursorPagination):
+    ordering = "-id"  # UUIDv7 begins with the time
+    page_size = 50
+
+
+class OrderList(ListAPIView[Order]):
+    serializer_class = OrderSerializer
+    pagination_class = LatestFirst
+
+    def get_queryset(self) -> QuerySet[Order]:
+        return queries.orders_of(self.request.user)
+
+    @extend_schema(
+        operation_id="list_orders",
+        summary="Your orders, the latest first",
+        tags=["orders"],
+        responses={200: OrderSerializer, 401: NOT_SIGNED_IN},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(
+        operation_id="place_order",
+        summary="Place an order",
+        description=(
+            "The order is stored and answered at once. Stock and payment follow: "
+            "its `status` becomes `ready_to_ship`, or `cancelled` with a `cancel_reason`."
+        ),
+        tags=["orders"],
+        request=PlaceOrderSerializer,
+        responses={201: OrderSerializer, 400: REFUSED, 401: NOT_SIGNED_IN},
+    )
+    def post(self, request: Request) -> Response:
+        wanted = PlaceOrderSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        order = _place(request, **wanted.validated_data)
+        url = reverse("orders:order", args=[order.pk], request=request)
+        return Response(
+            OrderSerializer(order).data,
+            status=status.HTTP_201_CREATED,
+            headers={"Location": url},
+        )
+
+
+class OrderDetail(RetrieveAPIView[Order]):
+    serializer_class = OrderSerializer
+
+    def get_queryset(self) -> QuerySet[Order]:
+        return queries.orders_seen_by(self.request.user)
+
+    @extend_schema(
+        operation_id="get_order",
+        summary="One order",
+        tags=["orders"],
+        responses={200: OrderSerializer, 401: NOT_SIGNED_IN, 404: UNKNOWN},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+
+class OrderTimeline(GenericAPIView[Order]):
+    serializer_class = TimelineEventSerializer
+
+    def get_queryset(self) -> QuerySet[Order]:
+        return queries.orders_seen_by(self.request.user)
+
+    @extend_schema(
+        operation_id="get_order_timeline",
+        summary="What followed from an order",
+        description="Its events in causal order, and each delivery of them to a handler.",
+        tags=["orders"],
+        responses={200: TimelineEventSerializer(many=True), 401: NOT_SIGNED_IN, 404: UNKNOWN},
+    )
+    def get(self, _request: Request, **_: Any) -> Response:
+        order = self.get_object()
+        events = timeline_of(key=str(order.pk))
+        return Response(self.get_serializer(events, many=True).data)
+
+
+def _place(
+    request: Request,
+    *,
+    lines: list[dict[str, Any]],
+    payment_method: str,
+    email: str = "",
+    language: str = "",
+) -> Order:
+    assert request.user.is_authenticated
+    try:
+        return services.place_order(
+            customer=request.user,
+            lines=[services.WantedLine(**line) for line in lines],
+            payment_method=payment_method,
+            email=email or _own_address(request),
+            language=language or get_language_from_request(request),
+        )
+    except services.NotForSale as refusal:
+        skus = ", ".join(refusal.skus)
+        text = gettext("Not for sale: %(skus)s.") % {"skus": skus}
+        raise ValidationError({"lines": [text]}) from refusal
+
+
+def _own_address(request: Request) -> str:
+    address: str = getattr(request.user, "email", "")
+    if not address:
+        raise ValidationError({"email": [gettext("Your account has no address, so give one.")]})
+    return address

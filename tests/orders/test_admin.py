@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from orders import services
+from orders.models import Order
+from outbox.testing import Outbox
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import customer, place
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def order(outbox: Outbox) -> Order:
+    put_on_sale(price=12800)
+    order = place()
+    services.note_stock(order_id=order.id)
+    services.note_authorization(order_id=order.id)
+    services.release_for_shipping(order_id=order.id)
+    return order
+
+
+def act(client: Client, action: str, order: Order, **more: str) -> Any:
+    chosen = {"action": action, "_selected_action": str(order.pk)}
+    return client.post("/admin/orders/order/", chosen | more, follow=True)
+
+
+class TestOrderList:
+    def test_shows_reference_status_and_total(self, admin_client: Client, order: Order):
+        page = admin_client.get("/admin/orders/order/").content.decode()
+
+        assert order.reference in page
+        assert "ready to ship" in page
+        assert "¥12,800" in page
+
+    @pytest.mark.parametrize("field", ["reference", "id", "email"])
+    def test_finds_an_order(self, admin_client: Client, order: Order, field: str):
+        page = admin_client.get("/admin/orders/order/", {"q": getattr(order, field)})
+
+        assert order.reference in page.content.decode()
+
+
+class TestOrderPage:
+    def test_shows_lines_and_history(self, admin_client: Client, order: Order):
+        page = admin_client.get(f"/admin/orders/order/{order.pk}/change/").content.decode()
+
+        assert "¥12,800" in page
+        assert "payments.PaymentCaptured" in page
+
+    def test_shows_what_followed_and_where_it_is_stuck(
+        self, admin_client: Client, order: Order, outbox: Outbox
+    ):
+        outbox.given("payments.PaymentDeclined", order_id=order.id, reason="card_expired")
+        Order.objects.filter(pk=order.pk).update(status="received")
+        outbox.deliver_all(only="orders", raise_errors=False)
+
+        page = admin_client.get(f"/admin/orders/order/{order.pk}/change/").content.decode()
+
+        assert "orders.OrderReadyToShip" in page
+        assert "orders.cancel_for_declined_payment" in page
+        assert "InvalidMove" in page
+
+    def test_lets_nobody_edit_or_delete(self, admin_client: Client, order: Order):
+        url = f"/admin/orders/order/{order.pk}/"
+
+        edited = admin_client.post(f"{url}change/", {"status": "received"})
+        deleted = admin_client.post(f"{url}delete/", {"post": "yes"})
+
+        assert (edited.status_code, deleted.status_code) == (403, 403)
+
+
+class TestActions:
+    def test_ship_and_receive(self, admin_client: Client, order: Order, outbox: Outbox):
+        act(admin_client, "mark_as_shipped", order, carrier="Kuroneko", tracking_number="4711")
+        act(admin_client, "mark_as_received", order)
+
+        order.refresh_from_db()
+        assert order.status == "received"
+        assert outbox.emitted("orders.OrderShipped").tracking_number == "4711"
+
+    def test_say_what_cannot_be_done(self, admin_client: Client, order: Order):
+        page = act(admin_client, "mark_as_received", order).content.decode()
+
+        order.refresh_from_db()
+        assert order.status == "ready_to_ship"
+        assert f"{order.reference} is ready to ship, so this cannot be done." in page
+
+    def test_are_for_those_who_may_ship(self, client: Client, order: Order):
+        clerk = customer("clerk", is_staff=True)
+        clerk.user_permissions.add(Permission.objects.get(codename="view_order"))
+        client.force_login(clerk)
+
+        act(client, "mark_as_shipped", order)
+        order.refresh_from_db()
+        assert order.status == "ready_to_ship"
+
+        clerk.user_permissions.add(Permission.objects.get(codename="ship_order"))
+        act(client, "mark_as_shipped", order)
+        order.refresh_from_db()
+        assert order.status == "shipped"

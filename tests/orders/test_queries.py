@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+
+from money import Money
+from orders import queries
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import customer, place
+
+pytestmark = pytest.mark.django_db
+
+
+class TestContact:
+    def test_tells_where_and_how_to_write(self):
+        put_on_sale()
+        customer(first_name="Hanako", last_name="Yamada")
+        order = place(language="ja")
+
+        assert queries.contact(order.id) == queries.Contact(
+            email="hanako@example.com",
+            name="Hanako Yamada",
+            language="ja",
+            reference=order.reference,
+        )
+
+    def test_falls_back_to_the_user_name(self):
+        put_on_sale()
+
+        assert queries.contact(place().id).name == "hanako"
+
+
+class TestSummary:
+    def test_tells_what_was_ordered(self):
+        put_on_sale(price=500)
+        order = place(quantity=2)
+
+        summary = queries.summary(order.id)
+
+        assert (summary.reference, summary.status) == (order.reference, "placed")
+        assert summary.total == summary.lines[0].total == Money(amount=1000, currency="JPY")
+
+
+class TestOrdersSeenBy:
+    def test_a_customer_are_their_own(self):
+        put_on_sale()
+        order = place()
+
+        assert list(queries.orders_seen_by(customer())) == [order]
+        assert not queries.orders_seen_by(customer("taro"))
+
+    def test_staff_are_all(self):
+        put_on_sale()
+        order = place()
+
+        assert list(queries.orders_seen_by(customer("staff", is_staff=True))) == [order]
+
+    def test_a_stranger_are_none(self):
+        put_on_sale()
+        place()
+
+        assert not queries.orders_seen_by(AnonymousUser())
