@@ -1,8 +1,11 @@
+"""The app's name and title."""
+
+from __future__ import annotations
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
 
 class NotificationsConfig(AppConfig):
     name = "notifications"
-    default_auto_field = "django.db.models.BigAutoField"
-    verbose_name = _("notifications")
+    verbose_name = _("Notifications")

@@ -1,0 +1,49 @@
+"""What notifications hears. Mail servers are slow at times: these have a queue of their own."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from money import Money
+from notifications import services
+from notifications.models import Email
+from outbox import Receipt, subscribe
+
+Kind = Email.Kind
+SMTP = "notifications.smtp"
+
+
+@subscribe("orders.OrderPlaced", atomic=False, queue=SMTP)
+def acknowledge_order(order_id: UUID, receipt: Receipt) -> None:
+    services.notify(order_id=order_id, kind=Kind.ACKNOWLEDGEMENT, receipt=receipt)
+
+
+@subscribe("payments.PaymentCaptured", atomic=False, queue=SMTP)
+def announce_payment(order_id: UUID, amount: Money, receipt: Receipt) -> None:
+    services.notify(order_id=order_id, kind=Kind.PAYMENT, amount=amount, receipt=receipt)
+
+
+@subscribe("orders.OrderReadyToShip", atomic=False, queue=SMTP)
+def announce_ready_to_ship(order_id: UUID, receipt: Receipt) -> None:
+    services.notify(order_id=order_id, kind=Kind.READY_TO_SHIP, receipt=receipt)
+
+
+@subscribe("orders.OrderShipped", atomic=False, queue=SMTP)
+def announce_shipping(order_id: UUID, carrier: str, tracking_number: str, receipt: Receipt) -> None:
+    services.notify(
+        order_id=order_id,
+        kind=Kind.SHIPPING,
+        carrier=carrier,
+        tracking_number=tracking_number,
+        receipt=receipt,
+    )
+
+
+@subscribe("orders.OrderCancelled", atomic=False, queue=SMTP)
+def announce_cancellation(order_id: UUID, reason: str, receipt: Receipt) -> None:
+    services.notify(order_id=order_id, kind=Kind.CANCELLATION, reason=reason, receipt=receipt)
+
+
+@subscribe("payments.PaymentRefunded", atomic=False, queue=SMTP)
+def announce_refund(order_id: UUID, amount: Money, receipt: Receipt) -> None:
+    services.notify(order_id=order_id, kind=Kind.REFUND, amount=amount, receipt=receipt)

@@ -1,0 +1,48 @@
+"""What notifications remembers: each e-mail, as it was written and when it was sent."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from uuid_utils.compat import uuid7
+
+
+class Email(models.Model):
+    """One e-mail. There is at most one of each kind for an order, however often it is asked for.
+
+    It may be sent twice, when a worker dies between the mail server's answer and our commit; its
+    Message-ID is then the same, so that mail programs show it once.
+    """
+
+    class Kind(models.TextChoices):
+        ACKNOWLEDGEMENT = "acknowledgement", _("acknowledgement")
+        PAYMENT = "payment", _("payment")
+        READY_TO_SHIP = "ready_to_ship", _("ready to ship")
+        SHIPPING = "shipping", _("shipping")
+        CANCELLATION = "cancellation", _("cancellation")
+        REFUND = "refund", _("refund")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    order_id = models.UUIDField(_("order"))
+    kind = models.CharField(_("kind"), max_length=20, choices=Kind.choices)
+    message_id = models.CharField(_("Message-ID"), max_length=320, unique=True)
+    recipient = models.EmailField(_("recipient"))
+    language = models.CharField(_("language"), max_length=10)
+    subject = models.CharField(_("subject"), max_length=200)
+    text = models.TextField(_("text"))
+    html = models.TextField(_("HTML"))
+    written_at = models.DateTimeField(_("written at"), auto_now_add=True)
+    sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("e-mail")
+        verbose_name_plural = _("e-mails")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["order_id", "kind"], name="email_once_per_order_and_kind"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.subject
