@@ -1,0 +1,63 @@
+"""The cancellation overtakes what it cancels: a tombstone waits for it (rule 17)."""
+
+from __future__ import annotations
+
+import pytest
+
+from inventory.models import Reservation
+from outbox.testing import Outbox
+from tests.bank import BankProcess
+from tests.flows.looks import owed, status
+from tests.inventory.shelf import counters, put_on_sale
+from tests.orders.buyer import place
+
+pytestmark = pytest.mark.django_db
+
+
+class TestACancellationThatComesFirst:
+    def test_keeps_the_late_reservation_from_taking_stock(self, outbox: Outbox, bank: BankProcess):
+        """Seen to fail with the move to FORESTALLED removed from `release_stock`."""
+        put_on_sale("TEA", units=5)
+        order = place(quantity=2, payment_method="tok_declined")
+        outbox.deliver_all(only="payments")
+        outbox.deliver_all(only="orders")
+        outbox.deliver_all(only="inventory.release_stock")
+        assert Reservation.objects.get().status == "forestalled"
+
+        outbox.deliver_all()
+
+        assert counters("TEA") == (5, 0)
+        assert outbox.all_emitted("inventory.StockReserved") == []
+        assert status(order) == "cancelled"
+        assert owed() == 0
+
+    def test_keeps_the_late_authorization_from_charging(self, outbox: Outbox, bank: BankProcess):
+        put_on_sale("TEA", units=1)
+        order = place(quantity=2)
+        outbox.deliver_all(only="inventory")
+        outbox.deliver_all(only="orders")
+        outbox.deliver_all(only="payments.void_or_refund")
+
+        outbox.deliver_all()
+
+        assert bank.charges(order.id) == {}
+        assert status(order) == "cancelled"
+        assert owed() == 0
+
+
+class TestAnAnswerThatComesAfterTheCancellation:
+    def test_is_given_back(self, outbox: Outbox, bank: BankProcess):
+        """Stock was set aside in time, but orders hears of it when all is over."""
+        put_on_sale("TEA", units=5)
+        order = place(quantity=2, payment_method="tok_declined")
+        outbox.deliver_all(only="inventory")
+        outbox.deliver_all(only="payments")
+        outbox.deliver_all(only="orders.cancel_for_declined_payment")
+        outbox.deliver_all(only="inventory")
+
+        outbox.deliver_all(only="orders.note_stock", twice=True)
+        outbox.deliver_all()
+
+        assert status(order) == "cancelled"
+        assert counters("TEA") == (5, 0)
+        assert owed() == 0

@@ -1,0 +1,78 @@
+"""Stock and payment answer at the same moment: exactly one of the two confirms (rule 16).
+
+Seen to fail on PostgreSQL with `select_for_update()` removed from `OrderQuerySet.locked`: each
+transaction then writes its own half, sees no other, and the order waits for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+from django.db import connection, transaction
+
+from orders import services
+from orders.models import Order
+from outbox.testing import Outbox
+from tests.flows.looks import status
+from tests.flows.threads import run_together
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import place
+
+ROUNDS = 50
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def bring_both_halves(order: Order) -> None:
+    run_together(
+        [
+            partial(services.note_stock, order_id=order.id),
+            partial(services.note_authorization, order_id=order.id),
+        ]
+    )
+
+
+class TestTheJoin:
+    def test_confirms_once_in_every_round(self, outbox: Outbox):
+        put_on_sale(units=0)
+        orders = [place() for _ in range(ROUNDS)]
+
+        for order in orders:
+            bring_both_halves(order)
+
+        assert {status(order) for order in orders} == {"confirmed"}
+        confirmed = [event.order_id for event in outbox.all_emitted("orders.OrderConfirmed")]
+        assert confirmed == [order.id for order in orders]
+
+    @pytest.mark.postgresql
+    def test_confirms_even_if_both_begin_before_either_commits(self, outbox: Outbox):
+        """A third transaction holds the row until both wait for it, so no luck is needed."""
+        put_on_sale(units=0)
+        order = place()
+
+        with ThreadPoolExecutor(1) as pool:
+            with transaction.atomic():
+                Order.objects.select_for_update().get(pk=order.pk)
+                halves = pool.submit(bring_both_halves, order)
+                wait_for_two_waiting()
+            halves.result(timeout=60)
+
+        assert status(order) == "confirmed"
+        assert outbox.emitted("orders.OrderConfirmed").order_id == order.id
+
+
+def wait_for_two_waiting() -> None:
+    deadline = time.monotonic() + 20
+    while count_waiting() < 2:
+        assert time.monotonic() < deadline, "The two transactions do not wait for the row."
+        time.sleep(0.01)
+
+
+def count_waiting() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
+        [count] = cursor.fetchone()
+    return int(count)

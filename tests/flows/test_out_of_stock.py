@@ -1,0 +1,40 @@
+"""Not enough is left: the order is cancelled, and the bank lets the money go."""
+
+from __future__ import annotations
+
+import pytest
+
+from outbox.testing import Outbox
+from tests.bank import BankProcess
+from tests.flows.looks import emails, moves, owed, status
+from tests.inventory.shelf import counters, put_on_sale
+from tests.orders.buyer import place
+
+pytestmark = pytest.mark.django_db
+
+
+class TestAnOrderOutOfStock:
+    @pytest.mark.parametrize("twice", [False, True])
+    def test_is_cancelled_and_its_payment_voided(
+        self, outbox: Outbox, bank: BankProcess, twice: bool
+    ):
+        put_on_sale("TEA", units=1)
+
+        order = place(quantity=2)
+        outbox.deliver_all(twice=twice)
+
+        assert moves(order) == ["placed", "cancelled"]
+        assert outbox.emitted("orders.OrderCancelled").reason == "out_of_stock"
+        assert counters("TEA") == (1, 0)
+        assert bank.charges(order.id) == {"authorizations": 1, "voids": 1}
+        assert emails(order) == {"acknowledgement", "cancellation"}
+        assert owed() == 0
+
+    def test_leaves_the_units_to_the_next(self, outbox: Outbox, bank: BankProcess):
+        put_on_sale("TEA", units=1)
+
+        greedy, modest = place(quantity=2), place(quantity=1)
+        outbox.deliver_all()
+
+        assert (status(greedy), status(modest)) == ("cancelled", "ready_to_ship")
+        assert counters("TEA") == (1, 1)
