@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -24,7 +24,7 @@ from . import settlement
 from .context import Cause, caused_by
 from .models import Delivery
 from .receipt import LeaseLost, Receipt
-from .retry import is_transient
+from .retry import drop_broken_connection, is_transient
 from .subscriptions import Handler, find
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def _retry_transient(action: Callable[[], None], *, using: str) -> None:
         except Exception as error:
             if not left or not is_transient(error):
                 raise
-            connections[using].close_if_unusable_or_obsolete()
+            drop_broken_connection(using=using)
             time.sleep(random.uniform(0, 0.05) * (_TRANSIENT_TRIES - left))
 
 

@@ -1,11 +1,11 @@
-"""When to try again and when to stop: pure decisions, no row is touched here."""
+"""When to try again and when to stop; no row is touched here."""
 
 from __future__ import annotations
 
 import random
 from datetime import timedelta
 
-from django.db import Error, InterfaceError, OperationalError
+from django.db import Error, InterfaceError, OperationalError, connections
 
 # PostgreSQL: class 08 connection, 40001 serialization, 40P01 deadlock, 55P03 lock not available,
 # 57P01-57P03 shutdown. https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -59,3 +59,10 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OperationalError | InterfaceError) and any(
         part in text for part in _TRANSIENT_TEXTS + _LOST_CONNECTION_TEXTS
     )
+
+
+def drop_broken_connection(*, using: str) -> None:
+    """Close this thread's connection if it broke, so that the next query opens a new one."""
+    connection = connections[using]
+    if not connection.in_atomic_block:  # a test's transaction: there is nothing to reconnect to
+        connection.close_if_unusable_or_obsolete()

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from types import FrameType
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from .conf import conf
 from .models import Attempt, Delivery, Subscription
 from .receipt import LeaseLost, PermanentFailure
-from .retry import backoff, is_last, is_transient
+from .retry import backoff, drop_broken_connection, is_last, is_transient
 
 _HAND_BACK_SECONDS = 5
 _TRACEBACK_LENGTH = 20_000
@@ -29,7 +29,7 @@ def fail(delivery: Delivery, error: BaseException, *, using: str) -> str:
     What is the database's fault is handed back and is no attempt. A run that lost its lease only
     leaves a record: the delivery is in other hands.
     """
-    connections[using].close_if_unusable_or_obsolete()
+    drop_broken_connection(using=using)
     with transaction.atomic(using=using):
         row = _held(delivery, using=using)
         if row is None or isinstance(error, LeaseLost):
@@ -48,7 +48,9 @@ def record_death(row: Delivery, *, using: str) -> None:
     The caller holds the row's lock.
     """
     _remember(row, Outcome.DIED, None, using=using)
-    deaths = Attempt.objects.using(using).filter(delivery=row, outcome=Outcome.DIED).count()
+    # Those of these attempts: a person's retry counts them from zero, and the deaths with them.
+    latest = Attempt.objects.using(using).filter(delivery=row).order_by("-id")[: row.attempts]
+    deaths = list(latest.values_list("outcome", flat=True)).count(Outcome.DIED)
     limit = conf().DEATHS
     note = f"the worker died {deaths} time(s) in this handler, no exception was recorded"
     _decide(row, note=note, is_over=deaths >= limit, using=using)

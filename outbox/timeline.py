@@ -43,7 +43,10 @@ class TimelineDelivery:
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineEvent:
-    """One event of the chain. `depth` is the number of its causes within the timeline."""
+    """One event of the chain. `depth` is the number of its causes within the timeline.
+
+    `fanned_out_at` is None while it waits for the relay: until then it has no deliveries.
+    """
 
     id: UUID
     seq: int
@@ -56,6 +59,7 @@ class TimelineEvent:
     correlation_id: UUID
     depth: int
     payload: dict[str, Any] = field(repr=False)
+    fanned_out_at: datetime | None = None
     deliveries: Sequence[TimelineDelivery] = ()
 
 
@@ -111,6 +115,7 @@ def _assemble(rows: Sequence[Event], *, using: str) -> list[TimelineEvent]:
             correlation_id=row.correlation_id,
             depth=depth,
             payload=row.payload,
+            fanned_out_at=row.fanned_out_at,
             deliveries=deliveries.get(row.seq, ()),
         )
         for row, depth in _causal_order(rows)

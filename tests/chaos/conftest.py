@@ -17,10 +17,14 @@ def _ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def ground(_ground: Stack) -> Iterator[Stack]:
-    """The proving ground with its broker up and nothing owed; processes are the test's to start."""
+    """The proving ground with its broker up and nothing owed; processes are the test's to start.
+
+    The processes called "relay" and "worker" go on from test to test, as starting takes seconds.
+    """
     yield _ground
-    _ground.stop_all()
-    _ground.start_broker()
+    _ground.stop_all(but={"broker", "relay", "worker"})
+    if not _ground.is_running("broker"):
+        _ground.start_broker()
     _ground.wipe_broker()
     for table in ("outbox_attempt", "outbox_delivery", "outbox_event", "ground_effect"):
         _ground.query(f"DELETE FROM {table}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ class Stack:
         with redis.Redis.from_url(self.redis_url) as client:
             client.flushall()
 
+    def empty_broker(self) -> None:
+        """Take away what a stopped broker has on disk, so that it starts with nothing."""
+        shutil.rmtree(self.folder / "broker" / "appendonlydir", ignore_errors=True)
+
     def queue_length(self, queue: str) -> int:
         with redis.Redis.from_url(self.redis_url) as client:
             return int(client.llen(queue))  # type: ignore[arg-type]  # redis-py's sync/async union
@@ -89,11 +94,13 @@ class Stack:
         return self._processes[name].pid
 
     def start_relay(self, name: str = "relay", **environment: str) -> None:
+        """Start a relay, unless one of this name runs."""
         self._start_celery(name, ["-Q", "outbox", "--pool", "solo"], **environment)
 
     def start_worker(
         self, name: str = "worker", *, queues: str, concurrency: int = 2, **environment: str
     ) -> None:
+        """Start a worker, unless one of this name runs."""
         options = ["-Q", queues, "-c", str(concurrency)]
         self._start_celery(name, options, **environment)
 
@@ -101,6 +108,8 @@ class Stack:
         self.start(name, [*self._celery("beat"), "--loglevel", "INFO", "--pidfile", ""])
 
     def _start_celery(self, name: str, options: Sequence[str], **environment: str) -> None:
+        if self.is_running(name):
+            return
         before = len(self.log(name))
         self.start(
             name, [*self._celery("worker"), "-n", f"{name}@%h", *options, *QUIET], **environment
@@ -150,8 +159,8 @@ class Stack:
         path = self.folder / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def stop_all(self) -> None:
-        for name in list(self._processes):
+    def stop_all(self, *, but: Collection[str] = ()) -> None:
+        for name in self._processes.keys() - set(but):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._processes[name].pid, signal.SIGCONT)
             self.kill(name)

@@ -25,6 +25,12 @@ class Counted(DomainEvent, key="order_id"):
     order_id: UUID
 
 
+@dataclass(frozen=True)
+class Line:
+    sku: str
+    quantity: int
+
+
 def given(outbox: Outbox, **fields: object) -> Event:
     return outbox.given("tests.Ordered", order_id=uuid4(), **fields)
 
@@ -283,11 +289,6 @@ class TestAMessage:
 class TestArguments:
     def test_arrive_in_the_handlers_own_types(self):
         seen = []
-
-        @dataclass(frozen=True)
-        class Line:
-            sku: str
-            quantity: int
 
         @subscribe("shops.Ordered")
         def pack(order_id: UUID, lines: list[Line], actor: str, event_id: UUID) -> None:
