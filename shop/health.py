@@ -6,10 +6,12 @@ HTTPS and has no session.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse
 
 
@@ -38,8 +40,13 @@ def _answer(trouble: str) -> HttpResponse:
 def _why_not_ready() -> str:
     """Return one sentence on what is missing, or nothing; never a secret or an address."""
     try:
-        executor = MigrationExecutor(connection)
-        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        missing = _known_migrations() - set(MigrationRecorder(connection).applied_migrations())
     except DatabaseError:
         return "The database does not answer."
-    return f"{len(missing)} migrations are not applied." if missing else ""
+    return f"Not applied: {len(missing)} migrations; run manage.py migrate." if missing else ""
+
+
+@functools.cache
+def _known_migrations() -> frozenset[tuple[str, str]]:
+    """Return the migrations that this process's code expects; read once, a probe comes often."""
+    return frozenset(MigrationLoader(None).graph.nodes)

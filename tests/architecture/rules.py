@@ -68,7 +68,7 @@ class Project:
         elif importer == LIBRARY:
             yield f"{LIBRARY} knows no other app."
         elif target == LIBRARY:
-            if imported.target != LIBRARY or imported.name not in self._public_names:
+            if not self._is_public(imported):
                 yield f"an app takes the public names only: from {LIBRARY} import ..."
         elif imported.target != f"{target}.queries":
             yield f"of another app, only {target}.queries may be imported; or hear its events."
@@ -124,10 +124,15 @@ class Project:
             grouped[imported.importer].append(imported)
         return grouped
 
-    @cached_property
-    def _public_names(self) -> set[str]:
-        tree = ast.parse(self.source.modules[LIBRARY].read_text())
-        for node in tree.body:
+    def _is_public(self, imported: Import) -> bool:
+        """Tell whether the library offers this name; what it offers admins, to an admin only."""
+        inside = imported.importer.removeprefix(f"{self._owner(imported.importer)}.")
+        offering = {LIBRARY, *({f"{LIBRARY}.admin"} if inside.split(".")[0] == "admin" else ())}
+        return imported.target in offering and imported.name in self._offered(imported.target)
+
+    def _offered(self, module: str) -> set[str]:
+        """Return the names in a module's `__all__`."""
+        for node in ast.parse(self.source.modules[module].read_text()).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
                 return set(ast.literal_eval(node.value))
         return set()

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from django.conf import settings as django_settings
+
+from shop.checks import check_production
+
+SQLITE = {"default": {"ENGINE": "django.db.backends.sqlite3"}}
+POSTGRESQL = {"default": {"ENGINE": "django.db.backends.postgresql"}}
+
+
+@pytest.fixture
+def production(settings):
+    """Settings that suit production; each test spoils one of them."""
+    # Not through the fixture: it would tell the connections to change under the tests.
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(django_settings, "DATABASES", POSTGRESQL)
+    settings.DEBUG = False
+    settings.ALLOWED_HOSTS = ["shop.example.com"]
+    settings.CELERY_BROKER_URL = "rediss://:secret@broker.example.com:6379/0"
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    yield monkey
+    monkey.undo()
+
+
+def told() -> list[tuple[str, str]]:
+    return [(str(message.id), str(message.hint)) for message in check_production()]
+
+
+class TestTheDeploymentChecks:
+    def test_are_content_with_production(self, production):
+        assert told() == []
+
+    @pytest.mark.parametrize(
+        ("name", "value", "identifier", "advice"),
+        [
+            ("DATABASES", SQLITE, "shop.W001", "Set DATABASE_URL to postgres://"),
+            ("DEBUG", True, "shop.W002", "set DEBUG=false"),
+            ("ALLOWED_HOSTS", ["*"], "shop.W003", "Set ALLOWED_HOSTS to"),
+            ("CELERY_BROKER_URL", "redis://broker:6379/0", "shop.W004", "into REDIS_URL"),
+            ("CELERY_BROKER_URL", "amqp://broker/", "shop.W004", "Give the broker a password"),
+            *(
+                (
+                    "EMAIL_BACKEND",
+                    f"django.core.mail.backends.{backend}.EmailBackend",
+                    "shop.W005",
+                    "Set EMAIL_URL to smtp",
+                )
+                for backend in ("console", "filebased", "dummy", "locmem")
+            ),
+        ],
+    )
+    def test_refuse_a_developers_setting(self, production, name, value, identifier, advice):
+        production.setattr(django_settings, name, value)
+
+        messages = told()
+
+        assert [message[0] for message in messages] == [identifier]
+        assert advice in messages[0][1]

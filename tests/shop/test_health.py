@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+from django.db import DatabaseError, connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
+
+
+@pytest.fixture
+def probe(settings) -> Client:
+    """A probe calls by address and without HTTPS, which a real site refuses to all others."""
+    settings.ALLOWED_HOSTS = ["shop.example.com"]
+    settings.SECURE_SSL_REDIRECT = True
+    return Client(headers={"host": "10.1.2.3:8000"})
+
+
+class TestLiveness:
+    def test_asks_no_database(self, probe):
+        # Without the mark django_db, a query would fail this test.
+        answer = probe.get("/livez")
+
+        assert (answer.status_code, answer.content) == (200, b"ok\n")
+
+
+@pytest.mark.django_db
+class TestReadiness:
+    def test_holds_with_a_migrated_database(self, probe):
+        answer = probe.get("/readyz")
+
+        assert (answer.status_code, answer.content) == (200, b"ok\n")
+
+    def test_is_refused_while_a_migration_is_missing(self, probe):
+        MigrationRecorder(connection).record_unapplied("auth", "0001_initial")
+
+        answer = probe.get("/readyz")
+
+        assert answer.status_code == 503
+        assert answer.content == b"Not applied: 1 migrations; run manage.py migrate.\n"
+
+    def test_is_refused_while_the_database_is_away(self, probe):
+        def away(*args):
+            raise DatabaseError("password=secret")
+
+        with connection.execute_wrapper(away):
+            answer = probe.get("/readyz")
+
+        assert answer.status_code == 503
+        assert answer.content == b"The database does not answer.\n"

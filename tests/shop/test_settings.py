@@ -1,0 +1,99 @@
+"""The settings as a process of its own reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+PRODUCTION = {
+    "SECRET_KEY": "a-key-that-is-long-enough-0123456789-and-has-many-letters",
+    "ALLOWED_HOSTS": "shop.example.com",
+    "DATABASE_URL": "postgres://shop:secret@db.example.com:5432/shop",
+    "REDIS_URL": "rediss://:secret@broker.example.com:6379/0",
+    "EMAIL_URL": "smtp+tls://shop:secret@mail.example.com:587",
+    "BANK_URL": "https://bank.example.com",
+    "BANK_API_KEY": "secret",
+}
+
+
+def manage(local: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run manage.py in a world that knows these variables only."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=settings.BASE_DIR,
+        env={"PATH": os.defpath, "SHOP_LOCAL_DIR": str(local), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def setting(local: Path, name: str, **environment: str) -> str:
+    program = f"from django.conf import settings; print('=', settings.{name})"
+    answer = manage(local, "shell", "--no-imports", "--command", program, **environment)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.strip().removeprefix("= ")
+
+
+class TestAFreshClone:
+    def test_passes_its_checks_without_any_setting(self, tmp_path):
+        answer = manage(tmp_path, "check", "--fail-level", "WARNING")
+
+        assert answer.returncode == 0, answer.stderr
+
+    def test_makes_itself_a_secret_key_that_others_cannot_read(self, tmp_path):
+        first, second = setting(tmp_path, "SECRET_KEY"), setting(tmp_path, "SECRET_KEY")
+
+        assert first == second
+        assert len(first) >= 50
+        assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
+
+    def test_keeps_debug_off(self, tmp_path):
+        assert setting(tmp_path, "DEBUG") == "False"
+
+
+class TestTheRunFile:
+    @pytest.fixture
+    def local(self, tmp_path):
+        told = {"DEBUG": True, "REDIS_URL": "redis://:told@127.0.0.1:1/0", "pid": 1}
+        (tmp_path / "run.json").write_text(json.dumps(told))
+        return tmp_path
+
+    def test_tells_a_second_terminal_where_the_broker_is(self, local):
+        assert setting(local, "CELERY_BROKER_URL") == "redis://:told@127.0.0.1:1/0"
+        assert setting(local, "DEBUG") == "True"
+
+    def test_gives_way_to_the_environment(self, local):
+        url = "redis://:mine@127.0.0.1:2/0"
+
+        assert setting(local, "CELERY_BROKER_URL", REDIS_URL=url) == url
+
+    def test_is_ignored_by_who_runs_for_real(self, local):
+        assert setting(local, "DEBUG", SECRET_KEY="x", ALLOWED_HOSTS="shop.example.com") == "False"
+
+    def test_may_be_broken(self, local):
+        (local / "run.json").write_text("{")
+
+        assert setting(local, "DEBUG") == "False"
+
+
+class TestProduction:
+    @pytest.mark.parametrize("sign", [{"ALLOWED_HOSTS": "shop.example.com"}, {"DEBUG": "false"}])
+    def test_without_a_secret_key_stops_with_one_sentence(self, tmp_path, sign):
+        answer = manage(tmp_path, "check", **sign)
+
+        assert answer.returncode == 1
+        assert answer.stderr.startswith("SECRET_KEY is not set. Give it at least 50 random")
+        assert answer.stderr.count("\n") == 1
+
+    def test_passes_the_deployment_checks(self, tmp_path):
+        answer = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **PRODUCTION)
+
+        assert answer.returncode == 0, answer.stderr
