@@ -1,0 +1,79 @@
+"""What several subcommands need: who acts, which deliveries are meant, tables."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.core.management.base import CommandError
+
+from outbox.models import Delivery, Event
+
+
+def operator() -> str:
+    """Return who runs the command, for the record: "cli:ann"."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"cli:uid-{os.getuid()}"
+
+
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """Return "1 event", "2 events", "2 deliveries"."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def find_event(text: str) -> Event | None:
+    """Return the event with this UUID, or None if the text is no UUID.
+
+    Raises `CommandError` where no event has it.
+    """
+    try:
+        event_id = UUID(text)
+    except ValueError:
+        return None
+    event = Event.objects.filter(id=event_id).first()
+    if event is None:
+        raise CommandError(f"There is no event {event_id}; it may have been pruned.")
+    return event
+
+
+def delivery_id(text: str) -> int:
+    """Return the delivery id that a text is; raise `CommandError` if it is none."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise CommandError(f"{text} is neither a delivery id (a number) nor an event id (a UUID).")
+    return int(text)
+
+
+def find_deliveries(texts: Sequence[str]) -> set[int]:
+    """Return the delivery ids that are meant by delivery ids and event UUIDs.
+
+    Raises `CommandError` that names the first one which does not exist.
+    """
+    found: set[int] = set()
+    for text in texts:
+        event = find_event(text)
+        if event is not None:
+            found.update(event.deliveries.values_list("pk", flat=True))
+        elif Delivery.objects.filter(pk=delivery_id(text)).exists():
+            found.add(int(text))
+        else:
+            raise CommandError(f"There is no delivery {text}; it may have been pruned.")
+    return found
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return columns in line: texts to the left, numbers to the right."""
+    cells = [list(map(str, row)) for row in [head, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [all(isinstance(row[i], int) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join(lines)

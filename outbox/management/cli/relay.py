@@ -1,0 +1,98 @@
+"""Run the relay in the foreground, where no Celery worker of the queue outbox does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from celery import current_app
+from django.core.management.base import CommandError
+from kombu import Connection, Consumer, Queue
+from kombu.exceptions import OperationalError
+
+from outbox.loop import RelayLoop
+from outbox.nudge import EXCHANGE
+from outbox.relay import BrokerUnavailable
+from outbox.relay import relay as relay_all
+from outbox.tasks import publish
+
+from .common import count
+
+_LISTEN_SECONDS = 1.0
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare --once."""
+    parser.add_argument("--once", action="store_true", help="relay what is due now, and end")
+
+
+def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
+    """Relay once, or until SIGINT or SIGTERM."""
+    if options["once"]:
+        _once(write)
+        return
+    with _until_signalled() as stopping:
+        loop = RelayLoop()
+        loop.start()
+        write("The relay runs. Ctrl-C or SIGTERM ends it.")
+        try:
+            _listen(loop, stopping)
+        finally:
+            loop.stop()
+    write("The relay has ended.")
+
+
+def _once(write: Callable[[str], object]) -> None:
+    try:
+        number = relay_all(publish=publish)
+    except BrokerUnavailable as error:
+        raise CommandError(f"The broker took no message ({error}); nothing is lost.") from error
+    write(f"{count(number, 'message')} sent.")
+
+
+@contextmanager
+def _until_signalled() -> Iterator[threading.Event]:
+    stopping = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(one, lambda *_: stopping.set()) for one in signals]
+    try:
+        yield stopping
+    finally:
+        for one, handler in zip(signals, before, strict=True):
+            signal.signal(one, handler)
+
+
+def _listen(loop: RelayLoop, stopping: threading.Event) -> None:
+    """Pass nudges on to the loop; while the broker is away, the loop looks by itself."""
+    while not stopping.is_set():
+        connection = current_app.connection_for_read()
+        lost: tuple[type[BaseException], ...] = (OSError, OperationalError)
+        lost += connection.connection_errors
+        try:
+            _hear(connection, loop, stopping)
+        except lost:
+            stopping.wait(_LISTEN_SECONDS)
+        finally:
+            with suppress(*lost):
+                connection.release()
+
+
+def _hear(connection: Connection, loop: RelayLoop, stopping: threading.Event) -> None:
+    connection.ensure_connection(max_retries=1, timeout=1)
+    ears = [_ear()]
+    with Consumer(connection, ears, on_message=lambda _: loop.nudge(), no_ack=True):
+        while not stopping.is_set():
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=_LISTEN_SECONDS)
+
+
+def _ear() -> Queue:
+    """A queue of this process's own for nudges; the broker drops it when the process is gone."""
+    name = f"outbox.nudge.relay@{socket.gethostname()}.{os.getpid()}"
+    return Queue(name, EXCHANGE, durable=False, auto_delete=True, expires=60, max_length=1)

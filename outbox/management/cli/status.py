@@ -1,0 +1,92 @@
+"""Show what each handler is owed, and what waits for fan-out."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+
+from outbox.status import HandlerStatus, Status
+from outbox.status import status as status_now
+from outbox.wording import moment, one_line, span
+
+from .common import count, table
+
+_HEAD = ("HANDLER", "PENDING", "RETRYING", "SENT", "DEAD", "PARKED", "OLDEST", "")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare --json."""
+    parser.add_argument("--json", action="store_true", help="for programs: one JSON object")
+
+
+def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
+    """Write the table, or the JSON."""
+    found = status_now()
+    if options["json"]:
+        write(json.dumps(_as_json(found), cls=DjangoJSONEncoder, indent=2))
+        return
+    if found.handlers:
+        write(table(_HEAD, [_row(found, one) for one in found.handlers]))
+    else:
+        write("No handler is subscribed: run migrate, which stores the subscriptions.")
+    write(_waiting(found))
+
+
+def _row(found: Status, one: HandlerStatus) -> tuple[object, ...]:
+    age = found.age(one.oldest)
+    return (
+        one.handler,
+        one.pending,
+        one.retrying,
+        one.sent,
+        one.dead,
+        one.parked,
+        span(age) if age is not None else "-",
+        _remark(one),
+    )
+
+
+def _remark(one: HandlerStatus) -> str:
+    if not one.is_known:
+        return "unknown to the code that was last migrated"
+    if not one.paused_at:
+        return ""
+    reason = one_line(one.pause_reason)
+    return f"paused by {one.paused_by or 'someone'} at {moment(one.paused_at)}" + (
+        f": {reason}" if reason else ""
+    )
+
+
+def _waiting(found: Status) -> str:
+    age = found.age(found.oldest_waiting)
+    if age is None:
+        return "No event waits for fan-out."
+    number = found.waiting_events
+    verb = "waits" if number == 1 else "wait"
+    return f"{count(number, 'event')} {verb} for fan-out, the oldest for {span(age)}."
+
+
+def _as_json(found: Status) -> dict[str, Any]:
+    return {
+        "at": found.at,
+        "handlers": [_handler_as_json(found, one) for one in found.handlers],
+        "waiting_events": found.waiting_events,
+        "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
+    }
+
+
+def _handler_as_json(found: Status, one: HandlerStatus) -> dict[str, Any]:
+    columns = asdict(one)
+    oldest = columns.pop("oldest")
+    paused = one.paused_at is not None
+    return {**columns, "oldest_owed_seconds": _seconds(found, oldest), "is_paused": paused}
+
+
+def _seconds(found: Status, when: Any) -> float | None:
+    age = found.age(when)
+    return round(age.total_seconds(), 3) if age is not None else None

@@ -1,0 +1,25 @@
+"""`manage.py outbox`: look at the outbox and act on it from a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from outbox.management import cli
+
+
+class Command(BaseCommand):
+    help = "Shows what the outbox owes and why, and retries, pauses, resumes, prunes, relays."
+    requires_system_checks = []  # in trouble one wants an answer, not a check of everything
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Let each subcommand's module add its own."""
+        subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+        for name, module in cli.SUBCOMMANDS.items():
+            summary = (module.__doc__ or "").splitlines()[0]
+            module.add_arguments(subparsers.add_parser(name, help=summary, description=summary))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run the subcommand; what it cannot do it raises as a CommandError."""
+        cli.SUBCOMMANDS[options["subcommand"]].run(options, self.stdout.write)

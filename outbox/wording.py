@@ -1,0 +1,28 @@
+"""Times, spans and texts as a person on call reads them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def moment(when: datetime) -> str:
+    """Return "2026-11-24 23:39:05 UTC"."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def span(length: timedelta) -> str:
+    """Return the two largest units, "2 h 5 min" or "12 s"; a negative length is none."""
+    left = max(0, round(length.total_seconds()))
+    parts = []
+    for unit, size in _UNITS:
+        number, left = divmod(left, size)
+        parts.append(f"{number} {unit}" if number else "")
+    first = next((place for place, part in enumerate(parts) if part), len(parts) - 1)
+    return " ".join(part for part in parts[first : first + 2] if part) or "0 s"
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks and final full stops, to stand within a sentence."""
+    return " ".join(text.split()).rstrip(". ")
