@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
@@ -89,6 +90,14 @@ class Order(models.Model):
             models.Index(fields=["customer", "-id"], name="orders_of_customer"),
             models.Index(fields=["status", "-id"], name="orders_by_status"),
         ]
+        constraints = [
+            models.CheckConstraint(condition=~Q(status=""), name="order_has_a_status"),
+            models.CheckConstraint(
+                condition=(Q(status="cancelled") & ~Q(cancel_reason=""))
+                | (~Q(status="cancelled") & Q(cancel_reason="")),
+                name="order_cancelled_for_a_reason",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.reference
@@ -127,9 +136,7 @@ class OrderLine(models.Model):
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(fields=["order", "sku"], name="order_line_once_per_sku"),
-            models.CheckConstraint(
-                condition=models.Q(quantity__gte=1), name="order_line_has_a_quantity"
-            ),
+            models.CheckConstraint(condition=Q(quantity__gte=1), name="order_line_has_a_quantity"),
         ]
 
     def __str__(self) -> str:

@@ -4,6 +4,7 @@ import itertools
 import re
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from orders.models import Order, new_reference
 from tests.inventory.shelf import put_on_sale
@@ -29,6 +30,7 @@ class TestOrder:
         put_on_sale()
         order = place()
         order.status = start
+        order.cancel_reason = "out_of_stock" if end == Status.CANCELLED else ""
 
         order.move_to(end, cause="test")
 
@@ -48,6 +50,13 @@ class TestOrder:
             order.move_to(end, cause="test")
 
         assert history(order) == [("", "placed", "orders.place_order")]
+
+    def test_is_never_cancelled_without_a_reason(self):
+        put_on_sale()
+        order = place()
+
+        with pytest.raises(IntegrityError), transaction.atomic():
+            order.move_to(Status.CANCELLED, cause="test")
 
 
 class TestReference:
