@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+from django.core.checks import run_checks
+from pytest_django import Settings
+
+
+def complaints(*, deploy: bool = False) -> list[str]:
+    tags = ["security"] if deploy else ["payments"]
+    found = run_checks(tags=tags, include_deployment_checks=deploy)
+    return [str(complaint.id) for complaint in found if str(complaint.id).startswith("payments.")]
+
+
+class TestChecks:
+    def test_are_silent_when_all_is_well(self, settings: Settings):
+        settings.BANK_URL, settings.BANK_API_KEY = "https://bank.example", "key"
+
+        assert complaints() == complaints(deploy=True) == []
+
+    @pytest.mark.parametrize("url", ["", "bank.example", "ftp://bank.example", "https://"])
+    def test_want_an_address_of_the_bank(self, settings: Settings, url: str):
+        settings.BANK_URL = url
+
+        assert complaints() == ["payments.E001"]
+
+    def test_want_a_time_out(self, settings: Settings):
+        settings.BANK_TIMEOUT_SECONDS = 0
+
+        assert complaints() == ["payments.E002"]
+
+    def test_want_a_key_in_production(self, settings: Settings):
+        settings.BANK_API_KEY = ""
+
+        assert (complaints(), complaints(deploy=True)) == ([], ["payments.W001"])

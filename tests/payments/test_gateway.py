@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+from uuid import uuid4
+
+import pytest
+from pytest_django import Settings
+
+from money import Money
+from payments import gateway
+from payments.gateway import (
+    Authorization,
+    BankGateway,
+    Gateway,
+    GatewayRefused,
+    GatewayUnavailable,
+    OutcomeUnknown,
+)
+from tests.bank import API_KEY, SLOW_SECONDS, BankProcess
+
+TOTAL = Money(amount=12800, currency="JPY")
+PATIENT = 10 * SLOW_SECONDS
+IMPATIENT = SLOW_SECONDS / 5
+
+#: Make an adapter that waits so many seconds for its bank.
+Adapter = Callable[[float], Gateway]
+
+
+@pytest.fixture(params=["bank"])
+def adapter(request: pytest.FixtureRequest, bank_process: BankProcess) -> Adapter:
+    """Each adapter that keeps the contract, before a running bank that speaks its language."""
+    adapters: dict[str, Adapter] = {
+        "bank": lambda timeout: bank_gateway(bank_process.url, timeout=timeout)
+    }
+    return adapters[request.param]
+
+
+@pytest.fixture
+def bank_of(adapter: Adapter) -> Gateway:
+    return adapter(PATIENT)
+
+
+@pytest.fixture
+def reference() -> str:
+    return uuid4().hex
+
+
+def bank_gateway(url: str, *, timeout: float = PATIENT, api_key: str = API_KEY) -> BankGateway:
+    return BankGateway(url=url, api_key=api_key, timeout=timeout)
+
+
+def authorize(
+    bank: Gateway,
+    reference: str,
+    *,
+    payment_method: str = "tok_success",
+    amount: Money = TOTAL,
+    key: str = "",
+) -> Authorization:
+    return bank.authorize(
+        reference=reference,
+        amount=amount,
+        payment_method=payment_method,
+        idempotency_key=key or f"{reference}-authorize",
+    )
+
+
+class TestEveryGateway:
+    """The contract of the port."""
+
+    def test_authorizes(self, bank_of: Gateway, reference: str):
+        answer = authorize(bank_of, reference)
+
+        assert answer.authorization_id
+        assert answer.amount == TOTAL
+        assert not answer.is_declined
+
+    def test_answers_a_decline(self, bank_of: Gateway, reference: str):
+        answer = authorize(bank_of, reference, payment_method="tok_declined")
+
+        assert answer.is_declined
+        assert answer.declined_reason == "insufficient_funds"
+        assert answer.authorization_id
+
+    def test_gives_the_same_answer_under_the_same_key(self, bank_of: Gateway, reference: str):
+        assert authorize(bank_of, reference) == authorize(bank_of, reference)
+
+    def test_refuses_a_key_of_another_request(self, bank_of: Gateway, reference: str):
+        authorize(bank_of, reference)
+
+        with pytest.raises(GatewayRefused):
+            authorize(bank_of, reference, amount=TOTAL + TOTAL)
+
+    def test_captures(self, bank_of: Gateway, reference: str):
+        held = authorize(bank_of, reference)
+
+        answers = [
+            bank_of.capture(
+                authorization_id=held.authorization_id,
+                amount=TOTAL,
+                idempotency_key=f"{reference}-capture",
+            )
+            for _ in range(2)
+        ]
+
+        assert answers[0] == answers[1]
+        assert answers[0].authorization_id == held.authorization_id
+        assert answers[0].amount == TOTAL
+
+    def test_voids(self, bank_of: Gateway, reference: str):
+        held = authorize(bank_of, reference)
+
+        answers = [
+            bank_of.void(
+                authorization_id=held.authorization_id, idempotency_key=f"{reference}-void"
+            )
+            for _ in range(2)
+        ]
+
+        assert answers[0] == answers[1]
+        assert answers[0].authorization_id == held.authorization_id
+
+    def test_refunds_a_part(self, bank_of: Gateway, reference: str):
+        held = authorize(bank_of, reference)
+        taken = bank_of.capture(
+            authorization_id=held.authorization_id,
+            amount=TOTAL,
+            idempotency_key=f"{reference}-capture",
+        )
+        part = Money(amount=800, currency="JPY")
+
+        answers = [
+            bank_of.refund(
+                capture_id=taken.capture_id, amount=part, idempotency_key=f"{reference}-refund"
+            )
+            for _ in range(2)
+        ]
+
+        assert answers[0] == answers[1]
+        assert (answers[0].capture_id, answers[0].amount) == (taken.capture_id, part)
+
+    def test_refuses_to_capture_what_is_voided(self, bank_of: Gateway, reference: str):
+        held = authorize(bank_of, reference)
+        bank_of.void(authorization_id=held.authorization_id, idempotency_key=f"{reference}-void")
+
+        with pytest.raises(GatewayRefused):
+            bank_of.capture(
+                authorization_id=held.authorization_id,
+                amount=TOTAL,
+                idempotency_key=f"{reference}-capture",
+            )
+
+    def test_finds_nothing_under_an_unused_reference(self, bank_of: Gateway, reference: str):
+        assert bank_of.find(reference=reference) is None
+
+    def test_finds_what_happened_under_a_reference(self, bank_of: Gateway, reference: str):
+        held = authorize(bank_of, reference)
+        authorize(bank_of, reference, payment_method="tok_declined", key=f"{reference}-later")
+        taken = bank_of.capture(
+            authorization_id=held.authorization_id,
+            amount=TOTAL,
+            idempotency_key=f"{reference}-capture",
+        )
+        returned = bank_of.refund(
+            capture_id=taken.capture_id, amount=TOTAL, idempotency_key=f"{reference}-refund"
+        )
+
+        found = bank_of.find(reference=reference)
+
+        assert found
+        assert (found.authorization, found.capture) == (held, taken)
+        assert (found.refunds, found.void) == ((returned,), None)
+
+    def test_finds_a_void(self, bank_of: Gateway, reference: str):
+        held = authorize(bank_of, reference)
+        void = bank_of.void(
+            authorization_id=held.authorization_id, idempotency_key=f"{reference}-void"
+        )
+
+        found = bank_of.find(reference=reference)
+
+        assert found
+        assert found.void == void
+
+    def test_finds_a_decline_where_there_is_nothing_else(self, bank_of: Gateway, reference: str):
+        declined = authorize(bank_of, reference, payment_method="tok_declined")
+
+        found = bank_of.find(reference=reference)
+
+        assert found
+        assert found.authorization == declined
+
+    def test_does_not_know_the_outcome_after_a_time_out_and_learns_it_by_the_same_key(
+        self, adapter: Adapter, bank_process: BankProcess, reference: str
+    ):
+        with pytest.raises(OutcomeUnknown):
+            authorize(adapter(IMPATIENT), reference, payment_method="tok_slow")
+
+        answer = authorize(adapter(PATIENT), reference, payment_method="tok_slow")
+
+        assert not answer.is_declined
+        assert bank_process.charges(reference) == {"authorizations": 1}
+
+
+class TestBankGateway:
+    """How its own language tells the three kinds of failure apart."""
+
+    def test_is_unavailable_where_nobody_listens(self, reference: str):
+        with pytest.raises(GatewayUnavailable, match="cannot be reached"):
+            authorize(bank_gateway(f"http://127.0.0.1:{free_port()}"), reference)
+
+    def test_is_unavailable_when_asked_to_slow_down(self, reference: str):
+        answer = b"HTTP/1.1 429 Slow Down\r\nContent-Length: 2\r\n\r\n{}"
+
+        with bank_that_says(answer) as url, pytest.raises(GatewayUnavailable):
+            authorize(bank_gateway(url), reference)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<a/>",
+            b"HTTP/1.1 402 Payment Required\r\nContent-Length: 2\r\n\r\n[]",
+            b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}",
+            b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+            b"SMTP 220 hello\r\n",
+        ],
+        ids=[
+            "hangs up",
+            "hangs up in mid-answer",
+            "empty object",
+            "no JSON",
+            "no decline",
+            "redirect",
+            "408",
+            "500",
+            "503",
+            "another protocol",
+        ],
+    )
+    def test_does_not_know_the_outcome_when_the_bank(self, answer: bytes, reference: str):
+        with bank_that_says(answer) as url, pytest.raises(OutcomeUnknown):
+            authorize(bank_gateway(url), reference)
+
+    def test_does_not_know_the_outcome_when_the_bank_is_silent(self, reference: str):
+        with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(OutcomeUnknown):
+            authorize(bank_gateway(url_of(deaf), timeout=IMPATIENT), reference)
+
+    def test_is_refused_with_a_wrong_key_and_says_why(
+        self, bank_process: BankProcess, reference: str
+    ):
+        stranger = bank_gateway(bank_process.url, api_key="guess")
+
+        with pytest.raises(GatewayRefused, match="invalid_api_key: Send the header") as refused:
+            authorize(stranger, reference)
+
+        assert refused.value.code == "invalid_api_key"
+
+    def test_goes_past_no_proxy_of_the_environment(
+        self, bank_process: BankProcess, reference: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+
+        assert not authorize(bank_gateway(bank_process.url), reference).is_declined
+
+
+class TestCurrent:
+    def test_is_the_gateway_of_the_settings(
+        self, bank: BankProcess, settings: Settings, reference: str
+    ):
+        assert not authorize(gateway.current(), reference).is_declined
+
+        settings.BANK_TIMEOUT_SECONDS = IMPATIENT
+        with pytest.raises(OutcomeUnknown):
+            authorize(gateway.current(), uuid4().hex, payment_method="tok_slow")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def url_of(server: socket.socket) -> str:
+    return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def bank_that_says(answer: bytes) -> Iterator[str]:
+    """A server that takes one request, answers these bytes, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=_answer_once, args=(server, answer))
+        thread.start()
+        yield url_of(server)
+        thread.join(timeout=10)
+
+
+def _answer_once(server: socket.socket, answer: bytes) -> None:
+    server.settimeout(10)
+    connection, _ = server.accept()
+    with connection:
+        request = b""
+        while not request.endswith(b"}"):  # the end of the JSON body
+            request += connection.recv(65536)
+        connection.sendall(answer)

@@ -1,0 +1,481 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from pytest_django import Settings
+from uuid_utils.compat import uuid7
+
+from outbox.testing import Outbox
+from payments import asking, gateway, services
+from payments.gateway import BankGateway, GatewayUnavailable, OutcomeUnknown
+from payments.models import Payment
+from tests.bank import BankProcess
+from tests.payments.orders import (
+    TOTAL,
+    authorized,
+    cancel,
+    captured,
+    confirm,
+    deliver,
+    moves,
+    owed,
+    place,
+    retry,
+    said,
+    set_attempts,
+    settle_as_dead,
+    status,
+)
+from tests.payments.test_gateway import IMPATIENT, free_port
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def order_id() -> UUID:
+    return uuid7()
+
+
+class TestAuthorizePayment:
+    @pytest.mark.parametrize("token", ["tok_success", "tok_slow"])
+    def test_holds_the_money(self, outbox: Outbox, bank: BankProcess, order_id: UUID, token: str):
+        place(outbox, order_id, payment_method=token)
+
+        deliver(outbox)
+
+        told = outbox.emitted("payments.PaymentAuthorized")
+        assert (told.order_id, told.amount) == (order_id, TOTAL)
+        assert bank.charges(order_id) == {"authorizations": 1}
+        assert moves(order_id) == ["intended", "authorized"]
+
+    def test_tells_a_decline(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+        place(outbox, order_id, payment_method="tok_declined")
+
+        deliver(outbox)
+
+        told = outbox.emitted("payments.PaymentDeclined")
+        assert (told.order_id, told.reason) == (order_id, "insufficient_funds")
+        assert bank.charges(order_id) == {"declines": 1}
+        assert status(order_id) == "declined"
+
+    def test_charges_and_tells_once_when_it_runs_twice(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        """Seen to charge twice with a new uuid in `Payment.authorize_key` on each call."""
+        place(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        assert said(outbox) == ["PaymentAuthorized"]
+        assert bank.charges(order_id) == {"authorizations": 1}
+
+    def test_charges_and_tells_once_when_the_order_is_told_twice(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        place(outbox, order_id)
+        place(outbox, order_id)
+
+        deliver(outbox)
+
+        assert said(outbox) == ["PaymentAuthorized"]
+        assert bank.charges(order_id) == {"authorizations": 1}
+
+    def test_stays_owed_while_the_bank_is_away_and_charges_once_it_is_back(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings
+    ):
+        settings.BANK_URL = f"http://127.0.0.1:{free_port()}"
+        place(outbox, order_id)
+
+        with pytest.raises(GatewayUnavailable):
+            deliver(outbox)
+
+        assert (owed("authorize_payment"), status(order_id)) == ("pending", "intended")
+        settings.BANK_URL = bank.url
+        retry()
+        deliver(outbox)
+        assert said(outbox) == ["PaymentAuthorized"]
+        assert bank.charges(order_id) == {"authorizations": 1}
+
+    def test_takes_a_time_out_for_an_unknown_outcome_and_charges_once(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings
+    ):
+        settings.BANK_TIMEOUT_SECONDS = IMPATIENT
+        place(outbox, order_id, payment_method="tok_slow")
+
+        with pytest.raises(OutcomeUnknown):
+            deliver(outbox)
+
+        assert (said(outbox), status(order_id)) == ([], "intended")
+        del settings.BANK_TIMEOUT_SECONDS
+        retry()
+        deliver(outbox)
+        assert said(outbox) == ["PaymentAuthorized"]
+        assert bank.charges(order_id) == {"authorizations": 1}
+
+    @pytest.mark.parametrize("age", [timedelta(hours=13), timedelta(days=3)], ids=str)
+    def test_looks_at_the_bank_before_it_asks_with_an_old_key(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, age: timedelta
+    ):
+        """As if the bank had forgotten our key: it is charged under another one.
+
+        Rule 8. Seen to charge twice without the look in `asking`.
+        """
+        payment = intend(order_id, age=age)
+        held = gateway.current().authorize(
+            reference=str(order_id),
+            amount=TOTAL,
+            payment_method="tok_success",
+            idempotency_key=f"{payment.authorize_key}-forgotten",
+        )
+        place(outbox, order_id)
+
+        deliver(outbox)
+
+        assert bank.charges(order_id) == {"authorizations": 1}
+        assert Payment.objects.get().authorization_id == held.authorization_id
+        assert said(outbox) == ["PaymentAuthorized"]
+
+    def test_asks_with_an_old_key_where_the_bank_knows_nothing(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        intend(order_id, age=timedelta(days=3))
+        place(outbox, order_id)
+
+        deliver(outbox)
+
+        assert bank.charges(order_id) == {"authorizations": 1}
+
+
+class TestCapturePayment:
+    def test_takes_the_money(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+        authorized(outbox, order_id)
+        confirm(outbox, order_id)
+
+        deliver(outbox)
+
+        told = outbox.emitted("payments.PaymentCaptured")
+        assert (told.order_id, told.amount) == (order_id, TOTAL)
+        assert bank.charges(order_id) == {"authorizations": 1, "captures": 1}
+        assert moves(order_id)[2:] == ["capturing", "captured"]
+
+    def test_takes_it_once_when_it_runs_twice(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        authorized(outbox, order_id)
+        confirm(outbox, order_id)
+        confirm(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        assert said(outbox) == ["PaymentAuthorized", "PaymentCaptured"]
+        assert bank.charges(order_id) == {"authorizations": 1, "captures": 1}
+
+    @pytest.mark.parametrize("token", [None, "tok_declined"])
+    def test_fails_where_the_bank_holds_nothing(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, token: str | None
+    ):
+        if token:
+            place(outbox, order_id, payment_method=token)
+            deliver(outbox)
+        confirm(outbox, order_id)
+
+        with pytest.raises(services.UnableToCapture):
+            deliver(outbox)
+
+        assert "captures" not in bank.charges(order_id)
+        assert Payment.objects.filter(status="").count() == 0
+
+    def test_finds_a_capture_whose_key_is_old(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        authorized(outbox, order_id)
+        payment = aged(services.intend_capture(order_id=order_id), timedelta(days=3))
+        taken = gateway.current().capture(
+            authorization_id=payment.authorization_id,
+            amount=TOTAL,
+            idempotency_key="forgotten-" + payment.capture_key,
+        )
+        confirm(outbox, order_id)
+
+        deliver(outbox)
+
+        assert Payment.objects.get().capture_id == taken.capture_id
+        assert said(outbox) == ["PaymentAuthorized", "PaymentCaptured"]
+
+
+class TestVoidOrRefund:
+    def test_lets_go_of_money_that_is_held(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+        authorized(outbox, order_id)
+        cancel(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        told = outbox.emitted("payments.PaymentVoided")
+        assert (told.order_id, told.amount) == (order_id, TOTAL)
+        assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
+        assert status(order_id) == "voided"
+
+    def test_gives_back_money_that_was_taken(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        captured(outbox, order_id)
+        cancel(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        told = outbox.emitted("payments.PaymentRefunded")
+        assert (told.order_id, told.amount) == (order_id, TOTAL)
+        assert bank.charges(order_id) == {"authorizations": 1, "captures": 1, "refunds": 1}
+        assert status(order_id) == "refunded"
+
+    def test_does_nothing_about_a_decline(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+        place(outbox, order_id, payment_method="tok_declined")
+        deliver(outbox)
+        cancel(outbox, order_id)
+
+        deliver(outbox)
+
+        assert said(outbox) == ["PaymentDeclined"]
+        assert bank.charges(order_id) == {"declines": 1}
+
+    def test_that_comes_first_keeps_the_bank_from_being_asked(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        """Rule 17. Seen to charge with NEW removed from the way back of `intend_reversal`."""
+        cancel(outbox, order_id)
+        deliver(outbox)
+        place(outbox, order_id)
+        confirm(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        assert said(outbox) == []
+        assert bank.charges(order_id) == {}
+        assert moves(order_id) == ["forestalled"]
+
+    def test_that_comes_before_the_capture_keeps_the_money_from_being_taken(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        authorized(outbox, order_id)
+        cancel(outbox, order_id)
+        deliver(outbox, "void_or_refund")
+        confirm(outbox, order_id)
+
+        deliver(outbox)
+
+        assert said(outbox) == ["PaymentAuthorized", "PaymentVoided"]
+        assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
+
+    def test_learns_the_lost_answer_to_an_authorization_and_lets_go(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        """Rule 17. Seen to leave it held without the first question of `void_or_refund`."""
+        asking.authorization(intend(order_id))  # and the worker died before it could note it
+        cancel(outbox, order_id)
+        deliver(outbox)
+        place(outbox, order_id)
+
+        deliver(outbox)
+
+        assert said(outbox) == ["PaymentVoided"]
+        assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
+        assert moves(order_id) == ["intended", "authorized", "voiding", "voided"]
+
+    def test_learns_the_lost_answer_to_a_capture_and_gives_back(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        authorized(outbox, order_id)
+        asking.capture(services.intend_capture(order_id=order_id))
+        cancel(outbox, order_id)
+        deliver(outbox)
+        confirm(outbox, order_id)
+
+        deliver(outbox)
+
+        assert said(outbox) == ["PaymentAuthorized", "PaymentRefunded"]
+        assert bank.charges(order_id) == {"authorizations": 1, "captures": 1, "refunds": 1}
+
+    def test_learns_of_a_decline_and_tells_nobody(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        """Seen to tell it with the look at `cancelled_at` removed from `services._tell`."""
+        intend(order_id, payment_method="tok_declined")
+        cancel(outbox, order_id)
+
+        deliver(outbox)
+
+        assert said(outbox) == []
+        assert status(order_id) == "declined"
+        assert bank.charges(order_id) == {"declines": 1}
+
+    @pytest.mark.parametrize("stage", ["authorization", "capture"])
+    def test_may_come_while_the_bank_is_being_asked(
+        self,
+        outbox: Outbox,
+        bank: BankProcess,
+        order_id: UUID,
+        monkeypatch: pytest.MonkeyPatch,
+        stage: str,
+    ):
+        """The answer is on its way to us, and the cancellation overtakes it."""
+        if stage == "capture":
+            authorized(outbox, order_id)
+            confirm(outbox, order_id)
+        else:
+            place(outbox, order_id)
+        ask = getattr(asking, stage)
+
+        def ask_slowly(payment: Payment) -> object:
+            answer = ask(payment)
+            monkeypatch.setattr(asking, stage, ask)
+            cancel(outbox, order_id)
+            deliver(outbox, "void_or_refund")
+            return answer
+
+        monkeypatch.setattr(asking, stage, ask_slowly)
+        deliver(outbox)
+
+        way_back = {"authorization": "PaymentVoided", "capture": "PaymentRefunded"}
+        assert said(outbox)[-1] == way_back[stage]
+        assert "PaymentCaptured" not in said(outbox)
+        assert status(order_id) in {"voided", "refunded"}
+
+    @pytest.mark.parametrize("stage", ["intend_payment", "intend_capture"])
+    def test_may_be_done_before_a_slow_worker_asks_the_bank(
+        self,
+        outbox: Outbox,
+        bank: BankProcess,
+        order_id: UUID,
+        monkeypatch: pytest.MonkeyPatch,
+        stage: str,
+    ):
+        """The intent is committed, the worker stands still, the order is cancelled meanwhile."""
+        if stage == "intend_capture":
+            authorized(outbox, order_id)
+            confirm(outbox, order_id)
+        else:
+            place(outbox, order_id)
+        intend_now = getattr(services, stage)
+
+        def stand_still(**wanted: object) -> Payment:
+            payment = intend_now(**wanted)
+            assert isinstance(payment, Payment)
+            cancel(outbox, order_id)
+            deliver(outbox, "void_or_refund")
+            return payment
+
+        monkeypatch.setattr(services, stage, stand_still)
+        deliver(outbox)
+
+        charges = bank.charges(order_id)
+        assert charges["authorizations"] == charges.get("voids", 0) + charges.get("refunds", 0)
+        assert status(order_id) in {"voided", "refunded"}
+
+    def test_leaves_nothing_to_a_dead_authorization_that_a_person_retries(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings
+    ):
+        settings.BANK_API_KEY = "revoked"
+        place(outbox, order_id)
+        deliver(outbox, raise_errors=False)
+        settle_as_dead("authorize_payment")
+        settings.BANK_API_KEY = "key-for-tests"
+        cancel(outbox, order_id)
+        deliver(outbox)
+        retry()
+
+        deliver(outbox)
+
+        assert said(outbox) == ["PaymentVoided"]
+        assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
+
+    def test_is_tried_for_ever(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings
+    ):
+        """Rule 9. Seen to end as dead without `attempts=None`."""
+        authorized(outbox, order_id)
+        settings.BANK_URL = f"http://127.0.0.1:{free_port()}"
+        cancel(outbox, order_id)
+        deliver(outbox, raise_errors=False)
+        set_attempts("void_or_refund", 1000)
+        retry()
+
+        deliver(outbox, raise_errors=False)
+
+        assert owed("void_or_refund") == "pending"
+        settings.BANK_URL = bank.url
+        retry()
+        deliver(outbox)
+        assert said(outbox) == ["PaymentAuthorized", "PaymentVoided"]
+
+    @pytest.mark.parametrize("stage", ["void", "refund"])
+    def test_finds_what_was_done_under_an_old_key(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, stage: str
+    ):
+        """Rule 8. Seen to be refused by the bank without the look in `asking`."""
+        (authorized if stage == "void" else captured)(outbox, order_id)
+        payment = aged(services.intend_reversal(order_id=order_id), timedelta(days=3))
+        bank_port = gateway.current()
+        if stage == "void":
+            bank_port.void(
+                authorization_id=payment.authorization_id, idempotency_key=f"{order_id}-old"
+            )
+        else:
+            bank_port.refund(
+                capture_id=payment.capture_id, amount=TOTAL, idempotency_key=f"{order_id}-old"
+            )
+        cancel(outbox, order_id)
+
+        deliver(outbox)
+
+        assert status(order_id) in {"voided", "refunded"}
+        assert bank.charges(order_id)[f"{stage}s"] == 1
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTheBank:
+    def test_is_never_asked_within_a_transaction(
+        self,
+        outbox: Outbox,
+        bank: BankProcess,
+        order_id: UUID,
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        """Rule 7. Seen to fail with `asking.void` moved below `with receipt`."""
+        send = BankGateway._send
+        in_transaction: list[bool] = []
+
+        def note_and_send(self: BankGateway, *args: Any, **kwargs: Any) -> object:
+            in_transaction.append(connection.in_atomic_block)
+            return send(self, *args, **kwargs)
+
+        monkeypatch.setattr(BankGateway, "_send", note_and_send)
+
+        captured(outbox, order_id)
+        cancel(outbox, order_id)
+        deliver(outbox)
+
+        other = uuid7()
+        authorized(outbox, other)
+        cancel(outbox, other)
+        deliver(outbox)
+
+        assert in_transaction == [False] * 5  # authorize, capture, refund; authorize, void
+
+
+def intend(
+    order_id: UUID, *, age: timedelta = timedelta(), payment_method: str = "tok_success"
+) -> Payment:
+    payment = services.intend_payment(order_id=order_id, total=TOTAL, payment_method=payment_method)
+    return aged(payment, age)
+
+
+def aged(payment: Payment, by: timedelta) -> Payment:
+    """Let the payment have been in its status for so long."""
+    payment.moved_at = timezone.now() - by
+    payment.save()
+    return payment

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from functools import partial
+from uuid import UUID
+
+import pytest
+from django.db import IntegrityError, transaction
+from uuid_utils.compat import uuid7
+
+from outbox.testing import Outbox
+from payments import services
+from payments.gateway import Authorization, Capture
+from payments.models import Payment, Status
+from tests.flows.threads import run_together
+from tests.payments.orders import TOTAL, moves, said_of, status
+
+HELD = Authorization(authorization_id="auth_1", amount=TOTAL)
+
+
+def intend(order_id: UUID) -> Payment:
+    return services.intend_payment(order_id=order_id, total=TOTAL, payment_method="tok_success")
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAtTheSameTime:
+    def test_order_and_cancellation_always_meet(self, outbox: Outbox):
+        """Whichever comes first, the bank is not asked, or the cancellation is remembered."""
+        for _ in range(10):
+            order_id = uuid7()
+
+            run_together(
+                [
+                    partial(intend, order_id),
+                    partial(services.intend_reversal, order_id=order_id),
+                ]
+            )
+
+            payment = Payment.objects.get(order_id=order_id)
+            assert payment.cancelled_at
+            assert moves(order_id) in (["intended"], ["forestalled"])
+
+    def test_an_answer_that_two_workers_have_is_told_once(self, outbox: Outbox):
+        """Rule 16. Seen to tell thrice on PostgreSQL without select_for_update in `locked`."""
+        for _ in range(5):
+            order_id = uuid7()
+            intend(order_id)
+
+            run_together(
+                [partial(services.record_authorization, order_id=order_id, answer=HELD)] * 4
+            )
+
+            assert said_of(outbox, order_id) == ["PaymentAuthorized"]
+
+    def test_answer_and_cancellation_always_meet(self, outbox: Outbox):
+        """The money is on its way back, or will be when the reversal looks again.
+
+        Rule 16. Seen to be forgotten on PostgreSQL without select_for_update in `locked`.
+        """
+        for _ in range(10):
+            order_id = uuid7()
+            intend(order_id)
+
+            run_together(
+                [
+                    partial(services.record_authorization, order_id=order_id, answer=HELD),
+                    partial(services.intend_reversal, order_id=order_id),
+                ]
+            )
+
+            told = said_of(outbox, order_id) == ["PaymentAuthorized"]
+            assert status(order_id) == ("voiding" if told else "authorized")
+            assert services.intend_reversal(order_id=order_id).status == Status.VOIDING
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAnIntent:
+    @pytest.mark.parametrize(
+        "service",
+        [intend, lambda order_id: services.intend_reversal(order_id=order_id)],
+        ids=["payment", "reversal"],
+    )
+    def test_is_committed_by_itself(self, service: object):
+        """Rule 8: a caller with a transaction of its own would ask the bank before the commit."""
+        assert callable(service)
+
+        with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+            service(uuid7())
+
+
+@pytest.mark.django_db
+class TestPayment:
+    def test_knows_its_moves(self):
+        payment = intend(uuid7())
+
+        with pytest.raises(Payment.InvalidMove, match="from intended to captured"):
+            payment.move_to(Status.CAPTURED, cause="impatience")
+
+        assert moves(payment.order_id) == ["intended"]
+
+    def test_names_the_cause_of_each_move(self):
+        order_id = uuid7()
+        intend(order_id)
+        services.record_authorization(order_id=order_id, answer=HELD)
+
+        history = Payment.objects.get().history.all()
+
+        assert [(move.from_status, move.to_status, move.cause) for move in history] == [
+            ("", "intended", "orders.OrderPlaced"),
+            ("intended", "authorized", "the bank's answer"),
+        ]
+
+    def test_has_a_key_of_its_own_for_each_operation(self):
+        one, other = intend(uuid7()), intend(uuid7())
+
+        keys = {
+            key
+            for payment in (one, other)
+            for key in (
+                payment.authorize_key,
+                payment.capture_key,
+                payment.void_key,
+                payment.refund_key,
+            )
+        }
+
+        assert len(keys) == 8
+        assert intend(one.order_id).authorize_key == one.authorize_key
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"status": "lost"},
+            {"amount": 0},
+            {"currency": ""},
+            {"payment_method": ""},
+            {"status": Status.AUTHORIZED},
+            {"status": Status.CAPTURED, "authorization_id": "auth_1"},
+            {"status": Status.VOIDED, "authorization_id": "auth_1"},
+            {"status": Status.REFUNDED, "authorization_id": "auth_1", "capture_id": "cap_1"},
+            {"status": Status.DECLINED},
+            {"declined_reason": "insufficient_funds"},
+            {"status": Status.FORESTALLED},
+        ],
+        ids=str,
+    )
+    def test_cannot_be_stored_in_a_state_that_makes_no_sense(self, change: dict[str, object]):
+        payment = intend(uuid7())
+
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Payment.objects.filter(pk=payment.pk).update(**change)
+
+
+@pytest.mark.django_db
+class TestACancelledOrder:
+    def test_is_not_captured_although_the_bank_holds_the_money(self, outbox: Outbox):
+        """Seen to be captured without the look at `cancelled_at` in `intend_capture`."""
+        order_id = uuid7()
+        intend(order_id)
+        services.intend_reversal(order_id=order_id)
+        services.record_authorization(order_id=order_id, answer=HELD)
+
+        payment = services.intend_capture(order_id=order_id)
+
+        assert payment.status == Status.AUTHORIZED
+        assert said_of(outbox, order_id) == []
+
+
+@pytest.mark.django_db
+class TestARecord:
+    def test_of_no_answer_changes_nothing(self):
+        order_id = uuid7()
+        intend(order_id)
+
+        services.record_authorization(order_id=order_id, answer=None)
+        services.record_capture(order_id=order_id, answer=None)
+        services.record_void(order_id=order_id, answer=None)
+        services.record_refund(order_id=order_id, answer=None)
+
+        assert moves(order_id) == ["intended"]
+
+    def test_of_an_answer_that_nobody_waits_for_changes_nothing(self):
+        order_id = uuid7()
+        intend(order_id)
+        taken = Capture(capture_id="cap_1", authorization_id="auth_1", amount=TOTAL)
+
+        services.record_capture(order_id=order_id, answer=taken)
+
+        assert moves(order_id) == ["intended"]
