@@ -216,6 +216,8 @@ SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="JPY")
 # BANK_URL, BANK_API_KEY: the payment gateway; in development the simulator that `up` starts.
 BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8090")
 BANK_API_KEY = env.str("BANK_API_KEY", default="")
+# BANK_TIMEOUT_SECONDS: how long one request to the bank may wait to connect, and for its answer.
+BANK_TIMEOUT_SECONDS = env.float("BANK_TIMEOUT_SECONDS", default=10.0)
 
 # --- E-mail ----------------------------------------------------------------------------------
 
