@@ -1,7 +1,5 @@
 """The shop's settings with the proving ground, and short leases so that recovery can be watched."""
 
-import os
-
 from shop.settings import *  # noqa: F403  the whole of them, by intention
 
 INSTALLED_APPS = [
@@ -10,4 +8,5 @@ INSTALLED_APPS = [
     if app not in {"orders", "inventory", "payments", "notifications"}
 ] + ["tests.chaos.ground"]
 ROOT_URLCONF = "tests.chaos.urls"
-OUTBOX = {"LEASE_SECONDS": float(os.environ.get("GROUND_LEASE", "2"))}
+OUTBOX = {"LEASE_SECONDS": 2.0, "DEATHS": 3}
+CELERY_BEAT_SCHEDULE = {"outbox.relay": {"task": "outbox.relay", "schedule": 1.0}}

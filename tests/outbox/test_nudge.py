@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import transaction
+
+from outbox import DomainEvent, emit, nudge
+
+
+class Rung(DomainEvent, key="bell_id"):
+    bell_id: UUID
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the threads that sent a nudge, in place of a broker."""
+    threads: list[str] = []
+    monkeypatch.setattr(nudge, "_nudger", nudge._Nudger())
+    monkeypatch.setattr(nudge, "_connect", lambda app: None)
+    monkeypatch.setattr(
+        nudge, "_send", lambda connection: threads.append(threading.current_thread().name)
+    )
+    return threads
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+class TestANudge:
+    @pytest.mark.django_db(transaction=True)
+    def test_is_sent_after_the_commit_from_a_thread_of_its_own(self, sent):
+        with transaction.atomic():
+            emit(Rung(bell_id=uuid4()))
+            assert not sent
+
+        wait_for(lambda: sent)
+        assert set(sent) == {"outbox-nudge"}
+
+    @pytest.mark.django_db(transaction=True)
+    def test_is_not_sent_when_the_transaction_is_undone(self, sent):
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            emit(Rung(bell_id=uuid4()))
+            raise ZeroDivisionError
+        nudge.poke()
+
+        wait_for(lambda: sent)
+        assert len(sent) == 1
+
+    def test_becomes_one_with_those_that_come_while_it_is_sent(self, monkeypatch):
+        entered, go_on, sent = threading.Event(), threading.Event(), []
+
+        def send(connection: object) -> None:
+            sent.append(1)
+            entered.set()
+            go_on.wait(30)
+
+        monkeypatch.setattr(nudge, "_nudger", nudge._Nudger())
+        monkeypatch.setattr(nudge, "_connect", lambda app: None)
+        monkeypatch.setattr(nudge, "_send", send)
+        nudge.poke()
+        entered.wait(30)
+
+        for _ in range(100):
+            nudge.poke()
+        go_on.set()
+        wait_for(lambda: len(sent) == 2)
+        nudge.poke()
+        wait_for(lambda: len(sent) == 3)
+
+        assert len(sent) == 3
+
+    def test_is_dropped_while_the_broker_is_away_and_sent_when_it_is_back(self, monkeypatch):
+        tries = []
+
+        def send(connection: object) -> None:
+            tries.append(1)
+            if len(tries) == 1:
+                raise ConnectionError
+
+        monkeypatch.setattr(nudge, "_nudger", nudge._Nudger())
+        monkeypatch.setattr(nudge, "_PAUSE_AFTER_FAILURE", 0)
+        monkeypatch.setattr(nudge, "_connect", lambda app: None)
+        monkeypatch.setattr(nudge, "_send", send)
+
+        nudge.poke()
+        wait_for(lambda: tries)
+        nudge.poke()
+
+        wait_for(lambda: len(tries) == 2)
+
+    def test_has_a_thread_of_its_own_after_a_fork(self, sent):
+        nudge.poke()
+        wait_for(lambda: sent)
+        read, write = os.pipe()
+
+        if not (child := os.fork()):
+            sent.clear()
+            nudge.poke()
+            end = time.monotonic() + 20
+            while not sent and time.monotonic() < end:
+                time.sleep(0.01)
+            os.write(write, b"sent" if sent else b"lost")
+            os._exit(0)
+        os.waitpid(child, 0)
+
+        assert os.read(read, 4) == b"sent"

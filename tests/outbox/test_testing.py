@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+from django.test import TestCase
+
+from outbox import DomainEvent, Receipt, emit, subscribe
+from outbox.models import Delivery
+from outbox.testing import Outbox, OutboxTestMixin
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+class Called(DomainEvent, key="thing_id"):
+    thing_id: UUID
+
+
+class Answered(DomainEvent, key="thing_id"):
+    thing_id: UUID
+
+
+class TestDeliverAll:
+    def test_follows_what_handlers_emit(self):
+        heard = []
+
+        @subscribe("tests.Called")
+        def answer(thing_id: UUID) -> None:
+            emit(Answered(thing_id=thing_id))
+
+        @subscribe("tests.Answered")
+        def note_answer(thing_id: UUID) -> None:
+            heard.append(thing_id)
+
+        outbox = Outbox()
+        outbox.given("tests.Called", thing_id=(thing_id := uuid4()))
+
+        results = outbox.deliver_all()
+
+        assert heard == [thing_id]
+        assert [result.state for result in results] == ["done", "done"]
+
+    def test_names_the_loop_when_events_feed_each_other_for_ever(self):
+        @subscribe("tests.Called")
+        def answer(thing_id: UUID) -> None:
+            emit(Answered(thing_id=thing_id))
+
+        @subscribe("tests.Answered")
+        def call_again(thing_id: UUID) -> None:
+            emit(Called(thing_id=thing_id))
+
+        outbox = Outbox()
+        outbox.given("tests.Called", thing_id=uuid4())
+
+        with pytest.raises(AssertionError, match="for ever") as caught:
+            outbox.deliver_all()
+
+        loop = str(caught.value).partition(": ")[2].split(" -> ")
+        assert loop[0] == loop[-1]
+        assert set(loop) == {"tests.Called", "tests.Answered"}
+
+    def test_leaves_to_others_what_is_theirs(self):
+        @subscribe("tests.Called", name="inventory.count")
+        def count() -> None: ...
+
+        @subscribe("tests.Called", name="payments.charge")
+        def charge() -> None:
+            raise AssertionError("not asked for")
+
+        outbox = Outbox()
+        outbox.given("tests.Called", thing_id=uuid4())
+
+        outbox.deliver_all(only="inventory")
+
+        states = dict(Delivery.objects.values_list("subscription__handler", "state"))
+        assert states == {"inventory.count": "done", "payments.charge": "pending"}
+
+    def test_refuses_to_deliver_to_nobody(self):
+        @subscribe("tests.Called")
+        def count() -> None: ...
+
+        with pytest.raises(AssertionError, match=r"names no app .* There are tests\.count"):
+            Outbox().deliver_all(only="inventry")
+
+    def test_raises_what_a_handler_raised(self):
+        @subscribe("tests.Called")
+        def count() -> None:
+            raise ZeroDivisionError
+
+        outbox = Outbox()
+        outbox.given("tests.Called", thing_id=uuid4())
+
+        with pytest.raises(ZeroDivisionError):
+            outbox.deliver_all()
+
+    def test_twice_shows_a_handler_that_acts_twice_outside(self):
+        sent = []
+
+        @subscribe("tests.Called", atomic=False)
+        def send(thing_id: UUID, receipt: Receipt) -> None:
+            sent.append(thing_id)
+            with receipt:
+                pass
+
+        outbox = Outbox()
+        outbox.given("tests.Called", thing_id=uuid4())
+
+        outbox.deliver_all(twice=True)
+
+        assert len(sent) == 2
+        assert Delivery.objects.get().state == "done"
+
+    def test_twice_still_raises_what_a_handler_raised(self):
+        @subscribe("tests.Called")
+        def count() -> None:
+            raise ZeroDivisionError
+
+        outbox = Outbox()
+        outbox.given("tests.Called", thing_id=uuid4())
+
+        with pytest.raises(ZeroDivisionError):
+            outbox.deliver_all(twice=True)
+
+
+class TestGiven:
+    def test_needs_no_producer(self):
+        seen = []
+
+        @subscribe("elsewhere.Happened")
+        def note_it(thing_id: UUID, amount: int) -> None:
+            seen.append(amount)
+
+        outbox = Outbox()
+        outbox.given("elsewhere.Happened", thing_id=uuid4(), amount=7)
+
+        outbox.deliver_all()
+
+        assert seen == [7]
+
+    def test_holds_a_known_producer_to_its_word(self):
+        with pytest.raises(ValueError, match="thing_id"):
+            Outbox().given("tests.Called", thing_id="no uuid")
+
+    def test_asks_for_a_key_that_it_cannot_guess(self):
+        with pytest.raises(AssertionError, match="needs a key"):
+            Outbox().given("elsewhere.Happened", amount=7)
+
+
+class TestEmitted:
+    def test_says_what_was_emitted_instead(self):
+        @subscribe("tests.Called")
+        def answer(thing_id: UUID) -> None:
+            emit(Answered(thing_id=thing_id))
+
+        outbox = Outbox()
+        outbox.given("tests.Called", thing_id=uuid4())
+        outbox.deliver_all()
+
+        with pytest.raises(AssertionError, match=r"Emitted in this order: tests\.Answered"):
+            outbox.emitted("tests.Called")
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestOutboxTestMixin(OutboxTestMixin, TestCase):
+    def test_works_in_an_ordinary_test_case(self):
+        heard = []
+
+        @subscribe("tests.Called")
+        def note_call(thing_id: UUID) -> None:
+            heard.append(thing_id)
+
+        self.outbox.given("tests.Called", thing_id=uuid4())
+        self.outbox.deliver_all(twice=True)
+
+        assert len(heard) == 2
+        assert self.outbox is self.outbox
