@@ -141,12 +141,13 @@ class Supervisor:
         slots = [slot for slot in self._slots if slot.runs(paths)]
         if not slots:
             return
-        self._console.say(f"{_listed(paths)} changed: restarting {_listed(s.name for s in slots)}.")
+        self._console.say(f"{_listed(paths)} changed.")
         try:
             self._before_reload()
         except UpError as error:
             self._console.complain(f"The old code goes on, until the next change: {error}")
         else:
+            self._console.say(f"Restarting {_listed(slot.name for slot in slots)}.")
             self._restart(slots)
 
     def _restart(self, slots: Sequence[Slot]) -> None:

@@ -12,13 +12,9 @@ import pytest
 
 from shop.up.files import write_json
 from shop.up.lock import Lock
-from tests.shop.processes import Running
+from tests.shop.processes import NOTHING_GIVEN, Running
 
 ROOT = Path(__file__).parents[2]
-# What this test run was given must not decide what `up` chooses.
-CLEAN = dict.fromkeys(
-    ["REDIS_URL", "AMQP_URL", "DATABASE_URL", "BANK_URL", "ALLOWED_HOSTS", "DEBUG"], None
-)
 
 Up = Callable[..., Running]
 
@@ -31,7 +27,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
         command = [sys.executable, "manage.py", "up", "--port", str(port), "--no-reload"]
         running = Running(
             [*command, "--data", str(tmp_path / "data"), *arguments],
-            environment={**CLEAN, **environment},
+            environment={**NOTHING_GIVEN, **environment},
             folder=ROOT,
         )
         started.append(running)

