@@ -40,10 +40,8 @@ class _RequestCause:
 
     def resolve(self) -> Cause:
         user = getattr(self.request, "user", None)
-        is_known = user is not None and user.is_authenticated
-        return Cause(
-            correlation_id=self.correlation_id, actor=f"user:{user.pk}" if is_known else ""
-        )
+        actor = f"user:{user.pk}" if user is not None and user.is_authenticated else ""
+        return Cause(correlation_id=self.correlation_id, actor=actor)
 
 
 _current: ContextVar[Cause | _RequestCause | None] = ContextVar("outbox_cause", default=None)

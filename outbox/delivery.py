@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from . import settlement
+from . import failpoints, settlement
 from .context import Cause, caused_by
 from .models import Delivery
 from .receipt import LeaseLost, Receipt
@@ -131,11 +131,11 @@ def _run(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> 
     try:
         _retry_transient(lambda: lease.begin(delivery), using=using)
         _retry_transient(lambda: _run_once(handler, delivery, using=using), using=using)
-        state, error = Delivery.State.DONE, None
+        result = Result(delivery.id, Delivery.State.DONE)
     except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
-        state, error = settlement.fail(delivery, caught, using=using), caught
-    _log(handler, delivery, state=state, error=error, seconds=time.monotonic() - began)
-    return Result(delivery.id, state, error)
+        result = Result(delivery.id, settlement.fail(delivery, caught, using=using), caught)
+    _log(handler, delivery, result, seconds=time.monotonic() - began)
+    return result
 
 
 def _retry_transient(action: Callable[[], None], *, using: str) -> None:
@@ -179,6 +179,7 @@ def _receipt_transaction(delivery: Delivery, *, using: str) -> Iterator[None]:
         if not held.select_for_update().values_list("id").first():
             raise LeaseLost(LeaseLost.__doc__)
         yield
+        failpoints.reach(failpoints.BEFORE_RECEIPT)
         held.update(state=Delivery.State.DONE, settled_at=timezone.now(), note="")
 
 
@@ -196,35 +197,24 @@ def _facts(delivery: Delivery, receipt: Receipt) -> dict[str, Any]:
     }
 
 
-def _log(
-    handler: Handler,
-    delivery: Delivery,
-    *,
-    state: str,
-    error: BaseException | None,
-    seconds: float,
-) -> None:
+def _log(handler: Handler, delivery: Delivery, result: Result, *, seconds: float) -> None:
+    event, error = delivery.event, result.error
     logger.log(
         logging.WARNING if error else logging.INFO,
         "%s %s %s in %.0f ms%s",
         handler.name,
-        delivery.event.key,
-        state,
+        event.key,
+        result.state,
         seconds * 1000,
         f": {type(error).__name__}: {error}" if error else "",
         extra={
-            "event": delivery.event.name,
-            "event_id": str(delivery.event.id),
+            "event": event.name,
+            "event_id": str(event.id),
             "handler": handler.name,
-            "key": delivery.event.key,
-            "correlation_id": str(delivery.event.correlation_id),
+            "key": event.key,
+            "correlation_id": str(event.correlation_id),
             "attempt": delivery.attempts,
-            "state": state,
+            "state": result.state,
             "seconds": seconds,
         },
     )
-
-
-def pairs_of(rows: Iterable[Delivery]) -> list[Pair]:
-    """Name deliveries as a message does."""
-    return [(row.id, row.token) for row in rows]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NotInTransaction(RuntimeError):
-    """emit() needs an open transaction: put the change and its emit() in one transaction.atomic()."""
+    """emit() needs an open transaction: put the change and emit() into one transaction.atomic()."""
 
 
 def emit(event: DomainEvent) -> UUID:
@@ -74,7 +74,7 @@ def store(event: DomainEvent, *, using: str) -> Event:
 
 
 def _event_model() -> type[Event]:
-    return apps.get_model("outbox", "Event")  # type: ignore[return-value]  # untyped registry
+    return apps.get_model("outbox", "Event")
 
 
 def _in_own_transaction(connection: BaseDatabaseWrapper) -> bool:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class PermanentFailure(Exception):
-    """Raise it in a handler when no retry can help: the delivery is dead at once, with your text."""
+    """Raise it in a handler when no retry can help: the delivery is dead at once, and says why."""
 
 
 class LeaseLost(Exception):

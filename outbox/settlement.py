@@ -141,7 +141,7 @@ def _formatted(error: BaseException) -> str:
 
 
 def _storable(text: str) -> str:
-    # PostgreSQL's text holds neither NUL nor lone surrogates; an error text must never fail to save.
+    # PostgreSQL stores neither NUL nor lone surrogates, and an error text must never fail to save.
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 

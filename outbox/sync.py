@@ -44,7 +44,7 @@ def _sync_one(
     row.window = handler.window
     row.window_now = min(max(row.window_now, 1), handler.window)
     rows[handler.name, event] = row
-    if row.pk is None or _policy(row) != before:
+    if row._state.adding or _policy(row) != before:
         row.save(using=using)
 
 

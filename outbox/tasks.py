@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from celery import Task, current_app, shared_task
+from celery import current_app, current_task, shared_task
 
 from . import nudge
 from .delivery import deliver
 from .relay import BrokerUnavailable, Message, relay
 
 
-@shared_task(name="outbox.deliver", bind=True, ignore_result=True, acks_late=True)
+@shared_task(name="outbox.deliver", ignore_result=True, acks_late=True)
 def deliver_message(
-    self: Task[Any, Any],
-    handler: str,
-    pairs: list[list[int]],
-    refill: bool = False,
-    **_later: Any,
+    handler: str, pairs: list[list[int]], refill: bool = False, **_later: object
 ) -> None:
     """Run one handler for the deliveries of one message.
 
     Arguments that a newer release may send are ignored, since both run during a deploy.
     """
-    worker = self.request.hostname or "unknown"
+    worker = current_task.request.hostname or "unknown"
     deliver(handler_name=handler, pairs=[(id, token) for id, token in pairs], worker=worker)
     if refill:
         nudge.poke()

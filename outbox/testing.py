@@ -12,21 +12,19 @@ transaction of an ordinary test, and run the real relay and the real delivery, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 from uuid import UUID
 
 import pytest
 from django.db import transaction
-from django.db.models import F, Q
 from django.utils import timezone
 from pydantic_core import to_jsonable_python
 from uuid_utils.compat import uuid7
 
-from . import emission, events, subscriptions
+from . import emission, events, failpoints, subscriptions
 from .context import Cause, caused_by
 from .delivery import Result, deliver
 from .relay import Message, relay_pass
@@ -156,28 +154,32 @@ class Outbox:
         return found
 
     def _deliver(self, message: Message, *, twice: bool) -> list[Result]:
-        pairs = list(message.pairs)
-        if twice:
-            with _dying_before_receipt():
-                self._run(message.handler, pairs)
-            pairs = self._send_again(pairs)
-        results = self._run(message.handler, pairs)
-        if twice:
-            repeated = self._run(message.handler, pairs)
-            assert not repeated, "A repeated message started a handler again."
+        if not twice:
+            return self._run(message.handler, message.pairs)
+        results = []
+        for pair in message.pairs:
+            self._die(message.handler, pair)
+            again = self._send_again(pair)
+            results += self._run(message.handler, [again])
+            assert not self._run(message.handler, [again]), "A repeated message started a handler."
         return results
+
+    def _die(self, handler: str, pair: tuple[int, int]) -> None:
+        with suppress(_Died), failpoints.armed(failpoints.BEFORE_RECEIPT, _die):
+            self._run(handler, [pair])
 
     def _run(self, handler: str, pairs: Sequence[tuple[int, int]]) -> list[Result]:
         return deliver(handler_name=handler, pairs=pairs, worker=WORKER, using=self._using)
 
-    def _send_again(self, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _send_again(self, pair: tuple[int, int]) -> tuple[int, int]:
+        """Do what the relay does once the dead worker's lease has passed, without the wait."""
         from .models import Delivery
 
-        rows = Delivery.objects.using(self._using).filter(id__in=[id for id, _ in pairs])
-        rows.filter(~Q(state=Delivery.State.DONE)).update(
-            state=Delivery.State.SENT, token=F("token") + 1, attempts=0
+        delivery_id, token = pair
+        Delivery.objects.using(self._using).filter(id=delivery_id).update(
+            state=Delivery.State.SENT, token=token + 1, attempts=0
         )
-        return [(id, token + 1) for id, token in pairs]
+        return delivery_id, token + 1
 
     def _loop(self) -> str:
         rows = {row.id: row for row in self._all_rows()}
@@ -214,34 +216,12 @@ def outbox(db: None) -> Outbox:
     return Outbox()
 
 
-class _Died(Exception):
-    """The worker is gone. Never seen by a test."""
+class _Died(BaseException):
+    """The worker is gone; like a kill, it passes whatever catches Exception."""
 
 
-@contextmanager
-def _dying_before_receipt() -> Iterator[None]:
-    """Let handlers run to their end, and roll back as if the process died before the commit."""
-    from . import delivery
-
-    real = delivery._receipt_transaction
-
-    @contextmanager
-    def dying(*args: Any, **kwargs: Any) -> Iterator[None]:
-        with real(*args, **kwargs):
-            yield
-            raise _Died
-
-    def forget(_delivery: object, error: BaseException, *, using: str) -> str:
-        if not isinstance(error, _Died):
-            return real_fail(_delivery, error, using=using)  # type: ignore[arg-type]
-        return "sent"
-
-    real_fail = delivery.settlement.fail
-    with (
-        mock.patch.object(delivery, "_receipt_transaction", dying),
-        mock.patch.object(delivery.settlement, "fail", forget),
-    ):
-        yield
+def _die() -> None:
+    raise _Died
 
 
 def _raise_first(results: Sequence[Result]) -> None:

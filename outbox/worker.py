@@ -38,7 +38,7 @@ def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
         instance.app.amqp.queues.select_add(name)
 
 
-class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery's base is untyped
+class RelayStep(bootsteps.StartStopStep):
     """Keeps the relay's thread in the worker's main process."""
 
     requires = ("celery.worker.components:Pool",)
@@ -63,10 +63,12 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery's base
         if worker.outbox_relay is not None:
             worker.outbox_relay.stop()
 
-    terminate = stop
+    def terminate(self, worker: Any) -> None:
+        """As stop()."""
+        self.stop(worker)
 
 
-class NudgeStep(bootsteps.ConsumerStep):  # type: ignore[misc]  # Celery's base is untyped
+class NudgeStep(bootsteps.ConsumerStep):
     """Hears nudges on the worker's broker connection and wakes the loop."""
 
     requires = ("celery.worker.consumer:Tasks",)

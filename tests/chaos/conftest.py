@@ -29,4 +29,4 @@ def ground(_ground: Stack) -> Iterator[Stack]:
     for table in ("outbox_attempt", "outbox_delivery", "outbox_event", "ground_effect"):
         _ground.query(f"DELETE FROM {table}")
     _ground.query("DELETE FROM outbox_subscription WHERE handler = ?", "ground.newcomer")
-    _ground.query("UPDATE outbox_subscription SET window_now = \"window\", paused_at = NULL")
+    _ground.query('UPDATE outbox_subscription SET window_now = "window", paused_at = NULL')

@@ -152,7 +152,7 @@ class Stack:
             text=True,
             timeout=CEILING,
         )
-        assert done.returncode == 0, f"manage.py {' '.join(arguments)}: {done.stderr or done.stdout}"
+        assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr or done.stdout}"
         return done.stdout
 
     def log(self, name: str) -> str:

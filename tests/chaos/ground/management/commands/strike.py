@@ -8,8 +8,7 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 
 from outbox import emit
-
-from ...events import Queued, Struck
+from tests.chaos.ground.events import Queued, Struck
 
 
 class Command(BaseCommand):
