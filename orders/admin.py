@@ -18,7 +18,6 @@ from django.utils.translation import ngettext
 from orders import services
 from orders.models import Order, OrderHistory, OrderLine
 from outbox.admin import TimelineMixin
-from outbox.admin import TimelineMixin
 
 
 def never(*_: Any, **__: Any) -> bool:
