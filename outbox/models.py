@@ -174,10 +174,16 @@ class Delivery(models.Model):
                 condition=Q(state="sent"),
                 name="outbox_delivery_sent",
             ),
+            # One for both would do on PostgreSQL; SQLite matches a condition with one state only.
             models.Index(
-                fields=["state", "subscription"],
-                condition=Q(state__in=["dead", "parked"]),
-                name="outbox_delivery_stuck",
+                fields=["subscription", "id"],
+                condition=Q(state="dead"),
+                name="outbox_delivery_dead",
+            ),
+            models.Index(
+                fields=["subscription", "id"],
+                condition=Q(state="parked"),
+                name="outbox_delivery_parked",
             ),
         ]
 

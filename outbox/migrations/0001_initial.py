@@ -124,7 +124,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='delivery',
-            index=models.Index(condition=models.Q(('state__in', ['dead', 'parked'])), fields=['state', 'subscription'], name='outbox_delivery_stuck'),
+            index=models.Index(condition=models.Q(('state', 'dead')), fields=['subscription', 'id'], name='outbox_delivery_dead'),
+        ),
+        migrations.AddIndex(
+            model_name='delivery',
+            index=models.Index(condition=models.Q(('state', 'parked')), fields=['subscription', 'id'], name='outbox_delivery_parked'),
         ),
         migrations.AddConstraint(
             model_name='delivery',
