@@ -102,7 +102,7 @@ def _count_owed(by_subscription: dict[int, HandlerStatus], *, using: str) -> Non
     for state in Delivery.OWED:  # one read each, since each state has an index of its own
         owed = Delivery.objects.using(using).filter(state=state).values("subscription")
         rows = owed.annotate(
-            number=Count("*"), again=Count("*", filter=Q(attempts__gt=0)), first=Min("event")
+            number=Count("*"), again=Count("pk", filter=Q(attempts__gt=0)), first=Min("event")
         )
         for row in rows.order_by():
             one = by_subscription.get(row["subscription"])

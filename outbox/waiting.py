@@ -152,9 +152,12 @@ def _unstarted(delivery: Delivery, now: datetime) -> str:
             "are workers of the queues %(queue)s and outbox running?"
         )
     elif busy:
-        text = _(
+        text = ngettext(
+            "Its message is in the queue %(queue)s for %(span)s, whose workers have %(busy)d other "
+            "in hand; sent again after %(until)s.",
             "Its message is in the queue %(queue)s for %(span)s, whose workers have %(busy)d "
-            "others in hand; sent again after %(until)s."
+            "others in hand; sent again after %(until)s.",
+            busy,
         )
     elif waited < PATIENCE:
         text = _("Just sent to the queue %(queue)s; a worker starts it next.")

@@ -1,0 +1,466 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db.models import F
+from django.utils import timezone
+from kombu import Connection, Producer
+
+from outbox import subscribe
+from outbox.management.cli import SUBCOMMANDS
+from outbox.management.cli.common import operator
+from outbox.models import Delivery, Event, Subscription
+from outbox.nudge import EXCHANGE
+from outbox.relay import relay_pass
+from outbox.testing import Outbox
+from tests.chaos.stack import Stack, running_stack
+
+State = Delivery.State
+
+
+def outbox_command(*arguments: str) -> str:
+    """Run `manage.py outbox` here and return what it wrote."""
+    out = StringIO()
+    call_command("outbox", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def given(number: int = 1) -> list[Event]:
+    outbox = Outbox()
+    return [outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(number)]
+
+
+def passing() -> None:
+    relay_pass(publish=lambda message: None)
+
+
+def set_states(*states: str) -> list[Delivery]:
+    """Give the deliveries of `tests.invoice` these states, in order."""
+    rows = list(Delivery.objects.filter(subscription__handler="tests.invoice").order_by("pk"))
+    for row, state in zip(rows, states, strict=True):
+        row.state = state
+        row.save()
+    return rows
+
+
+@pytest.fixture
+def invoice(own_registry: None) -> None:
+    """A handler that does nothing."""
+
+    @subscribe("parcels.ParcelSent")
+    def invoice() -> None: ...
+
+
+@pytest.fixture
+def notify(invoice: None) -> None:
+    """A second one."""
+
+    @subscribe("parcels.ParcelSent", queue="mail")
+    def notify() -> None: ...
+
+
+@pytest.mark.usefixtures("notify")
+class TestStatus:
+    @pytest.fixture(autouse=True)
+    def _seven_owed_and_one_waiting(self, notify: None) -> None:
+        events = given(7)
+        passing()
+        set_states("pending", "pending", "sent", "sent", "dead", "parked", "done")
+        retried = Delivery.objects.filter(state=State.PENDING).latest("pk")
+        Delivery.objects.filter(pk=retried.pk).update(attempts=2)
+        Delivery.objects.filter(subscription__handler="tests.notify").update(state=State.DONE)
+        Event.objects.filter(pk=events[0].pk).update(emitted_at=F("emitted_at") - timedelta(days=2))
+        given(1)
+
+    def found(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(outbox_command("status", "--json"))
+        return found
+
+    def test_counts_what_each_handler_is_owed(self):
+        invoice, notify = self.found()["handlers"]
+
+        age = invoice.pop("oldest_owed_seconds")
+        assert invoice == {
+            "handler": "tests.invoice",
+            "queue": "tests",
+            "pending": 2,
+            "retrying": 1,
+            "sent": 2,
+            "dead": 1,
+            "parked": 1,
+            "is_known": True,
+            "is_paused": False,
+            "paused_at": None,
+            "paused_by": "",
+            "pause_reason": "",
+        }
+        assert timedelta(days=2) <= timedelta(seconds=age) < timedelta(days=2, minutes=5)
+        assert (notify["handler"], notify["queue"]) == ("tests.notify", "mail")
+        assert (notify["pending"], notify["sent"], notify["oldest_owed_seconds"]) == (0, 0, None)
+
+    def test_counts_what_waits_for_fan_out(self):
+        found = self.found()
+
+        assert found["waiting_events"] == 1
+        assert 0 <= found["oldest_waiting_seconds"] < 300
+
+    def test_adds_up_a_handler_that_hears_several_events(self):
+        other = Subscription.objects.get(handler="tests.invoice")
+        other.pk, other.event = None, "parcels.ParcelLost"
+        other.save()
+        lost = Outbox().given("parcels.ParcelLost", parcel_id=uuid4())
+        Delivery.objects.create(event=lost, subscription=other, due_at=timezone.now())
+
+        assert self.found()["handlers"][0]["pending"] == 3
+
+    def test_is_a_table_for_people(self):
+        outbox_command("pause", "tests.notify", "--reason", "the mail server is away")
+
+        head, invoice, notify, waiting = outbox_command("status").splitlines()
+
+        assert " ".join(head.split()) == "HANDLER PENDING RETRYING SENT DEAD PARKED OLDEST"
+        assert " ".join(invoice.split()) == "tests.invoice 2 1 2 1 1 2 d"
+        assert notify.startswith("tests.notify")
+        assert f"paused by {operator()}" in notify
+        assert notify.endswith("the mail server is away")
+        assert waiting.startswith("1 event waits for fan-out, the oldest for ")
+
+    def test_reads_no_more_for_more_handlers(self, django_assert_num_queries):
+        with django_assert_num_queries(7):
+            outbox_command("status")
+
+
+@pytest.mark.sqlite
+@pytest.mark.usefixtures("invoice")
+class TestWhatIsOwed:
+    @pytest.mark.parametrize("state", Delivery.OWED)
+    def test_is_found_by_an_index_however_much_is_settled(self, state):
+        """With a condition of the index that SQLite cannot match with state = ?: a SCAN."""
+        given()
+        passing()
+
+        plan = Delivery.objects.filter(state=state).values("subscription").explain()
+
+        assert "SEARCH outbox_delivery" in plan or "INDEX outbox_delivery_" in plan
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestStatusOfAnEmptyOutbox:
+    def test_asks_for_migrate(self):
+        assert outbox_command("status").splitlines() == [
+            "No handler is subscribed: run migrate, which stores the subscriptions.",
+            "No event waits for fan-out.",
+        ]
+
+
+@pytest.mark.usefixtures("notify")
+class TestWhy:
+    def test_answers_for_a_delivery(self):
+        (event,) = given()
+        passing()
+        delivery = Delivery.objects.first()
+        assert delivery is not None
+
+        said = outbox_command("why", str(delivery.pk))
+
+        assert said.splitlines() == [
+            f"delivery {delivery.pk} to tests.invoice, of parcels.ParcelSent {event.key} "
+            f"({event.id}): sent",
+            "    Just sent to the queue tests; a worker starts it next.",
+        ]
+
+    def test_answers_for_each_delivery_of_an_event(self):
+        (event,) = given()
+        passing()
+
+        lines = outbox_command("why", str(event.id)).splitlines()
+
+        assert lines[0] == f"event {event.id}: parcels.ParcelSent {event.key}"
+        assert lines[1].endswith("0 of 2 deliveries are settled.")
+        assert "to tests.invoice: sent" in lines[2]
+        assert lines[5] == "    Just sent to the queue mail; a worker starts it next."
+
+    @pytest.mark.parametrize(
+        ("id_", "sentence"),
+        [
+            ("4711", "There is no delivery 4711"),
+            (str(uuid4()), "There is no event "),
+            ("order-7", "order-7 is neither a delivery id"),
+        ],
+    )
+    def test_has_one_clear_sentence_where_there_is_nothing(self, id_, sentence):
+        with pytest.raises(CommandError, match=sentence):
+            outbox_command("why", id_)
+
+
+@pytest.mark.usefixtures("notify")
+class TestRetry:
+    @pytest.fixture(autouse=True)
+    def _two_dead_and_one_in_backoff(self, notify: None) -> None:
+        given(3)
+        passing()
+        set_states("dead", "dead", "pending")
+        later = timezone.now() + timedelta(hours=1)
+        Delivery.objects.filter(state=State.PENDING).update(due_at=later)
+        mail = Delivery.objects.filter(subscription__handler="tests.notify")
+        mail.update(state=State.DEAD)
+
+    def due(self) -> dict[str, int]:
+        due = Delivery.objects.filter(state=State.PENDING, due_at__lte=timezone.now())
+        names = list(due.values_list("subscription__handler", flat=True))
+        return {name: names.count(name) for name in names}
+
+    def test_makes_one_delivery_due(self):
+        dead = Delivery.objects.filter(state=State.DEAD).first()
+        assert dead is not None
+
+        said = outbox_command("retry", str(dead.pk))
+
+        assert said == "1 delivery due now.\n"
+        dead.refresh_from_db()
+        assert (dead.state, dead.note) == ("pending", f"retried by {operator()}")
+
+    def test_makes_all_deliveries_of_an_event_due(self):
+        event = Event.objects.first()
+        assert event is not None
+
+        outbox_command("retry", str(event.id))
+
+        assert self.due() == {"tests.invoice": 1, "tests.notify": 1}
+
+    def test_makes_all_of_a_handler_due(self):
+        outbox_command("retry", "--handler", "tests.invoice")
+
+        assert self.due() == {"tests.invoice": 3}
+
+    def test_makes_all_dead_ones_due(self):
+        said = outbox_command("retry", "--dead")
+
+        assert said == "5 deliveries due now.\n"
+        assert self.due() == {"tests.invoice": 2, "tests.notify": 3}
+
+    def test_makes_the_dead_ones_of_a_handler_due(self):
+        outbox_command("retry", "--dead", "--handler", "tests.invoice")
+
+        assert self.due() == {"tests.invoice": 2}
+
+    def test_changes_nothing_in_a_dry_run(self):
+        said = outbox_command("retry", "--dead", "--dry-run").splitlines()
+
+        assert len(said) == 6
+        assert said[-1] == "5 deliveries would be due now; nothing was changed."
+        assert self.due() == {}
+
+    def test_wants_to_be_told_which(self):
+        with pytest.raises(CommandError, match="Say which"):
+            outbox_command("retry")
+
+    def test_fails_where_there_is_nothing_to_retry(self):
+        Delivery.objects.update(state=State.DONE)
+        pk = Delivery.objects.values_list("pk", flat=True)[0]
+
+        with pytest.raises(CommandError, match=f"manage.py outbox why {pk}"):
+            outbox_command("retry", str(pk))
+
+    def test_fails_for_a_handler_that_does_not_exist(self):
+        with pytest.raises(CommandError, match=r"Did you mean tests\.invoice"):
+            outbox_command("retry", "--handler", "tests.invoic")
+
+
+@pytest.mark.usefixtures("invoice")
+class TestPauseAndResume:
+    def test_stop_a_handler_and_let_it_go_on(self):
+        given()
+
+        said = outbox_command("pause", "tests.invoice", "--reason", "wrong prices")
+        Outbox().deliver_all()
+
+        assert said == (
+            "tests.invoice is paused: `manage.py outbox resume tests.invoice` lets it go on.\n"
+        )
+        assert Subscription.objects.get().paused_by == operator()
+        assert Delivery.objects.get().state == "parked"
+
+        said = outbox_command("resume", "tests.invoice")
+        Outbox().deliver_all()
+
+        assert said == "tests.invoice runs again.\n"
+        assert Delivery.objects.get().state == "done"
+
+    def test_say_when_there_was_nothing_to_do(self):
+        Outbox()
+
+        assert outbox_command("resume", "tests.invoice") == "tests.invoice was not paused.\n"
+        outbox_command("pause", "tests.invoice", "--reason", "wrong prices")
+        assert "was paused already" in outbox_command("pause", "tests.invoice", "--reason", "?")
+
+    @pytest.mark.parametrize("arguments", [["pause", "--reason", "x"], ["resume"]])
+    def test_fail_for_a_handler_that_does_not_exist(self, arguments):
+        Outbox()
+
+        with pytest.raises(CommandError, match=r"Did you mean tests\.invoice\?"):
+            outbox_command(*arguments, "tests.invoices")
+
+
+@pytest.mark.usefixtures("invoice")
+class TestPrune:
+    @pytest.fixture(autouse=True)
+    def _one_old_one_owed_one_young(self, invoice: None) -> None:
+        old, owed, _young = given(3)
+        passing()
+        set_states("done", "dead", "done")
+        aged = Event.objects.filter(pk__in=[old.pk, owed.pk])
+        aged.update(emitted_at=F("emitted_at") - timedelta(days=31))
+
+    def test_removes_what_is_old_and_settled(self):
+        said = outbox_command("prune", "--older-than", "30d")
+
+        assert said == "1 event removed. What is still owed stays, however old.\n"
+        assert Event.objects.count() == 2
+
+    @pytest.mark.parametrize("age", ["30d", "720h", "43200m"])
+    def test_counts_only_in_a_dry_run(self, age):
+        said = outbox_command("prune", "--older-than", age, "--dry-run")
+
+        assert said == "1 event would be removed; nothing was changed.\n"
+        assert Event.objects.count() == 3
+
+    @pytest.mark.parametrize("age", ["30", "0d", "-1d", "1y", "soon"])
+    def test_refuses_what_is_no_age(self, age):
+        with pytest.raises(CommandError, match=r"30d, 12h, 90m|expected one argument"):
+            outbox_command("prune", "--older-than", age)
+
+
+class TestEvents:
+    def test_lists_makers_fields_and_handlers_with_file_and_line(self):
+        said = outbox_command("events", "orders.OrderPlaced")
+
+        head, description, carries, *heard = [line.strip() for line in said.splitlines()]
+        assert head.startswith("orders.OrderPlaced, version 1, key order_id  orders/events.py:")
+        assert description.endswith(".")
+        assert carries.startswith("carries order_id: UUID, lines: list[")
+        assert heard[0].startswith("heard by inventory.reserve_stock  inventory/handlers.py:")
+
+    def test_can_be_narrowed_to_an_app(self):
+        said = outbox_command("events", "inventory")
+
+        heads = [line for line in said.splitlines() if line and not line.startswith(" ")]
+        assert heads
+        assert all(line.startswith("inventory.") for line in heads)
+
+    def test_fails_for_what_no_app_declares(self):
+        with pytest.raises(CommandError, match=r"No installed app declares orders\.Nothing\."):
+            outbox_command("events", "orders.Nothing")
+
+
+class TestEachSubcommand:
+    @pytest.mark.parametrize("name", SUBCOMMANDS)
+    def test_explains_itself_in_a_line(self, name):
+        line = (SUBCOMMANDS[name].__doc__ or "").splitlines()[0]
+
+        assert 20 < len(line) < 100
+        assert line.endswith(".")
+
+
+SETTINGS = """
+from tests.chaos.settings import *
+
+# Nothing but a nudge wakes this relay a second time.
+OUTBOX = {**OUTBOX, "FLOOR_SECONDS": 3600}
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A broker and a migrated database with the proving ground's handlers, and no relay."""
+    folder: Path = tmp_path_factory.mktemp("relay")
+    (folder / "patient_settings.py").write_text(SETTINGS)
+    with running_stack(folder, settings="tests.chaos.settings") as stack:
+        stack.environment |= {
+            "DJANGO_SETTINGS_MODULE": "patient_settings",
+            "PYTHONPATH": str(folder),
+        }
+        yield stack
+
+
+def nudge(stack: Stack) -> None:
+    with Connection(stack.redis_url) as connection:
+        Producer(connection, exchange=EXCHANGE).publish({}, serializer="json")
+
+
+def unanswered_url() -> str:
+    """A broker's address at which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+
+
+RELAY = [sys.executable, "manage.py", "outbox", "relay"]
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(300)
+class TestRelay:
+    @pytest.fixture(autouse=True)
+    def _clean(self, stack: Stack) -> Iterator[None]:
+        yield
+        stack.query("DELETE FROM outbox_delivery")
+        stack.query("DELETE FROM outbox_event")
+
+    def sent(self, stack: Stack) -> int:
+        return int(stack.value("SELECT count(*) FROM outbox_delivery WHERE state = 'sent'"))
+
+    def start(self, stack: Stack, name: str, **environment: str) -> None:
+        stack.start(name, RELAY, **environment)
+        stack.wait_until(lambda: "The relay runs." in stack.log(name), "the relay runs")
+
+    def test_sends_what_is_due_once(self, stack: Stack):
+        stack.manage("strike", "3")
+
+        said = stack.manage("outbox", "relay", "--once")
+
+        assert said == "4 messages sent.\n"  # three alone, and a batch of three
+        assert self.sent(stack) == 6
+
+    def test_fails_in_a_sentence_where_the_broker_is_away(self, stack: Stack):
+        stack.manage("strike", "1")
+
+        stack.start("once", [*RELAY, "--once"], REDIS_URL=unanswered_url())
+        stack.wait_until(lambda: not stack.is_running("once"), "the command ends")
+
+        assert stack.stop("once") == 1
+        assert "The broker took no message" in stack.log("once")
+        assert "Traceback" not in stack.log("once")
+        assert self.sent(stack) == 0
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_runs_on_nudges_until_it_is_told_to_end(self, stack: Stack, number: signal.Signals):
+        name = f"relay-{number.name}"
+        self.start(stack, name)
+        stack.manage("strike", "1")
+
+        stack.wait_until(lambda: nudge(stack) or self.sent(stack) == 2, "a nudge wakes the relay")
+        stack.signal(name, number)
+        stack.wait_until(lambda: not stack.is_running(name), "the relay ends")
+
+        assert stack.stop(name) == 0
+        assert "The relay has ended." in stack.log(name)
+        assert "Traceback" not in stack.log(name)
+
+    def test_ends_when_told_though_the_broker_is_away(self, stack: Stack):
+        self.start(stack, "lonely", REDIS_URL=unanswered_url())
+
+        assert stack.stop("lonely") == 0
+        assert "The relay has ended." in stack.log("lonely")

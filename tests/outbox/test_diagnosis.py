@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import time_machine
+from django.db.models import F
+from django.utils import timezone
+
+from outbox import PermanentFailure, actions, subscribe
+from outbox.diagnosis import why, why_event
+from outbox.models import Delivery, Event, Subscription
+from outbox.relay import relay_pass
+from outbox.testing import Outbox
+from outbox.timeline import timeline_of
+from outbox.wording import moment, one_line, span
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+State = Delivery.State
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock():
+    """A clock that stands at noon until it is moved."""
+    with time_machine.travel(NOON, tick=False) as traveller:
+        yield traveller
+
+
+def given(number: int = 1) -> Event:
+    outbox = Outbox()
+    for _ in range(number):
+        event = outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+    return event
+
+
+def passing() -> None:
+    relay_pass(publish=lambda message: None)
+
+
+def start(worker: str) -> None:
+    Delivery.objects.filter(state=State.SENT).update(
+        started_token=F("token"), attempts=1, started_at=timezone.now(), worker=worker
+    )
+
+
+def sentence() -> str:
+    return why(Delivery.objects.select_related("subscription").latest("pk"))
+
+
+@pytest.fixture
+def invoice(own_registry, clock) -> None:
+    """A handler that does nothing."""
+
+    @subscribe("parcels.ParcelSent", window=2, batch=1)
+    def invoice() -> None: ...
+
+
+class TestWhyADeliveryIsDone:
+    def test_says_when_and_by_whom(self, invoice):
+        given()
+        Outbox().deliver_all()
+
+        assert sentence() == "Done at 2026-11-24 12:00:00 UTC by worker test, at the first attempt."
+
+    def test_counts_what_failed_before(self, clock):
+        @subscribe("parcels.ParcelSent", backoff_base=0)
+        def invoice(attempt: int) -> None:
+            if attempt < 3:
+                raise RuntimeError
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+        assert sentence().endswith("by worker test, after 2 failed attempts.")
+
+
+class TestWhyADeliveryIsDead:
+    def test_says_what_went_wrong_where_and_what_to_do(self, clock):
+        @subscribe("parcels.ParcelSent", attempts=2, backoff_base=0)
+        def invoice() -> None:
+            raise RuntimeError("no such\nprice.")
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+        delivery = Delivery.objects.get()
+        place = delivery.failures.latest("id").place
+        assert place.startswith("tests.outbox.test_diagnosis:")
+        assert sentence() == (
+            "Dead after 2 attempts, the last at 2026-11-24 12:00:00 UTC: RuntimeError: no such "
+            f"price ({place}); when the cause is gone, try it again in the admin or by "
+            f"`manage.py outbox retry {delivery.pk}`."
+        )
+
+    def test_tells_a_refusal_from_a_failure(self, clock):
+        @subscribe("parcels.ParcelSent")
+        def invoice() -> None:
+            raise PermanentFailure("no address")
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+        assert sentence().startswith("Dead: refused for good at 2026-11-24 12:00:00 UTC with Perm")
+        assert "no address" in sentence()
+
+
+class TestWhyADeliveryWaitsForItsBackoff:
+    def test_says_until_when_and_after_what(self, clock):
+        @subscribe("parcels.ParcelSent")
+        def invoice() -> None:
+            raise RuntimeError("the printer is out of paper")
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+        Delivery.objects.update(due_at=NOON + timedelta(minutes=10))
+
+        assert sentence() == (
+            "Tried again at 2026-11-24 12:10:00 UTC, in 10 min, after 1 attempt: "
+            "RuntimeError: the printer is out of paper."
+        )
+
+    def test_tells_a_message_that_was_never_started(self, invoice):
+        given()
+        passing()
+        Delivery.objects.update(
+            state=State.PENDING, due_at=NOON + timedelta(seconds=5), note="old has no handler"
+        )
+
+        assert sentence() == "Sent again at 2026-11-24 12:00:05 UTC, in 5 s: old has no handler."
+
+
+class TestWhyADeliveryIsPending:
+    @pytest.fixture(autouse=True)
+    def _three_of_which_two_fit_the_window(self, invoice):
+        given(3)
+        passing()
+
+    def test_waits_its_turn_while_the_window_is_full(self):
+        assert sentence() == (
+            "Waits its turn: 2 of at most 2 deliveries of tests.invoice are in flight, and 0 are "
+            "due before this one."
+        )
+
+    def test_is_sent_next_when_there_is_room(self):
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+
+        assert sentence() == "Due now; the relay sends it next."
+
+    def test_asks_for_the_relay_when_there_is_room_for_long(self, clock):
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+        clock.shift(90)
+
+        assert sentence() == (
+            "Due for 1 min 30 s and not yet sent: is a worker of the queue outbox running?"
+        )
+
+    def test_asks_for_the_relay_even_if_others_wait_in_line(self, clock):
+        Delivery.objects.filter(state=State.SENT).update(
+            state=State.PENDING, due_at=NOON - timedelta(minutes=1)
+        )
+        clock.shift(90)
+
+        assert "is a worker of the queue outbox running?" in sentence()
+
+    def test_asks_for_the_broker_when_it_took_no_message(self, clock):
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+        Delivery.objects.update(note="the broker did not take it: ConnectionError: refused")
+        clock.shift(90)
+
+        assert sentence() == (
+            "Due for 1 min 30 s and not yet sent (the broker did not take it: ConnectionError: "
+            "refused): are the broker and a worker of the queue outbox running?"
+        )
+
+    def test_is_parked_in_a_moment_when_its_handler_is_paused(self):
+        actions.pause("tests.invoice", by="cli:ann", reason="wrong prices.")
+
+        assert sentence() == (
+            "Parked: cli:ann paused tests.invoice at 2026-11-24 12:00:00 UTC (wrong prices); "
+            "`manage.py outbox resume tests.invoice` lets it go on."
+        )
+
+
+class TestWhyADeliveryIsSent:
+    @pytest.fixture(autouse=True)
+    def _one_sent(self, invoice):
+        given()
+        passing()
+
+    def test_was_just_sent(self):
+        assert sentence() == "Just sent to the queue tests; a worker starts it next."
+
+    def test_asks_for_a_worker_when_none_starts_it(self, clock):
+        clock.shift(40)
+
+        assert sentence() == (
+            "Its message is in the queue tests for 40 s (sent 1 time so far) and no worker started "
+            "it: is a worker consuming tests? Sent again after 2026-11-24 12:01:00 UTC."
+        )
+
+    def test_waits_behind_what_the_queues_workers_have_in_hand(self, clock):
+        start("w1")
+        given()
+        passing()
+        clock.shift(40)
+
+        assert sentence() == (
+            "Its message is in the queue tests for 40 s, whose workers have 1 other in hand; "
+            "sent again after 2026-11-24 12:01:00 UTC."
+        )
+
+    def test_is_sent_again_when_its_lease_has_passed(self, clock):
+        clock.shift(61)
+
+        assert sentence() == (
+            "No worker of the queue tests started it by 2026-11-24 12:01:00 UTC; the relay sends "
+            "it again: are workers of the queues tests and outbox running?"
+        )
+
+    def test_names_the_worker_that_has_it(self, clock):
+        start("w1@host")
+        clock.shift(40)
+
+        assert sentence() == (
+            "Worker w1@host has it since 2026-11-24 12:00:00 UTC (attempt 1), leased until "
+            "2026-11-24 12:01:00 UTC."
+        )
+
+    def test_suspects_the_worker_whose_lease_has_passed(self, clock):
+        start("w1@host")
+        clock.shift(61)
+
+        assert sentence().startswith(
+            "Worker w1@host has it since 2026-11-24 12:00:00 UTC and its lease passed at "
+            "2026-11-24 12:01:00 UTC: the worker died, or"
+        )
+
+
+class TestWhyADeliveryIsParked:
+    def test_names_who_paused_its_handler_and_why(self, invoice):
+        Outbox()
+        actions.pause("tests.invoice", by="user:7", reason="")
+        given()
+        passing()
+
+        assert Delivery.objects.get().state == "parked"
+        assert sentence().startswith(
+            "Parked: user:7 paused tests.invoice at 2026-11-24 12:00:00 UTC (no reason was given);"
+        )
+
+    def test_says_that_the_code_has_no_such_handler(self, invoice):
+        Outbox()
+        Subscription.objects.update(known=False)
+        Event.objects.create(
+            name="parcels.ParcelSent", key="1", payload={}, emitted_at=NOON, correlation_id=uuid4()
+        )
+        passing()
+
+        assert Delivery.objects.get().state == "parked"
+        assert sentence().startswith(
+            "Parked: the code that was last migrated has no handler tests.invoice for "
+            "parcels.ParcelSent; deploy and migrate"
+        )
+
+    def test_goes_on_once_its_handler_runs_again(self, invoice):
+        given()
+        passing()
+        Delivery.objects.update(state=State.PARKED)
+
+        assert sentence() == "Was parked; its handler runs again, and the relay takes it up next."
+
+
+class TestWhyADeliveryIsDiscarded:
+    def test_says_when_and_why(self, invoice):
+        given()
+        passing()
+        Delivery.objects.update(
+            state=State.DISCARDED, settled_at=NOON, note="user:7: the order was a test"
+        )
+
+        assert sentence() == ("Discarded at 2026-11-24 12:00:00 UTC: user:7: the order was a test.")
+
+
+class TestWhyADeliveryIsNeverSent:
+    def test_says_that_its_subscription_has_ended(self, invoice):
+        given()
+        passing()
+        Delivery.objects.update(state=State.PENDING)
+        Subscription.objects.update(active=False)
+
+        assert sentence() == (
+            "Not sent: the subscription of tests.invoice to parcels.ParcelSent has ended."
+        )
+
+
+class TestWhy:
+    @pytest.mark.parametrize("state", State.values)
+    def test_costs_at_most_two_reads(self, invoice, state, django_assert_max_num_queries):
+        given(3)
+        passing()
+        delivery = Delivery.objects.select_related("subscription").latest("pk")
+        delivery.state = state
+
+        with django_assert_max_num_queries(2):
+            why(delivery)
+
+    def test_reads_no_failures_that_were_fetched_before(self, clock, django_assert_max_num_queries):
+        @subscribe("parcels.ParcelSent", attempts=1)
+        def invoice() -> None:
+            raise RuntimeError
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+        rows = Delivery.objects.select_related("subscription").prefetch_related("failures")
+        delivery = rows.get()
+
+        with django_assert_max_num_queries(0):
+            text = why(delivery)
+
+        assert "tests.outbox.test_diagnosis:" in text
+
+    def test_stands_in_the_timeline_of_what_is_not_done(self, invoice):
+        event = given()
+        passing()
+
+        (entry,) = timeline_of(key=event.key)
+
+        assert entry.deliveries[0].why == "Just sent to the queue tests; a worker starts it next."
+
+
+class TestWhyAnEvent:
+    def test_waits_for_fan_out_at_first(self, clock):
+        assert why_event(given()) == "Emitted a moment ago; the relay makes its deliveries next."
+
+    def test_asks_for_the_relay_when_it_waits_for_long(self, clock):
+        event = given()
+        clock.shift(3 * 3600)
+
+        assert why_event(event) == (
+            "Emitted 3 h ago and not fanned out: is a worker of the queue outbox running?"
+        )
+
+    def test_counts_what_is_settled(self, invoice):
+        @subscribe("parcels.ParcelSent")
+        def fail() -> None:
+            raise RuntimeError
+
+        event = given()
+        Outbox().deliver_all(raise_errors=False)
+        event.refresh_from_db()
+
+        assert why_event(event) == (
+            "Fanned out at 2026-11-24 12:00:00 UTC; 1 of 2 deliveries are settled."
+        )
+
+    def test_says_that_nobody_heard_it(self, clock):
+        event = given()
+        Outbox().deliver_all()
+        event.refresh_from_db()
+
+        assert why_event(event) == "Fanned out at 2026-11-24 12:00:00 UTC; no handler heard it."
+
+
+class TestWording:
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0, "0 s"),
+            (-3, "0 s"),
+            (59.6, "1 min"),
+            (61, "1 min 1 s"),
+            (7200, "2 h"),
+            (7205, "2 h"),
+            (90061, "1 d 1 h"),
+        ],
+    )
+    def test_shows_the_two_largest_units_of_a_span(self, seconds, text):
+        assert span(timedelta(seconds=seconds)) == text
+
+    def test_shows_moments_in_utc(self):
+        tokyo = datetime.fromisoformat("2026-11-24T21:00:00+09:00")
+
+        assert moment(tokyo) == "2026-11-24 12:00:00 UTC"
+
+    def test_joins_lines_and_drops_the_last_stop(self):
+        assert one_line("Error: a\n  b.\n") == "Error: a b"
