@@ -1,0 +1,13 @@
+"""The outbox in Django's admin: read-only lists and pages, and what a person may do.
+
+Public: `TimelineMixin`, for the admin of your own models, whose rows events are about::
+
+    class ParcelAdmin(TimelineMixin, admin.ModelAdmin): ...
+"""
+
+from .deliveries import DeliveryAdmin
+from .events import EventAdmin
+from .subscriptions import SubscriptionAdmin
+from .timeline import TimelineMixin
+
+__all__ = ["DeliveryAdmin", "EventAdmin", "SubscriptionAdmin", "TimelineMixin"]

@@ -1,0 +1,138 @@
+"""What the outbox's admin pages share: read-only rows, bounded counting, permissions, the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.options import ShowFacets
+from django.contrib.admin.views.main import PAGE_VAR
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.functional import Promise, cached_property
+from django.utils.translation import gettext_lazy as _
+
+#: Which permission an action of a person needs; one place, so that finer ones can come.
+PERMISSIONS: Mapping[str, str] = {
+    "retry": "outbox.change_delivery",
+    "pause": "outbox.change_subscription",
+}
+
+_PAGES_AHEAD = 10
+_LAST_PAGE = 1000
+
+
+def may(request: HttpRequest, what: str) -> bool:
+    """Return whether the user may do this (a key of `PERMISSIONS`)."""
+    return request.user.has_perm(PERMISSIONS[what])
+
+
+def doer(request: HttpRequest) -> str:
+    """Name the user as events and the log of actions do."""
+    return f"user:{request.user.pk}"
+
+
+def as_uuid(text: str) -> UUID | None:
+    """Read a UUID in any spelling, or return None."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+class HorizonPaginator(Paginator):  # type: ignore[type-arg]  # generic in stubs only
+    """Counts no further than a few pages beyond the shown one, however many rows there are.
+
+    Attributes:
+        is_cut: there are more rows than `count` says.
+    """
+
+    def __init__(self, *args: Any, page: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._horizon = (min(max(page, 1), _LAST_PAGE) + _PAGES_AHEAD) * self.per_page
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows there are up to the horizon."""
+        return min(self._counted, self._horizon)
+
+    @property
+    def is_cut(self) -> bool:
+        return self._counted > self._horizon
+
+    @cached_property
+    def _counted(self) -> int:
+        rows = self.object_list[: self._horizon + 1]
+        return rows.count() if isinstance(rows, QuerySet) else len(rows)
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+    """Rows that the engine alone writes: nobody adds, changes or deletes one, superusers neither.
+
+    Attributes:
+        empty_text: what to do when the table is empty.
+        no_match_text: what to do when a filter or search finds nothing.
+    """
+
+    empty_text: ClassVar[str | Promise] = ""
+    no_match_text: ClassVar[str | Promise] = _("Nothing matches. Remove a filter.")
+
+    # Sorting by any other column would read the whole table.
+    sortable_by: ClassVar[tuple[str, ...]] = ()
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER
+    list_max_show_all = 0
+
+    class Media:
+        css = {"all": ["outbox/outbox.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody may."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody may."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody may."""
+        return False
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any
+    ) -> HorizonPaginator:
+        """Count as far as a person will page, not the table."""
+        try:
+            page = int(request.GET.get(PAGE_VAR, 1))
+        except ValueError:
+            page = 1
+        return HorizonPaginator(queryset, per_page, *args, page=page, **kwargs)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the list, or what to do when it is empty."""
+        texts = {"empty_text": self.empty_text, "no_match_text": self.no_match_text}
+        return super().changelist_view(request, {**texts, **(extra_context or {})})
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
+        """Go back to the row's own page when the action's button stands there."""
+        response = super().response_action(request, queryset, *args, **kwargs)
+        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        is_done = response is None or isinstance(response, HttpResponseRedirect)
+        if is_done and "from_page" in request.POST and len(chosen) == 1:
+            page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
+            return HttpResponseRedirect(reverse(page, args=chosen))
+        return response
+
+    def remember(self, request: HttpRequest, rows: Iterable[Model], text: str) -> None:
+        """Write into the admin's log who did what to these rows."""
+        LogEntry.objects.log_actions(request.user.pk, list(rows), CHANGE, change_message=text)  # type: ignore[arg-type]  # it takes any iterable

@@ -1,0 +1,200 @@
+"""Deliveries: the list, one delivery's page, and trying again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Prefetch, Q, QuerySet, Window
+from django.db.models.functions import RowNumber
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from outbox import actions
+from outbox.diagnosis import why
+from outbox.models import Attempt, Delivery, Event
+from outbox.templatetags.outbox_display import NOTHING, badge, link, moment, took, tries
+
+from . import filters
+from .base import ReadOnlyAdmin, as_uuid, doer, may
+from .links import event_url, short_key, timeline_url
+
+#: Most failed attempts that the page of a delivery shows, the newest.
+_FAILURES_SHOWN = 50
+_EVENTS_SEARCHED = 1000
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A delivery with its sentence and its latest failed attempts, the newest first."""
+
+    row: Delivery
+    why: str
+    failures: Sequence[Attempt]
+
+
+def explained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
+    """Explain each delivery, with so many of its failed attempts at most."""
+    rank = Window(RowNumber(), partition_by="delivery", order_by="-id")
+    newest = Attempt.objects.annotate(rank=rank).filter(rank__lte=failures).order_by("-id")
+    found = rows.select_related("subscription", "event")
+    found = found.prefetch_related(Prefetch("failures", newest))
+    return [Explained(row, why(row), list(row.failures.all())) for row in found]
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyAdmin):
+    """What is owed to whom, and what came of it. Search is exact: a number, a key, an event id."""
+
+    list_display = ["handler", "state_shown", "about", "due", "note"]
+    list_filter = [filters.DeliveryStateFilter, filters.DueFilter, filters.HandlerFilter]
+    list_per_page = 50
+    ordering = ["-id"]
+    search_fields = ["id", "event__key", "event__id"]
+    search_help_text = gettext_lazy(
+        "A delivery's number, or the exact key (for example an order's id) or event id."
+    )
+    actions = ["try_again"]
+    empty_text = gettext_lazy(
+        "No delivery yet. The relay makes one for each handler of each event; if events wait, "
+        "start a worker for the queue outbox."
+    )
+    no_match_text = gettext_lazy(
+        "No delivery matches. Remove a filter, or search by a number, a whole key or an event id."
+    )
+    fieldsets = [
+        (None, {"fields": ["handler", "event_shown", "key_shown", "tried"]}),
+        (gettext_lazy("When"), {"fields": ["due", "started", "settled", "took", "worker"]}),
+        (
+            gettext_lazy("Record"),
+            {"fields": ["id", "token", "started_token", "note"], "classes": ["collapse"]},
+        ),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Leave the payloads where they are."""
+        rows = super().get_queryset(request).select_related("event", "subscription")
+        return rows.defer("event__payload")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Match exactly, so that each search is a look into an index."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        condition = Q(event__in=_seqs(term))
+        if term.isascii() and term.isdigit() and len(term) < 19:
+            condition |= Q(id=int(term))
+        return queryset.filter(condition), False
+
+    @admin.display(description=gettext_lazy("handler"))
+    def handler(self, delivery: Delivery) -> str:
+        """Name the handler."""
+        return delivery.subscription.handler
+
+    @admin.display(description=gettext_lazy("event"))
+    def event_shown(self, delivery: Delivery) -> str:
+        """Link the event."""
+        return link(event_url(delivery.event_id), delivery.event.name)
+
+    @admin.display(description=gettext_lazy("key"))
+    def key_shown(self, delivery: Delivery) -> str:
+        """Link the key to its timeline."""
+        return link(timeline_url(delivery.event.key), delivery.event.key)
+
+    @admin.display(description=gettext_lazy("event"))
+    def about(self, delivery: Delivery) -> str:
+        """Link the event and the timeline of its key, in little room."""
+        return format_html("{}<br>{}", self.event_shown(delivery), short_key(delivery.event.key))
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_shown(self, delivery: Delivery) -> str:
+        """Show the state, and how many attempts it took to come there."""
+        return format_html("{}<br>{}", badge(delivery.state), tries(delivery.attempts))
+
+    @admin.display(description=gettext_lazy("attempts"))
+    def tried(self, delivery: Delivery) -> str:
+        """Say how many attempts of how many it has had."""
+        limit = delivery.subscription.attempts
+        if limit is None:
+            return _("%(attempts)d (no limit)") % {"attempts": delivery.attempts}
+        return _("%(attempts)d of %(limit)d") % {"attempts": delivery.attempts, "limit": limit}
+
+    @admin.display(description=gettext_lazy("due at"))
+    def due(self, delivery: Delivery) -> str:
+        """Say when something happens to it by itself."""
+        waits = delivery.state in (Delivery.State.PENDING, Delivery.State.SENT)
+        return moment(delivery.due_at) if waits else NOTHING
+
+    @admin.display(description=gettext_lazy("started at"))
+    def started(self, delivery: Delivery) -> str:
+        """Say when a worker last started the handler."""
+        return moment(delivery.started_at)
+
+    @admin.display(description=gettext_lazy("settled at"))
+    def settled(self, delivery: Delivery) -> str:
+        """Say when it was done."""
+        return moment(delivery.settled_at)
+
+    @admin.display(description=gettext_lazy("took"))
+    def took(self, delivery: Delivery) -> str:
+        """Say how long the handler ran."""
+        return took(delivery) or NOTHING
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """Say who may try again."""
+        return may(request, "retry")
+
+    @admin.action(description=gettext_lazy("Try again now"), permissions=["retry"])
+    def try_again(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
+        """Make what is dead, waits for a backoff or is parked for nothing due now."""
+        asked = list(chosen.values_list("pk", flat=True))
+        rows = list(_retryable(asked))
+        count = actions.retry([row.pk for row in rows], by=doer(request))
+        self.remember(request, rows, _("Tried again now."))
+        _tell(self, request, retried=count, left=len(asked) - count)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add the sentence, the attempts and what the user may do."""
+        row = kwargs["obj"]
+        rows = Delivery.objects.filter(pk=row.pk)
+        names = {"event": row.event.name, "handler": row.subscription.handler}
+        context["subtitle"] = _("%(event)s to %(handler)s") % names
+        context["delivery"] = explained(rows, failures=_FAILURES_SHOWN)[0]
+        context["may_retry"] = self.has_retry_permission(request) and _retryable([row.pk]).exists()
+        return super().render_change_form(request, context, *args, **kwargs)
+
+
+def _seqs(term: str) -> list[int]:
+    """Find the events first: a join would keep the database from using its indexes."""
+    condition, uuid = Q(key=term), as_uuid(term)
+    if uuid:
+        condition |= Q(key=str(uuid)) | Q(id=uuid)
+    found = Event.objects.filter(condition).order_by("-seq")
+    return list(found.values_list("seq", flat=True)[:_EVENTS_SEARCHED])
+
+
+def _retryable(pks: Iterable[int]) -> QuerySet[Delivery]:
+    return actions.retryable().filter(pk__in=list(pks)).select_related("subscription")
+
+
+def _tell(page: DeliveryAdmin, request: HttpRequest, *, retried: int, left: int) -> None:
+    if retried:
+        text = ngettext("%d delivery is due now.", "%d deliveries are due now.", retried)
+        page.message_user(request, text % retried, messages.SUCCESS)
+    if left:
+        text = ngettext(
+            "%d delivery was left alone: it is settled, due already, in a worker's hands, or its "
+            "handler is paused or unknown.",
+            "%d deliveries were left alone: they are settled, due already, in a worker's hands, or "
+            "their handler is paused or unknown.",
+            left,
+        )
+        page.message_user(request, text % left, messages.WARNING)

@@ -1,0 +1,234 @@
+"""Events: the list, one event's page, and the timeline of any key."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from outbox.diagnosis import why_event
+from outbox.models import Delivery, Event
+from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, moment
+
+from . import filters
+from .base import ReadOnlyAdmin, as_uuid
+from .deliveries import explained
+from .links import event_url, events_url, short_key, timeline_url
+from .timeline import find_story
+
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+State = Delivery.State
+
+#: Most failed attempts of each delivery that an event's page shows, the newest.
+_FAILURES_SHOWN = 5
+
+#: The worst first.
+SEVERITY = (State.DEAD, State.PARKED, State.PENDING, State.SENT, State.DISCARDED, State.DONE)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many of an event's deliveries are in which state."""
+
+    counts: Counter[str]
+
+    @property
+    def total(self) -> int:
+        return self.counts.total()
+
+    @property
+    def worst(self) -> str:
+        """The state that a person should know of; empty without deliveries."""
+        return next((state for state in SEVERITY if self.counts[state]), "")
+
+
+class _Tallied(TypedDict):
+    tally: Tally
+
+
+if TYPE_CHECKING:
+    TalliedEvent = WithAnnotations[Event, _Tallied]
+
+
+def add_tallies(rows: Iterable[Any]) -> list[Any]:
+    """Give each event its `tally`, by one query for all of them."""
+    listed = list(rows)
+    states = Delivery.objects.filter(event__in=listed).values_list("event", "state")
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
+    for seq, state, count in states.annotate(Count("id")).order_by():
+        counts[seq][state] = count
+    for event in listed:
+        event.tally = Tally(counts[event.seq])
+    return listed
+
+
+class EventChangeList(ChangeList):
+    """A page of events with their tallies."""
+
+    def get_queryset(self, *args: Any, **kwargs: Any) -> QuerySet[Event]:
+        """Leave the payloads where they are."""
+        return super().get_queryset(*args, **kwargs).defer("payload")
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Count deliveries for the page, not for each row."""
+        super().get_results(request)
+        self.result_list = add_tallies(self.result_list)
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyAdmin):
+    """What happened. Search is exact: a key, an event id or a correlation id."""
+
+    list_display = ["name", "key_short", "emitted", "progress", "worst"]
+    list_filter = [
+        filters.EventStateFilter,
+        filters.TimeFilter,
+        filters.AppFilter,
+        filters.NameFilter,
+    ]
+    list_per_page = 50
+    ordering = ["-seq"]
+    search_fields = ["key", "id", "correlation_id"]
+    search_help_text = gettext_lazy(
+        "The exact key (for example an order's id), event id or correlation id."
+    )
+    actions = None
+    empty_text = gettext_lazy(
+        "No event is stored yet. One appears here as soon as your code calls emit() in a "
+        "transaction that commits."
+    )
+    no_match_text = gettext_lazy(
+        "No event matches. Remove a filter, or search by a whole key, event id or correlation id."
+    )
+    fieldsets = [
+        (None, {"fields": ["name", "key_shown", "emitted", "actor_shown", "cause", "correlation"]}),
+        (
+            gettext_lazy("Record"),
+            {"fields": ["id", "seq", "version", "fanned_out"], "classes": ["collapse"]},
+        ),
+    ]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that counts by page."""
+        return EventChangeList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Match exactly, so that each search is a look into an index."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        condition, uuid = Q(key=term), as_uuid(term)
+        if uuid:
+            condition |= Q(key=str(uuid)) | Q(id=uuid) | Q(correlation_id=uuid)
+        return queryset.filter(condition), False
+
+    @admin.display(description=gettext_lazy("key"))
+    def key_shown(self, event: Event) -> str:
+        """Link the key to its timeline."""
+        return link(timeline_url(event.key), event.key)
+
+    @admin.display(description=gettext_lazy("key"))
+    def key_short(self, event: Event) -> str:
+        """Link the key to its timeline, in little room."""
+        return short_key(event.key)
+
+    @admin.display(description=gettext_lazy("emitted at"))
+    def emitted(self, event: Event) -> str:
+        """Show the second, as that is what one compares with logs."""
+        return moment(event.emitted_at)
+
+    @admin.display(description=gettext_lazy("handled"))
+    def progress(self, event: TalliedEvent) -> str:
+        """Say how many of its handlers are through."""
+        if event.fanned_out_at is None:
+            return _("waits for the relay")
+        total = event.tally.total
+        if not total:
+            return _("nobody listens")
+        text = ngettext("%(done)d of %(total)d handler", "%(done)d of %(total)d handlers", total)
+        return text % {"done": event.tally.counts[State.DONE], "total": total}
+
+    @admin.display(description=gettext_lazy("worst state"))
+    def worst(self, event: TalliedEvent) -> str:
+        """Show the state that a person should know of."""
+        waiting = State.PENDING if event.fanned_out_at is None else ""
+        state = event.tally.worst or waiting
+        return badge(state) if state else NOTHING
+
+    @admin.display(description=gettext_lazy("actor"))
+    def actor_shown(self, event: Event) -> str:
+        """Show who started it all."""
+        return actor(event.actor)
+
+    @admin.display(description=gettext_lazy("caused by"))
+    def cause(self, event: Event) -> str:
+        """Link the event whose handler emitted this one."""
+        if event.causation_id is None:
+            return _("no other event: a request, a job or a command emitted it")
+        parent = Event.objects.filter(id=event.causation_id).only("seq", "name").first()
+        if parent is None:
+            shown = _("%(id)s (no longer stored)") % {"id": event.causation_id}
+        else:
+            shown = link(event_url(parent.seq), parent.name)
+        return format_html(_("{}, heard by {}"), shown, event.emitted_by or NOTHING)
+
+    @admin.display(description=gettext_lazy("correlation id"))
+    def correlation(self, event: Event) -> str:
+        """Link all events of the same first cause."""
+        listed = events_url(q=str(event.correlation_id))
+        timeline = timeline_url(event.correlation_id)
+        return format_html(
+            "{} ({})", link(listed, event.correlation_id), link(timeline, _("timeline"))
+        )
+
+    @admin.display(description=gettext_lazy("fanned out at"))
+    def fanned_out(self, event: Event) -> str:
+        """Say when its deliveries were made."""
+        return moment(event.fanned_out_at)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add the deliveries and the link to the timeline."""
+        event = kwargs["obj"]
+        context["deliveries"] = explained(event.deliveries.order_by("id"), failures=_FAILURES_SHOWN)
+        context["how_far"] = why_event(event)
+        context["payload"] = json.dumps(event.payload, indent=2, ensure_ascii=False)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the timeline's page, before the pattern that takes anything for an event."""
+        view = self.admin_site.admin_view(self.timeline_view)
+        return [path("timeline/", view, name="outbox_event_timeline"), *super().get_urls()]
+
+    def timeline_view(self, request: HttpRequest) -> HttpResponse:
+        """Show the timeline of a key or a correlation id."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        sought = request.GET.get("q", "").replace("\0", "").strip()
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Timeline"),
+            "opts": self.opts,
+            "media": self.media,
+            "sought": sought,
+            "story": find_story(sought) if sought else None,
+        }
+        return TemplateResponse(request, "admin/outbox/event/timeline.html", context)

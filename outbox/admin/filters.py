@@ -1,0 +1,175 @@
+"""The filters of the lists. None reads the big tables to know its choices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.admin import SimpleListFilter
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from outbox import events
+from outbox.models import Delivery, Event, Subscription
+
+State = Delivery.State
+Choices = Sequence[tuple[str, Any]]
+
+
+def known_names() -> list[str]:
+    """Return the event names that this code emits or that somebody hears."""
+    heard = Subscription.objects.values_list("event", flat=True).distinct()
+    return sorted({*events.registry, *heard})
+
+
+class NameFilter(SimpleListFilter):
+    """Events of one name."""
+
+    title = _("event")
+    parameter_name = "name"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Offer each known name."""
+        return [(name, name) for name in known_names()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
+        """Keep the chosen one."""
+        return queryset.filter(name=self.value()) if self.value() else queryset
+
+
+class AppFilter(SimpleListFilter):
+    """Events told by one app."""
+
+    title = _("app")
+    parameter_name = "app"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Offer each app that tells something."""
+        apps = {name.partition(".")[0] for name in known_names()}
+        return [(label, label) for label in sorted(apps)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
+        """Keep the chosen app's names; a LIKE would not use the index of names everywhere."""
+        if not self.value():
+            return queryset
+        names = [name for name in known_names() if name.partition(".")[0] == self.value()]
+        return queryset.filter(name__in=names)
+
+
+class EventStateFilter(SimpleListFilter):
+    """Events with a delivery in one state."""
+
+    title = _("state of a delivery")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Offer what is owed first, as that is what people look for."""
+        return [
+            ("owed", _("anything owed")),
+            ("waiting", _("waits for the relay")),
+            *((state.value, state.label) for state in State),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
+        """Keep events by the small indexes of what is owed, not by looking at each event."""
+        value = self.value()
+        if value == "waiting":
+            return queryset.filter(fanned_out_at=None)
+        if value == "owed":
+            owed = Delivery.objects.filter(state__in=Delivery.OWED).values("event")
+            return queryset.filter(Q(fanned_out_at=None) | Q(seq__in=owed))
+        if value in State.values:
+            return queryset.filter(seq__in=Delivery.objects.filter(state=value).values("event"))
+        return queryset
+
+
+class TimeFilter(SimpleListFilter):
+    """Events of the last while."""
+
+    title = _("time")
+    parameter_name = "since"
+    spans: Mapping[str, timedelta] = {
+        "15m": timedelta(minutes=15),
+        "1h": timedelta(hours=1),
+        "1d": timedelta(days=1),
+        "7d": timedelta(days=7),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Offer the spans that people on call ask for."""
+        return [
+            ("15m", _("last 15 minutes")),
+            ("1h", _("last hour")),
+            ("1d", _("last 24 hours")),
+            ("7d", _("last 7 days")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
+        """Keep what was emitted since then."""
+        span = self.spans.get(self.value() or "")
+        return queryset.filter(emitted_at__gte=timezone.now() - span) if span else queryset
+
+
+class DeliveryStateFilter(SimpleListFilter):
+    """Deliveries in one state, or all that are owed."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Offer all that is owed, and each state."""
+        return [("owed", _("owed")), *((state.value, state.label) for state in State)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
+        """Keep these states."""
+        value = self.value()
+        if value == "owed":
+            return queryset.filter(state__in=Delivery.OWED)
+        return queryset.filter(state=value) if value in State.values else queryset
+
+
+class HandlerFilter(SimpleListFilter):
+    """Deliveries owed to one handler, whatever it hears."""
+
+    title = _("handler")
+    parameter_name = "handler"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Offer each subscribed handler."""
+        names = Subscription.objects.values_list("handler", flat=True).distinct()
+        return [(name, name) for name in names.order_by("handler")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
+        """Keep its deliveries, by the ids that the indexes begin with."""
+        if not self.value():
+            return queryset
+        rows = Subscription.objects.filter(handler=self.value())
+        return queryset.filter(subscription__in=list(rows.values_list("pk", flat=True)))
+
+
+class DueFilter(SimpleListFilter):
+    """Deliveries by when something is to happen to them."""
+
+    title = _("due")
+    parameter_name = "due"
+    conditions: Mapping[str, Callable[[], Q]] = {
+        "now": lambda: Q(state=State.PENDING, due_at__lte=timezone.now()),
+        "later": lambda: Q(state=State.PENDING, due_at__gt=timezone.now()),
+        "lapsed": lambda: Q(state=State.SENT, due_at__lte=timezone.now()),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Offer what waits for the relay, for its backoff, and what a worker may have lost."""
+        return [
+            ("now", _("now")),
+            ("later", _("later, after a backoff")),
+            ("lapsed", _("sent, and its lease has passed")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
+        """Keep these."""
+        condition = self.conditions.get(self.value() or "")
+        return queryset.filter(condition()) if condition else queryset

@@ -1,0 +1,43 @@
+"""Addresses of the outbox's admin pages."""
+
+from __future__ import annotations
+
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+
+
+def event_url(seq: int) -> str:
+    """The page of one event."""
+    return reverse("admin:outbox_event_change", args=[seq])
+
+
+def events_url(**query: str) -> str:
+    """The list of events, searched or filtered."""
+    return _with_query(reverse("admin:outbox_event_changelist"), query)
+
+
+def delivery_url(pk: int) -> str:
+    """The page of one delivery."""
+    return reverse("admin:outbox_delivery_change", args=[pk])
+
+
+def deliveries_url(**query: str) -> str:
+    """The list of deliveries, filtered."""
+    return _with_query(reverse("admin:outbox_delivery_changelist"), query)
+
+
+def timeline_url(sought: object) -> str:
+    """The timeline of a key, an event id or a correlation id."""
+    return _with_query(reverse("admin:outbox_event_timeline"), {"q": str(sought)})
+
+
+def short_key(key: str) -> str:
+    """A link to the timeline of a key, whose middle is left out when it is long."""
+    text = key if len(key) <= 20 else f"{key[:8]}…{key[-8:]}"
+    html = '<a class="outbox-key" href="{}" title="{}">{}</a>'
+    return format_html(html, timeline_url(key), key, text)
+
+
+def _with_query(url: str, query: dict[str, str]) -> str:
+    return f"{url}?{urlencode(query)}" if query else url

@@ -1,0 +1,201 @@
+"""Subscriptions: who hears what, how it goes, and pausing a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import IntegerField, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from outbox import actions
+from outbox.models import Delivery, Subscription
+from outbox.templatetags.outbox_display import NOTHING, actor, link, moment, span_of_seconds
+
+from .base import ReadOnlyAdmin, doer, may
+from .links import deliveries_url
+
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+State = Delivery.State
+
+_COUNTED = 1000
+
+
+class _Counts(TypedDict):
+    pending: int
+    sent: int
+    dead: int
+    parked: int
+
+
+if TYPE_CHECKING:
+    Counted = WithAnnotations[Subscription, _Counts]
+
+
+class _BoundedCount(Subquery):
+    """Counts the rows of a limited subquery: what is owed may be a great deal."""
+
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) outbox_counted)"
+    output_field = IntegerField()
+
+
+def _count(state: str) -> _BoundedCount:
+    mine = Delivery.objects.filter(subscription=OuterRef("pk"), state=state)
+    return _BoundedCount(mine.order_by().values("pk")[: _COUNTED + 1])
+
+
+class PauseForm(forms.Form):
+    """Asks why."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        help_text=gettext_lazy("For whoever finds the handler paused."),
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
+    )
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(ReadOnlyAdmin):
+    """Which handler hears which event, by which policy, and what it is owed."""
+
+    list_display = ["handler", "standing", "owed", "event", "queue", "policy"]
+    list_filter = ["known", "queue"]
+    ordering = ["handler", "event"]
+    actions = ["pause", "resume"]
+    empty_text = gettext_lazy(
+        "Nobody listens yet. Write a function with @subscribe in the handlers.py of an app and "
+        "run migrate."
+    )
+    fieldsets = [
+        (None, {"fields": ["handler", "event", "standing", "owed", "since_shown"]}),
+        (gettext_lazy("Policy"), {"fields": ["queue", "policy", "atomic", "window_now"]}),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Count what is owed, as far as a person wants to know."""
+        rows = super().get_queryset(request)
+        return rows.annotate(**{state.value: _count(state) for state in Delivery.OWED})
+
+    @admin.display(description=gettext_lazy("standing"))
+    def standing(self, row: Subscription) -> str:
+        """Say whether it runs, and if not, why."""
+        if row.paused_at:
+            facts = (moment(row.paused_at), actor(row.paused_by), row.pause_reason or NOTHING)
+            text = format_html(_("since {} by {}: {}"), *facts)
+            return _mark(State.PARKED, _("paused"), text)
+        if not row.active:
+            return _mark(State.DISCARDED, _("ended"), _("its events are no longer owed to it"))
+        if not row.known:
+            return _mark(State.PARKED, _("unknown"), _("the code of the last migrate lacks it"))
+        return _mark(State.DONE, _("running"), "")
+
+    @admin.display(description=gettext_lazy("owed"))
+    def owed(self, row: Counted) -> str:
+        """Count what is owed, by state, the most urgent first; each number leads to its list."""
+        counts = {
+            State.DEAD: row.dead,
+            State.PARKED: row.parked,
+            State.PENDING: row.pending,
+            State.SENT: row.sent,
+        }
+        shown = [(_counted(row, state, count),) for state, count in counts.items() if count]
+        return format_html_join(" ", "{}", shown) or _("nothing")
+
+    @admin.display(description=gettext_lazy("policy"))
+    def policy(self, row: Subscription) -> str:
+        """Say when it is tried again, and how much of it is under way at once."""
+        facts = {
+            "attempts": _("%d attempts") % row.attempts if row.attempts else _("no last attempt"),
+            "base": span_of_seconds(row.backoff_base),
+            "cap": span_of_seconds(row.backoff_cap),
+            "lease": span_of_seconds(row.lease_seconds),
+            "window": row.window,
+        }
+        text = _("%(attempts)s, backoff %(base)s to %(cap)s, lease %(lease)s, window %(window)d")
+        return format_html('<div class="outbox-wide">{}</div>', text % facts)
+
+    @admin.display(description=gettext_lazy("since"))
+    def since_shown(self, row: Subscription) -> str:
+        """Say from when on it hears the event."""
+        return moment(row.since)
+
+    def has_pause_permission(self, request: HttpRequest) -> bool:
+        """Say who may pause and resume."""
+        return may(request, "pause")
+
+    @admin.action(description=gettext_lazy("Pause the handler"), permissions=["pause"])
+    def pause(self, request: HttpRequest, rows: QuerySet[Subscription]) -> HttpResponse | None:
+        """Ask why, then pause the handlers of these subscriptions."""
+        form = PauseForm(request.POST if "reason" in request.POST else None)
+        if not form.is_valid():
+            return self._ask(request, rows, form)
+        reason = form.cleaned_data["reason"]
+        for handler in _handlers(rows):
+            if actions.pause(handler, by=doer(request), reason=reason):
+                self.remember(request, _rows_of(handler), _("Paused: %s") % reason)
+                text = _("%s is paused; what it is owed waits in the database.") % handler
+                self.message_user(request, text, messages.SUCCESS)
+            else:
+                self.message_user(request, _("%s was paused already.") % handler, messages.WARNING)
+        return None
+
+    @admin.action(description=gettext_lazy("Resume the handler"), permissions=["pause"])
+    def resume(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
+        """Let the handlers of these subscriptions go on."""
+        for handler in _handlers(rows):
+            if actions.resume(handler, by=doer(request)):
+                self.remember(request, _rows_of(handler), _("Resumed."))
+                self.message_user(request, _("%s goes on.") % handler, messages.SUCCESS)
+            else:
+                self.message_user(request, _("%s was not paused.") % handler, messages.WARNING)
+
+    def _ask(
+        self, request: HttpRequest, rows: QuerySet[Subscription], form: PauseForm
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Pause"),
+            "opts": self.opts,
+            "media": self.media,
+            "form": form,
+            "handlers": _handlers(rows),
+            "chosen": [row.pk for row in rows],
+            "checkbox": ACTION_CHECKBOX_NAME,
+            "from_page": "from_page" in request.POST,
+        }
+        return TemplateResponse(request, "admin/outbox/subscription/pause.html", context)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Say what the user may do."""
+        context["may_pause"] = self.has_pause_permission(request)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+
+def _handlers(rows: QuerySet[Subscription]) -> list[str]:
+    return sorted({row.handler for row in rows})
+
+
+def _rows_of(handler: str) -> Iterable[Subscription]:
+    return Subscription.objects.filter(handler=handler)
+
+
+def _mark(state: str, word: str, text: str) -> str:
+    return format_html('<span class="outbox-badge outbox-{}">{}</span> {}', state, word, text)
+
+
+def _counted(row: Subscription, state: State, count: int) -> str:
+    number = _("over %d") % _COUNTED if count > _COUNTED else str(count)
+    badge = _mark(state, f"{number} {state.label}", "")
+    return link(deliveries_url(handler=row.handler, state=state), badge)

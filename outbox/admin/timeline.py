@@ -1,0 +1,149 @@
+"""The timeline in the admin: for any key or correlation id, and on the page of a model's row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model, Q
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import select_template
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from outbox.models import Delivery, Event
+from outbox.templatetags.outbox_display import span
+from outbox.timeline import TimelineDelivery, TimelineEvent, timeline_of, timeline_of_correlation
+
+from .base import as_uuid
+
+State = Delivery.State
+
+
+@dataclass(frozen=True)
+class Story:
+    """A timeline with what is to be said about it as a whole."""
+
+    events: Sequence[TimelineEvent]
+    key: str = ""
+
+    @cached_property
+    def start(self) -> datetime:
+        """When its first event was emitted."""
+        return min(event.emitted_at for event in self.events)
+
+    @cached_property
+    def deliveries(self) -> Sequence[TimelineDelivery]:
+        """All deliveries of all its events."""
+        return [delivery for event in self.events for delivery in event.deliveries]
+
+    @cached_property
+    def stuck(self) -> Sequence[TimelineDelivery]:
+        """What a person has to look at."""
+        found = [one for one in self.deliveries if one.state in (State.DEAD, State.PARKED)]
+        return sorted(found, key=lambda one: one.state != State.DEAD)
+
+    @property
+    def level(self) -> str:
+        """The state that colours the summary."""
+        if self.stuck:
+            return self.stuck[0].state
+        return State.PENDING if self._owed or self._waiting else State.DONE
+
+    @property
+    def summary(self) -> str:
+        """Say in one sentence how far it is."""
+        total = len(self.deliveries)
+        if self.stuck:
+            text = ngettext(
+                "Stuck: %(count)d delivery of %(total)d waits for a person.",
+                "Stuck: %(count)d deliveries of %(total)d wait for a person.",
+                len(self.stuck),
+            )
+            return text % {"count": len(self.stuck), "total": total}
+        if self._owed:
+            text = _("In progress: %(owed)d of %(total)d deliveries are still owed.")
+            return text % {"owed": self._owed, "total": total}
+        if self._waiting:
+            text = ngettext(
+                "In progress: %d event waits for the relay.",
+                "In progress: %d events wait for the relay.",
+                self._waiting,
+            )
+            return text % self._waiting
+        facts = {"events": len(self.events), "total": total, "span": span(self._duration)}
+        return _("Done: %(events)d events, %(total)d deliveries, within %(span)s.") % facts
+
+    @property
+    def _owed(self) -> int:
+        return sum(one.state not in Delivery.SETTLED for one in self.deliveries)
+
+    @property
+    def _waiting(self) -> int:
+        return sum(event.fanned_out_at is None for event in self.events)
+
+    @property
+    def _duration(self) -> timedelta:
+        ends = [one.settled_at for one in self.deliveries if one.settled_at]
+        return max([*ends, *(event.emitted_at for event in self.events)]) - self.start
+
+
+def story_of(key: str) -> Story:
+    """Tell what followed from the events about `key`."""
+    return Story(timeline_of(key=key, using=Event.objects.db), key)
+
+
+def find_story(text: str) -> Story:
+    """Tell the story that a person means by a key, an event id or a correlation id."""
+    uuid = as_uuid(text)
+    keys = {text, str(uuid)} if uuid else {text}
+    condition = Q(key__in=keys) | Q(id=uuid) if uuid else Q(key=text)
+    key = Event.objects.filter(condition).values_list("key", flat=True).first()
+    if key is not None:
+        return story_of(key)
+    if uuid:
+        return Story(timeline_of_correlation(correlation_id=uuid, using=Event.objects.db))
+    return Story([])
+
+
+class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+    """Shows, on a row's page, the timeline of the events that are about it.
+
+    Mix it into the admin of a model whose events have its primary key as their key::
+
+        class ParcelAdmin(TimelineMixin, admin.ModelAdmin): ...
+
+    Users see it who may view events. An admin with a `change_form_template` of its own includes
+    "outbox/timeline.html" with `story=outbox_story` where it wants the timeline.
+    """
+
+    change_form_template = "outbox/change_form_with_timeline.html"
+
+    class Media:
+        css = {"all": ["outbox/outbox.css"]}
+
+    def timeline_key(self, obj: Model) -> str:
+        """Return the key of the events about this row; override it where it is not the pk."""
+        return str(obj.pk)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add the timeline to the page."""
+        obj = kwargs.get("obj")
+        if obj is not None and request.user.has_perm("outbox.view_event"):
+            context["outbox_story"] = story_of(self.timeline_key(obj))
+        context["outbox_base_template"] = select_template(self._usual_templates())
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def _usual_templates(self) -> list[str]:
+        app, model = self.opts.app_label, self.opts.model_name
+        return [
+            f"admin/{app}/{model}/change_form.html",
+            f"admin/{app}/change_form.html",
+            "admin/change_form.html",
+        ]

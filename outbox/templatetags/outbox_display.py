@@ -1,0 +1,136 @@
+"""How the admin writes states, moments, spans of time and actors."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django import template
+from django.contrib.auth import get_user_model
+from django.urls import NoReverseMatch, reverse
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from outbox.models import Attempt, Delivery
+from outbox.timeline import TimelineDelivery
+
+register = template.Library()
+
+NOTHING = "-"
+DEEPEST = 9
+
+
+@register.filter
+def badge(state: str) -> str:
+    """Show a delivery's state as a word on a colour."""
+    return format_html(
+        '<span class="outbox-badge outbox-{}">{}</span>', state, Delivery.State(state).label
+    )
+
+
+@register.filter
+def moment(value: datetime | None) -> str:
+    """Show a moment to the second, the same in all languages: 2026-11-24 23:40:12."""
+    if value is None:
+        return NOTHING
+    local = timezone.localtime(value)
+    return format_html(
+        '<time class="outbox-moment" datetime="{}">{}</time>',
+        value.isoformat(),
+        formats.date_format(local, "Y-m-d H:i:s"),
+    )
+
+
+@register.filter
+def span(value: timedelta) -> str:
+    """Write a span of time in two units at most: 12 ms, 1.32 s, 3 min 2 s, 2 h 5 min, 3 d 4 h."""
+    seconds = abs(value.total_seconds())
+    if seconds < 0.9995:
+        return _("%d ms") % round(seconds * 1000)
+    if seconds < 60:
+        # A setting is a whole number of seconds; what was measured hardly ever is.
+        is_whole = seconds == int(seconds)
+        return _seconds(seconds, decimals=0 if is_whole else 1 if seconds >= 10 else 2)
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if days:
+        return _pair(_("%d d") % days, _("%d h"), hours % 24)
+    if hours:
+        return _pair(_("%d h") % hours, _("%d min"), minutes % 60)
+    return _pair(_("%d min") % minutes, _("%d s"), int(seconds % 60))
+
+
+@register.filter
+def since(value: datetime | None, start: datetime) -> str:
+    """Write how long after `start` a moment was: +0.42 s."""
+    if value is None:
+        return ""
+    seconds = (value - start).total_seconds()
+    shown = _seconds(abs(seconds), decimals=2) if abs(seconds) < 60 else span(value - start)
+    return ("-" if seconds < 0 else "+") + shown
+
+
+@register.filter
+def took(delivery: Delivery | TimelineDelivery) -> str:
+    """Write how long the handler's successful attempt took; nothing for any other state."""
+    if delivery.state != Delivery.State.DONE or not delivery.started_at or not delivery.settled_at:
+        return ""
+    return span(delivery.settled_at - delivery.started_at)
+
+
+@register.filter
+def tries(count: int) -> str:
+    """Write a number of attempts; nothing for none."""
+    return ngettext("%d attempt", "%d attempts", count) % count if count else ""
+
+
+@register.filter
+def outcome(failure: Attempt) -> str:
+    """Say how an attempt ended."""
+    return str(Attempt.Outcome(failure.outcome).label)
+
+
+@register.filter
+def depth(causes: int) -> int:
+    """Return how far to indent; a chain as long as this is told apart by its words."""
+    return min(causes, DEEPEST)
+
+
+@register.filter
+def actor(name: str) -> str:
+    """Show who it was: a link to the user for "user:7", else the name as it is."""
+    kind, _colon, pk = name.partition(":")
+    if kind != "user":
+        return name or NOTHING
+    model = get_user_model()
+    try:
+        user = model._default_manager.get(pk=pk)
+    except (model.DoesNotExist, ValueError):
+        return _("%(actor)s (no longer there)") % {"actor": name}
+    return link(_admin_url(user, "change", pk), user.get_username())
+
+
+def span_of_seconds(seconds: float) -> str:
+    """Write a number of seconds as a span."""
+    return span(timedelta(seconds=seconds))
+
+
+def link(url: str, text: object) -> str:
+    """Return a link, or the text alone where there is nothing to go to."""
+    return format_html('<a href="{}">{}</a>', url, text) if url else format_html("{}", text)
+
+
+def _admin_url(row: object, page: str, *args: object) -> str:
+    meta = row._meta  # type: ignore[attr-defined]  # any model's row
+    try:
+        return reverse(f"admin:{meta.app_label}_{meta.model_name}_{page}", args=args)
+    except NoReverseMatch:
+        return ""
+
+
+def _seconds(seconds: float, *, decimals: int) -> str:
+    return _("%s s") % formats.number_format(seconds, decimals)
+
+
+def _pair(first: str, second: str, count: int) -> str:
+    return f"{first} {second % count}" if count else first

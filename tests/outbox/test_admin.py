@@ -1,0 +1,666 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from html.parser import HTMLParser
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import escape
+
+from orders.models import Order
+from outbox import DomainEvent, PermanentFailure, emit, subscribe
+from outbox.admin import DeliveryAdmin, EventAdmin
+from outbox.models import Delivery, Event, Subscription
+from outbox.testing import Outbox
+
+EVENTS = reverse("admin:outbox_event_changelist")
+DELIVERIES = reverse("admin:outbox_delivery_changelist")
+SUBSCRIPTIONS = reverse("admin:outbox_subscription_changelist")
+TIMELINE = reverse("admin:outbox_event_timeline")
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Packed(DomainEvent, key="parcel_id"):
+    """A parcel is packed."""
+
+    parcel_id: UUID
+    note: str = ""
+
+
+class Labelled(DomainEvent, key="parcel_id"):
+    """A parcel has its label."""
+
+    parcel_id: UUID
+
+
+@pytest.fixture
+def outbox(own_registry: None) -> Outbox:
+    """Two handlers hear tests.Packed: one emits tests.Labelled, the other refuses for good."""
+
+    @subscribe("tests.Packed")
+    def label_parcel(parcel_id: UUID) -> None:
+        emit(Labelled(parcel_id=parcel_id))
+
+    @subscribe("tests.Packed")
+    def weigh_parcel(note: str) -> None:
+        raise PermanentFailure(f"The scales are broken {note}")
+
+    return Outbox()
+
+
+def packed(outbox: Outbox, *, parcel_id: UUID | None = None, note: str = "") -> Event:
+    """A packed parcel, all of whose deliveries were tried."""
+    event = outbox.given("tests.Packed", parcel_id=parcel_id or uuid4(), note=note)
+    outbox.deliver_all(raise_errors=False)
+    return event
+
+
+def dead_one() -> Delivery:
+    return Delivery.objects.get(state="dead")
+
+
+def page_of(row: Event | Delivery | Subscription) -> str:
+    return reverse(f"admin:outbox_{row._meta.model_name}_change", args=[row.pk])
+
+
+def client_with(*permissions: str) -> Client:
+    user = User.objects.create_user(f"with-{len(permissions)}", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def text_of(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def listed(client: Client, url: str) -> list[int]:
+    """The keys of the rows that a list shows, in its order."""
+    return [row.pk for row in client.get(url).context["cl"].result_list]
+
+
+def queries(client: Client, url: str) -> list[str]:
+    client.get(url)  # the content types and the session are in their caches now
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(url).status_code == 200
+    return [query["sql"] for query in captured.captured_queries]
+
+
+class TestTheEventList:
+    def test_says_how_many_handlers_are_through_and_the_worst_state(self, outbox, admin_client):
+        packed(outbox)
+
+        text = text_of(admin_client, f"{EVENTS}?name=tests.Packed")
+
+        assert "1 of 2 handlers" in text
+        assert '<span class="outbox-badge outbox-dead">dead</span>' in text
+
+    def test_tells_events_that_wait_from_those_that_nobody_hears(self, outbox, admin_client):
+        packed(outbox)
+        outbox.given("tests.Packed", parcel_id=uuid4())
+
+        text = text_of(admin_client, EVENTS)
+
+        assert text.count("waits for the relay</td>") == 1
+        assert text.count("nobody listens</td>") == 1
+
+    def test_shows_the_latest_first(self, outbox, admin_client):
+        first, second = packed(outbox), packed(outbox)
+
+        shown = listed(admin_client, f"{EVENTS}?name=tests.Packed")
+
+        assert shown == [second.pk, first.pk]
+
+    @pytest.mark.parametrize("of", ["key", "id", "correlation_id"])
+    def test_finds_by_the_whole_id_in_any_spelling(self, outbox, admin_client, of):
+        event = packed(outbox)
+        packed(outbox)
+        expected = {event.pk} | ({event.pk + 1} if of != "id" else set())
+        sought = str(getattr(event, of))
+
+        shown = [listed(admin_client, f"{EVENTS}?q={q}") for q in (sought, sought.upper())]
+
+        assert [set(rows) for rows in shown] == [expected, expected]
+
+    @pytest.mark.parametrize("part", ["tests.Packed", "label_parcel", "scales", "{key:.12}", "%"])
+    def test_finds_by_nothing_else(self, outbox, admin_client, part):
+        event = packed(outbox, note="scales")
+
+        shown = listed(admin_client, f"{EVENTS}?q={quote(part.format(key=event.key))}")
+
+        assert shown == []
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            ("state=dead", {"sick"}),
+            ("state=owed", {"sick", "new"}),
+            ("state=done", {"sick"}),
+            ("state=waiting", {"new"}),
+            ("state=parked", set()),
+            ("name=tests.Labelled", {"label", "old"}),
+            ("app=tests", {"sick", "label", "old", "new"}),
+            ("app=orders", set()),
+            ("since=1h", {"sick", "label", "new"}),
+            ("since=7d", {"sick", "label", "old", "new"}),
+        ],
+    )
+    def test_keeps_what_a_filter_asks_for(self, outbox, admin_client, query, expected):
+        old = outbox.given("tests.Labelled", parcel_id=uuid4())
+        Event.objects.filter(pk=old.pk).update(emitted_at=timezone.now() - timedelta(days=2))
+        sick = packed(outbox)
+        new = outbox.given("tests.Packed", parcel_id=uuid4())
+        names = {old.pk: "old", sick.pk: "sick", new.pk: "new"}
+
+        shown = {names.get(pk, "label") for pk in listed(admin_client, f"{EVENTS}?{query}")}
+
+        assert shown == expected
+
+    def test_counts_no_further_than_a_person_pages(self, outbox, admin_client, monkeypatch):
+        monkeypatch.setattr(EventAdmin, "list_per_page", 2)
+        for _ in range(30):
+            outbox.given("tests.Packed", parcel_id=uuid4())
+
+        text = text_of(admin_client, EVENTS)
+        sent = queries(admin_client, EVENTS)
+
+        assert "over 22 events" in text
+        assert all("LIMIT 23" in sql for sql in sent if "COUNT(*)" in sql)
+        assert [pk for page in (1, 15) for pk in listed(admin_client, f"{EVENTS}?p={page}")] == [
+            *Event.objects.order_by("-seq").values_list("pk", flat=True)[:2],
+            *Event.objects.order_by("seq").values_list("pk", flat=True)[:2][::-1],
+        ]
+
+    @pytest.mark.parametrize("page", ["0", "-1", "x", "99", "9" * 30])
+    def test_survives_a_page_that_does_not_exist(self, outbox, admin_client, page):
+        packed(outbox)
+
+        response = admin_client.get(f"{EVENTS}?p={page}", follow=True)
+
+        assert response.status_code == 200
+
+    def test_says_what_to_do_when_it_is_empty_and_when_nothing_matches(self, outbox, admin_client):
+        empty = text_of(admin_client, EVENTS)
+        packed(outbox)
+        unmatched = text_of(admin_client, f"{EVENTS}?q=nothing")
+
+        assert "as soon as your code calls emit()" in empty
+        assert "search by a whole key" in unmatched
+
+
+class TestTheNumberOfQueries:
+    @pytest.mark.parametrize("url", [EVENTS, DELIVERIES, SUBSCRIPTIONS])
+    def test_does_not_grow_with_the_rows(self, outbox, admin_client, url):
+        packed(outbox)
+        few = queries(admin_client, url)
+        for number in range(10):
+            subscribe("tests.Packed", name=f"tests.handler_{number}")(lambda: None)
+        outbox = Outbox()
+        for _ in range(10):
+            packed(outbox)
+
+        many = queries(admin_client, url)
+
+        assert len(many) == len(few) <= 12
+
+    def test_of_an_event_does_not_grow_with_its_deliveries(self, outbox, admin_client):
+        few = queries(admin_client, page_of(packed(outbox)))
+        for number in range(10):
+            subscribe("tests.Packed", name=f"tests.handler_{number}")(lambda: None)
+
+        many = queries(admin_client, page_of(packed(Outbox())))
+
+        assert len(many) == len(few) <= 12
+
+    def test_leaves_payloads_unread_in_lists(self, outbox, admin_client):
+        packed(outbox)
+
+        sent = queries(admin_client, EVENTS) + queries(admin_client, DELIVERIES)
+
+        assert not [sql for sql in sent if '"payload"' in sql]
+
+
+class TestAnEventsPage:
+    def test_escapes_a_hostile_payload_and_error(self, outbox, admin_client):
+        event = packed(outbox, note=HOSTILE)
+
+        text = text_of(admin_client, page_of(event))
+
+        assert HOSTILE not in text
+        assert text.count(escape(HOSTILE)) >= 3  # the payload, the error, its traceback
+
+    def test_links_the_cause_and_names_its_handler(self, outbox, admin_client):
+        cause = packed(outbox)
+        event = Event.objects.get(name="tests.Labelled")
+
+        text = text_of(admin_client, page_of(event))
+
+        assert f'<a href="{page_of(cause)}">tests.Packed</a>, heard by tests.label_parcel' in text
+
+    def test_links_the_user_who_started_it(self, outbox, admin_client, admin_user):
+        event = packed(outbox)
+        Event.objects.filter(pk=event.pk).update(actor=f"user:{admin_user.pk}")
+
+        text = text_of(admin_client, page_of(event))
+
+        assert f'<a href="/admin/auth/user/{admin_user.pk}/change/">admin</a>' in text
+
+    def test_names_an_actor_who_is_no_user_or_gone(self, outbox, admin_client):
+        event = packed(outbox)
+        Event.objects.filter(pk=event.pk).update(actor="user:4711")
+
+        text = text_of(admin_client, page_of(event))
+
+        assert "user:4711 (no longer there)" in text
+
+    def test_links_all_events_of_its_correlation_id(self, outbox, admin_client):
+        event = packed(outbox)
+
+        text = text_of(admin_client, page_of(event))
+
+        assert f'href="{EVENTS}?q={event.correlation_id}"' in text
+        assert len(listed(admin_client, f"{EVENTS}?q={event.correlation_id}")) == 2
+
+    def test_explains_what_is_not_done_with_the_failed_attempt(self, outbox, admin_client):
+        event = packed(outbox)
+
+        text = text_of(admin_client, page_of(event))
+
+        assert "1 of 2 deliveries are settled" in text
+        assert "refused for good" in text
+        assert "<details" in text
+        assert "Traceback (most recent call last)" in text
+        assert f'href="{page_of(dead_one())}">tests.weigh_parcel</a>' in text
+
+
+class TestTheDeliveryList:
+    def test_finds_by_number_key_and_event_id(self, outbox, admin_client):
+        event = packed(outbox)
+        packed(outbox)
+        mine = set(event.deliveries.values_list("pk", flat=True))
+        one = min(mine)
+
+        by_key = listed(admin_client, f"{DELIVERIES}?q={event.key}")
+        by_event = listed(admin_client, f"{DELIVERIES}?q={event.id}")
+        by_number = listed(admin_client, f"{DELIVERIES}?q={one}")
+        by_part = listed(admin_client, f"{DELIVERIES}?q=tests")
+
+        assert (set(by_key), set(by_event), by_number, by_part) == (mine, mine, [one], [])
+
+    @pytest.mark.parametrize(
+        ("query", "count"),
+        [
+            ("state=dead", 1),
+            ("state=owed", 1),
+            ("state=done", 1),
+            ("handler=tests.weigh_parcel", 1),
+            ("handler=nobody", 0),
+            ("due=later", 0),
+        ],
+    )
+    def test_keeps_what_a_filter_asks_for(self, outbox, admin_client, query, count):
+        packed(outbox)
+
+        shown = listed(admin_client, f"{DELIVERIES}?{query}")
+
+        assert len(shown) == count
+
+    @pytest.mark.parametrize(
+        ("due", "state", "minutes"),
+        [("now", "pending", -1), ("later", "pending", 1), ("lapsed", "sent", -1)],
+    )
+    def test_tells_what_is_due_from_what_waits(self, outbox, admin_client, due, state, minutes):
+        packed(outbox)
+        wanted = dead_one()
+        wanted.state, wanted.due_at = state, timezone.now() + timedelta(minutes=minutes)
+        wanted.save()
+
+        shown = {
+            choice: listed(admin_client, f"{DELIVERIES}?due={choice}")
+            for choice in ("now", "later", "lapsed")
+        }
+
+        assert shown == {"now": [], "later": [], "lapsed": [], due: [wanted.pk]}
+
+
+class TestTryingAgain:
+    def test_makes_a_dead_delivery_due_and_is_logged(self, outbox, admin_client, admin_user):
+        packed(outbox)
+        delivery = dead_one()
+
+        response = admin_client.post(
+            DELIVERIES, {"action": "try_again", "_selected_action": [delivery.pk]}, follow=True
+        )
+
+        assert "1 delivery is due now." in response.content.decode()
+        delivery.refresh_from_db()
+        assert (delivery.state, delivery.due_at <= timezone.now()) == ("pending", True)
+        entry = LogEntry.objects.get()
+        assert (entry.user, entry.object_id) == (admin_user, str(delivery.pk))
+        assert entry.change_message == "Tried again now."
+
+    def test_has_a_button_on_the_page_that_leads_back_to_it(self, outbox, admin_client):
+        packed(outbox)
+        delivery = dead_one()
+        form = {"action": "try_again", "_selected_action": [delivery.pk], "from_page": "1"}
+
+        before = text_of(admin_client, page_of(delivery))
+        response = admin_client.post(DELIVERIES, form)
+        after = text_of(admin_client, page_of(delivery))
+
+        assert response["Location"] == page_of(delivery)
+        assert "Try again now" in before
+        assert "Try again now</button>" not in after
+
+    def test_leaves_alone_what_is_done_and_says_so(self, outbox, admin_client):
+        packed(outbox)
+        done = Delivery.objects.get(state="done")
+
+        response = admin_client.post(
+            DELIVERIES, {"action": "try_again", "_selected_action": [done.pk]}, follow=True
+        )
+
+        assert "1 delivery was left alone" in response.content.decode()
+        done.refresh_from_db()
+        assert done.state == "done"
+        assert not LogEntry.objects.exists()
+
+    def test_reaches_all_that_match_beyond_the_page(self, outbox, admin_client, monkeypatch):
+        monkeypatch.setattr(DeliveryAdmin, "list_per_page", 1)
+        for _ in range(3):
+            packed(outbox)
+        first = Delivery.objects.filter(state="dead").latest("id")
+        form = {"action": "try_again", "_selected_action": [first.pk], "select_across": "1"}
+
+        text = text_of(admin_client, f"{DELIVERIES}?state=dead")
+        admin_client.post(f"{DELIVERIES}?state=dead", form)
+
+        assert "Select all that match" in text
+        assert not Delivery.objects.filter(state="dead").exists()
+        assert LogEntry.objects.count() == 3
+
+    def test_is_not_for_those_who_may_only_look(self, outbox):
+        packed(outbox)
+        delivery = dead_one()
+        viewer = client_with("view_event", "view_delivery", "view_subscription")
+
+        texts = [text_of(viewer, url) for url in (DELIVERIES, page_of(delivery))]
+        viewer.post(DELIVERIES, {"action": "try_again", "_selected_action": [delivery.pk]})
+
+        assert not [text for text in texts if "Try again now" in text]
+        assert dead_one() == delivery
+
+    def test_is_for_those_who_may_change_deliveries(self, outbox):
+        packed(outbox)
+        operator = client_with("view_delivery", "change_delivery")
+
+        operator.post(DELIVERIES, {"action": "try_again", "_selected_action": [dead_one().pk]})
+
+        assert not Delivery.objects.filter(state="dead").exists()
+
+
+class TestPausing:
+    def subscription(self) -> Subscription:
+        return Subscription.objects.get(handler="tests.weigh_parcel")
+
+    def test_asks_why_first(self, outbox, admin_client):
+        form = {"action": "pause", "_selected_action": [self.subscription().pk]}
+
+        asked = admin_client.post(SUBSCRIPTIONS, form).content.decode()
+        again = admin_client.post(SUBSCRIPTIONS, {**form, "reason": " "}).content.decode()
+
+        assert "For whoever finds the handler paused." in asked
+        assert "This field is required." in again
+        assert self.subscription().paused_at is None
+
+    def test_pauses_with_the_reason_and_resumes_and_is_logged(
+        self, outbox, admin_client, admin_user
+    ):
+        form = {"_selected_action": [self.subscription().pk]}
+
+        admin_client.post(SUBSCRIPTIONS, {**form, "action": "pause", "reason": "Broken scales"})
+        paused, text = self.subscription(), text_of(admin_client, SUBSCRIPTIONS)
+        admin_client.post(SUBSCRIPTIONS, {**form, "action": "resume"})
+
+        assert paused.paused_by == f"user:{admin_user.pk}"
+        assert paused.pause_reason == "Broken scales"
+        assert "Broken scales" in text
+        assert self.subscription().paused_at is None
+        said = LogEntry.objects.order_by("pk").values_list("change_message", flat=True)
+        assert list(said) == ["Paused: Broken scales", "Resumed."]
+
+    def test_is_not_for_those_who_may_only_look(self, outbox):
+        viewer = client_with("view_subscription", "change_delivery")
+        form = {"action": "pause", "_selected_action": [self.subscription().pk], "reason": "No"}
+
+        text = text_of(viewer, SUBSCRIPTIONS)
+        viewer.post(SUBSCRIPTIONS, form)
+
+        assert "Pause the handler" not in text
+        assert self.subscription().paused_at is None
+
+
+class TestASubscription:
+    def test_counts_what_is_owed_by_state_and_leads_to_it(self, outbox, admin_client):
+        packed(outbox)
+
+        text = text_of(admin_client, SUBSCRIPTIONS)
+
+        assert f'href="{DELIVERIES}?handler=tests.weigh_parcel&amp;state=dead"' in text
+        assert "1 dead" in text
+        assert "1 done" not in text
+
+    def test_counts_to_a_bound(self, outbox, admin_client, monkeypatch):
+        monkeypatch.setattr("outbox.admin.subscriptions._COUNTED", 2)
+        for _ in range(4):
+            packed(outbox)
+
+        text = text_of(admin_client, SUBSCRIPTIONS)
+
+        assert "over 2 dead" in text
+
+    def test_says_when_no_code_has_it(self, outbox, admin_client):
+        Subscription.objects.update(known=False)
+
+        text = text_of(admin_client, SUBSCRIPTIONS)
+
+        assert "the code of the last migrate lacks it" in text
+
+
+class TestRows:
+    @pytest.mark.parametrize("model", [Event, Delivery, Subscription])
+    def test_cannot_be_added_changed_or_deleted(self, outbox, admin_client, model):
+        packed(outbox)
+        before = list(model.objects.order_by("pk").values())
+        row, name = model.objects.earliest("pk"), f"admin:outbox_{model._meta.model_name}"
+        pages = {
+            "add": reverse(f"{name}_add"),
+            "change": reverse(f"{name}_change", args=[row.pk]),
+            "delete": reverse(f"{name}_delete", args=[row.pk]),
+        }
+        form = {"key": "x", "handler": "x", "state": "done", "post": "yes"}
+
+        posted = [admin_client.post(url, form).status_code for url in pages.values()]
+        got = [admin_client.get(pages[page]).status_code for page in ("add", "delete")]
+        admin_client.post(
+            reverse(f"{name}_changelist"),
+            {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"},
+        )
+
+        assert (posted, got) == ([403, 403, 403], [403, 403])
+        assert list(model.objects.order_by("pk").values()) == before
+
+
+class TestTheTimeline:
+    def test_shows_what_followed_in_causal_order_with_a_reason(self, outbox, admin_client):
+        event = packed(outbox)
+
+        text = text_of(admin_client, f"{TIMELINE}?q={event.key}")
+
+        places = [
+            text.index(part)
+            for part in (
+                ">tests.Packed</a>",
+                ">tests.label_parcel</a>",
+                "refused for good",
+                ">tests.Labelled</a>",
+                "emitted by tests.label_parcel",
+            )
+        ]
+        assert places == sorted(places)
+        assert "Stuck: 1 delivery of 2 waits for a person." in text
+        assert 'class="outbox-depth-1">' in text
+
+    @pytest.mark.parametrize("of", ["key", "id", "correlation_id"])
+    def test_is_found_by_a_key_an_event_id_or_a_correlation_id(self, outbox, admin_client, of):
+        event = packed(outbox)
+        sought = str(getattr(event, of)).upper()
+
+        text = text_of(admin_client, f"{TIMELINE}?q={sought}")
+
+        assert ">tests.Packed</a>" in text
+        assert ">tests.Labelled</a>" in text
+
+    def test_tells_work_in_progress_from_work_that_is_done(self, outbox, admin_client):
+        event = outbox.given("tests.Packed", parcel_id=uuid4())
+        url = f"{TIMELINE}?q={event.key}"
+
+        waiting = text_of(admin_client, url)
+        outbox.deliver_all(only="tests.label_parcel")
+        owed = text_of(admin_client, url)
+        Delivery.objects.update(state="done")
+        outbox.deliver_all()
+        done = text_of(admin_client, url)
+
+        assert "In progress: 1 event waits for the relay." in waiting
+        assert "In progress: 1 of 2 deliveries are still owed." in owed
+        assert "Done: 2 events, 2 deliveries, within" in done
+
+    @pytest.mark.parametrize("sought", ["", "nothing", HOSTILE, "%00", str(UUID(int=7))])
+    def test_says_what_to_do_when_there_is_nothing(self, outbox, admin_client, sought):
+        text = text_of(admin_client, f"{TIMELINE}?q={sought}")
+
+        assert 'class="outbox-empty"' in text
+        assert HOSTILE not in text
+
+
+class TestARowsOwnPage:
+    def order(self) -> Order:
+        user = User.objects.create_user("ann")
+        return Order.objects.create(
+            customer=user,
+            email="ann@example.com",
+            language="en",
+            status="placed",
+            total_amount=1,
+            currency="JPY",
+        )
+
+    def test_shows_the_timeline_and_why_it_is_stuck(self, outbox, admin_client):
+        order = self.order()
+        packed(outbox, parcel_id=order.pk)
+
+        text = text_of(admin_client, reverse("admin:orders_order_change", args=[order.pk]))
+
+        assert ">tests.Labelled</a>" in text
+        assert text.index("tests.weigh_parcel: Dead: refused") < text.index('id="outbox-timeline"')
+
+    def test_says_so_when_no_event_is_about_it(self, outbox, admin_client):
+        order = self.order()
+
+        text = text_of(admin_client, reverse("admin:orders_order_change", args=[order.pk]))
+
+        assert "No event is about this." in text
+
+    def test_keeps_the_timeline_from_those_who_may_not_see_events(self, outbox):
+        order = self.order()
+        packed(outbox, parcel_id=order.pk)
+
+        text = text_of(
+            client_with("view_order"), reverse("admin:orders_order_change", args=[order.pk])
+        )
+
+        assert "outbox-timeline" not in text
+
+
+class Inline(HTMLParser):
+    """Collects what a strict Content-Security-Policy would refuse to run or apply."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = dict(attrs)
+        if tag == "style" or (tag == "script" and not names.get("src")):
+            self.found.append(tag)
+        self.found += [
+            f"{tag} {name}"
+            for name, value in attrs
+            if name == "style" or name.startswith("on") or "javascript:" in (value or "").lower()
+        ]
+
+
+class TestEveryPage:
+    @pytest.fixture
+    def urls(self, outbox: Outbox) -> list[str]:
+        order = TestARowsOwnPage().order()
+        event = packed(outbox, parcel_id=order.pk, note=HOSTILE)
+        return [
+            EVENTS,
+            page_of(event),
+            DELIVERIES,
+            page_of(dead_one()),
+            page_of(Delivery.objects.get(state="done")),
+            SUBSCRIPTIONS,
+            page_of(Subscription.objects.earliest("pk")),
+            TIMELINE,
+            f"{TIMELINE}?q={event.key}",
+            f"{EVENTS}?q=nothing",
+            reverse("admin:orders_order_change", args=[order.pk]),
+        ]
+
+    def test_has_no_inline_script_or_style_and_loads_ours(self, urls, admin_client):
+        pause = {"action": "pause", "_selected_action": ["1"]}
+
+        texts = [text_of(admin_client, url) for url in urls]
+        texts.append(admin_client.post(SUBSCRIPTIONS, pause, follow=True).content.decode())
+
+        for text in texts:
+            page = Inline()
+            page.feed(text)
+            assert page.found == []
+            assert "outbox/outbox.css" in text
+
+    def test_is_closed_to_staff_without_rights_and_sends_others_to_log_in(self, urls):
+        without, anonymous = client_with(), Client()
+
+        refused = {without.get(url).status_code for url in urls}
+        sent_away = {anonymous.get(url).status_code for url in urls}
+
+        assert (refused, sent_away) == ({403}, {302})
+
+    def test_is_open_to_those_who_may_look(self, urls):
+        viewer = client_with("view_event", "view_delivery", "view_subscription", "view_order")
+
+        answers = {viewer.get(url).status_code for url in urls}
+
+        assert answers == {200}
+
+    def test_speaks_the_readers_language_without_falling_over(self, urls, admin_client):
+        answers = {
+            admin_client.get(url, headers={"accept-language": "ja"}).status_code for url in urls
+        }
+
+        assert answers == {200}
