@@ -422,6 +422,10 @@ class TestRelay:
     def sent(self, stack: Stack) -> int:
         return int(stack.value("SELECT count(*) FROM outbox_delivery WHERE state = 'sent'"))
 
+    def is_sent_on_a_nudge(self, stack: Stack) -> bool:
+        nudge(stack)
+        return self.sent(stack) == 2
+
     def start(self, stack: Stack, name: str, **environment: str) -> None:
         stack.start(name, RELAY, **environment)
         stack.wait_until(lambda: "The relay runs." in stack.log(name), "the relay runs")
@@ -451,7 +455,7 @@ class TestRelay:
         self.start(stack, name)
         stack.manage("strike", "1")
 
-        stack.wait_until(lambda: nudge(stack) or self.sent(stack) == 2, "a nudge wakes the relay")
+        stack.wait_until(lambda: self.is_sent_on_a_nudge(stack), "a nudge wakes the relay")
         stack.signal(name, number)
         stack.wait_until(lambda: not stack.is_running(name), "the relay ends")
 
