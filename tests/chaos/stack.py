@@ -144,8 +144,12 @@ class Stack:
 
     def manage(self, *arguments: str, **environment: str) -> str:
         """Run `manage.py` to its end; return what it printed."""
+        return self.run("manage.py", *arguments, **environment)
+
+    def run(self, *arguments: str, **environment: str) -> str:
+        """Run Python to its end; return what it printed."""
         done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
+            [sys.executable, *arguments],
             cwd=ROOT,
             env=self.environment | environment,
             capture_output=True,
@@ -176,7 +180,8 @@ class Stack:
         import psycopg
 
         with psycopg.connect(self.database_url) as connection:
-            cursor = connection.execute(statement.replace("?", "%s").encode(), parameters)
+            # Without parameters psycopg leaves a "%" alone.
+            cursor = connection.execute(statement.replace("?", "%s").encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def value(self, statement: str, *parameters: object) -> Any:
