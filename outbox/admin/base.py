@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import ShowFacets
-from django.contrib.admin.views.main import PAGE_VAR
+from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -72,6 +72,17 @@ class HorizonPaginator(Paginator):  # type: ignore[type-arg]  # generic in stubs
         return rows.count() if isinstance(rows, QuerySet) else len(rows)
 
 
+class BoundedChangeList(ChangeList):
+    """A page of a list that claims no number of rows which nobody counted."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Say how many were found only where something was sought, and counted to the end."""
+        super().get_results(request)
+        is_narrowed = self.query or self.has_active_filters
+        if self.paginator.is_cut or not is_narrowed:
+            self.full_result_count = self.result_count
+
+
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
     """Rows that the engine alone writes: nobody adds, changes or deletes one, superusers neither.
 
@@ -103,6 +114,10 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Nobody may."""
         return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that does not count the table."""
+        return BoundedChangeList
 
     def get_paginator(
         self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any

@@ -50,7 +50,7 @@ def explained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
 class DeliveryAdmin(ReadOnlyAdmin):
     """What is owed to whom, and what came of it. Search is exact: a number, a key, an event id."""
 
-    list_display = ["handler", "state_shown", "about", "due", "note"]
+    list_display = ["handler", "state_shown", "about", "note_shown", "due"]
     list_filter = [filters.DeliveryStateFilter, filters.DueFilter, filters.HandlerFilter]
     list_per_page = 50
     ordering = ["-id"]
@@ -115,7 +115,15 @@ class DeliveryAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("state"))
     def state_shown(self, delivery: Delivery) -> str:
         """Show the state, and how many attempts it took to come there."""
-        return format_html("{}<br>{}", badge(delivery.state), tries(delivery.attempts))
+        html = '{}<br><span class="outbox-nowrap">{}</span>'
+        return format_html(html, badge(delivery.state), tries(delivery.attempts))
+
+    @admin.display(description=gettext_lazy("note"))
+    def note_shown(self, delivery: Delivery) -> str:
+        """Show the last thing that was said about it, with room to read it."""
+        if not delivery.note:
+            return NOTHING
+        return format_html('<div class="outbox-wide">{}</div>', delivery.note)
 
     @admin.display(description=gettext_lazy("attempts"))
     def tried(self, delivery: Delivery) -> str:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -24,60 +21,22 @@ from outbox.models import Delivery, Event
 from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, moment
 
 from . import filters
-from .base import ReadOnlyAdmin, as_uuid
+from .base import BoundedChangeList, ReadOnlyAdmin, as_uuid
 from .deliveries import explained
 from .links import event_url, events_url, short_key, timeline_url
+from .tally import add_tallies
 from .timeline import find_story
 
 if TYPE_CHECKING:
-    from django_stubs_ext import WithAnnotations
+    from .tally import TalliedEvent
 
 State = Delivery.State
 
 #: Most failed attempts of each delivery that an event's page shows, the newest.
 _FAILURES_SHOWN = 5
 
-#: The worst first.
-SEVERITY = (State.DEAD, State.PARKED, State.PENDING, State.SENT, State.DISCARDED, State.DONE)
 
-
-@dataclass(frozen=True)
-class Tally:
-    """How many of an event's deliveries are in which state."""
-
-    counts: Counter[str]
-
-    @property
-    def total(self) -> int:
-        return self.counts.total()
-
-    @property
-    def worst(self) -> str:
-        """The state that a person should know of; empty without deliveries."""
-        return next((state for state in SEVERITY if self.counts[state]), "")
-
-
-class _Tallied(TypedDict):
-    tally: Tally
-
-
-if TYPE_CHECKING:
-    TalliedEvent = WithAnnotations[Event, _Tallied]
-
-
-def add_tallies(rows: Iterable[Any]) -> list[Any]:
-    """Give each event its `tally`, by one query for all of them."""
-    listed = list(rows)
-    states = Delivery.objects.filter(event__in=listed).values_list("event", "state")
-    counts: dict[int, Counter[str]] = defaultdict(Counter)
-    for seq, state, count in states.annotate(Count("id")).order_by():
-        counts[seq][state] = count
-    for event in listed:
-        event.tally = Tally(counts[event.seq])
-    return listed
-
-
-class EventChangeList(ChangeList):
+class EventChangeList(BoundedChangeList):
     """A page of events with their tallies."""
 
     def get_queryset(self, *args: Any, **kwargs: Any) -> QuerySet[Event]:
@@ -94,7 +53,7 @@ class EventChangeList(ChangeList):
 class EventAdmin(ReadOnlyAdmin):
     """What happened. Search is exact: a key, an event id or a correlation id."""
 
-    list_display = ["name", "key_short", "emitted", "progress", "worst"]
+    list_display = ["name", "worst", "progress", "key_short", "emitted"]
     list_filter = [
         filters.EventStateFilter,
         filters.TimeFilter,

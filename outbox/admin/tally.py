@@ -1,0 +1,56 @@
+"""How many deliveries of each event are in which state, for a whole page of events at once."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from django.db.models import Count
+
+from outbox.models import Delivery, Event
+
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+State = Delivery.State
+
+#: The worst first.
+SEVERITY = (State.DEAD, State.PARKED, State.PENDING, State.SENT, State.DISCARDED, State.DONE)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many of an event's deliveries are in which state."""
+
+    counts: Counter[str]
+
+    @property
+    def total(self) -> int:
+        return self.counts.total()
+
+    @property
+    def worst(self) -> str:
+        """The state that a person should know of; empty without deliveries."""
+        return next((state for state in SEVERITY if self.counts[state]), "")
+
+
+class _Tallied(TypedDict):
+    tally: Tally
+
+
+if TYPE_CHECKING:
+    TalliedEvent = WithAnnotations[Event, _Tallied]
+
+
+def add_tallies(rows: Iterable[Any]) -> list[Any]:
+    """Give each event its `tally`, by one query for all of them."""
+    listed = list(rows)
+    states = Delivery.objects.filter(event__in=listed).values_list("event", "state")
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
+    for seq, state, count in states.annotate(Count("id")).order_by():
+        counts[seq][state] = count
+    for event in listed:
+        event.tally = Tally(counts[event.seq])
+    return listed
