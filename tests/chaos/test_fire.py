@@ -184,6 +184,22 @@ class TestABrokerThatIsAway:
         settle(ground)
         assert_each_once(ground, 31)
 
+    def test_takes_no_worker_along_that_has_work_in_hand(self, ground: Stack):
+        """Without our own Consumer: kombu fails to put the message back, and the worker ends."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+        strike(ground, 2, "pause_in_transaction")
+        started = "SELECT count(*) FROM outbox_delivery WHERE started_token > 0 AND state <> 'done'"
+        ground.wait_until(lambda: ground.value(started) > 0, "a handler runs")
+
+        ground.kill("broker")
+        ground.empty_broker()
+        ground.start_broker()
+
+        settle(ground)
+        assert_each_once(ground, 2)
+        assert ground.is_running("worker")
+
 
 class TestASlowHandlersBacklog:
     def test_waits_in_the_database_instead_of_being_sent_in_circles(self, ground: Stack):
