@@ -26,7 +26,7 @@ def install(app: Celery) -> None:
     Call it once, in the module that creates your Celery app. A worker without `-Q` then consumes
     every handler's queue and runs the relay; `-Q outbox` runs the relay alone.
     """
-    app.add_defaults({"worker_consumer": "outbox.consumer:Consumer"})
+    app.add_defaults(lambda: {"worker_consumer": "outbox.consumer:Consumer"})
     app.steps["worker"].add(RelayStep)
     app.steps["consumer"].add(NudgeStep)
     signals.celeryd_init.connect(_add_queues, weak=False)

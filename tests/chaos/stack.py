@@ -171,7 +171,7 @@ class Stack:
 
     # --- what is stored -------------------------------------------------------------------------
 
-    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Read the database directly, as a bystander; `?` stands for a parameter."""
         if self.database_url.startswith("sqlite"):
             path = self.database_url.removeprefix("sqlite:///")
@@ -184,7 +184,7 @@ class Stack:
             cursor = connection.execute(statement.replace("?", "%s").encode(), parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def value(self, statement: str, *parameters: object) -> Any:
+    def value(self, statement: str, *parameters: Any) -> Any:
         """The one value of a query."""
         return self.query(statement, *parameters)[0][0]
 
