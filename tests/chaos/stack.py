@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 import redis
 
 from shop.up import broker as brokers
@@ -68,7 +69,7 @@ class Stack:
 
     def queue_length(self, queue: str) -> int:
         with redis.Redis.from_url(self.redis_url) as client:
-            return int(client.llen(queue))  # type: ignore[arg-type]  # redis-py's sync/async union
+            return int(client.llen(queue))
 
     def _broker_answers(self) -> bool:
         with (
@@ -175,10 +176,8 @@ class Stack:
         """Read the database directly, as a bystander; `?` stands for a parameter."""
         if self.database_url.startswith("sqlite"):
             path = self.database_url.removeprefix("sqlite:///")
-            with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection, connection:
-                return connection.execute(statement, parameters).fetchall()
-        import psycopg
-
+            with contextlib.closing(sqlite3.connect(path, timeout=30)) as lite, lite:
+                return lite.execute(statement, parameters).fetchall()
         with psycopg.connect(self.database_url) as connection:
             # Without parameters psycopg leaves a "%" alone.
             cursor = connection.execute(statement.replace("?", "%s").encode(), parameters or None)
