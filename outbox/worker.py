@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from django.db import connections
 from kombu import Consumer, Queue
 
 from .nudge import EXCHANGE
+from .retry import drop_broken_connection
 from .subscriptions import queues
 
 #: The queue whose workers run the relay.
@@ -30,6 +32,7 @@ def install(app: Celery) -> None:
     app.steps["worker"].add(RelayStep)
     app.steps["consumer"].add(NudgeStep)
     signals.celeryd_init.connect(_add_queues, weak=False)
+    signals.task_prerun.connect(_drop_old_connections, weak=False)
 
 
 def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
@@ -37,6 +40,17 @@ def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
     names = {QUEUE}.union(*queues().values())
     for name in sorted(names):
         instance.app.amqp.queues.select_add(name)
+
+
+def _drop_old_connections(**_kwargs: Any) -> None:
+    """Do before each task what Django does before each request.
+
+    Celery opens a connection for each task, which costs more than most handlers. Where
+    `CELERY_DB_REUSE_MAX` lets it keep them, somebody has to drop those that are old or dead:
+    `CONN_MAX_AGE` and `CONN_HEALTH_CHECKS` then hold for tasks, too.
+    """
+    for alias in connections:
+        drop_broken_connection(using=alias)
 
 
 class RelayStep(bootsteps.StartStopStep):

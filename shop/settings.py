@@ -180,6 +180,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
         "socket_keepalive": True,
     }
 )
+# Tasks keep their database connection; the outbox drops what is too old or dead before each task.
+CELERY_DB_REUSE_MAX = 1_000_000
 CELERY_TASK_TIME_LIMIT = int(timedelta(hours=5).total_seconds())
 
 # A message is dropped from the broker only after its work is done. Not reject_on_worker_lost:
