@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from . import events, subscriptions
+from .contracts import written_schema
 from .events import DomainEvent
-from .schema import written_schema
 from .subscriptions import Handler
 
 # A dotted name outside quotes; the quoted alternative comes first, so that it is left alone.

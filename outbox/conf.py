@@ -34,16 +34,18 @@ class Conf:
     """Tell the relay after each commit. Off: it looks every FLOOR_SECONDS."""
 
 
-def conf() -> Conf:
+def conf(*, lenient: bool = False) -> Conf:
     """Return the settings in force.
 
-    Raises `ImproperlyConfigured` for a key that does not exist.
+    Raises `ImproperlyConfigured` for a key that does not exist; `lenient` leaves it out instead,
+    while apps load, so that the system check can tell of it.
     """
     given = getattr(settings, "OUTBOX", {})
-    unknown = set(given) - {field.name for field in fields(Conf)}
-    if unknown:
+    known = {field.name for field in fields(Conf)}
+    unknown = set(given) - known
+    if unknown and not lenient:
         raise ImproperlyConfigured(
             f"OUTBOX has no setting {', '.join(sorted(unknown))}. "
             f"It has {', '.join(field.name for field in fields(Conf))}."
         )
-    return Conf(**given)
+    return Conf(**{name: value for name, value in given.items() if name in known})

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from django.apps import apps
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from .conf import conf
 from .events import FACTS
@@ -75,7 +76,8 @@ class Handler:
 
     def _read(self, adapter: TypeAdapter[Any], name: str, value: Any) -> Any:
         try:
-            return adapter.validate_python(value)
+            # As JSON, which it is: so strict types of the consumer's read it too.
+            return adapter.validate_json(to_json(value))
         except ValidationError as error:
             raise PermanentFailure(f"{self.name} cannot read {name}: {error}") from error
 
@@ -93,7 +95,7 @@ def subscribe(
     batch: int | None = None,
     window: int | None = None,
     lease: float | None = None,
-    attempts: int | None | str = "default",
+    attempts: int | str | None = "default",
     backoff_base: float | None = None,
     backoff_cap: float | None = None,
 ) -> Callable[[Function], Function]:
@@ -127,7 +129,7 @@ def subscribe(
     """
 
     def register(function: Function) -> Function:
-        defaults = conf()
+        defaults = conf(lenient=True)
         handler = Handler(
             name=name or f"{_app_label(function.__module__)}.{function.__name__}",
             function=function,
