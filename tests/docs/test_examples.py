@@ -1,0 +1,260 @@
+"""What the pages tell the reader to write works, in a copy of this project, exactly as printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.databases import fresh_database, kind_under_test
+from tests.docs.pages import ROOT, Page
+from tests.flows.test_extensibility import TRACKING
+
+README = Page("README.md")
+TUTORIAL = Page("docs/tutorial.md")
+BOOKING = Page("docs/how-to/call-something-outside.md")
+ELSEWHERE = Page("docs/how-to/use-outbox-in-your-project.md")
+
+# The page has the handler; what it books at is ours: a carrier that counts.
+BOOKING_TEST = """
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from uuid import uuid4
+
+import pytest
+
+from booking import carrier
+from booking.models import Parcel
+
+
+@pytest.fixture
+def keys(monkeypatch):
+    seen = []
+
+    class Carrier(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append(self.headers["Idempotency-Key"])
+            body = json.dumps({"number": "P-1"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = HTTPServer(("127.0.0.1", 0), Carrier)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(carrier, "URL", f"http://127.0.0.1:{server.server_port}/")
+    yield seen
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_parcel_is_booked_once(outbox, keys):
+    outbox.given("orders.OrderReadyToShip", order_id=uuid4())
+
+    outbox.deliver_all(only="booking", twice=True)
+
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    assert outbox.emitted("booking.ParcelBooked").number == Parcel.objects.get().number == "P-1"
+"""
+
+ELSEWHERE_SETTINGS = """
+SECRET_KEY = "of a test"
+USE_TZ = True
+ROOT_URLCONF = "yourproject.celery"
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "db.sqlite3",
+        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 30},
+    }
+}
+INSTALLED_APPS = ["outbox", "parcels", "billing"]
+"""
+
+HAS_RELAY = """
+from outbox.worker import RelayStep
+from yourproject.celery import app
+
+assert RelayStep in app.steps["worker"]
+"""
+
+ELSEWHERE_TEST = """
+from uuid import uuid4
+
+
+def test_an_invoice_follows(outbox):
+    parcel_id = uuid4()
+    outbox.given("parcels.ParcelSent", parcel_id=parcel_id, weight_in_grams=900)
+
+    outbox.deliver_all(twice=True)
+
+    assert outbox.emitted("billing.InvoiceWritten").parcel_id == parcel_id
+"""
+
+
+class Copy:
+    """A folder with code in it, and a database of its own."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        # A run of pytest of its own, not a worker of ours.
+        ours = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+        self._environment = {**ours, "PYTHONDONTWRITEBYTECODE": "1", **environment}
+
+    def write(self, files: dict[str, str]) -> None:
+        for name, text in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Copy]:
+    """A copy of this project, as a team would have it."""
+    folder = tmp_path / "project"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    with fresh_database() as database:
+        given = {"DATABASE_URL": database} if kind_under_test() == "postgresql" else {}
+        yield Copy(folder, SHOP_LOCAL_DIR=str(folder / ".local"), **given)
+
+
+def install(project: Copy, *apps: str) -> None:
+    settings = project.folder / "shop/settings.py"
+    line, text = '    "notifications",\n', settings.read_text()
+    assert text.count(line) == 1
+    settings.write_text(text.replace(line, line + "".join(f'    "{app}",\n' for app in apps)))
+
+
+class TestTheAppsOfThePages:
+    def test_work_as_they_are_printed(self, project: Copy):
+        for page in (README, TUTORIAL, BOOKING):
+            project.write(page.files())
+        packages = ("tracking", "loyalty", "booking", "tests/tracking", "tests/loyalty")
+        project.write({f"{name}/__init__.py": "" for name in packages})
+        project.write({"tests/booking/__init__.py": "", "tests/booking/test_it.py": BOOKING_TEST})
+        install(project, "tracking", "loyalty", "booking")
+
+        project.run("manage.py", "check", "--fail-level", "WARNING")
+        project.run("manage.py", "makemigrations", "tracking", "loyalty", "booking")
+        said = project.run("-m", "pytest", "-q", "tests/tracking", "tests/loyalty", "tests/booking")
+
+        assert re.search(r"^3 passed", said, re.MULTILINE), said
+
+    def test_keep_the_rules_of_the_house(self, project: Copy):
+        for page in (TUTORIAL, BOOKING):
+            project.write(page.files())
+        install(project, "loyalty", "booking")
+
+        project.run("-m", "pytest", "-q", "tests/architecture")
+
+    def test_are_told_of_in_the_order_of_the_steps(self):
+        for page in (README, TUTORIAL):
+            app = next(iter(page.files())).partition("/")[0]
+            assert f'    "{app}",\n' in page.blocks("python")
+            assert f"manage.py makemigrations {app}" in page.text
+
+
+class TestTheReadmesApp:
+    def test_is_the_one_that_the_flow_test_installs(self):
+        printed = {name: text for name, text in README.files().items() if name.startswith("track")}
+
+        assert {name: text.strip() for name, text in printed.items()} == {
+            f"tracking/{name}": text.strip() for name, text in TRACKING.items() if text.strip()
+        }
+
+
+class TestTheOutboxElsewhere:
+    def test_works_in_a_project_that_has_nothing_else_of_ours(self, tmp_path: Path):
+        other = Copy(tmp_path, DJANGO_SETTINGS_MODULE="yourproject.settings")
+        shutil.copytree(
+            ROOT / "outbox", tmp_path / "outbox", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        settings, celery = ELSEWHERE.blocks("python")
+        other.write(
+            {
+                "yourproject/__init__.py": "",
+                "yourproject/settings.py": ELSEWHERE_SETTINGS + from_celery_on(settings),
+                "yourproject/celery.py": celery + "urlpatterns = []\n",
+                "parcels/__init__.py": "",
+                "parcels/events.py": PARCELS,
+                "billing/__init__.py": "",
+                "billing/events.py": INVOICES,
+                "billing/handlers.py": BILLING,
+                "conftest.py": 'pytest_plugins = ["outbox.testing"]\n',
+                "test_it.py": ELSEWHERE_TEST,
+            }
+        )
+
+        other.run("-m", "django", "check", "--fail-level", "WARNING")
+        other.run("-m", "django", "migrate")
+        other.run("-c", HAS_RELAY)
+        said = other.run("-m", "pytest", "-q", "-p", "no:cacheprovider")
+
+        assert re.search(r"^1 passed", said, re.MULTILINE), said
+
+
+def from_celery_on(settings: str) -> str:
+    """What follows the two lists, in which the page leaves out the reader's own lines."""
+    return "# How a worker" + settings.partition("# How a worker")[2]
+
+
+PARCELS = '''
+from uuid import UUID
+
+from outbox import DomainEvent
+
+
+class ParcelSent(DomainEvent, key="parcel_id"):
+    """A parcel left the house."""
+
+    parcel_id: UUID
+    weight_in_grams: int
+'''
+
+INVOICES = '''
+from uuid import UUID
+
+from outbox import DomainEvent
+
+
+class InvoiceWritten(DomainEvent, key="parcel_id"):
+    """The parcel is on an invoice."""
+
+    parcel_id: UUID
+'''
+
+BILLING = """
+from uuid import UUID
+
+from billing.events import InvoiceWritten
+from outbox import emit, subscribe
+
+
+@subscribe("parcels.ParcelSent")
+def write_invoice(parcel_id: UUID, weight_in_grams: int) -> None:
+    emit(InvoiceWritten(parcel_id=parcel_id))
+"""
