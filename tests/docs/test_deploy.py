@@ -18,8 +18,8 @@ import yaml
 from celery.bin.beat import beat
 from celery.bin.worker import worker
 from django.conf import settings
-from django.core.management import get_commands, load_command_class
-from gunicorn.config import Config
+from django.core.management import CommandError, get_commands, load_command_class
+from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
 from outbox.subscriptions import queues
 from shop.up.ports import free_port
@@ -99,10 +99,8 @@ class TestACommand:
         ids=lambda command: command[0],
     )
     def test_would_be_refused_with_another_option(self, command: list[str]):
-        with pytest.raises((SystemExit, click.NoSuchOption, Exception)) as refused:
+        with pytest.raises((SystemExit, click.NoSuchOption, CommandError)):
             refuse_unknown_options(command)
-
-        assert "no-such-option" in str(refused.value) or refused.type is SystemExit
 
     def test_of_the_bank_is_understood(self):
         command = COMPOSE["services"]["bank"]["command"]
