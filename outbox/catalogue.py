@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import events, subscriptions
-from .contracts import written_schema
+from .contracts import NOT_DESCRIBED, written_schema
 from .events import DomainEvent
 from .subscriptions import Handler
 
@@ -117,7 +117,7 @@ def type_name(kind: Any) -> str:
 
 
 def _entry(name: str, event: type[DomainEvent]) -> CatalogueEntry:
-    schema = written_schema(event)
+    schema = _schema(event)
     return CatalogueEntry(
         name=name,
         version=event.event_version,
@@ -128,6 +128,13 @@ def _entry(name: str, event: type[DomainEvent]) -> CatalogueEntry:
         handlers=tuple(_handler(one) for one in subscriptions.registry if name in one.events),
         schema=schema,
     )
+
+
+def _schema(event: type[DomainEvent]) -> dict[str, Any]:
+    try:
+        return written_schema(event)
+    except NOT_DESCRIBED:  # the system check tells; the list goes on
+        return {"properties": {name: {} for name in event.model_fields}}
 
 
 def _field(event: type[DomainEvent], name: str, schema: Mapping[str, Any]) -> CatalogueField:

@@ -1,0 +1,467 @@
+# No `from __future__ import annotations`: pydantic and the checks see the local classes of tests.
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, NewType
+from uuid import UUID
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import User
+from django.core.checks import CheckMessage, run_checks
+from django.core.management import call_command
+from django.db import connection
+from pydantic import BaseModel, Field
+
+from outbox import DomainEvent, Receipt, subscribe
+from outbox.checks import check_contracts
+
+HERE = "tests/outbox/test_checks.py"
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+OrderId = NewType("OrderId", UUID)
+
+
+class Line(BaseModel):
+    sku: str
+    quantity: str
+
+
+class WantedLine(BaseModel):
+    sku: str
+    quantity: int
+
+
+@pytest.fixture
+def parcel_sent(own_registry: None) -> type[DomainEvent]:
+    class ParcelSent(DomainEvent, key="parcel_id"):
+        """A parcel left the house."""
+
+        parcel_id: UUID
+        lines: list[Line]
+        sent_at: datetime
+        note: str = ""
+
+    return ParcelSent
+
+
+@pytest.fixture
+def parcel_lost(own_registry: None) -> type[DomainEvent]:
+    class ParcelLost(DomainEvent, key="parcel_id"):
+        """Nobody knows where it is."""
+
+        parcel_id: UUID
+
+    return ParcelLost
+
+
+def complaints() -> list[CheckMessage]:
+    return run_checks(tags=["outbox"])
+
+
+def the_complaint() -> CheckMessage:
+    found = complaints()
+    assert len(found) == 1, found
+    return found[0]
+
+
+def line_of(text: str) -> int:
+    """Return the number of the line of this file that begins with `text`."""
+    lines = Path(__file__).read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.lstrip().startswith(text))
+
+
+class TestTheProject:
+    def test_has_nothing_to_complain_of(self):
+        call_command("check", fail_level="WARNING")
+
+
+@pytest.mark.usefixtures("parcel_sent")
+class TestAGoodHandler:
+    def test_reads_fields_in_its_own_types_and_facts(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(
+            parcel_id: OrderId,
+            lines: list[dict[str, Any]],
+            note: str,
+            event_id: UUID,
+            emitted_at: datetime,
+            causation_id: UUID | None,
+            attempt: int,
+            key: str,
+        ): ...
+
+        @subscribe("tests.ParcelSent", atomic=False)
+        def print_label(parcel_id: str, sent_at: datetime, receipt: Receipt): ...
+
+        assert complaints() == []
+
+    def test_may_leave_facts_unannotated_or_vague(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(key, actor: Any, event_id: OrderId, attempt: Annotated[int, "nth"]): ...
+
+        assert complaints() == []
+
+    def test_need_not_exist(self, parcel_lost):
+        assert complaints() == []
+
+
+@pytest.mark.usefixtures("parcel_sent")
+class TestAnUnknownEvent:
+    def test_is_an_error_at_the_handler(self):
+        @subscribe("tests.ParcelSend")
+        def file_parcel(parcel_id: UUID): ...
+
+        complaint = the_complaint()
+
+        line = file_parcel.__code__.co_firstlineno
+        assert str(complaint).startswith(f"{HERE}:{line}: (outbox.E001) tests.file_parcel hears")
+        assert "tests.ParcelSend, which no installed app declares" in complaint.msg
+
+    def test_comes_with_the_similar_one_and_its_place(self):
+        @subscribe("tests.ParcelSend")
+        def file_parcel(parcel_id: UUID): ...
+
+        line = line_of("class ParcelSent(")
+        assert the_complaint().hint == f"Did you mean tests.ParcelSent ({HERE}:{line})?"
+
+    def test_is_found_in_another_app(self):
+        @subscribe("logistics_of_another_name.ParcelSent")
+        def file_parcel(parcel_id: UUID): ...
+
+        assert "Did you mean tests.ParcelSent (" in str(the_complaint().hint)
+
+    def test_comes_with_what_its_app_declares(self):
+        @subscribe("tests.Zzz")
+        def file_parcel(parcel_id: UUID): ...
+
+        assert the_complaint().hint == "tests declares tests.ParcelSent."
+
+    def test_comes_with_the_apps_that_there_are(self):
+        @subscribe("xyz.Qqq")
+        def file_parcel(parcel_id: UUID): ...
+
+        hint = str(the_complaint().hint)
+
+        assert "No app with events is called 'xyz'; there are " in hint
+        assert "orders" in hint
+
+    def test_is_an_error_beside_a_known_one(self):
+        @subscribe("tests.ParcelSent", "tests.ParcelSend")
+        def file_parcel(parcel_id: UUID): ...
+
+        assert the_complaint().id == "outbox.E001"
+
+
+@pytest.mark.usefixtures("parcel_sent")
+class TestAParameter:
+    def test_must_be_a_field_or_a_fact(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(parcel: UUID): ...
+
+        complaint = the_complaint()
+
+        line = line_of("class ParcelSent(")
+        assert complaint.id == "outbox.E002"
+        assert complaint.msg == (
+            "tests.file_parcel reads parcel, which is neither a field of tests.ParcelSent "
+            f"({HERE}:{line}) nor a fact."
+        )
+        assert complaint.hint == "Did you mean parcel_id?"
+
+    def test_may_have_meant_a_fact(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(emited_at: datetime): ...
+
+        assert the_complaint().hint == "Did you mean emitted_at?"
+
+    def test_must_be_one_with_a_default_too(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(weight: int = 0): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E002"
+        assert "it would always get its default" in complaint.msg
+        assert str(complaint.hint).startswith("It carries parcel_id, lines, sent_at, note; facts")
+
+    def test_must_be_in_each_event_that_is_heard(self, parcel_lost):
+        @subscribe("tests.ParcelSent", "tests.ParcelLost")
+        def file_parcel(parcel_id: UUID, note: str = ""): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E002"
+        assert "neither a field of tests.ParcelLost" in complaint.msg
+
+    def test_must_fit_the_field(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(lines: list[WantedLine]): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E003"
+        assert complaint.msg == (
+            "tests.file_parcel cannot read every tests.ParcelSent "
+            f"({HERE}:{line_of('class ParcelSent(')}). "
+            "lines[].quantity: the event carries a string, the handler reads an integer."
+        )
+
+    def test_must_fit_the_field_with_a_default_too(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(note: int = 0): ...
+
+        assert the_complaint().id == "outbox.E003"
+
+    def test_must_be_there_always_unless_it_has_a_default(self, own_registry):
+        class Shy(DomainEvent, key="id"):
+            id: UUID
+            note: Annotated[str, Field(default="", exclude_if=lambda value: not value)]
+
+        @subscribe("tests.Shy")
+        def insist(note: str): ...
+
+        @subscribe("tests.Shy")
+        def put_up(note: str = ""): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E003"
+        assert complaint.msg.startswith("tests.insist ")
+        assert "note: the event may leave it out, the handler requires it" in complaint.msg
+
+    def test_must_be_something_that_json_can_become(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(parcel_id: User): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E005"
+        assert "reads parcel_id as User, which JSON cannot become" in complaint.msg
+        assert "by its id" in str(complaint.hint)
+
+    def test_should_have_an_annotation(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(parcel_id): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.W001"
+        assert not complaint.is_serious()
+        assert "reads parcel_id without an annotation" in complaint.msg
+
+    def test_must_have_annotations_that_resolve(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(parcel_id: "Missing", nonsense: UUID): ...  # type: ignore[name-defined]  # noqa: F821  on purpose
+
+        unresolved, not_carried = complaints()
+
+        assert unresolved.id == "outbox.E004"
+        assert unresolved.msg == (
+            "An annotation of tests.file_parcel cannot be resolved: name 'Missing' is not defined."
+        )
+        assert "TYPE_CHECKING" in str(unresolved.hint)
+        assert not_carried.id == "outbox.E002"
+
+    @pytest.mark.parametrize(
+        ("fact", "kind", "said", "wanted"),
+        [
+            ("key", UUID, "UUID", "str"),
+            ("event_id", str, "str", "UUID"),
+            ("causation_id", UUID, "UUID", "UUID | None"),
+            ("emitted_at", str | None, "str | None", "datetime"),
+        ],
+    )
+    def test_that_takes_a_fact_has_its_type(self, fact, kind, said, wanted):
+        def file_parcel(**given: Any): ...
+
+        taken = inspect.Parameter(fact, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
+        file_parcel.__signature__ = inspect.Signature([taken])  # type: ignore[attr-defined]
+        file_parcel.__annotations__ = {fact: kind}
+        subscribe("tests.ParcelSent")(file_parcel)
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E006"
+        assert f"takes {fact} as {said}; as a fact of the event it is {wanted}." in complaint.msg
+
+
+@pytest.mark.usefixtures("parcel_sent")
+class TestAFunction:
+    def test_must_not_be_async(self):
+        @subscribe("tests.ParcelSent")  # type: ignore[type-var]  # on purpose
+        async def file_parcel(parcel_id: UUID): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E007"
+        assert "tests.file_parcel is async" in complaint.msg
+
+    def test_must_not_be_a_generator(self):
+        @subscribe("tests.ParcelSent")  # type: ignore[type-var]  # on purpose
+        def file_parcel(parcel_id: UUID) -> Iterator[None]:
+            yield
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E007"
+        assert "tests.file_parcel is a generator" in complaint.msg
+
+
+@pytest.mark.usefixtures("parcel_sent")
+class TestAName:
+    def test_is_pinned_once(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(parcel_id: UUID): ...
+
+        first = file_parcel
+
+        @subscribe("tests.ParcelSent", name="tests.file_parcel")
+        def count_parcel(parcel_id: UUID): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E008"
+        assert complaint.obj == f"{HERE}:{count_parcel.__code__.co_firstlineno}"
+        assert f"at {HERE}:{first.__code__.co_firstlineno}" in complaint.msg
+        assert 'name="tests.' in str(complaint.hint)
+
+    def test_is_not_taken_over_from_a_handler_that_is_still_there(self):
+        @subscribe("tests.ParcelSent")
+        def file_parcel(parcel_id: UUID): ...
+
+        @subscribe("tests.ParcelSent", formerly=["tests.file_parcel"])
+        def put_parcel_on_file(parcel_id: UUID): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E009"
+        assert "takes over from tests.file_parcel, which is still there" in complaint.msg
+
+    def test_is_taken_over_by_one_handler_only(self):
+        @subscribe("tests.ParcelSent", formerly=["tests.file"])
+        def file_parcel(parcel_id: UUID): ...
+
+        @subscribe("tests.ParcelSent", formerly=["tests.file"])
+        def put_parcel_on_file(parcel_id: UUID): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E009"
+        assert "takes over from tests.file, and so does tests.file_parcel" in complaint.msg
+
+    def test_may_be_taken_over_from_the_past(self):
+        @subscribe("tests.ParcelSent", formerly=["tests.file_parcel"])
+        def put_parcel_on_file(parcel_id: UUID): ...
+
+        assert complaints() == []
+
+    def test_belongs_to_one_event(self):
+        class ParcelSent(DomainEvent, key="parcel_id"):
+            __module__ = "tests.elsewhere"
+            parcel_id: UUID
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E010"
+        assert complaint.obj == "tests.elsewhere"
+        assert f"at {HERE}:{line_of('class ParcelSent(')}" in complaint.msg
+
+
+class TestAnEvent:
+    def test_must_have_annotations_that_resolve(self, own_registry):
+        class ParcelSent(DomainEvent, key="parcel_id"):
+            parcel_id: "Missing"  # type: ignore[name-defined]  # noqa: F821  on purpose
+
+        @subscribe("tests.ParcelSent")
+        def file_parcel(parcel_id: UUID): ...
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E011"
+        assert "The fields of tests.ParcelSent have no JSON form" in complaint.msg
+        assert str(complaint.obj).startswith(f"{HERE}:")
+
+
+class TestTheChecks:
+    def test_can_be_asked_about_one_app(self, parcel_sent):
+        @subscribe("tests.ParcelSend")
+        def file_parcel(parcel_id: UUID): ...
+
+        of_orders = check_contracts(app_configs=[apps.get_app_config("orders")])
+
+        assert of_orders == []
+        assert len(check_contracts()) == 1
+
+
+class TestTheSetting:
+    def test_must_exist(self, settings):
+        settings.OUTBOX = {"WINDWO": 3}
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E012"
+        assert complaint.msg == "OUTBOX has no setting WINDWO."
+        assert complaint.hint == "Did you mean WINDOW?"
+
+    @pytest.mark.parametrize(
+        ("name", "value", "hint"),
+        [
+            ("WINDOW", "200", "It must be a whole number above zero."),
+            ("WINDOW", 2.5, "It must be a whole number above zero."),
+            ("WINDOW", True, "It must be a whole number above zero."),
+            ("BATCH", 0, "It must be a whole number above zero."),
+            ("LEASE_SECONDS", "60", "It must be a number above zero."),
+            ("NUDGE", 1, "It must be True or False."),
+        ],
+    )
+    def test_must_have_its_type(self, settings, name, value, hint):
+        settings.OUTBOX = {name: value}
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E012"
+        assert complaint.msg == f'OUTBOX["{name}"] is {value!r}.'
+        assert complaint.hint == hint
+
+    def test_may_be_left_out_or_changed(self, settings):
+        settings.OUTBOX = {"LEASE_SECONDS": 90, "NUDGE": False, "FLOOR_SECONDS": 0.5}
+
+        assert complaints() == []
+
+    def test_that_does_not_exist_is_told_by_manage_py_check(self, tmp_path):
+        wrong = "from shop.settings import *\nOUTBOX = {'WINDWO': 3}\n"
+        (tmp_path / "wrong_settings.py").write_text(wrong)
+        command = [sys.executable, "-m", "django", "check", "--settings", "wrong_settings"]
+
+        told = subprocess.run(
+            [*command, "--pythonpath", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+        )
+
+        assert told.returncode == 1
+        assert "settings: (outbox.E012) OUTBOX has no setting WINDWO." in told.stderr
+        assert "Traceback" not in told.stderr
+
+
+@pytest.mark.sqlite
+class TestSqlite:
+    def test_should_take_its_write_lock_early(self, monkeypatch):
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"timeout": 30})
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.W002"
+        assert not complaint.is_serious()
+        assert "transaction_mode is DEFERRED" in complaint.msg
+        assert complaint.hint == (
+            'DATABASES["default"]["OPTIONS"]["transaction_mode"] = "IMMEDIATE"'
+        )
+
+    def test_may_write_the_mode_as_it_likes(self, monkeypatch):
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": "immediate"})
+
+        assert complaints() == []
