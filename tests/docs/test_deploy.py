@@ -72,6 +72,7 @@ def refuse_unknown_options(command: list[str]) -> None:
         for name, value in given.items():
             if value is not None and name != "args":
                 configuration.set(name, value)
+        assert configuration.worker_class
     elif program == "celery":
         assert arguments[:2] == ["-A", "shop"]
         subcommand = {"worker": worker, "beat": beat}[arguments[2]]

@@ -58,11 +58,17 @@ print("heard" if Shipment.objects.get().order_id == order.id else "heard of anot
 
 
 class Project:
-    """A copy of this project, with its own database, as a team would have it."""
+    """A copy of this project, with its own database, as a team would have it.
+
+    Without the app, should this team have added it already: the README shows it.
+    """
 
     def __init__(self, folder: Path, *, database: str, bank: BankProcess) -> None:
         self.folder = folder
-        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        shutil.copytree(
+            ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "tracking")
+        )
+        self.settings.write_text(self.settings.read_text().replace('    "tracking",\n', ""))
         self._environment = {
             **os.environ,
             "DATABASE_URL": database,
