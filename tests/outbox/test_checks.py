@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db import connection
 from pydantic import BaseModel, Field
 
-from outbox import DomainEvent, Receipt, subscribe
+from outbox import DomainEvent, Receipt, events, subscribe, subscriptions
 from outbox.checks import check_contracts
 
 HERE = "tests/outbox/test_checks.py"
@@ -34,6 +34,22 @@ class Line(BaseModel):
 class WantedLine(BaseModel):
     sku: str
     quantity: int
+
+
+@pytest.fixture(autouse=True)
+def shop_alone() -> Iterator[None]:
+    """Leave out, for a test, the events and handlers that other test modules define on import."""
+    known, heard = dict(events.registry), list(subscriptions.registry)
+    for name, classes in known.items():
+        if any(event.__module__.startswith("tests.") for event in classes):
+            del events.registry[name]
+    subscriptions.registry[:] = [
+        one for one in heard if not one.function.__module__.startswith("tests.")
+    ]
+    yield
+    events.registry.clear()
+    events.registry.update(known)
+    subscriptions.registry[:] = heard
 
 
 @pytest.fixture
