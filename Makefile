@@ -8,6 +8,9 @@ PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 py
 COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
 	--custom-compile-command "make requirements" pyproject.toml
 
+# Process tests mostly wait, so three at a time keep two cores busy; a class stays together.
+PARALLEL := -n 3 --dist loadscope
+
 # Nothing real: it lets the checks look at the settings that production would have.
 PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsafe(64))') \
 	ALLOWED_HOSTS=shop.example.com DATABASE_URL=postgres://shop:secret@db.example.com:5432/shop \
@@ -58,11 +61,11 @@ up: install  ## start everything: broker, database, web, workers, relay, beat
 test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
 
 test-sqlite: install
-	TEST_DATABASE=sqlite $(RUN) -m pytest $(ARGS)
+	TEST_DATABASE=sqlite $(RUN) -m pytest $(PARALLEL) $(ARGS)
 
 # The server of DATABASE_URL if that is PostgreSQL, else one from the wheel.
 test-postgresql: install
-	TEST_DATABASE=postgresql $(RUN) -m pytest $(ARGS)
+	TEST_DATABASE=postgresql $(RUN) -m pytest $(PARALLEL) $(ARGS)
 
 lint: install  ## ruff and mypy
 	$(RUN) -m ruff check .

@@ -1,16 +1,32 @@
 from __future__ import annotations
 
 import pytest
+from django.test import TransactionTestCase
 
 from tests.databases import kind_under_test
 
 pytest_plugins = ["outbox.testing"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is about the other kind of database."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about the other kind of database, or would say the same on both."""
     kind = kind_under_test()
-    for item in items:
-        for other in {"sqlite", "postgresql"} - {kind}:
-            if item.get_closest_marker(other):
-                item.add_marker(pytest.mark.skip(reason=f"is about {other}"))
+    (other,) = {"sqlite", "postgresql"} - {kind}
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker(other) or (kind == "postgresql" and not _needs_a_database(item))
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _needs_a_database(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    test_case = getattr(item, "cls", None)
+    return bool(
+        fixtures & {"db", "transactional_db"}
+        or any(item.get_closest_marker(name) for name in ("django_db", "postgresql", "processes"))
+        or (test_case and issubclass(test_case, TransactionTestCase))
+    )
