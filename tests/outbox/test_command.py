@@ -196,7 +196,7 @@ class TestWhy:
         ("id_", "sentence"),
         [
             ("4711", "There is no delivery 4711"),
-            (str(uuid4()), "There is no event "),
+            ("01a21012-1774-7330-83c3-5e56f6279d1b", "There is no event "),
             ("order-7", "order-7 is neither a delivery id"),
         ],
     )
