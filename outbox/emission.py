@@ -62,7 +62,7 @@ def store(event: DomainEvent, *, using: str) -> Event:
         name=event.event_name,
         version=event.event_version,
         key=event.key,
-        payload=event.model_dump(mode="json"),
+        payload=event.model_dump(mode="json", by_alias=False),
         emitted_at=timezone.now(),
         correlation_id=cause.correlation_id,
         causation_id=cause.causation_id,

@@ -239,4 +239,8 @@ def _guess_key(name: str, fields: dict[str, Any]) -> str:
 
 def _as_object(row: Event) -> Any:
     known = events.find(row.name)
-    return known.model_validate(row.payload) if known else SimpleNamespace(**row.payload)
+    if known is None:
+        return SimpleNamespace(**row.payload)
+    # What is stored holds computed fields too, which the class does not take.
+    fields = {name: row.payload[name] for name in known.model_fields if name in row.payload}
+    return known.model_validate(fields, by_name=True)
