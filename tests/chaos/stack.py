@@ -205,10 +205,13 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path, *, settings: str) -> Iterator[Stack]:
-    """Yield a migrated stack whose broker runs; stop everything afterwards."""
+def running_stack(folder: Path, *, settings: str, database: str | None = None) -> Iterator[Stack]:
+    """Yield a migrated stack whose broker runs; stop everything afterwards.
+
+    Its database is of the kind under test, unless another is named.
+    """
     with ExitStack() as cleanup:
-        url = cleanup.enter_context(fresh_database())
+        url = cleanup.enter_context(fresh_database(database))
         stack = Stack(folder=folder, database_url=url, settings=settings)
         cleanup.callback(stack.stop_all)
         stack.start_broker()
