@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from django.db import transaction
 from django.db.models import F
@@ -28,6 +29,8 @@ from .retry import drop_broken_connection, is_transient
 from .subscriptions import Handler, find
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: A delivery as a message names it: its id and the token it was sent under.
 Pair = tuple[int, int]
@@ -71,7 +74,7 @@ def deliver(
             pairs, note=f"{worker} has no handler {handler_name}: older code?", using=using
         )
         return []
-    started = _start(pairs, worker=worker, using=using)
+    started = _retry_transient(lambda: _start(pairs, worker=worker, using=using), using=using)
     lease = _Lease(started, seconds=handler.lease, using=using)
     return [_run(handler, delivery, lease=lease, using=using) for delivery in started]
 
@@ -133,20 +136,22 @@ def _run(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> 
         _retry_transient(lambda: _run_once(handler, delivery, using=using), using=using)
         result = Result(delivery.id, Delivery.State.DONE)
     except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
-        result = Result(delivery.id, settlement.fail(delivery, caught, using=using), caught)
+        fail = partial(settlement.fail, delivery, caught, using=using)
+        result = Result(delivery.id, _retry_transient(fail, using=using), caught)
     _log(handler, delivery, result, seconds=time.monotonic() - began)
     return result
 
 
-def _retry_transient(action: Callable[[], None], *, using: str) -> None:
-    for left in reversed(range(_TRANSIENT_TRIES)):
+def _retry_transient(action: Callable[[], T], *, using: str) -> T:
+    for failed in range(1, _TRANSIENT_TRIES):
         try:
             return action()
         except Exception as error:
-            if not left or not is_transient(error):
+            if not is_transient(error):
                 raise
             drop_broken_connection(using=using)
-            time.sleep(random.uniform(0, 0.05) * (_TRANSIENT_TRIES - left))
+            time.sleep(random.uniform(0, 0.05) * failed)
+    return action()
 
 
 def _run_once(handler: Handler, delivery: Delivery, *, using: str) -> None:

@@ -258,13 +258,18 @@ def _waiting_events(*, using: str) -> QuerySet[Event]:
 
 
 def _open_lanes(now: datetime, *, using: str, only: Collection[str] | None) -> dict[int, _Lane]:
-    """Lock the subscriptions that no other relay works on right now, and read their state."""
-    rows = _subscriptions(now, using=using).order_by("id")
+    """Lock the subscriptions that no other relay works on right now, then read their state.
+
+    In two statements: one alone may count what is in flight as it was before another relay, which
+    has just let go of the lock, sent its part.
+    """
+    rows = Subscription.objects.using(using).filter(active=True).order_by("id")
     if only is not None:
         rows = rows.filter(handler__in=only)
     # no_key: the foreign keys of deliveries that others insert need not wait for this lock.
-    free = rows.select_for_update(skip_locked=True, no_key=True, of=("self",))
-    return {row.pk: _Lane(row, now, using, row.in_flight) for row in free}
+    free = rows.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
+    mine = _subscriptions(now, using=using).filter(pk__in=list(free)).order_by("id")
+    return {row.pk: _Lane(row, now, using, row.in_flight) for row in mine}
 
 
 def _subscriptions(now: datetime, *, using: str) -> QuerySet[WithAnnotations[Subscription, _Work]]:
@@ -307,7 +312,8 @@ def _fan_out(lanes: dict[int, _Lane], now: datetime, *, using: str) -> int:
 
 def _hearers(names: set[str], *, using: str) -> dict[str, list[Subscription]]:
     hearers: dict[str, list[Subscription]] = {}
-    for row in Subscription.objects.using(using).filter(active=True, event__in=names):
+    rows = Subscription.objects.using(using).filter(active=True, event__in=names)
+    for row in rows.order_by("id"):
         hearers.setdefault(row.event, []).append(row)
     return hearers
 

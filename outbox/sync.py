@@ -20,10 +20,10 @@ def sync_subscriptions(*, using: str = "default") -> None:
     visible, and goes on when a release that has the handler is migrated.
     """
     with transaction.atomic(using=using):
-        rows = {
-            (row.handler, row.event): row
-            for row in Subscription.objects.using(using).select_for_update()
-        }
+        # In the order of relays, and no_key, so that the deliveries which they make meanwhile need
+        # not wait: a deploy would hold them up, or end in a deadlock.
+        locked = Subscription.objects.using(using).order_by("id").select_for_update(no_key=True)
+        rows = {(row.handler, row.event): row for row in locked}
         wanted = [(handler, event) for handler in registry for event in handler.events]
         for handler, event in wanted:
             _sync_one(rows, handler, event, using=using)
