@@ -166,7 +166,7 @@ class _Lane:
 
     def claim(self) -> None:
         """Send what is due, oldest first, as far as there is room."""
-        if self.row.is_held or not self.room:
+        if not self._has_due() or not self.room:
             return
         due = self._rows(State.PENDING).filter(due_at__lte=self.now).order_by("due_at", "id")
         found = list(due[: self.room].values_list("id", "token", "attempts"))
@@ -175,6 +175,11 @@ class _Lane:
                 state=State.SENT, token=F("token") + 1, due_at=self.lease_until, note=""
             )
         self.claimed += [(id, token + 1, attempts) for id, token, attempts in found]
+
+    def _has_due(self) -> bool:
+        # By what was read with the lock; a lost or parked delivery has become due since.
+        row = self.row
+        return not row.is_held and (row.has_due or row.has_lapsed or row.has_parked)
 
     @property
     def lease_until(self) -> datetime:
@@ -193,11 +198,16 @@ class _Lane:
     def messages(self) -> Iterator[Message]:
         """Cut what was claimed into messages; what once failed travels alone."""
         fresh = [(id, token) for id, token, attempts in self.claimed if not attempts]
-        size = self.row.batch
+        size = 1 if self._first_death_is_last else self.row.batch
         batches = [fresh[start : start + size] for start in range(0, len(fresh), size)]
         batches += [[(id, token)] for id, token, attempts in self.claimed if attempts]
         for batch in batches:
             yield Message(self.row.handler, self.row.queue, tuple(batch), refill=not self.room)
+
+    @property
+    def _first_death_is_last(self) -> bool:
+        """Whether the death of its worker would end a whole batch, though it was of one delivery."""
+        return self.row.attempts == 1 or conf().DEATHS == 1
 
     def _settle_lapsed(self) -> int:
         """Tell a worker that died from a message that was lost; return how many were lost."""
