@@ -36,6 +36,7 @@ T = TypeVar("T")
 Pair = tuple[int, int]
 
 _TRANSIENT_TRIES = 5
+_RENEWED_AFTER = 1 / 3
 
 
 class ReceiptNotGiven(RuntimeError):
@@ -103,7 +104,7 @@ def _start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
                 attempts=F("attempts") + 1,
                 started_at=now,
                 worker=worker,
-                due_at=now + timedelta(seconds=mine[0].subscription.lease_seconds),
+                due_at=now + _until(len(mine), seconds=mine[0].subscription.lease_seconds),
             )
     return mine
 
@@ -119,14 +120,19 @@ class _Lease:
 
     def begin(self, delivery: Delivery) -> None:
         """Note that `delivery` is next; extend what is left when a third of the lease is over."""
-        if time.monotonic() - self._renewed > self._seconds / 3:
-            until = timezone.now() + timedelta(seconds=self._seconds)
+        if time.monotonic() - self._renewed > self._seconds * _RENEWED_AFTER:
+            until = timezone.now() + _until(len(self._waiting), seconds=self._seconds)
             waiting = Delivery.objects.using(self._using).filter(id__in=self._waiting)
             waiting.filter(
                 state=Delivery.State.SENT, started_token=F("token"), worker=delivery.worker
             ).update(due_at=until)
             self._renewed = time.monotonic()
         self._waiting.remove(delivery.id)
+
+
+def _until(number: int, *, seconds: float) -> timedelta:
+    """Say how long a batch is in good hands: whichever is next, it still has its whole lease."""
+    return timedelta(seconds=seconds * (1 + _RENEWED_AFTER if number > 1 else 1))
 
 
 def _run(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> Result:

@@ -24,3 +24,8 @@ def run_together(functions: Sequence[Callable[[], object]]) -> None:
     with ThreadPoolExecutor(len(functions)) as pool:
         for future in [pool.submit(run, function) for function in functions]:
             future.result(timeout=60)
+
+
+def aside(function: Callable[[], object]) -> None:
+    """Run a function on a connection of its own, as another process would, and wait for it."""
+    run_together([function])

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from pytest_django import Settings
 
 from outbox import events, subscriptions
 from outbox.models import Subscription
@@ -22,3 +23,9 @@ def own_registry(db: None) -> Iterator[None]:
     subscriptions.registry[:] = handlers
     events.registry.clear()
     events.registry.update(known)
+
+
+@pytest.fixture
+def no_nudge(settings: Settings) -> None:
+    """There is no broker to nudge."""
+    settings.OUTBOX = {**settings.OUTBOX, "NUDGE": False}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connections, transaction
+from django.db import transaction
 
 from outbox import DomainEvent, emit, subscribe
 from outbox.delivery import Result, deliver
@@ -16,7 +14,7 @@ from outbox.models import Attempt, Delivery, Event
 from outbox.relay import Message, relay, relay_pass
 from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
-from tests.flows.threads import run_together
+from tests.flows.threads import aside, run_together
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -27,12 +25,6 @@ pytestmark = [
 class Numbered(DomainEvent, key="order_id"):
     order_id: UUID
     number: int = 0
-
-
-@pytest.fixture
-def no_nudge(settings) -> None:
-    """There is no broker here."""
-    settings.OUTBOX = {"NUDGE": False}
 
 
 def given(number: int = 1) -> None:
@@ -48,19 +40,6 @@ def fan_out() -> None:
 
 def send() -> list[Message]:
     return list(relay_pass(publish=lambda message: None).messages)
-
-
-def aside(action: Callable[[], object]) -> None:
-    """Run an action on a connection of its own, and wait for it."""
-
-    def run() -> None:
-        try:
-            action()
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(run).result(timeout=30)
 
 
 class TestTwoRelays:

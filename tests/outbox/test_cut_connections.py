@@ -27,12 +27,6 @@ class Counted(DomainEvent, key="order_id"):
     order_id: UUID
 
 
-@pytest.fixture
-def no_nudge(settings) -> None:
-    """There is no broker here."""
-    settings.OUTBOX = {"NUDGE": False}
-
-
 class Cut:
     """Ends this thread's connection from another one, once."""
 

@@ -1,0 +1,58 @@
+"""The facts of an event stay as they were told, whatever becomes of its deliveries (rule 2)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db.models import F
+
+from outbox import actions, subscribe
+from outbox.models import Delivery, Event
+from outbox.relay import relay_pass
+from outbox.testing import Outbox
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+BOOKKEEPING = {"fanned_out_at"}
+
+
+def facts() -> dict[str, Any]:
+    row = Event.objects.values().get()
+    return {name: value for name, value in row.items() if name not in BOOKKEEPING}
+
+
+class TestTheFactsOfAnEvent:
+    def test_outlive_failures_deaths_pauses_and_retries(self):
+        """Seen to fail with `emitted_at` set in `_fan_out`, and with a payload that a handler
+        changed stored again.
+        """
+        mended: list[bool] = []
+
+        @subscribe("shops.Ordered", backoff_base=0, attempts=4)
+        def count(lines: list[dict[str, int]]) -> None:
+            lines.append({"added by the handler": 1})
+            if not mended:
+                raise ValueError
+
+        outbox = Outbox()
+        outbox.given("shops.Ordered", order_id=uuid4(), lines=[{"tea": 1}])
+        told = facts()
+
+        relay_pass(publish=lambda message: None)
+        Delivery.objects.update(started_token=1, attempts=1)  # its worker is killed
+        Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
+        outbox.deliver_all(raise_errors=False)  # finds that out
+        outbox.deliver_all(raise_errors=False)
+        assert Delivery.objects.get().state == "dead"
+        actions.pause("tests.count", by="ann", reason="a test")
+        actions.resume("tests.count", by="ann")
+        mended.append(True)
+        actions.retry(Delivery.objects.all(), by="ann")
+        outbox.deliver_all(twice=True)
+        actions.prune(older_than=timedelta(days=1))
+
+        assert Delivery.objects.get().state == "done"
+        assert facts() == told

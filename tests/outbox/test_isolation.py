@@ -1,0 +1,127 @@
+"""What goes wrong, is slow or is held delays nothing beside it (rules 9, 11 and 14)."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+import time_machine
+
+from outbox import PermanentFailure, actions, delivery, subscribe
+from outbox.models import Attempt, Delivery
+from outbox.relay import Message, relay_pass
+from outbox.testing import Outbox
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+def given(number: int) -> Outbox:
+    outbox = Outbox()
+    for count in range(number):
+        outbox.given("shops.Ordered", order_id=uuid4(), number=count)
+    return outbox
+
+
+def passing() -> list[Message]:
+    return list(relay_pass(publish=lambda message: None).messages)
+
+
+def states() -> list[str]:
+    return list(Delivery.objects.order_by("id").values_list("state", flat=True))
+
+
+class TestAKey:
+    @pytest.mark.parametrize("error", [ValueError, PermanentFailure])
+    def test_that_fails_delays_no_other_key_of_its_message(self, error: type[Exception]):
+        """Rule 14. Seen to fail with `_run` raising what a handler raised."""
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            if number == 1:
+                raise error
+
+        outbox = given(4)
+
+        outbox.deliver_all(raise_errors=False)
+
+        [first, second, *rest] = states()
+        assert {first, *rest} == {"done"}
+        assert second in {"pending", "dead"}
+
+
+class TestParkedWork:
+    def test_costs_a_pass_nothing(self, django_assert_num_queries):
+        """Rule 14. Seen to fail with parked work of a paused handler among what is busy."""
+
+        @subscribe("shops.Ordered")
+        def count() -> None: ...
+
+        given(5)
+        actions.pause("tests.count", by="ann", reason="a test")
+        passing()
+        assert set(states()) == {"parked"}
+
+        with django_assert_num_queries(2):
+            assert passing() == []
+
+    def test_takes_nothing_of_the_window_of_what_goes_on(self):
+        """Rule 14. Seen to fail with parked deliveries counted as in flight."""
+
+        @subscribe("shops.Ordered", "shops.Shipped", window=2)
+        def count() -> None: ...
+
+    def test_is_in_no_index_of_what_is_due(self):
+        """Rule 14. Seen to fail with "parked" in the condition of `outbox_delivery_pending`."""
+        due = {
+            index.name: set(dict(index.condition.children).values())
+            for index in Delivery._meta.indexes
+            if index.condition and "due_at" in index.fields
+        }
+
+        assert due == {"outbox_delivery_pending": {"pending"}, "outbox_delivery_sent": {"sent"}}
+
+
+class TestASlowHandler:
+    def test_may_take_its_whole_lease_for_each_delivery_of_a_batch(self, monkeypatch):
+        """Rule 11. Seen to fail with a lease that is not extended, or by a lease alone: the
+        relay takes a worker for dead that is not.
+        """
+        start = datetime.fromisoformat("2030-01-01T00:00:00Z")
+
+        @subscribe("shops.Ordered", batch=5, lease=100)
+        def count(number: int) -> None:
+            clock.shift(timedelta(seconds=30 if number % 2 else 99))
+            passing()
+
+        shifted = SimpleNamespace(monotonic=lambda: time.time(), sleep=time.sleep)
+        monkeypatch.setattr(delivery, "time", shifted)
+        with time_machine.travel(start, tick=False) as clock:
+            outbox = given(5)
+            outbox.deliver_all()
+
+        assert states() == ["done"] * 5
+        assert not Attempt.objects.exists()
+        assert set(Delivery.objects.values_list("token", flat=True)) == {1}
+
+
+class TestACompensation:
+    def test_has_no_last_attempt(self):
+        """Rule 9. Seen to fail with `limit` compared although it is None, as if it were 45."""
+        outcomes: list[int] = []
+
+        @subscribe("shops.Cancelled", attempts=None, backoff_base=0)
+        def give_back(attempt: int) -> None:
+            outcomes.append(attempt)
+            if attempt < 60:
+                raise ValueError
+
+        outbox = Outbox()
+        outbox.given("shops.Cancelled", order_id=uuid4())
+
+        outbox.deliver_all(raise_errors=False)
+
+        assert outcomes == list(range(1, 61))
+        assert states() == ["done"]

@@ -1,0 +1,124 @@
+"""The relay's waiting loop, without a broker: when it looks, and what it survives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from outbox import loop
+from outbox.conf import Conf
+from outbox.loop import RelayLoop
+from outbox.relay import BrokerUnavailable
+from tests.shop.processes import eventually
+
+HOUR = 3600.0
+
+
+class Scans:
+    """Stands in for the relay; counts how often it is asked to scan."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.during: Callable[[], object] = lambda: None
+
+    def __call__(self, **_options: object) -> int:
+        self.number += 1
+        self.during()
+        return 0
+
+    def reach(self, number: int) -> None:
+        eventually(lambda: self.number >= number, f"scan {number}")
+
+
+@pytest.fixture
+def scans(monkeypatch: pytest.MonkeyPatch) -> Scans:
+    scans = Scans()
+    monkeypatch.setattr(loop, "relay", scans)
+    return scans
+
+
+@contextmanager
+def running() -> Iterator[RelayLoop]:
+    relay_loop = RelayLoop()
+    relay_loop.start()
+    try:
+        yield relay_loop
+    finally:
+        relay_loop.stop()
+
+
+class TestTheLoop:
+    def test_looks_by_itself_when_the_floor_is_reached(self, scans: Scans, settings):
+        """Rule 12. Seen to fail without the time-out in `run`."""
+        settings.OUTBOX = {"FLOOR_SECONDS": 0.01}
+
+        with running():
+            scans.reach(5)
+
+    def test_has_a_floor_of_one_second_by_default(self):
+        assert Conf().FLOOR_SECONDS == 1.0
+
+    def test_looks_at_once_when_it_is_nudged(self, scans: Scans, settings):
+        settings.OUTBOX = {"FLOOR_SECONDS": HOUR}
+
+        with running() as relay_loop:
+            scans.reach(1)
+            relay_loop.nudge()
+            scans.reach(2)
+
+    def test_looks_again_when_it_is_nudged_during_a_scan(self, scans: Scans, settings):
+        """Rule 12. Seen to fail with the nudge cleared after the scan instead of before it."""
+        settings.OUTBOX = {"FLOOR_SECONDS": HOUR}
+        entered, go_on = threading.Event(), threading.Event()
+
+        def dawdle() -> None:
+            entered.set()
+            assert go_on.wait(30)
+
+        scans.during = dawdle
+        with running() as relay_loop:
+            assert entered.wait(30)
+            relay_loop.nudge()
+            go_on.set()
+            scans.reach(2)
+
+    @pytest.mark.parametrize("error", [ValueError, BrokerUnavailable])
+    def test_outlives_a_scan_that_fails(
+        self, scans: Scans, settings, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    ):
+        """Seen to fail without the `except` of either in `_relay`."""
+        settings.OUTBOX = {"FLOOR_SECONDS": 0.01}
+        monkeypatch.setattr(loop, "is_broker_there", lambda: True)
+
+        def fail() -> None:
+            if scans.number == 1:
+                raise error
+
+        scans.during = fail
+        with running():
+            scans.reach(3)
+
+    def test_asks_an_absent_broker_for_a_sign_of_life_before_it_scans_again(
+        self, scans: Scans, settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        """So that nothing is claimed and handed back in circles meanwhile."""
+        settings.OUTBOX = {"FLOOR_SECONDS": 0.01}
+        asked: list[int] = []
+
+        def is_broker_there() -> bool:
+            asked.append(scans.number)
+            return len(asked) == 5
+
+        def fail() -> None:
+            if scans.number == 1:
+                raise BrokerUnavailable
+
+        monkeypatch.setattr(loop, "is_broker_there", is_broker_there)
+        scans.during = fail
+        with running():
+            scans.reach(2)
+
+        assert asked == [1] * 5

@@ -1,0 +1,206 @@
+"""Two releases run at once: each has handlers, or names, that the other has not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.db.models import F
+
+from outbox import subscribe, subscriptions
+from outbox.delivery import deliver
+from outbox.models import Delivery, Subscription
+from outbox.relay import Message, relay_pass
+from outbox.subscriptions import Handler
+from outbox.sync import sync_subscriptions
+from outbox.testing import Outbox
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+Release = list[Handler]
+
+
+@pytest.fixture
+def heard() -> list[str]:
+    """The function names of the handlers that ran."""
+    return []
+
+
+@pytest.fixture
+def old(heard: list[str]) -> Release:
+    """A release with the handler `tests.count`."""
+
+    @subscribe("shops.Ordered")
+    def count() -> None:
+        heard.append("count")
+
+    return taken()
+
+
+@pytest.fixture
+def renamed(old: Release, heard: list[str]) -> Release:
+    """The next release, in which it is called `tests.count_orders`."""
+
+    @subscribe("shops.Ordered", formerly=["tests.count"])
+    def count_orders() -> None:
+        heard.append("count_orders")
+
+    return taken()
+
+
+@pytest.fixture
+def grown(old: Release, heard: list[str]) -> Release:
+    """The next release, which has the handler `tests.print_label` besides."""
+    subscriptions.registry.extend(old)
+
+    @subscribe("shops.Ordered")
+    def print_label(order_id: UUID) -> None:
+        heard.append("print_label")
+
+    return taken()
+
+
+def taken() -> Release:
+    """Take what was registered out of the registry: a release that no process runs yet."""
+    handlers = list(subscriptions.registry)
+    subscriptions.registry.clear()
+    return handlers
+
+
+@contextmanager
+def running(release: Release) -> Iterator[None]:
+    """Be a process of this release."""
+    subscriptions.registry.extend(release)
+    try:
+        yield
+    finally:
+        subscriptions.registry.clear()
+
+
+def migrate(release: Release) -> None:
+    with running(release):
+        sync_subscriptions()
+
+
+def given(release: Release) -> None:
+    with running(release):
+        Outbox().given("shops.Ordered", order_id=uuid4())
+
+
+def relay(release: Release) -> list[Message]:
+    with running(release):
+        return list(relay_pass(publish=lambda message: None).messages)
+
+
+def work(release: Release, messages: list[Message]) -> None:
+    with running(release):
+        for message in messages:
+            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+
+def let_time_pass() -> None:
+    Delivery.objects.filter(state="pending").update(due_at=F("due_at") - timedelta(minutes=1))
+
+
+class TestAHandlerThatOnlyTheNextReleaseHas:
+    def test_is_heard_by_an_old_relay(self, old: Release, grown: Release):
+        """Rule 15. Seen to fail with `_hearers` asking the registry of its process."""
+        given(grown)
+
+        messages = relay(old)
+
+        assert {message.handler for message in messages} == {"tests.count", "tests.print_label"}
+
+    def test_is_given_back_by_an_old_worker_without_an_attempt(
+        self, old: Release, grown: Release, heard: list[str]
+    ):
+        """Rule 15. Seen to fail with the hand-back removed from `deliver`: its lease must pass."""
+        given(grown)
+        work(old, relay(old))
+        assert heard == ["count"]
+
+        let_time_pass()
+        work(grown, relay(old))
+
+        assert heard == ["count", "print_label"]
+        assert set(Delivery.objects.values_list("state", "attempts")) == {("done", 1)}
+
+
+class TestARenamedHandler:
+    def test_hears_what_was_sent_under_its_old_name(
+        self, old: Release, renamed: Release, heard: list[str]
+    ):
+        """The new worker hands it back, without an attempt, and it comes under the new name."""
+        given(old)
+        messages = relay(old)
+        migrate(renamed)
+
+        work(renamed, messages)
+        assert (heard, attempts()) == ([], 0)
+        let_time_pass()
+        work(renamed, relay(old))
+
+        assert (heard, attempts()) == (["count_orders"], 1)
+        assert Delivery.objects.get().state == "done"
+
+    def test_is_left_by_an_old_worker_to_a_new_one(
+        self, old: Release, renamed: Release, heard: list[str]
+    ):
+        migrate(old)
+        migrate(renamed)
+        given(renamed)
+        messages = relay(renamed)
+
+        work(old, messages)
+        assert (heard, attempts()) == ([], 0)
+        let_time_pass()
+        work(renamed, relay(renamed))
+
+        assert (heard, attempts()) == (["count_orders"], 1)
+
+    def test_hears_nothing_twice_that_an_old_worker_still_handles(
+        self, old: Release, renamed: Release, heard: list[str]
+    ):
+        """A worker of the old release gets a message that was sent before the migration."""
+        given(old)
+        messages = relay(old)
+        migrate(renamed)
+
+        work(old, messages)
+        work(renamed, messages)
+        let_time_pass()
+        work(renamed, relay(renamed))
+
+        assert heard == ["count"]
+        assert Delivery.objects.get().subscription.handler == "tests.count_orders"
+
+    def test_keeps_what_an_old_worker_fails_at(self, old: Release, renamed: Release):
+        """Its retry comes under the new name."""
+        given(old)
+        relay(old)
+        migrate(renamed)
+
+        Delivery.objects.update(state="pending", attempts=1)  # as `settlement.fail` leaves it
+        let_time_pass()
+
+        assert [sent.handler for sent in relay(old)] == ["tests.count_orders"]
+
+
+class TestAHandlerThatIsGone:
+    def test_keeps_its_subscription_until_a_person_ends_it(self, old: Release):
+        """Rule 15. Seen to fail with the rows deleted, or made inactive, in `_mark_unknown`."""
+        migrate(old)
+
+        migrate([])
+        given([])
+        relay([])
+
+        assert Subscription.objects.get().active
+        assert Delivery.objects.get().state == "parked"
+
+
+def attempts() -> int:
+    return Delivery.objects.get().attempts
