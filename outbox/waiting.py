@@ -91,7 +91,7 @@ def _due(delivery: Delivery, now: datetime) -> str:
     if in_line:
         return in_line
     if waited < PATIENCE:
-        return _("Due now; the relay sends it next.")
+        return _just_due(delivery)
     text = _("Due for %(span)s and not yet sent: is a worker of the queue outbox running?")
     if delivery.note:
         text = _(
@@ -99,6 +99,17 @@ def _due(delivery: Delivery, now: datetime) -> str:
             "queue outbox running?"
         )
     return text % {"span": span(waited), "note": one_line(delivery.note)}
+
+
+def _just_due(delivery: Delivery) -> str:
+    if not delivery.attempts:
+        return _("Due now; the relay sends it next.")
+    text = ngettext(
+        "Due again now, after %(n)d attempt: %(note)s. The relay sends it next.",
+        "Due again now, after %(n)d attempts: %(note)s. The relay sends it next.",
+        delivery.attempts,
+    )
+    return text % {"n": delivery.attempts, "note": one_line(delivery.note)}
 
 
 def _in_line(delivery: Delivery, now: datetime) -> str:

@@ -150,6 +150,14 @@ class TestWhyADeliveryIsPending:
 
         assert sentence() == "Due now; the relay sends it next."
 
+    def test_keeps_the_last_error_in_sight_when_it_is_due_again(self):
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+        Delivery.objects.filter(state=State.PENDING).update(attempts=2, note="ValueError: no paper")
+
+        assert sentence() == (
+            "Due again now, after 2 attempts: ValueError: no paper. The relay sends it next."
+        )
+
     def test_asks_for_the_relay_when_there_is_room_for_long(self, clock):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
         clock.shift(90)
