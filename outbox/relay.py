@@ -206,7 +206,7 @@ class _Lane:
 
     @property
     def _first_death_is_last(self) -> bool:
-        """Whether the death of its worker would end a whole batch, though it was of one delivery."""
+        """Whether one death ends a delivery; a batch would then be dead for one of its own."""
         return self.row.attempts == 1 or conf().DEATHS == 1
 
     def _settle_lapsed(self) -> int:
