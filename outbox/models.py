@@ -188,7 +188,7 @@ class Delivery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.event_id} to {self.subscription.handler}"
+        return f"{self.pk} to {self.subscription.handler}"
 
     @property
     def is_owed(self) -> bool:

@@ -50,7 +50,7 @@ def explained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
 class DeliveryAdmin(ReadOnlyAdmin):
     """What is owed to whom, and what came of it. Search is exact: a number, a key, an event id."""
 
-    list_display = ["handler", "state_shown", "about", "note_shown", "due"]
+    list_display = ["number", "handler", "state_shown", "about", "note_shown", "due"]
     list_filter = [filters.DeliveryStateFilter, filters.DueFilter, filters.HandlerFilter]
     list_per_page = 50
     ordering = ["-id"]
@@ -111,6 +111,11 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def about(self, delivery: Delivery) -> str:
         """Link the event and the timeline of its key, in little room."""
         return format_html("{}<br>{}", self.event_shown(delivery), short_key(delivery.event.key))
+
+    @admin.display(description=gettext_lazy("number"), ordering="id")
+    def number(self, delivery: Delivery) -> int:
+        """Show the id, by which `manage.py outbox` knows it, without thousands' separators."""
+        return delivery.pk
 
     @admin.display(description=gettext_lazy("state"))
     def state_shown(self, delivery: Delivery) -> str:

@@ -36,7 +36,10 @@ def listen(port: int) -> socket.socket:
 
 
 def _taken(port: int) -> str:
-    return f"Port {port} is taken by another program: stop that one, or choose one with --port."
+    return (
+        f"Port {port} is taken by another program: stop that one, or choose another one, as in "
+        'make up ARGS="--port 8001".'
+    )
 
 
 def _somebody_answers(port: int) -> bool:

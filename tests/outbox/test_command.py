@@ -181,6 +181,14 @@ class TestWhy:
             "    Just sent to the queue tests; a worker starts it next.",
         ]
 
+    def test_answers_for_all_events_of_a_key(self):
+        (event,) = given()
+        passing()
+
+        lines = outbox_command("why", event.key).splitlines()
+
+        assert lines[0] == f"event {event.id}: parcels.ParcelSent {event.key}"
+
     def test_answers_for_each_delivery_of_an_event(self):
         (event,) = given()
         passing()
@@ -196,7 +204,7 @@ class TestWhy:
         ("id_", "sentence"),
         [
             ("4711", "There is no delivery 4711"),
-            ("01a21012-1774-7330-83c3-5e56f6279d1b", "There is no event "),
+            ("01a21012-1774-7330-83c3-5e56f6279d1b", "There is no event of the id or key"),
             ("order-7", "order-7 is neither a delivery id"),
         ],
     )

@@ -47,7 +47,8 @@ class TestUp:
 
             assert refused.ends() == 1
         assert refused.lines == [
-            f"Port {port} is taken by another program: stop that one, or choose one with --port."
+            f"Port {port} is taken by another program: stop that one, or choose another one, as in "
+            'make up ARGS="--port 8001".'
         ]
 
     def test_refuses_a_second_one_with_the_pid_and_address_of_the_first(
@@ -63,7 +64,7 @@ class TestUp:
             assert refused.ends() == 1
         assert refused.lines == [
             f"`up` runs already (pid {os.getpid()}) at http://127.0.0.1:8123/; "
-            "stop it first, or give this one a --data."
+            "stop it first, or give this one a --data and a --port."
         ]
 
     def test_says_which_wheel_is_missing_where_there_is_no_broker(

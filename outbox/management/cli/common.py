@@ -36,7 +36,7 @@ def find_event(text: str) -> Event | None:
         return None
     event = Event.objects.filter(id=event_id).first()
     if event is None:
-        raise CommandError(f"There is no event {event_id}; it may have been pruned.")
+        raise CommandError(f"There is no event of the id or key {event_id}; was it pruned?")
     return event
 
 

@@ -1,4 +1,4 @@
-"""Say why a delivery, or each delivery of an event, is where it is."""
+"""Say why a delivery is where it is: one, or each of an event, or of all events of a key."""
 
 from __future__ import annotations
 
@@ -13,18 +13,29 @@ from outbox.models import Delivery, Event
 
 from .common import delivery_id, find_event
 
+_MOST_EVENTS = 200
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the id."""
-    parser.add_argument("id", metavar="ID", help="a delivery's id, or an event's (a UUID)")
+    parser.add_argument(
+        "id", metavar="ID", help="a delivery's id, an event's, or a key, such as an order's id"
+    )
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Write a sentence for the event, and one for each delivery."""
-    event = find_event(options["id"])
-    if event is None:
-        write(_delivery(_find_delivery(options["id"]), with_event=True))
-        return
+    text = options["id"]
+    about = list(Event.objects.filter(key=text).order_by("seq")[:_MOST_EVENTS])
+    event = None if about else find_event(text)
+    for one in about or [event]:
+        if one is None:
+            write(_delivery(_find_delivery(text), with_event=True))
+        else:
+            _write_event(one, write)
+
+
+def _write_event(event: Event, write: Callable[[str], object]) -> None:
     write(f"event {event.id}: {event.name} {event.key}\n    {why_event(event)}")
     rows = event.deliveries.select_related("subscription").prefetch_related("failures")
     for row in rows.order_by("id"):

@@ -19,7 +19,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # `setup` runs them, with the right settings
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=8000, help="of the web; 0: a free one")
+        parser.add_argument("--port", type=_port, default=8000, help="of the web; 0: a free one")
         parser.add_argument(
             "--scale",
             type=_scale,
@@ -52,6 +52,12 @@ class Command(BaseCommand):
             )
         except UpError as error:
             sys.exit(str(error))
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise ArgumentTypeError(f"{text!r} is no port; give a number from 0 to 65535")
+    return int(text)
 
 
 def _scale(text: str) -> tuple[str, int]:
