@@ -42,7 +42,10 @@ class Lock:
             return "The last `up` was killed and its programs are being stopped: try again soon."
         port = read_json(folder / "run.json").get("PORT")
         where = f"at http://127.0.0.1:{port}/" if port else "and is still starting"
-        return f"`up` runs already (pid {pid}) {where}; stop it first, or give this one a --data and a --port."
+        return (
+            f"`up` runs already (pid {pid}) {where}; "
+            "stop it first, or give this one a --data and a --port."
+        )
 
 
 def _is_alive(pid: int) -> bool:

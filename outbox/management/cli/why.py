@@ -27,12 +27,12 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Write a sentence for the event, and one for each delivery."""
     text = options["id"]
     about = list(Event.objects.filter(key=text).order_by("seq")[:_MOST_EVENTS])
-    event = None if about else find_event(text)
-    for one in about or [event]:
-        if one is None:
-            write(_delivery(_find_delivery(text), with_event=True))
-        else:
-            _write_event(one, write)
+    if not about and (event := find_event(text)):
+        about = [event]
+    for event in about:
+        _write_event(event, write)
+    if not about:
+        write(_delivery(_find_delivery(text), with_event=True))
 
 
 def _write_event(event: Event, write: Callable[[str], object]) -> None:
