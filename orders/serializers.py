@@ -8,33 +8,24 @@ from typing import Any
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from money import Money
+from api import MoneyField, StrictSerializer, Text, WholeNumber
 from orders.models import Order, OrderLine
 
 MOST_LINES = 100
 MOST_UNITS = 1000
 
 
-@extend_schema_field(Money.model_json_schema(mode="serialization"))
-class MoneyField(serializers.Field[Money, None, dict[str, Any], Any]):
-    """An amount in minor units and its currency."""
-
-    def to_representation(self, value: Money) -> dict[str, Any]:
-        return value.model_dump()
+class WantedLineSerializer(StrictSerializer):
+    sku = Text(max_length=64)
+    quantity = WholeNumber(min_value=1, max_value=MOST_UNITS)
 
 
-class WantedLineSerializer(serializers.Serializer[Any]):
-    sku = serializers.CharField(max_length=64)
-    quantity = serializers.IntegerField(min_value=1, max_value=MOST_UNITS)
-
-
-class PlaceOrderSerializer(serializers.Serializer[Any]):
+class PlaceOrderSerializer(StrictSerializer):
     """What a customer asks for. Prices and the total are never taken from here."""
 
-    payment_method = serializers.CharField(
+    payment_method = Text(
         max_length=100,
         validators=[
             RegexValidator(
@@ -66,6 +57,11 @@ class PlaceOrderSerializer(serializers.Serializer[Any]):
                 _("Name each product once. More than once: %(skus)s.") % {"skus": ", ".join(twice)}
             )
         return lines
+
+
+class ShipOrderSerializer(StrictSerializer):
+    carrier = Text(max_length=100)
+    tracking_number = Text(max_length=100)
 
 
 class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):

@@ -43,6 +43,14 @@ class NotForSale(Exception):
         super().__init__(f"Not for sale: {', '.join(self.skus)}.")
 
 
+class TotalTooLarge(Exception):
+    """The total of an order is more than the database can hold."""
+
+
+# Of a bigint, in minor units.
+LARGEST_TOTAL = 2**63 - 1
+
+
 @transaction.atomic
 def place_order(
     *,
@@ -59,6 +67,8 @@ def place_order(
         raise NotForSale(unknown)
     sold = [_at_price(prices[line.sku], line.quantity) for line in lines]
     total = _sum(line.total for line in sold)
+    if total.amount > LARGEST_TOTAL:
+        raise TotalTooLarge(f"{total.amount} is more than can be stored.")
     order = Order(
         customer=customer,
         email=email,

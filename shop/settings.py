@@ -89,9 +89,9 @@ INSTALLED_APPS = [
     "inventory",
     "payments",
     "notifications",
+    "api",
     "django_celery_beat",
     "rest_framework",
-    "rest_framework.authtoken",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django.contrib.admin",
@@ -213,6 +213,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 60.0,
         "options": {"queue": "orders", "expires": 60.0},  # a sweep that waited is made up for
     },
+    "api.forget_old_answers": {"task": "api.forget_old_answers", "schedule": 3600.0},
 }
 
 # --- The outbox and the shop -----------------------------------------------------------------
@@ -258,18 +259,34 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "api.tokens.TokenAuthentication",
+        "api.tokens.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
         *(["rest_framework.renderers.BrowsableAPIRenderer"] if DEBUG else []),
     ],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["api.parsing.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.AnonRateThrottle",
+    ],
+    # API_RATE_USER, API_RATE_ANONYMOUS: requests per user, and per address; each web process
+    # counts for itself.
+    "DEFAULT_THROTTLE_RATES": {
+        "user": env.str("API_RATE_USER", default="1200/min"),
+        "anon": env.str("API_RATE_ANONYMOUS", default="120/min"),
+    },
+    "EXCEPTION_HANDLER": "shop.problems.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    # Nobody asks for a representation by `?format=`, and one way is enough.
+    "URL_FORMAT_OVERRIDE": None,
 }
+
+# The largest body of a request that is held in memory; an order with all its lines is 10 kB.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Shop",
@@ -277,6 +294,10 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "api.schema.add_problems",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
@@ -326,8 +347,11 @@ CSRF_COOKIE_SECURE = _https
 # HSTS_SECONDS: how long a browser remembers to use HTTPS; 0 turns it off.
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=30 * 24 * 3600) if _https else 0
 # BEHIND_PROXY: true if a proxy sets (and strips from outside) X-Forwarded-Proto.
-if env.bool("BEHIND_PROXY", default=False):
+BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Whose requests an anonymous visitor's are: the proxy's last word counts, and nobody else's.
+REST_FRAMEWORK["NUM_PROXIES"] = 1 if BEHIND_PROXY else 0
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 # Both speak for a whole domain with all its other sites, which a shop's default must not do.
