@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerExtension,
+)
+from rest_framework.serializers import ListSerializer
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -82,6 +86,26 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
         """Describe it."""
         return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
+
+
+class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]  # spectacular's registry
+    """A StrictSerializer takes no other fields than its own, and lists of a certain length."""
+
+    target_class = "api.serializers.StrictSerializer"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        """Say so."""
+        mapped = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        for name, part in self.target.fields.items():
+            if isinstance(part, ListSerializer) and name in mapped["properties"]:
+                mapped["properties"][name] |= _limits(part)
+        return {**mapped, "additionalProperties": False}
+
+
+def _limits(part: Any) -> dict[str, int]:
+    limits = {"minItems": part.min_length, "maxItems": part.max_length}
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 def add_problems(

@@ -75,6 +75,9 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
 
 
 class OrderSerializer(serializers.ModelSerializer[Order]):
+    cancel_reason = serializers.ChoiceField(
+        [("", _("not cancelled")), *Order.CancelReason.choices], read_only=True
+    )
     total = MoneyField(read_only=True)
     lines = OrderLineSerializer(many=True, read_only=True)
 
