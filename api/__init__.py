@@ -18,7 +18,7 @@ from __future__ import annotations
 from .conditional import if_changed
 from .idempotency import IDEMPOTENCY_KEY, answer_once
 from .paging import SafeCursorPagination
-from .serializers import MoneyField, StrictSerializer, Text, WholeNumber
+from .serializers import MoneyField, StrictSerializer, Text, Truth, WholeNumber
 
 __all__ = [
     "IDEMPOTENCY_KEY",
@@ -26,6 +26,7 @@ __all__ = [
     "SafeCursorPagination",
     "StrictSerializer",
     "Text",
+    "Truth",
     "WholeNumber",
     "answer_once",
     "if_changed",

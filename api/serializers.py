@@ -46,6 +46,16 @@ class Text(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class Truth(serializers.BooleanField):
+    """`true` or `false`. Not 1, not "yes"."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Refuse what merely stands for one of the two."""
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
 @extend_schema_field(Money.model_json_schema(mode="serialization"))
 class MoneyField(serializers.Field[Money, None, dict[str, Any], Any]):
     """An amount in minor units and its currency."""

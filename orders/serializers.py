@@ -10,8 +10,8 @@ from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from api import MoneyField, StrictSerializer, Text, WholeNumber
-from orders.models import Order, OrderLine
+from api import MoneyField, StrictSerializer, Text, Truth, WholeNumber
+from orders.models import Order, OrderLine, RefundRequest
 
 MOST_LINES = 100
 MOST_UNITS = 1000
@@ -62,6 +62,33 @@ class PlaceOrderSerializer(StrictSerializer):
 class ShipOrderSerializer(StrictSerializer):
     carrier = Text(max_length=100)
     tracking_number = Text(max_length=100)
+
+
+class AmountSerializer(StrictSerializer):
+    amount = WholeNumber(min_value=1, max_value=2**63 - 1, help_text="In minor units.")
+    currency = serializers.RegexField(r"^[A-Z]{3}$")
+
+
+class RefundOrderSerializer(StrictSerializer):
+    """Lines, or an amount, or both where it is not their price; neither: all that is left."""
+
+    lines = WantedLineSerializer(
+        many=True,
+        required=False,
+        min_length=1,  # type: ignore[call-arg]  # many=True takes it, which the stubs do not know
+        max_length=MOST_LINES,
+    )
+    amount = AmountSerializer(required=False)
+    return_stock = Truth(help_text="The goods go back on the shelf.")
+
+
+class RefundSerializer(serializers.ModelSerializer[RefundRequest]):
+    total = MoneyField(read_only=True)
+
+    class Meta:
+        model = RefundRequest
+        fields = ["id", "total", "return_stock", "requested_at"]
+        read_only_fields = fields
 
 
 class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):

@@ -247,6 +247,118 @@ class TestShipOrder:
         assert answer.json()["errors"][0]["pointer"] == "#/tracking_number"
 
 
+class TestCancelOrder:
+    def test_is_for_the_owner(self, outbox: Outbox):
+        put_on_sale()
+        order = place()
+
+        first, second = cancel(order, customer()), cancel(order, customer())
+
+        assert first.status_code == second.status_code == 200
+        assert (first.json()["status"], first.json()["cancel_reason"]) == ("cancelled", "requested")
+        assert outbox.emitted("orders.OrderCancelled").order_id == order.id
+
+    def test_is_for_staff_who_may(self):
+        put_on_sale()
+
+        assert cancel(place(), shipper()).status_code == 200
+
+    def test_is_not_for_staff_who_may_only_look(self):
+        put_on_sale()
+
+        answer = cancel(place(), customer("looker", is_staff=True))
+
+        assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+
+    def test_is_not_for_others(self):
+        put_on_sale()
+
+        assert cancel(place(), customer("taro")).status_code == 404
+
+    def test_is_refused_once_shipped(self):
+        order = ready_to_ship()
+        ship(order, shipper())
+
+        answer = cancel(order, customer())
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "order_not_cancellable")
+
+
+class TestRefundOrder:
+    def test_gives_back_all_that_is_left(self, outbox: Outbox):
+        order = ready_to_ship()
+
+        answer = refund(order, {"return_stock": False})
+
+        assert answer.status_code == 201
+        assert answer.json()["total"] == {"amount": 500, "currency": "JPY"}
+        assert str(outbox.emitted("orders.RefundRequested").refund_id) == answer.json()["id"]
+
+    def test_gives_back_a_part_once_however_often_it_is_sent(self, outbox: Outbox):
+        order = ready_to_ship()
+        wanted = {"amount": {"amount": 100, "currency": "JPY"}, "return_stock": False}
+
+        first, second = (refund(order, wanted, key="k") for _ in range(2))
+
+        assert first.content == second.content
+        assert order.refunds.get().amount == 100
+
+    @pytest.mark.parametrize(
+        ("wanted", "code"),
+        [
+            ({"amount": {"amount": 501, "currency": "JPY"}}, "refund_too_large"),
+            ({"lines": [{"sku": "TEA", "quantity": 2}]}, "refund_too_large"),
+            ({"lines": [{"sku": "GONE", "quantity": 1}]}, "nothing_to_refund"),
+        ],
+    )
+    def test_is_refused_beyond_that(self, wanted: dict[str, Any], code: str):
+        order = ready_to_ship()
+
+        answer = refund(order, {"return_stock": False} | wanted)
+
+        assert (answer.status_code, answer.json()["code"]) == (409, code)
+        assert not order.refunds.exists()
+
+    @pytest.mark.parametrize(
+        ("wanted", "pointer"),
+        [
+            ({"amount": {"amount": 1, "currency": "USD"}}, "#/amount/currency"),
+            ({"amount": {"amount": 0, "currency": "JPY"}}, "#/amount/amount"),
+            ({"return_stock": "yes"}, "#/return_stock"),
+            ({"lines": []}, "#/lines"),
+        ],
+    )
+    def test_wants_to_be_asked_properly(self, wanted: dict[str, Any], pointer: str):
+        answer = refund(ready_to_ship(), {"return_stock": False} | wanted)
+
+        assert answer.status_code == 400
+        assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+
+    def test_is_refused_before_it_is_paid(self):
+        put_on_sale()
+
+        answer = refund(place(), {"return_stock": False})
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "order_not_refundable")
+
+    def test_is_for_those_who_may(self):
+        order = ready_to_ship()
+
+        answer = refund(order, {"return_stock": False}, user=customer())
+
+        assert answer.status_code == 403
+
+
+def cancel(order: Order, user: User) -> Any:
+    return signed_in(user).post(f"/api/orders/{order.id}/cancel/")
+
+
+def refund(order: Order, wanted: dict[str, Any], *, key: str = "", user: User | None = None) -> Any:
+    headers = {"Idempotency-Key": key} if key else a_key()
+    client = signed_in(user or shipper())
+    return client.post(f"/api/orders/{order.id}/refunds/", wanted, format="json", headers=headers)
+
+
 def ready_to_ship() -> Order:
     put_on_sale()
     order = place()
