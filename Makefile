@@ -19,7 +19,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-sqlite test-postgresql lint format check requirements clean
+.PHONY: help install up test test-sqlite test-postgresql lint format check schema requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,9 @@ check: install  ## Django's own checks, as in development and as in production
 	$(RUN) manage.py makemigrations --check --dry-run
 	@echo "manage.py check --deploy, with settings as in production"
 	@$(PRODUCTION) $(RUN) manage.py check --deploy --fail-level WARNING
+
+schema: install  ## write the HTTP API's schema down, docs/reference/openapi.yaml
+	$(RUN) manage.py spectacular --validate --fail-on-warn --file docs/reference/openapi.yaml
 
 requirements: install  ## pin the newest releases that pyproject.toml allows
 	$(RUN) -m pip install --quiet --disable-pip-version-check uv

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from api import MoneyField
 from inventory.models import Product
-from money import Money
-
-
-@extend_schema_field(Money.model_json_schema(mode="serialization"))
-class MoneyField(serializers.Field[Money, None, dict[str, Any], Any]):
-    """An amount in minor units and its currency."""
-
-    def to_representation(self, value: Money) -> dict[str, Any]:
-        return value.model_dump()
 
 
 class ProductSerializer(serializers.ModelSerializer[Product]):

@@ -7,17 +7,17 @@ from typing import Any
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework.generics import ListAPIView
-from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api import SafeCursorPagination
 from inventory import queries
 from inventory.models import Product
 from inventory.serializers import ProductSerializer
 
 
-class BySku(CursorPagination):
+class BySku(SafeCursorPagination):
     ordering = "sku"
     page_size = 100
 

@@ -16,8 +16,10 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from orders import services
-from orders.models import Order, OrderHistory, OrderLine
+from orders.models import Order, OrderHistory, OrderLine, RefundRequest
 from outbox.admin import TimelineMixin
+
+REFUSALS = (Order.InvalidMove, services.NotCancellable, services.NotRefundable)
 
 
 def never(*_: Any, **__: Any) -> bool:
@@ -42,24 +44,42 @@ class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  #
     readonly_fields = ["moved_at"]
 
 
-class ShippingForm(ActionForm):
+class RefundInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
+    model: type[models.Model] = RefundRequest
+    fields = ["requested_at", "total", "return_stock", "requested_by"]
+    readonly_fields = ["requested_at", "total"]
+
+
+class MoveForm(ActionForm):
     carrier = forms.CharField(label=_("Carrier"), max_length=100, required=False)
     tracking_number = forms.CharField(label=_("Tracking number"), max_length=100, required=False)
+    return_stock = forms.BooleanField(label=_("Goods go back on the shelf"), required=False)
 
 
 @admin.register(Order)
 class OrderAdmin(ReadOnly, TimelineMixin):
-    list_display = ["reference", "status", "customer", "total", "placed_at", "changed_at"]
-    list_filter = ["status", "cancel_reason", "placed_at"]
+    list_display = [
+        "reference",
+        "status",
+        "customer",
+        "total",
+        "placed_at",
+        "awaits",
+        "deadline_at",
+    ]
+    list_filter = ["status", "awaits", "cancel_reason", "placed_at"]
     list_select_related = ["customer"]
     search_fields = ["reference", "id", "email"]
     date_hierarchy = "placed_at"
-    inlines = [LineInline, HistoryInline]
-    action_form = ShippingForm
-    actions = ["mark_as_shipped", "mark_as_received"]
+    inlines = [LineInline, RefundInline, HistoryInline]
+    action_form = MoveForm
+    actions = ["mark_as_shipped", "mark_as_received", "cancel", "refund_what_is_left"]
 
     def has_ship_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("orders.ship_order")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("orders.cancel_order")
 
     @admin.action(description=_("Mark as shipped"), permissions=["ship"])
     def mark_as_shipped(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
@@ -74,14 +94,28 @@ class OrderAdmin(ReadOnly, TimelineMixin):
     def mark_as_received(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
         self._move_each(request, orders, services.receive_order)
 
+    def has_refund_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("orders.refund_order")
+
+    @admin.action(description=_("Refund what is left"), permissions=["refund"])
+    def refund_what_is_left(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
+        refund = partial(
+            services.request_refund, return_stock=bool(request.POST.get("return_stock"))
+        )
+        self._move_each(request, orders, refund)
+
+    @admin.action(description=_("Cancel"), permissions=["cancel"])
+    def cancel(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
+        self._move_each(request, orders, services.cancel_order)
+
     def _move_each(
-        self, request: HttpRequest, orders: QuerySet[Order], move: Callable[..., None]
+        self, request: HttpRequest, orders: QuerySet[Order], move: Callable[..., object]
     ) -> None:
         moved = 0
         for order in orders:
             try:
                 move(order_id=order.id, by=request.user.get_username())
-            except Order.InvalidMove:
+            except REFUSALS:
                 self._refuse(request, order)
             else:
                 moved += 1

@@ -8,33 +8,24 @@ from typing import Any
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from money import Money
-from orders.models import Order, OrderLine
+from api import MoneyField, StrictSerializer, Text, Truth, WholeNumber
+from orders.models import Order, OrderLine, RefundRequest
 
 MOST_LINES = 100
 MOST_UNITS = 1000
 
 
-@extend_schema_field(Money.model_json_schema(mode="serialization"))
-class MoneyField(serializers.Field[Money, None, dict[str, Any], Any]):
-    """An amount in minor units and its currency."""
-
-    def to_representation(self, value: Money) -> dict[str, Any]:
-        return value.model_dump()
+class WantedLineSerializer(StrictSerializer):
+    sku = Text(max_length=64)
+    quantity = WholeNumber(min_value=1, max_value=MOST_UNITS)
 
 
-class WantedLineSerializer(serializers.Serializer[Any]):
-    sku = serializers.CharField(max_length=64)
-    quantity = serializers.IntegerField(min_value=1, max_value=MOST_UNITS)
-
-
-class PlaceOrderSerializer(serializers.Serializer[Any]):
+class PlaceOrderSerializer(StrictSerializer):
     """What a customer asks for. Prices and the total are never taken from here."""
 
-    payment_method = serializers.CharField(
+    payment_method = Text(
         max_length=100,
         validators=[
             RegexValidator(
@@ -68,6 +59,38 @@ class PlaceOrderSerializer(serializers.Serializer[Any]):
         return lines
 
 
+class ShipOrderSerializer(StrictSerializer):
+    carrier = Text(max_length=100)
+    tracking_number = Text(max_length=100)
+
+
+class AmountSerializer(StrictSerializer):
+    amount = WholeNumber(min_value=1, max_value=2**63 - 1, help_text="In minor units.")
+    currency = serializers.RegexField(r"^[A-Z]{3}$")
+
+
+class RefundOrderSerializer(StrictSerializer):
+    """Lines, or an amount, or both where it is not their price; neither: all that is left."""
+
+    lines = WantedLineSerializer(
+        many=True,
+        required=False,
+        min_length=1,  # type: ignore[call-arg]  # many=True takes it, which the stubs do not know
+        max_length=MOST_LINES,
+    )
+    amount = AmountSerializer(required=False)
+    return_stock = Truth(help_text="The goods go back on the shelf.")
+
+
+class RefundSerializer(serializers.ModelSerializer[RefundRequest]):
+    total = MoneyField(read_only=True)
+
+    class Meta:
+        model = RefundRequest
+        fields = ["id", "total", "return_stock", "requested_at"]
+        read_only_fields = fields
+
+
 class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
     unit_price = MoneyField(read_only=True)
     total = MoneyField(read_only=True)
@@ -79,6 +102,9 @@ class OrderLineSerializer(serializers.ModelSerializer[OrderLine]):
 
 
 class OrderSerializer(serializers.ModelSerializer[Order]):
+    cancel_reason = serializers.ChoiceField(
+        [("", _("not cancelled")), *Order.CancelReason.choices], read_only=True
+    )
     total = MoneyField(read_only=True)
     lines = OrderLineSerializer(many=True, read_only=True)
 

@@ -5,28 +5,52 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
+from django.http import HttpResponseBase
 from django.utils.translation import get_language_from_request, gettext
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
-from rest_framework.exceptions import ValidationError
-from rest_framework.generics import GenericAPIView, ListAPIView, RetrieveAPIView
-from rest_framework.pagination import CursorPagination
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.generics import GenericAPIView, ListAPIView
+from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
+from rest_framework.views import APIView
 
+from api import IDEMPOTENCY_KEY, SafeCursorPagination, answer_once, if_changed
 from orders import queries, services
 from orders.models import Order
-from orders.serializers import OrderSerializer, PlaceOrderSerializer, TimelineEventSerializer
+from orders.problems import OrderNotShippable
+from orders.serializers import (
+    OrderSerializer,
+    PlaceOrderSerializer,
+    ShipOrderSerializer,
+    TimelineEventSerializer,
+)
 from outbox import timeline_of
 
-REFUSED = OpenApiResponse(OpenApiTypes.OBJECT, "Something is wrong; the body names it.")
-UNKNOWN = OpenApiResponse(OpenApiTypes.OBJECT, "You have no such order.")
-NOT_SIGNED_IN = OpenApiResponse(OpenApiTypes.OBJECT, "Send `Authorization: Token ...`.")
+UNKNOWN = OpenApiResponse(description="You have no such order.")
+REUSED = OpenApiResponse(description="The `Idempotency-Key` was used before, with another body.")
+NOT_SHIPPABLE = OpenApiResponse(description="It is not ready to ship, or was cancelled.")
+UNCHANGED = OpenApiResponse(description="It is as `If-None-Match` knows it.")
+LOCATION = OpenApiParameter(
+    "Location", OpenApiTypes.URI, OpenApiParameter.HEADER, response=[201], description="The order."
+)
+REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    {"type": "string", "enum": ["true"]},
+    OpenApiParameter.HEADER,
+    response=[201],
+    description="There if this is what was answered before.",
+)
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="An earlier `ETag`."
+)
+ETAG = OpenApiParameter("ETag", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[200])
 
 
-class LatestFirst(CursorPagination):
+class LatestFirst(SafeCursorPagination):
     ordering = "-id"  # UUIDv7 begins with the time
     page_size = 50
 
@@ -42,7 +66,7 @@ class OrderList(ListAPIView[Order]):
         operation_id="list_orders",
         summary="Your orders, the latest first",
         tags=["orders"],
-        responses={200: OrderSerializer, 401: NOT_SIGNED_IN},
+        responses={200: OrderSerializer},
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().get(request, *args, **kwargs)
@@ -56,12 +80,16 @@ class OrderList(ListAPIView[Order]):
         ),
         tags=["orders"],
         request=PlaceOrderSerializer,
-        responses={201: OrderSerializer, 400: REFUSED, 401: NOT_SIGNED_IN},
+        parameters=[IDEMPOTENCY_KEY, LOCATION, REPLAYED],
+        responses={201: OrderSerializer, 422: REUSED},
     )
     def post(self, request: Request) -> Response:
         wanted = PlaceOrderSerializer(data=request.data)
         wanted.is_valid(raise_exception=True)
-        order = _place(request, **wanted.validated_data)
+        return answer_once(request, lambda: self._place(request, wanted.validated_data))
+
+    def _place(self, request: Request, wanted: dict[str, Any]) -> Response:
+        order = _place(request, **wanted)
         url = reverse("orders:order", args=[order.pk], request=request)
         return Response(
             OrderSerializer(order).data,
@@ -70,7 +98,7 @@ class OrderList(ListAPIView[Order]):
         )
 
 
-class OrderDetail(RetrieveAPIView[Order]):
+class OrderDetail(GenericAPIView[Order]):
     serializer_class = OrderSerializer
 
     def get_queryset(self) -> QuerySet[Order]:
@@ -80,10 +108,44 @@ class OrderDetail(RetrieveAPIView[Order]):
         operation_id="get_order",
         summary="One order",
         tags=["orders"],
-        responses={200: OrderSerializer, 401: NOT_SIGNED_IN, 404: UNKNOWN},
+        parameters=[IF_NONE_MATCH, ETAG],
+        responses={200: OrderSerializer, 304: UNCHANGED, 404: UNKNOWN},
     )
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().get(request, *args, **kwargs)
+    def get(self, request: Request, **_: Any) -> HttpResponseBase:
+        order = self.get_object()
+        return if_changed(request, Response(self.get_serializer(order).data))
+
+
+class MayShip(BasePermission):
+    def has_permission(self, request: Request, _view: APIView) -> bool:
+        return request.user.has_perm("orders.ship_order")
+
+
+class OrderShipping(GenericAPIView[Order]):
+    permission_classes = [IsAuthenticated, MayShip]
+    serializer_class = ShipOrderSerializer
+
+    def get_queryset(self) -> QuerySet[Order]:
+        return queries.orders_seen_by(self.request.user)
+
+    @extend_schema(
+        operation_id="ship_order",
+        summary="Note that a parcel left the house",
+        description="For staff. Once shipped, a repetition changes nothing and is answered alike.",
+        tags=["orders"],
+        responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_SHIPPABLE},
+    )
+    def post(self, request: Request, **_: Any) -> Response:
+        parcel = self.get_serializer(data=request.data)
+        parcel.is_valid(raise_exception=True)
+        order = self.get_object()
+        try:
+            services.ship_order(
+                order_id=order.pk, by=request.user.get_username(), **parcel.validated_data
+            )
+        except Order.InvalidMove as error:
+            raise OrderNotShippable from error
+        return Response(OrderSerializer(self.get_object()).data)
 
 
 class OrderTimeline(GenericAPIView[Order]):
@@ -97,7 +159,7 @@ class OrderTimeline(GenericAPIView[Order]):
         summary="What followed from an order",
         description="Its events in causal order, and each delivery of them to a handler.",
         tags=["orders"],
-        responses={200: TimelineEventSerializer(many=True), 401: NOT_SIGNED_IN, 404: UNKNOWN},
+        responses={200: TimelineEventSerializer(many=True), 404: UNKNOWN},
     )
     def get(self, _request: Request, **_: Any) -> Response:
         order = self.get_object()
@@ -123,9 +185,19 @@ def _place(
             language=language or get_language_from_request(request),
         )
     except services.NotForSale as refusal:
-        skus = ", ".join(refusal.skus)
-        text = gettext("Not for sale: %(skus)s.") % {"skus": skus}
-        raise ValidationError({"lines": [text]}) from refusal
+        raise ValidationError({"lines": [_not_for_sale(line, refusal) for line in lines]}) from None
+    except services.TotalTooLarge as refusal:
+        text = gettext("The order is too large: its total cannot be stored.")
+        raise ValidationError({"lines": [ErrorDetail(text, "total_too_large")]}) from refusal
+
+
+def _not_for_sale(
+    line: dict[str, Any], refusal: services.NotForSale
+) -> dict[str, list[ErrorDetail]]:
+    if line["sku"] not in refusal.skus:
+        return {}
+    text = gettext("Not for sale: %(sku)s.") % {"sku": line["sku"]}
+    return {"sku": [ErrorDetail(text, "not_for_sale")]}
 
 
 def _own_address(request: Request) -> str:

@@ -89,9 +89,9 @@ INSTALLED_APPS = [
     "inventory",
     "payments",
     "notifications",
+    "api",
     "django_celery_beat",
     "rest_framework",
-    "rest_framework.authtoken",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django.contrib.admin",
@@ -206,7 +206,15 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = "UTC"
 
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
-CELERY_BEAT_SCHEDULE = {"outbox.relay": {"task": "outbox.relay", "schedule": 10.0}}
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "outbox.relay": {"task": "outbox.relay", "schedule": 10.0},
+    "orders.cancel_overdue": {
+        "task": "orders.cancel_overdue",
+        "schedule": 60.0,
+        "options": {"queue": "orders", "expires": 60.0},  # a sweep that waited is made up for
+    },
+    "api.forget_old_answers": {"task": "api.forget_old_answers", "schedule": 3600.0},
+}
 
 # --- The outbox and the shop -----------------------------------------------------------------
 
@@ -214,6 +222,15 @@ OUTBOX: dict[str, Any] = {}
 
 # SHOP_CURRENCY: the one currency of all prices (ISO 4217).
 SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="JPY")
+
+# How long an order waits before it is cancelled; 0 or left out: without an end. DEADLINE_STOCK,
+# DEADLINE_PAYMENT, DEADLINE_CAPTURE, DEADLINE_SHIPPING: minutes.
+SHOP_DEADLINES = {
+    "stock": timedelta(minutes=env.float("DEADLINE_STOCK", default=60)),
+    "payment": timedelta(minutes=env.float("DEADLINE_PAYMENT", default=60)),
+    "capture": timedelta(minutes=env.float("DEADLINE_CAPTURE", default=1440)),
+    "shipping": timedelta(minutes=env.float("DEADLINE_SHIPPING", default=0)),
+}
 
 # BANK_URL, BANK_API_KEY: the payment gateway; in development the simulator that `up` starts.
 BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8090")
@@ -242,18 +259,34 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.TokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "api.tokens.TokenAuthentication",
+        "api.tokens.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
         *(["rest_framework.renderers.BrowsableAPIRenderer"] if DEBUG else []),
     ],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["api.parsing.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.AnonRateThrottle",
+    ],
+    # API_RATE_USER, API_RATE_ANONYMOUS: requests per user, and per address; each web process
+    # counts for itself.
+    "DEFAULT_THROTTLE_RATES": {
+        "user": env.str("API_RATE_USER", default="1200/min"),
+        "anon": env.str("API_RATE_ANONYMOUS", default="120/min"),
+    },
+    "EXCEPTION_HANDLER": "shop.problems.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    # Nobody asks for a representation by `?format=`, and one way is enough.
+    "URL_FORMAT_OVERRIDE": None,
 }
+
+# The largest body of a request that is held in memory; an order with all its lines is 10 kB.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Shop",
@@ -261,6 +294,10 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "api.schema.add_problems",
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
@@ -310,8 +347,11 @@ CSRF_COOKIE_SECURE = _https
 # HSTS_SECONDS: how long a browser remembers to use HTTPS; 0 turns it off.
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=30 * 24 * 3600) if _https else 0
 # BEHIND_PROXY: true if a proxy sets (and strips from outside) X-Forwarded-Proto.
-if env.bool("BEHIND_PROXY", default=False):
+BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Whose requests an anonymous visitor's are: the proxy's last word counts, and nobody else's.
+REST_FRAMEWORK["NUM_PROXIES"] = 1 if BEHIND_PROXY else 0
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 # Both speak for a whole domain with all its other sites, which a shop's default must not do.

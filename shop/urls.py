@@ -1,13 +1,14 @@
 """The site's addresses; `/livez` and `/readyz` are answered earlier, by shop.health."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 from django.utils.module_loading import module_has_submodule
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 import inventory
 import orders
+from shop import problems
 
 admin.site.site_header = _("Shop")
 admin.site.site_title = _("Shop")
@@ -22,4 +23,9 @@ urlpatterns = [
         for app in (orders, inventory)
         if module_has_submodule(app, "urls")
     ),
+    path("api/problems/<slug:code>/", problems.Problem.as_view(), name="problem"),
+    re_path(r"^api/", problems.Nothing.as_view()),
 ]
+
+handler400 = "shop.problems.bad_request"
+handler500 = "shop.problems.server_error"

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_FOR_TESTS = (
     "ALLOWED_HOSTS",
     "AMQP_URL",
+    "API_RATE_ANONYMOUS",
+    "API_RATE_USER",
     "BANK_API_KEY",
     "BANK_URL",
     "DEBUG",

@@ -32,8 +32,3 @@ class Credentials:
 
 def new_password() -> str:
     return secrets.token_urlsafe(12)
-
-
-def new_token() -> str:
-    """As long as DRF's own."""
-    return secrets.token_hex(20)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from rest_framework.authtoken.models import Token
 
+from api.tokens import add_token, new_token
 from inventory.services import add_product, receive_stock
 from money import Money
-from shop.up.credentials import ADMIN, CUSTOMERS, Credentials, new_password, new_token
+from shop.up.credentials import ADMIN, CUSTOMERS, Credentials, new_password
 
 # SKU, name, price in minor units, stock. The last one is there to be sold out.
 PRODUCTS = [
@@ -61,7 +61,8 @@ def _settle_password(user: User, credentials: Credentials, *, is_new: bool) -> N
 
 
 def _add_token(user: User, credentials: Credentials) -> None:
+    """The file alone knows the token itself; the database has its hash."""
     name = user.get_username()
-    key = credentials.get(name, "token") or new_token()
-    token, _ = Token.objects.get_or_create(user=user, defaults={"key": key})
-    credentials.set(name, "token", token.key)
+    token = credentials.get(name, "token") or new_token()
+    add_token(user=user, label="demo", token=token)
+    credentials.set(name, "token", token)

@@ -13,7 +13,7 @@ from pathlib import Path
 from .imports import Import, Source
 
 PROJECT = "shop"
-LIBRARY = "outbox"
+LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}
 
@@ -65,16 +65,16 @@ class Project:
             yield "a library module knows no app."
         elif target == PROJECT:
             yield f"{PROJECT} wires the apps; no app imports it."
-        elif importer == LIBRARY:
-            yield f"{LIBRARY} knows no other app."
-        elif target == LIBRARY:
-            if not self._is_public(imported):
-                yield f"an app takes the public names only: from {LIBRARY} import ..."
+        elif importer in LIBRARIES:
+            yield f"{importer} knows no other app."
+        elif target in LIBRARIES:
+            if not self._is_public(imported, target):
+                yield f"an app takes the public names only: from {target} import ..."
         elif imported.target != f"{target}.queries":
             yield f"of another app, only {target}.queries may be imported; or hear its events."
 
     def _reasons_inside(self, imported: Import) -> Iterator[str]:
-        if self._owner(imported.importer) in self.apps - {PROJECT, LIBRARY}:
+        if self._owner(imported.importer) in self.apps - {PROJECT, *LIBRARIES}:
             ours = self._layer(imported.importer)
             for module in self._reached(imported.target):
                 theirs = self._layer(module)
@@ -124,10 +124,10 @@ class Project:
             grouped[imported.importer].append(imported)
         return grouped
 
-    def _is_public(self, imported: Import) -> bool:
+    def _is_public(self, imported: Import, library: str) -> bool:
         """Tell whether the library offers this name; what it offers admins, to an admin only."""
         inside = imported.importer.removeprefix(f"{self._owner(imported.importer)}.")
-        offering = {LIBRARY, *({f"{LIBRARY}.admin"} if inside.split(".")[0] == "admin" else ())}
+        offering = {library, *({f"{library}.admin"} if inside.split(".")[0] == "admin" else ())}
         return imported.target in offering and imported.name in self._offered(imported.target)
 
     def _offered(self, module: str) -> set[str]:
@@ -160,6 +160,6 @@ class Project:
             (self._owner(imported.importer), self._owner(imported.target)): imported
             for imported in self.source.imports
             if self._owner(imported.target) == imported.target.removesuffix(".queries")
-            and self._owner(imported.importer) in self.apps - {PROJECT, LIBRARY}
+            and self._owner(imported.importer) in self.apps - {PROJECT, *LIBRARIES}
             and self._owner(imported.importer) != self._owner(imported.target)
         }

@@ -49,6 +49,7 @@ class Stack:
             "SHOP_LOCAL_DIR": str(folder),
             "GROUND_DIR": str(folder),
             "WORKER_GRACE": "5",
+            "API_RATE_USER": "1000000/min",  # tests look again and again
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -31,7 +32,8 @@ class Shop:
         self.api = api
 
     def place_order(self) -> str:
-        answer = self.api.post("/api/orders/", json=ORDER, headers={"Idempotency-Key": "k"})
+        key = {"Idempotency-Key": str(uuid4())}
+        answer = self.api.post("/api/orders/", json=ORDER, headers=key)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 

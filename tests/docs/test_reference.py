@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from argparse import ArgumentParser, _SubParsersAction
 
 import outbox
+from api.management.commands.create_api_token import Command as TokenCommand
+from api.schema import PROBLEM
 from orders.models import Order
 from outbox import subscribe
 from outbox.catalogue import catalogue
@@ -14,6 +17,7 @@ from outbox.management.commands.outbox import Command as OutboxCommand
 from outbox.models import Delivery
 from outbox.testing import Outbox
 from shop.management.commands.up import Command as UpCommand
+from shop.problems import known_problems
 from tests.docs.pages import ROOT, Page, names_in
 
 EVENTS = Page("docs/reference/events.md")
@@ -21,6 +25,7 @@ API = Page("docs/reference/public-api.md")
 COMMANDS = Page("docs/reference/commands.md")
 STATES = Page("docs/reference/delivery-states.md")
 PROCESS = Page("docs/reference/order-process.md")
+ERRORS = Page("docs/reference/api-errors.md")
 GLOSSARY = Page("docs/reference/glossary.md")
 
 # The page is about the shop's own apps; an app that a team adds is not held to it.
@@ -67,7 +72,8 @@ class TestThePageOfTheOrderProcess:
 
         named = re.findall(rf"\b(?:{'|'.join(APPS)})\.[A-Za-z_]+\b", PROCESS.text)
 
-        files = {"orders.handlers", "orders.queries", "orders.Order"}
+        files = {"orders.handlers", "orders.queries", "orders.services", "orders.tasks"}
+        files |= {"orders.cancel_overdue"}
         assert set(named) - known - files == set()
 
 
@@ -115,6 +121,25 @@ class TestThePageOfCommands:
         shown = set(re.findall(r"`make ([a-z-]+)`", COMMANDS.section("make")))
 
         assert set(told) - {"help"} <= shown
+
+    def test_has_each_option_of_create_api_token(self):
+        shown = {
+            names_in(row[0])[0].split()[0] for row in COMMANDS.table("manage.py create_api_token")
+        }
+
+        assert shown == options(TokenCommand().create_parser("manage.py", "create_api_token"))
+
+
+class TestThePageOfApiErrors:
+    def test_has_each_code_with_its_status(self):
+        shown = {names_in(row[0])[0]: int(row[1]) for row in ERRORS.table("Codes")}
+
+        assert shown == {code: kind.status_code for code, kind in known_problems().items()}
+
+    def test_has_an_example_of_the_form_that_errors_have(self):
+        (example,) = ERRORS.blocks("json")
+
+        assert json.loads(example).keys() == PROBLEM["properties"].keys()
 
 
 class TestTheDeliveryStates:

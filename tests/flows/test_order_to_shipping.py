@@ -14,14 +14,15 @@ from outbox.testing import Outbox
 from tests.bank import BankProcess
 from tests.flows.looks import emails, moves, owed, status, told
 from tests.inventory.shelf import counters, ledger, put_on_sale
-from tests.orders.buyer import customer, place, signed_in
+from tests.orders.buyer import a_key, customer, place, signed_in
 
 pytestmark = pytest.mark.django_db
 
 
 def post_an_order() -> Order:
     wanted = {"payment_method": "tok_success", "lines": [{"sku": "TEA", "quantity": 2}]}
-    answer = signed_in(customer()).post("/api/orders/", wanted, format="json")
+    client = signed_in(customer())
+    answer = client.post("/api/orders/", wanted, format="json", headers=a_key())
     assert answer.status_code == 201, answer.content
     return Order.objects.get(pk=answer.json()["id"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
@@ -36,6 +37,11 @@ def signed_in(user: User) -> APIClient:
     client = APIClient()
     client.force_authenticate(user)
     return client
+
+
+def a_key() -> dict[str, str]:
+    """The header that a request needs which may be sent twice."""
+    return {"Idempotency-Key": str(uuid4())}
 
 
 def history(order: Order) -> list[tuple[str, str, str]]:

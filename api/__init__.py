@@ -1,0 +1,33 @@
+"""Manners of an HTTP API on Django REST framework: what every app's views share.
+
+    class Wanted(StrictSerializer):                # refuses fields that it does not know
+        quantity = WholeNumber(min_value=1)
+
+    def post(self, request):
+        wanted = Wanted(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        return answer_once(request, lambda: self._place(wanted))    # Idempotency-Key
+
+This module is the whole public API. It knows no shop, and imports no models, so it may be
+imported anywhere. How errors look is the project's affair (`shop/problems.py`): an app raises
+`APIException`s whose `default_code` is stable.
+"""
+
+from __future__ import annotations
+
+from .conditional import if_changed
+from .idempotency import IDEMPOTENCY_KEY, answer_once
+from .paging import SafeCursorPagination
+from .serializers import MoneyField, StrictSerializer, Text, Truth, WholeNumber
+
+__all__ = [
+    "IDEMPOTENCY_KEY",
+    "MoneyField",
+    "SafeCursorPagination",
+    "StrictSerializer",
+    "Text",
+    "Truth",
+    "WholeNumber",
+    "answer_once",
+    "if_changed",
+]

@@ -1,0 +1,145 @@
+"""Idempotency-Key: a request that is sent twice is done once and answered twice.
+
+After the IETF's draft "The Idempotency-Key HTTP Header Field", with Stripe's manners where the
+draft is silent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.exceptions import APIException
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+if TYPE_CHECKING:
+    from .models import StoredAnswer
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
+
+#: How long an answer is kept at least.
+LIFE = timedelta(hours=24)
+
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
+
+#: The header, for `extend_schema(parameters=[...])`.
+IDEMPOTENCY_KEY = OpenApiParameter(
+    HEADER,
+    {"type": "string", "pattern": f"^{_VISIBLE_ASCII.pattern}$"},
+    OpenApiParameter.HEADER,
+    required=True,
+    description=(
+        "A name for this one request, of your choice, such as a UUID. Sent again with the same "
+        "body within 24 hours, nothing is done again and the same answer comes, "
+        f"with `{REPLAYED}: true`."
+    ),
+)
+
+
+class IdempotencyKeyMissing(APIException):
+    """The request needs the header Idempotency-Key."""
+
+    status_code = 400
+    default_code = "idempotency_key_missing"
+    default_detail = _("The request needs the header Idempotency-Key.")
+
+
+class IdempotencyKeyInvalid(APIException):
+    """The key is not 1 to 255 visible ASCII characters."""
+
+    status_code = 400
+    default_code = "idempotency_key_invalid"
+    default_detail = _("An Idempotency-Key has 1 to 255 visible ASCII characters.")
+
+
+class IdempotencyKeyReused(APIException):
+    """The key was used before, with another body."""
+
+    status_code = 422
+    default_code = "idempotency_key_reused"
+    default_detail = _("This Idempotency-Key was used before, with another body.")
+
+
+def answer_once(request: Request, act: Callable[[], Response]) -> Response:
+    """Return what `act` answers, or what it answered when the same request came before.
+
+    `act` runs in a transaction, and its answer is stored in it. If it raises, nothing is stored,
+    and the key is as good as new. A duplicate that comes meanwhile waits for that transaction.
+
+    Args:
+        request: a signed-in user's; its key belongs to that user and to its path.
+        act: does the work and returns its successful answer; refusals are exceptions.
+
+    Raises:
+        IdempotencyKeyMissing, IdempotencyKeyInvalid: the header is not as it should be.
+        IdempotencyKeyReused: the key came with another body before.
+    """
+    from .models import StoredAnswer  # models load after this module
+
+    assert request.user.is_authenticated
+    key, fingerprint = _key_of(request), _fingerprint(request)
+    with transaction.atomic():
+        stored, is_new = StoredAnswer.objects.get_or_create(
+            user=request.user,
+            path=request.path,
+            key=key,
+            defaults={"fingerprint": fingerprint},
+        )
+        if not is_new:
+            return _replay(stored, fingerprint)
+        response = act()
+        _store(response, stored)
+    return response
+
+
+def forget_old_answers() -> int:
+    """Delete the answers that are older than `LIFE`, and return how many there were."""
+    from .models import StoredAnswer  # models load after this module
+
+    deleted, _kinds = StoredAnswer.objects.filter(stored_at__lt=timezone.now() - LIFE).delete()
+    return deleted
+
+
+def _key_of(request: Request) -> str:
+    key = request.headers.get(HEADER)
+    if key is None:
+        raise IdempotencyKeyMissing
+    if not _VISIBLE_ASCII.fullmatch(key):
+        raise IdempotencyKeyInvalid
+    return key
+
+
+def _fingerprint(request: Request) -> str:
+    """The same for two bodies that say the same, however they are spaced and ordered."""
+    text = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _store(response: Response, stored: StoredAnswer) -> None:
+    if not 200 <= response.status_code < 300:
+        raise AssertionError("A refusal must be raised, or it would be kept for a day.")
+    stored.status = response.status_code
+    stored.body = JSONRenderer().render(response.data).decode()
+    stored.location = response.headers.get("Location", "")
+    stored.save(update_fields=["status", "body", "location"])
+
+
+def _replay(stored: StoredAnswer, fingerprint: str) -> Response:
+    if stored.fingerprint != fingerprint:
+        raise IdempotencyKeyReused
+    response = Response(json.loads(stored.body), status=stored.status)
+    if stored.location:
+        response["Location"] = stored.location
+    response[REPLAYED] = "true"
+    return response

@@ -1,0 +1,31 @@
+"""`manage.py create_api_token alice --label "nightly import"` prints a new token, once."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError
+
+from api.tokens import add_token, new_token
+
+
+class Command(BaseCommand):
+    """Print a new API token of a user."""
+
+    help = "Print a new API token of a user. It is shown this once; only its hash is kept."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take the user's name and a label."""
+        parser.add_argument("user", help="the user's name")
+        parser.add_argument("--label", default="", help="what the token is used for")
+
+    def handle(self, *, user: str, label: str, **_options: Any) -> None:
+        """Create it and print it, alone on its line."""
+        owner = User.objects.filter(username=user).first()
+        if owner is None:
+            raise CommandError(f"There is no user {user!r}.")
+        token = new_token()
+        add_token(user=owner, label=label, token=token)
+        self.stdout.write(token)

@@ -1,0 +1,61 @@
+"""What the API remembers: answers under an Idempotency-Key, and the hashes of tokens."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class StoredAnswer(models.Model):
+    """What one user was answered, at one path, under one key.
+
+    It is inserted before the work and filled after it, in the transaction of the work. So nobody
+    ever reads one without an answer, and a duplicate request waits at the unique index.
+    """
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", verbose_name=_("user")
+    )
+    path = models.CharField(_("path"), max_length=255)
+    key = models.CharField(_("key"), max_length=255)
+    fingerprint = models.CharField(_("fingerprint of the body"), max_length=64)
+    status = models.PositiveSmallIntegerField(_("status"), default=0)
+    body = models.TextField(_("body"), blank=True)
+    location = models.TextField(_("location"), blank=True)
+    stored_at = models.DateTimeField(_("stored at"), auto_now_add=True, db_index=True)
+
+    class Meta:
+        verbose_name = _("stored answer")
+        verbose_name_plural = _("stored answers")
+        constraints = [
+            models.UniqueConstraint(fields=["user", "path", "key"], name="answer_once_per_key")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.path}"
+
+
+class ApiToken(models.Model):
+    """A token that speaks for a user. Itself it is kept nowhere; delete the row to revoke it."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.CASCADE,
+        related_name="api_tokens",
+        verbose_name=_("user"),
+    )
+    label = models.CharField(_("label"), max_length=100, help_text=_("What it is used for."))
+    digest = models.CharField(_("SHA-256"), max_length=64, unique=True, editable=False)
+    start = models.CharField(
+        _("first characters"), max_length=4, editable=False, help_text=_("To recognise it by.")
+    )
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("API token")
+        verbose_name_plural = _("API tokens")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.start}… ({self.label})"

@@ -1,0 +1,141 @@
+"""What drf-spectacular cannot see by itself: our tokens, and errors that any request may get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerExtension,
+)
+from rest_framework.serializers import ListSerializer
+
+PROBLEM_JSON = "application/problem+json"
+
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "What went wrong, after RFC 9457.",
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string", "description": "The same for each error of a code."},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What went wrong this time."},
+        "code": {"type": "string", "description": "Stable: decide by this."},
+        "errors": {
+            "type": "array",
+            "description": "Each wrong part of the body.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "pointer": {
+                        "type": "string",
+                        "description": "Where it is, as a JSON pointer: #/lines/0/quantity",
+                    },
+                    "code": {"type": "string"},
+                    "detail": {"type": "string"},
+                },
+                "required": ["pointer", "code", "detail"],
+                "additionalProperties": False,
+            },
+        },
+        "correlation_id": {
+            "type": "string",
+            "format": "uuid",
+            "description": "Names this request in our logs and events.",
+        },
+    },
+    "required": ["type", "title", "status", "detail", "code", "errors", "correlation_id"],
+    "additionalProperties": False,
+}
+
+FOR_ALL = {
+    "401": "There is no valid token.",
+    "406": "The answer is JSON, and `Accept` allows none.",
+    "429": "Too many requests; `Retry-After` says for how many seconds to wait.",
+}
+FOR_BODIES = {
+    "400": "The body, or a header, is not as it should be.",
+    "403": "You may not do this; or a browser's session came without its CSRF token.",
+    "413": "The body is too large.",
+    "415": "The body is not `application/json`.",
+}
+FOR_CURSORS = {"404": "The cursor is not one of ours."}
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # spectacular's registry
+    """`Authorization: Bearer ...`."""
+
+    target_class = "api.tokens.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        """Describe it."""
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token from `manage.py create_api_token`. `Token ...` works as well.",
+        }
+
+
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # spectacular's registry
+    """The cookie of a browser that is signed in to the admin."""
+
+    target_class = "api.tokens.SessionAuthentication"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        """Describe it."""
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
+
+
+class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]  # spectacular's registry
+    """A StrictSerializer takes no other fields than its own, and lists of a certain length."""
+
+    target_class = "api.serializers.StrictSerializer"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        """Say so."""
+        mapped = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        for name, part in self.target.fields.items():
+            if isinstance(part, ListSerializer) and name in mapped["properties"]:
+                mapped["properties"][name] |= _limits(part)
+        return {**mapped, "additionalProperties": False}
+
+
+def _limits(part: Any) -> dict[str, int]:
+    limits = {"minItems": part.min_length, "maxItems": part.max_length}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def add_problems(
+    result: dict[str, Any], generator: Any, request: Any, public: bool
+) -> dict[str, Any]:
+    """Give each operation the errors that any request may get, and each error its form."""
+    result["components"]["schemas"]["Problem"] = PROBLEM
+    for path in result["paths"].values():
+        for method, operation in path.items():
+            _complete(operation, method)
+    return result
+
+
+def _complete(operation: dict[str, Any], method: str) -> None:
+    responses = operation["responses"]
+    for status, description in _expected(operation, method).items():
+        responses.setdefault(status, {"description": description})
+    for status, response in responses.items():
+        if status >= "400":
+            response["content"] = {
+                PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}
+            }
+    responses["429"]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _expected(operation: dict[str, Any], method: str) -> dict[str, str]:
+    has_cursor = any(one["name"] == "cursor" for one in operation.get("parameters", ()))
+    return {
+        **FOR_ALL,
+        **(FOR_BODIES if method != "get" else {}),
+        **(FOR_CURSORS if has_cursor else {}),
+    }

@@ -1,0 +1,65 @@
+"""Fields that take a value for what it is, and a serializer that takes nothing it does not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from money import Money
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields that it does not know: a misspelled one must not be silently left out."""
+
+    default_error_messages = {"unknown_field": _("There is no such field here.")}
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Refuse unknown fields, by name; otherwise do as usual."""
+        if isinstance(data, dict) and (unknown := sorted(data.keys() - self.fields.keys())):
+            text = str(self.error_messages["unknown_field"])
+            raise serializers.ValidationError(
+                {name: [serializers.ErrorDetail(text, "unknown_field")] for name in unknown}
+            )
+        return super().to_internal_value(data)
+
+
+class WholeNumber(serializers.IntegerField):
+    """An integer of JSON. Not `true`, not `2.0`, not `"2"`."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """Refuse what merely looks like an integer."""
+        if type(data) is not int:
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Text(serializers.CharField):
+    """A string of JSON. Not a number that could be read as one."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Refuse what is no string."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Truth(serializers.BooleanField):
+    """`true` or `false`. Not 1, not "yes"."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Refuse what merely stands for one of the two."""
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+@extend_schema_field(Money.model_json_schema(mode="serialization"))
+class MoneyField(serializers.Field[Money, None, dict[str, Any], Any]):
+    """An amount in minor units and its currency."""
+
+    def to_representation(self, value: Money) -> dict[str, Any]:
+        """Return `{"amount": 12800, "currency": "JPY"}`."""
+        return value.model_dump()

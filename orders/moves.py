@@ -1,0 +1,118 @@
+"""Cancelling and refunding over HTTP; the other views are in `views`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import status
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.generics import GenericAPIView
+from rest_framework.permissions import BasePermission, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from api import IDEMPOTENCY_KEY, answer_once
+from money import CurrencyMismatch, Money
+from orders import queries, services
+from orders.models import Order
+from orders.problems import NothingToRefund, OrderNotCancellable, OrderNotRefundable, RefundTooLarge
+from orders.serializers import OrderSerializer, RefundOrderSerializer, RefundSerializer
+from orders.views import REPLAYED, REUSED, UNKNOWN
+
+NOT_CANCELLABLE = OpenApiResponse(description="It is shipped already.")
+NOT_REFUNDABLE = OpenApiResponse(description="There is not so much to give back.")
+
+
+class OwnerOrMayCancel(BasePermission):
+    def has_object_permission(self, request: Request, _view: APIView, order: Order) -> bool:
+        return order.customer_id == request.user.pk or request.user.has_perm("orders.cancel_order")
+
+
+class MayRefund(BasePermission):
+    def has_permission(self, request: Request, _view: APIView) -> bool:
+        return request.user.has_perm("orders.refund_order")
+
+
+class OrderCancellation(GenericAPIView[Order]):
+    permission_classes = [IsAuthenticated, OwnerOrMayCancel]
+    serializer_class = OrderSerializer
+
+    def get_queryset(self) -> QuerySet[Order]:
+        return queries.orders_seen_by(self.request.user)
+
+    @extend_schema(
+        operation_id="cancel_order",
+        summary="Cancel an order",
+        description=(
+            "Until it is shipped. What was reserved and paid is given back. "
+            "Once cancelled, a repetition changes nothing and is answered alike."
+        ),
+        tags=["orders"],
+        request=None,
+        responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_CANCELLABLE},
+    )
+    def post(self, request: Request, **_: Any) -> Response:
+        order = self.get_object()
+        try:
+            services.cancel_order(order_id=order.pk, by=request.user.get_username())
+        except services.NotCancellable as error:
+            raise OrderNotCancellable from error
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class OrderRefunds(GenericAPIView[Order]):
+    permission_classes = [IsAuthenticated, MayRefund]
+    serializer_class = RefundOrderSerializer
+
+    def get_queryset(self) -> QuerySet[Order]:
+        return queries.orders_seen_by(self.request.user)
+
+    @extend_schema(
+        operation_id="refund_order",
+        summary="Give money back",
+        description=(
+            "For staff. For some lines, or an amount; without either for all that is left. "
+            "The bank is asked afterwards."
+        ),
+        tags=["orders"],
+        parameters=[IDEMPOTENCY_KEY, REPLAYED],
+        responses={201: RefundSerializer, 404: UNKNOWN, 409: NOT_REFUNDABLE, 422: REUSED},
+    )
+    def post(self, request: Request, **_: Any) -> Response:
+        wanted = self.get_serializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        order = self.get_object()
+        return answer_once(request, lambda: _refund(request, order, **wanted.validated_data))
+
+
+def _refund(
+    request: Request,
+    order: Order,
+    *,
+    return_stock: bool,
+    lines: list[dict[str, Any]] | None = None,
+    amount: dict[str, Any] | None = None,
+) -> Response:
+    try:
+        refund = services.request_refund(
+            order_id=order.pk,
+            lines=[services.WantedLine(**line) for line in lines or ()],
+            amount=Money(**amount) if amount else None,
+            return_stock=return_stock,
+            by=request.user.get_username(),
+        )
+    except CurrencyMismatch as error:
+        text = gettext("The order was paid in %(currency)s.") % {"currency": order.currency}
+        faults = {"amount": {"currency": [ErrorDetail(text, "other_currency")]}}
+        raise ValidationError(faults) from error
+    except services.RefundTooLarge as error:
+        raise RefundTooLarge from error
+    except services.NothingToRefund as error:
+        raise NothingToRefund from error
+    except services.NotRefundable as error:
+        raise OrderNotRefundable from error
+    return Response(RefundSerializer(refund).data, status=status.HTTP_201_CREATED)

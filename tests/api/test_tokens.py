@@ -1,0 +1,98 @@
+"""Tokens let their users in, are shown once, and are kept as hashes."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from rest_framework.test import APIClient
+
+from api.models import ApiToken
+from tests.orders.buyer import customer
+
+pytestmark = pytest.mark.django_db
+
+
+def created(user: User) -> str:
+    output = StringIO()
+    call_command("create_api_token", user.get_username(), "--label", "import", stdout=output)
+    return output.getvalue().strip()
+
+
+def ask(authorization: str) -> Any:
+    return APIClient(headers={"Authorization": authorization}).get("/api/orders/")
+
+
+class TestAToken:
+    @pytest.mark.parametrize("kind", ["Bearer", "Token", "bearer"])
+    def test_lets_its_user_in(self, kind: str):
+        token = created(customer())
+
+        assert ask(f"{kind} {token}").status_code == 200
+
+    def test_speaks_for_its_own_user_only(self):
+        created(customer("taro"))
+        token = created(customer("hanako"))
+
+        answer = ask(f"Bearer {token}")
+
+        assert answer.wsgi_request.user.get_username() == "hanako"
+
+    def test_is_kept_as_a_hash_alone(self):
+        token = created(customer())
+
+        (row,) = ApiToken.objects.values()
+
+        assert token not in str(row)
+        assert (row["start"], row["label"]) == (token[:4], "import")
+
+    def test_is_another_each_time(self):
+        user = customer()
+
+        assert created(user) != created(user)
+        assert user.api_tokens.count() == 2
+
+    @pytest.mark.parametrize("text", ["Bearer wrong", "Bearer", "Token ", "Bearer é", "Bearer a b"])
+    def test_that_is_unknown_is_refused(self, text: str):
+        answer = ask(text)
+
+        assert (answer.status_code, answer.json()["code"]) == (401, "authentication_failed")
+        assert answer["WWW-Authenticate"] == 'Bearer realm="api"'
+
+    def test_that_was_revoked_is_refused(self):
+        token = created(customer())
+        ApiToken.objects.all().delete()
+
+        assert ask(f"Bearer {token}").status_code == 401
+
+    def test_of_a_user_who_left_is_refused(self):
+        token = created(customer())
+        User.objects.update(is_active=False)
+
+        assert ask(f"Bearer {token}").status_code == 401
+
+    def test_is_for_users_who_exist(self):
+        with pytest.raises(CommandError, match="no user 'nobody'"):
+            call_command("create_api_token", "nobody")
+
+
+class TestTheAdminPage:
+    def test_lists_tokens_and_revokes_them(self, client: Any):
+        token = created(customer())
+        client.force_login(User.objects.create_superuser("admin"))
+        url = f"/admin/api/apitoken/{ApiToken.objects.get().pk}"
+
+        page = client.get("/admin/api/apitoken/").content.decode()
+        client.post(f"{url}/delete/", {"post": "yes"})
+
+        assert token[:4] in page
+        assert token not in page
+        assert ask(f"Bearer {token}").status_code == 401
+
+    def test_makes_none(self, client: Any):
+        client.force_login(User.objects.create_superuser("admin"))
+
+        assert client.get("/admin/api/apitoken/add/").status_code == 403

@@ -1,0 +1,188 @@
+"""What is wrong with an order is said by name, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from api.models import StoredAnswer
+from inventory.models import Product
+from orders.models import Order
+from outbox.testing import Outbox
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import a_key, customer, signed_in
+
+pytestmark = pytest.mark.django_db
+
+TEA = {"sku": "TEA", "quantity": 1}
+CHEAP = {"amount": 1, "currency": "JPY"}
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    return {"payment_method": "tok_success", "lines": [TEA]} | changes
+
+
+def line(**changes: Any) -> dict[str, Any]:
+    return body(lines=[TEA | changes])
+
+
+# What is sent, where the fault lies, and its code.
+BAD = {
+    "no lines": (body(lines=[]), "#/lines", "min_length"),
+    "lines missing": ({"payment_method": "tok_success"}, "#/lines", "required"),
+    "lines that are no list": (body(lines="TEA"), "#/lines", "not_a_list"),
+    "a line that is no object": (body(lines=["TEA"]), "#/lines/0", "invalid"),
+    "too many lines": (
+        body(lines=[{"sku": f"S{n}", "quantity": 1} for n in range(101)]),
+        "#/lines",
+        "max_length",
+    ),
+    "a product twice": (body(lines=[TEA, TEA]), "#/lines", "invalid"),
+    "an unknown product": (line(sku="GONE"), "#/lines/0/sku", "not_for_sale"),
+    "a product not on sale": (
+        body(lines=[TEA, {"sku": "OLD", "quantity": 1}]),
+        "#/lines/1/sku",
+        "not_for_sale",
+    ),
+    "no units": (line(quantity=0), "#/lines/0/quantity", "min_value"),
+    "negative units": (line(quantity=-1), "#/lines/0/quantity", "min_value"),
+    "too many units": (line(quantity=1001), "#/lines/0/quantity", "max_value"),
+    "astronomic units": (line(quantity=10**30), "#/lines/0/quantity", "max_value"),
+    "half a unit": (line(quantity=1.5), "#/lines/0/quantity", "invalid"),
+    "a float of units": (line(quantity=1.0), "#/lines/0/quantity", "invalid"),
+    "a text of units": (line(quantity="1"), "#/lines/0/quantity", "invalid"),
+    "true units": (line(quantity=True), "#/lines/0/quantity", "invalid"),
+    "null units": (line(quantity=None), "#/lines/0/quantity", "null"),
+    "an empty SKU": (line(sku=""), "#/lines/0/sku", "blank"),
+    "a long SKU": (line(sku="X" * 65), "#/lines/0/sku", "max_length"),
+    "a number for a SKU": (line(sku=1), "#/lines/0/sku", "invalid"),
+    "a price": (line(unit_price=CHEAP), "#/lines/0/unit_price", "unknown_field"),
+    "a total": (body(total=CHEAP), "#/total", "unknown_field"),
+    "a currency": (body(currency="USD"), "#/currency", "unknown_field"),
+    "a name that a pointer must escape": (body(**{"a/b~c d": 1}), "#/a~1b~0c%20d", "unknown_field"),
+    "no payment method": ({"lines": [TEA]}, "#/payment_method", "required"),
+    "a card number": (body(payment_method="4242424242424242"), "#/payment_method", "invalid"),
+    "a bad address": (body(email="nobody"), "#/email", "invalid"),
+    "an unknown language": (body(language="xx"), "#/language", "invalid_choice"),
+    "a language that is none": (body(language=["en"]), "#/language", "invalid_choice"),
+    "a list for an order": ([TEA], "#", "invalid"),
+    "a text for an order": ("TEA", "#", "invalid"),
+    "more than the database can hold": (
+        body(lines=[{"sku": "GOLD", "quantity": 1000}]),
+        "#/lines",
+        "total_too_large",
+    ),
+}
+
+# Bytes that are no JSON document which we would take.
+UNREADABLE = {
+    "half of an object": b"{",
+    "nothing after all": b" ",
+    "bad UTF-8": b'{"payment_method": "\xff\xfe"}',
+    "UTF-16": json.dumps(body()).encode("utf-16"),
+    "NaN": b'{"lines": NaN}',
+    "a name twice": b'{"lines": [], "lines": []}',
+    "a NUL": b'{"payment_method": "tok\\u0000"}',
+    "a NUL in a name": b'{"tok\\u0000": 1}',
+    "half of a surrogate pair": b'{"payment_method": "\\ud800"}',
+    "a number of five thousand digits": b'{"lines": ' + b"9" * 5000 + b"}",
+    "a deep nest": b"[" * 21 + b"]" * 21,
+    "an endless nest": b"[" * 100_000,
+}
+
+
+class TestAnOrderThatIsWrong:
+    @pytest.mark.parametrize(("content", "pointer", "code"), BAD.values(), ids=list(BAD))
+    def test_is_refused_by_name_and_writes_nothing(
+        self, outbox: Outbox, content: Any, pointer: str, code: str
+    ):
+        put_on_sale("TEA")
+        put_on_sale("GOLD", price=2**62)
+        put_on_sale("OLD")
+        Product.objects.filter(sku="OLD").update(on_sale=False)
+
+        answer = post(json.dumps(content).encode())
+
+        assert answer.status_code == 400
+        assert answer.json()["code"] == "invalid"
+        assert [(fault["pointer"], fault["code"]) for fault in answer.json()["errors"]] == [
+            (pointer, code)
+        ]
+        writes_nothing(outbox)
+
+    def test_is_told_all_its_faults_at_once(self):
+        answer = post(json.dumps({"lines": [{"sku": ""}], "email": "nobody"}).encode())
+
+        assert {fault["pointer"] for fault in answer.json()["errors"]} == {
+            "#/payment_method",
+            "#/lines/0/sku",
+            "#/lines/0/quantity",
+            "#/email",
+        }
+        assert answer.json()["detail"] == "4 things are wrong; `errors` names each."
+
+    def test_is_refused_without_any_address(self, outbox: Outbox):
+        put_on_sale("TEA")
+        client = signed_in(customer("nobody", email=""))
+
+        answer = client.post("/api/orders/", body(), format="json", headers=a_key())
+
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["pointer"] == "#/email"
+        writes_nothing(outbox)
+
+
+class TestABodyThatCannotBeRead:
+    @pytest.mark.parametrize("raw", UNREADABLE.values(), ids=list(UNREADABLE))
+    def test_is_refused_and_writes_nothing(self, outbox: Outbox, raw: bytes):
+        answer = post(raw)
+
+        assert answer.status_code == 400
+        assert answer.json()["code"] == "parse_error"
+        writes_nothing(outbox)
+
+    def test_is_refused_where_it_is_too_large(self, outbox: Outbox):
+        answer = post(b'{"payment_method": "' + b"x" * 10_000_000 + b'"}')
+
+        assert answer.status_code == 413
+        assert answer.json()["code"] == "body_too_large"
+        writes_nothing(outbox)
+
+    def test_is_refused_where_it_is_no_json(self, outbox: Outbox):
+        answer = post(b"payment_method=tok_success", "application/x-www-form-urlencoded")
+
+        assert answer.status_code == 415
+        assert answer.json()["code"] == "unsupported_media_type"
+        writes_nothing(outbox)
+
+
+class TestACursorThatSomebodyInvented:
+    @pytest.mark.parametrize("position", ["TEA", "\0", "0", "-1", "9" * 400])
+    @pytest.mark.parametrize("path", ["orders", "products"])
+    def test_is_answered_without_an_error_of_ours(self, path: str, position: str):
+        cursor = b64encode(urlencode({"p": position}).encode()).decode()
+
+        answer = signed_in(customer()).get(f"/api/{path}/", {"cursor": cursor})
+
+        assert answer.status_code == (200 if path == "products" and position != "\0" else 404)
+
+    @pytest.mark.parametrize("cursor", ["x", "%00", "é", "cD0"])
+    def test_is_unknown_where_it_is_no_cursor_at_all(self, cursor: str):
+        answer = signed_in(customer()).get("/api/orders/", {"cursor": cursor})
+
+        assert answer.status_code == 404
+
+
+def post(raw: bytes, content_type: str = "application/json") -> Any:
+    client = signed_in(customer())
+    return client.post("/api/orders/", raw, content_type=content_type, headers=a_key())
+
+
+def writes_nothing(outbox: Outbox) -> None:
+    assert not Order.objects.exists()
+    assert not StoredAnswer.objects.exists()
+    assert outbox.all_emitted() == []

@@ -1,0 +1,193 @@
+"""A request that is sent twice is one order, however it comes to be sent twice."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from api.models import StoredAnswer
+from api.tasks import forget_answers
+from inventory.models import Product
+from orders import services
+from orders.models import Order
+from outbox.testing import Outbox
+from tests.flows.threads import run_together
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import customer, signed_in
+
+pytestmark = pytest.mark.django_db
+
+ONE = {"payment_method": "tok_success", "lines": [{"sku": "TEA", "quantity": 1}]}
+TWO = {"payment_method": "tok_success", "lines": [{"sku": "TEA", "quantity": 2}]}
+
+
+def post(content: Any = ONE, *, key: str | None = "k1", client: APIClient | None = None) -> Any:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    client = client or signed_in(customer())
+    return client.post("/api/orders/", content, format="json", headers=headers)
+
+
+class TestTheKey:
+    def test_is_required(self, outbox: Outbox):
+        put_on_sale("TEA")
+
+        answer = post(key=None)
+
+        assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_missing")
+        assert not Order.objects.exists()
+
+    @pytest.mark.parametrize("key", ["", " ", "a b", "é", "x" * 256, "a\tb"])
+    def test_has_at_most_255_visible_ascii_characters(self, key: str):
+        put_on_sale("TEA")
+
+        answer = post(key=key)
+
+        assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_invalid")
+        assert not Order.objects.exists()
+
+    @pytest.mark.parametrize("key", ["x" * 255, '"8e03978e"', "!~"])
+    def test_may_be_any_of_those(self, outbox: Outbox, key: str):
+        put_on_sale("TEA")
+
+        assert post(key=key).status_code == 201
+
+
+class TestARepetition:
+    def test_is_answered_alike_and_places_no_second_order(self, outbox: Outbox):
+        put_on_sale("TEA")
+
+        first, second = post(), post()
+
+        assert first.status_code == second.status_code == 201
+        assert first.content == second.content
+        assert first["Location"] == second["Location"]
+        assert "Idempotent-Replayed" not in first
+        assert second["Idempotent-Replayed"] == "true"
+        assert Order.objects.count() == 1
+        assert len(outbox.all_emitted("orders.OrderPlaced")) == 1
+
+    def test_is_answered_as_then_even_if_the_order_has_moved_on(self, outbox: Outbox):
+        put_on_sale("TEA")
+        first = post()
+        services.cancel_for_lack_of_stock(order_id=first.json()["id"])
+        Product.objects.update(on_sale=False)
+
+        second = post()
+
+        assert second.content == first.content
+
+    def test_may_be_spaced_and_ordered_differently(self, outbox: Outbox):
+        put_on_sale("TEA")
+        first = post()
+
+        second = post({name: ONE[name] for name in reversed(ONE)})
+
+        assert second.content == first.content
+
+    def test_with_another_body_is_refused(self, outbox: Outbox):
+        put_on_sale("TEA")
+        post(ONE)
+
+        answer = post(TWO)
+
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+        assert Order.objects.count() == 1
+
+    def test_of_another_user_is_their_own_request(self, outbox: Outbox):
+        put_on_sale("TEA")
+        taro = signed_in(customer("taro"))
+
+        first, second = post(), post(client=taro)
+
+        assert first.json()["id"] != second.json()["id"]
+
+    def test_under_another_key_is_another_order(self, outbox: Outbox):
+        put_on_sale("TEA")
+
+        first, second = post(key="k1"), post(key="k2")
+
+        assert first.json()["id"] != second.json()["id"]
+
+
+class TestARefusal:
+    def test_is_not_kept(self, outbox: Outbox):
+        refused = post()
+        put_on_sale("TEA")
+
+        accepted = post()
+
+        assert refused.status_code == 400
+        assert accepted.status_code == 201
+        assert "Idempotent-Replayed" not in accepted
+
+    def test_by_a_bug_is_not_kept_either(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch):
+        put_on_sale("TEA")
+        client = signed_in(customer())
+        client.raise_request_exception = False
+
+        with monkeypatch.context() as patch:
+            patch.setattr("orders.views.reverse", None)  # after the order and its event
+            failed = post(client=client)
+        accepted = post(client=client)
+
+        assert failed.status_code == 500
+        assert accepted.status_code == 201
+        assert Order.objects.count() == 1
+        assert len(outbox.all_emitted("orders.OrderPlaced")) == 1
+
+
+class TestTheAnswer:
+    def test_is_kept_for_a_day(self, outbox: Outbox):
+        put_on_sale("TEA")
+        post()
+
+        with time_machine.travel(timezone.now() + timedelta(hours=23, minutes=59)):
+            forget_answers()
+
+        assert StoredAnswer.objects.count() == 1
+
+    def test_is_forgotten_after_that(self, outbox: Outbox):
+        put_on_sale("TEA")
+        post()
+
+        with time_machine.travel(timezone.now() + timedelta(hours=24, minutes=1)):
+            forget_answers()
+
+        assert not StoredAnswer.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDuplicatesAtOnce:
+    def test_wait_for_the_first_and_get_its_answer(self, outbox: Outbox):
+        """Without the unique constraint: as many orders as requests."""
+        put_on_sale("TEA")
+        user = customer()
+        answers: list[Any] = []
+
+        run_together([lambda: answers.append(post(client=signed_in(user)))] * 8)
+
+        assert {answer.status_code for answer in answers} == {201}
+        assert len({answer.content for answer in answers}) == 1
+        assert sum("Idempotent-Replayed" in answer for answer in answers) == 7
+        assert Order.objects.count() == 1
+        assert len(outbox.all_emitted("orders.OrderPlaced")) == 1
+
+    def test_with_another_body_are_refused_whoever_is_first(self, outbox: Outbox):
+        put_on_sale("TEA")
+        user = customer()
+        answers: list[Any] = []
+
+        run_together(
+            [
+                lambda: answers.append(post(ONE, client=signed_in(user))),
+                lambda: answers.append(post(TWO, client=signed_in(user))),
+            ]
+        )
+
+        assert sorted(answer.status_code for answer in answers) == [201, 422]
+        assert Order.objects.count() == 1
