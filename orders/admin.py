@@ -49,17 +49,28 @@ class ShippingForm(ActionForm):
 
 @admin.register(Order)
 class OrderAdmin(ReadOnly, TimelineMixin):
-    list_display = ["reference", "status", "customer", "total", "placed_at", "changed_at"]
-    list_filter = ["status", "cancel_reason", "placed_at"]
+    list_display = [
+        "reference",
+        "status",
+        "customer",
+        "total",
+        "placed_at",
+        "awaits",
+        "deadline_at",
+    ]
+    list_filter = ["status", "awaits", "cancel_reason", "placed_at"]
     list_select_related = ["customer"]
     search_fields = ["reference", "id", "email"]
     date_hierarchy = "placed_at"
     inlines = [LineInline, HistoryInline]
     action_form = ShippingForm
-    actions = ["mark_as_shipped", "mark_as_received"]
+    actions = ["mark_as_shipped", "mark_as_received", "cancel"]
 
     def has_ship_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("orders.ship_order")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("orders.cancel_order")
 
     @admin.action(description=_("Mark as shipped"), permissions=["ship"])
     def mark_as_shipped(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
@@ -74,14 +85,18 @@ class OrderAdmin(ReadOnly, TimelineMixin):
     def mark_as_received(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
         self._move_each(request, orders, services.receive_order)
 
+    @admin.action(description=_("Cancel"), permissions=["cancel"])
+    def cancel(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
+        self._move_each(request, orders, services.cancel_order)
+
     def _move_each(
-        self, request: HttpRequest, orders: QuerySet[Order], move: Callable[..., None]
+        self, request: HttpRequest, orders: QuerySet[Order], move: Callable[..., object]
     ) -> None:
         moved = 0
         for order in orders:
             try:
                 move(order_id=order.id, by=request.user.get_username())
-            except Order.InvalidMove:
+            except (Order.InvalidMove, services.NotCancellable):
                 self._refuse(request, order)
             else:
                 moved += 1

@@ -9,10 +9,12 @@ from uuid import UUID
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
 from money import Money
+from orders import deadlines
 
 # Crockford's alphabet: no I, L, O or U, so that a reference survives being read out.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -42,6 +44,14 @@ class Order(models.Model):
     class CancelReason(models.TextChoices):
         OUT_OF_STOCK = "out_of_stock", _("out of stock")
         PAYMENT_DECLINED = "payment_declined", _("payment declined")
+        REQUESTED = "requested", _("requested")
+        OVERDUE = "overdue", _("not completed in time")
+
+    class Awaits(models.TextChoices):
+        STOCK = "stock", _("stock")
+        PAYMENT = "payment", _("the bank's consent")
+        CAPTURE = "capture", _("the money")
+        SHIPPING = "shipping", _("shipping")
 
     MOVES: ClassVar[dict[str, set[str]]] = {
         "": {Status.PLACED},
@@ -71,6 +81,17 @@ class Order(models.Model):
     currency = models.CharField(_("currency"), max_length=3)
     stock_reserved_at = models.DateTimeField(_("stock reserved at"), null=True, blank=True)
     payment_authorized_at = models.DateTimeField(_("payment authorized at"), null=True, blank=True)
+    awaits = models.CharField(
+        _("waits for"),
+        max_length=16,
+        choices=Awaits.choices,
+        blank=True,
+        default="",
+        db_default="",  # code of the release before inserts without it during a deploy
+    )
+    deadline_at = models.DateTimeField(
+        _("deadline"), null=True, blank=True, help_text=_("Of what it waits for.")
+    )
     cancel_reason = models.CharField(
         _("reason of the cancellation"), max_length=32, choices=CancelReason.choices, blank=True
     )
@@ -85,10 +106,19 @@ class Order(models.Model):
         verbose_name = _("order")
         verbose_name_plural = _("orders")
         ordering = ["-id"]  # UUIDv7: the latest first
-        permissions = [("ship_order", _("Can mark orders as shipped and received"))]
+        permissions = [
+            ("ship_order", _("Can mark orders as shipped and received")),
+            ("cancel_order", _("Can cancel orders")),
+        ]
         indexes = [
             models.Index(fields=["customer", "-id"], name="orders_of_customer"),
             models.Index(fields=["status", "-id"], name="orders_by_status"),
+            # Finished orders are not in it, so the sweep's cost follows what is under way.
+            models.Index(
+                fields=["deadline_at"],
+                condition=Q(deadline_at__isnull=False),
+                name="orders_by_deadline",
+            ),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(status=""), name="order_has_a_status"),
@@ -96,6 +126,9 @@ class Order(models.Model):
                 condition=(Q(status="cancelled") & ~Q(cancel_reason=""))
                 | (~Q(status="cancelled") & Q(cancel_reason="")),
                 name="order_cancelled_for_a_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(deadline_at=None) | ~Q(awaits=""), name="order_deadline_of_something"
             ),
         ]
 
@@ -116,8 +149,35 @@ class Order(models.Model):
         if status not in self.MOVES.get(self.status, set()):
             raise self.InvalidMove(f"{self.id} cannot go from {self.status} to {status}.")
         previous, self.status = self.status, status
-        self.save()
+        self.save_with_deadline()
         self.history.create(from_status=previous, to_status=status, cause=cause)
+
+    def save_with_deadline(self) -> None:
+        """Save it, and start the time of what it waits for now, if that is something new."""
+        awaits = self._awaited()
+        if awaits != self.awaits:
+            self.awaits = awaits
+            self.restart_deadline()
+        self.save()
+
+    def restart_deadline(self) -> None:
+        """Give what the order waits for its whole time, from now on."""
+        length = deadlines.length_of(self.awaits)
+        self.deadline_at = timezone.now() + length if length else None
+
+    @property
+    def is_overdue(self) -> bool:
+        """The time of what it waits for is over."""
+        return self.deadline_at is not None and self.deadline_at <= timezone.now()
+
+    def _awaited(self) -> str:
+        if self.status == self.Status.PLACED:
+            return self.Awaits.PAYMENT if self.stock_reserved_at else self.Awaits.STOCK
+        later = {
+            self.Status.CONFIRMED: self.Awaits.CAPTURE,
+            self.Status.READY_TO_SHIP: self.Awaits.SHIPPING,
+        }
+        return later.get(self.Status(self.status), "")
 
 
 class OrderLine(models.Model):

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from inventory import queries as inventory
 from money import Money
+from orders.deadlines import is_our_own_delay
 from orders.events import (
     OrderCancelled,
     OrderConfirmed,
@@ -22,10 +23,12 @@ from orders.events import (
     OrderShipped,
 )
 from orders.models import Order, OrderLine
-from outbox import emit
+from outbox import acting_as, emit
 
 Status = Order.Status
 CancelReason = Order.CancelReason
+
+MOST_IN_ONE_SWEEP = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +123,31 @@ def cancel_for_declined_payment(*, order_id: UUID) -> None:
     _cancel(order_id, CancelReason.PAYMENT_DECLINED, cause="payments.PaymentDeclined")
 
 
+class NotCancellable(Exception):
+    """The order is with the carrier already, so it cannot be cancelled."""
+
+
+@transaction.atomic
+def cancel_order(*, order_id: UUID, by: str) -> Order:
+    """Cancel the order because somebody asks for it. A repetition changes nothing.
+
+    Raises:
+        NotCancellable: it is shipped.
+    """
+    order = Order.objects.locked(order_id)
+    if order.status in {Status.SHIPPED, Status.RECEIVED}:
+        raise NotCancellable(NotCancellable.__doc__)
+    _cancel_locked(order, CancelReason.REQUESTED, cause=f"orders.cancel_order by {by}")
+    return order
+
+
+def cancel_overdue() -> int:
+    """Cancel the orders whose deadline has passed, unless the delay is ours. Say how many."""
+    overdue = Order.objects.filter(deadline_at__lte=timezone.now()).order_by("deadline_at")
+    order_ids = overdue.values_list("pk", flat=True)[:MOST_IN_ONE_SWEEP]
+    return sum(_cancel_if_overdue(order_id) for order_id in order_ids)
+
+
 @transaction.atomic
 def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -> None:
     """Note that the parcel left the house. Once shipped, a repetition changes nothing."""
@@ -162,16 +190,34 @@ def _sum(amounts: Iterable[Money]) -> Money:
 def _confirm_if_complete(order: Order, *, cause: str) -> None:
     """Whoever brings the second half confirms. The lock sees to it that there is a second."""
     if not order.is_complete:
-        order.save()
+        order.save_with_deadline()
         return
     order.move_to(Status.CONFIRMED, cause=cause)
     emit(OrderConfirmed(order_id=order.id))
 
 
 def _cancel(order_id: UUID, reason: CancelReason, *, cause: str) -> None:
-    order = Order.objects.locked(order_id)
+    _cancel_locked(Order.objects.locked(order_id), reason, cause=cause)
+
+
+def _cancel_locked(order: Order, reason: CancelReason, *, cause: str) -> None:
     if order.status == Status.CANCELLED:
         return  # whoever came first has said it
     order.cancel_reason = reason
     order.move_to(Status.CANCELLED, cause=cause)
-    emit(OrderCancelled(order_id=order_id, reason=reason))
+    emit(OrderCancelled(order_id=order.id, reason=reason))
+
+
+def _cancel_if_overdue(order_id: UUID) -> bool:
+    """Look again under the lock: the order may have moved since it was found."""
+    with acting_as("job:orders.cancel_overdue"), transaction.atomic():
+        order = Order.objects.locked(order_id)
+        if not order.is_overdue:
+            return False
+        if is_our_own_delay(order_id):
+            order.restart_deadline()
+            order.save()
+            return False
+        cause = f"orders.cancel_overdue, no {order.awaits}"
+        _cancel_locked(order, CancelReason.OVERDUE, cause=cause)
+        return True

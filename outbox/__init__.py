@@ -18,6 +18,7 @@ admin of your own models. It imports no models, so it may be imported anywhere.
 from __future__ import annotations
 
 from .context import RequestContextMiddleware, acting_as
+from .debts import is_owed
 from .emission import NotInTransaction, emit
 from .events import DomainEvent
 from .receipt import LeaseLost, PermanentFailure, Receipt
@@ -33,6 +34,7 @@ __all__ = [
     "RequestContextMiddleware",
     "acting_as",
     "emit",
+    "is_owed",
     "subscribe",
     "timeline_of",
 ]

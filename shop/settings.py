@@ -206,7 +206,14 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = "UTC"
 
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
-CELERY_BEAT_SCHEDULE = {"outbox.relay": {"task": "outbox.relay", "schedule": 10.0}}
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "outbox.relay": {"task": "outbox.relay", "schedule": 10.0},
+    "orders.cancel_overdue": {
+        "task": "orders.cancel_overdue",
+        "schedule": 60.0,
+        "options": {"queue": "orders", "expires": 60.0},  # a sweep that waited is made up for
+    },
+}
 
 # --- The outbox and the shop -----------------------------------------------------------------
 
@@ -214,6 +221,15 @@ OUTBOX: dict[str, Any] = {}
 
 # SHOP_CURRENCY: the one currency of all prices (ISO 4217).
 SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="JPY")
+
+# How long an order waits before it is cancelled; 0 or left out: without an end. DEADLINE_STOCK,
+# DEADLINE_PAYMENT, DEADLINE_CAPTURE, DEADLINE_SHIPPING: minutes.
+SHOP_DEADLINES = {
+    "stock": timedelta(minutes=env.float("DEADLINE_STOCK", default=60)),
+    "payment": timedelta(minutes=env.float("DEADLINE_PAYMENT", default=60)),
+    "capture": timedelta(minutes=env.float("DEADLINE_CAPTURE", default=1440)),
+    "shipping": timedelta(minutes=env.float("DEADLINE_SHIPPING", default=0)),
+}
 
 # BANK_URL, BANK_API_KEY: the payment gateway; in development the simulator that `up` starts.
 BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8090")

@@ -67,7 +67,8 @@ class TestThePageOfTheOrderProcess:
 
         named = re.findall(rf"\b(?:{'|'.join(APPS)})\.[A-Za-z_]+\b", PROCESS.text)
 
-        files = {"orders.handlers", "orders.queries", "orders.Order"}
+        files = {"orders.handlers", "orders.queries", "orders.services", "orders.tasks"}
+        files |= {"orders.cancel_overdue"}
         assert set(named) - known - files == set()
 
 

@@ -1,0 +1,25 @@
+"""The moments in which the bank has been asked and its answer is not on our books yet."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from orders.models import Order
+from payments import asking, services
+from payments.models import Payment
+
+
+def ask_to_authorize(order: Order) -> None:
+    """The worker died, or is slow, between the bank's answer and its note."""
+    asking.authorization(
+        services.intend_payment(order_id=order.id, total=order.total, payment_method="tok_success")
+    )
+
+
+def ask_to_capture(order: Order) -> None:
+    asking.capture(services.intend_capture(order_id=order.id))
+
+
+def payment_moves(order_id: UUID) -> list[str]:
+    payment = Payment.objects.get(order_id=order_id)
+    return [move.to_status for move in payment.history.all()]

@@ -1,0 +1,215 @@
+"""The customer cancels, at each stage of the order and in each order of arrival."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_django import Settings
+
+from inventory.models import Reservation
+from orders import services
+from orders.models import Order
+from outbox import actions
+from outbox.models import Delivery
+from outbox.testing import Outbox
+from tests.bank import BankProcess
+from tests.flows.bank_moments import ask_to_authorize, ask_to_capture, payment_moves
+from tests.flows.looks import emails, moves, owed, status, told
+from tests.inventory.shelf import counters, ledger, put_on_sale
+from tests.orders.buyer import place
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def order(outbox: Outbox, bank: BankProcess) -> Order:
+    put_on_sale("TEA", units=5)
+    return place(quantity=2)
+
+
+def cancel(order: Order) -> None:
+    services.cancel_order(order_id=order.id, by="hanako")
+
+
+def nothing_is_left(order: Order) -> bool:
+    """The order is cancelled, its goods are on the shelf, and nobody is owed anything."""
+    assert status(order) == "cancelled"
+    assert counters("TEA") == ledger("TEA") == (5, 0)
+    return owed() == 0
+
+
+class TestAnOrderCancelledAtOnce:
+    @pytest.mark.parametrize("first", ["", "inventory.release_stock", "payments.void_or_refund"])
+    @pytest.mark.parametrize("twice", [False, True])
+    def test_takes_nothing_whatever_is_heard_first(
+        self, outbox: Outbox, bank: BankProcess, order: Order, first: str, twice: bool
+    ):
+        cancel(order)
+        if first:
+            outbox.deliver_all(only=first, twice=twice)
+        outbox.deliver_all(twice=twice)
+
+        assert nothing_is_left(order)
+        assert moves(order) == ["placed", "cancelled"]
+        charges = bank.charges(order.id)
+        assert charges.get("authorizations", 0) == charges.get("voids", 0)
+        assert emails(order) == {"acknowledgement", "cancellation"}
+
+    def test_is_never_taken_to_the_bank_if_payments_hears_it_first(
+        self, outbox: Outbox, bank: BankProcess, order: Order
+    ):
+        cancel(order)
+        outbox.deliver_all(only="payments.void_or_refund")
+        outbox.deliver_all()
+
+        assert bank.charges(order.id) == {}
+        assert payment_moves(order.id) == ["forestalled"]
+        assert nothing_is_left(order)
+
+
+class TestAnOrderCancelledWithStockInHand:
+    def test_gives_it_back(self, outbox: Outbox, bank: BankProcess, order: Order):
+        outbox.deliver_all(only="inventory")
+        outbox.deliver_all(only="orders")
+        cancel(order)
+        outbox.deliver_all()
+
+        assert Reservation.objects.get().status == "released"
+        assert nothing_is_left(order)
+
+    def test_ignores_the_answers_that_come_later(
+        self, outbox: Outbox, bank: BankProcess, order: Order
+    ):
+        """StockReserved and PaymentAuthorized are told, and heard when all is over."""
+        outbox.deliver_all(only="inventory")
+        outbox.deliver_all(only="payments")
+        cancel(order)
+        outbox.deliver_all(only="payments")
+        outbox.deliver_all(only="inventory")
+        outbox.deliver_all(only="orders", twice=True)
+        outbox.deliver_all()
+
+        assert bank.charges(order.id) == {"authorizations": 1, "voids": 1}
+        assert "orders.OrderConfirmed" not in told(order)
+        assert nothing_is_left(order)
+
+
+class TestAnOrderCancelledWhileTheBankIsAsked:
+    @pytest.mark.parametrize("answer_first", [False, True])
+    def test_to_authorize_is_voided(
+        self, outbox: Outbox, bank: BankProcess, order: Order, answer_first: bool
+    ):
+        ask_to_authorize(order)
+        cancel(order)
+        if answer_first:
+            outbox.deliver_all(only="payments.authorize_payment")
+        outbox.deliver_all(only="payments.void_or_refund")
+        outbox.deliver_all()
+
+        assert bank.charges(order.id) == {"authorizations": 1, "voids": 1}
+        assert payment_moves(order.id) == ["intended", "authorized", "voiding", "voided"]
+        assert nothing_is_left(order)
+
+    @pytest.mark.parametrize("answer_first", [False, True])
+    def test_to_capture_is_refunded(
+        self, outbox: Outbox, bank: BankProcess, order: Order, answer_first: bool
+    ):
+        outbox.deliver_all(only="inventory")
+        outbox.deliver_all(only="payments")
+        outbox.deliver_all(only="orders")
+        assert status(order) == "confirmed"
+        ask_to_capture(order)
+        cancel(order)
+        if answer_first:
+            outbox.deliver_all(only="payments.capture_payment")
+            outbox.deliver_all(only="orders")
+        outbox.deliver_all(only="payments.void_or_refund")
+        outbox.deliver_all()
+
+        assert bank.charges(order.id) == {"authorizations": 1, "captures": 1, "refunds": 1}
+        assert moves(order) == ["placed", "confirmed", "cancelled"]
+        assert nothing_is_left(order)
+
+    def test_is_not_charged_by_a_person_who_retries_later(
+        self, outbox: Outbox, bank: BankProcess, order: Order, settings: Settings
+    ):
+        """A dead authorization, a cancellation, and then somebody presses retry."""
+        settings.BANK_API_KEY = "revoked"
+        outbox.deliver_all(only="payments", raise_errors=False)
+        dead = Delivery.objects.filter(subscription__handler="payments.authorize_payment")
+        dead.update(state=Delivery.State.DEAD)
+        settings.BANK_API_KEY = "key-for-tests"
+        cancel(order)
+        outbox.deliver_all()
+
+        actions.retry(dead, by="staff")
+        outbox.deliver_all()
+
+        charges = bank.charges(order.id)
+        assert charges.get("authorizations", 0) == charges.get("voids", 0)
+        assert "captures" not in charges
+        assert nothing_is_left(order)
+
+
+class TestAnOrderCancelledWhenItIsPaid:
+    @pytest.mark.parametrize("twice", [False, True])
+    def test_is_refunded_whole(self, outbox: Outbox, bank: BankProcess, order: Order, twice: bool):
+        outbox.deliver_all()
+        assert status(order) == "ready_to_ship"
+
+        cancel(order)
+        outbox.deliver_all(twice=twice)
+
+        assert bank.charges(order.id) == {"authorizations": 1, "captures": 1, "refunds": 1}
+        assert outbox.emitted("payments.PaymentRefunded").amount == order.total
+        assert "refund" in emails(order)
+        assert nothing_is_left(order)
+
+
+class TestAnOrderThatIsShipped:
+    def test_cannot_be_cancelled(self, outbox: Outbox, bank: BankProcess, order: Order):
+        outbox.deliver_all()
+        services.ship_order(order_id=order.id, carrier="A", tracking_number="1", by="staff")
+
+        for _ in range(2):
+            with pytest.raises(services.NotCancellable):
+                cancel(order)
+            outbox.deliver_all()
+            if status(order) == "shipped":
+                services.receive_order(order_id=order.id, by="staff")
+
+        assert status(order) == "received"
+        assert counters("TEA") == ledger("TEA") == (3, 0)
+        assert "orders.OrderCancelled" not in told(order)
+
+
+class TestPaymentAuthorized:
+    def test_heard_twice_confirms_once(self, outbox: Outbox, bank: BankProcess, order: Order):
+        outbox.given("payments.PaymentAuthorized", order_id=order.id, amount=order.total)
+
+        outbox.deliver_all()
+
+        assert moves(order) == ["placed", "confirmed", "ready_to_ship"]
+        assert bank.charges(order.id) == {"authorizations": 1, "captures": 1}
+
+    @pytest.mark.parametrize("apps", [("inventory", "payments"), ("payments", "inventory")])
+    def test_may_be_heard_before_or_after_the_stock(
+        self, outbox: Outbox, bank: BankProcess, order: Order, apps: tuple[str, str]
+    ):
+        for app in apps:
+            outbox.deliver_all(only=app)
+            outbox.deliver_all(only="orders")
+        outbox.deliver_all()
+
+        assert moves(order) == ["placed", "confirmed", "ready_to_ship"]
+
+    def test_heard_after_shipping_changes_nothing(
+        self, outbox: Outbox, bank: BankProcess, order: Order
+    ):
+        outbox.deliver_all()
+        services.ship_order(order_id=order.id, carrier="A", tracking_number="1", by="staff")
+        outbox.given("payments.PaymentAuthorized", order_id=order.id, amount=order.total)
+        outbox.given("payments.PaymentCaptured", order_id=order.id, amount=order.total)
+
+        outbox.deliver_all(only="orders")
+
+        assert status(order) == "shipped"

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from outbox import is_owed
+from outbox.models import Delivery
+from outbox.testing import Outbox
+
+pytestmark = pytest.mark.django_db
+
+KEY = str(uuid7())
+LATER = timezone.now() + timedelta(days=1)
+
+
+@pytest.fixture
+def told(outbox: Outbox) -> None:
+    """An event that inventory and others hear, fanned out and not delivered to any of them."""
+    outbox.given("orders.OrderCancelled", order_id=KEY, reason="requested")
+    outbox.given("orders.OrderReceived", order_id=KEY)
+    outbox.deliver_all(only="orders")
+
+
+def settle(state: str = "done", **more: Any) -> None:
+    Delivery.objects.filter(event__key=KEY).update(state=state, **more)
+
+
+class TestIsOwed:
+    def test_counts_an_event_that_waits_for_fan_out(self, outbox: Outbox):
+        assert not is_owed(key=KEY)
+
+        outbox.given("orders.OrderReceived", order_id=KEY)
+
+        assert is_owed(key=KEY, to=["tracking"])
+
+    @pytest.mark.parametrize("state", ["pending", "sent", "dead", "parked"])
+    def test_counts_what_is_owed(self, told: None, state: str):
+        settle(state)
+
+        assert is_owed(key=KEY)
+        assert is_owed(key=KEY, to=["orders", "inventory"])
+
+    @pytest.mark.parametrize("state", ["done", "discarded"])
+    def test_leaves_out_what_is_settled(self, told: None, state: str):
+        settle(state)
+
+        assert not is_owed(key=KEY)
+
+    def test_asks_for_some_apps_only(self, told: None):
+        Delivery.objects.exclude(subscription__handler="inventory.release_stock").update(
+            state="done"
+        )
+
+        assert is_owed(key=KEY, to=["inventory"])
+        assert not is_owed(key=KEY, to=["inventor", "payments"])
+
+    @pytest.mark.parametrize(
+        "failed",
+        [{"state": "pending", "attempts": 1, "due_at": LATER}, {"state": "dead", "attempts": 1}],
+        ids=["backing off", "dead"],
+    )
+    def test_leaves_out_what_failed_if_asked_to(self, told: None, failed: dict[str, Any]):
+        settle(**failed)
+
+        assert is_owed(key=KEY)
+        assert not is_owed(key=KEY, failed=False)
+
+    @pytest.mark.parametrize(
+        "ours",
+        [
+            {"state": "pending", "attempts": 0, "due_at": LATER},
+            {"state": "pending", "attempts": 1, "due_at": LATER - timedelta(days=2)},
+            {"state": "sent", "attempts": 1},
+            {"state": "parked", "attempts": 1},
+        ],
+        ids=["untried", "due", "in hand", "parked"],
+    )
+    def test_counts_what_we_are_late_with_in_any_case(self, told: None, ours: dict[str, Any]):
+        settle(**ours)
+
+        assert is_owed(key=KEY, failed=False)
+
+    def test_knows_nothing_of_other_keys(self, told: None):
+        assert not is_owed(key=str(uuid7()))
