@@ -53,3 +53,11 @@ class StockIssued(DomainEvent, key="order_id"):
 
     order_id: UUID
     lines: list[StockLine]
+
+
+class StockReturned(DomainEvent, key="order_id"):
+    """Units of the order may be sold again, because they were refunded."""
+
+    order_id: UUID
+    refund_id: UUID
+    lines: list[StockLine]

@@ -22,3 +22,8 @@ def release_stock(order_id: UUID) -> None:
 @subscribe("orders.OrderShipped")
 def issue_stock(order_id: UUID) -> None:
     services.issue_stock(order_id=order_id)
+
+
+@subscribe("orders.RefundRequested")
+def return_stock(order_id: UUID, refund_id: UUID, returned: list[StockLine]) -> None:
+    services.return_stock(order_id=order_id, refund_id=refund_id, lines=returned)

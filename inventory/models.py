@@ -135,6 +135,12 @@ class ReservationLine(models.Model):
         Product, models.PROTECT, related_name="+", db_column="sku", verbose_name=_("product")
     )
     quantity = models.PositiveIntegerField(_("quantity"))
+    returned = models.PositiveIntegerField(
+        _("returned"),
+        default=0,
+        db_default=0,  # code of the release before inserts without it during a deploy
+        help_text=_("Units of it that went back on the shelf after a refund."),
+    )
 
     class Meta:
         verbose_name = _("line")
@@ -143,6 +149,9 @@ class ReservationLine(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["reservation", "product"], name="reservation_line_once_per_product"
+            ),
+            models.CheckConstraint(
+                condition=Q(returned__lte=F("quantity")), name="reservation_line_returned_at_most"
             ),
         ]
 
@@ -158,6 +167,7 @@ class StockMovement(models.Model):
         RESERVED = "reserved", _("reserved")
         RELEASED = "released", _("released")
         ISSUED = "issued", _("issued")
+        RETURNED = "returned", _("returned")
 
     class AppendOnly(Exception):
         """A stock movement is never changed or deleted: write another one that corrects it."""
@@ -173,7 +183,9 @@ class StockMovement(models.Model):
     on_hand = models.BigIntegerField(_("on hand"), default=0)
     reserved = models.BigIntegerField(_("reserved"), default=0)
     reference = models.CharField(
-        _("reference"), max_length=100, help_text=_("The order, or the delivery note.")
+        _("reference"),
+        max_length=100,
+        help_text=_("The order, the refund, or the delivery note."),
     )
     moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F
 
 from inventory.events import (
     MissingLine,
@@ -13,6 +14,7 @@ from inventory.events import (
     StockLine,
     StockReleased,
     StockReserved,
+    StockReturned,
     StockUnavailable,
 )
 from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
@@ -21,6 +23,8 @@ from outbox import emit
 
 Status = Reservation.Status
 Kind = StockMovement.Kind
+
+LET_GO = {Status.REFUSED, Status.RELEASED, Status.FORESTALLED}
 
 
 class CountersDisagree(Exception):
@@ -84,7 +88,7 @@ def reserve_stock(*, order_id: UUID, lines: Sequence[StockLine]) -> None:
 def release_stock(*, order_id: UUID) -> None:
     """Let the order's stock go. Without a reservation yet, see to it that none follows."""
     reservation = Reservation.objects.locked(order_id)
-    if reservation.status in {Status.REFUSED, Status.RELEASED, Status.FORESTALLED}:
+    if reservation.status in LET_GO:
         return
     if reservation.status == Status.ASKED:
         reservation.move_to(Status.FORESTALLED)
@@ -107,6 +111,39 @@ def issue_stock(*, order_id: UUID) -> None:
     _give_back(order_id, lines, on_hand=-1, reserved=-1)
     _record(Kind.ISSUED, order_id, lines, on_hand=-1, reserved=-1)
     emit(StockIssued(order_id=order_id, lines=lines))
+
+
+@transaction.atomic
+def return_stock(*, order_id: UUID, refund_id: UUID, lines: Sequence[StockLine]) -> None:
+    """Put refunded units back on the shelf; what is not shipped yet is let go instead.
+
+    Once for each refund. An order whose stock was let go has nothing left to return.
+    """
+    reservation = Reservation.objects.locked(order_id)
+    returned = _by_product(lines)
+    if not returned or reservation.status in LET_GO or _is_recorded(refund_id, returned[0]):
+        return
+    _note_as_returned(reservation, returned)
+    if reservation.status == Status.ISSUED:
+        _give_back(order_id, returned, on_hand=1)
+        _record(Kind.RETURNED, refund_id, returned, on_hand=1)
+    else:
+        _give_back(order_id, returned, reserved=-1)
+        _record(Kind.RELEASED, refund_id, returned, reserved=-1)
+    emit(StockReturned(order_id=order_id, refund_id=refund_id, lines=returned))
+
+
+def _is_recorded(cause: UUID, line: StockLine) -> bool:
+    return StockMovement.objects.filter(product_id=line.sku, reference=str(cause)).exists()
+
+
+def _note_as_returned(reservation: Reservation, lines: Iterable[StockLine]) -> None:
+    for line in lines:
+        noted = reservation.lines.filter(
+            product_id=line.sku, returned__lte=F("quantity") - line.quantity
+        ).update(returned=F("returned") + line.quantity)
+        if not noted:
+            raise CountersDisagree(f"{reservation.order_id} has no {line.quantity} of {line.sku}.")
 
 
 def _by_product(lines: Iterable[StockLine]) -> list[StockLine]:
@@ -141,9 +178,10 @@ def _describe(short: Sequence[StockLine]) -> list[MissingLine]:
 
 
 def _lines_of(reservation: Reservation) -> list[StockLine]:
+    """What the reservation holds, without what was refunded and went back."""
     return [
-        StockLine(sku=line.product_id, quantity=line.quantity)
-        for line in reservation.lines.order_by("product_id")
+        StockLine(sku=line.product_id, quantity=line.quantity - line.returned)
+        for line in reservation.lines.exclude(returned=F("quantity")).order_by("product_id")
     ]
 
 
@@ -160,7 +198,7 @@ def _give_back(
 
 def _record(
     kind: StockMovement.Kind,
-    order_id: UUID,
+    cause: UUID,
     lines: Iterable[StockLine],
     *,
     on_hand: int = 0,
@@ -170,7 +208,7 @@ def _record(
         StockMovement(
             product_id=line.sku,
             kind=kind,
-            reference=str(order_id),
+            reference=str(cause),
             on_hand=on_hand * line.quantity,
             reserved=reserved * line.quantity,
         )

@@ -23,6 +23,7 @@ class EmailAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stub
     fields = [
         "order_id",
         "kind",
+        "about",
         "recipient",
         "language",
         "message_id",

@@ -45,5 +45,13 @@ def announce_cancellation(order_id: UUID, reason: str, receipt: Receipt) -> None
 
 
 @subscribe("payments.PaymentRefunded", atomic=False, queue=SMTP)
-def announce_refund(order_id: UUID, amount: Money, receipt: Receipt) -> None:
-    services.notify(order_id=order_id, kind=Kind.REFUND, amount=amount, receipt=receipt)
+def announce_refund(
+    order_id: UUID, amount: Money, receipt: Receipt, refund_id: UUID | None = None
+) -> None:
+    services.notify(
+        order_id=order_id,
+        kind=Kind.REFUND,
+        about=str(refund_id or ""),
+        amount=amount,
+        receipt=receipt,
+    )

@@ -8,7 +8,8 @@ from uuid_utils.compat import uuid7
 
 
 class Email(models.Model):
-    """One e-mail. There is at most one of each kind for an order, however often it is asked for.
+    """One e-mail. There is at most one of each kind for an order, however often it is asked for;
+    of refunds, of which an order may have several, one for each (`about`).
 
     It may be sent twice, when a worker dies between the mail server's answer and our commit; its
     Message-ID is then the same, so that mail programs show it once.
@@ -25,6 +26,14 @@ class Email(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     order_id = models.UUIDField(_("order"))
     kind = models.CharField(_("kind"), max_length=20, choices=Kind.choices)
+    about = models.CharField(
+        _("about"),
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",  # code of the release before inserts without it during a deploy
+        help_text=_("The refund, since an order may have several."),
+    )
     message_id = models.CharField(_("Message-ID"), max_length=320, unique=True)
     recipient = models.EmailField(_("recipient"))
     language = models.CharField(_("language"), max_length=10)
@@ -40,7 +49,7 @@ class Email(models.Model):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["order_id", "kind"], name="email_once_per_order_and_kind"
+                fields=["order_id", "kind", "about"], name="email_once_per_order_and_kind"
             ),
         ]
 

@@ -18,22 +18,28 @@ from orders import queries as orders
 from outbox import Receipt
 
 
-def notify(*, order_id: UUID, kind: Email.Kind, receipt: Receipt, **facts: Any) -> None:
+def notify(
+    *, order_id: UUID, kind: Email.Kind, receipt: Receipt, about: str = "", **facts: Any
+) -> None:
     """Write, send, remember. Nothing is locked and no transaction is open while sending."""
-    email = write_email(order_id=order_id, kind=kind, facts=facts)
+    email = write_email(order_id=order_id, kind=kind, about=about, facts=facts)
     if email.sent_at is None:
         send_email(email)
     with receipt:
         mark_as_sent(email)
 
 
-def write_email(*, order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any]) -> Email:
+def write_email(
+    *, order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any], about: str = ""
+) -> Email:
     """Store the e-mail of this kind for the order. One that was written before stays as it is."""
-    written = Email.objects.filter(order_id=order_id, kind=kind).first()
+    written = Email.objects.filter(order_id=order_id, kind=kind, about=about).first()
     if written:
         return written
     draft = _draft(order_id, kind, facts)
-    email, _ = Email.objects.get_or_create(order_id=order_id, kind=kind, defaults=draft)
+    email, _ = Email.objects.get_or_create(
+        order_id=order_id, kind=kind, about=about, defaults=draft
+    )
     return email
 
 

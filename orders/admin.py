@@ -16,8 +16,10 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from orders import services
-from orders.models import Order, OrderHistory, OrderLine
+from orders.models import Order, OrderHistory, OrderLine, RefundRequest
 from outbox.admin import TimelineMixin
+
+REFUSALS = (Order.InvalidMove, services.NotCancellable, services.NotRefundable)
 
 
 def never(*_: Any, **__: Any) -> bool:
@@ -42,9 +44,16 @@ class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  #
     readonly_fields = ["moved_at"]
 
 
-class ShippingForm(ActionForm):
+class RefundInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
+    model: type[models.Model] = RefundRequest
+    fields = ["requested_at", "total", "return_stock", "requested_by"]
+    readonly_fields = ["requested_at", "total"]
+
+
+class MoveForm(ActionForm):
     carrier = forms.CharField(label=_("Carrier"), max_length=100, required=False)
     tracking_number = forms.CharField(label=_("Tracking number"), max_length=100, required=False)
+    return_stock = forms.BooleanField(label=_("Goods go back on the shelf"), required=False)
 
 
 @admin.register(Order)
@@ -62,9 +71,9 @@ class OrderAdmin(ReadOnly, TimelineMixin):
     list_select_related = ["customer"]
     search_fields = ["reference", "id", "email"]
     date_hierarchy = "placed_at"
-    inlines = [LineInline, HistoryInline]
-    action_form = ShippingForm
-    actions = ["mark_as_shipped", "mark_as_received", "cancel"]
+    inlines = [LineInline, RefundInline, HistoryInline]
+    action_form = MoveForm
+    actions = ["mark_as_shipped", "mark_as_received", "cancel", "refund_what_is_left"]
 
     def has_ship_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("orders.ship_order")
@@ -85,6 +94,16 @@ class OrderAdmin(ReadOnly, TimelineMixin):
     def mark_as_received(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
         self._move_each(request, orders, services.receive_order)
 
+    def has_refund_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("orders.refund_order")
+
+    @admin.action(description=_("Refund what is left"), permissions=["refund"])
+    def refund_what_is_left(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
+        refund = partial(
+            services.request_refund, return_stock=bool(request.POST.get("return_stock"))
+        )
+        self._move_each(request, orders, refund)
+
     @admin.action(description=_("Cancel"), permissions=["cancel"])
     def cancel(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
         self._move_each(request, orders, services.cancel_order)
@@ -96,7 +115,7 @@ class OrderAdmin(ReadOnly, TimelineMixin):
         for order in orders:
             try:
                 move(order_id=order.id, by=request.user.get_username())
-            except (Order.InvalidMove, services.NotCancellable):
+            except REFUSALS:
                 self._refuse(request, order)
             else:
                 moved += 1

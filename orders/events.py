@@ -59,3 +59,12 @@ class OrderCancelled(DomainEvent, key="order_id"):
 
     order_id: UUID
     reason: str
+
+
+class RefundRequested(DomainEvent, key="order_id"):
+    """So much money goes back to the customer, and these goods, if any, go back on the shelf."""
+
+    order_id: UUID
+    refund_id: UUID
+    amount: Money
+    returned: list[OrderedLine]

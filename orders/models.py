@@ -109,6 +109,7 @@ class Order(models.Model):
         permissions = [
             ("ship_order", _("Can mark orders as shipped and received")),
             ("cancel_order", _("Can cancel orders")),
+            ("refund_order", _("Can give money back")),
         ]
         indexes = [
             models.Index(fields=["customer", "-id"], name="orders_of_customer"),
@@ -231,3 +232,58 @@ class OrderHistory(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_from_status_display()} → {self.get_to_status_display()}"
+
+
+class RefundRequest(models.Model):
+    """Money that staff give back: for some of the lines, or an amount for another reason.
+
+    Its id is the refund's in `payments`, which knows whether the bank has done it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    order = models.ForeignKey(
+        Order, models.PROTECT, related_name="refunds", verbose_name=_("order")
+    )
+    amount = models.PositiveBigIntegerField(_("amount"), help_text=_("In minor units."))
+    return_stock = models.BooleanField(_("goods go back on the shelf"))
+    requested_by = models.CharField(_("requested by"), max_length=150)
+    requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("refund")
+        verbose_name_plural = _("refunds")
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gte=1), name="refund_request_of_something"),
+        ]
+
+    def __str__(self) -> str:
+        return self.total.format()
+
+    @property
+    def total(self) -> Money:
+        return Money(amount=self.amount, currency=self.order.currency)
+
+
+class RefundLine(models.Model):
+    """So many units of a line for which a refund was asked."""
+
+    refund = models.ForeignKey(
+        RefundRequest, models.CASCADE, related_name="lines", verbose_name=_("refund")
+    )
+    line = models.ForeignKey(
+        OrderLine, models.PROTECT, related_name="refunds", verbose_name=_("line")
+    )
+    quantity = models.PositiveIntegerField(_("quantity"))
+
+    class Meta:
+        verbose_name = _("refunded line")
+        verbose_name_plural = _("refunded lines")
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["refund", "line"], name="refund_line_once"),
+            models.CheckConstraint(condition=Q(quantity__gte=1), name="refund_line_of_something"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} of {self.line.sku}"

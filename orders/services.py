@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -23,18 +22,17 @@ from orders.events import (
     OrderShipped,
 )
 from orders.models import Order, OrderLine
+from orders.refunds import NothingToRefund as NothingToRefund
+from orders.refunds import NotRefundable as NotRefundable
+from orders.refunds import RefundTooLarge as RefundTooLarge
+from orders.refunds import WantedLine as WantedLine
+from orders.refunds import request_refund as request_refund
 from outbox import acting_as, emit
 
 Status = Order.Status
 CancelReason = Order.CancelReason
 
 MOST_IN_ONE_SWEEP = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class WantedLine:
-    sku: str
-    quantity: int
 
 
 class NotForSale(Exception):

@@ -9,7 +9,7 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from payments.models import Payment, PaymentHistory
+from payments.models import Payment, PaymentHistory, Refund
 
 
 class ReadOnly:
@@ -31,6 +31,12 @@ class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  #
     readonly_fields = ["moved_at"]
 
 
+class RefundInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
+    model: type[models.Model] = Refund
+    fields = ["id", "status", "amount", "bank_id", "moved_at"]
+    readonly_fields = ["id", "moved_at"]
+
+
 @admin.register(Payment)
 class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
     list_display = [
@@ -48,15 +54,16 @@ class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gen
         "authorization_id",
         "capture_id",
         "void_id",
-        "refund_id",
+        "refunds__id",
+        "refunds__bank_id",
     ]
     search_help_text = _("Order, payment, or one of the bank's ids.")
     date_hierarchy = "intended_at"
-    inlines = [HistoryInline]
+    inlines = [HistoryInline, RefundInline]
     fieldsets = [
         (None, {"fields": ["order_id", "status", "total_shown", "payment_method"]}),
         (_("At the bank"), {"fields": ["authorization_id", "declined_reason", "capture_id"]}),
-        (_("Way back"), {"fields": ["cancelled_at", "void_id", "refund_id"]}),
+        (_("Way back"), {"fields": ["cancelled_at", "void_id", "refund_amount"]}),
         (_("Times"), {"fields": ["intended_at", "moved_at"]}),
     ]
 

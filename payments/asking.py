@@ -6,11 +6,14 @@ already, or the order was cancelled before the bank was asked.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.utils import timezone
 
 from payments import gateway
-from payments.gateway import Authorization, Capture, Found, Gateway, Refund, Void
-from payments.models import Payment, Status
+from payments.gateway import Authorization, Capture, Found, Gateway, Void
+from payments.gateway import Refund as RefundAnswer
+from payments.models import Payment, Refund, Status
 
 
 def authorization(payment: Payment) -> Authorization | None:
@@ -51,25 +54,36 @@ def void(payment: Payment) -> Void | None:
     return bank.void(authorization_id=payment.authorization_id, idempotency_key=payment.void_key)
 
 
-def refund(payment: Payment) -> Refund | None:
-    if payment.status != Status.REFUNDING:
+def refund(refund: Refund | None) -> RefundAnswer | None:
+    if refund is None or refund.status != Refund.Status.INTENDED:
         return None
-    bank = gateway.current()
-    found = _found_instead_of_asked(bank, payment)
-    if found and found.refunds:
-        return found.refunds[0]
+    bank, payment = gateway.current(), refund.payment
+    found = _found_instead_of_asked(bank, payment, since=refund.moved_at)
+    if found and (done := _not_on_our_books(found, refund)):
+        return done
     return bank.refund(
-        capture_id=payment.capture_id, amount=payment.total, idempotency_key=payment.refund_key
+        capture_id=payment.capture_id, amount=refund.total, idempotency_key=refund.key
     )
 
 
-def _found_instead_of_asked(bank: Gateway, payment: Payment) -> Found | None:
+def _not_on_our_books(found: Found, refund: Refund) -> RefundAnswer | None:
+    """A refund that the bank made, of the same amount, and that no other row of ours stands for."""
+    known = set(refund.payment.refunds.values_list("bank_id", flat=True))
+    fitting = (
+        one for one in found.refunds if one.amount == refund.total and one.refund_id not in known
+    )
+    return next(fitting, None)
+
+
+def _found_instead_of_asked(
+    bank: Gateway, payment: Payment, *, since: datetime | None = None
+) -> Found | None:
     """Look what the bank has, if our key is so old that the bank may have forgotten it.
 
     The payment came into its status before the bank was first asked, so the key is younger. Half
     of its life is left for clocks that disagree.
     """
-    if timezone.now() - payment.moved_at < bank.key_life / 2:
+    if timezone.now() - (since or payment.moved_at) < bank.key_life / 2:
         return None
     return bank.find(reference=_reference(payment))
 

@@ -37,7 +37,8 @@ class PaymentVoided(DomainEvent, key="order_id"):
 
 
 class PaymentRefunded(DomainEvent, key="order_id"):
-    """The bank gave back what it had taken for a cancelled order."""
+    """The bank gave back what it had taken, or a part of it; each refund is told once."""
 
     order_id: UUID
     amount: Money
+    refund_id: UUID | None = None

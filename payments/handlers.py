@@ -37,7 +37,17 @@ def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
     services.record_authorization(order_id=order_id, answer=asking.authorization(payment))
     services.record_capture(order_id=order_id, answer=asking.capture(payment))
     payment = services.intend_reversal(order_id=order_id)
-    void, refund = asking.void(payment), asking.refund(payment)
+    void, refund = asking.void(payment), asking.refund(payment.refund_of_cancellation)
     with receipt:
         services.record_void(order_id=order_id, answer=void)
-        services.record_refund(order_id=order_id, answer=refund)
+        services.record_refund(order_id=order_id, refund_id=payment.id, answer=refund)
+
+
+@subscribe(
+    "orders.RefundRequested", atomic=False, queue="payments.gateway", attempts=None, lease=LEASE
+)
+def refund_payment(order_id: UUID, refund_id: UUID, amount: Money, receipt: Receipt) -> None:
+    refund = services.intend_refund(order_id=order_id, refund_id=refund_id, amount=amount)
+    answer = asking.refund(refund)
+    with receipt:
+        services.record_refund(order_id=order_id, refund_id=refund_id, answer=answer)

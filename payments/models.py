@@ -1,4 +1,4 @@
-"""What payments remembers: one payment for each order, and every move it made.
+"""What payments remembers: one payment for each order, its refunds, and every move they made.
 
     from          to            because
     ------------  ------------  ---------------------------------------------------------------
@@ -10,6 +10,7 @@
     authorized    voiding       the order was cancelled; committed before the bank is asked
     capturing     captured      the bank took the money
     captured      refunding     the order was cancelled; committed before the bank is asked
+    captured      refunded      refunds that were asked for have given all of it back
     voiding       voided        the bank let go of the money
     refunding     refunded      the bank gave the money back
 
@@ -17,6 +18,9 @@ In intended, capturing, voiding and refunding the bank may have been asked and i
 our books yet: perhaps the money has moved. The way out is to ask again under the same key. So a
 cancellation that finds the payment intended or capturing is remembered in `cancelled_at`, and the
 payment goes through authorized to voiding, or through captured to refunding.
+
+Money that was captured goes back by refunds, each a row with a status and a key of its own: one for
+each request, and one for a cancellation, of all that the others leave.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
@@ -68,7 +72,7 @@ class Payment(models.Model):
         Status.INTENDED: {Status.AUTHORIZED, Status.DECLINED},
         Status.AUTHORIZED: {Status.CAPTURING, Status.VOIDING},
         Status.CAPTURING: {Status.CAPTURED},
-        Status.CAPTURED: {Status.REFUNDING},
+        Status.CAPTURED: {Status.REFUNDING, Status.REFUNDED},
         Status.VOIDING: {Status.VOIDED},
         Status.REFUNDING: {Status.REFUNDED},
     }
@@ -96,7 +100,12 @@ class Payment(models.Model):
     authorization_id = models.CharField(_("authorization"), max_length=100, blank=True)
     capture_id = models.CharField(_("capture"), max_length=100, blank=True)
     void_id = models.CharField(_("void"), max_length=100, blank=True)
-    refund_id = models.CharField(_("refund"), max_length=100, blank=True)
+    refund_amount = models.PositiveBigIntegerField(
+        _("to be given back"),
+        default=0,
+        db_default=0,  # code of the release before inserts without it during a deploy
+        help_text=_("The sum of all refunds, done or intended."),
+    )
     intended_at = models.DateTimeField(_("intended at"), default=timezone.now)
     moved_at = models.DateTimeField(
         _("moved at"), default=timezone.now, help_text=_("Since when it is in its status.")
@@ -136,8 +145,9 @@ class Payment(models.Model):
                 name="payment_voided_under_an_id",
             ),
             models.CheckConstraint(
-                condition=Q(status=Status.REFUNDED) ^ Q(refund_id=""),
-                name="payment_refunded_under_an_id",
+                condition=Q(refund_amount=0)
+                | (Q(status__in=MONEY_WAS_TAKEN) & Q(refund_amount__lte=F("amount"))),
+                name="payment_refunds_what_was_captured",
             ),
             models.CheckConstraint(
                 condition=~Q(status=Status.FORESTALLED) | Q(cancelled_at__isnull=False),
@@ -163,6 +173,22 @@ class Payment(models.Model):
         assert self.amount is not None, f"{self} was never to be paid"
         return Money(amount=self.amount, currency=self.currency)
 
+    @property
+    def left(self) -> Money:
+        """What was captured and no refund gives back."""
+        return self.total - Money(amount=self.refund_amount, currency=self.currency)
+
+    @property
+    def refund_of_cancellation(self) -> Refund | None:
+        """The refund that a cancellation intends, if it intends one."""
+        return self.refunds.filter(pk=self.pk).first()
+
+    @property
+    def is_given_back(self) -> bool:
+        """The bank has given back all that it took."""
+        done = self.refunds.filter(status=Refund.Status.REFUNDED)
+        return sum(done.values_list("amount", flat=True)) == self.amount
+
     # One key for each operation. The row is committed before the bank is asked, so they are, too.
 
     @property
@@ -176,10 +202,6 @@ class Payment(models.Model):
     @property
     def void_key(self) -> str:
         return f"{self.id}-void"
-
-    @property
-    def refund_key(self) -> str:
-        return f"{self.id}-refund"
 
     def move_to(self, status: Status, *, cause: str) -> None:
         """Save the payment in its new status, with a line of history that names the cause."""
@@ -198,6 +220,91 @@ class PaymentHistory(models.Model):
     )
     from_status = models.CharField(_("from"), max_length=16, choices=Status.choices, blank=True)
     to_status = models.CharField(_("to"), max_length=16, choices=Status.choices)
+    cause = models.CharField(_("cause"), max_length=200)
+    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("move")
+        verbose_name_plural = _("history")
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_from_status_display()} → {self.get_to_status_display()}"
+
+
+class Refund(models.Model):
+    """Money on its way back. Its id is the request's, or the payment's own for a cancellation."""
+
+    class Status(models.TextChoices):
+        INTENDED = "intended", _("intended")
+        REFUNDED = "refunded", _("refunded")
+
+    MOVES: ClassVar[dict[str, set[str]]] = {
+        NEW: {Status.INTENDED},
+        Status.INTENDED: {Status.REFUNDED},
+    }
+
+    class InvalidMove(Exception):
+        """The refund cannot go from its status to that one."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    payment = models.ForeignKey(
+        Payment, models.PROTECT, related_name="refunds", verbose_name=_("payment")
+    )
+    status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=NEW)
+    amount = models.PositiveBigIntegerField(_("amount"), help_text=_("In minor units."))
+    bank_id = models.CharField(_("the bank's id"), max_length=100, blank=True)
+    moved_at = models.DateTimeField(
+        _("moved at"), default=timezone.now, help_text=_("Since when it is in its status.")
+    )
+
+    class Meta:
+        verbose_name = _("refund")
+        verbose_name_plural = _("refunds")
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gte=1), name="refund_of_something"),
+            models.CheckConstraint(
+                condition=Q(status="refunded") ^ Q(bank_id=""), name="refund_done_under_an_id"
+            ),
+            # Two of the same amount cannot both take the bank's one refund for their own.
+            models.UniqueConstraint(
+                fields=["bank_id"], condition=~Q(bank_id=""), name="refund_once_at_the_bank"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.total.format()}: {self.get_status_display()}"
+
+    @property
+    def total(self) -> Money:
+        """What is to be given back."""
+        return Money(amount=self.amount, currency=self.payment.currency)
+
+    @property
+    def key(self) -> str:
+        """The idempotency key towards the bank."""
+        return f"{self.id}-refund"
+
+    def move_to(self, status: Status, *, cause: str) -> None:
+        """Save the refund in its new status, with a line of history that names the cause."""
+        if status not in self.MOVES.get(self.status, set()):
+            raise self.InvalidMove(f"{self.id} cannot go from {self.status} to {status}.")
+        previous, self.status, self.moved_at = self.status, status, timezone.now()
+        self.save()
+        self.history.create(from_status=previous, to_status=status, cause=cause)
+
+
+class RefundHistory(models.Model):
+    """One move of a refund and what caused it."""
+
+    refund = models.ForeignKey(
+        Refund, models.CASCADE, related_name="history", verbose_name=_("refund")
+    )
+    from_status = models.CharField(
+        _("from"), max_length=16, choices=Refund.Status.choices, blank=True
+    )
+    to_status = models.CharField(_("to"), max_length=16, choices=Refund.Status.choices)
     cause = models.CharField(_("cause"), max_length=200)
     moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
 

@@ -7,13 +7,23 @@ from datetime import datetime
 from uuid import UUID
 
 from money import Money
-from payments.models import Payment
+from payments.models import Payment, Refund
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaymentMove:
     to_status: str
     cause: str
+    moved_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefundSummary:
+    """One refund. It is done once the bank has said so; until then it is on its way."""
+
+    refund_id: UUID
+    amount: Money
+    is_done: bool
     moved_at: datetime
 
 
@@ -25,6 +35,7 @@ class PaymentSummary:
         total: None if the order was cancelled before the bank was asked.
         awaits_bank: the bank was, or is about to be, asked; its answer is not on our books.
         moves: from the first to the latest.
+        refunds: from the first to the latest.
     """
 
     status: str
@@ -34,6 +45,7 @@ class PaymentSummary:
     awaits_bank: bool
     moved_at: datetime
     moves: list[PaymentMove]
+    refunds: list[RefundSummary]
 
 
 def payment_of(order_id: UUID) -> PaymentSummary | None:
@@ -51,5 +63,14 @@ def payment_of(order_id: UUID) -> PaymentSummary | None:
         moves=[
             PaymentMove(to_status=move.to_status, cause=move.cause, moved_at=move.moved_at)
             for move in payment.history.all()
+        ],
+        refunds=[
+            RefundSummary(
+                refund_id=refund.id,
+                amount=refund.total,
+                is_done=refund.status == Refund.Status.REFUNDED,
+                moved_at=refund.moved_at,
+            )
+            for refund in payment.refunds.order_by("id")
         ],
     )

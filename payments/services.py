@@ -21,10 +21,12 @@ from payments.events import (
     PaymentRefunded,
     PaymentVoided,
 )
-from payments.gateway import Authorization, Capture, Refund, Void
-from payments.models import NEW, Payment, Status
+from payments.gateway import Authorization, Capture, Void
+from payments.gateway import Refund as RefundAnswer
+from payments.models import MONEY_WAS_TAKEN, NEW, Payment, Refund, Status
 
 BANK = "the bank's answer"
+CANCELLATION = "orders.OrderCancelled"
 
 
 class UnableToCapture(Exception):
@@ -99,13 +101,12 @@ def intend_reversal(*, order_id: UUID) -> Payment:
     """
     payment = Payment.locked(order_id)
     payment.cancelled_at = payment.cancelled_at or timezone.now()
-    way_back = {
-        NEW: Status.FORESTALLED,
-        Status.AUTHORIZED: Status.VOIDING,
-        Status.CAPTURED: Status.REFUNDING,
-    }
+    way_back = {NEW: Status.FORESTALLED, Status.AUTHORIZED: Status.VOIDING}
     if payment.status in way_back:
-        payment.move_to(way_back[payment.status], cause="orders.OrderCancelled")
+        payment.move_to(way_back[payment.status], cause=CANCELLATION)
+    elif payment.status == Status.CAPTURED and payment.left.amount:
+        _intend(payment, refund_id=payment.id, amount=payment.left, cause=CANCELLATION)
+        payment.move_to(Status.REFUNDING, cause=CANCELLATION)
     else:
         payment.save(update_fields=["cancelled_at"])
     return payment
@@ -124,17 +125,48 @@ def record_void(*, order_id: UUID, answer: Void | None) -> None:
     emit(PaymentVoided(order_id=order_id, amount=payment.total))
 
 
+class UnableToRefund(Exception):
+    """The bank has not taken so much for this order, so there is nothing to give back."""
+
+
+@transaction.atomic(durable=True)
+def intend_refund(*, order_id: UUID, refund_id: UUID, amount: Money) -> Refund | None:
+    """Commit that this much is to be given back. None if a cancellation gives back all of it.
+
+    Raises:
+        UnableToRefund: nothing was captured, or other refunds leave less than that.
+    """
+    payment = Payment.locked(order_id)
+    known = payment.refunds.filter(pk=refund_id).first()
+    if known or payment.cancelled_at:
+        return known
+    if payment.status not in MONEY_WAS_TAKEN or (payment.left - amount).amount < 0:
+        raise UnableToRefund(f"{order_id}: {UnableToRefund.__doc__}")
+    return _intend(payment, refund_id=refund_id, amount=amount, cause="orders.RefundRequested")
+
+
 @transaction.atomic
-def record_refund(*, order_id: UUID, answer: Refund | None) -> None:
+def record_refund(*, order_id: UUID, refund_id: UUID, answer: RefundAnswer | None) -> None:
     """Note that the bank gave the money back."""
     if answer is None:
         return
     payment = Payment.locked(order_id)
-    if payment.status != Status.REFUNDING:
+    refund = payment.refunds.get(pk=refund_id)
+    if refund.status != Refund.Status.INTENDED:
         return
-    payment.refund_id = answer.refund_id
-    payment.move_to(Status.REFUNDED, cause=BANK)
-    emit(PaymentRefunded(order_id=order_id, amount=payment.total))
+    refund.bank_id = answer.refund_id
+    refund.move_to(Refund.Status.REFUNDED, cause=BANK)
+    if payment.is_given_back:
+        payment.move_to(Status.REFUNDED, cause=BANK)
+    emit(PaymentRefunded(order_id=order_id, amount=refund.total, refund_id=refund_id))
+
+
+def _intend(payment: Payment, *, refund_id: UUID, amount: Money, cause: str) -> Refund:
+    payment.refund_amount += amount.amount
+    payment.save(update_fields=["refund_amount"])
+    refund = Refund(id=refund_id, payment=payment, amount=amount.amount)
+    refund.move_to(Refund.Status.INTENDED, cause=cause)
+    return refund
 
 
 def _tell(payment: Payment, event: DomainEvent) -> None:

@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import pytest
 
+from inventory import services
 from outbox.testing import Outbox
-from tests.inventory.shelf import counters, put_on_sale
+from tests.inventory.shelf import counters, ledger, put_on_sale
 
 pytestmark = pytest.mark.django_db
 ORDER = uuid4()
@@ -63,3 +64,50 @@ class TestInventory:
 
         assert counters("TEA") == (2, 0)
         assert outbox.emitted("inventory.StockIssued").order_id == ORDER
+
+    def test_takes_back_what_was_refunded(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        given_an_order(outbox, quantity=3)
+        outbox.deliver_all(only="inventory")
+        outbox.given("orders.OrderShipped", order_id=ORDER, carrier="", tracking_number="")
+        given_a_refund(outbox, quantity=2)
+
+        outbox.deliver_all(only="inventory", twice=True)
+
+        assert counters("TEA") == ledger("TEA") == (4, 0)
+        assert outbox.emitted("inventory.StockReturned").lines[0].quantity == 2
+
+    def test_says_nothing_of_a_refund_without_goods(self, outbox: Outbox):
+        outbox.given(
+            "orders.RefundRequested",
+            order_id=ORDER,
+            refund_id=uuid4(),
+            amount={"amount": 500, "currency": "JPY"},
+            returned=[],
+        )
+
+        outbox.deliver_all(only="inventory")
+
+        assert outbox.all_emitted() == []
+
+    def test_refuses_to_take_back_more_than_it_set_aside(self, outbox: Outbox):
+        put_on_sale("TEA", units=5)
+        given_an_order(outbox, quantity=3)
+        outbox.deliver_all(only="inventory")
+        given_a_refund(outbox, quantity=2)
+        given_a_refund(outbox, quantity=2)
+
+        with pytest.raises(services.CountersDisagree):
+            outbox.deliver_all(only="inventory")
+
+        assert counters("TEA") == ledger("TEA") == (5, 1)
+
+
+def given_a_refund(outbox: Outbox, *, quantity: int) -> None:
+    outbox.given(
+        "orders.RefundRequested",
+        order_id=ORDER,
+        refund_id=uuid4(),
+        amount={"amount": 500 * quantity, "currency": "JPY"},
+        returned=[{"sku": "TEA", "quantity": quantity}],
+    )

@@ -105,6 +105,37 @@ class TestEachEvent:
         assert "<b>O" not in str(message.alternatives[0][0])
 
 
+class TestACancellation:
+    @pytest.mark.parametrize(
+        ("reason", "language", "text"),
+        [
+            ("requested", "en", "As you asked, we have cancelled your order."),
+            ("overdue", "en", "could not be completed in time"),
+            ("requested", "ja", "ご依頼により"),
+            ("overdue", "ja", "期限までに"),
+            ("another", "en", "Your order is cancelled."),
+        ],
+    )
+    def test_says_why(
+        self,
+        outbox: Outbox,
+        db: None,
+        mailoutbox: list[EmailMultiAlternatives],
+        reason: str,
+        language: str,
+        text: str,
+    ):
+        put_on_sale()
+        order = place(language=language)
+        outbox.given("orders.OrderCancelled", order_id=order.id, reason=reason)
+
+        outbox.deliver_all(only="notifications")
+
+        message = mailoutbox[-1]
+        assert text in message.body
+        assert text in str(message.alternatives[0][0])
+
+
 class TestOneEmail:
     def test_keeps_its_message_id_however_often_it_is_sent(
         self, outbox: Outbox, order: Order, mailoutbox: list[EmailMultiAlternatives]

@@ -103,3 +103,37 @@ class TestActions:
         act(client, "mark_as_shipped", order)
         order.refresh_from_db()
         assert order.status == "shipped"
+
+    def test_cancel_what_is_not_shipped(self, admin_client: Client, order: Order, outbox: Outbox):
+        act(admin_client, "cancel", order)
+
+        order.refresh_from_db()
+        assert (order.status, order.cancel_reason) == ("cancelled", "requested")
+
+    def test_say_that_it_is_too_late_to_cancel(self, admin_client: Client, order: Order):
+        act(admin_client, "mark_as_shipped", order)
+
+        page = act(admin_client, "cancel", order).content.decode()
+
+        assert f"{order.reference} is shipped, so this cannot be done." in page
+
+    def test_refund_what_is_left(self, admin_client: Client, order: Order, outbox: Outbox):
+        act(admin_client, "refund_what_is_left", order, return_stock="on")
+        page = act(admin_client, "refund_what_is_left", order).content.decode()
+
+        asked = outbox.emitted("orders.RefundRequested")
+        assert (asked.amount, len(asked.returned)) == (order.total, 1)
+        assert "so this cannot be done." in page
+
+    @pytest.mark.parametrize("action", ["cancel", "refund_what_is_left"])
+    def test_of_money_need_a_right_of_their_own(self, client: Client, order: Order, action: str):
+        clerk = customer("clerk", is_staff=True)
+        for right in ("view_order", "ship_order"):
+            clerk.user_permissions.add(Permission.objects.get(codename=right))
+        client.force_login(clerk)
+
+        act(client, action, order)
+
+        order.refresh_from_db()
+        assert order.status == "ready_to_ship"
+        assert not order.refunds.exists()

@@ -425,6 +425,7 @@ class TestVoidOrRefund:
                 authorization_id=payment.authorization_id, idempotency_key=f"{order_id}-old"
             )
         else:
+            payment.refunds.update(moved_at=timezone.now() - timedelta(days=3))
             bank_port.refund(
                 capture_id=payment.capture_id, amount=TOTAL, idempotency_key=f"{order_id}-old"
             )

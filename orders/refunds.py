@@ -1,0 +1,125 @@
+"""Refunds of an order: what may still be given back, and asking for it. Part of the services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Sum
+
+from money import Money
+from orders.events import OrderedLine, RefundRequested
+from orders.models import Order, OrderLine, RefundLine, RefundRequest
+from outbox import emit
+
+Status = Order.Status
+PAID = {Status.READY_TO_SHIP, Status.SHIPPED, Status.RECEIVED}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedLine:
+    sku: str
+    quantity: int
+
+
+class NotRefundable(Exception):
+    """The order is not paid, or its money is on its way back already."""
+
+
+class RefundTooLarge(NotRefundable):
+    """The refund is of more than is left of the order."""
+
+
+class NothingToRefund(NotRefundable):
+    """The refund is of no money, or gives back goods and names none."""
+
+
+@transaction.atomic
+def request_refund(
+    *,
+    order_id: UUID,
+    lines: Sequence[WantedLine] = (),
+    amount: Money | None = None,
+    return_stock: bool,
+    by: str,
+) -> RefundRequest:
+    """Give money back for some lines, or an amount, or without either all that is left.
+
+    Args:
+        lines: what it is for. Without an amount it is their price.
+        amount: how much; another sum than the price of the lines is possible.
+        return_stock: the goods of these lines go back on the shelf.
+
+    Raises:
+        NotRefundable: the order is not paid, or cancelled.
+        RefundTooLarge: earlier refunds leave less than that, in money or in units.
+        NothingToRefund: there is no money in it, or no goods although they are to go back.
+    """
+    order = Order.objects.locked(order_id)
+    if order.status not in PAID:
+        raise NotRefundable(NotRefundable.__doc__)
+    units = _units(order, lines, everything=amount is None and not lines)
+    worth = amount or (_price(units) if lines else left_to_refund(order))
+    _refuse_what_is_too_much_or_nothing(order, worth, goods_are_missing=return_stock and not units)
+    refund = order.refunds.create(amount=worth.amount, return_stock=return_stock, requested_by=by)
+    RefundLine.objects.bulk_create(
+        RefundLine(refund=refund, line=line, quantity=quantity) for line, quantity in units.items()
+    )
+    returned = units if return_stock else {}
+    emit(
+        RefundRequested(
+            order_id=order_id,
+            refund_id=refund.id,
+            amount=worth,
+            returned=[
+                OrderedLine(sku=line.sku, quantity=quantity) for line, quantity in returned.items()
+            ],
+        )
+    )
+    return refund
+
+
+def left_to_refund(order: Order) -> Money:
+    """What was paid and has not been asked back."""
+    asked = order.refunds.aggregate(sum=Sum("amount"))["sum"] or 0
+    return order.total - Money(amount=asked, currency=order.currency)
+
+
+def _refuse_what_is_too_much_or_nothing(
+    order: Order, worth: Money, *, goods_are_missing: bool
+) -> None:
+    if worth > left_to_refund(order):
+        raise RefundTooLarge(RefundTooLarge.__doc__)
+    if worth.amount < 1 or goods_are_missing:
+        raise NothingToRefund(NothingToRefund.__doc__)
+
+
+def _units(order: Order, lines: Sequence[WantedLine], *, everything: bool) -> dict[OrderLine, int]:
+    """The order's lines, each with how many units of it the refund is for."""
+    left: dict[OrderLine, int] = {
+        line: line.quantity - (line.refunded or 0)
+        for line in order.lines.annotate(refunded=Sum("refunds__quantity"))
+    }
+    if everything:
+        return {line: quantity for line, quantity in left.items() if quantity}
+    return _chosen(left, lines)
+
+
+def _chosen(left: Mapping[OrderLine, int], lines: Sequence[WantedLine]) -> dict[OrderLine, int]:
+    by_sku = {line.sku: line for line in left}
+    wanted: dict[OrderLine, int] = {}
+    for one in lines:
+        line = by_sku.get(one.sku)
+        if line is None or one.quantity < 1:
+            raise NothingToRefund(NothingToRefund.__doc__)
+        wanted[line] = wanted.get(line, 0) + one.quantity
+        if wanted[line] > left[line]:
+            raise RefundTooLarge(RefundTooLarge.__doc__)
+    return wanted
+
+
+def _price(units: Mapping[OrderLine, int]) -> Money:
+    first, *others = [line.unit_price * quantity for line, quantity in units.items()]
+    return sum(others, start=first)

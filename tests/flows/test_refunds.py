@@ -1,0 +1,201 @@
+"""Money goes back for a paid order, whole and in part, and goods go back on the shelf by choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.mail import EmailMultiAlternatives
+from pytest_django import Settings
+
+from money import Money
+from notifications.models import Email
+from orders import services
+from orders.models import Order
+from outbox.testing import Outbox
+from payments import gateway
+from payments.queries import payment_of
+from tests.bank import API_KEY, BankProcess
+from tests.flows.looks import moves, owed, status
+from tests.inventory.shelf import counters, ledger, put_on_sale
+from tests.orders.buyer import place
+from tests.payments.orders import retry
+
+pytestmark = pytest.mark.django_db
+
+
+def yen(amount: int) -> Money:
+    return Money(amount=amount, currency="JPY")
+
+
+def tea(quantity: int) -> list[services.WantedLine]:
+    return [services.WantedLine(sku="TEA", quantity=quantity)]
+
+
+@pytest.fixture
+def paid(outbox: Outbox, bank: BankProcess) -> Order:
+    put_on_sale("TEA", units=5, price=500)
+    order = place(quantity=3)
+    outbox.deliver_all()
+    assert status(order) == "ready_to_ship"
+    return order
+
+
+@pytest.fixture
+def shipped(outbox: Outbox, paid: Order) -> Order:
+    services.ship_order(order_id=paid.id, carrier="A", tracking_number="1", by="staff")
+    outbox.deliver_all()
+    assert counters("TEA") == (2, 0)
+    return paid
+
+
+def refunded(outbox: Outbox, order: Order) -> int:
+    """What payments told of, which is what the bank has on its books."""
+    found = gateway.current().find(reference=str(order.id))
+    assert found
+    at_the_bank = sum(one.amount.amount for one in found.refunds)
+    told: list[Any] = outbox.all_emitted("payments.PaymentRefunded")
+    assert at_the_bank == sum(event.amount.amount for event in told)
+    return at_the_bank
+
+
+class TestARefundOfSomeUnits:
+    @pytest.mark.parametrize("twice", [False, True])
+    def test_gives_their_price_back_and_puts_them_on_the_shelf(
+        self, outbox: Outbox, bank: BankProcess, shipped: Order, twice: bool
+    ):
+        services.request_refund(order_id=shipped.id, lines=tea(2), return_stock=True, by="staff")
+        outbox.deliver_all(twice=twice)
+
+        assert refunded(outbox, shipped) == 1000
+        assert counters("TEA") == ledger("TEA") == (4, 0)
+        returned = outbox.emitted("inventory.StockReturned")
+        assert [line.model_dump() for line in returned.lines] == [{"sku": "TEA", "quantity": 2}]
+        assert (status(shipped), owed()) == ("shipped", 0)
+
+    def test_leaves_the_shelf_alone_if_the_goods_do_not_come_back(
+        self, outbox: Outbox, bank: BankProcess, shipped: Order
+    ):
+        services.request_refund(order_id=shipped.id, lines=tea(2), return_stock=False, by="staff")
+        outbox.deliver_all()
+
+        assert refunded(outbox, shipped) == 1000
+        assert counters("TEA") == ledger("TEA") == (2, 0)
+
+    @pytest.mark.parametrize("refund_first", [False, True])
+    def test_before_shipping_lets_them_go_whatever_inventory_hears_first(
+        self, outbox: Outbox, bank: BankProcess, paid: Order, refund_first: bool
+    ):
+        services.request_refund(order_id=paid.id, lines=tea(1), return_stock=True, by="staff")
+        services.ship_order(order_id=paid.id, carrier="A", tracking_number="1", by="staff")
+        handlers = ["inventory.return_stock", "inventory.issue_stock"]
+        for handler in handlers if refund_first else handlers[::-1]:
+            outbox.deliver_all(only=handler)
+        outbox.deliver_all()
+
+        assert counters("TEA") == ledger("TEA") == (3, 0)
+        assert (refunded(outbox, paid), owed()) == (500, 0)
+
+
+class TestARefundOfAllThatIsLeft:
+    def test_follows_refunds_in_part(
+        self,
+        outbox: Outbox,
+        bank: BankProcess,
+        shipped: Order,
+        mailoutbox: list[EmailMultiAlternatives],
+    ):
+        services.request_refund(
+            order_id=shipped.id, amount=yen(100), return_stock=False, by="staff"
+        )
+        services.request_refund(order_id=shipped.id, lines=tea(1), return_stock=True, by="staff")
+        services.request_refund(order_id=shipped.id, return_stock=True, by="staff")
+        outbox.deliver_all()
+
+        assert refunded(outbox, shipped) == 1500
+        assert bank.charges(shipped.id)["refunds"] == 3
+        assert counters("TEA") == ledger("TEA") == (5, 0)
+        payment = payment_of(shipped.id)
+        assert payment
+        assert payment.status == "refunded"
+        assert [one.amount.amount for one in payment.refunds if one.is_done] == [100, 500, 900]
+
+    def test_writes_an_email_for_each(
+        self,
+        outbox: Outbox,
+        bank: BankProcess,
+        shipped: Order,
+        mailoutbox: list[EmailMultiAlternatives],
+    ):
+        for amount in (100, 200):
+            services.request_refund(
+                order_id=shipped.id, amount=yen(amount), return_stock=False, by="staff"
+            )
+        outbox.deliver_all(twice=True)
+
+        written = Email.objects.filter(order_id=shipped.id, kind="refund")
+        assert ["¥100" in email.text or "¥200" in email.text for email in written] == [True] * 2
+        ids = {message.message()["Message-ID"] for message in mailoutbox}
+        assert {email.message_id for email in written} <= ids
+
+
+class TestARefundAndACancellation:
+    @pytest.mark.parametrize("refund_first", [False, True])
+    def test_give_back_the_whole_and_no_more(
+        self, outbox: Outbox, bank: BankProcess, paid: Order, refund_first: bool
+    ):
+        """Seen to fail for ever without the look at `cancelled_at` in `intend_refund`."""
+        services.request_refund(order_id=paid.id, lines=tea(1), return_stock=True, by="staff")
+        services.cancel_order(order_id=paid.id, by="hanako")
+        handlers = ["payments.refund_payment", "payments.void_or_refund"]
+        for handler in handlers if refund_first else handlers[::-1]:
+            outbox.deliver_all(only=handler)
+        outbox.deliver_all()
+
+        assert refunded(outbox, paid) == 1500
+        assert bank.charges(paid.id)["refunds"] == (2 if refund_first else 1)
+        assert counters("TEA") == ledger("TEA") == (5, 0)
+        assert (moves(paid)[-1], owed()) == ("cancelled", 0)
+
+    @pytest.mark.parametrize("first", ["inventory.return_stock", "inventory.release_stock"])
+    def test_put_the_goods_back_once(
+        self, outbox: Outbox, bank: BankProcess, paid: Order, first: str
+    ):
+        services.request_refund(order_id=paid.id, lines=tea(1), return_stock=True, by="staff")
+        services.cancel_order(order_id=paid.id, by="hanako")
+        outbox.deliver_all(only=first, twice=True)
+        outbox.deliver_all()
+
+        assert counters("TEA") == ledger("TEA") == (5, 0)
+
+    def test_of_all_that_was_refunded_leaves_nothing_to_give_back(
+        self, outbox: Outbox, bank: BankProcess, paid: Order
+    ):
+        services.request_refund(order_id=paid.id, return_stock=False, by="staff")
+        services.cancel_order(order_id=paid.id, by="hanako")
+        outbox.deliver_all()
+
+        assert refunded(outbox, paid) == 1500
+        assert bank.charges(paid.id)["refunds"] == 1
+        payment = payment_of(paid.id)
+        assert payment
+        assert (payment.status, owed()) == ("refunded", 0)
+
+
+class TestABankThatIsAway:
+    def test_is_asked_until_it_gives_the_money_back_once(
+        self, outbox: Outbox, bank: BankProcess, shipped: Order, settings: Settings
+    ):
+        settings.BANK_API_KEY = "revoked"
+        services.request_refund(order_id=shipped.id, return_stock=False, by="staff")
+        outbox.deliver_all(raise_errors=False)
+        payment = payment_of(shipped.id)
+        assert payment
+        assert [one.is_done for one in payment.refunds] == [False]
+
+        settings.BANK_API_KEY = API_KEY
+        retry()
+        outbox.deliver_all(twice=True)
+
+        assert refunded(outbox, shipped) == 1500
+        assert owed() == 0

@@ -1,0 +1,230 @@
+"""Refunds as payments alone sees them, each delivery twice."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from money import Money
+from outbox.testing import Outbox
+from payments import gateway, services
+from payments.gateway import Authorization, Capture
+from payments.models import Payment, Refund
+from tests.bank import BankProcess
+from tests.flows.threads import run_together
+from tests.payments.orders import TOTAL, cancel, captured, deliver, moves, said, status
+from tests.payments.test_services import intend
+
+pytestmark = pytest.mark.django_db
+
+
+def yen(amount: int) -> Money:
+    return Money(amount=amount, currency="JPY")
+
+
+def ask(outbox: Outbox, order_id: UUID, amount: int, *, refund_id: UUID | None = None) -> UUID:
+    refund_id = refund_id or uuid7()
+    outbox.given(
+        "orders.RefundRequested",
+        order_id=order_id,
+        refund_id=refund_id,
+        amount=yen(amount),
+        returned=[],
+    )
+    return refund_id
+
+
+@pytest.fixture
+def order_id(outbox: Outbox, bank: BankProcess) -> UUID:
+    order_id = uuid7()
+    captured(outbox, order_id)
+    return order_id
+
+
+class TestRefundPayment:
+    def test_gives_a_part_back_and_says_so_once(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        """Seen to give it back twice with a new uuid in `Refund.key` on each call."""
+        refund_id = ask(outbox, order_id, 800)
+
+        deliver(outbox, twice=True)
+
+        told = outbox.emitted("payments.PaymentRefunded")
+        assert (told.order_id, told.refund_id, told.amount) == (order_id, refund_id, yen(800))
+        assert bank.charges(order_id)["refunds"] == 1
+        assert status(order_id) == "captured"
+
+    def test_gives_it_back_once_when_it_is_told_twice(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        refund_id = ask(outbox, order_id, 800)
+        ask(outbox, order_id, 800, refund_id=refund_id)
+
+        deliver(outbox)
+
+        assert bank.charges(order_id)["refunds"] == 1
+        assert said(outbox).count("PaymentRefunded") == 1
+
+    def test_keeps_two_refunds_of_one_amount_apart(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        asked = {ask(outbox, order_id, 800), ask(outbox, order_id, 800)}
+
+        deliver(outbox, twice=True)
+
+        told = outbox.all_emitted("payments.PaymentRefunded")
+        assert {event.refund_id for event in told} == asked
+        assert bank.charges(order_id)["refunds"] == 2
+
+    def test_ends_the_payment_when_all_is_given_back(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        ask(outbox, order_id, 800)
+        ask(outbox, order_id, TOTAL.amount - 800)
+
+        deliver(outbox)
+
+        assert moves(order_id)[-2:] == ["captured", "refunded"]
+
+    def test_never_gives_back_more_than_was_captured(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        ask(outbox, order_id, TOTAL.amount - 1)
+        deliver(outbox)
+        ask(outbox, order_id, 2)
+
+        with pytest.raises(services.UnableToRefund):
+            deliver(outbox)
+
+        assert bank.charges(order_id)["refunds"] == 1
+
+    def test_fails_where_nothing_was_captured(self, outbox: Outbox, bank: BankProcess):
+        ask(outbox, uuid7(), 1)
+
+        with pytest.raises(services.UnableToRefund):
+            deliver(outbox)
+
+        assert not Payment.objects.exists()
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_looks_at_the_bank_before_it_asks_with_an_old_key(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, known: bool
+    ):
+        """The bank made one such refund: is it this one, or is it on our books as another?"""
+        if known:
+            ask(outbox, order_id, 800)
+            deliver(outbox)
+        else:
+            gateway.current().refund(
+                capture_id=Payment.objects.get().capture_id,
+                amount=yen(800),
+                idempotency_key="forgotten",
+            )
+        refund_id = ask(outbox, order_id, 800)
+        services.intend_refund(order_id=order_id, refund_id=refund_id, amount=yen(800))
+        Refund.objects.filter(pk=refund_id).update(moved_at=timezone.now() - timedelta(days=3))
+
+        deliver(outbox)
+
+        assert Refund.objects.get(pk=refund_id).status == "refunded"
+        assert bank.charges(order_id)["refunds"] == (2 if known else 1)
+
+
+class TestACancellation:
+    def test_gives_back_what_refunds_leave(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+        ask(outbox, order_id, 800)
+        deliver(outbox)
+        cancel(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        told = outbox.all_emitted("payments.PaymentRefunded")
+        assert [event.amount.amount for event in told] == [800, TOTAL.amount - 800]
+        assert status(order_id) == "refunded"
+
+    def test_waits_for_a_refund_that_is_under_way(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        refund_id = uuid7()
+        services.intend_refund(order_id=order_id, refund_id=refund_id, amount=yen(800))
+        cancel(outbox, order_id)
+        deliver(outbox)
+        assert status(order_id) == "refunding"
+
+        ask(outbox, order_id, 800, refund_id=refund_id)
+        deliver(outbox)
+
+        assert status(order_id) == "refunded"
+        assert bank.charges(order_id)["refunds"] == 2
+
+
+class TestARefund:
+    def test_has_a_history(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+        refund_id = ask(outbox, order_id, 800)
+        deliver(outbox)
+
+        history = Refund.objects.get(pk=refund_id).history.values_list("to_status", "cause")
+
+        assert list(history) == [
+            ("intended", "orders.RefundRequested"),
+            ("refunded", "the bank's answer"),
+        ]
+
+    def test_knows_its_moves(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+        ask(outbox, order_id, 800)
+        deliver(outbox)
+        refund = Refund.objects.get()
+
+        with pytest.raises(Refund.InvalidMove):
+            refund.move_to(Refund.Status.REFUNDED, cause="impatience")
+
+    @pytest.mark.parametrize(
+        "change", [{"amount": 0}, {"status": "refunded"}, {"bank_id": "ref_1"}], ids=str
+    )
+    def test_cannot_be_stored_in_a_state_that_makes_no_sense(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, change: dict[str, object]
+    ):
+        services.intend_refund(order_id=order_id, refund_id=uuid7(), amount=yen(800))
+
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Refund.objects.update(**change)
+
+    def test_cannot_be_noted_beyond_the_payment(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Payment.objects.update(refund_amount=TOTAL.amount + 1)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAtTheSameTime:
+    def test_refunds_and_cancellation_give_back_the_whole_and_no_more(self, outbox: Outbox):
+        """Rule 16. Seen to intend more on PostgreSQL without select_for_update in `locked`."""
+        for number in range(5):
+            order_id = uuid7()
+            intend(order_id)
+            held = Authorization(authorization_id=f"auth_{number}", amount=TOTAL)
+            services.record_authorization(order_id=order_id, answer=held)
+            services.intend_capture(order_id=order_id)
+            taken = Capture(
+                capture_id=f"cap_{number}", authorization_id=f"auth_{number}", amount=TOTAL
+            )
+            services.record_capture(order_id=order_id, answer=taken)
+
+            half = Money(amount=TOTAL.amount // 2, currency="JPY")
+            refunds = [
+                partial(services.intend_refund, order_id=order_id, refund_id=uuid7(), amount=half)
+                for _ in range(2)
+            ]
+            run_together([*refunds, partial(services.intend_reversal, order_id=order_id)])
+
+            payment = Payment.objects.get(order_id=order_id)
+            assert sum(one.amount for one in payment.refunds.all()) == TOTAL.amount
+            assert payment.refund_amount == TOTAL.amount
