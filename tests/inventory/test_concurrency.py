@@ -7,7 +7,7 @@ from uuid_utils.compat import uuid7
 
 from inventory import services
 from outbox.testing import Outbox
-from tests.flows.threads import run_together
+from tests.flows.threads import crowd, run_together
 from tests.inventory.shelf import counters, ledger, line, put_on_sale
 
 
@@ -63,3 +63,37 @@ class TestManyBuyersAtOnce:
             )
 
         assert counters("TEA") == ledger("TEA") == (5, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTwoHundredBuyers:
+    def test_buy_exactly_the_last_fifty_units(self, outbox: Outbox):
+        """Seen to fail with the condition removed from `StockQuerySet.shift`."""
+        put_on_sale("TEA", units=50)
+
+        crowd(
+            [
+                partial(services.reserve_stock, order_id=uuid7(), lines=[line("TEA", 1)])
+                for _ in range(200)
+            ],
+            at_most=80,
+        )
+
+        assert counters("TEA") == ledger("TEA") == (50, 50)
+        assert len(outbox.all_emitted("inventory.StockReserved")) == 50
+        assert len(outbox.all_emitted("inventory.StockUnavailable")) == 150
+
+    def test_of_two_products_in_any_order_meet_no_deadlock(self, outbox: Outbox):
+        for sku in ("CUP", "TEA"):
+            put_on_sale(sku, units=50)
+        both = [line("TEA", 1), line("CUP", 1)]
+
+        run_together(
+            [
+                partial(services.reserve_stock, order_id=uuid7(), lines=both if odd else both[::-1])
+                for odd in [0, 1] * 50
+            ]
+        )
+
+        assert {counters(sku) for sku in ("CUP", "TEA")} == {(50, 50)}
+        assert len(outbox.all_emitted("inventory.StockReserved")) == 50
