@@ -1,0 +1,93 @@
+"""Two want to move one order at the same moment: one of them wins, and the other sees it (rule 16).
+
+Seen to fail on PostgreSQL with `select_for_update()` removed from `OrderQuerySet.locked`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from django.utils import timezone
+
+from orders import services
+from orders.models import Order
+from outbox.models import Delivery, Event
+from outbox.testing import Outbox
+from tests.flows.looks import moves, told
+from tests.flows.threads import run_together
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import place
+
+ROUNDS = 10
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def pay(order: Order) -> None:
+    services.note_stock(order_id=order.id)
+    services.note_authorization(order_id=order.id)
+    services.release_for_shipping(order_id=order.id)
+
+
+def cancel(order: Order) -> None:
+    with suppress(services.NotCancellable):
+        services.cancel_order(order_id=order.id, by="hanako")
+
+
+def ship(order: Order) -> None:
+    with suppress(Order.InvalidMove):
+        services.ship_order(order_id=order.id, carrier="A", tracking_number="1", by="staff")
+
+
+class TestACancellation:
+    def test_and_shipping_exclude_each_other(self, outbox: Outbox):
+        put_on_sale(units=0)
+        for _ in range(ROUNDS):
+            order = place()
+            pay(order)
+
+            run_together([partial(cancel, order), partial(ship, order)])
+
+            assert moves(order)[3:] in (["cancelled"], ["shipped"])
+            assert told(order)[-1] in {"orders.OrderCancelled", "orders.OrderShipped"}
+            assert len(told(order)) == 4
+
+    def test_asked_for_four_times_is_told_once(self, outbox: Outbox):
+        put_on_sale(units=0)
+        for _ in range(ROUNDS):
+            order = place()
+
+            run_together([partial(cancel, order)] * 4)
+
+            assert told(order) == ["orders.OrderPlaced", "orders.OrderCancelled"]
+
+
+class TestTheSweep:
+    def test_and_the_answer_it_waited_for_exclude_each_other(self, outbox: Outbox):
+        put_on_sale(units=0)
+        for _ in range(ROUNDS):
+            order = place()
+            services.note_stock(order_id=order.id)
+            overdue(order)
+
+            run_together(
+                [
+                    services.cancel_overdue,
+                    services.cancel_overdue,
+                    partial(services.note_authorization, order_id=order.id),
+                ]
+            )
+
+            assert moves(order)[1:] in (["cancelled"], ["confirmed"])
+            assert len(told(order)) == 2
+
+
+def overdue(order: Order) -> None:
+    """Its time is over, and nobody has anything to do about it."""
+    Event.objects.update(fanned_out_at=timezone.now())
+    Delivery.objects.update(state=Delivery.State.DONE)
+    before = timezone.now() - timedelta(minutes=1)
+    Order.objects.filter(pk=order.pk).update(deadline_at=before)
