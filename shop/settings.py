@@ -211,7 +211,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "orders.cancel_overdue": {
         "task": "orders.cancel_overdue",
         "schedule": 60.0,
-        "options": {"queue": "orders", "expires": 60.0},  # a sweep that waited is made up for
+        # A sweep that had to wait is made up for by the next one.
+        "options": {"queue": "orders", "expire_seconds": 60},
     },
     "api.forget_old_answers": {"task": "api.forget_old_answers", "schedule": 3600.0},
 }

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 import time_machine
-from django.conf import settings as django_settings
+from celery import current_app
+from django.conf import settings
 from django.utils import timezone
+from django_celery_beat.schedulers import ModelEntry
 from pytest_django import Settings
 
 from orders import services, tasks
@@ -304,7 +306,11 @@ class TestTheSweep:
 
         assert (status(order), status(other)) == ("cancelled", "placed")
 
-    def test_is_what_beat_sends(self):
-        scheduled = django_settings.CELERY_BEAT_SCHEDULE["orders.cancel_overdue"]
+    def test_is_what_beat_sends_to_the_queue_of_orders_and_not_for_later(self):
+        """The scheduler ignores an option that it does not know, such as `expires`."""
+        scheduled = settings.CELERY_BEAT_SCHEDULE["orders.cancel_overdue"]
 
-        assert scheduled["task"] == tasks.cancel_overdue.name
+        entry = ModelEntry.from_entry("sweep", app=current_app, **scheduled)
+
+        assert entry.task == tasks.cancel_overdue.name
+        assert (entry.options["queue"], entry.options["expires"]) == ("orders", 60)
