@@ -28,10 +28,11 @@ COUNTED = ("authorizations", "declines", "captures", "voids", "refunds")
 
 
 class BankProcess:
-    """`python -m payments.simulator` with its books in a folder."""
+    """`python -m payments.simulator` with its books in a folder, and options of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.url = ""
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,7 +42,7 @@ class BankProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                bank_command(self._port, self.folder),
+                [*bank_command(self._port, self.folder), *self.options],
                 cwd=ROOT,
                 env={**os.environ, "BANK_API_KEY": API_KEY},
                 stdout=log,

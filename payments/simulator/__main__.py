@@ -8,11 +8,13 @@ import os
 import signal
 import sqlite3
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from . import storage
+from .routes import Habits
 from .server import serving
 
 
@@ -39,11 +41,19 @@ def _run(options: argparse.Namespace) -> int:
         (options.host, options.port),
         file=file,
         api_key=options.api_key,
-        slow_seconds=options.slow_seconds,
+        habits=_habits(options),
     ) as server:
         logging.getLogger("bank").info("listening on http://%s:%d", *server.server_address)
         server.serve_forever(poll_interval=0.1)
     return 0
+
+
+def _habits(options: argparse.Namespace) -> Habits:
+    return Habits(
+        slow_seconds=options.slow_seconds,
+        processing_seconds=options.processing_seconds,
+        key_life=timedelta(seconds=options.key_life_seconds),
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -59,6 +69,18 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--slow-seconds", type=float, default=2.0, help="how slow tok_slow is (%(default)s)"
+    )
+    parser.add_argument(
+        "--processing-seconds",
+        type=float,
+        default=60.0,
+        help="how long a request may take; what is not done by then never will be (%(default)s)",
+    )
+    parser.add_argument(
+        "--key-life-seconds",
+        type=float,
+        default=86400.0,
+        help="how long an Idempotency-Key is remembered (%(default)s)",
     )
     return parser.parse_args()
 

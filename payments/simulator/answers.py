@@ -23,5 +23,9 @@ class Refusal(Exception):
         self.answer = Answer(status, error("invalid_request_error", code, message))
 
 
+class HangUp(Exception):
+    """The caller gets no answer: the connection is closed."""
+
+
 def error(type_: str, code: str, message: str, **more: Any) -> dict[str, Any]:
     return {"error": {"type": type_, "code": code, "message": message, **more}}
