@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from django.utils import timezone
 
-from payments import gateway
-from payments.gateway import Authorization, Capture, Found, Gateway, Refund, Void
+from payments import gateway, services
+from payments.gateway import Authorization, Capture, Found, Gateway, OutcomeUnknown, Refund, Void
 from payments.models import Payment, Status
 
 
@@ -34,6 +34,8 @@ def capture(payment: Payment) -> Capture | None:
     found = _found_instead_of_asked(bank, payment)
     if found and found.capture:
         return found.capture
+    if found and found.authorization.is_declined:
+        return _declined_at_capture(found.authorization)
     return bank.capture(
         authorization_id=payment.authorization_id,
         amount=payment.total,
@@ -69,9 +71,23 @@ def _found_instead_of_asked(bank: Gateway, payment: Payment) -> Found | None:
     The payment came into its status before the bank was first asked, so the key is younger. Half
     of its life is left for clocks that disagree.
     """
-    if timezone.now() - payment.moved_at < bank.key_life / 2:
+    key_is_old_at = payment.moved_at + bank.key_life / 2
+    if timezone.now() < key_is_old_at:
         return None
+    # What is not found is certain not to happen only if no earlier request is still at work.
+    if timezone.now() < (payment.asked_at or key_is_old_at) + bank.processing_time:
+        raise OutcomeUnknown("The bank may still be at work on what we asked before.")
+    services.note_asked(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))
+
+
+def _declined_at_capture(authorization: Authorization) -> Capture:
+    return Capture(
+        capture_id="",
+        authorization_id=authorization.authorization_id,
+        amount=authorization.amount,
+        declined_reason=authorization.declined_reason,
+    )
 
 
 def _reference(payment: Payment) -> str:

@@ -16,7 +16,7 @@ class PaymentAuthorized(DomainEvent, key="order_id"):
 
 
 class PaymentDeclined(DomainEvent, key="order_id"):
-    """The bank said no; `reason` is its code, such as "insufficient_funds"."""
+    """The bank said no, at first or at capture; `reason` is its code: "insufficient_funds"."""
 
     order_id: UUID
     reason: str

@@ -220,6 +220,8 @@ BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8090")
 BANK_API_KEY = env.str("BANK_API_KEY", default="")
 # BANK_TIMEOUT_SECONDS: how long one request to the bank may wait to connect, and for its answer.
 BANK_TIMEOUT_SECONDS = env.float("BANK_TIMEOUT_SECONDS", default=10.0)
+# BANK_PROCESSING_SECONDS: how long the bank may work on a request that we gave up waiting for.
+BANK_PROCESSING_SECONDS = env.float("BANK_PROCESSING_SECONDS", default=60.0)
 
 # --- E-mail ----------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.conf import settings
 
 from payments.gateway.bank import BankGateway
@@ -36,7 +38,10 @@ __all__ = [
 def current() -> Gateway:
     """Build the gateway of the settings BANK_URL and BANK_API_KEY."""
     return BankGateway(
-        url=settings.BANK_URL, api_key=settings.BANK_API_KEY, timeout=timeout_seconds()
+        url=settings.BANK_URL,
+        api_key=settings.BANK_API_KEY,
+        timeout=timeout_seconds(),
+        processing_time=timedelta(seconds=settings.BANK_PROCESSING_SECONDS),
     )
 
 

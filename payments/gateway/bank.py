@@ -49,11 +49,20 @@ class BankGateway:
         url: scheme, host and port, such as "https://bank.example".
         api_key: our key, sent as a bearer token.
         timeout: seconds to wait for the connection, and again for the answer.
+        processing_time: the bank's word for how long it may work on a request.
     """
 
     key_life = timedelta(hours=24)
 
-    def __init__(self, *, url: str, api_key: str, timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        api_key: str,
+        timeout: float,
+        processing_time: timedelta = timedelta(minutes=1),
+    ) -> None:
+        self.processing_time = processing_time
         self._url = url
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout

@@ -69,6 +69,13 @@ def read_authorization(answer: Json) -> Authorization:
 
 
 def read_capture(answer: Json) -> Capture:
+    if answer["object"] == "authorization":  # a declined capture leaves a declined authorization
+        return Capture(
+            capture_id="",
+            authorization_id=answer["id"],
+            amount=_money(answer),
+            declined_reason=answer["decline_code"],
+        )
     return Capture(
         capture_id=answer["id"], authorization_id=answer["authorization"], amount=_money(answer)
     )

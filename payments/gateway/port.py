@@ -57,11 +57,24 @@ class Authorization:
 
 @dataclass(frozen=True, kw_only=True)
 class Capture:
-    """Money that was taken."""
+    """The bank's answer to `capture`.
+
+    Attributes:
+        capture_id: the bank's id for it; "" if declined.
+        amount: what was taken, or would have been.
+        declined_reason: the bank's code, such as "expired_card"; "" if taken. A decline is final,
+            and nothing is held for us any more.
+    """
 
     capture_id: str
     authorization_id: str
     amount: Money
+    declined_reason: str = ""
+
+    @property
+    def is_declined(self) -> bool:
+        """Whether the bank said no, and took nothing."""
+        return self.declined_reason != ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +121,13 @@ class Gateway(Protocol):
     def key_life(self) -> timedelta:
         """How long the bank remembers an idempotency key; after it, `find` before asking again."""
 
+    @property
+    def processing_time(self) -> timedelta:
+        """How long the bank may work on a request; what `find` does not find by then never will be.
+
+        Counted from when we last asked, and with what `find` itself may lag behind.
+        """
+
     def authorize(
         self, *, reference: str, amount: Money, payment_method: str, idempotency_key: str
     ) -> Authorization:
@@ -119,7 +139,7 @@ class Gateway(Protocol):
         """
 
     def capture(self, *, authorization_id: str, amount: Money, idempotency_key: str) -> Capture:
-        """Take the amount out of what is held."""
+        """Take the amount out of what is held; a decline is an answer, not an exception."""
 
     def void(self, *, authorization_id: str, idempotency_key: str) -> Void:
         """Let go of all that is held. Refused once it is captured."""
@@ -131,5 +151,5 @@ class Gateway(Protocol):
         """Return what the bank has under our reference, or None.
 
         Of several authorizations it is the newest that was not declined, else the newest. None is
-        not final while a request may still be on its way.
+        final once `processing_time` has passed since the last request.
         """

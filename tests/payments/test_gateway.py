@@ -110,6 +110,21 @@ class TestEveryGateway:
         assert answers[0].authorization_id == held.authorization_id
         assert answers[0].amount == TOTAL
 
+    def test_answers_a_decline_at_capture_and_holds_nothing(self, bank_of: Gateway, reference: str):
+        held = authorize(bank_of, reference, payment_method="tok_declined_at_capture")
+
+        answer = bank_of.capture(
+            authorization_id=held.authorization_id,
+            amount=TOTAL,
+            idempotency_key=f"{reference}-capture",
+        )
+
+        found = bank_of.find(reference=reference)
+        assert (answer.is_declined, answer.declined_reason) == (True, "expired_card")
+        assert (answer.authorization_id, answer.capture_id) == (held.authorization_id, "")
+        assert found
+        assert (found.authorization.is_declined, found.capture) == (True, None)
+
     def test_voids(self, bank_of: Gateway, reference: str):
         held = authorize(bank_of, reference)
 
