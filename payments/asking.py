@@ -32,10 +32,8 @@ def capture(payment: Payment) -> Capture | None:
         return None
     bank = gateway.current()
     found = _found_instead_of_asked(bank, payment)
-    if found and found.capture:
-        return found.capture
-    if found and found.authorization.is_declined:
-        return _declined_at_capture(found.authorization)
+    if found and (answer := found.answer_to_capture):
+        return answer
     return bank.capture(
         authorization_id=payment.authorization_id,
         amount=payment.total,
@@ -79,15 +77,6 @@ def _found_instead_of_asked(bank: Gateway, payment: Payment) -> Found | None:
         raise OutcomeUnknown("The bank may still be at work on what we asked before.")
     services.note_asked(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))
-
-
-def _declined_at_capture(authorization: Authorization) -> Capture:
-    return Capture(
-        capture_id="",
-        authorization_id=authorization.authorization_id,
-        amount=authorization.amount,
-        declined_reason=authorization.declined_reason,
-    )
 
 
 def _reference(payment: Payment) -> str:

@@ -41,3 +41,10 @@ class PaymentRefunded(DomainEvent, key="order_id"):
 
     order_id: UUID
     amount: Money
+
+
+class BankReported(DomainEvent, key="order_id"):
+    """The bank told us something unasked; it is stored under its `report_id`."""
+
+    order_id: UUID
+    report_id: str

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from money import Money
 from outbox import Receipt, subscribe
-from payments import asking, gateway, services
+from payments import asking, gateway, services, webhooks
 
 # A handler makes five requests at most; each may wait to connect and again for its answer.
 LEASE = 12 * gateway.timeout_seconds()
@@ -41,3 +41,8 @@ def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
     with receipt:
         services.record_void(order_id=order_id, answer=void)
         services.record_refund(order_id=order_id, answer=refund)
+
+
+@subscribe("payments.BankReported")
+def record_bank_report(order_id: UUID, report_id: str) -> None:
+    webhooks.process(order_id=order_id, report_id=report_id)

@@ -220,7 +220,7 @@ class BankReport(models.Model):
     """What the bank told us unasked, as it was sent; stored first, processed by its event."""
 
     report_id = models.CharField(_("the bank's id"), max_length=200, unique=True)
-    kind = models.CharField(_("kind"), max_length=100)
+    kind = models.CharField(_("kind"), max_length=200)
     reference = models.CharField(_("reference"), max_length=200, blank=True)
     body = models.TextField(_("body"))
     received_at = models.DateTimeField(_("received at"), auto_now_add=True)

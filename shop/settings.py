@@ -222,6 +222,8 @@ BANK_API_KEY = env.str("BANK_API_KEY", default="")
 BANK_TIMEOUT_SECONDS = env.float("BANK_TIMEOUT_SECONDS", default=10.0)
 # BANK_PROCESSING_SECONDS: how long the bank may work on a request that we gave up waiting for.
 BANK_PROCESSING_SECONDS = env.float("BANK_PROCESSING_SECONDS", default=60.0)
+# BANK_WEBHOOK_SECRETS: what the bank signs its webhooks with; several while a secret changes.
+BANK_WEBHOOK_SECRETS = env.list("BANK_WEBHOOK_SECRETS", default=[])
 
 # --- E-mail ----------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 import inventory
 import orders
+import payments
 
 admin.site.site_header = _("Shop")
 admin.site.site_title = _("Shop")
@@ -19,7 +20,7 @@ urlpatterns = [
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     *(
         path("api/", include(f"{app.__name__}.urls"))
-        for app in (orders, inventory)
+        for app in (orders, inventory, payments)
         if module_has_submodule(app, "urls")
     ),
 ]

@@ -23,6 +23,7 @@ from pytest_django import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "key-for-tests"
+WEBHOOK_SECRET = "webhook-secret-for-tests"
 SLOW_SECONDS = 1.0
 COUNTED = ("authorizations", "declines", "captures", "voids", "refunds")
 
@@ -44,7 +45,11 @@ class BankProcess:
             self._process = subprocess.Popen(
                 [*bank_command(self._port, self.folder), *self.options],
                 cwd=ROOT,
-                env={**os.environ, "BANK_API_KEY": API_KEY},
+                env={
+                    **os.environ,
+                    "BANK_API_KEY": API_KEY,
+                    "BANK_WEBHOOK_SECRET": WEBHOOK_SECRET,
+                },
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -16,6 +16,8 @@ from payments.gateway.port import (
     GatewayUnavailable,
     OutcomeUnknown,
     Refund,
+    Report,
+    ReportRefused,
     Void,
 )
 
@@ -29,6 +31,8 @@ __all__ = [
     "GatewayUnavailable",
     "OutcomeUnknown",
     "Refund",
+    "Report",
+    "ReportRefused",
     "Void",
     "current",
     "timeout_seconds",
@@ -42,6 +46,7 @@ def current() -> Gateway:
         api_key=settings.BANK_API_KEY,
         timeout=timeout_seconds(),
         processing_time=timedelta(seconds=settings.BANK_PROCESSING_SECONDS),
+        webhook_secrets=settings.BANK_WEBHOOK_SECRETS,
     )
 
 

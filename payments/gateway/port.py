@@ -5,6 +5,7 @@ Amounts are `Money`: integers in minor units and an ISO 4217 currency.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -33,6 +34,10 @@ class GatewayRefused(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+
+
+class ReportRefused(Exception):
+    """What claims to be the bank's report is not signed by it, is too old, or makes no sense."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +108,35 @@ class Found:
     capture: Capture | None = None
     refunds: tuple[Refund, ...] = ()
 
+    @property
+    def answer_to_capture(self) -> Capture | None:
+        """What `capture` answered, or None while it was not asked for."""
+        if not self.authorization.is_declined:
+            return self.capture
+        return Capture(
+            capture_id="",
+            authorization_id=self.authorization.authorization_id,
+            amount=self.authorization.amount,
+            declined_reason=self.authorization.declined_reason,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the bank told unasked.
+
+    Attributes:
+        report_id: the bank's id for it; the same if it is told again.
+        kind: the bank's word for what happened, such as "capture.succeeded".
+        reference: our own name for the purchase; "" if it is about none.
+        found: the bank's books for it at that time, as far as the report tells them.
+    """
+
+    report_id: str
+    kind: str
+    reference: str
+    found: Found | None
+
 
 class Gateway(Protocol):
     """A bank. Each method makes one request with a time-out and never repeats it.
@@ -153,3 +187,9 @@ class Gateway(Protocol):
         Of several authorizations it is the newest that was not declined, else the newest. None is
         final once `processing_time` has passed since the last request.
         """
+
+    def verify_report(self, *, body: bytes, headers: Mapping[str, str]) -> None:
+        """Raise `ReportRefused` unless the bank signed the body within the last five minutes."""
+
+    def read_report(self, *, body: bytes) -> Report:
+        """Read a report that was verified; raise `ReportRefused` if it makes no sense."""

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('report_id', models.CharField(max_length=200, unique=True, verbose_name="the bank's id")),
-                ('kind', models.CharField(max_length=100, verbose_name='kind')),
+                ('kind', models.CharField(max_length=200, verbose_name='kind')),
                 ('reference', models.CharField(blank=True, max_length=200, verbose_name='reference')),
                 ('body', models.TextField(verbose_name='body')),
                 ('received_at', models.DateTimeField(auto_now_add=True, verbose_name='received at')),

@@ -46,5 +46,9 @@ Tricks, at authorize; with the operation's name before it, at that one (tok_capt
     hangs_up_N               closes the connection N times, having done nothing
     stuck_N                  N times takes longer than --processing-seconds, and is given up: 504
 
+Webhooks: with --webhook-url and the environment's BANK_WEBHOOK_SECRET each authorization, capture,
+void and refund is posted there, signed (see `notices`); --webhook-times 2 posts it twice,
+--webhook-delay-seconds late, --webhook-first before the request has its answer.
+
 What was answered is on disk before the answer leaves: it survives `kill -9` and a power cut.
 """

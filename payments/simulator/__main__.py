@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from . import storage
+from .notices import Subscriber
 from .routes import Habits
 from .server import serving
 
@@ -53,6 +54,17 @@ def _habits(options: argparse.Namespace) -> Habits:
         slow_seconds=options.slow_seconds,
         processing_seconds=options.processing_seconds,
         key_life=timedelta(seconds=options.key_life_seconds),
+        subscriber=_subscriber(options) if options.webhook_url else None,
+    )
+
+
+def _subscriber(options: argparse.Namespace) -> Subscriber:
+    return Subscriber(
+        url=options.webhook_url,
+        secret=os.environ.get("BANK_WEBHOOK_SECRET", ""),
+        times=options.webhook_times,
+        delay_seconds=options.webhook_delay_seconds,
+        first=options.webhook_first,
     )
 
 
@@ -82,7 +94,25 @@ def _options() -> argparse.Namespace:
         default=86400.0,
         help="how long an Idempotency-Key is remembered (%(default)s)",
     )
+    _add_webhook_options(parser)
     return parser.parse_args()
+
+
+def _add_webhook_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--webhook-url",
+        default="",
+        help="where to post what happened, signed with the environment's BANK_WEBHOOK_SECRET",
+    )
+    parser.add_argument(
+        "--webhook-times", type=int, default=1, help="how often each is posted (%(default)s)"
+    )
+    parser.add_argument(
+        "--webhook-delay-seconds", type=float, default=0.0, help="how late (%(default)s)"
+    )
+    parser.add_argument(
+        "--webhook-first", action="store_true", help="post it before answering the request"
+    )
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

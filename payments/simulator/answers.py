@@ -14,6 +14,10 @@ class Answer:
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_replayed(self) -> bool:
+        return "Idempotent-Replayed" in self.headers
+
 
 class Refusal(Exception):
     """The request is not understood, not allowed, or comes at the wrong time; nothing was done."""

@@ -12,9 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import ledger, mischief, statements
+from . import ledger, mischief, notices, statements
 from .answers import Answer, HangUp, Refusal
 from .mischief import Trick
+from .notices import Subscriber
 from .storage import answer_once, reading, remembered, writing
 
 MOST = 999_999_999_999
@@ -47,11 +48,13 @@ class Habits:
         processing_seconds: how long any request may take; what is not on the books by then never
             will be.
         key_life: how long an idempotency key is remembered.
+        subscriber: who is told of what happened.
     """
 
     slow_seconds: float = 2.0
     processing_seconds: float = 60.0
     key_life: timedelta = timedelta(hours=24)
+    subscriber: Subscriber | None = None
 
 
 class Bank:
@@ -114,7 +117,7 @@ class Bank:
         self, request: Request, trick: Trick, operation: Callable[..., Answer], **wanted: Any
     ) -> Answer:
         deadline = time.monotonic() + self._habits.processing_seconds
-        key = _key(request)
+        key, notice = _key(request), ""
         if trick.name and not self._is_remembered(request):
             self._play(trick, key)
         with writing(self._file) as books:
@@ -124,9 +127,18 @@ class Bank:
                 *(books, key, request.fingerprint, lambda: operation(books, **wanted)),
                 key_life=self._habits.key_life,
             )
-        if trick.name in mischief.AFTER_SUCCESS and "Idempotent-Replayed" not in answer.headers:
+            if not answer.is_replayed and self._habits.subscriber:
+                kind = operation.__name__
+                notice = notices.note(books, kind, answer, self._habits.subscriber)
+        self._tell_first(notice)
+        if trick.name in mischief.AFTER_SUCCESS and not answer.is_replayed:
             self._keep_the_answer_back(trick)
         return answer
+
+    def _tell_first(self, notice: str) -> None:
+        subscriber = self._habits.subscriber
+        if notice and subscriber and subscriber.first:
+            notices.send(self._file, subscriber, notice)
 
     def _is_remembered(self, request: Request) -> bool:
         with reading(self._file) as books:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from .answers import Answer, HangUp, Refusal, error
+from .notices import Postman
 from .routes import Bank, Habits, Request
 
 MOST_BYTES = 64 * 1024
@@ -68,7 +69,7 @@ class Counter(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         # The log line comes first: whoever has the answer finds the line.
-        replayed = " replayed" if "Idempotent-Replayed" in answer.headers else ""
+        replayed = " replayed" if answer.is_replayed else ""
         key = self.headers.get("Idempotency-Key", "-")
         spent = (time.monotonic() - began) * 1000
         log.info(
@@ -153,6 +154,8 @@ def serving(
     address: tuple[str, int], *, file: Path, api_key: str, habits: Habits
 ) -> Iterator[BankServer]:
     """Open the counter; raise `OSError` if the port is taken."""
+    if habits.subscriber:
+        Postman(file, habits.subscriber).start()
     server = BankServer(address, Bank(file, habits), api_key=api_key)
     try:
         yield server

@@ -53,6 +53,15 @@ CREATE TABLE IF NOT EXISTS mischief (
     idempotency_key TEXT PRIMARY KEY,
     played INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS notices (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL,
+    due_at TEXT NOT NULL,
+    failures INTEGER NOT NULL DEFAULT 0,
+    is_done INTEGER NOT NULL DEFAULT FALSE
+);
+CREATE INDEX IF NOT EXISTS notices_by_due ON notices (due_at) WHERE NOT is_done;
 """
 ADD_PAYMENT_METHOD = "ALTER TABLE authorizations ADD COLUMN payment_method TEXT NOT NULL DEFAULT ''"
 
