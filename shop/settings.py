@@ -215,6 +215,12 @@ OUTBOX: dict[str, Any] = {}
 # SHOP_CURRENCY: the one currency of all prices (ISO 4217).
 SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="JPY")
 
+# GATEWAY: "bank" (BANK_URL) or "stripe" (STRIPE_API_KEY; it needs the extra of that name).
+GATEWAY = env.str("GATEWAY", default="bank")
+# STRIPE_API_KEY, STRIPE_API_URL: a secret key; another address for tests only.
+STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
+STRIPE_API_URL = env.str("STRIPE_API_URL", default="https://api.stripe.com")
+
 # BANK_URL, BANK_API_KEY: the payment gateway; in development the simulator that `up` starts.
 BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8090")
 BANK_API_KEY = env.str("BANK_API_KEY", default="")

@@ -136,12 +136,12 @@ class BankGateway:
             base_url=self._url,
             headers=self._headers,
             timeout=self._timeout,
-            verify=_tls(),
+            verify=tls(),
             trust_env=False,
         )
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     # Loading the certificates takes longer than a request.
     return httpx.create_ssl_context(trust_env=False)
