@@ -73,7 +73,8 @@ def _found_instead_of_asked(bank: Gateway, payment: Payment) -> Found | None:
     if timezone.now() < key_is_old_at:
         return None
     # What is not found is certain not to happen only if no earlier request is still at work.
-    if timezone.now() < (payment.asked_at or key_is_old_at) + bank.processing_time:
+    last_asked_at = max(payment.asked_at or key_is_old_at, key_is_old_at)
+    if timezone.now() < last_asked_at + bank.processing_time:
         raise OutcomeUnknown("The bank may still be at work on what we asked before.")
     services.note_asked(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))

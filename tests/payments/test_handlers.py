@@ -152,15 +152,29 @@ class TestAuthorizePayment:
 
         assert bank.charges(order_id) == {"authorizations": 1}
 
-    @pytest.mark.parametrize("asked", ["just before the key grew old", "a second ago"])
+    @pytest.mark.parametrize(
+        ("age", "asked"),
+        [
+            (timedelta(hours=12, seconds=1), None),
+            (timedelta(hours=12, seconds=1), timedelta(days=9)),
+            (timedelta(days=3), timedelta()),
+        ],
+        ids=["perhaps asked as the key grew old", "asked for something before", "asked just now"],
+    )
     def test_takes_not_found_for_final_only_after_the_longest_processing_time(
-        self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings, asked: str
+        self,
+        outbox: Outbox,
+        bank: BankProcess,
+        order_id: UUID,
+        settings: Settings,
+        age: timedelta,
+        asked: timedelta | None,
     ):
         """A request that we gave up waiting for may be carried out between look and ask."""
-        young = asked == "just before the key grew old"
-        payment = intend(order_id, age=timedelta(hours=12, seconds=1) if young else DAYS)
-        if not young:
-            services.note_asked(order_id=payment.order_id)
+        intend(order_id, age=age)
+        if asked is not None:
+            services.note_asked(order_id=order_id)
+            Payment.objects.update(asked_at=timezone.now() - asked)
         place(outbox, order_id)
 
         with pytest.raises(OutcomeUnknown, match="may still be at work"):
