@@ -9,7 +9,7 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from payments.models import Payment, PaymentHistory, Refund
+from payments.models import BankReport, Payment, PaymentHistory, Refund
 
 
 class ReadOnly:
@@ -70,3 +70,11 @@ class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gen
     @admin.display(description=_("amount"), ordering="amount")
     def total_shown(self, payment: Payment) -> str:
         return payment.total.format() if payment.amount else ""
+
+
+@admin.register(BankReport)
+class BankReportAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+    list_display = ["report_id", "kind", "reference", "received_at", "processed_at"]
+    list_filter = ["kind", "received_at"]
+    search_fields = ["report_id", "reference"]
+    search_help_text = _("The bank's id, or an order.")

@@ -10,8 +10,8 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from payments import gateway
-from payments.gateway import Authorization, Capture, Found, Gateway, Void
+from payments import gateway, services
+from payments.gateway import Authorization, Capture, Found, Gateway, OutcomeUnknown, Void
 from payments.gateway import Refund as RefundAnswer
 from payments.models import Payment, Refund, Status
 
@@ -35,8 +35,8 @@ def capture(payment: Payment) -> Capture | None:
         return None
     bank = gateway.current()
     found = _found_instead_of_asked(bank, payment)
-    if found and found.capture:
-        return found.capture
+    if found and (answer := found.answer_to_capture):
+        return answer
     return bank.capture(
         authorization_id=payment.authorization_id,
         amount=payment.total,
@@ -83,8 +83,14 @@ def _found_instead_of_asked(
     The payment came into its status before the bank was first asked, so the key is younger. Half
     of its life is left for clocks that disagree.
     """
-    if timezone.now() - (since or payment.moved_at) < bank.key_life / 2:
+    key_is_old_at = (since or payment.moved_at) + bank.key_life / 2
+    if timezone.now() < key_is_old_at:
         return None
+    # What is not found is certain not to happen only if no earlier request is still at work.
+    last_asked_at = max(payment.asked_at or key_is_old_at, key_is_old_at)
+    if timezone.now() < last_asked_at + bank.processing_time:
+        raise OutcomeUnknown("The bank may still be at work on what we asked before.")
+    services.note_asked(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))
 
 

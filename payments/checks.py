@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,10 @@ def check_gateway(
     **kwargs: Any,
 ) -> list[CheckMessage]:
     """Return an error for each setting with which no payment can work."""
-    return [*_url(), *_timeout()]
+    if settings.GATEWAY not in {"bank", "stripe"}:
+        return [_unknown_gateway()]
+    of_this_gateway = _stripe() if settings.GATEWAY == "stripe" else _url()
+    return [*of_this_gateway, *_timeout()]
 
 
 @register(Tags.security, deploy=True)
@@ -28,7 +32,7 @@ def check_production_gateway(
     **kwargs: Any,
 ) -> list[CheckMessage]:
     """Return a warning if anybody could speak to the bank in our name."""
-    if settings.BANK_API_KEY:
+    if settings.BANK_API_KEY or settings.GATEWAY != "bank":
         return []
     return [
         Warning(
@@ -37,6 +41,26 @@ def check_production_gateway(
             id="payments.W001",
         )
     ]
+
+
+def _unknown_gateway() -> CheckMessage:
+    return Error(
+        f"GATEWAY is {settings.GATEWAY!r}, and there is no such payment gateway.",
+        hint='Set GATEWAY to "bank" or to "stripe".',
+        id="payments.E003",
+    )
+
+
+def _stripe() -> list[CheckMessage]:
+    if find_spec("stripe") is None:
+        hint = "Install it: pip install stripe."
+        return [
+            Error("GATEWAY is 'stripe', and its SDK is missing.", hint=hint, id="payments.E004")
+        ]
+    if settings.STRIPE_API_KEY:
+        return []
+    hint = "Set STRIPE_API_KEY to a secret or restricted key of your Stripe account."
+    return [Error("GATEWAY is 'stripe', and it has no key.", hint=hint, id="payments.E005")]
 
 
 def _url() -> list[CheckMessage]:

@@ -16,7 +16,7 @@ class PaymentAuthorized(DomainEvent, key="order_id"):
 
 
 class PaymentDeclined(DomainEvent, key="order_id"):
-    """The bank said no; `reason` is its code, such as "insufficient_funds"."""
+    """The bank said no, at first or at capture; `reason` is its code: "insufficient_funds"."""
 
     order_id: UUID
     reason: str
@@ -42,3 +42,10 @@ class PaymentRefunded(DomainEvent, key="order_id"):
     order_id: UUID
     amount: Money
     refund_id: UUID | None = None
+
+
+class BankReported(DomainEvent, key="order_id"):
+    """The bank told us something unasked; it is stored under its `report_id`."""
+
+    order_id: UUID
+    report_id: str

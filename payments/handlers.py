@@ -6,7 +6,7 @@ from uuid import UUID
 
 from money import Money
 from outbox import Receipt, subscribe
-from payments import asking, gateway, services
+from payments import asking, gateway, services, webhooks
 
 # A handler makes five requests at most; each may wait to connect and again for its answer.
 LEASE = 12 * gateway.timeout_seconds()
@@ -51,3 +51,8 @@ def refund_payment(order_id: UUID, refund_id: UUID, amount: Money, receipt: Rece
     answer = asking.refund(refund)
     with receipt:
         services.record_refund(order_id=order_id, refund_id=refund_id, answer=answer)
+
+
+@subscribe("payments.BankReported")
+def record_bank_report(order_id: UUID, report_id: str) -> None:
+    webhooks.process(order_id=order_id, report_id=report_id)

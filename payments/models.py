@@ -9,6 +9,7 @@
     authorized    capturing     the order was confirmed; committed before the bank is asked
     authorized    voiding       the order was cancelled; committed before the bank is asked
     capturing     captured      the bank took the money
+    capturing     declined      the bank said no after all, and holds nothing any more
     captured      refunding     the order was cancelled; committed before the bank is asked
     captured      refunded      refunds that were asked for have given all of it back
     voiding       voided        the bank let go of the money
@@ -71,7 +72,7 @@ class Payment(models.Model):
         NEW: {Status.INTENDED, Status.FORESTALLED},
         Status.INTENDED: {Status.AUTHORIZED, Status.DECLINED},
         Status.AUTHORIZED: {Status.CAPTURING, Status.VOIDING},
-        Status.CAPTURING: {Status.CAPTURED},
+        Status.CAPTURING: {Status.CAPTURED, Status.DECLINED},
         Status.CAPTURED: {Status.REFUNDING, Status.REFUNDED},
         Status.VOIDING: {Status.VOIDED},
         Status.REFUNDING: {Status.REFUNDED},
@@ -112,6 +113,11 @@ class Payment(models.Model):
     )
     cancelled_at = models.DateTimeField(
         _("cancelled at"), null=True, help_text=_("When we heard that the order is cancelled.")
+    )
+    asked_at = models.DateTimeField(
+        _("asked again at"),
+        null=True,
+        help_text=_("When we last asked the bank with a key that it may have forgotten."),
     )
 
     class Meta:
@@ -315,3 +321,22 @@ class RefundHistory(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_from_status_display()} → {self.get_to_status_display()}"
+
+
+class BankReport(models.Model):
+    """What the bank told us unasked, as it was sent; stored first, processed by its event."""
+
+    report_id = models.CharField(_("the bank's id"), max_length=200, unique=True)
+    kind = models.CharField(_("kind"), max_length=200)
+    reference = models.CharField(_("reference"), max_length=200, blank=True)
+    body = models.TextField(_("body"))
+    received_at = models.DateTimeField(_("received at"), auto_now_add=True)
+    processed_at = models.DateTimeField(_("processed at"), null=True)
+
+    class Meta:
+        verbose_name = _("bank report")
+        verbose_name_plural = _("bank reports")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.report_id}"

@@ -70,7 +70,7 @@ def intend_capture(*, order_id: UUID) -> Payment:
         UnableToCapture: the bank was not asked yet, or declined.
     """
     payment = Payment.locked(order_id)
-    if payment.cancelled_at:
+    if payment.cancelled_at or _was_declined_at_capture(payment):
         return payment
     if payment.status in {NEW, Status.INTENDED, Status.DECLINED}:
         raise UnableToCapture(f"{order_id}: {UnableToCapture.__doc__}")
@@ -79,13 +79,26 @@ def intend_capture(*, order_id: UUID) -> Payment:
     return payment
 
 
+@transaction.atomic(durable=True)
+def note_asked(*, order_id: UUID) -> None:
+    """Commit that the bank is about to be asked with a key that it may have forgotten."""
+    payment = Payment.locked(order_id)
+    payment.asked_at = timezone.now()
+    payment.save(update_fields=["asked_at"])
+
+
 @transaction.atomic
 def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
-    """Note that the bank took the money."""
+    """Note that the bank took the money, or that it declined after all."""
     if answer is None:
         return
     payment = Payment.locked(order_id)
     if payment.status != Status.CAPTURING:
+        return
+    if answer.is_declined:
+        payment.declined_reason = answer.declined_reason
+        payment.move_to(Status.DECLINED, cause=BANK)
+        _tell(payment, PaymentDeclined(order_id=order_id, reason=answer.declined_reason))
         return
     payment.capture_id = answer.capture_id
     payment.move_to(Status.CAPTURED, cause=BANK)
@@ -167,6 +180,13 @@ def _intend(payment: Payment, *, refund_id: UUID, amount: Money, cause: str) -> 
     refund = Refund(id=refund_id, payment=payment, amount=amount.amount)
     refund.move_to(Refund.Status.INTENDED, cause=cause)
     return refund
+
+
+def _was_declined_at_capture(payment: Payment) -> bool:
+    return (
+        payment.status == Status.DECLINED
+        and payment.history.filter(to_status=Status.CAPTURING).exists()
+    )
 
 
 def _tell(payment: Payment, event: DomainEvent) -> None:

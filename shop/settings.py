@@ -232,12 +232,21 @@ SHOP_DEADLINES = {
     "capture": timedelta(minutes=env.float("DEADLINE_CAPTURE", default=1440)),
     "shipping": timedelta(minutes=env.float("DEADLINE_SHIPPING", default=0)),
 }
+# GATEWAY: "bank" (BANK_URL) or "stripe" (STRIPE_API_KEY; it needs the extra of that name).
+GATEWAY = env.str("GATEWAY", default="bank")
+# STRIPE_API_KEY, STRIPE_API_URL: a secret key; another address for tests only.
+STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
+STRIPE_API_URL = env.str("STRIPE_API_URL", default="https://api.stripe.com")
 
 # BANK_URL, BANK_API_KEY: the payment gateway; in development the simulator that `up` starts.
 BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8090")
 BANK_API_KEY = env.str("BANK_API_KEY", default="")
 # BANK_TIMEOUT_SECONDS: how long one request to the bank may wait to connect, and for its answer.
 BANK_TIMEOUT_SECONDS = env.float("BANK_TIMEOUT_SECONDS", default=10.0)
+# BANK_PROCESSING_SECONDS: how long the bank may work on a request that we gave up waiting for.
+BANK_PROCESSING_SECONDS = env.float("BANK_PROCESSING_SECONDS", default=60.0)
+# BANK_WEBHOOK_SECRETS: what the bank signs its webhooks with; several while a secret changes.
+BANK_WEBHOOK_SECRETS = env.list("BANK_WEBHOOK_SECRETS", default=[])
 
 # --- E-mail ----------------------------------------------------------------------------------
 

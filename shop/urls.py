@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 import inventory
 import orders
+import payments
 from shop import problems
 
 admin.site.site_header = _("Shop")
@@ -20,7 +21,7 @@ urlpatterns = [
     path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     *(
         path("api/", include(f"{app.__name__}.urls"))
-        for app in (orders, inventory)
+        for app in (orders, inventory, payments)
         if module_has_submodule(app, "urls")
     ),
     path("api/problems/<slug:code>/", problems.Problem.as_view(), name="problem"),

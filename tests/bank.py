@@ -23,15 +23,17 @@ from pytest_django import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 API_KEY = "key-for-tests"
+WEBHOOK_SECRET = "webhook-secret-for-tests"
 SLOW_SECONDS = 1.0
 COUNTED = ("authorizations", "declines", "captures", "voids", "refunds")
 
 
 class BankProcess:
-    """`python -m payments.simulator` with its books in a folder."""
+    """`python -m payments.simulator` with its books in a folder, and options of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.url = ""
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,9 +43,13 @@ class BankProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                bank_command(self._port, self.folder),
+                [*bank_command(self._port, self.folder), *self.options],
                 cwd=ROOT,
-                env={**os.environ, "BANK_API_KEY": API_KEY},
+                env={
+                    **os.environ,
+                    "BANK_API_KEY": API_KEY,
+                    "BANK_WEBHOOK_SECRET": WEBHOOK_SECRET,
+                },
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

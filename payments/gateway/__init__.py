@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.conf import settings
 
 from payments.gateway.bank import BankGateway
@@ -14,6 +16,8 @@ from payments.gateway.port import (
     GatewayUnavailable,
     OutcomeUnknown,
     Refund,
+    Report,
+    ReportRefused,
     Void,
 )
 
@@ -27,6 +31,8 @@ __all__ = [
     "GatewayUnavailable",
     "OutcomeUnknown",
     "Refund",
+    "Report",
+    "ReportRefused",
     "Void",
     "current",
     "timeout_seconds",
@@ -34,9 +40,28 @@ __all__ = [
 
 
 def current() -> Gateway:
-    """Build the gateway of the settings BANK_URL and BANK_API_KEY."""
+    """Build the gateway that the setting GATEWAY names, from that gateway's settings."""
+    return {"bank": _bank, "stripe": _stripe}[settings.GATEWAY]()
+
+
+def _bank() -> Gateway:
     return BankGateway(
-        url=settings.BANK_URL, api_key=settings.BANK_API_KEY, timeout=timeout_seconds()
+        url=settings.BANK_URL,
+        api_key=settings.BANK_API_KEY,
+        timeout=timeout_seconds(),
+        processing_time=timedelta(seconds=settings.BANK_PROCESSING_SECONDS),
+        webhook_secrets=settings.BANK_WEBHOOK_SECRETS,
+    )
+
+
+def _stripe() -> Gateway:
+    from payments.gateway.stripe import StripeGateway  # its SDK is an extra: not before it is asked
+
+    return StripeGateway(
+        url=settings.STRIPE_API_URL,
+        api_key=settings.STRIPE_API_KEY,
+        timeout=timeout_seconds(),
+        webhook_secrets=settings.BANK_WEBHOOK_SECRETS,
     )
 
 

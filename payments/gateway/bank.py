@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import httpx
 
 from money import Money
+from payments.gateway import signatures
 from payments.gateway.bank_answers import (
     raise_for_status,
     read,
@@ -17,6 +20,7 @@ from payments.gateway.bank_answers import (
     read_capture,
     read_found,
     read_refund,
+    read_report,
     read_void,
 )
 from payments.gateway.port import (
@@ -26,6 +30,7 @@ from payments.gateway.port import (
     GatewayUnavailable,
     OutcomeUnknown,
     Refund,
+    Report,
     Void,
 )
 
@@ -49,11 +54,23 @@ class BankGateway:
         url: scheme, host and port, such as "https://bank.example".
         api_key: our key, sent as a bearer token.
         timeout: seconds to wait for the connection, and again for the answer.
+        processing_time: the bank's word for how long it may work on a request.
+        webhook_secrets: what its webhooks may be signed with; several while it changes.
     """
 
     key_life = timedelta(hours=24)
 
-    def __init__(self, *, url: str, api_key: str, timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        url: str,
+        api_key: str,
+        timeout: float,
+        processing_time: timedelta = timedelta(minutes=1),
+        webhook_secrets: Sequence[str] = (),
+    ) -> None:
+        self.processing_time = processing_time
+        self._webhook_secrets = webhook_secrets
         self._url = url
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout = timeout
@@ -88,6 +105,15 @@ class BankGateway:
         held = [one for one in found if not one.authorization.is_declined]
         return next(iter(held or found), None)
 
+    def verify_report(self, *, body: bytes, headers: Mapping[str, str]) -> None:
+        """See `Gateway.verify_report`."""
+        header = headers.get("Bank-Signature", "")
+        signatures.verify(body, header, secrets=self._webhook_secrets, now=time.time())
+
+    def read_report(self, *, body: bytes) -> Report:
+        """See `Gateway.read_report`."""
+        return read_report(body)
+
     def _post(self, path: str, body: Json, idempotency_key: str) -> httpx.Response:
         headers = {"Idempotency-Key": idempotency_key}
         return self._send("POST", path, json=body, headers=headers)
@@ -110,12 +136,12 @@ class BankGateway:
             base_url=self._url,
             headers=self._headers,
             timeout=self._timeout,
-            verify=_tls(),
+            verify=tls(),
             trust_env=False,
         )
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     # Loading the certificates takes longer than a request.
     return httpx.create_ssl_context(trust_env=False)

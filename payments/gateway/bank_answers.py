@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from payments.gateway.port import (
     GatewayUnavailable,
     OutcomeUnknown,
     Refund,
+    Report,
+    ReportRefused,
     Void,
 )
 
@@ -69,6 +72,13 @@ def read_authorization(answer: Json) -> Authorization:
 
 
 def read_capture(answer: Json) -> Capture:
+    if answer["object"] == "authorization":  # a declined capture leaves a declined authorization
+        return Capture(
+            capture_id="",
+            authorization_id=answer["id"],
+            amount=_money(answer),
+            declined_reason=answer["decline_code"],
+        )
     return Capture(
         capture_id=answer["id"], authorization_id=answer["authorization"], amount=_money(answer)
     )
@@ -89,3 +99,22 @@ def read_found(answer: Json) -> Found:
         capture=read_capture(answer["capture"]) if answer["capture"] else None,
         refunds=tuple(read_refund(one) for one in answer["refunds"]),
     )
+
+
+def read_report(body: bytes) -> Report:
+    try:
+        told = json.loads(body.decode())
+        return Report(
+            report_id=_word(told["id"]),
+            kind=_word(told["type"]),
+            reference=_word(told["data"]["reference"]),
+            found=read_found(told["data"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ReportRefused("It is signed, and we cannot read it.") from error
+
+
+def _word(value: object) -> str:
+    if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
+        return value
+    raise ValueError("It is no id of ours, or of the bank's.")

@@ -5,6 +5,7 @@ Amounts are `Money`: integers in minor units and an ISO 4217 currency.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -35,6 +36,10 @@ class GatewayRefused(Exception):
         self.code = code
 
 
+class ReportRefused(Exception):
+    """What claims to be the bank's report is not signed by it, is too old, or makes no sense."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Authorization:
     """The bank's answer to `authorize`.
@@ -57,11 +62,24 @@ class Authorization:
 
 @dataclass(frozen=True, kw_only=True)
 class Capture:
-    """Money that was taken."""
+    """The bank's answer to `capture`.
+
+    Attributes:
+        capture_id: the bank's id for it; "" if declined.
+        amount: what was taken, or would have been.
+        declined_reason: the bank's code, such as "expired_card"; "" if taken. A decline is final,
+            and nothing is held for us any more.
+    """
 
     capture_id: str
     authorization_id: str
     amount: Money
+    declined_reason: str = ""
+
+    @property
+    def is_declined(self) -> bool:
+        """Whether the bank said no, and took nothing."""
+        return self.declined_reason != ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +108,35 @@ class Found:
     capture: Capture | None = None
     refunds: tuple[Refund, ...] = ()
 
+    @property
+    def answer_to_capture(self) -> Capture | None:
+        """What `capture` answered, or None while it was not asked for."""
+        if not self.authorization.is_declined:
+            return self.capture
+        return Capture(
+            capture_id="",
+            authorization_id=self.authorization.authorization_id,
+            amount=self.authorization.amount,
+            declined_reason=self.authorization.declined_reason,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the bank told unasked.
+
+    Attributes:
+        report_id: the bank's id for it; the same if it is told again.
+        kind: the bank's word for what happened, such as "capture.succeeded".
+        reference: our own name for the purchase; "" if it is about none.
+        found: the bank's books for it at that time, as far as the report tells them.
+    """
+
+    report_id: str
+    kind: str
+    reference: str
+    found: Found | None
+
 
 class Gateway(Protocol):
     """A bank. Each method makes one request with a time-out and never repeats it.
@@ -108,6 +155,13 @@ class Gateway(Protocol):
     def key_life(self) -> timedelta:
         """How long the bank remembers an idempotency key; after it, `find` before asking again."""
 
+    @property
+    def processing_time(self) -> timedelta:
+        """How long the bank may work on a request; what `find` does not find by then never will be.
+
+        Counted from when we last asked, and with what `find` itself may lag behind.
+        """
+
     def authorize(
         self, *, reference: str, amount: Money, payment_method: str, idempotency_key: str
     ) -> Authorization:
@@ -119,7 +173,7 @@ class Gateway(Protocol):
         """
 
     def capture(self, *, authorization_id: str, amount: Money, idempotency_key: str) -> Capture:
-        """Take the amount out of what is held."""
+        """Take the amount out of what is held; a decline is an answer, not an exception."""
 
     def void(self, *, authorization_id: str, idempotency_key: str) -> Void:
         """Let go of all that is held. Refused once it is captured."""
@@ -131,5 +185,11 @@ class Gateway(Protocol):
         """Return what the bank has under our reference, or None.
 
         Of several authorizations it is the newest that was not declined, else the newest. None is
-        not final while a request may still be on its way.
+        final once `processing_time` has passed since the last request.
         """
+
+    def verify_report(self, *, body: bytes, headers: Mapping[str, str]) -> None:
+        """Raise `ReportRefused` unless the bank signed the body within the last five minutes."""
+
+    def read_report(self, *, body: bytes) -> Report:
+        """Read a report that was verified; raise `ReportRefused` if it makes no sense."""

@@ -23,12 +23,32 @@ Manners:
     `error.authorization` is the declined authorization. Its key keeps it like a success.
   * Every other error is `{"error": {"type", "code", "message"}}` and has moved no money.
 
+  * No request takes longer than --processing-seconds: what is not on the books by then never will
+    be, and the answer, if anybody waits for it, is 504. Keys are forgotten after
+    --key-life-seconds.
+
 Payment methods:
 
-    tok_success     is authorized
-    tok_slow        is authorized, but after --slow-seconds; until then nothing is on the books
-    tok_declined    is declined: insufficient_funds
-    anything else   is declined: unknown_payment_method
+    tok_success              is authorized
+    tok_declined             is declined: insufficient_funds
+    tok_declined_at_capture  is authorized, but its capture is declined (402): expired_card, and
+                             nothing is held any more
+    tok_TRICK                is authorized, and something goes wrong on the way (below)
+    anything else            is declined: unknown_payment_method
+
+Tricks, at authorize; with the operation's name before it, at that one (tok_capture_fails_2):
+
+    slow                     answers after --slow-seconds; until then nothing is on the books
+    timeout_after_success    is on the books at once, and answers after --slow-seconds
+    hangs_up_after_success   is on the books at once; then closes the connection without an answer
+    fails_N                  answers 500 N times, having done nothing
+    busy_N                   answers 429 N times, having done nothing
+    hangs_up_N               closes the connection N times, having done nothing
+    stuck_N                  N times takes longer than --processing-seconds, and is given up: 504
+
+Webhooks: with --webhook-url and the environment's BANK_WEBHOOK_SECRET each authorization, capture,
+void and refund is posted there, signed (see `notices`); --webhook-times 2 posts it twice,
+--webhook-delay-seconds late, --webhook-first before the request has its answer.
 
 What was answered is on disk before the answer leaves: it survives `kill -9` and a power cut.
 """

@@ -8,11 +8,14 @@ import os
 import signal
 import sqlite3
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from . import storage
+from .notices import Subscriber
+from .routes import Habits
 from .server import serving
 
 
@@ -39,11 +42,30 @@ def _run(options: argparse.Namespace) -> int:
         (options.host, options.port),
         file=file,
         api_key=options.api_key,
-        slow_seconds=options.slow_seconds,
+        habits=_habits(options),
     ) as server:
         logging.getLogger("bank").info("listening on http://%s:%d", *server.server_address)
         server.serve_forever(poll_interval=0.1)
     return 0
+
+
+def _habits(options: argparse.Namespace) -> Habits:
+    return Habits(
+        slow_seconds=options.slow_seconds,
+        processing_seconds=options.processing_seconds,
+        key_life=timedelta(seconds=options.key_life_seconds),
+        subscriber=_subscriber(options) if options.webhook_url else None,
+    )
+
+
+def _subscriber(options: argparse.Namespace) -> Subscriber:
+    return Subscriber(
+        url=options.webhook_url,
+        secret=os.environ.get("BANK_WEBHOOK_SECRET", ""),
+        times=options.webhook_times,
+        delay_seconds=options.webhook_delay_seconds,
+        first=options.webhook_first,
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -60,7 +82,37 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--slow-seconds", type=float, default=2.0, help="how slow tok_slow is (%(default)s)"
     )
+    parser.add_argument(
+        "--processing-seconds",
+        type=float,
+        default=60.0,
+        help="how long a request may take; what is not done by then never will be (%(default)s)",
+    )
+    parser.add_argument(
+        "--key-life-seconds",
+        type=float,
+        default=86400.0,
+        help="how long an Idempotency-Key is remembered (%(default)s)",
+    )
+    _add_webhook_options(parser)
     return parser.parse_args()
+
+
+def _add_webhook_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--webhook-url",
+        default="",
+        help="where to post what happened, signed with the environment's BANK_WEBHOOK_SECRET",
+    )
+    parser.add_argument(
+        "--webhook-times", type=int, default=1, help="how often each is posted (%(default)s)"
+    )
+    parser.add_argument(
+        "--webhook-delay-seconds", type=float, default=0.0, help="how late (%(default)s)"
+    )
+    parser.add_argument(
+        "--webhook-first", action="store_true", help="post it before answering the request"
+    )
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -14,6 +14,10 @@ class Answer:
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def is_replayed(self) -> bool:
+        return "Idempotent-Replayed" in self.headers
+
 
 class Refusal(Exception):
     """The request is not understood, not allowed, or comes at the wrong time; nothing was done."""
@@ -21,6 +25,10 @@ class Refusal(Exception):
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.answer = Answer(status, error("invalid_request_error", code, message))
+
+
+class HangUp(Exception):
+    """The caller gets no answer: the connection is closed."""
 
 
 def error(type_: str, code: str, message: str, **more: Any) -> dict[str, Any]:

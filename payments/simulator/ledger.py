@@ -6,24 +6,34 @@ import secrets
 import sqlite3
 from typing import Any
 
+from . import mischief
 from .answers import Answer, Refusal, error
 from .shapes import authorization_json, capture_json, refund_json, void_json
 from .storage import now
 
-DECLINES = {"tok_success": None, "tok_slow": None, "tok_declined": "insufficient_funds"}
+DECLINES = {
+    "tok_success": None,
+    "tok_declined": "insufficient_funds",
+    "tok_declined_at_capture": None,
+}
+DECLINES_AT_CAPTURE = {"tok_declined_at_capture": "expired_card"}
 
 
 def authorize(
     books: sqlite3.Connection, *, reference: str, amount: int, currency: str, payment_method: str
 ) -> Answer:
-    decline_code = DECLINES.get(payment_method, "unknown_payment_method")
+    unknown = None if mischief.is_known(payment_method) else "unknown_payment_method"
+    decline_code = DECLINES.get(payment_method, unknown)
     status = "declined" if decline_code else "authorized"
     authorization_id = _new_id("auth")
     books.execute(
         "INSERT INTO authorizations"
-        " (id, reference, amount, currency, status, decline_code, created)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [authorization_id, reference, amount, currency, status, decline_code, now()],
+        " (id, reference, amount, currency, status, decline_code, created, payment_method)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            *(authorization_id, reference, amount, currency, status, decline_code, now()),
+            payment_method,
+        ],
     )
     authorization = authorization_json(_authorization(books, authorization_id))
     return _declined(authorization) if decline_code else Answer(200, authorization)
@@ -36,12 +46,23 @@ def capture(
     _same_currency(authorization, currency)
     if amount > authorization["amount"]:
         raise Refusal(400, "amount_too_large", f"Only {authorization['amount']} is authorized.")
+    if code := DECLINES_AT_CAPTURE.get(authorization["payment_method"]):
+        return _decline_capture(books, authorization_id, code)
     capture_id = _new_id("cap")
     books.execute(
         "INSERT INTO captures VALUES (?, ?, ?, ?)", [capture_id, authorization_id, amount, now()]
     )
     _set_status(books, authorization_id, "captured")
     return Answer(200, capture_json(capture_row(books, capture_id)))
+
+
+def _decline_capture(books: sqlite3.Connection, authorization_id: str, code: str) -> Answer:
+    """Take nothing, and hold nothing any more: the authorization is a declined one now."""
+    books.execute(
+        "UPDATE authorizations SET status = 'declined', decline_code = ? WHERE id = ?",
+        [code, authorization_id],
+    )
+    return _declined(authorization_json(_authorization(books, authorization_id)))
 
 
 def void(books: sqlite3.Connection, *, authorization_id: str) -> Answer:

@@ -8,11 +8,14 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import ledger, statements
-from .answers import Answer, Refusal
+from . import ledger, mischief, notices, statements
+from .answers import Answer, HangUp, Refusal
+from .mischief import Trick
+from .notices import Subscriber
 from .storage import answer_once, reading, remembered, writing
 
 MOST = 999_999_999_999
@@ -36,12 +39,30 @@ class Request:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Habits:
+    """How the bank behaves.
+
+    Attributes:
+        slow_seconds: how long a slow request takes.
+        processing_seconds: how long any request may take; what is not on the books by then never
+            will be.
+        key_life: how long an idempotency key is remembered.
+        subscriber: who is told of what happened.
+    """
+
+    slow_seconds: float = 2.0
+    processing_seconds: float = 60.0
+    key_life: timedelta = timedelta(hours=24)
+    subscriber: Subscriber | None = None
+
+
 class Bank:
     """The whole API as one call: `answer(request)`. Safe to share between threads."""
 
-    def __init__(self, file: Path, *, slow_seconds: float) -> None:
+    def __init__(self, file: Path, habits: Habits) -> None:
         self._file = file
-        self._slow_seconds = slow_seconds
+        self._habits = habits
         self._posts: list[tuple[re.Pattern[str], Callable[..., Answer]]] = [
             (re.compile(r"/v1/authorizations"), self._authorize),
             (re.compile(r"/v1/authorizations/(?P<authorization_id>\w+)/capture"), self._capture),
@@ -50,7 +71,7 @@ class Bank:
         ]
 
     def answer(self, request: Request) -> Answer:
-        """Answer the request, or raise `Refusal`."""
+        """Answer the request, or raise `Refusal`, or `HangUp`."""
         if request.method == "POST":
             return self._post(request)
         with reading(self._file) as books:
@@ -72,31 +93,77 @@ class Bank:
             "payment_method": _text(request.body, "payment_method"),
             **_money(request.body),
         }
-        if wanted["payment_method"] == "tok_slow":
-            self._take_time(request)
-        return self._once(request, ledger.authorize, **wanted)
+        trick = mischief.trick_for("authorize", wanted["payment_method"])
+        return self._once(request, trick, ledger.authorize, **wanted)
 
     def _capture(self, request: Request, authorization_id: str) -> Answer:
         wanted = {"authorization_id": authorization_id, **_money(request.body)}
-        return self._once(request, ledger.capture, **wanted)
+        trick = self._trick("capture", authorization_id)
+        return self._once(request, trick, ledger.capture, **wanted)
 
     def _void(self, request: Request, authorization_id: str) -> Answer:
-        return self._once(request, ledger.void, authorization_id=authorization_id)
+        trick = self._trick("void", authorization_id)
+        return self._once(request, trick, ledger.void, authorization_id=authorization_id)
 
     def _refund(self, request: Request, capture_id: str) -> Answer:
         wanted = {"capture_id": capture_id, **_money(request.body)}
-        return self._once(request, ledger.refund, **wanted)
+        return self._once(request, self._trick("refund", capture_id), ledger.refund, **wanted)
 
-    def _take_time(self, request: Request) -> None:
+    def _trick(self, operation: str, id_: str) -> Trick:
         with reading(self._file) as books:
-            is_known = remembered(books, _key(request), request.fingerprint)
-        if not is_known:
-            time.sleep(self._slow_seconds)
+            return mischief.trick_for(operation, mischief.method_of(books, operation, id_))
 
-    def _once(self, request: Request, operation: Callable[..., Answer], **wanted: Any) -> Answer:
-        key = _key(request)
+    def _once(
+        self, request: Request, trick: Trick, operation: Callable[..., Answer], **wanted: Any
+    ) -> Answer:
+        deadline = time.monotonic() + self._habits.processing_seconds
+        key, notice = _key(request), ""
+        if trick.name and not self._is_remembered(request):
+            self._play(trick, key)
         with writing(self._file) as books:
-            return answer_once(books, key, request.fingerprint, lambda: operation(books, **wanted))
+            if time.monotonic() > deadline:
+                return mischief.too_long()
+            answer = answer_once(
+                *(books, key, request.fingerprint, lambda: operation(books, **wanted)),
+                key_life=self._habits.key_life,
+            )
+            if not answer.is_replayed and self._habits.subscriber:
+                kind = operation.__name__
+                notice = notices.note(books, kind, answer, self._habits.subscriber)
+        self._tell_first(notice)
+        if trick.name in mischief.AFTER_SUCCESS and not answer.is_replayed:
+            self._keep_the_answer_back(trick)
+        return answer
+
+    def _tell_first(self, notice: str) -> None:
+        subscriber = self._habits.subscriber
+        if notice and subscriber and subscriber.first:
+            notices.send(self._file, subscriber, notice)
+
+    def _is_remembered(self, request: Request) -> bool:
+        with reading(self._file) as books:
+            answer = remembered(
+                *(books, _key(request), request.fingerprint), key_life=self._habits.key_life
+            )
+        return answer is not None
+
+    def _play(self, trick: Trick, key: str) -> None:
+        """Do before the work what the trick says."""
+        if trick.name == "slow":
+            time.sleep(self._habits.slow_seconds)
+        if not trick.is_counted:
+            return
+        with writing(self._file) as books:
+            is_due = mischief.is_due(books, trick, key)
+        if is_due and trick.name == "stuck":
+            time.sleep(self._habits.processing_seconds + 0.01)
+        elif is_due:
+            mischief.fail(trick)
+
+    def _keep_the_answer_back(self, trick: Trick) -> None:
+        if trick.name == "hangs_up_after_success":
+            raise HangUp
+        time.sleep(self._habits.slow_seconds)
 
 
 def _key(request: Request) -> str:

@@ -15,8 +15,9 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .answers import Answer, Refusal, error
-from .routes import Bank, Request
+from .answers import Answer, HangUp, Refusal, error
+from .notices import Postman
+from .routes import Bank, Habits, Request
 
 MOST_BYTES = 64 * 1024
 log = logging.getLogger("bank")
@@ -63,8 +64,12 @@ class Counter(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         began = time.monotonic()
         answer = self._answer()
+        if answer is None:
+            log.info("%s %s: hung up", self.command, self.path)
+            self.close_connection = True
+            return
         # The log line comes first: whoever has the answer finds the line.
-        replayed = " replayed" if "Idempotent-Replayed" in answer.headers else ""
+        replayed = " replayed" if answer.is_replayed else ""
         key = self.headers.get("Idempotency-Key", "-")
         spent = (time.monotonic() - began) * 1000
         log.info(
@@ -77,9 +82,11 @@ class Counter(BaseHTTPRequestHandler):
             log.info("%s %s: the caller did not wait for the answer", self.command, self.path)
             self.close_connection = True
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> Answer | None:
         try:
             return self._decide(self._read_body())
+        except HangUp:
+            return None
         except Refusal as refusal:
             return refusal.answer
         except Exception:  # the bank stays open, whatever one request does
@@ -144,11 +151,12 @@ def _json_object(raw: bytes) -> dict[str, Any]:
 
 @contextmanager
 def serving(
-    address: tuple[str, int], *, file: Path, api_key: str, slow_seconds: float
+    address: tuple[str, int], *, file: Path, api_key: str, habits: Habits
 ) -> Iterator[BankServer]:
     """Open the counter; raise `OSError` if the port is taken."""
-    bank = Bank(file, slow_seconds=slow_seconds)
-    server = BankServer(address, bank, api_key=api_key)
+    if habits.subscriber:
+        Postman(file, habits.subscriber).start()
+    server = BankServer(address, Bank(file, habits), api_key=api_key)
     try:
         yield server
     finally:

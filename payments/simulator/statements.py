@@ -62,13 +62,11 @@ def find(books: sqlite3.Connection, *, reference: str) -> Answer:
         "SELECT * FROM authorizations WHERE reference = ? ORDER BY number DESC", [reference]
     )
     return Answer(
-        200, {"object": "list", "data": [_with_all_that_followed(books, row) for row in rows]}
+        200, {"object": "list", "data": [with_all_that_followed(books, row) for row in rows]}
     )
 
 
-def _with_all_that_followed(
-    books: sqlite3.Connection, authorization: sqlite3.Row
-) -> dict[str, Any]:
+def with_all_that_followed(books: sqlite3.Connection, authorization: sqlite3.Row) -> dict[str, Any]:
     mine, currency = [authorization["id"]], authorization["currency"]
     void_row = books.execute("SELECT * FROM voids WHERE authorization_id = ?", mine).fetchone()
     capture_id = books.execute(

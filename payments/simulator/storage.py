@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from .answers import Answer, Refusal
@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS authorizations (
     currency TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('authorized', 'declined', 'captured', 'voided')),
     decline_code TEXT,
-    created TEXT NOT NULL
+    created TEXT NOT NULL,
+    payment_method TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS authorizations_by_reference ON authorizations (reference);
 CREATE TABLE IF NOT EXISTS captures (
@@ -48,7 +49,21 @@ CREATE TABLE IF NOT EXISTS answers (
     body TEXT NOT NULL,
     created TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS mischief (
+    idempotency_key TEXT PRIMARY KEY,
+    played INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS notices (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL,
+    due_at TEXT NOT NULL,
+    failures INTEGER NOT NULL DEFAULT 0,
+    is_done INTEGER NOT NULL DEFAULT FALSE
+);
+CREATE INDEX IF NOT EXISTS notices_by_due ON notices (due_at) WHERE NOT is_done;
 """
+ADD_PAYMENT_METHOD = "ALTER TABLE authorizations ADD COLUMN payment_method TEXT NOT NULL DEFAULT ''"
 
 
 def prepare(file: Path) -> None:
@@ -57,6 +72,9 @@ def prepare(file: Path) -> None:
     with closing(_connect(file)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(SCHEMA)
+        columns = connection.execute("PRAGMA table_info(authorizations)")
+        if "payment_method" not in {column["name"] for column in columns}:  # books of before
+            connection.execute(ADD_PAYMENT_METHOD)
 
 
 @contextmanager
@@ -84,9 +102,17 @@ def _connect(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def remembered(connection: sqlite3.Connection, key: str, fingerprint: str) -> Answer | None:
-    """Give the answer stored under the key; refuse if the key belongs to another request."""
-    row = connection.execute("SELECT * FROM answers WHERE idempotency_key = ?", [key]).fetchone()
+def remembered(
+    connection: sqlite3.Connection, key: str, fingerprint: str, *, key_life: timedelta
+) -> Answer | None:
+    """Give the answer stored under the key; refuse if the key belongs to another request.
+
+    Once its life is over a key is as good as new.
+    """
+    row = connection.execute(
+        "SELECT * FROM answers WHERE idempotency_key = ? AND created > ?",
+        [key, at(datetime.now(UTC) - key_life)],
+    ).fetchone()
     if row is None:
         return None
     if row["fingerprint"] != fingerprint:
@@ -98,22 +124,31 @@ def remembered(connection: sqlite3.Connection, key: str, fingerprint: str) -> An
 
 
 def answer_once(
-    connection: sqlite3.Connection, key: str, fingerprint: str, work: Callable[[], Answer]
+    connection: sqlite3.Connection,
+    key: str,
+    fingerprint: str,
+    work: Callable[[], Answer],
+    *,
+    key_life: timedelta,
 ) -> Answer:
     """Do the work and store its answer under the key, in one transaction; or repeat what is stored.
 
     Writers take turns (`BEGIN IMMEDIATE`), so a concurrent duplicate waits for the first
     one's commit and finds its answer.
     """
-    if answer := remembered(connection, key, fingerprint):
+    if answer := remembered(connection, key, fingerprint, key_life=key_life):
         return answer
     answer = work()
     connection.execute(
-        "INSERT INTO answers VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
         [key, fingerprint, answer.status, json.dumps(answer.body), now()],
     )
     return answer
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat()
+    return at(datetime.now(UTC))
+
+
+def at(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")  # all of one length, so that they sort

@@ -31,6 +31,24 @@ class TestAnOrderWhosePaymentIsDeclined:
         assert owed() == 0
 
 
+class TestAnOrderWhosePaymentIsDeclinedAtCapture:
+    @pytest.mark.parametrize("twice", [False, True])
+    def test_is_cancelled_and_its_stock_released(
+        self, outbox: Outbox, bank: BankProcess, twice: bool
+    ):
+        put_on_sale("TEA", units=5)
+
+        order = place(quantity=2, payment_method="tok_declined_at_capture")
+        outbox.deliver_all(twice=twice)
+
+        assert moves(order) == ["placed", "confirmed", "cancelled"]
+        assert outbox.emitted("orders.OrderCancelled").reason == "payment_declined"
+        assert counters("TEA") == ledger("TEA") == (5, 0)
+        assert bank.charges(order.id) == {"declines": 1}
+        assert emails(order) == {"acknowledgement", "cancellation"}
+        assert owed() == 0
+
+
 class TestAnOrderThatBothRefuse:
     def test_is_cancelled_once_for_the_reason_that_came_first(
         self, outbox: Outbox, bank: BankProcess

@@ -32,3 +32,17 @@ class TestChecks:
         settings.BANK_API_KEY = ""
 
         assert (complaints(), complaints(deploy=True)) == ([], ["payments.W001"])
+
+    def test_want_a_gateway_that_there_is(self, settings: Settings):
+        settings.GATEWAY = "cash"
+
+        assert complaints() == ["payments.E003"]
+
+    @pytest.mark.parametrize(("key", "ids"), [("", ["payments.E005"]), ("sk_test", [])])
+    def test_want_stripes_key_where_stripe_is_the_gateway(
+        self, settings: Settings, key: str, ids: list[str]
+    ):
+        settings.GATEWAY, settings.STRIPE_API_KEY = "stripe", key
+        settings.BANK_URL = settings.BANK_API_KEY = ""
+
+        assert (complaints(), complaints(deploy=True)) == (ids, [])

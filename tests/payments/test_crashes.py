@@ -85,6 +85,12 @@ def to_capture(outbox: Outbox, order_id: UUID) -> None:
     confirm(outbox, order_id)
 
 
+def to_decline_at_capture(outbox: Outbox, order_id: UUID) -> None:
+    place(outbox, order_id, payment_method="tok_declined_at_capture")
+    deliver(outbox)
+    confirm(outbox, order_id)
+
+
 def to_void(outbox: Outbox, order_id: UUID) -> None:
     authorized(outbox, order_id)
     cancel(outbox, order_id)
@@ -117,6 +123,12 @@ class TestACrashBetweenAnyTwoSteps:
             (to_authorize, "authorized", HELD, ["PaymentAuthorized"]),
             (to_decline, "declined", {"declines": 1}, ["PaymentDeclined"]),
             (to_capture, "captured", TAKEN, ["PaymentAuthorized", "PaymentCaptured"]),
+            (
+                to_decline_at_capture,
+                "declined",
+                {"declines": 1},
+                ["PaymentAuthorized", "PaymentDeclined"],
+            ),
             (to_void, "voided", {**HELD, "voids": 1}, ["PaymentAuthorized", "PaymentVoided"]),
             (
                 to_refund,

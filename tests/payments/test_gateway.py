@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Thread
 from uuid import uuid4
 
@@ -19,28 +24,56 @@ from payments.gateway import (
     GatewayUnavailable,
     OutcomeUnknown,
 )
-from tests.bank import API_KEY, SLOW_SECONDS, BankProcess
+from payments.gateway.stripe import StripeGateway
+from tests.bank import API_KEY, ROOT, SLOW_SECONDS, BankProcess
+from tests.stripe_stand_in import KEY, StripeStandIn, stand_in
 
 TOTAL = Money(amount=12800, currency="JPY")
+FORM = b"metadata[reference]"  # the last field of Stripe's form
 PATIENT = 10 * SLOW_SECONDS
 IMPATIENT = SLOW_SECONDS / 5
 
-#: Make an adapter that waits so many seconds for its bank.
-Adapter = Callable[[float], Gateway]
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter before a running bank that speaks its language.
+
+    Attributes:
+        waiting: make a gateway that waits so many seconds for its bank.
+        charges: what the bank did under a reference, such as {"authorizations": 1}.
+    """
+
+    waiting: Callable[[float], Gateway]
+    charges: Callable[[str], dict[str, int]]
 
 
-@pytest.fixture(params=["bank"])
-def adapter(request: pytest.FixtureRequest, bank_process: BankProcess) -> Adapter:
-    """Each adapter that keeps the contract, before a running bank that speaks its language."""
-    adapters: dict[str, Adapter] = {
-        "bank": lambda timeout: bank_gateway(bank_process.url, timeout=timeout)
+@pytest.fixture(scope="module")
+def stripe_server() -> Iterator[StripeStandIn]:
+    with stand_in() as server:
+        yield server
+
+
+@pytest.fixture(params=["bank", "stripe"])
+def adapter(
+    request: pytest.FixtureRequest, bank_process: BankProcess, stripe_server: StripeStandIn
+) -> Adapter:
+    """Each adapter that keeps the contract."""
+    adapters = {
+        "bank": Adapter(
+            waiting=lambda timeout: bank_gateway(bank_process.url, timeout=timeout),
+            charges=bank_process.charges,
+        ),
+        "stripe": Adapter(
+            waiting=lambda timeout: stripe_gateway(stripe_server.url, timeout=timeout),
+            charges=stripe_server.books.charges,
+        ),
     }
     return adapters[request.param]
 
 
 @pytest.fixture
 def bank_of(adapter: Adapter) -> Gateway:
-    return adapter(PATIENT)
+    return adapter.waiting(PATIENT)
 
 
 @pytest.fixture
@@ -50,6 +83,10 @@ def reference() -> str:
 
 def bank_gateway(url: str, *, timeout: float = PATIENT, api_key: str = API_KEY) -> BankGateway:
     return BankGateway(url=url, api_key=api_key, timeout=timeout)
+
+
+def stripe_gateway(url: str, *, timeout: float = PATIENT, api_key: str = KEY) -> StripeGateway:
+    return StripeGateway(url=url, api_key=api_key, timeout=timeout)
 
 
 def authorize(
@@ -109,6 +146,21 @@ class TestEveryGateway:
         assert answers[0] == answers[1]
         assert answers[0].authorization_id == held.authorization_id
         assert answers[0].amount == TOTAL
+
+    def test_answers_a_decline_at_capture_and_holds_nothing(self, bank_of: Gateway, reference: str):
+        held = authorize(bank_of, reference, payment_method="tok_declined_at_capture")
+
+        answer = bank_of.capture(
+            authorization_id=held.authorization_id,
+            amount=TOTAL,
+            idempotency_key=f"{reference}-capture",
+        )
+
+        found = bank_of.find(reference=reference)
+        assert (answer.is_declined, answer.declined_reason) == (True, "expired_card")
+        assert (answer.authorization_id, answer.capture_id) == (held.authorization_id, "")
+        assert found
+        assert (found.authorization.is_declined, found.capture) == (True, None)
 
     def test_voids(self, bank_of: Gateway, reference: str):
         held = authorize(bank_of, reference)
@@ -194,15 +246,15 @@ class TestEveryGateway:
         assert found.authorization == declined
 
     def test_does_not_know_the_outcome_after_a_time_out_and_learns_it_by_the_same_key(
-        self, adapter: Adapter, bank_process: BankProcess, reference: str
+        self, adapter: Adapter, reference: str
     ):
         with pytest.raises(OutcomeUnknown):
-            authorize(adapter(IMPATIENT), reference, payment_method="tok_slow")
+            authorize(adapter.waiting(IMPATIENT), reference, payment_method="tok_slow")
 
-        answer = authorize(adapter(PATIENT), reference, payment_method="tok_slow")
+        answer = authorize(adapter.waiting(PATIENT), reference, payment_method="tok_slow")
 
         assert not answer.is_declined
-        assert bank_process.charges(reference) == {"authorizations": 1}
+        assert adapter.charges(reference) == {"authorizations": 1}
 
 
 class TestBankGateway:
@@ -273,6 +325,84 @@ class TestBankGateway:
         assert not authorize(bank_gateway(bank_process.url), reference).is_declined
 
 
+class TestStripeGateway:
+    """What Stripe's own language adds."""
+
+    def test_is_unavailable_where_nobody_listens(self, reference: str):
+        with pytest.raises(GatewayUnavailable, match="cannot be reached"):
+            authorize(stripe_gateway(f"http://127.0.0.1:{free_port()}"), reference)
+
+    def test_is_unavailable_when_asked_to_slow_down(self, reference: str):
+        answer = stripe_says(429, "rate_limit_error", "rate_limit")
+
+        with bank_that_says(answer, until=FORM) as url, pytest.raises(GatewayUnavailable):
+            authorize(stripe_gateway(url), reference)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<a/>",
+            b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 402 Payment Required\r\nContent-Length: 2\r\n\r\n[]",
+            b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}",
+            b'HTTP/1.1 409 Busy\r\nContent-Length: 26\r\n\r\n{"error": {"type": "api"}}',
+            b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+        ],
+        ids=[
+            "hangs up",
+            "hangs up in mid-answer",
+            "empty object",
+            "no JSON",
+            "redirect",
+            "no decline",
+            "500",
+            "409",
+            "503",
+        ],
+    )
+    def test_does_not_know_the_outcome_when_stripe(self, answer: bytes, reference: str):
+        with bank_that_says(answer, until=FORM) as url, pytest.raises(OutcomeUnknown):
+            authorize(stripe_gateway(url), reference)
+
+    def test_does_not_know_the_outcome_of_a_decline_that_does_not_show_its_payment(
+        self, reference: str
+    ):
+        answer = stripe_says(402, "card_error", "card_declined")
+
+        with bank_that_says(answer, until=FORM) as url, pytest.raises(OutcomeUnknown):
+            authorize(stripe_gateway(url), reference)
+
+    def test_is_refused_with_a_wrong_key(self, stripe_server: StripeStandIn, reference: str):
+        with pytest.raises(GatewayRefused):
+            authorize(stripe_gateway(stripe_server.url, api_key="sk_guess"), reference)
+
+    def test_is_not_imported_unless_the_settings_ask_for_it(self):
+        look = (
+            "import django, sys; django.setup(); from payments import gateway; gateway.current();"
+            "print('stripe' in sys.modules)"
+        )
+        for name, imported in (("bank", "False"), ("stripe", "True")):
+            environment = {
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "shop.settings",
+                "GATEWAY": name,
+                "STRIPE_API_KEY": KEY,
+            }
+            told = subprocess.run(
+                [sys.executable, "-c", look],
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+            assert told.stdout.strip() == imported
+
+
 class TestCurrent:
     def test_is_the_gateway_of_the_settings(
         self, bank: BankProcess, settings: Settings, reference: str
@@ -293,21 +423,26 @@ def url_of(server: socket.socket) -> str:
     return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+def stripe_says(status: int, type_: str, code: str) -> bytes:
+    body = json.dumps({"error": {"type": type_, "code": code, "message": "No."}}).encode()
+    return b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
 @contextmanager
-def bank_that_says(answer: bytes) -> Iterator[str]:
-    """A server that takes one request, answers these bytes, and hangs up."""
+def bank_that_says(answer: bytes, *, until: bytes = b"}") -> Iterator[str]:
+    """A server that takes one request with this end, answers these bytes, and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = Thread(target=_answer_once, args=(server, answer))
+        thread = Thread(target=_answer_once, args=(server, answer, until))
         thread.start()
         yield url_of(server)
         thread.join(timeout=10)
 
 
-def _answer_once(server: socket.socket, answer: bytes) -> None:
+def _answer_once(server: socket.socket, answer: bytes, until: bytes) -> None:
     server.settimeout(10)
     connection, _ = server.accept()
     with connection:
         request = b""
-        while not request.endswith(b"}"):  # the end of the JSON body
+        while until not in request.partition(b"\r\n\r\n")[2]:  # in the body
             request += connection.recv(65536)
         connection.sendall(answer)

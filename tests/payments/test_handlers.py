@@ -33,6 +33,8 @@ from tests.payments.orders import (
 )
 from tests.payments.test_gateway import IMPATIENT, free_port
 
+DAYS = timedelta(days=3)
+
 pytestmark = pytest.mark.django_db
 
 
@@ -150,6 +152,56 @@ class TestAuthorizePayment:
 
         assert bank.charges(order_id) == {"authorizations": 1}
 
+    @pytest.mark.parametrize(
+        ("age", "asked"),
+        [
+            (timedelta(hours=12, seconds=1), None),
+            (timedelta(hours=12, seconds=1), timedelta(days=9)),
+            (timedelta(days=3), timedelta()),
+        ],
+        ids=["perhaps asked as the key grew old", "asked for something before", "asked just now"],
+    )
+    def test_takes_not_found_for_final_only_after_the_longest_processing_time(
+        self,
+        outbox: Outbox,
+        bank: BankProcess,
+        order_id: UUID,
+        settings: Settings,
+        age: timedelta,
+        asked: timedelta | None,
+    ):
+        """A request that we gave up waiting for may be carried out between look and ask."""
+        intend(order_id, age=age)
+        if asked is not None:
+            services.note_asked(order_id=order_id)
+            Payment.objects.update(asked_at=timezone.now() - asked)
+        place(outbox, order_id)
+
+        with pytest.raises(OutcomeUnknown, match="may still be at work"):
+            deliver(outbox)
+
+        assert bank.charges(order_id) == {}
+        settings.BANK_PROCESSING_SECONDS = 0.0
+        retry()
+        deliver(outbox)
+        assert bank.charges(order_id) == {"authorizations": 1}
+
+    @pytest.mark.parametrize(
+        "token", ["tok_fails_1", "tok_hangs_up_1", "tok_hangs_up_after_success", "tok_busy_1"]
+    )
+    def test_charges_and_tells_once_after_a_failure_of_the_bank(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, token: str
+    ):
+        place(outbox, order_id, payment_method=token)
+
+        with pytest.raises((OutcomeUnknown, GatewayUnavailable)):
+            deliver(outbox)
+        retry()
+        deliver(outbox)
+
+        assert said(outbox) == ["PaymentAuthorized"]
+        assert bank.charges(order_id) == {"authorizations": 1}
+
 
 class TestCapturePayment:
     def test_takes_the_money(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
@@ -189,6 +241,38 @@ class TestCapturePayment:
 
         assert "captures" not in bank.charges(order_id)
         assert Payment.objects.filter(status="").count() == 0
+
+    def test_tells_a_decline_at_capture_once_and_holds_nothing(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        place(outbox, order_id, payment_method="tok_declined_at_capture")
+        deliver(outbox)
+        confirm(outbox, order_id)
+        confirm(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        told = outbox.emitted("payments.PaymentDeclined")
+        assert (told.order_id, told.reason) == (order_id, "expired_card")
+        assert moves(order_id) == ["intended", "authorized", "capturing", "declined"]
+        assert bank.charges(order_id) == {"declines": 1}
+
+    def test_finds_a_decline_at_capture_whose_key_is_old(
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID
+    ):
+        place(outbox, order_id, payment_method="tok_declined_at_capture")
+        deliver(outbox)
+        payment = aged(services.intend_capture(order_id=order_id), DAYS)
+        gateway.current().capture(
+            authorization_id=payment.authorization_id,
+            amount=TOTAL,
+            idempotency_key=f"{payment.capture_key}-forgotten",
+        )
+        confirm(outbox, order_id)
+
+        deliver(outbox)
+
+        assert outbox.emitted("payments.PaymentDeclined").reason == "expired_card"
 
     def test_finds_a_capture_whose_key_is_old(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID

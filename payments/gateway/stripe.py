@@ -1,0 +1,168 @@
+"""The adapter for Stripe, through its official SDK: PaymentIntents that are captured later.
+
+Imported only where the setting GATEWAY says "stripe"; `pip install 'shop[stripe]'` brings the SDK.
+
+    ours                 Stripe's
+    -------------------  --------------------------------------------------------------
+    authorize            a PaymentIntent, capture_method "manual", confirmed at once
+    authorization_id     the PaymentIntent's id
+    capture, capture_id  its capture, and the charge that it leaves
+    void                 its cancellation, which has no id of its own
+    reference            metadata["reference"], found by search, which lags by up to a minute
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import stripe
+
+from money import Money
+from payments.gateway import signatures
+from payments.gateway.port import (
+    Authorization,
+    Capture,
+    Found,
+    GatewayRefused,
+    GatewayUnavailable,
+    OutcomeUnknown,
+    Refund,
+    Report,
+    Void,
+)
+from payments.gateway.stripe_answers import (
+    read_authorization,
+    read_capture,
+    read_found,
+    read_refund,
+    read_report,
+    read_void,
+)
+from payments.gateway.stripe_http import HttpxClient
+
+Json = dict[str, Any]
+Result = TypeVar("Result")
+
+LIVE = "https://api.stripe.com"
+REFUSED = (
+    stripe.AuthenticationError,
+    stripe.IdempotencyError,
+    stripe.InvalidRequestError,
+    stripe.PermissionError,
+)
+
+
+class StripeGateway:
+    """Stripe, or what speaks its language at `url`.
+
+    Args:
+        api_key: a secret key, better a restricted one for PaymentIntents and refunds.
+        timeout: seconds to wait for the connection, and again for the answer.
+        webhook_secrets: the endpoint's signing secrets; several while one is rolled.
+    """
+
+    key_life = timedelta(hours=24)
+    processing_time = timedelta(minutes=10)
+
+    def __init__(
+        self, *, api_key: str, timeout: float, url: str = LIVE, webhook_secrets: Sequence[str] = ()
+    ) -> None:
+        self._webhook_secrets = webhook_secrets
+        self._stripe = stripe.StripeClient(
+            api_key,
+            base_addresses={"api": url},
+            max_network_retries=0,  # the outbox tries again, with patience, under the same key
+            http_client=HttpxClient(timeout=timeout),
+        ).v1
+
+    def authorize(
+        self, *, reference: str, amount: Money, payment_method: str, idempotency_key: str
+    ) -> Authorization:
+        """See `Gateway.authorize`."""
+        wanted: Any = {
+            "amount": amount.amount,
+            "currency": amount.currency.lower(),
+            "payment_method": payment_method,
+            "payment_method_types": ["card"],
+            "capture_method": "manual",
+            "confirm": True,
+            "error_on_requires_action": True,  # nobody sits before this program to act
+            "metadata": {"reference": reference},
+        }
+        create = self._stripe.payment_intents.create
+        return _ask(lambda: create(wanted, _under(idempotency_key)), read_authorization)
+
+    def capture(self, *, authorization_id: str, amount: Money, idempotency_key: str) -> Capture:
+        """See `Gateway.capture`."""
+        wanted: Any = {"amount_to_capture": amount.amount}
+        capture = self._stripe.payment_intents.capture
+        return _ask(
+            lambda: capture(authorization_id, wanted, _under(idempotency_key)), read_capture
+        )
+
+    def void(self, *, authorization_id: str, idempotency_key: str) -> Void:
+        """See `Gateway.void`."""
+        cancel = self._stripe.payment_intents.cancel
+        return _ask(lambda: cancel(authorization_id, {}, _under(idempotency_key)), read_void)
+
+    def refund(self, *, capture_id: str, amount: Money, idempotency_key: str) -> Refund:
+        """See `Gateway.refund`."""
+        wanted: Any = {"charge": capture_id, "amount": amount.amount}
+        create = self._stripe.refunds.create
+        return _ask(lambda: create(wanted, _under(idempotency_key)), read_refund)
+
+    def find(self, *, reference: str) -> Found | None:
+        """See `Gateway.find`."""
+        quoted = reference.replace("\\", "\\\\").replace("'", "\\'")
+        wanted: Any = {
+            "query": f"metadata['reference']:'{quoted}'",
+            "expand": ["data.latest_charge.refunds"],
+        }
+        search = self._stripe.payment_intents.search
+        found = _ask(
+            lambda: search(wanted), lambda answer: [read_found(one) for one in answer["data"]]
+        )
+        held = [one for one in found if not one.authorization.is_declined]
+        return next(iter(held or found), None)
+
+    def verify_report(self, *, body: bytes, headers: Mapping[str, str]) -> None:
+        """See `Gateway.verify_report`."""
+        # Stripe's scheme is the one of `signatures`; the SDK's own check knows one secret, and
+        # lets times in the future pass.
+        header = headers.get("Stripe-Signature", "")
+        signatures.verify(body, header, secrets=self._webhook_secrets, now=time.time())
+
+    def read_report(self, *, body: bytes) -> Report:
+        """See `Gateway.read_report`."""
+        return read_report(body)
+
+
+def _under(idempotency_key: str) -> Any:
+    return {"idempotency_key": idempotency_key}
+
+
+def _ask(call: Callable[[], Any], read: Callable[[Json], Result]) -> Result:
+    """Call Stripe and read its answer; what it declines is an answer, too."""
+    try:
+        answer = call().to_dict()
+    except stripe.CardError as error:
+        answer = _intent_of(error)
+    except stripe.RateLimitError as error:
+        raise GatewayUnavailable("Stripe asks us to slow down.") from error
+    except REFUSED as error:
+        raise GatewayRefused(error.code or "refused", str(error)) from error
+    except (stripe.StripeError, ValueError) as error:
+        raise OutcomeUnknown(f"Stripe's answer tells nothing: {error}") from error
+    try:
+        return read(answer)
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutcomeUnknown("Stripe answered what we cannot read.") from error
+
+
+def _intent_of(error: stripe.CardError) -> Any:
+    """The PaymentIntent that was declined; None where Stripe does not show it."""
+    told: Any = error.json_body
+    return told["error"].get("payment_intent")

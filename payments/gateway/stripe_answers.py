@@ -1,0 +1,107 @@
+"""Read Stripe's objects, as plain dictionaries, into the port's types. It needs no SDK."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from money import Money
+from payments.gateway.port import Authorization, Capture, Found, Refund, Report, ReportRefused, Void
+
+Json = dict[str, Any]
+
+HELD_OR_TAKEN = {"requires_capture", "succeeded"}
+
+
+def read_authorization(intent: Json) -> Authorization:
+    return Authorization(
+        authorization_id=intent["id"],
+        amount=_money(intent["amount"], intent),
+        declined_reason=_declined_reason(intent),
+    )
+
+
+def read_capture(intent: Json) -> Capture:
+    if reason := _declined_reason(intent):
+        return Capture(
+            capture_id="",
+            authorization_id=intent["id"],
+            amount=_money(intent["amount"], intent),
+            declined_reason=reason,
+        )
+    return Capture(
+        capture_id=_id(intent["latest_charge"]),
+        authorization_id=intent["id"],
+        amount=_money(intent["amount_received"], intent),
+    )
+
+
+def read_void(intent: Json) -> Void:
+    if intent["status"] != "canceled":
+        raise ValueError(f"It is {intent['status']}, not canceled.")
+    return Void(void_id=intent["id"], authorization_id=intent["id"])
+
+
+def read_refund(refund: Json) -> Refund:
+    return Refund(
+        refund_id=refund["id"],
+        capture_id=_id(refund["charge"]),
+        amount=_money(refund["amount"], refund),
+    )
+
+
+def read_found(intent: Json) -> Found:
+    charge = intent.get("latest_charge")
+    refunds = (charge.get("refunds") or {}).get("data", []) if isinstance(charge, dict) else []
+    is_void = intent["status"] == "canceled" and not intent.get("last_payment_error")
+    return Found(
+        authorization=read_authorization(intent),
+        void=read_void(intent) if is_void else None,
+        capture=read_capture(intent) if intent["status"] == "succeeded" else None,
+        refunds=tuple(read_refund(one) for one in reversed(refunds)),  # theirs: the latest first
+    )
+
+
+def read_report(body: bytes) -> Report:
+    try:
+        told = json.loads(body.decode())
+        about = told["data"]["object"]
+        is_intent = about["object"] == "payment_intent"
+        return Report(
+            report_id=_word(told["id"]),
+            kind=_word(told["type"]),
+            reference=_reference(about),
+            found=read_found(about) if is_intent else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ReportRefused("It is signed, and we cannot read it.") from error
+
+
+def _reference(about: Json) -> str:
+    reference = (about.get("metadata") or {}).get("reference")
+    return _word(reference) if reference else ""
+
+
+def _declined_reason(intent: Json) -> str:
+    """Return why; "" if the money is, or was, held. A status between the two is no answer."""
+    error = intent.get("last_payment_error")
+    if intent["status"] in HELD_OR_TAKEN or (intent["status"] == "canceled" and not error):
+        return ""
+    if error and intent["status"] in {"requires_payment_method", "canceled"}:
+        return str(error.get("decline_code") or error["code"])
+    raise ValueError(f"The PaymentIntent is {intent['status']}.")
+
+
+def _money(amount: int, of: Json) -> Money:
+    return Money(amount=amount, currency=of["currency"].upper())
+
+
+def _id(value: str | Json) -> str:
+    """The id of what is shown by its id, or whole where it was expanded."""
+    return value if isinstance(value, str) else str(value["id"])
+
+
+def _word(value: object) -> str:
+    if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
+        return value
+    raise ValueError("It is no id of ours, or of Stripe's.")

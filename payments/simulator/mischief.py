@@ -1,0 +1,82 @@
+"""What the bank does wrong on demand; the token of the payment method says what and how often.
+
+    tok_[capture_|void_|refund_]TRICK[_N]
+
+Without an operation the trick is played at authorize. N (1 if it is missing) counts the requests
+under one idempotency key that it is played on. The count is on disk: a restart forgets none.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from dataclasses import dataclass
+
+from .answers import Answer, HangUp, Refusal, error
+
+AFTER_SUCCESS = ("timeout_after_success", "hangs_up_after_success")
+COUNTED = ("fails", "busy", "hangs_up", "stuck")
+TOKEN = re.compile(
+    r"tok_(?:(?P<operation>capture|void|refund)_)?"
+    rf"(?P<trick>slow|{'|'.join(AFTER_SUCCESS + COUNTED)})(?:_(?P<times>[1-9]))?"
+)
+METHOD_OF = {
+    "capture": "SELECT payment_method FROM authorizations WHERE id = ?",
+    "void": "SELECT payment_method FROM authorizations WHERE id = ?",
+    "refund": "SELECT payment_method FROM authorizations JOIN captures"
+    " ON authorizations.id = authorization_id WHERE captures.id = ?",
+}
+
+
+@dataclass(frozen=True)
+class Trick:
+    """One kind of mischief; "" is none."""
+
+    name: str = ""
+    times: int = 1
+
+    @property
+    def is_counted(self) -> bool:
+        return self.name in COUNTED
+
+
+def is_known(payment_method: str) -> bool:
+    return TOKEN.fullmatch(payment_method) is not None
+
+
+def trick_for(operation: str, payment_method: str) -> Trick:
+    found = TOKEN.fullmatch(payment_method)
+    if not found or (found["operation"] or "authorize") != operation:
+        return Trick()
+    return Trick(found["trick"], int(found["times"] or 1))
+
+
+def method_of(books: sqlite3.Connection, operation: str, id_: str) -> str:
+    """Give the payment method that an authorization or a capture is about; "" if there is none."""
+    row = books.execute(METHOD_OF[operation], [id_]).fetchone()
+    return str(row["payment_method"]) if row else ""
+
+
+def is_due(books: sqlite3.Connection, trick: Trick, key: str) -> bool:
+    """Count that the trick is played on a request with this key; False if it was often enough."""
+    counted = books.execute(
+        "INSERT INTO mischief (idempotency_key, played) VALUES (?, 1)"
+        " ON CONFLICT (idempotency_key) DO UPDATE SET played = played + 1 WHERE played < ?",
+        [key, trick.times],
+    )
+    return counted.rowcount == 1
+
+
+def fail(trick: Trick) -> None:
+    """Do no work: raise what the caller gets instead."""
+    if trick.name == "hangs_up":
+        raise HangUp
+    if trick.name == "busy":
+        raise Refusal(429, "too_many_requests", "The bank is busy; ask again later.")
+    if trick.name == "fails":
+        raise Refusal(500, "internal_error", "The bank has failed; nothing was done.")
+
+
+def too_long() -> Answer:
+    message = "It could not be done within the longest processing time; nothing was done."
+    return Answer(504, error("api_error", "processing_timeout", message))

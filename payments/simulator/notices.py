@@ -1,0 +1,134 @@
+"""What the bank tells unasked: one signed HTTP POST for each thing that happened.
+
+    Bank-Signature: t=UNIX_SECONDS,v1=HEX
+
+HEX is HMAC-SHA256, with the shared secret, of "UNIX_SECONDS." and the body. A notice is on disk
+with what it tells; until somebody answers it with 2xx it is sent again, also after a restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import secrets
+import sqlite3
+import time
+import urllib.request
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from .answers import Answer
+from .statements import with_all_that_followed
+from .storage import at, now, reading, writing
+
+log = logging.getLogger("bank")
+#: No proxy of the environment: the shop is where we were told it is.
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Subscriber:
+    """Who is told, and how.
+
+    Attributes:
+        times: how often each notice is sent.
+        delay_seconds: how long after it happened.
+        first: send it before the caller has the answer to its request.
+    """
+
+    url: str
+    secret: str
+    times: int = 1
+    delay_seconds: float = 0.0
+    first: bool = False
+
+
+def note(books: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subscriber) -> str:
+    """Put a notice on the books, in the transaction of what it tells; return its id."""
+    id_ = f"evt_{secrets.token_hex(12)}"
+    authorization = with_all_that_followed(books, _authorization(books, answer.body))
+    tells = {
+        "object": "event",
+        "id": id_,
+        "type": f"{kind}.{'declined' if answer.status == 402 else 'succeeded'}",
+        "created": now(),
+        "data": authorization,
+    }
+    # One that goes first is sent by its request; the postman only helps where that fails.
+    delay = 5.0 if subscriber.first else subscriber.delay_seconds
+    due_at = at(datetime.now(UTC) + timedelta(seconds=delay))
+    books.execute(
+        "INSERT INTO notices (id, body, due_at) VALUES (?, ?, ?)", [id_, json.dumps(tells), due_at]
+    )
+    return id_
+
+
+def send(file: Path, subscriber: Subscriber, id_: str) -> None:
+    """Send a notice as often as it is to be sent; what fails is due again later."""
+    with reading(file) as books:
+        row = books.execute("SELECT * FROM notices WHERE id = ?", [id_]).fetchone()
+    is_done = all(_post(subscriber, row["body"].encode()) for _ in range(subscriber.times))
+    failures = row["failures"] + (not is_done)
+    due_at = at(datetime.now(UTC) + timedelta(seconds=min(0.1 * 2**failures, 60)))
+    with writing(file) as books:
+        books.execute(
+            "UPDATE notices SET is_done = ?, failures = ?, due_at = ? WHERE id = ?",
+            [is_done, failures, due_at, id_],
+        )
+
+
+class Postman(Thread):
+    """Sends what is due, again and again, as long as the bank is open."""
+
+    def __init__(self, file: Path, subscriber: Subscriber) -> None:
+        super().__init__(name="postman", daemon=True)
+        self._file = file
+        self._subscriber = subscriber
+
+    def run(self) -> None:
+        while True:
+            for id_ in self._due():
+                send(self._file, self._subscriber, id_)
+            time.sleep(0.05)
+
+    def _due(self) -> list[str]:
+        with reading(self._file) as books:
+            rows = books.execute(
+                "SELECT id FROM notices WHERE NOT is_done AND due_at <= ? ORDER BY number", [now()]
+            )
+            return [row["id"] for row in rows]
+
+
+def signature(body: bytes, secret: str, timestamp: int) -> str:
+    signed = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256)
+    return f"t={timestamp},v1={signed.hexdigest()}"
+
+
+def _post(subscriber: Subscriber, body: bytes) -> bool:
+    headers = {
+        "Content-Type": "application/json",
+        "Bank-Signature": signature(body, subscriber.secret, int(time.time())),
+    }
+    request = urllib.request.Request(subscriber.url, body, headers)  # noqa: S310  our own option
+    try:
+        with opener.open(request, timeout=10):  # it raises for whatever is not 2xx
+            return True
+    except OSError as error:
+        log.info("The notice for %s was not taken: %s", subscriber.url, error)
+        return False
+
+
+def _authorization(books: sqlite3.Connection, body: dict[str, Any]) -> sqlite3.Row:
+    told = body.get("error", {}).get("authorization") or body
+    id_ = told["id"] if told["object"] == "authorization" else told.get("authorization")
+    row = books.execute(
+        "SELECT * FROM authorizations WHERE id = ?"
+        " OR id = (SELECT authorization_id FROM captures WHERE id = ?)",
+        [id_, told.get("capture")],
+    ).fetchone()
+    return row  # type: ignore[no-any-return]  # sqlite3 types every row as Any

@@ -1,0 +1,28 @@
+"""Payments over HTTP: where the bank tells us what happened."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from payments import webhooks
+from payments.gateway import ReportRefused
+
+
+class BankWebhook(APIView):
+    """The signature is all that the bank shows, and it covers the bytes of the body."""
+
+    authentication_classes = []
+    permission_classes = []
+    throttle_classes = []  # the bank sends again what we turn away
+
+    @extend_schema(exclude=True)  # it is for the bank, not for the customers' programs
+    def post(self, request: Request) -> Response:
+        try:
+            webhooks.receive(body=request.body, headers=request.headers)
+        except ReportRefused as refusal:
+            raise ParseError(str(refusal)) from refusal
+        return Response(status=204)

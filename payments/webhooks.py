@@ -1,0 +1,77 @@
+"""What the bank tells us unasked: stored with an event, and processed when that is delivered.
+
+It may come twice, late, before the answer to our own request, or in its place. All of these have
+one effect: the same steps record it that record an answer, and a step taken before changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from outbox import emit
+from payments import gateway, services
+from payments.events import BankReported
+from payments.gateway import Found
+from payments.models import BankReport, Payment, Status
+
+
+def receive(*, body: bytes, headers: Mapping[str, str]) -> None:
+    """Store what the bank reports; a report that we have changes nothing.
+
+    Raises:
+        ReportRefused: the bank did not sign it just now, or it makes no sense.
+    """
+    bank = gateway.current()
+    bank.verify_report(body=body, headers=headers)
+    report = bank.read_report(body=body)
+    stored = BankReport(
+        report_id=report.report_id,
+        kind=report.kind,
+        reference=report.reference,
+        body=body.decode(),
+    )
+    try:
+        _store(stored)
+    except IntegrityError:
+        if not BankReport.objects.filter(report_id=report.report_id).exists():
+            raise
+
+
+@transaction.atomic
+def _store(report: BankReport) -> None:
+    report.save()
+    if order_id := _order_id(report.reference):
+        emit(BankReported(order_id=order_id, report_id=report.report_id))
+
+
+@transaction.atomic
+def process(*, order_id: UUID, report_id: str) -> None:
+    """Record what a stored report tells, as far as the payment waits for it."""
+    report = BankReport.objects.select_for_update().get(report_id=report_id)
+    found = gateway.current().read_report(body=report.body.encode()).found
+    # No payment: the bank speaks of an order that we never asked it about.
+    if found and Payment.objects.filter(order_id=order_id).exists():
+        _record(order_id, found)
+    report.processed_at = timezone.now()
+    report.save(update_fields=["processed_at"])
+
+
+def _record(order_id: UUID, found: Found) -> None:
+    payment = Payment.locked(order_id)
+    if payment.status == Status.INTENDED:
+        services.record_authorization(order_id=order_id, answer=found.authorization)
+    elif payment.status == Status.CAPTURING:
+        services.record_capture(order_id=order_id, answer=found.answer_to_capture)
+    elif payment.status == Status.VOIDING:
+        services.record_void(order_id=order_id, answer=found.void)
+
+
+def _order_id(reference: str) -> UUID | None:
+    try:
+        return UUID(reference)
+    except ValueError:
+        return None

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.bank import SLOW_SECONDS, BankProcess
+from tests.payments.test_simulator import authorize, capture, post, refund, wanted
+
+PROCESSING_SECONDS = 0.5
+IMPATIENT = SLOW_SECONDS / 5
+
+
+@pytest.fixture
+def client(bank_process: BankProcess) -> Iterator[httpx.Client]:
+    with bank_process.client() as client:
+        yield client
+
+
+@pytest.fixture
+def reference() -> str:
+    return uuid4().hex
+
+
+@pytest.fixture
+def hasty_bank(tmp_path: Path) -> Iterator[BankProcess]:
+    """A bank that gives up soon, and forgets every key after two seconds."""
+    options = ("--processing-seconds", str(PROCESSING_SECONDS), "--key-life-seconds", "2")
+    process = BankProcess(tmp_path / "hasty", *options)
+    process.start()
+    yield process
+    process.kill()
+
+
+def ask(client: httpx.Client, reference: str, token: str) -> httpx.Response:
+    """Ask to hold money, under the reference as the key."""
+    body = wanted(reference, payment_method=token)
+    return post(client, "/v1/authorizations", body, key=reference)
+
+
+class TestABankThatFails:
+    @pytest.mark.parametrize(("token", "status"), [("tok_fails_2", 500), ("tok_busy_2", 429)])
+    def test_does_nothing_so_often_and_then_succeeds(
+        self,
+        client: httpx.Client,
+        bank_process: BankProcess,
+        reference: str,
+        token: str,
+        status: int,
+    ):
+        answers = [ask(client, reference, token).status_code for _ in range(2)]
+        charges = bank_process.charges(reference)
+
+        assert (answers, charges) == ([status, status], {})
+        assert ask(client, reference, token).status_code == 200
+        assert bank_process.charges(reference) == {"authorizations": 1}
+
+    def test_counts_each_request_by_its_own_key(self, client: httpx.Client, reference: str):
+        body = wanted(reference, payment_method="tok_fails")
+
+        answers = [post(client, "/v1/authorizations", body) for _ in range(2)]
+
+        assert [answer.status_code for answer in answers] == [500, 500]
+
+    def test_remembers_after_kill_9_how_often_it_has_failed(
+        self, hasty_bank: BankProcess, reference: str
+    ):
+        with hasty_bank.client() as client:
+            first = ask(client, reference, "tok_fails_1").status_code
+        hasty_bank.kill()
+        hasty_bank.start()
+
+        with hasty_bank.client() as client:
+            second = ask(client, reference, "tok_fails_1").status_code
+
+        assert (first, second) == (500, 200)
+
+    def test_does_so_at_the_operation_that_is_named(self, client: httpx.Client, reference: str):
+        held = authorize(client, reference, payment_method="tok_capture_fails")
+        path, body = f"/v1/authorizations/{held}/capture", {"amount": 12800, "currency": "JPY"}
+
+        answers = [post(client, path, body, key=reference).status_code for _ in range(2)]
+
+        assert answers == [500, 200]
+
+    def test_fails_to_refund_and_to_void_as_well(self, client: httpx.Client, reference: str):
+        taken = capture(client, authorize(client, reference, payment_method="tok_refund_fails"))
+        held = authorize(client, reference, payment_method="tok_void_fails")
+
+        assert refund(client, taken.json()["id"], 100).status_code == 500
+        assert post(client, f"/v1/authorizations/{held}/void").status_code == 500
+
+
+class TestABankThatHangsUp:
+    def test_has_done_nothing_where_it_did_so_before(
+        self, client: httpx.Client, bank_process: BankProcess, reference: str
+    ):
+        with pytest.raises(httpx.RemoteProtocolError):
+            ask(client, reference, "tok_hangs_up")
+
+        assert bank_process.charges(reference) == {}
+        assert ask(client, reference, "tok_hangs_up").status_code == 200
+
+    def test_has_done_it_where_it_did_so_after_success(
+        self, client: httpx.Client, bank_process: BankProcess, reference: str
+    ):
+        with pytest.raises(httpx.RemoteProtocolError):
+            ask(client, reference, "tok_hangs_up_after_success")
+
+        assert bank_process.charges(reference) == {"authorizations": 1}
+        again = ask(client, reference, "tok_hangs_up_after_success")
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert bank_process.charges(reference) == {"authorizations": 1}
+
+
+class TestABankThatTimesOutAfterSuccess:
+    def test_has_the_money_on_its_books_and_says_so_at_once_when_asked_again(
+        self, client: httpx.Client, bank_process: BankProcess, reference: str
+    ):
+        with bank_process.client(timeout=IMPATIENT) as impatient, pytest.raises(httpx.ReadTimeout):
+            ask(impatient, reference, "tok_timeout_after_success")
+
+        assert bank_process.charges(reference) == {"authorizations": 1}
+        again = ask(client, reference, "tok_timeout_after_success")
+        assert again.status_code == 200
+        assert again.elapsed.total_seconds() < SLOW_SECONDS
+
+
+class TestABankThatDeclinesAtCapture:
+    def test_agrees_first_and_takes_and_holds_nothing_afterwards(
+        self, client: httpx.Client, bank_process: BankProcess, reference: str
+    ):
+        held = authorize(client, reference, payment_method="tok_declined_at_capture")
+
+        answer = capture(client, held)
+
+        assert answer.status_code == 402
+        assert answer.json()["error"]["decline_code"] == "expired_card"
+        assert answer.json()["error"]["authorization"]["id"] == held
+        assert bank_process.charges(reference) == {"declines": 1}
+
+
+class TestTheLongestProcessingTime:
+    def test_ends_a_request_that_takes_longer_and_nothing_comes_of_it(
+        self, hasty_bank: BankProcess, reference: str
+    ):
+        with hasty_bank.client() as client:
+            stuck = ask(client, reference, "tok_stuck")
+            charges = hasty_bank.charges(reference)
+            again = ask(client, reference, "tok_stuck")
+
+        assert (stuck.status_code, charges) == (504, {})
+        assert stuck.elapsed.total_seconds() >= PROCESSING_SECONDS
+        assert again.status_code == 200
+
+    def test_holds_for_what_is_slow_by_nature(self, hasty_bank: BankProcess, reference: str):
+        with hasty_bank.client() as client:
+            answer = ask(client, reference, "tok_slow")
+
+        assert (answer.status_code, hasty_bank.charges(reference)) == (504, {})
+
+
+class TestAKeyPastItsLife:
+    def test_charges_again(self, hasty_bank: BankProcess, reference: str):
+        with hasty_bank.client() as client:
+            ask(client, reference, "tok_success")
+            known = ask(client, reference, "tok_success")
+            wait_until_forgotten(client, reference)
+
+        assert known.headers["Idempotent-Replayed"] == "true"
+        assert hasty_bank.charges(reference) == {"authorizations": 2}
+
+
+def wait_until_forgotten(client: httpx.Client, reference: str) -> None:
+    deadline = time.monotonic() + 20
+    while "Idempotent-Replayed" in ask(client, reference, "tok_success").headers:
+        assert time.monotonic() < deadline, "The bank still remembers the key."
+        time.sleep(0.05)

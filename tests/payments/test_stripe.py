@@ -1,0 +1,156 @@
+"""The payment's whole way with Stripe's adapter, before the stand-in."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+import stripe
+from django.test import Client
+from pytest_django import Settings
+from uuid_utils.compat import uuid7
+
+from outbox.testing import Outbox
+from payments import services
+from payments.models import BankReport
+from tests.payments.orders import (
+    TOTAL,
+    authorized,
+    cancel,
+    captured,
+    confirm,
+    deliver,
+    place,
+    said_of,
+    status,
+)
+from tests.stripe_stand_in import KEY, Json, StripeStandIn, stand_in
+
+pytestmark = pytest.mark.django_db
+
+SECRET = "whsec_for_tests"
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[StripeStandIn]:
+    with stand_in() as server:
+        settings.GATEWAY = "stripe"
+        settings.STRIPE_API_URL, settings.STRIPE_API_KEY = server.url, KEY
+        settings.BANK_WEBHOOK_SECRETS = ["whsec_of_before", SECRET]
+        yield server
+
+
+@pytest.fixture
+def order_id() -> UUID:
+    return uuid7()
+
+
+class TestAPaymentAtStripe:
+    def test_is_authorized_and_captured_once(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        place(outbox, order_id)
+        deliver(outbox, twice=True)
+        confirm(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        assert said_of(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
+        assert server.books.charges(str(order_id)) == {"authorizations": 1, "captures": 1}
+
+    def test_is_voided(self, outbox: Outbox, server: StripeStandIn, order_id: UUID):
+        authorized(outbox, order_id)
+        cancel(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        assert server.books.charges(str(order_id)) == {"authorizations": 1, "voids": 1}
+        assert status(order_id) == "voided"
+
+    def test_is_refunded(self, outbox: Outbox, server: StripeStandIn, order_id: UUID):
+        captured(outbox, order_id)
+        cancel(outbox, order_id)
+
+        deliver(outbox, twice=True)
+
+        charges = server.books.charges(str(order_id))
+        assert charges == {"authorizations": 1, "captures": 1, "refunds": 1}
+
+    @pytest.mark.parametrize(
+        ("token", "reason"),
+        [("tok_declined", "insufficient_funds"), ("tok_declined_at_capture", "expired_card")],
+    )
+    def test_is_declined(
+        self, outbox: Outbox, server: StripeStandIn, order_id: UUID, token: str, reason: str
+    ):
+        place(outbox, order_id, payment_method=token)
+        deliver(outbox)
+        if reason == "expired_card":
+            confirm(outbox, order_id)
+            deliver(outbox)
+
+        assert outbox.emitted("payments.PaymentDeclined").reason == reason
+        assert server.books.charges(str(order_id)) == {"declines": 1}
+
+
+class TestAWebhookOfStripe:
+    def test_stands_in_for_an_answer(
+        self, client: Client, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        payment = services.intend_payment(
+            order_id=order_id, total=TOTAL, payment_method="tok_success"
+        )
+        intent = asked_elsewhere(server, order_id, payment.authorize_key)
+
+        answers = [send(client, intent) for _ in range(2)]
+        deliver(outbox, "record_bank_report")
+        place(outbox, order_id)
+        deliver(outbox)
+
+        assert [answer.status_code for answer in answers] == [204, 204]
+        assert said_of(outbox, order_id) == ["BankReported", "PaymentAuthorized"]
+        assert server.books.charges(str(order_id)) == {"authorizations": 1}
+
+    def test_about_something_else_is_stored_only(
+        self, client: Client, outbox: Outbox, server: StripeStandIn
+    ):
+        answer = send(client, {"object": "payout", "id": "po_1"})
+
+        assert answer.status_code == 204
+        assert (BankReport.objects.get().reference, outbox.all_emitted()) == ("", [])
+
+    def test_that_is_signed_by_somebody_else_is_refused(
+        self, client: Client, server: StripeStandIn
+    ):
+        assert send(client, {"object": "payout", "id": "po_1"}, "whsec_guess").status_code == 400
+        assert BankReport.objects.count() == 0
+
+
+def asked_elsewhere(server: StripeStandIn, order_id: UUID, key: str) -> Json:
+    """As if our request had been carried out and its answer lost."""
+    form = {
+        "amount": "12800",
+        "currency": "jpy",
+        "payment_method": "tok_success",
+        "capture_method": "manual",
+        "confirm": "true",
+        "metadata[reference]": str(order_id),
+    }
+    return server.books.post("/v1/payment_intents", form, key)[1]
+
+
+def send(client: Client, about: Json, secret: str = SECRET) -> Any:
+    """Post an event as Stripe does, signed by the SDK's own code."""
+    event = {"id": "evt_1", "object": "event", "type": "x.y", "data": {"object": about}}
+    body, now = json.dumps(event), int(time.time())
+    signature = stripe.WebhookSignature._compute_signature(f"{now}.{body}", secret)
+    return client.post(
+        "/api/payments/webhooks/bank/",
+        body,
+        content_type="application/json",
+        headers={"Stripe-Signature": f"t={now},v1={signature}"},
+    )

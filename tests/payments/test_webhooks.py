@@ -1,0 +1,391 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from django.test import Client
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_django import Settings
+from pytest_django.live_server_helper import LiveServer
+from uuid_utils.compat import uuid7
+
+from outbox.testing import Outbox
+from payments import gateway, services
+from payments.gateway import OutcomeUnknown, ReportRefused
+from payments.gateway.signatures import WINDOW_SECONDS, sign, verify
+from payments.models import BankReport
+from tests.bank import API_KEY, WEBHOOK_SECRET, BankProcess
+from tests.payments.orders import TOTAL, cancel, confirm, deliver, place, retry, said_of, status
+
+URL = "/api/payments/webhooks/bank/"
+SOME_ORDER = UUID(int=1)
+NOW = 1_800_000_000
+SECRET = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1)
+
+
+def header(body: bytes, secret: str, timestamp: int = NOW) -> str:
+    return f"t={timestamp},v1={sign(body, secret, timestamp).decode()}"
+
+
+class TestASignature:
+    @given(body=st.binary(), secrets=st.lists(SECRET, min_size=1, max_size=3), data=st.data())
+    def test_of_any_of_our_secrets_is_accepted(
+        self, body: bytes, secrets: list[str], data: st.DataObject
+    ):
+        secret = data.draw(st.sampled_from(secrets))
+
+        verify(body, header(body, secret), secrets=secrets, now=NOW)
+
+    @given(body=st.binary(), other=st.binary(), secret=SECRET)
+    def test_covers_every_byte_of_the_body(self, body: bytes, other: bytes, secret: str):
+        signed = header(body, secret)
+
+        assert accepted(other, signed, [secret]) == (other == body)
+
+    @given(body=st.binary(), secret=SECRET, other=SECRET)
+    def test_of_another_secret_is_refused(self, body: bytes, secret: str, other: str):
+        assert accepted(body, header(body, other), [secret]) == (other == secret)
+
+    @given(body=st.binary(), text=st.text() | st.from_regex(r"t=\d+,v1=.*"))
+    def test_that_is_made_up_is_refused_whatever_it_looks_like(self, body: bytes, text: str):
+        assert not accepted(body, text, ["secret"])
+
+    @given(age=st.integers(-2 * WINDOW_SECONDS, 2 * WINDOW_SECONDS))
+    def test_is_good_for_five_minutes_either_way(self, age: int):
+        signed = header(b"{}", "secret", NOW - age)
+
+        assert accepted(b"{}", signed, ["secret"]) == (abs(age) <= WINDOW_SECONDS)
+
+    @given(moved=st.integers(1, WINDOW_SECONDS))
+    def test_covers_its_time(self, moved: int):
+        signed = header(b"{}", "secret").replace(f"t={NOW}", f"t={NOW - moved}")
+
+        assert not accepted(b"{}", signed, ["secret"])
+
+    def test_may_stand_beside_others_while_the_sender_changes_its_secret(self):
+        signed = f"t={NOW},v1=00,v1={sign(b'{}', 'secret', NOW).decode()},v0=1"
+
+        assert accepted(b"{}", signed, ["secret"])
+
+    @pytest.mark.parametrize("secrets", [[], [""]], ids=str)
+    def test_is_never_good_where_no_secret_is_set(self, secrets: list[str]):
+        assert not accepted(b"{}", header(b"{}", ""), secrets)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAWebhook:
+    @pytest.fixture(autouse=True)
+    def secret(self, settings: Settings) -> None:
+        settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
+
+    def test_is_stored_and_told(self, client: Client, outbox: Outbox):
+        order_id = uuid7()
+        body = report("evt_1", order_id)
+
+        answer = send(client, body)
+
+        assert (answer.status_code, answer.content) == (204, b"")
+        stored = BankReport.objects.get()
+        assert (stored.report_id, stored.kind) == ("evt_1", "authorize.succeeded")
+        assert (stored.reference, stored.body) == (str(order_id), body.decode())
+        told = outbox.emitted("payments.BankReported")
+        assert (told.order_id, told.report_id) == (order_id, "evt_1")
+
+    def test_that_comes_twice_is_told_once(self, client: Client, outbox: Outbox):
+        body = report("evt_1")
+
+        answers = [send(client, body).status_code for _ in range(2)]
+
+        assert answers == [204, 204]
+        assert BankReport.objects.count() == len(outbox.all_emitted()) == 1
+
+    def test_that_comes_many_times_at_once_is_told_once(
+        self, live_server: LiveServer, outbox: Outbox
+    ):
+        body, url = report("evt_1"), live_server.url + URL
+        headers = {"Bank-Signature": header(body, WEBHOOK_SECRET, int(time.time()))}
+
+        with ThreadPoolExecutor(6) as pool:
+            posted = pool.map(
+                lambda _: httpx.post(url, content=body, headers=headers, trust_env=False), range(6)
+            )
+            answers = [answer.status_code for answer in posted]
+
+        assert answers == [204] * 6
+        assert BankReport.objects.count() == len(outbox.all_emitted()) == 1
+
+    @pytest.mark.parametrize(
+        "signature",
+        [
+            lambda body: "",
+            lambda body: header(body, "guess", int(time.time())),
+            lambda body: header(body + b" ", WEBHOOK_SECRET, int(time.time())),
+            lambda body: header(body, WEBHOOK_SECRET, int(time.time()) - WINDOW_SECONDS - 5),
+        ],
+        ids=["unsigned", "another's", "of another body", "old"],
+    )
+    def test_that_the_bank_did_not_sign_just_now_is_refused_and_leaves_nothing(
+        self, client: Client, outbox: Outbox, signature: Callable[[bytes], str]
+    ):
+        body = report("evt_1")
+
+        answer = send(client, body, signature=signature(body))
+
+        assert answer.status_code == 400
+        assert BankReport.objects.count() == len(outbox.all_emitted()) == 0
+
+    def test_is_refused_where_no_secret_is_set(self, client: Client, settings: Settings):
+        settings.BANK_WEBHOOK_SECRETS = []
+
+        assert send(client, report("evt_1")).status_code == 400
+
+    def test_is_accepted_under_the_old_and_the_new_secret(self, client: Client, settings: Settings):
+        settings.BANK_WEBHOOK_SECRETS = ["new", WEBHOOK_SECRET]
+        new = header(report("evt_2"), "new", int(time.time()))
+
+        answers = [send(client, report("evt_1")), send(client, report("evt_2"), signature=new)]
+
+        assert [answer.status_code for answer in answers] == [204, 204]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"[]",
+            b"{}",
+            b"\xff",
+            "{}".encode("utf-16"),
+            b"[" * 60_000,
+            b'{"id": "\\u0000", "type": "x", "data": {"reference": "y"}}',
+            b'{"id": "evt", "type": "x", "data": {"reference": "y"}}',
+        ],
+        ids=["empty", "list", "object", "no UTF-8", "UTF-16", "deep", "NUL", "no books"],
+    )
+    def test_that_is_signed_and_makes_no_sense_is_refused(self, client: Client, body: bytes):
+        assert send(client, body).status_code == 400
+        assert BankReport.objects.count() == 0
+
+    def test_about_what_is_no_order_of_ours_is_stored_only(self, client: Client, outbox: Outbox):
+        assert send(client, report("evt_1", "rent")).status_code == 204
+
+        assert (BankReport.objects.count(), outbox.all_emitted()) == (1, [])
+
+    def test_about_an_order_that_we_never_asked_for_changes_nothing(
+        self, client: Client, outbox: Outbox
+    ):
+        send(client, report("evt_1"))
+
+        deliver(outbox, twice=True)
+
+        assert [type(event).__name__ for event in outbox.all_emitted()] == ["BankReported"]
+        assert BankReport.objects.get().processed_at
+
+    def test_that_is_older_than_what_we_know_changes_nothing(
+        self, client: Client, outbox: Outbox, bank: BankProcess
+    ):
+        order_id = uuid7()
+        place(outbox, order_id)
+        confirm(outbox, order_id)
+        deliver(outbox, "authorize_payment")
+        deliver(outbox, "capture_payment")
+        send(client, report("evt_1", order_id))
+
+        deliver(outbox)
+
+        assert status(order_id) == "captured"
+        assert told(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
+
+
+OPTIONS = {
+    "before the answer": ["--webhook-first"],
+    "after the answer": [],
+    "twice": ["--webhook-times", "2"],
+    "twice and before the answer": ["--webhook-first", "--webhook-times", "2"],
+    "late": ["--webhook-delay-seconds", "0.5"],
+}
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTheBanksOwnWebhooks:
+    @pytest.fixture(params=OPTIONS, ids=lambda when: when.replace(" ", "_"))
+    def telling_bank(
+        self,
+        request: pytest.FixtureRequest,
+        live_server: LiveServer,
+        settings: Settings,
+        tmp_path: Path,
+    ) -> Iterator[BankProcess]:
+        """A bank that tells us what happened; when, and how often, is the parameter."""
+        options = ["--webhook-url", live_server.url + URL, *OPTIONS[request.param]]
+        process = BankProcess(tmp_path / "telling", *options)
+        process.start()
+        settings.BANK_URL, settings.BANK_API_KEY = process.url, API_KEY
+        settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
+        yield process
+        process.kill()
+
+    def test_and_its_answers_have_one_effect_together(
+        self, telling_bank: BankProcess, outbox: Outbox
+    ):
+        order_id = uuid7()
+        place(outbox, order_id)
+        deliver(outbox, "authorize_payment")
+        confirm(outbox, order_id)
+        deliver(outbox, "capture_payment")
+        wait_for_reports(2)
+
+        deliver(outbox, twice=True)
+
+        assert status(order_id) == "captured"
+        assert told(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
+        assert telling_bank.charges(order_id) == {"authorizations": 1, "captures": 1}
+
+    def test_stand_in_for_answers_that_were_lost(self, telling_bank: BankProcess, outbox: Outbox):
+        """Each answer is lost, and the handler comes to ask again after the webhook."""
+        order_id = uuid7()
+        place(outbox, order_id, payment_method="tok_hangs_up_after_success")
+        lose_the_answer(outbox, "authorize_payment")
+        wait_for_reports(1)
+
+        deliver(outbox, "record_bank_report")
+
+        assert (status(order_id), told(outbox, order_id)) == ("authorized", ["PaymentAuthorized"])
+        retry()
+        deliver(outbox)
+        assert told(outbox, order_id) == ["PaymentAuthorized"]
+        assert telling_bank.charges(order_id) == {"authorizations": 1}
+
+    @pytest.mark.parametrize(
+        ("token", "end", "event", "charges"),
+        [
+            (
+                "tok_capture_hangs_up_after_success",
+                "captured",
+                "PaymentCaptured",
+                {"authorizations": 1, "captures": 1},
+            ),
+            (
+                "tok_void_hangs_up_after_success",
+                "voided",
+                "PaymentVoided",
+                {"authorizations": 1, "voids": 1},
+            ),
+        ],
+    )
+    def test_stand_in_for_lost_answers_to_what_follows(
+        self,
+        telling_bank: BankProcess,
+        outbox: Outbox,
+        token: str,
+        end: str,
+        event: str,
+        charges: dict[str, int],
+    ):
+        order_id = uuid7()
+        place(outbox, order_id, payment_method=token)
+        deliver(outbox, "authorize_payment")
+        (confirm if end == "captured" else cancel)(outbox, order_id)
+        lose_the_answer(outbox, "capture_payment" if end == "captured" else "void_or_refund")
+        wait_for_reports(2)
+
+        deliver(outbox, "record_bank_report")
+
+        assert (status(order_id), told(outbox, order_id)) == (end, ["PaymentAuthorized", event])
+        retry()
+        deliver(outbox)
+        assert told(outbox, order_id) == ["PaymentAuthorized", event]
+        assert telling_bank.charges(order_id) == charges
+
+    def test_are_sent_again_until_they_are_taken(
+        self, telling_bank: BankProcess, outbox: Outbox, settings: Settings
+    ):
+        settings.BANK_WEBHOOK_SECRETS = ["not this one"]
+        order_id = uuid7()
+        place(outbox, order_id)
+        deliver(outbox)
+        wait_until(lambda: "was not taken" in telling_bank.log)
+
+        settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
+
+        wait_for_reports(1)
+
+
+class TestAReportOfADecline:
+    @pytest.mark.django_db(transaction=True)
+    def test_at_capture_is_told_once(
+        self, client: Client, outbox: Outbox, bank: BankProcess, settings: Settings
+    ):
+        """The bank's books after a decline at capture, sent before we come to read its answer."""
+        settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
+        order_id = uuid7()
+        place(outbox, order_id, payment_method="tok_declined_at_capture")
+        deliver(outbox)
+        payment = services.intend_capture(order_id=order_id)
+        gateway.current().capture(
+            authorization_id=payment.authorization_id,
+            amount=TOTAL,
+            idempotency_key=payment.capture_key,
+        )
+        with bank.client() as books:
+            query = {"reference": str(order_id)}
+            (data,) = books.get("/v1/authorizations", params=query).json()["data"]
+
+        send(client, json.dumps({"id": "evt", "type": "capture.declined", "data": data}).encode())
+        deliver(outbox, "record_bank_report")
+        confirm(outbox, order_id)
+        deliver(outbox)
+
+        assert status(order_id) == "declined"
+        assert told(outbox, order_id) == ["PaymentAuthorized", "PaymentDeclined"]
+
+
+def accepted(body: bytes, signed: str, secrets: list[str]) -> bool:
+    try:
+        verify(body, signed, secrets=secrets, now=NOW)
+    except ReportRefused:
+        return False
+    return True
+
+
+def report(report_id: str, reference: UUID | str = SOME_ORDER) -> bytes:
+    """What the bank says when it holds money."""
+    authorization = {"id": "auth_1", "reference": str(reference), **TOTAL.model_dump()}
+    nothing_followed: dict[str, Any] = {"void": None, "capture": None, "refunds": []}
+    data = {**authorization, "status": "authorized", "decline_code": None, **nothing_followed}
+    return json.dumps({"id": report_id, "type": "authorize.succeeded", "data": data}).encode()
+
+
+def send(client: Client, body: bytes, *, signature: str | None = None) -> Any:
+    signed = header(body, WEBHOOK_SECRET, int(time.time())) if signature is None else signature
+    return client.post(
+        URL, body, content_type="application/json", headers={"Bank-Signature": signed}
+    )
+
+
+def told(outbox: Outbox, order_id: UUID) -> list[str]:
+    """What payments told other apps."""
+    return [name for name in said_of(outbox, order_id) if name != "BankReported"]
+
+
+def lose_the_answer(outbox: Outbox, handler: str) -> None:
+    with pytest.raises(OutcomeUnknown):
+        deliver(outbox, handler)
+
+
+def wait_for_reports(count: int) -> None:
+    wait_until(lambda: BankReport.objects.count() >= count)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "It did not come to this."
+        time.sleep(0.02)
