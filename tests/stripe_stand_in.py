@@ -1,7 +1,8 @@
 """A stand-in for the part of Stripe's HTTP API that our adapter speaks: a server on loopback.
 
 Form-encoded requests, PaymentIntents with manual capture, refunds, search by metadata, errors, and
-idempotency keys that store the first answer. We wrote it; Stripe itself may differ. Its payment have the names of the simulated bank's, so that both keep the same contract tests.
+idempotency keys that store the first answer. We wrote it; Stripe itself may differ. Its payment
+methods have the names of the simulated bank's, so that both keep the same contract tests.
 """
 
 from __future__ import annotations
