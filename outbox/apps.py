@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.db import connections
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
@@ -27,6 +28,9 @@ class OutboxConfig(AppConfig):
 
 
 def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:
+    from .models import Subscription
     from .sync import sync_subscriptions
 
-    sync_subscriptions(using=using)
+    # Not yet, or no longer, there: `migrate auth` on an empty database, `migrate outbox zero`.
+    if Subscription._meta.db_table in connections[using].introspection.table_names():
+        sync_subscriptions(using=using)

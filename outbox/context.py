@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -69,10 +69,12 @@ def caused_by(cause: Cause | _RequestCause) -> Iterator[None]:
 def acting_as(actor: str) -> Iterator[None]:
     """Name the actor of the events emitted within the block, for jobs and commands.
 
+    What causes them stays as it is, in a handler too.
+
     Args:
         actor: a short name without personal data, for example "job:close-stale-orders".
     """
-    with caused_by(Cause(actor=actor)):
+    with caused_by(replace(current_cause(), actor=actor)):
         yield
 
 

@@ -217,7 +217,7 @@ def _log(handler: Handler, delivery: Delivery, result: Result, *, seconds: float
         event.key,
         result.state,
         seconds * 1000,
-        f": {type(error).__name__}: {error}" if error else "",
+        f": {type(error).__name__}: {settlement.text_of(error)}" if error else "",
         extra={
             "event": event.name,
             "event_id": str(event.id),

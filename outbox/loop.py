@@ -46,7 +46,7 @@ class RelayLoop(threading.Thread):
 
     def _relay(self) -> None:
         try:
-            relay(publish=publish)
+            relay(publish=publish, is_wanted=lambda: not self._stopping.is_set())
         except BrokerUnavailable as error:
             logger.warning("The broker is away (%s); events wait in the database.", error)
             self._wait_for_broker()

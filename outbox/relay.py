@@ -77,8 +77,12 @@ class Plan:
         return bool(self.messages or self.fanned_out)
 
 
-def relay(*, publish: Publish, using: str = "default") -> int:
+def relay(
+    *, publish: Publish, using: str = "default", is_wanted: Callable[[], bool] = lambda: True
+) -> int:
     """Run passes until one finds nothing; return how many messages were published.
+
+    Under steady traffic each finds something, so `is_wanted` is asked before each further pass.
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
@@ -86,6 +90,8 @@ def relay(*, publish: Publish, using: str = "default") -> int:
     while True:
         done = relay_pass(publish=publish, using=using)
         published += len(done.messages)
+        if not is_wanted():
+            return published
         if done.found_something:
             continue
         if not done.is_contended or contended == _CONTENDED_TRIES:

@@ -79,6 +79,14 @@ def parking_note(subscription: Subscription) -> str:
     return "its handler is unknown to the code that was last migrated"
 
 
+def text_of(error: BaseException) -> str:
+    """Return an exception's text, also where asking for it raises: that must stop nobody."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be read)"
+
+
 def _held(delivery: Delivery, *, using: str) -> Delivery | None:
     return (
         Delivery.objects.using(using)
@@ -122,7 +130,7 @@ def _remember(
         worker=row.worker,
         outcome=outcome,
         exception=type(error).__name__ if error else "",
-        message=_storable(str(error))[:2000] if error else "",
+        message=_storable(text_of(error))[:2000] if error else "",
         traceback=_storable(_formatted(error))[-_TRACEBACK_LENGTH:] if error else "",
         place=_place(error)[:300] if error else "",
     )
@@ -133,7 +141,7 @@ def _latest(row: Delivery, now: datetime) -> datetime:
 
 
 def _summary(error: BaseException) -> str:
-    return _storable(f"{type(error).__name__}: {error}")[:300]
+    return _storable(f"{type(error).__name__}: {text_of(error)}")[:300]
 
 
 def _formatted(error: BaseException) -> str:

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import OperationalError, transaction
 
-from outbox import DomainEvent, PermanentFailure, Receipt, emit, subscribe
+from outbox import DomainEvent, PermanentFailure, Receipt, acting_as, emit, subscribe
 from outbox.delivery import deliver
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
@@ -108,6 +108,24 @@ class TestAnAtomicHandler:
         assert delivery.state == "dead"
         assert "cannot be counted" in delivery.note
         assert Attempt.objects.get().outcome == "refused"
+
+    def test_may_raise_what_cannot_even_be_read(self):
+        class Unreadable(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        @subscribe("tests.Ordered")
+        def count() -> None:
+            raise Unreadable
+
+        outbox = Outbox()
+        given(outbox)
+
+        outbox.deliver_all(raise_errors=False)
+
+        attempt = Attempt.objects.get()
+        assert (attempt.exception, attempt.message) == ("Unreadable", "(its text cannot be read)")
+        assert Delivery.objects.get().state == "pending"
 
     def test_delays_no_other_handler_when_it_fails(self):
         @subscribe("tests.Ordered")
@@ -321,6 +339,20 @@ class TestArguments:
 
 
 class TestCause:
+    def test_stays_when_a_handler_names_another_actor(self):
+        @subscribe("tests.Ordered")
+        def count(order_id: UUID) -> None:
+            with acting_as("job:count"):
+                emit(Counted(order_id=order_id))
+
+        outbox = Outbox()
+        first = given(outbox)
+
+        outbox.deliver_all()
+
+        second = Event.objects.get(name="tests.Counted")
+        assert (second.causation_id, second.actor) == (first.id, "job:count")
+
     def test_passes_from_event_to_event_by_itself(self):
         @subscribe("tests.Ordered")
         def count(order_id: UUID) -> None:

@@ -10,7 +10,7 @@ from django.utils import timezone
 from outbox import DomainEvent, subscribe
 from outbox.delivery import deliver
 from outbox.models import Attempt, Delivery, Event, Subscription
-from outbox.relay import BrokerUnavailable, Message, relay_pass
+from outbox.relay import BrokerUnavailable, Message, relay, relay_pass
 from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
 
@@ -124,6 +124,22 @@ class TestAPass:
 
         with django_assert_max_num_queries(12):
             passing()
+
+
+class TestARelay:
+    def test_ends_after_the_present_pass_when_it_is_not_wanted_any_more(self):
+        """Seen to fail without the question in `relay`: it goes on while there is traffic."""
+
+        @subscribe("tests.Ordered", window=1)
+        def count() -> None: ...
+
+        given(5)
+
+        def publish(message: Message) -> None:
+            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+        assert relay(publish=publish, is_wanted=lambda: False) == 1
+        assert relay(publish=publish) == 4
 
 
 class TestALostMessage:
