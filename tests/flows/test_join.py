@@ -6,18 +6,17 @@ transaction then writes its own half, sees no other, and the order waits for eve
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
 from tests.flows.looks import status
-from tests.flows.threads import run_together
+from tests.flows.threads import run_together, wait_until_blocked
 from tests.inventory.shelf import put_on_sale
 from tests.orders.buyer import place
 
@@ -57,22 +56,8 @@ class TestTheJoin:
             with transaction.atomic():
                 Order.objects.select_for_update().get(pk=order.pk)
                 halves = pool.submit(bring_both_halves, order)
-                wait_for_two_waiting()
+                wait_until_blocked(2)
             halves.result(timeout=60)
 
         assert status(order) == "confirmed"
         assert outbox.emitted("orders.OrderConfirmed").order_id == order.id
-
-
-def wait_for_two_waiting() -> None:
-    deadline = time.monotonic() + 20
-    while count_waiting() < 2:
-        assert time.monotonic() < deadline, "The two transactions do not wait for the row."
-        time.sleep(0.01)
-
-
-def count_waiting() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
-        [count] = cursor.fetchone()
-    return int(count)

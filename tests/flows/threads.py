@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BoundedSemaphore
 
-from django.db import connections
+from django.db import connection, connections
 
 Functions = Sequence[Callable[[], object]]
 
@@ -17,7 +18,7 @@ def run_together(functions: Functions) -> None:
 
     def run(function: Callable[[], object]) -> None:
         try:
-            connections["default"].ensure_connection()
+            _be_patient_with_locks_but_not_for_ever()
             barrier.wait(timeout=30)
             function()
         finally:
@@ -55,3 +56,31 @@ def _run_each_in_a_thread(
 def aside(function: Callable[[], object]) -> None:
     """Run a function on a connection of its own, as another process would, and wait for it."""
     run_together([function])
+
+
+def wait_until_blocked(number: int) -> None:
+    """Wait until so many connections to this test's database wait for a lock (PostgreSQL)."""
+    deadline = time.monotonic() + 20
+    while (blocked := _count_blocked()) < number:
+        assert time.monotonic() < deadline, f"{blocked} instead of {number} wait for a lock."
+        time.sleep(0.01)
+
+
+def _count_blocked() -> int:
+    # By database, since other tests may run on this server at the same time.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees one for good
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        [count] = cursor.fetchone()
+    return int(count)
+
+
+def _be_patient_with_locks_but_not_for_ever() -> None:
+    """So that a test whose threads block each other fails, and does not hang."""
+    connection.ensure_connection()
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '20s'")

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from uuid import UUID
 
 import pytest
+from django.db import transaction
 from uuid_utils.compat import uuid7
 
 from inventory import services
+from inventory.models import Reservation
 from outbox.testing import Outbox
-from tests.flows.threads import crowd, run_together
+from tests.flows.threads import crowd, run_together, wait_until_blocked
 from tests.inventory.shelf import counters, ledger, line, put_on_sale
 
 
@@ -97,3 +103,37 @@ class TestTwoHundredBuyers:
 
         assert {counters(sku) for sku in ("CUP", "TEA")} == {(50, 50)}
         assert len(outbox.all_emitted("inventory.StockReserved")) == 50
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+class TestAParcelThatIsCancelledWhileItIsShipped:
+    def test_is_issued_or_released_and_never_both(self, outbox: Outbox):
+        """Rule 16. Seen to do both on PostgreSQL without select_for_update in `locked`.
+
+        A third transaction holds the row until both wait for it, so no luck is needed.
+        """
+        put_on_sale("TEA", units=9)
+        order_id, other = uuid7(), uuid7()
+        for each in (order_id, other):
+            services.reserve_stock(order_id=each, lines=[line("TEA", 2)])
+        moves = [services.release_stock, services.issue_stock]
+
+        with ThreadPoolExecutor(1) as pool:
+            with transaction.atomic():
+                Reservation.objects.locked(order_id)
+                both = pool.submit(
+                    run_together, [partial(unless_too_late, move, order_id) for move in moves]
+                )
+                wait_until_blocked(2)
+            both.result(timeout=60)
+
+        released = outbox.all_emitted("inventory.StockReleased")
+        issued = outbox.all_emitted("inventory.StockIssued")
+        assert len(released + issued) == 1
+        assert counters("TEA") == ledger("TEA") == ((9, 2) if released else (7, 2))
+
+
+def unless_too_late(move: Callable[..., None], order_id: UUID) -> None:
+    with suppress(Reservation.InvalidMove):
+        move(order_id=order_id)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -16,7 +16,7 @@ from outbox.delivery import deliver
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.relay import Message, relay_pass
 from outbox.testing import Outbox
-from tests.shop.processes import eventually
+from tests.flows.threads import wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -370,16 +370,10 @@ class TestPruneBesideSomeoneElse:
             Event.objects.select_for_update().get()
             Delivery.objects.create(event=event, subscription=newcomer, due_at=timezone.now())
             removed = in_thread(lambda: actions.prune(older_than=MONTH))
-            eventually(is_anyone_waiting_for_a_lock, "prune waits for the event's lock")
+            wait_until_blocked(1)
 
         assert removed() == 0
         assert set(Delivery.objects.values_list("state", flat=True)) == {"done", "pending"}
-
-
-def is_anyone_waiting_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
 
 
 def in_thread(action: Callable[[], int]) -> Callable[[], int]:

@@ -153,9 +153,10 @@ class TestADeploy:
 
 
 class TestOneKey:
-    def test_is_sent_in_the_order_in_which_its_events_were_told(self):
+    @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
+    def test_is_sent_in_the_order_in_which_its_events_were_told(self, is_fanned_out: bool):
         """Rule 18, as far as it goes without ordered handlers. Seen to fail with the order of
-        `_waiting_events` reversed.
+        `_waiting_events`, or that of `claim`, reversed.
         """
         heard: list[int] = []
 
@@ -167,6 +168,8 @@ class TestOneKey:
         order_id = uuid4()
         for number in range(10):
             outbox.given("tests.Numbered", order_id=order_id, number=number)
+        if is_fanned_out:
+            fan_out()
 
         outbox.deliver_all()
 

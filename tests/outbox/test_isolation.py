@@ -73,6 +73,24 @@ class TestParkedWork:
         @subscribe("shops.Ordered", "shops.Shipped", window=2)
         def count() -> None: ...
 
+    def test_is_not_sent_with_what_is_due(self):
+        """Rule 14. Seen to fail with "parked" among the states that `claim` looks for."""
+
+        @subscribe("shops.Ordered")
+        def count() -> None: ...
+
+        @subscribe("shops.Ordered")
+        def print_label() -> None: ...
+
+        given(2)
+        actions.pause("tests.count", by="ann", reason="a test")
+        passing()
+        given(2)
+
+        messages = passing()
+
+        assert {message.handler for message in messages} == {"tests.print_label"}
+
     def test_is_in_no_index_of_what_is_due(self):
         """Rule 14. Seen to fail with "parked" in the condition of `outbox_delivery_pending`."""
         due = {

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 
-from outbox import loop
+from outbox import loop, subscribe
 from outbox.conf import Conf
 from outbox.loop import RelayLoop
-from outbox.relay import BrokerUnavailable
+from outbox.relay import BrokerUnavailable, Message, relay
+from outbox.testing import Outbox
 from tests.shop.processes import eventually
 
 HOUR = 3600.0
@@ -30,7 +32,7 @@ class Scans:
         return 0
 
     def reach(self, number: int) -> None:
-        eventually(lambda: self.number >= number, f"scan {number}")
+        eventually(lambda: self.number >= number, f"scan {number}", within=20)
 
 
 @pytest.fixture
@@ -122,3 +124,22 @@ class TestTheLoop:
             scans.reach(2)
 
         assert asked == [1] * 5
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestARelay:
+    def test_scans_until_it_finds_nothing(self, settings):
+        """Rule 12. Seen to fail without the `continue` in `relay`: the rest waits for the floor."""
+        settings.OUTBOX = {"FAN_OUT": 2}
+
+        @subscribe("shops.Ordered")
+        def count() -> None: ...
+
+        outbox = Outbox()
+        for _ in range(7):
+            outbox.given("shops.Ordered", order_id=uuid4())
+        sent: list[Message] = []
+
+        relay(publish=sent.append)
+
+        assert sum(len(message.pairs) for message in sent) == 7
