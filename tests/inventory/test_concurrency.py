@@ -121,7 +121,7 @@ class TestAParcelThatIsCancelledWhileItIsShipped:
 
         with ThreadPoolExecutor(1) as pool:
             with transaction.atomic():
-                Reservation.objects.locked(order_id)
+                Reservation.objects.select_for_update().get(pk=order_id)
                 both = pool.submit(
                     run_together, [partial(unless_too_late, move, order_id) for move in moves]
                 )

@@ -91,7 +91,7 @@ class TestTheLoop:
     def test_outlives_a_scan_that_fails(
         self, scans: Scans, settings, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
     ):
-        """Seen to fail without the `except` of either in `_relay`."""
+        """Seen to fail without the `except Exception` of `_relay`."""
         settings.OUTBOX = {"FLOOR_SECONDS": 0.01}
         monkeypatch.setattr(loop, "is_broker_there", lambda: True)
 
