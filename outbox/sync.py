@@ -7,10 +7,12 @@ import logging
 from django.db import transaction
 from django.utils import timezone
 
-from .models import Subscription
+from .models import Delivery, Subscription
 from .subscriptions import Handler, registry
 
 logger = logging.getLogger(__name__)
+
+State = Delivery.State
 
 
 def sync_subscriptions(*, using: str = "default") -> None:
@@ -33,7 +35,7 @@ def sync_subscriptions(*, using: str = "default") -> None:
 def _sync_one(
     rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
 ) -> None:
-    row = rows.get((handler.name, event)) or _take_over(rows, handler, event)
+    row = _take_over(rows, handler, event, using=using)
     if row is None:
         row = Subscription(event=event, since=timezone.now(), window_now=handler.window)
     before = _policy(row)
@@ -65,14 +67,37 @@ def _policy(row: Subscription) -> tuple[object, ...]:
 
 
 def _take_over(
-    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str
+    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
 ) -> Subscription | None:
-    for old in handler.formerly:
-        row = rows.pop((old, event), None)
-        if row is not None:
-            logger.info("%s takes over from %s", handler.name, old)
-            return row
-    return None
+    """Return the handler's row: its own, or the one of a former name."""
+    row = rows.get((handler.name, event))
+    for name in handler.formerly:
+        old = rows.pop((name, event), None)
+        if old is None:
+            continue
+        logger.info("%s takes over from %s", handler.name, name)
+        if row is None:
+            row = old
+        else:
+            _merge(old, row, using=using)
+    return row
+
+
+def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
+    """Join two rows of one handler: its renaming was rolled back and comes once more.
+
+    What was told between was owed to both names. The old one has handled it, or still has to: what
+    waited for the new name meanwhile is not done a second time.
+    """
+    deliveries = Delivery.objects.using(using)
+    waited = deliveries.filter(
+        subscription=row, attempts=0, state__in=(State.PENDING, State.PARKED)
+    )
+    waited.filter(event__in=deliveries.filter(subscription=old).values("event")).delete()
+    kept = deliveries.filter(subscription=row).values("event")
+    deliveries.filter(subscription=old).exclude(event__in=kept).update(subscription=row)
+    if not deliveries.filter(subscription=old).exists():
+        old.delete(using=using)
 
 
 def _mark_unknown(

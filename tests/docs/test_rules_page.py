@@ -1,0 +1,75 @@
+"""Every rule is on the page of rules, and every test that the page names is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+
+from tests.docs.pages import ROOT, Page, names_in
+
+PAGE = Page("docs/reference/rules.md")
+RULES = 19
+
+
+class TestThePageOfRules:
+    def test_has_every_rule(self):
+        found = {int(number) for row in rows() if (number := row[0].partition(".")[0]).isdigit()}
+
+        assert found == set(range(1, RULES + 1))
+
+    def test_names_tests_that_are_there(self):
+        missing = [name for name in named_tests() if not is_there(name)]
+
+        assert missing == []
+
+    def test_names_a_test_and_what_was_taken_away_for_each_row(self):
+        incomplete = [row[0] for row in rows() if len(names_in(row[2])) != 1 or not row[3]]
+
+        assert incomplete == []
+
+    def test_marks_those_that_need_postgresql(self):
+        marked = {names_in(row[2])[0] for row in rows() if "(P)" in row[0]}
+
+        unmarked = [test for test in named_tests() if needs_postgresql(test) and test not in marked]
+
+        assert unmarked == []
+
+
+def rows() -> list[list[str]]:
+    return PAGE.table("The rules")
+
+
+def named_tests() -> list[str]:
+    return [name for row in rows() for name in names_in(row[2])]
+
+
+def is_there(name: str) -> bool:
+    return bool(_found(name))
+
+
+def needs_postgresql(name: str) -> bool:
+    """Whether the test's own mark, its class's or its module's says so."""
+    tree = _tree(name.partition("::")[0])
+    module = [node for node in tree.body if isinstance(node, ast.Assign)]
+    marks = [ast.unparse(node) for node in module if "pytestmark" in ast.unparse(node)]
+    for node in _found(name):
+        marks += [ast.unparse(decorator) for decorator in node.decorator_list]
+    return any(re.search(r"mark\.postgresql\b", mark) for mark in marks)
+
+
+def _found(name: str) -> list[ast.ClassDef | ast.FunctionDef]:
+    """The class and the function that a test's id names; nothing if one of them is missing."""
+    path, class_name, function_name = name.split("::")
+    for outer in _tree(path).body:
+        if isinstance(outer, ast.ClassDef) and outer.name == class_name:
+            for inner in outer.body:
+                if isinstance(inner, ast.FunctionDef) and inner.name == function_name:
+                    return [outer, inner]
+    return []
+
+
+@cache
+def _tree(path: str) -> ast.Module:
+    file = ROOT / path
+    return ast.parse(file.read_text() if file.exists() else "")
