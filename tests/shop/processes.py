@@ -35,7 +35,7 @@ def is_alive(pid: int) -> bool:
 def children(pid: int) -> dict[int, str]:
     """The processes that this one has started and that still run, with their command lines."""
     listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
     found = (line.split(maxsplit=2) for line in listed.splitlines())
     return {int(own): rest[0] for own, parent, *rest in found if int(parent) == pid and rest}
