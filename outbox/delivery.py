@@ -76,6 +76,8 @@ def deliver(
         )
         return []
     started = _retry_transient(lambda: _start(pairs, worker=worker, using=using), using=using)
+    if started:
+        failpoints.reach(failpoints.AFTER_START)
     lease = _Lease(started, seconds=handler.lease, using=using)
     return [_run(handler, delivery, lease=lease, using=using) for delivery in started]
 
@@ -189,9 +191,11 @@ def _receipt_transaction(delivery: Delivery, *, using: str) -> Iterator[None]:
     with transaction.atomic(using=using):
         if not held.select_for_update().values_list("id").first():
             raise LeaseLost(LeaseLost.__doc__)
+        failpoints.reach(failpoints.BEFORE_EFFECTS)
         yield
         failpoints.reach(failpoints.BEFORE_RECEIPT)
         held.update(state=Delivery.State.DONE, settled_at=timezone.now(), note="")
+    failpoints.reach(failpoints.AFTER_RECEIPT)
 
 
 def _facts(delivery: Delivery, receipt: Receipt) -> dict[str, Any]:

@@ -8,8 +8,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+#: The relay's transaction is open, and nothing is claimed yet.
+BEFORE_CLAIM = "before_claim"
+#: What is claimed is committed, and the broker has none of it.
+AFTER_CLAIM = "after_claim"
+#: The broker has taken one message; others of the same pass may wait for their turn.
+AFTER_PUBLISH = "after_publish"
+#: It is committed that the handler started, and it has done nothing.
+AFTER_START = "after_start"
+#: The receipt's transaction is open: a handler with `atomic=False` has called outside.
+BEFORE_EFFECTS = "before_effects"
 #: After a handler's effects, before its receipt is written; both are rolled back.
 BEFORE_RECEIPT = "before_receipt"
+#: Effects and receipt are committed, and the broker does not know.
+AFTER_RECEIPT = "after_receipt"
+
+ALL = (
+    BEFORE_CLAIM,
+    AFTER_CLAIM,
+    AFTER_PUBLISH,
+    AFTER_START,
+    BEFORE_EFFECTS,
+    BEFORE_RECEIPT,
+    AFTER_RECEIPT,
+)
 
 _armed: dict[str, Callable[[], None]] = {}
 
@@ -20,10 +42,15 @@ def reach(name: str) -> None:
         action()
 
 
+def arm(name: str, action: Callable[[], None]) -> None:
+    """Run `action` each time the point is reached, in this process and those that it forks."""
+    _armed[name] = action
+
+
 @contextmanager
 def armed(name: str, action: Callable[[], None]) -> Iterator[None]:
     """Run `action` each time the point is reached within the block, in this process."""
-    _armed[name] = action
+    arm(name, action)
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from django.db.models import Count, Exists, F, IntegerField, OuterRef, QuerySet,
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from . import settlement
+from . import failpoints, settlement
 from .conf import conf
 from .models import Delivery, Event, Subscription
 
@@ -114,12 +114,15 @@ def relay_pass(
         BrokerUnavailable: a message was not taken. It and those after it are due again at once.
     """
     planned = plan(using=using, only=only)
+    if planned.messages:
+        failpoints.reach(failpoints.AFTER_CLAIM)
     for number, message in enumerate(planned.messages):
         try:
             publish(message)
         except Exception as error:
             _hand_back(planned.messages[number:], error, using=using)
             raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+        failpoints.reach(failpoints.AFTER_PUBLISH)
     return planned
 
 
@@ -130,6 +133,7 @@ def plan(*, using: str, only: Collection[str] | None = None) -> Plan:
     if not busy and not _waiting_events(using=using).exists():
         return Plan()
     with transaction.atomic(using=using):
+        failpoints.reach(failpoints.BEFORE_CLAIM)
         lanes = _open_lanes(now, using=using, only=only)
         for lane in lanes.values():
             lane.tidy()

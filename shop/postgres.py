@@ -56,6 +56,7 @@ class EmbeddedPostgres:
         self._temporary = folder is None
         self._folder = folder or _reachable_temporary_folder()
         self._binaries = Path()
+        self._port = 0
         self._server: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -71,7 +72,7 @@ class EmbeddedPostgres:
         self.stop()
 
     def start(self) -> str:
-        """Start the server and return its DATABASE_URL once it answers."""
+        """Start the server, on its earlier port if it had one; return its DATABASE_URL."""
         try:
             return self._start()
         except BaseException:
@@ -104,10 +105,10 @@ class EmbeddedPostgres:
         password = self._password()
         if not (self._folder / "data" / "PG_VERSION").exists():
             self._initialize()
-        port = _free_port()
-        self._launch(port)
+        self._port = self._port or _free_port()
+        self._launch(self._port)
         self._watch_over_it()
-        url = f"postgres://shop:{password}@127.0.0.1:{port}"
+        url = f"postgres://shop:{password}@127.0.0.1:{self._port}"
         self._wait_until_it_answers(f"{url}/postgres")
         return f"{url}/shop"
 
