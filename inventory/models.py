@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from money import Money
+from outbox import mark_locked, saved_under_lock
 
 
 class Product(models.Model):
@@ -82,9 +83,10 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
     def locked(self, order_id: UUID) -> Reservation:
         """The order's reservation, locked; a new one (asked) if there is none yet."""
         self.bulk_create([Reservation(order_id=order_id)], ignore_conflicts=True)
-        return self.select_for_update().get(pk=order_id)
+        return mark_locked(self.select_for_update().get(pk=order_id))
 
 
+@saved_under_lock
 class Reservation(models.Model):
     """What inventory answered to an order. Each order has one row, whatever came first."""
 

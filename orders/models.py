@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 
 from money import Money
 from orders import deadlines
+from outbox import mark_locked, saved_under_lock
 
 # Crockford's alphabet: no I, L, O or U, so that a reference survives being read out.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -29,9 +30,10 @@ def new_reference() -> str:
 class OrderQuerySet(models.QuerySet["Order"]):
     def locked(self, order_id: UUID) -> Order:
         """The order, locked until the transaction ends: read, decide and emit after this."""
-        return self.select_for_update().get(pk=order_id)
+        return mark_locked(self.select_for_update().get(pk=order_id))
 
 
+@saved_under_lock
 class Order(models.Model):
     class Status(models.TextChoices):
         PLACED = "placed", _("placed")

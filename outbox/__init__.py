@@ -21,6 +21,8 @@ from .context import RequestContextMiddleware, acting_as
 from .debts import is_owed
 from .emission import NotInTransaction, emit
 from .events import DomainEvent
+from .guards import guards_lifted
+from .locks import mark_locked, saved_under_lock
 from .receipt import LeaseLost, PermanentFailure, Receipt
 from .subscriptions import subscribe
 from .timeline import timeline_of
@@ -34,7 +36,10 @@ __all__ = [
     "RequestContextMiddleware",
     "acting_as",
     "emit",
+    "guards_lifted",
     "is_owed",
+    "mark_locked",
+    "saved_under_lock",
     "subscribe",
     "timeline_of",
 ]

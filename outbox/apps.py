@@ -21,10 +21,12 @@ class OutboxConfig(AppConfig):
     def ready(self) -> None:
         """Load `events` and `handlers` of every installed app; sync the rows after migrate."""
         from . import checks  # noqa: F401  registers the system checks
+        from .guard_hooks import start
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
         post_migrate.connect(_sync_subscriptions, sender=self)
+        start()
 
 
 def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:

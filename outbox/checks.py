@@ -31,6 +31,7 @@ from .subscriptions import Handler
 
 _PROPER = {
     bool: "True or False",
+    type(None): "True, False or None",
     int: "a whole number above zero",
     float: "a number above zero",
 }
@@ -134,6 +135,8 @@ def _wrong_settings() -> Iterator[CheckMessage]:
 
 
 def _is_proper(value: Any, kind: type[Any]) -> bool:
+    if kind is type(None):
+        return value is None or isinstance(value, bool)
     if kind is bool or isinstance(value, bool):
         return isinstance(value, kind) and kind is bool
     return isinstance(value, (int, kind)) and value > 0

@@ -32,6 +32,8 @@ class Conf:
     """How long the relay waits at most for a nudge before it looks by itself."""
     NUDGE: bool = True
     """Tell the relay after each commit. Off: it looks every FLOOR_SECONDS."""
+    GUARDS: bool | None = None
+    """Raise at what breaks a rule (`outbox/guards.py`). None: where DEBUG is on, and in tests."""
 
 
 def conf(*, lenient: bool = False) -> Conf:

@@ -55,6 +55,12 @@ def current_cause() -> Cause:
     return cause or Cause()
 
 
+def running_handler() -> str:
+    """Return the pinned name of the handler that is running, or ""."""
+    cause = _current.get()
+    return cause.emitted_by if isinstance(cause, Cause) else ""
+
+
 @contextmanager
 def caused_by(cause: Cause | _RequestCause) -> Iterator[None]:
     """Make `cause` the cause of all that is emitted within the block."""

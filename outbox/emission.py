@@ -10,18 +10,21 @@ from django.db import connections, router, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from . import nudge
+from . import guards, nudge
 from .context import current_cause
 from .events import DomainEvent
+from .transactions import is_open, is_open_in_view, open_aliases
 
 if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper
-
     from .models import Event
 
 
 class NotInTransaction(RuntimeError):
     """emit() needs an open transaction: put the change and emit() into one transaction.atomic()."""
+
+
+class EmittedBesideTransaction(guards.RuleBroken):
+    """An event was emitted while a transaction was open on a database that is not the outbox's."""
 
 
 def emit(event: DomainEvent) -> UUID:
@@ -47,8 +50,10 @@ def emit(event: DomainEvent) -> UUID:
             f'class {type(event).__name__}(DomainEvent, key="...").'
         )
     using = router.db_for_write(_event_model())
-    if not _in_own_transaction(connections[using]):
-        raise NotInTransaction(NotInTransaction.__doc__)
+    if not is_open(connections[using]):
+        raise NotInTransaction(_why_not(using))
+    if guards.are_on():
+        _refuse_other_transactions(using)
     row = store(event, using=using)
     transaction.on_commit(nudge.poke, using=using, robust=True)
     return row.id
@@ -77,7 +82,18 @@ def _event_model() -> type[Event]:
     return apps.get_model("outbox", "Event")
 
 
-def _in_own_transaction(connection: BaseDatabaseWrapper) -> bool:
-    # TestCase marks its own blocks, as Django's check of durable=True needs to know them too.
-    blocks = connection.atomic_blocks
-    return any(not getattr(block, "_from_testcase", False) for block in blocks)
+def _why_not(using: str) -> str:
+    text = str(NotInTransaction.__doc__)
+    if beside := open_aliases():
+        text += f" One is open on {beside[0]!r}; the outbox is on {using!r}."
+    return text
+
+
+def _refuse_other_transactions(using: str) -> None:
+    beside = [one for one in open_aliases() if one != using and is_open_in_view(connections[one])]
+    if beside:
+        raise EmittedBesideTransaction(
+            f"{guards.user_line()}: emit() inside a transaction of {beside[0]!r}. The event is "
+            f"stored in {using!r}; the two do not commit together, so one may exist without the "
+            f"other. Store what changes in {using!r}, or end that transaction before emit()."
+        )

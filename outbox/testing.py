@@ -24,7 +24,7 @@ from django.utils import timezone
 from pydantic_core import to_jsonable_python
 from uuid_utils.compat import uuid7
 
-from . import emission, events, failpoints, subscriptions
+from . import emission, events, failpoints, guard_hooks, subscriptions
 from .context import Cause, caused_by
 from .delivery import Result, deliver
 from .relay import Message, relay_pass
@@ -45,6 +45,7 @@ class Outbox:
     def __init__(self, *, using: str = "default") -> None:
         self._using = using
         self._given: set[UUID] = set()
+        guard_hooks.start(by_default=True)
         sync_subscriptions(using=using)
 
     def given(self, name: str, *, key: str = "", **fields: Any) -> Event:
@@ -208,6 +209,12 @@ class OutboxTestMixin:
             self.__dict__["_outbox"] = Outbox()
         made: Outbox = self.__dict__["_outbox"]
         return made
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _outbox_guards() -> None:
+    """Raise at what breaks a rule, in tests that do without the outbox, too."""
+    guard_hooks.start(by_default=True)
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
 from money import Money
+from outbox import mark_locked, saved_under_lock
 
 
 class Status(models.TextChoices):
@@ -65,6 +66,7 @@ MONEY_WAS_HELD = [
 MONEY_WAS_TAKEN = [Status.CAPTURED, Status.REFUNDING, Status.REFUNDED]
 
 
+@saved_under_lock
 class Payment(models.Model):
     """The payment of one order. There is one row for each order, whatever came first."""
 
@@ -171,7 +173,7 @@ class Payment(models.Model):
         Read, decide and emit after this. Whoever gets a new one moves it or rolls back.
         """
         Payment.objects.bulk_create([Payment(order_id=order_id)], ignore_conflicts=True)
-        return Payment.objects.select_for_update().get(order_id=order_id)
+        return mark_locked(Payment.objects.select_for_update().get(order_id=order_id))
 
     @property
     def total(self) -> Money:

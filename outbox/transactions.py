@@ -1,0 +1,28 @@
+"""Which transactions are open in this thread; those that a TestCase opens around a test are not."""
+
+from __future__ import annotations
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+def is_open(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether a `transaction.atomic()` is open on it."""
+    return _depth(connection) > 0
+
+
+def open_aliases() -> list[str]:
+    """Return the aliases of the databases on which one is open."""
+    return [one.alias for one in connections.all(initialized_only=True) if is_open(one)]
+
+
+def is_open_in_view(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether one is open that ATOMIC_REQUESTS did not open around a view."""
+    around_each_view = bool(connection.settings_dict.get("ATOMIC_REQUESTS"))
+    return _depth(connection) > around_each_view
+
+
+def _depth(connection: BaseDatabaseWrapper) -> int:
+    # TestCase marks its own blocks, as Django's check of durable=True needs to know them too.
+    blocks = connection.atomic_blocks
+    return sum(not getattr(block, "_from_testcase", False) for block in blocks)
