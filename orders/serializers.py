@@ -130,7 +130,8 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
 class TimelineDeliverySerializer(serializers.Serializer[Any]):
     handler = serializers.CharField()
     state = serializers.CharField(
-        help_text="pending, sent, done, dead, discarded or parked; done and discarded are settled."
+        help_text="pending, sent, done, dead, discarded, parked or blocked; done and discarded "
+        "are settled."
     )
     attempts = serializers.IntegerField()
     due_at = serializers.DateTimeField()

@@ -119,4 +119,5 @@ _SENTENCES: dict[State, Callable[[Delivery, datetime], str]] = {
     State.DEAD: _dead,
     State.DISCARDED: _discarded,
     State.PARKED: waiting.parked,
+    State.BLOCKED: waiting.blocked,
 }

@@ -1,4 +1,4 @@
-"""What happened, who hears it, what is still owed: the outbox's four tables.
+"""What happened, who hears it, what is still owed, what is told later: the outbox's tables.
 
 Most columns never change once written. Those that do are the relay's and the workers' bookkeeping,
 and each is written under a lock or by a conditional update.
@@ -46,10 +46,42 @@ class Event(models.Model):
             models.Index(
                 fields=["seq"], condition=Q(fanned_out_at=None), name="outbox_event_waiting"
             ),
+            # For ordered handlers: whether an earlier event of a key has no deliveries yet.
+            models.Index(
+                fields=["key", "seq"],
+                condition=Q(fanned_out_at=None),
+                name="outbox_event_waiting_key",
+            ),
             models.Index(fields=["key", "seq"], name="outbox_event_key"),
             models.Index(fields=["correlation_id", "seq"], name="outbox_event_correlation"),
             models.Index(fields=["name", "seq"], name="outbox_event_name"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.key}"
+
+
+class DelayedEvent(models.Model):
+    """What is to be told later. It becomes an event when it is due; until then it is no fact."""
+
+    id = models.UUIDField(
+        _("event id"), primary_key=True, default=uuid7, editable=False, help_text=_("As an event.")
+    )
+    due_at = models.DateTimeField(_("due at"))
+    name = models.CharField(_("name"), max_length=150)
+    version = models.PositiveSmallIntegerField(_("version"), default=1)
+    key = models.CharField(_("key"), max_length=100)
+    payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
+    stored_at = models.DateTimeField(_("stored at"))
+    correlation_id = models.UUIDField(_("correlation id"))
+    causation_id = models.UUIDField(_("caused by"), null=True, blank=True)
+    emitted_by = models.CharField(_("emitted by"), max_length=150, blank=True)
+    actor = models.CharField(_("actor"), max_length=150, blank=True)
+
+    class Meta:
+        verbose_name = _("delayed event")
+        verbose_name_plural = _("delayed events")
+        indexes = [models.Index(fields=["due_at"], name="outbox_delayed_due")]
 
     def __str__(self) -> str:
         return f"{self.name} {self.key}"
@@ -61,6 +93,12 @@ class Subscription(models.Model):
     The policy columns are what the code declared when it was last synced (`migrate` does that), so
     that a relay of an older or newer release treats a handler as its own release wants it.
     """
+
+    class OnDead(models.TextChoices):
+        """What becomes of one key's later events when a delivery of an ordered handler is dead."""
+
+        HOLD = "hold", _("later ones wait for a person")
+        PASS = "pass", _("later ones go on")
 
     handler = models.CharField(_("handler"), max_length=150)
     event = models.CharField(_("event"), max_length=150)
@@ -85,6 +123,32 @@ class Subscription(models.Model):
     attempts = models.PositiveIntegerField(_("attempts"), null=True, blank=True)
     backoff_base = models.FloatField(_("first backoff in seconds"))
     backoff_cap = models.FloatField(_("longest backoff in seconds"))
+
+    ordered = models.BooleanField(
+        _("ordered"), default=False, help_text=_("One key's events one after the other.")
+    )
+    on_dead = models.CharField(
+        _("what a dead delivery does to its key"),
+        max_length=10,
+        choices=OnDead.choices,
+        default=OnDead.HOLD,
+    )
+
+    leases_lost = models.PositiveIntegerField(
+        _("leases lost"), default=0, help_text=_("Runs that ended after their lease: not kept.")
+    )
+    breaker_failures = models.PositiveIntegerField(
+        _("failures in a row"), default=0, help_text=_("Of the kinds that its breaker counts.")
+    )
+    breaker_opened_at = models.DateTimeField(
+        _("breaker open since"), null=True, blank=True, help_text=_("Nothing is sent but probes.")
+    )
+    breaker_probe_at = models.DateTimeField(_("next probe at"), null=True, blank=True)
+    breaker_probe = models.BigIntegerField(
+        _("probe"), null=True, blank=True, help_text=_("The delivery that is sent to try.")
+    )
+    breaker_wait = models.FloatField(_("seconds between probes"), default=0)
+    breaker_reason = models.CharField(_("why it opened"), max_length=300, blank=True)
 
     class Meta:
         verbose_name = _("subscription")
@@ -118,9 +182,10 @@ class Delivery(models.Model):
         DEAD = "dead", _("dead")
         DISCARDED = "discarded", _("discarded")
         PARKED = "parked", _("parked")
+        BLOCKED = "blocked", _("blocked")
 
     SETTLED = (State.DONE, State.DISCARDED)
-    OWED = (State.PENDING, State.SENT, State.DEAD, State.PARKED)
+    OWED = (State.PENDING, State.SENT, State.DEAD, State.PARKED, State.BLOCKED)
 
     id = models.BigAutoField(primary_key=True)
     event = models.ForeignKey(
@@ -137,7 +202,11 @@ class Delivery(models.Model):
         _("state"), max_length=10, choices=State.choices, default=State.PENDING
     )
     due_at = models.DateTimeField(
-        _("due at"), help_text=_("Pending: when it is sent. Sent: when its lease passes.")
+        _("due at"),
+        help_text=_(
+            "Pending: when it is sent. Sent: when its lease passes. Blocked: when the relay looks "
+            "again whether it still is."
+        ),
     )
     token = models.PositiveIntegerField(
         _("token"), default=0, help_text=_("How often it was sent; only the latest counts.")
@@ -151,6 +220,14 @@ class Delivery(models.Model):
     worker = models.CharField(_("worker"), max_length=150, blank=True)
     note = models.CharField(
         _("note"), max_length=300, blank=True, help_text=_("Why it is in this state.")
+    )
+    # NULL, so that an index of what has a place in line leaves the rest out on both databases.
+    order_key = models.CharField(  # noqa: DJ001
+        _("place in line"),
+        max_length=100,
+        null=True,
+        blank=True,
+        help_text=_("The event's key while an ordered handler is owed this; else nothing."),
     )
 
     class Meta:
@@ -184,6 +261,17 @@ class Delivery(models.Model):
                 fields=["subscription", "id"],
                 condition=Q(state="parked"),
                 name="outbox_delivery_parked",
+            ),
+            models.Index(
+                fields=["subscription", "due_at"],
+                condition=Q(state="blocked"),
+                name="outbox_delivery_blocked",
+            ),
+            # Empty without ordered handlers.
+            models.Index(
+                fields=["order_key", "subscription", "event"],
+                condition=Q(order_key__isnull=False),
+                name="outbox_delivery_line",
             ),
         ]
 

@@ -25,6 +25,7 @@ class HandlerStatus:
         sent: with the broker or a worker.
         dead: they wait for a person.
         parked: they wait for the handler to be resumed or deployed.
+        blocked: they wait for an earlier event of their key.
         oldest: when the oldest owed event was emitted, dead and parked ones included.
         is_known: whether the code that was last migrated has it, for all of its events.
         paused_at: since when it is paused, or None.
@@ -39,6 +40,7 @@ class HandlerStatus:
     sent: int = 0
     dead: int = 0
     parked: int = 0
+    blocked: int = 0
     oldest: datetime | None = None
     is_known: bool = True
     paused_at: datetime | None = None
@@ -48,7 +50,7 @@ class HandlerStatus:
     @property
     def owed(self) -> int:
         """All that is not settled."""
-        return self.pending + self.sent + self.dead + self.parked
+        return self.pending + self.sent + self.dead + self.parked + self.blocked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class Status:
 def status(*, using: str = "default") -> Status:
     """Count what is owed.
 
-    Seven reads, whatever the number of handlers; none looks at settled deliveries, so the cost
+    Eight reads, whatever the number of handlers; none looks at settled deliveries, so the cost
     follows what is owed, not history.
     """
     subscriptions = list(Subscription.objects.using(using).order_by("handler", "event"))

@@ -1,4 +1,4 @@
-"""Why a delivery that is pending, sent or parked waits, and what for: `diagnosis.why` asks here."""
+"""Why a delivery that is not dead waits, and what for: `diagnosis.why` asks here."""
 
 from __future__ import annotations
 
@@ -24,6 +24,23 @@ def parked(delivery: Delivery, _now: datetime) -> str:
     return _held(delivery.subscription) or _(
         "Was parked; its handler runs again, and the relay takes it up next."
     )
+
+
+def blocked(delivery: Delivery, _now: datetime) -> str:
+    """Say what comes before it: an earlier event of its key."""
+    first = _first_of_its_key(delivery)
+    if first is None:
+        return _("Blocked: an earlier event of its key waited; the relay looks again soon.")
+    text = _("Blocked: delivery %(id)d, of an earlier event of its key, comes first (%(state)s).")
+    return text % {"id": first.pk, "state": first.get_state_display()}
+
+
+def _first_of_its_key(delivery: Delivery) -> Delivery | None:
+    rows = Delivery.objects.using(delivery._state.db)
+    handler = delivery.subscription.handler
+    earlier = rows.filter(order_key=delivery.order_key, event__lt=delivery.event_id)
+    mine = earlier.filter(subscription__handler=handler, state__in=Delivery.OWED)
+    return mine.order_by("event").first()
 
 
 def pending(delivery: Delivery, now: datetime) -> str:

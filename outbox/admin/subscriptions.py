@@ -35,6 +35,7 @@ class _Counts(TypedDict):
     sent: int
     dead: int
     parked: int
+    blocked: int
 
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         counts = {
             State.DEAD: row.dead,
             State.PARKED: row.parked,
+            State.BLOCKED: row.blocked,
             State.PENDING: row.pending,
             State.SENT: row.sent,
         }

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 State = Delivery.State
 
 #: The worst first.
-SEVERITY = (State.DEAD, State.PARKED, State.PENDING, State.SENT, State.DISCARDED, State.DONE)
+SEVERITY = (
+    State.DEAD,
+    State.PARKED,
+    State.BLOCKED,
+    State.PENDING,
+    State.SENT,
+    State.DISCARDED,
+    State.DONE,
+)
 
 
 @dataclass(frozen=True)

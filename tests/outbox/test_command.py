@@ -100,6 +100,7 @@ class TestStatus:
             "sent": 2,
             "dead": 1,
             "parked": 1,
+            "blocked": 0,
             "is_known": True,
             "is_paused": False,
             "paused_at": None,
@@ -138,7 +139,7 @@ class TestStatus:
         assert waiting.startswith("1 event waits for fan-out, the oldest for ")
 
     def test_reads_no_more_for_more_handlers(self, django_assert_num_queries):
-        with django_assert_num_queries(7):
+        with django_assert_num_queries(8):
             outbox_command("status")
 
 
