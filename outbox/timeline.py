@@ -28,12 +28,16 @@ class FailedAttempt:
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineDelivery:
-    """One handler's part. `why` is a sentence where the delivery is not done, else empty."""
+    """One handler's part: started `attempts` times, sent `token` times.
+
+    `why` is a sentence where the delivery is not done, else empty.
+    """
 
     id: int
     handler: str
     state: str
     attempts: int
+    token: int
     due_at: datetime
     started_at: datetime | None
     settled_at: datetime | None
@@ -159,6 +163,7 @@ def _delivery(row: Delivery, why: str) -> TimelineDelivery:
         handler=row.subscription.handler,
         state=row.state,
         attempts=row.attempts,
+        token=row.token,
         due_at=row.due_at,
         started_at=row.started_at,
         settled_at=row.settled_at,

@@ -219,7 +219,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 
 # --- The outbox and the shop -----------------------------------------------------------------
 
-OUTBOX: dict[str, Any] = {}
+# OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
+OUTBOX: dict[str, Any] = env.json("OUTBOX", default={})
 
 # SHOP_CURRENCY: the one currency of all prices (ISO 4217).
 SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="JPY")

@@ -38,8 +38,8 @@ Payment methods:
 
 Tricks, at authorize; with the operation's name before it, at that one (tok_capture_fails_2):
 
-    slow                     answers after --slow-seconds; until then nothing is on the books
-    timeout_after_success    is on the books at once, and answers after --slow-seconds
+    slow, slow_N             answers after --slow-seconds, or N; until then nothing is on the books
+    timeout_after_success    is on the books at once, and answers after --slow-seconds; also with _N
     hangs_up_after_success   is on the books at once; then closes the connection without an answer
     fails_N                  answers 500 N times, having done nothing
     busy_N                   answers 429 N times, having done nothing

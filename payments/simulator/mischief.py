@@ -2,8 +2,9 @@
 
     tok_[capture_|void_|refund_]TRICK[_N]
 
-Without an operation the trick is played at authorize. N (1 if it is missing) counts the requests
-under one idempotency key that it is played on. The count is on disk: a restart forgets none.
+Without an operation the trick is played at authorize. Of a trick that takes time, N is its seconds.
+Of the others, N (1 if it is missing) counts the requests under one idempotency key that it is
+played on. The count is on disk: a restart forgets none.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ AFTER_SUCCESS = ("timeout_after_success", "hangs_up_after_success")
 COUNTED = ("fails", "busy", "hangs_up", "stuck")
 TOKEN = re.compile(
     r"tok_(?:(?P<operation>capture|void|refund)_)?"
-    rf"(?P<trick>slow|{'|'.join(AFTER_SUCCESS + COUNTED)})(?:_(?P<times>[1-9]))?"
+    rf"(?P<trick>slow|{'|'.join(AFTER_SUCCESS + COUNTED)})(?:_(?P<number>[1-9]))?"
 )
 METHOD_OF = {
     "capture": "SELECT payment_method FROM authorizations WHERE id = ?",
@@ -30,14 +31,21 @@ METHOD_OF = {
 
 @dataclass(frozen=True)
 class Trick:
-    """One kind of mischief; "" is none."""
+    """One kind of mischief; "" is none. The number is 0 where the token has none."""
 
     name: str = ""
-    times: int = 1
+    number: int = 0
 
     @property
     def is_counted(self) -> bool:
         return self.name in COUNTED
+
+    @property
+    def times(self) -> int:
+        return self.number or 1
+
+    def seconds(self, default: float) -> float:
+        return self.number or default
 
 
 def is_known(payment_method: str) -> bool:
@@ -48,7 +56,7 @@ def trick_for(operation: str, payment_method: str) -> Trick:
     found = TOKEN.fullmatch(payment_method)
     if not found or (found["operation"] or "authorize") != operation:
         return Trick()
-    return Trick(found["trick"], int(found["times"] or 1))
+    return Trick(found["trick"], int(found["number"] or 0))
 
 
 def method_of(books: sqlite3.Connection, operation: str, id_: str) -> str:

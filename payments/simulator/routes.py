@@ -150,7 +150,7 @@ class Bank:
     def _play(self, trick: Trick, key: str) -> None:
         """Do before the work what the trick says."""
         if trick.name == "slow":
-            time.sleep(self._habits.slow_seconds)
+            time.sleep(trick.seconds(self._habits.slow_seconds))
         if not trick.is_counted:
             return
         with writing(self._file) as books:
@@ -163,7 +163,7 @@ class Bank:
     def _keep_the_answer_back(self, trick: Trick) -> None:
         if trick.name == "hangs_up_after_success":
             raise HangUp
-        time.sleep(self._habits.slow_seconds)
+        time.sleep(trick.seconds(self._habits.slow_seconds))
 
 
 def _key(request: Request) -> str:

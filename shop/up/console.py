@@ -15,11 +15,21 @@ class Console:
     """Write whole lines, one at a time, from any thread.
 
     Colours are used only where the stream is a terminal and `NO_COLOR` is unset. With `quiet`, the
-    programs' own lines are left out; what the supervisor has to say is always printed.
+    programs' own lines are left out; what the supervisor, called `name`, has to say is always
+    printed. All lines of the programs are added to the file `log`, if one is given.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        quiet: bool = False,
+        name: str = "up",
+        log: TextIO | None = None,
+    ) -> None:
         self.quiet = quiet
+        self._name = name
+        self._log = log
         self._stream = stream or sys.stdout
         self._coloured = self._stream.isatty() and "NO_COLOR" not in os.environ
         self._lock = threading.Lock()
@@ -35,16 +45,18 @@ class Console:
 
     def line(self, name: str, text: str) -> None:
         """Print one line of a program's own output."""
+        if self._log:
+            print(name.ljust(self._width), "|", text, file=self._log, flush=True)
         if not self.quiet:
             self._write(f"{self._prefix(name)} {text}")
 
     def say(self, text: str) -> None:
         """Print a line of the supervisor."""
-        self._write(f"{self._paint('up'.ljust(self._width) + ' |', '1')} {text}")
+        self._write(f"{self._paint(f'{self._name.ljust(self._width)} |', '1')} {text}")
 
     def complain(self, text: str) -> None:
         """Print a line of the supervisor that somebody should read."""
-        self._write(f"{self._paint('up'.ljust(self._width) + ' |', BOLD_RED)} {text}")
+        self._write(f"{self._paint(f'{self._name.ljust(self._width)} |', BOLD_RED)} {text}")
 
     def plain(self, text: str) -> None:
         """Print a text as it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ class Project:
     environment: Mapping[str, str]
     worker_grace: float
 
-    def bank(self, *, port: int, data: Path) -> Program:
+    def bank(self, options: Sequence[str], *, port: int, data: Path) -> Program:
         """The bank simulator; restarted for its own code only."""
         return self._python(
             "bank",
-            *("-m", "payments.simulator", "--port", str(port), "--data", str(data)),
+            *("-m", "payments.simulator", "--port", str(port), "--data", str(data), *options),
             ready=answers(port, "/health"),
             stage=SERVERS,
             code="payments/simulator",

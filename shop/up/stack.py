@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
@@ -34,10 +34,35 @@ class Options:
     scale: Mapping[str, int] = field(default_factory=dict)
     reload: bool = True
     quiet: bool = False
+    bank: Sequence[str] = ()  # more options of the simulated one
 
 
-def run(options: Options) -> None:
-    """Start everything and stay until a signal comes. UpError, in one sentence, if it cannot."""
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """The stack, once everything is ready."""
+
+    supervisor: Supervisor
+    console: Console
+    data: Path
+    port: int
+
+
+def stay(running: Running) -> None:
+    """Say what to do next, and stay until a signal comes."""
+    running.console.plain(banner.text(port=running.port, data=running.data))
+    running.supervisor.run()
+
+
+def run(
+    options: Options,
+    *,
+    console: Console | None = None,
+    once_ready: Callable[[Running], None] = stay,
+) -> None:
+    """Start everything, do `once_ready`, and stop everything; a signal ends it early.
+
+    UpError, in one sentence, if it cannot start or go on.
+    """
     if settings.FOR_REAL:
         raise UpError(
             "`up` is for development; unset ALLOWED_HOSTS and DEBUG, which say otherwise."
@@ -45,11 +70,16 @@ def run(options: Options) -> None:
     require_known_apps(options.scale)
     options.data.mkdir(parents=True, exist_ok=True)
     with Lock(options.data) as lock, listen(options.port) as listener:
-        _supervise(options, lock, listener)
+        _supervise(options, console or Console(quiet=options.quiet), lock, listener, once_ready)
 
 
-def _supervise(options: Options, lock: Lock, listener: socket) -> None:
-    console = Console(quiet=options.quiet)
+def _supervise(
+    options: Options,
+    console: Console,
+    lock: Lock,
+    listener: socket,
+    once_ready: Callable[[Running], None],
+) -> None:
     port = listener.getsockname()[1]
     chosen, bank_port = broker.choose(os.environ, options.data / "broker"), free_port()
     variables = _variables(options, chosen, port=port, bank_port=bank_port)
@@ -66,8 +96,7 @@ def _supervise(options: Options, lock: Lock, listener: socket) -> None:
         supervisor.call(project.setup())
         supervisor.start([project.web(port=port, descriptor=listener.fileno())])
         supervisor.start([project.relay(), *_workers(options, project), project.beat()])
-        console.plain(banner.text(port=port, data=options.data))
-        supervisor.run()
+        once_ready(Running(supervisor=supervisor, console=console, data=options.data, port=port))
 
 
 def _variables(options: Options, chosen: Broker, *, port: int, bank_port: int) -> dict[str, str]:
@@ -99,7 +128,7 @@ def _servers(options: Options, project: Project, chosen: Broker, bank_port: int)
     """The broker and the bank, as far as they are ours."""
     programs = [] if chosen.program is None else [chosen.program]
     if "BANK_URL" not in os.environ:
-        programs.append(project.bank(port=bank_port, data=options.data / "bank"))
+        programs.append(project.bank(options.bank, port=bank_port, data=options.data / "bank"))
     return programs
 
 

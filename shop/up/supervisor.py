@@ -58,6 +58,12 @@ class Supervisor:
     def guardian_pid(self) -> int:
         return self._guardian.pid
 
+    def pid_of(self, name: str) -> int | None:
+        """Return the process id of a program; None while it is dead."""
+        return next(
+            (slot.process.pid for slot in self._slots if slot.name == name and slot.process), None
+        )
+
     # -- starting
 
     def start(self, programs: Iterable[Program]) -> None:
@@ -107,9 +113,9 @@ class Supervisor:
 
     # -- running
 
-    def run(self) -> None:
-        """Stay until a signal comes (Stopped); restart what dies and what changes."""
-        while True:
+    def run(self, *, until: Callable[[], bool] = lambda: False) -> None:
+        """Stay until a signal comes (Stopped) or `until` says so; restart what dies or changes."""
+        while not until():
             for slot in self._slots:
                 self._look_at(slot)
             self._look_at_code()

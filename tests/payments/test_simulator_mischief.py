@@ -130,6 +130,17 @@ class TestABankThatTimesOutAfterSuccess:
         assert again.elapsed.total_seconds() < SLOW_SECONDS
 
 
+class TestATokenWithSeconds:
+    @pytest.mark.parametrize("trick", ["slow", "timeout_after_success"])
+    def test_takes_so_long_instead_of_the_usual_time(
+        self, client: httpx.Client, reference: str, trick: str
+    ):
+        answer = ask(client, reference, f"tok_{trick}_2")
+
+        assert answer.status_code == 200
+        assert answer.elapsed.total_seconds() >= 2 > SLOW_SECONDS
+
+
 class TestABankThatDeclinesAtCapture:
     def test_agrees_first_and_takes_and_holds_nothing_afterwards(
         self, client: httpx.Client, bank_process: BankProcess, reference: str

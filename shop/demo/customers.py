@@ -1,0 +1,127 @@
+"""Customers of the HTTP API, as its documentation wants them: keys, and patience with failures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+
+from shop.demo.wishes import Wish
+
+TRIES = 8
+TIMEOUT = 10.0  # seconds for one request
+LONGEST_PAUSE = 5.0
+Json = dict[str, Any]
+
+
+class Rejected(Exception):
+    """The API did not take a request that it should take; the text says which, and its answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedOrder:
+    """An order that the shop has accepted.
+
+    Attributes:
+        seconds: how long the answer took.
+        tries: how often the request was sent until an answer came.
+    """
+
+    wish: Wish
+    id: UUID
+    reference: str
+    seconds: float
+    tries: int
+
+
+class Customer:
+    """One customer with a token. Safe to use in one thread at a time."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        pause: Callable[[float], object] = time.sleep,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._pause = pause
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=TIMEOUT,
+            trust_env=False,
+            transport=transport,
+        )
+
+    def place(self, wish: Wish) -> PlacedOrder:
+        """Order, under one Idempotency-Key however often it must be sent.
+
+        Raises:
+            Rejected: the API refused it, or a repetition made a second order.
+        """
+        headers, began = {"Idempotency-Key": str(uuid4())}, time.monotonic()
+        order, tries = self._post("/api/orders/", _body(wish), headers)
+        seconds = time.monotonic() - began
+        if wish.answer_is_lost:
+            again, _ = self._post("/api/orders/", _body(wish), headers)
+            if again["id"] != order["id"]:
+                raise Rejected(f"One Idempotency-Key made two orders: {order['id']}, {again['id']}")
+        return PlacedOrder(
+            wish=wish,
+            id=UUID(order["id"]),
+            reference=order["reference"],
+            seconds=seconds,
+            tries=tries,
+        )
+
+    def cancel(self, order: PlacedOrder) -> None:
+        """Cancel it; that is harmless to repeat.
+
+        Raises:
+            Rejected: the API refused it.
+        """
+        self._post(f"/api/orders/{order.id}/cancel/", None, {})
+
+    def status_of(self, order: PlacedOrder) -> str:
+        """Look at it."""
+        found, _ = self._send("GET", f"/api/orders/{order.id}/")
+        return str(found["status"])
+
+    def _post(self, path: str, body: Json | None, headers: Mapping[str, str]) -> tuple[Json, int]:
+        return self._send("POST", path, json=body, headers=headers)
+
+    def _send(self, method: str, path: str, **request: Any) -> tuple[Json, int]:
+        """Send it until it is answered; return the answer, and how often it was sent."""
+        for tries in range(1, TRIES + 1):
+            try:
+                answer = self._http.request(method, path, **request)
+            except httpx.TransportError as error:
+                trouble, pause = repr(error), 0.1 * 2**tries
+            else:
+                if answer.is_success:
+                    return answer.json(), tries
+                trouble, pause = f"{answer.status_code} {answer.text}", _pause(answer, tries)
+                if not _is_worth_another_try(answer):
+                    break
+            self._pause(min(pause, LONGEST_PAUSE))
+        raise Rejected(f"{method} {path}, sent {tries} times: {trouble}")
+
+
+def _body(wish: Wish) -> Json:
+    lines = [{"sku": sku, "quantity": quantity} for sku, quantity in wish.lines.items()]
+    return {"lines": lines, "payment_method": wish.pays_with}
+
+
+def _is_worth_another_try(answer: httpx.Response) -> bool:
+    return answer.status_code == 429 or answer.status_code >= 500
+
+
+def _pause(answer: httpx.Response, tries: int) -> float:
+    """Wait for as long as the API says, else twice as long each time."""
+    said = answer.headers.get("Retry-After", "")
+    return float(said) if said.isdecimal() else 0.1 * 2**tries

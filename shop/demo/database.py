@@ -1,0 +1,44 @@
+"""A database of the demo's own: a file in its folder, or a new one on DATABASE_URL's server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+
+class DatabaseUnavailable(Exception):
+    """The server of DATABASE_URL gives us no database; the text says why."""
+
+
+@contextmanager
+def own_database(environment: Mapping[str, str], folder: Path, *, keeps: bool) -> Iterator[str]:
+    """Yield the DATABASE_URL of an empty database, which is dropped afterwards.
+
+    Raises:
+        DatabaseUnavailable: the server cannot be reached, or lets its user create none.
+    """
+    server = environment.get("DATABASE_URL", "")
+    if not server.startswith("postgres"):
+        yield f"sqlite:///{folder / 'db.sqlite3'}"  # it goes with the folder
+        return
+    name = f"shop_demo_{uuid4().hex[:12]}"
+    _execute(server, f'CREATE DATABASE "{name}"')
+    try:
+        yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    finally:
+        if not keeps:
+            _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _execute(server: str, statement: str) -> None:
+    import psycopg  # only where PostgreSQL is asked for
+
+    try:
+        with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:
+            connection.execute(statement.encode())
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DatabaseUnavailable(f"No database for the demo: {reason}.") from error

@@ -1,0 +1,117 @@
+"""`python -m shop.demo.program [--break] [--keep]`: the demo, with settings of its own.
+
+Settings are read once, so the demo is a program that first says what they are to be: a temporary
+folder instead of `.local`, its own broker and bank, short leases, and on PostgreSQL a database of
+its own. What else is in the environment, such as SHOP_CURRENCY, stays.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import django
+
+from shop.demo.database import DatabaseUnavailable, own_database
+
+#: What a developer's shell may have set for `up`; here it would reach real servers.
+NOT_OURS = ("REDIS_URL", "AMQP_URL", "BANK_URL", "EMAIL_URL", "DATABASE_URL", "GATEWAY")
+
+#: Short, so that recovery takes seconds. The handlers that ask the bank have leases of 12 timeouts.
+HASTE = {
+    "OUTBOX": json.dumps({"LEASE_SECONDS": 4, "BACKOFF_BASE": 0.5, "BACKOFF_CAP": 2}),
+    "BANK_TIMEOUT_SECONDS": "1",
+    "WORKER_GRACE": "5",
+}
+#: Seconds that `tok_slow` takes: longer than others, and shorter than we wait.
+SLOW = "0.7"
+KEPT = """\
+Kept in {folder}; the programs' lines are in demo.log there. To look at it:
+  SHOP_LOCAL_DIR={folder} .venv/bin/python manage.py outbox status
+  make up ARGS="--data {folder}"
+"""
+STOPPED = "The demo was stopped before its end."
+
+
+def main() -> int:
+    began, keeps = time.monotonic(), "--keep" in sys.argv
+    _end_in_order_on_signals()
+    with ExitStack() as ending:
+        folder = ending.enter_context(_folder(keeps=keeps))
+        try:
+            database = ending.enter_context(own_database(os.environ, folder, keeps=keeps))
+        except DatabaseUnavailable as error:
+            return _complain(str(error))
+        prepare(os.environ, folder=folder, database=database)
+        django.setup()
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # the customers' every request
+        return _play(folder, began=began)
+    return 1
+
+
+def prepare(environment: MutableMapping[str, str], *, folder: Path, database: str) -> None:
+    """Make the environment what the demo's settings, and all its programs, read."""
+    for name in NOT_OURS:
+        environment.pop(name, None)
+    environment.update(HASTE, SHOP_LOCAL_DIR=str(folder), DATABASE_URL=database)
+    environment.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+
+
+def _play(folder: Path, *, began: float) -> int:
+    from shop.demo.play import Play  # these need django.setup()
+    from shop.up import stack
+    from shop.up.console import Console
+    from shop.up.errors import UpError
+
+    play = Play(is_breaking="--break" in sys.argv)
+    options = stack.Options(data=folder, port=0, reload=False, bank=["--slow-seconds", SLOW])
+    with (folder / "demo.log").open("a") as log:
+        console = Console(quiet=True, name="demo", log=log)
+        console.say("Starting broker, bank, database, web, relay, worker and beat ...")
+        try:
+            stack.run(options, console=console, once_ready=play.run)
+        except UpError as error:
+            return _complain(str(error))
+    if play.verdict is None:
+        return _complain(play.trouble or STOPPED)
+    if play.verdict.trouble:
+        _complain(play.verdict.trouble)
+    sys.stdout.write(play.verdict.line(seconds=time.monotonic() - began) + "\n")
+    return play.verdict.exit_code
+
+
+def _end_in_order_on_signals() -> None:
+    """Until the supervisor takes over, a signal is an exception, so that the folder is removed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: sys.exit(_complain(STOPPED)))
+
+
+@contextmanager
+def _folder(*, keeps: bool) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="shop-demo-"))
+    try:
+        yield folder
+    finally:
+        if keeps:
+            sys.stderr.write(KEPT.format(folder=folder))
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _complain(text: str) -> int:
+    sys.stderr.write(text + "\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

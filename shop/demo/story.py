@@ -1,0 +1,145 @@
+"""Each order's timeline in a few plain lines: who told what, how long it took, what failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orders.models import Order
+from outbox import timeline_of
+from outbox.events import registry
+from outbox.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
+from outbox.wording import one_line
+from shop.demo.customers import PlacedOrder
+
+MAILS = "notifications."
+LONGEST = 100  # characters of an error
+ENDS = {
+    "out_of_stock": "cancelled: out of stock",
+    "payment_declined": "cancelled: the bank declined",
+    "requested": "cancelled: the customer asked for it",
+    "overdue": "cancelled: it took too long",
+}
+TROUBLES = {"died": "its worker died", "lease_lost": "it took longer than its lease"}
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Moment:
+    """Something that happened, and when."""
+
+    at: datetime
+    text: str
+
+
+def tell(order: PlacedOrder) -> list[str]:
+    """Return the story of an order: a heading, a line for each thing that happened, the end."""
+    stored = Order.objects.get(pk=order.id)
+    events = timeline_of(key=str(order.id))
+    return [_heading(order), *chronicle(events, customer=order.wish.customer), _end(stored, events)]
+
+
+def chronicle(events: Sequence[TimelineEvent], *, customer: str) -> list[str]:
+    """Return a line for each event, failure and e-mail, in the order in which they happened."""
+    began = min(event.emitted_at for event in events)
+    moments = [_told(event, _cause(event, events), customer) for event in events]
+    for event in events:
+        for delivery in event.deliveries:
+            moments += [*_troubles(delivery), *_mails(delivery)]
+    return [f"{(one.at - began).total_seconds():8.2f} s  {one.text}" for one in sorted(moments)]
+
+
+def _cause(event: TimelineEvent, events: Sequence[TimelineEvent]) -> TimelineDelivery | None:
+    """Return the delivery whose handler told this event; None if it came from outside."""
+    deliveries = (
+        delivery
+        for cause in events
+        for delivery in cause.deliveries
+        if cause.id == event.causation_id and delivery.handler == event.emitted_by
+    )
+    return next(deliveries, None)
+
+
+def _heading(order: PlacedOrder) -> str:
+    lines = ", ".join(f"{number} {sku}" for sku, number in order.wish.lines.items())
+    answered = f"answered in {order.seconds * 1000:.0f} ms"
+    if order.tries > 1:
+        answered += f" at try {order.tries}"
+    if order.wish.answer_is_lost:
+        answered += "; sent again under the same key, as if the answer was lost"
+    return (
+        f"{order.reference}  {order.wish.customer} orders {lines}, pays with "
+        f"{order.wish.pays_with} ({answered})"
+    )
+
+
+def _told(event: TimelineEvent, cause: TimelineDelivery | None, customer: str) -> Moment:
+    who = event.emitted_by or _outsider(event, customer)
+    reason = f" ({event.payload['reason']})" if event.payload.get("reason") else ""
+    what = f"{event.name.partition('.')[2]}{reason}: {_meaning(event.name)}"
+    return Moment(at=event.emitted_at, text=f"{who} told {what}{_effort(cause)}")
+
+
+def _outsider(event: TimelineEvent, customer: str) -> str:
+    """Name who told it, where no handler did."""
+    if event.actor.startswith("user:"):
+        return customer
+    return event.actor or "the bank"
+
+
+def _meaning(name: str) -> str:
+    """Return the beginning of what the event's class says about itself."""
+    text = one_line(registry[name][-1].__doc__ or "") if name in registry else ""
+    beginning = re.split(r"[.:;] ", text)[0]
+    return beginning[:1].lower() + beginning[1:]
+
+
+def _effort(cause: TimelineDelivery | None) -> str:
+    """Say how long the handler took, and at which attempt it succeeded."""
+    if cause is None or cause.started_at is None or cause.settled_at is None:
+        return ""
+    took = _length(cause.started_at, cause.settled_at)
+    return f" ({took}, attempt {cause.attempts})" if cause.attempts > 1 else f" ({took})"
+
+
+def _length(start: datetime, end: datetime) -> str:
+    seconds = (end - start).total_seconds()
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def _troubles(delivery: TimelineDelivery) -> Iterator[Moment]:
+    for failure in delivery.failures:
+        yield Moment(at=failure.ended_at, text=f"{delivery.handler}: {_trouble(failure)}")
+    resent = delivery.token - delivery.attempts
+    if resent > 0 and delivery.started_at:
+        again = "once" if resent == 1 else f"{resent} times"
+        text = f"{delivery.handler} was sent again {again}: no worker had started it in time"
+        yield Moment(at=delivery.started_at, text=text)
+    if delivery.why:
+        text = f"{delivery.handler} is {delivery.state}: {delivery.why}"
+        yield Moment(at=delivery.due_at, text=text)
+
+
+def _trouble(failure: FailedAttempt) -> str:
+    took = _length(failure.started_at, failure.ended_at)
+    cause = TROUBLES.get(failure.outcome) or f"{failure.exception}: {one_line(failure.message)}"
+    return f"attempt {failure.number} failed after {took}: {cause[:LONGEST]}"
+
+
+def _mails(delivery: TimelineDelivery) -> Iterator[Moment]:
+    if delivery.handler.startswith(MAILS) and delivery.settled_at:
+        yield Moment(at=delivery.settled_at, text=f"{delivery.handler} sent an e-mail")
+
+
+def _end(stored: Order, events: Sequence[TimelineEvent]) -> str:
+    began = min(event.emitted_at for event in events)
+    settled = [
+        delivery.settled_at
+        for event in events
+        for delivery in event.deliveries
+        if delivery.settled_at
+    ]
+    end = ENDS.get(stored.cancel_reason) or stored.get_status_display()
+    length = (max([*settled, began]) - began).total_seconds()
+    return f"{'':10}  = {end}; all settled after {length:.1f} s"

@@ -1,0 +1,154 @@
+"""What the database says while the demo runs, and waiting until it says what one wants to hear."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import F, QuerySet
+
+from orders.models import Order
+from outbox.diagnosis import why, why_event
+from outbox.models import Delivery, Event
+from shop.demo.customers import PlacedOrder
+
+CEILING = 240.0  # seconds; generous: it is only reached by a failure
+TICK = 0.02
+MOST_EXPLAINED = 10
+
+State = Delivery.State
+#: Nothing moves these but a person.
+STUCK = {State.DEAD, State.PARKED}
+#: Where an order of the demo comes to rest.
+FINAL = {Order.Status.READY_TO_SHIP, Order.Status.CANCELLED}
+
+
+class NeverHappened(Exception):
+    """What was waited for did not come; the text says what, and what to look at."""
+
+
+class Interrupted(Exception):
+    """The demo ends while something was being waited for."""
+
+
+class Watch:
+    """Waits for conditions of the database, until it is told to stop."""
+
+    def __init__(self, *, ceiling: float = CEILING) -> None:
+        self._ceiling = ceiling
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let what waits raise Interrupted."""
+        self._stopping.set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            Interrupted: the demo ends.
+        """
+        if self._stopping.wait(seconds):
+            raise Interrupted
+
+    def until(self, condition: Callable[[], object], what: str, *, every: float = TICK) -> None:
+        """Wait until the condition holds, and look at it again every so many seconds.
+
+        Raises:
+            NeverHappened: it did not within the ceiling.
+            Interrupted: the demo ends.
+        """
+        deadline = time.monotonic() + self._ceiling
+        while not condition():
+            if time.monotonic() > deadline:
+                raise NeverHappened(f"Within {self._ceiling:g} s it did not happen that {what}.")
+            self.pause(every)
+
+    def until_settled(
+        self, orders: Sequence[PlacedOrder], *, tell: Callable[[str], object]
+    ) -> None:
+        """Wait until nothing is owed and each order has come to rest; say what is owed meanwhile.
+
+        What waits for a person, or is owed when the ceiling is reached, ends the waiting.
+        """
+        deadline, tell_at = time.monotonic() + self._ceiling, time.monotonic() + 3
+        while not (is_settled(orders) or is_stuck() or time.monotonic() > deadline):
+            if time.monotonic() > tell_at and owed():
+                tell(f"Still owed: {listed(owed())}.")
+                tell_at = time.monotonic() + 5
+            self.pause(TICK)
+
+
+def is_settled(orders: Sequence[PlacedOrder]) -> bool:
+    """Whether nothing is owed, and each order is ready to ship or cancelled."""
+    ids = [order.id for order in orders]
+    resting = Order.objects.filter(pk__in=ids, status__in=FINAL).count()
+    return resting == len(ids) and unsettled() == 0
+
+
+def is_stuck() -> bool:
+    """Whether all that is owed waits for a person."""
+    states = set(_owed().values_list("state", flat=True).distinct())
+    return bool(states) and states <= STUCK and not _waiting_events().exists()
+
+
+def unsettled() -> int:
+    """Count what is owed: deliveries, and events that wait for fan-out."""
+    return _waiting_events().count() + _owed().count()
+
+
+def owed() -> Counter[str]:
+    """Count what is owed to each handler, and the events that wait for the relay."""
+    count = Counter(_owed().values_list("subscription__handler", flat=True))
+    waiting = _waiting_events().count()
+    return count + Counter({"the relay": waiting})
+
+
+def under_way() -> int:
+    """Count the deliveries that are with the broker and the workers."""
+    return Delivery.objects.filter(state=State.SENT).count()
+
+
+def in_hand(*, since: datetime, queue: str = "") -> Delivery | None:
+    """Return a delivery that a worker has started since then, and has not finished."""
+    started = Delivery.objects.filter(
+        state=State.SENT, started_token=F("token"), started_at__gte=since
+    )
+    if queue:
+        started = started.filter(subscription__queue=queue)
+    return started.select_related("event", "subscription").order_by("-started_at").first()
+
+
+def is_at_the_bank(order_id: UUID) -> bool:
+    """Whether the bank was asked about an order, or is being asked."""
+    asking = Delivery.objects.filter(
+        event__key=str(order_id), subscription__handler="payments.authorize_payment"
+    )
+    return asking.filter(attempts__gt=0).exists()
+
+
+def explanations() -> list[str]:
+    """Say of what is owed why it is where it is, as `manage.py outbox why` does."""
+    rows = _owed().select_related("subscription", "event").order_by("id")[:MOST_EXPLAINED]
+    told = [
+        f"{row.event.name} to {row.subscription.handler} ({row.pk}): {why(row)}" for row in rows
+    ]
+    waiting = _waiting_events().order_by("seq")[:MOST_EXPLAINED]
+    return told + [f"{event.name} ({event.id}): {why_event(event)}" for event in waiting]
+
+
+def listed(count: Counter[str]) -> str:
+    """Return "2 payments.authorize_payment, 1 the relay"."""
+    return ", ".join(f"{number} {name}" for name, number in sorted(count.items()))
+
+
+def _owed() -> QuerySet[Delivery]:
+    return Delivery.objects.filter(state__in=Delivery.OWED)
+
+
+def _waiting_events() -> QuerySet[Event]:
+    return Event.objects.filter(fanned_out_at=None)

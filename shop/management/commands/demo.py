@@ -1,0 +1,38 @@
+"""Place 24 orders through a stack of its own, break it if asked to, tell the story, sum up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+
+class Command(BaseCommand):
+    help = "Place 24 orders through a stack in a temporary folder, tell their stories, sum up."
+    requires_system_checks: list[str] = []  # the stack's `setup` runs them, with its own settings
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--break",
+            action="store_true",
+            help="in mid-flow, kill the worker, wipe the broker and stop the relay",
+        )
+        parser.add_argument(
+            "--keep",
+            action="store_true",
+            help="keep its folder (database, e-mails, log), and say where",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if settings.FOR_REAL:
+            sys.exit(
+                "`demo` is for development; unset ALLOWED_HOSTS and DEBUG, which say otherwise."
+            )
+        flags = [f"--{name}" for name in ("break", "keep") if options[name]]
+        # Settings are read once, and the demo has its own: it takes the place of this process.
+        os.chdir(settings.BASE_DIR)
+        command = [sys.executable, "-m", "shop.demo.program", *flags]
+        os.execv(sys.executable, command)  # noqa: S606  it is this interpreter, and our own code

@@ -1,0 +1,120 @@
+"""Customers of the demo against the real API, over a network that loses answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inventory.models import Product
+from orders.models import Order
+from shop.demo.customers import Customer, PlacedOrder, Rejected
+from shop.demo.wishes import Wish
+from shop.up.credentials import Credentials
+from shop.up.demo import add_demo_data
+from shop.wsgi import application
+
+pytestmark = pytest.mark.django_db(transaction=True)  # the shop closes its connections
+
+TEA = Wish(customer="alice", lines={"TEA-SENCHA": 2})
+
+
+class Network(httpx.BaseTransport):
+    """Brings each request to the shop; then `mishaps` say what becomes of the answers."""
+
+    def __init__(self, *mishaps: Exception | int) -> None:
+        self.requests: list[httpx.Request] = []
+        self._mishaps = list(mishaps)
+        self._shop = httpx.WSGITransport(application)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self._shop.handle_request(request)
+        if not self._mishaps:
+            return answer
+        mishap = self._mishaps.pop(0)
+        if isinstance(mishap, Exception):
+            raise mishap
+        return httpx.Response(mishap, headers={"Retry-After": "3"}, request=request)
+
+    @property
+    def keys(self) -> set[str]:
+        return {request.headers["Idempotency-Key"] for request in self.requests}
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> str:
+    add_demo_data(Credentials(tmp_path))
+    return Credentials(tmp_path).get("alice", "token")
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+def customer(token: str, network: Network, pauses: list[float]) -> Customer:
+    return Customer("http://localhost", token, pause=pauses.append, transport=network)
+
+
+class TestACustomer:
+    def test_places_an_order(self, token: str, pauses: list[float]):
+        order = customer(token, Network(), pauses).place(TEA)
+
+        stored = Order.objects.get(pk=order.id)
+        assert (stored.reference, order.tries, pauses) == (order.reference, 1, [])
+        assert [(line.sku, line.quantity) for line in stored.lines.all()] == [("TEA-SENCHA", 2)]
+
+    @pytest.mark.parametrize("mishap", [httpx.ReadTimeout("late"), 503, 429])
+    def test_sends_it_again_under_the_same_key_until_there_is_an_answer(
+        self, token: str, pauses: list[float], mishap: Exception | int
+    ):
+        network = Network(mishap, mishap)
+
+        order = customer(token, network, pauses).place(TEA)
+
+        assert (order.tries, len(network.keys)) == (3, 1)
+        assert Order.objects.get().id == order.id
+
+    def test_waits_for_as_long_as_the_api_says(self, token: str, pauses: list[float]):
+        customer(token, Network(429), pauses).place(TEA)
+
+        assert pauses == [3]
+
+    def test_takes_a_new_key_for_another_order(self, token: str, pauses: list[float]):
+        network = Network()
+
+        for _ in range(2):
+            customer(token, network, pauses).place(TEA)
+
+        assert len(network.keys) == Order.objects.count() == 2
+
+    def test_sends_it_twice_where_the_wish_says_that_the_answer_is_lost(
+        self, token: str, pauses: list[float]
+    ):
+        network = Network()
+        wish = Wish(customer="alice", lines={"TEA-SENCHA": 1}, answer_is_lost=True)
+
+        customer(token, network, pauses).place(wish)
+
+        assert (len(network.requests), Order.objects.count()) == (2, 1)
+
+    def test_gives_up_at_once_what_the_api_refuses(self, token: str, pauses: list[float]):
+        Product.objects.filter(sku="TEA-SENCHA").update(on_sale=False)
+
+        with pytest.raises(Rejected, match=r"sent 1 times: 400 .*not_for_sale"):
+            customer(token, Network(), pauses).place(TEA)
+
+    def test_gives_up_after_many_tries(self, token: str, pauses: list[float]):
+        with pytest.raises(Rejected, match="sent 8 times: 503"):
+            customer(token, Network(*[503] * 8), pauses).place(TEA)
+
+    def test_cancels_and_looks(self, token: str, pauses: list[float]):
+        alice = customer(token, Network(), pauses)
+        order: PlacedOrder = alice.place(TEA)
+
+        before = alice.status_of(order)
+        alice.cancel(order)
+
+        assert (before, alice.status_of(order)) == ("placed", "cancelled")

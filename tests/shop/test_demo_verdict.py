@@ -1,0 +1,115 @@
+"""The demo's last line and its exit code: 0 only if all is settled, balanced and as it must be."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from django.core.mail import EmailMessage, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
+
+from shop.demo.verdict import Books, Verdict, count_emails, read_books, surprise
+from shop.demo.wishes import REFUSALS
+
+BALANCED = Books(balanced=True, report="")
+GOOD = Verdict(shippable=14, cancelled=10, emails=65, unsettled=0, books=BALANCED)
+
+
+class TestAVerdict:
+    def test_is_one_json_object_with_these_keys_in_this_order(self):
+        line = GOOD.line(seconds=12.345)
+
+        assert line == (
+            '{"orders": 24, "shippable": 14, "cancelled": 10, "emails": 65, "unsettled": 0, '
+            '"books_balanced": true, "seconds": 12.3}'
+        )
+
+    def test_is_good_if_all_is_settled_balanced_and_as_it_must_be(self):
+        assert (GOOD.trouble, GOOD.exit_code) == ("", 0)
+
+    @pytest.mark.parametrize(
+        ("bad", "words"),
+        [
+            (replace(GOOD, unsettled=1), "outbox why"),
+            (replace(GOOD, books=Books(balanced=False, report="off by one")), "reconcile"),
+            (replace(GOOD, shippable=13), "one that is neither"),
+            (replace(GOOD, surprises=["Two must be cancelled."]), "Two must be cancelled."),
+        ],
+    )
+    def test_is_bad_otherwise_and_says_what_to_look_at(self, bad: Verdict, words: str):
+        assert bad.exit_code == 1
+        assert words in bad.trouble
+
+    def test_tells_that_the_books_do_not_balance(self):
+        bad = replace(GOOD, books=Books(balanced=False, report=""))
+
+        assert json.loads(bad.line(seconds=1))["books_balanced"] is False
+
+
+class TestASurprise:
+    def test_is_none_where_each_end_came_as_often_as_it_must(self):
+        ends = Counter({"out_of_stock": 2, "payment_declined": 2})
+
+        assert surprise(REFUSALS, ends) == ""
+
+    def test_names_what_must_be_and_what_is(self):
+        ends = Counter({"out_of_stock": 2, "payment_declined": 1, "ready_to_ship": 1})
+
+        text = surprise(REFUSALS, ends)
+
+        assert "must end as 2 out_of_stock, 2 payment_declined" in text
+        assert "ended as 2 out_of_stock, 1 payment_declined, 1 ready_to_ship" in text
+
+
+class TestReadingTheBooks:
+    def test_takes_a_clear_yes_only(self):
+        assert read_books(0, '{"balanced": true}', "").balanced
+
+    @pytest.mark.parametrize(
+        ("exit_code", "out"),
+        [
+            (1, '{"balanced": true}'),
+            (0, '{"balanced": false}'),
+            (0, "{}"),
+            (0, "[]"),
+            (0, ""),
+            (0, '{"balanced": "yes"}'),
+        ],
+    )
+    def test_takes_all_else_for_a_no(self, exit_code: int, out: str):
+        assert not read_books(exit_code, out, "").balanced
+
+    def test_keeps_what_was_said(self):
+        assert read_books(1, "", "Unknown command\n").report == "Unknown command"
+
+
+class TestCountingEmails:
+    def test_finds_none_where_none_was_sent(self, tmp_path: Path):
+        assert count_emails(tmp_path / "mail") == 0
+
+    def test_counts_each_message_id_once_in_however_many_files(self, tmp_path: Path):
+        with get_connection(
+            "django.core.mail.backends.filebased.EmailBackend", file_path=tmp_path
+        ) as one_file:
+            send(one_file, "a")
+            send(one_file, "b")
+        send(
+            get_connection("django.core.mail.backends.filebased.EmailBackend", file_path=tmp_path),
+            "b",
+        )
+
+        assert len(list(tmp_path.iterdir())) == 2
+        assert count_emails(tmp_path) == 2
+
+
+def send(connection: BaseEmailBackend, name: str) -> None:
+    EmailMessage(
+        "Subject",
+        "Text",
+        to=["a@example.com"],
+        headers={"Message-ID": f"<{name}@x>"},
+        connection=connection,
+    ).send()
