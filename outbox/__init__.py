@@ -17,10 +17,12 @@ admin of your own models. It imports no models, so it may be imported anywhere.
 
 from __future__ import annotations
 
+from .books import Difference, Look, invariant
 from .context import RequestContextMiddleware, acting_as
 from .debts import is_owed
 from .emission import NotInTransaction, emit
 from .events import DomainEvent
+from .evidence import events_without_row, keys_told_twice, rows_without_event
 from .guards import guards_lifted
 from .locks import mark_locked, saved_under_lock
 from .receipt import LeaseLost, PermanentFailure, Receipt
@@ -28,17 +30,23 @@ from .subscriptions import subscribe
 from .timeline import timeline_of
 
 __all__ = [
+    "Difference",
     "DomainEvent",
     "LeaseLost",
+    "Look",
     "NotInTransaction",
     "PermanentFailure",
     "Receipt",
     "RequestContextMiddleware",
     "acting_as",
     "emit",
+    "events_without_row",
     "guards_lifted",
+    "invariant",
     "is_owed",
+    "keys_told_twice",
     "mark_locked",
+    "rows_without_event",
     "saved_under_lock",
     "subscribe",
     "timeline_of",

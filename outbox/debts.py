@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from django.apps import apps
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 
@@ -24,7 +25,17 @@ def is_owed(
             attempt or, dead, for a person. What is due, in hand or parked counts in any case.
         using: the outbox's database alias.
     """
-    events = apps.get_model("outbox", "Event").objects.using(using).filter(key=key)
+    return _owed_events(to=to, failed=failed, using=using).filter(key=key).exists()
+
+
+def owed_keys(keys: Collection[str], *, to: Sequence[str] = (), using: str = "default") -> set[str]:
+    """Return those of the keys about which `is_owed` is true, in one read."""
+    events = _owed_events(to=to, failed=True, using=using).filter(key__in=keys)
+    return set(events.values_list("key", flat=True))
+
+
+def _owed_events(*, to: Sequence[str], failed: bool, using: str) -> QuerySet[Any]:
+    events: QuerySet[Any] = apps.get_model("outbox", "Event").objects.using(using)
     delivery = apps.get_model("outbox", "Delivery")
     owed = delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=delivery.OWED)
     if to:
@@ -32,7 +43,7 @@ def is_owed(
     if not failed:
         waits_for_retry = Q(state="pending", attempts__gt=0, due_at__gt=timezone.now())
         owed = owed.exclude(waits_for_retry | Q(state="dead"))
-    return bool(events.filter(Q(fanned_out_at=None) | Exists(owed)).exists())
+    return events.filter(Q(fanned_out_at=None) | Exists(owed))
 
 
 def _handled_by(labels: Sequence[str]) -> Q:

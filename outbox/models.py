@@ -322,3 +322,21 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number}: {self.outcome}"
+
+
+class Horizon(models.Model):
+    """How far back events are kept: retention may have removed what was emitted before.
+
+    One row, or none while nothing was ever pruned. Who looks for an event by its absence asks here.
+    """
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    emitted_before = models.DateTimeField(_("emitted before"))
+
+    class Meta:
+        verbose_name = _("horizon")
+        verbose_name_plural = _("horizons")
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="outbox_horizon_once")]
+
+    def __str__(self) -> str:
+        return f"events from {self.emitted_before} on are kept"

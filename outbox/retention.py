@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from .models import Attempt, Delivery, Event
+from .models import Attempt, Delivery, Event, Horizon
 
 logger = logging.getLogger("outbox.actions")
 
@@ -33,6 +33,7 @@ def prune(
         How many events were removed.
     """
     before = timezone.now() - older_than
+    _remember_horizon(before, using=using)
     slices = _old_events(before, batch=batch, using=using)
     removed = sum(_prune_some(seqs, before=before, using=using) for seqs in slices)
     logger.info("%s pruned %d events older than %s", by, removed, older_than)
@@ -44,6 +45,14 @@ def prunable(*, before: datetime, using: str = "default") -> QuerySet[Event]:
     owed = Delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=Delivery.OWED)
     old = Event.objects.using(using).filter(emitted_at__lt=before, fanned_out_at__isnull=False)
     return old.filter(~Exists(owed))
+
+
+def _remember_horizon(before: datetime, *, using: str) -> None:
+    """Commit first how far it goes: what is missing since then was pruned, and not lost."""
+    with transaction.atomic(using=using):
+        horizons = Horizon.objects.using(using)
+        horizons.bulk_create([Horizon(emitted_before=before)], ignore_conflicts=True)
+        horizons.filter(emitted_before__lt=before).update(emitted_before=before)
 
 
 def _old_events(before: datetime, *, batch: int, using: str) -> Iterator[list[int]]:

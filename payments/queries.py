@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.db.models import Q, Sum
+from django.db.models.functions import Coalesce
+
 from money import Money
-from payments.models import Payment, Refund
+from payments.models import MONEY_IS_HELD, Payment, Refund
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,3 +78,37 @@ def payment_of(order_id: UUID) -> PaymentSummary | None:
             for refund in payment.refunds.order_by("id")
         ],
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """What our books have of an order's money, in minor units.
+
+    Attributes:
+        kept: captured, less what the bank has given back.
+        held: at the bank for us, neither taken nor let go.
+        currency: "" if the bank was never asked.
+    """
+
+    kept: int = 0
+    held: int = 0
+    currency: str = ""
+
+
+NOTHING = Balance()
+
+
+def balances(order_ids: Iterable[UUID]) -> dict[UUID, Balance]:
+    """The balances of these orders, in one read; what has no payment is left out."""
+    done = Q(refunds__status=Refund.Status.REFUNDED)
+    rows = Payment.objects.filter(order_id__in=list(order_ids)).annotate(
+        given_back=Coalesce(Sum("refunds__amount", filter=done), 0)
+    )
+    return {
+        row.order_id: Balance(
+            kept=(row.amount or 0) - row.given_back if row.capture_id else 0,
+            held=(row.amount or 0) if row.status in MONEY_IS_HELD else 0,
+            currency=row.currency,
+        )
+        for row in rows
+    }

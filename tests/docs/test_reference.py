@@ -19,6 +19,7 @@ from outbox.management.commands.outbox import Command as OutboxCommand
 from outbox.models import Delivery
 from outbox.testing import Outbox
 from shop.management.commands.demo import Command as DemoCommand
+from shop.management.commands.reconcile import Command as ReconcileCommand
 from shop.management.commands.up import Command as UpCommand
 from shop.problems import known_problems
 from tests.docs.pages import ROOT, Page, names_in
@@ -111,6 +112,11 @@ class TestThePageOfCommands:
         shown = {names_in(row[0])[0].split()[0] for row in COMMANDS.table("manage.py demo")}
 
         assert shown == options(DemoCommand().create_parser("manage.py", "demo"))
+
+    def test_has_each_option_of_reconcile(self):
+        shown = {names_in(row[0])[0] for row in COMMANDS.table("manage.py reconcile")}
+
+        assert shown == options(ReconcileCommand().create_parser("manage.py", "reconcile"))
 
     def test_has_each_subcommand_of_outbox_with_its_options(self):
         shown = {

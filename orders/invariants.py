@@ -1,0 +1,253 @@
+"""What must hold of the orders: of each by itself, and beside its money and its goods."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Coalesce
+from django.utils.translation import gettext as _
+
+from inventory import queries as inventory
+from money import Money
+from orders.models import Order, OrderHistory, OrderLine, RefundLine, RefundRequest
+from outbox import (
+    Difference,
+    Look,
+    events_without_row,
+    invariant,
+    keys_told_twice,
+    rows_without_event,
+)
+from payments import queries as payments
+
+Status = Order.Status
+Reason = Order.CancelReason
+
+AROUND = "Somebody wrote around the services. The order's page shows what was told; put it back."
+TOLD_BY = {
+    Status.PLACED: "orders.OrderPlaced",
+    Status.CONFIRMED: "orders.OrderConfirmed",
+    Status.READY_TO_SHIP: "orders.OrderReadyToShip",
+    Status.SHIPPED: "orders.OrderShipped",
+    Status.RECEIVED: "orders.OrderReceived",
+    Status.CANCELLED: "orders.OrderCancelled",
+}
+CANCELLED = Q(to_status=Status.CANCELLED)
+EXPLAINED_BY = [
+    (Q(to_status=Status.CONFIRMED), "inventory.StockReserved"),
+    (Q(to_status=Status.CONFIRMED), "payments.PaymentAuthorized"),
+    (Q(to_status=Status.READY_TO_SHIP), "payments.PaymentCaptured"),
+    (CANCELLED & Q(order__cancel_reason=Reason.OUT_OF_STOCK), "inventory.StockUnavailable"),
+    (CANCELLED & Q(order__cancel_reason=Reason.PAYMENT_DECLINED), "payments.PaymentDeclined"),
+]
+PAID = [Status.READY_TO_SHIP, Status.SHIPPED, Status.RECEIVED]
+ON_THE_WAY = [Status.PLACED, Status.CONFIRMED]
+CHUNK = 500
+
+
+@invariant(remedy=AROUND)
+def history_explains_status(look: Look) -> Iterator[Difference]:
+    """An order is where the last line of its history says."""
+    look.saw(Order.objects.count())
+    latest = OrderHistory.objects.filter(order=OuterRef("pk")).order_by("-id")
+    orders: QuerySet[Any] = Order.objects.annotate(last=_first(latest)).exclude(status=F("last"))
+    for order in orders.order_by("pk").iterator():
+        facts = {"order": order, "status": order.status, "last": order.last or _("nothing")}
+        text = _("Order %(order)s is %(status)s, and its history ends with %(last)s.")
+        yield _about(order, text % facts)
+
+
+@invariant(remedy=AROUND)
+def history_has_no_gap(look: Look) -> Iterator[Difference]:
+    """Each move of an order is allowed, and begins where the one before ended."""
+    look.saw(OrderHistory.objects.count())
+    earlier = OrderHistory.objects.filter(order=OuterRef("order"), pk__lt=OuterRef("pk"))
+    allowed = Q(pk__in=[])
+    for before, after in Order.MOVES.items():
+        allowed |= Q(from_status=before, to_status__in=after)
+    moves = OrderHistory.objects.annotate(before=_first(earlier.order_by("-id")))
+    moves = moves.exclude(allowed & Q(from_status=F("before")))
+    for move in moves.select_related("order").order_by("pk").iterator():
+        facts = {"order": move.order, "move": move}
+        yield _about(move.order, _("Order %(order)s cannot have moved %(move)s.") % facts)
+
+
+@invariant(remedy=AROUND)
+def moves_are_told(look: Look) -> Iterator[Difference]:
+    """Each move of an order was told by its event, once, and each such event by a move."""
+    moves = look.recent(OrderHistory.objects.all(), "moved_at").select_related("order")
+    look.saw(moves.count())
+    for status, name in TOLD_BY.items():
+        to_it = moves.filter(to_status=status)
+        for move in rows_without_event(to_it, name, key="order_id").order_by("pk").iterator():
+            facts = {"order": move.order, "status": status, "name": name}
+            text = _("Order %(order)s became %(status)s, and no %(name)s tells of it.")
+            yield _about(move.order, text % facts)
+        yield from _told_without_move(name, OrderHistory.objects.filter(to_status=status))
+
+
+@invariant(remedy=AROUND)
+def answers_explain_moves(look: Look) -> Iterator[Difference]:
+    """An order moves on only after the answers of stock and bank that the move needs."""
+    moves = look.recent(OrderHistory.objects.exclude(from_status=""), "order__placed_at")
+    look.saw(moves.count())
+    for needing, name in EXPLAINED_BY:
+        unexplained = rows_without_event(moves.filter(needing), name, key="order_id")
+        for move in unexplained.select_related("order").order_by("pk").iterator():
+            facts = {"order": move.order, "status": move.to_status, "name": name}
+            text = _("Order %(order)s became %(status)s, and there was no %(name)s.")
+            yield _about(move.order, text % facts)
+
+
+@invariant(remedy=AROUND)
+def totals_are_those_of_the_lines(look: Look) -> Iterator[Difference]:
+    """An order's total is the sum of its lines, and its refunds are within it."""
+    look.saw(Order.objects.count())
+    lines = OrderLine.objects.filter(order=OuterRef("pk")).order_by().values("order")
+    refunds = RefundRequest.objects.filter(order=OuterRef("pk")).order_by().values("order")
+    orders: QuerySet[Any] = Order.objects.annotate(
+        worth=Coalesce(
+            Subquery(lines.annotate(s=Sum(F("unit_amount") * F("quantity"))).values("s")), 0
+        ),
+        asked=Coalesce(Subquery(refunds.annotate(s=Sum("amount")).values("s")), 0),
+    )
+    wrong = orders.exclude(total_amount=F("worth"), asked__lte=F("total_amount"))
+    for order in wrong.order_by("pk").iterator():
+        facts = {"order": order, "total": order.total.format()}
+        facts["worth"] = Money(amount=order.worth, currency=order.currency).format()
+        facts["asked"] = Money(amount=order.asked, currency=order.currency).format()
+        text = _("Order %(order)s costs %(total)s, its lines %(worth)s, its refunds %(asked)s.")
+        yield _about(order, text % facts)
+
+
+@invariant(remedy=AROUND)
+def refunds_are_told(look: Look) -> Iterator[Difference]:
+    """Each refund that was asked for was told by its event, and each such event by a refund."""
+    name = "orders.RefundRequested"
+    refunds = RefundRequest.objects.select_related("order")
+    look.saw(refunds.count())
+    recent = look.recent(refunds, "requested_at")
+    for refund in rows_without_event(recent, name, key="order_id", refund_id="id").iterator():
+        facts = {"order": refund.order, "refund": refund, "name": name}
+        text = _(
+            "A refund of %(refund)s for order %(order)s is stored, and no %(name)s tells of it."
+        )
+        yield _about(refund.order, text % facts)
+    for event in events_without_row(name, refunds, key="order_id", refund_id="id").iterator():
+        facts = {"name": name, "key": event.key}
+        text = _("%(name)s tells of order %(key)s, and there is no such refund.")
+        yield Difference(text % facts, key=event.key, row=event)
+
+
+@invariant(
+    waits_for=("orders", "inventory", "payments"),
+    remedy="Look at the order's timeline: what should have come next was never told or heard.",
+)
+def whatever_is_under_way_is_owed(look: Look) -> Iterator[Difference]:
+    """An order that waits for stock or money is waiting for something that is owed."""
+    orders = Order.objects.filter(status__in=ON_THE_WAY)
+    look.saw(orders.count())
+    for order in orders.order_by("pk").iterator():
+        facts = {"order": order, "status": order.get_status_display()}
+        facts["awaits"] = order.get_awaits_display()
+        text = _("Order %(order)s is %(status)s and waits for %(awaits)s.")
+        yield _about(order, text % facts)
+
+
+@invariant(
+    waits_for=("orders", "payments"),
+    remedy="Compare the order with its payment in the admin, and with the bank's own statement.",
+)
+def money_is_what_orders_are_worth(look: Look) -> Iterator[Difference]:
+    """What was captured, less what was refunded, is what the order is worth."""
+    for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
+        look.saw(len(orders))
+        asked = _asked_back(orders)
+        balances = payments.balances(order.id for order in orders)
+        for order in orders:
+            worth = order.total_amount - asked[order.id] if order.status in PAID else 0
+            balance = balances.get(order.id, payments.NOTHING)
+            if balance.kept != worth or (balance.currency or order.currency) != order.currency:
+                text = _("Order %(order)s is worth %(worth)s, and payments keeps %(kept)s.")
+                yield _about(order, text % _sums(order, worth=worth, kept=balance.kept))
+            if balance.held and order.status == Status.CANCELLED:
+                text = _("Order %(order)s is cancelled, and %(held)s are still held for it.")
+                yield _about(order, text % _sums(order, held=balance.held))
+
+
+@invariant(
+    waits_for=("orders", "inventory"),
+    remedy="Compare the order with its reservation in the admin, and count the shelf.",
+)
+def goods_are_where_orders_are(look: Look) -> Iterator[Difference]:
+    """Stock is set aside for what is to be shipped, issued for what is, let go when cancelled."""
+    for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
+        look.saw(len(orders))
+        lines = _lines(orders)
+        reservations = inventory.reservations(order.id for order in orders)
+        for order in orders:
+            found = reservations.get(order.id)
+            place = found.place if found else _("nowhere")
+            if place != _place(order):
+                facts = {"order": order, "status": order.get_status_display(), "place": place}
+                text = _("Order %(order)s is %(status)s, and its goods are: %(place)s.")
+                yield _about(order, text % facts)
+            elif order.status in PAID and found and found.units != lines[order.id]:
+                text = _("Order %(order)s and its reservation do not have the same lines.")
+                yield _about(order, text % {"order": order})
+
+
+def _about(order: Order, text: str) -> Difference:
+    return Difference(text, key=str(order.id), row=order)
+
+
+def _first(moves: QuerySet[OrderHistory]) -> Coalesce:
+    return Coalesce(Subquery(moves.values("to_status")[:1]), Value(""))
+
+
+def _told_without_move(name: str, moves: QuerySet[OrderHistory]) -> Iterator[Difference]:
+    for event in events_without_row(name, moves, key="order_id").iterator():
+        facts = {"name": name, "key": event.key}
+        text = _("%(name)s tells of order %(key)s, and its history has no such move.")
+        yield Difference(text % facts, key=event.key, row=event)
+    for key in keys_told_twice(name).iterator():
+        text = _("%(name)s was told more than once of order %(key)s.")
+        yield Difference(text % {"name": name, "key": key}, key=key)
+
+
+def _chunks(orders: QuerySet[Order]) -> Iterator[list[Order]]:
+    rows = orders.order_by("pk").iterator(chunk_size=CHUNK)
+    while chunk := list(islice(rows, CHUNK)):
+        yield chunk
+
+
+def _asked_back(orders: list[Order]) -> dict[UUID, int]:
+    refunds = RefundRequest.objects.filter(order__in=orders).order_by().values("order")
+    return defaultdict(int, refunds.annotate(sum=Sum("amount")).values_list("order", "sum"))
+
+
+def _lines(orders: list[Order]) -> dict[UUID, dict[str, tuple[int, int]]]:
+    """Each order's units by SKU: how many were sold, and how many of them came back."""
+    returned = RefundLine.objects.filter(line=OuterRef("pk"), refund__return_stock=True)
+    back = returned.order_by().values("line").annotate(sum=Sum("quantity")).values("sum")
+    lines = OrderLine.objects.filter(order__in=orders).annotate(back=Coalesce(Subquery(back), 0))
+    found: dict[UUID, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for order, sku, quantity, units_back in lines.values_list("order", "sku", "quantity", "back"):
+        found[order][sku] = (quantity, units_back)
+    return found
+
+
+def _place(order: Order) -> str:
+    if order.status == Status.CANCELLED:
+        return inventory.LET_GO
+    return inventory.SET_ASIDE if order.status == Status.READY_TO_SHIP else inventory.ISSUED
+
+
+def _sums(order: Order, **amounts: int) -> dict[str, Any]:
+    sums = {name: Money(amount=n, currency=order.currency).format() for name, n in amounts.items()}
+    return {"order": order, **sums}

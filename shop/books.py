@@ -1,0 +1,86 @@
+"""The books of the whole shop: reconciled, told in words and as JSON, and remembered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outbox.books import Difference
+from outbox.reconciliation import Finding, Reconciliation
+from outbox.reconciliation import reconcile as reconcile
+
+Report = dict[str, Any]
+
+
+def as_report(done: Reconciliation) -> Report:
+    """What came of it as one JSON object."""
+    return {
+        "balanced": done.is_balanced,
+        "checked_at": done.checked_at.isoformat(),
+        "seconds": round(done.seconds, 3),
+        "differences": done.differences,
+        "unsettled": done.unsettled,
+        "invariants": [_finding(one) for one in done.findings],
+    }
+
+
+def _finding(one: Finding) -> Report:
+    return {
+        "name": one.invariant.name,
+        "says": one.invariant.says,
+        "checked": one.checked,
+        "differences": one.differences,
+        "unsettled": one.unsettled,
+        "remedy": one.invariant.remedy,
+        "what_differs": [_difference(found) for found in one.kept],
+        "what_is_unsettled": [_difference(found) for found in one.kept_unsettled],
+    }
+
+
+def _difference(found: Difference) -> Report:
+    row = found.row
+    return {
+        "text": found.text,
+        "key": found.key,
+        "model": row._meta.label_lower if row else "",
+        "id": str(row.pk) if row else "",
+    }
+
+
+def as_text(report: Report) -> str:
+    """What came of it for a person: a line for each invariant, then what differs."""
+    lines = [_line(one) for one in report["invariants"]]
+    for one in report["invariants"]:
+        lines += _paragraph(one)
+    return "\n".join([*lines, "", _verdict(report)])
+
+
+def _line(one: Report) -> str:
+    mark = "DIFFERS" if one["differences"] else "holds"
+    waiting = f", {one['unsettled']} unsettled" if one["unsettled"] else ""
+    differing = f", {one['differences']} differ" if one["differences"] else ""
+    return f"{mark:8} {one['name']:44} {one['checked']:>9,} checked{differing}{waiting}"
+
+
+def _paragraph(one: Report) -> list[str]:
+    if not one["differences"]:
+        return []
+    more = one["differences"] - len(one["what_differs"])
+    return [
+        "",
+        f"{one['name']}: {one['says']}",
+        *(f"  - {found['text']}" for found in one["what_differs"]),
+        *([f"  - and {more:,} more"] if more else []),
+        f"  What to do: {one['remedy']}",
+    ]
+
+
+def _verdict(report: Report) -> str:
+    unsettled = report["unsettled"]
+    waiting = (
+        f" Something is still owed about {unsettled:,} (see: manage.py outbox status)."
+        if unsettled
+        else " Nothing is owed."
+    )
+    if report["balanced"]:
+        return f"The books balance.{waiting}"
+    return f"The books do not balance: {report['differences']:,} differences.{waiting}"

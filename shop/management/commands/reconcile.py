@@ -1,0 +1,32 @@
+"""Reconcile the books: say what does not hold, and end with 1 if anything does not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from shop import books
+
+
+class Command(BaseCommand):
+    help = "Reconcile the books of all apps. Ends with 1 if something differs, else with 0."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="for programs: one JSON object")
+        parser.add_argument(
+            "--all",
+            action="store_true",
+            help="ask the bank about every payment, not only about the latest",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        report = books.as_report(books.reconcile(thorough=options["all"]))
+        if options["json"]:
+            self.stdout.write(json.dumps(report, indent=2))
+        else:
+            self.stdout.write(books.as_text(report))
+        if not report["balanced"]:
+            sys.exit(1)
