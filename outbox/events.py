@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -20,6 +21,8 @@ FACTS = frozenset(
         "receipt",
     }
 )
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 #: Every event class by its name. Two classes of one name are both kept, for the check to report.
 registry: dict[str, list[type[DomainEvent]]] = {}
@@ -70,6 +73,14 @@ class DomainEvent(BaseModel):
         """The id of the aggregate that the event is about, as text."""
         return str(getattr(self, self.event_key))
 
+    def in_words(self) -> str:
+        """Say what happened in a few words, for the timeline; override it to say more.
+
+        Default: the words of its name, "Order ready to ship". It is shown to staff: nothing that
+        they may not see belongs into it.
+        """
+        return words_of_name(self.event_name)
+
 
 def register(event: type[DomainEvent]) -> None:
     """Enter an event class; a module that is loaded again replaces its own earlier class."""
@@ -82,6 +93,11 @@ def find(name: str) -> type[DomainEvent] | None:
     """Return the class of the event called `name`, or None."""
     known = registry.get(name)
     return known[-1] if known else None
+
+
+def words_of_name(name: str) -> str:
+    """Return an event's name as words: "Order ready to ship" for "orders.OrderReadyToShip"."""
+    return " ".join(_HUMP.split(name.rpartition(".")[2])).capitalize()
 
 
 def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:

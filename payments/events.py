@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.utils.translation import gettext as _
+
 from money import Money
 from outbox import DomainEvent
 
@@ -13,6 +15,9 @@ class PaymentAuthorized(DomainEvent, key="order_id"):
 
     order_id: UUID
     amount: Money
+
+    def in_words(self) -> str:
+        return _("%(amount)s authorized") % {"amount": self.amount.format()}
 
 
 class PaymentDeclined(DomainEvent, key="order_id"):
@@ -28,12 +33,18 @@ class PaymentCaptured(DomainEvent, key="order_id"):
     order_id: UUID
     amount: Money
 
+    def in_words(self) -> str:
+        return _("%(amount)s captured") % {"amount": self.amount.format()}
+
 
 class PaymentVoided(DomainEvent, key="order_id"):
     """The bank let go of the money that it held for a cancelled order; nothing was ever taken."""
 
     order_id: UUID
     amount: Money
+
+    def in_words(self) -> str:
+        return _("%(amount)s let go") % {"amount": self.amount.format()}
 
 
 class PaymentRefunded(DomainEvent, key="order_id"):
@@ -42,6 +53,9 @@ class PaymentRefunded(DomainEvent, key="order_id"):
     order_id: UUID
     amount: Money
     refund_id: UUID | None = None
+
+    def in_words(self) -> str:
+        return _("%(amount)s refunded") % {"amount": self.amount.format()}
 
 
 class BankReported(DomainEvent, key="order_id"):

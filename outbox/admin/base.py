@@ -24,6 +24,10 @@ PERMISSIONS: Mapping[str, str] = {
     "pause": "outbox.change_subscription",
 }
 
+LIVE_CSS = {"all": ["outbox/outbox.css", "outbox/drawing.css"]}
+#: htmx is vendored, as its page https://htmx.org/docs/#installing recommends.
+LIVE_JS = ["outbox/vendor/htmx-2.0.11.min.js", "outbox/monitor.js"]
+
 _PAGES_AHEAD = 10
 _LAST_PAGE = 1000
 
@@ -101,7 +105,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
     list_max_show_all = 0
 
     class Media:
-        css = {"all": ["outbox/outbox.css"]}
+        css = LIVE_CSS
+        js = LIVE_JS
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody may."""

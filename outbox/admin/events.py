@@ -10,11 +10,14 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import conditional_page
 
 from outbox.diagnosis import why_event
 from outbox.models import Delivery, Event
@@ -25,7 +28,7 @@ from .base import BoundedChangeList, ReadOnlyAdmin, as_uuid
 from .deliveries import explained
 from .links import event_url, events_url, short_key, timeline_url
 from .tally import add_tallies
-from .timeline import find_story
+from .timeline import find_story, story_of
 
 if TYPE_CHECKING:
     from .tally import TalliedEvent
@@ -175,7 +178,20 @@ class EventAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the timeline's page, before the pattern that takes anything for an event."""
         view = self.admin_site.admin_view(self.timeline_view)
-        return [path("timeline/", view, name="outbox_event_timeline"), *super().get_urls()]
+        part = self.admin_site.admin_view(self.timeline_part)
+        return [
+            path("timeline/", view, name="outbox_event_timeline"),
+            path("timeline/part/", part, name="outbox_event_timeline_part"),
+            *super().get_urls(),
+        ]
+
+    @method_decorator(conditional_page)
+    def timeline_part(self, request: HttpRequest) -> HttpResponse:
+        """Answer the timeline of a key alone, or 304 where it is as the page has it."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        key = request.GET.get("q", "").replace("\0", "").strip()
+        return render(request, "outbox/timeline.html", {"story": story_of(key)})
 
     def timeline_view(self, request: HttpRequest) -> HttpResponse:
         """Show the timeline of a key or a correlation id."""

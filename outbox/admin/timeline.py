@@ -12,14 +12,19 @@ from django.contrib import admin
 from django.db.models import Model, Q
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import select_template
+from django.utils import timezone
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from outbox import drawing
 from outbox.models import Delivery, Event
-from outbox.templatetags.outbox_display import span
+from outbox.sentences import Sentence, sentences_of
+from outbox.templatetags.outbox_display import since, span
 from outbox.timeline import TimelineDelivery, TimelineEvent, timeline_of, timeline_of_correlation
 
-from .base import as_uuid
+from .base import LIVE_CSS, LIVE_JS, as_uuid
+from .links import delivery_url, event_url
 
 State = Delivery.State
 
@@ -37,6 +42,30 @@ class Story:
         return min(event.emitted_at for event in self.events)
 
     @cached_property
+    def sentences(self) -> Sequence[Sentence]:
+        """The timeline in plain words."""
+        return sentences_of(self.events, span=span)
+
+    @cached_property
+    def sequence(self) -> SafeString:
+        """The timeline as a sequence diagram (SVG)."""
+        return drawing.sequence(
+            self.events,
+            address=_address,
+            when=lambda event: since(event.emitted_at, self.start),
+        )
+
+    @cached_property
+    def waterfall(self) -> SafeString:
+        """The timeline as a waterfall (SVG)."""
+        return drawing.waterfall(self.events, now=timezone.now(), span=span, address=_address)
+
+    @cached_property
+    def mermaid(self) -> str:
+        """The timeline as the text of a Mermaid diagram."""
+        return drawing.mermaid(self.events)
+
+    @cached_property
     def deliveries(self) -> Sequence[TimelineDelivery]:
         """All deliveries of all its events."""
         return [delivery for event in self.events for delivery in event.deliveries]
@@ -46,6 +75,11 @@ class Story:
         """What a person has to look at."""
         found = [one for one in self.deliveries if one.state in (State.DEAD, State.PARKED)]
         return sorted(found, key=lambda one: one.state != State.DEAD)
+
+    @property
+    def poll_seconds(self) -> int:
+        """How often the page asks for news: a settled story may still go on."""
+        return 10 if self.level == State.DONE else 2
 
     @property
     def level(self) -> str:
@@ -92,6 +126,10 @@ class Story:
         return max([*ends, *(event.emitted_at for event in self.events)]) - self.start
 
 
+def _address(row: TimelineEvent | TimelineDelivery) -> str:
+    return event_url(row.seq) if isinstance(row, TimelineEvent) else delivery_url(row.id)
+
+
 def story_of(key: str) -> Story:
     """Tell what followed from the events about `key`."""
     return Story(timeline_of(key=key, using=Event.objects.db), key)
@@ -124,7 +162,8 @@ class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
     change_form_template = "outbox/change_form_with_timeline.html"
 
     class Media:
-        css = {"all": ["outbox/outbox.css"]}
+        css = LIVE_CSS
+        js = LIVE_JS
 
     def timeline_key(self, obj: Model) -> str:
         """Return the key of the events about this row; override it where it is not the pk."""

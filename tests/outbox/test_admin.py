@@ -510,8 +510,9 @@ class TestTheTimeline:
 
         text = text_of(admin_client, f"{TIMELINE}?q={event.key}")
 
+        table = text[text.index('<table class="outbox-timeline">') :]
         places = [
-            text.index(part)
+            table.index(part)
             for part in (
                 ">tests.Packed</a>",
                 ">tests.label_parcel</a>",
@@ -666,3 +667,35 @@ class TestEveryPage:
         }
 
         assert answers == {200}
+
+
+class TestTheTimelinesPart:
+    PART = reverse("admin:outbox_event_timeline_part")
+
+    def test_is_not_sent_again_to_a_page_that_has_it(
+        self, outbox: Outbox, admin_client: Client
+    ) -> None:
+        address = f"{self.PART}?q={packed(outbox).key}"
+        first = admin_client.get(address)
+
+        again = admin_client.get(address, headers={"If-None-Match": first["ETag"]})
+
+        assert "outbox-picture" in first.content.decode()
+        assert (again.status_code, again.content) == (304, b"")
+
+    def test_is_sent_when_something_happened(self, outbox: Outbox, admin_client: Client) -> None:
+        event = packed(outbox)
+        address = f"{self.PART}?q={event.key}"
+        first = admin_client.get(address)
+        outbox.given("tests.Packed", parcel_id=UUID(event.key))
+
+        again = admin_client.get(address, headers={"If-None-Match": first["ETag"]})
+
+        assert again.status_code == 200
+
+    def test_is_only_for_those_who_may_see_events(self, outbox: Outbox) -> None:
+        event = packed(outbox)
+
+        answer = client_with("view_order").get(f"{self.PART}?q={event.key}")
+
+        assert answer.status_code == 403

@@ -1,0 +1,161 @@
+"""A timeline as a sequence diagram: apps as lifelines, events as arrows, time downwards.
+
+An event is a dot on the lifeline of the app that emitted it. Below it, one row each, an arrow goes
+to the app of every handler that is owed it, drawn by the state of the delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from outbox.timeline import TimelineDelivery, TimelineEvent
+
+from . import svg
+
+Address = Callable[[TimelineEvent | TimelineDelivery], str]
+
+_LANE = 176
+_ROW = 26
+_EVENT_ROW = 32
+_HEAD = 40
+_MARGIN = 70
+_LOOP = 22
+
+
+def sequence(
+    events: Sequence[TimelineEvent],
+    *,
+    address: Address = lambda _row: "",
+    when: Callable[[TimelineEvent], str] = lambda _event: "",
+) -> SafeString:
+    """Draw a timeline as a sequence diagram.
+
+    Args:
+        events: in the order in which they are drawn.
+        address: the page of an event or a delivery; empty for none.
+        when: what stands beside an event's name, for example "+0.42 s".
+    """
+    lanes = {app: _MARGIN + _LANE * number for number, app in enumerate(_apps(events))}
+    rows = list(_rows(events))
+    bottom = _HEAD + sum(_EVENT_ROW if row.delivery is None else _ROW for row in rows) + 12
+    drawing = _Drawing(lanes, bottom, address, when)
+    return svg.picture(
+        *drawing.lifelines(),
+        *drawing.rows(rows),
+        width=_MARGIN + _LANE * len(lanes),
+        height=bottom,
+        label=_("Sequence diagram: who told what to whom, time downwards"),
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    event: TimelineEvent
+    delivery: TimelineDelivery | None = None
+
+
+def _rows(events: Sequence[TimelineEvent]) -> Iterator[_Row]:
+    for event in events:
+        yield _Row(event)
+        for delivery in event.deliveries:
+            yield _Row(event, delivery)
+
+
+def _apps(events: Sequence[TimelineEvent]) -> list[str]:
+    """List the apps in the order in which they come into the story."""
+    found: dict[str, None] = {}
+    for event in events:
+        found.setdefault(app_of(event.name))
+        for delivery in event.deliveries:
+            found.setdefault(app_of(delivery.handler))
+    return list(found)
+
+
+def app_of(name: str) -> str:
+    """Return the app of an event or a handler."""
+    return name.partition(".")[0]
+
+
+def short(name: str) -> str:
+    """Return an event's or a handler's name without its app."""
+    return name.partition(".")[2] or name
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    lanes: dict[str, int]
+    bottom: float
+    address: Address
+    when: Callable[[TimelineEvent], str]
+
+    def lifelines(self) -> Iterator[SafeString]:
+        for app, x in self.lanes.items():
+            yield svg.text(app, x=x, y=18, class_="outbox-lane-name", anchor="middle")
+            yield svg.element("line", x1=x, y1=28, x2=x, y2=self.bottom, class_="outbox-lane")
+
+    def rows(self, rows: Sequence[_Row]) -> Iterator[SafeString]:
+        y = float(_HEAD)
+        for row in rows:
+            y += _EVENT_ROW if row.delivery is None else _ROW
+            yield self._delivery(row, row.delivery, y) if row.delivery else self._event(row, y)
+
+    def _event(self, row: _Row, y: float) -> SafeString:
+        x, event = self.lanes[app_of(row.event.name)], row.event
+        dot = svg.element("circle", cx=x, cy=y - 4, r=4.5, class_="outbox-dot")
+        is_last = x == max(self.lanes.values()) and len(self.lanes) > 1
+        side = -10 if is_last else 10
+        named = svg.element(
+            "text",
+            svg.element("tspan", short(event.name), class_="outbox-event-name"),
+            svg.element("tspan", f" {self.when(event)}", class_="outbox-faint"),
+            x=x + side,
+            y=y,
+            text_anchor="end" if is_last else None,
+        )
+        shape = svg.element("g", dot, named)
+        return svg.link(shape, href=self.address(event), tip=event.name)
+
+    def _delivery(self, row: _Row, delivery: TimelineDelivery, y: float) -> SafeString:
+        start = self.lanes[app_of(row.event.name)]
+        end = self.lanes[app_of(delivery.handler)]
+        arrow = self._loop(start, y) if start == end else self._straight(start, end, y)
+        shape = svg.element("g", *arrow, self._label(delivery, start, end, y))
+        shape = svg.element("g", shape, class_=f"outbox-arrow outbox-{delivery.state}")
+        tip = f"{delivery.handler}: {delivery.why}" if delivery.why else delivery.handler
+        return svg.link(shape, href=self.address(delivery), tip=tip)
+
+    def _straight(self, start: float, end: float, y: float) -> list[SafeString]:
+        way = 1 if end > start else -1
+        line = svg.element("line", x1=start, y1=y, x2=end - 7 * way, y2=y, class_="outbox-way")
+        return [line, _head(end, y, way)]
+
+    def _loop(self, x: float, y: float) -> list[SafeString]:
+        path = f"M {x} {y - 6} h {_LOOP} v 8 h {7 - _LOOP}"
+        return [svg.element("path", d=path, class_="outbox-way"), _head(x, y + 2, -1)]
+
+    def _label(self, delivery: TimelineDelivery, start: float, end: float, y: float) -> SafeString:
+        words = short(delivery.handler) + _remark(delivery)
+        if start == end:
+            return svg.text(words, x=start + _LOOP + 6, y=y, class_="outbox-words")
+        way = 1 if end > start else -1
+        # Beside the arrow's head, where no other lifeline is crossed.
+        x = end - way * _LANE / 2
+        return svg.text(words, x=x, y=y - 4, class_="outbox-words", anchor="middle")
+
+
+def _remark(delivery: TimelineDelivery) -> str:
+    if delivery.state == "done":
+        return f" ({delivery.attempts}\N{MULTIPLICATION SIGN})" if delivery.attempts > 1 else ""
+    text = ngettext("%(state)s, %(n)d attempt", "%(state)s, %(n)d attempts", delivery.attempts)
+    facts = {"state": _(delivery.state), "n": delivery.attempts}
+    return f" ({text % facts})" if delivery.attempts else f" ({facts['state']})"
+
+
+def _head(x: float, y: float, way: int) -> SafeString:
+    points = f"{x},{y} {x - 8 * way},{y - 4} {x - 8 * way},{y + 4}"
+    return svg.element("polygon", points=points, class_="outbox-head")

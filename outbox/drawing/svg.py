@@ -1,0 +1,58 @@
+"""The few elements of SVG that the pictures are made of, escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.utils.html import conditional_escape, format_html, format_html_join
+from django.utils.safestring import SafeString
+
+Value = str | int | float | None
+
+
+def element(tag: str, *children: str, **attributes: Value) -> SafeString:
+    """Return an element; `class_` and `stroke_width` become class and stroke-width, None nothing.
+
+    Children that are not marked as safe are escaped, and so are all values.
+    """
+    inner = format_html_join("", "{}", ((conditional_escape(child),) for child in children))
+    given = (
+        (name.rstrip("_").replace("_", "-"), _written(value))
+        for name, value in attributes.items()
+        if value is not None
+    )
+    return format_html("<{tag}{given}>{inner}</{tag}>", tag=tag, given=_joined(given), inner=inner)
+
+
+def picture(*children: str, width: float, height: float, label: str) -> SafeString:
+    """Return a whole picture in its own size, which a page may scroll."""
+    return element(
+        "svg",
+        *children,
+        xmlns="http://www.w3.org/2000/svg",
+        class_="outbox-picture",
+        width=width,
+        height=height,
+        viewBox=f"0 0 {_written(width)} {_written(height)}",
+        role="group",
+        aria_label=label,
+    )
+
+
+def text(content: str, *, x: float, y: float, class_: str = "", anchor: str = "") -> SafeString:
+    """Return a line of text; `anchor` is start (the default), middle or end."""
+    return element("text", content, x=x, y=y, class_=class_ or None, text_anchor=anchor or None)
+
+
+def link(content: str, *, href: str, tip: str = "") -> SafeString:
+    """Return a link around a shape, with a tip for whoever points at it."""
+    tips = [element("title", tip)] if tip else []
+    return element("a", *tips, content, href=href) if href else element("g", *tips, content)
+
+
+def _written(value: Value) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> SafeString:
+    return format_html_join("", ' {}="{}"', pairs)

@@ -1,0 +1,156 @@
+"""A timeline as a waterfall: one row for each delivery, how long it waited, ran and was retried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from outbox.timeline import TimelineDelivery, TimelineEvent
+
+from . import svg
+from .scale import Interval, Scale, scale_of
+from .sequence import Address
+
+_NAMES = 300
+_WIDTH = 620
+_SPANS = 90
+_ROW = 20
+_BAR = 10
+_AXIS = 26
+_THINNEST = 2.0
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A stretch of a delivery's time: `kind` is waiting, failed, running or stuck."""
+
+    kind: str
+    begin: datetime
+    end: datetime
+
+
+def waterfall(
+    events: Sequence[TimelineEvent],
+    *,
+    now: datetime,
+    span: Callable[[timedelta], str],
+    address: Address = lambda _row: "",
+) -> SafeString:
+    """Draw a timeline as a waterfall.
+
+    Times in which nothing was owed are cut out, so that an order which was shipped two days later
+    shows its first second as well.
+
+    Args:
+        events: in the order in which they are drawn.
+        now: until when bars go whose end has not come.
+        span: how a length of time is written.
+        address: the page of an event or a delivery; empty for none.
+    """
+    bars = {one.id: bars_of(event, one, now=now) for event in events for one in event.deliveries}
+    scale = scale_of(_intervals(events, bars), width=_WIDTH)
+    drawing = _Drawing(bars, scale, span, address)
+    rows: list[TimelineEvent | TimelineDelivery] = []
+    for event in events:
+        rows += [event, *event.deliveries]
+    return svg.picture(
+        *drawing.axis(bottom=_AXIS + _ROW * len(rows)),
+        *(drawing.row(row, _AXIS + _ROW * number) for number, row in enumerate(rows)),
+        width=_NAMES + _WIDTH + _SPANS,
+        height=_AXIS + _ROW * len(rows) + 6,
+        label=_("Waterfall: how long each handler waited, ran and was retried"),
+    )
+
+
+def bars_of(event: TimelineEvent, delivery: TimelineDelivery, *, now: datetime) -> list[Bar]:
+    """Cut a delivery's time into stretches, in order; zero-length ones are left out."""
+    bars: list[Bar] = []
+    at = event.emitted_at
+    for failure in delivery.failures:
+        bars += [Bar("waiting", at, failure.started_at)]
+        bars += [Bar("failed", failure.started_at, failure.ended_at)]
+        at = max(at, failure.ended_at)
+    bars += _last(delivery, at, now=now)
+    return [bar for bar in bars if bar.end > bar.begin or bar.kind != "waiting"]
+
+
+def _last(delivery: TimelineDelivery, at: datetime, *, now: datetime) -> list[Bar]:
+    started, settled = delivery.started_at, delivery.settled_at
+    runs = started is not None and started >= at
+    if settled is not None:
+        begin = started if runs and started is not None else settled
+        return [Bar("waiting", at, begin), Bar("running", begin, settled)]
+    if delivery.state == "sent" and runs and started is not None:
+        return [Bar("waiting", at, started), Bar("running", started, now)]
+    if delivery.state in ("dead", "parked"):
+        return [Bar("stuck", at, at)]
+    return [Bar("waiting", at, now)]
+
+
+def _intervals(events: Sequence[TimelineEvent], bars: dict[int, list[Bar]]) -> list[Interval]:
+    found = [(event.emitted_at, event.emitted_at) for event in events]
+    return found + [(bar.begin, bar.end) for row in bars.values() for bar in row]
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    bars: dict[int, list[Bar]]
+    scale: Scale
+    span: Callable[[timedelta], str]
+    address: Address
+
+    def axis(self, *, bottom: float) -> Iterator[SafeString]:
+        first, last = self.scale.periods[0], self.scale.periods[-1]
+        yield svg.text("0", x=_NAMES, y=14, class_="outbox-faint", anchor="middle")
+        total = self.span(last[1] - first[0])
+        end = _NAMES + self.scale.width
+        yield svg.text(f"+{total}", x=end, y=14, class_="outbox-faint", anchor="middle")
+        for x in (_NAMES, end):
+            yield svg.element("line", x1=x, y1=_AXIS - 6, x2=x, y2=bottom, class_="outbox-lane")
+        for place, length in self.scale.cuts:
+            x = _NAMES + place
+            words = f"⋯ {self.span(length)}"
+            yield svg.text(words, x=x, y=14, class_="outbox-faint", anchor="middle")
+            yield svg.element("line", x1=x, y1=_AXIS - 6, x2=x, y2=bottom, class_="outbox-cut")
+
+    def row(self, row: TimelineEvent | TimelineDelivery, y: float) -> SafeString:
+        drawn = self._event(row, y) if isinstance(row, TimelineEvent) else self._delivery(row, y)
+        tip = row.name if isinstance(row, TimelineEvent) else row.why or row.handler
+        return svg.link(svg.element("g", *drawn), href=self.address(row), tip=tip)
+
+    def _event(self, event: TimelineEvent, y: float) -> list[SafeString]:
+        x, middle = _NAMES + self.scale.x(event.emitted_at), y + _ROW / 2
+        name = svg.text(event.name, x=0, y=middle + 4, class_="outbox-event-name")
+        corners = f"{x},{middle - 5} {x + 5},{middle} {x},{middle + 5} {x - 5},{middle}"
+        return [name, svg.element("polygon", points=corners, class_="outbox-dot")]
+
+    def _delivery(self, delivery: TimelineDelivery, y: float) -> list[SafeString]:
+        bars = self.bars[delivery.id]
+        drawn = [svg.text(delivery.handler, x=14, y=y + _ROW / 2 + 4, class_="outbox-words")]
+        drawn += [self._bar(bar, y) for bar in bars]
+        if bars and bars[-1].kind != "stuck":
+            end = _NAMES + self.scale.x(bars[-1].end) + 6
+            words = self.span(bars[-1].end - bars[0].begin)
+            drawn.append(svg.text(words, x=end, y=y + _ROW / 2 + 4, class_="outbox-faint"))
+        return drawn
+
+    def _bar(self, bar: Bar, y: float) -> SafeString:
+        x, top = _NAMES + self.scale.x(bar.begin), y + (_ROW - _BAR) / 2
+        if bar.kind == "stuck":
+            cross = f"M {x} {top} l {_BAR} {_BAR} m 0 -{_BAR} l -{_BAR} {_BAR}"
+            return svg.element("path", d=cross, class_="outbox-bar-stuck")
+        width = max(_NAMES + self.scale.x(bar.end) - x, _THINNEST)
+        # Waiting is thinner than running, so that no colour is needed to tell them apart.
+        inset = 3 if bar.kind == "waiting" else 0
+        return svg.element(
+            "rect",
+            x=x,
+            y=top + inset,
+            width=width,
+            height=_BAR - 2 * inset,
+            class_=f"outbox-bar-{bar.kind}",
+        )

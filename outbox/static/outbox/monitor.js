@@ -1,0 +1,73 @@
+// Pages that keep themselves up to date, with htmx: asks only for what has changed (ETag), not at
+// all while the page is hidden, and leaves open what a person has opened.
+"use strict";
+
+(function () {
+    // What a strict Content-Security-Policy forbids anyway.
+    window.htmx.config.includeIndicatorStyles = false;
+    window.htmx.config.allowEval = false;
+
+    const tags = new Map();
+
+    document.addEventListener("htmx:beforeRequest", function (event) {
+        if (document.hidden) {
+            event.preventDefault();
+        }
+    });
+
+    document.addEventListener("htmx:configRequest", function (event) {
+        const tag = tags.get(event.detail.path);
+        if (tag) {
+            event.detail.headers["If-None-Match"] = tag;
+        }
+    });
+
+    document.addEventListener("htmx:beforeSwap", function (event) {
+        const request = event.detail.xhr;
+        if (request.status === 304) {
+            event.detail.shouldSwap = false;
+            return;
+        }
+        const tag = request.getResponseHeader("ETag");
+        if (tag) {
+            tags.set(event.detail.requestConfig.path, tag);
+        }
+    });
+
+    // htmx swaps elements; what a person has opened or closed, and where a picture is scrolled to,
+    // is theirs.
+    const kept = new Map();
+
+    document.addEventListener("htmx:beforeSwap", function (event) {
+        event.detail.target.querySelectorAll("details[id], .outbox-scroll[id]").forEach((element) => {
+            kept.set(element.id, [element.open, element.scrollLeft, element.scrollTop]);
+        });
+    });
+
+    document.addEventListener("htmx:afterSettle", function () {
+        kept.forEach(function ([open, left, top], id) {
+            const element = document.getElementById(id);
+            if (!element) {
+                return;
+            }
+            if (open !== undefined) {
+                element.open = open;
+            }
+            element.scrollTo(left, top);
+        });
+        kept.clear();
+    });
+
+    document.addEventListener("click", function (event) {
+        const button = event.target.closest("[data-outbox-copy]");
+        if (!button) {
+            return;
+        }
+        const source = document.getElementById(button.dataset.outboxCopy);
+        navigator.clipboard.writeText(source.textContent).then(function () {
+            const before = button.textContent;
+            button.textContent = button.dataset.outboxCopied;
+            setTimeout(() => { button.textContent = before; }, 2000);
+        });
+    });
+})();

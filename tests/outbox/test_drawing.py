@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count, pairwise
+from uuid import UUID, uuid4
+from xml.etree import ElementTree
+
+import pytest
+
+from outbox import drawing
+from outbox.drawing.scale import scale_of
+from outbox.drawing.waterfall import bars_of
+from outbox.sentences import sentences_of
+from outbox.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
+
+START = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
+SVG = "{http://www.w3.org/2000/svg}"
+numbers = count(1)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def span(length: timedelta) -> str:
+    return f"{length.total_seconds():g} s"
+
+
+def delivery(
+    handler: str,
+    state: str = "done",
+    *,
+    started: float | None = 1,
+    settled: float | None = 2,
+    attempts: int = 1,
+    why: str = "",
+    failures: Sequence[FailedAttempt] = (),
+) -> TimelineDelivery:
+    return TimelineDelivery(
+        id=next(numbers),
+        handler=handler,
+        state=state,
+        attempts=attempts,
+        due_at=START,
+        started_at=None if started is None else at(started),
+        settled_at=None if settled is None else at(settled),
+        why=why,
+        failures=failures,
+    )
+
+
+def event(
+    name: str,
+    *deliveries: TimelineDelivery,
+    seconds: float = 0,
+    cause: TimelineEvent | None = None,
+    by: str = "",
+) -> TimelineEvent:
+    return TimelineEvent(
+        id=uuid4(),
+        seq=next(numbers),
+        name=name,
+        key="k",
+        emitted_at=at(seconds),
+        emitted_by=by,
+        actor="",
+        causation_id=cause.id if cause else None,
+        correlation_id=UUID(int=0),
+        depth=0,
+        payload={},
+        fanned_out_at=START,
+        deliveries=deliveries,
+    )
+
+
+def failed(begin: float, end: float) -> FailedAttempt:
+    return FailedAttempt(
+        number=1, started_at=at(begin), ended_at=at(end), outcome="failed", exception="", message=""
+    )
+
+
+def parsed(picture: str) -> ElementTree.Element:
+    return ElementTree.fromstring(picture)
+
+
+def classes(picture: ElementTree.Element) -> list[str]:
+    return [one.get("class", "") for one in picture.iter()]
+
+
+def texts(picture: ElementTree.Element) -> list[str]:
+    return ["".join(one.itertext()).strip() for one in picture.iter(f"{SVG}text")]
+
+
+class TestASequenceDiagram:
+    def test_has_a_lifeline_for_each_app_in_the_order_of_the_story(self) -> None:
+        told = event("shop.Placed", delivery("stock.reserve"), delivery("mail.thank"))
+
+        picture = parsed(drawing.sequence([told]))
+
+        assert texts(picture)[:3] == ["shop", "stock", "mail"]
+
+    def test_has_an_arrow_for_each_delivery_in_the_shape_of_its_state(self) -> None:
+        told = event(
+            "shop.Placed",
+            delivery("stock.reserve"),
+            delivery("mail.thank", "dead", settled=None, attempts=3, why="Dead: no."),
+        )
+
+        picture = parsed(drawing.sequence([told]))
+
+        assert classes(picture).count("outbox-arrow outbox-done") == 1
+        assert classes(picture).count("outbox-arrow outbox-dead") == 1
+        assert "thank (dead, 3 attempts)" in texts(picture)
+
+    def test_points_from_the_teller_to_the_hearer(self) -> None:
+        picture = parsed(drawing.sequence([event("shop.Placed", delivery("stock.reserve"))]))
+
+        (way,) = [one for one in picture.iter() if one.get("class") == "outbox-way"]
+
+        assert float(way.get("x1", 0)) < float(way.get("x2", 0))
+
+    def test_loops_where_an_app_hears_itself(self) -> None:
+        picture = parsed(drawing.sequence([event("shop.Placed", delivery("shop.count"))]))
+
+        assert [one.tag for one in picture.iter() if one.get("class") == "outbox-way"] == [
+            f"{SVG}path"
+        ]
+
+    def test_runs_no_markup_of_a_name(self) -> None:
+        told = event("shop.<script>", delivery('stock."><script>', why="<b>&</b>"))
+
+        picture = parsed(drawing.sequence([told], address=lambda _row: '"><script>'))
+
+        assert not list(picture.iter(f"{SVG}script"))
+
+    def test_of_two_hundred_events_gives_each_row_room(self) -> None:
+        told = [event(f"app{n % 6}.Told", delivery(f"app{n % 5}.hear")) for n in range(200)]
+
+        picture = parsed(drawing.sequence(told))
+
+        height, width = float(picture.get("height", 0)), float(picture.get("width", 0))
+        assert height > 200 * 50
+        assert width < 1300
+        rows = sorted(float(dot.get("cy", 0)) for dot in picture.iter(f"{SVG}circle"))
+        assert min(b - a for a, b in pairwise(rows)) >= 50
+
+
+class TestAWaterfall:
+    def test_shows_waiting_failing_and_running(self) -> None:
+        one = delivery("stock.reserve", started=5, settled=6, attempts=2, failures=[failed(1, 2)])
+
+        bars = bars_of(event("shop.Placed", one), one, now=at(9))
+
+        kinds = [(bar.kind, bar.begin, bar.end) for bar in bars]
+        assert kinds == [
+            ("waiting", at(0), at(1)),
+            ("failed", at(1), at(2)),
+            ("waiting", at(2), at(5)),
+            ("running", at(5), at(6)),
+        ]
+
+    def test_lets_what_runs_go_on_until_now(self) -> None:
+        one = delivery("stock.reserve", "sent", started=1, settled=None)
+
+        bars = bars_of(event("shop.Placed", one), one, now=at(9))
+
+        assert [(bar.kind, bar.end) for bar in bars] == [("waiting", at(1)), ("running", at(9))]
+
+    def test_does_not_take_the_failed_attempt_of_what_waits_again_for_a_run(self) -> None:
+        one = delivery("s.r", "pending", started=1, settled=None, failures=[failed(1, 2)])
+
+        bars = bars_of(event("shop.Placed", one), one, now=at(9))
+
+        assert [bar.kind for bar in bars] == ["waiting", "failed", "waiting"]
+
+    def test_marks_what_is_stuck(self) -> None:
+        one = delivery("s.r", "dead", started=1, settled=None, failures=[failed(1, 2)])
+
+        picture = drawing.waterfall([event("shop.Placed", one)], now=at(9), span=span)
+
+        assert classes(parsed(picture)).count("outbox-bar-stuck") == 1
+
+    def test_draws_what_took_no_time(self) -> None:
+        one = delivery("s.r", started=0, settled=0)
+
+        picture = parsed(drawing.waterfall([event("s.Told", one)], now=at(0), span=span))
+
+        (bar,) = [one for one in picture.iter() if one.get("class") == "outbox-bar-running"]
+        assert float(bar.get("width", 0)) > 0
+
+
+class TestAScaleOfTime:
+    def test_cuts_out_two_days_in_which_nothing_happened(self) -> None:
+        day = 86_400
+        scale = scale_of([(at(0), at(2)), (at(2 * day), at(2 * day + 1))], width=600)
+
+        assert len(scale.cuts) == 1
+        assert scale.cuts[0][1] == timedelta(seconds=2 * day - 2)
+        assert scale.x(at(2)) > 300
+        assert scale.x(at(2 * day + 1)) == pytest.approx(scale.width)
+
+    def test_keeps_order_and_proportion_within_a_period(self) -> None:
+        scale = scale_of([(at(0), at(4)), (at(1), at(8))], width=800)
+
+        assert scale.cuts == []
+        assert [scale.x(at(second)) for second in (0, 2, 4, 8)] == pytest.approx([0, 200, 400, 800])
+
+
+class TestMermaidText:
+    def test_says_who_told_whom_and_how_it_ended(self) -> None:
+        told = event(
+            "shop.Placed",
+            delivery("stock.reserve", attempts=2),
+            delivery("mail.thank", "dead", settled=None),
+        )
+
+        assert drawing.mermaid([told, event("stock.Reserved")]).splitlines() == [
+            "sequenceDiagram",
+            "    shop->>stock: Placed (reserve, 2 attempts)",
+            "    shop-xmail: Placed (thank, dead)",
+            "    Note over stock: Reserved",
+        ]
+
+
+class TestSentences:
+    def test_tell_what_happened_with_how_many_attempts_and_when(self) -> None:
+        first = event("shop.OrderPlaced", delivery("stock.reserve", attempts=2))
+        second = event("stock.StockReserved", seconds=1.5, cause=first, by="stock.reserve")
+
+        told = [sentence.text for sentence in sentences_of([first, second], span=span)]
+
+        assert told == [
+            "Order placed.",
+            "Stock reserved, after 2 attempts, 1.5 s after order placed.",
+        ]
+
+    def test_name_what_is_still_owed(self) -> None:
+        waiting = delivery("mail.thank", "pending", started=None, settled=None)
+        first = event("shop.OrderPlaced", delivery("stock.reserve"), waiting)
+
+        (sentence,) = sentences_of([first], span=span)
+
+        assert sentence.owed == [waiting]
