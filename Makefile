@@ -82,6 +82,7 @@ format: install  ## let ruff put things straight
 check: install  ## Django's own checks, as in development and as in production
 	$(RUN) manage.py check --fail-level WARNING
 	$(RUN) manage.py makemigrations --check --dry-run
+	$(RUN) manage.py outbox catalogue --check
 	@echo "manage.py check --deploy, with settings as in production"
 	@$(PRODUCTION) $(RUN) manage.py check --deploy --fail-level WARNING
 

@@ -28,6 +28,7 @@ from .locks import mark_locked, saved_under_lock
 from .receipt import LeaseLost, PermanentFailure, Receipt
 from .subscriptions import subscribe
 from .timeline import timeline_of
+from .upcasting import upcast
 
 __all__ = [
     "Difference",
@@ -50,4 +51,5 @@ __all__ = [
     "saved_under_lock",
     "subscribe",
     "timeline_of",
+    "upcast",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,12 +94,12 @@ def catalogue() -> list[CatalogueEntry]:
     return [_entry(name, declared[-1]) for name, declared in sorted(events.registry.items())]
 
 
-def place(thing: type[Any] | Handler) -> str:
-    """Return "path:line" of an event class or a handler, relative to the working directory.
+def place(thing: type[Any] | Handler | Callable[..., Any]) -> str:
+    """Return "path:line" of a class, a handler or a function, relative to the working directory.
 
     Files outside it keep their full path; what has no source file is named by its module.
     """
-    source = thing if isinstance(thing, type) else inspect.unwrap(thing.function)
+    source = inspect.unwrap(thing.function) if isinstance(thing, Handler) else thing
     try:
         path = Path(inspect.getsourcefile(source) or "").resolve()
         line = inspect.getsourcelines(source)[1]

@@ -1,7 +1,8 @@
 """System checks: what an import would have caught, `manage.py check` catches by name.
 
 Each message begins with the place of the handler or event, "path:line". Their tag is `outbox`.
-One handler is checked in handler_checks.py, against its events in contract_checks.py. Here:
+One handler is checked in handler_checks.py, against its events in contract_checks.py; what older
+releases stored in version_checks.py. Here:
 
     E008 two handlers have one pinned name
     E009 a handler takes over, by `formerly`, what is another's
@@ -28,6 +29,7 @@ from .conf import Conf
 from .contract_checks import check_contract, check_event, did_you_mean
 from .handler_checks import check_handler
 from .subscriptions import Handler
+from .version_checks import check_lock, check_upcasters, check_versions
 
 _PROPER = {
     bool: "True or False",
@@ -47,7 +49,9 @@ def check_contracts(
     found: list[CheckMessage] = []
     for event in declared:
         if labels is None or event.event_name.partition(".")[0] in labels:
-            found += check_event(event)
+            found += [*check_event(event), *check_versions(event)]
+    for config in apps.get_app_configs() if app_configs is None else app_configs:
+        found += check_lock(config)
     for handler in subscriptions.registry:
         if labels is None or handler.app_label in labels:
             found += [*check_handler(handler), *check_contract(handler)]
@@ -61,6 +65,7 @@ def check_names(**_kwargs: Any) -> list[CheckMessage]:
         *_same_handlers(),
         *_takeovers(),
         *_same_events(),
+        *check_upcasters(),
     ]
 
 

@@ -22,6 +22,20 @@ def written_schema(model: type[BaseModel]) -> dict[str, Any]:
     )
 
 
+def recorded_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what is recorded of an event for later releases: what all its stored events have.
+
+    Without prose, which may change, and without the refusal of further fields: there will be some.
+    What has a default is not required, since events that were
+    told before the field was there lack it. Raises the same.
+    """
+    made = model.model_json_schema(
+        mode="serialization", by_alias=False, schema_generator=RecordedSchema
+    )
+    recorded: dict[str, Any] = _recorded(made)
+    return recorded
+
+
 def read_schema(kind: Any) -> dict[str, Any]:
     """Return the JSON Schema of what a parameter of type `kind` accepts. Raises the same."""
     return TypeAdapter(kind).json_schema(mode="validation", schema_generator=ContractSchema)
@@ -52,6 +66,30 @@ class ContractSchema(GenerateJsonSchema):
         if "patternProperties" not in made and "keys_schema" in schema:
             made["propertyNames"] = _as_key(self.generate_inner(schema["keys_schema"]))
         return made
+
+
+class RecordedSchema(ContractSchema):
+    """What has been written since the event was first told."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        """What has a default may be missing from older events."""
+        return GenerateJsonSchema.field_is_required(self, field, total)
+
+
+def _recorded(schema: Any) -> Any:
+    """Drop what is not recorded; a property may itself be called "description"."""
+    if isinstance(schema, list):
+        return [_recorded(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: {key: _recorded(one) for key, one in part.items()}
+        if name in ("properties", "$defs", "patternProperties")
+        else _recorded(part)
+        for name, part in schema.items()
+        if name not in ("description", "default", "examples")
+        and (name, part) != ("additionalProperties", False)
+    }
 
 
 def _as_key(schema: JsonSchemaValue) -> JsonSchemaValue:

@@ -21,7 +21,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from . import failpoints, settlement
+from . import failpoints, settlement, upcasting
 from .context import Cause, caused_by
 from .models import Delivery
 from .receipt import LeaseLost, Receipt
@@ -97,6 +97,7 @@ def _start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
         paused = [row for row in fresh if row.subscription.paused_at]
         settlement.park(paused, using=using)
         mine = [row for row in fresh if not row.subscription.paused_at]
+        mine = _without_newer(mine, worker=worker, using=using)
         for row in mine:
             row.started_token, row.attempts = row.token, row.attempts + 1
             row.started_at, row.worker = now, worker
@@ -109,6 +110,15 @@ def _start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
                 due_at=now + _until(len(mine), seconds=mine[0].subscription.lease_seconds),
             )
     return mine
+
+
+def _without_newer(rows: Sequence[Delivery], *, worker: str, using: str) -> list[Delivery]:
+    """Hand back events of versions that only a later release, which runs by now, can read."""
+    newer = [row for row in rows if upcasting.is_newer(row.event)]
+    for row in newer:
+        note = f"{worker} cannot read version {row.event.version} of {row.event.name}: older code?"
+        settlement.hand_back([(row.id, row.token)], note=note, using=using)
+    return [row for row in rows if row not in newer]
 
 
 class _Lease:
@@ -171,7 +181,8 @@ def _run_once(handler: Handler, delivery: Delivery, *, using: str) -> None:
         actor=event.actor,
     )
     receipt = Receipt(lambda: _receipt_transaction(delivery, using=using))
-    arguments = handler.arguments(payload=event.payload, facts=_facts(delivery, receipt))
+    payload = upcasting.current_payload(event)
+    arguments = handler.arguments(payload=payload, facts=_facts(delivery, receipt))
     with caused_by(cause):
         if handler.atomic:
             with _receipt_transaction(delivery, using=using):

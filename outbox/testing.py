@@ -24,7 +24,7 @@ from django.utils import timezone
 from pydantic_core import to_jsonable_python
 from uuid_utils.compat import uuid7
 
-from . import emission, events, failpoints, guard_hooks, subscriptions
+from . import emission, events, failpoints, guard_hooks, subscriptions, upcasting
 from .context import Cause, caused_by
 from .delivery import Result, deliver
 from .relay import Message, relay_pass
@@ -48,13 +48,17 @@ class Outbox:
         guard_hooks.start(by_default=True)
         sync_subscriptions(using=using)
 
-    def given(self, name: str, *, key: str = "", **fields: Any) -> Event:
+    def given(
+        self, name: str, *, key: str = "", stored_version: int | None = None, **fields: Any
+    ) -> Event:
         """Store an event as if its producer had emitted it; the producer need not be installed.
 
         Args:
             name: "app.ClassName". If that class is loaded, the fields must fit it.
             key: the event's key where the class is not loaded; default: the first field whose name
                 ends in "_id".
+            stored_version: store the fields as they are, as a release did in which this was the
+                event's version; your upcasters then read it.
             fields: the event's fields; anything that pydantic can turn into JSON.
 
         Returns:
@@ -62,10 +66,16 @@ class Outbox:
         """
         known = events.find(name)
         with transaction.atomic(using=self._using), caused_by(Cause(actor="test")):
-            if known is not None:
+            if known is not None and stored_version is None:
                 row = emission.store(known(**fields), using=self._using)
             else:
-                row = self._store_unknown(name, key=key or _guess_key(name, fields), fields=fields)
+                key = key or (str(fields.get(known.event_key, "")) if known else "")
+                row = self._store_as_is(
+                    name,
+                    key=key or _guess_key(name, fields),
+                    version=stored_version or 1,
+                    fields=fields,
+                )
         self._given.add(row.id)
         return row
 
@@ -128,11 +138,12 @@ class Outbox:
             if row.id not in self._given
         ]
 
-    def _store_unknown(self, name: str, *, key: str, fields: dict[str, Any]) -> Event:
+    def _store_as_is(self, name: str, *, key: str, version: int, fields: dict[str, Any]) -> Event:
         from .models import Event
 
         return Event.objects.using(self._using).create(
             name=name,
+            version=version,
             key=key,
             payload=to_jsonable_python(fields),
             emitted_at=timezone.now(),
@@ -249,5 +260,6 @@ def _as_object(row: Event) -> Any:
     if known is None:
         return SimpleNamespace(**row.payload)
     # What is stored holds computed fields too, which the class does not take.
-    fields = {name: row.payload[name] for name in known.model_fields if name in row.payload}
+    payload = upcasting.current_payload(row)
+    fields = {name: payload[name] for name in known.model_fields if name in payload}
     return known.model_validate(fields, by_name=True)

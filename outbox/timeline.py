@@ -49,6 +49,7 @@ class TimelineDelivery:
 class TimelineEvent:
     """One event of the chain. `depth` is the number of its causes within the timeline.
 
+    `version` and `payload` are what was stored, whatever this release would tell today.
     `fanned_out_at` is None while it waits for the relay: until then it has no deliveries.
     """
 
@@ -63,6 +64,7 @@ class TimelineEvent:
     correlation_id: UUID
     depth: int
     payload: dict[str, Any] = field(repr=False)
+    version: int = 1
     fanned_out_at: datetime | None = None
     deliveries: Sequence[TimelineDelivery] = ()
 
@@ -119,6 +121,7 @@ def _assemble(rows: Sequence[Event], *, using: str) -> list[TimelineEvent]:
             correlation_id=row.correlation_id,
             depth=depth,
             payload=row.payload,
+            version=row.version,
             fanned_out_at=row.fanned_out_at,
             deliveries=deliveries.get(row.seq, ()),
         )

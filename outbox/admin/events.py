@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -19,9 +20,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import conditional_page
 
+from outbox import events
 from outbox.diagnosis import why_event
 from outbox.models import Delivery, Event
 from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, moment
+from outbox.upcasting import NotUpcast, current_payload
 
 from . import filters
 from .base import BoundedChangeList, ReadOnlyAdmin, as_uuid
@@ -50,6 +53,21 @@ class EventChangeList(BoundedChangeList):
         """Count deliveries for the page, not for each row."""
         super().get_results(request)
         self.result_list = add_tallies(self.result_list)
+
+
+def _as_text(payload: Mapping[str, Any]) -> str:
+    return json.dumps(payload, indent=2, ensure_ascii=False)
+
+
+def _upcast(event: Event) -> str:
+    """Show what handlers read, where that is not what was stored."""
+    known = events.find(event.name)
+    if known is None or event.version >= known.event_version:
+        return ""
+    try:
+        return _as_text(current_payload(event))
+    except NotUpcast as error:
+        return str(error)
 
 
 @admin.register(Event)
@@ -172,7 +190,8 @@ class EventAdmin(ReadOnlyAdmin):
         event = kwargs["obj"]
         context["deliveries"] = explained(event.deliveries.order_by("id"), failures=_FAILURES_SHOWN)
         context["how_far"] = why_event(event)
-        context["payload"] = json.dumps(event.payload, indent=2, ensure_ascii=False)
+        context["payload"] = _as_text(event.payload)
+        context["upcast"] = _upcast(event)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:

@@ -6,13 +6,11 @@ import socket
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db.models import F
 from django.utils import timezone
@@ -26,15 +24,9 @@ from outbox.nudge import EXCHANGE
 from outbox.relay import relay_pass
 from outbox.testing import Outbox
 from tests.chaos.stack import Stack, running_stack
+from tests.outbox.command import outbox_command
 
 State = Delivery.State
-
-
-def outbox_command(*arguments: str) -> str:
-    """Run `manage.py outbox` here and return what it wrote."""
-    out = StringIO()
-    call_command("outbox", *arguments, stdout=out)
-    return out.getvalue()
 
 
 def given(number: int = 1) -> list[Event]:

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from . import events, pause, prune, relay, resume, retry, status, why
+from . import catalogue, events, pause, prune, rehearse, relay, resume, retry, status, why
 
 
 class Subcommand(Protocol):
@@ -29,5 +29,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "resume": resume,
     "prune": prune,
     "events": events,
+    "catalogue": catalogue,
+    "rehearse": rehearse,
     "relay": relay,
 }
