@@ -14,8 +14,6 @@ from outbox import DomainEvent, contract_lock, events
 from outbox.version_checks import check_lock
 from tests.outbox.command import outbox_command, refused
 
-pytestmark = pytest.mark.usefixtures("own_registry")
-
 
 class Line(BaseModel):
     sku: str
@@ -24,7 +22,7 @@ class Line(BaseModel):
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> AppConfig:
+def app(own_registry: None, tmp_path: Path) -> AppConfig:
     """An app `tests` in a folder of its own, whose lock has the first release's `Sent`."""
 
     class TestsConfig(AppConfig):
