@@ -42,6 +42,7 @@ def delivery(
         handler=handler,
         state=state,
         attempts=attempts,
+        token=attempts,
         due_at=START,
         started_at=None if started is None else at(started),
         settled_at=None if settled is None else at(settled),
