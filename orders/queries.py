@@ -83,3 +83,8 @@ def orders_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Order]:
     if getattr(user, "is_staff", False):
         return Order.objects.prefetch_related("lines")
     return orders_of(user)
+
+
+def placed_since(moment: datetime) -> QuerySet[Order, UUID]:
+    """The ids of the orders that were placed since then, to be used in a query."""
+    return Order.objects.filter(placed_at__gte=moment).order_by().values_list("pk", flat=True)

@@ -81,4 +81,5 @@ class TestTheBooks:
         assert unseen == {
             "outbox.what_waits_has_no_delivery",
             "orders.whatever_is_under_way_is_owed",
+            "payments.unknown_outcomes_are_owed",
         }

@@ -1,0 +1,65 @@
+"""What must hold of the e-mails: one for each event that calls for one, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.db.models import Q
+from django.utils.translation import gettext as _
+
+from notifications.models import Email
+from orders import queries as orders
+from outbox import Difference, Look, events_without_row, invariant, rows_without_event
+
+Kind = Email.Kind
+
+CALLED_FOR_BY = {
+    Kind.ACKNOWLEDGEMENT: ("orders.OrderPlaced", "notifications.acknowledge_order"),
+    Kind.PAYMENT: ("payments.PaymentCaptured", "notifications.announce_payment"),
+    Kind.READY_TO_SHIP: ("orders.OrderReadyToShip", "notifications.announce_ready_to_ship"),
+    Kind.SHIPPING: ("orders.OrderShipped", "notifications.announce_shipping"),
+    Kind.CANCELLATION: ("orders.OrderCancelled", "notifications.announce_cancellation"),
+    Kind.REFUND: ("payments.PaymentRefunded", "notifications.announce_refund"),
+}
+
+
+@invariant(remedy="Write to the customer by hand: the handler has its receipt and will not.")
+def whoever_is_to_know_was_written_to(look: Look) -> Iterator[Difference]:
+    """An event that a handler has answered by an e-mail has that e-mail, and it was sent."""
+    sent = Email.objects.filter(sent_at__isnull=False)
+    look.saw(sent.count())
+    for kind, (name, handler) in CALLED_FOR_BY.items():
+        missing = events_without_row(
+            name, sent.filter(kind=kind), key="order_id", handled_by=handler, **_fields(kind)
+        )
+        for event in missing.iterator():
+            facts = {"kind": kind.label, "name": name, "key": event.key}
+            text = _("%(name)s of order %(key)s was handled, and no e-mail (%(kind)s) was sent.")
+            yield Difference(text % facts, key=event.key, row=event)
+
+
+@invariant(remedy="See who made the row; tell the customer if the e-mail said what is not so.")
+def every_email_has_its_event(look: Look) -> Iterator[Difference]:
+    """An order has one e-mail of a kind, of refunds one for each, and an event calls for it."""
+    emails = Email.objects.order_by("pk")
+    if look.horizon:
+        emails = emails.filter(order_id__in=orders.placed_since(look.horizon))
+    look.saw(emails.count())
+    for kind, (name, _handler) in CALLED_FOR_BY.items():
+        of_kind = emails.filter(kind=kind)
+        for email in rows_without_event(of_kind, name, key="order_id", **_fields(kind)).iterator():
+            facts = {"kind": kind.label, "name": name, "order": email.order_id}
+            text = _("Order %(order)s has an e-mail (%(kind)s), and no %(name)s calls for it.")
+            yield _about(email, text % facts)
+    for email in emails.exclude(Q(kind=Kind.REFUND) | Q(about="")).iterator():
+        facts = {"kind": Kind(email.kind).label, "order": email.order_id}
+        text = _("Order %(order)s has an e-mail (%(kind)s) beside the one that it should have.")
+        yield _about(email, text % facts)
+
+
+def _about(email: Email, text: str) -> Difference:
+    return Difference(text, key=str(email.order_id), row=email)
+
+
+def _fields(kind: Kind) -> dict[str, str]:
+    return {"refund_id": "about"} if kind == Kind.REFUND else {}

@@ -1,0 +1,178 @@
+"""What must hold of the money: on our own books, and beside the bank's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from django.db.models import F, Model, OuterRef, Q, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from outbox import (
+    Difference,
+    Look,
+    events_without_row,
+    invariant,
+    keys_told_twice,
+    rows_without_event,
+)
+from payments import gateway, statements
+from payments.gateway import Found, GatewayRefused, GatewayUnavailable, OutcomeUnknown
+from payments.models import Payment, PaymentHistory, Refund, RefundHistory, Status
+
+M = TypeVar("M", bound=Model)
+
+AROUND = "Somebody wrote around the services. Compare with the bank's statement, and put it back."
+TOLD_BY = {
+    Status.AUTHORIZED: "payments.PaymentAuthorized",
+    Status.DECLINED: "payments.PaymentDeclined",
+    Status.CAPTURED: "payments.PaymentCaptured",
+    Status.VOIDED: "payments.PaymentVoided",
+}
+REFUNDED = "payments.PaymentRefunded"
+NO_ANSWER = (GatewayUnavailable, OutcomeUnknown, GatewayRefused)
+PATIENCE = 3
+# Of what the bank answers once the order is cancelled, only the void is told. Two workers' clocks
+# may disagree about what came first.
+CLOCKS = timedelta(minutes=1)
+
+
+@invariant(remedy=AROUND)
+def histories_explain_statuses(look: Look) -> Iterator[Difference]:
+    """A payment, and a refund, is where the last line of its history says."""
+    look.saw(Payment.objects.count() + Refund.objects.count())
+    moves = PaymentHistory.objects.filter(payment=OuterRef("pk"))
+    for payment in _elsewhere(Payment.objects.all(), moves):
+        facts = {"order": payment.order_id, "status": payment.status, "last": payment.last}
+        text = _("The payment of order %(order)s is %(status)s, its history ends with %(last)s.")
+        yield _about(payment, text % facts)
+    moves_of_refund = RefundHistory.objects.filter(refund=OuterRef("pk"))
+    for refund in _elsewhere(Refund.objects.select_related("payment"), moves_of_refund):
+        facts = {"refund": refund.pk, "status": refund.status, "last": refund.last}
+        text = _("Refund %(refund)s is %(status)s, and its history ends with %(last)s.")
+        yield _about(refund.payment, text % facts)
+
+
+@invariant(remedy=AROUND)
+def moves_are_told(look: Look) -> Iterator[Difference]:
+    """Each answer of the bank was told by its event, once, and each such event is an answer."""
+    moves = look.recent(PaymentHistory.objects.select_related("payment"), "moved_at")
+    look.saw(moves.count())
+    for status, name in TOLD_BY.items():
+        to_it = moves.filter(to_status=status).filter(_is_to_be_told(status))
+        for move in rows_without_event(to_it, name, key="payment__order_id").iterator():
+            facts = {"order": move.payment.order_id, "status": status, "name": name}
+            text = _("The payment of order %(order)s is %(status)s, and no %(name)s tells of it.")
+            yield _about(move.payment, text % facts)
+        rows = PaymentHistory.objects.filter(to_status=status)
+        for event in events_without_row(name, rows, key="payment__order_id").iterator():
+            facts = {"name": name, "key": event.key}
+            text = _("%(name)s tells of order %(key)s, and its payment has no such move.")
+            yield Difference(text % facts, key=event.key, row=event)
+        for key in keys_told_twice(name).iterator():
+            text = _("%(name)s was told more than once of order %(key)s.")
+            yield Difference(text % {"name": name, "key": key}, key=key)
+
+
+@invariant(remedy=AROUND)
+def refunds_are_told(look: Look) -> Iterator[Difference]:
+    """Each refund that the bank made was told by its event, and each such event is a refund."""
+    done = Refund.objects.filter(status=Refund.Status.REFUNDED).select_related("payment")
+    look.saw(done.count())
+    columns = {"key": "payment__order_id", "refund_id": "id"}
+    for refund in rows_without_event(look.recent(done, "moved_at"), REFUNDED, **columns).iterator():
+        facts = {"order": refund.payment.order_id, "amount": refund.total.format()}
+        text = _("%(amount)s were refunded for order %(order)s, and no event tells of it.")
+        yield _about(refund.payment, text % facts)
+    for event in events_without_row(REFUNDED, done, **columns).iterator():
+        text = _("%(name)s tells of order %(key)s, and there is no such refund.")
+        yield Difference(text % {"name": REFUNDED, "key": event.key}, key=event.key, row=event)
+
+
+@invariant(remedy=AROUND)
+def refunds_add_up(look: Look) -> Iterator[Difference]:
+    """What a payment is to give back is the sum of its refunds, and no more than was taken."""
+    look.saw(Payment.objects.count())
+    sums = Refund.objects.filter(payment=OuterRef("pk")).order_by().values("payment")
+    payments: QuerySet[Any] = Payment.objects.annotate(
+        of_refunds=Coalesce(Subquery(sums.annotate(sum=Sum("amount")).values("sum")), 0)
+    )
+    wrong = payments.exclude(Q(refund_amount=F("of_refunds")) & _is_within_what_was_taken())
+    for payment in wrong.order_by("pk").iterator():
+        facts = {"order": payment.order_id, "noted": payment.refund_amount}
+        facts["sum"] = payment.of_refunds
+        text = _("Order %(order)s: %(noted)d are noted as given back, its refunds are %(sum)d.")
+        yield _about(payment, text % facts)
+
+
+@invariant(
+    waits_for=("payments",),
+    remedy="Nobody asks the bank any more. Look at its statement, and retry the delivery.",
+)
+def unknown_outcomes_are_owed(look: Look) -> Iterator[Difference]:
+    """Where the bank's answer is not on our books, somebody is still to ask for it."""
+    asked = Payment.objects.filter(
+        Q(status__in=Payment.AWAIT_BANK) | Q(refunds__status=Refund.Status.INTENDED)
+    ).distinct()
+    look.saw(asked.count())
+    for payment in asked.order_by("pk").iterator():
+        facts = {"order": payment.order_id, "status": payment.get_status_display()}
+        text = _("The payment of order %(order)s is %(status)s and waits for the bank's answer.")
+        yield _about(payment, text % facts)
+
+
+@invariant(
+    outside=True, remedy="Compare with the bank's statement, and put it right there by hand."
+)
+def the_bank_agrees(look: Look) -> Iterator[Difference]:
+    """The bank holds, has taken and has given back what our books say."""
+    bank, unanswered, problem = gateway.current(), 0, ""
+    for payment in statements.to_compare(everything=look.thorough):
+        try:
+            found = bank.find(reference=str(payment.order_id))
+        except NO_ANSWER as error:
+            unanswered, problem = unanswered + 1, str(error)
+            if unanswered == PATIENCE:
+                break
+            continue
+        look.saw(1)
+        yield from _compare(payment, found, not_before=timezone.now() - bank.processing_time)
+    if unanswered:
+        text = _("The bank could not be asked about each payment (%(problem)s); run this again.")
+        yield Difference(text % {"problem": problem})
+
+
+def _compare(
+    payment: Payment, found: Found | None, *, not_before: datetime
+) -> Iterator[Difference]:
+    mine, theirs = statements.ours(payment), statements.the_banks(found)
+    is_young = found is None and payment.moved_at > not_before  # `find` may lag behind
+    if mine == theirs or is_young or not statements.is_unchanged(payment):
+        return
+    facts = {"order": payment.order_id, "mine": mine, "theirs": theirs}
+    text = _("Order %(order)s: the bank has %(theirs)s, our books have %(mine)s.")
+    yield _about(payment, text % facts)
+
+
+def _about(payment: Payment, text: str) -> Difference:
+    return Difference(text, key=str(payment.order_id), row=payment)
+
+
+def _elsewhere(rows: QuerySet[M], moves: QuerySet[Any]) -> Iterator[Any]:
+    latest = Subquery(moves.order_by("-id").values("to_status")[:1])
+    found = rows.annotate(last=Coalesce(latest, Value("")))
+    return found.exclude(status=F("last")).order_by("pk").iterator()
+
+
+def _is_to_be_told(status: Status) -> Q:
+    if status == Status.VOIDED:
+        return Q()
+    before = Q(moved_at__lt=F("payment__cancelled_at") - CLOCKS)
+    return Q(payment__cancelled_at=None) | before
+
+
+def _is_within_what_was_taken() -> Q:
+    return Q(refund_amount=0) | (Q(refund_amount__lte=F("amount")) & ~Q(capture_id=""))

@@ -1,0 +1,99 @@
+"""What our books and the bank's say of one payment, and which payments the bank is asked about."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import QuerySet, Sum
+from django.utils.translation import gettext as _
+
+from money import Money
+from payments.gateway import Found
+from payments.models import MONEY_WAS_TAKEN, NEW, Payment, Refund, Status
+
+#: The bank is asked about the latest, and about some older ones in a row from a random place.
+LATEST, SOME = 200, 50
+PAGE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """What one side has, in minor units, and the bank's id of what is held or was taken."""
+
+    held: int = 0
+    taken: int = 0
+    given_back: int = 0
+    currency: str = ""
+    under: str = ""
+
+    def __str__(self) -> str:
+        amounts = {_("held"): self.held, _("taken"): self.taken, _("given back"): self.given_back}
+        shown = [
+            f"{Money(amount=amount, currency=self.currency).format()} {what}"
+            for what, amount in amounts.items()
+            if amount
+        ]
+        return f"{', '.join(shown)} ({self.under})" if shown else _("nothing")
+
+
+def ours(payment: Payment) -> Statement:
+    amount = payment.amount or 0
+    if payment.status == Status.AUTHORIZED:
+        return Statement(held=amount, currency=payment.currency, under=payment.authorization_id)
+    if payment.status not in MONEY_WAS_TAKEN:
+        return Statement()
+    done = payment.refunds.filter(status=Refund.Status.REFUNDED)
+    given_back = done.aggregate(sum=Sum("amount"))["sum"] or 0
+    return Statement(
+        taken=amount, given_back=given_back, currency=payment.currency, under=payment.capture_id
+    )
+
+
+def the_banks(found: Found | None) -> Statement:
+    if found is None or found.authorization.is_declined or found.void:
+        return Statement()
+    if found.capture is None:
+        held = found.authorization.amount
+        under = found.authorization.authorization_id
+        return Statement(held=held.amount, currency=held.currency, under=under)
+    return Statement(
+        taken=found.capture.amount.amount,
+        given_back=sum(one.amount.amount for one in found.refunds),
+        currency=found.capture.amount.currency,
+        under=found.capture.capture_id,
+    )
+
+
+def to_compare(*, everything: bool) -> Iterator[Payment]:
+    """The payments whose outcome is on our books, page by page, with no transaction open."""
+    if everything:
+        yield from _pages(_at_rest())
+        return
+    latest = list(_at_rest().order_by("-pk")[:LATEST])
+    yield from latest
+    first = _at_rest().order_by("pk").first()
+    if first and first.pk < latest[-1].pk:
+        place = UUID(int=random.randint(first.pk.int, latest[-1].pk.int))
+        yield from _at_rest().filter(pk__gte=place, pk__lt=latest[-1].pk).order_by("pk")[:SOME]
+
+
+def is_unchanged(payment: Payment) -> bool:
+    """Whether it still is as it was read: each change is committed before the bank hears of it."""
+    columns = ("status", "moved_at", "refund_amount")
+    now = _at_rest().filter(pk=payment.pk).values_list(*columns).first()
+    return now == tuple(getattr(payment, column) for column in columns)
+
+
+def _at_rest() -> QuerySet[Payment]:
+    payments = Payment.objects.exclude(status__in=[NEW, *Payment.AWAIT_BANK])
+    return payments.exclude(refunds__status=Refund.Status.INTENDED)
+
+
+def _pages(payments: QuerySet[Payment]) -> Iterator[Payment]:
+    page = list(payments.order_by("pk")[:PAGE])
+    while page:
+        yield from page
+        page = list(payments.filter(pk__gt=page[-1].pk).order_by("pk")[:PAGE])
