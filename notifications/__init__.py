@@ -1,1 +1,1 @@
-"""E-mails to customers. Hears everything, says nothing."""
+"""E-mails to customers. Hears everything; says only that one is to be sent again."""

@@ -1,24 +1,55 @@
-"""E-mails as they were written, and whether they were sent."""
+"""E-mails as they were written, and whether they were sent; staff may have one sent again."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from django.views.decorators.clickjacking import xframe_options_sameorigin
 
-from notifications.models import Email
+from notifications import services
+from notifications.models import Email, Resend
+
+# An e-mail gets its own inline styles, and nothing else: no script, no picture, no form.
+PREVIEW_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
+    "base-uri 'none'; form-action 'none'; sandbox"
+)
 
 
 def never(*_: Any, **__: Any) -> bool:
     return False
 
 
+class ResendInline(admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
+    model = Resend
+    fields = ["requested_at", "requested_by", "sent_at"]
+    readonly_fields = ["requested_at", "requested_by", "sent_at"]
+
+    has_add_permission = has_change_permission = has_delete_permission = never
+
+    def has_view_permission(self, request: HttpRequest, _email: Email | None = None) -> bool:
+        return request.user.has_perm("notifications.view_email")
+
+
 @admin.register(Email)
 class EmailAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
-    list_display = ["subject", "kind", "recipient", "language", "written_at", "sent_at"]
-    list_filter = ["kind", "language", ("sent_at", admin.EmptyFieldListFilter)]
+    list_display = ["subject", "kind", "recipient", "language", "written_at", "sent_at", "refusal"]
+    list_filter = [
+        "kind",
+        "language",
+        ("sent_at", admin.EmptyFieldListFilter),
+        ("refusal", admin.EmptyFieldListFilter),
+    ]
     search_fields = ["order_id", "recipient", "subject", "message_id"]
     fields = [
         "order_id",
@@ -29,18 +60,55 @@ class EmailAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stub
         "message_id",
         "written_at",
         "sent_at",
+        "refusal",
         "subject",
         "preview",
-        "source",
     ]
-    readonly_fields = ["preview", "source"]
+    readonly_fields = ["preview"]
+    inlines = [ResendInline]
+    actions = ["send_again"]
 
     has_add_permission = has_change_permission = has_delete_permission = never
 
-    @admin.display(description=_("Text"))
-    def preview(self, email: Email) -> str:
-        return format_html("<pre>{}</pre>", email.text)
+    class Media:
+        css = {"all": ["notifications/emails.css"]}
 
-    @admin.display(description=_("Source of the HTML"))
-    def source(self, email: Email) -> str:
-        return format_html("<pre>{}</pre>", email.html)
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("notifications.resend_email")
+
+    @admin.action(description=_("Send again"), permissions=["resend"])
+    def send_again(self, request: HttpRequest, emails: QuerySet[Email]) -> None:
+        asked = 0
+        for email in emails:
+            try:
+                services.request_resend(email_id=email.pk, by=request.user.get_username())
+            except services.StillUnderWay:
+                text = _("%(email)s has not been sent yet; it is tried until it is.")
+                self.message_user(request, text % {"email": email}, messages.ERROR)
+            else:
+                asked += 1
+        done = ngettext(
+            "%(count)d e-mail will be sent again.", "%(count)d e-mails will be sent again.", asked
+        )
+        self.message_user(request, done % {"count": asked}, messages.SUCCESS)
+
+    def get_urls(self) -> list[URLPattern]:
+        html = self.admin_site.admin_view(xframe_options_sameorigin(self.html))
+        own = [path("<uuid:email_id>/html/", html, name="notifications_email_html")]
+        return own + super().get_urls()
+
+    def html(self, request: HttpRequest, email_id: UUID) -> HttpResponse:
+        email = get_object_or_404(Email, pk=email_id)
+        if not self.has_view_permission(request, email):
+            raise PermissionDenied
+        return HttpResponse(email.html, headers={"Content-Security-Policy": PREVIEW_POLICY})
+
+    @admin.display(description=_("HTML, and text"))
+    def preview(self, email: Email) -> str:
+        return format_html(
+            '<div class="email-preview"><iframe src="{}" sandbox="" title="{}"></iframe>'
+            "<pre>{}</pre></div>",
+            reverse("admin:notifications_email_html", args=[email.pk]),
+            _("The HTML of the e-mail"),
+            email.text,
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.conf import settings
+
 from money import Money
 from notifications import services
 from notifications.models import Email
@@ -11,24 +13,27 @@ from outbox import Receipt, subscribe
 
 Kind = Email.Kind
 SMTP = "notifications.smtp"
+# A talk with a mail server has 14 steps at most, from connecting by two addresses to QUIT; each may
+# take the whole time-out.
+LEASE = 15 * settings.EMAIL_TIMEOUT
 
 
-@subscribe("orders.OrderPlaced", atomic=False, queue=SMTP)
+@subscribe("orders.OrderPlaced", atomic=False, queue=SMTP, lease=LEASE)
 def acknowledge_order(order_id: UUID, receipt: Receipt) -> None:
     services.notify(order_id=order_id, kind=Kind.ACKNOWLEDGEMENT, receipt=receipt)
 
 
-@subscribe("payments.PaymentCaptured", atomic=False, queue=SMTP)
+@subscribe("payments.PaymentCaptured", atomic=False, queue=SMTP, lease=LEASE)
 def announce_payment(order_id: UUID, amount: Money, receipt: Receipt) -> None:
     services.notify(order_id=order_id, kind=Kind.PAYMENT, amount=amount, receipt=receipt)
 
 
-@subscribe("orders.OrderReadyToShip", atomic=False, queue=SMTP)
+@subscribe("orders.OrderReadyToShip", atomic=False, queue=SMTP, lease=LEASE)
 def announce_ready_to_ship(order_id: UUID, receipt: Receipt) -> None:
     services.notify(order_id=order_id, kind=Kind.READY_TO_SHIP, receipt=receipt)
 
 
-@subscribe("orders.OrderShipped", atomic=False, queue=SMTP)
+@subscribe("orders.OrderShipped", atomic=False, queue=SMTP, lease=LEASE)
 def announce_shipping(order_id: UUID, carrier: str, tracking_number: str, receipt: Receipt) -> None:
     services.notify(
         order_id=order_id,
@@ -39,12 +44,12 @@ def announce_shipping(order_id: UUID, carrier: str, tracking_number: str, receip
     )
 
 
-@subscribe("orders.OrderCancelled", atomic=False, queue=SMTP)
+@subscribe("orders.OrderCancelled", atomic=False, queue=SMTP, lease=LEASE)
 def announce_cancellation(order_id: UUID, reason: str, receipt: Receipt) -> None:
     services.notify(order_id=order_id, kind=Kind.CANCELLATION, reason=reason, receipt=receipt)
 
 
-@subscribe("payments.PaymentRefunded", atomic=False, queue=SMTP)
+@subscribe("payments.PaymentRefunded", atomic=False, queue=SMTP, lease=LEASE)
 def announce_refund(
     order_id: UUID, amount: Money, receipt: Receipt, refund_id: UUID | None = None
 ) -> None:
@@ -55,3 +60,8 @@ def announce_refund(
         amount=amount,
         receipt=receipt,
     )
+
+
+@subscribe("notifications.ResendRequested", atomic=False, queue=SMTP, lease=LEASE)
+def resend_email(resend_id: UUID, receipt: Receipt) -> None:
+    services.resend(resend_id=resend_id, receipt=receipt)

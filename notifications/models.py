@@ -42,11 +42,20 @@ class Email(models.Model):
     html = models.TextField(_("HTML"))
     written_at = models.DateTimeField(_("written at"), auto_now_add=True)
     sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+    refusal = models.CharField(
+        _("refused, because"),
+        max_length=500,
+        blank=True,
+        default="",
+        db_default="",  # code of the release before inserts without it during a deploy
+        help_text=_("What the mail server said when it refused it for good."),
+    )
 
     class Meta:
         verbose_name = _("e-mail")
         verbose_name_plural = _("e-mails")
         ordering = ["-id"]
+        permissions = [("resend_email", _("Can send e-mails again"))]
         constraints = [
             models.UniqueConstraint(
                 fields=["order_id", "kind", "about"], name="email_once_per_order_and_kind"
@@ -55,3 +64,28 @@ class Email(models.Model):
 
     def __str__(self) -> str:
         return self.subject
+
+    @property
+    def is_under_way(self) -> bool:
+        """It is being sent, or tried again until it is."""
+        return self.sent_at is None and not self.refusal
+
+
+class Resend(models.Model):
+    """An e-mail that staff want to be sent once more: who, when, and whether it was."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    email = models.ForeignKey(
+        Email, models.CASCADE, related_name="resends", verbose_name=_("e-mail")
+    )
+    requested_by = models.CharField(_("requested by"), max_length=150)
+    requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
+    sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("repetition")
+        verbose_name_plural = _("repetitions")
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return str(self.email)

@@ -1,7 +1,11 @@
-"""What notifications does: write an e-mail once, send it, and remember that it was sent."""
+"""What notifications does: write an e-mail once, send it, and remember that it was sent.
+
+Sent again on request, it is the same e-mail: as it was written, under the same Message-ID.
+"""
 
 from __future__ import annotations
 
+import smtplib
 from collections.abc import Mapping
 from email.utils import parseaddr
 from typing import Any
@@ -11,11 +15,13 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
 from django.utils import timezone
+from django.utils.encoding import force_str
 
-from notifications.models import Email
+from notifications.events import ResendRequested
+from notifications.models import Email, Resend
 from notifications.rendering import render
 from orders import queries as orders
-from outbox import Receipt
+from outbox import PermanentFailure, Receipt, emit
 
 
 def notify(
@@ -27,6 +33,35 @@ def notify(
         send_email(email)
     with receipt:
         mark_as_sent(email)
+
+
+class StillUnderWay(Exception):
+    """The e-mail has not been sent yet; it is tried until it is."""
+
+
+@transaction.atomic
+def request_resend(*, email_id: UUID, by: str) -> Resend:
+    """Have an e-mail sent once more.
+
+    Raises:
+        StillUnderWay: it has not been sent a first time, nor refused.
+    """
+    email = Email.objects.select_for_update().get(pk=email_id)
+    if email.is_under_way:
+        raise StillUnderWay(StillUnderWay.__doc__)
+    resend = email.resends.create(requested_by=by)
+    emit(ResendRequested(order_id=email.order_id, resend_id=resend.id))
+    return resend
+
+
+def resend(*, resend_id: UUID, receipt: Receipt) -> None:
+    """Send what was asked for again, and remember."""
+    wanted = Resend.objects.select_related("email").get(pk=resend_id)
+    if wanted.sent_at is None:
+        send_email(wanted.email)
+    with receipt:
+        mark_as_sent(wanted.email)
+        Resend.objects.filter(pk=wanted.pk, sent_at=None).update(sent_at=timezone.now())
 
 
 def write_email(
@@ -44,7 +79,37 @@ def write_email(
 
 
 def send_email(email: Email) -> None:
-    """Hand the e-mail to the mail server, under its own Message-ID each time."""
+    """Hand the e-mail to the mail server, under its own Message-ID each time.
+
+    Raises:
+        PermanentFailure: the server refuses this e-mail for good, which is noted on it.
+        OSError: it is away, or refuses for now (SMTPException is one, too).
+    """
+    try:
+        _message(email).send()
+    except smtplib.SMTPException as error:
+        refusal = _final_refusal(error)
+        if not refusal:
+            raise
+        Email.objects.filter(pk=email.pk).update(refusal=refusal[:500])
+        raise PermanentFailure(f"The mail server refuses it: {refusal}") from error
+
+
+def _final_refusal(error: smtplib.SMTPException) -> str:
+    """What the server said, if it refuses the recipient or the e-mail for good (RFC 5321, 4.2.1).
+
+    A sender or a password that it refuses is a fault of our settings: mended, it will be sent.
+    """
+    answers: list[tuple[int, bytes | str]] = []
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        answers += error.recipients.values()
+    elif isinstance(error, smtplib.SMTPDataError):
+        answers.append((error.smtp_code, error.smtp_error))
+    final = [f"{code} {force_str(text, errors='replace')}" for code, text in answers if code >= 500]
+    return "; ".join(final)
+
+
+def _message(email: Email) -> EmailMultiAlternatives:
     message = EmailMultiAlternatives(
         subject=email.subject,
         body=email.text,
@@ -56,12 +121,12 @@ def send_email(email: Email) -> None:
         },
     )
     message.attach_alternative(email.html, "text/html")
-    message.send()
+    return message
 
 
 @transaction.atomic
 def mark_as_sent(email: Email) -> None:
-    Email.objects.filter(pk=email.pk, sent_at=None).update(sent_at=timezone.now())
+    Email.objects.filter(pk=email.pk, sent_at=None).update(sent_at=timezone.now(), refusal="")
 
 
 def _draft(order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any]) -> dict[str, Any]:

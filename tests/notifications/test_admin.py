@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.contrib.staticfiles import finders
+from django.core.mail import EmailMultiAlternatives
 from django.test import Client
 
-from notifications.models import Email
+from notifications.models import Email, Resend
+from outbox.models import Event
 from outbox.testing import Outbox
 from tests.inventory.shelf import put_on_sale
 from tests.orders.buyer import customer, place
@@ -25,13 +31,38 @@ class TestEmailAdmin:
         assert email.subject in page
         assert email.recipient in page
 
-    def test_previews_it_without_running_it(self, admin_client: Client, email: Email):
-        url = f"/admin/notifications/email/{email.pk}/change/"
+    def test_shows_its_text_beside_a_frame_that_runs_nothing(
+        self, admin_client: Client, email: Email
+    ):
+        url = f"/admin/notifications/email/{email.pk}"
 
-        page = admin_client.get(url).content.decode()
+        page = admin_client.get(f"{url}/change/").content.decode()
 
+        assert f'<iframe src="{url}/html/" sandbox="" title=' in page
         assert "Thank you for shopping with us." in page
         assert "<script>alert(1)" not in page
+        assert 'style="' not in page[page.index("email-preview") :]
+        assert "notifications/emails.css" in page
+
+    def test_has_a_file_for_its_style(self):
+        assert finders.find("notifications/emails.css")
+
+    def test_shows_the_html_under_a_policy_of_its_own(self, admin_client: Client, email: Email):
+        answer = admin_client.get(f"/admin/notifications/email/{email.pk}/html/")
+
+        assert answer.content.decode() == email.html
+        policy = [part.strip() for part in answer["Content-Security-Policy"].split(";")]
+        assert {"default-src 'none'", "sandbox", "frame-ancestors 'self'"} <= set(policy)
+        assert not [part for part in policy if part.startswith("script-src")]
+        assert answer["X-Frame-Options"] == "SAMEORIGIN"
+        assert "no-store" in answer["Cache-Control"]
+
+    def test_shows_the_html_to_those_who_may_see_it(self, client: Client, email: Email):
+        url = f"/admin/notifications/email/{email.pk}/html/"
+
+        assert client.get(url).status_code == 302
+        client.force_login(User.objects.create_user("ben", is_staff=True))
+        assert client.get(url).status_code == 403
 
     def test_lets_nobody_edit_it(self, admin_client: Client, email: Email):
         url = f"/admin/notifications/email/{email.pk}/"
@@ -40,3 +71,88 @@ class TestEmailAdmin:
         deleted = admin_client.post(f"{url}delete/", {"post": "yes"})
 
         assert (edited.status_code, deleted.status_code) == (403, 403)
+
+
+def staff(*permissions: str) -> User:
+    user = User.objects.create_user("anna", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    return user
+
+
+def send_again(client: Client, email: Email) -> Any:
+    chosen = {"action": "send_again", "_selected_action": [str(email.pk)]}
+    return client.post("/admin/notifications/email/", chosen, follow=True)
+
+
+class TestSendingAgain:
+    def test_repeats_the_e_mail_as_it_was_under_its_message_id(
+        self,
+        client: Client,
+        outbox: Outbox,
+        email: Email,
+        mailoutbox: list[EmailMultiAlternatives],
+    ):
+        """Twice: a worker dies after the mail server took it. No request talks to the server."""
+        client.force_login(staff("view_email", "resend_email"))
+
+        page = send_again(client, email).content.decode()
+        assert len(mailoutbox) == 1
+        outbox.deliver_all(only="notifications", twice=True)
+
+        assert "1 e-mail will be sent again." in page
+        assert [one.message()["Message-ID"] for one in mailoutbox] == [email.message_id] * 3
+        assert len({(one.subject, one.body, one.to[0]) for one in mailoutbox}) == 1
+        assert Email.objects.count() == 1
+
+    def test_is_on_record_with_who_and_when(self, client: Client, outbox: Outbox, email: Email):
+        anna = staff("view_email", "resend_email")
+        client.force_login(anna)
+
+        send_again(client, email)
+        asked = Resend.objects.get()
+        outbox.deliver_all(only="notifications")
+
+        resend = Resend.objects.get()
+        assert (resend.email, resend.requested_by, asked.sent_at) == (email, "anna", None)
+        assert resend.sent_at
+        assert resend.sent_at >= resend.requested_at
+        event = Event.objects.get(name="notifications.ResendRequested")
+        assert event.actor == f"user:{anna.pk}"
+        assert event.payload == {"order_id": str(email.order_id), "resend_id": str(resend.pk)}
+        page = client.get(f"/admin/notifications/email/{email.pk}/change/").content.decode()
+        assert "anna" in page[page.index("resends-group") :]
+
+    def test_needs_a_permission_of_its_own(self, client: Client, email: Email):
+        client.force_login(staff("view_email"))
+
+        page = send_again(client, email).content.decode()
+
+        assert "send_again" not in page
+        assert not Resend.objects.exists()
+
+    def test_waits_until_it_was_sent_once(self, client: Client, outbox: Outbox, email: Email):
+        Email.objects.update(sent_at=None)
+        client.force_login(staff("view_email", "resend_email"))
+
+        page = send_again(client, email).content.decode()
+
+        assert "has not been sent yet" in page
+        assert not Resend.objects.exists()
+
+    def test_is_a_way_out_of_a_refusal(
+        self,
+        client: Client,
+        outbox: Outbox,
+        email: Email,
+        mailoutbox: list[EmailMultiAlternatives],
+    ):
+        Email.objects.update(sent_at=None, refusal="550 No such mailbox")
+        client.force_login(staff("view_email", "resend_email"))
+
+        send_again(client, email)
+        outbox.deliver_all(only="notifications")
+
+        email.refresh_from_db()
+        assert len(mailoutbox) == 2
+        assert email.sent_at
+        assert email.refusal == ""

@@ -1,50 +1,60 @@
-"""One e-mail through a real mail server."""
+"""E-mails through a real mail server, also one that hangs, refuses and drops."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-from email import message_from_bytes, policy
-from email.message import EmailMessage
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from django.conf import settings
 
 from notifications.models import Email
+from orders.models import Order
+from outbox.actions import retry
 from outbox.models import Delivery
+from outbox.subscriptions import registry
 from outbox.testing import Outbox
 from tests.inventory.shelf import put_on_sale
+from tests.notifications.mail_server import MailServer, mail_server
 from tests.orders.buyer import place
 
+__all__ = ["mail_server"]
 
-class MailServer:
-    """Keeps what it takes; takes nothing while `is_full`."""
-
-    def __init__(self) -> None:
-        self.taken: list[EmailMessage] = []
-        self.is_full = False
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        if self.is_full:
-            return "452 4.3.1 The disk is full"
-        content = envelope.original_content or b""
-        self.taken.append(message_from_bytes(content, EmailMessage, policy=policy.default))
-        return "250 OK"
+Trouble = Callable[[MailServer], None]
 
 
 @pytest.fixture
-def mail_server(settings: Any) -> Iterator[MailServer]:
-    server = MailServer()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    controller = Controller(server, hostname="127.0.0.1", port=port)
-    controller.start()
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
-    yield server
-    controller.stop()
+def order(outbox: Outbox) -> Order:
+    put_on_sale()
+    return place()
+
+
+def hang(server: MailServer) -> None:
+    server.settings.EMAIL_TIMEOUT = 0.3
+    server.hangs = True
+
+
+def drop(server: MailServer) -> None:
+    server.drops = True
+
+
+def say(to: str, answer: str) -> Trouble:
+    return lambda server: setattr(server, to, answer)
+
+
+TROUBLES = {
+    "hangs": hang,
+    "drops in mid-data": drop,
+    "is full": say("to_the_data", "452 4.3.1 The disk is full"),
+    "puts the recipient off": say("to_the_recipient", "450 4.2.0 Greylisted"),
+    "puts the sender off": say("to_the_sender", "421 4.3.2 Closing down"),
+    "refuses the sender": say("to_the_sender", "550 5.7.1 Who are you?"),  # our settings are wrong
+}
+
+
+def make_well(server: MailServer) -> None:
+    server.to_the_sender = server.to_the_recipient = server.to_the_data = "250 OK"
+    server.hangs = server.drops = False
+    server.settings.EMAIL_TIMEOUT = 10
 
 
 @pytest.mark.django_db
@@ -65,16 +75,16 @@ class TestARealMailServer:
         assert "ご注文ありがとうございます" in text.get_content()
         assert '<html lang="ja">' in html.get_content()
 
-    def test_that_refuses_gets_it_again_under_the_same_id(
-        self, outbox: Outbox, mail_server: MailServer
+    @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
+    def test_gets_it_again_under_the_same_id_when_it_is_well(
+        self, outbox: Outbox, mail_server: MailServer, order: Order, trouble: Trouble
     ):
-        put_on_sale()
-        place()
-        mail_server.is_full = True
+        trouble(mail_server)
         [result] = outbox.deliver_all(only="notifications", raise_errors=False)
-        assert "The disk is full" in str(result.error)
+        assert isinstance(result.error, OSError)
         written = Email.objects.get()
-        mail_server.is_full = False
+        assert (written.sent_at, written.refusal) == (None, "")
+        make_well(mail_server)
 
         Delivery.objects.update(due_at=written.written_at)
         outbox.deliver_all(only="notifications")
@@ -82,3 +92,47 @@ class TestARealMailServer:
         [message] = mail_server.taken
         assert message["Message-ID"] == written.message_id
         assert Email.objects.get().sent_at
+
+    def test_that_hangs_is_given_up_long_before_the_lease(self):
+        [smtp] = {
+            (handler.lease, handler.queue)
+            for handler in registry
+            if handler.app_label == "notifications"
+        }
+
+        assert smtp == (15 * settings.EMAIL_TIMEOUT, "notifications.smtp")
+        assert 0 < settings.EMAIL_TIMEOUT <= 10
+
+
+@pytest.mark.django_db
+class TestARefusalForGood:
+    """5xx to the recipient or to the data: forty-five attempts would change nothing."""
+
+    @pytest.fixture(params=["to_the_recipient", "to_the_data"])
+    def refusing(self, request: pytest.FixtureRequest, mail_server: MailServer) -> MailServer:
+        setattr(mail_server, request.param, "550 5.1.1 No such mailbox")
+        return mail_server
+
+    def test_is_tried_once_and_says_why(self, outbox: Outbox, order: Order, refusing: MailServer):
+        outbox.deliver_all(only="notifications", raise_errors=False)
+
+        delivery = Delivery.objects.get(subscription__handler="notifications.acknowledge_order")
+        assert (delivery.state, delivery.attempts, refusing.asked) == ("dead", 1, 1)
+        assert "The mail server refuses it: 550 5.1.1 No such mailbox" in delivery.note
+        email = Email.objects.get()
+        assert (email.sent_at, email.refusal) == (None, "550 5.1.1 No such mailbox")
+
+    def test_is_overcome_by_a_persons_retry(
+        self, outbox: Outbox, order: Order, refusing: MailServer
+    ):
+        outbox.deliver_all(only="notifications", raise_errors=False)
+        make_well(refusing)
+
+        retry(Delivery.objects.filter(state="dead"), by="anna")
+        outbox.deliver_all(only="notifications")
+
+        [message] = refusing.taken
+        email = Email.objects.get()
+        assert message["Message-ID"] == email.message_id
+        assert email.sent_at
+        assert email.refusal == ""

@@ -1,0 +1,14 @@
+"""What notifications says, to itself."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from outbox import DomainEvent
+
+
+class ResendRequested(DomainEvent, key="order_id"):
+    """Staff want an e-mail to be sent once more, as it was written."""
+
+    order_id: UUID
+    resend_id: UUID
