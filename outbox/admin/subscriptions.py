@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from django import forms
@@ -11,6 +12,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import IntegerField, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -21,6 +23,7 @@ from outbox.templatetags.outbox_display import NOTHING, actor, link, moment, spa
 
 from .base import ReadOnlyAdmin, doer, may
 from .links import deliveries_url
+from .network import map_view
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
@@ -72,6 +75,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     list_display = ["handler", "standing", "owed", "event", "queue", "policy"]
     list_filter = ["known", "queue"]
     ordering = ["handler", "event"]
+    search_fields = ["handler", "event"]
     actions = ["pause", "resume"]
     empty_text = gettext_lazy(
         "Nobody listens yet. Write a function with @subscribe in the handlers.py of an app and "
@@ -81,6 +85,11 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         (None, {"fields": ["handler", "event", "standing", "owed", "since_shown"]}),
         (gettext_lazy("Policy"), {"fields": ["queue", "policy", "atomic", "window_now"]}),
     ]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the map's page, before the pattern that takes anything for a subscription."""
+        view = self.admin_site.admin_view(partial(map_view, site=self.admin_site, media=self.media))
+        return [path("map/", view, name="outbox_subscription_map"), *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Count what is owed, as far as a person wants to know."""

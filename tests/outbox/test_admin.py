@@ -19,6 +19,7 @@ from orders.models import Order
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.admin import DeliveryAdmin, EventAdmin
 from outbox.models import Delivery, Event, Subscription
+from outbox.rates import rates
 from outbox.testing import Outbox
 
 EVENTS = reverse("admin:outbox_event_changelist")
@@ -699,3 +700,48 @@ class TestTheTimelinesPart:
         answer = client_with("view_order").get(f"{self.PART}?q={event.key}")
 
         assert answer.status_code == 403
+
+
+class TestTheMap:
+    MAP = reverse("admin:outbox_subscription_map")
+
+    def test_shows_who_hears_what_and_what_nobody_hears(
+        self, outbox: Outbox, admin_client: Client
+    ) -> None:
+        packed(outbox)
+
+        text = text_of(admin_client, self.MAP)
+
+        assert "tests.Packed → tests.label_parcel" in text
+        assert "Nobody hears" in text
+        assert "tests.Labelled" in text
+
+    def test_costs_the_same_however_many_events_there_are(
+        self, outbox: Outbox, admin_client: Client
+    ) -> None:
+        packed(outbox)
+        with CaptureQueriesContext(connection) as few:
+            admin_client.get(self.MAP)
+        for _ in range(5):
+            packed(outbox)
+        with CaptureQueriesContext(connection) as many:
+            admin_client.get(self.MAP)
+
+        assert len(many) == len(few)
+
+    def test_is_only_for_those_who_may_see_subscriptions(self, db: None) -> None:
+        assert client_with("view_event").get(self.MAP).status_code == 403
+
+
+class TestRates:
+    def test_are_those_of_the_last_ten_minutes(self, outbox: Outbox) -> None:
+        for _ in range(3):
+            packed(outbox)
+        Event.objects.filter(pk=packed(outbox).pk).update(
+            emitted_at=timezone.now() - timedelta(minutes=11)
+        )
+
+        assert rates()["tests.Packed"] == pytest.approx(0.3)
+
+    def test_are_none_without_events(self, db: None) -> None:
+        assert rates() == {}

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from outbox import drawing
+from outbox.drawing.map import Arrow, Network, network_map
 from outbox.drawing.scale import scale_of
 from outbox.drawing.waterfall import bars_of
 from outbox.sentences import sentences_of
@@ -243,3 +244,48 @@ class TestSentences:
         (sentence,) = sentences_of([first], span=span)
 
         assert sentence.owed == [waiting]
+
+
+class TestAMap:
+    NETWORK = Network(
+        events=["shop.Placed", "shop.Shelved"],
+        handlers=["mail.thank", "stock.reserve"],
+        arrows=[
+            Arrow("shop.Placed", "stock.reserve"),
+            Arrow("shop.Placed", "mail.thank", note="held", is_held=True),
+        ],
+        notes={"shop.Placed": "4 a minute"},
+    )
+
+    def test_leads_from_each_event_to_those_who_hear_it(self) -> None:
+        picture = parsed(network_map(self.NETWORK))
+
+        assert classes(picture).count("outbox-arrow outbox-done") == 1
+        assert classes(picture).count("outbox-arrow outbox-parked") == 1
+        assert "Placed · 4 a minute" in texts(picture)
+
+    def test_marks_an_event_that_nobody_hears(self) -> None:
+        picture = parsed(network_map(self.NETWORK))
+
+        assert self.NETWORK.unheard == ["shop.Shelved"]
+        assert classes(picture).count("outbox-box outbox-odd") == 1
+
+    def test_marks_a_handler_of_an_event_that_nobody_tells(self) -> None:
+        network = Network(
+            events=["shop.Placed"],
+            handlers=["mail.thank"],
+            arrows=[Arrow("shop.Gone", "mail.thank")],
+        )
+
+        assert network.deaf == ["mail.thank"]
+        assert classes(parsed(network_map(network))).count("outbox-box outbox-odd") == 2
+
+    def test_lays_no_two_boxes_of_a_side_over_each_other(self) -> None:
+        network = Network(events=[f"a{n % 3}.E{n}" for n in range(40)], handlers=["b.h"], arrows=[])
+
+        picture = parsed(network_map(network))
+
+        boxes = [one for one in picture.iter() if "outbox-box " in one.get("class", "") + " "]
+        tops = sorted(float(box.get("y", 0)) for box in boxes if float(box.get("x", 0)) < 100)
+        assert len(tops) == 40
+        assert min(b - a for a, b in pairwise(tops)) >= float(boxes[0].get("height", 0))

@@ -1,0 +1,163 @@
+"""Who emits what and who hears it, as a map: events on the left, handlers on the right.
+
+Both sides are grouped by app. A curve leads from an event to each handler that hears it. An event
+that nobody hears and a handler that hears nothing have a mark of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from . import svg
+from .sequence import app_of, short
+
+_ROW = 22
+_GAP = 18
+_TOP = 30
+_BOX = 230
+_BETWEEN = 330
+_MARGIN = 4
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An event that a handler hears, with what is written on it: its rate, or that it is paused."""
+
+    event: str
+    handler: str
+    note: str = ""
+    is_held: bool = False
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the map shows.
+
+    Attributes:
+        events: names of all events that are declared or subscribed to.
+        handlers: pinned names of all handlers.
+        arrows: who hears what.
+        notes: what is written behind an event's name, for example its rate.
+    """
+
+    events: Sequence[str]
+    handlers: Sequence[str]
+    arrows: Sequence[Arrow]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unheard(self) -> list[str]:
+        """Events that nobody hears."""
+        heard = {arrow.event for arrow in self.arrows}
+        return [name for name in self.events if name not in heard]
+
+    @property
+    def deaf(self) -> list[str]:
+        """Handlers that hear nothing which is declared."""
+        hearing = {arrow.handler for arrow in self.arrows if arrow.event in set(self.events)}
+        return [name for name in self.handlers if name not in hearing]
+
+
+def network_map(
+    network: Network,
+    *,
+    event_address: Callable[[str], str] = lambda _name: "",
+    handler_address: Callable[[str], str] = lambda _name: "",
+) -> SafeString:
+    """Draw the map. The addresses lead to the page of an event's name and of a handler."""
+    left, left_end = _places(network.events)
+    right, right_end = _places(network.handlers)
+    drawing = _Drawing(network, left, right, event_address, handler_address)
+    return svg.picture(
+        *drawing.curves(),
+        *drawing.events(),
+        *drawing.handlers(),
+        width=2 * _BOX + _BETWEEN + 2 * _MARGIN,
+        height=max(left_end, right_end) + _GAP,
+        label=_("Map: which handler hears which event"),
+    )
+
+
+def _places(names: Sequence[str]) -> tuple[dict[str, float], float]:
+    """Give each name a height, app by app; return where the last one ends, too."""
+    places: dict[str, float] = {}
+    y, app = float(_TOP - _GAP), ""
+    for name in sorted(names):
+        if app_of(name) != app:
+            app = app_of(name)
+            y += _GAP + _ROW
+        places[name] = y
+        y += _ROW
+    return places, y
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    network: Network
+    left: Mapping[str, float]
+    right: Mapping[str, float]
+    event_address: Callable[[str], str]
+    handler_address: Callable[[str], str]
+
+    def curves(self) -> Iterator[SafeString]:
+        begin, end = _MARGIN + _BOX, _MARGIN + _BOX + _BETWEEN
+        bend = _BETWEEN / 2
+        for arrow in self.network.arrows:
+            if arrow.event not in self.left or arrow.handler not in self.right:
+                continue
+            a, b = self.left[arrow.event], self.right[arrow.handler]
+            path = f"M {begin} {a} C {begin + bend} {a} {end - bend} {b} {end - 8} {b}"
+            kind = "outbox-arrow outbox-parked" if arrow.is_held else "outbox-arrow outbox-done"
+            head = f"{end},{b} {end - 8},{b - 4} {end - 8},{b + 4}"
+            drawn = [
+                svg.element("path", d=path, class_="outbox-way"),
+                svg.element("polygon", points=head, class_="outbox-head"),
+            ]
+            if arrow.note:
+                drawn.append(
+                    svg.text(arrow.note, x=end - 12, y=b - 5, class_="outbox-faint", anchor="end")
+                )
+            tip = svg.element("title", f"{arrow.event} → {arrow.handler} {arrow.note}".strip())
+            yield svg.element("g", tip, *drawn, class_=kind)
+
+    def events(self) -> Iterator[SafeString]:
+        unheard = set(self.network.unheard)
+        yield from self._apps(self.left, x=_MARGIN)
+        for name, y in self.left.items():
+            note = self.network.notes.get(name, "")
+            words = " · ".join(filter(None, [short(name), note]))
+            yield self._box(
+                words, x=_MARGIN, y=y, href=self.event_address(name), is_odd=name in unheard
+            )
+
+    def handlers(self) -> Iterator[SafeString]:
+        deaf, x = set(self.network.deaf), _MARGIN + _BOX + _BETWEEN
+        yield from self._apps(self.right, x=x)
+        for name, y in self.right.items():
+            href = self.handler_address(name)
+            yield self._box(short(name), x=x, y=y, href=href, is_odd=name in deaf)
+
+    def _apps(self, places: Mapping[str, float], *, x: float) -> Iterator[SafeString]:
+        seen: set[str] = set()
+        for name, y in places.items():
+            if (app := app_of(name)) not in seen:
+                seen.add(app)
+                yield svg.text(app, x=x, y=y - _ROW + 5, class_="outbox-lane-name")
+
+    def _box(self, words: str, *, x: float, y: float, href: str, is_odd: bool) -> SafeString:
+        shape = svg.element(
+            "rect",
+            x=x,
+            y=y - _ROW / 2 + 1,
+            width=_BOX,
+            height=_ROW - 2,
+            rx=4,
+            class_="outbox-box outbox-odd" if is_odd else "outbox-box",
+        )
+        mark = "△ " if is_odd else ""
+        text = svg.text(f"{mark}{words}", x=x + 8, y=y + 4, class_="outbox-box-words")
+        return svg.link(svg.element("g", shape, text), href=href)
