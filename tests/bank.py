@@ -69,6 +69,11 @@ class BankProcess:
         self._process.wait(timeout=10)
 
     @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """All that it has written since it was started."""
         return (self.folder / "log").read_text()

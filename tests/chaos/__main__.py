@@ -1,0 +1,205 @@
+"""`python -m tests.chaos --seconds 300 --seed 7`: a whole shop under fire, and what is left of it.
+
+Customers order, cancel and are sent parcels and refunds over HTTP while a nemesis acts by a
+schedule that the seed decides. Then everything is healed, what is owed is settled, and a checker
+compares what the customers were told with the database, the bank's books and the mail server.
+The last line is JSON. Exit 1, with the seed and the schedule, if anything is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.chaos import faults
+from tests.chaos.checker import Finding, check
+from tests.chaos.customers import Client, Customer, Staff, Worker
+from tests.chaos.facts import Facts, read_facts
+from tests.chaos.history import History
+from tests.chaos.nemesis import Nemesis
+from tests.chaos.proving import sabotage
+from tests.chaos.reconcile import reconcile
+from tests.chaos.recovery import OLDEST_OWED, Recovery
+from tests.chaos.schedule import Act, schedule
+from tests.chaos.whole_shop import WholeShop, whole_shop
+
+CUSTOMERS = 3
+DRAIN = 120.0  # seconds; far more than is needed
+POISON_IS_LEFT = """
+SELECT count(*) FROM outbox_delivery d JOIN outbox_subscription s ON s.id = d.subscription_id
+WHERE s.handler = 'proving.swallow' AND d.state NOT IN ('dead', 'done', 'discarded')
+"""
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    history: History
+    facts: Facts = field(default_factory=Facts)
+    findings: list[Finding] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    books_balanced: bool = False
+
+    @property
+    def is_well(self) -> bool:
+        return self.books_balanced and not self.findings and not self.troubles
+
+
+def main() -> int:
+    options = _options()
+    try:
+        kinds = faults.chosen(options.faults, database=options.database)
+    except KeyError as unknown:
+        known = ", ".join([*faults.GROUPS, *faults.FAULTS])
+        print(f"There is no fault {unknown}. There are: {known}.", file=sys.stderr)
+        return 2
+    acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
+    say(f"seed {options.seed}, {options.database}, {len(acts)} faults:", *acts)
+    folder = Path(tempfile.mkdtemp(prefix="shop-chaos-"))
+    with whole_shop(folder, database=options.database, sabotage=options.sabotage) as shop:
+        recovery = Recovery(shop.stack)
+        outcome = run(shop, recovery, acts, options)
+    say(*_about(shop, outcome), f"slowest recoveries: {', '.join(recovery.slowest())}")
+    if outcome.is_well and not options.keep:
+        shutil.rmtree(folder)
+    elif not outcome.is_well:
+        _explain(options, acts, outcome, folder)
+    print(json.dumps(_result(options, shop, recovery, outcome)), flush=True)
+    return 0 if outcome.is_well else 1
+
+
+def run(
+    shop: WholeShop, recovery: Recovery, acts: Sequence[Act], options: argparse.Namespace
+) -> Outcome:
+    """Load and fire, then peace, then the truth."""
+    outcome = Outcome(History(shop.folder / "history.jsonl"))
+    shop.open()
+    workers = _people(shop, outcome.history, options)
+    nemesis = Nemesis(shop, recovery, acts)
+    began = time.monotonic()
+    for thread in (recovery, *workers):
+        thread.start()
+    nemesis.run()
+    time.sleep(max(0.0, options.seconds - (time.monotonic() - began)))
+    _send_home(shop, workers)
+    outcome.troubles += nemesis.troubles + _drain(shop)
+    recovery.stop()
+    outcome.facts = read_facts(shop)
+    outcome.findings = check(outcome.history.calls, outcome.facts)
+    balanced, trouble = reconcile(shop.stack)
+    outcome.troubles += trouble
+    outcome.books_balanced = balanced and not any(f.kind == "unbalanced" for f in outcome.findings)
+    return outcome
+
+
+def _people(shop: WholeShop, history: History, options: argparse.Namespace) -> list[Worker]:
+    def client(user: str, seed: str) -> Client:
+        return Client(shop.url, tokens[user], history, seed=f"{options.seed} {seed}")
+
+    tokens = {user: shop.token(user) for user in ("alice", "hanako", "admin")}
+    customers = [
+        Customer(client(("alice", "hanako")[n % 2], f"customer {n}"), rate=options.rate / CUSTOMERS)
+        for n in range(CUSTOMERS)
+    ]
+    return [*customers, Staff(client("admin", "staff"), rate=options.rate)]
+
+
+def _send_home(shop: WholeShop, workers: Sequence[Worker]) -> None:
+    for worker in workers:
+        worker.over.set()
+    for worker in workers:
+        worker.join(60)
+    shop.hold_down("teller")
+
+
+def _drain(shop: WholeShop) -> list[str]:
+    """Wait until nothing moves any more; say what still does after the longest time."""
+
+    def is_still() -> bool:
+        moving = shop.stack.value(OLDEST_OWED) is not None
+        return not moving and not shop.stack.value(POISON_IS_LEFT)
+
+    end = time.monotonic() + DRAIN
+    while not is_still():
+        if time.monotonic() > end:
+            return [f"Not settled within {DRAIN:.0f} s."]
+        time.sleep(0.2)
+    return []
+
+
+def _about(shop: WholeShop, outcome: Outcome) -> list[str]:
+    facts, calls = outcome.facts, outcome.history.calls
+    repeats = len(facts.taken) - len({id for id, _to in facts.taken})
+    ends = Counter(status for _address, status, _total, _number in facts.orders.values())
+    return [
+        f"{len(calls)} requests, {sum(call.is_ambiguous for call in calls)} without an answer",
+        f"{len(facts.orders)} orders: {dict(ends)}; {sum(facts.told.values())} other events",
+        f"at the edges: {repeats} of {len(facts.taken)} e-mails arrived again under one Message-ID,"
+        f" {facts.bank_requests - facts.bank_keys} of {facts.bank_requests} requests to the bank"
+        " came again under one key",
+        *([] if facts.is_ordered else ["order per key: not asked for"]),
+        *(f"of its own accord: {text}" for text in shop.surprises),
+    ]
+
+
+def _explain(
+    options: argparse.Namespace, acts: Sequence[Act], outcome: Outcome, folder: Path
+) -> None:
+    say("FAILED. The schedule was:", *acts)
+    say(*outcome.troubles, *outcome.findings[:50])
+    again = [f"--seconds {options.seconds:g} --seed {options.seed} --rate {options.rate:g}"]
+    for name in ("database", "faults", "sabotage"):
+        if given := getattr(options, name):
+            again.append(f"--{name} {given}")
+    say(f'Again: make chaos ARGS="{" ".join(again)}"', f"Logs and history.jsonl: {folder}")
+
+
+def _result(
+    options: argparse.Namespace, shop: WholeShop, recovery: Recovery, outcome: Outcome
+) -> dict[str, Any]:
+    kinds = Counter(finding.kind for finding in outcome.findings)
+    return {
+        "seed": options.seed,
+        "seconds": options.seconds,
+        "orders": len(outcome.facts.orders),
+        "kills": shop.kills,
+        "flushes": shop.flushes,
+        "restarts": shop.restarts,
+        **{kind: kinds[kind] for kind in ("lost", "duplicated", "out_of_order")},
+        "books_balanced": outcome.books_balanced,
+        "p99_recovery_s": recovery.p99(),
+    }
+
+
+def say(*lines: object) -> None:
+    print(*lines, sep="\n", flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("chaos", description=(__doc__ or "").split("\n\n")[1])
+    parser.add_argument("--seconds", type=float, default=60, help="of fire (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="decides the schedule (%(default)s)")
+    parser.add_argument("--rate", type=float, default=3, help="orders a second (%(default)s)")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument(
+        "--faults", default="", help=f"names or groups with commas: {', '.join(faults.GROUPS)}"
+    )
+    parser.add_argument(
+        "--sabotage", default="", choices=["", *sabotage.NAMES], help="to see that it is noticed"
+    )
+    parser.add_argument("--keep", action="store_true", help="logs and books, if all is well, too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

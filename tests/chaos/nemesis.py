@@ -1,0 +1,51 @@
+"""Carries out a schedule, each lane in a thread of its own, and notes how long recovery takes."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+
+from tests.chaos.faults import FAULTS, KINDS
+from tests.chaos.recovery import Recovery
+from tests.chaos.schedule import GAPS, Act
+from tests.chaos.whole_shop import WholeShop
+
+
+class Nemesis:
+    def __init__(self, shop: WholeShop, recovery: Recovery, acts: Sequence[Act]) -> None:
+        self._shop, self._recovery = shop, recovery
+        self._lanes = [
+            threading.Thread(target=self._act_out, args=[lane, acts], daemon=True) for lane in GAPS
+        ]
+        self.troubles: list[str] = []
+
+    def run(self) -> None:
+        """Do all of it; each fault is over when this returns."""
+        self._began = time.monotonic()
+        for lane in self._lanes:
+            lane.start()
+        for lane in self._lanes:
+            lane.join()
+
+    def _act_out(self, lane: str, acts: Sequence[Act]) -> None:
+        for act in acts:
+            if KINDS[act.fault].lane == lane:
+                self._sleep_until(act.at)
+                self._do(act)
+
+    def _do(self, act: Act) -> None:
+        print(f"{self._elapsed():7.1f} s  {act.fault}", flush=True)
+        try:
+            with FAULTS[act.fault](self._shop, random.Random(act.pick)):
+                self._sleep_until(act.at + act.lasts)
+        except Exception as error:  # the next fault comes all the same; the run has failed
+            self.troubles.append(f"{act.fault}: {type(error).__name__}: {error}")
+        self._recovery.mark(act.fault)
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _sleep_until(self, moment: float) -> None:
+        time.sleep(max(0.0, moment - self._elapsed()))

@@ -1,0 +1,23 @@
+"""The shop's own look at its books, `manage.py reconcile --json`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests.chaos.stack import CEILING, ROOT, Stack
+
+
+def reconcile(stack: Stack) -> tuple[bool, list[str]]:
+    """Return whether the books balance, and what the command says if they do not."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "reconcile", "--json", "--all"],
+        cwd=ROOT,
+        env=os.environ | stack.environment,
+        capture_output=True,
+        text=True,
+        timeout=CEILING,
+    )
+    is_balanced = done.returncode == 0
+    return is_balanced, [] if is_balanced else [done.stdout + done.stderr]
