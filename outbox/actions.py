@@ -15,11 +15,12 @@ from django.utils import timezone
 
 from . import nudge
 from .models import Delivery, Subscription
-from .retention import prunable, prune
+from .retention import countable, prunable, prune
 from .subscriptions import find
 
 __all__ = [
     "UnknownHandler",
+    "countable",
     "pause",
     "prunable",
     "prune",

@@ -8,6 +8,7 @@ releases stored in version_checks.py. Here:
     E009 a handler takes over, by `formerly`, what is another's
     E010 two event classes have one name
     E012 OUTBOX has an unknown key or a value of the wrong type
+    W021 OUTBOX["RETENTION"] names an event that nobody declares
     W002 SQLite takes its write lock late
 """
 
@@ -36,6 +37,8 @@ _PROPER = {
     type(None): "True, False or None",
     int: "a whole number above zero",
     float: "a number above zero",
+    str: "a text, a folder's path",
+    dict: 'event names, or "default", each with a number of days above zero',
 }
 
 
@@ -72,7 +75,7 @@ def check_names(**_kwargs: Any) -> list[CheckMessage]:
 @register("outbox")
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """Find what OUTBOX cannot have, and a database that would fail under load."""
-    return [*_unknown_settings(), *_wrong_settings(), *_late_write_lock()]
+    return [*_unknown_settings(), *_wrong_settings(), *_unknown_events(), *_late_write_lock()]
 
 
 def _same_handlers() -> Iterator[CheckMessage]:
@@ -129,7 +132,8 @@ def _unknown_settings() -> Iterator[CheckMessage]:
 def _wrong_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "OUTBOX", {})
     for field in fields(Conf):
-        value, kind = given.get(field.name, field.default), type(field.default)
+        default = getattr(Conf(), field.name)
+        value, kind = given.get(field.name, default), type(default)
         if not _is_proper(value, kind):
             yield Error(
                 f'OUTBOX["{field.name}"] is {value!r}.',
@@ -144,7 +148,23 @@ def _is_proper(value: Any, kind: type[Any]) -> bool:
         return value is None or isinstance(value, bool)
     if kind is bool or isinstance(value, bool):
         return isinstance(value, kind) and kind is bool
+    if kind is str:
+        return isinstance(value, str)
+    if kind is dict:
+        return isinstance(value, dict) and all(_is_proper(one, float) for one in value.values())
     return isinstance(value, (int, kind)) and value > 0
+
+
+def _unknown_events() -> Iterator[CheckMessage]:
+    given = getattr(settings, "OUTBOX", {}).get("RETENTION", {})
+    names = set(given) if isinstance(given, dict) else set()
+    for name in sorted(names - {"default", *events.registry}):
+        yield Warning(
+            f'OUTBOX["RETENTION"] keeps {name}, which no installed app declares.',
+            hint=did_you_mean(name, events.registry),
+            obj="settings",
+            id="outbox.W021",
+        )
 
 
 def _late_write_lock() -> Iterator[CheckMessage]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -34,6 +35,11 @@ class Conf:
     """Tell the relay after each commit. Off: it looks every FLOOR_SECONDS."""
     GUARDS: bool | None = None
     """Raise at what breaks a rule (`outbox/guards.py`). None: where DEBUG is on, and in tests."""
+
+    RETENTION: Mapping[str, float] = field(default_factory=dict)
+    """Days that settled events are kept, by event name; "default" for the rest. None: for ever."""
+    ARCHIVE: str = ""
+    """Folder where events are written to before they are pruned. Empty: nowhere."""
 
 
 def conf(*, lenient: bool = False) -> Conf:

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
+from .archive import Archive, archive_in
+from .conf import conf
 from .models import Attempt, Delivery, Event, Horizon
 
 logger = logging.getLogger("outbox.actions")
 
 
 def prune(
-    *, older_than: timedelta, batch: int = 300, by: str = "unnamed", using: str = "default"
+    *,
+    older_than: timedelta | None = None,
+    archive: str | Path | None = None,
+    at_most: timedelta | None = None,
+    batch: int = 300,
+    by: str = "unnamed",
+    using: str = "default",
 ) -> int:
     """Remove old events of which nothing is owed, with their deliveries and attempts.
 
-    Oldest first, each batch in a transaction of its own. An event that waits for fan-out, or has a
-    delivery that is pending, sent, dead or parked, stays, however old.
+    Event type by event type, the oldest first, each batch in a transaction of its own; after each
+    it rests as long as that took, so that others have at least half of the time. An event that
+    waits for fan-out, or has a delivery that is not settled, stays, however old.
 
     Args:
-        older_than: the age, since they were emitted, from which events go.
+        older_than: the age, since they were emitted, from which events of all types go; None: each
+            type's own, `OUTBOX["RETENTION"]`. A type that has none there is kept.
+        archive: the folder where what goes is written to first; None: `OUTBOX["ARCHIVE"]`; "": it
+            is written nowhere.
+        at_most: how long this may take; what is left goes the next time.
         batch: most events in one transaction.
         by: who wants it.
         using: the outbox's database alias.
@@ -32,12 +48,40 @@ def prune(
     Returns:
         How many events were removed.
     """
-    before = timezone.now() - older_than
-    _remember_horizon(before, using=using)
-    slices = _old_events(before, batch=batch, using=using)
-    removed = sum(_prune_some(seqs, before=before, using=using) for seqs in slices)
-    logger.info("%s pruned %d events older than %s", by, removed, older_than)
+    folder = conf().ARCHIVE if archive is None else archive
+    until = time.monotonic() + at_most.total_seconds() if at_most else float("inf")
+    removed = 0
+    with archive_in(folder) if folder else nullcontext() as store:
+        for name, before in horizons(older_than=older_than, using=using):
+            _remember_horizon(before, using=using)
+            for seqs in _old_events(name, before, batch=batch, using=using):
+                if time.monotonic() > until:
+                    break
+                removed += _prune_some(seqs, before=before, archive=store, using=using)
+    what = f"older than {older_than}" if older_than else "by OUTBOX['RETENTION']"
+    logger.info("%s pruned %d events %s", by, removed, what)
     return removed
+
+
+def horizons(
+    *, older_than: timedelta | None = None, using: str = "default"
+) -> Iterator[tuple[str, datetime]]:
+    """Yield each stored event type that is not kept for ever, and before when its events go."""
+    retention, now = conf().RETENTION, timezone.now()
+    for name in _names(using=using):
+        days = retention.get(name, retention.get("default"))
+        if older_than is not None:
+            yield name, now - older_than
+        elif days is not None:
+            yield name, now - timedelta(days=days)
+
+
+def countable(*, older_than: timedelta | None = None, using: str = "default") -> int:
+    """Return how many events `prune` would remove now."""
+    ages = horizons(older_than=older_than, using=using)
+    return sum(
+        prunable(before=before, using=using).filter(name=name).count() for name, before in ages
+    )
 
 
 def prunable(*, before: datetime, using: str = "default") -> QuerySet[Event]:
@@ -55,29 +99,44 @@ def _remember_horizon(before: datetime, *, using: str) -> None:
         horizons.filter(emitted_before__lt=before).update(emitted_before=before)
 
 
-def _old_events(before: datetime, *, batch: int, using: str) -> Iterator[list[int]]:
-    """Walk by seq, which follows the time of emission, up to a batch that has no old event.
+def _names(*, using: str) -> Iterator[str]:
+    """Yield the names of stored events: one look into their index for each, none at the rows."""
+    name: str | None = ""
+    rows = Event.objects.using(using).order_by("name").values_list("name", flat=True)
+    while name := rows.filter(name__gt=name).first():
+        yield name
 
-    So the end is found without an index on the time, and without reading all that is young.
+
+def _old_events(name: str, before: datetime, *, batch: int, using: str) -> Iterator[list[int]]:
+    """Walk one type by seq, which follows the time of emission, to a batch that has no old event.
+
+    So the end is found by the index of name and seq, without one on the time, and without reading
+    other types or all that is young.
     """
-    seq = 0
+    seq, began = 0, time.monotonic()
     while True:
-        rows = Event.objects.using(using).filter(seq__gt=seq).order_by("seq")[:batch]
+        rows = Event.objects.using(using).filter(name=name, seq__gt=seq).order_by("seq")[:batch]
         found = list(rows.values_list("seq", "emitted_at"))
         old = [row[0] for row in found if row[1] < before]
         if not old:
             return
         yield old
         seq = found[-1][0]
+        time.sleep(time.monotonic() - began)
+        began = time.monotonic()
 
 
-def _prune_some(seqs: Sequence[int], *, before: datetime, using: str) -> int:
+def _prune_some(
+    seqs: Sequence[int], *, before: datetime, archive: Archive | None, using: str
+) -> int:
     with transaction.atomic(using=using):
         # No delivery can be added to a locked event; what it has is looked at again under the lock.
         settled = prunable(before=before, using=using).filter(seq__in=seqs)
         locked = set(settled.order_by("seq").select_for_update().values_list("seq", flat=True))
         deliveries = Delivery.objects.using(using).filter(event__in=locked)
         locked -= set(deliveries.filter(state__in=Delivery.OWED).values_list("event_id", flat=True))
+        if archive:
+            archive.add(list(Event.objects.using(using).filter(seq__in=locked).order_by("seq")))
         _remove(locked, using=using)
     return len(locked)
 

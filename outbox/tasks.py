@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from celery import current_app, current_task, shared_task
 
-from . import nudge
+from . import actions, nudge
+from .conf import conf
 from .delivery import deliver
 from .relay import BrokerUnavailable, Message, relay
+
+_PRUNING = timedelta(seconds=20)
 
 
 @shared_task(name="outbox.deliver", ignore_result=True, acks_late=True)
@@ -30,6 +35,16 @@ def run_relay() -> None:
         relay(publish=publish, is_wanted=lambda: False)  # one pass: a task must end
     except BrokerUnavailable:
         return  # the loop and the next beat try again; nothing is lost
+
+
+@shared_task(name="outbox.prune", ignore_result=True)
+def prune_old_events() -> None:
+    """Prune by `OUTBOX["RETENTION"]`, if there is one; beat sends this every hour.
+
+    It is short, since the relay's worker hears no nudges meanwhile; what is left goes next time.
+    """
+    if conf().RETENTION:
+        actions.prune(at_most=_PRUNING, by="outbox.prune")
 
 
 def publish(message: Message) -> None:

@@ -209,6 +209,12 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "outbox.relay": {"task": "outbox.relay", "schedule": 10.0},
+    # Does nothing unless OUTBOX has a RETENTION.
+    "outbox.prune": {
+        "task": "outbox.prune",
+        "schedule": 3600.0,
+        "options": {"expire_seconds": 3600},
+    },
     "orders.cancel_overdue": {
         "task": "orders.cancel_overdue",
         "schedule": 60.0,
