@@ -89,6 +89,12 @@ class BankProcess:
             answer = client.get("/v1/charges", params={"reference": str(reference)}).json()
         return {name: answer["totals"][name] for name in COUNTED if answer["totals"][name]}
 
+    @property
+    def notices_owed(self) -> int:
+        """How many webhooks nobody has taken yet."""
+        with self.client() as client:
+            return int(client.get("/v1/notices").json()["owed"])
+
     def _wait_for_url(self) -> str:
         assert self._process
         deadline = time.monotonic() + 20

@@ -34,6 +34,7 @@ def main() -> None:
         with running(data) as up:
             order = place_an_order(up)
             wait_until_ready_to_ship(up, order)
+            see_the_banks_reports(up, order)
             see_its_emails(data, order)
             stop_with_ctrl_c(up, data)
         with running(data, "--scale", "inventory=2") as up:
@@ -86,6 +87,16 @@ def wait_until_ready_to_ship(up: Running, order: dict[str, Any]) -> None:
     step(f"ready_to_ship after {time.monotonic() - started:.1f} s")
 
 
+def see_the_banks_reports(up: Running, order: dict[str, Any]) -> None:
+    def reports() -> int:
+        events = ask(up, f"/api/orders/{order['id']}/timeline/")
+        return sum(event["name"] == "payments.BankReported" for event in events)
+
+    # It holds the money, it took it.
+    eventually(lambda: reports() == 2, "two webhooks of the bank", within=CEILING)
+    step("2 signed webhooks of the bank stored")
+
+
 def see_its_emails(data: Path, order: dict[str, Any]) -> None:
     def emails() -> list[Path]:
         files = (data / "mail").glob("*") if (data / "mail").exists() else ()
@@ -131,13 +142,16 @@ def kill_the_supervisor(up: Running, data: Path) -> None:
 
 
 def see(up: Running, order: dict[str, Any]) -> dict[str, Any]:
-    """The order, asked for with the token of the printed line."""
-    token = up.says(r"Authorization: Token (\w+)")[1]
-    url = f"{address(up)}/api/orders/{order['id']}/"
-    request = Request(url, headers={"Authorization": f"Token {token}"})
-    with urlopen(request, timeout=30) as answer:
-        found: dict[str, Any] = json.load(answer)
+    found: dict[str, Any] = ask(up, f"/api/orders/{order['id']}/")
     return found
+
+
+def ask(up: Running, path: str) -> Any:
+    """What the API answers to the token of the printed line."""
+    token = up.says(r"Authorization: Token (\w+)")[1]
+    request = Request(address(up) + path, headers={"Authorization": f"Token {token}"})
+    with urlopen(request, timeout=30) as answer:
+        return json.load(answer)
 
 
 def address(up: Running) -> str:

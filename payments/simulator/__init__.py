@@ -8,6 +8,7 @@ Start it with `python -m payments.simulator --port 8090 --data DIR`. It speaks H
     POST /v1/captures/ID/refunds        give money back, whole or in part: amount, currency
     GET  /v1/authorizations?reference=R all that happened under the caller's reference, newest first
     GET  /v1/charges                    counts and sums by reference and in all; also ?reference=R
+    GET  /v1/notices                    how many webhooks nobody has taken yet: {"owed": 0}
     GET  /health                        {"status": "ok"}; the only path that needs no key
 
 Manners:

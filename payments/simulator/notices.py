@@ -68,6 +68,12 @@ def note(books: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subsc
     return id_
 
 
+def owed(books: sqlite3.Connection) -> Answer:
+    """Count the notices that nobody has taken yet."""
+    row = books.execute("SELECT COUNT(*) AS number FROM notices WHERE NOT is_done").fetchone()
+    return Answer(200, {"object": "notices", "owed": row["number"]})
+
+
 def send(file: Path, subscriber: Subscriber, id_: str) -> None:
     """Send a notice as often as it is to be sent; what fails is due again later."""
     with reading(file) as books:

@@ -79,6 +79,8 @@ class Bank:
                 return statements.find(books, reference=_text(request.query, "reference"))
             if request.path == "/v1/charges":
                 return statements.charges(books, reference=request.query.get("reference"))
+            if request.path == "/v1/notices":
+                return notices.owed(books)
         raise _no_such_path(request)
 
     def _post(self, request: Request) -> Answer:

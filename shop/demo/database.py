@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,9 @@ def own_database(environment: Mapping[str, str], folder: Path, *, keeps: bool) -
     try:
         yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
     finally:
-        if not keeps:
+        if keeps:
+            sys.stderr.write(f"Kept on the server of DATABASE_URL: the database {name}.\n")
+        else:
             _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 

@@ -13,6 +13,7 @@ from threading import Thread
 from django.db import connections
 
 from shop.demo import story, verdict, watch
+from shop.demo.bank import notices_owed
 from shop.demo.customers import Customer, PlacedOrder, Rejected
 from shop.demo.strikes import Strikes
 from shop.demo.verdict import Verdict
@@ -65,7 +66,10 @@ class Play:
             for strike in strikes.get(chapter.title, ()):
                 strike()
         say("All orders are placed. Waiting until nothing is owed ...")
-        self._watch.until_settled(self._orders, tell=say)
+        run_file = read_json(running.data / "run.json")
+        self._watch.until_settled(
+            self._orders, has_more_to_come=lambda: notices_owed(run_file), tell=say
+        )
         self._tell_all(tell)
         self._reach_a_verdict(running)
 

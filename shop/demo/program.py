@@ -24,14 +24,21 @@ import django
 from shop.demo.database import DatabaseUnavailable, own_database
 
 #: What a developer's shell may have set for `up`; here it would reach real servers.
-NOT_OURS = ("REDIS_URL", "AMQP_URL", "BANK_URL", "EMAIL_URL", "DATABASE_URL", "GATEWAY")
+NOT_OURS = (
+    "REDIS_URL",
+    "AMQP_URL",
+    "BANK_URL",
+    "EMAIL_URL",
+    "DATABASE_URL",
+    "GATEWAY",
+    "BANK_WEBHOOK_SECRETS",
+)
 
-#: Short, so that recovery takes seconds. The handlers that ask the bank have leases of 12 timeouts.
-HASTE = {
-    "OUTBOX": json.dumps({"LEASE_SECONDS": 4, "BACKOFF_BASE": 0.5, "BACKOFF_CAP": 2}),
-    "BANK_TIMEOUT_SECONDS": "1",
-    "WORKER_GRACE": "5",
-}
+#: So that a second attempt comes in seconds. Handlers that ask the bank have leases of 12 timeouts.
+HASTE = {"BANK_TIMEOUT_SECONDS": "1", "WORKER_GRACE": "5"}
+BACKOFF = {"BACKOFF_BASE": 0.5, "BACKOFF_CAP": 2}
+#: Seconds. Short where workers are killed, since then it is what one waits for.
+LEASE, LEASE_WHEN_BREAKING = 30, 4
 #: Seconds that `tok_slow` takes: longer than others, and shorter than we wait.
 SLOW = "0.7"
 KEPT = """\
@@ -43,7 +50,8 @@ STOPPED = "The demo was stopped before its end."
 
 
 def main() -> int:
-    began, keeps = time.monotonic(), "--keep" in sys.argv
+    began = time.monotonic()
+    keeps, is_breaking = "--keep" in sys.argv, "--break" in sys.argv
     _end_in_order_on_signals()
     with ExitStack() as ending:
         folder = ending.enter_context(_folder(keeps=keeps))
@@ -51,28 +59,33 @@ def main() -> int:
             database = ending.enter_context(own_database(os.environ, folder, keeps=keeps))
         except DatabaseUnavailable as error:
             return _complain(str(error))
-        prepare(os.environ, folder=folder, database=database)
+        prepare(os.environ, folder=folder, database=database, is_breaking=is_breaking)
         django.setup()
         logging.getLogger("httpx").setLevel(logging.WARNING)  # the customers' every request
-        return _play(folder, began=began)
+        return _play(folder, began=began, is_breaking=is_breaking)
     return 1
 
 
-def prepare(environment: MutableMapping[str, str], *, folder: Path, database: str) -> None:
+def prepare(
+    environment: MutableMapping[str, str], *, folder: Path, database: str, is_breaking: bool
+) -> None:
     """Make the environment what the demo's settings, and all its programs, read."""
     for name in NOT_OURS:
         environment.pop(name, None)
-    environment.update(HASTE, SHOP_LOCAL_DIR=str(folder), DATABASE_URL=database)
+    outbox = {"LEASE_SECONDS": LEASE_WHEN_BREAKING if is_breaking else LEASE, **BACKOFF}
+    environment.update(
+        HASTE, OUTBOX=json.dumps(outbox), SHOP_LOCAL_DIR=str(folder), DATABASE_URL=database
+    )
     environment.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
 
-def _play(folder: Path, *, began: float) -> int:
+def _play(folder: Path, *, began: float, is_breaking: bool) -> int:
     from shop.demo.play import Play  # these need django.setup()
     from shop.up import stack
     from shop.up.console import Console
     from shop.up.errors import UpError
 
-    play = Play(is_breaking="--break" in sys.argv)
+    play = Play(is_breaking=is_breaking)
     options = stack.Options(data=folder, port=0, reload=False, bank=["--slow-seconds", SLOW])
     with (folder / "demo.log").open("a") as log:
         console = Console(quiet=True, name="demo", log=log)

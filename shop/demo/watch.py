@@ -69,14 +69,23 @@ class Watch:
             self.pause(every)
 
     def until_settled(
-        self, orders: Sequence[PlacedOrder], *, tell: Callable[[str], object]
+        self,
+        orders: Sequence[PlacedOrder],
+        *,
+        has_more_to_come: Callable[[], object],
+        tell: Callable[[str], object],
     ) -> None:
         """Wait until nothing is owed and each order has come to rest; say what is owed meanwhile.
 
         What waits for a person, or is owed when the ceiling is reached, ends the waiting.
         """
+
+        def is_over() -> bool:
+            # In this order: what has come while we ask is then among what is owed.
+            return is_stuck() or (is_settled(orders) and not has_more_to_come() and not unsettled())
+
         deadline, tell_at = time.monotonic() + self._ceiling, time.monotonic() + 3
-        while not (is_settled(orders) or is_stuck() or time.monotonic() > deadline):
+        while not (is_over() or time.monotonic() > deadline):
             if time.monotonic() > tell_at and owed():
                 tell(f"Still owed: {listed(owed())}.")
                 tell_at = time.monotonic() + 5

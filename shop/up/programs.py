@@ -31,7 +31,9 @@ class Project:
     environment: Mapping[str, str]
     worker_grace: float
 
-    def bank(self, options: Sequence[str], *, port: int, data: Path) -> Program:
+    def bank(
+        self, options: Sequence[str], *, port: int, data: Path, webhook_secret: str
+    ) -> Program:
         """The bank simulator; restarted for its own code only."""
         return self._python(
             "bank",
@@ -40,6 +42,7 @@ class Project:
             stage=SERVERS,
             code="payments/simulator",
             hidden="GET /health 200",
+            environment={**self.environment, "BANK_WEBHOOK_SECRET": webhook_secret},
         )
 
     def setup(self, *arguments: str) -> Program:
@@ -93,6 +96,5 @@ class Project:
             name=name,
             command=[sys.executable, *arguments],
             folder=self.root,
-            environment=self.environment,
-            **{"code": ".", **options},
+            **{"code": ".", "environment": self.environment, **options},
         )

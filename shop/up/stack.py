@@ -24,6 +24,8 @@ from shop.up.programs import Project
 from shop.up.reload import CodeWatcher
 from shop.up.supervisor import Supervisor
 
+BANK_WEBHOOK = "/api/payments/webhooks/bank/"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -101,10 +103,12 @@ def _supervise(
 
 def _variables(options: Options, chosen: Broker, *, port: int, bank_port: int) -> dict[str, str]:
     """What settings read, in our programs (from the environment) and elsewhere (run.json)."""
-    given = {name: os.environ[name] for name in ("DATABASE_URL", "BANK_URL") if name in os.environ}
+    names = ("DATABASE_URL", "BANK_URL", "BANK_WEBHOOK_SECRETS")
+    given = {name: os.environ[name] for name in names if name in os.environ}
     return {
         "BANK_URL": f"http://{HOST}:{bank_port}",
         "BANK_API_KEY": os.environ.get("BANK_API_KEY") or secrets.token_urlsafe(24),
+        "BANK_WEBHOOK_SECRETS": secrets.token_urlsafe(24),
         "DEBUG": "true",
         "PORT": str(port),
         **chosen.variables,
@@ -128,7 +132,14 @@ def _servers(options: Options, project: Project, chosen: Broker, bank_port: int)
     """The broker and the bank, as far as they are ours."""
     programs = [] if chosen.program is None else [chosen.program]
     if "BANK_URL" not in os.environ:
-        programs.append(project.bank(options.bank, port=bank_port, data=options.data / "bank"))
+        webhooks = f"http://{HOST}:{project.environment['PORT']}{BANK_WEBHOOK}"
+        bank = project.bank(
+            ["--webhook-url", webhooks, *options.bank],
+            port=bank_port,
+            data=options.data / "bank",
+            webhook_secret=project.environment["BANK_WEBHOOK_SECRETS"].split(",")[0],
+        )
+        programs.append(bank)
     return programs
 
 

@@ -353,6 +353,19 @@ class TestBooks:
         sums = [row["authorizations"] for row in answer["data"]]
         assert answer["totals"]["authorizations"] == sum(sums)
 
+    def test_know_how_many_webhooks_nobody_has_taken(self, tmp_path: Path, reference: str):
+        bank = BankProcess(tmp_path, "--webhook-url", "http://127.0.0.1:1/nobody")
+        bank.start()
+        try:
+            before = bank.notices_owed
+            with bank.client() as client:
+                authorize(client, reference)
+            after = bank.notices_owed
+        finally:
+            bank.kill()
+
+        assert (before, after) == (0, 1)
+
 
 class TestProgram:
     @pytest.fixture

@@ -244,6 +244,7 @@ class TestTheBanksOwnWebhooks:
 
         deliver(outbox, twice=True)
 
+        wait_until(lambda: telling_bank.notices_owed == 0)
         assert status(order_id) == "captured"
         assert told(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
         assert telling_bank.charges(order_id) == {"authorizations": 1, "captures": 1}

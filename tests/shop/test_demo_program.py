@@ -1,0 +1,107 @@
+"""The demo as a program: what it is told by its environment, and that nothing of it remains."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from shop.demo.database import DatabaseUnavailable, own_database
+from shop.demo.program import NOT_OURS, prepare
+from tests.databases import postgresql_url
+from tests.shop.processes import NOTHING_GIVEN, Running, descendants, eventually, is_alive
+
+ROOT = Path(__file__).parents[2]
+CEILING = 180.0  # seconds: it is only reached by a failure
+
+
+def prepared(
+    folder: Path, given: Mapping[str, str] | None = None, *, is_breaking: bool = False
+) -> dict[str, str]:
+    environment = dict(given or {})
+    prepare(environment, folder=folder, database="sqlite:///x", is_breaking=is_breaking)
+    return environment
+
+
+class TestTheEnvironment:
+    def test_forgets_the_servers_that_it_was_given(self, tmp_path: Path):
+        environment = prepared(tmp_path, dict.fromkeys(NOT_OURS, "real"))
+
+        assert "real" not in environment.values()
+        assert environment["DATABASE_URL"] == "sqlite:///x"
+
+    def test_keeps_what_else_it_was_given(self, tmp_path: Path):
+        environment = prepared(tmp_path, {"SHOP_CURRENCY": "EUR"})
+
+        assert environment["SHOP_CURRENCY"] == "EUR"
+
+    def test_lets_leases_pass_sooner_where_workers_are_killed(self, tmp_path: Path):
+        usual, breaking = (
+            json.loads(prepared(tmp_path, is_breaking=is_breaking)["OUTBOX"])["LEASE_SECONDS"]
+            for is_breaking in (False, True)
+        )
+
+        assert breaking < usual
+
+
+class TestItsDatabase:
+    def test_is_a_file_in_its_folder(self, tmp_path: Path):
+        with own_database({}, tmp_path, keeps=False) as url:
+            assert url == f"sqlite:///{tmp_path / 'db.sqlite3'}"
+
+    def test_is_never_a_file_that_it_was_given(self, tmp_path: Path):
+        with own_database({"DATABASE_URL": "sqlite:///shop.db"}, tmp_path, keeps=False) as url:
+            assert "shop.db" not in url
+
+    @pytest.mark.postgresql
+    def test_is_a_new_one_on_the_given_server_and_is_dropped(self, tmp_path: Path):
+        given = {"DATABASE_URL": postgresql_url()}
+
+        with own_database(given, tmp_path, keeps=False) as url, psycopg.connect(url) as connection:
+            name = connection.info.dbname
+        assert name.startswith("shop_demo_")
+        assert name not in databases()
+
+    @pytest.mark.postgresql
+    def test_says_in_one_sentence_that_it_cannot_be_made(self, tmp_path: Path):
+        given = {"DATABASE_URL": "postgres://nobody:wrong@127.0.0.1:1/shop"}
+
+        with (
+            pytest.raises(DatabaseUnavailable, match="No database for the demo"),
+            own_database(given, tmp_path, keeps=False),
+        ):
+            pass
+
+
+@pytest.mark.processes
+class TestTheDemoThatIsStopped:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_leaves_no_process_and_no_file(self, tmp_path: Path, number: signal.Signals):
+        demo = Running(
+            [sys.executable, "manage.py", "demo"],
+            environment={**NOTHING_GIVEN, "TMPDIR": str(tmp_path)},
+            folder=ROOT,
+        )
+        try:
+            demo.says("A bank that is slow", within=CEILING)
+            everything = descendants(demo.pid)
+            demo.send(number)
+
+            assert demo.ends(within=CEILING) == 1
+        finally:
+            demo.end_for_sure()
+        assert "The demo was stopped before its end." in demo.lines
+        assert "Traceback" not in demo.output
+        assert list(tmp_path.glob("shop-demo-*")) == []
+        eventually(lambda: not any(map(is_alive, everything)), "all programs gone")
+
+
+def databases() -> set[str]:
+    with psycopg.connect(postgresql_url()) as connection:
+        rows = connection.execute("SELECT datname FROM pg_database").fetchall()
+    return {name for (name,) in rows}
