@@ -37,9 +37,13 @@ class OrderSummary:
     order_id: UUID
     reference: str
     status: str
+    cancel_reason: str
     total: Money
     lines: list[SummaryLine]
+    carrier: str
+    tracking_number: str
     placed_at: datetime
+    changed_at: datetime
 
 
 def contact(order_id: UUID) -> Contact:
@@ -52,14 +56,23 @@ def contact(order_id: UUID) -> Contact:
     )
 
 
+def customer_id(order_id: UUID) -> int:
+    """The user whose order it is."""
+    return Order.objects.values_list("customer_id", flat=True).get(pk=order_id)
+
+
 def summary(order_id: UUID) -> OrderSummary:
     order = Order.objects.prefetch_related("lines").get(pk=order_id)
     return OrderSummary(
         order_id=order.id,
         reference=order.reference,
         status=order.status,
+        cancel_reason=order.cancel_reason,
         total=order.total,
+        carrier=order.carrier,
+        tracking_number=order.tracking_number,
         placed_at=order.placed_at,
+        changed_at=order.changed_at,
         lines=[
             SummaryLine(
                 sku=line.sku,

@@ -89,6 +89,7 @@ INSTALLED_APPS = [
     "inventory",
     "payments",
     "notifications",
+    "webhooks",
     "api",
     "django_celery_beat",
     "rest_framework",
@@ -222,6 +223,17 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"queue": "orders", "expire_seconds": 60},
     },
     "api.forget_old_answers": {"task": "api.forget_old_answers", "schedule": 3600.0},
+    "webhooks.forget_old_messages": {
+        "task": "webhooks.forget_old_messages",
+        "schedule": 3600.0,
+        "options": {"queue": "webhooks", "expire_seconds": 3600},
+    },
+}
+# An app that is taken out takes what it does by the clock along.
+CELERY_BEAT_SCHEDULE = {
+    name: entry
+    for name, entry in CELERY_BEAT_SCHEDULE.items()
+    if name.partition(".")[0] in INSTALLED_APPS
 }
 
 # --- The outbox and the shop -----------------------------------------------------------------
@@ -255,6 +267,13 @@ BANK_TIMEOUT_SECONDS = env.float("BANK_TIMEOUT_SECONDS", default=10.0)
 BANK_PROCESSING_SECONDS = env.float("BANK_PROCESSING_SECONDS", default=60.0)
 # BANK_WEBHOOK_SECRETS: what the bank signs its webhooks with; several while a secret changes.
 BANK_WEBHOOK_SECRETS = env.list("BANK_WEBHOOK_SECRETS", default=[])
+
+# WEBHOOK_TIMEOUT_SECONDS: how long a customer's receiver may take for one webhook.
+WEBHOOK_TIMEOUT_SECONDS = env.float("WEBHOOK_TIMEOUT_SECONDS", default=10.0)
+# WEBHOOK_PRIVATE_HOSTS: private hosts that customers may have us call, by http, too.
+WEBHOOK_PRIVATE_HOSTS = env.list(
+    "WEBHOOK_PRIVATE_HOSTS", default=["localhost", "127.0.0.1"] if DEBUG else []
+)
 
 # --- E-mail ----------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from shop.settings import *  # noqa: F403  the whole of them, by intention
 INSTALLED_APPS = [
     app
     for app in INSTALLED_APPS  # noqa: F405
-    if app not in {"orders", "inventory", "payments", "notifications"}
+    if app not in {"orders", "inventory", "payments", "notifications", "webhooks"}
 ] + ["tests.chaos.ground"]
 ROOT_URLCONF = "tests.chaos.urls"
 OUTBOX = {"LEASE_SECONDS": 2.0, "DEATHS": 3}

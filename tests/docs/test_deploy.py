@@ -31,7 +31,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 FOR_COMPOSE_ITSELF = {"POSTGRES_PASSWORD", "BROKER_PASSWORD"}
 # Those of the shop; an app that a team adds gets its worker from them.
-APPS = ("orders", "inventory", "payments", "notifications")
+APPS = ("orders", "inventory", "payments", "notifications", "webhooks")
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import schemathesis
@@ -21,9 +22,12 @@ from orders.models import Order
 from shop.wsgi import application
 from tests.docs.pages import ROOT
 from tests.orders.test_api import ready_to_ship, shipper
+from webhooks.models import Endpoint
+from webhooks.services import add_endpoint
 
 COMMITTED = ROOT / "docs/reference/openapi.yaml"
 TOKEN = "a-token-for-tests"
+URL = "https://1.1.1.1/hooks"
 SIGNED_IN = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -41,10 +45,11 @@ schema.app = application
 
 @pytest.fixture
 def shop(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An order that can be shipped, something to order, and staff who may do everything."""
+    """An order that can be shipped, something to order, and staff with a webhook who may do all."""
     monkeypatch.setattr(SimpleRateThrottle, "allow_request", lambda *_: True)
     ready_to_ship()
     add_token(user=shipper(), label="", token=TOKEN)
+    add_endpoint(owner=shipper(), url=URL, event_types=["order.placed"])
     # The test's transaction must outlive each request, as under Django's own test client.
     request_started.disconnect(close_old_connections)
     request_finished.disconnect(close_old_connections)
@@ -102,6 +107,15 @@ def aim(case: Any) -> None:
     if not case.meta.generation.mode.is_positive:
         return
     if case.path_parameters:
-        case.path_parameters = {"id": str(Order.objects.earliest("placed_at").pk)}
+        case.path_parameters = {"id": target_of(case.path)}
     if case.method == "POST" and case.path == "/api/orders/":
         case.body["lines"] = [{"sku": "TEA", "quantity": 1}]
+    if case.path.startswith("/api/webhooks/") and isinstance(case.body, dict):
+        case.body |= {"url": URL} if "url" in case.body else {}
+
+
+def target_of(path: str) -> str:
+    if path.startswith("/api/webhooks/"):
+        endpoint = Endpoint.objects.first()
+        return str(endpoint.pk if endpoint else uuid4())  # the last one may be removed by now
+    return str(Order.objects.earliest("placed_at").pk)

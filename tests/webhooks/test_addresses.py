@@ -1,0 +1,173 @@
+"""Whom we call at a customer's wish, and whom never."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from ipaddress import ip_address
+from threading import Event
+
+import pytest
+import trustme
+
+from tests.webhooks.receiver import receiving
+from webhooks import posting
+from webhooks.addresses import AddressRefused, is_public, resolve
+
+PUBLIC = ["1.1.1.1", "93.184.215.14", "2606:4700:4700::1111", "64:ff9b::5db8:d70e"]
+
+# Each row was let through by a check without it: by `is_global` alone the last nine of them.
+NEVER = [
+    *("127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.16.0.1", "172.31.255.255"),
+    *("192.168.1.1", "169.254.169.254", "100.64.0.1", "100.100.100.200", "192.0.0.192"),
+    *("192.0.2.1", "198.18.0.1", "198.51.100.7", "203.0.113.9", "240.0.0.1", "255.255.255.255"),
+    *("::", "::1", "fe80::1", "fe80::1%1", "fc00::1", "fd00:ec2::254", "fec0::1", "2001:db8::1"),
+    *("::ffff:127.0.0.1", "::ffff:1.1.1.1", "::ffff:169.254.169.254", "::127.0.0.1"),
+    *("2001:0:7f00:1::1", "3fff::1", "5f00::1"),
+    *("64:ff9b:1::7f00:1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::a00:1"),
+    *("2002:7f00:1::1", "2002:a9fe:a9fe::", "224.0.0.1", "239.255.255.250", "ff02::1"),
+    *("168.63.129.16", "192.88.99.1"),
+]
+
+REFUSED_URLS = [
+    *("http://1.1.1.1/", "ftp://1.1.1.1/", "file:///etc/passwd", "//1.1.1.1/", "1.1.1.1", ""),
+    *("https://", "https:///x", "https://user@1.1.1.1/", "https://user:word@1.1.1.1/"),
+    *("https://@1.1.1.1/", "https://1.1.1.1/#x", "https://1.1.1.1:22/", "https://1.1.1.1:80/"),
+    *("https://1.1.1.1:0/", "https://1.1.1.1:99999/", "https://1.1.1.1:x/", "https://[::1"),
+    *(
+        "https://1.1.1.1/\r\nX: y",
+        "https://1.1.1.1/a b",
+        "https://1.1.1.1\\@evil/",
+        "https://é.example/",
+    ),
+    *("https://127.0.0.1/", "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://localhost/"),
+    *("https://2130706433/", "https://0x7f000001/", "https://0177.0.0.1/", "https://127.1/"),
+    *("https://0/", "https://[fe80::1%25eth0]/", "https://169.254.169.254/latest/meta-data/"),
+    "https://1.1.1.1/" + "x" * 500,
+]
+
+
+def names(monkeypatch, *answers: list[str]) -> list[str]:
+    """Let the resolver answer this, and the next time that."""
+    asked, left, real = [], list(answers), socket.getaddrinfo
+
+    def getaddrinfo(host, port, *args, **more):
+        if host[0].isdigit():  # connecting to an address "resolves" it, too
+            return real(host, port, *args, **more)
+        asked.append(host)
+        addresses = left.pop(0) if len(left) > 1 else left[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, port)) for one in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return asked
+
+
+class TestAnAddress:
+    @pytest.mark.parametrize("address", PUBLIC)
+    def test_of_the_internet_is_public(self, address: str):
+        assert is_public(ip_address(address))
+
+    @pytest.mark.parametrize("address", NEVER)
+    def test_of_another_kind_is_not(self, address: str):
+        assert not is_public(ip_address(address))
+
+
+class TestAUrl:
+    def test_may_lead_to_the_internet(self):
+        assert resolve("https://1.1.1.1/hooks?a=b", seconds=5).addresses == ("1.1.1.1",)
+        assert resolve("https://1.1.1.1:8443/", seconds=5).port == 8443
+
+    @pytest.mark.parametrize("url", REFUSED_URLS)
+    def test_of_another_kind_is_refused(self, url: str):
+        with pytest.raises((AddressRefused, OSError)):
+            resolve(url, seconds=5)
+
+    def test_is_refused_if_one_of_its_addresses_is_private(self, monkeypatch):
+        """Seen to fail with `any` for `all`."""
+        names(monkeypatch, ["1.1.1.1", "10.0.0.1"])
+
+        with pytest.raises(AddressRefused):
+            resolve("https://both.example/", seconds=5)
+
+    def test_that_is_refused_does_not_say_what_our_network_is_like(self, monkeypatch):
+        names(monkeypatch, ["10.9.8.7"])
+
+        with pytest.raises(AddressRefused) as refusal:
+            resolve("https://inside.example/", seconds=5)
+
+        assert "10.9.8.7" not in str(refusal.value)
+
+    def test_whose_name_takes_too_long_to_resolve_ends_in_time(self, monkeypatch):
+        released = Event()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(60) and [])
+        try:
+            with pytest.raises(OSError, match="cannot be resolved"):
+                resolve("https://slow.example/", seconds=0.1)
+        finally:
+            released.set()
+
+
+class TestTheListOfPrivateHosts:
+    def test_lets_through_what_it_names_and_nothing_else(self, settings):
+        settings.WEBHOOK_PRIVATE_HOSTS = ["127.0.0.1"]
+
+        assert resolve("http://127.0.0.1:8123/", seconds=5).port == 8123
+        for url in ("http://127.0.0.2/", "https://localhost/", "http://1.1.1.1/"):
+            with pytest.raises(AddressRefused):
+                resolve(url, seconds=5)
+
+
+class TestANameThatChangesItsAddress:
+    def test_is_called_at_the_address_that_was_checked(self, monkeypatch, settings):
+        """DNS rebinding. Seen to fail with the host's name given to the connection.
+
+        The name first has the receiver's address, which this test takes for a public one, and
+        then, to whoever asks again, one where nobody listens.
+        """
+        settings.WEBHOOK_TIMEOUT_SECONDS = 5
+        settings.WEBHOOK_PRIVATE_HOSTS = ["rebinding.example"]
+        asked = names(monkeypatch, ["127.0.0.1"], ["127.0.0.99"])
+        with receiving(host="rebinding.example") as receiver:
+            answer = posting.post(receiver.url, body=b"{}", headers={})
+
+            assert answer.status == 204
+            assert receiver.requests[0].headers["host"].startswith("rebinding.example")
+        assert asked.count("rebinding.example") == 1
+
+    def test_is_checked_again_at_each_sending(self, monkeypatch, settings):
+        names(monkeypatch, ["1.1.1.1"], ["127.0.0.1"])
+        resolve("https://rebinding.example/", seconds=5)
+
+        answer = posting.post("https://rebinding.example/", body=b"{}", headers={})
+
+        assert answer.status is None
+        assert answer.error == "The host has an address that is not public."
+
+
+class TestTls:
+    def test_verifies_the_name_although_an_address_is_called(self, monkeypatch, settings, tmp_path):
+        """Seen to fail with `check_hostname` off."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        posting._tls.cache_clear()
+        settings.WEBHOOK_TIMEOUT_SECONDS = 5
+        settings.WEBHOOK_PRIVATE_HOSTS = ["right.example", "wrong.example"]
+        names(monkeypatch, ["127.0.0.1"])
+
+        try:
+            right, wrong = (
+                self.answer_of(host, authority) for host in ("right.example", "wrong.example")
+            )
+        finally:
+            posting._tls.cache_clear()
+
+        assert right.status == 204
+        assert wrong.status is None
+        assert wrong.error.startswith("TLS failed")
+
+    def answer_of(self, host: str, authority: trustme.CA) -> posting.Answer:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("right.example").configure_cert(context)
+        with receiving(context, scheme="https", host=host) as receiver:
+            return posting.post(receiver.url, body=b"{}", headers={})

@@ -1,0 +1,68 @@
+"""Staff look at endpoints, disable and enable them; nobody sees a secret."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.urls import reverse
+
+from webhooks import services
+from webhooks.models import Endpoint
+
+pytestmark = pytest.mark.django_db
+LIST = reverse("admin:webhooks_endpoint_changelist")
+
+
+@pytest.fixture
+def staff(client):
+    client.force_login(User.objects.create_superuser("staff"))
+    return client
+
+
+def act(client, endpoint: Endpoint, action: str, reason: str = ""):
+    given = {"action": action, "reason": reason, "_selected_action": [str(endpoint.pk)]}
+    client.post(LIST, given)
+    endpoint.refresh_from_db()
+
+
+class TestTheAdmin:
+    def test_disables_with_a_reason_and_enables(self, staff, endpoint):
+        act(staff, endpoint, "disable")
+        assert endpoint.enabled  # without a reason nothing happens
+
+        act(staff, endpoint, "disable", "floods us")
+        assert (endpoint.disabled_because, endpoint.disabled_note) == ("by_staff", "floods us")
+
+        act(staff, endpoint, "enable")
+        assert endpoint.enabled
+
+    def test_shows_no_secret(self, staff, endpoint):
+        """Seen to fail without `exclude`."""
+        old = endpoint.secret
+        new = services.rotate_secret(endpoint_id=endpoint.pk).secret
+
+        page = staff.get(reverse("admin:webhooks_endpoint_change", args=[endpoint.pk]))
+        listed = staff.get(LIST)
+
+        assert page.status_code == 200
+        for text in (page.content.decode(), listed.content.decode()):
+            assert old not in text
+            assert new not in text
+
+    def test_lets_nobody_act_without_the_permission(self, client, endpoint):
+        from django.contrib.auth.models import Permission
+
+        viewer = User.objects.create_user("viewer", is_staff=True)
+        viewer.user_permissions.add(Permission.objects.get(codename="view_endpoint"))
+        client.force_login(viewer)
+
+        act(client, endpoint, "disable", "because")
+
+        assert endpoint.enabled
+
+    @pytest.mark.parametrize("model", ["endpoint", "message", "attempt"])
+    def test_shows_lists_that_nobody_edits(self, staff, endpoint, model):
+        services.ping(endpoint_id=endpoint.pk)
+
+        assert staff.get(reverse(f"admin:webhooks_{model}_changelist")).status_code == 200
+        assert staff.get(reverse(f"admin:webhooks_{model}_add")).status_code == 403

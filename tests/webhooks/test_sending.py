@@ -1,0 +1,394 @@
+"""Sending, to a real HTTP receiver. What was taken away to see a test fail stands in its text."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.core import mail
+from django.db import connection
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from outbox.models import Delivery
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import customer, place
+from tests.webhooks.receiver import answers, receiving
+from webhooks import posting, sending, services, signatures
+from webhooks.models import Attempt, Endpoint, Message
+
+pytestmark = pytest.mark.django_db
+
+
+def ping(endpoint: Endpoint) -> Message:
+    return services.ping(endpoint_id=endpoint.pk)
+
+
+def deliver(outbox) -> None:
+    outbox.deliver_all(only="webhooks", raise_errors=False)
+
+
+def again(outbox, traveller, *, days: float = 0, hours: float = 3) -> None:
+    """What is owed is tried again, after so long."""
+    traveller.shift(timedelta(days=days, hours=hours))
+    Delivery.objects.filter(state=Delivery.State.PENDING).update(due_at="2020-01-01T00:00Z")
+    deliver(outbox)
+
+
+@pytest.fixture
+def traveller():
+    with time_machine.travel(time.time(), tick=True) as one:
+        yield one
+
+
+class TestAMessage:
+    def test_tells_the_owner_of_their_order(self, outbox, endpoint, order, receiver):
+        outbox.deliver_all(only="webhooks", twice=False)
+
+        (request,) = receiver.requests
+        told = request.verified(endpoint.secret)
+        assert told["type"] == "order.placed"
+        assert told["data"]["order"]["id"] == str(order.id)
+        assert told["data"]["order"]["total"] == order.total.model_dump()
+        assert told["data"]["order"]["lines"][0]["sku"] == "TEA"
+        assert request.headers["content-type"] == "application/json"
+
+    def test_has_nothing_personal_in_it(self, outbox, endpoint, order, receiver):
+        deliver(outbox)
+
+        assert b"hanako" not in receiver.requests[0].body
+
+    def test_is_not_for_others_nor_of_other_types(self, outbox, receiver, db):
+        put_on_sale()
+        stranger = User.objects.create_user("stranger")
+        services.add_endpoint(owner=stranger, url=receiver.url, event_types=["order.placed"])
+        services.add_endpoint(owner=customer(), url=receiver.url, event_types=["order.shipped"])
+        place()
+
+        deliver(outbox)
+
+        assert receiver.requests == []
+        assert not Message.objects.exists()
+
+    def test_of_a_refund_says_how_much(self, outbox, endpoint, order, receiver):
+        deliver(outbox)
+        outbox.given(
+            "payments.PaymentRefunded", order_id=order.id, amount={"amount": 5, "currency": "JPY"}
+        )
+
+        deliver(outbox)
+
+        told = json.loads(receiver.requests[-1].body)
+        assert (told["type"], told["data"]["refund"]["amount"]) == (
+            "order.refunded",
+            {"amount": 5, "currency": "JPY"},
+        )
+
+    def test_is_written_once_and_has_the_same_id_whenever_it_is_sent(
+        self, outbox, endpoint, order, receiver
+    ):
+        """Seen to fail with a new id for each attempt."""
+        outbox.deliver_all(only="webhooks", twice=True)
+
+        assert Message.objects.count() == 1
+        assert {request.headers["webhook-id"] for request in receiver.requests} == {
+            str(Message.objects.get().pk)
+        }
+        assert len({request.body for request in receiver.requests}) == 1
+
+    def test_is_sent_with_no_transaction_open(self, outbox, endpoint, monkeypatch):
+        """Seen to fail with `_post` moved below `with receipt:`."""
+        outer, seen, ask = len(connection.savepoint_ids), [], posting.post
+
+        def post(*args, **more):
+            seen.append(len(connection.savepoint_ids))
+            return ask(*args, **more)
+
+        monkeypatch.setattr(posting, "post", post)
+        ping(endpoint)
+
+        deliver(outbox)
+
+        assert seen == [outer]
+
+
+class TestASignature:
+    def test_does_not_fit_another_secret_or_body(self, outbox, endpoint, receiver):
+        ping(endpoint)
+        deliver(outbox)
+        (request,) = receiver.requests
+
+        other = signatures.new_secret()
+        with pytest.raises(WebhookVerificationError):
+            request.verified(other)
+        with pytest.raises(WebhookVerificationError):
+            type(request)(request.headers, request.body + b" ").verified(endpoint.secret)
+
+    def test_is_there_for_the_old_secret_too_for_a_day(self, outbox, endpoint, receiver, traveller):
+        """Seen to fail with the new secret alone; with an old one that signs for ever."""
+        old = endpoint.secret
+        new = services.rotate_secret(endpoint_id=endpoint.pk).secret
+        ping(endpoint)
+        deliver(outbox)
+        assert receiver.requests[0].verified(old) == receiver.requests[0].verified(new)
+
+        traveller.shift(timedelta(hours=25))
+        ping(endpoint)
+        deliver(outbox)
+
+        second = receiver.requests[1]
+        second.verified(new)
+        with pytest.raises(WebhookVerificationError):
+            second.verified(old)
+
+
+class TestAnAnswer:
+    @pytest.mark.parametrize("status", [200, 201, 204, 299])
+    def test_of_2xx_is_the_end(self, outbox, endpoint, receiver, status):
+        receiver.behaviour = answers(status)
+        message = ping(endpoint)
+
+        deliver(outbox)
+
+        message.refresh_from_db()
+        endpoint.refresh_from_db()
+        assert message.state == Message.State.SENT
+        assert endpoint.last_success_at
+        assert not endpoint.failures
+        assert Attempt.objects.get().status_code == status
+
+    @pytest.mark.parametrize("status", [301, 302, 307, 400, 404, 429, 500, 503])
+    def test_of_another_kind_is_tried_again_later(
+        self, outbox, endpoint, receiver, traveller, status
+    ):
+        """Seen to fail with 3xx taken for an answer like 2xx."""
+        receiver.behaviour = answers(status, Location=receiver.url)
+        message = ping(endpoint)
+        deliver(outbox)
+        assert len(receiver.requests) == 1  # a redirect was not followed
+        receiver.behaviour = answers(200)
+
+        again(outbox, traveller)
+
+        message.refresh_from_db()
+        assert message.state == Message.State.SENT
+        assert [(a.number, a.status_code) for a in Attempt.objects.order_by("id")] == [
+            (1, status),
+            (2, 200),
+        ]
+
+    def test_of_410_disables_at_once_and_writes_to_the_owner(self, outbox, endpoint, receiver):
+        """Seen to fail with 410 taken for any failure."""
+        receiver.behaviour = answers(410)
+        message = ping(endpoint)
+
+        deliver(outbox)
+
+        endpoint.refresh_from_db()
+        message.refresh_from_db()
+        assert endpoint.disabled_because == Endpoint.Disabled.GONE
+        assert message.state == Message.State.DROPPED
+        assert [one.to for one in mail.outbox] == [["hanako@example.com"]]
+        assert receiver.url in mail.outbox[0].body
+        assert not Delivery.objects.filter(state__in=Delivery.OWED).exclude(
+            subscription__handler__startswith="webhooks."
+        )
+
+    @pytest.mark.parametrize(
+        ("asked", "seconds"),
+        [("120", 120), ("86400", 3600), ("soon", 5), ("-1", 5), ("9" * 99, 3600)],
+    )
+    def test_may_ask_for_time_within_bounds(self, outbox, endpoint, receiver, asked, seconds):
+        """Seen to fail without the bound, and with the header left unread."""
+        receiver.behaviour = answers(503, Retry_After=asked)
+        ping(endpoint)
+
+        deliver(outbox)
+
+        endpoint.refresh_from_db()
+        rest = endpoint.rests_until - endpoint.last_failure_at
+        assert abs(rest.total_seconds() - seconds) < 1
+
+    def test_that_never_comes_ends_with_the_time_out(self, outbox, endpoint, receiver, settings):
+        settings.WEBHOOK_TIMEOUT_SECONDS = 0.3
+        receiver.behaviour = receiver.hang
+        ping(endpoint)
+
+        deliver(outbox)
+
+        assert Attempt.objects.get().error == "No complete answer within 0.3 s."
+
+    def test_that_drips_ends_with_the_time_out(self, outbox, endpoint, receiver, settings):
+        """Seen to hang with a time-out for each read alone."""
+        settings.WEBHOOK_TIMEOUT_SECONDS = 0.5
+        receiver.behaviour = receiver.drip
+        ping(endpoint)
+
+        deliver(outbox)
+
+        assert Attempt.objects.get().error == "No complete answer within 0.5 s."
+
+    def test_without_an_end_is_read_no_further(self, outbox, endpoint, receiver):
+        """Seen to fail, by the time-out, with the body read to its end."""
+        receiver.behaviour = receiver.flood
+        ping(endpoint)
+
+        deliver(outbox)
+
+        attempt = Attempt.objects.get()
+        assert (attempt.status_code, attempt.error) == (200, "")
+
+    def test_that_is_cut_is_a_failure(self, outbox, endpoint, receiver):
+        receiver.behaviour = receiver.drop
+        ping(endpoint)
+
+        deliver(outbox)
+
+        assert Attempt.objects.get().error == "The connection was cut, or the answer was not HTTP."
+
+    def test_of_nobody_is_a_failure(self, outbox, db, settings):
+        settings.WEBHOOK_PRIVATE_HOSTS = ["127.0.0.1"]
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))  # and nobody listens
+            url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
+            endpoint = services.add_endpoint(owner=customer(), url=url, event_types=[])
+            ping(endpoint)
+
+            deliver(outbox)
+
+        assert "refused" in Attempt.objects.get().error
+
+
+class TestABadEndpoint:
+    def test_is_asked_once_for_all_its_messages_and_then_rests(self, outbox, endpoint, receiver):
+        """Seen to fail with `rests_until` not looked at."""
+        receiver.behaviour = answers(500)
+        for _ in range(5):
+            ping(endpoint)
+
+        deliver(outbox)
+
+        assert len(receiver.requests) == 1
+
+    def test_delays_no_other(self, outbox, endpoint, receiver, settings):
+        receiver.behaviour = answers(500)
+        with receiving() as good:
+            other = services.add_endpoint(owner=customer(), url=good.url, event_types=[])
+            for _ in range(3):
+                ping(endpoint)
+                ping(other)
+
+            deliver(outbox)
+
+            assert len(good.requests) == 3
+
+    def test_has_few_requests_at_a_time(self, endpoint):
+        """Seen to fail without the count in `_refuse_if_not_now`."""
+        messages = [ping(endpoint) for _ in range(3)]
+        for message in messages[:2]:
+            assert sending._begin(message.pk)
+
+        with pytest.raises(sending.NotNow, match="busy"):
+            sending._begin(messages[2].pk)
+
+    def test_has_one_request_at_a_time_while_it_fails(self, endpoint):
+        Endpoint.objects.update(failures=1)
+        messages = [ping(endpoint) for _ in range(2)]
+        assert sending._begin(messages[0].pk)
+
+        with pytest.raises(sending.NotNow, match="busy"):
+            sending._begin(messages[1].pk)
+
+    def test_is_not_busy_for_ever_because_a_worker_died(self, endpoint, traveller):
+        """Seen to fail with every `sending_until` counted."""
+        messages = [ping(endpoint) for _ in range(3)]
+        for message in messages[:2]:
+            sending._begin(message.pk)
+        traveller.shift(timedelta(seconds=sending.lease_seconds() + 1))
+
+        assert sending._begin(messages[2].pk)
+
+    def test_is_disabled_after_three_days_and_what_waits_is_dropped(
+        self, outbox, endpoint, receiver, traveller
+    ):
+        """Seen to fail with `failing_since` not looked at."""
+        receiver.behaviour = answers(500)
+        ping(endpoint)
+        deliver(outbox)
+        again(outbox, traveller, days=2)
+        endpoint.refresh_from_db()
+        assert endpoint.enabled
+        late = ping(endpoint)
+
+        again(outbox, traveller, days=1)
+        again(outbox, traveller)
+
+        endpoint.refresh_from_db()
+        late.refresh_from_db()
+        assert endpoint.disabled_because == Endpoint.Disabled.FAILING
+        assert "HTTP 500" in endpoint.disabled_note
+        assert late.state == Message.State.DROPPED
+        assert len(mail.outbox) == 1
+        assert not Delivery.objects.filter(
+            subscription__handler="webhooks.send_message", state__in=Delivery.OWED
+        )
+
+    def test_that_refuses_one_message_alone_gives_that_one_up(
+        self, outbox, endpoint, receiver, traveller
+    ):
+        """Seen to fail with `_is_old` always false."""
+        poison = ping(endpoint)
+        receiver.behaviour = lambda connection: connection.answer(
+            500 if connection.headers["webhook-id"] == str(poison.pk) else 200
+        )
+        deliver(outbox)
+        for _ in range(4):
+            ping(endpoint)
+            again(outbox, traveller, days=1)
+            again(outbox, traveller)
+
+        poison.refresh_from_db()
+        endpoint.refresh_from_db()
+        assert poison.state == Message.State.GIVEN_UP
+        assert endpoint.enabled
+
+    def test_that_is_removed_is_owed_nothing(self, outbox, endpoint, receiver):
+        ping(endpoint)
+        services.remove_endpoint(endpoint_id=endpoint.pk)
+
+        outbox.deliver_all(only="webhooks")
+
+        assert receiver.requests == []
+
+    def test_that_is_enabled_again_is_sent_what_comes_then(self, outbox, endpoint, receiver):
+        receiver.behaviour = answers(410)
+        ping(endpoint)
+        deliver(outbox)
+        receiver.behaviour = answers(200)
+        services.change_endpoint(endpoint_id=endpoint.pk, changes={"enabled": True})
+        message = ping(endpoint)
+
+        deliver(outbox)
+
+        assert receiver.requests[-1].headers["webhook-id"] == str(message.pk)
+
+
+class TestTheLog:
+    def test_is_forgotten_after_a_month_with_its_messages(
+        self, outbox, endpoint, receiver, traveller
+    ):
+        ping(endpoint)
+        deliver(outbox)
+        traveller.shift(timedelta(days=20))
+        ping(endpoint)
+        deliver(outbox)
+        traveller.shift(timedelta(days=11))
+
+        forgotten = services.forget_old_messages()
+
+        assert forgotten == 1
+        assert Message.objects.count() == Attempt.objects.count() == 1

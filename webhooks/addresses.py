@@ -1,0 +1,139 @@
+"""Whom a webhook may be sent to: a customer chooses the URL, and must not reach our own network.
+
+A host is resolved once. Every address that it has must be public, and the connection is made to
+one of these very addresses: a name server that gives another answer later changes nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+Address = IPv4Address | IPv6Address
+
+#: The ports that a receiver on the internet may listen on.
+PORTS = (443, 8443)
+LONGEST_URL = 500
+
+# `is_global` differs between releases of Python, takes multicast for global, and does not know
+# that 168.63.129.16 is the inside of every machine at Azure.
+_NEVER = [
+    ip_network(network)
+    for network in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
+        *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+        *("198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
+        "168.63.129.16/32",
+        # IPv6: what is no unicast of the internet, and what carries an IPv4 address of any kind.
+        *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+    )
+]
+_INTERNET_V6 = ip_network("2000::/3")
+# The well-known prefix, by which a network without IPv4 reaches the internet of IPv4 (RFC 6052).
+_NAT64 = ip_network("64:ff9b::/96")
+
+
+class AddressRefused(Exception):
+    """The URL leads, or may lead, where a webhook must not go; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A URL taken apart, and the addresses that were checked. Nobody reads the URL again."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    addresses: tuple[str, ...]
+
+
+def private_hosts() -> set[str]:
+    """The hosts that may be called although they are private, by http and at any port, too."""
+    return {host.lower() for host in getattr(settings, "WEBHOOK_PRIVATE_HOSTS", ())}
+
+
+def resolve(url: str, *, seconds: float) -> Target:
+    """Return where the URL leads, every address checked.
+
+    Raises:
+        AddressRefused: it may not be called.
+        OSError: the name cannot be resolved, or not within so many seconds.
+    """
+    scheme, host, port = _taken_apart(url)
+    addresses = _lookup(host, port, seconds=seconds)
+    if host not in private_hosts() and not all(is_public(ip_address(one)) for one in addresses):
+        # Which address it is, is nobody's business: the answer would map our network.
+        raise AddressRefused(_("The host has an address that is not public."))
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Target(scheme=scheme, host=host, port=port, path=path, addresses=addresses)
+
+
+def is_public(address: Address) -> bool:
+    """Whether this is an address of the internet, and of one machine there."""
+    if isinstance(address, IPv6Address):
+        if address.scope_id:
+            return False
+        if address in _NAT64:
+            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+        if address not in _INTERNET_V6:
+            return False
+    return address.is_global and not any(
+        address in network for network in _NEVER if network.version == address.version
+    )
+
+
+def _taken_apart(url: str) -> tuple[str, str, int]:
+    if (
+        len(url) > LONGEST_URL
+        or not url.isascii()
+        or not url.isprintable()
+        or set(url) & set(" \\")
+    ):
+        raise AddressRefused(_("Write the URL in ASCII, without spaces, in 500 characters."))
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        raise AddressRefused(_("This is no URL.")) from None
+    if not host or "@" in parts.netloc or "#" in url or "%" in host:
+        raise AddressRefused(_("Give a URL with a host, without a user or a fragment."))
+    if host in private_hosts() and parts.scheme in ("http", "https"):
+        return (
+            parts.scheme,
+            host,
+            {"http": 80, "https": 443}[parts.scheme] if port is None else port,
+        )
+    if parts.scheme != "https":
+        raise AddressRefused(_("The URL must begin with https://."))
+    if (443 if port is None else port) not in PORTS:
+        ports = ", ".join(map(str, PORTS))
+        raise AddressRefused(_("The port must be one of %(ports)s.") % {"ports": ports})
+    return parts.scheme, host, port or 443
+
+
+def _lookup(host: str, port: int, *, seconds: float) -> tuple[str, ...]:
+    """Ask the system's resolver, which knows no time limit, in a thread that may be left behind."""
+    found: list[tuple[str, ...]] = []
+    errors: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found.append(tuple(dict.fromkeys(str(row[4][0]) for row in rows)))
+        except (OSError, UnicodeError) as error:
+            errors.append(OSError(f"{type(error).__name__}: {error}"))
+
+    thread = threading.Thread(target=ask, daemon=True, name="webhooks-lookup")
+    thread.start()
+    thread.join(seconds)
+    if found and found[0]:
+        return found[0]
+    raise OSError(_("The host's name cannot be resolved.")) from next(iter(errors), None)

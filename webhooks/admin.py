@@ -1,0 +1,93 @@
+"""Endpoints are looked at, disabled and enabled here; secrets are shown nowhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from webhooks import services
+from webhooks.models import Attempt, Endpoint, Message
+
+
+def never(*_: Any, **__: Any) -> bool:
+    return False
+
+
+class ReadOnly:
+    """Rows that only services write."""
+
+    has_add_permission = has_change_permission = has_delete_permission = never
+
+
+class ReasonForm(ActionForm):
+    reason = forms.CharField(label=_("Reason"), max_length=200, required=False)
+
+
+@admin.register(Endpoint)
+class EndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+    list_display = [
+        "url",
+        "owner",
+        "is_enabled",
+        "disabled_because",
+        "failures",
+        "last_success_at",
+        "last_failure_at",
+        "last_failure",
+    ]
+    list_filter = [("disabled_at", admin.EmptyFieldListFilter), "disabled_because"]
+    list_select_related = ["owner"]
+    search_fields = ["id", "url", "owner__username", "description"]
+    exclude = ["secret", "old_secret"]
+    action_form = ReasonForm
+    actions = ["disable", "enable"]
+
+    def has_disable_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("webhooks.disable_endpoint")
+
+    @admin.display(description=_("enabled"), boolean=True)
+    def is_enabled(self, endpoint: Endpoint) -> bool:
+        return endpoint.enabled
+
+    @admin.action(description=_("Disable, for the given reason"), permissions=["disable"])
+    def disable(self, request: HttpRequest, endpoints: QuerySet[Endpoint]) -> None:
+        reason = request.POST.get("reason", "").strip()
+        if not reason:
+            self.message_user(request, _("Give a reason: its owner sees it."), messages.ERROR)
+            return
+        for endpoint in endpoints:
+            services.disable_by_staff(endpoint_id=endpoint.pk, note=reason)
+        self._say(request, len(endpoints))
+
+    @admin.action(description=_("Enable"), permissions=["disable"])
+    def enable(self, request: HttpRequest, endpoints: QuerySet[Endpoint]) -> None:
+        for endpoint in endpoints:
+            services.enable_by_staff(endpoint_id=endpoint.pk)
+        self._say(request, len(endpoints))
+
+    def _say(self, request: HttpRequest, count: int) -> None:
+        text = ngettext("%(count)d endpoint done.", "%(count)d endpoints done.", count)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS)
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+    list_display = ["id", "type", "endpoint", "state", "attempts", "created_at", "settled_at"]
+    list_filter = ["state", "type"]
+    list_select_related = ["endpoint"]
+    search_fields = ["id", "event_id", "endpoint__url"]
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+    list_display = ["at", "endpoint", "message", "number", "status_code", "error", "duration_ms"]
+    list_filter = ["status_code", "at"]
+    list_select_related = ["endpoint", "message"]
+    search_fields = ["endpoint__url", "message__id"]

@@ -1,0 +1,83 @@
+"""What webhooks hears: the orders' events, which it writes to endpoints, and its own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from money import Money
+from outbox import Receipt, subscribe
+from webhooks import notices, payloads, sending, services
+from webhooks.models import EventType
+
+# Customers' receivers are slow at times, and not ours: they have workers of their own.
+HTTP = "webhooks.http"
+SMTP = "notifications.smtp"
+
+
+@subscribe("orders.OrderPlaced")
+def tell_of_placing(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.tell_owner(order_id=order_id, kind=EventType.PLACED, event_id=event_id, at=emitted_at)
+
+
+@subscribe("orders.OrderConfirmed")
+def tell_of_confirmation(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.tell_owner(
+        order_id=order_id, kind=EventType.CONFIRMED, event_id=event_id, at=emitted_at
+    )
+
+
+@subscribe("orders.OrderReadyToShip")
+def tell_of_readiness(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.tell_owner(
+        order_id=order_id, kind=EventType.READY_TO_SHIP, event_id=event_id, at=emitted_at
+    )
+
+
+@subscribe("orders.OrderShipped")
+def tell_of_shipping(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.tell_owner(order_id=order_id, kind=EventType.SHIPPED, event_id=event_id, at=emitted_at)
+
+
+@subscribe("orders.OrderCancelled")
+def tell_of_cancellation(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.tell_owner(
+        order_id=order_id, kind=EventType.CANCELLED, event_id=event_id, at=emitted_at
+    )
+
+
+@subscribe("payments.PaymentRefunded")
+def tell_of_refund(
+    order_id: UUID,
+    amount: Money,
+    event_id: UUID,
+    emitted_at: datetime,
+    refund_id: UUID | None = None,
+) -> None:
+    services.tell_owner(
+        order_id=order_id,
+        kind=EventType.REFUNDED,
+        event_id=event_id,
+        at=emitted_at,
+        refund=payloads.refund_data(refund_id=str(refund_id or ""), amount=amount),
+    )
+
+
+# No last attempt: the message itself is given up when it is old (`sending.PATIENCE`).
+@subscribe(
+    "webhooks.MessageWritten",
+    atomic=False,
+    queue=HTTP,
+    lease=sending.lease_seconds(),
+    attempts=None,
+    backoff_base=5,
+)
+def send_message(message_id: UUID, receipt: Receipt) -> None:
+    sending.send(message_id=message_id, receipt=receipt)
+
+
+@subscribe("webhooks.EndpointDisabled", atomic=False, queue=SMTP)
+def announce_disabling(endpoint_id: UUID, event_id: UUID, receipt: Receipt) -> None:
+    notices.announce_disabling(endpoint_id=endpoint_id, event_id=event_id)
+    with receipt:
+        pass  # what is to be remembered is the receipt itself

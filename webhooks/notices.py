@@ -1,0 +1,45 @@
+"""The e-mail that tells an owner that we stopped telling their system anything."""
+
+from __future__ import annotations
+
+from email.utils import parseaddr
+from uuid import UUID
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.utils import translation
+from django.utils.translation import gettext as _
+
+from webhooks.models import Endpoint
+
+
+def announce_disabling(*, endpoint_id: UUID, event_id: UUID) -> None:
+    """Send it, under the same Message-ID each time. Removed, or in use again: there is no need."""
+    endpoint = Endpoint.objects.select_related("owner").filter(pk=endpoint_id).first()
+    if endpoint is None or endpoint.enabled or not endpoint.owner.email:
+        return
+    with translation.override(settings.LANGUAGE_CODE):
+        _email(endpoint, event_id).send()
+
+
+def _email(endpoint: Endpoint, event_id: UUID) -> EmailMessage:
+    facts = {
+        "url": endpoint.url,
+        "why": endpoint.get_disabled_because_display(),
+        "error": endpoint.disabled_note,
+    }
+    return EmailMessage(
+        subject=_("Your webhook is disabled"),
+        body=_(
+            "We no longer send webhooks to\n\n    %(url)s\n\nbecause %(why)s (%(error)s).\n\n"
+            "When it works again, enable it through the API. What happened meanwhile is not "
+            "sent again; the API shows it.\n"
+        )
+        % facts,
+        to=[endpoint.owner.email],
+        headers={"Message-ID": f"<{event_id}@{_domain()}>", "Auto-Submitted": "auto-generated"},
+    )
+
+
+def _domain() -> str:
+    return parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2] or "localhost"

@@ -1,0 +1,210 @@
+"""One POST to one receiver, bounded in every way: where it goes, how long, and what is read."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Any
+
+import httpcore
+import httpx
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from webhooks.addresses import AddressRefused, Target, resolve
+
+#: Bytes of an answer's body that are read; nobody looks at them.
+MOST_OF_A_BODY = 16 * 1024
+
+_HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": "shop-webhooks/1",
+    "Connection": "close",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a receiver answered. Without a status: nothing, and `error` says why."""
+
+    status: int | None = None
+    error: str = ""
+    retry_after: float = 0
+    seconds: float = 0
+
+    @property
+    def is_success(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+    @property
+    def is_gone(self) -> bool:
+        return self.status == 410
+
+
+def timeout_seconds() -> float:
+    """How long one attempt may take as a whole, from the look-up of the name to the last byte."""
+    return float(getattr(settings, "WEBHOOK_TIMEOUT_SECONDS", 10))
+
+
+def post(url: str, *, body: bytes, headers: dict[str, str]) -> Answer:
+    """Send the body and return the answer. Redirects are not followed; nothing raises."""
+    began = time.monotonic()
+    deadline = began + timeout_seconds()
+    try:
+        target = resolve(url, seconds=timeout_seconds())
+        status, retry_after = _exchange(target, body, headers, deadline)
+    except Exception as error:  # a receiver can answer with anything, and all of it is a failure
+        return Answer(error=_explanation(error), seconds=time.monotonic() - began)
+    return Answer(
+        status=status,
+        error="" if 200 <= status < 300 else _("HTTP %(status)d") % {"status": status},
+        retry_after=retry_after if status in (429, 503) else 0,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _exchange(
+    target: Target, body: bytes, headers: dict[str, str], deadline: float
+) -> tuple[int, float]:
+    with (
+        httpcore.ConnectionPool(
+            ssl_context=_tls(),
+            network_backend=_CheckedBackend(target.addresses, deadline),
+        ) as pool,
+        pool.stream(
+            "POST",
+            _url(target),
+            headers=[*_HEADERS.items(), *headers.items()],
+            content=body,
+        ) as response,
+    ):
+        _read_a_little(response)
+        return response.status, _retry_after(response)
+
+
+def _url(target: Target) -> httpcore.URL:
+    default = {"http": 80, "https": 443}[target.scheme]
+    return httpcore.URL(
+        scheme=target.scheme,
+        host=target.host,
+        port=None if target.port == default else target.port,
+        target=target.path,
+    )
+
+
+def _read_a_little(response: httpcore.Response) -> None:
+    if not 200 <= response.status < 300:
+        return
+    read = 0
+    for part in response.iter_stream():
+        read += len(part)
+        if read > MOST_OF_A_BODY:
+            return
+
+
+class _CheckedBackend(httpcore.NetworkBackend):
+    """Connects to the addresses that were checked, whatever the host is called by now."""
+
+    def __init__(self, addresses: Iterable[str], deadline: float) -> None:
+        self._addresses = tuple(addresses)
+        self._deadline = deadline
+        self._network = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore.NetworkStream:
+        refused: Exception = httpcore.ConnectError("no address")
+        for address in self._addresses:
+            try:
+                stream = self._network.connect_tcp(address, port, _left(self._deadline))
+            except httpcore.ConnectError as error:
+                refused = error
+            else:
+                return _TimedStream(stream, self._deadline)
+        raise refused
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """Gives all that is read and written one end: a byte now and then prolongs nothing."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(self._deadline))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(self._deadline))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline))
+        return _TimedStream(stream, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise httpcore.TimeoutException
+    return left
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Verifies certificate and host name; the authorities are certifi's, or SSL_CERT_FILE."""
+    return httpx.create_ssl_context()
+
+
+def _retry_after(response: httpcore.Response) -> float:
+    """The header's seconds, or the seconds until its date; 0 where it is missing or senseless."""
+    text = _header(response, b"retry-after").decode("latin-1").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return 0
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _header(response: httpcore.Response, name: bytes) -> bytes:
+    return next((value for known, value in response.headers if known.lower() == name), b"")
+
+
+def _explanation(error: Exception) -> str:
+    """What its owner is told; how our network looks from the inside is left out."""
+    if isinstance(error, AddressRefused):
+        return str(error)
+    if isinstance(error, httpcore.TimeoutException):
+        return _("No complete answer within %(seconds)g s.") % {"seconds": timeout_seconds()}
+    if isinstance(error, httpcore.ConnectError):
+        if error.args and isinstance(error.args[0], ssl.SSLError):
+            return _("TLS failed: %(why)s") % {"why": str(error.args[0])[:150]}
+        return _("The connection was refused, or the host cannot be reached.")
+    if isinstance(error, httpcore.ProtocolError | httpcore.NetworkError):
+        return _("The connection was cut, or the answer was not HTTP.")
+    if isinstance(error, OSError):
+        return _("The host's name cannot be resolved.")
+    return _("The request failed: %(kind)s.") % {"kind": type(error).__name__}

@@ -1,0 +1,27 @@
+"""What the API may ask webhooks."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+
+from webhooks.models import Attempt, Endpoint, EventType
+
+
+def endpoints_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Endpoint]:
+    return Endpoint.objects.filter(owner_id=user.pk)
+
+
+def attempts_at(user: AbstractBaseUser | AnonymousUser, endpoint_id: UUID) -> QuerySet[Attempt]:
+    """The log of one of the user's endpoints; raises Http404 where it is not one of theirs."""
+    endpoint = get_object_or_404(endpoints_of(user), pk=endpoint_id)
+    return endpoint.attempts.select_related("message")
+
+
+def endpoints_to_tell(*, owner_id: int, kind: EventType) -> list[Endpoint]:
+    """Those of one user that want this; there are few, and SQLite cannot look into a list."""
+    endpoints = Endpoint.objects.filter(owner_id=owner_id, disabled_at=None)
+    return [endpoint for endpoint in endpoints if endpoint.wants(kind)]

@@ -1,0 +1,160 @@
+"""Send one message to one endpoint, so that a bad endpoint costs nobody but itself.
+
+A worker first claims the right to send, under the endpoint's lock: an endpoint has few requests
+at a time, one where it is failing, and none while it rests after a failure. So a hundred messages
+to a dead endpoint cost one time-out for each rest, and the rests grow to an hour.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from outbox import Receipt, emit
+from webhooks import posting, signatures
+from webhooks.events import EndpointDisabled
+from webhooks.models import Attempt, Endpoint, Message
+from webhooks.posting import Answer
+
+#: Requests to one endpoint at the same time.
+MOST_AT_ONCE = 2
+FIRST_REST = timedelta(seconds=5)
+LONGEST_REST = timedelta(hours=1)
+#: After so long without a success a failing endpoint is disabled, and a message is given up.
+PATIENCE = timedelta(days=3)
+
+State = Message.State
+
+
+class NotDelivered(Exception):
+    """The endpoint did not take the message; it is tried again later."""
+
+
+class NotNow(Exception):
+    """The endpoint rests after a failure, or is busy with other messages."""
+
+
+def lease_seconds() -> float:
+    """How long one run may take: the request, and what is written before and after it."""
+    return 3 * posting.timeout_seconds() + 30
+
+
+def send(*, message_id: UUID, receipt: Receipt) -> None:
+    """Send a message that waits.
+
+    Raises:
+        NotDelivered, NotNow: the outbox will come again.
+    """
+    message = _begin(message_id)
+    if message is None:
+        with receipt:
+            return
+    answer = _post(message)
+    if answer.is_success or answer.is_gone or _is_old(message):
+        with receipt:
+            _record(message, answer)
+        return
+    _record(message, answer)
+    raise NotDelivered(answer.error)
+
+
+@transaction.atomic(durable=True)
+def _begin(message_id: UUID) -> Message | None:
+    """Commit that this worker sends it now; None: there is nothing to send any more."""
+    known = Message.objects.filter(pk=message_id).first()
+    endpoint = Endpoint.objects.locked(known.endpoint_id) if known else None
+    if endpoint is None:
+        return None
+    message = Message.objects.get(pk=message_id)
+    if message.state != State.WAITING:
+        return None
+    if not endpoint.enabled:
+        message.settle(State.DROPPED)
+        return None
+    _refuse_if_not_now(endpoint, message)
+    message.endpoint = endpoint
+    message.attempts += 1
+    message.sending_until = timezone.now() + timedelta(seconds=lease_seconds())
+    message.save(update_fields=["attempts", "sending_until"])
+    return message
+
+
+def _refuse_if_not_now(endpoint: Endpoint, message: Message) -> None:
+    now = timezone.now()
+    if endpoint.rests_until and now < endpoint.rests_until:
+        raise NotNow(f"The endpoint failed, and rests until {endpoint.rests_until:%H:%M:%S} UTC.")
+    sending = endpoint.messages.filter(sending_until__gt=now).exclude(pk=message.pk).count()
+    if sending >= (1 if endpoint.failures else MOST_AT_ONCE):
+        raise NotNow("The endpoint is busy with other messages.")
+
+
+def _post(message: Message) -> Answer:
+    """Ask, with no transaction open; the timestamp and the signatures are this attempt's."""
+    body = message.body.encode()
+    headers = signatures.headers(
+        message_id=str(message.pk),
+        timestamp=int(time.time()),
+        body=body,
+        keys=message.endpoint.keys(timezone.now()),
+    )
+    return posting.post(message.endpoint.url, body=body, headers=headers)
+
+
+@transaction.atomic
+def _record(message: Message, answer: Answer) -> None:
+    endpoint = Endpoint.objects.locked(message.endpoint_id)
+    if endpoint is None:  # removed meanwhile, and its messages with it
+        return
+    _log(message, answer)
+    message.sending_until = None
+    message.save(update_fields=["sending_until"])
+    if answer.is_success:
+        endpoint.note_success()
+        message.settle(State.SENT)
+    else:
+        _record_failure(endpoint, message, answer)
+    endpoint.save()
+
+
+def _record_failure(endpoint: Endpoint, message: Message, answer: Answer) -> None:
+    endpoint.note_failure(answer.error, rest=_rest(endpoint.failures + 1, answer.retry_after))
+    if answer.is_gone:
+        _disable(endpoint, Endpoint.Disabled.GONE)
+        message.settle(State.DROPPED)
+        return
+    if endpoint.failing_since and timezone.now() - endpoint.failing_since >= PATIENCE:
+        _disable(endpoint, Endpoint.Disabled.FAILING)
+    if _is_old(message):
+        message.settle(State.GIVEN_UP)
+
+
+def _disable(endpoint: Endpoint, because: Endpoint.Disabled) -> None:
+    if endpoint.enabled:
+        endpoint.disable(because=because, note=endpoint.last_failure)
+        emit(EndpointDisabled(endpoint_id=endpoint.pk, because=because))
+
+
+def _rest(failures: int, retry_after: float) -> timedelta:
+    """Doubled with each failure in a row; longer if the endpoint asks for it, within bounds."""
+    own: timedelta = FIRST_REST * 2 ** min(failures - 1, 20)
+    asked = timedelta(seconds=min(retry_after, LONGEST_REST.total_seconds()))
+    return min(max(own, asked), LONGEST_REST)
+
+
+def _is_old(message: Message) -> bool:
+    return timezone.now() - message.created_at >= PATIENCE
+
+
+def _log(message: Message, answer: Answer) -> None:
+    Attempt.objects.create(
+        endpoint_id=message.endpoint_id,
+        message=message,
+        number=message.attempts,
+        status_code=answer.status,
+        error=answer.error[:300],
+        duration_ms=round(answer.seconds * 1000),
+    )

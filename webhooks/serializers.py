@@ -1,0 +1,125 @@
+"""The shapes of webhooks in the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from api import StrictSerializer, Text, Truth
+from webhooks import services
+from webhooks.addresses import LONGEST_URL, AddressRefused
+from webhooks.models import Attempt, Endpoint, EventType, Message
+from webhooks.payloads import PING
+
+
+class AddWebhookSerializer(StrictSerializer):
+    url = Text(
+        max_length=LONGEST_URL,
+        help_text="Begins with https://, port 443 or 8443, on a host of the internet.",
+    )
+    event_types = serializers.ListField(
+        child=serializers.ChoiceField(choices=EventType.choices),
+        min_length=1,
+        max_length=len(EventType),
+        help_text="Each once.",
+    )
+    description = Text(max_length=200, required=False, allow_blank=True)
+
+    def validate_url(self, url: str) -> str:
+        try:
+            services.check_url(url)
+        except AddressRefused as refusal:
+            raise serializers.ValidationError(str(refusal), "url_refused") from refusal
+        except OSError as error:
+            raise serializers.ValidationError(
+                _("The host's name cannot be resolved."), "url_refused"
+            ) from error
+        return url
+
+    def validate_event_types(self, kinds: list[str]) -> list[str]:
+        if len(set(kinds)) < len(kinds):
+            raise serializers.ValidationError(_("Name each event type once."))
+        return kinds
+
+
+class ChangeWebhookSerializer(AddWebhookSerializer):
+    enabled = Truth()
+
+
+class WebhookSerializer(serializers.ModelSerializer[Endpoint]):
+    event_types = serializers.ListField(
+        child=serializers.ChoiceField(choices=EventType.choices), read_only=True
+    )
+    enabled = serializers.BooleanField(read_only=True)
+    disabled_because = serializers.ChoiceField(
+        [("", _("not disabled")), *Endpoint.Disabled.choices], read_only=True
+    )
+
+    class Meta:
+        model = Endpoint
+        fields = [
+            "id",
+            "url",
+            "description",
+            "event_types",
+            "enabled",
+            "disabled_because",
+            "disabled_note",
+            "disabled_at",
+            "failing_since",
+            "last_success_at",
+            "last_failure_at",
+            "last_failure",
+            "old_secret_until",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+
+class NewWebhookSerializer(WebhookSerializer):
+    """With the secret, which is shown this once."""
+
+    secret = serializers.CharField(read_only=True, help_text="Shown this once: whsec_...")
+
+    class Meta(WebhookSerializer.Meta):
+        fields = [*WebhookSerializer.Meta.fields, "secret"]
+        read_only_fields = fields
+
+
+class WebhookMessageSerializer(serializers.ModelSerializer[Message]):
+    type = serializers.CharField(read_only=True)
+
+    class Meta:
+        model = Message
+        fields = ["id", "type", "created_at"]
+        read_only_fields = fields
+
+
+class WebhookDeliverySerializer(serializers.ModelSerializer[Attempt]):
+    """One attempt to deliver a message."""
+
+    webhook_id = serializers.UUIDField(source="message_id", read_only=True)
+    type = serializers.ChoiceField(
+        [*EventType.choices, (PING, _("a test"))], source="message.type", read_only=True
+    )
+    delivered = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Attempt
+        fields = [
+            "id",
+            "webhook_id",
+            "type",
+            "number",
+            "at",
+            "delivered",
+            "status_code",
+            "error",
+            "duration_ms",
+        ]
+        read_only_fields = fields
+
+    def get_delivered(self, attempt: Any) -> bool:
+        return not attempt.error

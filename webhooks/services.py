@@ -1,0 +1,157 @@
+"""What webhooks does at an owner's or a person's wish, and what it writes to endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from orders import queries as orders
+from outbox import emit
+from webhooks import payloads, queries
+from webhooks.addresses import resolve
+from webhooks.events import MessageWritten
+from webhooks.models import Endpoint, EventType, Message
+from webhooks.signatures import new_secret
+
+#: Endpoints that one user may have.
+MOST_ENDPOINTS = 10
+#: How long the secret before still signs.
+OLD_SECRET_LIVES = timedelta(hours=24)
+#: How long a message and the log of its attempts are kept; far longer than it is tried for.
+KEPT = timedelta(days=30)
+_AT_A_TIME = 500
+#: Seconds that a look-up of a host's name may take while its owner waits for our answer.
+LOOKUP_SECONDS = 3.0
+
+
+class TooManyEndpoints(Exception):
+    """The user has as many endpoints as one may have."""
+
+
+class EndpointIsDisabled(Exception):
+    """A disabled endpoint is sent nothing."""
+
+
+class HeldByStaff(Exception):
+    """Staff disabled the endpoint; only they enable it again."""
+
+
+def check_url(url: str) -> None:
+    """Look whether the URL may be called now; each sending looks again.
+
+    Raises:
+        AddressRefused: it leads, or may lead, where a webhook must not go.
+        OSError: its host cannot be found.
+    """
+    resolve(url, seconds=LOOKUP_SECONDS)
+
+
+@transaction.atomic
+def add_endpoint(
+    *, owner: AbstractBaseUser, url: str, event_types: Iterable[str], description: str = ""
+) -> Endpoint:
+    # The lock, so that two requests at once do not both find room for one more.
+    get_user_model().objects.select_for_update().get(pk=owner.pk)
+    if queries.endpoints_of(owner).count() >= MOST_ENDPOINTS:
+        raise TooManyEndpoints(TooManyEndpoints.__doc__)
+    return Endpoint.objects.create(
+        owner_id=owner.pk, url=url, event_types=sorted(event_types), description=description
+    )
+
+
+@transaction.atomic
+def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoint:
+    """Make an owner's changes; raises HeldByStaff where only staff may enable it again."""
+    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    wanted = dict(changes)
+    enabled = wanted.pop("enabled", endpoint.enabled)
+    for name, value in wanted.items():
+        setattr(endpoint, name, sorted(value) if name == "event_types" else value)
+    if enabled and not endpoint.enabled:
+        if endpoint.disabled_because == Endpoint.Disabled.BY_STAFF:
+            raise HeldByStaff(HeldByStaff.__doc__)
+        endpoint.enable()
+    elif endpoint.enabled and not enabled:
+        endpoint.disable(because=Endpoint.Disabled.BY_OWNER)
+    if "url" in wanted:
+        endpoint.forget_failures()  # they were another receiver's
+    endpoint.save()
+    return endpoint
+
+
+@transaction.atomic
+def disable_by_staff(*, endpoint_id: UUID, note: str) -> None:
+    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    endpoint.disable(because=Endpoint.Disabled.BY_STAFF, note=note)
+    endpoint.save()
+
+
+@transaction.atomic
+def enable_by_staff(*, endpoint_id: UUID) -> None:
+    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    endpoint.enable()
+    endpoint.save()
+
+
+@transaction.atomic
+def rotate_secret(*, endpoint_id: UUID) -> Endpoint:
+    """Give the endpoint a new secret; the one before signs, too, for a day."""
+    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    endpoint.old_secret, endpoint.secret = endpoint.secret, new_secret()
+    endpoint.old_secret_until = timezone.now() + OLD_SECRET_LIVES
+    endpoint.save()
+    return endpoint
+
+
+@transaction.atomic
+def remove_endpoint(*, endpoint_id: UUID) -> None:
+    """Forget an endpoint with all that it was told; what is still owed to it is then nothing."""
+    Endpoint.objects.filter(pk=endpoint_id).delete()
+
+
+@transaction.atomic
+def ping(*, endpoint_id: UUID) -> Message:
+    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    if not endpoint.enabled:
+        raise EndpointIsDisabled(EndpointIsDisabled.__doc__)
+    text = payloads.body(kind=payloads.PING, at=timezone.now(), data={})
+    return _write(endpoint, kind=payloads.PING, event_id=uuid7(), text=text)
+
+
+@transaction.atomic
+def tell_owner(
+    *, order_id: UUID, kind: EventType, event_id: UUID, at: datetime, **more: Any
+) -> None:
+    """Write a message to each endpoint of the order's owner that wants to hear of this."""
+    owner_id = orders.customer_id(order_id)
+    endpoints = queries.endpoints_to_tell(owner_id=owner_id, kind=kind)
+    if not endpoints:
+        return
+    data = {"order": payloads.order_data(orders.summary(order_id)), **more}
+    text = payloads.body(kind=kind, at=at, data=data)
+    for endpoint in endpoints:
+        _write(endpoint, kind=kind, event_id=event_id, text=text)
+
+
+def forget_old_messages() -> int:
+    """Delete old messages with the log of their attempts, and return how many there were."""
+    old = Message.objects.filter(created_at__lt=timezone.now() - KEPT)
+    forgotten = 0
+    while some := list(old.values_list("pk", flat=True)[:_AT_A_TIME]):
+        Message.objects.filter(pk__in=some).delete()
+        forgotten += len(some)
+    return forgotten
+
+
+def _write(endpoint: Endpoint, *, kind: str, event_id: UUID, text: str) -> Message:
+    message = Message.objects.create(endpoint=endpoint, event_id=event_id, type=kind, body=text)
+    emit(MessageWritten(message_id=message.id))
+    return message

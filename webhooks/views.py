@@ -1,0 +1,223 @@
+"""Webhooks over HTTP: each view checks what came in and makes one call inward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import status
+from rest_framework.generics import GenericAPIView, ListAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from api import IDEMPOTENCY_KEY, SafeCursorPagination, answer_once, if_changed
+from webhooks import queries, services
+from webhooks.models import Attempt, Endpoint
+from webhooks.problems import TooManyWebhooks, WebhookDisabled, WebhookHeld
+from webhooks.serializers import (
+    AddWebhookSerializer,
+    ChangeWebhookSerializer,
+    NewWebhookSerializer,
+    WebhookDeliverySerializer,
+    WebhookMessageSerializer,
+    WebhookSerializer,
+)
+
+UNKNOWN = OpenApiResponse(description="You have no such webhook.")
+REUSED = OpenApiResponse(description="The `Idempotency-Key` was used before, with another body.")
+TOO_MANY = OpenApiResponse(description="You have as many webhooks as one may have.")
+DISABLED = OpenApiResponse(description="The webhook is disabled.")
+HELD = OpenApiResponse(description="It was disabled by staff.")
+UNCHANGED = OpenApiResponse(description="It is as `If-None-Match` knows it.")
+REMOVED = OpenApiResponse(description="It is removed.")
+LOCATION = OpenApiParameter(
+    "Location",
+    OpenApiTypes.URI,
+    OpenApiParameter.HEADER,
+    response=[201],
+    description="The webhook.",
+)
+REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    {"type": "string", "enum": ["true"]},
+    OpenApiParameter.HEADER,
+    response=[200, 201, 202],
+    description="There if this is what was answered before.",
+)
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="An earlier `ETag`."
+)
+ETAG = OpenApiParameter("ETag", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[200])
+
+
+class LatestFirst(SafeCursorPagination):
+    ordering = "-id"  # UUIDv7 begins with the time
+    page_size = 50
+
+
+class OwnWebhook(GenericAPIView[Endpoint]):
+    """What a view of one webhook shares: other people's are not found."""
+
+    serializer_class = WebhookSerializer
+
+    def get_queryset(self) -> QuerySet[Endpoint]:
+        return queries.endpoints_of(self.request.user)
+
+
+class WebhookList(ListAPIView[Endpoint]):
+    serializer_class = WebhookSerializer
+    pagination_class = LatestFirst
+
+    def get_queryset(self) -> QuerySet[Endpoint]:
+        return queries.endpoints_of(self.request.user)
+
+    @extend_schema(
+        operation_id="list_webhooks",
+        summary="Your webhooks, the latest first",
+        tags=["webhooks"],
+        responses={200: WebhookSerializer},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(
+        operation_id="add_webhook",
+        summary="Have your own system told of your orders",
+        description=(
+            "Each event of the chosen types is sent to the URL, signed after Standard Webhooks. "
+            "The answer has the secret, which is shown this once."
+        ),
+        tags=["webhooks"],
+        request=AddWebhookSerializer,
+        parameters=[IDEMPOTENCY_KEY, LOCATION, REPLAYED],
+        responses={201: NewWebhookSerializer, 409: TOO_MANY, 422: REUSED},
+    )
+    def post(self, request: Request) -> Response:
+        wanted = AddWebhookSerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        return answer_once(request, lambda: _add(request, wanted.validated_data))
+
+
+class WebhookDetail(OwnWebhook):
+    @extend_schema(
+        operation_id="get_webhook",
+        summary="One webhook, and how it does",
+        tags=["webhooks"],
+        parameters=[IF_NONE_MATCH, ETAG],
+        responses={200: WebhookSerializer, 304: UNCHANGED, 404: UNKNOWN},
+    )
+    def get(self, request: Request, **_: Any) -> HttpResponseBase:
+        return if_changed(request, Response(self.get_serializer(self.get_object()).data))
+
+    @extend_schema(
+        operation_id="change_webhook",
+        summary="Change, disable or enable a webhook",
+        description="What is left out stays. What happened while it was disabled is not sent.",
+        tags=["webhooks"],
+        request=ChangeWebhookSerializer,
+        responses={200: WebhookSerializer, 404: UNKNOWN, 409: HELD},
+    )
+    def patch(self, request: Request, **_: Any) -> Response:
+        endpoint = self.get_object()
+        wanted = ChangeWebhookSerializer(data=request.data, partial=True)
+        wanted.is_valid(raise_exception=True)
+        return Response(self.get_serializer(_change(endpoint, wanted.validated_data)).data)
+
+    @extend_schema(
+        operation_id="remove_webhook",
+        summary="Remove a webhook, with its log",
+        tags=["webhooks"],
+        responses={204: REMOVED, 404: UNKNOWN},
+    )
+    def delete(self, _request: Request, **_: Any) -> Response:
+        services.remove_endpoint(endpoint_id=self.get_object().pk)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class WebhookDeliveries(ListAPIView[Attempt]):
+    serializer_class = WebhookDeliverySerializer
+    pagination_class = LatestFirst
+
+    def get_queryset(self) -> QuerySet[Attempt]:
+        return queries.attempts_at(self.request.user, self.kwargs["pk"])
+
+    @extend_schema(
+        operation_id="list_webhook_deliveries",
+        summary="Each attempt to deliver, the latest first",
+        description="Kept for 30 days.",
+        tags=["webhooks"],
+        responses={200: WebhookDeliverySerializer, 404: UNKNOWN},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+
+class WebhookSecret(OwnWebhook):
+    @extend_schema(
+        operation_id="rotate_webhook_secret",
+        summary="Get a new secret",
+        description=(
+            "For 24 hours each message is signed with both secrets. "
+            "The answer has the new one, which is shown this once."
+        ),
+        tags=["webhooks"],
+        request=None,
+        parameters=[IDEMPOTENCY_KEY, REPLAYED],
+        responses={200: NewWebhookSerializer, 404: UNKNOWN, 422: REUSED},
+    )
+    def post(self, request: Request, **_: Any) -> Response:
+        endpoint = self.get_object()
+        return answer_once(
+            request,
+            lambda: Response(
+                NewWebhookSerializer(services.rotate_secret(endpoint_id=endpoint.pk)).data
+            ),
+        )
+
+
+class WebhookTest(OwnWebhook):
+    @extend_schema(
+        operation_id="test_webhook",
+        summary="Have a ping sent",
+        description="A message of the type `ping`. What came of it stands in the deliveries.",
+        tags=["webhooks"],
+        request=None,
+        parameters=[IDEMPOTENCY_KEY, REPLAYED],
+        responses={202: WebhookMessageSerializer, 404: UNKNOWN, 409: DISABLED, 422: REUSED},
+    )
+    def post(self, request: Request, **_: Any) -> Response:
+        endpoint = self.get_object()
+        return answer_once(request, lambda: _ping(endpoint))
+
+
+def _add(request: Request, wanted: dict[str, Any]) -> Response:
+    assert request.user.is_authenticated
+    try:
+        endpoint = services.add_endpoint(owner=request.user, **wanted)
+    except services.TooManyEndpoints as error:
+        raise TooManyWebhooks from error
+    url = reverse("webhooks:webhook", args=[endpoint.pk], request=request)
+    return Response(
+        NewWebhookSerializer(endpoint).data,
+        status=status.HTTP_201_CREATED,
+        headers={"Location": url},
+    )
+
+
+def _change(endpoint: Endpoint, changes: dict[str, Any]) -> Endpoint:
+    try:
+        return services.change_endpoint(endpoint_id=endpoint.pk, changes=changes)
+    except services.HeldByStaff as error:
+        raise WebhookHeld from error
+
+
+def _ping(endpoint: Endpoint) -> Response:
+    try:
+        message = services.ping(endpoint_id=endpoint.pk)
+    except services.EndpointIsDisabled as error:
+        raise WebhookDisabled from error
+    return Response(WebhookMessageSerializer(message).data, status=status.HTTP_202_ACCEPTED)
