@@ -51,8 +51,8 @@ def histories_explain_statuses(look: Look) -> Iterator[Difference]:
         yield _about(payment, text % facts)
     moves_of_refund = RefundHistory.objects.filter(refund=OuterRef("pk"))
     for refund in _elsewhere(Refund.objects.select_related("payment"), moves_of_refund):
-        facts = {"refund": refund.pk, "status": refund.status, "last": refund.last}
-        text = _("Refund %(refund)s is %(status)s, and its history ends with %(last)s.")
+        facts = {"order": refund.payment.order_id, "status": refund.status, "last": refund.last}
+        text = _("A refund of order %(order)s is %(status)s, its history ends with %(last)s.")
         yield _about(refund.payment, text % facts)
 
 

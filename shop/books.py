@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from outbox import reconciliation
 from outbox.books import Difference
-from outbox.reconciliation import Finding, Reconciliation
+from outbox.reconciliation import Finding
 from outbox.reconciliation import reconcile as reconcile
+from shop.models import Reconciliation
+
+logger = logging.getLogger(__name__)
 
 Report = dict[str, Any]
 
 
-def as_report(done: Reconciliation) -> Report:
+def as_report(done: reconciliation.Reconciliation) -> Report:
     """What came of it as one JSON object."""
     return {
         "balanced": done.is_balanced,
@@ -44,6 +49,19 @@ def _difference(found: Difference) -> Report:
         "model": row._meta.label_lower if row else "",
         "id": str(row.pk) if row else "",
     }
+
+
+def remember(done: reconciliation.Reconciliation) -> Reconciliation:
+    """Store it for the admin, forget the oldest, and log an error if the books differ."""
+    report = as_report(done)
+    facts = ("seconds", "balanced", "differences", "unsettled")
+    stored = Reconciliation.objects.create(
+        checked_at=done.checked_at, report=report, **{name: report[name] for name in facts}
+    )
+    Reconciliation.objects.filter(id__lte=stored.id - Reconciliation.KEPT).delete()
+    if not done.is_balanced:
+        logger.error("The books do not balance: %d differences.", done.differences)
+    return stored
 
 
 def as_text(report: Report) -> str:

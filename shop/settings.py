@@ -222,6 +222,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         # A sweep that had to wait is made up for by the next one.
         "options": {"queue": "orders", "expire_seconds": 60},
     },
+    "shop.reconcile": {
+        "task": "shop.reconcile",
+        "schedule": 3600.0,
+        "options": {"queue": "orders", "expire_seconds": 3600},
+    },
     "api.forget_old_answers": {"task": "api.forget_old_answers", "schedule": 3600.0},
     "webhooks.forget_old_messages": {
         "task": "webhooks.forget_old_messages",

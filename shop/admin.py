@@ -1,0 +1,77 @@
+"""The reconciliations in the admin: each difference as a sentence that links to its row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from shop.models import Reconciliation
+
+SUMMARY = ("checked_at", "balanced", "differences", "unsettled", "seconds")
+TOLD = ("what_differs", "what_is_unsettled", "looked_at")
+
+
+def never(*_args: Any, **_kwargs: Any) -> bool:
+    return False
+
+
+@admin.register(Reconciliation)
+class ReconciliationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+    list_display = SUMMARY
+    list_filter = ["balanced"]
+    fields = (*SUMMARY, *TOLD)
+    readonly_fields = TOLD
+    has_add_permission = has_change_permission = has_delete_permission = never
+
+    @admin.display(description=gettext_lazy("What differs"))
+    def what_differs(self, run: Reconciliation) -> SafeString | str:
+        return _listed(run, "what_differs", "differences") or _("Nothing: the books balance.")
+
+    @admin.display(description=gettext_lazy("What is not settled yet"))
+    def what_is_unsettled(self, run: Reconciliation) -> SafeString | str:
+        return _listed(run, "what_is_unsettled", "unsettled") or _("Nothing.")
+
+    @admin.display(description=gettext_lazy("What was looked at"))
+    def looked_at(self, run: Reconciliation) -> SafeString:
+        rows = ((one["says"], f"{one['checked']:,}") for one in run.report["invariants"])
+        return _list(format_html("{} ({})", *row) for row in rows)
+
+
+def _listed(run: Reconciliation, what: str, number: str) -> SafeString:
+    """The sentences of each invariant that has some, with what to do about them."""
+    found = (one for one in run.report["invariants"] if one[number])
+    return format_html_join(
+        "",
+        "<p><strong>{}</strong></p>{}",
+        ((_heading(one), _sentences(one, what, number)) for one in found),
+    )
+
+
+def _heading(one: dict[str, Any]) -> str:
+    return f"{one['says']} {one['remedy']}" if one["differences"] else str(one["says"])
+
+
+def _sentences(one: dict[str, Any], what: str, number: str) -> SafeString:
+    sentences = [_linked(found) for found in one[what]]
+    if more := one[number] - len(sentences):
+        sentences.append(format_html("{}", _("and %(more)d more") % {"more": more}))
+    return _list(sentences)
+
+
+def _list(items: Any) -> SafeString:
+    return format_html("<ul>{}</ul>", format_html_join("", "<li>{}</li>", ((i,) for i in items)))
+
+
+def _linked(found: dict[str, str]) -> SafeString:
+    """The sentence, which leads to the page of the row that it is about, if there is one."""
+    page = f"admin:{found['model'].replace('.', '_')}_change"
+    try:
+        return format_html('<a href="{}">{}</a>', reverse(page, args=[found["id"]]), found["text"])
+    except NoReverseMatch:
+        return format_html("{}", found["text"])

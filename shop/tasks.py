@@ -1,0 +1,12 @@
+"""What the shop as a whole does by the clock: beat sends these."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from shop import books
+
+
+@shared_task(name="shop.reconcile", ignore_result=True)
+def reconcile() -> None:
+    books.remember(books.reconcile())

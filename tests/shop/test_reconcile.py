@@ -1,0 +1,136 @@
+"""`manage.py reconcile`, what beat's run leaves behind, and the admin's page of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+
+from orders.models import Order
+from outbox.testing import Outbox
+from shop.models import Reconciliation
+from shop.tasks import reconcile
+from tests.bank import BankProcess, bank, bank_process
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import place
+
+__all__ = ["bank", "bank_process"]
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def order(outbox: Outbox, bank: BankProcess) -> Order:
+    put_on_sale("TEA", units=5)
+    order = place()
+    outbox.deliver_all()
+    return order
+
+
+def spoil(order: Order) -> None:
+    Order.objects.filter(pk=order.pk).update(status="shipped")
+
+
+def run(*options: str) -> tuple[int, str]:
+    """The exit code and what was written."""
+    out = StringIO()
+    try:
+        call_command("reconcile", *options, stdout=out)
+    except SystemExit as end:
+        return int(end.code or 0), out.getvalue()
+    return 0, out.getvalue()
+
+
+class TestTheCommand:
+    def test_ends_with_0_if_the_books_balance(self, order: Order):
+        code, out = run()
+
+        assert code == 0
+        assert "The books balance. Nothing is owed." in out
+        assert "DIFFERS" not in out
+
+    def test_ends_with_1_and_says_what_differs_and_what_to_do(self, order: Order):
+        spoil(order)
+
+        code, out = run()
+
+        assert code == 1
+        assert "DIFFERS  orders.history_explains_status" in out
+        assert f"Order {order.reference} is shipped, and its history ends with ready_to_ship" in out
+        assert "What to do: Somebody wrote around the services." in out
+        assert "The books do not balance" in out
+
+    def test_says_how_much_is_owed_still(self, order: Order, outbox: Outbox):
+        place()
+
+        code, out = run()
+
+        assert code == 0
+        assert "Something is still owed about 1 (see: manage.py outbox status)." in out
+
+    @pytest.mark.parametrize("options", [[], ["--all"]])
+    def test_writes_one_json_object_for_programs(self, order: Order, options: list[str]):
+        _, out = run("--json", *options)
+        assert json.loads(out)["balanced"] is True
+        spoil(order)
+
+        code, out = run("--json", *options)
+
+        said = json.loads(out)
+        assert (code, said["balanced"], said["unsettled"]) == (1, False, 0)
+        assert said["checked_at"].startswith("20")
+        [one] = [it for it in said["invariants"] if it["name"] == "orders.history_explains_status"]
+        assert (one["checked"], one["differences"], one["unsettled"]) == (1, 1, 0)
+        [found] = one["what_differs"]
+        assert (found["key"], found["model"], found["id"]) == (
+            *(str(order.pk), "orders.order", str(order.pk)),
+        )
+
+
+class TestTheRunOfBeat:
+    def test_is_stored_and_logs_an_error_if_something_differs(
+        self, order: Order, caplog: pytest.LogCaptureFixture
+    ):
+        with caplog.at_level(logging.ERROR):
+            reconcile()
+            assert caplog.messages == []
+            spoil(order)
+            reconcile()
+
+        assert [run.balanced for run in Reconciliation.objects.all()] == [False, True]
+        assert "The books do not balance" in caplog.text
+
+    def test_forgets_the_oldest(self, order: Order, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(Reconciliation, "KEPT", 2)
+
+        for _ in range(3):
+            reconcile()
+
+        assert Reconciliation.objects.count() == 2
+
+
+class TestTheAdmin:
+    def test_shows_each_difference_as_a_sentence_that_links_to_its_row(
+        self, order: Order, client: Client
+    ):
+        spoil(order)
+        reconcile()
+        client.force_login(User.objects.create_superuser("staff"))
+
+        page: Any = client.get(
+            f"/admin/shop/reconciliation/{Reconciliation.objects.get().pk}/change/"
+        )
+
+        assert page.status_code == 200
+        assert (
+            f'<a href="/admin/orders/order/{order.pk}/change/">Order {order.reference} is shipped'
+            in page.content.decode()
+        )
+        assert client.get("/admin/shop/reconciliation/").status_code == 200
+        assert client.get("/admin/shop/reconciliation/add/").status_code == 403
