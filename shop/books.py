@@ -101,4 +101,6 @@ def _verdict(report: Report) -> str:
     )
     if report["balanced"]:
         return f"The books balance.{waiting}"
-    return f"The books do not balance: {report['differences']:,} differences.{waiting}"
+    number = report["differences"]
+    what = "difference" if number == 1 else "differences"
+    return f"The books do not balance: {number:,} {what}.{waiting}"
