@@ -31,6 +31,8 @@ class Conf:
     """Events that one pass of the relay fans out."""
     FLOOR_SECONDS: float = 1.0
     """How long the relay waits at most for a nudge before it looks by itself."""
+    HEARTBEAT_SECONDS: float = 10.0
+    """How often relays, workers and beat say that they live; three of these are silence."""
     NUDGE: bool = True
     """Tell the relay after each commit. Off: it looks every FLOOR_SECONDS."""
     GUARDS: bool | None = None

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from . import waiting
+from . import heartbeat, waiting
 from .models import Attempt, Delivery, Event
 from .wording import moment, one_line, span
 
@@ -19,7 +19,7 @@ State = Delivery.State
 def why(delivery: Delivery) -> str:
     """Say in one sentence why a delivery is in its state, and what to do where it is stuck.
 
-    Costs at most two small reads, none of which grows with history; fetch the delivery with
+    Costs at most four small reads, none of which grows with history; fetch the delivery with
     `select_related("subscription")` and, for many, `prefetch_related("failures")`.
     """
     return _SENTENCES[State(delivery.state)](delivery, timezone.now())
@@ -28,7 +28,7 @@ def why(delivery: Delivery) -> str:
 def why_event(event: Event) -> str:
     """Say in one sentence how far an event has come: waiting for fan-out, owed or settled."""
     if event.fanned_out_at is None:
-        return _not_fanned_out(timezone.now() - event.emitted_at)
+        return _not_fanned_out(timezone.now() - event.emitted_at, using=event._state.db)
     states = list(event.deliveries.values_list("state", flat=True))
     text = _("Fanned out at %(when)s; no handler heard it.")
     if states:
@@ -40,16 +40,16 @@ def why_event(event: Event) -> str:
     }
 
 
-def _not_fanned_out(waited: timedelta) -> str:
+def _not_fanned_out(waited: timedelta, *, using: str | None) -> str:
     if waited < waiting.PATIENCE:
         return _("Emitted a moment ago; the relay makes its deliveries next.")
-    text = _("Emitted %(span)s ago and not fanned out: is a worker of the queue outbox running?")
-    return text % {"span": span(waited)}
+    text = _("Emitted %(span)s ago and not fanned out; %(clue)s")
+    return text % {"span": span(waited), "clue": heartbeat.relay_clue(timezone.now(), using=using)}
 
 
 def _done(delivery: Delivery, _now: datetime) -> str:
     text = _("Done at %(when)s by worker %(worker)s, at the first attempt.")
-    failed = delivery.failures.count()  # of what is prefetched, if it is
+    failed = _failed(delivery)
     if failed:
         text = ngettext(
             "Done at %(when)s by worker %(worker)s, after %(n)d failed attempt.",
@@ -106,6 +106,13 @@ def _last_failure(delivery: Delivery) -> Attempt | None:
     if _is_prefetched(delivery):
         return max(delivery.failures.all(), key=lambda attempt: attempt.pk, default=None)
     return delivery.failures.order_by("-id").first()
+
+
+def _failed(delivery: Delivery) -> int:
+    replayed = Attempt.Outcome.REPLAYED  # that one came to good
+    if _is_prefetched(delivery):
+        return sum(attempt.outcome != replayed for attempt in delivery.failures.all())
+    return delivery.failures.exclude(outcome=replayed).count()
 
 
 def _is_prefetched(delivery: Delivery) -> bool:

@@ -22,6 +22,10 @@ BEFORE_EFFECTS = "before_effects"
 BEFORE_RECEIPT = "before_receipt"
 #: Effects and receipt are committed, and the broker does not know.
 AFTER_RECEIPT = "after_receipt"
+#: Within a step of an operation, after its changes and before its commit.
+IN_STEP = "in_step"
+#: After a step of an operation has committed.
+AFTER_STEP = "after_step"
 
 ALL = (
     BEFORE_CLAIM,

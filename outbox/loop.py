@@ -7,6 +7,7 @@ import threading
 
 from django.db import connections
 
+from . import heartbeat
 from .conf import conf
 from .relay import BrokerUnavailable, relay
 from .tasks import is_broker_there, publish
@@ -19,8 +20,9 @@ _STOP_SECONDS = 10.0
 class RelayLoop(threading.Thread):
     """Relays until stopped: clears the nudge, scans until it finds nothing, waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: str = "") -> None:
         super().__init__(name="outbox-relay", daemon=True)
+        self._worker = worker or heartbeat.own_name()
         self._nudged = threading.Event()
         self._stopping = threading.Event()
 
@@ -39,6 +41,7 @@ class RelayLoop(threading.Thread):
         try:
             while not self._stopping.is_set():
                 self._nudged.clear()
+                heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
                 self._relay()
                 self._nudged.wait(conf().FLOOR_SECONDS)
         finally:
@@ -56,6 +59,7 @@ class RelayLoop(threading.Thread):
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().FLOOR_SECONDS):
+            heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
             if is_broker_there():
                 logger.info("The broker is back.")
                 return

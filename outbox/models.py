@@ -1,4 +1,4 @@
-"""What happened, who hears it, what is still owed, what is told later: the outbox's tables.
+"""What happened, who hears it, what is still owed, what is told later, what operators did.
 
 Most columns never change once written. Those that do are the relay's and the workers' bookkeeping,
 and each is written under a lock or by a conditional update.
@@ -153,6 +153,9 @@ class Subscription(models.Model):
     class Meta:
         verbose_name = _("subscription")
         verbose_name_plural = _("subscriptions")
+        permissions = [
+            ("pause_subscription", "Can pause and resume handlers"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["handler", "event"], name="outbox_subscription_once")
         ]
@@ -233,6 +236,11 @@ class Delivery(models.Model):
     class Meta:
         verbose_name = _("delivery")
         verbose_name_plural = _("deliveries")
+        permissions = [
+            ("retry_delivery", "Can retry deliveries"),
+            ("discard_delivery", "Can discard deliveries"),
+            ("replay_delivery", "Can replay deliveries"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["event", "subscription"], name="outbox_delivery_once"),
             models.CheckConstraint(
@@ -290,7 +298,10 @@ class Delivery(models.Model):
 
 
 class Attempt(models.Model):
-    """One start of a handler that came to no good. The good one is in its delivery."""
+    """One start of a handler that came to no good. The good one is in its delivery.
+
+    A replay resets that receipt; then it is kept here, as `REPLAYED`.
+    """
 
     class Outcome(models.TextChoices):
         """How the attempt ended."""
@@ -299,6 +310,7 @@ class Attempt(models.Model):
         REFUSED = "refused", _("refused for good")
         DIED = "died", _("the worker died")
         LEASE_LOST = "lease_lost", _("lease lost")
+        REPLAYED = "replayed", _("settled, and replayed later")
 
     delivery = models.ForeignKey(
         Delivery, models.CASCADE, related_name="failures", verbose_name=_("delivery")
@@ -340,3 +352,89 @@ class Horizon(models.Model):
 
     def __str__(self) -> str:
         return f"events from {self.emitted_before} on are kept"
+
+
+class Operation(models.Model):
+    """What a person did to the outbox: which action, on what, why, and how far it has come.
+
+    A long action works in small transactions, each of which moves `cursor` along with what it
+    touches. So one that was killed goes on where it was, and touches nothing twice.
+    """
+
+    class Action(models.TextChoices):
+        """What was done."""
+
+        RETRY = "retry", _("retry")
+        DISCARD = "discard", _("discard")
+        REPLAY = "replay", _("replay")
+        BACKFILL = "backfill", _("backfill")
+        PAUSE = "pause", _("pause")
+        RESUME = "resume", _("resume")
+        END = "end", _("end")
+        PRUNE = "prune", _("prune")
+
+    class State(models.TextChoices):
+        """How far it is."""
+
+        RUNNING = "running", _("running")
+        FINISHED = "finished", _("finished")
+        GIVEN_UP = "given_up", _("given up")
+
+    id = models.BigAutoField(primary_key=True)
+    action = models.CharField(_("action"), max_length=20, choices=Action.choices)
+    choice = models.JSONField(_("choice"), default=dict, help_text=_("What it was to touch."))
+    reason = models.TextField(_("reason"), blank=True)
+    by = models.CharField(_("by"), max_length=150)
+    state = models.CharField(
+        _("state"), max_length=10, choices=State.choices, default=State.RUNNING
+    )
+    started_at = models.DateTimeField(_("started at"))
+    seen_at = models.DateTimeField(_("last sign of life"))
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+    expected = models.PositiveIntegerField(_("expected"), default=0)
+    touched = models.PositiveIntegerField(_("touched"), default=0)
+    cursor = models.BigIntegerField(_("cursor"), default=0)
+    until = models.BigIntegerField(
+        _("until"), default=0, help_text=_("The last row that was there when it began.")
+    )
+    rate = models.FloatField(_("most in a second"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("operation")
+        verbose_name_plural = _("operations")
+        indexes = [
+            models.Index(
+                fields=["id"], condition=Q(state="running"), name="outbox_operation_running"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pk}: {self.action} by {self.by}"
+
+
+class Heartbeat(models.Model):
+    """A process was alive at `seen_at`. One row a process, written every few seconds."""
+
+    class Kind(models.TextChoices):
+        """Which part of the outbox it is."""
+
+        RELAY = "relay", _("relay")
+        WORKER = "worker", _("worker")
+        BEAT = "beat", _("beat")
+        CANARY = "canary", _("canary")
+
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
+    name = models.CharField(_("name"), max_length=200)
+    queues = models.JSONField(_("queues"), default=list)
+    started_at = models.DateTimeField(_("started at"))
+    seen_at = models.DateTimeField(_("seen at"))
+
+    class Meta:
+        verbose_name = _("heartbeat")
+        verbose_name_plural = _("heartbeats")
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "name"], name="outbox_heartbeat_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from celery import current_app, current_task, shared_task
 
-from . import actions, nudge
+from . import actions, heartbeat, nudge
 from .conf import conf
 from .delivery import deliver
 from .relay import BrokerUnavailable, Message, relay
@@ -30,7 +30,11 @@ def deliver_message(
 
 @shared_task(name="outbox.relay", ignore_result=True)
 def run_relay() -> None:
-    """Relay once; beat sends this as a second floor below the relay's own waiting loop."""
+    """Relay once; beat sends this as a second floor below the relay's own waiting loop.
+
+    That it comes is beat's sign of life.
+    """
+    heartbeat.beat(heartbeat.Kind.BEAT, "beat")
     try:
         relay(publish=publish, is_wanted=lambda: False)  # one pass: a task must end
     except BrokerUnavailable:

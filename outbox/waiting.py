@@ -8,6 +8,7 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from . import heartbeat
 from .models import Delivery, Subscription
 from .wording import moment, one_line, span
 
@@ -109,13 +110,11 @@ def _due(delivery: Delivery, now: datetime) -> str:
         return in_line
     if waited < PATIENCE:
         return _just_due(delivery)
-    text = _("Due for %(span)s and not yet sent: is a worker of the queue outbox running?")
+    text = _("Due for %(span)s and not yet sent; %(clue)s")
     if delivery.note:
-        text = _(
-            "Due for %(span)s and not yet sent (%(note)s): are the broker and a worker of the "
-            "queue outbox running?"
-        )
-    return text % {"span": span(waited), "note": one_line(delivery.note)}
+        text = _("Due for %(span)s and not yet sent (%(note)s); %(clue)s")
+    clue = heartbeat.relay_clue(now, using=delivery._state.db)
+    return text % {"span": span(waited), "note": one_line(delivery.note), "clue": clue}
 
 
 def _just_due(delivery: Delivery) -> str:
@@ -171,14 +170,15 @@ def _started(delivery: Delivery, now: datetime) -> str:
 
 
 def _unstarted(delivery: Delivery, now: datetime) -> str:
-    queue = delivery.subscription.queue
+    queue, clue = delivery.subscription.queue, ""
     waited = now - (delivery.due_at - timedelta(seconds=delivery.subscription.lease_seconds))
     busy = _busy(queue, now, using=delivery._state.db)
     if delivery.due_at <= now:
         text = _(
-            "No worker of the queue %(queue)s started it by %(until)s; the relay sends it again: "
-            "are workers of the queues %(queue)s and outbox running?"
+            "No worker of the queue %(queue)s started it by %(until)s; the relay sends it again; "
+            "%(clue)s"
         )
+        clue = _clue(queue, now, using=delivery._state.db)
     elif busy:
         text = ngettext(
             "Its message is in the queue %(queue)s for %(span)s, whose workers have %(busy)d other "
@@ -191,21 +191,30 @@ def _unstarted(delivery: Delivery, now: datetime) -> str:
         text = _("Just sent to the queue %(queue)s; a worker starts it next.")
     else:
         text = _unstarted_for_long(delivery.token)
+        clue = heartbeat.worker_clue(queue, now, using=delivery._state.db)
     return text % {
         "queue": queue,
         "span": span(waited),
         "until": moment(delivery.due_at),
         "busy": busy,
         "n": delivery.token,
+        "clue": clue,
     }
+
+
+def _clue(queue: str, now: datetime, *, using: str | None) -> str:
+    """Whose silence is to blame: the queue's workers', or else the relay's."""
+    if heartbeat.latest(heartbeat.Kind.WORKER, queue=queue, using=using or "default").is_fresh:
+        return heartbeat.relay_clue(now, using=using)
+    return heartbeat.worker_clue(queue, now, using=using)
 
 
 def _unstarted_for_long(times: int) -> str:
     return ngettext(
-        "Its message is in the queue %(queue)s for %(span)s (sent %(n)d time so far) and no worker "
-        "started it: is a worker consuming %(queue)s? Sent again after %(until)s.",
-        "Its message is in the queue %(queue)s for %(span)s (sent %(n)d times so far) and no "
-        "worker started it: is a worker consuming %(queue)s? Sent again after %(until)s.",
+        "Its message is in the queue %(queue)s for %(span)s (sent %(n)d time so far), sent again "
+        "after %(until)s, and no worker started it; %(clue)s",
+        "Its message is in the queue %(queue)s for %(span)s (sent %(n)d times so far), sent again "
+        "after %(until)s, and no worker started it; %(clue)s",
         times,
     )
 

@@ -1,9 +1,9 @@
 """The relay inside Celery: `install(app)` adds a waiting loop to the worker of queue `outbox`.
 
-Two bootsteps. One keeps a thread that runs the relay: woken by a nudge, else every
-`OUTBOX["FLOOR_SECONDS"]`. The other listens for nudges on the worker's own broker connection, in
+Three bootsteps. One keeps a thread that runs the relay: woken by a nudge, else every
+`OUTBOX["FLOOR_SECONDS"]`. Another listens for nudges on the worker's own broker connection, in
 the main process, so that neither a busy pool nor a full queue delays them, and any broker that
-Celery speaks can wake the relay.
+Celery speaks can wake the relay. The third says that the worker lives.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def install(app: Celery) -> None:
     every handler's queue and runs the relay; `-Q outbox` runs the relay alone.
     """
     app.add_defaults(lambda: {"worker_consumer": "outbox.consumer:Consumer"})
-    app.steps["worker"].add(RelayStep)
+    app.steps["worker"].update([RelayStep, HeartbeatStep])
     app.steps["consumer"].add(NudgeStep)
     signals.celeryd_init.connect(_add_queues, weak=False)
     signals.task_prerun.connect(_drop_old_connections, weak=False)
@@ -70,13 +70,42 @@ class RelayStep(bootsteps.StartStopStep):
         """Start the loop."""
         from .loop import RelayLoop  # needs the models, which load after the Celery app
 
-        worker.outbox_relay = RelayLoop()
+        worker.outbox_relay = RelayLoop(worker.hostname)
         worker.outbox_relay.start()
 
     def stop(self, worker: Any) -> None:
         """Let the present pass end."""
         if worker.outbox_relay is not None:
             worker.outbox_relay.stop()
+
+    def terminate(self, worker: Any) -> None:
+        """As stop()."""
+        self.stop(worker)
+
+
+class HeartbeatStep(bootsteps.StartStopStep):
+    """Says every few seconds that this worker lives, and which queues it consumes."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        worker.outbox_heartbeat = None
+
+    def start(self, worker: Any) -> None:
+        """Start the thread."""
+        from .heartbeat import HeartbeatThread  # needs the models
+
+        consumed = worker.app.amqp.queues
+        worker.outbox_heartbeat = HeartbeatThread(
+            worker.hostname, lambda: list(consumed.consume_from)
+        )
+        worker.outbox_heartbeat.start()
+
+    def stop(self, worker: Any) -> None:
+        """End the thread."""
+        if worker.outbox_heartbeat is not None:
+            worker.outbox_heartbeat.stop()
 
     def terminate(self, worker: Any) -> None:
         """As stop()."""

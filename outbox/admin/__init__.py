@@ -7,7 +7,8 @@ Public: `TimelineMixin`, for the admin of your own models, whose rows events are
 
 from .deliveries import DeliveryAdmin
 from .events import EventAdmin
+from .operations import OperationAdmin
 from .subscriptions import SubscriptionAdmin
 from .timeline import TimelineMixin
 
-__all__ = ["DeliveryAdmin", "EventAdmin", "SubscriptionAdmin", "TimelineMixin"]
+__all__ = ["DeliveryAdmin", "EventAdmin", "OperationAdmin", "SubscriptionAdmin", "TimelineMixin"]

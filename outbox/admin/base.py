@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -14,14 +15,17 @@ from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import Promise, cached_property
 from django.utils.translation import gettext_lazy as _
 
-#: Which permission an action of a person needs; one place, so that finer ones can come.
+#: Which permission an action of a person needs, apart from seeing the rows.
 PERMISSIONS: Mapping[str, str] = {
-    "retry": "outbox.change_delivery",
-    "pause": "outbox.change_subscription",
+    "retry": "outbox.retry_delivery",
+    "discard": "outbox.discard_delivery",
+    "replay": "outbox.replay_delivery",
+    "pause": "outbox.pause_subscription",
 }
 
 LIVE_CSS = {"all": ["outbox/outbox.css", "outbox/drawing.css"]}
@@ -48,6 +52,17 @@ def as_uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+class ReasonForm(forms.Form):
+    """Asks why."""
+
+    reason = forms.CharField(
+        label=_("Reason"),
+        help_text=_("For whoever wonders later; it is kept with what was done."),
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
+    )
 
 
 class HorizonPaginator(Paginator):  # type: ignore[type-arg]  # generic in stubs only
@@ -152,6 +167,30 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
             page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
             return HttpResponseRedirect(reverse(page, args=chosen))
         return response
+
+    def ask(
+        self, request: HttpRequest, form: ReasonForm, *, title: str, text: str, lines: Sequence[str]
+    ) -> HttpResponse:
+        """Show what an action would touch and ask why; the answer comes to the same action."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "opts": self.opts,
+            "media": self.media,
+            "form": form,
+            "text": text,
+            "lines": lines,
+            "url": request.get_full_path(),
+            "action": request.POST["action"],
+            "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
+            "checkbox": ACTION_CHECKBOX_NAME,
+            "kept": {
+                name: request.POST[name]
+                for name in ("select_across", "from_page")
+                if name in request.POST
+            },
+        }
+        return TemplateResponse(request, "admin/outbox/ask.html", context)
 
     def remember(self, request: HttpRequest, rows: Iterable[Model], text: str) -> None:
         """Write into the admin's log who did what to these rows."""

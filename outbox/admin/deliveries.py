@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Prefetch, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
-from outbox import actions
 from outbox.diagnosis import why
 from outbox.models import Attempt, Delivery, Event
 from outbox.templatetags.outbox_display import NOTHING, badge, link, moment, took, tries
 
 from . import filters
-from .base import ReadOnlyAdmin, as_uuid, doer, may
+from .acting import act, possible
+from .base import ReadOnlyAdmin, as_uuid, may
 from .links import event_url, short_key, timeline_url
 
 #: Most failed attempts that the page of a delivery shows, the newest.
@@ -58,7 +58,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     search_help_text = gettext_lazy(
         "A delivery's number, or the exact key (for example an order's id) or event id."
     )
-    actions = ["try_again"]
+    actions = ["try_again", "discard", "replay"]
     empty_text = gettext_lazy(
         "No delivery yet. The relay makes one for each handler of each event; if events wait, "
         "start a worker for the queue outbox."
@@ -163,14 +163,28 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Say who may try again."""
         return may(request, "retry")
 
+    def has_discard_permission(self, request: HttpRequest) -> bool:
+        """Say who may discard."""
+        return may(request, "discard")
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """Say who may replay."""
+        return may(request, "replay")
+
     @admin.action(description=gettext_lazy("Try again now"), permissions=["retry"])
-    def try_again(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
+    def try_again(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
         """Make what is dead, waits for a backoff or is parked for nothing due now."""
-        asked = list(chosen.values_list("pk", flat=True))
-        rows = list(_retryable(asked))
-        count = actions.retry([row.pk for row in rows], by=doer(request))
-        self.remember(request, rows, _("Tried again now."))
-        _tell(self, request, retried=count, left=len(asked) - count)
+        return act(self, request, chosen, action="retry")
+
+    @admin.action(description=gettext_lazy("Discard"), permissions=["discard"])
+    def discard(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
+        """Settle what need not be done any more."""
+        return act(self, request, chosen, action="discard")
+
+    @admin.action(description=gettext_lazy("Replay"), permissions=["replay"])
+    def replay(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
+        """Have the handlers handle what is settled once more."""
+        return act(self, request, chosen, action="replay")
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -181,7 +195,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         names = {"event": row.event.name, "handler": row.subscription.handler}
         context["subtitle"] = _("%(event)s to %(handler)s") % names
         context["delivery"] = explained(rows, failures=_FAILURES_SHOWN)[0]
-        context["may_retry"] = self.has_retry_permission(request) and _retryable([row.pk]).exists()
+        context["possible"] = possible(request, row)
         return super().render_change_form(request, context, *args, **kwargs)
 
 
@@ -192,22 +206,3 @@ def _seqs(term: str) -> list[int]:
         condition |= Q(key=str(uuid)) | Q(id=uuid)
     found = Event.objects.filter(condition).order_by("-seq")
     return list(found.values_list("seq", flat=True)[:_EVENTS_SEARCHED])
-
-
-def _retryable(pks: Iterable[int]) -> QuerySet[Delivery]:
-    return actions.retryable().filter(pk__in=list(pks)).select_related("subscription")
-
-
-def _tell(page: DeliveryAdmin, request: HttpRequest, *, retried: int, left: int) -> None:
-    if retried:
-        text = ngettext("%d delivery is due now.", "%d deliveries are due now.", retried)
-        page.message_user(request, text % retried, messages.SUCCESS)
-    if left:
-        text = ngettext(
-            "%d delivery was left alone: it is settled, due already, in a worker's hands, or its "
-            "handler is paused or unknown.",
-            "%d deliveries were left alone: they are settled, due already, in a worker's hands, or "
-            "their handler is paused or unknown.",
-            left,
-        )
-        page.message_user(request, text % left, messages.WARNING)

@@ -6,12 +6,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import IntegerField, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
@@ -21,7 +18,7 @@ from outbox import actions
 from outbox.models import Delivery, Subscription
 from outbox.templatetags.outbox_display import NOTHING, actor, link, moment, span_of_seconds
 
-from .base import ReadOnlyAdmin, doer, may
+from .base import ReadOnlyAdmin, ReasonForm, doer, may
 from .links import deliveries_url
 from .network import map_view
 
@@ -31,6 +28,11 @@ if TYPE_CHECKING:
 State = Delivery.State
 
 _COUNTED = 1000
+
+_PAUSE = gettext_lazy(
+    "From now on no delivery of these handlers starts. What they are owed waits in the database, "
+    "delays nobody else, and goes on when somebody resumes them:"
+)
 
 
 class _Counts(TypedDict):
@@ -55,17 +57,6 @@ class _BoundedCount(Subquery):
 def _count(state: str) -> _BoundedCount:
     mine = Delivery.objects.filter(subscription=OuterRef("pk"), state=state)
     return _BoundedCount(mine.order_by().values("pk")[: _COUNTED + 1])
-
-
-class PauseForm(forms.Form):
-    """Asks why."""
-
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        help_text=gettext_lazy("For whoever finds the handler paused."),
-        max_length=500,
-        widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
-    )
 
 
 @admin.register(Subscription)
@@ -147,9 +138,10 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     @admin.action(description=gettext_lazy("Pause the handler"), permissions=["pause"])
     def pause(self, request: HttpRequest, rows: QuerySet[Subscription]) -> HttpResponse | None:
         """Ask why, then pause the handlers of these subscriptions."""
-        form = PauseForm(request.POST if "reason" in request.POST else None)
+        form = ReasonForm(request.POST if "reason" in request.POST else None)
         if not form.is_valid():
-            return self._ask(request, rows, form)
+            lines = _handlers(rows)
+            return self.ask(request, form, title=_("Pause"), text=str(_PAUSE), lines=lines)
         reason = form.cleaned_data["reason"]
         for handler in _handlers(rows):
             if actions.pause(handler, by=doer(request), reason=reason):
@@ -169,22 +161,6 @@ class SubscriptionAdmin(ReadOnlyAdmin):
                 self.message_user(request, _("%s goes on.") % handler, messages.SUCCESS)
             else:
                 self.message_user(request, _("%s was not paused.") % handler, messages.WARNING)
-
-    def _ask(
-        self, request: HttpRequest, rows: QuerySet[Subscription], form: PauseForm
-    ) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Pause"),
-            "opts": self.opts,
-            "media": self.media,
-            "form": form,
-            "handlers": _handlers(rows),
-            "chosen": [row.pk for row in rows],
-            "checkbox": ACTION_CHECKBOX_NAME,
-            "from_page": "from_page" in request.POST,
-        }
-        return TemplateResponse(request, "admin/outbox/subscription/pause.html", context)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

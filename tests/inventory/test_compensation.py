@@ -24,12 +24,12 @@ class TestReleaseStock:
         outbox.deliver_all(only="inventory", raise_errors=False)
         owed = Delivery.objects.filter(subscription__handler="inventory.release_stock")
         owed.update(attempts=1000)
-        actions.retry(owed, by="ann")
+        actions.retry(actions.Choice(handler="inventory.release_stock"), by="ann")
 
         outbox.deliver_all(only="inventory", raise_errors=False)
 
         assert owed.get().state == "pending"
         Stock.objects.update(reserved=2)
-        actions.retry(owed, by="ann")
+        actions.retry(actions.Choice(handler="inventory.release_stock"), by="ann")
         outbox.deliver_all(only="inventory")
         assert counters("TEA") == (5, 0)

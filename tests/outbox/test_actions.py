@@ -73,7 +73,9 @@ class TestRetry:
         assert state() == "dead"
         flaky.is_broken = False
 
-        number = actions.retry([Delivery.objects.get().pk], by="cli:ann")
+        number = actions.retry(
+            actions.Choice(ids=(Delivery.objects.get().pk,)), by="cli:ann"
+        ).touched
 
         assert number == 1
         outbox.deliver_all()
@@ -85,7 +87,7 @@ class TestRetry:
         given(outbox)
         outbox.deliver_all(raise_errors=False)
 
-        actions.retry(Delivery.objects.all(), by="cli:ann")
+        actions.retry(actions.Choice(), by="cli:ann")
         outbox.deliver_all(raise_errors=False)
 
         assert state() == "dead"
@@ -100,7 +102,7 @@ class TestRetry:
         given(Outbox())
         die_until_dead()
 
-        actions.retry(Delivery.objects.all(), by="cli:ann")
+        actions.retry(actions.Choice(), by="cli:ann")
 
         assert die_until_dead() == 2
 
@@ -115,7 +117,7 @@ class TestRetry:
         outbox.deliver_all(raise_errors=False)
         Delivery.objects.update(due_at=timezone.now() + timedelta(hours=1))
 
-        number = actions.retry(Delivery.objects.all(), by="cli:ann")
+        number = actions.retry(actions.Choice(), by="cli:ann").touched
 
         assert number == 1
         outbox.deliver_all()
@@ -127,7 +129,7 @@ class TestRetry:
         passing()
         Delivery.objects.update(state=State.PARKED)
 
-        number = actions.retry(Delivery.objects.all(), by="cli:ann")
+        number = actions.retry(actions.Choice(), by="cli:ann").touched
 
         assert number == 1
         assert state() == "pending"
@@ -139,7 +141,7 @@ class TestRetry:
         Delivery.objects.update(state=settled_or_moving)
         before = Delivery.objects.values().get()
 
-        number = actions.retry(Delivery.objects.all(), by="cli:ann")
+        number = actions.retry(actions.Choice(), by="cli:ann").touched
 
         assert number == 0
         assert Delivery.objects.values().get() == before
@@ -150,7 +152,7 @@ class TestRetry:
         given(outbox)
         passing()
 
-        number = actions.retry(Delivery.objects.all(), by="cli:bob")
+        number = actions.retry(actions.Choice(), by="cli:bob").touched
 
         assert number == 0
         assert state() == "parked"
@@ -162,7 +164,7 @@ class TestRetry:
         pk = Delivery.objects.get().pk
 
         with caplog.at_level(logging.INFO, logger="outbox.actions"):
-            actions.retry([pk], by="cli:ann")
+            actions.retry(actions.Choice(ids=(pk,)), by="cli:ann")
 
         assert caplog.messages[-1] == f"cli:ann retried deliveries (1): {pk}"
 
@@ -174,7 +176,7 @@ class TestRetry:
         outbox.deliver_all(raise_errors=False)
 
         with django_capture_on_commit_callbacks() as callbacks:
-            actions.retry(Delivery.objects.all(), by="cli:ann")
+            actions.retry(actions.Choice(), by="cli:ann")
 
         assert callbacks == [nudge.poke]
 

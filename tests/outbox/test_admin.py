@@ -18,7 +18,7 @@ from django.utils.html import escape
 from orders.models import Order
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.admin import DeliveryAdmin, EventAdmin
-from outbox.models import Delivery, Event, Subscription
+from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.rates import rates
 from outbox.testing import Outbox
 
@@ -68,7 +68,7 @@ def dead_one() -> Delivery:
     return Delivery.objects.get(state="dead")
 
 
-def page_of(row: Event | Delivery | Subscription) -> str:
+def page_of(row: Event | Delivery | Operation | Subscription) -> str:
     return reverse(f"admin:outbox_{row._meta.model_name}_change", args=[row.pk])
 
 
@@ -351,7 +351,7 @@ class TestTryingAgain:
         assert (delivery.state, delivery.due_at <= timezone.now()) == ("pending", True)
         entry = LogEntry.objects.get()
         assert (entry.user, entry.object_id) == (admin_user, str(delivery.pk))
-        assert entry.change_message == "Tried again now."
+        assert entry.change_message.startswith("Try again now (operation ")
 
     def test_has_a_button_on_the_page_that_leads_back_to_it(self, outbox, admin_client):
         packed(outbox)
@@ -385,11 +385,15 @@ class TestTryingAgain:
             packed(outbox)
         first = Delivery.objects.filter(state="dead").latest("id")
         form = {"action": "try_again", "_selected_action": [first.pk], "select_across": "1"}
+        reason = {"reason": "the scales are mended"}
 
         text = text_of(admin_client, f"{DELIVERIES}?state=dead")
-        admin_client.post(f"{DELIVERIES}?state=dead", form)
+        asked = admin_client.post(f"{DELIVERIES}?state=dead", form).content.decode()
+        admin_client.post(f"{DELIVERIES}?state=dead", form | reason)
 
         assert "Select all that match" in text
+        assert "tests.weigh_parcel, dead: 3" in asked
+        assert '<input type="hidden" name="select_across" value="1">' in asked
         assert not Delivery.objects.filter(state="dead").exists()
         assert LogEntry.objects.count() == 3
 
@@ -404,9 +408,9 @@ class TestTryingAgain:
         assert not [text for text in texts if "Try again now" in text]
         assert dead_one() == delivery
 
-    def test_is_for_those_who_may_change_deliveries(self, outbox):
+    def test_is_for_those_who_may_retry(self, outbox):
         packed(outbox)
-        operator = client_with("view_delivery", "change_delivery")
+        operator = client_with("view_delivery", "retry_delivery")
 
         operator.post(DELIVERIES, {"action": "try_again", "_selected_action": [dead_one().pk]})
 
@@ -423,7 +427,7 @@ class TestPausing:
         asked = admin_client.post(SUBSCRIPTIONS, form).content.decode()
         again = admin_client.post(SUBSCRIPTIONS, {**form, "reason": " "}).content.decode()
 
-        assert "For whoever finds the handler paused." in asked
+        assert "For whoever wonders later" in asked
         assert "This field is required." in again
         assert self.subscription().paused_at is None
 
@@ -444,7 +448,7 @@ class TestPausing:
         assert list(said) == ["Paused: Broken scales", "Resumed."]
 
     def test_is_not_for_those_who_may_only_look(self, outbox):
-        viewer = client_with("view_subscription", "change_delivery")
+        viewer = client_with("view_subscription", "retry_delivery")
         form = {"action": "pause", "_selected_action": [self.subscription().pk], "reason": "No"}
 
         text = text_of(viewer, SUBSCRIPTIONS)
@@ -745,3 +749,51 @@ class TestRates:
 
     def test_are_none_without_events(self, db: None) -> None:
         assert rates() == {}
+
+
+class TestDiscardingAndReplaying:
+    @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
+    def test_asks_why_and_is_recorded(self, outbox, admin_client, admin_user, action, state):
+        packed(outbox)
+        row = Delivery.objects.get(state=state)
+        form = {"action": action, "_selected_action": [row.pk]}
+
+        asked = admin_client.post(DELIVERIES, form).content.decode()
+        before = Delivery.objects.get(pk=row.pk).state
+        admin_client.post(DELIVERIES, form | {"reason": "the scales were broken"})
+
+        assert f"{row.subscription.handler}, {state}: 1" in asked
+        assert before == state
+        assert Delivery.objects.get(pk=row.pk).state != state
+        done = Operation.objects.get()
+        assert (done.action, done.reason) == (action, "the scales were broken")
+        assert (done.by, done.touched) == (f"user:{admin_user.pk}", 1)
+        assert "the scales were broken" in text_of(admin_client, page_of(done))
+        assert action in text_of(admin_client, reverse("admin:outbox_operation_changelist"))
+
+    @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
+    def test_needs_a_permission_of_its_own(self, outbox, action, state):
+        packed(outbox)
+        row = Delivery.objects.get(state=state)
+        others = {"retry_delivery", "discard_delivery", "replay_delivery"} - {f"{action}_delivery"}
+        client = client_with("view_delivery", *others)
+        form = {"action": action, "_selected_action": [row.pk], "reason": "none of my business"}
+
+        text = text_of(client, page_of(row))
+        client.post(DELIVERIES, form)
+
+        assert f'value="{action}"' not in text
+        assert Delivery.objects.get(pk=row.pk).state == state
+        assert not Operation.objects.exists()
+
+    def test_of_very_many_is_left_to_the_command(self, outbox, admin_client, monkeypatch):
+        monkeypatch.setattr("outbox.admin.acting.MOST", 1)
+        packed(outbox)
+        packed(outbox)
+        rows = list(Delivery.objects.filter(state="dead").values_list("pk", flat=True))
+        form = {"action": "discard", "_selected_action": rows, "reason": "all of them"}
+
+        said = admin_client.post(DELIVERIES, form, follow=True).content.decode()
+
+        assert "More than 1: use `manage.py outbox discard`" in said
+        assert Delivery.objects.filter(state="dead").count() == 2

@@ -260,8 +260,13 @@ class TestRetry:
     def test_changes_nothing_in_a_dry_run(self):
         said = outbox_command("retry", "--dead", "--dry-run").splitlines()
 
-        assert len(said) == 6
-        assert said[-1] == "5 deliveries would be due now; nothing was changed."
+        assert [" ".join(line.split()) for line in said[:3]] == [
+            "HANDLER WHAT NUMBER",
+            "tests.invoice dead 2",
+            "tests.notify dead 3",
+        ]
+        assert len(said) == 9
+        assert said[-1] == "5 deliveries would be touched; nothing was changed."
         assert self.due() == {}
 
     def test_wants_to_be_told_which(self):

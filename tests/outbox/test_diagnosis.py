@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from django.utils import timezone
 
 from outbox import PermanentFailure, actions, subscribe
 from outbox.diagnosis import why, why_event
-from outbox.models import Delivery, Event, Subscription
+from outbox.models import Delivery, Event, Heartbeat, Subscription
 from outbox.relay import relay_pass
 from outbox.testing import Outbox
 from outbox.timeline import timeline_of
@@ -19,6 +20,7 @@ from outbox.wording import moment, one_line, span
 pytestmark = pytest.mark.usefixtures("own_registry")
 
 State = Delivery.State
+Kind = Heartbeat.Kind
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -57,6 +59,17 @@ def invoice(own_registry, clock) -> None:
 
     @subscribe("parcels.ParcelSent", window=2, batch=1)
     def invoice() -> None: ...
+
+
+def sign(kind: Kind, *, queues: Sequence[str] = ()) -> None:
+    """A sign of life, as a process gives it."""
+    Heartbeat.objects.update_or_create(
+        kind=kind,
+        name="w1",
+        defaults={
+            "queues": list(queues), "started_at": timezone.now(), "seen_at": timezone.now()
+        },
+    )  # fmt: skip
 
 
 class TestWhyADeliveryIsDone:
@@ -163,7 +176,8 @@ class TestWhyADeliveryIsPending:
         clock.shift(90)
 
         assert sentence() == (
-            "Due for 1 min 30 s and not yet sent: is a worker of the queue outbox running?"
+            "Due for 1 min 30 s and not yet sent; no relay was seen: is a worker of the queue "
+            "outbox running?"
         )
 
     def test_asks_for_the_relay_even_if_others_wait_in_line(self, clock):
@@ -181,7 +195,7 @@ class TestWhyADeliveryIsPending:
 
         assert sentence() == (
             "Due for 1 min 30 s and not yet sent (the broker did not take it: ConnectionError: "
-            "refused): are the broker and a worker of the queue outbox running?"
+            "refused); no relay was seen: is a worker of the queue outbox running?"
         )
 
     def test_is_parked_in_a_moment_when_its_handler_is_paused(self):
@@ -206,9 +220,20 @@ class TestWhyADeliveryIsSent:
         clock.shift(40)
 
         assert sentence() == (
-            "Its message is in the queue tests for 40 s (sent 1 time so far) and no worker started "
-            "it: is a worker consuming tests? Sent again after 2026-11-24 12:01:00 UTC."
+            "Its message is in the queue tests for 40 s (sent 1 time so far), sent again after "
+            "2026-11-24 12:01:00 UTC, and no worker started it; no worker on queue tests was seen: "
+            "is one running?"
         )
+
+    def test_tells_a_worker_that_is_silent_from_one_that_lives(self, clock):
+        sign(Kind.WORKER, queues=["tests"])
+        clock.shift(40)
+        silent = sentence()
+        sign(Kind.WORKER, queues=["tests"])
+        alive = sentence()
+
+        assert silent.endswith("no worker on queue tests was seen for 40 s: is one running?")
+        assert alive.endswith("was seen 0 s ago; `manage.py outbox doctor` looks further.")
 
     def test_waits_behind_what_the_queues_workers_have_in_hand(self, clock):
         start("w1")
@@ -226,8 +251,15 @@ class TestWhyADeliveryIsSent:
 
         assert sentence() == (
             "No worker of the queue tests started it by 2026-11-24 12:01:00 UTC; the relay sends "
-            "it again: are workers of the queues tests and outbox running?"
+            "it again; no worker on queue tests was seen: is one running?"
         )
+
+    def test_blames_the_relay_when_the_queues_workers_live(self, clock):
+        sign(Kind.RELAY)
+        clock.shift(61)
+        sign(Kind.WORKER, queues=["tests"])
+
+        assert "the relay was not seen for 1 min 1 s" in sentence()
 
     def test_names_the_worker_that_has_it(self, clock):
         start("w1@host")
@@ -349,7 +381,8 @@ class TestWhyAnEvent:
         clock.shift(3 * 3600)
 
         assert why_event(event) == (
-            "Emitted 3 h ago and not fanned out: is a worker of the queue outbox running?"
+            "Emitted 3 h ago and not fanned out; no relay was seen: is a worker of the queue "
+            "outbox running?"
         )
 
     def test_counts_what_is_settled(self, invoice):

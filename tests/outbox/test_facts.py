@@ -50,7 +50,7 @@ class TestTheFactsOfAnEvent:
         actions.pause("tests.count", by="ann", reason="a test")
         actions.resume("tests.count", by="ann")
         mended.append(True)
-        actions.retry(Delivery.objects.all(), by="ann")
+        actions.retry(actions.Choice(), by="ann")
         outbox.deliver_all(twice=True)
         actions.prune(older_than=timedelta(days=1))
 

@@ -6,7 +6,24 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from . import catalogue, events, pause, prune, rehearse, relay, resume, retry, status, why
+from . import (
+    backfill,
+    catalogue,
+    discard,
+    end,
+    events,
+    go_on,
+    log,
+    pause,
+    prune,
+    rehearse,
+    relay,
+    replay,
+    resume,
+    retry,
+    status,
+    why,
+)
 
 
 class Subcommand(Protocol):
@@ -25,9 +42,15 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "status": status,
     "why": why,
     "retry": retry,
+    "discard": discard,
+    "replay": replay,
+    "backfill": backfill,
     "pause": pause,
     "resume": resume,
+    "end": end,
     "prune": prune,
+    "go-on": go_on,
+    "log": log,
     "events": events,
     "catalogue": catalogue,
     "rehearse": rehearse,

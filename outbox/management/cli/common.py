@@ -11,6 +11,8 @@ from django.core.management.base import CommandError
 
 from outbox.models import Delivery, Event
 
+_MOST_EVENTS = 200
+
 
 def operator() -> str:
     """Return who runs the command, for the record: "cli:ann"."""
@@ -40,23 +42,37 @@ def find_event(text: str) -> Event | None:
     return event
 
 
+def find_events(text: str) -> list[Event]:
+    """Return the events of this key, or the one with this UUID; the oldest first, up to a bound.
+
+    Raises `CommandError` where the text is a UUID that is neither.
+    """
+    about = list(Event.objects.filter(key=text).order_by("seq")[:_MOST_EVENTS])
+    event = None if about else find_event(text)
+    return [event] if event else about
+
+
 def delivery_id(text: str) -> int:
     """Return the delivery id that a text is; raise `CommandError` if it is none."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise CommandError(f"{text} is neither a delivery id (a number) nor an event id (a UUID).")
+        raise CommandError(
+            f"{text} is neither a delivery id (a number) nor an event id (a UUID), and no event "
+            "is about such a key."
+        )
     return int(text)
 
 
 def find_deliveries(texts: Sequence[str]) -> set[int]:
-    """Return the delivery ids that are meant by delivery ids and event UUIDs.
+    """Return the delivery ids that are meant by delivery ids, event UUIDs and keys.
 
     Raises `CommandError` that names the first one which does not exist.
     """
     found: set[int] = set()
     for text in texts:
-        event = find_event(text)
-        if event is not None:
-            found.update(event.deliveries.values_list("pk", flat=True))
+        events = find_events(text)
+        if events:
+            rows = Delivery.objects.filter(event__in=events)
+            found.update(rows.values_list("pk", flat=True))
         elif Delivery.objects.filter(pk=delivery_id(text)).exists():
             found.add(int(text))
         else:

@@ -6,26 +6,27 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from outbox import actions
 
+from .acting import add_acting, reason_of, write_preview
+from .choosing import refuse_unknown_handler
 from .common import operator
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the handler and the reason, which whoever finds it paused will want to know."""
     parser.add_argument("handler", metavar="HANDLER", help="its pinned name: app.function")
-    parser.add_argument("--reason", required=True, help="why, for whoever finds it paused")
+    add_acting(parser)
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Pause it."""
     handler = options["handler"]
-    try:
-        changed = actions.pause(handler, by=operator(), reason=options["reason"])
-    except actions.UnknownHandler as error:
-        raise CommandError(str(error)) from error
+    refuse_unknown_handler(handler)
+    if options["dry_run"]:
+        write_preview(actions.preview("pause", actions.Choice(handler=handler)), write)
+        return
+    changed = actions.pause(handler, by=operator(), reason=reason_of(options))
     if not changed:
         write(f"{handler} was paused already; the earlier reason stays.")
         return

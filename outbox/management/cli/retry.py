@@ -4,66 +4,48 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db.models import QuerySet
 
 from outbox import actions
 from outbox.models import Delivery
 
-from .common import count, find_deliveries, operator
-
-_SHOWN = 20
+from .acting import Progress, add_acting, reason_of, write_preview
+from .choosing import add_choice, choice_of
+from .common import count, operator
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare what narrows the choice; all of it must fit."""
-    parser.add_argument("id", nargs="*", metavar="ID", help="delivery ids, or event ids (UUIDs)")
-    parser.add_argument("--handler", metavar="HANDLER", help="those of this handler")
+    add_choice(parser)
     parser.add_argument("--dead", action="store_true", help="the dead ones only")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be retried")
+    add_acting(parser, rate=actions.RATE)
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Retry the chosen deliveries and say how many."""
-    chosen = _chosen(options)
+    choice = _choice(options)
     if options["dry_run"]:
-        _preview(chosen, write)
+        write_preview(actions.preview("retry", choice), write)
         return
-    number = actions.retry(chosen, by=operator())
-    if not number:
+    reason = reason_of(options, required=False)
+    done = actions.retry(
+        choice, by=operator(), reason=reason, rate=options["rate"], report=Progress(write)
+    )
+    if not done.touched:
         raise CommandError(_nothing(options))
-    write(f"{count(number, 'delivery', 'deliveries')} due now.")
+    write(f"{count(done.touched, 'delivery', 'deliveries')} due now.")
 
 
-def _chosen(options: Mapping[str, Any]) -> QuerySet[Delivery]:
-    if not (options["id"] or options["handler"] or options["dead"]):
-        raise CommandError("Say which: delivery or event ids, --handler HANDLER, or --dead.")
-    rows = actions.retryable()
-    if options["id"]:
-        rows = rows.filter(pk__in=find_deliveries(options["id"]))
-    if options["handler"]:
-        _refuse_unknown(options["handler"])
-        rows = rows.filter(subscription__handler=options["handler"])
-    return rows.filter(state=Delivery.State.DEAD) if options["dead"] else rows
-
-
-def _refuse_unknown(handler: str) -> None:
-    try:
-        actions.subscriptions_of(handler)
-    except actions.UnknownHandler as error:
-        raise CommandError(str(error)) from error
-
-
-def _preview(chosen: QuerySet[Delivery], write: Callable[[str], object]) -> None:
-    number = chosen.count()
-    for row in chosen.select_related("subscription", "event").order_by("pk")[:_SHOWN]:
-        event = row.event
-        write(f"delivery {row.pk} to {row.subscription.handler}, {event.name} {event.key}")
-    if number > _SHOWN:
-        write(f"and {number - _SHOWN:,} more")
-    write(f"{count(number, 'delivery', 'deliveries')} would be due now; nothing was changed.")
+def _choice(options: Mapping[str, Any]) -> actions.Choice:
+    choice = choice_of(options)
+    if options["dead"]:
+        choice = replace(choice, states=(Delivery.State.DEAD.value,))
+    if choice.is_empty:
+        raise CommandError("Say which: delivery or event ids, keys, --handler HANDLER, or --dead.")
+    return choice
 
 
 def _nothing(options: Mapping[str, Any]) -> str:

@@ -11,9 +11,7 @@ from django.core.management.base import CommandError
 from outbox.diagnosis import why, why_event
 from outbox.models import Delivery, Event
 
-from .common import delivery_id, find_event
-
-_MOST_EVENTS = 200
+from .common import delivery_id, find_events
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,9 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Write a sentence for the event, and one for each delivery."""
     text = options["id"]
-    about = list(Event.objects.filter(key=text).order_by("seq")[:_MOST_EVENTS])
-    if not about and (event := find_event(text)):
-        about = [event]
+    about = find_events(text)
     for event in about:
         _write_event(event, write)
     if not about:

@@ -10,12 +10,13 @@ from outbox.management import cli
 
 
 class Command(BaseCommand):
-    help = "Shows what the outbox owes and why, and retries, pauses, resumes, prunes, relays."
+    help = "Shows what the outbox owes and why, and acts on it."
     requires_system_checks = []  # in trouble one wants an answer, not a check of everything
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Let each subcommand's module add its own."""
         subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+        vars(parser)["suggest_on_error"] = True  # Python 3.14 and later do
         for name, module in cli.SUBCOMMANDS.items():
             summary = (module.__doc__ or "").splitlines()[0]
             module.add_arguments(subparsers.add_parser(name, help=summary, description=summary))

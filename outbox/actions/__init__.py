@@ -1,0 +1,46 @@
+"""What a person may do. The admin and the command call this.
+
+Each action says what it would touch (`preview`), is recorded with who and why (`Operation`), and
+says so in the log (`outbox.actions`). The long ones work in small transactions, at a bounded rate,
+and go on where they were when they were killed (`go_on`).
+"""
+
+from outbox.retention import countable, prunable
+
+from .backfilling import BACKFILL_RATE, CannotBackfill, backfill
+from .bulk import chosen, discard, replay, replayable, retry, retryable
+from .choice import Choice, described
+from .handlers import UnknownHandler, end, pause, resume, subscriptions_of
+from .operations import RATE
+from .previewing import Preview, preview
+from .pruning import prune
+from .resuming import NotRunning, give_up, go_on, unfinished
+
+__all__ = [
+    "BACKFILL_RATE",
+    "RATE",
+    "CannotBackfill",
+    "Choice",
+    "NotRunning",
+    "Preview",
+    "UnknownHandler",
+    "backfill",
+    "chosen",
+    "countable",
+    "described",
+    "discard",
+    "end",
+    "give_up",
+    "go_on",
+    "pause",
+    "preview",
+    "prunable",
+    "prune",
+    "replay",
+    "replayable",
+    "resume",
+    "retry",
+    "retryable",
+    "subscriptions_of",
+    "unfinished",
+]

@@ -1,0 +1,117 @@
+"""Which deliveries an action is to touch: a filter that can be stored and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.utils.dateparse import parse_datetime
+
+from outbox.models import Attempt, Delivery, Event, Subscription
+
+_TIMES = ("since", "until")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is meant. All that is given must fit; nothing given means all.
+
+    Attributes:
+        ids: numbers of deliveries.
+        handler: a handler's pinned name.
+        event: an event's name, "app.ClassName".
+        key: what the event is about.
+        states: delivery states.
+        since: the event was emitted then or later.
+        until: the event was emitted before.
+        exception: the class name that the latest failed attempt raised.
+        place: where it was raised, as `outbox groups` shows it.
+    """
+
+    ids: tuple[int, ...] = ()
+    handler: str = ""
+    event: str = ""
+    key: str = ""
+    states: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    exception: str = ""
+    place: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing narrows it."""
+        return self == Choice()
+
+    def deliveries(self, *, using: str = "default") -> QuerySet[Delivery]:
+        """Return the deliveries that are meant."""
+        rows = Delivery.objects.using(using)
+        if self.ids:
+            rows = rows.filter(pk__in=self.ids)
+        if self.handler:  # by the ids that the indexes begin with
+            heard = Subscription.objects.using(using).filter(handler=self.handler)
+            rows = rows.filter(subscription__in=list(heard.values_list("pk", flat=True)))
+        if self.states:
+            rows = rows.filter(state__in=self.states)
+        if self._is_about_events:
+            rows = rows.filter(event__in=self.events(using=using).values("seq"))
+        return self._of_group(rows, using=using)
+
+    def events(self, *, using: str = "default") -> QuerySet[Event]:
+        """Return the events that are meant, whoever hears them."""
+        rows = Event.objects.using(using)
+        if self.event:
+            rows = rows.filter(name=self.event)
+        if self.key:
+            rows = rows.filter(key=self.key)
+        if self.since:
+            rows = rows.filter(emitted_at__gte=self.since)
+        return rows.filter(emitted_at__lt=self.until) if self.until else rows
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is given, fit for JSON."""
+        given = {name: value for name, value in asdict(self).items() if value}
+        for name in _TIMES:
+            if name in given:
+                given[name] = given[name].isoformat()
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Choice:
+        """Read what `as_json` returned."""
+        read: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
+        for name in _TIMES:
+            if name in read:
+                read[name] = parse_datetime(read[name])
+        return cls(**read)
+
+    @property
+    def _is_about_events(self) -> bool:
+        return bool(self.event or self.key or self.since or self.until)
+
+    def _of_group(self, rows: QuerySet[Delivery], *, using: str) -> QuerySet[Delivery]:
+        """Keep those whose latest failed attempt is of the group."""
+        latest = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")
+        if self.exception:
+            rows = rows.alias(raised=Subquery(latest.values("exception")[:1]))
+            rows = rows.filter(raised=self.exception)
+        if self.place:
+            rows = rows.alias(raised_at=Subquery(latest.values("place")[:1]))
+            rows = rows.filter(raised_at=self.place)
+        return rows
+
+
+def described(choice: Mapping[str, Any]) -> str:
+    """Return a choice in one line, cut where it is long."""
+    parts = []
+    for name, value in choice.items():
+        values = value if isinstance(value, list) else [value]
+        more = f" and {len(values) - 3} more" if len(values) > 3 else ""
+        parts.append(f"{name}={','.join(map(str, values[:3]))}{more}")
+    return " ".join(parts) or "all"

@@ -1,0 +1,154 @@
+"""Pause, resume and end: what a person does to a handler as a whole."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from outbox import nudge
+from outbox.models import Operation, Subscription
+from outbox.subscriptions import find
+
+from .bulk import discard
+from .choice import Choice
+from .operations import Report, recorded
+
+logger = logging.getLogger("outbox.actions")
+
+Action = Operation.Action
+
+
+def pause(handler: str, *, by: str, reason: str, using: str = "default") -> int:
+    """Start none of a handler's deliveries from now on; they are parked, and delay no other's.
+
+    What a worker has started goes on to its end. Pausing a paused handler changes nothing: the
+    first person's reason stays.
+
+    Args:
+        handler: its pinned name.
+        by: who pauses it.
+        reason: why, for whoever finds it paused.
+        using: the outbox's database alias.
+
+    Returns:
+        How many of its subscriptions were running and are paused now; 0: it was paused already.
+
+    Raises:
+        UnknownHandler: no subscription has this handler.
+    """
+    running = subscriptions_of(handler, using=using).filter(paused_at=None)
+    now = timezone.now()
+    return _change(
+        Action.PAUSE, handler, running, by, reason, using,
+        {"paused_at": now, "paused_by": by[:150], "pause_reason": reason},
+    )  # fmt: skip
+
+
+def resume(handler: str, *, by: str, reason: str = "", using: str = "default") -> int:
+    """Let a paused handler go on, the oldest first; let one that was ended hear again, from now on.
+
+    Args:
+        handler: its pinned name.
+        by: who resumes it.
+        reason: why, for the log.
+        using: the outbox's database alias.
+
+    Returns:
+        How many of its subscriptions were paused or ended and run now; 0: none was.
+
+    Raises:
+        UnknownHandler: no subscription has this handler.
+    """
+    rows = subscriptions_of(handler, using=using)
+    stopped = rows.exclude(paused_at=None, active=True)
+    rows.filter(active=False).update(since=timezone.now())
+    return _change(
+        Action.RESUME, handler, stopped, by, reason, using,
+        {"paused_at": None, "paused_by": "", "pause_reason": "", "active": True},
+    )  # fmt: skip
+
+
+def end(
+    handler: str,
+    *,
+    by: str,
+    reason: str,
+    report: Report | None = None,
+    using: str = "default",
+) -> Operation:
+    """End a handler's subscriptions: it hears nothing more, and what it is owed is discarded.
+
+    A worker that has one of them in hand loses its lease and keeps nothing of that run. `resume`
+    lets the handler hear again, and `backfill` gives it what it missed.
+
+    Args:
+        handler: its pinned name.
+        by: who ends it.
+        reason: why, for the log and for each discarded delivery.
+        report: is told how far the discarding is.
+        using: the outbox's database alias.
+
+    Returns:
+        The record of it; `touched` says how many deliveries were discarded.
+
+    Raises:
+        UnknownHandler: no subscription has this handler.
+    """
+    rows = subscriptions_of(handler, using=using)
+    with recorded(Action.END, {"handler": handler}, by=by, reason=reason, using=using) as done:
+        rows.update(active=False)
+        choice = Choice(handler=handler)
+        discarded = discard(choice, by=by, reason=reason, report=report, using=using)
+        done.touched = discarded.touched
+    logger.info("%s ended %s: %s", by, handler, reason)
+    return done
+
+
+def subscriptions_of(handler: str, *, using: str = "default") -> QuerySet[Subscription]:
+    """Return a handler's subscriptions by its pinned name; raise `UnknownHandler` for none."""
+    every = Subscription.objects.using(using)
+    rows = every.filter(handler=handler)
+    if not rows.exists():
+        raise UnknownHandler(handler, known=set(every.values_list("handler", flat=True)))
+    return rows
+
+
+class UnknownHandler(LookupError):
+    """No subscription has a handler of this name."""
+
+    def __init__(self, handler: str, *, known: Iterable[str]) -> None:
+        close = get_close_matches(handler, sorted(known), n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        if find(handler):
+            hint = " The code has it, but its subscriptions are not stored yet: run migrate."
+        super().__init__(f"No subscription has the handler {handler}.{hint}")
+
+
+def _change(
+    action: Action,
+    handler: str,
+    rows: QuerySet[Subscription],
+    by: str,
+    reason: str,
+    using: str,
+    values: dict[str, object],
+) -> int:
+    with transaction.atomic(using=using):
+        changed = rows.update(**values)
+        if changed:
+            choice = {"handler": handler}
+            with recorded(action, choice, by=by, reason=reason, using=using) as operation:
+                operation.touched = changed
+            transaction.on_commit(nudge.poke, using=using, robust=True)
+    if changed:
+        text = f"{by} {_DONE[action]} {handler}" + (f": {reason}" if reason else "")
+        logger.info("%s", text)
+    return changed
+
+
+_DONE = {Action.PAUSE: "paused", Action.RESUME: "resumed"}

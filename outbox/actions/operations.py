@@ -1,0 +1,141 @@
+"""How a long action is carried out: in small steps, recorded, at a bounded rate, resumable.
+
+Each step is one transaction that locks the operation's row, touches a slice and moves the cursor.
+So what is killed goes on where it was, and two that carry out the same operation share its work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from django.db import transaction
+from django.utils import timezone
+
+from outbox import failpoints, nudge
+from outbox.models import Operation
+
+logger = logging.getLogger("outbox.actions")
+
+#: Most rows in a second, where nobody says otherwise.
+RATE = 500.0
+_SLICE = 200
+_WAIT_SECONDS = 1.0
+
+State = Operation.State
+
+#: Is told after each step how far the operation is, and what it waits for ("": nothing).
+Report = Callable[[Operation, str], object]
+
+
+class Task(Protocol):
+    """The part of a long action that differs."""
+
+    def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
+        """Return the next rows' keys, in order; read outside of the step's transaction."""
+
+    def touch(self, pks: Sequence[int], operation: Operation) -> int:
+        """Change those of them that still fit, within the step; return how many."""
+
+    def hindrance(self) -> str:
+        """Say what the next step has to wait for, or ""."""
+
+
+def begin(
+    action: str,
+    choice: dict[str, Any],
+    *,
+    by: str,
+    reason: str,
+    expected: int = 0,
+    until: int = 0,
+    rate: float | None = None,
+    using: str,
+) -> Operation:
+    """Record that an action begins; or return the same one, where it was killed half-way."""
+    now = timezone.now()
+    running = Operation.objects.using(using).filter(state=State.RUNNING, action=action)
+    same = next((one for one in running.order_by("id") if one.choice == choice), None)
+    return same or Operation.objects.using(using).create(
+        action=action,
+        choice=choice,
+        by=by[:150],
+        reason=reason,
+        started_at=now,
+        seen_at=now,
+        expected=expected,
+        until=until,
+        rate=rate,
+    )
+
+
+def carry_out(
+    operation: Operation, task: Task, *, report: Report | None = None, using: str
+) -> Operation:
+    """Go on with an operation until it is finished, no faster than its rate; return it."""
+    began, before = time.monotonic(), operation.touched
+    while operation.state == State.RUNNING:
+        waits_for = task.hindrance()
+        if waits_for:
+            _say(report, operation, waits_for)
+            time.sleep(_WAIT_SECONDS)
+            continue
+        _step(operation, task, using=using)
+        _say(report, operation, "")
+        if operation.state == State.RUNNING and operation.rate:
+            ahead = (operation.touched - before) / operation.rate
+            time.sleep(max(0.0, began + ahead - time.monotonic()))
+    return operation
+
+
+@contextmanager
+def recorded(
+    action: str, choice: dict[str, Any], *, by: str, reason: str, using: str
+) -> Iterator[Operation]:
+    """Record an action that needs no steps; the block says what it touched."""
+    operation = begin(action, choice, by=by, reason=reason, using=using)
+    yield operation
+    operation.expected = operation.touched
+    _finish(operation)
+    operation.save(using=using)
+
+
+def _step(operation: Operation, task: Task, *, using: str) -> None:
+    limit = int(max(1, min(_SLICE, operation.rate or _SLICE)))
+    # Read first: a search may take long, and SQLite has one writer.
+    found = task.find(after=operation.cursor, until=operation.until, limit=limit)
+    with transaction.atomic(using=using):
+        row = Operation.objects.using(using).select_for_update().get(pk=operation.pk)
+        if row.state == State.RUNNING and row.cursor == operation.cursor:
+            _advance(row, task, found, using=using)
+            failpoints.reach(failpoints.IN_STEP)
+    _copy(row, operation)
+    failpoints.reach(failpoints.AFTER_STEP)
+
+
+def _advance(row: Operation, task: Task, found: Sequence[int], *, using: str) -> None:
+    if found:
+        row.touched += task.touch(found, row)
+        row.cursor, row.seen_at = found[-1], timezone.now()
+        transaction.on_commit(nudge.poke, using=using, robust=True)
+    else:
+        _finish(row)
+    row.save(using=using)
+
+
+def _finish(row: Operation) -> None:
+    row.state = State.FINISHED
+    row.finished_at = row.seen_at = timezone.now()
+
+
+def _copy(row: Operation, operation: Operation) -> None:
+    for field in row._meta.concrete_fields:
+        setattr(operation, field.attname, getattr(row, field.attname))
+
+
+def _say(report: Report | None, operation: Operation, waits_for: str) -> None:
+    if report is not None:
+        report(operation, waits_for)

@@ -1,0 +1,97 @@
+"""The dry run: what an action would touch, by handler and state, with a few examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count
+
+from outbox.models import Delivery, Event, Operation, Subscription
+
+from . import backfilling
+from .bulk import ELIGIBLE, chosen
+from .choice import Choice
+from .handlers import subscriptions_of
+
+Action = Operation.Action
+State = Delivery.State
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What an action would touch; nothing was changed.
+
+    Attributes:
+        counts: (handler, state or event, number) of what it would touch.
+        examples: some of it, a line each.
+    """
+
+    counts: Sequence[tuple[str, str, int]]
+    examples: Sequence[str]
+
+    @property
+    def total(self) -> int:
+        """How much it would touch."""
+        return sum(number for _handler, _what, number in self.counts)
+
+
+def preview(action: str, choice: Choice, *, using: str = "default") -> Preview:
+    """Say what an action would touch, were it carried out now.
+
+    Args:
+        action: one of `Operation.Action` but prune, which has `prunable`.
+        choice: which.
+        using: the outbox's database alias.
+
+    Raises:
+        UnknownHandler: it is about a handler, and no subscription has it.
+    """
+    if action == Action.BACKFILL:
+        return _of_backfill(choice, using=using)
+    if action in ELIGIBLE:
+        rows = chosen(action, choice, using=using)
+    else:
+        subscriptions_of(choice.handler, using=using)
+        owed = (State.PENDING, State.SENT) if action == Action.PAUSE else (State.PARKED,)
+        states = Delivery.OWED if action == Action.END else owed
+        rows = choice.deliveries(using=using).filter(state__in=states)
+    found = rows.order_by().values_list("subscription", "state").annotate(number=Count("pk"))
+    names = dict(Subscription.objects.using(using).values_list("pk", "handler"))
+    counts: dict[tuple[str, str], int] = {}
+    for subscription, state, number in found:
+        pair = names[subscription], state
+        counts[pair] = counts.get(pair, 0) + number
+    newest = rows.select_related("subscription", "event").order_by("pk")[:_EXAMPLES]
+    return Preview(
+        counts=[(*pair, number) for pair, number in sorted(counts.items())],
+        examples=[
+            _line(row.event, to=f"delivery {row.pk} to {row.subscription.handler}")
+            for row in newest
+        ],
+    )
+
+
+def _of_backfill(choice: Choice, *, using: str) -> Preview:
+    lacking = backfilling.missing(choice, using=using)
+    return Preview(
+        counts=[
+            (row.handler, row.event, number) for row, some in lacking if (number := some.count())
+        ],
+        examples=[
+            _line(event, to=f"a new delivery to {row.handler}")
+            for row, some in lacking
+            for event in some.order_by("seq")[:_EXAMPLES]
+        ],
+    )
+
+
+def _line(event: Event, *, to: str) -> str:
+    return f"{to}: {event.name} {event.key}, {_day(event.emitted_at)}"
+
+
+def _day(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M}"

@@ -1,0 +1,87 @@
+"""Go on with an operation that was killed half-way, or give it up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from outbox.models import Operation
+
+from . import backfilling
+from .bulk import ELIGIBLE, BulkTask
+from .choice import Choice
+from .handlers import end
+from .operations import Report, Task, carry_out
+
+logger = logging.getLogger("outbox.actions")
+
+Action = Operation.Action
+
+#: An operation that is under way gives a sign of life more often than this.
+SILENCE = timedelta(minutes=1)
+
+
+class NotRunning(LookupError):
+    """There is no such operation, or it is over."""
+
+
+def unfinished(*, using: str = "default") -> QuerySet[Operation]:
+    """Return the operations that nobody carries out any more, though they are not finished."""
+    running = Operation.objects.using(using).filter(state=Operation.State.RUNNING)
+    return running.filter(seen_at__lt=timezone.now() - SILENCE).order_by("id")
+
+
+def go_on(
+    number: int, *, by: str, report: Report | None = None, using: str = "default"
+) -> Operation:
+    """Carry out the rest of an operation. Two that do so at once share the work.
+
+    Raises:
+        NotRunning: there is no such operation, or it is over.
+    """
+    operation = _running(number, using=using)
+    logger.info("%s goes on with operation %d", by, number)
+    if operation.action == Action.END:
+        handler = operation.choice["handler"]
+        return end(handler, by=operation.by, reason=operation.reason, report=report, using=using)
+    return carry_out(operation, _task(operation, using=using), report=report, using=using)
+
+
+def give_up(number: int, *, by: str, using: str = "default") -> Operation:
+    """Leave the rest of an operation undone; one that is under way stops at its next step.
+
+    Raises:
+        NotRunning: there is no such operation, or it is over.
+    """
+    operation = _running(number, using=using)
+    now = timezone.now()
+    Operation.objects.using(using).filter(pk=number, state=Operation.State.RUNNING).update(
+        state=Operation.State.GIVEN_UP, finished_at=now
+    )
+    operation.refresh_from_db()
+    logger.info("%s gave up operation %d", by, number)
+    return operation
+
+
+def _running(number: int, *, using: str) -> Operation:
+    found = Operation.objects.using(using).filter(pk=number).first()
+    if found is None:
+        raise NotRunning(f"There is no operation {number}; see `manage.py outbox log`.")
+    if found.state != Operation.State.RUNNING:
+        raise NotRunning(f"Operation {number} is over: {found.get_state_display()}.")
+    return found
+
+
+def _task(operation: Operation, *, using: str) -> Task:
+    choice = Choice.from_json(operation.choice)
+    tasks: dict[str, Callable[[], Task]] = {
+        action: lambda: BulkTask(operation.action, choice, using) for action in ELIGIBLE
+    }
+    tasks[Action.BACKFILL] = lambda: backfilling.Backfill(choice, using)
+    if operation.action not in tasks:
+        raise NotRunning(f"To go on with {operation.action}, run it again.")
+    return tasks[operation.action]()

@@ -1,0 +1,122 @@
+"""Retry, discard and replay in the admin: what they would touch, why, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from outbox import actions
+from outbox.models import Delivery, Operation
+
+from .base import ReadOnlyAdmin, ReasonForm, doer, may
+
+#: More is not for a request to do: the command has a rate and goes on where it was killed.
+MOST = 2000
+
+_CARRY_OUT: Mapping[str, Callable[..., Operation]] = {
+    "retry": actions.retry,
+    "discard": actions.discard,
+    "replay": actions.replay,
+}
+_TITLES: Mapping[str, str | Promise] = {
+    "retry": gettext_lazy("Try again now"),
+    "discard": gettext_lazy("Discard"),
+    "replay": gettext_lazy("Replay"),
+}
+_TEXTS: Mapping[str, str | Promise] = {
+    "retry": gettext_lazy("These would be due now. A dead one gets all its attempts again."),
+    "discard": gettext_lazy("These would be settled without being done: no handler sees them."),
+    "replay": gettext_lazy(
+        "These would be handled once more, on purpose. What a handler does a second time is its "
+        "own matter: look first with `manage.py outbox replay ID --dry-run --show-writes`."
+    ),
+}
+
+
+def act(
+    page: ReadOnlyAdmin, request: HttpRequest, chosen: QuerySet[Delivery], *, action: str
+) -> HttpResponse | None:
+    """Ask why, unless one delivery is retried; then carry it out and say what came of it."""
+    ids = tuple(chosen.order_by().values_list("pk", flat=True)[: MOST + 1])
+    if len(ids) > MOST:
+        _refuse(page, request, action)
+        return None
+    choice = actions.Choice(ids=ids)
+    form = ReasonForm(request.POST if "reason" in request.POST else None)
+    if not form.is_valid() and (action != "retry" or len(ids) > 1):
+        return _ask(page, request, form, action, choice)
+    reason = form.cleaned_data["reason"] if form.is_bound else ""
+    rows = list(_chosen(action, choice))
+    done = _CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None)
+    text = _("%(action)s (operation %(number)d): %(reason)s") % {
+        "action": _TITLES[action],
+        "number": done.pk,
+        "reason": reason or "-",
+    }
+    page.remember(request, rows, text)
+    _tell(page, request, action, touched=done.touched, left=len(ids) - done.touched)
+    return None
+
+
+def possible(request: HttpRequest, row: Delivery) -> list[tuple[str, str | Promise]]:
+    """Return the actions that the user may take on a delivery, and that would touch it."""
+    choice = actions.Choice(ids=(row.pk,))
+    names = {"retry": "try_again", "discard": "discard", "replay": "replay"}
+    return [
+        (name, _TITLES[action])
+        for action, name in names.items()
+        if may(request, action) and _chosen(action, choice).exists()
+    ]
+
+
+def _chosen(action: str, choice: actions.Choice) -> QuerySet[Delivery]:
+    return actions.chosen(action, choice).select_related("subscription")
+
+
+def _ask(
+    page: ReadOnlyAdmin,
+    request: HttpRequest,
+    form: ReasonForm,
+    action: str,
+    choice: actions.Choice,
+) -> HttpResponse:
+    found = actions.preview(action, choice)
+    lines = [f"{handler}, {state}: {number}" for handler, state, number in found.counts]
+    left = len(choice.ids) - found.total
+    if left:
+        lines.append(_("%d of the chosen would be left alone") % left)
+    title, text = str(_TITLES[action]), str(_TEXTS[action])
+    return page.ask(request, form, title=title, text=text, lines=lines)
+
+
+def _refuse(page: ReadOnlyAdmin, request: HttpRequest, action: str) -> None:
+    text = _("More than %(most)d: use `manage.py outbox %(action)s` with the same filter.")
+    page.message_user(request, text % {"most": MOST, "action": action}, messages.ERROR)
+
+
+def _tell(
+    page: ReadOnlyAdmin, request: HttpRequest, action: str, *, touched: int, left: int
+) -> None:
+    if touched:
+        page.message_user(request, _touched(action, touched), messages.SUCCESS)
+    if left:
+        text = ngettext(
+            "%d delivery was left alone: this action is not for its state.",
+            "%d deliveries were left alone: this action is not for their state.",
+            left,
+        )
+        page.message_user(request, text % left, messages.WARNING)
+
+
+def _touched(action: str, number: int) -> str:
+    if action == "discard":
+        return (
+            ngettext("%d delivery is discarded.", "%d deliveries are discarded.", number) % number
+        )
+    return ngettext("%d delivery is due now.", "%d deliveries are due now.", number) % number

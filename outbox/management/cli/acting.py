@@ -1,0 +1,104 @@
+"""What the actions share: a dry run, a reason, a rate, progress, and the record's number."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from outbox.actions import Preview
+from outbox.models import Operation
+from outbox.wording import span
+
+from .common import count, table
+
+Write = Callable[[str], object]
+
+_BAR = 30
+_LINE_EVERY_SECONDS = 10.0
+
+
+def add_acting(parser: ArgumentParser, *, rate: float | None = None) -> None:
+    """Declare --reason, --dry-run and, for the long ones, --rate."""
+    parser.add_argument("--reason", help="why, for the log and for whoever wonders")
+    parser.add_argument("--dry-run", action="store_true", help="say what it would touch")
+    if rate is not None:
+        parser.add_argument(
+            "--rate", type=_rate, default=rate, metavar="N", help=f"most in a second ({rate:g})"
+        )
+
+
+def reason_of(options: Mapping[str, Any], *, required: bool = True) -> str:
+    """Return the reason; ask for it on a terminal, insist on it elsewhere."""
+    reason = (options.get("reason") or "").strip()
+    if not reason and required and sys.stdin.isatty():
+        reason = input("Why? ").strip()
+    if not reason and required:
+        raise CommandError("Say why: --reason TEXT. It is kept with what was done.")
+    return reason
+
+
+def write_preview(found: Preview, write: Write, *, noun: str = "delivery") -> None:
+    """Write counts and examples."""
+    nouns = {"delivery": "deliveries"}.get(noun, "")
+    if found.counts:
+        write(table(("HANDLER", "WHAT", "NUMBER"), found.counts))
+    for example in found.examples:
+        write(f"for example {example}")
+    write(f"{count(found.total, noun, nouns)} would be touched; nothing was changed.")
+
+
+class Progress:
+    """A bar on a terminal, else a plain line now and then. Call it as a `Report`."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._is_terminal = sys.stderr.isatty()
+        self._began = self._said = time.monotonic()
+
+    def __call__(self, operation: Operation, waits_for: str) -> None:
+        """Show how far the operation is."""
+        now = time.monotonic()
+        if self._is_terminal:
+            sys.stderr.write(f"\r{_bar(operation)} {_eta(operation, now - self._began)}")
+            sys.stderr.write(f" waits: {waits_for}\033[K" if waits_for else "\033[K")
+            if operation.state != Operation.State.RUNNING:
+                sys.stderr.write("\n")
+            sys.stderr.flush()
+        elif now - self._said >= _LINE_EVERY_SECONDS:
+            self._said = now
+            waiting = f"; waits: {waits_for}" if waits_for else ""
+            self._write(f"{operation.touched:,} of {operation.expected:,}{waiting}")
+
+
+def told(operation: Operation) -> str:
+    """Say under which number an operation is recorded."""
+    return f"Recorded as operation {operation.pk}: `manage.py outbox log`."
+
+
+def _bar(operation: Operation) -> str:
+    whole = max(operation.expected, operation.touched, 1)
+    filled = _BAR * operation.touched // whole
+    return f"[{'#' * filled}{'.' * (_BAR - filled)}] {operation.touched:,} of {whole:,}"
+
+
+def _eta(operation: Operation, seconds: float) -> str:
+    left = operation.expected - operation.touched
+    if left <= 0 or not operation.touched or not seconds:
+        return ""
+    return f"about {span(timedelta(seconds=left * seconds / operation.touched))} left"
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1e6:
+        raise ArgumentTypeError(f"{text!r} is no rate: give a number above 0")
+    return rate

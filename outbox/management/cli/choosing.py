@@ -1,0 +1,107 @@
+"""The options that say which deliveries an action touches, and their reading."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from outbox import actions, events
+from outbox.models import Delivery, Event, Subscription
+
+from .common import find_deliveries
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+def add_choice(parser: ArgumentParser, *, states: bool = True) -> None:
+    """Declare what narrows the choice; all of it must fit."""
+    parser.add_argument(
+        "id", nargs="*", metavar="ID", help="delivery ids, event ids (UUIDs), or keys"
+    )
+    parser.add_argument("--handler", metavar="HANDLER", help="those of this handler")
+    if states:
+        parser.add_argument(
+            "--state", action="append", choices=Delivery.State.values, help="those in this state"
+        )
+    add_event_choice(parser)
+    parser.add_argument("--exception", metavar="NAME", help="the latest attempt raised this")
+    parser.add_argument("--place", metavar="PLACE", help="and raised it here; see `groups`")
+
+
+def add_event_choice(parser: ArgumentParser) -> None:
+    """Declare what narrows the choice of events."""
+    parser.add_argument("--event", metavar="EVENT", help='of this event, "app.ClassName"')
+    parser.add_argument("--key", metavar="KEY", help="of events about this")
+    parser.add_argument("--since", type=moment, metavar="TIME", help="emitted then or later")
+    parser.add_argument("--until", type=moment, metavar="TIME", help="emitted before")
+
+
+def choice_of(options: Mapping[str, Any]) -> actions.Choice:
+    """Return the choice; raise `CommandError` for what does not exist."""
+    ids = find_deliveries(options.get("id") or ())
+    if options.get("handler"):
+        refuse_unknown_handler(options["handler"])
+    if options.get("event"):
+        _refuse_unknown_event(options["event"])
+    names = ("handler", "event", "key", "exception", "place")
+    return actions.Choice(
+        ids=tuple(sorted(ids)),
+        states=tuple(options.get("state") or ()),
+        since=options.get("since"),
+        until=options.get("until"),
+        **{name: options.get(name) or "" for name in names},
+    )
+
+
+def refuse_unknown_handler(handler: str) -> None:
+    """Raise `CommandError`, with what may be meant, for a handler without subscriptions."""
+    try:
+        actions.subscriptions_of(handler)
+    except actions.UnknownHandler as error:
+        raise CommandError(str(error)) from error
+
+
+def age(text: str) -> timedelta:
+    """Read 30d, 12h or 90m."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
+    if not found:
+        raise ArgumentTypeError(
+            f"{text!r} is no age: give days, hours or minutes, as 30d, 12h, 90m"
+        )
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def moment(text: str) -> datetime:
+    """Read a time: an age before now, as 12h, or 2026-11-25 and 2026-11-25T10:00 (UTC)."""
+    try:
+        return timezone.now() - age(text)
+    except ArgumentTypeError:
+        pass
+    try:
+        found = parse_datetime(text if len(text) > 10 else f"{text}T00:00")
+    except ValueError:
+        found = None
+    if found is None:
+        raise ArgumentTypeError(
+            f"{text!r} is no time: give an age, as 12h, or 2026-11-25T10:00"
+        ) from None
+    return found if timezone.is_aware(found) else timezone.make_aware(found)
+
+
+def _refuse_unknown_event(name: str) -> None:
+    if Event.objects.filter(name=name).exists():
+        return
+    heard = Subscription.objects.values_list("event", flat=True)
+    known = sorted({*events.registry, *heard})
+    if name not in known:
+        close = get_close_matches(name, known, n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise CommandError(f"No event is called {name}.{hint}")

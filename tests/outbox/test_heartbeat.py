@@ -1,0 +1,94 @@
+"""Signs of life: cheap, and deadly to nobody."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError, connection
+from django.db.models import F
+from pytest_django import DjangoAssertNumQueries
+
+from outbox import heartbeat
+from outbox.models import Heartbeat
+from outbox.tasks import run_relay
+
+Kind = Heartbeat.Kind
+
+
+@pytest.fixture(autouse=True)
+def _fresh(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has not beaten yet."""
+    monkeypatch.setattr(heartbeat, "_written", {})
+    monkeypatch.setattr(heartbeat, "_started", {})
+
+
+def let_time_pass(**length: float) -> None:
+    Heartbeat.objects.update(seen_at=F("seen_at") - timedelta(**length))
+    heartbeat._written.clear()
+
+
+class TestABeat:
+    def test_is_one_row_that_moves(self):
+        heartbeat.beat(Kind.WORKER, "w1", queues=["mail"])
+        let_time_pass(minutes=5)
+
+        heartbeat.beat(Kind.WORKER, "w1", queues=["mail", "bank"])
+
+        row = Heartbeat.objects.get()
+        assert row.queues == ["bank", "mail"]
+        assert heartbeat.latest(Kind.WORKER, queue="bank").is_fresh
+        assert not heartbeat.latest(Kind.WORKER, queue="stock").is_fresh
+
+    def test_is_written_no_more_often_than_it_needs(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ):
+        """Without the limit an idle relay writes once a second."""
+        heartbeat.beat(Kind.RELAY, "r1")
+
+        with django_assert_num_queries(0):
+            for _ in range(100):
+                heartbeat.beat(Kind.RELAY, "r1")
+
+    def test_costs_one_statement(self, django_assert_num_queries: DjangoAssertNumQueries):
+        heartbeat.beat(Kind.RELAY, "r1")
+        let_time_pass(minutes=5)
+
+        with django_assert_num_queries(1):
+            heartbeat.beat(Kind.RELAY, "r1")
+
+    def test_never_raises(self):
+        asked: list[object] = []
+
+        def fail(_execute: object, statement: object, *_others: object) -> None:
+            asked.append(statement)
+            raise DatabaseError("the disk is full")
+
+        with connection.execute_wrapper(fail):
+            heartbeat.beat(Kind.RELAY, "r1")
+
+        assert asked
+
+    def test_grows_old(self):
+        heartbeat.beat(Kind.RELAY, "r1")
+        let_time_pass(seconds=40)
+
+        sign = heartbeat.latest(Kind.RELAY)
+
+        assert sign.at is not None
+        assert not sign.is_fresh
+
+    def test_forgets_those_that_are_gone_for_a_day(self):
+        heartbeat.beat(Kind.RELAY, "r1")
+        let_time_pass(days=2)
+
+        heartbeat.beat(Kind.RELAY, "r2")
+
+        assert Heartbeat.objects.get().name == "r2"
+
+
+class TestBeat:
+    def test_is_alive_when_its_task_comes(self):
+        run_relay()
+
+        assert heartbeat.latest(Kind.BEAT).is_fresh

@@ -1,0 +1,455 @@
+"""Actions as operations: previewed, recorded, and carried on where they were killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.management.base import CommandError
+from django.utils import timezone
+
+from orders.models import Order
+from outbox import DomainEvent, Receipt, actions, emit, failpoints, subscribe
+from outbox.actions import operations
+from outbox.models import Attempt, Delivery, Event, Operation, Subscription
+from outbox.relay import relay_pass
+from outbox.sync import sync_subscriptions
+from outbox.testing import Outbox
+from outbox.trial import NoTrial, try_out
+from tests.outbox.command import outbox_command
+
+pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
+
+State = Delivery.State
+
+
+class Weighed(DomainEvent, key="parcel_id"):
+    """A parcel was weighed."""
+
+    parcel_id: UUID
+
+
+class Killed(BaseException):
+    """The process is gone; like a kill, it passes whatever catches Exception."""
+
+
+@contextmanager
+def killed_at(point: str, *, time: int) -> Iterator[None]:
+    """Die when the point is reached for the n-th time."""
+    left = [time]
+
+    def die() -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+
+    with failpoints.armed(point, die), pytest.raises(Killed):
+        yield
+
+
+@pytest.fixture
+def runs(own_registry: None) -> list[UUID]:
+    """The events that `tests.invoice` handled, in order; it fails where the table says so."""
+    seen: list[UUID] = []
+
+    @subscribe("parcels.ParcelSent")
+    def invoice(event_id: UUID) -> None:
+        seen.append(event_id)
+
+    return seen
+
+
+def given(outbox: Outbox, number: int) -> list[Event]:
+    return [outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(number)]
+
+
+def deliveries(*states: str) -> list[Delivery]:
+    """Fan out, and give the deliveries these states; without the relay's hand on any."""
+    given(Outbox(), len(states))
+    relay_pass(publish=lambda message: None)
+    rows = list(Delivery.objects.order_by("pk"))
+    for row, state in zip(rows, states, strict=True):
+        settled = timezone.now() if state in Delivery.SETTLED else None
+        due = timezone.now() + timedelta(hours=1)
+        Delivery.objects.filter(pk=row.pk).update(
+            state=state, attempts=1, due_at=due, settled_at=settled, worker="w1"
+        )
+    return rows
+
+
+def states() -> list[str]:
+    return list(Delivery.objects.order_by("pk").values_list("state", flat=True))
+
+
+EACH = ("pending", "sent", "dead", "parked", "done", "discarded")
+
+
+@pytest.mark.usefixtures("runs")
+class TestADryRun:
+    @pytest.mark.parametrize("action", ["retry", "discard", "replay"])
+    def test_says_what_the_run_then_touches(self, action: str):
+        deliveries(*EACH, *EACH)
+        choice = actions.Choice(handler="tests.invoice")
+
+        before = states()
+        told = actions.preview(action, choice)
+        same = states()
+        done = getattr(actions, action)(choice, by="cli:ann", reason="a test")
+
+        assert before == same
+        assert told.total == done.touched == done.expected > 0
+        changed = [a for a, b in zip(before, states(), strict=True) if a != b]
+        counted = {state: number for _handler, state, number in told.counts}
+        # What waits for its next attempt is due now: retried, and pending as before.
+        counted.pop("pending", None) if action == "retry" else None
+        assert counted == {state: changed.count(state) for state in set(changed)}
+
+    def test_of_a_backfill_says_what_the_run_then_makes(self):
+        given(Outbox(), 3)
+        Delivery.objects.all().delete()
+        Event.objects.update(fanned_out_at=timezone.now())
+        choice = actions.Choice(handler="tests.invoice")
+
+        told = actions.preview("backfill", choice)
+        done = actions.backfill(choice, by="cli:ann", reason="a test", rate=None)
+
+        assert told.total == done.touched == Delivery.objects.count() == 3
+
+    def test_of_an_end_says_what_the_run_then_discards(self):
+        deliveries(*EACH)
+
+        told = actions.preview("end", actions.Choice(handler="tests.invoice"))
+        done = actions.end("tests.invoice", by="cli:ann", reason="a test")
+
+        assert told.total == done.touched == 4
+
+    @pytest.mark.parametrize(
+        ("choice", "number"),
+        [
+            ({"states": ("dead",)}, 2),
+            ({"handler": "tests.other"}, 0),
+            ({"event": "parcels.ParcelSent"}, 3),
+            ({"event": "parcels.ParcelLost"}, 0),
+            ({"exception": "KeyError"}, 1),
+            ({"exception": "KeyError", "place": "shelf:7 take"}, 1),
+            ({"exception": "KeyError", "place": "shelf:8 take"}, 0),
+            ({"since": timedelta(hours=-1)}, 3),
+            ({"until": timedelta(hours=-1)}, 0),
+        ],
+    )
+    def test_is_about_what_was_chosen(self, choice: dict[str, Any], number: int):
+        dead, *_ = deliveries("dead", "dead", "parked", "done")
+        for exception in ("ValueError", "KeyError"):  # the latest counts
+            Attempt.objects.create(
+                delivery=dead, number=1, started_at=timezone.now(), ended_at=timezone.now(),
+                outcome="failed", exception=exception, place="shelf:7 take",
+            )  # fmt: skip
+        moments = {"since", "until"} & choice.keys()
+        given_ = choice | {name: timezone.now() + choice[name] for name in moments}
+        meant = actions.Choice(**given_)
+
+        assert actions.preview("discard", meant).total == number
+        assert actions.Choice.from_json(meant.as_json()) == meant
+
+
+class TestAnOperationThatIsKilled:
+    @pytest.fixture(autouse=True)
+    def _small_steps(self, monkeypatch: pytest.MonkeyPatch, runs: list[UUID]) -> None:
+        monkeypatch.setattr(operations, "_SLICE", 2)
+
+    @pytest.mark.parametrize("point", [failpoints.IN_STEP, failpoints.AFTER_STEP])
+    def test_goes_on_where_it_was_and_replays_nothing_twice(self, point: str, runs: list[UUID]):
+        """With the cursor saved outside of the step's transaction: some handled twice."""
+        outbox = Outbox()
+        events = given(outbox, 7)
+        outbox.deliver_all()
+        choice = actions.Choice(handler="tests.invoice")
+        runs.clear()
+
+        with killed_at(point, time=2):
+            actions.replay(choice, by="cli:ann", reason="a test", rate=None)
+        outbox.deliver_all()  # what was replayed is done again, and must not be taken for new
+        first = len(runs)
+        done = actions.replay(choice, by="cli:bob", reason="another", rate=None)
+        outbox.deliver_all()
+
+        assert 0 < first < 7
+        assert sorted(runs) == sorted(event.id for event in events)
+        assert (done.touched, done.state, done.by) == (7, "finished", "cli:ann")
+        assert Operation.objects.count() == 1
+
+    def test_is_carried_on_by_its_number(self, runs: list[UUID]):
+        deliveries(*["dead"] * 5)
+
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            actions.discard(actions.Choice(states=("dead",)), by="cli:ann", reason="a test")
+        half = states()
+        said = outbox_command("go-on", str(Operation.objects.get().pk))
+
+        assert half.count("discarded") == 2
+        assert set(states()) == {"discarded"}
+        assert said.endswith("is finished: 5 touched in all.\n")
+
+    def test_makes_no_delivery_twice_in_a_backfill(self, runs: list[UUID]):
+        given(Outbox(), 5)
+        Event.objects.update(fanned_out_at=timezone.now())
+        choice = actions.Choice(handler="tests.invoice")
+
+        with killed_at(failpoints.IN_STEP, time=2):
+            actions.backfill(choice, by="cli:ann", reason="a test", rate=None)
+        half = Delivery.objects.count()
+        done = actions.backfill(choice, by="cli:ann", reason="a test", rate=None)
+
+        # In a test's transaction the killed step is rolled back, as it is for real.
+        assert (half, Delivery.objects.count(), done.touched) == (2, 5, 5)
+
+    def test_can_be_given_up(self, runs: list[UUID]):
+        deliveries(*["dead"] * 5)
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            actions.discard(actions.Choice(states=("dead",)), by="cli:ann", reason="a test")
+        number = str(Operation.objects.get().pk)
+
+        outbox_command("go-on", number, "--give-up")
+
+        with pytest.raises(CommandError, match="is over: given up"):
+            outbox_command("go-on", number)
+        assert states().count("dead") == 3
+
+    def test_touches_nothing_that_came_later(self, runs: list[UUID]):
+        outbox = Outbox()
+        given(outbox, 3)
+        outbox.deliver_all()
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            actions.replay(actions.Choice(), by="cli:ann", reason="a test", rate=None)
+        given(outbox, 3)
+        outbox.deliver_all()
+
+        done = actions.replay(actions.Choice(), by="cli:ann", reason="a test", rate=None)
+
+        assert done.touched == 3
+
+
+class TestReplay:
+    def test_runs_the_handler_again_under_a_new_token_and_keeps_the_receipt(self, runs: list[UUID]):
+        outbox = Outbox()
+        (event,) = given(outbox, 1)
+        outbox.deliver_all()
+        token = Delivery.objects.get().token
+
+        actions.replay(actions.Choice(), by="cli:ann", reason="wrong prices")
+        outbox.deliver_all()
+
+        again = Delivery.objects.get()
+        assert runs == [event.id, event.id]
+        assert (again.state, again.attempts) == ("done", 1)
+        assert again.token > token
+        kept = Attempt.objects.get()
+        assert (kept.outcome, kept.worker) == ("replayed", "test")
+        assert kept.message == "done, then replayed by cli:ann: wrong prices"
+
+    def test_takes_up_what_was_discarded(self, runs: list[UUID]):
+        deliveries("discarded")
+
+        actions.replay(actions.Choice(), by="cli:ann", reason="it matters after all")
+        Outbox().deliver_all()
+
+        assert states() == ["done"]
+
+
+class TestDiscard:
+    def test_says_why_and_by_whom_for_ever(self, runs: list[UUID]):
+        (row,) = deliveries("dead")
+
+        said = outbox_command("discard", str(row.pk), "--reason", "the parcel burnt")
+
+        assert said.startswith("1 delivery discarded.")
+        assert "the parcel burnt (cli:" in Delivery.objects.get().note
+        assert "the parcel burnt" in outbox_command("log")
+
+    def test_wants_a_reason(self, runs: list[UUID]):
+        (row,) = deliveries("dead")
+
+        with pytest.raises(CommandError, match="Say why"):
+            outbox_command("discard", str(row.pk))
+
+        assert states() == ["dead"]
+
+
+class TestBackfill:
+    def test_gives_a_new_handler_what_was_told_before_it_listened(self, runs: list[UUID]):
+        outbox = Outbox()
+        events = given(outbox, 3)
+        outbox.deliver_all()
+        heard: list[UUID] = []
+
+        @subscribe("parcels.ParcelSent")
+        def count(event_id: UUID) -> None:
+            heard.append(event_id)
+
+        sync_subscriptions()
+        actions.backfill(
+            actions.Choice(handler="tests.count"), by="cli:ann", reason="a new handler"
+        )
+        outbox.deliver_all()
+
+        assert heard == [event.id for event in events]
+        assert runs == heard  # the other handler heard each once
+
+    def test_waits_while_half_of_the_window_is_in_hand(self, runs: list[UUID], monkeypatch):
+        """Without the wait: all of them at once, and live traffic finds no room."""
+        outbox = Outbox()
+        Subscription.objects.update(window=4, window_now=4)
+        given(outbox, 6)
+        Event.objects.update(fanned_out_at=timezone.now())
+        most: list[int] = []
+
+        def work(_seconds: float) -> None:
+            most.append(Delivery.objects.filter(state__in=("pending", "sent")).count())
+            outbox.deliver_all()
+
+        monkeypatch.setattr("outbox.actions.operations.time.sleep", work)
+        actions.backfill(
+            actions.Choice(handler="tests.invoice"), by="cli:ann", reason="a test", rate=None
+        )
+
+        assert max(most) == 2
+        assert Delivery.objects.count() == 6
+
+    def test_refuses_a_paused_handler(self, runs: list[UUID]):
+        Outbox()
+        actions.pause("tests.invoice", by="cli:ann", reason="a test")
+
+        with pytest.raises(CommandError, match="Let it run first"):
+            outbox_command("backfill", "tests.invoice", "--reason", "a test")
+
+
+class TestEnd:
+    def test_lets_nothing_more_be_owed(self, runs: list[UUID]):
+        deliveries(*EACH)
+        outbox = Outbox()
+
+        outbox_command("end", "tests.invoice", "--reason", "nobody wants invoices")
+        given(outbox, 1)
+        outbox.deliver_all()
+
+        assert states() == [*["discarded"] * 4, "done", "discarded"]
+        assert not runs
+
+    def test_is_undone_by_resuming_and_backfilling(self, runs: list[UUID]):
+        outbox = Outbox()
+        actions.end("tests.invoice", by="cli:ann", reason="a mistake")
+        (missed,) = given(outbox, 1)
+        outbox.deliver_all()
+
+        actions.resume("tests.invoice", by="cli:ann")
+        actions.backfill(actions.Choice(handler="tests.invoice"), by="cli:ann", reason="missed")
+        outbox.deliver_all()
+
+        assert runs == [missed.id]
+
+
+class TestTheRate:
+    def test_bounds_what_is_touched_in_a_second(self, runs: list[UUID], monkeypatch):
+        deliveries(*["dead"] * 10)
+        slept: list[float] = []
+        monkeypatch.setattr("outbox.actions.operations.time.sleep", slept.append)
+        monkeypatch.setattr("outbox.actions.operations.time.monotonic", lambda: 0.0)
+
+        actions.retry(actions.Choice(), by="cli:ann", rate=5)
+
+        assert slept == [1.0, 2.0]
+
+
+class TestTheLog:
+    def test_has_who_did_what_and_why(self, runs: list[UUID]):
+        outbox = Outbox()
+        given(outbox, 2)
+        outbox.deliver_all()
+        actions.pause("tests.invoice", by="cli:ann", reason="wrong prices")
+        actions.resume("tests.invoice", by="cli:bob", reason="right ones")
+        Event.objects.update(emitted_at=timezone.now() - timedelta(days=2))
+        for _ in range(2):  # the second finds nothing, and is not recorded
+            actions.prune(older_than=timedelta(days=1), by="cli:cron")
+
+        lines = outbox_command("log").splitlines()
+
+        assert "cli:ann" in lines[1]
+        assert lines[1].endswith("wrong prices")
+        assert "resume" in lines[2]
+        assert "older_than=1 day" in lines[3]
+        assert len(lines) == 4
+
+
+class TestATrial:
+    def test_shows_what_an_atomic_handler_writes_and_emits_and_keeps_nothing(self):
+        """Without the rollback: a second order and a second event."""
+
+        @subscribe("parcels.ParcelSent")
+        def weigh(parcel_id: UUID, event_id: UUID) -> None:
+            Subscription.objects.filter(pk=-1).update(handler="x")  # the outbox's own: left out
+            Order.objects.filter(pk=uuid4()).update(status="cancelled")
+            emit(Weighed(parcel_id=parcel_id))
+
+        outbox = Outbox()
+        (event,) = given(outbox, 1)
+        outbox.deliver_all()
+        before = list(Delivery.objects.values()), list(Event.objects.values())
+        pk = Delivery.objects.get(event=event).pk
+
+        found = try_out(pk)
+
+        assert found.events == [f"tests.Weighed {event.key}"]
+        (statement,) = found.writes
+        assert statement.startswith('UPDATE "orders_order" SET "status" = \'cancelled\'')
+        assert (list(Delivery.objects.values()), list(Event.objects.values())) == before
+
+    def test_says_what_the_handler_raises(self):
+        @subscribe("parcels.ParcelSent", backoff_base=0)
+        def weigh(attempt: int) -> None:
+            if attempt > 1:
+                raise KeyError("scales")
+
+        outbox = Outbox()
+        given(outbox, 1)
+        outbox.deliver_all()
+
+        said = outbox_command(
+            "replay", "--handler", "tests.weigh", "--dry-run", "--show-writes"
+        ).splitlines()
+
+        assert said[-1] == "    raises KeyError: 'scales'"
+        assert states() == ["done"]
+
+    def test_is_refused_where_it_could_not_be_rolled_back(self):
+        @subscribe("parcels.ParcelSent", atomic=False)
+        def call(receipt: Receipt) -> None:
+            with receipt:
+                pass
+
+        outbox = Outbox()
+        given(outbox, 1)
+        outbox.deliver_all()
+
+        with pytest.raises(NoTrial, match="atomic=False"):
+            try_out(Delivery.objects.get().pk)
+
+
+@pytest.mark.usefixtures("runs")
+class TestATypingError:
+    @pytest.mark.parametrize(
+        ("arguments", "meant"),
+        [
+            (["discard", "--handler", "tests.invoic"], r"tests\.invoice"),
+            (["replay", "--event", "parcels.ParcelSend"], r"parcels\.ParcelSent"),
+            (["end", "tests.invioce"], r"tests\.invoice"),
+        ],
+    )
+    def test_is_told_what_was_meant(self, arguments: list[str], meant: str):
+        Outbox()
+
+        with pytest.raises(CommandError, match=rf"[Dd]id you mean {meant}\?"):
+            outbox_command(*arguments)
