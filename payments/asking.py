@@ -59,20 +59,13 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
         return None
     bank, payment = gateway.current(), refund.payment
     found = _found_instead_of_asked(bank, payment, since=refund.moved_at)
-    if found and (done := _not_on_our_books(found, refund)):
-        return done
-    return bank.refund(
-        capture_id=payment.capture_id, amount=refund.total, idempotency_key=refund.key
+    done = next((one for one in found.refunds if one.key == refund.key), None) if found else None
+    return done or bank.refund(
+        reference=_reference(payment),
+        capture_id=payment.capture_id,
+        amount=refund.total,
+        idempotency_key=refund.key,
     )
-
-
-def _not_on_our_books(found: Found, refund: Refund) -> RefundAnswer | None:
-    """A refund that the bank made, of the same amount, and that no other row of ours stands for."""
-    known = set(refund.payment.refunds.values_list("bank_id", flat=True))
-    fitting = (
-        one for one in found.refunds if one.amount == refund.total and one.refund_id not in known
-    )
-    return next(fitting, None)
 
 
 def _found_instead_of_asked(

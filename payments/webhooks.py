@@ -6,7 +6,7 @@ one effect: the same steps record it that record an answer, and a step taken bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -15,7 +15,7 @@ from django.utils import timezone
 from outbox import emit
 from payments import gateway, services
 from payments.events import BankReported
-from payments.gateway import Found
+from payments.gateway import Found, Refund
 from payments.models import BankReport, Payment, Status
 
 
@@ -52,10 +52,12 @@ def _store(report: BankReport) -> None:
 def process(*, order_id: UUID, report_id: str) -> None:
     """Record what a stored report tells, as far as the payment waits for it."""
     report = BankReport.objects.select_for_update().get(report_id=report_id)
-    found = gateway.current().read_report(body=report.body.encode()).found
+    told = gateway.current().read_report(body=report.body.encode())
     # No payment: the bank speaks of an order that we never asked it about.
-    if found and Payment.objects.filter(order_id=order_id).exists():
-        _record(order_id, found)
+    if Payment.objects.filter(order_id=order_id).exists():
+        if told.found:
+            _record(order_id, told.found)
+        _record_refunds(order_id, told.refunds)
     report.processed_at = timezone.now()
     report.save(update_fields=["processed_at"])
 
@@ -68,6 +70,14 @@ def _record(order_id: UUID, found: Found) -> None:
         services.record_capture(order_id=order_id, answer=found.answer_to_capture)
     elif payment.status == Status.VOIDING:
         services.record_void(order_id=order_id, answer=found.void)
+
+
+def _record_refunds(order_id: UUID, done: Iterable[Refund]) -> None:
+    """Record those that we asked for; each is known by the key under which we did."""
+    ours = {refund.key: refund.pk for refund in Payment.locked(order_id).refunds.all()}
+    for refund in done:
+        if refund.key in ours:
+            services.record_refund(order_id=order_id, refund_id=ours[refund.key], answer=refund)
 
 
 def _order_id(reference: str) -> UUID | None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -94,6 +96,11 @@ class BankProcess:
         """How many webhooks nobody has taken yet."""
         with self.client() as client:
             return int(client.get("/v1/notices").json()["owed"])
+
+    def forget(self, key: str) -> None:
+        """Let it forget an idempotency key, as it does once the key's life is over."""
+        with closing(sqlite3.connect(self.folder / "bank.sqlite3", timeout=30)) as books, books:
+            books.execute("DELETE FROM answers WHERE idempotency_key = ?", [key])
 
     def _wait_for_url(self) -> str:
         assert self._process

@@ -38,7 +38,7 @@ class Books:
         self._lock = RLock()
         self._intents: dict[str, Json] = {}
         self._methods: dict[str, str] = {}
-        self._refunds: list[Json] = []
+        self.refunds: list[Json] = []
         self._answers: dict[str, tuple[object, tuple[int, Json]]] = {}
 
     def post(self, path: str, form: dict[str, str], key: str) -> tuple[int, Json]:
@@ -87,7 +87,7 @@ class Books:
             if path == "/v1/payment_intents":
                 answer = self._create(form)
             elif path == "/v1/refunds":
-                answer = self._refund(form["charge"], int(form["amount"]))
+                answer = self._refund(form)
             else:
                 id_, _, verb = path.removeprefix("/v1/payment_intents/").partition("/")
                 answer = {"capture": self._capture, "cancel": self._cancel}[verb](id_, form)
@@ -127,15 +127,18 @@ class Books:
         intent["status"] = "canceled"
         return intent
 
-    def _refund(self, charge: str, amount: int) -> Json:
+    def _refund(self, form: dict[str, str]) -> Json:
+        charge, amount = form["charge"], int(form["amount"])
         intent = next(one for one in self._intents.values() if one["latest_charge"] == charge)
         left = intent["amount_received"] - sum(one["amount"] for one in self._of_charge(charge))
         if amount > left:
             raise StripeError(400, "invalid_request_error", "charge_already_refunded")
-        number, currency = len(self._refunds) + 1, intent["currency"]
+        number, currency = len(self.refunds) + 1, intent["currency"]
         refund = {"object": "refund", "id": f"re_{number}", "charge": charge, "amount": amount}
-        self._refunds.append({**refund, "currency": currency, "status": "succeeded"})
-        return self._refunds[-1]
+        metadata = {name: form[f"metadata[{name}]"] for name in ("reference", "key")}
+        more = {"currency": currency, "status": "succeeded", "metadata": metadata}
+        self.refunds.append({**refund, **more})
+        return self.refunds[-1]
 
     def _that_is_held(self, id_: str) -> Json:
         intent = self.intent(id_)
@@ -150,7 +153,7 @@ class Books:
         raise StripeError(402, "card_error", code, payment_intent=shown, **more)
 
     def _of_charge(self, charge: str) -> list[Json]:
-        return [one for one in self._refunds if one["charge"] == charge]
+        return [one for one in self.refunds if one["charge"] == charge]
 
     def _expanded(self, intent: Json) -> Json:
         refunds = self._of_charge(intent["latest_charge"])[::-1]

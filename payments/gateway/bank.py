@@ -93,8 +93,10 @@ class BankGateway:
         path = f"/v1/authorizations/{authorization_id}/void"
         return read(self._post(path, {}, idempotency_key), read_void)
 
-    def refund(self, *, capture_id: str, amount: Money, idempotency_key: str) -> Refund:
-        """See `Gateway.refund`."""
+    def refund(
+        self, *, reference: str, capture_id: str, amount: Money, idempotency_key: str
+    ) -> Refund:
+        """See `Gateway.refund`. This bank knows the purchase by its capture."""
         path = f"/v1/captures/{capture_id}/refunds"
         return read(self._post(path, amount.model_dump(), idempotency_key), read_refund)
 

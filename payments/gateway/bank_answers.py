@@ -89,7 +89,12 @@ def read_void(answer: Json) -> Void:
 
 
 def read_refund(answer: Json) -> Refund:
-    return Refund(refund_id=answer["id"], capture_id=answer["capture"], amount=_money(answer))
+    return Refund(
+        refund_id=answer["id"],
+        capture_id=answer["capture"],
+        amount=_money(answer),
+        key=answer["idempotency_key"],
+    )
 
 
 def read_found(answer: Json) -> Found:
@@ -104,11 +109,13 @@ def read_found(answer: Json) -> Found:
 def read_report(body: bytes) -> Report:
     try:
         told = json.loads(body.decode())
+        found = read_found(told["data"])
         return Report(
             report_id=_word(told["id"]),
             kind=_word(told["type"]),
             reference=_word(told["data"]["reference"]),
-            found=read_found(told["data"]),
+            found=found,
+            refunds=found.refunds,
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ReportRefused("It is signed, and we cannot read it.") from error

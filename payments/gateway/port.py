@@ -92,11 +92,16 @@ class Void:
 
 @dataclass(frozen=True, kw_only=True)
 class Refund:
-    """Money that was given back."""
+    """Money that was given back.
+
+    Attributes:
+        key: the idempotency key under which we asked for it; "" if we never did.
+    """
 
     refund_id: str
     capture_id: str
     amount: Money
+    key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +135,14 @@ class Report:
         kind: the bank's word for what happened, such as "capture.succeeded".
         reference: our own name for the purchase; "" if it is about none.
         found: the bank's books for it at that time, as far as the report tells them.
+        refunds: the refunds that it tells of.
     """
 
     report_id: str
     kind: str
     reference: str
     found: Found | None
+    refunds: tuple[Refund, ...] = ()
 
 
 class Gateway(Protocol):
@@ -178,8 +185,14 @@ class Gateway(Protocol):
     def void(self, *, authorization_id: str, idempotency_key: str) -> Void:
         """Let go of all that is held. Refused once it is captured."""
 
-    def refund(self, *, capture_id: str, amount: Money, idempotency_key: str) -> Refund:
-        """Give the amount back out of what was taken."""
+    def refund(
+        self, *, reference: str, capture_id: str, amount: Money, idempotency_key: str
+    ) -> Refund:
+        """Give the amount back out of what was taken.
+
+        Args:
+            reference: our own name for the purchase, as at `authorize`.
+        """
 
     def find(self, *, reference: str) -> Found | None:
         """Return what the bank has under our reference, or None.

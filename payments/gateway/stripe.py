@@ -108,9 +108,15 @@ class StripeGateway:
         cancel = self._stripe.payment_intents.cancel
         return _ask(lambda: cancel(authorization_id, {}, _under(idempotency_key)), read_void)
 
-    def refund(self, *, capture_id: str, amount: Money, idempotency_key: str) -> Refund:
+    def refund(
+        self, *, reference: str, capture_id: str, amount: Money, idempotency_key: str
+    ) -> Refund:
         """See `Gateway.refund`."""
-        wanted: Any = {"charge": capture_id, "amount": amount.amount}
+        wanted: Any = {
+            "charge": capture_id,
+            "amount": amount.amount,
+            "metadata": {"reference": reference, "key": idempotency_key},
+        }
         create = self._stripe.refunds.create
         return _ask(lambda: create(wanted, _under(idempotency_key)), read_refund)
 

@@ -47,6 +47,7 @@ def read_refund(refund: Json) -> Refund:
         refund_id=refund["id"],
         capture_id=_id(refund["charge"]),
         amount=_money(refund["amount"], refund),
+        key=(refund.get("metadata") or {}).get("key", ""),
     )
 
 
@@ -67,11 +68,13 @@ def read_report(body: bytes) -> Report:
         told = json.loads(body.decode())
         about = told["data"]["object"]
         is_intent = about["object"] == "payment_intent"
+        is_refund = about["object"] == "refund" and about["status"] == "succeeded"
         return Report(
             report_id=_word(told["id"]),
             kind=_word(told["type"]),
             reference=_reference(about),
             found=read_found(about) if is_intent else None,
+            refunds=(read_refund(about),) if is_refund else (),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ReportRefused("It is signed, and we cannot read it.") from error

@@ -74,14 +74,20 @@ def void(books: sqlite3.Connection, *, authorization_id: str) -> Answer:
     return Answer(200, void_json(row))
 
 
-def refund(books: sqlite3.Connection, *, capture_id: str, amount: int, currency: str) -> Answer:
+def refund(
+    books: sqlite3.Connection, *, capture_id: str, amount: int, currency: str, key: str
+) -> Answer:
     captured = capture_row(books, capture_id)
     _same_currency(captured, currency)
     left = captured["amount"] - captured["refunded"]
     if amount > left:
         raise Refusal(400, "amount_too_large", f"Only {left} is left to refund.")
     refund_id = _new_id("ref")
-    books.execute("INSERT INTO refunds VALUES (?, ?, ?, ?)", [refund_id, capture_id, amount, now()])
+    books.execute(
+        "INSERT INTO refunds (id, capture_id, amount, created, idempotency_key)"
+        " VALUES (?, ?, ?, ?, ?)",
+        [refund_id, capture_id, amount, now(), key],
+    )
     row = books.execute("SELECT * FROM refunds WHERE id = ?", [refund_id]).fetchone()
     return Answer(200, refund_json(row, currency))
 

@@ -108,7 +108,7 @@ class Bank:
         return self._once(request, trick, ledger.void, authorization_id=authorization_id)
 
     def _refund(self, request: Request, capture_id: str) -> Answer:
-        wanted = {"capture_id": capture_id, **_money(request.body)}
+        wanted = {"capture_id": capture_id, "key": _key(request), **_money(request.body)}
         return self._once(request, self._trick("refund", capture_id), ledger.refund, **wanted)
 
     def _trick(self, operation: str, id_: str) -> Trick:

@@ -21,5 +21,5 @@ def void_json(row: sqlite3.Row) -> dict[str, Any]:
 
 
 def refund_json(row: sqlite3.Row, currency: str) -> dict[str, Any]:
-    shown = {name: row[name] for name in ("id", "amount", "created")}
+    shown = {name: row[name] for name in ("id", "amount", "created", "idempotency_key")}
     return {"object": "refund", "capture": row["capture_id"], "currency": currency, **shown}

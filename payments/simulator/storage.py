@@ -39,7 +39,8 @@ CREATE TABLE IF NOT EXISTS refunds (
     id TEXT PRIMARY KEY,
     capture_id TEXT NOT NULL REFERENCES captures (id),
     amount INTEGER NOT NULL CHECK (amount > 0),
-    created TEXT NOT NULL
+    created TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS refunds_by_capture ON refunds (capture_id);
 CREATE TABLE IF NOT EXISTS answers (
@@ -63,7 +64,8 @@ CREATE TABLE IF NOT EXISTS notices (
 );
 CREATE INDEX IF NOT EXISTS notices_by_due ON notices (due_at) WHERE NOT is_done;
 """
-ADD_PAYMENT_METHOD = "ALTER TABLE authorizations ADD COLUMN payment_method TEXT NOT NULL DEFAULT ''"
+#: What books of before lack.
+ADDED = {"authorizations": "payment_method", "refunds": "idempotency_key"}
 
 
 def prepare(file: Path) -> None:
@@ -72,9 +74,12 @@ def prepare(file: Path) -> None:
     with closing(_connect(file)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(SCHEMA)
-        columns = connection.execute("PRAGMA table_info(authorizations)")
-        if "payment_method" not in {column["name"] for column in columns}:  # books of before
-            connection.execute(ADD_PAYMENT_METHOD)
+        for table, added in ADDED.items():
+            columns = connection.execute(f"PRAGMA table_info({table})")
+            if added not in {column["name"] for column in columns}:
+                connection.execute(
+                    f"ALTER TABLE {table} ADD COLUMN {added} TEXT NOT NULL DEFAULT ''"
+                )
 
 
 @contextmanager

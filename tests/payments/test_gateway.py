@@ -186,13 +186,17 @@ class TestEveryGateway:
 
         answers = [
             bank_of.refund(
-                capture_id=taken.capture_id, amount=part, idempotency_key=f"{reference}-refund"
+                reference=reference,
+                capture_id=taken.capture_id,
+                amount=part,
+                idempotency_key=f"{reference}-refund",
             )
             for _ in range(2)
         ]
 
         assert answers[0] == answers[1]
         assert (answers[0].capture_id, answers[0].amount) == (taken.capture_id, part)
+        assert answers[0].key == f"{reference}-refund"
 
     def test_refuses_to_capture_what_is_voided(self, bank_of: Gateway, reference: str):
         held = authorize(bank_of, reference)
@@ -217,7 +221,10 @@ class TestEveryGateway:
             idempotency_key=f"{reference}-capture",
         )
         returned = bank_of.refund(
-            capture_id=taken.capture_id, amount=TOTAL, idempotency_key=f"{reference}-refund"
+            reference=reference,
+            capture_id=taken.capture_id,
+            amount=TOTAL,
+            idempotency_key=f"{reference}-refund",
         )
 
         found = bank_of.find(reference=reference)

@@ -511,8 +511,12 @@ class TestVoidOrRefund:
         else:
             payment.refunds.update(moved_at=timezone.now() - timedelta(days=3))
             bank_port.refund(
-                capture_id=payment.capture_id, amount=TOTAL, idempotency_key=f"{order_id}-old"
+                reference=str(order_id),
+                capture_id=payment.capture_id,
+                amount=TOTAL,
+                idempotency_key=payment.refunds.get().key,
             )
+            bank.forget(payment.refunds.get().key)
         cancel(outbox, order_id)
 
         deliver(outbox)

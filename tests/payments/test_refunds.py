@@ -15,6 +15,7 @@ from money import Money
 from outbox.testing import Outbox
 from payments import gateway, services
 from payments.gateway import Authorization, Capture
+from payments.gateway import Refund as RefundAnswer
 from payments.models import Payment, Refund
 from tests.bank import BankProcess
 from tests.flows.threads import run_together
@@ -38,6 +39,16 @@ def ask(outbox: Outbox, order_id: UUID, amount: int, *, refund_id: UUID | None =
         returned=[],
     )
     return refund_id
+
+
+def ask_the_bank(refund: Refund, *, key: str = "") -> RefundAnswer:
+    """As if our request had been carried out and its answer lost."""
+    return gateway.current().refund(
+        reference=str(refund.payment.order_id),
+        capture_id=refund.payment.capture_id,
+        amount=refund.total,
+        idempotency_key=key or refund.key,
+    )
 
 
 @pytest.fixture
@@ -113,28 +124,22 @@ class TestRefundPayment:
 
         assert not Payment.objects.exists()
 
-    @pytest.mark.parametrize("known", [False, True])
+    @pytest.mark.parametrize("is_ours", [True, False])
     def test_looks_at_the_bank_before_it_asks_with_an_old_key(
-        self, outbox: Outbox, bank: BankProcess, order_id: UUID, known: bool
+        self, outbox: Outbox, bank: BankProcess, order_id: UUID, is_ours: bool
     ):
-        """The bank made one such refund: is it this one, or is it on our books as another?"""
-        if known:
-            ask(outbox, order_id, 800)
-            deliver(outbox)
-        else:
-            gateway.current().refund(
-                capture_id=Payment.objects.get().capture_id,
-                amount=yen(800),
-                idempotency_key="forgotten",
-            )
+        """The bank made one of that amount. Is it this one, or another, perhaps not asked by us?"""
         refund_id = ask(outbox, order_id, 800)
-        services.intend_refund(order_id=order_id, refund_id=refund_id, amount=yen(800))
+        refund = services.intend_refund(order_id=order_id, refund_id=refund_id, amount=yen(800))
+        assert refund
+        ask_the_bank(refund, key=refund.key if is_ours else "another")
+        bank.forget(refund.key)
         Refund.objects.filter(pk=refund_id).update(moved_at=timezone.now() - timedelta(days=3))
 
         deliver(outbox)
 
         assert Refund.objects.get(pk=refund_id).status == "refunded"
-        assert bank.charges(order_id)["refunds"] == (2 if known else 1)
+        assert bank.charges(order_id)["refunds"] == (1 if is_ours else 2)
 
 
 class TestACancellation:

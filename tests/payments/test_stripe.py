@@ -14,9 +14,10 @@ from django.test import Client
 from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
+from money import Money
 from outbox.testing import Outbox
-from payments import services
-from payments.models import BankReport
+from payments import asking, services
+from payments.models import BankReport, Refund
 from tests.payments.orders import (
     TOTAL,
     authorized,
@@ -114,6 +115,32 @@ class TestAWebhookOfStripe:
         assert [answer.status_code for answer in answers] == [204, 204]
         assert said_of(outbox, order_id) == ["BankReported", "PaymentAuthorized"]
         assert server.books.charges(str(order_id)) == {"authorizations": 1}
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_and_the_answer_to_a_refund_have_one_effect_together(
+        self,
+        client: Client,
+        outbox: Outbox,
+        server: StripeStandIn,
+        order_id: UUID,
+        is_first: bool,
+    ):
+        captured(outbox, order_id)
+        wanted: dict[str, Any] = {"refund_id": uuid7(), "amount": Money(amount=800, currency="JPY")}
+        outbox.given("orders.RefundRequested", order_id=order_id, returned=[], **wanted)
+        if is_first:
+            asking.refund(services.intend_refund(order_id=order_id, **wanted))
+        else:
+            deliver(outbox)
+
+        answer = send(client, server.books.refunds[-1])
+        deliver(outbox, "record_bank_report")
+        assert Refund.objects.get(pk=wanted["refund_id"]).status == "refunded"
+        deliver(outbox)
+
+        assert answer.status_code == 204
+        assert outbox.emitted("payments.PaymentRefunded").refund_id == wanted["refund_id"]
+        assert server.books.charges(str(order_id))["refunds"] == 1
 
     def test_about_something_else_is_stored_only(
         self, client: Client, outbox: Outbox, server: StripeStandIn

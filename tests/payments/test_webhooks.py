@@ -17,16 +17,28 @@ from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 from uuid_utils.compat import uuid7
 
+from money import Money
 from outbox.testing import Outbox
 from payments import gateway, services
 from payments.gateway import OutcomeUnknown, ReportRefused
 from payments.gateway.signatures import WINDOW_SECONDS, sign, verify
-from payments.models import BankReport
+from payments.models import BankReport, Refund
 from tests.bank import API_KEY, WEBHOOK_SECRET, BankProcess
-from tests.payments.orders import TOTAL, cancel, confirm, deliver, place, retry, said_of, status
+from tests.payments.orders import (
+    TOTAL,
+    cancel,
+    captured,
+    confirm,
+    deliver,
+    place,
+    retry,
+    said_of,
+    status,
+)
 
 URL = "/api/payments/webhooks/bank/"
 SOME_ORDER = UUID(int=1)
+PART = Money(amount=800, currency="JPY")
 NOW = 1_800_000_000
 SECRET = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1)
 
@@ -305,6 +317,50 @@ class TestTheBanksOwnWebhooks:
         assert told(outbox, order_id) == ["PaymentAuthorized", event]
         assert telling_bank.charges(order_id) == charges
 
+    def test_stand_in_for_lost_answers_to_refunds_each_for_its_own(
+        self, telling_bank: BankProcess, outbox: Outbox
+    ):
+        """Two of one amount. Seen to fail with refunds that are told apart by their amount."""
+        order_id, asked = uuid7(), [uuid7(), uuid7()]
+        place(outbox, order_id, payment_method="tok_refund_hangs_up_after_success")
+        deliver(outbox)
+        confirm(outbox, order_id)
+        deliver(outbox)
+        for refund_id in asked:
+            services.intend_refund(order_id=order_id, refund_id=refund_id, amount=PART)
+        ask_to_refund(outbox, order_id, asked[1])
+        lose_the_answer(outbox, "refund_payment")
+        wait_for_reports(3)
+
+        deliver(outbox, "record_bank_report")
+
+        assert [is_refunded(refund_id) for refund_id in asked] == [False, True]
+        retry()
+        ask_to_refund(outbox, order_id, asked[0])
+        lose_the_answer(outbox, "refund_payment")
+        retry()
+        wait_for_reports(4)
+        deliver(outbox)
+        assert [is_refunded(refund_id) for refund_id in asked] == [True, True]
+        assert told(outbox, order_id)[2:] == ["PaymentRefunded"] * 2
+        assert telling_bank.charges(order_id)["refunds"] == 2
+
+    def test_and_the_answer_to_a_refund_have_one_effect_together(
+        self, telling_bank: BankProcess, outbox: Outbox
+    ):
+        """That of a cancellation."""
+        order_id = uuid7()
+        captured(outbox, order_id)
+        cancel(outbox, order_id)
+        deliver(outbox, "void_or_refund")
+        wait_for_reports(3)
+
+        deliver(outbox, twice=True)
+
+        assert status(order_id) == "refunded"
+        assert told(outbox, order_id)[2:] == ["PaymentRefunded"]
+        assert telling_bank.charges(order_id)["refunds"] == 1
+
     def test_are_sent_again_until_they_are_taken(
         self, telling_bank: BankProcess, outbox: Outbox, settings: Settings
     ):
@@ -374,6 +430,15 @@ def send(client: Client, body: bytes, *, signature: str | None = None) -> Any:
 def told(outbox: Outbox, order_id: UUID) -> list[str]:
     """What payments told other apps."""
     return [name for name in said_of(outbox, order_id) if name != "BankReported"]
+
+
+def ask_to_refund(outbox: Outbox, order_id: UUID, refund_id: UUID) -> None:
+    fields: dict[str, Any] = {"refund_id": refund_id, "amount": PART, "returned": []}
+    outbox.given("orders.RefundRequested", order_id=order_id, **fields)
+
+
+def is_refunded(refund_id: UUID) -> bool:
+    return Refund.objects.get(pk=refund_id).status == "refunded"
 
 
 def lose_the_answer(outbox: Outbox, handler: str) -> None:
