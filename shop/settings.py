@@ -292,7 +292,8 @@ EMAIL_HOST_PASSWORD = _email.get("EMAIL_HOST_PASSWORD") or ""
 EMAIL_USE_TLS = bool(_email.get("EMAIL_USE_TLS"))
 EMAIL_USE_SSL = bool(_email.get("EMAIL_USE_SSL"))
 EMAIL_FILE_PATH = "/" + str(_email.get("EMAIL_FILE_PATH") or "").lstrip("/")
-EMAIL_TIMEOUT = 10
+# EMAIL_TIMEOUT_SECONDS: how long each step of talking to the mail server may take.
+EMAIL_TIMEOUT = env.float("EMAIL_TIMEOUT_SECONDS", default=10.0)
 # EMAIL_FROM: the sender of every e-mail, with or without a name.
 DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="The shop <shop@example.com>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL

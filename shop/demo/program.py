@@ -34,8 +34,9 @@ NOT_OURS = (
     "BANK_WEBHOOK_SECRETS",
 )
 
-#: So that a second attempt comes in seconds. Handlers that ask the bank have leases of 12 timeouts.
-HASTE = {"BANK_TIMEOUT_SECONDS": "1", "WORKER_GRACE": "5"}
+#: So that a second attempt comes in seconds: handlers that ask outside have leases of so many
+#: timeouts.
+HASTE = {"BANK_TIMEOUT_SECONDS": "1", "EMAIL_TIMEOUT_SECONDS": "0.5", "WORKER_GRACE": "5"}
 BACKOFF = {"BACKOFF_BASE": 0.5, "BACKOFF_CAP": 2}
 #: Seconds. Short where workers are killed, since then it is what one waits for.
 LEASE, LEASE_WHEN_BREAKING = 30, 4
