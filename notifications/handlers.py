@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from smtplib import SMTPConnectError, SMTPHeloError, SMTPServerDisconnected
 from uuid import UUID
 
 from django.conf import settings
@@ -9,31 +10,34 @@ from django.conf import settings
 from money import Money
 from notifications import services
 from notifications.models import Email
-from outbox import Receipt, subscribe
+from outbox import Breaker, Receipt, subscribe
 
 Kind = Email.Kind
 SMTP = "notifications.smtp"
 # A talk with a mail server has 14 steps at most, from connecting by two addresses to QUIT; each may
 # take the whole time-out.
 LEASE = 15 * settings.EMAIL_TIMEOUT
+# Not SMTPException, nor OSError, which it is: a refused recipient says nothing about the server.
+AWAY = (ConnectionError, TimeoutError, SMTPConnectError, SMTPHeloError, SMTPServerDisconnected)
+BREAKER = Breaker(on=AWAY, failures=10, wait=15, longest=600)
 
 
-@subscribe("orders.OrderPlaced", atomic=False, queue=SMTP, lease=LEASE)
+@subscribe("orders.OrderPlaced", atomic=False, queue=SMTP, lease=LEASE, breaker=BREAKER)
 def acknowledge_order(order_id: UUID, receipt: Receipt) -> None:
     services.notify(order_id=order_id, kind=Kind.ACKNOWLEDGEMENT, receipt=receipt)
 
 
-@subscribe("payments.PaymentCaptured", atomic=False, queue=SMTP, lease=LEASE)
+@subscribe("payments.PaymentCaptured", atomic=False, queue=SMTP, lease=LEASE, breaker=BREAKER)
 def announce_payment(order_id: UUID, amount: Money, receipt: Receipt) -> None:
     services.notify(order_id=order_id, kind=Kind.PAYMENT, amount=amount, receipt=receipt)
 
 
-@subscribe("orders.OrderReadyToShip", atomic=False, queue=SMTP, lease=LEASE)
+@subscribe("orders.OrderReadyToShip", atomic=False, queue=SMTP, lease=LEASE, breaker=BREAKER)
 def announce_ready_to_ship(order_id: UUID, receipt: Receipt) -> None:
     services.notify(order_id=order_id, kind=Kind.READY_TO_SHIP, receipt=receipt)
 
 
-@subscribe("orders.OrderShipped", atomic=False, queue=SMTP, lease=LEASE)
+@subscribe("orders.OrderShipped", atomic=False, queue=SMTP, lease=LEASE, breaker=BREAKER)
 def announce_shipping(order_id: UUID, carrier: str, tracking_number: str, receipt: Receipt) -> None:
     services.notify(
         order_id=order_id,
@@ -44,12 +48,12 @@ def announce_shipping(order_id: UUID, carrier: str, tracking_number: str, receip
     )
 
 
-@subscribe("orders.OrderCancelled", atomic=False, queue=SMTP, lease=LEASE)
+@subscribe("orders.OrderCancelled", atomic=False, queue=SMTP, lease=LEASE, breaker=BREAKER)
 def announce_cancellation(order_id: UUID, reason: str, receipt: Receipt) -> None:
     services.notify(order_id=order_id, kind=Kind.CANCELLATION, reason=reason, receipt=receipt)
 
 
-@subscribe("payments.PaymentRefunded", atomic=False, queue=SMTP, lease=LEASE)
+@subscribe("payments.PaymentRefunded", atomic=False, queue=SMTP, lease=LEASE, breaker=BREAKER)
 def announce_refund(
     order_id: UUID, amount: Money, receipt: Receipt, refund_id: UUID | None = None
 ) -> None:

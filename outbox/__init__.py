@@ -25,20 +25,29 @@ from .events import DomainEvent
 from .evidence import events_without_row, keys_told_twice, rows_without_event
 from .guards import guards_lifted
 from .locks import mark_locked, saved_under_lock
+from .policy import Breaker, Dead, Discard, Pause, Retry, RetryAfter
 from .receipt import LeaseLost, PermanentFailure, Receipt
 from .subscriptions import subscribe
+from .time_limit import TimeLimitExceeded
 from .timeline import timeline_of
 from .upcasting import upcast
 
 __all__ = [
+    "Breaker",
+    "Dead",
     "Difference",
+    "Discard",
     "DomainEvent",
     "LeaseLost",
     "Look",
     "NotInTransaction",
+    "Pause",
     "PermanentFailure",
     "Receipt",
     "RequestContextMiddleware",
+    "Retry",
+    "RetryAfter",
+    "TimeLimitExceeded",
     "acting_as",
     "emit",
     "events_without_row",

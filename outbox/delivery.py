@@ -11,22 +11,25 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db import transaction
-from django.db.models import F
+from django.db import connections, transaction
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from . import failpoints, settlement, upcasting
+from . import breaker, failpoints, ordering, settlement, upcasting
+from .attempts import text_of
 from .context import Cause, caused_by
 from .models import Delivery
 from .receipt import LeaseLost, Receipt
 from .retry import drop_broken_connection, is_transient
 from .subscriptions import Handler, find
+from .time_limit import Limit, TimeLimitExceeded, time_limit
+from .transactions import is_open
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +97,7 @@ def _start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
             .order_by("id")
         )
         fresh = [row for row in rows if row.started_token < row.token == tokens[row.id]]
-        paused = [row for row in fresh if row.subscription.paused_at]
-        settlement.park(paused, using=using)
-        mine = [row for row in fresh if not row.subscription.paused_at]
-        mine = _without_newer(mine, worker=worker, using=using)
+        mine = _without_newer(_startable(fresh, using=using), worker=worker, using=using)
         for row in mine:
             row.started_token, row.attempts = row.token, row.attempts + 1
             row.started_at, row.worker = now, worker
@@ -121,6 +121,20 @@ def _without_newer(rows: Sequence[Delivery], *, worker: str, using: str) -> list
     return [row for row in rows if row not in newer]
 
 
+def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:
+    """Put back what must not start by now: its handler is paused or held, or it is not its turn."""
+    settlement.park([row for row in rows if row.subscription.paused_at], using=using)
+    rows = [row for row in rows if not row.subscription.paused_at]
+    held = {row.pk for row in rows if breaker.holds(row)}
+    if held:
+        settlement.hold_back(list(held), using=using)
+    rows = [row for row in rows if row.pk not in held]
+    behind = ordering.out_of_turn(rows, using=using)
+    if behind:
+        ordering.block(behind, using=using)
+    return [row for row in rows if row.pk not in behind]
+
+
 class _Lease:
     """Keeps the lease of a batch alive between its deliveries, so that it need only outlast one."""
 
@@ -133,13 +147,23 @@ class _Lease:
     def begin(self, delivery: Delivery) -> None:
         """Note that `delivery` is next; extend what is left when a third of the lease is over."""
         if time.monotonic() - self._renewed > self._seconds * _RENEWED_AFTER:
-            until = timezone.now() + _until(len(self._waiting), seconds=self._seconds)
-            waiting = Delivery.objects.using(self._using).filter(id__in=self._waiting)
-            waiting.filter(
-                state=Delivery.State.SENT, started_token=F("token"), worker=delivery.worker
-            ).update(due_at=until)
-            self._renewed = time.monotonic()
+            self._renew(self._waiting, worker=delivery.worker)
         self._waiting.remove(delivery.id)
+
+    def extend(self, delivery: Delivery) -> None:
+        """Give the delivery in hand its whole lease again, and those that wait for it theirs."""
+        if is_open(connections[self._using]):
+            raise RuntimeError("receipt.extend() within a transaction: nobody would see it.")
+        until = timezone.now() + _until(1, seconds=self._seconds)
+        if not _held(delivery, using=self._using).update(due_at=until):
+            raise LeaseLost(LeaseLost.__doc__)
+        self._renew(self._waiting, worker=delivery.worker)
+
+    def _renew(self, ids: Sequence[int], *, worker: str) -> None:
+        rows = Delivery.objects.using(self._using).filter(id__in=ids, worker=worker)
+        started = rows.filter(state=Delivery.State.SENT, started_token=F("token"))
+        started.update(due_at=timezone.now() + _until(len(ids), seconds=self._seconds))
+        self._renewed = time.monotonic()
 
 
 def _until(number: int, *, seconds: float) -> timedelta:
@@ -151,13 +175,25 @@ def _run(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> 
     began = time.monotonic()
     try:
         _retry_transient(lambda: lease.begin(delivery), using=using)
-        _retry_transient(lambda: _run_once(handler, delivery, using=using), using=using)
+        run_once = partial(_run_once, handler, delivery, lease=lease, using=using)
+        _retry_transient(run_once, using=using)
         result = Result(delivery.id, Delivery.State.DONE)
     except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
-        fail = partial(settlement.fail, delivery, caught, using=using)
+        if isinstance(caught, TimeLimitExceeded):
+            _leave_interrupted_connections()
+        fail = partial(settlement.fail, delivery, caught, handler=handler, using=using)
         result = Result(delivery.id, _retry_transient(fail, using=using), caught)
     _log(handler, delivery, result, seconds=time.monotonic() - began)
+    if result.error is None:
+        _tell_breaker(delivery, using=using)
     return result
+
+
+def _tell_breaker(delivery: Delivery, *, using: str) -> None:
+    try:
+        _retry_transient(partial(breaker.note_answer, delivery, using=using), using=using)
+    except Exception:  # the delivery is done all the same; the next one tells it
+        logger.exception("The breaker of %s was not told of an answer.", delivery)
 
 
 def _retry_transient(action: Callable[[], T], *, using: str) -> T:
@@ -172,7 +208,14 @@ def _retry_transient(action: Callable[[], T], *, using: str) -> T:
     return action()
 
 
-def _run_once(handler: Handler, delivery: Delivery, *, using: str) -> None:
+def _leave_interrupted_connections() -> None:
+    """Close what a query may have been cut short on: nobody knows in which state it is."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+def _run_once(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> None:
     event = delivery.event
     cause = Cause(
         correlation_id=event.correlation_id,
@@ -180,36 +223,57 @@ def _run_once(handler: Handler, delivery: Delivery, *, using: str) -> None:
         emitted_by=handler.name,
         actor=event.actor,
     )
-    receipt = Receipt(lambda: _receipt_transaction(delivery, using=using))
     payload = upcasting.current_payload(event)
-    arguments = handler.arguments(payload=payload, facts=_facts(delivery, receipt))
     with caused_by(cause):
         if handler.atomic:
-            with _receipt_transaction(delivery, using=using):
+            arguments = handler.arguments(payload=payload, facts=_facts(delivery))
+            with _receipt_transaction(delivery, using=using), time_limit(handler.time_limit):
                 handler.function(**arguments)
             return
-        handler.function(**arguments)
+        with time_limit(handler.time_limit) as limit:
+            receipt = _receipt(delivery, limit, lease=lease, using=using)
+            facts = {**_facts(delivery), "receipt": receipt}
+            handler.function(**handler.arguments(payload=payload, facts=facts))
     if not receipt.is_given:
         raise ReceiptNotGiven(f"{handler.name} returned without `with receipt:`.")
+
+
+def _receipt(delivery: Delivery, limit: Limit, *, lease: _Lease, using: str) -> Receipt:
+    def open_transaction() -> AbstractContextManager[None]:
+        limit.end()  # a commit is not interrupted: nobody would know whether it was one
+        return _receipt_transaction(delivery, using=using)
+
+    def extend() -> None:
+        lease.extend(delivery)
+        limit.restart()
+
+    return Receipt(open_transaction, extend)
+
+
+def _held(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
+    """The delivery's row, if it is still in these hands."""
+    return Delivery.objects.using(using).filter(
+        id=delivery.id, token=delivery.token, state=Delivery.State.SENT
+    )
 
 
 @contextmanager
 def _receipt_transaction(delivery: Delivery, *, using: str) -> Iterator[None]:
     """Open the transaction that ends with the receipt; raise LeaseLost if the token is stale."""
-    held = Delivery.objects.using(using).filter(
-        id=delivery.id, token=delivery.token, state=Delivery.State.SENT
-    )
+    held, key = _held(delivery, using=using), delivery.order_key
     with transaction.atomic(using=using):
         if not held.select_for_update().values_list("id").first():
             raise LeaseLost(LeaseLost.__doc__)
         failpoints.reach(failpoints.BEFORE_EFFECTS)
         yield
         failpoints.reach(failpoints.BEFORE_RECEIPT)
-        held.update(state=Delivery.State.DONE, settled_at=timezone.now(), note="")
+        held.update(state=Delivery.State.DONE, settled_at=timezone.now(), note="", order_key=None)
+        if key:
+            ordering.release((delivery.subscription.handler, key), using=using)
     failpoints.reach(failpoints.AFTER_RECEIPT)
 
 
-def _facts(delivery: Delivery, receipt: Receipt) -> dict[str, Any]:
+def _facts(delivery: Delivery) -> dict[str, Any]:
     event = delivery.event
     return {
         "event_id": event.id,
@@ -219,7 +283,6 @@ def _facts(delivery: Delivery, receipt: Receipt) -> dict[str, Any]:
         "actor": event.actor,
         "key": event.key,
         "attempt": delivery.attempts,
-        "receipt": receipt,
     }
 
 
@@ -232,7 +295,7 @@ def _log(handler: Handler, delivery: Delivery, result: Result, *, seconds: float
         event.key,
         result.state,
         seconds * 1000,
-        f": {type(error).__name__}: {settlement.text_of(error)}" if error else "",
+        f": {type(error).__name__}: {text_of(error)}" if error else "",
         extra={
             "event": event.name,
             "event_id": str(event.id),

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 
+_Transaction = AbstractContextManager[None]
+
 
 class PermanentFailure(Exception):
     """Raise it in a handler when no retry can help: the delivery is dead at once, and says why."""
@@ -27,11 +29,26 @@ class Receipt:
     A handler that returns without having entered it has failed.
     """
 
-    def __init__(self, open_transaction: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, open_transaction: Callable[[], _Transaction], extend: Callable[[], None]
+    ) -> None:
         self._open_transaction = open_transaction
+        self._extend = extend
         self._stack: ExitStack | None = None
         self._is_entered = False
         self.is_given = False
+
+    def extend(self) -> None:
+        """Say that the handler is at work: its lease and its time limit begin anew, in full.
+
+        For a handler that takes long, at every step that it gets on; never from a timer, which
+        would keep alive what hangs. Call it with no transaction open.
+
+        Raises:
+            LeaseLost: it came too late, and another worker has the delivery now.
+            RuntimeError: a transaction is open, so nobody could see the new lease.
+        """
+        self._extend()
 
     def __enter__(self) -> Receipt:
         if self._is_entered:

@@ -1,9 +1,6 @@
-"""When to try again and when to stop; no row is touched here."""
+"""Whether the database is to blame for a failure, and how to get a working connection again."""
 
 from __future__ import annotations
-
-import random
-from datetime import timedelta
 
 from django.db import Error, InterfaceError, OperationalError, connections
 
@@ -20,29 +17,6 @@ _LOST_CONNECTION_TEXTS = (
     "connection failed",
     "consuming input failed",
 )
-
-
-def backoff(
-    *, attempt: int, base: float, cap: float, rng: random.Random | None = None
-) -> timedelta:
-    """Return how long to wait after the `attempt`-th attempt failed.
-
-    Exponential with full jitter: uniform between zero and min(cap, base * 2**(attempt - 1)).
-    Source: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
-
-    Args:
-        attempt: number of the attempt that failed, from 1.
-        base: seconds, the longest wait after the first attempt.
-        cap: seconds, the longest wait of all.
-        rng: source of randomness, for tests.
-    """
-    ceiling = min(cap, base * 2 ** min(attempt - 1, 60))
-    return timedelta(seconds=(rng or random).uniform(0, ceiling))
-
-
-def is_last(*, attempts: int, limit: int | None) -> bool:
-    """Return whether the `attempts`-th attempt was the last one (`limit` None: there is none)."""
-    return limit is not None and attempts >= limit
 
 
 def is_transient(error: BaseException) -> bool:

@@ -1,45 +1,56 @@
-"""What becomes of a delivery that was not done: tried again, handed back, parked or dead."""
+"""What becomes of a delivery that was not done: tried again, handed back, parked, dead, discarded.
+
+`decisions` decides; here it is read and written.
+"""
 
 from __future__ import annotations
 
-import traceback
+import logging
+import random
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from types import FrameType
+from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from . import breaker, decisions, ordering
+from .attempts import remember, summary
 from .conf import conf
+from .decisions import Next, Retries, Verdict
 from .models import Attempt, Delivery, Subscription
-from .receipt import LeaseLost, PermanentFailure
-from .retry import backoff, drop_broken_connection, is_last, is_transient
+from .policy import Dead, Discard, Pause, Retry, action_for, wait_of
+from .receipt import LeaseLost
+from .retry import drop_broken_connection, is_transient
+from .subscriptions import Handler
+
+logger = logging.getLogger(__name__)
 
 _HAND_BACK_SECONDS = 5
-_TRACEBACK_LENGTH = 20_000
 
 State = Delivery.State
 Outcome = Attempt.Outcome
 
+_SETTLED = ["state", "due_at", "note", "attempts", "settled_at", "order_key"]
 
-def fail(delivery: Delivery, error: BaseException, *, using: str) -> str:
+#: Of the system, so that the children of a fork do not draw the same waits.
+_rng = random.SystemRandom()
+
+
+def fail(delivery: Delivery, error: BaseException, *, handler: Handler, using: str) -> str:
     """Record that a handler raised; return the delivery's state afterwards.
 
     What is the database's fault is handed back and is no attempt. A run that lost its lease only
-    leaves a record: the delivery is in other hands.
+    leaves a record, and is counted: the delivery is in other hands.
     """
     drop_broken_connection(using=using)
     with transaction.atomic(using=using):
         row = _held(delivery, using=using)
         if row is None or isinstance(error, LeaseLost):
-            _remember(delivery, Outcome.LEASE_LOST, error, using=using)
-            return row.state if row else Delivery.objects.using(using).get(pk=delivery.pk).state
+            return _note_lost_lease(delivery, error, using=using)
         if is_transient(error):
             return _hand_back_started(row, error, using=using)
-        refused = isinstance(error, PermanentFailure)
-        _remember(row, Outcome.REFUSED if refused else Outcome.FAILED, error, using=using)
-        return _decide(row, note=_summary(error), is_over=refused, using=using)
+        return _judge(row, error, handler=handler, using=using)
 
 
 def record_death(row: Delivery, *, using: str) -> None:
@@ -47,13 +58,20 @@ def record_death(row: Delivery, *, using: str) -> None:
 
     The caller holds the row's lock.
     """
-    _remember(row, Outcome.DIED, None, using=using)
+    remember(row, Outcome.DIED, None, using=using)
     # Those of these attempts: a person's retry counts them from zero, and the deaths with them.
     latest = Attempt.objects.using(using).filter(delivery=row).order_by("-id")[: row.attempts]
     deaths = list(latest.values_list("outcome", flat=True)).count(Outcome.DIED)
-    limit = conf().DEATHS
+    verdict = decisions.after_death(
+        attempts=row.attempts,
+        deaths=deaths,
+        most_deaths=conf().DEATHS,
+        retries=_retries(row.subscription),
+        now=timezone.now(),
+        rng=_rng,
+    )
     note = f"the worker died {deaths} time(s) in this handler, no exception was recorded"
-    _decide(row, note=note, is_over=deaths >= limit, using=using)
+    _settle(row, verdict, note=note, using=using)
 
 
 def hand_back(pairs: Sequence[tuple[int, int]], *, note: str, using: str) -> None:
@@ -63,6 +81,12 @@ def hand_back(pairs: Sequence[tuple[int, int]], *, note: str, using: str) -> Non
         Delivery.objects.using(using).filter(
             id=delivery_id, token=token, started_token__lt=token, state=State.SENT
         ).update(state=State.PENDING, due_at=due_at, note=note[:300])
+
+
+def hold_back(pks: Sequence[int], *, using: str) -> None:
+    """Return deliveries that must not start while a breaker is open. The caller holds the locks."""
+    rows = Delivery.objects.using(using).filter(pk__in=pks)
+    rows.update(state=State.PENDING, due_at=timezone.now(), note="its handler's breaker is open")
 
 
 def park(rows: Iterable[Delivery], *, using: str) -> None:
@@ -79,14 +103,6 @@ def parking_note(subscription: Subscription) -> str:
     return "its handler is unknown to the code that was last migrated"
 
 
-def text_of(error: BaseException) -> str:
-    """Return an exception's text, also where asking for it raises: that must stop nobody."""
-    try:
-        return str(error)
-    except Exception:
-        return "(its text cannot be read)"
-
-
 def _held(delivery: Delivery, *, using: str) -> Delivery | None:
     return (
         Delivery.objects.using(using)
@@ -97,15 +113,69 @@ def _held(delivery: Delivery, *, using: str) -> Delivery | None:
     )
 
 
-def _decide(row: Delivery, *, note: str, is_over: bool, using: str) -> str:
-    policy = row.subscription
-    is_over = is_over or is_last(attempts=row.attempts, limit=policy.attempts)
-    wait = backoff(attempt=row.attempts, base=policy.backoff_base, cap=policy.backoff_cap)
-    row.state = State.DEAD if is_over else State.PENDING
-    row.due_at = timezone.now() + wait
-    row.note = note[:300]
-    row.save(using=using, update_fields=["state", "due_at", "note"])
+def _note_lost_lease(delivery: Delivery, error: BaseException, *, using: str) -> str:
+    remember(delivery, Outcome.LEASE_LOST, error, using=using)
+    mine = Subscription.objects.using(using).filter(pk=delivery.subscription_id)
+    mine.update(leases_lost=F("leases_lost") + 1)
+    return Delivery.objects.using(using).get(pk=delivery.pk).state
+
+
+def _judge(row: Delivery, error: BaseException, *, handler: Handler, using: str) -> str:
+    action, now, note = action_for(error, handler.rules), timezone.now(), summary(error, row)
+    is_final = isinstance(action, Dead | Discard)
+    remember(row, Outcome.REFUSED if is_final else Outcome.FAILED, error, using=using)
+    held_until = None
+    if handler.breaker is not None and isinstance(error, handler.breaker.on):
+        held_until = breaker.note_failure(row, handler.breaker, reason=note, now=now, using=using)
+    elif row.subscription.breaker_probe == row.pk:
+        breaker.note_answer(row, using=using)  # whatever it is, the other side is not down
+    verdict = decisions.after_failure(
+        action,
+        attempts=row.attempts,
+        retries=_retries(row.subscription),
+        now=now,
+        rng=_rng,
+        wait=wait_of(error, action) if isinstance(action, Retry) else None,
+        held_until=held_until,
+    )
+    if isinstance(action, Pause):
+        _pause(row.subscription, action, error, note=note, using=using)
+    if isinstance(action, Discard | Pause):
+        note = f"{action.reason} ({note})"
+    return _settle(row, verdict, note=note, using=using)
+
+
+def _pause(
+    row: Subscription, action: Pause, error: BaseException, *, note: str, using: str
+) -> None:
+    running = Subscription.objects.using(using).filter(handler=row.handler, paused_at=None)
+    by, reason = f"rule:{type(error).__name__}"[:150], f"{action.reason} ({note})"
+    if running.update(paused_at=timezone.now(), paused_by=by, pause_reason=reason):
+        logger.warning("%s is paused by its own rule: %s", row.handler, reason)
+
+
+def _settle(row: Delivery, verdict: Verdict, *, note: str, using: str) -> str:
+    row.state, row.due_at, row.note = verdict.state.value, verdict.due_at, note[:300]
+    row.attempts -= 0 if verdict.counts else 1
+    if verdict.state is Next.DISCARDED:
+        row.settled_at = timezone.now()
+    line = _line_left(row)
+    row.order_key = None if line else row.order_key
+    row.save(using=using, update_fields=_SETTLED)
+    if line:
+        ordering.release(line, using=using)
     return row.state
+
+
+def _line_left(row: Delivery) -> ordering.Line | None:
+    """Return the line that a delivery of an ordered handler leaves; None: it stays, or has none."""
+    passes = row.subscription.on_dead == Subscription.OnDead.PASS
+    leaves = row.state == State.DISCARDED or (row.state == State.DEAD and passes)
+    return (row.subscription.handler, row.order_key) if leaves and row.order_key else None
+
+
+def _retries(row: Subscription) -> Retries:
+    return Retries(attempts=row.attempts, base=row.backoff_base, cap=row.backoff_cap)
 
 
 def _hand_back_started(row: Delivery, error: BaseException, *, using: str) -> str:
@@ -113,51 +183,6 @@ def _hand_back_started(row: Delivery, error: BaseException, *, using: str) -> st
         state=State.PENDING,
         attempts=F("attempts") - 1,
         due_at=timezone.now() + timedelta(seconds=1),
-        note=f"the database was to blame: {_summary(error)}"[:300],
+        note=f"the database was to blame: {summary(error, row)}"[:300],
     )
     return State.PENDING
-
-
-def _remember(
-    row: Delivery, outcome: Attempt.Outcome, error: BaseException | None, *, using: str
-) -> None:
-    now = timezone.now()
-    Attempt.objects.using(using).create(
-        delivery_id=row.pk,
-        number=row.attempts,
-        started_at=row.started_at or now,
-        ended_at=_latest(row, now),
-        worker=row.worker,
-        outcome=outcome,
-        exception=type(error).__name__ if error else "",
-        message=_storable(text_of(error))[:2000] if error else "",
-        traceback=_storable(_formatted(error))[-_TRACEBACK_LENGTH:] if error else "",
-        place=_place(error)[:300] if error else "",
-    )
-
-
-def _latest(row: Delivery, now: datetime) -> datetime:
-    return max(now, row.started_at) if row.started_at else now
-
-
-def _summary(error: BaseException) -> str:
-    return _storable(f"{type(error).__name__}: {text_of(error)}")[:300]
-
-
-def _formatted(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
-
-
-def _storable(text: str) -> str:
-    # PostgreSQL stores neither NUL nor lone surrogates, and an error text must never fail to save.
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
-def _place(error: BaseException) -> str:
-    """Name the innermost line of the project's own code, else the innermost line at all."""
-    frames: list[tuple[FrameType, int]] = list(traceback.walk_tb(error.__traceback__))
-    if not frames:
-        return ""
-    own = [pair for pair in frames if "site-packages" not in pair[0].f_code.co_filename]
-    frame, line = (own or frames)[-1]
-    return f"{frame.f_globals.get('__name__', '?')}:{line} {frame.f_code.co_name}"

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from django.apps import apps
 from pydantic import TypeAdapter, ValidationError
@@ -14,7 +14,13 @@ from pydantic_core import to_json
 
 from .conf import conf
 from .events import FACTS
+from .policy import Breaker, Rules, refuse_bad_rules
 from .receipt import PermanentFailure
+
+OnDead = Literal["hold", "pass"]
+
+#: So that a handler which hangs is told apart from a worker that died: it ends before its lease.
+_LIMIT_WITHIN_LEASE = 0.9
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -35,6 +41,11 @@ class Handler:
     attempts: int | None
     backoff_base: float
     backoff_cap: float
+    time_limit: float
+    rules: Rules
+    breaker: Breaker | None
+    ordered: bool
+    on_dead: OnDead
 
     @property
     def app_label(self) -> str:
@@ -98,6 +109,11 @@ def subscribe(
     attempts: int | str | None = "default",
     backoff_base: float | None = None,
     backoff_cap: float | None = None,
+    time_limit: float | None = None,
+    rules: Rules | None = None,
+    breaker: Breaker | None = None,
+    ordered: bool = False,
+    on_dead: OnDead = "hold",
 ) -> Callable[[Function], Function]:
     """Subscribe the decorated function to events, by name.
 
@@ -117,19 +133,29 @@ def subscribe(
         queue: the Celery queue; default the app's label.
         batch: most deliveries in one message (default `OUTBOX["BATCH"]`; 1 if not atomic).
         window: most deliveries in flight (default `OUTBOX["WINDOW"]`).
-        lease: seconds that one delivery may take (default `OUTBOX["LEASE_SECONDS"]`).
+        lease: seconds after which a delivery in hand is presumed lost (default
+            `OUTBOX["LEASE_SECONDS"]`).
         attempts: attempts before it is dead (default `OUTBOX["ATTEMPTS"]`); None: no last one,
             for compensations.
         backoff_base: seconds before the second attempt, doubled with each further one.
         backoff_cap: seconds; the longest wait between two attempts.
+        time_limit: seconds after which a run is interrupted and has failed (default nine tenths
+            of the lease). `receipt.extend()` starts both anew.
+        rules: what to do about an exception, by its class: `Retry`, `Dead`, `Discard`, `Pause`.
+        breaker: hold the handler while the other side is down.
+        ordered: handle one key's events one after the other, in the order of `seq`.
+        on_dead: of an ordered handler: "hold" lets the key's later events wait for a person when
+            one is dead, "pass" lets them go on.
 
     Raises:
-        TypeError: no event is named, the receipt and `atomic` do not go together, or the function
-            takes `*args`, `**kwargs` or positional-only parameters.
+        TypeError: no event is named, the receipt and `atomic` do not go together, the function
+            takes `*args`, `**kwargs` or positional-only parameters, or a rule is about nothing.
+        ValueError: the time limit is not shorter than the lease, or `on_dead` is another word.
     """
 
     def register(function: Function) -> Function:
         defaults = conf(lenient=True)
+        leased = lease or defaults.LEASE_SECONDS
         handler = Handler(
             name=name or f"{_app_label(function.__module__)}.{function.__name__}",
             function=function,
@@ -139,12 +165,18 @@ def subscribe(
             queue=queue or _app_label(function.__module__),
             batch=batch or (defaults.BATCH if atomic else 1),
             window=window or defaults.WINDOW,
-            lease=lease or defaults.LEASE_SECONDS,
+            lease=leased,
             attempts=defaults.ATTEMPTS if isinstance(attempts, str) else attempts,
             backoff_base=defaults.BACKOFF_BASE if backoff_base is None else backoff_base,
             backoff_cap=defaults.BACKOFF_CAP if backoff_cap is None else backoff_cap,
+            time_limit=leased * _LIMIT_WITHIN_LEASE if time_limit is None else time_limit,
+            rules=dict(rules or {}),
+            breaker=breaker,
+            ordered=ordered,
+            on_dead=on_dead,
         )
         _refuse_bad_signature(handler)
+        _refuse_bad_policy(handler)
         registry.append(handler)
         return function
 
@@ -154,6 +186,11 @@ def subscribe(
 def find(name: str) -> Handler | None:
     """Return the handler of this pinned name, or None if this code has none."""
     return next((handler for handler in registry if handler.name == name), None)
+
+
+def ordered_events() -> set[str]:
+    """Return the events that an ordered handler of this code hears."""
+    return {event for handler in registry if handler.ordered for event in handler.events}
 
 
 def queues() -> dict[str, set[str]]:
@@ -178,6 +215,19 @@ def _refuse_bad_signature(handler: Handler) -> None:
             f"{handler.name}: a handler with atomic=False takes `receipt: Receipt` and enters it; "
             "an atomic one has none, since its receipt is written with its effects."
         )
+
+
+def _refuse_bad_policy(handler: Handler) -> None:
+    refuse_bad_rules(handler.name, handler.rules)
+    if not 0 < handler.time_limit < handler.lease:
+        raise ValueError(
+            f"{handler.name}: time_limit={handler.time_limit:g} must be above zero and below its "
+            f"lease of {handler.lease:g} s, after which nothing of the run would be kept."
+        )
+    if handler.on_dead not in get_args(OnDead):
+        raise ValueError(f'{handler.name}: on_dead={handler.on_dead!r} is not "hold" or "pass".')
+    if handler.on_dead != "hold" and not handler.ordered:
+        raise ValueError(f"{handler.name}: on_dead= is for ordered handlers.")
 
 
 def _app_label(module: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 
 from django.db import transaction
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from .models import Delivery, Subscription
+from . import breaker
+from .models import Delivery, Event, Subscription
 from .subscriptions import Handler, registry
 
 logger = logging.getLogger(__name__)
@@ -44,10 +46,39 @@ def _sync_one(
     row.attempts, row.lease_seconds = handler.attempts, handler.lease
     row.backoff_base, row.backoff_cap = handler.backoff_base, handler.backoff_cap
     row.window = handler.window
+    was = (row.ordered, row.on_dead)
+    row.ordered, row.on_dead = handler.ordered, handler.on_dead
+    if handler.breaker is None:
+        _close_breaker(row)
     row.window_now = min(max(row.window_now, 1), handler.window)
     rows[handler.name, event] = row
     if row._state.adding or _policy(row) != before:
         row.save(using=using)
+    if was != (row.ordered, row.on_dead):
+        _line_up(row, using=using)
+
+
+def _close_breaker(row: Subscription) -> None:
+    for name, value in breaker.CLOSED.items():
+        setattr(row, name, value)
+
+
+def _line_up(row: Subscription, *, using: str) -> None:
+    """Give what is owed its place in line, or take it, as the handler has become ordered or not.
+
+    Nothing is blocked here: a worker asks before it starts.
+    """
+    owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
+    if row.ordered:
+        key = Event.objects.using(using).filter(pk=OuterRef("event")).values("key")
+        owed.update(order_key=Subquery(key))
+    if not row.ordered or row.on_dead == Subscription.OnDead.PASS:
+        gone = owed.filter(state=State.DEAD) if row.ordered else owed
+        gone.update(order_key=None)
+    blocked = owed.filter(state=State.BLOCKED)
+    blocked.update(due_at=timezone.now())  # the relay looks again
+    if not row.ordered:
+        blocked.update(state=State.PENDING, note="")
 
 
 def _policy(row: Subscription) -> tuple[object, ...]:
@@ -63,6 +94,10 @@ def _policy(row: Subscription) -> tuple[object, ...]:
         row.attempts,
         row.backoff_base,
         row.backoff_cap,
+        row.ordered,
+        row.on_dead,
+        row.breaker_opened_at,
+        row.breaker_failures,
     )
 
 
@@ -91,7 +126,7 @@ def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
     """
     deliveries = Delivery.objects.using(using)
     waited = deliveries.filter(
-        subscription=row, attempts=0, state__in=(State.PENDING, State.PARKED)
+        subscription=row, attempts=0, state__in=(State.PENDING, State.PARKED, State.BLOCKED)
     )
     waited.filter(event__in=deliveries.filter(subscription=old).values("event")).delete()
     kept = deliveries.filter(subscription=row).values("event")

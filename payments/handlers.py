@@ -5,14 +5,18 @@ from __future__ import annotations
 from uuid import UUID
 
 from money import Money
-from outbox import Receipt, subscribe
+from outbox import Breaker, Receipt, subscribe
 from payments import asking, gateway, services, webhooks
+from payments.gateway import GatewayUnavailable, OutcomeUnknown
 
 # A handler makes five requests at most; each may wait to connect and again for its answer.
 LEASE = 12 * gateway.timeout_seconds()
+BREAKER = Breaker(on=(GatewayUnavailable, OutcomeUnknown), failures=10, wait=15, longest=600)
 
 
-@subscribe("orders.OrderPlaced", atomic=False, queue="payments.gateway", lease=LEASE)
+@subscribe(
+    "orders.OrderPlaced", atomic=False, queue="payments.gateway", lease=LEASE, breaker=BREAKER
+)
 def authorize_payment(order_id: UUID, total: Money, payment_method: str, receipt: Receipt) -> None:
     payment = services.intend_payment(order_id=order_id, total=total, payment_method=payment_method)
     answer = asking.authorization(payment)
@@ -20,7 +24,9 @@ def authorize_payment(order_id: UUID, total: Money, payment_method: str, receipt
         services.record_authorization(order_id=order_id, answer=answer)
 
 
-@subscribe("orders.OrderConfirmed", atomic=False, queue="payments.gateway", lease=LEASE)
+@subscribe(
+    "orders.OrderConfirmed", atomic=False, queue="payments.gateway", lease=LEASE, breaker=BREAKER
+)
 def capture_payment(order_id: UUID, receipt: Receipt) -> None:
     payment = services.intend_capture(order_id=order_id)
     answer = asking.capture(payment)
@@ -29,7 +35,12 @@ def capture_payment(order_id: UUID, receipt: Receipt) -> None:
 
 
 @subscribe(
-    "orders.OrderCancelled", atomic=False, queue="payments.gateway", attempts=None, lease=LEASE
+    "orders.OrderCancelled",
+    atomic=False,
+    queue="payments.gateway",
+    attempts=None,
+    lease=LEASE,
+    breaker=BREAKER,
 )
 def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
     payment = services.intend_reversal(order_id=order_id)
@@ -44,7 +55,12 @@ def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
 
 
 @subscribe(
-    "orders.RefundRequested", atomic=False, queue="payments.gateway", attempts=None, lease=LEASE
+    "orders.RefundRequested",
+    atomic=False,
+    queue="payments.gateway",
+    attempts=None,
+    lease=LEASE,
+    breaker=BREAKER,
 )
 def refund_payment(order_id: UUID, refund_id: UUID, amount: Money, receipt: Receipt) -> None:
     refund = services.intend_refund(order_id=order_id, refund_id=refund_id, amount=amount)

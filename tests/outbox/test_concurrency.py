@@ -45,8 +45,8 @@ def send() -> list[Message]:
 class TestTwoRelays:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
     def test_send_each_delivery_once(self, is_fanned_out: bool):
-        """Rules 5 and 19. Seen to fail on PostgreSQL without the locks of `_open_lanes` and
-        `_Lane._rows`; without the lock of `_fan_out` the unique delivery raises.
+        """Rules 5 and 19. Seen to fail on PostgreSQL without the locks of `open_lanes` and
+        `Lane._rows`; without the lock of `fan_out` the unique delivery raises.
         """
 
         @subscribe("tests.Numbered", batch=1, window=1000)
@@ -64,7 +64,7 @@ class TestTwoRelays:
         assert set(Delivery.objects.values_list("token", flat=True)) == {1}
 
     def test_keep_a_handler_within_its_window_together(self):
-        """Rule 13. Seen to fail on PostgreSQL without the lock of `_open_lanes`, and with what is
+        """Rule 13. Seen to fail on PostgreSQL without the lock of `open_lanes`, and with what is
         in flight counted in the statement that locks.
         """
 
@@ -110,7 +110,7 @@ class TestAMessageThatTwoWorkersHave:
 @pytest.mark.postgresql
 class TestAnEventWhoseCommitIsLate:
     def test_is_delivered_although_a_later_one_was_before_it(self):
-        """Rule 5. Seen to fail with `seq__gt` the last one that was fanned out in `_fan_out`."""
+        """Rule 5. Seen to fail with `seq__gt` the last one that was fanned out in `fan_out`."""
         heard: list[int] = []
 
         @subscribe("tests.Numbered")
