@@ -228,8 +228,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"queue": "orders", "expire_seconds": 3600},
     },
     "api.forget_old_answers": {"task": "api.forget_old_answers", "schedule": 3600.0},
-    "webhooks.forget_old_messages": {
-        "task": "webhooks.forget_old_messages",
+    "webhooks.forget": {
+        "task": "webhooks.forget",
         "schedule": 3600.0,
         "options": {"queue": "webhooks", "expire_seconds": 3600},
     },

@@ -141,8 +141,7 @@ def _disable(endpoint: Endpoint, because: Endpoint.Disabled) -> None:
 def _rest(failures: int, retry_after: float) -> timedelta:
     """Doubled with each failure in a row; longer if the endpoint asks for it, within bounds."""
     own: timedelta = FIRST_REST * 2 ** min(failures - 1, 20)
-    asked = timedelta(seconds=min(retry_after, LONGEST_REST.total_seconds()))
-    return min(max(own, asked), LONGEST_REST)
+    return min(max(own, timedelta(seconds=retry_after)), LONGEST_REST)
 
 
 def _is_old(message: Message) -> bool:

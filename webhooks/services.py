@@ -151,6 +151,12 @@ def forget_old_messages() -> int:
     return forgotten
 
 
+def forget_old_secrets() -> None:
+    """Delete the secrets that no longer sign."""
+    old = Endpoint.objects.exclude(old_secret="").filter(old_secret_until__lt=timezone.now())
+    old.update(old_secret="", old_secret_until=None)
+
+
 def _write(endpoint: Endpoint, *, kind: str, event_id: UUID, text: str) -> Message:
     message = Message.objects.create(endpoint=endpoint, event_id=event_id, type=kind, body=text)
     emit(MessageWritten(message_id=message.id))

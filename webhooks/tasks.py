@@ -7,6 +7,7 @@ from celery import shared_task
 from webhooks import services
 
 
-@shared_task(name="webhooks.forget_old_messages", ignore_result=True)
-def forget_old_messages() -> None:
+@shared_task(name="webhooks.forget", ignore_result=True)
+def forget() -> None:
     services.forget_old_messages()
+    services.forget_old_secrets()

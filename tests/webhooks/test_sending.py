@@ -18,7 +18,7 @@ from outbox.models import Delivery
 from tests.inventory.shelf import put_on_sale
 from tests.orders.buyer import customer, place
 from tests.webhooks.receiver import answers, receiving
-from webhooks import posting, sending, services, signatures
+from webhooks import posting, sending, services, signatures, tasks
 from webhooks.models import Attempt, Endpoint, Message
 
 pytestmark = pytest.mark.django_db
@@ -377,6 +377,22 @@ class TestABadEndpoint:
         assert receiver.requests[-1].headers["webhook-id"] == str(message.pk)
 
 
+class TestAnOldSecret:
+    def test_is_forgotten_when_it_no_longer_signs(self, endpoint, traveller):
+        """Seen to fail with every old secret forgotten, and with none."""
+        old = endpoint.secret
+        services.rotate_secret(endpoint_id=endpoint.pk)
+        tasks.forget()
+        endpoint.refresh_from_db()
+        assert endpoint.old_secret == old
+        traveller.shift(timedelta(hours=25))
+
+        tasks.forget()
+
+        endpoint.refresh_from_db()
+        assert (endpoint.old_secret, endpoint.old_secret_until) == ("", None)
+
+
 class TestTheLog:
     def test_is_forgotten_after_a_month_with_its_messages(
         self, outbox, endpoint, receiver, traveller
@@ -388,7 +404,6 @@ class TestTheLog:
         deliver(outbox)
         traveller.shift(timedelta(days=11))
 
-        forgotten = services.forget_old_messages()
+        tasks.forget()
 
-        assert forgotten == 1
         assert Message.objects.count() == Attempt.objects.count() == 1

@@ -1,0 +1,50 @@
+"""Two at once, each on a connection of its own."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
+from tests.flows.threads import run_together
+from tests.orders.buyer import customer
+from webhooks import sending, services
+from webhooks.models import Endpoint, Message
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+URL = "https://1.1.1.1/"
+
+
+def add() -> Endpoint:
+    return services.add_endpoint(owner=customer(), url=URL, event_types=[])
+
+
+class TestAtTheSameTime:
+    def test_nobody_gets_more_endpoints_than_one_may_have(self):
+        """P: seen to fail without the lock on the owner."""
+        for _ in range(services.MOST_ENDPOINTS - 1):
+            add()
+
+        def one_more() -> None:
+            with suppress(services.TooManyEndpoints):
+                add()
+
+        run_together([one_more] * 4)
+
+        assert Endpoint.objects.count() == services.MOST_ENDPOINTS
+
+    def test_a_failing_endpoint_is_asked_by_one_worker(self):
+        """P: seen to fail with the endpoint read without its lock."""
+        endpoint = add()
+        messages = [services.ping(endpoint_id=endpoint.pk).pk for _ in range(4)]
+        Endpoint.objects.update(failures=1)
+
+        def begin(message_id) -> None:
+            with suppress(sending.NotNow):
+                sending._begin(message_id)
+
+        run_together([partial(begin, pk) for pk in messages])
+
+        assert Message.objects.exclude(sending_until=None).count() == 1
