@@ -59,7 +59,7 @@ class TestTheBooksUnderTraffic:
     def test_balance_at_every_moment_and_afterwards_nothing_is_unsettled(
         self, outbox: Outbox, bank: BankProcess
     ):
-        """Seen to fail with a plain transaction in place of the snapshot."""
+        """Seen to fail without the second look at a payment whose bank says otherwise."""
         put_on_sale("TEA", units=1000)
         customer()
         is_over = Flag()
@@ -106,7 +106,7 @@ class TestTheBank:
         """Seen to fail without the second look at the payment."""
         put_on_sale("TEA")
         order = place()
-        outbox.deliver_all()
+        outbox.deliver_all(only="payments.authorize_payment")
         real = gateway.current()
 
         class Spy:
