@@ -7,6 +7,7 @@ to a dead endpoint cost one time-out for each rest, and the rests grow to an hou
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import timedelta
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from outbox import Receipt, emit
+from outbox import Receipt, RetryAfter, emit
 from webhooks import posting, signatures
 from webhooks.events import EndpointDisabled
 from webhooks.models import Attempt, Endpoint, Message
@@ -34,8 +35,8 @@ class NotDelivered(Exception):
     """The endpoint did not take the message; it is tried again later."""
 
 
-class NotNow(Exception):
-    """The endpoint rests after a failure, or is busy with other messages."""
+class NotNow(RetryAfter):
+    """The endpoint rests after a failure, or is busy with other messages; not all come at once."""
 
 
 def lease_seconds() -> float:
@@ -86,10 +87,12 @@ def _begin(message_id: UUID) -> Message | None:
 def _refuse_if_not_now(endpoint: Endpoint, message: Message) -> None:
     now = timezone.now()
     if endpoint.rests_until and now < endpoint.rests_until:
-        raise NotNow(f"The endpoint failed, and rests until {endpoint.rests_until:%H:%M:%S} UTC.")
+        left = (endpoint.rests_until - now).total_seconds()
+        told = f"The endpoint failed, and rests until {endpoint.rests_until:%H:%M:%S} UTC."
+        raise NotNow(left + random.uniform(0, 5 + left / 2), told)
     sending = endpoint.messages.filter(sending_until__gt=now).exclude(pk=message.pk).count()
     if sending >= (1 if endpoint.failures else MOST_AT_ONCE):
-        raise NotNow("The endpoint is busy with other messages.")
+        raise NotNow(random.uniform(1, 20), "The endpoint is busy with other messages.")
 
 
 def _post(message: Message) -> Answer:

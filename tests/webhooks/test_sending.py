@@ -274,6 +274,20 @@ class TestABadEndpoint:
 
         assert len(receiver.requests) == 1
 
+    def test_is_not_looked_at_before_its_rest_is_over(self, outbox, endpoint, receiver):
+        """Seen to fail with NotNow an exception like any other."""
+        receiver.behaviour = answers(503, Retry_After="600")
+        messages = [ping(endpoint) for _ in range(3)]
+
+        deliver(outbox)
+
+        sent = receiver.requests[0].headers["webhook-id"]
+        endpoint.refresh_from_db()
+        waiting = Delivery.objects.filter(event__key__in=[str(one.pk) for one in messages])
+        others = waiting.exclude(event__key=sent)
+        assert others.count() == 2
+        assert all(one.due_at >= endpoint.rests_until for one in others)
+
     def test_delays_no_other(self, outbox, endpoint, receiver, settings):
         receiver.behaviour = answers(500)
         with receiving() as good:
