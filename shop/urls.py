@@ -18,7 +18,7 @@ admin.site.site_title = _("Shop")
 
 # Swagger UI brings its pictures and some styles inline, which no other page may.
 docs = csp_update({"img-src": ["'self'", "data:"], "style-src": ["'self'", "'unsafe-inline'"]})(
-    SpectacularSwaggerSplitView.as_view(url_name="schema")
+    SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"])
 )
 
 # Each app of this project that has addresses brings them; a new one is listed nowhere else.

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from django.contrib.auth.models import User
 
 from api.models import StoredAnswer
 from inventory.models import Product
@@ -15,6 +16,7 @@ from orders.models import Order
 from outbox.testing import Outbox
 from tests.inventory.shelf import put_on_sale
 from tests.orders.buyer import a_key, customer, signed_in
+from tests.orders.test_api import ready_to_ship, shipper
 
 pytestmark = pytest.mark.django_db
 
@@ -160,6 +162,32 @@ class TestABodyThatCannotBeRead:
         writes_nothing(outbox)
 
 
+@pytest.mark.parametrize("what", ["ship", "refunds"])
+class TestABodyAboutAnOrder:
+    @pytest.mark.parametrize("raw", [*UNREADABLE.values(), b"[]", b"null", b"1"])
+    def test_is_refused_where_it_makes_no_sense_and_writes_nothing(
+        self, outbox: Outbox, what: str, raw: bytes
+    ):
+        order = ready_to_ship()
+        before = len(outbox.all_emitted())
+
+        answer = post(raw, to=f"{order.pk}/{what}/", by=shipper())
+
+        assert answer.status_code == 400
+        assert answer.json()["code"] in {"parse_error", "invalid"}
+        assert len(outbox.all_emitted()) == before
+        assert Order.objects.get().status == "ready_to_ship"
+        assert not StoredAnswer.objects.exists()
+
+    def test_is_refused_where_it_is_too_large(self, outbox: Outbox, what: str):
+        order = ready_to_ship()
+
+        answer = post(b"x" * 10_000_000, to=f"{order.pk}/{what}/", by=shipper())
+
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+        assert not StoredAnswer.objects.exists()
+
+
 class TestACursorThatSomebodyInvented:
     @pytest.mark.parametrize("position", ["TEA", "\0", "0", "-1", "9" * 400])
     @pytest.mark.parametrize("path", ["orders", "products"])
@@ -177,9 +205,11 @@ class TestACursorThatSomebodyInvented:
         assert answer.status_code == 404
 
 
-def post(raw: bytes, content_type: str = "application/json") -> Any:
-    client = signed_in(customer())
-    return client.post("/api/orders/", raw, content_type=content_type, headers=a_key())
+def post(
+    raw: bytes, content_type: str = "application/json", *, to: str = "", by: User | None = None
+) -> Any:
+    client = signed_in(by or customer())
+    return client.post(f"/api/orders/{to}", raw, content_type=content_type, headers=a_key())
 
 
 def writes_nothing(outbox: Outbox) -> None:

@@ -58,6 +58,9 @@ class TestWhatAViewRefuses:
         is_a_problem(answer, 405, "method_not_allowed")
         assert answer["Allow"] == "GET, POST, HEAD, OPTIONS"
 
+    def test_a_method_of_the_page_of_the_docs(self):
+        is_a_problem(APIClient().options("/api/docs/"), 405, "method_not_allowed")
+
     def test_a_wish_for_another_form(self):
         answer = signed_in(customer()).get("/api/orders/", headers={"Accept": "text/csv"})
 
