@@ -20,6 +20,7 @@ from __future__ import annotations
 from .books import Difference, Look, invariant
 from .context import RequestContextMiddleware, acting_as
 from .debts import is_owed
+from .delayed import cancel_delayed
 from .emission import NotInTransaction, emit
 from .events import DomainEvent
 from .evidence import events_without_row, keys_told_twice, rows_without_event
@@ -49,6 +50,7 @@ __all__ = [
     "RetryAfter",
     "TimeLimitExceeded",
     "acting_as",
+    "cancel_delayed",
     "emit",
     "events_without_row",
     "guards_lifted",

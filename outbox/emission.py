@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.apps import apps
@@ -13,10 +14,12 @@ from uuid_utils.compat import uuid7
 from . import guards, nudge
 from .context import current_cause
 from .events import DomainEvent
+from .key_locks import lock_key
+from .subscriptions import ordered_events
 from .transactions import is_open, is_open_in_view, open_aliases
 
 if TYPE_CHECKING:
-    from .models import Event
+    from .models import DelayedEvent, Event
 
 
 class NotInTransaction(RuntimeError):
@@ -27,7 +30,7 @@ class EmittedBesideTransaction(guards.RuleBroken):
     """An event was emitted while a transaction was open on a database that is not the outbox's."""
 
 
-def emit(event: DomainEvent) -> UUID:
+def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
     """Store an event in the caller's transaction: it exists if and only if the change commits.
 
     Correlation id, causation id and actor are taken from the running handler or request.
@@ -35,6 +38,8 @@ def emit(event: DomainEvent) -> UUID:
 
     Args:
         event: an instance of a `DomainEvent` subclass that has a `key`.
+        delay: tell it that much later. Until then it is no fact: it has no `seq`, nobody hears of
+            it, and `cancel_delayed` takes it back.
 
     Returns:
         The event's id (UUIDv7).
@@ -43,6 +48,7 @@ def emit(event: DomainEvent) -> UUID:
         NotInTransaction: no `transaction.atomic()` is open on the outbox's database. The
             transaction that Django's TestCase opens around a test does not count.
         TypeError: the event's class is abstract (it has no `key`).
+        ValueError: the delay is negative.
     """
     if not event.event_name:
         raise TypeError(
@@ -54,6 +60,10 @@ def emit(event: DomainEvent) -> UUID:
         raise NotInTransaction(_why_not(using))
     if guards.are_on():
         _refuse_other_transactions(using)
+    if delay:
+        return _store_for_later(event, delay, using=using)
+    if event.event_name in ordered_events():
+        lock_key(event.key, connection=connections[using])
     row = store(event, using=using)
     transaction.on_commit(nudge.poke, using=using, robust=True)
     return row.id
@@ -61,21 +71,34 @@ def emit(event: DomainEvent) -> UUID:
 
 def store(event: DomainEvent, *, using: str) -> Event:
     """Insert the event's row; for emit() and the test kit, which differ in what they demand."""
-    cause = current_cause()
-    row = _event_model()(
-        id=uuid7(),
-        name=event.event_name,
-        version=event.event_version,
-        key=event.key,
-        payload=event.model_dump(mode="json", by_alias=False),
-        emitted_at=timezone.now(),
-        correlation_id=cause.correlation_id,
-        causation_id=cause.causation_id,
-        emitted_by=cause.emitted_by,
-        actor=cause.actor,
-    )
+    row = _event_model()(emitted_at=timezone.now(), **_facts(event))
     row.save(using=using, force_insert=True)
     return row
+
+
+def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUID:
+    if delay < timedelta(0):
+        raise ValueError(f"emit(delay={delay}): what is past cannot be told later.")
+    now = timezone.now()
+    model = apps.get_model("outbox", "DelayedEvent")
+    row: DelayedEvent = model(due_at=now + delay, stored_at=now, **_facts(event))
+    row.save(using=using, force_insert=True)
+    return row.id
+
+
+def _facts(event: DomainEvent) -> dict[str, Any]:
+    cause = current_cause()
+    return {
+        "id": uuid7(),
+        "name": event.event_name,
+        "version": event.event_version,
+        "key": event.key,
+        "payload": event.model_dump(mode="json", by_alias=False),
+        "correlation_id": cause.correlation_id,
+        "causation_id": cause.causation_id,
+        "emitted_by": cause.emitted_by,
+        "actor": cause.actor,
+    }
 
 
 def _event_model() -> type[Event]:

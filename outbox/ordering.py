@@ -13,18 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from hashlib import blake2b
-from typing import TYPE_CHECKING
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import Min
 from django.utils import timezone
 
 from . import nudge
 from .models import Delivery, Event, Subscription
-
-if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper
 
 State = Delivery.State
 
@@ -138,29 +133,10 @@ def first_look(now: datetime) -> datetime:
     return now + _LOOK_AGAIN[0]
 
 
-def serialize(key: str, *, connection: BaseDatabaseWrapper) -> None:
-    """Let `seq` follow commit order for a key: until its commit, nobody else emits about it.
-
-    SQLite has one writer anyway. On PostgreSQL an advisory lock of this transaction, one for each
-    key that it emits about; two that take two keys in different order end as every deadlock does.
-    """
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_number(key)])
-
-
-def serialize_free(keys: Collection[str], *, using: str) -> set[str]:
-    """As `serialize`, for many keys, without waiting; return those that nobody else has."""
-    connection = connections[using]
-    if connection.vendor != "postgresql" or not keys:
-        return set(keys)
-    numbers = {_number(key): key for key in keys}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT n, pg_try_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n",
-            [sorted(numbers)],
-        )
-        return {numbers[number] for number, is_mine in cursor.fetchall() if is_mine}
+def look_soon(keys: Collection[str], *, using: str) -> None:
+    """Have the relay look again, at its next pass, at what is blocked of these keys."""
+    blocked = Delivery.objects.using(using).filter(order_key__in=keys, state=State.BLOCKED)
+    blocked.update(due_at=timezone.now())
 
 
 def _first_waiting(
@@ -179,8 +155,3 @@ def _first_owed(
     )
     firsts = rows.order_by().values_list("subscription", "order_key").annotate(first=Min("event"))
     return [(pk, key or "", seq) for pk, key, seq in firsts]
-
-
-def _number(key: str) -> int:
-    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=b"outbox")
-    return int.from_bytes(digest.digest(), signed=True)

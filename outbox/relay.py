@@ -10,11 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Value
 from django.utils import timezone
 
 from . import failpoints, settlement
+from .delayed import due, tell_due
 from .fan_out import fan_out, waiting_events
 from .lanes import Lane, busy_subscriptions, open_lanes
 
@@ -119,7 +122,7 @@ def plan(*, using: str, only: Collection[str] | None = None) -> Plan:
     """Do a pass's database half and return what is to be published."""
     now = timezone.now()
     busy = busy_subscriptions(now, using=using)
-    if not busy and not waiting_events(using=using).exists():
+    if not busy and not _is_event_due(now, using=using):
         return Plan()
     with transaction.atomic(using=using):
         failpoints.reach(failpoints.BEFORE_CLAIM)
@@ -127,9 +130,17 @@ def plan(*, using: str, only: Collection[str] | None = None) -> Plan:
         for lane in lanes.values():
             lane.tidy()
             lane.claim()
+        tell_due(now, using=using)
         fanned_out = fan_out(lanes, now, using=using)
     messages = [message for lane in lanes.values() for message in _messages(lane)]
     return Plan(messages, fanned_out, is_contended=only is None and bool(busy - lanes.keys()))
+
+
+def _is_event_due(now: datetime, *, using: str) -> bool:
+    """Tell, in one read, whether an event waits for fan-out or for its time, which has come."""
+    waiting = waiting_events(using=using).order_by().values(n=Value(1))
+    delayed = due(now, using=using).order_by().values(n=Value(1))
+    return bool(waiting.union(delayed, all=True).exists())
 
 
 def _messages(lane: Lane) -> Iterator[Message]:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 from pydantic_core import to_jsonable_python
 from uuid_utils.compat import uuid7
@@ -31,7 +33,7 @@ from .relay import Message, relay_pass
 from .sync import sync_subscriptions
 
 if TYPE_CHECKING:
-    from .models import Event
+    from .models import DelayedEvent, Event
 
 #: More rounds of events that cause events are taken for a loop.
 MAX_ROUNDS = 100
@@ -112,6 +114,16 @@ class Outbox:
                     _raise_first(results)
         raise AssertionError(f"Events feed each other for ever: {self._loop()}")
 
+    def let_pass(self, time: timedelta) -> None:
+        """Act as if so much time had passed: what was delayed, or waits for a retry, comes due."""
+        from .models import DelayedEvent, Delivery, Subscription
+
+        DelayedEvent.objects.using(self._using).update(due_at=F("due_at") - time)
+        waiting = Delivery.objects.using(self._using).filter(state__in=Delivery.OWED)
+        waiting.update(due_at=F("due_at") - time)
+        held = Subscription.objects.using(self._using).exclude(breaker_probe_at=None)
+        held.update(breaker_probe_at=F("breaker_probe_at") - time)
+
     def emitted(self, name: str) -> Any:
         """Return the one event of this name that was emitted, as an object with its fields.
 
@@ -128,6 +140,13 @@ class Outbox:
     def all_emitted(self, name: str = "") -> list[Any]:
         """Return all emitted events in order, of one name or of all; given ones are left out."""
         return [_as_object(row) for row in self._rows() if not name or row.name == name]
+
+    def all_delayed(self, name: str = "") -> list[Any]:
+        """Return what was emitted with a delay and waits, of one name or all; first due first."""
+        from .models import DelayedEvent
+
+        rows = DelayedEvent.objects.using(self._using).order_by("due_at", "id")
+        return [_as_object(row) for row in rows if not name or row.name == name]
 
     def _rows(self) -> list[Event]:
         from .models import Event
@@ -255,7 +274,7 @@ def _guess_key(name: str, fields: dict[str, Any]) -> str:
     raise AssertionError(f'given("{name}", key=...) needs a key: no field ends in "_id".')
 
 
-def _as_object(row: Event) -> Any:
+def _as_object(row: Event | DelayedEvent) -> Any:
     known = events.find(row.name)
     if known is None:
         return SimpleNamespace(**row.payload)

@@ -15,7 +15,7 @@ from . import events
 from .receipt import PermanentFailure
 
 if TYPE_CHECKING:
-    from .models import Event
+    from .models import DelayedEvent, Event
 
 #: From the payload of one version to that of the next. Pure: it reads nothing but its argument.
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -77,7 +77,7 @@ def is_newer(event: Event) -> bool:
     return known is not None and event.version > known.event_version
 
 
-def current_payload(event: Event) -> dict[str, Any]:
+def current_payload(event: Event | DelayedEvent) -> dict[str, Any]:
     """Return a stored event's payload as this release tells it; the stored one stays as it is.
 
     An event that this code does not declare is returned as it was stored.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
+from outbox import ordering
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 
 from .choice import Choice
@@ -197,8 +198,10 @@ def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
 
 def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:
     note = f"{operation.reason or 'no reason was given'} ({operation.by})"[:300]
+    keys = {key for key in rows.values_list("order_key", flat=True) if key}
     settled = {"settled_at": timezone.now(), "order_key": None}  # out of its key's line
     rows.update(state=State.DISCARDED, note=note, **settled)
+    ordering.look_soon(keys, using=rows.db)
 
 
 def _replay(rows: QuerySet[Delivery], operation: Operation) -> None:

@@ -122,7 +122,7 @@ class TestAPass:
 
         given(200)
 
-        with django_assert_max_num_queries(12):
+        with django_assert_max_num_queries(13):
             passing()
 
 

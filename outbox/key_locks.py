@@ -1,0 +1,40 @@
+"""Let `seq` follow commit order for one key, where an ordered handler hears the event (rule 18).
+
+SQLite has one writer anyway. On PostgreSQL an emitter takes an advisory lock of its transaction,
+one for each key that it emits about, before the event gets its `seq`. Two transactions that take
+two keys in different order end as every deadlock does: PostgreSQL rolls one of them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+
+def lock_key(key: str, *, connection: BaseDatabaseWrapper) -> None:
+    """Until this transaction ends nobody else emits about the key; wait for who does so now."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_number(key)])
+
+
+def lock_free_keys(keys: Collection[str], *, connection: BaseDatabaseWrapper) -> set[str]:
+    """As `lock_key` for many, without waiting; return the keys that nobody else has."""
+    if connection.vendor != "postgresql" or not keys:
+        return set(keys)
+    numbers = {_number(key): key for key in keys}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT n, pg_try_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n",
+            [list(numbers)],
+        )
+        return {numbers[number] for number, is_mine in cursor.fetchall() if is_mine}
+
+
+def _number(key: str) -> int:
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=b"outbox")
+    return int.from_bytes(digest.digest(), "big", signed=True)
