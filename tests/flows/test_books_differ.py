@@ -131,7 +131,6 @@ def charge_unknown_to_us(order: Order) -> None:
 def refund_at_the_bank(order: Order) -> None:
     gateway.current().refund(
         reference=str(order.id),
-        reference=str(order.pk),
         capture_id=payment(order).get().capture_id,
         amount=Money(amount=100, currency="JPY"),
         idempotency_key=f"{order.id}-by-hand",
