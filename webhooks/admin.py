@@ -45,7 +45,6 @@ class EndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # ge
     list_filter = [("disabled_at", admin.EmptyFieldListFilter), "disabled_because"]
     list_select_related = ["owner"]
     search_fields = ["id", "url", "owner__username", "description"]
-    exclude = ["secret", "old_secret"]
     action_form = ReasonForm
     actions = ["disable", "enable"]
 

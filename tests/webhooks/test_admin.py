@@ -37,7 +37,7 @@ class TestTheAdmin:
         assert endpoint.enabled
 
     def test_shows_no_secret(self, staff, endpoint):
-        """Seen to fail without `exclude`."""
+        """Seen to fail with a secret that is not `editable=False`."""
         old = endpoint.secret
         new = services.rotate_secret(endpoint_id=endpoint.pk).secret
 
