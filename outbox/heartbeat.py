@@ -70,6 +70,12 @@ def beat(kind: str, name: str, *, queues: Sequence[str] = (), using: str = "defa
             drop_broken_connection(using=using)
 
 
+def answer(canary: str, *, using: str = "default") -> None:
+    """Write that a canary was taken; the doctor that sent it removes the row."""
+    now = timezone.now()
+    _upsert(Heartbeat(kind=Kind.CANARY, name=canary, started_at=now, seen_at=now), using=using)
+
+
 def own_name() -> str:
     """Name this process: "host.pid"."""
     return f"{socket.gethostname()}.{os.getpid()}"
@@ -144,7 +150,11 @@ def _write(pair: tuple[str, str], queues: Sequence[str], *, using: str) -> None:
     kind, name = pair
     began = _started.setdefault(pair, now)
     row = Heartbeat(kind=kind, name=name[:200], queues=list(queues), started_at=began, seen_at=now)
-    rows.bulk_create(
+    _upsert(row, using=using)
+
+
+def _upsert(row: Heartbeat, *, using: str) -> None:
+    Heartbeat.objects.using(using).bulk_create(
         [row],
         update_conflicts=True,
         unique_fields=["kind", "name"],

@@ -61,6 +61,17 @@ def publish(message: Message) -> None:
     )
 
 
+@shared_task(name="outbox.canary", ignore_result=True)
+def answer_canary(name: str) -> None:
+    """Answer the doctor: a worker of this queue consumes."""
+    heartbeat.answer(name)
+
+
+def send_canary(queue: str, name: str, *, expires: float) -> None:
+    """Send a canary through a queue; one that nobody takes in time does nothing."""
+    answer_canary.apply_async(args=(name,), queue=queue, expires=expires, retry=False)
+
+
 def is_broker_there() -> bool:
     """Ask the broker for a sign of life, within the transport's socket timeout."""
     try:

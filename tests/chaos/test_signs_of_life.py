@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
-from tests.chaos.stack import Stack
+from tests.chaos.stack import CEILING, ROOT, Stack
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
+SEVERITIES = ["ok", "warning", "error"]
 QUEUES = "ground,ground.outside,ground.slow"
 
 
@@ -49,3 +52,62 @@ class TestAHeartbeat:
         ground.manage("strike", "1")
 
         ground.wait_until(lambda: signs(ground, "relay"), "the relay beats on")
+
+
+def examined(ground: Stack, timeout: str) -> dict[str, dict[str, str]]:
+    """What the doctor found, by part: the worst of each."""
+    command = [sys.executable, "manage.py", "outbox", "doctor", "--json", "--timeout", timeout]
+    done = subprocess.run(
+        command, cwd=ROOT, env=ground.environment, capture_output=True, text=True, timeout=CEILING
+    )
+    assert done.stdout, done.stderr
+    found = sorted(json.loads(done.stdout), key=lambda one: SEVERITIES.index(one["severity"]))
+    worst = {one["part"]: one for one in found}
+    is_well = all(one["severity"] != "error" for one in found)
+    assert done.returncode == (0 if is_well else 1)
+    return worst
+
+
+class TestTheDoctor:
+    def test_finds_everything_well_where_it_is(self, ground: Stack):
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+        ground.start_beat()
+        ground.wait_until(lambda: signs(ground, "beat"), "beat's task came")
+
+        found = examined(ground, "60")
+
+        assert {part: one["severity"] for part, one in found.items()} == dict.fromkeys(found, "ok")
+        assert {f"queue {name}" for name in ("outbox", *QUEUES.split(","))} <= found.keys()
+        assert not ground.query("SELECT * FROM outbox_heartbeat WHERE kind = 'canary'")
+
+    def test_finds_a_worker_that_lives_and_no_longer_consumes(self, ground: Stack):
+        """Its heartbeat comes; without the canary nobody would notice."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+        ground.run("-m", "celery", "-A", "shop", "control", "cancel_consumer", "ground.slow")
+        ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "the workers beat")
+
+        found = examined(ground, "5")
+        ground.run("-m", "celery", "-A", "shop", "control", "add_consumer", "ground.slow")
+
+        assert found["queue ground.slow"]["severity"] == "error"
+        assert found["queue ground"]["severity"] == "ok"
+
+    def test_says_which_queue_has_no_worker(self, ground: Stack):
+        ground.start_relay()
+        ground.start_worker(queues="ground,ground.outside")
+
+        found = examined(ground, "5")
+
+        assert found["queue ground.slow"]["text"] == "The canary did not come back: it has none."
+        assert found["queue ground"]["severity"] == "ok"
+
+    def test_works_without_a_broker(self, ground: Stack):
+        ground.kill("broker")
+
+        found = examined(ground, "1")
+
+        assert found["broker"]["severity"] == "error"
+        assert found["relay"]["severity"] == "error"
+        assert found["database"]["severity"] == "ok"

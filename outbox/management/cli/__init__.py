@@ -8,11 +8,14 @@ from typing import Any, Protocol
 
 from . import (
     backfill,
+    blocked,
     catalogue,
     discard,
+    doctor,
     end,
     events,
     go_on,
+    groups,
     log,
     pause,
     prune,
@@ -41,6 +44,9 @@ class Subcommand(Protocol):
 SUBCOMMANDS: dict[str, Subcommand] = {
     "status": status,
     "why": why,
+    "groups": groups,
+    "blocked": blocked,
+    "doctor": doctor,
     "retry": retry,
     "discard": discard,
     "replay": replay,

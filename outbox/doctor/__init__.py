@@ -1,0 +1,43 @@
+"""The doctor: looks at the running system and says in sentences what is wrong and what to do.
+
+It works with whatever is down: each part is examined by itself, and a part that cannot be examined
+is a finding too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from . import broker, database, debts, life, settings
+from .findings import ERROR, OK, WARNING, Finding, error
+
+__all__ = ["ERROR", "OK", "WARNING", "Finding", "examine"]
+
+
+def examine(*, timeout: float = 10.0, using: str = "default") -> list[Finding]:
+    """Examine broker, settings, database, signs of life, queues and debts.
+
+    Args:
+        timeout: seconds that the canaries have to come back through their queues.
+        using: the outbox's database alias.
+    """
+    parts: dict[str, Callable[[], Iterable[Finding]]] = {
+        "broker": broker.examine,
+        "settings": settings.examine,
+        "database": lambda: database.examine(using=using),
+        "signs of life": lambda: life.examine(using=using),
+        "queues": lambda: life.examine_queues(timeout=timeout, using=using),
+        "debts": lambda: debts.examine(using=using),
+    }
+    return [finding for name, part in parts.items() for finding in _examined(name, part)]
+
+
+def _examined(name: str, part: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from part()
+    except Exception as caught:  # what is broken must not hide the rest
+        yield error(
+            name,
+            f"It could not be examined: {type(caught).__name__}: {caught}.",
+            "Repair this first, then ask again.",
+        )

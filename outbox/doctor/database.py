@@ -1,0 +1,117 @@
+"""The database: can it be written at once, does anything hold it up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import connections, transaction
+
+from outbox.models import Operation
+
+from .findings import Finding, error, ok, warning
+
+_PART = "database"
+_SLOW_SECONDS = 1.0
+
+
+def examine(*, using: str) -> Iterator[Finding]:
+    """Look at how it is set up, and who waits for whom."""
+    yield _write_lock(using=using)
+    if connections[using].vendor == "sqlite":
+        yield from _of_sqlite(using=using)
+    elif connections[using].vendor == "postgresql":
+        yield from _of_postgresql(using=using)
+
+
+def _write_lock(*, using: str) -> Finding:
+    began = time.monotonic()
+    with transaction.atomic(using=using):
+        Operation.objects.using(using).filter(pk=-1).update(rate=None)
+    took = time.monotonic() - began
+    if took > _SLOW_SECONDS:
+        return warning(
+            _PART,
+            f"The smallest write waited {took:.1f} s for its turn.",
+            "Find the long transaction; on SQLite there is one writer at a time.",
+        )
+    return ok(_PART, f"It is written to without waiting ({took * 1000:.0f} ms).")
+
+
+def _of_sqlite(*, using: str) -> Iterator[Finding]:
+    mode = str(_value("PRAGMA journal_mode", using=using)).lower()
+    if mode == "wal":
+        yield ok(_PART, "Its journal is a WAL: readers and the writer do not wait for each other.")
+    elif mode != "memory":
+        yield error(
+            _PART,
+            f"Its journal mode is {mode}: each reader stops the writer.",
+            'OPTIONS["init_command"] = "PRAGMA journal_mode=WAL;"',
+        )
+    if int(_value("PRAGMA synchronous", using=using)) < 2:
+        yield warning(
+            _PART,
+            "A power cut may take the last commits with it (synchronous is below FULL).",
+            'OPTIONS["init_command"] = "PRAGMA synchronous=FULL;"',
+        )
+
+
+def _of_postgresql(*, using: str) -> Iterator[Finding]:
+    waiting = _value(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND wait_event_type = 'Lock' AND now() - query_start > interval '1 second'",
+        using=using,
+    )
+    if waiting:
+        yield warning(
+            _PART,
+            f"{waiting} statement(s) wait for a lock for more than a second.",
+            "SELECT * FROM pg_stat_activity, pg_blocking_pids(pid) shows who holds it.",
+        )
+    yield from _long_transactions(using=using)
+    yield from _unvacuumed(using=using)
+
+
+def _long_transactions(*, using: str) -> Iterator[Finding]:
+    long = _rows(
+        "SELECT pid, state, round(extract(epoch FROM now() - xact_start)) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND xact_start < now() - interval '5 minutes' ORDER BY xact_start LIMIT 3",
+        using=using,
+    )
+    for pid, state, seconds in long:
+        yield warning(
+            _PART,
+            f"The transaction of process {pid} ({state}) is open for {seconds:.0f} s: nothing that "
+            "died since is vacuumed.",
+            f"Find out what it is; SELECT pg_terminate_backend({pid}) ends it.",
+        )
+    if not long:
+        yield ok(_PART, "No transaction is open for more than 5 minutes.")
+
+
+def _unvacuumed(*, using: str) -> Iterator[Finding]:
+    tables = _rows(
+        "SELECT relname, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE relname LIKE "
+        "'outbox\\_%' AND n_dead_tup > 10000 AND n_dead_tup > n_live_tup / 2",
+        using=using,
+    )
+    for table, dead, live in tables:
+        yield warning(
+            _PART,
+            f"{table} has {dead:,} dead rows beside {live:,} living ones.",
+            f"VACUUM ANALYZE {table}; then see what keeps autovacuum from it.",
+        )
+    if not tables:
+        yield ok(_PART, "Its tables are vacuumed.")
+
+
+def _value(statement: str, *, using: str) -> Any:
+    return _rows(statement, using=using)[0][0]
+
+
+def _rows(statement: str, *, using: str) -> list[tuple[Any, ...]]:
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall())

@@ -1,0 +1,87 @@
+"""What is owed that nobody will pay by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.utils import timezone
+
+from outbox import events
+from outbox.actions import unfinished
+from outbox.models import Delivery, Event, Subscription
+from outbox.status import status
+from outbox.subscriptions import find
+from outbox.wording import span
+
+from .findings import Finding, error, ok, warning
+
+_PART = "debts"
+_LONG = 60.0
+
+
+def examine(*, using: str) -> Iterator[Finding]:
+    """Find what is dead, unknown to this code, ended, or waits for the relay for long."""
+    found = [
+        *_dead(using=using),
+        *_unknown_handlers(using=using),
+        *_unknown_events(using=using),
+        *_waiting(using=using),
+        *_operations(using=using),
+    ]
+    yield from found or [ok(_PART, "Nothing is owed that waits for a person.")]
+
+
+def _dead(*, using: str) -> Iterator[Finding]:
+    for one in status(using=using).handlers:
+        if one.dead:
+            yield warning(
+                _PART,
+                f"{one.dead:,} delivery(s) to {one.handler} are dead.",
+                "`manage.py outbox groups` says of what, and how to retry them.",
+            )
+
+
+def _unknown_handlers(*, using: str) -> Iterator[Finding]:
+    owed = Delivery.objects.using(using).filter(state__in=Delivery.OWED)
+    for row in Subscription.objects.using(using).order_by("handler"):
+        is_unknown = find(row.handler) is None
+        if (not is_unknown and row.active) or not owed.filter(subscription=row).exists():
+            continue
+        what = "this code does not have" if is_unknown else "has ended its subscription"
+        yield error(
+            _PART,
+            f"Deliveries are owed to {row.handler}, which {what}.",
+            "Deploy a release that has it, name it in the `formerly=` of its heir, or "
+            f"`manage.py outbox end {row.handler}`.",
+        )
+
+
+def _unknown_events(*, using: str) -> Iterator[Finding]:
+    for row in Subscription.objects.using(using).filter(active=True).order_by("event"):
+        mine = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
+        if events.find(row.event) is None and mine.exists():
+            yield warning(
+                _PART,
+                f"{row.handler} is owed {row.event}, an event that this code does not declare.",
+                "Was its app removed? Its stored events are still delivered as they are.",
+            )
+
+
+def _waiting(*, using: str) -> Iterator[Finding]:
+    waiting = Event.objects.using(using).filter(fanned_out_at=None).order_by("seq").first()
+    age = timezone.now() - waiting.emitted_at if waiting else None
+    if age is not None and age.total_seconds() > _LONG:
+        yield error(
+            _PART,
+            f"An event waits for fan-out for {span(age)}.",
+            "The relay does not keep up, or does not run: see its findings.",
+        )
+
+
+def _operations(*, using: str) -> Iterator[Finding]:
+    for operation in unfinished(using=using):
+        yield warning(
+            _PART,
+            f"Operation {operation.pk} ({operation.action} by {operation.by}) stopped half-way.",
+            f"`manage.py outbox go-on {operation.pk}`, with --give-up to leave the rest undone.",
+        )

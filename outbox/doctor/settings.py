@@ -1,0 +1,80 @@
+"""Celery's settings, against what the outbox needs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from celery import current_app
+
+from outbox.models import Subscription
+
+from .findings import Finding, error, ok, warning
+
+_PART = "settings"
+
+
+def examine() -> Iterator[Finding]:
+    """Compare visibility timeout, acks, prefetch and serializer with what is safe."""
+    found = [*_acks(), *_prefetch(), *_serializer(), *_visibility()]
+    yield from found or [ok(_PART, "Acks, prefetch, serializer and visibility timeout are safe.")]
+
+
+def _acks() -> Iterator[Finding]:
+    conf = current_app.conf
+    if conf.task_reject_on_worker_lost:
+        yield error(
+            _PART,
+            "task_reject_on_worker_lost is on: a task that kills its worker runs again for ever.",
+            "Turn it off; the lease sends a killed worker's deliveries again, with patience.",
+        )
+    if not conf.task_acks_late:
+        yield warning(
+            _PART,
+            "task_acks_late is off: tasks other than the outbox's are lost with their worker.",
+            "Set task_acks_late = True.",
+        )
+
+
+def _prefetch() -> Iterator[Finding]:
+    prefetch = current_app.conf.worker_prefetch_multiplier
+    if prefetch != 1:
+        yield warning(
+            _PART,
+            f"worker_prefetch_multiplier is {prefetch}: a busy worker holds what others could do.",
+            "Set worker_prefetch_multiplier = 1.",
+        )
+
+
+def _serializer() -> Iterator[Finding]:
+    conf = current_app.conf
+    if conf.task_serializer != "json" or set(conf.accept_content) - {"json", "application/json"}:
+        yield error(
+            _PART,
+            f"Workers accept {', '.join(conf.accept_content)}: who can write to the broker can run "
+            "code in them, if one of these is pickle.",
+            'Set task_serializer = "json" and accept_content = ["json"].',
+        )
+
+
+def _visibility() -> Iterator[Finding]:
+    options = current_app.conf.broker_transport_options or {}
+    if not str(current_app.conf.broker_url).startswith(("redis", "rediss", "sentinel")):
+        return
+    timeout = float(options.get("visibility_timeout", 3600))
+    limit = current_app.conf.task_time_limit
+    longest = max(Subscription.objects.values_list("lease_seconds", flat=True), default=0.0)
+    if limit is None or timeout <= limit:
+        yield warning(
+            _PART,
+            f"Redis hands a message out again after {timeout:g} s, while its task may still run "
+            f"(task_time_limit {limit if limit is not None else 'none'}).",
+            "Set task_time_limit, and visibility_timeout above it; the outbox's own deliveries do "
+            "not act twice, other tasks may.",
+        )
+    if timeout <= longest:
+        yield warning(
+            _PART,
+            f"The longest lease ({longest:g} s) is longer than the visibility timeout "
+            f"({timeout:g} s).",
+            "Raise visibility_timeout above it.",
+        )

@@ -1,0 +1,44 @@
+"""Show what is dead in groups of one cause, with the command that retries each."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+
+from outbox.groups import Group
+from outbox.groups import groups as groups_now
+from outbox.wording import moment
+
+from .common import count
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare --json."""
+    parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
+
+
+def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
+    """Write each group."""
+    found = groups_now()
+    if options["json"]:
+        told = [{**asdict(one), "retry": one.retry} for one in found]
+        write(json.dumps(told, cls=DjangoJSONEncoder, indent=2))
+        return
+    for one in found:
+        _write(one, write)
+    if not found:
+        write("Nothing is dead.")
+
+
+def _write(one: Group, write: Callable[[str], object]) -> None:
+    what = one.exception or "the worker died"
+    where = f" at {one.place}" if one.place else ""
+    times = f"between {moment(one.first)} and {moment(one.last)}"
+    write(f"{count(one.number, 'delivery', 'deliveries')} to {one.handler}: {what}{where}")
+    write(f"    {times}, for example {one.example}")
+    write(f"    {one.retry}")

@@ -1,0 +1,246 @@
+"""The doctor, where nothing runs: it still says what it sees. With real processes: tests/chaos."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import current_app
+from django.core.management import call_command
+from django.db.models import F
+
+from outbox import actions, events, subscribe, subscriptions
+from outbox.doctor import Finding, broker, database, debts, examine, settings
+from outbox.models import Attempt, Delivery, Operation, Subscription
+from outbox.relay import relay_pass
+from outbox.testing import Outbox
+from tests.outbox.command import outbox_command
+
+pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker's address, where nobody listens."""
+    monkeypatch.setitem(current_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    """Two handlers that fail for good, each at a place of its own."""
+
+    @subscribe("parcels.ParcelSent", attempts=1)
+    def invoice() -> None:
+        raise ValueError("no paper")
+
+    @subscribe("parcels.ParcelSent", attempts=1)
+    def weigh() -> None:
+        raise KeyError("scales")
+
+    return Outbox()
+
+
+def failed(outbox: Outbox, number: int) -> None:
+    for _ in range(number):
+        outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+    outbox.deliver_all(raise_errors=False)
+
+
+def severities(found: list[Finding]) -> dict[str, str]:
+    return {one.text: one.severity for one in found}
+
+
+class TestTheDoctor:
+    def test_works_when_broker_relay_and_workers_are_down(self, outbox: Outbox, nowhere: None):
+        out = StringIO()
+
+        with pytest.raises(SystemExit) as ended:
+            call_command("outbox", "doctor", "--json", "--timeout", "0.1", stdout=out)
+
+        found = {(one["part"], one["severity"]): one for one in json.loads(out.getvalue())}
+        assert ended.value.code == 1
+        assert "does not answer" in found["broker", "error"]["text"]
+        assert found["relay", "error"]["text"] == "None was seen."
+        assert "No canary could be sent" in found["queues", "error"]["text"]
+        assert found["database", "ok"]
+        assert all(one["advice"] for one in found.values() if one["severity"] != "ok")
+
+    def test_says_so_where_a_part_cannot_be_examined(self, monkeypatch: pytest.MonkeyPatch):
+        def broken(**_options: Any) -> None:
+            raise RuntimeError("no permission")
+
+        monkeypatch.setattr(debts, "examine", broken)
+        monkeypatch.setattr("outbox.doctor.life.examine_queues", lambda **_options: [])
+
+        found = [one for one in examine() if one.part == "debts"]
+
+        assert [(one.severity, "no permission" in one.text) for one in found] == [("error", True)]
+
+
+class TestTheBroker:
+    @pytest.mark.parametrize(
+        ("facts", "severity", "said"),
+        [
+            (
+                {"maxmemory": 100, "maxmemory_policy": "allkeys-lru"},
+                "error",
+                "throws messages away",
+            ),
+            ({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, "ok", "throws nothing away"),
+            (
+                {"maxmemory": 100, "used_memory": 90, "maxmemory_policy": "noeviction"},
+                "warning",
+                "90% of its memory",
+            ),
+            ({"aof_enabled": 0}, "warning", "forgets its messages"),
+            ({"aof_enabled": 1}, "ok", "to disk"),
+            ({"role": "slave"}, "error", "replica"),
+        ],
+    )
+    def test_is_judged_by_what_it_says(self, facts: dict[str, Any], severity: str, said: str):
+        found = [one for one in broker.of_redis(facts) if said in one.text]
+
+        assert [one.severity for one in found] == [severity]
+
+
+class TestTheSettings:
+    def test_of_the_shop_are_safe(self, outbox: Outbox):
+        assert [one.severity for one in settings.examine()] == ["ok"]
+
+    @pytest.mark.parametrize(
+        ("name", "value", "said"),
+        [
+            ("task_reject_on_worker_lost", True, "runs again for ever"),
+            ("task_acks_late", False, "lost with their worker"),
+            ("worker_prefetch_multiplier", 4, "holds what others could do"),
+            ("accept_content", ["json", "pickle"], "run code"),
+            ("broker_transport_options", {"visibility_timeout": 60}, "hands a message out again"),
+            ("task_time_limit", None, "task_time_limit none"),
+        ],
+    )
+    def test_that_are_not_are_named(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: object, said: str
+    ):
+        monkeypatch.setitem(current_app.conf, name, value)
+
+        assert [one for one in settings.examine() if said in one.text and one.advice]
+
+
+class TestTheDatabase:
+    def test_is_fit(self):
+        assert {one.severity for one in database.examine(using="default")} == {"ok"}
+
+    @pytest.mark.postgresql
+    def test_has_a_transaction_that_is_open_for_long(self, monkeypatch: pytest.MonkeyPatch):
+        rows = database._rows
+
+        def aged(statement: str, *, using: str) -> list[tuple[Any, ...]]:
+            # This test's own transaction, taken for another's that is old.
+            statement = statement.replace("pid <> pg_backend_pid()", "pid = pg_backend_pid()")
+            return rows(statement.replace("- interval '5 minutes'", ""), using=using)
+
+        monkeypatch.setattr(database, "_rows", aged)
+        monkeypatch.setattr(database, "_write_lock", lambda *, using: None)
+
+        found = [one for one in database.examine(using="default") if one]
+
+        assert [one for one in found if "is open for" in one.text and one.severity == "warning"]
+
+
+class TestTheDebts:
+    def test_are_none_in_a_fresh_outbox(self, outbox: Outbox):
+        assert [one.severity for one in debts.examine(using="default")] == ["ok"]
+
+    def test_name_what_is_dead(self, outbox: Outbox):
+        failed(outbox, 2)
+
+        found = severities(list(debts.examine(using="default")))
+
+        assert found["2 delivery(s) to tests.invoice are dead."] == "warning"
+
+    def test_name_handlers_and_events_that_this_code_does_not_have(self, outbox: Outbox):
+        outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+        relay_pass(publish=lambda message: None)
+        subscriptions.registry[:] = [one for one in subscriptions.registry if "weigh" in one.name]
+        events.registry.pop("parcels.ParcelSent", None)
+
+        found = severities(list(debts.examine(using="default")))
+
+        assert (
+            found["Deliveries are owed to tests.invoice, which this code does not have."] == "error"
+        )
+        assert [text for text in found if "tests.weigh is owed parcels.ParcelSent" in text]
+
+    def test_name_an_action_that_stopped_half_way(self, outbox: Outbox):
+        actions.pause("tests.invoice", by="cli:ann", reason="a test")
+        Operation.objects.update(state="running", seen_at=F("started_at") - timedelta(hours=1))
+
+        (found,) = debts.examine(using="default")
+
+        assert f"go-on {Operation.objects.get().pk}" in found.advice
+
+
+class TestGroups:
+    def test_are_by_handler_exception_and_place_and_retried_by_their_command(self, outbox: Outbox):
+        failed(outbox, 3)
+
+        found = json.loads(outbox_command("groups", "--json"))
+        said = outbox_command("groups")
+
+        assert [(one["handler"], one["exception"], one["number"]) for one in found] == [
+            ("tests.invoice", "ValueError", 3),
+            ("tests.weigh", "KeyError", 3),
+        ]
+        assert found[0]["place"].startswith("tests.outbox.test_doctor:")
+        assert Delivery.objects.filter(pk=found[0]["example"], state="dead").exists()
+        assert found[0]["retry"] in said
+        assert "3 deliveries due now." in outbox_command(*words(found[0]["retry"]))
+        assert set(Delivery.objects.filter(state="dead").values_list("subscription__handler")) == {
+            ("tests.weigh",)
+        }
+
+    def test_count_the_latest_attempt_alone(self, outbox: Outbox):
+        failed(outbox, 1)
+        row = Delivery.objects.get(subscription__handler="tests.invoice")
+        old = row.failures.get()
+        Attempt.objects.create(
+            delivery=row, number=2, started_at=old.started_at, ended_at=old.ended_at,
+            outcome="died", exception="", place="",
+        )  # fmt: skip
+
+        lines = outbox_command("groups").splitlines()
+
+        assert lines[0] == "1 delivery to tests.invoice: the worker died"
+
+    def test_are_none_where_nothing_is_dead(self, outbox: Outbox):
+        assert outbox_command("groups") == "Nothing is dead.\n"
+
+
+class TestBlocked:
+    def test_names_the_key_and_what_comes_first(self, outbox: Outbox):
+        first, second = (outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(2))
+        relay_pass(publish=lambda message: None)
+        Subscription.objects.filter(handler="tests.weigh").update(ordered=True)
+        mine = Delivery.objects.filter(subscription__handler="tests.weigh")
+        mine.update(order_key="order-7")
+        mine.filter(event=first).update(state="dead")
+        mine.filter(event=second).update(state="blocked")
+
+        lines = outbox_command("blocked").splitlines()
+
+        assert lines[0] == "order-7 of tests.weigh: 1 delivery blocked"
+        assert lines[1].startswith(f"    by delivery {mine.get(event=first).pk} (dead): Dead after")
+
+    def test_is_empty_where_no_key_waits(self):
+        assert outbox_command("blocked") == "No key is blocked.\n"
+
+
+def words(command: str) -> list[str]:
+    """The arguments of a printed command, after `manage.py outbox`."""
+
+    return shlex.split(command)[2:]
