@@ -1,8 +1,8 @@
 """System checks: what an import would have caught, `manage.py check` catches by name.
 
 Each message begins with the place of the handler or event, "path:line". Their tag is `outbox`.
-One handler is checked in handler_checks.py, against its events in contract_checks.py; what older
-releases stored in version_checks.py. Here:
+One handler is checked in handler_checks.py, its policy in policy_checks.py, against its events in
+contract_checks.py; what older releases stored in version_checks.py. Here:
 
     E008 two handlers have one pinned name
     E009 a handler takes over, by `formerly`, what is another's
@@ -29,6 +29,7 @@ from .catalogue import place
 from .conf import Conf
 from .contract_checks import check_contract, check_event, did_you_mean
 from .handler_checks import check_handler
+from .policy_checks import check_policy
 from .subscriptions import Handler
 from .version_checks import check_lock, check_upcasters, check_versions
 
@@ -57,7 +58,7 @@ def check_contracts(
         found += check_lock(config)
     for handler in subscriptions.registry:
         if labels is None or handler.app_label in labels:
-            found += [*check_handler(handler), *check_contract(handler)]
+            found += [*check_handler(handler), *check_policy(handler), *check_contract(handler)]
     return found
 
 

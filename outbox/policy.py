@@ -140,10 +140,15 @@ class RetryAfter(Exception):
 
 def action_for(error: BaseException, rules: Rules) -> Action:
     """Return what the rules say about an exception: the class nearest to its own decides."""
-    for kind in type(error).__mro__:
+    return action_for_kind(type(error), rules)
+
+
+def action_for_kind(kind: type[BaseException], rules: Rules) -> Action:
+    """Return what the rules say about exceptions of a class."""
+    for one in kind.__mro__:
         for known in (rules, DEFAULT_RULES):
-            if kind in known:
-                return known[kind]
+            if one in known:
+                return known[one]
     return Retry()
 
 

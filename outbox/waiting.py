@@ -49,6 +49,8 @@ def pending(delivery: Delivery, now: datetime) -> str:
     held = _held(delivery.subscription)
     if held:
         return held
+    if delivery.subscription.breaker_opened_at is not None:
+        return _breaker_open(delivery.subscription)
     return _backing_off(delivery, now) if delivery.due_at > now else _due(delivery, now)
 
 
@@ -71,6 +73,20 @@ def _held(row: Subscription) -> str:
     else:
         return ""
     return text % facts
+
+
+def _breaker_open(row: Subscription) -> str:
+    assert row.breaker_opened_at is not None
+    text = _(
+        "Held: the breaker of %(handler)s is open since %(since)s (%(reason)s); the next probe is "
+        "sent at %(probe)s, and none of its attempts is used up meanwhile."
+    )
+    return text % {
+        "handler": row.handler,
+        "since": moment(row.breaker_opened_at),
+        "reason": one_line(row.breaker_reason) or _("no reason was recorded"),
+        "probe": moment(row.breaker_probe_at or row.breaker_opened_at),
+    }
 
 
 def _paused(row: Subscription) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from outbox import Breaker, PermanentFailure, Receipt, subscribe
 from outbox.decisions import Circuit, after_call_failed
 from outbox.delivery import deliver
+from outbox.diagnosis import why
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.relay import Message, relay_pass
 from outbox.sync import sync_subscriptions
@@ -187,6 +188,15 @@ class TestADeadBank:
 
         assert bank.asked == 5
         assert Delivery.objects.filter(state="pending", attempts=0).count() == 35
+
+    def test_is_what_a_held_delivery_waits_for(self, bank):
+        """Seen to fail without `_breaker_open`: it asks whether a relay is running."""
+        given(20).deliver_all(raise_errors=False)
+
+        told = why(Delivery.objects.filter(attempts=0)[0])
+
+        assert told.startswith("Held: the breaker of tests.charge is open since ")
+        assert "(BankDown: no answer); the next probe is sent at" in told
 
 
 class TestAnAnswer:

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 
 from outbox import (
+    Breaker,
     Dead,
     Discard,
     LeaseLost,
@@ -20,9 +21,11 @@ from outbox import (
     RetryAfter,
     actions,
     subscribe,
+    subscriptions,
 )
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.policy import Rules, action_for, wait_of
+from outbox.policy_checks import check_policy
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -179,6 +182,27 @@ class TestNonsense:
             subscribe("shops.Ordered", ordered=True, on_dead="skip")(lambda: None)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="on_dead= is for ordered handlers"):
             subscribe("shops.Ordered", on_dead="pass")(lambda: None)
+
+
+class TestTheCheck:
+    def found(self, **policy) -> list[str]:
+        subscribe("shops.Ordered", name="tests.charge", **policy)(lambda: None)
+        [handler] = subscriptions.registry
+        return [str(message.id) for message in check_policy(handler)]
+
+    def test_finds_nothing_in_a_policy_that_makes_sense(self):
+        assert self.found(rules={BankDown: Retry(after=1)}) == []
+
+    def test_finds_a_breaker_that_counts_what_a_rule_takes_for_final(self):
+        breaker = Breaker(on=(BankAsleep,))
+
+        assert "outbox.E013" in self.found(rules={BankDown: Dead()}, breaker=breaker)
+
+    def test_finds_a_breaker_where_nobody_is_called(self):
+        assert self.found(breaker=Breaker(on=(BankDown,))) == ["outbox.W003"]
+
+    def test_finds_a_retry_where_there_is_a_single_attempt(self):
+        assert self.found(rules={BankDown: Retry()}, attempts=1) == ["outbox.W004"]
 
 
 class TestTheCadenceOfRetries:
