@@ -192,6 +192,7 @@ def _carry_out(
 
 def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
     rows.filter(state=State.DEAD).update(attempts=0)
+    _join_line(rows)  # a dead one may have let its successors pass
     note = f"retried by {operation.by}"[:300]
     rows.update(state=State.PENDING, due_at=timezone.now(), note=note)
 
@@ -209,13 +210,15 @@ def _replay(rows: QuerySet[Delivery], operation: Operation) -> None:
     receipts = [_receipt(row, operation) for row in rows.order_by("pk")]
     Attempt.objects.using(rows.db).bulk_create(receipts)
     note = f"replayed by {operation.by}"[:300]
-    key = Event.objects.using(rows.db).filter(pk=OuterRef("event")).values("key")
-    rows.filter(subscription__in=_ordered(rows)).update(order_key=Subquery(key))
+    _join_line(rows)
     rows.update(state=State.PENDING, due_at=now, attempts=0, settled_at=None, note=note)
 
 
-def _ordered(rows: QuerySet[Delivery]) -> list[int]:
-    return _pks(Subscription.objects.using(rows.db).filter(ordered=True))
+def _join_line(rows: QuerySet[Delivery]) -> None:
+    """Put what ordered handlers are owed again back into the line of its key."""
+    ordered = _pks(Subscription.objects.using(rows.db).filter(ordered=True))
+    key = Event.objects.using(rows.db).filter(pk=OuterRef("event")).values("key")
+    rows.filter(subscription__in=ordered).update(order_key=Subquery(key))
 
 
 def _receipt(row: Delivery, operation: Operation) -> Attempt:

@@ -92,6 +92,7 @@ class TestStatus:
             "sent": 2,
             "dead": 1,
             "parked": 1,
+            "done_in_a_minute": 0,
             "blocked": 0,
             "is_known": True,
             "is_paused": False,
@@ -123,15 +124,29 @@ class TestStatus:
 
         head, invoice, notify, waiting = outbox_command("status").splitlines()
 
-        assert " ".join(head.split()) == "HANDLER PENDING RETRYING SENT DEAD PARKED OLDEST"
-        assert " ".join(invoice.split()) == "tests.invoice 2 1 2 1 1 2 d"
+        assert (
+            " ".join(head.split())
+            == "HANDLER PENDING RETRYING SENT DEAD PARKED BLOCKED OLDEST /MIN"
+        )
+        assert " ".join(invoice.split()) == "tests.invoice 2 1 2 1 1 0 2 d 0"
         assert notify.startswith("tests.notify")
         assert f"paused by {operator()}" in notify
         assert notify.endswith("the mail server is away")
         assert waiting.startswith("1 event waits for fan-out, the oldest for ")
 
+    def test_says_how_much_was_done_in_the_last_minute(self):
+        now = timezone.now()
+        done = Delivery.objects.filter(subscription__handler="tests.notify", state=State.DONE)
+        done.update(settled_at=now - timedelta(minutes=2))
+        newest = done.latest("pk")
+        Delivery.objects.filter(pk=newest.pk).update(settled_at=now)
+
+        invoice, notify = self.found()["handlers"]
+
+        assert (invoice["done_in_a_minute"], notify["done_in_a_minute"]) == (0, 1)
+
     def test_reads_no_more_for_more_handlers(self, django_assert_num_queries):
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(11):
             outbox_command("status")
 
 

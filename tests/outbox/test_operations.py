@@ -270,6 +270,28 @@ class TestDiscard:
         assert "the parcel burnt (cli:" in Delivery.objects.get().note
         assert "the parcel burnt" in outbox_command("log")
 
+    def test_lets_the_next_of_its_key_go_on(self):
+        """Without the release the second waits for minutes, until the relay looks again."""
+        heard: list[int] = []
+
+        @subscribe("parcels.ParcelSent", ordered=True, attempts=1)
+        def weigh(number: int) -> None:
+            heard.append(number)
+            if number == 1:
+                raise KeyError("scales")
+
+        outbox, parcel = Outbox(), uuid4()
+        for number in (1, 2):
+            outbox.given("parcels.ParcelSent", parcel_id=parcel, number=number)
+        outbox.deliver_all(raise_errors=False)
+        assert states() == ["dead", "blocked"]
+
+        actions.discard(actions.Choice(states=("dead",)), by="cli:ann", reason="burnt")
+        outbox.deliver_all()
+
+        assert heard == [1, 2]
+        assert states() == ["discarded", "done"]
+
     def test_wants_a_reason(self, runs: list[UUID]):
         (row,) = deliveries("dead")
 

@@ -25,6 +25,7 @@ from . import (
     resume,
     retry,
     status,
+    tail,
     why,
 )
 
@@ -44,6 +45,7 @@ class Subcommand(Protocol):
 SUBCOMMANDS: dict[str, Subcommand] = {
     "status": status,
     "why": why,
+    "tail": tail,
     "groups": groups,
     "blocked": blocked,
     "doctor": doctor,

@@ -16,7 +16,18 @@ from outbox.wording import moment, one_line, span
 
 from .common import count, table
 
-_HEAD = ("HANDLER", "PENDING", "RETRYING", "SENT", "DEAD", "PARKED", "OLDEST", "")
+_HEAD = (
+    "HANDLER",
+    "PENDING",
+    "RETRYING",
+    "SENT",
+    "DEAD",
+    "PARKED",
+    "BLOCKED",
+    "OLDEST",
+    "/MIN",
+    "",
+)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -46,7 +57,9 @@ def _row(found: Status, one: HandlerStatus) -> tuple[object, ...]:
         one.sent,
         one.dead,
         one.parked,
+        one.blocked,
         span(age) if age is not None else "-",
+        one.done_in_a_minute,
         _remark(one),
     )
 
