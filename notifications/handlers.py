@@ -69,3 +69,8 @@ def announce_refund(
 @subscribe("notifications.ResendRequested", atomic=False, queue=SMTP, lease=LEASE)
 def resend_email(resend_id: UUID, receipt: Receipt) -> None:
     services.resend(resend_id=resend_id, receipt=receipt)
+
+
+@subscribe("outbox.SubjectRedacted", queue=SMTP)
+def forget_recipient(subject: str) -> None:
+    services.forget_recipient(subject=subject)

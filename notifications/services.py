@@ -28,6 +28,9 @@ def notify(
     *, order_id: UUID, kind: Email.Kind, receipt: Receipt, about: str = "", **facts: Any
 ) -> None:
     """Write, send, remember. Nothing is locked and no transaction is open while sending."""
+    if not orders.contact(order_id).email:  # redacted: there is nobody to write to
+        with receipt:
+            return
     email = write_email(order_id=order_id, kind=kind, about=about, facts=facts)
     if email.sent_at is None:
         send_email(email)
@@ -82,9 +85,12 @@ def send_email(email: Email) -> None:
     """Hand the e-mail to the mail server, under its own Message-ID each time.
 
     Raises:
-        PermanentFailure: the server refuses this e-mail for good, which is noted on it.
+        PermanentFailure: the server refuses this e-mail for good, which is noted on it; or it was
+            redacted.
         OSError: it is away, or refuses for now (SMTPException is one, too).
     """
+    if not email.recipient:
+        raise PermanentFailure("This e-mail was redacted; its text and address are gone.")
     try:
         _message(email).send()
     except smtplib.SMTPException as error:
@@ -93,6 +99,19 @@ def send_email(email: Email) -> None:
             raise
         Email.objects.filter(pk=email.pk).update(refusal=refusal[:500])
         raise PermanentFailure(f"The mail server refuses it: {refusal}") from error
+
+
+@transaction.atomic
+def forget_recipient(*, subject: str) -> None:
+    """Blank address and text of all e-mails to a customer; that and when they were sent is kept.
+
+    Raises:
+        StillUnderWay: one is not sent yet; nothing is blanked.
+    """
+    emails = Email.objects.filter(order_id__in=orders.order_ids_of(subject))
+    if any(email.is_under_way for email in emails.select_for_update()):
+        raise StillUnderWay(StillUnderWay.__doc__)
+    emails.update(recipient="", subject="", text="", html="", refusal="")
 
 
 def _final_refusal(error: smtplib.SMTPException) -> str:

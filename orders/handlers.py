@@ -31,3 +31,8 @@ def cancel_for_declined_payment(order_id: UUID) -> None:
 @subscribe("payments.PaymentCaptured")
 def release_for_shipping(order_id: UUID) -> None:
     services.release_for_shipping(order_id=order_id)
+
+
+@subscribe("outbox.SubjectRedacted")
+def forget_customer(subject: str) -> None:
+    services.forget_customer(subject=subject)

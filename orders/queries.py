@@ -101,3 +101,11 @@ def orders_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Order]:
 def placed_since(moment: datetime) -> QuerySet[Order, UUID]:
     """The ids of the orders that were placed since then, to be used in a query."""
     return Order.objects.filter(placed_at__gte=moment).order_by().values_list("pk", flat=True)
+
+
+def order_ids_of(subject: str) -> list[UUID]:
+    """The orders of a customer whom events call "user:7"; nothing for other subjects."""
+    kind, _, customer = subject.partition(":")
+    if kind != "user" or not customer.isdecimal():
+        return []
+    return list(Order.objects.filter(customer_id=int(customer)).values_list("pk", flat=True))

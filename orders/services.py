@@ -21,6 +21,8 @@ from orders.events import (
     OrderReceived,
     OrderShipped,
 )
+from orders.forgetting import StillUnderWay as StillUnderWay
+from orders.forgetting import forget_customer as forget_customer
 from orders.models import Order, OrderLine
 from orders.refunds import NothingToRefund as NothingToRefund
 from orders.refunds import NotRefundable as NotRefundable

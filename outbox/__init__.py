@@ -26,6 +26,7 @@ from .events import DomainEvent
 from .evidence import events_without_row, keys_told_twice, rows_without_event
 from .guards import guards_lifted
 from .locks import mark_locked, saved_under_lock
+from .marks import Sensitive
 from .policy import Breaker, Dead, Discard, Pause, Retry, RetryAfter
 from .receipt import LeaseLost, PermanentFailure, Receipt
 from .subscriptions import subscribe
@@ -48,6 +49,7 @@ __all__ = [
     "RequestContextMiddleware",
     "Retry",
     "RetryAfter",
+    "Sensitive",
     "TimeLimitExceeded",
     "acting_as",
     "cancel_delayed",

@@ -20,7 +20,11 @@ class OutboxConfig(AppConfig):
 
     def ready(self) -> None:
         """Load `events` and `handlers` of every installed app; sync the rows after migrate."""
-        from . import checks, deploy_checks  # noqa: F401  they register the system checks
+        from . import (  # noqa: F401  they register the system checks
+            checks,
+            deploy_checks,
+            own_events,
+        )
         from .guard_hooks import start
 
         autodiscover_modules("events")

@@ -8,6 +8,7 @@ from types import FrameType
 from django.utils import timezone
 
 from .models import Attempt, Delivery
+from .sensitive import masked_text
 
 _TRACEBACK_LENGTH = 20_000
 _MESSAGE_LENGTH = 2_000
@@ -46,11 +47,13 @@ def text_of(error: BaseException) -> str:
         return "(its text cannot be read)"
 
 
-def fit_to_keep(text: str, _row: Delivery) -> str:
+def fit_to_keep(text: str, row: Delivery) -> str:
     """Make what an exception says fit to be stored. Every stored text of one passes here.
 
+    What the event has of a person is masked, before anything is cut off.
     PostgreSQL stores neither NUL nor lone surrogates, and an error text must never fail to save.
     """
+    text = masked_text(text, row.event)
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 

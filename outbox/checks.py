@@ -30,6 +30,7 @@ from .conf import Conf
 from .contract_checks import check_contract, check_event, did_you_mean
 from .handler_checks import check_handler
 from .policy_checks import check_policy
+from .sensitive_checks import check_sensitive
 from .subscriptions import Handler
 from .version_checks import check_lock, check_upcasters, check_versions
 
@@ -53,7 +54,7 @@ def check_contracts(
     found: list[CheckMessage] = []
     for event in declared:
         if labels is None or event.event_name.partition(".")[0] in labels:
-            found += [*check_event(event), *check_versions(event)]
+            found += [*check_event(event), *check_versions(event), *check_sensitive(event)]
     for config in apps.get_app_configs() if app_configs is None else app_configs:
         found += check_lock(config)
     for handler in subscriptions.registry:

@@ -22,6 +22,7 @@ _FACTS = (
     "name",
     "version",
     "key",
+    "subject",
     "payload",
     "correlation_id",
     "causation_id",

@@ -27,6 +27,7 @@ from .context import Cause, caused_by
 from .models import Delivery
 from .receipt import LeaseLost, Receipt
 from .retry import drop_broken_connection, is_transient
+from .sensitive import masked_text
 from .subscriptions import Handler, find
 from .time_limit import Limit, TimeLimitExceeded, time_limit
 from .transactions import is_open
@@ -295,7 +296,7 @@ def _log(handler: Handler, delivery: Delivery, result: Result, *, seconds: float
         event.key,
         result.state,
         seconds * 1000,
-        f": {type(error).__name__}: {text_of(error)}" if error else "",
+        f": {type(error).__name__}: {masked_text(text_of(error), event)}" if error else "",
         extra={
             "event": event.name,
             "event_id": str(event.id),

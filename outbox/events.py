@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from string import Formatter
 from typing import Any, ClassVar
 
 from django.apps import apps
 from pydantic import BaseModel, ConfigDict
+
+from .marks import MASK, is_sensitive
 
 #: What a handler may ask for beside the event's fields; no field may take one of these names.
 FACTS = frozenset(
@@ -42,6 +46,9 @@ class DomainEvent(BaseModel):
     their JSON form. Later releases may add optional fields; anything else is a new event or a new
     `version`. A subclass without `key` is abstract: a base for others, never emitted.
 
+    Fields with personal data are `Sensitive[...]`, and `subject="customer:{customer_id}"` names
+    the person whose they are, by fields that hold an id: `manage.py outbox redact` finds them so.
+
     Raises `TypeError` while the class is made, when `key` is no field of it or a field has the name
     of one of the event's own facts (`event_id`, `emitted_at`, ...).
     """
@@ -51,20 +58,27 @@ class DomainEvent(BaseModel):
     event_name: ClassVar[str] = ""
     event_version: ClassVar[int] = 1
     event_key: ClassVar[str] = ""
+    event_subject: ClassVar[str] = ""
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, key: str = "", version: int = 1, **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(
+        cls, *, key: str = "", version: int = 1, subject: str = "", **kwargs: Any
+    ) -> None:
         """Name the event and enter it into the registry."""
         super().__pydantic_init_subclass__(**kwargs)
         if not key:
             return
         _refuse_bad_fields(cls, key=key)
+        cls.event_subject = subject
+        _refuse_bad_subject(cls)
         cls.event_name = f"{_app_label(cls.__module__)}.{cls.__name__}"
         cls.event_version = version
         cls.event_key = key
         register(cls)
 
-    def __init_subclass__(cls, *, key: str = "", version: int = 1, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, *, key: str = "", version: int = 1, subject: str = "", **kwargs: Any
+    ) -> None:
         """Take the class keywords, which pydantic hands to both hooks."""
         super().__init_subclass__(**kwargs)
 
@@ -72,6 +86,21 @@ class DomainEvent(BaseModel):
     def key(self) -> str:
         """The id of the aggregate that the event is about, as text."""
         return str(getattr(self, self.event_key))
+
+    def subject_name(self) -> str:
+        """Return whose data it carries, "customer:7", or "" if its class names no subject."""
+        fields = {name: getattr(self, name) for name in self.subject_fields()}
+        return self.event_subject.format(**fields)
+
+    @classmethod
+    def subject_fields(cls) -> list[str]:
+        """Return the fields that its subject is made of."""
+        return [name for _, name, _, _ in Formatter().parse(cls.event_subject) if name]
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Mask what is sensitive: a printed event ends in a log or a traceback."""
+        for name, value in super().__repr_args__():
+            yield name, MASK if is_sensitive(type(self), name) else value
 
     def in_words(self) -> str:
         """Say what happened in a few words, for the timeline; override it to say more.
@@ -111,6 +140,19 @@ def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:
         raise TypeError(
             f"{cls.__name__}: {', '.join(sorted(taken))} is a fact that every event has already. "
             "Give the field another name."
+        )
+
+
+def _refuse_bad_subject(cls: type[DomainEvent]) -> None:
+    for name in cls.subject_fields():
+        if name not in cls.model_fields:
+            raise TypeError(
+                f"{cls.__name__}: its subject={cls.event_subject!r} has no field {name!r}."
+            )
+    if cls.event_subject and not cls.subject_fields():
+        raise TypeError(
+            f"{cls.__name__}: subject={cls.event_subject!r} names no field; "
+            'say subject="customer:{customer_id}".'
         )
 
 

@@ -14,7 +14,10 @@ from uuid_utils.compat import uuid7
 
 
 class Event(models.Model):
-    """A fact that happened, as its producer told it. Its facts never change."""
+    """A fact that happened, as its producer told it. Its facts never change.
+
+    Only `redact` blanks what its class declares sensitive, and says when.
+    """
 
     seq = models.BigAutoField(
         primary_key=True, help_text=_("The order of events; for one key it follows commit order.")
@@ -25,7 +28,21 @@ class Event(models.Model):
     key = models.CharField(
         _("key"), max_length=100, help_text=_("The aggregate that the event is about.")
     )
+    # NULL, so that its index leaves the rest out on both databases.
+    subject = models.CharField(  # noqa: DJ001
+        _("subject"),
+        max_length=100,
+        null=True,
+        blank=True,
+        help_text=_("Whose personal data it carries."),
+    )
     payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
+    redacted_at = models.DateTimeField(
+        _("redacted at"),
+        null=True,
+        blank=True,
+        help_text=_("When its sensitive fields were blanked."),
+    )
     emitted_at = models.DateTimeField(_("emitted at"))
     correlation_id = models.UUIDField(
         _("correlation id"), help_text=_("Shared by all that follows from one request.")
@@ -55,6 +72,11 @@ class Event(models.Model):
             models.Index(fields=["key", "seq"], name="outbox_event_key"),
             models.Index(fields=["correlation_id", "seq"], name="outbox_event_correlation"),
             models.Index(fields=["name", "seq"], name="outbox_event_name"),
+            models.Index(
+                fields=["subject", "seq"],
+                condition=Q(subject__isnull=False),
+                name="outbox_event_subject",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -71,6 +93,7 @@ class DelayedEvent(models.Model):
     name = models.CharField(_("name"), max_length=150)
     version = models.PositiveSmallIntegerField(_("version"), default=1)
     key = models.CharField(_("key"), max_length=100)
+    subject = models.CharField(_("subject"), max_length=100, null=True, blank=True)  # noqa: DJ001
     payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
     stored_at = models.DateTimeField(_("stored at"))
     correlation_id = models.UUIDField(_("correlation id"))

@@ -12,6 +12,7 @@ from django.utils.translation import ngettext
 from pydantic import ValidationError
 
 from .events import find, words_of_name
+from .sensitive import masked_text
 from .timeline import TimelineDelivery, TimelineEvent
 
 
@@ -55,7 +56,7 @@ def words_of(event: TimelineEvent) -> str:
     declared = find(event.name)
     if declared is not None:
         try:
-            return declared.model_validate(event.payload).in_words()
+            return masked_text(declared.model_validate(event.payload).in_words(), event)
         except ValidationError:  # of an older version, or redacted
             pass
     return words_of_name(event.name)

@@ -48,6 +48,7 @@ def fail(delivery: Delivery, error: BaseException, *, handler: Handler, using: s
         row = _held(delivery, using=using)
         if row is None or isinstance(error, LeaseLost):
             return _note_lost_lease(delivery, error, using=using)
+        row.event = delivery.event
         if is_transient(error):
             return _hand_back_started(row, error, using=using)
         return _judge(row, error, handler=handler, using=using)

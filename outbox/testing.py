@@ -51,7 +51,7 @@ class Outbox:
         sync_subscriptions(using=using)
 
     def given(
-        self, name: str, *, key: str = "", stored_version: int | None = None, **fields: Any
+        self, name: str, /, *, key: str = "", stored_version: int | None = None, **fields: Any
     ) -> Event:
         """Store an event as if its producer had emitted it; the producer need not be installed.
 

@@ -23,6 +23,7 @@ from django.views.decorators.http import conditional_page
 from outbox import events
 from outbox.diagnosis import why_event
 from outbox.models import Delivery, Event
+from outbox.sensitive import masked, masked_text
 from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, moment
 from outbox.upcasting import NotUpcast, current_payload
 
@@ -65,9 +66,12 @@ def _upcast(event: Event) -> str:
     if known is None or event.version >= known.event_version:
         return ""
     try:
-        return _as_text(current_payload(event))
+        payload = current_payload(event)
+        return _as_text(
+            masked(Event(name=event.name, version=known.event_version, payload=payload))
+        )
     except NotUpcast as error:
-        return str(error)
+        return masked_text(str(error), event)
 
 
 @admin.register(Event)
@@ -190,7 +194,7 @@ class EventAdmin(ReadOnlyAdmin):
         event = kwargs["obj"]
         context["deliveries"] = explained(event.deliveries.order_by("id"), failures=_FAILURES_SHOWN)
         context["how_far"] = why_event(event)
-        context["payload"] = _as_text(event.payload)
+        context["payload"] = _as_text(masked(event))
         context["upcast"] = _upcast(event)
         return super().render_change_form(request, context, *args, **kwargs)
 

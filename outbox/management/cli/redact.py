@@ -1,0 +1,56 @@
+"""Blank a person's data in stored events, and let every app blank its own."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from outbox.redaction import Redaction, redact
+
+from .common import count, operator
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare who is meant, and why."""
+    parser.add_argument(
+        "--subject", default="", help="who, as the events name their subject: customer:7"
+    )
+    parser.add_argument(
+        "--key", action="append", default=[], help="all events of this key; may be repeated"
+    )
+    parser.add_argument("--reason", required=True, help="why, for the log")
+    parser.add_argument(
+        "--force", action="store_true", help="also events that are owed: handlers read blanks"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="count what would be blanked")
+
+
+def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
+    """Redact, or count; fail where something is left to do."""
+    if not (options["subject"] or options["key"]):
+        raise CommandError("Say whose data: --subject SUBJECT, or --key KEY.")
+    done = redact(
+        subject=options["subject"],
+        keys=options["key"],
+        by=operator(),
+        reason=options["reason"],
+        force=options["force"],
+        dry_run=options["dry_run"],
+    )
+    write(_told(done, dry_run=options["dry_run"]))
+    if done.owed and not options["dry_run"]:
+        raise CommandError(
+            f"{count(done.owed, 'event')} left as they are, since a handler is still owed them: "
+            "run it again when they are settled, or with --force."
+        )
+
+
+def _told(done: Redaction, *, dry_run: bool) -> str:
+    would = "would be blanked" if dry_run else "blanked"
+    return (
+        f"{count(done.blanked, 'event')} {would}; {done.empty:,} had nothing to blank, "
+        f"{done.owed:,} are still owed."
+    )

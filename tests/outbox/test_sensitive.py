@@ -1,0 +1,336 @@
+"""What is sensitive is shown nowhere, and can be blanked for good."""
+
+import logging
+from datetime import date
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.checks import run_checks
+from django.test import Client
+from pydantic import BaseModel, StringConstraints
+
+from outbox import DomainEvent, PermanentFailure, Sensitive, subscribe
+from outbox.delivery import logger as delivery_logger
+from outbox.models import Attempt, Delivery, Event
+from outbox.redaction import redact
+from outbox.relay import relay_pass
+from outbox.sensitive import masked, masked_text
+from outbox.testing import Outbox
+from tests.outbox.command import outbox_command, refused
+
+EMAIL = "hanako.yamada+shop@example.co.jp"
+NAME = "山田 花子"
+PARCEL, CUSTOMER = uuid4(), uuid4()
+
+
+class Address(BaseModel):
+    street: Sensitive[str]
+    country: str
+
+
+@pytest.fixture(autouse=True)
+def parcel_sent(own_registry: None) -> type[DomainEvent]:
+    """The proving event: sensitive fields in each position."""
+
+    class ParcelSent(DomainEvent, key="parcel_id", subject="customer:{customer_id}"):
+        parcel_id: UUID
+        customer_id: UUID
+        email: Sensitive[str]
+        name: Sensitive[str | None] = None
+        born: Sensitive[date] = date(1970, 1, 1)
+        to: list[Address] = []
+        phones: dict[str, Sensitive[str] | None] = {}
+        weight: int = 1
+
+    return ParcelSent
+
+
+FIELDS: dict[str, Any] = {
+    "parcel_id": PARCEL,
+    "customer_id": CUSTOMER,
+    "email": EMAIL,
+    "name": NAME,
+    "born": "1988-02-29",
+    "to": [{"street": "1-2-3 Sakura", "country": "JP"}],
+    "phones": {"home": "+81 3 1234 5678", "work": None},
+    "weight": 7,
+}
+
+
+@pytest.fixture
+def failing() -> None:
+    """A handler whose error quotes all that it was given."""
+
+    @subscribe("tests.ParcelSent")
+    def write(email: str, name: str | None, attempt: int) -> None:
+        try:
+            raise ValueError(f"550 <{email.upper()}> unknown, {name!a}")
+        except ValueError as error:
+            raise PermanentFailure(f"{EMAIL[:14]}...{EMAIL[-12:]} is refused") from error
+
+
+def given() -> Event:
+    return Outbox().given("tests.ParcelSent", **FIELDS)
+
+
+def settle(state: str = "done") -> None:
+    Outbox()
+    relay_pass(publish=lambda message: None)
+    Delivery.objects.update(state=state)
+
+
+def values() -> list[str]:
+    return [EMAIL, EMAIL.upper(), NAME, ascii(NAME)[1:-1], "1988-02-29", "Sakura", "1234 5678"]
+
+
+class TestMasking:
+    def test_hides_the_fields_in_every_position(self):
+        assert masked(given()) == {
+            "parcel_id": str(PARCEL),
+            "customer_id": str(CUSTOMER),
+            "email": "***",
+            "name": "***",
+            "born": "***",
+            "to": [{"street": "***", "country": "JP"}],
+            "phones": {"home": "***", "work": None},
+            "weight": 7,
+        }
+
+    def test_hides_everything_of_an_event_that_this_code_does_not_know(self):
+        """Seen to fail with such an event shown as it is."""
+        row = Outbox().given("elsewhere.Told", thing_id=1, email=EMAIL)
+
+        assert masked(row) == {"thing_id": "***", "email": "***"}
+
+    @pytest.mark.parametrize(
+        "quoted",
+        [
+            f"to {EMAIL}",
+            f"to {EMAIL.upper()}",
+            f"?to={EMAIL.replace('@', '%40').replace('+', '%2B')}",
+            f"input_value='{EMAIL[:20]}...",
+            f"...{EMAIL[-15:]}' is wrong",
+            f"hello {NAME}",
+            f"hello {NAME!a}",
+        ],
+    )
+    def test_finds_a_value_however_a_text_quotes_it(self, quoted: str):
+        """Seen to fail with the plain value alone, with case minded, and with parts left."""
+        text = masked_text(quoted, given())
+
+        assert "***" in text
+        for value in (EMAIL[:8], EMAIL[-8:], "yamada", "花子", "u82b1"):
+            assert value not in text.lower()
+
+    def test_leaves_words_alone_that_a_short_value_stands_in(self, own_registry: None):
+        class Named(DomainEvent, key="id"):
+            id: UUID
+            name: Sensitive[str]
+
+        row = Outbox().given("tests.Named", id=uuid4(), name="Al")
+
+        assert masked_text("Also: Al, normally", row) == "Also: ***, normally"
+
+    def test_hides_the_fields_of_a_printed_event(self, parcel_sent: type[DomainEvent]):
+        assert "hanako" not in repr(parcel_sent(**FIELDS))
+        assert "Sakura" not in str(parcel_sent(**FIELDS))
+
+
+class TestAFailedAttempt:
+    def test_is_stored_and_logged_without_them(
+        self, failing: None, caplog: pytest.LogCaptureFixture
+    ):
+        """Message, traceback, note, log. Seen to fail with each of the four unmasked."""
+        given()
+
+        with caplog.at_level(logging.INFO, logger=delivery_logger.name):
+            Outbox().deliver_all(raise_errors=False)
+
+        attempt, delivery = Attempt.objects.get(), Delivery.objects.get()
+        told = [attempt.message, attempt.traceback, delivery.note, caplog.text]
+        for text in told:
+            assert "is refused" in text
+            assert [value for value in (*values(), EMAIL[:14], EMAIL[-12:]) if value in text] == []
+
+    def test_of_a_value_that_does_not_fit_is_too(self):
+        @subscribe("tests.ParcelSent")
+        def write(email: int) -> None: ...
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+        assert "hanako" not in Attempt.objects.get().message
+        assert "hanako" not in Attempt.objects.get().traceback
+
+
+class TestTheAdmin:
+    def test_shows_none_of_them(self, failing: None, admin_client: Client):
+        """Seen to fail with the payload as it is stored."""
+        row = given()
+        Outbox().deliver_all(raise_errors=False)
+
+        pages = [
+            admin_client.get(f"/admin/outbox/event/{row.seq}/change/"),
+            admin_client.get(f"/admin/outbox/delivery/{Delivery.objects.get().pk}/change/"),
+            admin_client.get("/admin/outbox/event/timeline/", {"q": str(PARCEL)}),
+        ]
+
+        for page in pages:
+            assert page.status_code == 200
+            assert [value for value in values() if value in page.content.decode()] == []
+        assert "&quot;email&quot;: &quot;***&quot;" in pages[0].content.decode()
+
+
+class TestRedaction:
+    def test_blanks_what_is_sensitive_and_keeps_the_rest(self, parcel_sent: type[DomainEvent]):
+        row = given()
+        other = Outbox().given("tests.ParcelSent", **{**FIELDS, "customer_id": uuid4()})
+        settle()
+
+        done = redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked to")
+
+        assert (done.blanked, done.owed) == (1, 0)
+        stored = Event.objects.get(pk=row.pk)
+        assert stored.redacted_at is not None
+        assert stored.payload == {
+            "parcel_id": str(PARCEL),
+            "customer_id": str(CUSTOMER),
+            "email": "",
+            "name": None,
+            "born": "1970-01-01",
+            "to": [{"street": "", "country": "JP"}],
+            "phones": {"home": "", "work": None},
+            "weight": 7,
+        }
+        parcel_sent.model_validate(stored.payload)
+        assert Event.objects.get(pk=other.pk).payload["email"] == EMAIL
+
+    @pytest.mark.parametrize("state", Delivery.OWED)
+    def test_leaves_alone_what_is_owed(self, failing: None, state: str):
+        """Seen to fail without the question."""
+        given()
+        settle(state)
+
+        assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
+        assert Event.objects.get(name="tests.ParcelSent").payload["email"] == EMAIL
+
+    def test_leaves_alone_what_waits_for_fan_out(self):
+        given()
+
+        assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
+
+    def test_can_be_forced_and_handlers_then_read_blanks(self):
+        read: list[Any] = []
+
+        @subscribe("tests.ParcelSent")
+        def write(email: str, name: str | None, born: date) -> None:
+            read.append((email, name, born))
+
+        given()
+        redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked", force=True)
+        Outbox().deliver_all()
+
+        assert read == [("", None, date(1970, 1, 1))]
+
+    def test_masks_what_attempts_of_before_the_mark_still_quote(self, failing: None):
+        """Seen to fail with attempts left as they are."""
+        given()
+        settle("dead")
+        delivery = Delivery.objects.get()
+        moment = delivery.due_at
+        delivery.failures.create(
+            number=1, started_at=moment, ended_at=moment, outcome="failed",
+            message=f"no {EMAIL}", traceback=f"at {NAME}",
+        )  # fmt: skip
+        Delivery.objects.update(state="discarded", note=f"ValueError: {EMAIL}")
+
+        redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked")
+
+        attempt = Attempt.objects.get()
+        told = f"{attempt.message} {attempt.traceback} {Delivery.objects.get().note}"
+        assert (EMAIL in told, NAME in told) == (False, False)
+
+    def test_finds_events_by_their_key_too(self):
+        given()
+        settle()
+
+        assert redact(keys=[str(PARCEL)], by="ann", reason="asked").blanked == 1
+
+    def test_tells_the_other_apps_in_an_event(self):
+        heard: list[str] = []
+
+        @subscribe("outbox.SubjectRedacted")
+        def forget(subject: str) -> None:
+            heard.append(subject)
+
+        redact(subject="customer:7", by="ann", reason="asked")
+        Outbox().deliver_all()
+
+        assert heard == ["customer:7"]
+
+    def test_says_who_and_why(self, caplog: pytest.LogCaptureFixture):
+        with caplog.at_level(logging.INFO, logger="outbox.actions"):
+            redact(subject="customer:7", by="ann", reason="ticket 4711")
+
+        assert "ann redacted customer:7 (0 events): ticket 4711" in caplog.text
+
+    def test_does_nothing_in_a_dry_run(self):
+        given()
+        settle()
+
+        done = redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked", dry_run=True)
+
+        assert done.blanked == 1
+        assert Event.objects.get().payload["email"] == EMAIL
+
+
+class TestTheCommand:
+    def test_redacts_and_says_how_many(self):
+        given()
+        settle()
+
+        said = outbox_command("redact", "--subject", f"customer:{CUSTOMER}", "--reason", "asked")
+
+        assert said.startswith("1 event blanked; 0 had nothing to blank, 0 are still owed.")
+
+    def test_fails_where_something_is_left(self):
+        given()
+
+        said = refused("redact", "--key", str(PARCEL), "--reason", "asked")
+
+        assert "1 event left as they are" in said
+
+    def test_wants_to_know_whose(self):
+        assert "--subject" in refused("redact", "--reason", "asked")
+
+
+class TestTheChecks:
+    def complaints(self) -> list[tuple[str | None, str]]:
+        found = run_checks(tags=["outbox"])
+        return [(one.id, one.msg) for one in found if one.id in ("outbox.E024", "outbox.E025")]
+
+    def test_accept_the_proving_event(self):
+        assert self.complaints() == []
+
+    def test_refuse_a_sensitive_key(self):
+        class Bad(DomainEvent, key="email"):
+            email: Sensitive[str]
+
+        assert [one for one, _ in self.complaints()] == ["outbox.E024"]
+
+    def test_refuse_a_type_that_takes_no_blank(self):
+        class Bad(DomainEvent, key="id"):
+            id: UUID
+            phone: Sensitive[Annotated[str, StringConstraints(pattern=r"^\+\d+$")]]
+
+        [(number, message)] = self.complaints()
+
+        assert number == "outbox.E025"
+        assert message.startswith("phone of tests.Bad is sensitive, and its type takes no blank")
+
+    def test_refuse_a_subject_without_such_a_field(self):
+        with pytest.raises(TypeError, match="has no field 'nobody'"):
+
+            class Bad(DomainEvent, key="id", subject="customer:{nobody}"):
+                id: UUID
