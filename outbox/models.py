@@ -395,6 +395,7 @@ class Operation(models.Model):
         RESUME = "resume", _("resume")
         END = "end", _("end")
         PRUNE = "prune", _("prune")
+        REDACT = "redact", _("redact")
 
     class State(models.TextChoices):
         """How far it is."""

@@ -14,6 +14,7 @@ from .handlers import UnknownHandler, end, pause, resume, subscriptions_of
 from .operations import RATE
 from .previewing import Preview, preview
 from .pruning import prune
+from .redacting import redact
 from .resuming import NotRunning, give_up, go_on, unfinished
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "preview",
     "prunable",
     "prune",
+    "redact",
     "replay",
     "replayable",
     "resume",

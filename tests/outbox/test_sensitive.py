@@ -12,7 +12,8 @@ from pydantic import BaseModel, StringConstraints
 
 from outbox import DomainEvent, PermanentFailure, Sensitive, subscribe
 from outbox.delivery import logger as delivery_logger
-from outbox.models import Attempt, Delivery, Event
+from outbox.management.cli.common import operator
+from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.redaction import redact
 from outbox.relay import relay_pass
 from outbox.sensitive import masked, masked_text
@@ -293,6 +294,13 @@ class TestTheCommand:
         said = outbox_command("redact", "--subject", f"customer:{CUSTOMER}", "--reason", "asked")
 
         assert said.startswith("1 event blanked; 0 had nothing to blank, 0 are still owed.")
+
+    def test_is_recorded_with_who_and_why(self):
+        outbox_command("redact", "--subject", "customer:7", "--reason", "ticket 4711")
+
+        [row] = Operation.objects.all()
+        assert (row.action, row.reason, row.state) == ("redact", "ticket 4711", "finished")
+        assert (row.choice["subject"], row.by) == ("customer:7", operator())
 
     def test_fails_where_something_is_left(self):
         given()

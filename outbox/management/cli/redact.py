@@ -8,7 +8,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox.redaction import Redaction, redact
+from outbox import redaction
+from outbox.actions import redact
+from outbox.redaction import Redaction
 
 from .common import count, operator
 
@@ -32,14 +34,14 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Redact, or count; fail where something is left to do."""
     if not (options["subject"] or options["key"]):
         raise CommandError("Say whose data: --subject SUBJECT, or --key KEY.")
-    done = redact(
-        subject=options["subject"],
-        keys=options["key"],
-        by=operator(),
-        reason=options["reason"],
-        force=options["force"],
-        dry_run=options["dry_run"],
-    )
+    wanted = {
+        "subject": options["subject"],
+        "keys": options["key"],
+        "by": operator(),
+        "reason": options["reason"],
+        "force": options["force"],
+    }
+    done = redaction.redact(**wanted, dry_run=True) if options["dry_run"] else redact(**wanted)
     write(_told(done, dry_run=options["dry_run"]))
     if done.owed and not options["dry_run"]:
         raise CommandError(
