@@ -16,6 +16,7 @@ from .bulk import ELIGIBLE, BulkTask
 from .choice import Choice
 from .handlers import end
 from .operations import Report, Task, carry_out
+from .redacting import redact
 
 logger = logging.getLogger("outbox.actions")
 
@@ -48,6 +49,10 @@ def go_on(
     if operation.action == Action.END:
         handler = operation.choice["handler"]
         return end(handler, by=operation.by, reason=operation.reason, report=report, using=using)
+    if operation.action == Action.REDACT:  # begun again, it is the same row
+        redact(**operation.choice, by=operation.by, reason=operation.reason, using=using)
+        operation.refresh_from_db()
+        return operation
     return carry_out(operation, _task(operation, using=using), report=report, using=using)
 
 
