@@ -17,7 +17,7 @@ from . import contract_lock, events
 from .context import acting_as
 from .emission import emit
 from .marks import schema_of
-from .models import Attempt, Delivery, Event
+from .models import Attempt, DelayedEvent, Delivery, Event
 from .own_events import SubjectRedacted
 from .sensitive import Schema, blank, masked_text, replaced
 
@@ -63,6 +63,9 @@ def redact(
     done = Redaction()
     for seqs in _slices(_about(subject, keys, using=using)):
         _redact_some(done, seqs, force=force, dry_run=dry_run, using=using)
+    # What is told later is owed as a whole: take it back, or run this again when it was told.
+    delayed = DelayedEvent.objects.using(using).filter(_of(subject, keys))
+    done.owed += delayed.count()
     if not dry_run:
         if subject:
             with transaction.atomic(using=using), acting_as(by):
@@ -88,10 +91,12 @@ def _stored_schema(event: Event) -> Schema | None:
 
 
 def _about(subject: str, keys: Collection[str], *, using: str) -> QuerySet[Event]:
+    return Event.objects.using(using).filter(_of(subject, keys))
+
+
+def _of(subject: str, keys: Collection[str]) -> Q:
     chosen = Q(key__in=keys)
-    if subject:
-        chosen |= Q(subject=subject)
-    return Event.objects.using(using).filter(chosen)
+    return chosen | Q(subject=subject) if subject else chosen
 
 
 def _slices(rows: QuerySet[Event]) -> Iterator[Sequence[int]]:

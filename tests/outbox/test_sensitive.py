@@ -1,16 +1,17 @@
 """What is sensitive is shown nowhere, and can be blanked for good."""
 
 import logging
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.core.checks import run_checks
+from django.db import transaction
 from django.test import Client
 from pydantic import BaseModel, StringConstraints
 
-from outbox import DomainEvent, PermanentFailure, Sensitive, subscribe
+from outbox import DomainEvent, PermanentFailure, Sensitive, emit, subscribe
 from outbox.delivery import logger as delivery_logger
 from outbox.management.cli.common import operator
 from outbox.models import Attempt, Delivery, Event, Operation
@@ -220,6 +221,20 @@ class TestRedaction:
         given()
 
         assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
+
+    def test_leaves_alone_what_is_told_later_and_finds_it_when_it_was(
+        self, parcel_sent: type[DomainEvent]
+    ):
+        """Seen to fail with the subject left behind by a delayed event."""
+        outbox = Outbox()
+        with transaction.atomic():
+            emit(parcel_sent(**FIELDS), delay=timedelta(days=1))
+        assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
+
+        outbox.let_pass(timedelta(days=2))
+        outbox.deliver_all()
+
+        assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").blanked == 1
 
     def test_can_be_forced_and_handlers_then_read_blanks(self):
         read: list[Any] = []
