@@ -19,7 +19,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-sqlite test-postgresql chaos lint format check schema requirements clean
+.PHONY: help install up demo test test-sqlite test-postgresql test-rabbitmq chaos lint format check schema requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,10 @@ test-sqlite: install
 # The server of DATABASE_URL if that is PostgreSQL, else one from the wheel.
 test-postgresql: install
 	TEST_DATABASE=postgresql $(RUN) -m pytest $(PARALLEL) $(ARGS)
+
+# A node of its own for each stack: loopback, quorum queues, publisher confirms.
+test-rabbitmq: install  ## run the rules of delivery with RabbitMQ, where the system has it
+	TEST_BROKER=rabbitmq $(RUN) -m pytest tests/chaos/test_fire.py $(ARGS)
 
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## put the whole shop under fire, then compare its books with what customers saw

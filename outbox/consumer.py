@@ -26,7 +26,8 @@ class Consumer(CeleryConsumer):
 
 def _virtual_channels(connection: Any) -> list[Any]:
     """List the channels that kombu emulates, as for Redis; AMQP's own need no help."""
-    channels = getattr(connection.connection, "channels", None)
+    # Not by its public name: that one connects again first, and raises while the broker is away.
+    channels = getattr(connection._connection, "channels", None)
     return list(channels) if isinstance(channels, list) else []
 
 

@@ -37,9 +37,10 @@ def install(app: Celery) -> None:
 
 def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
     # After django.setup(), before the worker chooses its queues.
-    names = {QUEUE}.union(*queues().values())
-    for name in sorted(names):
-        instance.app.amqp.queues.select_add(name)
+    known = instance.app.amqp.queues
+    for name in sorted({QUEUE}.union(*queues().values())):
+        # As the producer makes it, quorum or classic: a broker refuses two kinds of one name.
+        known.select_add(known[name] if name in known else known.new_missing(name))
 
 
 def _drop_old_connections(**_kwargs: Any) -> None:

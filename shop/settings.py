@@ -172,7 +172,7 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker how
 # A publish to a frozen broker must fail instead of hang: the relay sends it again anyway.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
-    {"confirm_publish": True}
+    {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
     if AMQP_URL
     else {
         # Longer than the longest task (the hard limit below), else Redis hands it out twice.
@@ -182,6 +182,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
         "socket_keepalive": True,
     }
 )
+# Quorum queues survive the loss of a node, and RabbitMQ means them to replace the classic ones.
+CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum" if AMQP_URL else "classic"
+CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = CELERY_TASK_DEFAULT_QUEUE_TYPE
 # Tasks keep their database connection; the outbox drops what is too old or dead before each task.
 CELERY_DB_REUSE_MAX = 1_000_000
 CELERY_TASK_TIME_LIMIT = int(timedelta(hours=5).total_seconds())

@@ -4,14 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.broker import RabbitMQ, is_rabbitmq_wanted
 from tests.chaos.stack import Stack, running_stack
+
+QUEUES = ["outbox", "ground", "ground.outside", "ground.slow"]
 
 
 @pytest.fixture(scope="session")
 def _ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The proving ground's stack, one for all tests of a run."""
     folder = tmp_path_factory.mktemp("ground")
-    with running_stack(folder, settings="tests.chaos.settings") as stack:
+    broker = RabbitMQ(folder / "broker", queues=QUEUES) if is_rabbitmq_wanted() else None
+    with running_stack(folder, settings="tests.chaos.settings", broker=broker) as stack:
         yield stack
 
 

@@ -50,11 +50,12 @@ def schedule(*, seed: int, seconds: float, kinds: Mapping[str, Kind]) -> list[Ac
 def _lane(
     rng: random.Random, lane: str, seconds: float, kinds: Mapping[str, Kind]
 ) -> Iterator[Act]:
-    deck = _deck(rng, sorted(name for name, kind in kinds.items() if kind.lane == lane))
+    names = sorted(name for name, kind in kinds.items() if kind.lane == lane)
     at = START
-    for fault in deck:
+    for fault in _deck(rng, names):
         kind = kinds[fault]
-        at += rng.uniform(*GAPS[lane])
+        # A short deck is dealt slowly: a worker that is killed each second never works.
+        at += rng.uniform(*GAPS[lane]) * max(1.0, 6 / len(names))
         lasts = rng.uniform(kind.shortest, kind.longest)
         if at + lasts > seconds:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -17,9 +16,8 @@ from typing import Any
 
 import psutil
 import psycopg
-import redis
 
-from shop.up import broker as brokers
+from tests.chaos.broker import Broker, RabbitMQ, Valkey
 from tests.databases import fresh_database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,19 +31,18 @@ QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--logle
 class Stack:
     """One database and one broker of its own, and whatever processes a test starts on them."""
 
-    def __init__(self, *, folder: Path, database_url: str, settings: str) -> None:
+    def __init__(
+        self, *, folder: Path, database_url: str, settings: str, broker: Broker | None = None
+    ) -> None:
         self.folder = folder
         self.database_url = database_url
-        chosen = brokers.choose({}, folder / "broker")
-        assert chosen.program is not None
-        self.redis_url = chosen.variables["REDIS_URL"]
-        self._broker_command = list(chosen.program.command)
+        self.broker = broker or Valkey(folder / "broker")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
-            **{name: value for name, value in os.environ.items() if name != "AMQP_URL"},
+            **os.environ,
+            **self.broker.settings,
             "DJANGO_SETTINGS_MODULE": settings,
             "DATABASE_URL": database_url,
-            "REDIS_URL": self.redis_url,
             "SHOP_LOCAL_DIR": str(folder),
             "GROUND_DIR": str(folder),
             "WORKER_GRACE": "5",
@@ -53,32 +50,24 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
         }
 
+    @property
+    def redis_url(self) -> str:
+        return self.broker.settings["REDIS_URL"]
+
     # --- the broker -----------------------------------------------------------------------------
 
     def start_broker(self) -> None:
-        self.start("broker", self._broker_command)
-        self.wait_until(self._broker_answers, "the broker answers")
+        self.start("broker", self.broker.command, **self.broker.variables)
+        self.wait_until(self.broker.answers, "the broker answers")
 
     def wipe_broker(self) -> None:
-        """FLUSHALL: every message is gone, and the broker's own bookkeeping too."""
-        with redis.Redis.from_url(self.redis_url) as client:
-            client.flushall()
+        self.broker.wipe()
 
     def empty_broker(self) -> None:
-        """Take away what a stopped broker has on disk, so that it starts with nothing."""
-        shutil.rmtree(self.folder / "broker" / "appendonlydir", ignore_errors=True)
+        self.broker.forget()
 
     def queue_length(self, queue: str) -> int:
-        with redis.Redis.from_url(self.redis_url) as client:
-            return int(client.llen(queue))
-
-    def _broker_answers(self) -> bool:
-        with (
-            contextlib.suppress(redis.RedisError),
-            redis.Redis.from_url(self.redis_url, socket_timeout=1) as client,
-        ):
-            return bool(client.ping())
-        return False
+        return self.broker.queue_length(queue)
 
     # --- processes ------------------------------------------------------------------------------
 
@@ -133,7 +122,7 @@ class Stack:
         process.wait()
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        os.kill(self._processes[name].pid, number)
+        os.killpg(self._processes[name].pid, number)
 
     def stop(self, name: str) -> int:
         """End a process as a deploy does; return its exit code."""
@@ -206,14 +195,18 @@ class Stack:
 
 
 @contextmanager
-def running_stack(folder: Path, *, settings: str, database: str | None = None) -> Iterator[Stack]:
+def running_stack(
+    folder: Path, *, settings: str, database: str | None = None, broker: Broker | None = None
+) -> Iterator[Stack]:
     """Yield a migrated stack whose broker runs; stop everything afterwards.
 
     Its database is of the kind under test, unless another is named.
     """
     with ExitStack() as cleanup:
         url = cleanup.enter_context(fresh_database(database))
-        stack = Stack(folder=folder, database_url=url, settings=settings)
+        stack = Stack(folder=folder, database_url=url, settings=settings, broker=broker)
+        if isinstance(broker, RabbitMQ):
+            cleanup.callback(broker.stop_port_mapper)
         cleanup.callback(stack.stop_all)
         stack.start_broker()
         stack.manage("migrate", "-v0")
