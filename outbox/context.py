@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -82,6 +83,26 @@ def acting_as(actor: str) -> Iterator[None]:
     """
     with caused_by(replace(current_cause(), actor=actor)):
         yield
+
+
+class CorrelationFilter(logging.Filter):
+    """Put `correlation_id` and `handler` on log records: those of what runs now, or "".
+
+    For a log handler's `filters` in Django's LOGGING; what a record brings itself stays.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Complete the record; none is left out."""
+        cause = _current.get()
+        # A request's user is not asked for: that may read the database, which may be logged.
+        known = {
+            "correlation_id": str(cause.correlation_id) if cause else "",
+            "handler": running_handler(),
+        }
+        for name, value in known.items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
 
 
 class RequestContextMiddleware:

@@ -287,6 +287,13 @@ def _facts(delivery: Delivery) -> dict[str, Any]:
     }
 
 
+def _outcome(result: Result) -> str:
+    """Say in one word how an attempt ended: done, retry, dead, discarded, ..., or lease_lost."""
+    if isinstance(result.error, LeaseLost):
+        return "lease_lost"
+    return "retry" if result.error and result.state == Delivery.State.PENDING else result.state
+
+
 def _log(handler: Handler, delivery: Delivery, result: Result, *, seconds: float) -> None:
     event, error = delivery.event, result.error
     logger.log(
@@ -304,7 +311,8 @@ def _log(handler: Handler, delivery: Delivery, result: Result, *, seconds: float
             "key": event.key,
             "correlation_id": str(event.correlation_id),
             "attempt": delivery.attempts,
+            "outcome": _outcome(result),
             "state": result.state,
-            "seconds": seconds,
+            "seconds": round(seconds, 6),
         },
     )

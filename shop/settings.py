@@ -18,6 +18,7 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
+from pythonjsonlogger.core import RESERVED_ATTRS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -416,14 +417,30 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # --- Logging ---------------------------------------------------------------------------------
 
-# LOG_LEVEL: DEBUG, INFO, WARNING or ERROR.
-LOGGING = {
+# LOG_LEVEL: DEBUG, INFO, WARNING or ERROR. LOG_FORMAT: "json", an object a line, or "plain".
+LOG_FORMAT = env.str("LOG_FORMAT", default="json" if FOR_REAL else "plain")
+LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"correlation": {"()": "outbox.context.CorrelationFilter"}},
     "formatters": {
         "plain": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(levelname)s %(name)s %(message)s",
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "timestamp": "time",
+            # An object that only Django can use; its text would bring the whole query string.
+            "reserved_attrs": [*RESERVED_ATTRS, "request"],
+        },
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "filters": ["correlation"],
+            "formatter": LOG_FORMAT,
+        }
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
         # Django prints its own copy of each line otherwise.
@@ -431,3 +448,10 @@ LOGGING = {
         "django.server": {"handlers": [], "propagate": True},
     },
 }
+if LOG_FORMAT == "json":
+    # Gunicorn's own lines, too; as plain text it formats them by its options.
+    LOGGING["filters"]["access"] = {"()": "shop.logs.AccessFilter"}
+    LOGGING["loggers"] |= {
+        "gunicorn.error": {"handlers": [], "propagate": True},
+        "gunicorn.access": {"handlers": [], "propagate": True, "filters": ["access"]},
+    }

@@ -1,0 +1,161 @@
+"""Logs as the programs write them: JSON for real, one object a line, with the correlation id."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
+from django.utils.functional import SimpleLazyObject
+
+from outbox.context import CorrelationFilter, RequestContextMiddleware
+from shop.up.ports import free_port
+from tests.shop.test_settings import PRODUCTION, manage
+
+WARN = """
+import logging
+from uuid import UUID
+from django.test import RequestFactory
+from outbox.context import Cause, RequestContextMiddleware, caused_by
+from django.http import HttpResponse
+
+request = RequestFactory().get("/orders?card=4242")
+
+def view(request):
+    logging.getLogger("orders").warning("late\\nline", extra={"request": request, "order": 7})
+    return HttpResponse()
+
+request.META["HTTP_X_CORRELATION_ID"] = "01a21019-29db-7699-9d35-c9dfc5d7660d"
+RequestContextMiddleware(view)(request)
+with caused_by(Cause(emitted_by="orders.note_stock")):
+    logging.getLogger("orders").warning("in a handler")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("orders").exception("it broke")
+"""
+
+
+def written(local: Path, **environment: str) -> list[str]:
+    answer = manage(local, "shell", "--no-imports", "--command", WARN, **environment)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stderr.splitlines()
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    found = written(tmp_path_factory.mktemp("local"), **PRODUCTION)
+    return [json.loads(line) for line in found]
+
+
+class TestALogForReal:
+    def test_is_an_object_a_line(self, lines):
+        assert [line["message"] for line in lines] == ["late\nline", "in a handler", "it broke"]
+        assert lines[0]["level"] == "WARNING"
+        assert lines[0]["logger"] == "orders"
+        assert lines[0]["order"] == 7
+        assert lines[0]["time"].endswith("+00:00")
+
+    def test_has_the_correlation_id_of_the_request(self, lines):
+        assert lines[0]["correlation_id"] == "01a21019-29db-7699-9d35-c9dfc5d7660d"
+        assert lines[2]["correlation_id"] == ""
+
+    def test_has_the_handler_that_runs(self, lines):
+        assert [line["handler"] for line in lines] == ["", "orders.note_stock", ""]
+
+    def test_keeps_a_traceback_within_its_line(self, lines):
+        assert "ZeroDivisionError" in lines[2]["exc_info"]
+
+    def test_has_no_query_string(self, lines):
+        assert "4242" not in json.dumps(lines)
+
+
+class TestALogOfDevelopment:
+    def test_is_plain_text(self, tmp_path: Path):
+        assert " WARNING orders: in a handler" in written(tmp_path)[2]
+
+
+class TestTheCorrelationOfALine:
+    def test_asks_for_no_user(self, caplog: pytest.LogCaptureFixture):
+        """Without the mark django_db a query fails this test; a user is read from the database."""
+
+        def view(request: HttpRequest) -> HttpResponse:
+            logging.getLogger("orders").warning("here")
+            return HttpResponse()
+
+        request = RequestFactory().get("/")
+        request.user = SimpleLazyObject(lambda: pytest.fail("the user was asked for"))
+        caplog.handler.addFilter(mark := CorrelationFilter())
+        try:
+            RequestContextMiddleware(view)(request)
+        finally:
+            caplog.handler.removeFilter(mark)
+
+        assert caplog.records[-1].correlation_id
+
+
+class TestTheWebServersLine:
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+        port, log = free_port(), tmp_path / "log"
+        environment = {**PRODUCTION, "DATABASE_URL": f"sqlite:///{tmp_path}/db", "HTTPS": "false"}
+        with log.open("w") as file:
+            program = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "gunicorn", "shop.wsgi", "--no-control-socket"),
+                    *("--bind", f"127.0.0.1:{port}", "--access-logfile", "-"),
+                ],
+                cwd=settings.BASE_DIR,
+                env={"SHOP_LOCAL_DIR": str(tmp_path), **environment},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield f"http://127.0.0.1:{port}", log
+        finally:
+            program.terminate()
+            program.wait(60)
+
+    def test_has_its_fields_and_the_correlation_id_of_the_answer(self, server: tuple[str, Path]):
+        url, log = server
+        given = str(uuid4())
+        headers = {"X-Correlation-ID": given, "Host": "shop.example.com"}
+        request = urllib.request.Request(f"{url}/api/orders/?card=4242", headers=headers)
+
+        _until(lambda: _status(request) == 401)
+        _until(lambda: given in log.read_text())
+
+        line = next(json.loads(one) for one in log.read_text().splitlines() if given in one)
+        assert line["correlation_id"] == given
+        assert (line["method"], line["path"], line["status"]) == ("GET", "/api/orders/", 401)
+        assert line["seconds"] > 0
+        assert "4242" not in json.dumps(line)
+
+
+def _status(request: urllib.request.Request) -> int:
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 90
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.2)
