@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from outbox.context import CORRELATION_HEADER
 
@@ -18,10 +19,19 @@ class AccessFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        atoms = record.args
-        if isinstance(atoms, Mapping):
-            record.method, record.path, record.status = atoms["m"], atoms["U"], int(atoms["s"])
-            record.seconds = int(atoms["D"]) / 1_000_000
-            record.correlation_id = "" if (found := atoms[_CORRELATION]) == "-" else found
-            record.msg, record.args = "%s %s %s", (record.method, record.path, record.status)
+        if isinstance(record.args, Mapping):
+            told = _told(record.args)
+            vars(record).update(told)
+            record.msg, record.args = "%s %s %s", (told["method"], told["path"], told["status"])
         return True
+
+
+def _told(atoms: Mapping[str, Any]) -> dict[str, Any]:
+    correlation_id = atoms[_CORRELATION]
+    return {
+        "method": atoms["m"],
+        "path": atoms["U"],
+        "status": int(atoms["s"]),
+        "seconds": int(atoms["D"]) / 1_000_000,
+        "correlation_id": "" if correlation_id == "-" else correlation_id,
+    }
