@@ -11,7 +11,7 @@ from .conf import conf
 from .delivery import deliver
 from .relay import BrokerUnavailable, Message, relay
 
-_PRUNING = timedelta(seconds=20)
+_PRUNING = timedelta(seconds=2)
 
 
 @shared_task(name="outbox.deliver", ignore_result=True, acks_late=True)
@@ -43,7 +43,7 @@ def run_relay() -> None:
 
 @shared_task(name="outbox.prune", ignore_result=True)
 def prune_old_events() -> None:
-    """Prune by `OUTBOX["RETENTION"]`, if there is one; beat sends this every hour.
+    """Prune by `OUTBOX["RETENTION"]`, if there is one; beat sends this every five minutes.
 
     It is short, since the relay's worker hears no nudges meanwhile; what is left goes next time.
     """

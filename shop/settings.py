@@ -217,8 +217,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # Does nothing unless OUTBOX has a RETENTION.
     "outbox.prune": {
         "task": "outbox.prune",
-        "schedule": 3600.0,
-        "options": {"expire_seconds": 3600},
+        "schedule": 300.0,
+        "options": {"expire_seconds": 300},
     },
     "orders.cancel_overdue": {
         "task": "orders.cancel_overdue",
