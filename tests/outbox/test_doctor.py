@@ -142,7 +142,9 @@ class TestTheDatabase:
         def aged(statement: str, *, using: str) -> list[tuple[Any, ...]]:
             # This test's own transaction, taken for another's that is old.
             statement = statement.replace("pid <> pg_backend_pid()", "pid = pg_backend_pid()")
-            return rows(statement.replace("- interval '5 minutes'", ""), using=using)
+            return rows(
+                statement.replace("< now() - interval '5 minutes'", "<= now()"), using=using
+            )
 
         monkeypatch.setattr(database, "_rows", aged)
         monkeypatch.setattr(database, "_write_lock", lambda *, using: None)
