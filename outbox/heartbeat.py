@@ -17,11 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import connections
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .conf import conf
+from .forks import apart_from_forks
 from .models import Heartbeat
 from .retry import drop_broken_connection
 from .wording import span
@@ -130,12 +130,10 @@ class HeartbeatThread(threading.Thread):
 
     def run(self) -> None:
         """Beat, wait, beat."""
-        try:
-            while not self._stopping.is_set():
+        while not self._stopping.is_set():
+            with apart_from_forks():  # the pool's children are forked from this process
                 beat(Kind.WORKER, self._worker, queues=self._queues())
-                self._stopping.wait(conf(lenient=True).HEARTBEAT_SECONDS)
-        finally:
-            connections.close_all()
+            self._stopping.wait(conf(lenient=True).HEARTBEAT_SECONDS)
 
     def stop(self) -> None:
         """End; nobody waits for a heartbeat."""
