@@ -15,13 +15,15 @@ imported anywhere. How errors look is the project's affair (`shop/problems.py`):
 
 from __future__ import annotations
 
-from .conditional import if_changed
+from .conditional import IF_NONE_MATCH, if_changed
 from .idempotency import IDEMPOTENCY_KEY, answer_once
-from .paging import SafeCursorPagination
+from .paging import LatestFirst, SafeCursorPagination
 from .serializers import MoneyField, StrictSerializer, Text, Truth, WholeNumber
 
 __all__ = [
     "IDEMPOTENCY_KEY",
+    "IF_NONE_MATCH",
+    "LatestFirst",
     "MoneyField",
     "SafeCursorPagination",
     "StrictSerializer",

@@ -26,3 +26,10 @@ class SafeCursorPagination(CursorPagination):
             return super().paginate_queryset(queryset, request, view)
         except ValidationError as error:
             raise NotFound(self.invalid_cursor_message) from error
+
+
+class LatestFirst(SafeCursorPagination):
+    """Pages of what has a UUIDv7 for its id, which begins with the time."""
+
+    ordering = "-id"
+    page_size = 50

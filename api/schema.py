@@ -1,4 +1,4 @@
-"""What drf-spectacular cannot see by itself: our tokens, and errors that any request may get."""
+"""What drf-spectacular cannot see by itself: our tokens, and answers that follow from manners."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from drf_spectacular.extensions import (
     OpenApiSerializerExtension,
 )
 from rest_framework.serializers import ListSerializer
+
+from .conditional import IF_NONE_MATCH
+from .idempotency import HEADER, REPLAYED
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -60,6 +63,14 @@ FOR_BODIES = {
     "415": "The body is not `application/json`.",
 }
 FOR_CURSORS = {"404": "The cursor is not one of ours."}
+FOR_KEYS = {"422": "The `Idempotency-Key` was used before, with another body."}
+FOR_ETAGS = {"304": "It is as `If-None-Match` knows it."}
+
+REPLAYED_HEADER = {
+    "schema": {"type": "string", "enum": ["true"]},
+    "description": "There if this is what was answered before.",
+}
+ETAG_HEADER = {"schema": {"type": "string"}}
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # spectacular's registry
@@ -129,13 +140,31 @@ def _complete(operation: dict[str, Any], method: str) -> None:
                 PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}
             }
     responses["429"]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
+    _add_headers(operation)
     operation["responses"] = dict(sorted(responses.items()))
 
 
 def _expected(operation: dict[str, Any], method: str) -> dict[str, str]:
-    has_cursor = any(one["name"] == "cursor" for one in operation.get("parameters", ()))
     return {
         **FOR_ALL,
         **(FOR_BODIES if method != "get" else {}),
-        **(FOR_CURSORS if has_cursor else {}),
+        **(FOR_CURSORS if _takes(operation, "cursor") else {}),
+        **(FOR_KEYS if _takes(operation, HEADER) else {}),
+        **(FOR_ETAGS if _takes(operation, IF_NONE_MATCH.name) else {}),
     }
+
+
+def _add_headers(operation: dict[str, Any]) -> None:
+    """To each success, those that a header of the request leads to."""
+    for request_header, name, header in (
+        (HEADER, REPLAYED, REPLAYED_HEADER),
+        (IF_NONE_MATCH.name, "ETag", ETAG_HEADER),
+    ):
+        if _takes(operation, request_header):
+            for status, response in operation["responses"].items():
+                if status.startswith("2"):
+                    response.setdefault("headers", {})[name] = header
+
+
+def _takes(operation: dict[str, Any], parameter: str) -> bool:
+    return any(one["name"] == parameter for one in operation.get("parameters", ()))

@@ -1,4 +1,4 @@
-"""Cancelling and refunding over HTTP; the other views are in `views`."""
+"""Cancelling, shipping and refunding over HTTP; the other views are in `views`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,34 @@ from api import IDEMPOTENCY_KEY, answer_once
 from money import CurrencyMismatch, Money
 from orders import queries, services
 from orders.models import Order
-from orders.problems import NothingToRefund, OrderNotCancellable, OrderNotRefundable, RefundTooLarge
-from orders.serializers import OrderSerializer, RefundOrderSerializer, RefundSerializer
-from orders.views import REPLAYED, REUSED, UNKNOWN
+from orders.problems import (
+    NothingToRefund,
+    OrderNotCancellable,
+    OrderNotRefundable,
+    OrderNotShippable,
+    RefundTooLarge,
+)
+from orders.serializers import (
+    OrderSerializer,
+    RefundOrderSerializer,
+    RefundSerializer,
+    ShipOrderSerializer,
+)
+from orders.views import UNKNOWN
 
 NOT_CANCELLABLE = OpenApiResponse(description="It is shipped already.")
+NOT_SHIPPABLE = OpenApiResponse(description="It is not ready to ship, or was cancelled.")
 NOT_REFUNDABLE = OpenApiResponse(description="There is not so much to give back.")
 
 
 class OwnerOrMayCancel(BasePermission):
     def has_object_permission(self, request: Request, _view: APIView, order: Order) -> bool:
         return order.customer_id == request.user.pk or request.user.has_perm("orders.cancel_order")
+
+
+class MayShip(BasePermission):
+    def has_permission(self, request: Request, _view: APIView) -> bool:
+        return request.user.has_perm("orders.ship_order")
 
 
 class MayRefund(BasePermission):
@@ -53,15 +70,34 @@ class OrderCancellation(GenericAPIView[Order]):
         ),
         tags=["orders"],
         request=None,
+        parameters=[IDEMPOTENCY_KEY],
         responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_CANCELLABLE},
     )
     def post(self, request: Request, **_: Any) -> Response:
         order = self.get_object()
-        try:
-            services.cancel_order(order_id=order.pk, by=request.user.get_username())
-        except services.NotCancellable as error:
-            raise OrderNotCancellable from error
-        return Response(self.get_serializer(self.get_object()).data)
+        return answer_once(request, lambda: _cancel(request, order))
+
+
+class OrderShipping(GenericAPIView[Order]):
+    permission_classes = [IsAuthenticated, MayShip]
+    serializer_class = ShipOrderSerializer
+
+    def get_queryset(self) -> QuerySet[Order]:
+        return queries.orders_seen_by(self.request.user)
+
+    @extend_schema(
+        operation_id="ship_order",
+        summary="Note that a parcel left the house",
+        description="For staff. Once shipped, a repetition changes nothing and is answered alike.",
+        tags=["orders"],
+        parameters=[IDEMPOTENCY_KEY],
+        responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_SHIPPABLE},
+    )
+    def post(self, request: Request, **_: Any) -> Response:
+        parcel = self.get_serializer(data=request.data)
+        parcel.is_valid(raise_exception=True)
+        order = self.get_object()
+        return answer_once(request, lambda: _ship(request, order, **parcel.validated_data))
 
 
 class OrderRefunds(GenericAPIView[Order]):
@@ -79,14 +115,30 @@ class OrderRefunds(GenericAPIView[Order]):
             "The bank is asked afterwards."
         ),
         tags=["orders"],
-        parameters=[IDEMPOTENCY_KEY, REPLAYED],
-        responses={201: RefundSerializer, 404: UNKNOWN, 409: NOT_REFUNDABLE, 422: REUSED},
+        parameters=[IDEMPOTENCY_KEY],
+        responses={201: RefundSerializer, 404: UNKNOWN, 409: NOT_REFUNDABLE},
     )
     def post(self, request: Request, **_: Any) -> Response:
         wanted = self.get_serializer(data=request.data)
         wanted.is_valid(raise_exception=True)
         order = self.get_object()
         return answer_once(request, lambda: _refund(request, order, **wanted.validated_data))
+
+
+def _cancel(request: Request, order: Order) -> Response:
+    try:
+        order = services.cancel_order(order_id=order.pk, by=request.user.get_username())
+    except services.NotCancellable as error:
+        raise OrderNotCancellable from error
+    return Response(OrderSerializer(order).data)
+
+
+def _ship(request: Request, order: Order, **parcel: str) -> Response:
+    try:
+        order = services.ship_order(order_id=order.pk, by=request.user.get_username(), **parcel)
+    except Order.InvalidMove as error:
+        raise OrderNotShippable from error
+    return Response(OrderSerializer(order).data)
 
 
 def _refund(

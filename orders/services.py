@@ -159,14 +159,15 @@ def cancel_overdue() -> int:
 
 
 @transaction.atomic
-def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -> None:
+def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -> Order:
     """Note that the parcel left the house. Once shipped, a repetition changes nothing."""
     order = Order.objects.locked(order_id)
     if order.status == Status.SHIPPED:
-        return
+        return order
     order.carrier, order.tracking_number = carrier, tracking_number
     order.move_to(Status.SHIPPED, cause=f"orders.ship_order by {by}")
     emit(OrderShipped(order_id=order_id, carrier=carrier, tracking_number=tracking_number))
+    return order
 
 
 @transaction.atomic

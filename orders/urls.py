@@ -13,6 +13,6 @@ urlpatterns = [
     path("orders/<uuid:pk>/", views.OrderDetail.as_view(), name="order"),
     path("orders/<uuid:pk>/cancel/", moves.OrderCancellation.as_view(), name="cancellation"),
     path("orders/<uuid:pk>/refunds/", moves.OrderRefunds.as_view(), name="refunds"),
-    path("orders/<uuid:pk>/ship/", views.OrderShipping.as_view(), name="shipping"),
+    path("orders/<uuid:pk>/ship/", moves.OrderShipping.as_view(), name="shipping"),
     path("orders/<uuid:pk>/timeline/", views.OrderTimeline.as_view(), name="timeline"),
 ]

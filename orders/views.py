@@ -12,47 +12,24 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework import status
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.generics import GenericAPIView, ListAPIView
-from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
-from rest_framework.views import APIView
 
-from api import IDEMPOTENCY_KEY, SafeCursorPagination, answer_once, if_changed
+from api import IDEMPOTENCY_KEY, IF_NONE_MATCH, LatestFirst, answer_once, if_changed
 from orders import queries, services
 from orders.models import Order
-from orders.problems import OrderNotShippable
 from orders.serializers import (
     OrderSerializer,
     PlaceOrderSerializer,
-    ShipOrderSerializer,
     TimelineEventSerializer,
 )
 from outbox import timeline_of
 
 UNKNOWN = OpenApiResponse(description="You have no such order.")
-REUSED = OpenApiResponse(description="The `Idempotency-Key` was used before, with another body.")
-NOT_SHIPPABLE = OpenApiResponse(description="It is not ready to ship, or was cancelled.")
-UNCHANGED = OpenApiResponse(description="It is as `If-None-Match` knows it.")
 LOCATION = OpenApiParameter(
     "Location", OpenApiTypes.URI, OpenApiParameter.HEADER, response=[201], description="The order."
 )
-REPLAYED = OpenApiParameter(
-    "Idempotent-Replayed",
-    {"type": "string", "enum": ["true"]},
-    OpenApiParameter.HEADER,
-    response=[201],
-    description="There if this is what was answered before.",
-)
-IF_NONE_MATCH = OpenApiParameter(
-    "If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="An earlier `ETag`."
-)
-ETAG = OpenApiParameter("ETag", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[200])
-
-
-class LatestFirst(SafeCursorPagination):
-    ordering = "-id"  # UUIDv7 begins with the time
-    page_size = 50
 
 
 class OrderList(ListAPIView[Order]):
@@ -80,8 +57,8 @@ class OrderList(ListAPIView[Order]):
         ),
         tags=["orders"],
         request=PlaceOrderSerializer,
-        parameters=[IDEMPOTENCY_KEY, LOCATION, REPLAYED],
-        responses={201: OrderSerializer, 422: REUSED},
+        parameters=[IDEMPOTENCY_KEY, LOCATION],
+        responses={201: OrderSerializer},
     )
     def post(self, request: Request) -> Response:
         wanted = PlaceOrderSerializer(data=request.data)
@@ -108,44 +85,12 @@ class OrderDetail(GenericAPIView[Order]):
         operation_id="get_order",
         summary="One order",
         tags=["orders"],
-        parameters=[IF_NONE_MATCH, ETAG],
-        responses={200: OrderSerializer, 304: UNCHANGED, 404: UNKNOWN},
+        parameters=[IF_NONE_MATCH],
+        responses={200: OrderSerializer, 404: UNKNOWN},
     )
     def get(self, request: Request, **_: Any) -> HttpResponseBase:
         order = self.get_object()
         return if_changed(request, Response(self.get_serializer(order).data))
-
-
-class MayShip(BasePermission):
-    def has_permission(self, request: Request, _view: APIView) -> bool:
-        return request.user.has_perm("orders.ship_order")
-
-
-class OrderShipping(GenericAPIView[Order]):
-    permission_classes = [IsAuthenticated, MayShip]
-    serializer_class = ShipOrderSerializer
-
-    def get_queryset(self) -> QuerySet[Order]:
-        return queries.orders_seen_by(self.request.user)
-
-    @extend_schema(
-        operation_id="ship_order",
-        summary="Note that a parcel left the house",
-        description="For staff. Once shipped, a repetition changes nothing and is answered alike.",
-        tags=["orders"],
-        responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_SHIPPABLE},
-    )
-    def post(self, request: Request, **_: Any) -> Response:
-        parcel = self.get_serializer(data=request.data)
-        parcel.is_valid(raise_exception=True)
-        order = self.get_object()
-        try:
-            services.ship_order(
-                order_id=order.pk, by=request.user.get_username(), **parcel.validated_data
-            )
-        except Order.InvalidMove as error:
-            raise OrderNotShippable from error
-        return Response(OrderSerializer(self.get_object()).data)
 
 
 class OrderTimeline(GenericAPIView[Order]):

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from api import IDEMPOTENCY_KEY, SafeCursorPagination, answer_once, if_changed
+from api import IDEMPOTENCY_KEY, IF_NONE_MATCH, LatestFirst, answer_once, if_changed
 from webhooks import queries, services
 from webhooks.models import Attempt, Endpoint
 from webhooks.problems import TooManyWebhooks, WebhookDisabled, WebhookHeld
@@ -28,11 +28,9 @@ from webhooks.serializers import (
 )
 
 UNKNOWN = OpenApiResponse(description="You have no such webhook.")
-REUSED = OpenApiResponse(description="The `Idempotency-Key` was used before, with another body.")
 TOO_MANY = OpenApiResponse(description="You have as many webhooks as one may have.")
 DISABLED = OpenApiResponse(description="The webhook is disabled.")
 HELD = OpenApiResponse(description="It was disabled by staff.")
-UNCHANGED = OpenApiResponse(description="It is as `If-None-Match` knows it.")
 REMOVED = OpenApiResponse(description="It is removed.")
 LOCATION = OpenApiParameter(
     "Location",
@@ -41,22 +39,6 @@ LOCATION = OpenApiParameter(
     response=[201],
     description="The webhook.",
 )
-REPLAYED = OpenApiParameter(
-    "Idempotent-Replayed",
-    {"type": "string", "enum": ["true"]},
-    OpenApiParameter.HEADER,
-    response=[200, 201, 202],
-    description="There if this is what was answered before.",
-)
-IF_NONE_MATCH = OpenApiParameter(
-    "If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="An earlier `ETag`."
-)
-ETAG = OpenApiParameter("ETag", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[200])
-
-
-class LatestFirst(SafeCursorPagination):
-    ordering = "-id"  # UUIDv7 begins with the time
-    page_size = 50
 
 
 class OwnWebhook(GenericAPIView[Endpoint]):
@@ -93,8 +75,8 @@ class WebhookList(ListAPIView[Endpoint]):
         ),
         tags=["webhooks"],
         request=AddWebhookSerializer,
-        parameters=[IDEMPOTENCY_KEY, LOCATION, REPLAYED],
-        responses={201: NewWebhookSerializer, 409: TOO_MANY, 422: REUSED},
+        parameters=[IDEMPOTENCY_KEY, LOCATION],
+        responses={201: NewWebhookSerializer, 409: TOO_MANY},
     )
     def post(self, request: Request) -> Response:
         wanted = AddWebhookSerializer(data=request.data)
@@ -107,8 +89,8 @@ class WebhookDetail(OwnWebhook):
         operation_id="get_webhook",
         summary="One webhook, and how it does",
         tags=["webhooks"],
-        parameters=[IF_NONE_MATCH, ETAG],
-        responses={200: WebhookSerializer, 304: UNCHANGED, 404: UNKNOWN},
+        parameters=[IF_NONE_MATCH],
+        responses={200: WebhookSerializer, 404: UNKNOWN},
     )
     def get(self, request: Request, **_: Any) -> HttpResponseBase:
         return if_changed(request, Response(self.get_serializer(self.get_object()).data))
@@ -166,8 +148,8 @@ class WebhookSecret(OwnWebhook):
         ),
         tags=["webhooks"],
         request=None,
-        parameters=[IDEMPOTENCY_KEY, REPLAYED],
-        responses={200: NewWebhookSerializer, 404: UNKNOWN, 422: REUSED},
+        parameters=[IDEMPOTENCY_KEY],
+        responses={200: NewWebhookSerializer, 404: UNKNOWN},
     )
     def post(self, request: Request, **_: Any) -> Response:
         endpoint = self.get_object()
@@ -186,8 +168,8 @@ class WebhookTest(OwnWebhook):
         description="A message of the type `ping`. What came of it stands in the deliveries.",
         tags=["webhooks"],
         request=None,
-        parameters=[IDEMPOTENCY_KEY, REPLAYED],
-        responses={202: WebhookMessageSerializer, 404: UNKNOWN, 409: DISABLED, 422: REUSED},
+        parameters=[IDEMPOTENCY_KEY],
+        responses={202: WebhookMessageSerializer, 404: UNKNOWN, 409: DISABLED},
     )
     def post(self, request: Request, **_: Any) -> Response:
         endpoint = self.get_object()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -64,11 +64,11 @@ class Customer:
         Raises:
             Rejected: the API refused it, or a repetition made a second order.
         """
-        headers, began = {"Idempotency-Key": str(uuid4())}, time.monotonic()
-        order, tries = self._post("/api/orders/", _body(wish), headers)
+        key, began = str(uuid4()), time.monotonic()
+        order, tries = self._post("/api/orders/", _body(wish), key=key)
         seconds = time.monotonic() - began
         if wish.answer_is_lost:
-            again, _ = self._post("/api/orders/", _body(wish), headers)
+            again, _ = self._post("/api/orders/", _body(wish), key=key)
             if again["id"] != order["id"]:
                 raise Rejected(f"One Idempotency-Key made two orders: {order['id']}, {again['id']}")
         return PlacedOrder(
@@ -80,20 +80,20 @@ class Customer:
         )
 
     def cancel(self, order: PlacedOrder) -> None:
-        """Cancel it; that is harmless to repeat.
+        """Cancel it, under one Idempotency-Key as well.
 
         Raises:
             Rejected: the API refused it.
         """
-        self._post(f"/api/orders/{order.id}/cancel/", None, {})
+        self._post(f"/api/orders/{order.id}/cancel/", None, key=str(uuid4()))
 
     def status_of(self, order: PlacedOrder) -> str:
         """Look at it."""
         found, _ = self._send("GET", f"/api/orders/{order.id}/")
         return str(found["status"])
 
-    def _post(self, path: str, body: Json | None, headers: Mapping[str, str]) -> tuple[Json, int]:
-        return self._send("POST", path, json=body, headers=headers)
+    def _post(self, path: str, body: Json | None, *, key: str) -> tuple[Json, int]:
+        return self._send("POST", path, json=body, headers={"Idempotency-Key": key})
 
     def _send(self, method: str, path: str, **request: Any) -> tuple[Json, int]:
         """Send it until it is answered; return the answer, and how often it was sent."""

@@ -45,21 +45,19 @@ class Client:
     def new_key(self) -> str:
         return str(UUID(int=self.rng.getrandbits(128), version=4))
 
-    def insist(self, call: Call, path: str, *, keyed: bool) -> Call:
+    def insist(self, call: Call, path: str) -> Call:
         """Ask until there is an answer; now and then, only once."""
         tries = 1 if self.rng.random() < GIVES_UP else TRIES
         for number in range(tries):
-            answered = self.ask(call, path, keyed=keyed)
+            answered = self.ask(call, path)
             if not answered.is_ambiguous:
                 break
             time.sleep(min(2.0, 0.2 * 2**number))
         return answered
 
-    def ask(self, call: Call, path: str, *, keyed: bool) -> Call:
+    def ask(self, call: Call, path: str) -> Call:
         """Make one request; a 5xx or a 429 is no answer, as the gateway in between may say it."""
-        call, headers = replace(call, began=now()), {}
-        if keyed:
-            headers["Idempotency-Key"] = call.name
+        call, headers = replace(call, began=now()), {"Idempotency-Key": call.name}
         try:
             response = self._http.post(path, json=call.wanted, headers=headers)
         except httpx.HTTPError as error:
@@ -110,7 +108,7 @@ class Customer(Worker):
         call = Call(what="place", name=key, wanted=self._wish(key))
         if self.rng.random() < DOUBLE_CLICKS:
             threading.Thread(target=self._click_again, args=[call], daemon=True).start()
-        placed = self.client.insist(call, "/api/orders/", keyed=True)
+        placed = self.client.insist(call, "/api/orders/")
         if placed.is_granted and self.rng.random() < CANCELS:
             self._cancel(placed.order_id)
 
@@ -123,12 +121,12 @@ class Customer(Worker):
         }
 
     def _click_again(self, call: Call) -> None:
-        self.client.ask(call, "/api/orders/", keyed=True)
+        self.client.ask(call, "/api/orders/")
 
     def _cancel(self, order_id: str) -> None:
         time.sleep(self.rng.choice([0.0, 0.1, 0.5, 1.0]))
         call = Call(what="cancel", name=order_id, order_id=order_id)
-        self.client.insist(call, f"/api/orders/{order_id}/cancel/", keyed=False)
+        self.client.insist(call, f"/api/orders/{order_id}/cancel/")
 
 
 class Staff(Worker):
@@ -148,7 +146,7 @@ class Staff(Worker):
     def _ship(self, order_id: str) -> None:
         parcel = {"carrier": "Yamato", "tracking_number": order_id[-12:]}
         call = Call(what="ship", name=order_id, order_id=order_id, wanted=parcel)
-        self.client.insist(call, f"/api/orders/{order_id}/ship/", keyed=False)
+        self.client.insist(call, f"/api/orders/{order_id}/ship/")
 
     def _refund(self, order_id: str) -> None:
         wanted = {
@@ -156,7 +154,7 @@ class Staff(Worker):
             "return_stock": False,
         }
         call = Call(what="refund", name=self.client.new_key(), order_id=order_id, wanted=wanted)
-        self.client.insist(call, f"/api/orders/{order_id}/refunds/", keyed=True)
+        self.client.insist(call, f"/api/orders/{order_id}/refunds/")
 
 
 def address_of(key: str) -> str:

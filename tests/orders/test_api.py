@@ -350,7 +350,7 @@ class TestRefundOrder:
 
 
 def cancel(order: Order, user: User) -> Any:
-    return signed_in(user).post(f"/api/orders/{order.id}/cancel/")
+    return signed_in(user).post(f"/api/orders/{order.id}/cancel/", headers=a_key())
 
 
 def refund(order: Order, wanted: dict[str, Any], *, key: str = "", user: User | None = None) -> Any:
@@ -373,7 +373,8 @@ def shipper() -> User:
 
 
 def ship(order: Order, user: User, parcel: dict[str, str] = PARCEL) -> Any:
-    return signed_in(user).post(f"/api/orders/{order.id}/ship/", parcel, format="json")
+    path = f"/api/orders/{order.id}/ship/"
+    return signed_in(user).post(path, parcel, format="json", headers=a_key())
 
 
 def without_id(answer: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.utils import timezone
+from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
 from api.models import StoredAnswer
@@ -19,6 +20,7 @@ from outbox.testing import Outbox
 from tests.flows.threads import run_together
 from tests.inventory.shelf import put_on_sale
 from tests.orders.buyer import customer, signed_in
+from tests.orders.test_api import ready_to_ship, shipper
 
 pytestmark = pytest.mark.django_db
 
@@ -26,10 +28,16 @@ ONE = {"payment_method": "tok_success", "lines": [{"sku": "TEA", "quantity": 1}]
 TWO = {"payment_method": "tok_success", "lines": [{"sku": "TEA", "quantity": 2}]}
 
 
-def post(content: Any = ONE, *, key: str | None = "k1", client: APIClient | None = None) -> Any:
+def post(
+    content: Any = ONE,
+    *,
+    key: str | None = "k1",
+    client: APIClient | None = None,
+    path: str = "/api/orders/",
+) -> Any:
     headers = {} if key is None else {"Idempotency-Key": key}
     client = client or signed_in(customer())
-    return client.post("/api/orders/", content, format="json", headers=headers)
+    return client.post(path, content, format="json", headers=headers)
 
 
 class TestTheKey:
@@ -114,6 +122,110 @@ class TestARepetition:
         assert first.json()["id"] != second.json()["id"]
 
 
+MOVES: dict[str, Any] = {
+    "cancel": {},
+    "ship": {"carrier": "Yamato", "tracking_number": "4711"},
+    "refunds": {"return_stock": False},
+}
+
+
+def move(order: Order, what: str, content: Any = None, *, key: str | None = "k1") -> Any:
+    return post(
+        MOVES[what] if content is None else content,
+        key=key,
+        client=signed_in(shipper()),
+        path=f"/api/orders/{order.id}/{what}/",
+    )
+
+
+@pytest.mark.parametrize("what", MOVES)
+class TestAMoveOfAnOrder:
+    def test_needs_a_key(self, outbox: Outbox, what: str):
+        order = ready_to_ship()
+
+        answer = move(order, what, key=None)
+
+        assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_missing")
+        assert Order.objects.get().status == "ready_to_ship"
+
+    def test_is_made_once_and_answered_alike(self, outbox: Outbox, what: str):
+        order = ready_to_ship()
+
+        first, second = move(order, what), move(order, what)
+
+        assert 200 <= first.status_code == second.status_code < 300
+        assert first.content == second.content
+        assert second["Idempotent-Replayed"] == "true"
+        assert len(outbox.all_emitted(EVENTS[what])) == 1
+
+    def test_under_its_key_with_another_body_is_refused(self, outbox: Outbox, what: str):
+        order = ready_to_ship()
+        move(order, what)
+
+        answer = move(order, what, OTHERWISE[what])
+
+        assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+        assert len(outbox.all_emitted(EVENTS[what])) == 1
+
+    def test_shares_its_key_with_no_other_order(self, outbox: Outbox, what: str):
+        here, there = ready_to_ship(), ready_to_ship()
+
+        move(here, what)
+
+        assert "Idempotent-Replayed" not in move(there, what)
+
+
+EVENTS = {
+    "cancel": "orders.OrderCancelled",
+    "ship": "orders.OrderShipped",
+    "refunds": "orders.RefundRequested",
+}
+OTHERWISE: dict[str, Any] = {
+    "cancel": {"because": "too late"},
+    "ship": {"carrier": "Sagawa", "tracking_number": "4711"},
+    "refunds": {"return_stock": True},
+}
+
+
+class TestAParcelThatIsNotedAgain:
+    def test_under_its_key_is_answered_as_then(self, outbox: Outbox):
+        order = ready_to_ship()
+        first = move(order, "ship")
+        services.receive_order(order_id=order.id, by="shipper")
+
+        second = move(order, "ship")
+
+        assert second.content == first.content
+        assert second.json()["status"] == "shipped"
+
+    def test_under_another_key_changes_nothing_and_is_answered_as_now(self, outbox: Outbox):
+        order = ready_to_ship()
+        first = move(order, "ship", key="k1")
+
+        second = move(order, "ship", key="k2")
+
+        assert second.content == first.content
+        assert "Idempotent-Replayed" not in second
+        assert len(outbox.all_emitted("orders.OrderShipped")) == 1
+
+
+class TestEveryPost:
+    """Of the schema, so that the next one is held to it unlisted."""
+
+    def test_takes_a_key(self):
+        generator: Any = SchemaGenerator  # has no types
+        paths = generator().get_schema(public=True)["paths"]
+        posts = {path: parts["post"] for path, parts in paths.items() if "post" in parts}
+
+        takes = {
+            path: [one["name"] for one in post["parameters"] if one["in"] == "header"]
+            for path, post in posts.items()
+        }
+
+        assert len(takes) >= 7
+        assert takes == {path: ["Idempotency-Key"] for path in takes}
+
+
 class TestARefusal:
     def test_is_not_kept(self, outbox: Outbox):
         refused = post()
@@ -176,6 +288,19 @@ class TestDuplicatesAtOnce:
         assert sum("Idempotent-Replayed" in answer for answer in answers) == 7
         assert Order.objects.count() == 1
         assert len(outbox.all_emitted("orders.OrderPlaced")) == 1
+
+    @pytest.mark.parametrize("what", MOVES)
+    def test_move_an_order_once(self, outbox: Outbox, what: str):
+        """Without the key all would be answered, but not alike: none of them as a repetition."""
+        order = ready_to_ship()
+        answers: list[Any] = []
+        shipper()
+
+        run_together([lambda: answers.append(move(order, what))] * 4)
+
+        assert len({answer.content for answer in answers}) == 1
+        assert sum("Idempotent-Replayed" in answer for answer in answers) == 3
+        assert len(outbox.all_emitted(EVENTS[what])) == 1
 
     def test_with_another_body_are_refused_whoever_is_first(self, outbox: Outbox):
         put_on_sale("TEA")
