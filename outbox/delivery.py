@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -49,11 +49,21 @@ class ReceiptNotGiven(RuntimeError):
 
 @dataclass(frozen=True)
 class Result:
-    """How one delivery of a message ended: its state afterwards, and the error if there was one."""
+    """How one delivery of a message ended.
+
+    Attributes:
+        delivery_id: its number.
+        state: its state afterwards.
+        error: what the handler raised, if anything.
+        seconds: how long it ran, the record of how it ended included.
+        lag: seconds from the event's commit to this end.
+    """
 
     delivery_id: int
     state: str
     error: BaseException | None = None
+    seconds: float = 0.0
+    lag: float = 0.0
 
 
 def deliver(
@@ -184,7 +194,12 @@ def _run(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> 
             _leave_interrupted_connections()
         fail = partial(settlement.fail, delivery, caught, handler=handler, using=using)
         result = Result(delivery.id, _retry_transient(fail, using=using), caught)
-    _log(handler, delivery, result, seconds=time.monotonic() - began)
+    result = replace(
+        result,
+        seconds=time.monotonic() - began,
+        lag=(timezone.now() - delivery.event.emitted_at).total_seconds(),
+    )
+    _log(handler, delivery, result)
     if result.error is None:
         _tell_breaker(delivery, using=using)
     return result
@@ -294,7 +309,7 @@ def _outcome(result: Result) -> str:
     return "retry" if result.error and result.state == Delivery.State.PENDING else result.state
 
 
-def _log(handler: Handler, delivery: Delivery, result: Result, *, seconds: float) -> None:
+def _log(handler: Handler, delivery: Delivery, result: Result) -> None:
     event, error = delivery.event, result.error
     logger.log(
         logging.WARNING if error else logging.INFO,
@@ -302,7 +317,7 @@ def _log(handler: Handler, delivery: Delivery, result: Result, *, seconds: float
         handler.name,
         event.key,
         result.state,
-        seconds * 1000,
+        result.seconds * 1000,
         f": {type(error).__name__}: {masked_text(text_of(error), event)}" if error else "",
         extra={
             "event": event.name,
@@ -313,6 +328,6 @@ def _log(handler: Handler, delivery: Delivery, result: Result, *, seconds: float
             "attempt": delivery.attempts,
             "outcome": _outcome(result),
             "state": result.state,
-            "seconds": round(seconds, 6),
+            "seconds": round(result.seconds, 6),
         },
     )

@@ -7,9 +7,9 @@ import threading
 
 from django.db import connections
 
-from . import heartbeat
+from . import heartbeat, minutes
 from .conf import conf
-from .relay import BrokerUnavailable, relay
+from .relay import BrokerUnavailable, Message, relay
 from .tasks import is_broker_there, publish
 
 logger = logging.getLogger(__name__)
@@ -49,13 +49,21 @@ class RelayLoop(threading.Thread):
 
     def _relay(self) -> None:
         try:
-            relay(publish=publish, is_wanted=lambda: not self._stopping.is_set())
+            relay(
+                publish=self._publish,
+                is_wanted=lambda: not self._stopping.is_set(),
+                report=lambda plan: minutes.note_events(plan.fanned_out),
+            )
         except BrokerUnavailable as error:
             logger.warning("The broker is away (%s); events wait in the database.", error)
             self._wait_for_broker()
         except Exception:  # a relay that stops would stop everything; say so and look again
             logger.exception("The relay failed and tries again.")
             connections.close_all()
+
+    def _publish(self, message: Message) -> None:
+        publish(message)
+        heartbeat.beat(heartbeat.Kind.BROKER, self._worker)
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().FLOOR_SECONDS):

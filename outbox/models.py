@@ -445,6 +445,7 @@ class Heartbeat(models.Model):
         RELAY = "relay", _("relay")
         WORKER = "worker", _("worker")
         BEAT = "beat", _("beat")
+        BROKER = "broker", _("broker: a message went through it")
         CANARY = "canary", _("canary")
 
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
@@ -462,3 +463,48 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
+
+
+def _count() -> models.PositiveBigIntegerField[int, int]:
+    return models.PositiveBigIntegerField(default=0, editable=False)
+
+
+class Minute(models.Model):
+    """What went through in one minute: for one handler, or for all ("").
+
+    Workers add what they did every few seconds, so nobody has to read deliveries to count them.
+    `lag_0` and so on are a histogram: how many were done within so many seconds of their event's
+    commit (the bounds are `minutes.LAGS`).
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    minute = models.DateTimeField(_("minute"))
+    handler = models.CharField(_("handler"), max_length=150, blank=True)
+    events = _count()
+    done = _count()
+    failed = _count()
+    dead = _count()
+    seconds = models.FloatField(default=0, help_text=_("How long the handlers ran, in all."))
+    lag_0 = _count()
+    lag_1 = _count()
+    lag_2 = _count()
+    lag_3 = _count()
+    lag_4 = _count()
+    lag_5 = _count()
+    lag_6 = _count()
+    lag_7 = _count()
+    lag_8 = _count()
+    lag_9 = _count()
+    lag_10 = _count()
+    lag_11 = _count()
+
+    class Meta:
+        # The name of its page in the admin: these rows are what the overview is drawn from.
+        verbose_name = _("overview")
+        verbose_name_plural = _("overview")
+        constraints = [
+            models.UniqueConstraint(fields=["handler", "minute"], name="outbox_minute_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.minute:%Y-%m-%d %H:%M} {self.handler}"

@@ -70,17 +70,22 @@ class Plan:
 
 
 def relay(
-    *, publish: Publish, using: str = "default", is_wanted: Callable[[], bool] = lambda: True
+    *,
+    publish: Publish,
+    using: str = "default",
+    is_wanted: Callable[[], bool] = lambda: True,
+    report: Callable[[Plan], object] | None = None,
 ) -> int:
     """Run passes until one finds nothing; return how many messages were published.
 
-    Under steady traffic each finds something, so `is_wanted` is asked before each further pass.
+    Under steady traffic each finds something, so `is_wanted` is asked before each further pass;
+    `report` is told what each has planned.
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
     published = contended = 0
     while True:
-        done = relay_pass(publish=publish, using=using)
+        done = relay_pass(publish=publish, using=using, report=report)
         published += len(done.messages)
         if not is_wanted():
             return published
@@ -93,7 +98,11 @@ def relay(
 
 
 def relay_pass(
-    *, publish: Publish, using: str = "default", only: Collection[str] | None = None
+    *,
+    publish: Publish,
+    using: str = "default",
+    only: Collection[str] | None = None,
+    report: Callable[[Plan], object] | None = None,
 ) -> Plan:
     """Fan out, claim, commit, publish.
 
@@ -101,11 +110,14 @@ def relay_pass(
         publish: hands one message to the broker; whatever it raises means "not taken".
         using: the outbox's database alias.
         only: send for these handlers alone (the test kit asks for that).
+        report: is told what is planned, committed by then, before it is published.
 
     Raises:
         BrokerUnavailable: a message was not taken. It and those after it are due again at once.
     """
     planned = plan(using=using, only=only)
+    if report is not None:
+        report(planned)
     if planned.messages:
         failpoints.reach(failpoints.AFTER_CLAIM)
     for number, message in enumerate(planned.messages):

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from celery import current_app, current_task, shared_task
 
-from . import actions, heartbeat, nudge
+from . import actions, heartbeat, minutes, nudge
 from .conf import conf
 from .delivery import deliver
-from .relay import BrokerUnavailable, Message, relay
+from .relay import BrokerUnavailable, Message, relay_pass
 
 _PRUNING = timedelta(seconds=2)
 
@@ -23,7 +23,8 @@ def deliver_message(
     Arguments that a newer release may send are ignored, since both run during a deploy.
     """
     worker = current_task.request.hostname or "unknown"
-    deliver(handler_name=handler, pairs=[(id, token) for id, token in pairs], worker=worker)
+    ended = deliver(handler_name=handler, pairs=[(id, token) for id, token in pairs], worker=worker)
+    minutes.note(handler, ended)
     if refill:
         nudge.poke()
 
@@ -32,11 +33,14 @@ def deliver_message(
 def run_relay() -> None:
     """Relay once; beat sends this as a second floor below the relay's own waiting loop.
 
-    That it comes is beat's sign of life.
+    That it comes is beat's sign of life, and the broker's.
     """
     heartbeat.beat(heartbeat.Kind.BEAT, "beat")
+    heartbeat.beat(heartbeat.Kind.BROKER, "beat")
     try:
-        relay(publish=publish, is_wanted=lambda: False)  # one pass: a task must end
+        relay_pass(  # one: a task must end
+            publish=publish, report=lambda plan: minutes.note_events(plan.fanned_out)
+        )
     except BrokerUnavailable:
         return  # the loop and the next beat try again; nothing is lost
 

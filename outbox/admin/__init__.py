@@ -5,10 +5,20 @@ Public: `TimelineMixin`, for the admin of your own models, whose rows events are
     class ParcelAdmin(TimelineMixin, admin.ModelAdmin): ...
 """
 
+from .delayed import DelayedEventAdmin
 from .deliveries import DeliveryAdmin
 from .events import EventAdmin
 from .operations import OperationAdmin
+from .overview import OverviewAdmin
 from .subscriptions import SubscriptionAdmin
 from .timeline import TimelineMixin
 
-__all__ = ["DeliveryAdmin", "EventAdmin", "OperationAdmin", "SubscriptionAdmin", "TimelineMixin"]
+__all__ = [
+    "DelayedEventAdmin",
+    "DeliveryAdmin",
+    "EventAdmin",
+    "OperationAdmin",
+    "OverviewAdmin",
+    "SubscriptionAdmin",
+    "TimelineMixin",
+]

@@ -19,17 +19,17 @@ from .base import ReadOnlyAdmin, ReasonForm, doer, may
 #: More is not for a request to do: the command has a rate and goes on where it was killed.
 MOST = 2000
 
-_CARRY_OUT: Mapping[str, Callable[..., Operation]] = {
+CARRY_OUT: Mapping[str, Callable[..., Operation]] = {
     "retry": actions.retry,
     "discard": actions.discard,
     "replay": actions.replay,
 }
-_TITLES: Mapping[str, str | Promise] = {
+TITLES: Mapping[str, str | Promise] = {
     "retry": gettext_lazy("Try again now"),
     "discard": gettext_lazy("Discard"),
     "replay": gettext_lazy("Replay"),
 }
-_TEXTS: Mapping[str, str | Promise] = {
+TEXTS: Mapping[str, str | Promise] = {
     "retry": gettext_lazy("These would be due now. A dead one gets all its attempts again."),
     "discard": gettext_lazy("These would be settled without being done: no handler sees them."),
     "replay": gettext_lazy(
@@ -53,9 +53,9 @@ def act(
         return _ask(page, request, form, action, choice)
     reason = form.cleaned_data["reason"] if form.is_bound else ""
     rows = list(_chosen(action, choice))
-    done = _CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None)
+    done = CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None)
     text = _("%(action)s (operation %(number)d): %(reason)s") % {
-        "action": _TITLES[action],
+        "action": TITLES[action],
         "number": done.pk,
         "reason": reason or "-",
     }
@@ -69,7 +69,7 @@ def possible(request: HttpRequest, row: Delivery) -> list[tuple[str, str | Promi
     choice = actions.Choice(ids=(row.pk,))
     names = {"retry": "try_again", "discard": "discard", "replay": "replay"}
     return [
-        (name, _TITLES[action])
+        (name, TITLES[action])
         for action, name in names.items()
         if may(request, action) and _chosen(action, choice).exists()
     ]
@@ -91,7 +91,7 @@ def _ask(
     left = len(choice.ids) - found.total
     if left:
         lines.append(_("%d of the chosen would be left alone") % left)
-    title, text = str(_TITLES[action]), str(_TEXTS[action])
+    title, text = str(TITLES[action]), str(TEXTS[action])
     return page.ask(request, form, title=title, text=text, lines=lines)
 
 

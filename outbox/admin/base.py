@@ -12,6 +12,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import ShowFacets
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -135,6 +136,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
         """Nobody may."""
         return False
 
+    def require_view(self, request: HttpRequest) -> None:
+        """Raise `PermissionDenied` unless the user may see these rows."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Use the list that does not count the table."""
         return BoundedChangeList
@@ -186,7 +192,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
             "checkbox": ACTION_CHECKBOX_NAME,
             "kept": {
                 name: request.POST[name]
-                for name in ("select_across", "from_page")
+                for name in ("select_across", "from_page", "to_handlers")
                 if name in request.POST
             },
         }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Prefetch, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -21,6 +23,8 @@ from outbox.templatetags.outbox_display import NOTHING, badge, link, moment, too
 from . import filters
 from .acting import act, possible
 from .base import ReadOnlyAdmin, as_uuid, may
+from .blocked import blocked_view
+from .dead import act_view, dead_view
 from .links import event_url, short_key, timeline_url
 
 #: Most failed attempts that the page of a delivery shows, the newest.
@@ -74,6 +78,16 @@ class DeliveryAdmin(ReadOnlyAdmin):
             {"fields": ["id", "token", "started_token", "note"], "classes": ["collapse"]},
         ),
     ]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages of what is dead and of what is blocked."""
+        view = self.admin_site.admin_view
+        return [
+            path("dead/", view(partial(dead_view, self)), name="outbox_delivery_dead"),
+            path("dead/act/", view(partial(act_view, self)), name="outbox_delivery_dead_act"),
+            path("blocked/", view(partial(blocked_view, self)), name="outbox_delivery_blocked"),
+            *super().get_urls(),
+        ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Leave the payloads where they are."""

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
@@ -31,6 +29,7 @@ from . import filters
 from .base import BoundedChangeList, ReadOnlyAdmin, as_uuid
 from .deliveries import explained
 from .links import event_url, events_url, short_key, timeline_url
+from .pages import show
 from .tally import add_tallies
 from .timeline import find_story, story_of
 
@@ -211,22 +210,14 @@ class EventAdmin(ReadOnlyAdmin):
     @method_decorator(conditional_page)
     def timeline_part(self, request: HttpRequest) -> HttpResponse:
         """Answer the timeline of a key alone, or 304 where it is as the page has it."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.require_view(request)
         key = request.GET.get("q", "").replace("\0", "").strip()
         return render(request, "outbox/timeline.html", {"story": story_of(key)})
 
     def timeline_view(self, request: HttpRequest) -> HttpResponse:
         """Show the timeline of a key or a correlation id."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
+        self.require_view(request)
         sought = request.GET.get("q", "").replace("\0", "").strip()
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Timeline"),
-            "opts": self.opts,
-            "media": self.media,
-            "sought": sought,
-            "story": find_story(sought) if sought else None,
-        }
-        return TemplateResponse(request, "admin/outbox/event/timeline.html", context)
+        story = find_story(sought) if sought else None
+        template = "admin/outbox/event/timeline.html"
+        return show(request, template, of=self, title=_("Timeline"), sought=sought, story=story)

@@ -27,6 +27,21 @@ def deliveries_url(**query: str) -> str:
     return _with_query(reverse("admin:outbox_delivery_changelist"), query)
 
 
+def dead_url(**query: str) -> str:
+    """What is dead, in groups, filtered."""
+    return _with_query(reverse("admin:outbox_delivery_dead"), query)
+
+
+def operation_url(pk: int) -> str:
+    """The page of one operation."""
+    return reverse("admin:outbox_operation_change", args=[pk])
+
+
+def handlers_url() -> str:
+    """How each handler goes."""
+    return reverse("admin:outbox_subscription_handlers")
+
+
 def timeline_url(sought: object) -> str:
     """The timeline of a key, an event id or a correlation id."""
     return _with_query(reverse("admin:outbox_event_timeline"), {"q": str(sought)})

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from django.contrib.admin import AdminSite
-from django.core.exceptions import PermissionDenied
-from django.forms import Media
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import formats
 from django.utils.http import urlencode
@@ -17,7 +13,9 @@ from outbox.drawing.map import Arrow, Network, network_map
 from outbox.models import Subscription
 from outbox.rates import rates
 
+from .base import ReadOnlyAdmin
 from .links import events_url
+from .pages import show
 
 
 def network() -> Network:
@@ -42,24 +40,17 @@ def network() -> Network:
     )
 
 
-def map_view(request: HttpRequest, *, site: AdminSite, media: Media) -> HttpResponse:
+def map_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Show the map to those who may see subscriptions."""
-    if not request.user.has_perm("outbox.view_subscription"):
-        raise PermissionDenied
+    page.require_view(request)
     shown = network()
-    context = {
-        **site.each_context(request),
-        "title": _("Map"),
-        "opts": Subscription._meta,
-        "media": media,
-        "network": shown,
-        "picture": network_map(
-            shown,
-            event_address=lambda name: events_url(name=name),
-            handler_address=_subscriptions_url,
-        ),
-    }
-    return TemplateResponse(request, "admin/outbox/subscription/map.html", context)
+    picture = network_map(
+        shown,
+        event_address=lambda name: events_url(name=name),
+        handler_address=_subscriptions_url,
+    )
+    template = "admin/outbox/subscription/map.html"
+    return show(request, template, of=page, title=_("Map"), network=shown, picture=picture)
 
 
 def _rate(per_minute: float) -> str:

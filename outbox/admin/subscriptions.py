@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.contrib import admin, messages
 from django.db.models import IntegerField, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
@@ -19,7 +19,8 @@ from outbox.models import Delivery, Subscription
 from outbox.templatetags.outbox_display import NOTHING, actor, link, moment, span_of_seconds
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
-from .links import deliveries_url
+from .handlers import handlers_view
+from .links import deliveries_url, handlers_url
 from .network import map_view
 
 if TYPE_CHECKING:
@@ -78,9 +79,23 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     ]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the map's page, before the pattern that takes anything for a subscription."""
-        view = self.admin_site.admin_view(partial(map_view, site=self.admin_site, media=self.media))
-        return [path("map/", view, name="outbox_subscription_map"), *super().get_urls()]
+        """Add the map and the handlers, before what takes anything for a subscription."""
+        view, name = self.admin_site.admin_view, "outbox_subscription"
+        return [
+            path("map/", view(partial(map_view, self)), name=f"{name}_map"),
+            path("handlers/", view(partial(handlers_view, self)), name=f"{name}_handlers"),
+            *super().get_urls(),
+        ]
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
+        """Go back to the handlers when the button stands there."""
+        response = super().response_action(request, queryset, *args, **kwargs)
+        is_done = response is None or isinstance(response, HttpResponseRedirect)
+        if is_done and "to_handlers" in request.POST:
+            return HttpResponseRedirect(handlers_url())
+        return response
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Count what is owed, as far as a person wants to know."""

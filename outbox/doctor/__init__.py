@@ -6,12 +6,15 @@ is a finding too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from . import broker, database, debts, life, settings
 from .findings import ERROR, OK, WARNING, Finding, error
 
-__all__ = ["ERROR", "OK", "WARNING", "Finding", "examine"]
+__all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_here"]
+
+
+_Parts = Mapping[str, Callable[[], Iterable[Finding]]]
 
 
 def examine(*, timeout: float = 10.0, using: str = "default") -> list[Finding]:
@@ -21,14 +24,26 @@ def examine(*, timeout: float = 10.0, using: str = "default") -> list[Finding]:
         timeout: seconds that the canaries have to come back through their queues.
         using: the outbox's database alias.
     """
-    parts: dict[str, Callable[[], Iterable[Finding]]] = {
-        "broker": broker.examine,
+    far = {"broker": broker.examine}
+    canaries = {"queues": lambda: life.examine_queues(timeout=timeout, using=using)}
+    return _examine({**far, **_here(using), **canaries})
+
+
+def examine_here(*, using: str = "default") -> list[Finding]:
+    """Examine what needs no broker: settings, database, signs of life and debts."""
+    return _examine(_here(using))
+
+
+def _here(using: str) -> _Parts:
+    return {
         "settings": settings.examine,
         "database": lambda: database.examine(using=using),
         "signs of life": lambda: life.examine(using=using),
-        "queues": lambda: life.examine_queues(timeout=timeout, using=using),
         "debts": lambda: debts.examine(using=using),
     }
+
+
+def _examine(parts: _Parts) -> list[Finding]:
     return [finding for name, part in parts.items() for finding in _examined(name, part)]
 
 

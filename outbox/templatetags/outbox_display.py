@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django import template
 from django.contrib.auth import get_user_model
@@ -27,6 +28,12 @@ def badge(state: str) -> str:
     return format_html(
         '<span class="outbox-badge outbox-{}">{}</span>', state, Delivery.State(state).label
     )
+
+
+@register.filter
+def state_name(state: str) -> str:
+    """Name a delivery's state."""
+    return str(Delivery.State(state).label)
 
 
 @register.filter
@@ -108,6 +115,16 @@ def actor(name: str) -> str:
     except (model.DoesNotExist, ValueError):
         return _("%(actor)s (no longer there)") % {"actor": name}
     return link(_admin_url(user, "change", pk), user.get_username())
+
+
+@register.inclusion_tag("outbox/pages.html", takes_context=True)
+def outbox_pages(context: dict[str, Any]) -> dict[str, Any]:
+    """Lead from each page of the outbox to the others that the user may see."""
+    from outbox.admin.pages import PAGES  # needs the models of the admin
+
+    request = context["request"]
+    pages = [page for page in PAGES if request.user.has_perm(page.permission)]
+    return {"pages": pages, "here": request.path}
 
 
 def span_of_seconds(seconds: float) -> str:

@@ -1,0 +1,64 @@
+"""Long operations that a page begins: carried out by a thread of the web process.
+
+The thread may die with its process at any moment, for a deploy for example. An operation goes on
+where it was: its page says that nobody carries it out any more, and has a button for that.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from django.db import connections
+
+from outbox import actions
+from outbox.models import Operation
+
+from .acting import CARRY_OUT
+
+logger = logging.getLogger(__name__)
+
+_BEGIN_SECONDS = 30.0
+
+
+def in_background(
+    action: str, choice: actions.Choice, *, by: str, reason: str, rate: float | None
+) -> int:
+    """Begin an operation; return its number as soon as it has made its first step.
+
+    Raises `RuntimeError` where that takes longer than half a minute.
+    """
+
+    def run(report: Callable[[Operation, str], object]) -> object:
+        return CARRY_OUT[action](choice, by=by, reason=reason, rate=rate, report=report)
+
+    return _begun(run)
+
+
+def go_on_in_background(number: int, *, by: str) -> int:
+    """Go on with an operation that nobody carries out any more."""
+    return _begun(lambda report: actions.go_on(number, by=by, report=report))
+
+
+def _begun(run: Callable[[Callable[[Operation, str], object]], object]) -> int:
+    numbers: list[int] = []
+    has_begun = threading.Event()
+
+    def report(operation: Operation, _waits_for: str) -> None:
+        numbers[:] = [operation.pk]
+        has_begun.set()
+
+    def work() -> None:
+        try:
+            run(report)
+        except Exception:  # its record says how far it came; whoever watches sees that it is silent
+            logger.exception("An operation broke off.")
+        finally:
+            has_begun.set()
+            connections.close_all()
+
+    threading.Thread(target=work, name="outbox-operation", daemon=True).start()
+    if not has_begun.wait(_BEGIN_SECONDS) or not numbers:
+        raise RuntimeError("The operation did not begin; the log says why.")
+    return numbers[0]

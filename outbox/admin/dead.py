@@ -1,0 +1,144 @@
+"""Dead letters: what is dead in groups of one cause, and retrying or discarding a group or all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from outbox import actions
+from outbox.groups import Group, groups
+from outbox.models import Attempt, Delivery, Operation
+
+from .acting import CARRY_OUT, MOST, TEXTS, TITLES
+from .background import in_background
+from .base import ReadOnlyAdmin, ReasonForm, doer, may
+from .links import dead_url, operation_url
+from .pages import show
+
+_FILTERS = ("handler", "exception", "place")
+_ACTIONS = ("retry", "discard")
+_DEAD = (Delivery.State.DEAD.value,)
+
+
+class BulkForm(ReasonForm):
+    """Asks why, and how fast."""
+
+    rate = forms.FloatField(
+        label=gettext_lazy("Most in a second"),
+        help_text=gettext_lazy("Live traffic has the same workers."),
+        min_value=1,
+        initial=actions.RATE,
+    )
+
+
+def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+    """Show the groups; what is dead is few, so all of it is grouped anew for each look."""
+    page.require_view(request)
+    found = [group for group in groups() if _fits(group, request.GET)]
+    every = groups() if request.GET else found
+    return show(
+        request,
+        "admin/outbox/delivery/dead.html",
+        of=page,
+        title=_("Dead letters"),
+        groups=found,
+        total=sum(group.number for group in found),
+        handlers=sorted({group.handler for group in every}),
+        exceptions=sorted({group.exception for group in every if group.exception}),
+        chosen={name: request.GET.get(name, "") for name in _FILTERS},
+        possible=[(name, TITLES[name]) for name in _ACTIONS if may(request, name)],
+        done=Operation.objects.filter(action__in=_ACTIONS).order_by("-id")[:5],
+    )
+
+
+def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+    """Say what an action would do to a group or to all that fit; ask why; carry it out."""
+    page.require_view(request)
+    action = request.POST.get("action", "")
+    if action not in _ACTIONS or not may(request, action):
+        return _refused(page, request)
+    choice = _choice(request.POST)
+    form = BulkForm(request.POST if "reason" in request.POST else None)
+    if not form.is_valid():
+        return _ask(page, request, form, action, choice)
+    reason, rate = form.cleaned_data["reason"], form.cleaned_data["rate"]
+    if actions.chosen(action, choice)[: MOST + 1].count() > MOST:
+        number = in_background(action, choice, by=doer(request), reason=reason, rate=rate)
+    else:
+        number = CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None).pk
+    return _done(page, request, action, number)
+
+
+def _done(page: ReadOnlyAdmin, request: HttpRequest, action: str, number: int) -> HttpResponse:
+    operation = Operation.objects.get(pk=number)
+    page.remember(request, [operation], f"{TITLES[action]}: {operation.reason}")
+    if operation.state == Operation.State.RUNNING:
+        page.message_user(request, _("It has begun; this page shows how far it is."))
+    else:
+        text = ngettext(
+            "%d delivery was touched.", "%d deliveries were touched.", operation.touched
+        )
+        page.message_user(request, text % operation.touched, messages.SUCCESS)
+    return HttpResponseRedirect(operation_url(number))
+
+
+def _ask(
+    page: ReadOnlyAdmin,
+    request: HttpRequest,
+    form: BulkForm,
+    action: str,
+    choice: actions.Choice,
+) -> HttpResponse:
+    found = actions.preview(action, choice)
+    counts = [f"{handler}, {state}: {number}" for handler, state, number in found.counts]
+    kept = {name: request.POST[name] for name in (*_FILTERS, "group") if name in request.POST}
+    return show(
+        request,
+        "admin/outbox/ask.html",
+        of=page,
+        title=str(TITLES[action]),
+        text=TEXTS[action],
+        lines=[*(counts or [_("nothing")]), *found.examples],
+        form=form,
+        url=request.path,
+        action=action,
+        kept=kept,
+        back=dead_url(),
+    )
+
+
+def _choice(given: Mapping[str, Any]) -> actions.Choice:
+    """Read what is meant: one group to the letter, or all that fit the filter."""
+    fields: dict[str, Any] = {name: str(given.get(name, "")) for name in _FILTERS}
+    choice = actions.Choice(states=_DEAD, **fields)
+    if "group" in given and not all(fields.values()):
+        # An empty field of a choice means "whatever"; of a group it means "none".
+        return replace(choice, ids=_ids_of_group(choice, fields) or (0,))
+    return choice
+
+
+def _ids_of_group(choice: actions.Choice, fields: Mapping[str, str]) -> tuple[int, ...]:
+    rows = choice.deliveries().values_list("pk", flat=True)
+    latest: dict[int, tuple[str, str]] = {}
+    failures = Attempt.objects.filter(delivery__in=list(rows)).order_by("id")
+    for delivery, exception, place in failures.values_list("delivery", "exception", "place"):
+        latest[delivery] = (exception, place)
+    wanted = (fields["exception"], fields["place"])
+    return tuple(sorted(pk for pk, group in latest.items() if group == wanted))
+
+
+def _fits(group: Group, given: Mapping[str, Any]) -> bool:
+    wanted: Sequence[tuple[str, str]] = [(name, given.get(name, "")) for name in _FILTERS]
+    return all(not value or getattr(group, name) == value for name, value in wanted)
+
+
+def _refused(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+    page.message_user(request, _("You may not do this."), messages.ERROR)
+    return HttpResponseRedirect(dead_url())

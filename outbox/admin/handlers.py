@@ -1,0 +1,151 @@
+"""Handlers: one row for each, whatever it hears: how it goes, its policy, pausing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import formats, timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from outbox import minutes
+from outbox.minutes import Totals
+from outbox.models import Subscription
+from outbox.status import HandlerStatus, status
+from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
+
+from .base import ReadOnlyAdmin, may
+from .pages import show
+
+_LATELY = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class HandlerRow:
+    """One handler: what it is owed, what went through lately, and its policy."""
+
+    owed: HandlerStatus
+    lately: Totals
+    subscriptions: Sequence[Subscription]
+    oldest: timedelta | None
+
+    @property
+    def first(self) -> Subscription:
+        """One of its subscriptions; the policy is the same in all."""
+        return self.subscriptions[0]
+
+    @property
+    def standing(self) -> tuple[str, str]:
+        """Say whether it runs: the state that colours it, and the words."""
+        held = next((row for row in self.subscriptions if row.breaker_opened_at), None)
+        if self.owed.paused_at:
+            return "parked", _("paused")
+        if not any(row.active for row in self.subscriptions):
+            return "discarded", _("ended")
+        if not self.owed.is_known:
+            return "parked", _("unknown")
+        return ("dead", _("breaker open")) if held else ("done", _("running"))
+
+    @property
+    def why(self) -> str:
+        """Say why it does not run."""
+        if self.owed.paused_at:
+            return self.owed.pause_reason
+        if not self.owed.is_known:
+            return _("the code of the last migrate lacks it")
+        row = next((row for row in self.subscriptions if row.breaker_opened_at), None)
+        if row is None or row.breaker_probe_at is None:
+            return ""
+        wait = max(row.breaker_probe_at - timezone.now(), timedelta(0))
+        return _("%(why)s; next probe in %(wait)s") % {
+            "why": row.breaker_reason,
+            "wait": span(wait),
+        }
+
+    @property
+    def hears(self) -> list[str]:
+        """The names of its events."""
+        return [row.event for row in self.subscriptions]
+
+    @property
+    def rate(self) -> str:
+        """Deliveries done in a minute."""
+        value = self.lately.done / (_LATELY.total_seconds() / 60)
+        return formats.number_format(value, 1 if value < 10 else 0)
+
+    @property
+    def half(self) -> str:
+        """Within what time half were done, from the commit."""
+        return _written(self.lately.lag(0.5))
+
+    @property
+    def most(self) -> str:
+        """Within what time nearly all were done, from the commit."""
+        return _written(self.lately.lag(0.95))
+
+    @property
+    def duration(self) -> str:
+        """How long a run takes."""
+        return _written(self.lately.mean_seconds)
+
+    @property
+    def errors(self) -> str:
+        """Which share of the runs raised."""
+        share = self.lately.error_share
+        return NOTHING if share is None else f"{share:.0%}"
+
+    @property
+    def behind(self) -> str:
+        """How old the oldest is that it is owed."""
+        return span(self.oldest) if self.oldest is not None else NOTHING
+
+    @property
+    def policy(self) -> str:
+        """When it is tried again, and how often."""
+        row = self.first
+        tries = _("no last attempt")
+        if row.attempts is not None:
+            tries = ngettext("%d attempt", "%d attempts", row.attempts) % row.attempts
+        base, cap = span_of_seconds(row.backoff_base), span_of_seconds(row.backoff_cap)
+        text = _("%(tries)s, backoff %(base)s to %(cap)s")
+        return text % {"tries": tries, "base": base, "cap": cap}
+
+    @property
+    def counts(self) -> list[tuple[str, int]]:
+        """What it is owed by state, without the states that have none."""
+        states = ("dead", "parked", "blocked", "pending", "sent")
+        return [(state, number) for state in states if (number := getattr(self.owed, state))]
+
+
+def handlers_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+    """Show each handler."""
+    page.require_view(request)
+    return show(
+        request,
+        "admin/outbox/subscription/handlers.html",
+        of=page,
+        title=_("Handlers"),
+        handlers=handler_rows(),
+        may_pause=may(request, "pause"),
+    )
+
+
+def handler_rows() -> list[HandlerRow]:
+    """Return each handler: two reads beyond those of `status`."""
+    rows: dict[str, list[Subscription]] = {}
+    for row in Subscription.objects.order_by("handler", "event"):
+        rows.setdefault(row.handler, []).append(row)
+    found = status()
+    lately = minutes.by_handler(list(rows), length=_LATELY)
+    return [
+        HandlerRow(owed, lately[owed.handler], rows[owed.handler], found.age(owed.oldest))
+        for owed in found.handlers
+        if owed.handler in rows
+    ]
+
+
+def _written(seconds: float | None) -> str:
+    return NOTHING if seconds is None else span_of_seconds(seconds)

@@ -1,0 +1,199 @@
+"""The overview: what is owed, what goes through, who lives, what failed, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import URLPattern, path
+from django.utils import formats, timezone
+from django.utils.decorators import method_decorator
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.views.decorators.http import conditional_page
+
+from outbox import minutes
+from outbox.drawing.chart import Series, chart
+from outbox.groups import Group, groups
+from outbox.lights import Light, lights
+from outbox.minutes import Totals
+from outbox.models import Event, Minute
+from outbox.status import Status, status
+from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
+
+from .advice import Advice, advice
+from .base import ReadOnlyAdmin
+from .checkup import findings
+from .links import dead_url, deliveries_url, events_url
+from .pages import show
+
+_LATELY = timedelta(minutes=5)
+_GROUPS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number, what it is, and where it leads."""
+
+    name: str
+    value: str
+    url: str = ""
+    is_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of time with its pictures."""
+
+    title: str | Promise
+    charts: Sequence[SafeString]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the page shows, each part read when it is asked for."""
+
+    now: datetime
+
+    @cached_property
+    def status(self) -> Status:
+        """What is owed."""
+        return status()
+
+    @cached_property
+    def lights(self) -> Sequence[Light]:
+        """Who lives."""
+        return lights()
+
+    @cached_property
+    def groups(self) -> Sequence[Group]:
+        """What is dead, the most first."""
+        return groups()
+
+    @property
+    def top_groups(self) -> Sequence[Group]:
+        """The largest of them."""
+        return self.groups[:_GROUPS_SHOWN]
+
+    @property
+    def more_groups(self) -> int:
+        """How many others there are."""
+        return max(0, len(self.groups) - _GROUPS_SHOWN)
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever told."""
+        return not Event.objects.exists()
+
+    @cached_property
+    def advice(self) -> Advice:
+        """What to do next."""
+        return advice(self.status, self.lights, self.groups)
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The numbers that one looks at first."""
+        handlers, lately = self.status.handlers, minutes.recent(_LATELY)
+        pending = sum(one.pending for one in handlers)
+        retrying = sum(one.retrying for one in handlers)
+        dead = sum(one.dead for one in handlers)
+        return [
+            Tile(_("pending"), _number(pending), deliveries_url(state="pending")),
+            Tile(_("retrying"), _number(retrying), deliveries_url(due="later")),
+            Tile(_("dead"), _number(dead), dead_url(), is_bad=bool(dead)),
+            Tile(_("oldest owed"), self._oldest(), events_url(state="owed")),
+            Tile(_("events a second"), _rate(lately.events / _LATELY.total_seconds())),
+            Tile(_("half done within"), _seconds(lately.lag(0.5))),
+            Tile(_("95 % done within"), _seconds(lately.lag(0.95))),
+        ]
+
+    @property
+    def spans(self) -> list[Span]:
+        """The pictures of the last hour and the last day."""
+        hour = {"length": timedelta(hours=1), "step": timedelta(minutes=1)}
+        day = {"length": timedelta(days=1), "step": timedelta(minutes=15)}
+        return [
+            Span(_("The last hour"), _charts(minutes.series(end=self.now, **hour))),
+            Span(_("The last day"), _charts(minutes.series(end=self.now, **day))),
+        ]
+
+    def _oldest(self) -> str:
+        owed = [one.oldest for one in self.status.handlers if one.oldest]
+        oldest = min([*owed, *filter(None, [self.status.oldest_waiting])], default=None)
+        age = self.status.age(oldest)
+        return span(age) if age is not None else _("nothing")
+
+
+@admin.register(Minute)
+class OverviewAdmin(ReadOnlyAdmin):
+    """The page stands where the list of minutes would: nobody wants to read those."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Serve the overview, its live part and the checkup."""
+        view = self.admin_site.admin_view
+        return [
+            path("", view(self.changelist_view), name="outbox_minute_changelist"),
+            path("part/", view(self.part), name="outbox_minute_part"),
+            path("checkup/", view(self.checkup), name="outbox_minute_checkup"),
+        ]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the overview."""
+        self.require_view(request)
+        context = {"overview": Overview(timezone.now()), **(extra_context or {})}
+        template = "admin/outbox/minute/overview.html"
+        return show(request, template, of=self, title=_("Overview"), **context)
+
+    @method_decorator(conditional_page)
+    def part(self, request: HttpRequest) -> HttpResponse:
+        """Answer what changes of the overview alone, or 304 where it is as the page has it."""
+        self.require_view(request)
+        return render(request, "outbox/overview.html", {"overview": Overview(timezone.now())})
+
+    def checkup(self, request: HttpRequest) -> HttpResponse:
+        """Examine what can be examined without the broker, which no web request talks to."""
+        self.require_view(request)
+        template = "admin/outbox/minute/checkup.html"
+        return show(request, template, of=self, title=_("Checkup"), findings=findings())
+
+
+def _charts(found: Sequence[Totals]) -> list[SafeString]:
+    times = [formats.date_format(timezone.localtime(one.start), "H:i") for one in found]
+    through = [
+        Series(_("events"), [one.events for one in found]),
+        Series(_("done"), [one.done for one in found], shape="dashed", tone="good"),
+    ]
+    lag = [
+        Series(_("half within"), [one.lag(0.5) for one in found], tone="good"),
+        Series(_("95 % within"), [one.lag(0.95) for one in found], shape="dashed"),
+    ]
+    failures = [
+        Series(_("failed attempts"), [one.failed for one in found], shape="bars", tone="plain"),
+        Series(_("dead"), [one.dead for one in found], shape="bars", tone="bad"),
+    ]
+    return [
+        chart(through, times=times, label=_("Throughput: events and deliveries done")),
+        chart(lag, times=times, label=_("From commit to done"), written=span_of_seconds, least=0.1),
+        chart(failures, times=times, label=_("Failures")),
+    ]
+
+
+def _number(value: int) -> str:
+    return formats.number_format(value, use_l10n=True, force_grouping=True)
+
+
+def _rate(value: float) -> str:
+    return formats.number_format(value, 1 if value >= 0.05 or not value else 2)
+
+
+def _seconds(value: float | None) -> str:
+    return NOTHING if value is None else span_of_seconds(value)

@@ -1,0 +1,69 @@
+"""The outbox's pages as one place: how each is shown, and how one gets from each to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: its address's name, its title, and the permission that one needs to see it."""
+
+    name: str
+    title: str | Promise
+    permission: str
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return reverse(f"admin:{self.name}")
+
+
+PAGES: Sequence[Page] = (
+    Page("outbox_minute_changelist", _("Overview"), "outbox.view_minute"),
+    Page("outbox_event_changelist", _("Events"), "outbox.view_event"),
+    Page("outbox_event_timeline", _("Timeline"), "outbox.view_event"),
+    Page("outbox_delivery_dead", _("Dead letters"), "outbox.view_delivery"),
+    Page("outbox_subscription_handlers", _("Handlers"), "outbox.view_subscription"),
+    Page("outbox_delivery_changelist", _("Deliveries"), "outbox.view_delivery"),
+    Page("outbox_delivery_blocked", _("Blocked keys"), "outbox.view_delivery"),
+    Page("outbox_delayedevent_changelist", _("Delayed events"), "outbox.view_delayedevent"),
+    Page("outbox_subscription_map", _("Map"), "outbox.view_subscription"),
+    Page("outbox_operation_changelist", _("Operations"), "outbox.view_operation"),
+    Page("outbox_minute_checkup", _("Checkup"), "outbox.view_minute"),
+)
+
+
+def show(
+    request: HttpRequest,
+    template: str,
+    *,
+    of: admin.ModelAdmin[Any],
+    title: str,
+    **context: Any,
+) -> HttpResponse:
+    """Show a page within the admin, under the model that it belongs to."""
+    context = {
+        **of.admin_site.each_context(request),
+        "title": title,
+        "opts": of.opts,
+        "media": of.media,
+        **context,
+    }
+    return TemplateResponse(request, template, context)
+
+
+def require(request: HttpRequest, permission: str) -> None:
+    """Raise `PermissionDenied` unless the user has it."""
+    if not request.user.has_perm(permission):
+        raise PermissionDenied

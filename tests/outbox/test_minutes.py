@@ -1,0 +1,144 @@
+"""What went through, minute by minute, counted where it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from outbox import minutes
+from outbox.delivery import Result
+from outbox.models import Delivery, Event, Minute
+from outbox.receipt import LeaseLost
+
+HANDLER = "tests.weigh_parcel"
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def _own_book(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that has counted nothing, and whose thread does not write into the test."""
+    monkeypatch.setattr(minutes, "_EVERY_SECONDS", 3600)
+    monkeypatch.setattr(minutes, "_book", minutes._Book())
+    yield
+    if minutes._book._timer is not None:
+        minutes._book._timer.cancel()
+
+
+def done(lag: float = 0.3, seconds: float = 0.1) -> Result:
+    return Result(1, Delivery.State.DONE, seconds=seconds, lag=lag)
+
+
+def failed(state: str = "pending", error: BaseException | None = None) -> Result:
+    return Result(1, state, error or ValueError("no"), seconds=0.1)
+
+
+class TestCounting:
+    def test_adds_up_what_several_messages_and_processes_did(self):
+        minutes.note(HANDLER, [done(), done(), failed()])
+        minutes.flush()
+        minutes.note(HANDLER, [done(), failed("dead")])
+        minutes.flush()
+
+        found = minutes.by_handler([HANDLER, "tests.other"], length=HOUR)
+
+        assert (found[HANDLER].done, found[HANDLER].failed, found[HANDLER].dead) == (3, 2, 1)
+        assert found[HANDLER].error_share == pytest.approx(0.4)
+        assert found[HANDLER].mean_seconds == pytest.approx(0.1)
+        assert found["tests.other"].error_share is None
+        assert minutes.recent(HOUR).done == 3
+
+    def test_counts_a_run_that_lost_its_lease_as_nothing(self):
+        """Another run of the same delivery counts; else one delivery is done and failed."""
+        minutes.note(HANDLER, [failed(error=LeaseLost("late"))])
+        minutes.flush()
+
+        assert not Minute.objects.exists()
+
+    def test_writes_nothing_while_nothing_happens(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        minutes.flush()
+        minutes.note(HANDLER, [])
+        minutes.note_events(0)
+
+        with django_assert_num_queries(0):
+            minutes.flush()
+
+    def test_forgets_what_is_older_than_a_day(self):
+        old = timezone.now() - minutes.KEPT - MINUTE
+        Minute.objects.create(minute=old, handler="", done=1)
+
+        minutes.note_events(1)
+        minutes.flush()
+
+        assert not Minute.objects.filter(minute=old).exists()
+
+
+class TestTheRows:
+    def test_are_read_without_events_and_deliveries(self):
+        """The numbers cost the same however many events are stored."""
+        minutes.note(HANDLER, [done()])
+        minutes.flush()
+
+        with CaptureQueriesContext(connection) as captured:
+            minutes.recent(HOUR)
+            minutes.by_handler([HANDLER], length=HOUR)
+            minutes.series(end=timezone.now(), length=HOUR, step=MINUTE)
+
+        tables = (Event._meta.db_table, Delivery._meta.db_table)
+        assert len(captured) == 3
+        assert not [q["sql"] for q in captured for table in tables if f'"{table}"' in q["sql"]]
+
+
+class TestASeries:
+    end = datetime(2026, 11, 25, 12, 7, 30, tzinfo=UTC)
+
+    def test_has_a_step_for_each_stretch_also_where_nothing_happened(self):
+        Minute.objects.create(minute=self.end.replace(minute=5, second=0), events=7)
+
+        found = minutes.series(end=self.end, length=timedelta(minutes=4), step=MINUTE)
+
+        assert [one.events for one in found] == [0, 7, 0, 0]
+        assert found[-1].start == self.end.replace(second=0)
+
+    def test_sums_minutes_into_longer_steps(self):
+        for minute in (1, 2, 16):
+            Minute.objects.create(minute=self.end.replace(minute=minute, second=0, hour=11), done=1)
+
+        found = minutes.series(end=self.end, length=2 * HOUR, step=timedelta(minutes=15))
+
+        assert [one.done for one in found] == [0, 0, 0, 2, 1, 0, 0, 0]
+
+
+class TestTheLag:
+    @pytest.mark.parametrize(
+        ("lags", "share", "expected"),
+        [
+            ({}, 0.5, None),
+            ({0: 10}, 0.5, 0.05),
+            ({2: 90, 7: 10}, 0.5, 0.25 + 0.25 * 50 / 90),
+            ({2: 90, 7: 10}, 0.95, 15 + 45 * 5 / 10),
+            ({11: 1}, 0.95, 7200.0),
+        ],
+    )
+    def test_is_read_off_the_histogram(self, lags, share, expected):
+        counts = [lags.get(number, 0) for number in range(len(minutes.LAGS) + 1)]
+
+        lag = minutes.Totals(timezone.now(), lags=counts).lag(share)
+
+        assert lag == (None if expected is None else pytest.approx(expected))
+
+    def test_falls_into_the_column_of_its_bound(self):
+        minutes.note(HANDLER, [done(lag) for lag in (0.1, 0.11, 7201.0)])
+        minutes.flush()
+
+        row = Minute.objects.get(handler=HANDLER)
+
+        assert (row.lag_0, row.lag_1, row.lag_11) == (1, 1, 1)
