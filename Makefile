@@ -19,7 +19,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-sqlite test-postgresql test-rabbitmq chaos lint format check schema requirements clean
+.PHONY: help install up demo test test-sqlite test-postgresql test-rabbitmq chaos mutants lint format check schema requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,10 @@ test-rabbitmq: install  ## run the rules of delivery with RabbitMQ, where the sy
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## put the whole shop under fire, then compare its books with what customers saw
 	@$(RUN) -m tests.chaos $(ARGS)
+
+# ARGS="--only lease-sweep --only window", ARGS=--list: see docs/reliability.md.
+mutants: install  ## take each safety part away in a copy, and see that its tests notice
+	@$(RUN) -m tests.mutants $(ARGS)
 
 lint: install  ## ruff and mypy
 	$(RUN) -m ruff check .

@@ -1,0 +1,437 @@
+"""The engine's safety parts: relay, delivery, settlement, retention."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
+
+OUTBOX = "tests/outbox/"
+
+RELAY = [
+    Mutant(
+        name="emit-in-a-transaction",
+        without="`emit()` works where no transaction is open",
+        edits=(
+            Edit("outbox/emission.py", "    if not is_open(connections[using]):", "    if False:"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_emission.py::TestEmit::test_outside_a_transaction_raises_and_stores_nothing",
+        ),
+    ),
+    Mutant(
+        name="claim-by-state",
+        without="events are found above the last one that was fanned out, not by their state",
+        edits=(
+            Edit(
+                "outbox/fan_out.py",
+                '    return Event.objects.using(using).filter(fanned_out_at=None).order_by("seq")',
+                "    done = Event.objects.using(using).exclude(fanned_out_at=None)\n"
+                '    last = done.order_by("-seq").values_list("seq", flat=True).first() or 0\n'
+                '    return Event.objects.using(using).filter(seq__gt=last).order_by("seq")',
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestAnEventWhoseCommitIsLate"
+            "::test_is_delivered_although_a_later_one_was_before_it",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="lease-sweep",
+        without="nobody looks for leases that have passed",
+        edits=(
+            Edit(
+                "outbox/lanes.py",
+                "lost = self._settle_lapsed() if self.row.has_lapsed else 0",
+                "lost = 0",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_transactions.py::TestTheRelay"
+            "::test_that_dies_before_it_publishes_leaves_the_rest_to_the_next",
+            f"{OUTBOX}test_relay.py::TestALostMessage"
+            "::test_is_sent_again_under_a_new_token_and_is_no_attempt",
+        ),
+    ),
+    Mutant(
+        name="window",
+        without="a handler has no limit of what is in flight",
+        edits=(
+            Edit(
+                "outbox/lanes.py",
+                "return max(0, self.row.window_now - self.in_flight - len(self.claimed))",
+                "return 1000",
+            ),
+        ),
+        noticed_by=(f"{OUTBOX}test_relay.py::TestAPass::test_keeps_a_handler_within_its_window",),
+    ),
+    Mutant(
+        name="lock-of-the-lane",
+        without="two relays may work on one subscription at a time",
+        edits=(
+            Edit(
+                "outbox/lanes.py",
+                "free = rows.select_for_update(skip_locked=True, no_key=True).",
+                "free = rows.",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestTwoRelays"
+            "::test_keep_a_handler_within_its_window_together",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="subscription-rows",
+        without="fan-out asks the process's own registry instead of the subscription rows",
+        edits=(
+            Edit(
+                "outbox/fan_out.py",
+                '    for row in rows.order_by("id"):\n',
+                "    from .subscriptions import registry\n\n"
+                "    mine = [handler.name for handler in registry]\n"
+                '    for row in rows.filter(handler__in=mine).order_by("id"):\n',
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_rolling_deploy.py::TestAHandlerThatOnlyTheNextReleaseHas"
+            "::test_is_heard_by_an_old_relay",
+        ),
+    ),
+    Mutant(
+        name="floor-of-the-nudge",
+        without="the relay looks only when it is nudged",
+        edits=(
+            Edit(
+                "outbox/loop.py",
+                "self._nudged.wait(conf().FLOOR_SECONDS)",
+                "self._nudged.wait()",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_loop.py::TestTheLoop::test_looks_by_itself_when_the_floor_is_reached",
+        ),
+    ),
+    Mutant(
+        name="batch-one-by-one",
+        without="a batch whose worker died is sent again whole",
+        edits=(
+            Edit(
+                "outbox/decisions.py",
+                "    fresh = [(id, token) for id, token, attempts in claimed if not attempts]\n",
+                "    fresh = [(id, token) for id, token, attempts in claimed]\n    claimed = ()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_dead_workers.py::TestAnEventThatKillsItsWorker"
+            "::test_takes_none_along_in_a_second_message",
+            f"{OUTBOX}test_relay.py::TestADeadWorker"
+            "::test_takes_no_neighbour_along_when_the_batch_is_sent_again",
+        ),
+    ),
+]
+
+DELIVERY = [
+    Mutant(
+        name="receipt-in-the-transaction",
+        without="the receipt is written after the transaction of the effects",
+        edits=(
+            Edit(
+                "outbox/delivery.py",
+                "        failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
+                "        held.update(state=Delivery.State.DONE, settled_at=timezone.now(), "
+                'note="", order_key=None)\n',
+                "    failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
+                "    held.update(state=Delivery.State.DONE, settled_at=timezone.now(), "
+                'note="", order_key=None)\n'
+                "    if True:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_transactions.py::TestAHandlerWhoseProcessDies"
+            "::test_before_the_commit_leaves_nothing_and_is_made_good_once",
+        ),
+    ),
+    Mutant(
+        name="receipt-given",
+        without="a handler that returns without its receipt has succeeded",
+        edits=(Edit("outbox/delivery.py", "    if not receipt.is_given:", "    if False:"),),
+        noticed_by=(
+            f"{OUTBOX}test_delivery.py::TestAHandlerWithReceipt"
+            "::test_has_failed_when_it_returns_without_it",
+        ),
+    ),
+    Mutant(
+        name="token-of-the-start",
+        without="a message starts a handler whatever token it carries",
+        edits=(
+            Edit(
+                "outbox/delivery.py",
+                "row.started_token < row.token == tokens[row.id]",
+                "row.started_token < row.token",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_delivery.py::TestAMessage::test_does_nothing_under_an_old_token",
+        ),
+    ),
+    Mutant(
+        name="token-of-the-receipt",
+        without="a run whose lease was lost writes its receipt all the same",
+        edits=(
+            Edit(
+                "outbox/delivery.py",
+                "        id=delivery.id, token=delivery.token, state=Delivery.State.SENT\n",
+                "        id=delivery.id, state=Delivery.State.SENT\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_transactions.py::TestALostLease"
+            "::test_keeps_nothing_of_a_handler_that_hides_it",
+        ),
+    ),
+    Mutant(
+        name="token-of-the-failure",
+        without="a late failure changes a delivery that is in other hands",
+        edits=(
+            Edit(
+                "outbox/settlement.py",
+                ".filter(pk=delivery.pk, token=delivery.token, state=State.SENT)",
+                ".filter(pk=delivery.pk)",
+            ),
+            Edit(
+                "outbox/settlement.py",
+                "if row is None or isinstance(error, LeaseLost):",
+                "if row is None:",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_transactions.py::TestALostLease"
+            "::test_keeps_nothing_of_a_handler_that_hides_it",
+        ),
+    ),
+    Mutant(
+        name="start-marker",
+        without="nobody remembers that a worker started",
+        edits=(Edit("outbox/delivery.py", '                started_token=F("token"),\n', ""),),
+        noticed_by=(
+            f"{OUTBOX}test_dead_workers.py::TestAnEventThatKillsItsWorker"
+            "::test_ends_as_dead_and_takes_no_neighbour_along",
+        ),
+    ),
+    Mutant(
+        name="lock-of-the-start",
+        without="two workers that have one message both look before either writes",
+        edits=(
+            Edit(
+                "outbox/delivery.py",
+                '            .select_for_update(of=("self",))\n'
+                '            .select_related("subscription", "event")\n',
+                '            .select_related("subscription", "event")\n',
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestAMessageThatTwoWorkersHave"
+            "::test_is_started_by_one_of_them",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="pause-before-the-start",
+        without="what was sent before a pause starts during it",
+        edits=(
+            Edit(
+                "outbox/delivery.py",
+                "    settlement.park([row for row in rows if row.subscription.paused_at]",
+                "    paused_at = None\n    settlement.park([row for row in rows if paused_at]",
+            ),
+            Edit(
+                "outbox/delivery.py",
+                "    rows = [row for row in rows if not row.subscription.paused_at]\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_transactions.py::TestWhatAPersonDoesDuringARun"
+            "::test_pause_lets_it_go_on_to_its_end_and_starts_no_other",
+        ),
+    ),
+    Mutant(
+        name="hand-back-under-the-token",
+        without="an old worker hands back what another one has in hand",
+        edits=(
+            Edit(
+                "outbox/settlement.py",
+                "id=delivery_id, token=token, started_token__lt=token, state=State.SENT",
+                "id=delivery_id",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_rolling_deploy.py::TestARenamedHandler"
+            "::test_hears_nothing_twice_that_an_old_worker_still_handles",
+        ),
+    ),
+    Mutant(
+        name="transient-is-no-attempt",
+        without="a locked database uses up attempts",
+        edits=(
+            Edit("outbox/settlement.py", "        if is_transient(error):", "        if False:"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_delivery.py::TestAnAtomicHandler"
+            "::test_is_handed_back_when_the_database_stays_locked",
+        ),
+    ),
+    Mutant(
+        name="breaker",
+        without="failures of the other side open no breaker",
+        edits=(
+            Edit(
+                "outbox/settlement.py",
+                "if handler.breaker is not None and isinstance(error, handler.breaker.on):",
+                "if False:",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_breaker.py::TestADeadBank"
+            "::test_is_asked_by_one_probe_at_a_time_and_ever_more_seldom",
+        ),
+    ),
+    Mutant(
+        name="order-of-upcasters",
+        without="a chain of upcasters runs from its end",
+        edits=(
+            Edit(
+                "outbox/upcasting.py",
+                "for version in range(event.version, known.event_version):",
+                "for version in reversed(range(event.version, known.event_version)):",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_upcasting.py::TestAnEventOfAnOlderRelease"
+            "::test_is_read_through_each_step_of_the_chain",
+        ),
+    ),
+    Mutant(
+        name="second-look-of-prune",
+        without="prune does not look again, under the lock, at what is owed",
+        edits=(
+            Edit(
+                "outbox/retention.py",
+                "        locked -= set(deliveries.filter(state__in=Delivery.OWED)"
+                '.values_list("event_id", flat=True))\n',
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_actions.py::TestPruneBesideSomeoneElse"
+            "::test_keeps_what_is_owed_since_a_moment_ago",
+        ),
+        database=POSTGRESQL,
+    ),
+]
+
+ORDER = [
+    Mutant(
+        name="order-at-birth",
+        without="an ordered handler's deliveries are all born pending, and start when they come",
+        edits=(
+            Edit("outbox/lanes.py", "    if is_behind:\n", "    if False:\n"),
+            Edit("outbox/delivery.py", "    if behind:\n", "    behind = set()\n    if behind:\n"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestAKey"
+            "::test_is_heard_one_after_the_other_and_beside_other_keys",
+        ),
+    ),
+    Mutant(
+        name="order-before-the-start",
+        without="a worker does not ask whether it is a delivery's turn",
+        edits=(
+            Edit("outbox/delivery.py", "    if behind:\n", "    behind = set()\n    if behind:\n"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestTheLastLook"
+            "::test_before_a_delivery_starts_blocks_what_is_out_of_turn",
+        ),
+    ),
+    Mutant(
+        name="order-of-what-waits",
+        without="an earlier event that waits for fan-out is overlooked",
+        edits=(
+            Edit(
+                "outbox/ordering.py",
+                "    for key, event, seq in _first_waiting(keys,",
+                "    for key, event, seq in _first_waiting((),",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestTwoRelays"
+            "::test_keep_the_order_though_the_later_event_is_fanned_out_first",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="dead-head-holds",
+        without="a dead delivery holds its key for nobody",
+        edits=(
+            Edit(
+                "outbox/ordering.py",
+                "order_key__in=keys, subscription__in=list(subscriptions), state__in=Delivery.OWED",
+                "order_key__in=keys,\n        subscription__in=list(subscriptions),\n"
+                "        state__in=set(Delivery.OWED) - {State.DEAD},",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestADeadHead::test_holds_its_key_until_a_person_retries_it",
+        ),
+    ),
+    Mutant(
+        name="dead-head-passes",
+        without="a dead delivery holds its key although its handler says that it passes",
+        edits=(
+            Edit(
+                "outbox/settlement.py",
+                "passes = row.subscription.on_dead == Subscription.OnDead.PASS",
+                "passes = False",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestADeadHead"
+            "::test_lets_the_others_pass_where_the_handler_says_so",
+        ),
+    ),
+    Mutant(
+        name="second-look-at-the-blocked",
+        without="nobody looks again at what is blocked",
+        edits=(
+            Edit(
+                "outbox/lanes.py",
+                "if self.row.has_blocked and ordering.look_again(",
+                "if False and ordering.look_again(",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestTwoRelays"
+            "::test_strand_nothing_that_is_born_while_the_head_commits",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="lock-of-the-key",
+        without="two emitters of one key may get their `seq` in another order than they commit",
+        edits=(
+            Edit(
+                "outbox/emission.py",
+                "    if event.event_name in ordered_events():",
+                "    if False:",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestEmitters"
+            "::test_of_one_key_follow_each_other_so_that_seq_follows_commit_order",
+        ),
+        database=POSTGRESQL,
+    ),
+]
+
+ENGINE = [*RELAY, *DELIVERY, *ORDER]

@@ -1,0 +1,227 @@
+"""The shop's safety parts: locks, tombstones, intents, and what comes in from outside."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
+
+SHOP = [
+    Mutant(
+        name="lock-of-the-join",
+        without="an order is read without its row lock: stock and payment miss each other",
+        edits=(Edit("orders/models.py", "self.select_for_update().get(pk=", "self.get(pk="),),
+        noticed_by=(
+            "tests/flows/test_join.py::TestTheJoin"
+            "::test_confirms_even_if_both_begin_before_either_commits",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="lock-of-the-payment",
+        without="a payment is read without its row lock",
+        edits=(
+            Edit(
+                "payments/models.py",
+                "Payment.objects.select_for_update().get(order_id=order_id)",
+                "Payment.objects.get(order_id=order_id)",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_services.py::TestAtTheSameTime"
+            "::test_an_answer_that_two_workers_have_is_told_once",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="lock-of-the-reservation",
+        without="a reservation is read without its row lock",
+        edits=(Edit("inventory/models.py", "self.select_for_update().get(pk=", "self.get(pk="),),
+        noticed_by=(
+            "tests/inventory/test_concurrency.py::TestAParcelThatIsCancelledWhileItIsShipped"
+            "::test_is_issued_or_released_and_never_both",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="tombstone-of-the-stock",
+        without="a release that comes before its reservation leaves nothing",
+        edits=(
+            Edit(
+                "inventory/services.py",
+                "reservation.move_to(Status.FORESTALLED)",
+                "reservation.delete()",
+            ),
+        ),
+        noticed_by=(
+            "tests/flows/test_cancel_before_reserve.py::TestACancellationThatComesFirst"
+            "::test_keeps_the_late_reservation_from_taking_stock",
+        ),
+    ),
+    Mutant(
+        name="tombstone-of-the-payment",
+        without="a cancellation that comes before the authorization leaves nothing",
+        edits=(
+            Edit(
+                "payments/services.py",
+                "    if payment.status in way_back:\n",
+                "    if payment.status == NEW:\n"
+                "        payment.delete()\n"
+                "    elif payment.status in way_back:\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_handlers.py::TestVoidOrRefund"
+            "::test_that_comes_first_keeps_the_bank_from_being_asked",
+        ),
+    ),
+    Mutant(
+        name="cancelled-is-not-captured",
+        without="a payment is captured although its order was cancelled",
+        edits=(
+            Edit(
+                "payments/services.py",
+                "    if payment.cancelled_at or _was_declined_at_capture(payment):",
+                "    if _was_declined_at_capture(payment):",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_services.py::TestACancelledOrder"
+            "::test_is_not_captured_although_the_bank_holds_the_money",
+        ),
+    ),
+    Mutant(
+        name="cancelled-is-not-told",
+        without="what succeeds at the bank is told although the order was cancelled",
+        edits=(
+            Edit(
+                "payments/services.py",
+                "    if not payment.cancelled_at:\n        emit(event)\n",
+                "    emit(event)\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_handlers.py::TestVoidOrRefund"
+            "::test_learns_the_lost_answer_to_an_authorization_and_lets_go",
+        ),
+    ),
+    Mutant(
+        name="look-before-an-old-key",
+        without="the bank is asked under a key that it may have forgotten, without a look",
+        edits=(
+            Edit(
+                "payments/asking.py",
+                "    if timezone.now() < key_is_old_at:",
+                "    if True:",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_handlers.py::TestAuthorizePayment"
+            "::test_looks_at_the_bank_before_it_asks_with_an_old_key",
+        ),
+    ),
+    Mutant(
+        name="key-of-the-bank",
+        without="each authorization is asked for under a key of its own",
+        edits=(
+            Edit(
+                "payments/models.py",
+                'f"{self.id}-authorize"',
+                'f"{self.id}-authorize-{timezone.now().timestamp()}"',
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_crashes.py::TestACrashBetweenAnyTwoSteps"
+            "::test_moves_the_money_once_and_says_so_once",
+        ),
+    ),
+    Mutant(
+        name="idempotency-key",
+        without="a request that is sent again is done again",
+        edits=(
+            Edit(
+                "api/idempotency.py",
+                "        if not is_new:\n            return _replay(stored, fingerprint)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/orders/test_api_idempotency.py::TestARepetition"
+            "::test_is_answered_alike_and_places_no_second_order",
+        ),
+    ),
+    Mutant(
+        name="idempotency-key-of-a-user",
+        without="one user's Idempotency-Key is everybody's",
+        edits=(
+            Edit(
+                "api/idempotency.py",
+                "            user=request.user,\n"
+                "            path=request.path,\n"
+                "            key=key,\n"
+                '            defaults={"fingerprint": fingerprint},\n',
+                "            path=request.path,\n"
+                "            key=key,\n"
+                '            defaults={"user": request.user, "fingerprint": fingerprint},\n',
+            ),
+        ),
+        noticed_by=(
+            "tests/orders/test_api_idempotency.py::TestARepetition"
+            "::test_of_another_user_is_their_own_request",
+        ),
+    ),
+    Mutant(
+        name="signature-of-the-bank",
+        without="a webhook is believed whoever signed it",
+        edits=(
+            Edit("payments/gateway/signatures.py", "    if not any(matches):", "    if False:"),
+        ),
+        noticed_by=(
+            "tests/payments/test_webhooks.py::TestASignature::test_of_another_secret_is_refused",
+            "tests/payments/test_webhooks.py::TestASignature::test_covers_every_byte_of_the_body",
+        ),
+    ),
+    Mutant(
+        name="age-of-a-signature",
+        without="a webhook that was recorded long ago is believed",
+        edits=(
+            Edit(
+                "payments/gateway/signatures.py",
+                "    if abs(now - timestamp) > WINDOW_SECONDS:",
+                "    if False:",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_webhooks.py::TestASignature"
+            "::test_is_good_for_five_minutes_either_way",
+        ),
+    ),
+    Mutant(
+        name="address-at-each-sending",
+        without="where a webhook goes is not checked when it is sent",
+        edits=(
+            Edit(
+                "webhooks/addresses.py",
+                "    if host not in private_hosts() and not all(",
+                "    if False and not all(",
+            ),
+        ),
+        noticed_by=(
+            "tests/webhooks/test_addresses.py::TestANameThatChangesItsAddress"
+            "::test_is_checked_again_at_each_sending",
+        ),
+    ),
+    Mutant(
+        name="address-that-was-checked",
+        without="a webhook goes to whatever the host is called when the connection is made",
+        edits=(
+            Edit(
+                "webhooks/posting.py",
+                "        for address in self._addresses:",
+                "        for address in (host,):",
+            ),
+        ),
+        noticed_by=(
+            "tests/webhooks/test_addresses.py::TestANameThatChangesItsAddress"
+            "::test_is_called_at_the_address_that_was_checked",
+        ),
+    ),
+]

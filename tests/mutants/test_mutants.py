@@ -1,0 +1,75 @@
+"""The table of mutants fits the code; `make mutants` runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, Page, names_in
+from tests.docs.test_rules_page import is_there, needs_postgresql
+from tests.mutants.mutant import POSTGRESQL, DoesNotApply, Edit, Mutant
+from tests.mutants.table import MUTANTS
+from tests.mutants.trial import Said, Verdict, judge
+
+PAGE = Page("docs/reliability.md")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+class TestAMutant:
+    def test_applies_to_the_code_as_it_is(self, mutant: Mutant):
+        assert mutant.edits
+        for edit in mutant.edits:
+            assert edit.mutated(ROOT) != (ROOT / edit.file).read_text()
+
+    def test_is_noticed_by_tests_that_are_there(self, mutant: Mutant):
+        assert mutant.noticed_by
+        assert [test for test in mutant.noticed_by if not is_there(test)] == []
+
+    def test_runs_where_its_tests_run(self, mutant: Mutant):
+        if any(needs_postgresql(test) for test in mutant.noticed_by):
+            assert mutant.database == POSTGRESQL
+
+
+class TestTheTable:
+    def test_is_on_the_page_in_its_order(self):
+        shown = [(names_in(row[0])[0], row[1]) for row in PAGE.table("Without its safety parts")]
+
+        assert shown == [(mutant.name, mutant.without) for mutant in MUTANTS]
+
+    def test_names_each_mutant_once(self):
+        assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+class TestAnEdit:
+    @pytest.mark.parametrize("text", ["", "a = 1\na = 1\n"])
+    def test_fails_loudly_where_its_text_is_not_there_once(self, tmp_path: Path, text: str):
+        (tmp_path / "code.py").write_text(text)
+
+        with pytest.raises(DoesNotApply):
+            Edit("code.py", "a = 1", "a = 2").apply(tmp_path)
+
+    def test_fails_loudly_where_it_leaves_no_python(self, tmp_path: Path):
+        (tmp_path / "code.py").write_text("a = 1\n")
+
+        with pytest.raises(SyntaxError):
+            Edit("code.py", "a = 1", "a =").apply(tmp_path)
+
+
+class TestAVerdict:
+    """A test that passed, hung or could not run has noticed nothing."""
+
+    @pytest.mark.parametrize(
+        ("said", "hangs", "verdict"),
+        [
+            (Said.FAILED, False, Verdict.KILLED),
+            (Said.PASSED, False, Verdict.SURVIVED),
+            (Said.TIMED_OUT, False, Verdict.TIMED_OUT),
+            (Said.TIMED_OUT, True, Verdict.KILLED),
+            (Said.BROKEN, True, Verdict.ERROR),
+        ],
+    )
+    def test_asks_that_each_test_notices(self, said: Said, hangs: bool, verdict: Verdict):
+        mutant = Mutant(name="m", without="x", edits=(), noticed_by=("a", "b"), hangs=hangs)
+
+        assert judge(mutant, {"a": Said.FAILED, "b": said})[0] is verdict
