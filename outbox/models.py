@@ -54,11 +54,21 @@ class Event(models.Model):
         _("emitted by"), max_length=150, blank=True, help_text=_("The handler that emitted this.")
     )
     actor = models.CharField(_("actor"), max_length=150, blank=True)
+    corrects = models.UUIDField(
+        _("corrects"),
+        null=True,
+        blank=True,
+        help_text=_("The event whose payload a person repaired; this is the repaired one."),
+    )
     fanned_out_at = models.DateTimeField(_("fanned out at"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
+        permissions = [
+            ("view_sensitive", "Can see sensitive fields"),
+            ("correct_event", "Can correct events and retry them"),
+        ]
         indexes = [
             models.Index(
                 fields=["seq"], condition=Q(fanned_out_at=None), name="outbox_event_waiting"
@@ -396,6 +406,7 @@ class Operation(models.Model):
         END = "end", _("end")
         PRUNE = "prune", _("prune")
         REDACT = "redact", _("redact")
+        CORRECT = "correct", _("correct")
 
     class State(models.TextChoices):
         """How far it is."""

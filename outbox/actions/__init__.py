@@ -10,23 +10,27 @@ from outbox.retention import countable, prunable
 from .backfilling import BACKFILL_RATE, CannotBackfill, backfill
 from .bulk import chosen, discard, replay, replayable, retry, retryable
 from .choice import Choice, described
+from .correcting import CannotCorrect, correct
 from .handlers import UnknownHandler, end, pause, resume, subscriptions_of
 from .operations import RATE
 from .previewing import Preview, preview
 from .pruning import prune
 from .redacting import redact
-from .resuming import NotRunning, give_up, go_on, unfinished
+from .resuming import SILENCE, NotRunning, give_up, go_on, unfinished
 
 __all__ = [
     "BACKFILL_RATE",
     "RATE",
+    "SILENCE",
     "CannotBackfill",
+    "CannotCorrect",
     "Choice",
     "NotRunning",
     "Preview",
     "UnknownHandler",
     "backfill",
     "chosen",
+    "correct",
     "countable",
     "described",
     "discard",

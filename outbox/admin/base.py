@@ -27,6 +27,8 @@ PERMISSIONS: Mapping[str, str] = {
     "discard": "outbox.discard_delivery",
     "replay": "outbox.replay_delivery",
     "pause": "outbox.pause_subscription",
+    "correct": "outbox.correct_event",
+    "see sensitive fields": "outbox.view_sensitive",
 }
 
 LIVE_CSS = {"all": ["outbox/outbox.css", "outbox/drawing.css"]}

@@ -24,6 +24,7 @@ from . import filters
 from .acting import act, possible
 from .base import ReadOnlyAdmin, as_uuid, may
 from .blocked import blocked_view
+from .correcting import correct_view
 from .dead import act_view, dead_view
 from .links import event_url, short_key, timeline_url
 
@@ -85,6 +86,11 @@ class DeliveryAdmin(ReadOnlyAdmin):
         return [
             path("dead/", view(partial(dead_view, self)), name="outbox_delivery_dead"),
             path("dead/act/", view(partial(act_view, self)), name="outbox_delivery_dead_act"),
+            path(
+                "<int:pk>/correct/",
+                view(partial(correct_view, self)),
+                name="outbox_delivery_correct",
+            ),
             path("blocked/", view(partial(blocked_view, self)), name="outbox_delivery_blocked"),
             *super().get_urls(),
         ]
@@ -210,6 +216,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         context["subtitle"] = _("%(event)s to %(handler)s") % names
         context["delivery"] = explained(rows, failures=_FAILURES_SHOWN)[0]
         context["possible"] = possible(request, row)
+        context["may_correct"] = row.state == Delivery.State.DEAD and may(request, "correct")
         return super().render_change_form(request, context, *args, **kwargs)
 
 

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
-from django.views.decorators.http import conditional_page
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import conditional_page, require_POST
 
 from outbox import events
 from outbox.diagnosis import why_event
@@ -26,7 +28,7 @@ from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, mome
 from outbox.upcasting import NotUpcast, current_payload
 
 from . import filters
-from .base import BoundedChangeList, ReadOnlyAdmin, as_uuid
+from .base import BoundedChangeList, ReadOnlyAdmin, as_uuid, may
 from .deliveries import explained
 from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
@@ -99,10 +101,24 @@ class EventAdmin(ReadOnlyAdmin):
         "No event matches. Remove a filter, or search by a whole key, event id or correlation id."
     )
     fieldsets = [
-        (None, {"fields": ["name", "key_shown", "emitted", "actor_shown", "cause", "correlation"]}),
+        (
+            None,
+            {
+                "fields": [
+                    "name",
+                    "version",
+                    "key_shown",
+                    "emitted",
+                    "actor_shown",
+                    "cause",
+                    "correlation",
+                    "corrected",
+                ]
+            },
+        ),
         (
             gettext_lazy("Record"),
-            {"fields": ["id", "seq", "version", "fanned_out"], "classes": ["collapse"]},
+            {"fields": ["id", "seq", "fanned_out"], "classes": ["collapse"]},
         ),
     ]
 
@@ -181,6 +197,14 @@ class EventAdmin(ReadOnlyAdmin):
             "{} ({})", link(listed, event.correlation_id), link(timeline, _("timeline"))
         )
 
+    @admin.display(description=gettext_lazy("corrects"))
+    def corrected(self, event: Event) -> str:
+        """Link the event whose payload a person repaired in this one."""
+        if event.corrects is None:
+            return NOTHING
+        seq = Event.objects.filter(id=event.corrects).values_list("seq", flat=True).first()
+        return link(event_url(seq) if seq else "", event.corrects)
+
     @admin.display(description=gettext_lazy("fanned out at"))
     def fanned_out(self, event: Event) -> str:
         """Say when its deliveries were made."""
@@ -193,7 +217,9 @@ class EventAdmin(ReadOnlyAdmin):
         event = kwargs["obj"]
         context["deliveries"] = explained(event.deliveries.order_by("id"), failures=_FAILURES_SHOWN)
         context["how_far"] = why_event(event)
-        context["payload"] = _as_text(masked(event))
+        shown = masked(event)
+        context["payload"] = _as_text(shown)
+        context["may_unmask"] = shown != event.payload and may(request, "see sensitive fields")
         context["upcast"] = _upcast(event)
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -201,11 +227,24 @@ class EventAdmin(ReadOnlyAdmin):
         """Add the timeline's page, before the pattern that takes anything for an event."""
         view = self.admin_site.admin_view(self.timeline_view)
         part = self.admin_site.admin_view(self.timeline_part)
+        sensitive = self.admin_site.admin_view(self.sensitive_view)
         return [
             path("timeline/", view, name="outbox_event_timeline"),
             path("timeline/part/", part, name="outbox_event_timeline_part"),
+            path("<int:pk>/sensitive/", sensitive, name="outbox_event_sensitive"),
             *super().get_urls(),
         ]
+
+    @method_decorator([require_POST, never_cache])
+    def sensitive_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Show a payload unmasked, and record who looked, first."""
+        self.require_view(request)
+        if not may(request, "see sensitive fields"):
+            raise PermissionDenied
+        event = get_object_or_404(Event, pk=pk)
+        self.remember(request, [event], _("Looked at its sensitive fields."))
+        template, payload = "admin/outbox/event/sensitive.html", _as_text(event.payload)
+        return show(request, template, of=self, title=event.name, event=event, payload=payload)
 
     @method_decorator(conditional_page)
     def timeline_part(self, request: HttpRequest) -> HttpResponse:

@@ -1,15 +1,30 @@
-"""Operations: what people did to the outbox, to be read."""
+"""Operations: what people did to the outbox, how far it has come, and going on with it."""
 
 from __future__ import annotations
 
-from django.contrib import admin
-from django.utils.translation import gettext_lazy
+from functools import partial
+from typing import Any
 
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import conditional_page, require_POST
+
+from outbox import actions
 from outbox.actions import described
 from outbox.models import Operation
 from outbox.templatetags.outbox_display import NOTHING, actor, moment
 
-from .base import ReadOnlyAdmin
+from .background import go_on_in_background
+from .base import PERMISSIONS, ReadOnlyAdmin, doer, may
+from .links import operation_url
 
 
 @admin.register(Operation)
@@ -22,13 +37,70 @@ class OperationAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
     actions = None
     empty_text = gettext_lazy(
-        "Nobody has done anything yet. Actions stand on the lists of deliveries and subscriptions, "
-        "and in `manage.py outbox`."
+        "Nobody has done anything yet. Actions stand on the pages of dead letters, deliveries and "
+        "handlers, and in `manage.py outbox`."
     )
     fieldsets = [
-        (None, {"fields": ["action", "choice_shown", "reason", "by_shown", "state", "touched"]}),
-        (gettext_lazy("When"), {"fields": ["started", "seen", "finished"]}),
+        (None, {"fields": ["action", "choice_shown", "reason", "by_shown"]}),
+        (gettext_lazy("When"), {"fields": ["started", "finished"]}),
     ]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the live part of an operation's page, and what one may do to a running one."""
+        view, name = self.admin_site.admin_view, "outbox_operation"
+        return [
+            path("<int:pk>/part/", view(self.part), name=f"{name}_part"),
+            path("<int:pk>/go-on/", view(partial(self.carry_on, go_on=True)), name=f"{name}_go_on"),
+            path(
+                "<int:pk>/give-up/",
+                view(partial(self.carry_on, go_on=False)),
+                name=f"{name}_give_up",
+            ),
+            *super().get_urls(),
+        ]
+
+    @method_decorator(conditional_page)
+    def part(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Answer how far an operation is, or 304 where it is as the page has it."""
+        self.require_view(request)
+        return render(request, "outbox/operation.html", self._progress(_found(pk)))
+
+    @method_decorator(require_POST)
+    def carry_on(self, request: HttpRequest, pk: int, *, go_on: bool) -> HttpResponse:
+        """Go on with an operation that nobody carries out any more, or give it up."""
+        self.require_view(request)
+        operation = _found(pk)
+        if not _may_carry_on(request, operation):
+            raise PermissionDenied
+        try:
+            if go_on:
+                go_on_in_background(pk, by=doer(request))
+            else:
+                actions.give_up(pk, by=doer(request))
+        except actions.NotRunning as error:
+            self.message_user(request, str(error), messages.ERROR)
+        else:
+            self.remember(request, [operation], _("Went on.") if go_on else _("Gave it up."))
+        return HttpResponseRedirect(operation_url(pk))
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add how far it is, and what the user may do."""
+        operation = kwargs["obj"]
+        is_running = operation.state == Operation.State.RUNNING
+        context.update(self._progress(operation))
+        context["may_carry_on"] = is_running and _may_carry_on(request, operation)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def _progress(self, operation: Operation) -> dict[str, Any]:
+        is_running = operation.state == Operation.State.RUNNING
+        silence = timezone.now() - operation.seen_at
+        return {
+            "operation": operation,
+            "is_running": is_running,
+            "is_silent": is_running and silence > actions.SILENCE,
+        }
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
     def number(self, row: Operation) -> int:
@@ -50,12 +122,19 @@ class OperationAdmin(ReadOnlyAdmin):
         """Say when it began."""
         return moment(row.started_at)
 
-    @admin.display(description=gettext_lazy("last sign of life"))
-    def seen(self, row: Operation) -> str:
-        """Say when it last did something."""
-        return moment(row.seen_at)
-
     @admin.display(description=gettext_lazy("finished at"))
     def finished(self, row: Operation) -> str:
         """Say when it was through."""
         return moment(row.finished_at) or NOTHING
+
+
+def _found(pk: int) -> Operation:
+    operation: Model | None = Operation.objects.filter(pk=pk).first()
+    if not isinstance(operation, Operation):
+        raise Http404
+    return operation
+
+
+def _may_carry_on(request: HttpRequest, operation: Operation) -> bool:
+    """Return whether the user may do what the operation does; the rest is for the command."""
+    return operation.action in PERMISSIONS and may(request, operation.action)
