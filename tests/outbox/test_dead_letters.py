@@ -26,7 +26,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 REASON = "the scales are mended"
 
 
-class Weighed(DomainEvent, key="parcel_id"):
+class Gauged(DomainEvent, key="parcel_id"):
     """A parcel was put on the scales."""
 
     parcel_id: UUID
@@ -47,12 +47,12 @@ def scales() -> Scales:
 
 @pytest.fixture
 def outbox(own_registry: None, no_nudge: None, scales: Scales) -> Outbox:
-    @subscribe("tests.Weighed")
+    @subscribe("tests.Gauged")
     def print_label(grams: int) -> None:
         if scales.error is not None:
             raise scales.error
 
-    @subscribe("tests.Weighed")
+    @subscribe("tests.Gauged")
     def note_weight(grams: int) -> None: ...
 
     return Outbox()
@@ -60,7 +60,7 @@ def outbox(own_registry: None, no_nudge: None, scales: Scales) -> Outbox:
 
 def weighed(outbox: Outbox, number: int = 1) -> None:
     for _ in range(number):
-        outbox.given("tests.Weighed", parcel_id=uuid4(), grams=1)
+        outbox.given("tests.Gauged", parcel_id=uuid4(), grams=1)
     outbox.deliver_all(raise_errors=False)
 
 
