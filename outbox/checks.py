@@ -28,6 +28,7 @@ from . import events, subscriptions
 from .catalogue import place
 from .conf import Conf
 from .contract_checks import check_contract, check_event, did_you_mean
+from .extra_checks import check_extras
 from .handler_checks import check_handler
 from .policy_checks import check_policy
 from .sensitive_checks import check_sensitive
@@ -77,7 +78,13 @@ def check_names(**_kwargs: Any) -> list[CheckMessage]:
 @register("outbox")
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """Find what OUTBOX cannot have, and a database that would fail under load."""
-    return [*_unknown_settings(), *_wrong_settings(), *_unknown_events(), *_late_write_lock()]
+    return [
+        *_unknown_settings(),
+        *_wrong_settings(),
+        *_unknown_events(),
+        *_late_write_lock(),
+        *check_extras(),
+    ]
 
 
 def _same_handlers() -> Iterator[CheckMessage]:

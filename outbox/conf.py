@@ -43,6 +43,9 @@ class Conf:
     ARCHIVE: str = ""
     """Folder where events are written to before they are pruned. Empty: nowhere."""
 
+    METRICS_TOKEN: str = field(default="", repr=False)
+    """What a scraper of `/metrics` has to bring. Empty: nothing is counted, nothing answers."""
+
 
 def conf(*, lenient: bool = False) -> Conf:
     """Return the settings in force.

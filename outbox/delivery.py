@@ -21,7 +21,7 @@ from django.db import connections, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from . import breaker, failpoints, ordering, settlement, upcasting
+from . import breaker, counters, failpoints, ordering, settlement, upcasting
 from .attempts import text_of
 from .context import Cause, caused_by
 from .models import Delivery
@@ -64,6 +64,13 @@ class Result:
     error: BaseException | None = None
     seconds: float = 0.0
     lag: float = 0.0
+
+    @property
+    def outcome(self) -> str:
+        """How the attempt ended, in one word: done, retry, dead, discarded, ..., or lease_lost."""
+        if isinstance(self.error, LeaseLost):
+            return "lease_lost"
+        return "retry" if self.error and self.state == Delivery.State.PENDING else self.state
 
 
 def deliver(
@@ -200,6 +207,7 @@ def _run(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> 
         lag=(timezone.now() - delivery.event.emitted_at).total_seconds(),
     )
     _log(handler, delivery, result)
+    _count(handler, result)
     if result.error is None:
         _tell_breaker(delivery, using=using)
     return result
@@ -302,11 +310,12 @@ def _facts(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def _outcome(result: Result) -> str:
-    """Say in one word how an attempt ended: done, retry, dead, discarded, ..., or lease_lost."""
-    if isinstance(result.error, LeaseLost):
-        return "lease_lost"
-    return "retry" if result.error and result.state == Delivery.State.PENDING else result.state
+def _count(handler: Handler, result: Result) -> None:
+    name = handler.name
+    counters.count("attempts", name, result.outcome)
+    counters.observe("attempt", result.seconds, name, bounds=counters.RUN_BOUNDS)
+    if result.error is None:
+        counters.observe("delivery", result.lag, name, bounds=counters.WAIT_BOUNDS)
 
 
 def _log(handler: Handler, delivery: Delivery, result: Result) -> None:
@@ -326,7 +335,7 @@ def _log(handler: Handler, delivery: Delivery, result: Result) -> None:
             "key": event.key,
             "correlation_id": str(event.correlation_id),
             "attempt": delivery.attempts,
-            "outcome": _outcome(result),
+            "outcome": result.outcome,
             "state": result.state,
             "seconds": round(result.seconds, 6),
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from django.db.models import QuerySet
 
@@ -14,8 +15,14 @@ from .models import Delivery, Event, Subscription
 
 State = Delivery.State
 
-#: An event's seq, name and key.
-_Waiting = tuple[int, str, str]
+
+class Waiting(NamedTuple):
+    """What the relay reads of an event that waits for fan-out."""
+
+    seq: int
+    name: str
+    key: str
+    emitted_at: datetime
 
 
 def waiting_events(*, using: str) -> QuerySet[Event]:
@@ -23,20 +30,23 @@ def waiting_events(*, using: str) -> QuerySet[Event]:
     return Event.objects.using(using).filter(fanned_out_at=None).order_by("seq")
 
 
-def fan_out(lanes: Mapping[int, Lane], now: datetime, *, using: str) -> int:
+def fan_out(lanes: Mapping[int, Lane], now: datetime, *, using: str) -> list[Waiting]:
     """Make the deliveries of what waits, and claim for the lanes what they have room for.
 
     A subscription that another relay holds gets its deliveries too; a later pass sends them.
+    Returns the events.
     """
     waiting = waiting_events(using=using).select_for_update(skip_locked=True)
-    events = list(waiting.values_list("seq", "name", "key")[: conf().FAN_OUT])
+    rows = waiting.values_list(*Waiting._fields)[: conf().FAN_OUT]
+    events = [Waiting(*row) for row in rows]
     if not events:
-        return 0
-    hearers = _hearers({name for _, name, _ in events}, using=using)
+        return []
+    hearers = _hearers({event.name for event in events}, using=using)
     firsts = _first_of_lines(events, hearers, using=using)
     born = []
-    for seq, name, key in events:
-        for row in hearers.get(name, ()):
+    for event in events:
+        seq, key = event.seq, event.key
+        for row in hearers.get(event.name, ()):
             line = (row.handler, key)
             behind = row.ordered and ordering.is_behind(seq, firsts, line=line)
             if row.pk in lanes:
@@ -45,10 +55,10 @@ def fan_out(lanes: Mapping[int, Lane], now: datetime, *, using: str) -> int:
                 born.append(newborn(seq, row, now=now, key=key, is_behind=behind))
     Delivery.objects.using(using).bulk_create(born)
     _claim(born, lanes)
-    Event.objects.using(using).filter(seq__in=[seq for seq, _, _ in events]).update(
+    Event.objects.using(using).filter(seq__in=[event.seq for event in events]).update(
         fanned_out_at=now
     )
-    return len(events)
+    return events
 
 
 def _claim(born: Sequence[Delivery], lanes: Mapping[int, Lane]) -> None:
@@ -68,8 +78,8 @@ def _hearers(names: set[str], *, using: str) -> dict[str, list[Subscription]]:
 
 
 def _first_of_lines(
-    events: Sequence[_Waiting], hearers: Mapping[str, Sequence[Subscription]], *, using: str
+    events: Sequence[Waiting], hearers: Mapping[str, Sequence[Subscription]], *, using: str
 ) -> dict[ordering.Line, int]:
     """Look at the lines that these events join. The events themselves are in them already."""
-    keys = {key for _, name, key in events if any(row.ordered for row in hearers.get(name, ()))}
+    keys = {one.key for one in events if any(row.ordered for row in hearers.get(one.name, ()))}
     return ordering.first_of(keys, using=using) if keys else {}

@@ -90,6 +90,17 @@ def latest(kind: str, *, queue: str = "", using: str = "default") -> Sign:
     return Sign()
 
 
+def workers(*, using: str = "default") -> dict[str, Sign]:
+    """Return the latest sign of life of each queue's workers, in one read."""
+    rows = Heartbeat.objects.using(using).filter(kind=Kind.WORKER).order_by("seen_at")
+    fresh = timezone.now() - patience()
+    return {
+        queue: Sign(at=seen_at, is_fresh=seen_at > fresh)
+        for seen_at, queues in rows.values_list("seen_at", "queues")
+        for queue in queues
+    }
+
+
 def patience() -> timedelta:
     """Return after how much silence a process is presumed to be gone."""
     return timedelta(seconds=_MISSED * conf(lenient=True).HEARTBEAT_SECONDS)

@@ -1,40 +1,33 @@
 """What went through, minute by minute: for the overview, and for whoever wants to draw it.
 
-Each process counts what it does in its memory, and a thread of its own adds that to one small row a
-minute and handler, every few seconds and only after work. So nobody reads events or deliveries in
-order to count them, however many are stored. What a killed process had not written yet is missing
-in these numbers, and nowhere else.
+Each process counts what it does (`book.py`), and that is added to one small row a minute and
+handler. So nobody reads events or deliveries in order to count them, however many are stored.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Sum
 from django.utils import timezone
 
+from .book import Book
 from .delivery import Result
-from .forks import apart_from_forks
 from .models import Delivery, Minute
 from .receipt import LeaseLost
-
-logger = logging.getLogger(__name__)
 
 #: Upper bounds in seconds of the histogram's columns; the last column is for what took longer.
 LAGS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 #: How long the rows are kept.
 KEPT = timedelta(hours=25)
 
-_EVERY_SECONDS = 3.0
+_PRUNED_EVERY = timedelta(minutes=10)
 _COUNTS = ("events", "done", "failed", "dead")
 _COLUMNS = tuple(f"lag_{number}" for number in range(len(LAGS) + 1))
 
@@ -95,19 +88,19 @@ def note(handler: str, ended: Iterable[Result]) -> None:
     for result in ended:
         tally.update(_counted(result))
     if tally:
-        _book.add("", tally)
-        _book.add(handler, tally)
+        minute = _floor(timezone.now())
+        _book.add({(minute, ""): tally, (minute, handler): tally})
 
 
 def note_events(number: int) -> None:
     """Count events that were fanned out. Returns at once, never raises."""
     if number:
-        _book.add("", Counter(events=number))
+        _book.add({(_floor(timezone.now()), ""): Counter(events=number)})
 
 
-def flush(*, using: str = "default") -> None:
+def flush() -> None:
     """Add what this process has counted to the rows, now."""
-    _book.write(using=using)
+    _book.write()
 
 
 def series(*, end: datetime, length: timedelta, step: timedelta) -> list[Totals]:
@@ -169,62 +162,26 @@ def _floor(moment: datetime, step: timedelta = timedelta(minutes=1)) -> datetime
     return (moment - past).replace(microsecond=0)
 
 
-class _Book:
-    """What this process has counted and not yet written."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tallies: dict[Place, Counter[str]] = {}
-        self._timer: threading.Timer | None = None
-        self._pruned_at = timezone.now() - KEPT
-
-    def add(self, handler: str, tally: Counter[str]) -> None:
-        with self._lock:
-            place = (_floor(timezone.now()), handler)
-            self._tallies.setdefault(place, Counter()).update(tally)
-            if self._timer is None:
-                self._timer = threading.Timer(_EVERY_SECONDS, self._write_in_thread)
-                self._timer.daemon = True
-                self._timer.start()
-
-    def write(self, *, using: str) -> None:
-        with self._lock:
-            tallies, self._tallies, self._timer = self._tallies, {}, None
-        _store(tallies, using=using)
-        if timezone.now() - self._pruned_at > timedelta(minutes=10):
-            self._pruned_at = timezone.now()
-            old = Minute.objects.using(using).filter(minute__lt=self._pruned_at - KEPT)
-            old.delete()
-
-    def _write_in_thread(self) -> None:
-        try:
-            with apart_from_forks():  # the relay counts in a process whose pool is forked
-                self.write(using="default")
-        except Exception as error:  # they are numbers; the work itself is recorded elsewhere
-            logger.warning("some minutes could not be counted: %s", error)
-
-
-_book = _Book()
-
-
-def _renew() -> None:
-    # A fork takes the tallies but not the thread, and a lock may be held for ever.
-    global _book
-    _book = _Book()
-
-
-os.register_at_fork(after_in_child=_renew)
-
-
-def _store(tallies: Mapping[Place, Counter[str]], *, using: str) -> None:
+def _store(tallies: Mapping[Place, Counter[str]]) -> None:
     """Add, in the order of the rows, so that two processes never wait for each other's."""
-    if not tallies:
-        return
-    rows = Minute.objects.using(using)
-    with transaction.atomic(using=using):
+    rows = Minute.objects.all()
+    with transaction.atomic(using=rows.db):
         for minute, handler in sorted(tallies):
             mine = rows.filter(minute=minute, handler=handler)
             added = {name: F(name) + number for name, number in tallies[minute, handler].items()}
             if not mine.update(**added):
                 rows.bulk_create([Minute(minute=minute, handler=handler)], ignore_conflicts=True)
                 mine.update(**added)
+    _prune()
+
+
+def _prune() -> None:
+    global _pruned_at
+    now = timezone.now()
+    if now - _pruned_at > _PRUNED_EVERY:
+        _pruned_at = now
+        Minute.objects.filter(minute__lt=now - KEPT).delete()
+
+
+_pruned_at = datetime.min.replace(tzinfo=UTC)
+_book: Book[Place] = Book(_store)

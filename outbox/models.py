@@ -447,6 +447,25 @@ class Operation(models.Model):
         return f"{self.pk}: {self.action} by {self.by}"
 
 
+class Counter(models.Model):
+    """How often something has happened since the beginning; each process adds what it counted."""
+
+    name = models.CharField(_("name"), max_length=40)
+    label = models.CharField(_("label"), max_length=150, blank=True)
+    part = models.CharField(_("part"), max_length=20, blank=True)
+    value = models.FloatField(_("value"), default=0)
+
+    class Meta:
+        verbose_name = _("counter")
+        verbose_name_plural = _("counters")
+        constraints = [
+            models.UniqueConstraint(fields=["name", "label", "part"], name="outbox_counter_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.label} {self.part}: {self.value:g}"
+
+
 class Heartbeat(models.Model):
     """A process was alive at `seen_at`. One row a process, written every few seconds."""
 

@@ -16,9 +16,9 @@ from django.db import transaction
 from django.db.models import Value
 from django.utils import timezone
 
-from . import failpoints, settlement
+from . import counters, failpoints, settlement
 from .delayed import due, tell_due
-from .fan_out import fan_out, waiting_events
+from .fan_out import Waiting, fan_out, waiting_events
 from .lanes import Lane, busy_subscriptions, open_lanes
 
 _CONTENDED_SECONDS = 0.02
@@ -124,8 +124,11 @@ def relay_pass(
         try:
             publish(message)
         except Exception as error:
+            counters.count("broker_failures")
             _hand_back(planned.messages[number:], error, using=using)
             raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+        counters.count("messages", message.handler)
+        counters.count("sent", message.handler, number=len(message.pairs))
         failpoints.reach(failpoints.AFTER_PUBLISH)
     return planned
 
@@ -143,9 +146,17 @@ def plan(*, using: str, only: Collection[str] | None = None) -> Plan:
             lane.tidy()
             lane.claim()
         tell_due(now, using=using)
-        fanned_out = fan_out(lanes, now, using=using)
+        told = fan_out(lanes, now, using=using)
+    _count(told, now)
     messages = [message for lane in lanes.values() for message in _messages(lane)]
-    return Plan(messages, fanned_out, is_contended=only is None and bool(busy - lanes.keys()))
+    return Plan(messages, len(told), is_contended=only is None and bool(busy - lanes.keys()))
+
+
+def _count(told: Sequence[Waiting], now: datetime) -> None:
+    for event in told if counters.are_on() else ():
+        lag = (now - event.emitted_at).total_seconds()
+        counters.count("events", event.name)
+        counters.observe("fan_out", lag, bounds=counters.WAIT_BOUNDS)
 
 
 def _is_event_due(now: datetime, *, using: str) -> bool:

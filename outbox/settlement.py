@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from . import breaker, decisions, ordering
+from . import breaker, counters, decisions, ordering
 from .attempts import remember, summary
 from .conf import conf
 from .decisions import Next, Retries, Verdict
@@ -60,6 +60,7 @@ def record_death(row: Delivery, *, using: str) -> None:
     The caller holds the row's lock.
     """
     remember(row, Outcome.DIED, None, using=using)
+    counters.count("attempts", row.subscription.handler, Outcome.DIED.value)
     # Those of these attempts: a person's retry counts them from zero, and the deaths with them.
     latest = Attempt.objects.using(using).filter(delivery=row).order_by("-id")[: row.attempts]
     deaths = list(latest.values_list("outcome", flat=True)).count(Outcome.DIED)

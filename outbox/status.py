@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
@@ -28,7 +29,7 @@ class HandlerStatus:
         dead: they wait for a person.
         parked: they wait for the handler to be resumed or deployed.
         blocked: they wait for an earlier event of their key.
-        oldest: when the oldest owed event was emitted, dead and parked ones included.
+        oldest_in: when the oldest event was emitted that is owed in a state, by that state.
         is_known: whether the code that was last migrated has it, for all of its events.
         done_in_a_minute: deliveries done in the last minute, of those that the bound allows to see.
         paused_at: since when it is paused, or None.
@@ -44,12 +45,19 @@ class HandlerStatus:
     dead: int = 0
     parked: int = 0
     blocked: int = 0
-    oldest: datetime | None = None
+    oldest_in: dict[str, datetime] = field(default_factory=dict)
     done_in_a_minute: int = 0
     is_known: bool = True
     paused_at: datetime | None = None
     paused_by: str = ""
     pause_reason: str = ""
+
+    STATES: ClassVar = tuple(state.value for state in Delivery.OWED)
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest owed event was emitted, dead and parked ones included."""
+        return min(self.oldest_in.values(), default=None)
 
     @property
     def owed(self) -> int:
@@ -106,7 +114,7 @@ def status(*, using: str = "default") -> Status:
 
 
 def _count_owed(by_subscription: dict[int, HandlerStatus], *, using: str) -> None:
-    oldest: dict[int, int] = {}
+    oldest: dict[tuple[int, str], int] = {}
     for state in Delivery.OWED:  # one read each, since each state has an index of its own
         owed = Delivery.objects.using(using).filter(state=state).values("subscription")
         rows = owed.annotate(
@@ -118,8 +126,7 @@ def _count_owed(by_subscription: dict[int, HandlerStatus], *, using: str) -> Non
                 continue
             setattr(one, state, getattr(one, state) + row["number"])
             one.retrying += row["again"] if state == State.PENDING else 0
-            first = oldest.get(row["subscription"], row["first"])
-            oldest[row["subscription"]] = min(first, row["first"])
+            oldest[row["subscription"], state.value] = row["first"]
     _date(oldest, by_subscription, using=using)
 
 
@@ -139,11 +146,13 @@ def _count_done(by_subscription: dict[int, HandlerStatus], *, using: str) -> Non
             by_subscription[pk].done_in_a_minute += number
 
 
-def _date(oldest: dict[int, int], by_subscription: dict[int, HandlerStatus], *, using: str) -> None:
-    """Turn the first owed seq of each subscription into the time of that event."""
+def _date(
+    oldest: dict[tuple[int, str], int], by_subscription: dict[int, HandlerStatus], *, using: str
+) -> None:
+    """Turn the first owed seq of each subscription and state into the time of that event."""
     events = Event.objects.using(using).filter(pk__in=set(oldest.values()))
     emitted = dict(events.values_list("pk", "emitted_at"))
-    for subscription, seq in oldest.items():
-        one = by_subscription[subscription]
-        if seq in emitted and (one.oldest is None or emitted[seq] < one.oldest):
-            one.oldest = emitted[seq]
+    for (subscription, state), seq in oldest.items():
+        known = by_subscription[subscription].oldest_in
+        if seq in emitted:
+            known[state] = min(known.get(state, emitted[seq]), emitted[seq])

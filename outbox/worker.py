@@ -14,6 +14,7 @@ from celery import Celery, bootsteps, signals
 from django.db import connections
 from kombu import Consumer, Queue
 
+from .book import write_all
 from .nudge import EXCHANGE
 from .retry import drop_broken_connection
 from .subscriptions import queues
@@ -33,6 +34,8 @@ def install(app: Celery) -> None:
     app.steps["consumer"].add(NudgeStep)
     signals.celeryd_init.connect(_add_queues, weak=False)
     signals.task_prerun.connect(_drop_old_connections, weak=False)
+    for ending in (signals.worker_process_shutdown, signals.worker_shutdown):
+        ending.connect(_store_counts, weak=False)
 
 
 def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
@@ -41,6 +44,11 @@ def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
     for name in sorted({QUEUE}.union(*queues().values())):
         # As the producer makes it, quorum or classic: a broker refuses two kinds of one name.
         known.select_add(known[name] if name in known else known.new_missing(name))
+
+
+def _store_counts(**_kwargs: Any) -> None:
+    """Store what a worker's processes counted, before they end."""
+    write_all()
 
 
 def _drop_old_connections(**_kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Two addresses for whoever watches the process: `/livez` and `/readyz`.
+"""Three addresses for whoever watches: `/livez` and `/readyz` of the process, `/metrics` of all.
 
 They stand in a middleware, before everything else, since a probe knows no host name, speaks no
 HTTPS and has no session.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse
 
+from shop.metrics import answer
+
 
 class HealthMiddleware:
-    """Answer `/livez` (this process runs) and `/readyz` (it can do its work)."""
+    """Answer `/livez` (this process runs), `/readyz` (it can do its work) and `/metrics`."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -26,6 +29,8 @@ class HealthMiddleware:
             return _answer("")
         if request.path == "/readyz":
             return _answer(_why_not_ready())
+        if request.path == "/metrics" and settings.OUTBOX.get("METRICS_TOKEN"):
+            return answer(request)
         return self.get_response(request)
 
 

@@ -249,6 +249,9 @@ CELERY_BEAT_SCHEDULE = {
 
 # OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
 OUTBOX: dict[str, Any] = env.json("OUTBOX", default={})
+# METRICS_TOKEN: what a scraper of /metrics brings; without one nothing answers there.
+if _token := env.str("METRICS_TOKEN", default=""):
+    OUTBOX["METRICS_TOKEN"] = _token
 
 # SHOP_CURRENCY: the one currency of all prices (ISO 4217).
 SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="JPY")

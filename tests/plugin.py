@@ -31,6 +31,7 @@ NOT_FOR_TESTS = (
     "DEBUG",
     "EMAIL_URL",
     "HTTPS",
+    "METRICS_TOKEN",
     "REDIS_URL",
     "SECRET_KEY",
     "SHOP_CURRENCY",

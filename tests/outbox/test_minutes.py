@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from outbox import minutes
+from outbox import book, minutes
 from outbox.delivery import Result
 from outbox.models import Delivery, Event, Minute
 from outbox.receipt import LeaseLost
@@ -24,8 +24,9 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture(autouse=True)
 def _own_book(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that has counted nothing, and whose thread does not write into the test."""
-    monkeypatch.setattr(minutes, "_EVERY_SECONDS", 3600)
-    monkeypatch.setattr(minutes, "_book", minutes._Book())
+    monkeypatch.setattr(book, "_EVERY_SECONDS", 3600)
+    monkeypatch.setattr(minutes, "_pruned_at", datetime.min.replace(tzinfo=UTC))
+    monkeypatch.setattr(minutes, "_book", book.Book(minutes._store))
     yield
     if minutes._book._timer is not None:
         minutes._book._timer.cancel()

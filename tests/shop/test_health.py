@@ -4,6 +4,9 @@ import pytest
 from django.db import DatabaseError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
+from django.utils import timezone
+
+from shop.models import Reconciliation
 
 
 @pytest.fixture
@@ -46,3 +49,38 @@ class TestReadiness:
 
         assert answer.status_code == 503
         assert answer.content == b"The database does not answer.\n"
+
+
+@pytest.mark.django_db
+class TestMetrics:
+    def test_are_for_those_who_know_the_token(self, probe, settings):
+        settings.OUTBOX = {"METRICS_TOKEN": "secret"}
+
+        refused = probe.get("/metrics")
+        answer = probe.get("/metrics", headers={"authorization": "Bearer secret"})
+
+        assert refused.status_code == 401
+        assert answer.status_code == 200
+        assert b'outbox_owed{handler="inventory.reserve_stock"' in answer.content
+
+    def test_are_not_there_without_a_token(self, probe, settings):
+        settings.SECURE_SSL_REDIRECT = False
+        headers = {"authorization": "Bearer ", "host": "shop.example.com"}
+
+        assert probe.get("/metrics", headers=headers).status_code == 404
+
+    @pytest.mark.parametrize(("differences", "balanced"), [(0, b"1.0"), (3, b"0.0")])
+    def test_tell_whether_the_books_balance(self, probe, settings, differences, balanced):
+        settings.OUTBOX = {"METRICS_TOKEN": "secret"}
+        Reconciliation.objects.create(
+            checked_at=timezone.now(),
+            seconds=1,
+            balanced=not differences,
+            differences=differences,
+            unsettled=0,
+            report={},
+        )
+
+        answer = probe.get("/metrics", headers={"authorization": "Bearer secret"})
+
+        assert b"\nshop_books_balanced " + balanced in answer.content

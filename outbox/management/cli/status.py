@@ -95,9 +95,9 @@ def _as_json(found: Status) -> dict[str, Any]:
 
 def _handler_as_json(found: Status, one: HandlerStatus) -> dict[str, Any]:
     columns = asdict(one)
-    oldest = columns.pop("oldest")
+    del columns["oldest_in"]
     paused = one.paused_at is not None
-    return {**columns, "oldest_owed_seconds": _seconds(found, oldest), "is_paused": paused}
+    return {**columns, "oldest_owed_seconds": _seconds(found, one.oldest), "is_paused": paused}
 
 
 def _seconds(found: Status, when: Any) -> float | None:

@@ -1,0 +1,28 @@
+"""What a setting needs beside the outbox. Its message:
+
+E026 a setting asks for a package that is not installed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+
+#: Setting, the module that it needs, and the package to install.
+_NEEDED = (("METRICS_TOKEN", "prometheus_client", "prometheus-client"),)
+
+
+def check_extras() -> Iterator[CheckMessage]:
+    """Find a setting whose package is missing: better now than at the first request."""
+    given = getattr(settings, "OUTBOX", {})
+    for name, module, package in _NEEDED:
+        if given.get(name) and find_spec(module) is None:
+            yield Error(
+                f'OUTBOX["{name}"] needs {package}, which is not installed.',
+                hint=f"pip install {package}",
+                obj="settings",
+                id="outbox.E026",
+            )

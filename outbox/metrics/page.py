@@ -1,0 +1,73 @@
+"""`/metrics`: the families in Prometheus's format, for who knows the token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.crypto import constant_time_compare
+
+from outbox import counters
+from outbox.conf import conf
+
+from .families import Family, families
+
+#: Returns further families: what the project as a whole has to tell.
+Source = Callable[[], Iterable[Family]]
+
+
+def metrics(request: HttpRequest, *, more: Source | None = None) -> HttpResponse:
+    """Answer with the outbox's metrics, and with those of `more`.
+
+    Only to a request that brings `Authorization: Bearer <OUTBOX["METRICS_TOKEN"]>`; where no token
+    is set there is no such page. Add it to your urls, or answer it in a middleware before the ones
+    that insist on a host name and on HTTPS, which a scraper inside your network has not.
+    """
+    token = conf().METRICS_TOKEN
+    if not token:
+        raise Http404
+    if not constant_time_compare(request.headers.get("Authorization", ""), f"Bearer {token}"):
+        return _refused()
+    counters.flush()
+    found = [*families(), *(more() if more else ())]
+    return _encoded(found, accept=request.headers.get("Accept", ""))
+
+
+def _refused() -> HttpResponse:
+    response = HttpResponse("Bring the token.\n", status=401, content_type="text/plain")
+    response["WWW-Authenticate"] = 'Bearer realm="metrics"'
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _encoded(found: Iterable[Family], *, accept: str) -> HttpResponse:
+    from prometheus_client import CollectorRegistry  # an extra, and only asked for here
+    from prometheus_client.exposition import choose_encoder
+
+    class Collector:
+        def collect(self) -> Iterator[Any]:
+            return (_as_prometheus(family) for family in found)
+
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    encode, content_type = choose_encoder(accept)
+    return HttpResponse(
+        encode(registry), headers={"Content-Type": content_type, "Cache-Control": "no-store"}
+    )
+
+
+def _as_prometheus(family: Family) -> Any:
+    from prometheus_client import core
+
+    kinds: dict[str, Any] = {
+        "gauge": core.GaugeMetricFamily,
+        "counter": core.CounterMetricFamily,
+        "histogram": core.HistogramMetricFamily,
+    }
+    made = kinds[family.kind](family.name, family.help, labels=family.labels)
+    for labels, value in family.samples:
+        made.add_metric(labels, value)
+    for labels, buckets, total in family.buckets:
+        made.add_metric(labels, buckets, total)
+    return made

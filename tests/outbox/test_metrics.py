@@ -1,0 +1,321 @@
+"""Numbers for monitors: right in many processes, cheap, and for those who know the token."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections import Counter as Tally
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.checks import run_checks
+from django.db import DatabaseError, connection
+from django.db.models import F
+from django.http import Http404
+from django.test import RequestFactory
+from django.utils import timezone
+from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from outbox import PermanentFailure, actions, book, counters, subscribe
+from outbox.counters import counted
+from outbox.metrics import families, metrics
+from outbox.models import Counter, Delivery, Event, Heartbeat, Subscription
+from outbox.relay import BrokerUnavailable, relay_pass
+from outbox.testing import Outbox
+
+TOKEN = "a-token-that-only-the-scraper-knows"
+
+Series = dict[tuple[str, ...], float]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has counted nothing, and whose counts the test alone takes to the database."""
+    monkeypatch.setattr(book, "_EVERY_SECONDS", 3600)
+    monkeypatch.setattr(counters, "_book", book.Book(counters._store))
+
+
+@pytest.fixture
+def counting(own_registry: None, settings: Settings) -> None:
+    settings.OUTBOX = {**settings.OUTBOX, "METRICS_TOKEN": TOKEN}
+
+
+def scrape(token: str = TOKEN) -> dict[str, Series]:
+    """What Prometheus reads: series by the sample's name; a label's place is its name's."""
+    request = RequestFactory().get("/metrics", headers={"Authorization": f"Bearer {token}"})
+    answer = metrics(request)
+    assert answer.status_code == 200
+    found: dict[str, Series] = {}
+    for family in text_string_to_metric_families(answer.content.decode()):
+        for sample in family.samples:
+            series = found.setdefault(sample.name, {})
+            series[tuple(value for _name, value in sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def subscribed() -> Outbox:
+    @subscribe("shops.Ordered", attempts=1)
+    def count(fails: bool) -> None:
+        if fails:
+            raise PermanentFailure("no use")
+
+    @subscribe("shops.Ordered", queue="mail")
+    def announce() -> None: ...
+
+    return Outbox()
+
+
+@pytest.mark.usefixtures("counting")
+class TestTheGauges:
+    def test_tell_what_is_owed_by_handler_and_state(self):
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=True)
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+        outbox.deliver_all(only="tests.count", raise_errors=False)
+
+        owed = scrape()["outbox_owed"]
+
+        assert owed["tests.count", "dead"] == 1
+        assert owed["tests.announce", "pending"] == 2
+        assert owed["tests.announce", "dead"] == 0
+
+    def test_tell_the_age_of_the_oldest_in_each_state(self):
+        outbox = subscribed()
+        for fails, minutes in ((True, 90), (False, 60), (False, 30)):
+            event = outbox.given("shops.Ordered", order_id=uuid4(), fails=fails)
+            then = timezone.now() - timedelta(minutes=minutes)
+            Event.objects.filter(pk=event.pk).update(emitted_at=then)
+        outbox.deliver_all(only="tests.count", raise_errors=False)
+        Delivery.objects.filter(event=Event.objects.earliest("seq")).exclude(state="dead").update(
+            state="done"
+        )
+
+        oldest = scrape()["outbox_oldest_owed_seconds"]
+
+        assert oldest["tests.count", "dead"] == pytest.approx(5400, abs=100)
+        assert oldest["tests.announce", "pending"] == pytest.approx(3600, abs=100)
+        assert oldest["tests.announce", "dead"] == 0
+
+    def test_tell_what_waits_for_the_relay(self):
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+        Event.objects.update(emitted_at=F("emitted_at") - timedelta(minutes=7))
+
+        found = scrape()
+
+        assert found["outbox_waiting_events"][()] == 1
+        assert found["outbox_oldest_waiting_seconds"][()] == pytest.approx(420, abs=100)
+
+    def test_tell_who_lives(self):
+        subscribed()
+        now = timezone.now()
+        for kind, name, queues, minutes in (
+            ("relay", "r1", [], 60),
+            ("relay", "r2", [], 2),
+            ("worker", "w1", ["tests", "outbox"], 3),
+        ):
+            seen = now - timedelta(minutes=minutes)
+            Heartbeat.objects.create(
+                kind=kind, name=name, queues=queues, started_at=seen, seen_at=seen
+            )
+
+        found = scrape()
+
+        assert found["outbox_last_seen_seconds"]["relay",] == pytest.approx(120, abs=60)
+        assert found["outbox_last_seen_seconds"]["beat",] == float("inf")
+        workers = found["outbox_worker_last_seen_seconds"]
+        assert workers["tests",] == pytest.approx(180, abs=60)
+        assert workers["mail",] == float("inf")
+
+    def test_tell_who_is_paused_unknown_or_held(self):
+        subscribed()
+        actions.pause("tests.count", by="ann", reason="a test")
+        mine = Subscription.objects.filter(handler="tests.announce")
+        mine.update(known=False, breaker_opened_at=timezone.now())
+
+        found = scrape()
+
+        assert found["outbox_handler_paused"] == {("tests.count",): 1, ("tests.announce",): 0}
+        assert found["outbox_handler_known"] == {("tests.count",): 1, ("tests.announce",): 0}
+        assert found["outbox_breaker_open"]["shops.Ordered", "tests.announce"] == 1
+        assert found["outbox_breaker_open"]["shops.Ordered", "tests.count"] == 0
+
+    def test_cost_the_same_with_many_handlers(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ):
+        """Seen to fail with the workers of each queue asked for by themselves."""
+        for number in range(20):
+            subscribe("shops.Ordered", name=f"tests.handler_{number}", queue=f"queue_{number}")(
+                lambda: None
+            )
+        Outbox()
+
+        with django_assert_num_queries(15):
+            families()
+
+
+@pytest.mark.usefixtures("counting")
+class TestTheCounters:
+    def test_tell_what_was_done(self):
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=True)
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+        outbox.deliver_all(raise_errors=False)
+
+        found = scrape()
+
+        assert found["outbox_events_total"] == {("shops.Ordered",): 2}
+        assert found["outbox_deliveries_sent_total"] == {
+            ("tests.count",): 2,
+            ("tests.announce",): 2,
+        }
+        assert found["outbox_messages_sent_total"]["tests.announce",] == 1
+        assert found["outbox_attempts_total"] == {
+            ("tests.count", "done"): 1,
+            ("tests.count", "dead"): 1,
+            ("tests.announce", "done"): 2,
+        }
+
+    def test_tell_how_long_it_took(self):
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+        Event.objects.update(emitted_at=F("emitted_at") - timedelta(seconds=200))
+        outbox.deliver_all()
+
+        found = scrape()
+
+        buckets = found["outbox_delivery_seconds_bucket"]
+        assert buckets["tests.count", "60.0"] == 0
+        assert buckets["tests.count", "3600.0"] == buckets["tests.count", "+Inf"] == 1
+        assert found["outbox_delivery_seconds_count"]["tests.count",] == 1
+        assert found["outbox_delivery_seconds_sum"]["tests.count",] == pytest.approx(200, abs=100)
+        assert found["outbox_attempt_seconds_count"]["tests.count",] == 1
+        assert found["outbox_fan_out_seconds_count"][()] == 1
+
+    def test_tell_of_a_broker_that_takes_nothing(self):
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+
+        def refuse(message: object) -> None:
+            raise ConnectionError
+
+        with pytest.raises(BrokerUnavailable):
+            relay_pass(publish=refuse)
+
+        assert scrape()["outbox_broker_failures_total"] == {(): 1}
+
+    def test_go_on_where_they_were(self):
+        outbox = subscribed()
+        for _ in range(3):
+            outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+            outbox.deliver_all()
+            found = scrape()["outbox_events_total"]
+
+        assert found == {("shops.Ordered",): 3}
+
+    def test_are_kept_while_the_database_is_away(self):
+        def away(*_args: object) -> None:
+            raise DatabaseError("gone")
+
+        counters.count("events", "shops.Ordered")
+        with connection.execute_wrapper(away), pytest.raises(DatabaseError):
+            counters.flush()
+        counters.flush()
+
+        assert list(counted()) == [(("events", "shops.Ordered"), "", 1)]
+
+    def test_cost_one_statement_in_a_while(self, django_assert_num_queries: DjangoAssertNumQueries):
+        with django_assert_num_queries(0):
+            for number in range(1000):
+                counters.observe("attempt", number / 10, "a.b", bounds=(1, 10))
+
+        with django_assert_num_queries(1):
+            counters.flush()
+        with django_assert_num_queries(0):
+            counters.flush()
+
+    def test_are_added_once_though_the_process_forks(self):
+        """Seen to fail without `register_at_fork`: the child adds what its parent adds, too."""
+        counters.count("events", "shops.Ordered")
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=lambda: queue.put(dict(counters._book._tallies)))
+
+        child.start()
+        inherited = queue.get(timeout=60)
+        child.join(60)
+
+        assert inherited == {}
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestWithoutAToken:
+    def test_nothing_is_counted(self):
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+        outbox.deliver_all()
+
+        counters.flush()
+
+        assert not Counter.objects.exists()
+
+    def test_there_is_no_page(self):
+        with pytest.raises(Http404):
+            metrics(RequestFactory().get("/metrics"))
+
+
+@pytest.mark.usefixtures("counting")
+class TestThePage:
+    @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer x", TOKEN])
+    def test_is_for_those_who_know_the_token(self, header: str):
+        answer = metrics(RequestFactory().get("/metrics", headers={"Authorization": header}))
+
+        assert answer.status_code == 401
+        assert b"outbox_" not in answer.content
+
+    def test_speaks_openmetrics_to_who_wants_it(self):
+        accept = "application/openmetrics-text; version=1.0.0"
+        headers = {"Authorization": f"Bearer {TOKEN}", "Accept": accept}
+
+        answer = metrics(RequestFactory().get("/metrics", headers=headers))
+
+        assert answer["Content-Type"].startswith("application/openmetrics-text")
+        assert answer.content.endswith(b"# EOF\n")
+
+    def test_asks_for_its_package_beforehand(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setitem(sys.modules, "prometheus_client", None)
+        monkeypatch.setattr("outbox.extra_checks.find_spec", lambda _name: None)
+
+        found = [message.id for message in run_checks(tags=["outbox"])]
+
+        assert "outbox.E026" in found
+
+
+def add_from_a_thread(results: list[Any]) -> None:
+    try:
+        for _ in range(50):
+            counters._store({("n", label): Tally({"": 1}) for label in "abcdefgh"})
+    except Exception as error:
+        results.append(error)
+    finally:
+        connection.close()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestManyProcesses:
+    def test_add_to_the_same_rows_and_lose_nothing(self):
+        """Seen to fail with the value replaced in place of added to."""
+        from threading import Thread
+
+        errors: list[Any] = []
+        threads = [Thread(target=add_from_a_thread, args=(errors,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert errors == []
+        assert {value for _place, _part, value in counted()} == {200}
