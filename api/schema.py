@@ -59,6 +59,7 @@ FOR_ALL = {
 FOR_BODIES = {
     "400": "The body, or a header, is not as it should be.",
     "403": "You may not do this; or a browser's session came without its CSRF token.",
+    "411": "The body comes in chunks, without a `Content-Length`.",
     "413": "The body is too large.",
     "415": "The body is not `application/json`.",
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db.models import QuerySet
 
 from money import Money
@@ -91,9 +91,9 @@ def orders_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Order]:
     return Order.objects.filter(customer_id=user.pk).prefetch_related("lines")
 
 
-def orders_seen_by(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Order]:
-    """What the user may look at: their own orders, and for staff every order."""
-    if getattr(user, "is_staff", False):
+def orders_seen_by(user: User | AnonymousUser) -> QuerySet[Order]:
+    """What the user may look at: their own orders; every order with the permission for it."""
+    if user.has_perm("orders.view_order"):
         return Order.objects.prefetch_related("lines")
     return orders_of(user)
 

@@ -138,12 +138,14 @@ class TimelineDeliverySerializer(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     settled_at = serializers.DateTimeField(allow_null=True)
     why = serializers.SerializerMethodField(
-        help_text="Why it is not done, in one sentence. For staff; others get an empty text."
+        help_text="Why it is not done, in one sentence. For those who may view deliveries; "
+        "others get an empty text."
     )
 
     def get_why(self, delivery: Any) -> str:
         # It may quote an exception, which is nobody's business but ours.
-        return delivery.why if self.context["request"].user.is_staff else ""
+        may_know = self.context["request"].user.has_perm("outbox.view_delivery")
+        return delivery.why if may_know else ""
 
 
 class TimelineEventSerializer(serializers.Serializer[Any]):

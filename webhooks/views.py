@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpResponseBase
+from django.http import Http404, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import status
@@ -48,6 +48,12 @@ class OwnWebhook(GenericAPIView[Endpoint]):
 
     def get_queryset(self) -> QuerySet[Endpoint]:
         return queries.endpoints_of(self.request.user)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """One that its owner removes at the same moment is not found either."""
+        return super().handle_exception(
+            Http404() if isinstance(exc, Endpoint.DoesNotExist) else exc
+        )
 
 
 class WebhookList(ListAPIView[Endpoint]):

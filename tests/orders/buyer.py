@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from rest_framework.test import APIClient
 
 from orders import services
@@ -15,6 +15,17 @@ from orders.models import Order
 def customer(name: str = "hanako", *, email: str = "hanako@example.com", **more: Any) -> User:
     known = User.objects.filter(username=name).first()
     return known or User.objects.create_user(name, email, **more)
+
+
+def clerk(name: str, *permissions: str) -> User:
+    """Someone who may sign in to the admin, and has these permissions."""
+    user = customer(name, is_staff=True)
+    for permission in permissions:
+        app, _, codename = permission.partition(".")
+        user.user_permissions.add(
+            Permission.objects.get(content_type__app_label=app, codename=codename)
+        )
+    return User.objects.get(pk=user.pk)  # a user remembers what they may
 
 
 def place(

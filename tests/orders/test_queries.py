@@ -6,7 +6,7 @@ from django.contrib.auth.models import AnonymousUser
 from money import Money
 from orders import queries
 from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import customer, place
+from tests.orders.buyer import clerk, customer, place
 
 pytestmark = pytest.mark.django_db
 
@@ -49,11 +49,17 @@ class TestOrdersSeenBy:
         assert list(queries.orders_seen_by(customer())) == [order]
         assert not queries.orders_seen_by(customer("taro"))
 
-    def test_staff_are_all(self):
+    def test_who_may_view_orders_are_all(self):
         put_on_sale()
         order = place()
 
-        assert list(queries.orders_seen_by(customer("staff", is_staff=True))) == [order]
+        assert list(queries.orders_seen_by(clerk("viewer", "orders.view_order"))) == [order]
+
+    def test_other_staff_are_none(self):
+        put_on_sale()
+        place()
+
+        assert not queries.orders_seen_by(clerk("clerk"))
 
     def test_a_stranger_are_none(self):
         put_on_sale()

@@ -11,7 +11,8 @@ from rest_framework.test import APIClient
 from rest_framework.throttling import AnonRateThrottle
 
 from shop.problems import MEDIA_TYPE
-from tests.orders.buyer import a_key, customer, signed_in
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import a_key, customer, place, signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -96,6 +97,33 @@ class TestWhatAViewRefuses:
         ]
 
         assert statuses == [200, 429]
+
+
+class TestABodyInChunks:
+    """Django takes it for an empty one: the change was answered with 200, and not made."""
+
+    @pytest.mark.parametrize("path", ["/api/orders/", "/api/webhooks/"])
+    def test_is_refused(self, path: str):
+        answer = signed_in(customer()).generic("PATCH", path, HTTP_TRANSFER_ENCODING="chunked")
+
+        is_a_problem(answer, 411, "length_required")
+
+
+class TestNobodyElse:
+    """An answer may be one customer's own, or have a secret that is shown once."""
+
+    @pytest.mark.parametrize("path", ["/api/orders/", "/api/webhooks/", "/api/nothing/", "/"])
+    def test_may_keep_what_is_not_said_to_be_kept(self, path: str):
+        answer = signed_in(customer()).get(path)
+
+        assert answer["Cache-Control"] == "no-store"
+
+    def test_keeps_what_has_an_etag_without_asking(self):
+        put_on_sale()
+
+        answer = signed_in(customer()).get(f"/api/orders/{place().id}/")
+
+        assert answer["Cache-Control"] == "private, no-cache"
 
 
 class TestWhatDjangoRefuses:

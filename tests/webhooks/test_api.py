@@ -10,6 +10,7 @@ from tests.orders.buyer import a_key, customer, signed_in
 from tests.webhooks.receiver import answers
 from webhooks import services
 from webhooks.models import Endpoint, Message
+from webhooks.views import OwnWebhook
 
 pytestmark = pytest.mark.django_db
 
@@ -104,6 +105,27 @@ class TestAWebhook:
             assert [answer.status_code for answer in got] == [404] * 6
             assert them.get(URL).json()["results"] == []
         assert Endpoint.objects.get().enabled
+
+    @pytest.mark.parametrize("what", ["rotate-secret/", "test/", ""])
+    def test_that_is_removed_at_the_same_moment_is_not_found(
+        self, client, address, what, monkeypatch
+    ):
+        """It was a 500: found, and gone when it was to be locked."""
+        found = OwnWebhook.get_object
+
+        def found_and_removed(view):
+            endpoint = found(view)
+            Endpoint.objects.all().delete()
+            return endpoint
+
+        monkeypatch.setattr(OwnWebhook, "get_object", found_and_removed)
+
+        if what:
+            answer = client.post(f"{address}{what}", headers=a_key())
+        else:
+            answer = client.patch(address, {"description": "x"})
+
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
     def test_is_nothing_for_the_unknown(self, address):
         assert APIClient().get(address).status_code == 401
