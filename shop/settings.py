@@ -159,6 +159,10 @@ else:
     _database["CONN_MAX_AGE"] = env.int("DATABASE_MAX_AGE", default=60)
     _database["CONN_HEALTH_CHECKS"] = True
     _options.setdefault("connect_timeout", 5)
+    # BEHIND_PGBOUNCER: its transaction mode lends a connection for one transaction; a cursor that
+    # is read beyond that would be gone. Prepared statements are off already, and no lock is held
+    # for longer.
+    _database["DISABLE_SERVER_SIDE_CURSORS"] = env.bool("BEHIND_PGBOUNCER", default=False)
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

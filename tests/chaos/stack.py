@@ -154,6 +154,9 @@ class Stack:
         path = self.folder / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def all_logs(self) -> str:
+        return "\n".join(self.log(path.stem) for path in self.folder.glob("*.log"))
+
     def stop_all(self, *, but: Collection[str] = ()) -> None:
         for name in self._processes.keys() - set(but):
             with contextlib.suppress(ProcessLookupError):

@@ -20,3 +20,9 @@ class Echoed(DomainEvent, key="thing_id"):
     """A handler heard of it and says so."""
 
     thing_id: UUID
+
+
+class Counted(DomainEvent, key="thing_id"):
+    """Something for the handler that keeps each thing's events in order."""
+
+    thing_id: UUID

@@ -62,6 +62,11 @@ def record_echo(event_id: UUID) -> None:
     Effect.objects.create(handler="record_echo", event_id=event_id)
 
 
+@subscribe("ground.Counted", ordered=True)
+def follow(event_id: UUID) -> None:
+    Effect.objects.create(handler="follow", event_id=event_id)
+
+
 if os.environ.get("GROUND_NEWCOMER"):  # a release that has one handler more
 
     @subscribe("ground.Struck", queue="ground")

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import copy
 from argparse import ArgumentParser
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.core.management.base import BaseCommand
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.base import ModelState
 
 from outbox import emit
 from outbox.models import Event
-from tests.chaos.ground.events import Queued, Struck
+from tests.chaos.ground.events import Counted, Queued, Struck
+
+_EMITTERS = 4
 
 
 class Command(BaseCommand):
@@ -21,10 +25,15 @@ class Command(BaseCommand):
         parser.add_argument("number", type=int)
         parser.add_argument("--how", default="")
         parser.add_argument("--queued", action="store_true", help="Queued instead, all in one go")
+        parser.add_argument("--keys", type=int, help="by four at once, and Counted of so many keys")
 
-    def handle(self, *, number: int, how: str, queued: bool, **_options: Any) -> None:
+    def handle(
+        self, *, number: int, how: str, queued: bool, keys: int | None, **_options: Any
+    ) -> None:
         if queued:
             self._queue(number)
+        elif keys:
+            self._strike_at_once(number, things=[uuid4() for _ in range(keys)])
         else:
             ids = [self._strike(how) for _ in range(number)]
             self.stdout.write("\n".join(map(str, ids)))
@@ -44,3 +53,17 @@ class Command(BaseCommand):
     def _strike(self, how: str) -> UUID:
         with transaction.atomic():
             return emit(Struck(thing_id=uuid4(), how=how))
+
+    def _strike_at_once(self, number: int, *, things: list[UUID]) -> None:
+        """Each emitter has a connection of its own, and all of them meet at each key."""
+        with ThreadPoolExecutor(max_workers=_EMITTERS) as emitters:
+            list(emitters.map(_strike_and_count, islice(cycle(things), number)))
+
+
+def _strike_and_count(thing: UUID) -> None:
+    try:
+        with transaction.atomic():
+            emit(Struck(thing_id=thing))
+            emit(Counted(thing_id=thing))
+    finally:
+        connection.close()

@@ -1,0 +1,140 @@
+"""What changes nothing but speed on PostgreSQL: others' transactions, a pooler, more relays.
+
+Each test says what was taken away to see it fail.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.chaos.pgbouncer import PROGRAM, SERVER_CONNECTIONS, PgBouncer
+from tests.chaos.stack import Stack
+from tests.chaos.test_fire import QUEUES, assert_each_once, is_settled, settle
+
+pytestmark = [pytest.mark.postgresql, pytest.mark.processes, pytest.mark.timeout(300)]
+
+KEYS = 3
+
+
+def strike_at_once(ground: Stack, number: int) -> None:
+    ground.manage("strike", str(number), f"--keys={KEYS}")
+
+
+def assert_each_once_and_in_order(ground: Stack, number: int, **more: int) -> None:
+    assert_each_once(ground, number, follow=number, **more)
+    followed = ground.query(
+        "SELECT e.key, e.seq FROM ground_effect g JOIN outbox_event e ON e.id = g.event_id "
+        "WHERE g.handler = 'follow' ORDER BY g.id"
+    )
+    by_key = defaultdict(list)
+    for key, seq in followed:
+        by_key[key].append(seq)
+    assert all(seqs == sorted(seqs) for seqs in by_key.values()), by_key
+
+
+class TestALongTransactionOfSomeoneElse:
+    @pytest.fixture(autouse=True)
+    def _held_open(self, ground: Stack) -> Iterator[None]:
+        """It has a snapshot from before the first event, and has written."""
+        ground.query("CREATE TABLE IF NOT EXISTS elsewhere (number int)")
+        with psycopg.connect(ground.database_url) as held:
+            held.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            held.execute("SELECT count(*) FROM outbox_event")
+            held.execute("INSERT INTO elsewhere VALUES (1)")
+            yield
+            assert held.execute("SELECT count(*) FROM outbox_event").fetchone() == (0,)
+
+    def test_holds_nothing_up(self, ground: Stack):
+        """With events claimed below the oldest open transaction (pg_snapshot_xmin): none comes."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+
+        strike_at_once(ground, 60)
+
+        settle(ground)
+        assert_each_once_and_in_order(ground, 60)
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not here: apt-get install pgbouncer")
+class TestPgBouncerInTransactionMode:
+    @pytest.fixture(autouse=True)
+    def _through_it(self, ground: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever is started from now on gets each of its connections from PgBouncer."""
+        ground.stop_all(but={"broker"})
+        bouncer = PgBouncer(tmp_path / "pgbouncer", database_url=ground.database_url)
+        ground.start("pgbouncer", bouncer.command)
+        ground.wait_until(lambda: "process up" in ground.log("pgbouncer"), "PgBouncer listens")
+        monkeypatch.setitem(ground.environment, "DATABASE_URL", bouncer.url)
+        monkeypatch.setitem(ground.environment, "BEHIND_PGBOUNCER", "true")
+
+    def test_changes_no_effect(self, ground: Stack):
+        """With advisory locks of the session for keys: the next who gets the connection waits."""
+        ground.manage("migrate", "-v0")
+        ground.start_relay("pooled-relay-1")
+        ground.start_relay("pooled-relay-2")
+        ground.start_worker("pooled-worker", queues=QUEUES)
+
+        strike_at_once(ground, 60)
+        most = 0
+        while not is_settled(ground):
+            most = max(most, self.server_connections(ground))
+
+        assert_each_once_and_in_order(ground, 60)
+        assert 0 < most <= SERVER_CONNECTIONS, "someone went around it"
+
+    def test_is_no_bar_to_commands_that_read_a_lot(self, ground: Stack):
+        """Without BEHIND_PGBOUNCER: a cursor is gone with the connection that it was opened on."""
+        ground.start_worker("pooled-worker", queues=QUEUES)
+        ground.manage("strike", "3000", "--queued")
+        ground.start_relay("pooled-relay")
+
+        read = ground.manage("outbox", "rehearse")
+
+        assert "owed rows read; this code can read them all." in read
+
+    def server_connections(self, ground: Stack) -> int:
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        return int(ground.value(f"{others} AND pid <> pg_backend_pid()"))
+
+
+class TestAnyNumberOfRelays:
+    def test_makes_no_difference(self, ground: Stack):
+        """Without the locks in `open_lanes`: windows are exceeded."""
+        ground.stop_all(but={"broker", "worker"})
+        ground.start_worker(queues=QUEUES)
+        before = self.deadlocks(ground)
+        for turn, relays in enumerate((1, 2, 8), start=1):
+            self.start_relays(ground, relays)
+            ground.manage("strike", "300", "--queued")
+            strike_at_once(ground, 60)
+
+            while not is_settled(ground):
+                assert self.beyond_their_window(ground) == []
+            assert_each_once_and_in_order(ground, 60 * turn, dawdle=300 * turn)
+        assert self.deadlocks(ground) == before
+        assert "deadlock" not in ground.all_logs().lower()
+
+    def start_relays(self, ground: Stack, number: int) -> None:
+        names = [f"relay-{one}" for one in range(number)]
+        with ThreadPoolExecutor() as starters:
+            list(starters.map(ground.start_relay, names))
+
+    def beyond_their_window(self, ground: Stack) -> list[tuple[Any, ...]]:
+        return ground.query(
+            'SELECT s.handler, s."window", count(*) FROM outbox_subscription s '
+            "JOIN outbox_delivery d ON d.subscription_id = s.id "
+            "WHERE d.state = 'sent' AND d.due_at > now() "
+            'GROUP BY s.id HAVING count(*) > s."window"'
+        )
+
+    def deadlocks(self, ground: Stack) -> int:
+        """Those that PostgreSQL has broken, retried ones included."""
+        counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        return int(ground.value(counted))
