@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
@@ -9,6 +10,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from money import Money
+
+#: Controls, separators of lines, and what turns the direction of writing round.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -37,13 +41,20 @@ class WholeNumber(serializers.IntegerField):
 
 
 class Text(serializers.CharField):
-    """A string of JSON. Not a number that could be read as one."""
+    """A string of JSON, of one line. Not a number that could be read as one."""
+
+    default_error_messages = {
+        "control_character": _("There is a line break or another control character in it.")
+    }
 
     def to_internal_value(self, data: Any) -> str:
-        """Refuse what is no string."""
+        """Refuse what is no string, and what would look like something else where it is shown."""
         if not isinstance(data, str):
             self.fail("invalid")
-        return super().to_internal_value(data)
+        text = super().to_internal_value(data)
+        if _CONTROL.search(text):
+            self.fail("control_character")
+        return text
 
 
 class Truth(serializers.BooleanField):

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
-
-
-def never(*_: Any, **__: Any) -> bool:
-    return False
-
-
-class ReadOnly:
-    """Rows that only services write."""
-
-    has_add_permission = has_change_permission = has_delete_permission = never
+from read_only import ReadOnly, never
 
 
 @admin.register(Product)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -18,6 +17,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from notifications import services
 from notifications.models import Email, Resend
+from read_only import ReadOnly
 
 # An e-mail gets its own inline styles, and nothing else: no script, no picture, no form.
 PREVIEW_POLICY = (
@@ -26,23 +26,17 @@ PREVIEW_POLICY = (
 )
 
 
-def never(*_: Any, **__: Any) -> bool:
-    return False
-
-
-class ResendInline(admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
+class ResendInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
     model = Resend
     fields = ["requested_at", "requested_by", "sent_at"]
     readonly_fields = ["requested_at", "requested_by", "sent_at"]
-
-    has_add_permission = has_change_permission = has_delete_permission = never
 
     def has_view_permission(self, request: HttpRequest, _email: Email | None = None) -> bool:
         return request.user.has_perm("notifications.view_email")
 
 
 @admin.register(Email)
-class EmailAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
     list_display = ["subject", "kind", "recipient", "language", "written_at", "sent_at", "refusal"]
     list_filter = [
         "kind",
@@ -67,8 +61,6 @@ class EmailAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stub
     readonly_fields = ["preview"]
     inlines = [ResendInline]
     actions = ["send_again"]
-
-    has_add_permission = has_change_permission = has_delete_permission = never
 
     class Media:
         css = {"all": ["notifications/emails.css"]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -18,18 +17,9 @@ from django.utils.translation import ngettext
 from orders import services
 from orders.models import Order, OrderHistory, OrderLine, RefundRequest
 from outbox.admin import TimelineMixin
+from read_only import ReadOnly
 
 REFUSALS = (Order.InvalidMove, services.NotCancellable, services.NotRefundable)
-
-
-def never(*_: Any, **__: Any) -> bool:
-    return False
-
-
-class ReadOnly:
-    """Rows that only services write."""
-
-    has_add_permission = has_change_permission = has_delete_permission = never
 
 
 class LineInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only

@@ -11,23 +11,19 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from read_only import ReadOnly
 from shop.models import Reconciliation
 
 SUMMARY = ("checked_at", "balanced", "differences", "unsettled", "seconds")
 TOLD = ("what_differs", "what_is_unsettled", "looked_at")
 
 
-def never(*_args: Any, **_kwargs: Any) -> bool:
-    return False
-
-
 @admin.register(Reconciliation)
-class ReconciliationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+class ReconciliationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
     list_display = SUMMARY
     list_filter = ["balanced"]
     fields = (*SUMMARY, *TOLD)
     readonly_fields = TOLD
-    has_add_permission = has_change_permission = has_delete_permission = never
 
     @admin.display(description=gettext_lazy("What differs"))
     def what_differs(self, run: Reconciliation) -> SafeString | str:

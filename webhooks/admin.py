@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
@@ -12,18 +10,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from read_only import ReadOnly
 from webhooks import services
 from webhooks.models import Attempt, Endpoint, Message
-
-
-def never(*_: Any, **__: Any) -> bool:
-    return False
-
-
-class ReadOnly:
-    """Rows that only services write."""
-
-    has_add_permission = has_change_permission = has_delete_permission = never
 
 
 class ReasonForm(ActionForm):

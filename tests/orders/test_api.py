@@ -249,6 +249,17 @@ class TestShipOrder:
 
         assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
 
+    def test_takes_no_second_line_into_the_customers_e_mail(self):
+        """Where it stood as one of ours."""
+        order = ready_to_ship()
+
+        answer = ship(
+            order, shipper(), PARCEL | {"tracking_number": "1\r\nPay again: evil.example"}
+        )
+
+        assert answer.json()["errors"][0]["code"] == "control_character"
+        assert Order.objects.get().status == "ready_to_ship"
+
     def test_wants_to_know_the_parcel(self):
         order = ready_to_ship()
 
