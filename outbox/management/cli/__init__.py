@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from . import (
+    alerts,
     backfill,
     blocked,
     catalogue,
@@ -15,6 +16,7 @@ from . import (
     end,
     events,
     go_on,
+    grafana,
     groups,
     log,
     pause,
@@ -65,4 +67,6 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "catalogue": catalogue,
     "rehearse": rehearse,
     "relay": relay,
+    "grafana": grafana,
+    "alerts": alerts,
 }

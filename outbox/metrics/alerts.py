@@ -1,0 +1,171 @@
+"""Alert rules for Prometheus, made from the handlers and queues that the code has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from outbox.subscriptions import Handler
+from outbox.worker import QUEUE
+
+#: Seconds that an event may be owed, above the handler's own lease.
+AGE = 300.0
+
+_HEAD = """\
+# Written by `manage.py outbox alerts`; change it there. Load it by `rule_files` of Prometheus.
+groups:
+- name: outbox
+  rules:
+"""
+_WAITING = "pending|sent|blocked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """One rule.
+
+    Attributes:
+        name: in Prometheus and in the message.
+        when: the expression.
+        lasts: for how long it must hold.
+        severity: "page": somebody looks now; "ticket": today.
+        about: a label that tells this rule from others of its name.
+        says: what is wrong; it may use `$labels` and `$value`.
+        advice: what to do.
+    """
+
+    name: str
+    when: str
+    lasts: str = "0m"
+    severity: str = "page"
+    about: tuple[str, str] | None = None
+    says: str
+    advice: str
+
+
+def alert_rules(handlers: Iterable[Handler], *, age: float = AGE) -> str:
+    """Return a rules file: for each handler how old what it is owed may be, and the rest."""
+    return _HEAD + "".join(_as_yaml(alert) for alert in _alerts(list(handlers), age=age))
+
+
+def _alerts(handlers: list[Handler], *, age: float) -> Iterator[Alert]:
+    yield from _ALWAYS
+    for handler in sorted(handlers, key=lambda one: one.name):
+        yield _too_old(handler, age=age)
+    for queue in sorted({QUEUE, *(handler.queue for handler in handlers)}):
+        yield _without_worker(queue)
+
+
+def _too_old(handler: Handler, *, age: float) -> Alert:
+    limit = age + handler.lease
+    series = f'outbox_oldest_owed_seconds{{handler="{handler.name}",state=~"{_WAITING}"}}'
+    return Alert(
+        name="OutboxOwedForLong",
+        when=f"max by (handler) ({series}) > {limit:g}",
+        lasts="1m",
+        about=("handler", handler.name),
+        says=f"{handler.name} is owed an event that is {{{{ $value | humanizeDuration }}}} old.",
+        advice="manage.py outbox status; then why, of one of its deliveries.",
+    )
+
+
+def _without_worker(queue: str) -> Alert:
+    return Alert(
+        name="OutboxQueueWithoutWorker",
+        when=f'min by (queue) (outbox_worker_last_seen_seconds{{queue="{queue}"}}) > 60',
+        lasts="1m",
+        about=("queue", queue),
+        says=f"No worker of the queue {queue} was seen for a minute.",
+        advice=f"Start one: celery -A shop worker -Q {queue}.",
+    )
+
+
+_ALWAYS = (
+    Alert(
+        name="OutboxMetricsMissing",
+        when="absent(outbox_waiting_events)",
+        lasts="3m",
+        says="Nobody tells how the outbox is.",
+        advice="See whether the web answers at /metrics, and whether the token is right.",
+    ),
+    Alert(
+        name="OutboxDead",
+        when='sum by (handler) (outbox_owed{state="dead"}) > 0',
+        severity="ticket",
+        says="{{ $value }} deliveries to {{ $labels.handler }} are dead.",
+        advice="manage.py outbox groups shows of what, and how to retry them.",
+    ),
+    Alert(
+        name="OutboxNotFannedOut",
+        when="max(outbox_oldest_waiting_seconds) > 60",
+        lasts="1m",
+        says="An event waits for the relay for {{ $value | humanizeDuration }}.",
+        advice="manage.py outbox doctor.",
+    ),
+    Alert(
+        name="OutboxPartNotSeen",
+        when="min by (part) (outbox_last_seen_seconds) > 60",
+        lasts="1m",
+        says="{{ $labels.part }} was not seen for {{ $value | humanizeDuration }}.",
+        advice="Start it; while the relay is away, nothing is sent.",
+    ),
+    Alert(
+        name="OutboxBreakerOpen",
+        when="max by (handler) (outbox_breaker_open) > 0",
+        lasts="5m",
+        severity="ticket",
+        says="{{ $labels.handler }} is held: what it calls is down.",
+        advice="See the other side; it goes on by itself when a probe is answered.",
+    ),
+    Alert(
+        name="OutboxHandlerPaused",
+        when="max by (handler) (outbox_handler_paused) > 0",
+        lasts="1h",
+        severity="ticket",
+        says="{{ $labels.handler }} is paused for an hour.",
+        advice="manage.py outbox resume, when the reason is gone.",
+    ),
+    Alert(
+        name="OutboxHandlerUnknown",
+        when="min by (handler) (outbox_handler_known) < 1",
+        lasts="15m",
+        severity="ticket",
+        says="The deployed code does not have {{ $labels.handler }}.",
+        advice="Deploy a release that has it, or manage.py outbox end it.",
+    ),
+    Alert(
+        name="OutboxWorkersDie",
+        when='sum by (handler) (increase(outbox_attempts_total{outcome="died"}[15m])) > 0',
+        severity="ticket",
+        says="Workers died in {{ $labels.handler }}.",
+        advice="See its deliveries' attempts, and the machine's log: memory?",
+    ),
+    Alert(
+        name="BooksNotBalanced",
+        when="min(shop_books_balanced) < 1",
+        says="The books do not balance.",
+        advice="manage.py reconcile, or Reconciliations in the admin.",
+    ),
+    Alert(
+        name="BooksNotLookedAt",
+        when="time() - max(shop_books_checked_timestamp_seconds) > 10800",
+        severity="ticket",
+        says="The books were not reconciled for three hours.",
+        advice="Beat sends shop.reconcile each hour, to the queue orders.",
+    ),
+)
+
+
+def _as_yaml(alert: Alert) -> str:
+    """Return one rule; a JSON text is a YAML text."""
+    labels = dict([("severity", alert.severity), *([alert.about] if alert.about else [])])
+    return f"""\
+  - alert: {alert.name}
+    expr: {json.dumps(alert.when)}
+    for: {alert.lasts}
+    labels: {json.dumps(labels)}
+    annotations:
+      summary: {json.dumps(alert.says)}
+      description: {json.dumps(alert.advice)}
+"""
