@@ -14,7 +14,8 @@ from shop.up.processes import Program
 # Stages: first the servers, then what needs them. The stop goes the other way.
 SERVERS, WEB, WORKERS = 0, 1, 2
 
-ACCESS_LOG = "%(m)s %(U)s%(q)s %(s)s in %(M)s ms"
+# The address as it was sent: decoded, it could write lines of its own into the log.
+ACCESS_LOG = "%(m)s %({raw_uri}e)s %(s)s in %(M)s ms"
 ALL_BUT_THE_RELAY = ("-X", "outbox")
 CELERY_IS_READY = r" ready\.$"
 # Celery's lines about the outbox's tasks; the outbox itself says what each delivery did.

@@ -10,7 +10,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -19,9 +21,12 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.utils.functional import SimpleLazyObject
+from gunicorn.config import Config  # type: ignore[import-untyped]  # gunicorn has no types
+from gunicorn.glogging import Logger, SafeAtoms  # type: ignore[import-untyped]  # nor here
 
 from outbox.context import CorrelationFilter, RequestContextMiddleware
 from shop.up.ports import free_port
+from shop.up.programs import ACCESS_LOG
 from tests.shop.test_settings import PRODUCTION, manage
 
 WARN = """
@@ -159,3 +164,22 @@ def _until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.2)
+
+
+class TestTheAccessLineOfUp:
+    def test_is_one_line_whatever_is_asked_for(self):
+        """With the decoded path in its place: two, the second one as the visitor likes."""
+        asked = "/api/%0d%0aFAKE%1b[2J/?a=1"
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "RAW_URI": asked,
+            "PATH_INFO": "/api/\r\nFAKE\x1b[2J/",
+            "QUERY_STRING": "a=1",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+        }
+        answer = SimpleNamespace(status="404 Not Found", sent=0, headers=[])
+
+        logger = Logger(Config())
+        atoms = logger.atoms(answer, SimpleNamespace(headers=[]), environ, timedelta())
+
+        assert ACCESS_LOG % SafeAtoms(atoms) == f"GET {asked} 404 in 0 ms"

@@ -122,6 +122,7 @@ class TestASignature:
         deliver(outbox)
         (request,) = receiver.requests
 
+        assert request.verified(endpoint.secret)
         other = signatures.new_secret()
         with pytest.raises(WebhookVerificationError):
             request.verified(other)
