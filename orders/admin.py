@@ -8,14 +8,20 @@ from functools import partial
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
+from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import URLPattern, path
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
+from django.views.decorators.http import conditional_page
 
 from orders import services
 from orders.models import Order, OrderHistory, OrderLine, RefundRequest
+from orders.processes import Step, steps
 from outbox.admin import TimelineMixin
 from read_only import ReadOnly
 
@@ -64,6 +70,34 @@ class OrderAdmin(ReadOnly, TimelineMixin):
     inlines = [LineInline, RefundInline, HistoryInline]
     action_form = MoveForm
     actions = ["mark_as_shipped", "mark_as_received", "cancel", "refund_what_is_left"]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Before what takes anything for an order: those that are under way."""
+        view, name = self.admin_site.admin_view, "orders_order_processes"
+        return [
+            path("processes/", view(self.processes), name=name),
+            path("processes/part/", view(self.processes_part), name=f"{name}_part"),
+            *super().get_urls(),
+        ]
+
+    def processes(self, request: HttpRequest) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Orders under way"),
+            "opts": self.opts,
+            "media": self.media,
+            "steps": self._steps(request),
+        }
+        return render(request, "admin/orders/order/processes.html", context)
+
+    @method_decorator(conditional_page)
+    def processes_part(self, request: HttpRequest) -> HttpResponse:
+        return render(request, "orders/processes.html", {"steps": self._steps(request)})
+
+    def _steps(self, request: HttpRequest) -> list[Step]:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return steps()
 
     def has_ship_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("orders.ship_order")

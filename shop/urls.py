@@ -11,7 +11,7 @@ from django.utils.module_loading import module_has_submodule
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from shop import problems
+from shop import invitation, problems
 
 admin.site.site_header = _("Shop")
 admin.site.site_title = _("Shop")
@@ -33,6 +33,11 @@ urlpatterns = [
         if app.name != "shop"
         and Path(app.path).parent == settings.BASE_DIR
         and module_has_submodule(app.module, "urls")
+    ),
+    *(
+        [path("demo/order/", invitation.place_demo_order, name="demo_order")]
+        if settings.DEBUG
+        else []
     ),
     path("api/problems/<slug:code>/", problems.Problem.as_view(), name="problem"),
     re_path(r"^api/", problems.Nothing.as_view()),

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 
 from django.db import connections
+from django.utils.translation import gettext as _
 
 from outbox import actions
 from outbox.models import Operation
@@ -22,12 +23,16 @@ logger = logging.getLogger(__name__)
 _BEGIN_SECONDS = 30.0
 
 
+class NotBegun(RuntimeError):
+    """The operation has not made its first step."""
+
+
 def in_background(
     action: str, choice: actions.Choice, *, by: str, reason: str, rate: float | None
 ) -> int:
     """Begin an operation; return its number as soon as it has made its first step.
 
-    Raises `RuntimeError` where that takes longer than half a minute.
+    Raises `NotBegun` where it breaks off before, or takes longer than half a minute for it.
     """
 
     def run(report: Callable[[Operation, str], object]) -> object:
@@ -60,5 +65,5 @@ def _begun(run: Callable[[Callable[[Operation, str], object]], object]) -> int:
 
     threading.Thread(target=work, name="outbox-operation", daemon=True).start()
     if not has_begun.wait(_BEGIN_SECONDS) or not numbers:
-        raise RuntimeError("The operation did not begin; the log says why.")
+        raise NotBegun(_("It did not begin; the log says why."))
     return numbers[0]

@@ -17,7 +17,7 @@ from outbox.groups import Group, groups
 from outbox.models import Attempt, Delivery, Operation
 
 from .acting import CARRY_OUT, MOST, TEXTS, TITLES
-from .background import in_background
+from .background import NotBegun, in_background
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
 from .links import dead_url, operation_url
 from .pages import show
@@ -69,11 +69,19 @@ def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return _ask(page, request, form, action, choice)
     reason, rate = form.cleaned_data["reason"], form.cleaned_data["rate"]
-    if actions.chosen(action, choice)[: MOST + 1].count() > MOST:
-        number = in_background(action, choice, by=doer(request), reason=reason, rate=rate)
-    else:
-        number = CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None).pk
+    try:
+        number = _carry_out(action, choice, by=doer(request), reason=reason, rate=rate)
+    except NotBegun as error:
+        page.message_user(request, str(error), messages.ERROR)
+        return HttpResponseRedirect(dead_url())
     return _done(page, request, action, number)
+
+
+def _carry_out(action: str, choice: actions.Choice, *, by: str, reason: str, rate: float) -> int:
+    """Do a little now, and much in the background."""
+    if actions.chosen(action, choice)[: MOST + 1].count() > MOST:
+        return in_background(action, choice, by=by, reason=reason, rate=rate)
+    return CARRY_OUT[action](choice, by=by, reason=reason, rate=None).pk
 
 
 def _done(page: ReadOnlyAdmin, request: HttpRequest, action: str, number: int) -> HttpResponse:

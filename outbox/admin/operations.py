@@ -22,7 +22,7 @@ from outbox.actions import described
 from outbox.models import Operation
 from outbox.templatetags.outbox_display import NOTHING, actor, moment
 
-from .background import go_on_in_background
+from .background import NotBegun, go_on_in_background
 from .base import PERMISSIONS, ReadOnlyAdmin, doer, may
 from .links import operation_url
 
@@ -77,7 +77,7 @@ class OperationAdmin(ReadOnlyAdmin):
                 go_on_in_background(pk, by=doer(request))
             else:
                 actions.give_up(pk, by=doer(request))
-        except actions.NotRunning as error:
+        except (actions.NotRunning, NotBegun) as error:
             self.message_user(request, str(error), messages.ERROR)
         else:
             self.remember(request, [operation], _("Went on.") if go_on else _("Gave it up."))

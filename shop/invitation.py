@@ -1,0 +1,36 @@
+"""What an empty monitor invites to, in development: a demo order, placed by a click."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.admin.views.decorators import staff_member_required
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from orders.services import NotForSale, WantedLine, place_order
+from shop.up.credentials import CUSTOMERS
+from shop.up.demo import PRODUCTS
+
+
+@require_POST
+@staff_member_required
+def place_demo_order(request: HttpRequest) -> HttpResponse:
+    """Place an order as a demo customer would, and go to where one sees what follows."""
+    customer = User.objects.filter(username=CUSTOMERS[0]).first()
+    try:
+        if customer is None:
+            raise NotForSale([PRODUCTS[0][0]])
+        order = place_order(
+            customer=customer,
+            lines=[WantedLine(sku=PRODUCTS[0][0], quantity=1)],
+            payment_method="tok_success",
+            email=customer.email,
+            language="en",
+        )
+    except NotForSale:
+        messages.error(request, _("There is no demo data here; `make up` adds it."))
+        return redirect("admin:index")
+    return redirect("admin:orders_order_change", order.pk)
