@@ -19,15 +19,21 @@ _using = threading.RLock()
 
 @contextmanager
 def apart_from_forks() -> Iterator[None]:
-    """Let no fork happen within the block, and close this thread's connections at its end.
+    """Let no fork happen within the block, and close this thread's SQLite at its end.
 
-    For short work in a thread of a process that forks. Nothing of SQLite is then open in a fork.
+    For short work in a thread of a process that forks. Nothing of SQLite is then open in a fork;
+    connections to other databases stay as they are, and forks need not wait for them.
     """
+    files = [one for one in connections.all() if one.vendor == "sqlite"]
+    if not files:
+        yield
+        return
     with _using:
         try:
             yield
         finally:
-            connections.close_all()
+            for one in files:
+                one.close()
 
 
 def _renew() -> None:

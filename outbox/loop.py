@@ -9,6 +9,7 @@ from django.db import connections
 
 from . import heartbeat, minutes
 from .conf import conf
+from .forks import apart_from_forks
 from .relay import BrokerUnavailable, Message, relay
 from .tasks import is_broker_there, publish
 
@@ -41,7 +42,7 @@ class RelayLoop(threading.Thread):
         try:
             while not self._stopping.is_set():
                 self._nudged.clear()
-                heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
+                self._say_that_it_lives()
                 self._relay()
                 self._nudged.wait(conf().FLOOR_SECONDS)
         finally:
@@ -53,6 +54,7 @@ class RelayLoop(threading.Thread):
                 publish=self._publish,
                 is_wanted=lambda: not self._stopping.is_set(),
                 report=lambda plan: minutes.note_events(plan.fanned_out),
+                around=apart_from_forks,  # a worker of all queues forks its pool's children
             )
         except BrokerUnavailable as error:
             logger.warning("The broker is away (%s); events wait in the database.", error)
@@ -61,13 +63,17 @@ class RelayLoop(threading.Thread):
             logger.exception("The relay failed and tries again.")
             connections.close_all()
 
+    def _say_that_it_lives(self) -> None:
+        with apart_from_forks():
+            heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
+
     def _publish(self, message: Message) -> None:
         publish(message)
         heartbeat.beat(heartbeat.Kind.BROKER, self._worker)
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().FLOOR_SECONDS):
-            heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
+            self._say_that_it_lives()
             if is_broker_there():
                 logger.info("The broker is back.")
                 return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -75,17 +76,19 @@ def relay(
     using: str = "default",
     is_wanted: Callable[[], bool] = lambda: True,
     report: Callable[[Plan], object] | None = None,
+    around: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> int:
     """Run passes until one finds nothing; return how many messages were published.
 
     Under steady traffic each finds something, so `is_wanted` is asked before each further pass;
-    `report` is told what each has planned.
+    `report` is told what each has planned, and each runs within a context of `around`.
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
     published = contended = 0
     while True:
-        done = relay_pass(publish=publish, using=using, report=report)
+        with around():
+            done = relay_pass(publish=publish, using=using, report=report)
         published += len(done.messages)
         if not is_wanted():
             return published

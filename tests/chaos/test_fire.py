@@ -296,6 +296,18 @@ class TestAPausedHandler:
         assert_each_once(ground, 20)
 
 
+class TestAWorkerOfAllQueues:
+    def test_replaces_its_pools_children_while_it_relays(self, ground: Stack):
+        """Without the relay kept apart from forks: on SQLite a child finds a lock for ever."""
+        ground.stop_all(but={"broker"})
+        ground.start_worker("all", queues=f"outbox,{QUEUES}")
+        strike(ground, 40)
+        strike(ground, 8, "die_after_effects")
+
+        settle(ground)
+        assert_each_once(ground, 48)
+
+
 class TestAWorkerThatIsStopped:
     def test_finishes_what_it_runs_and_leaves_the_rest(self, ground: Stack):
         """Without acks_late: messages that it had taken are lost until their leases pass."""
