@@ -72,7 +72,7 @@ test-postgresql: install
 
 # A node of its own for each stack: loopback, quorum queues, publisher confirms.
 test-rabbitmq: install  ## run the rules of delivery with RabbitMQ, where the system has it
-	TEST_BROKER=rabbitmq $(RUN) -m pytest tests/chaos/test_fire.py $(ARGS)
+	TEST_BROKER=rabbitmq $(RUN) -m pytest tests/chaos/test_fire.py tests/chaos/test_signs_of_life.py $(ARGS)
 
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## put the whole shop under fire, then compare its books with what customers saw

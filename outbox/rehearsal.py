@@ -17,12 +17,13 @@ from pydantic import ValidationError
 
 from . import events, subscriptions, upcasting
 from .events import FACTS
-from .models import Delivery, Event, Subscription
+from .models import DelayedEvent, Delivery, Event, Subscription
 from .receipt import PermanentFailure
 from .subscriptions import Handler
 
 _AT_ONCE = 500
 _EXAMPLES = 3
+_Told = Event | DelayedEvent
 _NO_FACTS: Mapping[str, Any] = dict.fromkeys(FACTS)
 
 
@@ -41,7 +42,7 @@ class Rehearsal:
     """What a rehearsal found.
 
     Attributes:
-        read: owed deliveries, and events that wait for fan-out, that were read.
+        read: owed deliveries, events that wait for fan-out, and those to be told later.
         problems: how many of them each problem concerns.
         examples: some delivery ids, or "event <id>", of each problem.
         unread_queues: handlers by a queue on which no handler of this code works.
@@ -67,7 +68,7 @@ class Rehearsal:
 def rehearse(
     *, progress: Callable[[int], object] | None = None, using: str = "default"
 ) -> Rehearsal:
-    """Read every owed delivery, and every event that waits for fan-out, as its handler would.
+    """Read every owed delivery, and every event that waits or is told later, as its handler would.
 
     Args:
         progress: called now and then with the number of rows that were read so far.
@@ -83,7 +84,7 @@ def rehearse(
             _count(found, progress)
         if owed and handler and subscription.queue not in _queues():
             found.unread_queues.setdefault(subscription.queue, []).append(subscription.handler)
-    for event in _waiting(using=using):
+    for event in _untold(using=using):
         for name, handler in _hearers(event, using=using):
             _try(found, name, handler, event, example=f"event {event.id}")
         _count(found, progress)
@@ -111,19 +112,23 @@ def _owed(subscription: Subscription, *, using: str) -> Iterator[Delivery]:
             yield from some.select_related("event").order_by("pk")
 
 
-def _waiting(*, using: str) -> Iterator[Event]:
+def _untold(*, using: str) -> Iterator[_Told]:
+    """Yield the events that wait for fan-out, and those that are told later."""
     rows = Event.objects.using(using).filter(fanned_out_at=None)
     for ids in _slices(rows.order_by("seq")):
         yield from Event.objects.using(using).filter(pk__in=ids).order_by("seq")
+    delayed = DelayedEvent.objects.using(using)
+    for ids in _slices(delayed.order_by("due_at", "id")):
+        yield from delayed.filter(pk__in=ids).order_by("due_at", "id")
 
 
-def _slices(rows: QuerySet[Any]) -> Iterator[list[int]]:
+def _slices(rows: QuerySet[Any]) -> Iterator[list[Any]]:
     ids = rows.values_list("pk", flat=True).iterator(chunk_size=_AT_ONCE)
     while some := list(islice(ids, _AT_ONCE)):
         yield some
 
 
-def _hearers(event: Event, *, using: str) -> Iterator[tuple[str, Handler | None]]:
+def _hearers(event: _Told, *, using: str) -> Iterator[tuple[str, Handler | None]]:
     """Yield who is told of an event that waits: by this code, and by the rows of the last one."""
     for handler in subscriptions.registry:
         if event.name in handler.events:
@@ -135,14 +140,19 @@ def _hearers(event: Event, *, using: str) -> Iterator[tuple[str, Handler | None]
 
 
 def _try(
-    found: Rehearsal, name: str, handler: Handler | None, event: Event, *, example: str
+    found: Rehearsal,
+    name: str,
+    handler: Handler | None,
+    event: _Told,
+    *,
+    example: str,
 ) -> None:
     reason = _reason(handler, event)
     if reason:
         found.note(Problem(name, event.name, event.version, reason), example)
 
 
-def _reason(handler: Handler | None, event: Event) -> str:
+def _reason(handler: Handler | None, event: _Told) -> str:
     """Say why a handler could not be given an event; "" where it could."""
     if handler is None:
         return "no handler of this code hears it under this name"

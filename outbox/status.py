@@ -35,6 +35,9 @@ class HandlerStatus:
         paused_at: since when it is paused, or None.
         paused_by: who paused it.
         pause_reason: why.
+        breaker_opened_at: since when its breaker is open, or None; the earliest of its events'.
+        breaker_probe_at: when the next probe is sent, or None.
+        breaker_reason: what the other side did.
     """
 
     handler: str
@@ -51,6 +54,9 @@ class HandlerStatus:
     paused_at: datetime | None = None
     paused_by: str = ""
     pause_reason: str = ""
+    breaker_opened_at: datetime | None = None
+    breaker_probe_at: datetime | None = None
+    breaker_reason: str = ""
 
     STATES: ClassVar = tuple(state.value for state in Delivery.OWED)
 
@@ -96,10 +102,7 @@ def status(*, using: str = "default") -> Status:
     handlers: dict[str, HandlerStatus] = {}
     for row in subscriptions:
         one = handlers.setdefault(row.handler, HandlerStatus(handler=row.handler, queue=row.queue))
-        one.is_known = one.is_known and row.known
-        if row.paused_at:
-            one.paused_at, one.paused_by = row.paused_at, row.paused_by
-            one.pause_reason = row.pause_reason
+        _note_standing(one, row)
     by_subscription = {row.pk: handlers[row.handler] for row in subscriptions}
     _count_owed(by_subscription, using=using)
     _count_done(by_subscription, using=using)
@@ -111,6 +114,18 @@ def status(*, using: str = "default") -> Status:
         waiting_events=found["number"],
         oldest_waiting=found["oldest"],
     )
+
+
+def _note_standing(one: HandlerStatus, row: Subscription) -> None:
+    """Note whether one of the handler's subscriptions is unknown, paused or held by its breaker."""
+    one.is_known = one.is_known and row.known
+    if row.paused_at:
+        one.paused_at, one.paused_by = row.paused_at, row.paused_by
+        one.pause_reason = row.pause_reason
+    opened, before = row.breaker_opened_at, one.breaker_opened_at
+    if opened and (before is None or opened < before):
+        one.breaker_opened_at, one.breaker_probe_at = opened, row.breaker_probe_at
+        one.breaker_reason = row.breaker_reason
 
 
 def _count_owed(by_subscription: dict[int, HandlerStatus], *, using: str) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import F, Max
 
+from .attempts import summary
 from .delivery import deliver
 from .models import Delivery, Event
+from .sensitive import masked_text
 from .subscriptions import find
 
 _WRITE = re.compile(r"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO)\s+\"?(\w+)", re.I)
@@ -33,14 +35,16 @@ class Trial:
         handler: its pinned name.
         writes: the statements that write, with their values, in order; the outbox's own left out.
         events: the events that it emitted, as "app.ClassName key".
-        error: what it raised, or None.
+        error: what it raised, in words, or "".
+
+    What is sensitive in the event that was handled is masked in all of them.
     """
 
     delivery_id: int
     handler: str
     writes: Sequence[str]
     events: Sequence[str]
-    error: BaseException | None = None
+    error: str = ""
 
 
 def try_out(delivery_id: int, *, using: str = "default") -> Trial:
@@ -69,7 +73,13 @@ def try_out(delivery_id: int, *, using: str = "default") -> Trial:
         told = Event.objects.using(using).filter(seq__gt=before, causation_id=row.event.id)
         told = told.filter(emitted_by=name).order_by("seq")
         events = [f"{event.name} {event.key}" for event in told]
-    return Trial(delivery_id=row.pk, handler=name, writes=writes, events=events, error=error)
+    return Trial(
+        delivery_id=row.pk,
+        handler=name,
+        writes=[_cut(masked_text(text, row.event)) for text in writes],
+        events=events,
+        error=summary(error, row) if error else "",
+    )
 
 
 def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
@@ -136,7 +146,10 @@ class _Collector:
 def _readable(sql: str, params: Any) -> str:
     """Put the values where their places are, for reading only."""
     values = iter(params or ())
-    text = re.sub(r"%s", lambda _: _shown(next(values, "?")), " ".join(sql.split()))
+    return re.sub(r"%s", lambda _: _shown(next(values, "?")), " ".join(sql.split()))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 

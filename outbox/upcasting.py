@@ -71,7 +71,7 @@ def steps_of(event: str) -> dict[int, Upcaster]:
     return {one.from_version: one for one in registry if one.event == event}
 
 
-def is_newer(event: Event) -> bool:
+def is_newer(event: Event | DelayedEvent) -> bool:
     """Return whether a stored event is of a version that only a later release can read."""
     known = events.find(event.name)
     return known is not None and event.version > known.event_version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import uuid4
@@ -21,6 +22,7 @@ from outbox.relay import Message, relay_pass
 from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
 from tests.flows.threads import run_together
+from tests.outbox.command import outbox_command
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -197,6 +199,18 @@ class TestADeadBank:
 
         assert told.startswith("Held: the breaker of tests.charge is open since ")
         assert "(BankDown: no answer); the next probe is sent at" in told
+
+    def test_is_told_by_status(self, bank):
+        """Seen to fail with the row's state left out of `_note_standing`."""
+        given(MANY).deliver_all(raise_errors=False)
+
+        [handler] = json.loads(outbox_command("status", "--json"))["handlers"]
+        said = outbox_command("status")
+
+        assert handler["is_breaker_open"]
+        assert handler["breaker_reason"] == "BankDown: no answer"
+        assert "breaker open since" in said
+        assert ": BankDown: no answer" in said
 
 
 class TestAnAnswer:

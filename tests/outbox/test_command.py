@@ -99,6 +99,10 @@ class TestStatus:
             "paused_at": None,
             "paused_by": "",
             "pause_reason": "",
+            "is_breaker_open": False,
+            "breaker_opened_at": None,
+            "breaker_probe_at": None,
+            "breaker_reason": "",
         }
         assert timedelta(days=2) <= timedelta(seconds=age) < timedelta(days=2, minutes=5)
         assert (notify["handler"], notify["queue"]) == ("tests.notify", "mail")

@@ -1,14 +1,16 @@
 """Before a deploy: what of all that is owed this code could not do."""
 
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from django.core.checks import run_checks
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from outbox import DomainEvent, subscribe, subscriptions
-from outbox.models import Delivery, Event, Subscription
+from outbox.models import DelayedEvent, Delivery, Event, Subscription
 from outbox.rehearsal import Problem, rehearse
 from outbox.relay import relay_pass
 from outbox.testing import Outbox
@@ -115,6 +117,19 @@ class TestARehearsal:
     def test_reads_events_that_wait_for_fan_out_as_their_handlers_would(self):
         """Seen to fail with deliveries only."""
         Outbox().given("tests.Weighed", stored_version=1, parcel_id=uuid4())
+
+        assert reasons() == ["tests.note needs grams, which the event does not carry."]
+
+    def test_reads_events_that_are_told_later_too(self):
+        """Seen to fail with `_later` left out."""
+        DelayedEvent.objects.create(
+            due_at=timezone.now() + timedelta(days=1),
+            stored_at=timezone.now(),
+            name="tests.Weighed",
+            key="1",
+            payload={"parcel_id": str(uuid4())},
+            correlation_id=uuid4(),
+        )
 
         assert reasons() == ["tests.note needs grams, which the event does not carry."]
 

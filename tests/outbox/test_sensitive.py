@@ -6,12 +6,22 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.checks import run_checks
 from django.db import transaction
 from django.test import Client
 from pydantic import BaseModel, StringConstraints
 
-from outbox import DomainEvent, PermanentFailure, Sensitive, emit, subscribe
+from outbox import (
+    Breaker,
+    DomainEvent,
+    Pause,
+    PermanentFailure,
+    Receipt,
+    Sensitive,
+    emit,
+    subscribe,
+)
 from outbox.delivery import logger as delivery_logger
 from outbox.management.cli.common import operator
 from outbox.models import Attempt, Delivery, Event, Operation
@@ -182,6 +192,69 @@ class TestTheAdmin:
             assert page.status_code == 200
             assert [value for value in values() if value in page.content.decode()] == []
         assert "&quot;email&quot;: &quot;***&quot;" in pages[0].content.decode()
+
+
+class TestEveryDisplay:
+    """Of a dead delivery, a handler that paused itself, and one whose breaker is open."""
+
+    @pytest.fixture(autouse=True)
+    def _all_went_wrong(self, failing: None) -> None:
+        """Each error quotes all that its handler was given."""
+
+        @subscribe("tests.ParcelSent", rules={LookupError: Pause("the other side is odd")})
+        def pausing(email: str, name: str | None) -> None:
+            raise LookupError(f"{email} {name}")
+
+        breaker = Breaker(on=(OSError,), failures=1, wait=30, longest=60)
+
+        @subscribe("tests.ParcelSent", atomic=False, breaker=breaker)
+        def calling(email: str, name: str | None, receipt: Receipt) -> None:
+            raise OSError(f"{email} {name}")
+
+        @subscribe("tests.ParcelSent")
+        def writing(email: str, name: str | None) -> None:
+            Group.objects.filter(name=email).update(name=name)
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+    @pytest.mark.parametrize(
+        ("arguments", "shown"),
+        [
+            (["status"], "breaker open"),
+            (["status", "--json"], "LookupError: ***"),
+            (["tail", "--no-follow", "--last", "9"], "is refused"),
+            (["groups"], "PermanentFailure"),
+            (["why", str(PARCEL)], "is refused"),
+            (["log"], ""),
+            (["replay", "--handler", "tests.writing", "--dry-run", "--show-writes"], "***"),
+        ],
+        ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+    )
+    def test_in_the_terminal_hides_them(self, arguments: list[str], shown: str):
+        """Seen to fail with what an exception says, and what a trial writes, left as it is."""
+        said = outbox_command(*arguments)
+
+        assert shown in said
+        assert [value for value in values() if value in said] == []
+
+    @pytest.mark.parametrize(
+        "page",
+        ["event", "delivery", "delivery/dead", "delivery/blocked", "subscription",
+         "subscription/handlers", "subscription/map", "operation"],
+    )  # fmt: skip
+    def test_in_the_admin_hides_them(self, admin_client: Client, page: str):
+        """Seen to fail with the notes and reasons left as exceptions say them."""
+        answer = admin_client.get(f"/admin/outbox/{page}/")
+
+        assert answer.status_code == 200
+        assert [value for value in values() if value in answer.content.decode()] == []
+
+    def test_on_the_overview_hides_them(self, admin_client: Client):
+        answer = admin_client.get("/admin/outbox/")
+
+        assert answer.status_code == 200
+        assert [value for value in values() if value in answer.content.decode()] == []
 
 
 class TestRedaction:

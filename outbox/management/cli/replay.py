@@ -66,7 +66,7 @@ def _write_trial(found: Trial, write: Callable[[str], object]) -> None:
     write(f"delivery {found.delivery_id} to {found.handler}, tried and rolled back:")
     for line in (*found.writes, *(f"emits {event}" for event in found.events)):
         write(f"    {line}")
-    if found.error is not None:
-        write(f"    raises {type(found.error).__name__}: {found.error}")
+    if found.error:
+        write(f"    raises {found.error}")
     elif not found.writes and not found.events:
         write("    writes nothing and emits nothing")

@@ -67,12 +67,18 @@ def _row(found: Status, one: HandlerStatus) -> tuple[object, ...]:
 def _remark(one: HandlerStatus) -> str:
     if not one.is_known:
         return "unknown to the code that was last migrated"
-    if not one.paused_at:
-        return ""
-    reason = one_line(one.pause_reason)
-    return f"paused by {one.paused_by or 'someone'} at {moment(one.paused_at)}" + (
-        f": {reason}" if reason else ""
-    )
+    if one.paused_at:
+        who = one.paused_by or "someone"
+        return _with_reason(f"paused by {who} at {moment(one.paused_at)}", one.pause_reason)
+    if one.breaker_opened_at:
+        probe = f", next probe at {moment(one.breaker_probe_at)}" if one.breaker_probe_at else ""
+        text = f"breaker open since {moment(one.breaker_opened_at)}{probe}"
+        return _with_reason(text, one.breaker_reason)
+    return ""
+
+
+def _with_reason(text: str, reason: str) -> str:
+    return f"{text}: {one_line(reason)}" if reason.strip() else text
 
 
 def _waiting(found: Status) -> str:
@@ -96,8 +102,12 @@ def _as_json(found: Status) -> dict[str, Any]:
 def _handler_as_json(found: Status, one: HandlerStatus) -> dict[str, Any]:
     columns = asdict(one)
     del columns["oldest_in"]
-    paused = one.paused_at is not None
-    return {**columns, "oldest_owed_seconds": _seconds(found, one.oldest), "is_paused": paused}
+    return {
+        **columns,
+        "oldest_owed_seconds": _seconds(found, one.oldest),
+        "is_paused": one.paused_at is not None,
+        "is_breaker_open": one.breaker_opened_at is not None,
+    }
 
 
 def _seconds(found: Status, when: Any) -> float | None:
