@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
-from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import APIException
 
-from shop.problems import API, problem
+from shop.problems import API, LengthRequired, problem
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
-
-
-class LengthRequired(APIException):
-    """The body comes in chunks, without its length."""
-
-    status_code = 411
-    default_code = "length_required"
-    default_detail = _("The request needs a Content-Length; a body in chunks is not read.")
 
 
 class NoStoreMiddleware:

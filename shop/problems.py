@@ -46,6 +46,16 @@ class BadRequest(exceptions.APIException):
     default_detail = gettext_lazy("The request is refused.")
 
 
+class LengthRequired(exceptions.APIException):
+    """The body comes in chunks, without its length."""
+
+    status_code = 411
+    default_code = "length_required"
+    default_detail = gettext_lazy(
+        "The request needs a Content-Length; a body in chunks is not read."
+    )
+
+
 class InternalError(exceptions.APIException):
     """A bug, or a part of us that is away."""
 
