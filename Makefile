@@ -19,7 +19,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-sqlite test-postgresql test-rabbitmq chaos mutants lint format check schema requirements clean
+.PHONY: help install up demo test test-sqlite test-postgresql test-rabbitmq chaos mutants model lint format check schema requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,11 @@ chaos: install  ## put the whole shop under fire, then compare its books with wh
 # ARGS="--only lease-sweep --only window", ARGS=--list: see docs/reliability.md.
 mutants: install  ## take each safety part away in a copy, and see that its tests notice
 	@$(RUN) -m tests.mutants $(ARGS)
+
+# EXAMPLES=5000 for a night; ARGS="--hypothesis-seed=7" for the same ones again.
+model: EXAMPLES ?= 300
+model: install  ## play the engine against its model, in other orders of events each time
+	MODEL_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest tests/outbox/model --timeout 0 $(ARGS)
 
 lint: install  ## ruff and mypy
 	$(RUN) -m ruff check .

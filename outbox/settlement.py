@@ -61,9 +61,7 @@ def record_death(row: Delivery, *, using: str) -> None:
     """
     remember(row, Outcome.DIED, None, using=using)
     counters.count("attempts", row.subscription.handler, Outcome.DIED.value)
-    # Those of these attempts: a person's retry counts them from zero, and the deaths with them.
-    latest = Attempt.objects.using(using).filter(delivery=row).order_by("-id")[: row.attempts]
-    deaths = list(latest.values_list("outcome", flat=True)).count(Outcome.DIED)
+    deaths = _deaths(row, using=using)
     verdict = decisions.after_death(
         attempts=row.attempts,
         deaths=deaths,
@@ -74,6 +72,20 @@ def record_death(row: Delivery, *, using: str) -> None:
     )
     note = f"the worker died {deaths} time(s) in this handler, no exception was recorded"
     _settle(row, verdict, note=note, using=using)
+
+
+def _deaths(row: Delivery, *, using: str) -> int:
+    """Count the deaths since a person last retried it: attempts count from one again since then.
+
+    A number may come twice, for a failure that used up no attempt; a lost lease died before.
+    """
+    attempts = Attempt.objects.using(using).filter(delivery=row).exclude(outcome=Outcome.LEASE_LOST)
+    deaths, latest = 0, row.attempts
+    for number, outcome in attempts.order_by("-id").values_list("number", "outcome"):
+        if number > latest:
+            break
+        latest, deaths = number, deaths + (outcome == Outcome.DIED)
+    return deaths
 
 
 def hand_back(pairs: Sequence[tuple[int, int]], *, note: str, using: str) -> None:

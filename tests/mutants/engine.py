@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 OUTBOX = "tests/outbox/"
+MODEL = f"{OUTBOX}model/test_model.py::TestTheEngine::test_does_as_its_model_whatever_happens"
 
 RELAY = [
     Mutant(
@@ -46,6 +47,7 @@ RELAY = [
             ),
         ),
         noticed_by=(
+            MODEL,
             f"{OUTBOX}test_transactions.py::TestTheRelay"
             "::test_that_dies_before_it_publishes_leaves_the_rest_to_the_next",
             f"{OUTBOX}test_relay.py::TestALostMessage"
@@ -62,7 +64,10 @@ RELAY = [
                 "return 1000",
             ),
         ),
-        noticed_by=(f"{OUTBOX}test_relay.py::TestAPass::test_keeps_a_handler_within_its_window",),
+        noticed_by=(
+            MODEL,
+            f"{OUTBOX}test_relay.py::TestAPass::test_keeps_a_handler_within_its_window",
+        ),
     ),
     Mutant(
         name="lock-of-the-lane",
@@ -147,6 +152,7 @@ DELIVERY = [
             ),
         ),
         noticed_by=(
+            MODEL,
             f"{OUTBOX}test_transactions.py::TestAHandlerWhoseProcessDies"
             "::test_before_the_commit_leaves_nothing_and_is_made_good_once",
         ),
@@ -171,6 +177,7 @@ DELIVERY = [
             ),
         ),
         noticed_by=(
+            MODEL,
             f"{OUTBOX}test_delivery.py::TestAMessage::test_does_nothing_under_an_old_token",
         ),
     ),
@@ -185,6 +192,7 @@ DELIVERY = [
             ),
         ),
         noticed_by=(
+            MODEL,
             f"{OUTBOX}test_transactions.py::TestALostLease"
             "::test_keeps_nothing_of_a_handler_that_hides_it",
         ),
@@ -214,6 +222,7 @@ DELIVERY = [
         without="nobody remembers that a worker started",
         edits=(Edit("outbox/delivery.py", '                started_token=F("token"),\n', ""),),
         noticed_by=(
+            MODEL,
             f"{OUTBOX}test_dead_workers.py::TestAnEventThatKillsItsWorker"
             "::test_ends_as_dead_and_takes_no_neighbour_along",
         ),
@@ -277,6 +286,7 @@ DELIVERY = [
             Edit("outbox/settlement.py", "        if is_transient(error):", "        if False:"),
         ),
         noticed_by=(
+            MODEL,
             f"{OUTBOX}test_delivery.py::TestAnAtomicHandler"
             "::test_is_handed_back_when_the_database_stays_locked",
         ),
@@ -328,6 +338,34 @@ DELIVERY = [
         ),
         database=POSTGRESQL,
     ),
+    Mutant(
+        name="redaction-of-the-owed",
+        without="an event is blanked although a handler still has to read it",
+        edits=(
+            Edit(
+                "outbox/redaction.py",
+                "if (event.is_owed or event.fanned_out_at is None) and not force:",
+                "if False:",
+            ),
+        ),
+        noticed_by=(f"{OUTBOX}test_sensitive.py::TestRedaction::test_leaves_alone_what_is_owed",),
+    ),
+    Mutant(
+        name="deaths-that-came-back",
+        without="a worker that comes back too late hides the death of one before it",
+        edits=(
+            Edit("outbox/settlement.py", ".exclude(outcome=Outcome.LEASE_LOST)", ""),
+            Edit(
+                "outbox/settlement.py",
+                'in attempts.order_by("-id").values_list(',
+                'in attempts.order_by("-id")[: row.attempts].values_list(',
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_relay.py::TestADeadWorker"
+            "::test_counts_as_dead_although_it_comes_back_too_late",
+        ),
+    ),
 ]
 
 ORDER = [
@@ -339,6 +377,7 @@ ORDER = [
             Edit("outbox/delivery.py", "    if behind:\n", "    behind = set()\n    if behind:\n"),
         ),
         noticed_by=(
+            MODEL,
             f"{OUTBOX}test_ordering.py::TestAKey"
             "::test_is_heard_one_after_the_other_and_beside_other_keys",
         ),
@@ -382,6 +421,7 @@ ORDER = [
             ),
         ),
         noticed_by=(
+            MODEL,
             f"{OUTBOX}test_ordering.py::TestADeadHead::test_holds_its_key_until_a_person_retries_it",
         ),
     ),

@@ -8,6 +8,7 @@ import pytest
 
 from tests.docs.pages import ROOT, Page, names_in
 from tests.docs.test_rules_page import is_there, needs_postgresql
+from tests.mutants.engine import MODEL
 from tests.mutants.mutant import POSTGRESQL, DoesNotApply, Edit, Mutant
 from tests.mutants.table import MUTANTS
 from tests.mutants.trial import Said, Verdict, judge
@@ -36,6 +37,12 @@ class TestTheTable:
         shown = [(names_in(row[0])[0], row[1]) for row in PAGE.table("Without its safety parts")]
 
         assert shown == [(mutant.name, mutant.without) for mutant in MUTANTS]
+
+    def test_is_told_as_far_as_the_model_finds_them(self):
+        told = PAGE.section("A model of the engine").partition("Of the mutants above")[2]
+        found = [mutant.name for mutant in MUTANTS if MODEL in mutant.noticed_by]
+
+        assert names_in(told)[: len(found)] == found
 
     def test_names_each_mutant_once(self):
         assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)

@@ -20,8 +20,8 @@ from tests.databases import postgresql_url
 from tests.mutants.mutant import SQLITE, DoesNotApply, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
-TEST_SECONDS = 60  # for one test, under pytest-timeout
-RUN_SECONDS = 300  # for all tests of a mutant, in case that one does not work
+TEST_SECONDS = 120  # for one test, under pytest-timeout
+RUN_SECONDS = 900  # for all tests of a run, in case that one does not work
 
 _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "*.sqlite3*")
 

@@ -7,9 +7,10 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from outbox import DomainEvent, subscribe
+from outbox import DomainEvent, settlement, subscribe, subscriptions
 from outbox.delivery import deliver
 from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.receipt import LeaseLost
 from outbox.relay import BrokerUnavailable, Message, relay, relay_pass
 from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
@@ -227,6 +228,24 @@ class TestADeadWorker:
         delivery = Delivery.objects.get()
         assert delivery.state == "dead"
         assert "the worker died 5 time(s) in this handler" in delivery.note
+
+    def test_counts_as_dead_although_it_comes_back_too_late(self):
+        """Seen to fail with lost leases among the attempts that are looked at for deaths."""
+
+        @subscribe("tests.Ordered", backoff_base=0)
+        def count() -> None: ...
+
+        [handler] = subscriptions.registry
+        given()
+        for _ in range(5):
+            for message in passing() or passing():
+                start(message)
+            late = Delivery.objects.get()
+            let_leases_pass()
+            passing()
+            settlement.fail(late, LeaseLost(), handler=handler, using="default")
+
+        assert Delivery.objects.get().state == "dead"
 
 
 class TestAHandlerUnknownToTheMigratedCode:

@@ -1,0 +1,58 @@
+"""What can happen: what is told, and how a relay's pass and a handler's run go."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from outbox import DomainEvent
+
+
+class Moved(DomainEvent, key="thing"):
+    thing: str
+    number: int
+
+
+class Renamed(DomainEvent, key="thing"):
+    thing: str
+    number: int
+
+
+EVENTS: dict[str, type[Moved | Renamed]] = {"tests.Moved": Moved, "tests.Renamed": Renamed}
+
+
+class Relay(Enum):
+    """How a pass of the relay goes."""
+
+    WORKS = "works"
+    DIES_AFTER_CLAIM = "dies before it sends anything"
+    DIES_WHILE_SENDING = "dies when it has sent one message"
+    BROKER_IS_AWAY = "the broker takes nothing"
+    BROKER_HANGS_UP = "the broker takes a message, and does not say so"
+    MEETS_ANOTHER = "another relay runs before it sends anything"
+
+
+class Mood(Enum):
+    """How a run of a handler goes."""
+
+    WORKS = "works"
+    FAILS = "fails"
+    REFUSES = "refuses"
+    FORGETS_RECEIPT = "returns without its receipt, if it is to enter one"
+    IS_LOCKED_OUT = "finds the database locked"
+    DIES_AT_START = "dies at the start"
+    DIES_AT_RECEIPT = "dies before its receipt"
+    DIES_AFTERWARDS = "dies after its receipt"
+    STALLS = "stalls until its lease has passed"
+    STALLS_AND_FAILS = "stalls until its lease has passed, and fails"
+    IS_OVERTAKEN = "stalls until other workers are through"
+
+
+STALLING = {Mood.STALLS, Mood.STALLS_AND_FAILS, Mood.IS_OVERTAKEN}
+
+
+class Died(BaseException):
+    """The process is gone; like a kill, it passes whatever catches Exception."""
+
+
+def die() -> None:
+    raise Died

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from pytest_django import Settings
+
+from tests.outbox.model.machine import Machine
+from tests.outbox.model.reference import MOST_DEATHS
+
+# `make model` gives a number: then each run is another one, and a failure is made small.
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
+
+ALWAYS = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+IN_EACH_RUN = settings(
+    ALWAYS,
+    max_examples=12,
+    stateful_step_count=25,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),
+)
+AT_LENGTH = settings(ALWAYS, max_examples=EXAMPLES or 1, stateful_step_count=60)
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestTheEngine:
+    def test_does_as_its_model_whatever_happens(self, settings: Settings):
+        """Rules 3, 6, 9, 10, 11, 13 and 18. Mutants of the engine that it finds: `make mutants`."""
+        settings.OUTBOX = {"NUDGE": False, "DEATHS": MOST_DEATHS}
+
+        run_state_machine_as_test(Machine, settings=AT_LENGTH if EXAMPLES else IN_EACH_RUN)
