@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from smtplib import SMTPDataError, SMTPRecipientsRefused, SMTPServerDisconnected
 
 import pytest
 from django.conf import settings
 
+from notifications.handlers import AWAY
 from notifications.models import Email
 from orders.models import Order
 from outbox.actions import Choice, retry
@@ -102,6 +104,18 @@ class TestARealMailServer:
 
         assert smtp == (15 * settings.EMAIL_TIMEOUT, "notifications.smtp")
         assert 0 < settings.EMAIL_TIMEOUT <= 10
+
+
+class TestTheBreaker:
+    """Seen to fail with OSError in AWAY, which every SMTPException is."""
+
+    @pytest.mark.parametrize("error", [SMTPRecipientsRefused({}), SMTPDataError(550, b"")])
+    def test_is_not_opened_by_what_the_server_says_of_one_e_mail(self, error: Exception):
+        assert not isinstance(error, AWAY)
+
+    @pytest.mark.parametrize("error", [ConnectionRefusedError(), SMTPServerDisconnected()])
+    def test_is_opened_by_a_server_that_is_away(self, error: Exception):
+        assert isinstance(error, AWAY)
 
 
 @pytest.mark.django_db
