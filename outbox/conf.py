@@ -43,6 +43,10 @@ class Conf:
     ARCHIVE: str = ""
     """Folder where events are written to before they are pruned. Empty: nowhere."""
 
+    TRACING: bool = False
+    """Trace by OpenTelemetry. Off: it is not imported."""
+    TRACE_URL: str = ""
+    """Where a trace is shown, with `{trace_id}` in it: the admin links to it. Empty: nowhere."""
     METRICS_TOKEN: str = field(default="", repr=False)
     """What a scraper of `/metrics` has to bring. Empty: nothing is counted, nothing answers."""
 

@@ -12,6 +12,8 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from uuid_utils.compat import uuid7
 
+from .tracing import trace_id
+
 CORRELATION_HEADER = "X-Correlation-ID"
 
 
@@ -88,6 +90,7 @@ def acting_as(actor: str) -> Iterator[None]:
 class CorrelationFilter(logging.Filter):
     """Put `correlation_id` and `handler` on log records: those of what runs now, or "".
 
+    With tracing, in a trace, `trace_id` as well.
     For a log handler's `filters` in Django's LOGGING; what a record brings itself stays.
     """
 
@@ -99,6 +102,8 @@ class CorrelationFilter(logging.Filter):
             "correlation_id": str(cause.correlation_id) if cause else "",
             "handler": running_handler(),
         }
+        if found := trace_id():
+            known["trace_id"] = found
         for name, value in known.items():
             if not hasattr(record, name):
                 setattr(record, name, value)

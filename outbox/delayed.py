@@ -10,6 +10,7 @@ from django.apps import apps
 from django.db import connections, router
 from django.db.models import QuerySet
 
+from . import tracing
 from .conf import conf
 from .key_locks import lock_free_keys
 from .subscriptions import ordered_events
@@ -66,7 +67,10 @@ def tell_due(now: datetime, *, using: str) -> None:
     if not told:
         return
     event = apps.get_model("outbox", "Event")
-    facts = ({name: getattr(row, name) for name in _FACTS} for row in told)
+    facts = (
+        {**{name: getattr(row, name) for name in _FACTS}, "traceparent": tracing.told_later(row)}
+        for row in told
+    )
     event._default_manager.using(using).bulk_create(
         [event(emitted_at=now, **values) for values in facts]
     )

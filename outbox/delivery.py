@@ -21,7 +21,7 @@ from django.db import connections, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from . import breaker, counters, failpoints, ordering, settlement, upcasting
+from . import breaker, counters, failpoints, ordering, settlement, tracing, upcasting
 from .attempts import text_of
 from .context import Cause, caused_by
 from .models import Delivery
@@ -100,7 +100,7 @@ def deliver(
     if started:
         failpoints.reach(failpoints.AFTER_START)
     lease = _Lease(started, seconds=handler.lease, using=using)
-    return [_run(handler, delivery, lease=lease, using=using) for delivery in started]
+    return [_run_traced(handler, delivery, lease=lease, using=using) for delivery in started]
 
 
 def _start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
@@ -187,6 +187,16 @@ class _Lease:
 def _until(number: int, *, seconds: float) -> timedelta:
     """Say how long a batch is in good hands: whichever is next, it still has its whole lease."""
     return timedelta(seconds=seconds * (1 + _RENEWED_AFTER if number > 1 else 1))
+
+
+def _run_traced(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> Result:
+    with tracing.handling(delivery, handler=handler.name, using=using) as traced:
+        result = _run(handler, delivery, lease=lease, using=using)
+        traced.ended(result.outcome)
+        if result.error is not None:
+            text = masked_text(text_of(result.error), delivery.event)
+            traced.failed(result.error, text=text)
+    return result
 
 
 def _run(handler: Handler, delivery: Delivery, *, lease: _Lease, using: str) -> Result:

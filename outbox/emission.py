@@ -11,7 +11,7 @@ from django.db import connections, router, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from . import guards, nudge
+from . import guards, nudge, tracing
 from .context import current_cause
 from .events import DomainEvent
 from .key_locks import lock_key
@@ -71,8 +71,10 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
 
 def store(event: DomainEvent, *, using: str) -> Event:
     """Insert the event's row; for emit() and the test kit, which differ in what they demand."""
-    row = _event_model()(emitted_at=timezone.now(), **_facts(event))
-    row.save(using=using, force_insert=True)
+    facts = _facts(event)
+    with tracing.emitting(facts):
+        row = _event_model()(emitted_at=timezone.now(), **facts)
+        row.save(using=using, force_insert=True)
     return row
 
 
@@ -81,8 +83,10 @@ def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUI
         raise ValueError(f"emit(delay={delay}): what is past cannot be told later.")
     now = timezone.now()
     model = apps.get_model("outbox", "DelayedEvent")
-    row: DelayedEvent = model(due_at=now + delay, stored_at=now, **_facts(event))
-    row.save(using=using, force_insert=True)
+    facts = _facts(event)
+    with tracing.emitting(facts):
+        row: DelayedEvent = model(due_at=now + delay, stored_at=now, **facts)
+        row.save(using=using, force_insert=True)
     return row.id
 
 

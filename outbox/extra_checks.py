@@ -12,7 +12,10 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error
 
 #: Setting, the module that it needs, and the package to install.
-_NEEDED = (("METRICS_TOKEN", "prometheus_client", "prometheus-client"),)
+_NEEDED = (
+    ("METRICS_TOKEN", "prometheus_client", "prometheus-client"),
+    ("TRACING", "opentelemetry", "opentelemetry-sdk"),
+)
 
 
 def check_extras() -> Iterator[CheckMessage]:

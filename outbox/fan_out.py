@@ -23,6 +23,7 @@ class Waiting(NamedTuple):
     name: str
     key: str
     emitted_at: datetime
+    traceparent: str
 
 
 def waiting_events(*, using: str) -> QuerySet[Event]:

@@ -60,6 +60,14 @@ class Event(models.Model):
         blank=True,
         help_text=_("The event whose payload a person repaired; this is the repaired one."),
     )
+    traceparent = models.CharField(
+        _("trace context"),
+        max_length=55,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("W3C traceparent of who emitted it; empty without tracing."),
+    )
     fanned_out_at = models.DateTimeField(_("fanned out at"), null=True, blank=True)
 
     class Meta:
@@ -110,6 +118,9 @@ class DelayedEvent(models.Model):
     causation_id = models.UUIDField(_("caused by"), null=True, blank=True)
     emitted_by = models.CharField(_("emitted by"), max_length=150, blank=True)
     actor = models.CharField(_("actor"), max_length=150, blank=True)
+    traceparent = models.CharField(
+        _("trace context"), max_length=55, blank=True, default="", db_default=""
+    )
 
     class Meta:
         verbose_name = _("delayed event")

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import Value
 from django.utils import timezone
 
-from . import counters, failpoints, settlement
+from . import counters, failpoints, settlement, tracing
 from .delayed import due, tell_due
 from .fan_out import Waiting, fan_out, waiting_events
 from .lanes import Lane, busy_subscriptions, open_lanes
@@ -151,6 +151,7 @@ def plan(*, using: str, only: Collection[str] | None = None) -> Plan:
         tell_due(now, using=using)
         told = fan_out(lanes, now, using=using)
     _count(told, now)
+    tracing.relayed([(one.name, one.traceparent, one.emitted_at) for one in told], now)
     messages = [message for lane in lanes.values() for message in _messages(lane)]
     return Plan(messages, len(told), is_contended=only is None and bool(busy - lanes.keys()))
 

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 
@@ -8,3 +9,8 @@ class ShopConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401  importing registers the checks
+
+        if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+            from .telemetry import start
+
+            start()

@@ -257,6 +257,13 @@ CELERY_BEAT_SCHEDULE = {
 
 # OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
 OUTBOX: dict[str, Any] = env.json("OUTBOX", default={})
+# OTEL_EXPORTER_OTLP_ENDPOINT: where traces go, by OpenTelemetry; without one nothing is traced.
+OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
+if OTEL_EXPORTER_OTLP_ENDPOINT:
+    OUTBOX["TRACING"] = True
+# TRACE_URL: where a trace is shown, with {trace_id} in it; the admin links to it.
+if _url := env.str("TRACE_URL", default=""):
+    OUTBOX["TRACE_URL"] = _url
 # METRICS_TOKEN: what a scraper of /metrics brings; without one nothing answers there.
 if _token := env.str("METRICS_TOKEN", default=""):
     OUTBOX["METRICS_TOKEN"] = _token

@@ -20,7 +20,8 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import conditional_page, require_POST
 
-from outbox import events
+from outbox import events, tracing
+from outbox.conf import conf
 from outbox.diagnosis import why_event
 from outbox.models import Delivery, Event
 from outbox.sensitive import masked, masked_text
@@ -118,7 +119,7 @@ class EventAdmin(ReadOnlyAdmin):
         ),
         (
             gettext_lazy("Record"),
-            {"fields": ["id", "seq", "fanned_out"], "classes": ["collapse"]},
+            {"fields": ["id", "seq", "fanned_out", "trace"], "classes": ["collapse"]},
         ),
     ]
 
@@ -204,6 +205,14 @@ class EventAdmin(ReadOnlyAdmin):
             return NOTHING
         seq = Event.objects.filter(id=event.corrects).values_list("seq", flat=True).first()
         return link(event_url(seq) if seq else "", event.corrects)
+
+    @admin.display(description=gettext_lazy("trace"))
+    def trace(self, event: Event) -> str:
+        """Link the trace, where there is one and a place that shows it."""
+        trace_id, template = tracing.trace_id_of(event.traceparent), conf().TRACE_URL
+        if not trace_id:
+            return NOTHING
+        return link(template.replace("{trace_id}", trace_id), trace_id) if template else trace_id
 
     @admin.display(description=gettext_lazy("fanned out at"))
     def fanned_out(self, event: Event) -> str:

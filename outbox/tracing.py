@@ -1,0 +1,251 @@
+"""One trace from the request through `emit`, the relay and every handler, by OpenTelemetry.
+
+The trace context stands in the event's row, so it needs no broker and survives whatever the event
+survives. Spans follow the conventions for messaging:
+
+    emit orders.OrderPlaced                        in the caller's span
+      relay orders.OrderPlaced                     from its emission to its deliveries
+      wait orders.OrderPlaced                      from there to a handler's start
+      inventory.reserve_stock orders.OrderPlaced   the attempt; what it emits is below it
+
+What happens long afterwards (a delayed event, a late retry, a replay) begins a trace of its own,
+with a link to the one that it comes from: a trace that ends tomorrow can be read by nobody.
+
+Nothing is done, and `opentelemetry` is not imported, unless `OUTBOX["TRACING"]` is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.conf import settings
+from django.db import DatabaseError
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, Span, Tracer
+
+    from .models import DelayedEvent, Delivery
+
+#: What starts later than this after its event is no part of its trace, and links to it.
+LATE = timedelta(minutes=15)
+
+
+class Traced:
+    """The span of one attempt, or nothing."""
+
+    def __init__(self, span: Span | None = None) -> None:
+        self._span = span
+
+    def failed(self, error: BaseException, *, text: str) -> None:
+        """Say that the attempt failed; `text` is fit to be shown."""
+        if self._span is not None:
+            from opentelemetry.trace import Status, StatusCode
+
+            kind = type(error).__name__
+            self._span.set_attribute("error.type", kind)
+            self._span.set_status(Status(StatusCode.ERROR, f"{kind}: {text}"))
+
+    def ended(self, outcome: str) -> None:
+        """Say how the attempt ended."""
+        if self._span is not None:
+            self._span.set_attribute("outbox.outcome", outcome)
+
+
+def is_on() -> bool:
+    """Whether this process traces."""
+    return bool(getattr(settings, "OUTBOX", {}).get("TRACING"))
+
+
+def trace_id() -> str:
+    """Return the id of the trace that the caller is in, 32 hexadecimal digits, or ""."""
+    if not is_on():
+        return ""
+    from opentelemetry import trace
+
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else ""
+
+
+def trace_id_of(traceparent: str) -> str:
+    """Return the id of the trace that a stored context names, or ""."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) == 4 else ""
+
+
+@contextmanager
+def emitting(facts: dict[str, Any]) -> Iterator[None]:
+    """Trace the storing of an event; adds its context to the facts that are stored."""
+    if not is_on():
+        yield
+        return
+    from opentelemetry.trace import SpanKind
+
+    attributes = {**_of_event(facts), **_operation("emit", "create")}
+    name = f"emit {facts['name']}"
+    tracer = _tracer()
+    with tracer.start_as_current_span(name, kind=SpanKind.PRODUCER, attributes=attributes) as span:
+        facts["traceparent"] = _traceparent_of(span)
+        yield
+
+
+def told_later(row: DelayedEvent) -> str:
+    """Begin the trace of a delayed event that is told now; return its context."""
+    if not is_on() or not row.traceparent:
+        return row.traceparent
+    from opentelemetry.context import Context
+    from opentelemetry.trace import SpanKind
+
+    facts = {"id": row.id, "name": row.name, "correlation_id": row.correlation_id}
+    span = _tracer().start_span(
+        f"emit {row.name}",
+        context=Context(),
+        kind=SpanKind.PRODUCER,
+        attributes={
+            **_of_event(facts),
+            **_operation("emit", "create"),
+            "outbox.delayed_seconds": (row.due_at - row.stored_at).total_seconds(),
+        },
+        links=_link(row.traceparent),
+    )
+    span.end()
+    return _traceparent_of(span)
+
+
+def relayed(events: Sequence[tuple[str, str, datetime]], now: datetime) -> None:
+    """Trace that events waited for the relay until now: name, stored context and emission."""
+    if not is_on():
+        return
+    from opentelemetry.trace import SpanKind
+
+    for name, traceparent, emitted_at in events:
+        if traceparent and now - emitted_at < LATE:
+            span = _tracer().start_span(
+                f"relay {name}",
+                context=_context(traceparent),
+                kind=SpanKind.PRODUCER,
+                attributes={"messaging.destination.name": name, **_operation("relay", "send")},
+                start_time=_nanoseconds(emitted_at),
+            )
+            span.end(_nanoseconds(now))
+
+
+@contextmanager
+def handling(delivery: Delivery, *, handler: str, using: str) -> Iterator[Traced]:
+    """Trace one attempt, and how long its delivery waited for it."""
+    if not is_on():
+        yield Traced()
+        return
+    from opentelemetry.context import Context
+    from opentelemetry.trace import SpanKind
+
+    event = delivery.event
+    is_late = _is_late(delivery, using=using)
+    parent = Context() if is_late else _context(event.traceparent)
+    if not is_late:
+        _wait(delivery, handler=handler, parent=parent)
+    with _tracer().start_as_current_span(
+        f"{handler} {event.name}",
+        context=parent,
+        kind=SpanKind.CONSUMER,
+        attributes=_of_attempt(delivery, handler=handler),
+        links=_link(event.traceparent) if is_late else [],
+    ) as span:
+        yield Traced(span)
+
+
+def _wait(delivery: Delivery, *, handler: str, parent: Context) -> None:
+    event = delivery.event
+    span = _tracer().start_span(
+        f"wait {event.name}",
+        context=parent,
+        attributes={
+            "messaging.destination.name": event.name,
+            "messaging.consumer.group.name": handler,
+            "outbox.attempt": delivery.attempts,
+        },
+        start_time=_nanoseconds(event.fanned_out_at or event.emitted_at),
+    )
+    span.end()
+
+
+def _is_late(delivery: Delivery, *, using: str) -> bool:
+    if not delivery.event.traceparent:
+        return False
+    if timezone.now() - delivery.event.emitted_at > LATE:
+        return True
+    if delivery.token < 2:
+        return False
+    attempts = apps.get_model("outbox", "Attempt")._default_manager.using(using)
+    try:
+        return bool(attempts.filter(delivery=delivery, outcome="replayed").exists())
+    except DatabaseError:  # the run itself finds out what is wrong with the database
+        return False
+
+
+def _of_attempt(delivery: Delivery, *, handler: str) -> dict[str, Any]:
+    event = delivery.event
+    facts = {"id": event.id, "name": event.name, "correlation_id": event.correlation_id}
+    waited = timezone.now() - event.emitted_at
+    return {
+        **_of_event(facts),
+        **_operation(handler, "process"),
+        "messaging.consumer.group.name": handler,
+        "outbox.attempt": delivery.attempts,
+        "outbox.waited_seconds": waited.total_seconds(),
+    }
+
+
+def _of_event(facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "messaging.system": "outbox",
+        "messaging.destination.name": facts["name"],
+        "messaging.message.id": str(facts["id"]),
+        "messaging.message.conversation_id": str(facts["correlation_id"]),
+    }
+
+
+def _operation(name: str, kind: str) -> dict[str, str]:
+    return {
+        "messaging.system": "outbox",
+        "messaging.operation.name": name,
+        "messaging.operation.type": kind,
+    }
+
+
+def _tracer() -> Tracer:
+    from opentelemetry import trace
+
+    return trace.get_tracer("outbox")
+
+
+def _context(traceparent: str) -> Context:
+    from opentelemetry.context import Context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    return TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context())
+
+
+def _link(traceparent: str) -> list[Link]:
+    from opentelemetry import trace
+
+    context = trace.get_current_span(_context(traceparent)).get_span_context()
+    return [trace.Link(context)] if context.is_valid else []
+
+
+def _traceparent_of(span: Span) -> str:
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
+    return carrier.get("traceparent", "")
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000) * 1000
