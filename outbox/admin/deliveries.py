@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import Prefetch, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.http import HttpRequest, HttpResponse
@@ -26,6 +27,7 @@ from .base import ReadOnlyAdmin, as_uuid, may
 from .blocked import blocked_view
 from .correcting import correct_view
 from .dead import act_view, dead_view
+from .keyset import KeysetChangeList
 from .links import event_url, short_key, timeline_url
 
 #: Most failed attempts that the page of a delivery shows, the newest.
@@ -94,6 +96,10 @@ class DeliveryAdmin(ReadOnlyAdmin):
             path("blocked/", view(partial(blocked_view, self)), name="outbox_delivery_blocked"),
             *super().get_urls(),
         ]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Page by key."""
+        return KeysetChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Leave the payloads where they are."""

@@ -29,8 +29,9 @@ from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, mome
 from outbox.upcasting import NotUpcast, current_payload
 
 from . import filters
-from .base import BoundedChangeList, ReadOnlyAdmin, as_uuid, may
+from .base import ReadOnlyAdmin, as_uuid, may
 from .deliveries import explained
+from .keyset import KeysetChangeList
 from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
 from .tally import add_tallies
@@ -45,7 +46,7 @@ State = Delivery.State
 _FAILURES_SHOWN = 5
 
 
-class EventChangeList(BoundedChangeList):
+class EventChangeList(KeysetChangeList):
     """A page of events with their tallies."""
 
     def get_queryset(self, *args: Any, **kwargs: Any) -> QuerySet[Event]:

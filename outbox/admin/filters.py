@@ -25,6 +25,11 @@ def known_names() -> list[str]:
     return sorted({*events.registry, *heard})
 
 
+def _owed(column: str) -> list[QuerySet[Delivery, Any]]:
+    """Return a column of what is owed, state by state: each has an index of its own."""
+    return [Delivery.objects.filter(state=state).values_list(column) for state in Delivery.OWED]
+
+
 class NameFilter(SimpleListFilter):
     """Events of one name."""
 
@@ -79,8 +84,8 @@ class EventStateFilter(SimpleListFilter):
         if value == "waiting":
             return queryset.filter(fanned_out_at=None)
         if value == "owed":
-            owed = Delivery.objects.filter(state__in=Delivery.OWED).values("event")
-            return queryset.filter(Q(fanned_out_at=None) | Q(seq__in=owed))
+            waiting = Event.objects.filter(fanned_out_at=None).values_list("seq")
+            return queryset.filter(seq__in=waiting.union(*_owed("event"), all=True))
         if value in State.values:
             return queryset.filter(seq__in=Delivery.objects.filter(state=value).values("event"))
         return queryset
@@ -127,7 +132,8 @@ class DeliveryStateFilter(SimpleListFilter):
         """Keep these states."""
         value = self.value()
         if value == "owed":
-            return queryset.filter(state__in=Delivery.OWED)
+            first, *others = _owed("pk")
+            return queryset.filter(pk__in=first.union(*others, all=True))
         return queryset.filter(state=value) if value in State.values else queryset
 
 

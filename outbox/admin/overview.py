@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
@@ -90,7 +91,7 @@ class Overview:
     @cached_property
     def is_empty(self) -> bool:
         """Whether nothing was ever told."""
-        return not Event.objects.exists()
+        return Event.objects.aggregate(last=Max("seq"))["last"] is None
 
     @cached_property
     def advice(self) -> Advice:

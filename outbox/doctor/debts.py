@@ -42,10 +42,9 @@ def _dead(*, using: str) -> Iterator[Finding]:
 
 
 def _unknown_handlers(*, using: str) -> Iterator[Finding]:
-    owed = Delivery.objects.using(using).filter(state__in=Delivery.OWED)
     for row in Subscription.objects.using(using).order_by("handler"):
         is_unknown = find(row.handler) is None
-        if (not is_unknown and row.active) or not owed.filter(subscription=row).exists():
+        if (not is_unknown and row.active) or not _is_owed(row, using=using):
             continue
         what = "this code does not have" if is_unknown else "has ended its subscription"
         yield error(
@@ -56,10 +55,15 @@ def _unknown_handlers(*, using: str) -> Iterator[Finding]:
         )
 
 
+def _is_owed(row: Subscription, *, using: str) -> bool:
+    """Look state by state: each has an index of its own, and no index has them all."""
+    mine = Delivery.objects.using(using).filter(subscription=row)
+    return any(mine.filter(state=state).exists() for state in Delivery.OWED)
+
+
 def _unknown_events(*, using: str) -> Iterator[Finding]:
     for row in Subscription.objects.using(using).filter(active=True).order_by("event"):
-        mine = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
-        if events.find(row.event) is None and mine.exists():
+        if events.find(row.event) is None and _is_owed(row, using=using):
             yield warning(
                 _PART,
                 f"{row.handler} is owed {row.event}, an event that this code does not declare.",
