@@ -33,7 +33,7 @@ from tests.outbox.command import outbox_command, refused
 
 EMAIL = "hanako.yamada+shop@example.co.jp"
 NAME = "山田 花子"
-PARCEL, CUSTOMER = uuid4(), uuid4()
+PARCEL, CUSTOMER = UUID(int=1), UUID(int=2)
 
 
 class Address(BaseModel):
