@@ -36,10 +36,8 @@ class Group:
     @property
     def retry(self) -> str:
         """The command that retries the group."""
-        parts = ["manage.py", "outbox", "retry", "--dead", "--handler", self.handler]
-        parts += ["--exception", self.exception] if self.exception else []
-        parts += ["--place", self.place] if self.place else []
-        return shlex.join(parts)
+        group = ["--handler", self.handler, "--exception", self.exception, "--place", self.place]
+        return shlex.join(["manage.py", "outbox", "retry", "--dead", *group])
 
 
 def groups(*, using: str = "default") -> list[Group]:

@@ -13,6 +13,7 @@ from django.utils.dateparse import parse_datetime
 from outbox.models import Attempt, Delivery, Event, Subscription
 
 _TIMES = ("since", "until")
+_GROUP = ("exception", "place")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,9 @@ class Choice:
         states: delivery states.
         since: the event was emitted then or later.
         until: the event was emitted before.
-        exception: the class name that the latest failed attempt raised.
-        place: where it was raised, as `outbox groups` shows it.
+        exception: the class name that the latest failed attempt raised; "": its worker died.
+            None: whatever it raised.
+        place: where it was raised, as `outbox groups` shows it; "": nowhere. None: anywhere.
     """
 
     ids: tuple[int, ...] = ()
@@ -38,8 +40,8 @@ class Choice:
     states: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
-    exception: str = ""
-    place: str = ""
+    exception: str | None = None
+    place: str | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -74,6 +76,8 @@ class Choice:
     def as_json(self) -> dict[str, Any]:
         """Return what is given, fit for JSON."""
         given = {name: value for name, value in asdict(self).items() if value}
+        group = {name: value for name in _GROUP if (value := getattr(self, name)) is not None}
+        given |= group
         for name in _TIMES:
             if name in given:
                 given[name] = given[name].isoformat()
@@ -98,10 +102,10 @@ class Choice:
     def _of_group(self, rows: QuerySet[Delivery], *, using: str) -> QuerySet[Delivery]:
         """Keep those whose latest failed attempt is of the group."""
         latest = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")
-        if self.exception:
+        if self.exception is not None:
             rows = rows.alias(raised=Subquery(latest.values("exception")[:1]))
             rows = rows.filter(raised=self.exception)
-        if self.place:
+        if self.place is not None:
             rows = rows.alias(raised_at=Subquery(latest.values("place")[:1]))
             rows = rows.filter(raised_at=self.place)
         return rows

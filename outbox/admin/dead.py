@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -14,7 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from outbox import actions
 from outbox.groups import Group, groups
-from outbox.models import Attempt, Delivery, Operation
+from outbox.models import Delivery, Operation
 
 from .acting import CARRY_OUT, MOST, TEXTS, TITLES
 from .background import NotBegun, in_background
@@ -124,22 +123,10 @@ def _ask(
 
 def _choice(given: Mapping[str, Any]) -> actions.Choice:
     """Read what is meant: one group to the letter, or all that fit the filter."""
-    fields: dict[str, Any] = {name: str(given.get(name, "")) for name in _FILTERS}
-    choice = actions.Choice(states=_DEAD, **fields)
-    if "group" in given and not all(fields.values()):
-        # An empty field of a choice means "whatever"; of a group it means "none".
-        return replace(choice, ids=_ids_of_group(choice, fields) or (0,))
-    return choice
-
-
-def _ids_of_group(choice: actions.Choice, fields: Mapping[str, str]) -> tuple[int, ...]:
-    rows = choice.deliveries().values_list("pk", flat=True)
-    latest: dict[int, tuple[str, str]] = {}
-    failures = Attempt.objects.filter(delivery__in=list(rows)).order_by("id")
-    for delivery, exception, place in failures.values_list("delivery", "exception", "place"):
-        latest[delivery] = (exception, place)
-    wanted = (fields["exception"], fields["place"])
-    return tuple(sorted(pk for pk, group in latest.items() if group == wanted))
+    handler, *cause = (str(given.get(name, "")) for name in _FILTERS)
+    # An empty field of the filter means "whatever"; of a group it means "none".
+    exception, place = cause if "group" in given else (part or None for part in cause)
+    return actions.Choice(states=_DEAD, handler=handler, exception=exception, place=place)
 
 
 def _fits(group: Group, given: Mapping[str, Any]) -> bool:

@@ -10,19 +10,36 @@ from outbox.models import Subscription
 
 
 @pytest.fixture
-def own_registry(db: None) -> Iterator[None]:
-    """An empty registry and no subscriptions; what the test registers is forgotten after it.
+def own_registry(db: None, request: pytest.FixtureRequest) -> Iterator[None]:
+    """No handlers and no subscriptions; what the test registers is forgotten after it.
 
-    Define handlers with `@subscribe` in the test, then make its `Outbox()`, which syncs their rows.
+    Events of other test modules are away, too: all are called "tests.<class>", and any two of them
+    may have one name. Define handlers with `@subscribe` in the test, then make its `Outbox()`,
+    which syncs their rows.
     """
     handlers = list(subscriptions.registry)
     known = {name: list(classes) for name, classes in events.registry.items()}
     subscriptions.registry.clear()
+    _put_away_events_of_others(request.module.__name__)
     Subscription.objects.all().delete()
     yield
     subscriptions.registry[:] = handlers
     events.registry.clear()
     events.registry.update(known)
+
+
+def _put_away_events_of_others(module: str) -> None:
+    for name, classes in list(events.registry.items()):
+        kept = [one for one in classes if not _is_of_other_tests(one.__module__, module)]
+        if kept:
+            events.registry[name] = sorted(kept, key=lambda one: one.__module__ == module)
+        else:
+            del events.registry[name]
+
+
+def _is_of_other_tests(declared_in: str, module: str) -> bool:
+    is_of_tests = declared_in.rpartition(".")[2].startswith("test_")
+    return is_of_tests and declared_in != module
 
 
 @pytest.fixture

@@ -187,6 +187,15 @@ class TestTheDebts:
         assert f"go-on {Operation.objects.get().pk}" in found.advice
 
 
+def died_at_last(row: Delivery) -> None:
+    """Let a delivery's worker have died in its latest attempt."""
+    old = row.failures.get()
+    Attempt.objects.create(
+        delivery=row, number=2, started_at=old.started_at, ended_at=old.ended_at,
+        outcome="died", exception="", place="",
+    )  # fmt: skip
+
+
 class TestGroups:
     def test_are_by_handler_exception_and_place_and_retried_by_their_command(self, outbox: Outbox):
         failed(outbox, 3)
@@ -208,16 +217,27 @@ class TestGroups:
 
     def test_count_the_latest_attempt_alone(self, outbox: Outbox):
         failed(outbox, 1)
-        row = Delivery.objects.get(subscription__handler="tests.invoice")
-        old = row.failures.get()
-        Attempt.objects.create(
-            delivery=row, number=2, started_at=old.started_at, ended_at=old.ended_at,
-            outcome="died", exception="", place="",
-        )  # fmt: skip
+        died_at_last(Delivery.objects.get(subscription__handler="tests.invoice"))
 
-        lines = outbox_command("groups").splitlines()
+        found = json.loads(outbox_command("groups", "--json"))
 
-        assert lines[0] == "1 delivery to tests.invoice: the worker died"
+        assert [(one["handler"], one["exception"], one["number"]) for one in found] == [
+            ("tests.invoice", "", 1),
+            ("tests.weigh", "KeyError", 1),
+        ]
+
+    def test_of_workers_that_died_are_retried_without_those_that_raised(self, outbox: Outbox):
+        """Seen to fail with "no exception" taken for "whatever it raised"."""
+        failed(outbox, 2)
+        died, raised = Delivery.objects.filter(subscription__handler="tests.invoice")
+        died_at_last(died)
+        groups = json.loads(outbox_command("groups", "--json"))
+        (command,) = [one["retry"] for one in groups if not one["exception"]]
+
+        assert "1 delivery due now." in outbox_command(*words(command))
+
+        states = Delivery.objects.in_bulk([died.pk, raised.pk])
+        assert (states[died.pk].state, states[raised.pk].state) == ("pending", "dead")
 
     def test_are_none_where_nothing_is_dead(self, outbox: Outbox):
         assert outbox_command("groups") == "Nothing is dead.\n"

@@ -32,7 +32,9 @@ def add_choice(parser: ArgumentParser, *, states: bool = True) -> None:
             "--state", action="append", choices=Delivery.State.values, help="those in this state"
         )
     add_event_choice(parser)
-    parser.add_argument("--exception", metavar="NAME", help="the latest attempt raised this")
+    parser.add_argument(
+        "--exception", metavar="NAME", help="the latest attempt raised this; '': its worker died"
+    )
     parser.add_argument("--place", metavar="PLACE", help="and raised it here; see `groups`")
 
 
@@ -51,12 +53,14 @@ def choice_of(options: Mapping[str, Any]) -> actions.Choice:
         refuse_unknown_handler(options["handler"])
     if options.get("event"):
         _refuse_unknown_event(options["event"])
-    names = ("handler", "event", "key", "exception", "place")
+    names = ("handler", "event", "key")
     return actions.Choice(
         ids=tuple(sorted(ids)),
         states=tuple(options.get("state") or ()),
         since=options.get("since"),
         until=options.get("until"),
+        exception=options.get("exception"),
+        place=options.get("place"),
         **{name: options.get(name) or "" for name in names},
     )
 
