@@ -10,7 +10,7 @@
 
 This module is the whole public API. It knows no shop, and imports no models, so it may be
 imported anywhere. How errors look is the project's affair (`shop/problems.py`): an app raises
-`APIException`s whose `default_code` is stable.
+`APIException`s whose `default_code` is stable, such as a `Conflict`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from __future__ import annotations
 from .conditional import IF_NONE_MATCH, if_changed
 from .idempotency import IDEMPOTENCY_KEY, answer_once
 from .paging import LatestFirst, SafeCursorPagination
+from .problems import Conflict
 from .serializers import MoneyField, StrictSerializer, Text, Truth, WholeNumber
 
 __all__ = [
     "IDEMPOTENCY_KEY",
     "IF_NONE_MATCH",
+    "Conflict",
     "LatestFirst",
     "MoneyField",
     "SafeCursorPagination",

@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import APIException
+
+from api import Conflict
 
 
-class OrderNotShippable(APIException):
+class OrderNotShippable(Conflict):
     """The order is not ready to ship, or was cancelled."""
 
-    status_code = 409
     default_code = "order_not_shippable"
     default_detail = _("Only an order that is ready to ship can be shipped.")
 
 
-class OrderNotCancellable(APIException):
+class OrderNotCancellable(Conflict):
     """The order is with the carrier."""
 
-    status_code = 409
     default_code = "order_not_cancellable"
     default_detail = _("The order is shipped already, so it cannot be cancelled.")
 
 
-class OrderNotRefundable(APIException):
+class OrderNotRefundable(Conflict):
     """The order is not paid, or its money is on its way back already."""
 
-    status_code = 409
     default_code = "order_not_refundable"
     default_detail = _("Only an order that is paid and not cancelled can be refunded.")
 
 
-class RefundTooLarge(APIException):
+class RefundTooLarge(Conflict):
     """Earlier refunds leave less than that."""
 
-    status_code = 409
     default_code = "refund_too_large"
     default_detail = _("The refund is of more than is left of the order.")
 
 
-class NothingToRefund(APIException):
+class NothingToRefund(Conflict):
     """There is no money in it, or no goods although they are to go back."""
 
-    status_code = 409
     default_code = "nothing_to_refund"
     default_detail = _("The refund is of nothing that the order has left.")

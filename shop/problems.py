@@ -186,7 +186,7 @@ def known_problems() -> dict[str, type[exceptions.APIException]]:
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        if kind is not exceptions.APIException:
+        if "default_code" in vars(kind) and kind is not exceptions.APIException:
             found.setdefault(kind.default_code, kind)
     return found
 

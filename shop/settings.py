@@ -464,6 +464,8 @@ LOGGING: dict[str, Any] = {
         # Django prints its own copy of each line otherwise.
         "django": {"handlers": [], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
+        # A line for each request to the bank: our own say what came of it.
+        "httpx": {"level": "WARNING"},
     },
 }
 if LOG_FORMAT == "json":

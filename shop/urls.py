@@ -11,7 +11,7 @@ from django.utils.module_loading import module_has_submodule
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from shop import invitation, problems
+from shop import home, invitation, problems
 
 admin.site.site_header = _("Shop")
 admin.site.site_title = _("Shop")
@@ -23,6 +23,7 @@ docs = csp_update({"img-src": ["'self'", "data:"], "style-src": ["'self'", "'uns
 
 # Each app of this project that has addresses brings them; a new one is listed nowhere else.
 urlpatterns = [
+    path("", home.home, name="home"),
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     # The split view keeps its script in a file of its own: a strict CSP allows no inline one.

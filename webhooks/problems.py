@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from django.utils.translation import gettext_lazy as _
-from rest_framework.exceptions import APIException
+
+from api import Conflict
 
 
-class TooManyWebhooks(APIException):
+class TooManyWebhooks(Conflict):
     """The user has as many webhooks as one may have."""
 
-    status_code = 409
     default_code = "too_many_webhooks"
     default_detail = _("You have as many webhooks as one may have.")
 
 
-class WebhookDisabled(APIException):
+class WebhookDisabled(Conflict):
     """A disabled webhook is sent nothing."""
 
-    status_code = 409
     default_code = "webhook_disabled"
     default_detail = _("The webhook is disabled, so nothing is sent to it.")
 
 
-class WebhookHeld(APIException):
+class WebhookHeld(Conflict):
     """Staff disabled it."""
 
-    status_code = 409
     default_code = "webhook_held"
     default_detail = _("The webhook was disabled by our staff; ask them to enable it.")

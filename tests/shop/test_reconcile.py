@@ -7,6 +7,7 @@ import logging
 from io import StringIO
 from typing import Any
 
+import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
@@ -73,6 +74,15 @@ class TestTheCommand:
 
         assert code == 0
         assert "Something is still owed about 1 (see: manage.py outbox status)." in out
+
+    def test_logs_no_line_for_each_request_to_the_bank(
+        self, order: Order, bank: BankProcess, caplog: pytest.LogCaptureFixture
+    ):
+        with caplog.at_level(logging.INFO):
+            run("--all")
+            httpx.get(f"{bank.url}/v1/nothing", trust_env=False)
+
+        assert caplog.messages == []
 
     @pytest.mark.parametrize("options", [[], ["--all"]])
     def test_writes_one_json_object_for_programs(self, order: Order, options: list[str]):
