@@ -69,7 +69,8 @@ class Outbox:
         known = events.find(name)
         with transaction.atomic(using=self._using), caused_by(Cause(actor="test")):
             if known is not None and stored_version is None:
-                row = emission.store(known(**fields), using=self._using)
+                event_id = emission.store(known(**fields), using=self._using)
+                row = self._row(event_id)
             else:
                 key = key or (str(fields.get(known.event_key, "")) if known else "")
                 row = self._store_as_is(
@@ -156,6 +157,11 @@ class Outbox:
             for row in Event.objects.using(self._using).order_by("seq")
             if row.id not in self._given
         ]
+
+    def _row(self, event_id: UUID) -> Event:
+        from .models import Event
+
+        return Event.objects.using(self._using).get(id=event_id)
 
     def _store_as_is(self, name: str, *, key: str, version: int, fields: dict[str, Any]) -> Event:
         from .models import Event

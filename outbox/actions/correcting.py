@@ -120,7 +120,7 @@ def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
         actor=by,
     )
     with caused_by(cause):
-        event = emission.store(fact, using=using)
+        event = Event.objects.using(using).get(id=emission.store(fact, using=using))
     event.corrects, event.fanned_out_at = old.id, now
     event.save(using=using, update_fields=["corrects", "fanned_out_at"])
     Delivery.objects.using(using).create(
