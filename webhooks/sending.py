@@ -16,9 +16,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from outbox import Receipt, RetryAfter, emit
-from webhooks import posting, signatures
+from webhooks import log, posting, signatures
 from webhooks.events import EndpointDisabled
-from webhooks.models import Attempt, Endpoint, Message
+from webhooks.models import Endpoint, Message
 from webhooks.posting import Answer
 
 #: Requests to one endpoint at the same time.
@@ -39,6 +39,10 @@ class NotNow(RetryAfter):
     """The endpoint rests after a failure, or is busy with other messages; not all come at once."""
 
 
+class Rests(NotNow):
+    """The endpoint rests; that may last, so its owner finds it in the log."""
+
+
 def lease_seconds() -> float:
     """How long one run may take: the request, and what is written before and after it."""
     return 3 * posting.timeout_seconds() + 30
@@ -50,7 +54,11 @@ def send(*, message_id: UUID, receipt: Receipt) -> None:
     Raises:
         NotDelivered, NotNow: the outbox will come again.
     """
-    message = _begin(message_id)
+    try:
+        message = _begin(message_id)
+    except Rests as put_off:
+        log.note_put_off(message_id, why=str(put_off))
+        raise
     if message is None:
         with receipt:
             return
@@ -74,6 +82,7 @@ def _begin(message_id: UUID) -> Message | None:
     if message.state != State.WAITING:
         return None
     if not endpoint.enabled:
+        log.note_dropped(message, endpoint)
         message.settle(State.DROPPED)
         return None
     _refuse_if_not_now(endpoint, message)
@@ -89,7 +98,7 @@ def _refuse_if_not_now(endpoint: Endpoint, message: Message) -> None:
     if endpoint.rests_until and now < endpoint.rests_until:
         left = (endpoint.rests_until - now).total_seconds()
         told = f"The endpoint failed, and rests until {endpoint.rests_until:%H:%M:%S} UTC."
-        raise NotNow(left + random.uniform(0, 5 + left / 2), told)
+        raise Rests(left + random.uniform(0, 5 + left / 2), told)
     sending = endpoint.messages.filter(sending_until__gt=now).exclude(pk=message.pk).count()
     if sending >= (1 if endpoint.failures else MOST_AT_ONCE):
         raise NotNow(random.uniform(1, 20), "The endpoint is busy with other messages.")
@@ -112,7 +121,7 @@ def _record(message: Message, answer: Answer) -> None:
     endpoint = Endpoint.objects.locked(message.endpoint_id)
     if endpoint is None:  # removed meanwhile, and its messages with it
         return
-    _log(message, answer)
+    log.note_attempt(message, answer)
     message.sending_until = None
     message.save(update_fields=["sending_until"])
     if answer.is_success:
@@ -149,14 +158,3 @@ def _rest(failures: int, retry_after: float) -> timedelta:
 
 def _is_old(message: Message) -> bool:
     return timezone.now() - message.created_at >= PATIENCE
-
-
-def _log(message: Message, answer: Answer) -> None:
-    Attempt.objects.create(
-        endpoint_id=message.endpoint_id,
-        message=message,
-        number=message.attempts,
-        status_code=answer.status,
-        error=answer.error[:300],
-        duration_ms=round(answer.seconds * 1000),
-    )

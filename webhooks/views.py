@@ -136,7 +136,10 @@ class WebhookDeliveries(ListAPIView[Attempt]):
     @extend_schema(
         operation_id="list_webhook_deliveries",
         summary="Each attempt to deliver, the latest first",
-        description="Kept for 30 days.",
+        description=(
+            "Also why one was put off (the webhook rests after a failure) or is not made any more "
+            "(it is disabled). Kept for 30 days."
+        ),
         tags=["webhooks"],
         responses={200: WebhookDeliverySerializer, 404: UNKNOWN},
     )

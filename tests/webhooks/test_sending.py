@@ -408,7 +408,52 @@ class TestAnOldSecret:
         assert (endpoint.old_secret, endpoint.old_secret_until) == ("", None)
 
 
+def logged(message: Message) -> list[str]:
+    """What the log says of a message, the oldest first."""
+    return list(message.log.order_by("id").values_list("error", flat=True))
+
+
 class TestTheLog:
+    def test_says_once_why_a_message_waits(self, outbox, endpoint, receiver, traveller):
+        """Seen to fail with nothing noted of an endpoint that rests."""
+        receiver.behaviour = answers(503, Retry_After="600")
+        messages = [ping(endpoint) for _ in range(2)]
+        deliver(outbox)
+        again(outbox, traveller, hours=0.1)
+
+        receiver.behaviour = answers(200)
+        again(outbox, traveller)
+
+        first, second = sorted(map(logged, messages), key=lambda told: "HTTP 503" not in told)
+        assert first[0] == "HTTP 503"
+        assert first[1].startswith("Not sent yet. The endpoint failed, and rests until")
+        assert second[0].startswith("Not sent yet. The endpoint failed, and rests until")
+        assert (len(first), len(second)) == (3, 2)
+        assert first[-1] == second[-1] == ""
+
+    @pytest.mark.parametrize(
+        ("disable", "told"),
+        [
+            (
+                lambda pk: services.change_endpoint(endpoint_id=pk, changes={"enabled": False}),
+                "Not sent: the webhook is disabled, by its owner.",
+            ),
+            (
+                lambda pk: services.disable_by_staff(endpoint_id=pk, note="it floods us"),
+                "Not sent: the webhook is disabled, by staff: it floods us.",
+            ),
+        ],
+    )
+    def test_says_why_a_message_is_dropped(self, outbox, endpoint, receiver, disable, told):
+        """Seen to fail with a message that is dropped in silence."""
+        message = ping(endpoint)
+        disable(endpoint.pk)
+
+        deliver(outbox)
+
+        assert logged(message) == [told]
+        assert receiver.requests == []
+
     def test_is_forgotten_after_a_month_with_its_messages(
         self, outbox, endpoint, receiver, traveller
     ):

@@ -1,0 +1,53 @@
+"""The log that an endpoint's owner and staff read: each request, and why there was none."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+
+from webhooks.models import Attempt, Endpoint, Message
+from webhooks.posting import Answer
+
+
+def note_attempt(message: Message, answer: Answer) -> None:
+    _note(
+        message,
+        number=message.attempts,
+        status_code=answer.status,
+        error=answer.error,
+        duration_ms=round(answer.seconds * 1000),
+    )
+
+
+@transaction.atomic
+def note_put_off(message_id: UUID, *, why: str) -> None:
+    """Say why the next attempt is not made yet: once, however often it is put off."""
+    message = Message.objects.select_for_update().filter(pk=message_id).first()
+    if message and not message.log.filter(number__gt=message.attempts).exists():
+        _note(message, number=message.attempts + 1, error=f"Not sent yet. {why}")
+
+
+def note_dropped(message: Message, endpoint: Endpoint) -> None:
+    """Say why there is no further attempt."""
+    because = f"the webhook is disabled, {endpoint.get_disabled_because_display()}"
+    note = f": {endpoint.disabled_note}" if endpoint.disabled_note else ""
+    _note(message, number=message.attempts + 1, error=f"Not sent: {because}{note}.")
+
+
+def _note(
+    message: Message,
+    *,
+    number: int,
+    error: str,
+    status_code: int | None = None,
+    duration_ms: int = 0,
+) -> None:
+    Attempt.objects.create(
+        endpoint_id=message.endpoint_id,
+        message=message,
+        number=number,
+        status_code=status_code,
+        error=error[:300],
+        duration_ms=duration_ms,
+    )
