@@ -16,6 +16,8 @@ from rest_framework import authentication
 from rest_framework.exceptions import APIException, AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
+from .guessing import WrongTokens
+
 if TYPE_CHECKING:
     from .models import ApiToken
 
@@ -35,12 +37,18 @@ class TokenAuthentication(authentication.BaseAuthentication):
     """`Authorization: Bearer <token>`, or `Token <token>`."""
 
     def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
-        """Return the token's user, None without a token, or raise AuthenticationFailed."""
+        """Return the token's user, or None without a token.
+
+        Raise AuthenticationFailed for a wrong one, and Throttled after too many of them.
+        """
         kind, _space, token = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() not in {known.lower() for known in KINDS}:
             return None
+        wrong = WrongTokens()
+        wrong.refuse_if_too_many(request)
         known = find_token(token.strip())
         if known is None or not known.user.is_active:
+            wrong.remember(request)
             raise AuthenticationFailed(_("This token is not valid."))
         return known.user, known
 

@@ -96,6 +96,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "axes",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -121,6 +122,8 @@ MIDDLEWARE = [
     "shop.middleware.LengthMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # Last, as it asks to be: it answers a login from an address that has guessed too often.
+    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
@@ -338,11 +341,12 @@ REST_FRAMEWORK: dict[str, Any] = {
         "rest_framework.throttling.UserRateThrottle",
         "rest_framework.throttling.AnonRateThrottle",
     ],
-    # API_RATE_USER, API_RATE_ANONYMOUS: requests per user, and per address; each web process
-    # counts for itself.
+    # API_RATE_USER, API_RATE_ANONYMOUS: requests per user, and per address. API_RATE_WRONG_TOKENS:
+    # of an address, until it waits, with a right token, too. Each web process counts for itself.
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("API_RATE_USER", default="1200/min"),
         "anon": env.str("API_RATE_ANONYMOUS", default="120/min"),
+        "wrong_tokens": env.str("API_RATE_WRONG_TOKENS", default="30/min"),
     },
     "EXCEPTION_HANDLER": "shop.problems.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
@@ -403,6 +407,20 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "admin:login"
+
+# So many wrong passwords from one address, and it waits; counted in the database, for all web
+# processes together. The right password is refused meanwhile, too.
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_LOCKOUT_PARAMETERS = ["ip_address"]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_CLIENT_IP_CALLABLE = "api.guessing.address_of"
+AXES_LOCKOUT_TEMPLATE = "shop/locked_out.html"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
 
 # No page needs a script, a style or a picture that is not a file of ours; none stands inline.
 CONTENT_SECURITY_POLICY = {

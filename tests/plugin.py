@@ -26,6 +26,7 @@ NOT_FOR_TESTS = (
     "AMQP_URL",
     "API_RATE_ANONYMOUS",
     "API_RATE_USER",
+    "API_RATE_WRONG_TOKENS",
     "BANK_API_KEY",
     "BANK_URL",
     "DEBUG",
