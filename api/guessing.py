@@ -26,6 +26,8 @@ class WrongTokens(SimpleRateThrottle):
     """Remembers when an address sent its latest wrong tokens."""
 
     scope = "wrong_tokens"
+    num_requests: int
+    duration: int
 
     def get_cache_key(self, request: Request, view: APIView | None) -> str:
         """Count by address."""
