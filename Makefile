@@ -19,7 +19,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-sqlite test-postgresql test-rabbitmq chaos mutants model lint format check schema requirements clean
+.PHONY: help install up demo test test-sqlite test-postgresql test-rabbitmq chaos mutants model bench lint format check schema requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -86,6 +86,10 @@ mutants: install  ## take each safety part away in a copy, and see that its test
 model: EXAMPLES ?= 300
 model: install  ## play the engine against its model, in other orders of events each time
 	MODEL_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest tests/outbox/model --timeout 0 $(ARGS)
+
+# ARGS=--quick within five minutes; ARGS="--only drain latency": see docs/performance.md.
+bench: install  ## measure the outbox beside what a user would do instead
+	@$(RUN) -m benchmarks $(ARGS)
 
 lint: install  ## ruff and mypy
 	$(RUN) -m ruff check .

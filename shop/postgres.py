@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -48,12 +49,15 @@ class PostgresUnavailable(Exception):
 class EmbeddedPostgres:
     """A PostgreSQL server of our own: `with EmbeddedPostgres() as url: ...`.
 
-    Without a folder the data is temporary. Inside the block, `url` is a DATABASE_URL of a
-    superuser and of an empty database named `shop`.
+    Without a folder the data is temporary. `settings` are the server's own, beside the defaults.
+    Inside the block, `url` is a DATABASE_URL of a superuser and of an empty database named `shop`.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, settings: Mapping[str, object] | None = None
+    ) -> None:
         self._temporary = folder is None
+        self._settings = {**SETTINGS, **(settings or {})}
         self._folder = folder or _reachable_temporary_folder()
         self._binaries = Path()
         self._port = 0
@@ -149,7 +153,7 @@ class EmbeddedPostgres:
             raise PostgresUnavailable(f"initdb failed: {answer.stdout.strip()}")
 
     def _launch(self, port: int) -> None:
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self._folder / "server.log").open("wb") as log:
             self._server = subprocess.Popen(
                 [

@@ -1,0 +1,63 @@
+"""Measure the outbox beside what a user would do instead: `python -m benchmarks [--quick]`.
+
+Everything runs on one PostgreSQL with durable defaults and a broker, started for it and stopped
+afterwards. A row that fails is told and the others go on; the exit code is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+
+from . import machine, report
+from .ground import Ground
+from .report import Outcome
+from .row import Row
+from .rows import all_rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print Markdown, write `results/latest.json`; return the exit code."""
+    rows = {row.name: row for row in all_rows()}
+    options = _options(arguments, list(rows))
+    chosen = [rows[name] for name in options.only or rows]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
+    facts = machine.facts()
+    print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))
+    with Ground() as ground:
+        facts["database"] = str(ground.execute("SELECT version()")[0][0])
+        outcomes: list[Outcome] = []
+        for row in chosen:
+            outcomes.append(_outcome(row, ground, quick=options.quick))
+            report.write(outcomes, machine=facts, quick=options.quick)  # whatever comes after it
+    print(report.summary(outcomes))
+    print(report.last_line(outcomes))
+    return 1 if any(outcome.result is None for outcome in outcomes) else 0
+
+
+def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller, within five minutes")
+    parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help=", ".join(names))
+    return parser.parse_args(arguments)
+
+
+def _outcome(row: Row, ground: Ground, *, quick: bool) -> Outcome:
+    began = time.monotonic()
+    try:
+        outcome = Outcome(row, 0, row.measure(ground, quick))
+    except Exception as error:  # whatever a row raises, the others are worth having
+        traceback.print_exc()
+        outcome = Outcome(row, 0, error=f"{type(error).__name__}: {str(error)[:1000]}")
+    outcome = Outcome(row, time.monotonic() - began, outcome.result, outcome.error)
+    print(report.section(outcome), flush=True)
+    print(f"({outcome.seconds:.0f} s)", flush=True)
+    return outcome
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Place orders and tell of them: `python -m benchmarks.project.emit COUNT [options]`.
+
+By default at full speed, one order a transaction. Prints, as JSON, the seconds that it took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import django
+
+
+def main() -> None:
+    """Emit, within the settings of DJANGO_SETTINGS_MODULE."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("count", type=int)
+    parser.add_argument("--per-second", type=float, help="at a steady pace")
+    parser.add_argument("--batch", type=int, default=1, help="orders a transaction")
+    parser.add_argument("--linger", type=float, default=0.2, help="seconds, for the last nudge")
+    options = parser.parse_args()
+    django.setup()
+    began = time.perf_counter()
+    _emit(options.count, batch=options.batch, per_second=options.per_second)
+    print(json.dumps({"seconds": time.perf_counter() - began}))
+    time.sleep(options.linger)
+
+
+def _emit(count: int, *, batch: int, per_second: float | None) -> None:
+    began = time.perf_counter()
+    for number in range(0, count, batch):
+        _place(min(batch, count - number))
+        if per_second:
+            time.sleep(max(0.0, began + (number + 1) / per_second - time.perf_counter()))
+
+
+def _place(orders: int) -> None:
+    from django.conf import settings
+    from django.db import transaction
+    from django.utils.module_loading import import_string
+
+    from .payload import new_payload
+    from .sales.models import Order
+
+    tell = import_string(settings.BENCHMARK_TELL)
+    with transaction.atomic():
+        for _ in range(orders):
+            payload = new_payload()
+            Order.objects.create(order_id=payload["order_id"], total=payload["total"])
+            tell(payload)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+from benchmarks.project.sales.services import record
+from outbox import subscribe
+
+from .events import Line
+
+
+@subscribe("ours.OrderPlaced")
+def record_effect(order_id: UUID, lines: list[Line]) -> None:
+    record(order_id, (line["quantity"] for line in lines))

@@ -1,0 +1,37 @@
+"""Drain: events that are already emitted, beside Celery tasks that are already queued."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.ground import EFFECTS_PER_SECOND, Ground
+from benchmarks.harness import Figure, Ratio, Result, in_turn, ratio
+from benchmarks.row import Row
+from benchmarks.sides import TUNED_CELERY, Side, ours
+
+
+def measure(ground: Ground, quick: bool) -> Result:
+    """Store them, then start one worker of two processes; its rate from first effect to last."""
+    count, repeats = (5_000, 1) if quick else (20_000, 3)
+    sides = {side.name: partial(_drained, ground, side, count) for side in (ours(), TUNED_CELERY)}
+    found = in_turn(sides, repeats=repeats)
+    mine, theirs = found["outbox"], found[TUNED_CELERY.name]
+    figures = [Figure(name, values, "events/s") for name, values in found.items()]
+    return Result(figures, [Ratio("drain_vs_celery", ratio(mine, theirs), at_least=5)])
+
+
+def _drained(ground: Ground, side: Side, count: int) -> float:
+    with ground.stage(side) as stage:
+        stage.emit(count, "--batch", "500")
+        ground.settle()
+        stage.start_all_in_one(concurrency=2)
+        stage.wait_for_effects(count)
+        return float(stage.value(EFFECTS_PER_SECOND))
+
+
+ROW = Row(
+    "drain",
+    "events already emitted, one handler that inserts a row, 2 worker processes",
+    "at least 5 times plain tuned Celery tasks already queued that do the same",
+    measure,
+)

@@ -1,0 +1,39 @@
+"""The sides of the comparisons: which package of `benchmarks/project`, with which Python."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+#: Lets Celery keep its database connection from task to task; without it each task opens its own.
+TUNED = {"BENCHMARK_DB_REUSE": "1000000"}
+
+
+@dataclass(frozen=True)
+class Side:
+    """A package with `settings`, `telling.tell` and, where there is a worker, `celery`."""
+
+    name: str
+    package: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    python: str = sys.executable
+
+    @property
+    def settings(self) -> str:
+        return f"{self.package}.settings"
+
+    def having(self, **environment: str) -> Side:
+        """Return the side with more in its processes' environment."""
+        return replace(self, environment={**self.environment, **environment})
+
+
+def ours(**outbox: object) -> Side:
+    """The outbox, with settings of its own (`OUTBOX`) beside the defaults."""
+    return Side("outbox", "benchmarks.project.ours", {**TUNED, "OUTBOX": json.dumps(outbox)})
+
+
+#: `transaction.on_commit(task.delay)`: what is done where there is no outbox.
+TUNED_CELERY = Side("on_commit(delay), tuned", "benchmarks.project.plain", TUNED)
+UNTUNED_CELERY = Side("on_commit(delay), untuned", "benchmarks.project.plain")
