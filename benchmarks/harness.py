@@ -66,58 +66,6 @@ class Result:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def median(self) -> float:
-    return median(self.values)
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A figure as a part or a multiple of another one of the same run, and what it has to be.
-
-    `key` is its name in the JSON; exactly one of `at_least` and `at_most` is the target, or none.
-    """
-
-    key: str
-    value: float
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @property
-    def is_reached(self) -> bool:
-        if self.at_least is not None:
-            return self.value >= self.at_least
-        return self.at_most is None or self.value <= self.at_most
-
-    @property
-    def target(self) -> str:
-        """The target in words."""
-        if self.at_least is not None:
-            return f"at least {self.at_least:g}"
-        return "" if self.at_most is None else f"at most {self.at_most:g}"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a row found. `notes` are sentences for the reader."""
-
-    figures: Sequence[Figure]
-    ratios: Sequence[Ratio]
-    notes: Sequence[str] = field(default_factory=tuple)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table.
-
-    `measure(ground, quick)` raises where a side did not do its work; the other rows go on.
-    """
-
-    name: str
-    title: str
-    target: str
-    measure: Callable[[Ground, bool], Result]
-
-
 def median(values: Sequence[float]) -> float:
     return float(statistics.median(values))
 

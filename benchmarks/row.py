@@ -7,3 +7,16 @@ from dataclasses import dataclass
 
 from .ground import Ground
 from .harness import Result
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    `measure(ground, quick)` raises where a side did not do its work; the other rows go on.
+    """
+
+    name: str
+    title: str
+    target: str
+    measure: Callable[[Ground, bool], Result]
