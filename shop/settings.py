@@ -360,13 +360,17 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 SPECTACULAR_SETTINGS = {
     "TITLE": "Shop",
     "DESCRIPTION": "Place orders and watch what follows from them.",
+    "OAS_VERSION": "3.1.0",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "api.schema.add_problems",
+        *(["webhooks.schema.add_headers"] if "webhooks" in INSTALLED_APPS else []),
     ],
+    # What we send to customers' systems.
+    "WEBHOOKS": "webhooks.schema.WEBHOOKS" if "webhooks" in INSTALLED_APPS else [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

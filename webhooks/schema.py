@@ -1,0 +1,119 @@
+"""What customers' systems are sent, for the schema: its section `webhooks`.
+
+The shapes are those of `webhooks.payloads`; a test holds each message against them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiResponse, OpenApiWebhook, extend_schema
+from rest_framework import serializers
+
+from api import MoneyField
+from webhooks.models import EventType
+from webhooks.payloads import PING
+
+_ANSWERS = {
+    "2XX": OpenApiResponse(description="It is done; the body is not looked at."),
+    "410": OpenApiResponse(description="The webhook is disabled at once."),
+    "default": OpenApiResponse(
+        description="It is tried again later, for three days; `Retry-After` is kept to."
+    ),
+}
+_HEADERS = {
+    "webhook-id": ("string", "The same each time this message is sent."),
+    "webhook-timestamp": ("string", "When this attempt was made, in seconds since 1970."),
+    "webhook-signature": ("string", "`v1,` and HMAC-SHA256 in Base64; one for each secret."),
+}
+
+
+class ToldLine(serializers.Serializer[Any]):
+    sku = serializers.CharField()
+    name = serializers.CharField()
+    quantity = serializers.IntegerField(min_value=1)
+    unit_price = MoneyField()
+    total = MoneyField()
+
+
+class ToldOrder(serializers.Serializer[Any]):
+    """The order as it was when the message was written. Fields may be added."""
+
+    id = serializers.UUIDField()
+    reference = serializers.CharField()
+    status = serializers.CharField(help_text="As in `GET /api/orders/{id}/`.")
+    cancel_reason = serializers.CharField(allow_blank=True)
+    total = MoneyField()
+    lines = ToldLine(many=True)
+    carrier = serializers.CharField(allow_blank=True)
+    tracking_number = serializers.CharField(allow_blank=True)
+    placed_at = serializers.DateTimeField()
+    changed_at = serializers.DateTimeField(help_text="Decide by this which message is newer.")
+
+
+class ToldRefund(serializers.Serializer[Any]):
+    id = serializers.CharField(
+        allow_blank=True, help_text="As in the answer to the refund; empty for a very old one."
+    )
+    amount = MoneyField()
+
+
+class OrderTold(serializers.Serializer[Any]):
+    order = ToldOrder()
+
+
+class RefundTold(OrderTold):
+    refund = ToldRefund()
+
+
+def _webhook(
+    kind: str, summary: str, data: serializers.Field[Any, Any, Any, Any]
+) -> OpenApiWebhook:
+    """Describe the messages of one type."""
+    name = "".join(part.title() for part in kind.replace(".", "_").split("_"))
+    body = type(
+        f"{name}Message",
+        (serializers.Serializer,),
+        {
+            "type": serializers.ChoiceField([kind]),
+            "timestamp": serializers.DateTimeField(help_text="When it happened."),
+            "data": data,
+        },
+    )
+    described = extend_schema(
+        summary=summary,
+        description="Signed after Standard Webhooks 1.0.0; verify it over the body as it came.",
+        tags=["webhooks"],
+        request={"application/json": body},
+        responses=_ANSWERS,
+    )
+    return OpenApiWebhook(kind, described)
+
+
+WEBHOOKS = [
+    *(
+        _webhook(
+            kind.value, str(kind.label), RefundTold() if kind == EventType.REFUNDED else OrderTold()
+        )
+        for kind in EventType
+    ),
+    _webhook(PING, "a test that you asked for", serializers.DictField(help_text="Empty.")),
+]
+
+
+def add_headers(
+    result: dict[str, Any], generator: Any, request: Any, public: bool
+) -> dict[str, Any]:
+    """Give each message the headers that prove where it comes from."""
+    for path in result.get("webhooks", {}).values():
+        path["post"]["parameters"] = [
+            {
+                "name": name,
+                "in": "header",
+                "required": True,
+                "schema": {"type": kind},
+                "description": text,
+            }
+            for name, (kind, text) in _HEADERS.items()
+        ]
+    return result
