@@ -1,0 +1,88 @@
+"""What `emit()` adds to an order's transaction: `python -m benchmarks.probes.emission BLOCKS`.
+
+Prints the milliseconds of a transaction that stores an order and does nothing more, inserts the
+event's row by hand, or emits. Each value is the mean of a block of transactions, one after the
+other, so that the thread which sends nudges costs those who nudge.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import django
+
+from benchmarks.harness import in_turn
+from benchmarks.probes import milliseconds, tell
+from benchmarks.project.payload import Payload, new_payload
+
+BLOCK = 20
+
+Tell = Callable[[Payload], None]
+
+
+def main(blocks: int) -> None:
+    """Measure the three in turn."""
+    django.setup()
+    from benchmarks.project.ours.telling import tell as emit
+
+    ways: dict[str, Tell] = {"nothing": _nothing, "insert": _bare_insert(), "emit": emit}
+    measures = {name: partial(_block, way) for name, way in ways.items()}
+    tell(in_turn(measures, repeats=blocks, warm_ups=2))
+
+
+def _block(way: Tell) -> float:
+    orders = [new_payload() for _ in range(BLOCK)]
+    return milliseconds(lambda: _place(orders, way)) / BLOCK
+
+
+def _place(orders: Sequence[Payload], way: Tell) -> None:
+    """Store each order in a transaction of its own."""
+    from django.db import transaction
+
+    from benchmarks.project.sales.models import Order
+
+    for payload in orders:
+        with transaction.atomic():
+            Order.objects.create(order_id=payload["order_id"], total=payload["total"])
+            way(payload)
+
+
+def _nothing(_payload: Payload) -> None:
+    pass
+
+
+def _bare_insert() -> Tell:
+    """Return an INSERT of the same row, with the values as Python has them."""
+    from uuid import uuid4
+
+    from django.db import connection
+    from django.utils import timezone
+    from psycopg.types.json import Jsonb
+
+    columns = "id, name, version, key, payload, emitted_at, correlation_id, emitted_by, actor"
+    statement = f"INSERT INTO outbox_event ({columns}) VALUES ({', '.join(['%s'] * 9)})"  # noqa: S608
+
+    def insert(payload: Payload) -> None:
+        key, now = payload["order_id"], timezone.now()
+        values: list[Any] = [
+            uuid4(),
+            "ours.OrderPlaced",
+            1,
+            key,
+            Jsonb(payload),
+            now,
+            uuid4(),
+            "",
+            "",
+        ]
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+
+    return insert
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

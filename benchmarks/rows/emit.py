@@ -1,0 +1,44 @@
+"""Emit: what it adds to the order's transaction, beside one INSERT of the same row."""
+
+from __future__ import annotations
+
+from benchmarks.ground import Ground
+from benchmarks.harness import Figure, Ratio, Result, median, ratio
+from benchmarks.row import Row
+from benchmarks.sides import ours
+
+#: Blocks of which one value is made.
+SERIES = 3
+
+
+def measure(ground: Ground, quick: bool) -> Result:
+    """Take the medians of three series; the broker is there, and is nudged after each commit."""
+    with ground.stage(ours()) as stage:
+        found = stage.call("benchmarks.probes.emission", 21 if quick else 90)
+    series = {name: _medians(values) for name, values in found.items()}
+    added = {name: _less(series[name], series["nothing"]) for name in ("insert", "emit")}
+    figures = [
+        Figure("the order's transaction alone", series["nothing"], "ms"),
+        Figure("a bare INSERT adds", added["insert"], "ms"),
+        Figure("emit() adds", added["emit"], "ms"),
+    ]
+    return Result(
+        figures, [Ratio("emit_vs_insert", ratio(added["emit"], added["insert"]), at_most=1.5)]
+    )
+
+
+def _medians(values: list[float]) -> list[float]:
+    """Part the blocks into series, each spread over the whole time."""
+    return [median(values[number::SERIES]) for number in range(SERIES)]
+
+
+def _less(values: list[float], base: list[float]) -> list[float]:
+    return [one - other for one, other in zip(values, base, strict=True)]
+
+
+ROW = Row(
+    "emit",
+    "what emit() adds to an order's transaction, nudge included",
+    "at most 1.5 of one bare INSERT of the same row",
+    measure,
+)
