@@ -20,7 +20,7 @@ from tests.databases import kind_under_test, postgresql_url
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What a developer may have exported for the running shop; see shop/settings.py.
+# What a developer may have exported for the running shop; see shop/settings/.
 NOT_FOR_TESTS = (
     "ALLOWED_HOSTS",
     "AMQP_URL",

@@ -44,9 +44,10 @@ class TestTheTableOfOutbox:
 
 
 def variables() -> dict[str, Any]:
-    """The variables that shop/settings.py reads, each with its default where that is a constant."""
+    """The variables that shop/settings/ reads, each with its default where that is a constant."""
     found: dict[str, Any] = {}
-    for node in ast.walk(ast.parse((ROOT / "shop/settings.py").read_text())):
+    parts = [ast.parse(path.read_text()) for path in sorted((ROOT / "shop/settings").glob("*.py"))]
+    for node in (node for part in parts for node in ast.walk(part)):
         if isinstance(node, ast.Call) and is_reader(node.func) and node.args:
             name = ast.literal_eval(node.args[0])
             default = next((word.value for word in node.keywords if word.arg == "default"), None)

@@ -138,7 +138,7 @@ def project(tmp_path: Path) -> Iterator[Copy]:
     """A copy of this project as it came, though its reader has tried the examples already."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", *APPS))
-    settings = folder / "shop/settings.py"
+    settings = folder / "shop/settings/apps.py"
     settings.write_text(
         re.sub(rf'^    "({"|".join(APPS)})",\n', "", settings.read_text(), flags=re.M)
     )
@@ -148,7 +148,7 @@ def project(tmp_path: Path) -> Iterator[Copy]:
 
 
 def install(project: Copy, *apps: str) -> None:
-    settings = project.folder / "shop/settings.py"
+    settings = project.folder / "shop/settings/apps.py"
     line, text = '    "notifications",\n', settings.read_text()
     assert text.count(line) == 1
     settings.write_text(text.replace(line, line + "".join(f'    "{app}",\n' for app in apps)))

@@ -103,7 +103,7 @@ class Project:
 
     @property
     def settings(self) -> Path:
-        return self.folder / "shop/settings.py"
+        return self.folder / "shop/settings/apps.py"
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ class TestAnAppOfYourOwn:
         assert heard.split()[-1] == "heard"
         after = project.hashes()
         changed = {name for name in before | after if before.get(name) != after.get(name)}
-        assert changed == {"shop/settings.py"}
+        assert changed == {"shop/settings/apps.py"}
         assert added_lines(settings, project.settings.read_text()) == ['+    "tracking",']
 
 

@@ -1,0 +1,58 @@
+"""The HTTP API and its schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .apps import INSTALLED_APPS
+from .environment import DEBUG, env
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "api.tokens.TokenAuthentication",
+        "api.tokens.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        *(["rest_framework.renderers.BrowsableAPIRenderer"] if DEBUG else []),
+    ],
+    "DEFAULT_PARSER_CLASSES": ["api.parsing.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.UserRateThrottle",
+        "rest_framework.throttling.AnonRateThrottle",
+    ],
+    # API_RATE_USER, API_RATE_ANONYMOUS: requests per user, and per address. API_RATE_WRONG_TOKENS:
+    # of an address, until it waits, with a right token, too. Each web process counts for itself.
+    "DEFAULT_THROTTLE_RATES": {
+        "user": env.str("API_RATE_USER", default="1200/min"),
+        "anon": env.str("API_RATE_ANONYMOUS", default="120/min"),
+        "wrong_tokens": env.str("API_RATE_WRONG_TOKENS", default="30/min"),
+    },
+    "EXCEPTION_HANDLER": "shop.problems.handle",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    # Nobody asks for a representation by `?format=`, and one way is enough.
+    "URL_FORMAT_OVERRIDE": None,
+}
+
+# The largest body of a request that is held in memory; an order with all its lines is 10 kB.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Shop",
+    "DESCRIPTION": "Place orders and watch what follows from them.",
+    "OAS_VERSION": "3.1.0",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "api.schema.add_problems",
+        *(["webhooks.schema.add_headers"] if "webhooks" in INSTALLED_APPS else []),
+    ],
+    # What we send to customers' systems.
+    "WEBHOOKS": "webhooks.schema.WEBHOOKS" if "webhooks" in INSTALLED_APPS else [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}

@@ -1,0 +1,71 @@
+"""The outbox, and what the shop sells by: currency, deadlines, bank, webhooks, e-mail."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from .environment import DEBUG, LOCAL_DIR, env
+
+# OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
+OUTBOX: dict[str, Any] = env.json("OUTBOX", default={})
+# OTEL_EXPORTER_OTLP_ENDPOINT: where traces go, by OpenTelemetry; without one nothing is traced.
+OTEL_EXPORTER_OTLP_ENDPOINT = env.str("OTEL_EXPORTER_OTLP_ENDPOINT", default="")
+if OTEL_EXPORTER_OTLP_ENDPOINT:
+    OUTBOX["TRACING"] = True
+# TRACE_URL: where a trace is shown, with {trace_id} in it; the admin links to it.
+if _url := env.str("TRACE_URL", default=""):
+    OUTBOX["TRACE_URL"] = _url
+# METRICS_TOKEN: what a scraper of /metrics brings; without one nothing answers there.
+if _token := env.str("METRICS_TOKEN", default=""):
+    OUTBOX["METRICS_TOKEN"] = _token
+
+# SHOP_CURRENCY: the one currency of all prices (ISO 4217).
+SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="JPY")
+
+# How long an order waits before it is cancelled; 0 or left out: without an end. DEADLINE_STOCK,
+# DEADLINE_PAYMENT, DEADLINE_CAPTURE, DEADLINE_SHIPPING: minutes.
+SHOP_DEADLINES = {
+    "stock": timedelta(minutes=env.float("DEADLINE_STOCK", default=60)),
+    "payment": timedelta(minutes=env.float("DEADLINE_PAYMENT", default=60)),
+    "capture": timedelta(minutes=env.float("DEADLINE_CAPTURE", default=1440)),
+    "shipping": timedelta(minutes=env.float("DEADLINE_SHIPPING", default=0)),
+}
+# GATEWAY: "bank" (BANK_URL) or "stripe" (STRIPE_API_KEY; it needs the extra of that name).
+GATEWAY = env.str("GATEWAY", default="bank")
+# STRIPE_API_KEY, STRIPE_API_URL: a secret key; another address for tests only.
+STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
+STRIPE_API_URL = env.str("STRIPE_API_URL", default="https://api.stripe.com")
+
+# BANK_URL, BANK_API_KEY: the payment gateway; in development the simulator that `up` starts.
+BANK_URL = env.str("BANK_URL", default="http://127.0.0.1:8090")
+BANK_API_KEY = env.str("BANK_API_KEY", default="")
+# BANK_TIMEOUT_SECONDS: how long one request to the bank may wait to connect, and for its answer.
+BANK_TIMEOUT_SECONDS = env.float("BANK_TIMEOUT_SECONDS", default=10.0)
+# BANK_PROCESSING_SECONDS: how long the bank may work on a request that we gave up waiting for.
+BANK_PROCESSING_SECONDS = env.float("BANK_PROCESSING_SECONDS", default=60.0)
+# BANK_WEBHOOK_SECRETS: what the bank signs its webhooks with; several while a secret changes.
+BANK_WEBHOOK_SECRETS = env.list("BANK_WEBHOOK_SECRETS", default=[])
+
+# WEBHOOK_TIMEOUT_SECONDS: how long a customer's receiver may take for one webhook.
+WEBHOOK_TIMEOUT_SECONDS = env.float("WEBHOOK_TIMEOUT_SECONDS", default=10.0)
+# WEBHOOK_PRIVATE_HOSTS: private hosts that customers may have us call, by http, too.
+WEBHOOK_PRIVATE_HOSTS = env.list(
+    "WEBHOOK_PRIVATE_HOSTS", default=["localhost", "127.0.0.1"] if DEBUG else []
+)
+
+# EMAIL_URL: smtp+tls://user:password@host:587; in development each e-mail is a file.
+_email = env.email_url("EMAIL_URL", default=f"filemail:///{LOCAL_DIR / 'mail'}")
+EMAIL_BACKEND = _email["EMAIL_BACKEND"]
+EMAIL_HOST = _email.get("EMAIL_HOST") or "localhost"
+EMAIL_PORT = _email.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER = _email.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = _email.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS = bool(_email.get("EMAIL_USE_TLS"))
+EMAIL_USE_SSL = bool(_email.get("EMAIL_USE_SSL"))
+EMAIL_FILE_PATH = "/" + str(_email.get("EMAIL_FILE_PATH") or "").lstrip("/")
+# EMAIL_TIMEOUT_SECONDS: how long each step of talking to the mail server may take.
+EMAIL_TIMEOUT = env.float("EMAIL_TIMEOUT_SECONDS", default=10.0)
+# EMAIL_FROM: the sender of every e-mail, with or without a name.
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="The shop <shop@example.com>")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL

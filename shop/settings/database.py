@@ -1,0 +1,34 @@
+"""The database: SQLite by default, PostgreSQL for real."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .environment import LOCAL_DIR, env
+
+# DATABASE_URL: postgres://user:password@host:5432/name in production; SQLite by default.
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{LOCAL_DIR / 'db.sqlite3'}")
+}
+_database = DATABASES["default"]
+_options = _database.setdefault("OPTIONS", {})
+if _database["ENGINE"] == "django.db.backends.sqlite3":
+    LOCAL_DIR.mkdir(parents=True, exist_ok=True)
+    # IMMEDIATE takes the write lock at BEGIN, where SQLite waits for it; a deferred transaction
+    # that turns into a writer fails at once. FULL: a commit survives a power cut.
+    _options.setdefault("transaction_mode", "IMMEDIATE")
+    _options.setdefault("timeout", 30)
+    _options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+    # A file, as in life: tests with threads and processes need more than one connection.
+    _database["TEST"] = {"NAME": str(LOCAL_DIR / "test.sqlite3")}
+else:
+    # DATABASE_MAX_AGE: seconds that a web process keeps its connection.
+    _database["CONN_MAX_AGE"] = env.int("DATABASE_MAX_AGE", default=60)
+    _database["CONN_HEALTH_CHECKS"] = True
+    _options.setdefault("connect_timeout", 5)
+    # BEHIND_PGBOUNCER: its transaction mode lends a connection for one transaction; a cursor that
+    # is read beyond that would be gone. Prepared statements are off already, and no lock is held
+    # for longer.
+    _database["DISABLE_SERVER_SIDE_CURSORS"] = env.bool("BEHIND_PGBOUNCER", default=False)
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

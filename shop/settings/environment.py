@@ -1,0 +1,54 @@
+"""Where the settings come from: the environment, and what a running `manage.py up` tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+
+import environ
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+
+# SHOP_LOCAL_DIR: where a development copy keeps its database, e-mails, keys and run file.
+LOCAL_DIR = Path(os.environ.get("SHOP_LOCAL_DIR") or BASE_DIR / ".local")
+
+FOR_REAL = bool(
+    os.environ.get("ALLOWED_HOSTS")
+    or os.environ.get("DEBUG", "").strip().lower() in {"0", "false", "no", "off"}
+)
+
+
+def run_file() -> dict[str, str]:
+    """Return what a running `manage.py up` tells, or nothing."""
+    try:
+        told = json.loads((LOCAL_DIR / "run.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    return {name: str(value) for name, value in told.items() if name.isupper()}
+
+
+def local_secret_key() -> str:
+    """Return this copy's own key, made on first use, so that a clone works without settings."""
+    path = LOCAL_DIR / "secret_key"
+    LOCAL_DIR.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(64))
+    except FileExistsError:
+        pass
+    # Another process may have created the file and not yet written it: take our own key then.
+    return path.read_text() or secrets.token_urlsafe(64)
+
+
+class Environment(environ.Env):  # type: ignore[misc]  # django-environ is untyped
+    ENVIRON = dict(os.environ) if FOR_REAL else {**run_file(), **os.environ}
+
+
+env = Environment(interpolate=False)
+
+# DEBUG: off unless set, or unless `manage.py up` is running here.
+DEBUG = env.bool("DEBUG", default=False)

@@ -1,0 +1,50 @@
+"""What is written, and in which form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+
+from .environment import FOR_REAL, env
+
+# LOG_LEVEL: DEBUG, INFO, WARNING or ERROR. LOG_FORMAT: "json", an object a line, or "plain".
+LOG_FORMAT = env.str("LOG_FORMAT", default="json" if FOR_REAL else "plain")
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"correlation": {"()": "outbox.context.CorrelationFilter"}},
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(levelname)s %(name)s %(message)s",
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "timestamp": "time",
+            # An object that only Django can use; its text would bring the whole query string.
+            "reserved_attrs": [*RESERVED_ATTRS, "request"],
+        },
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "filters": ["correlation"],
+            "formatter": LOG_FORMAT,
+        }
+    },
+    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "loggers": {
+        # Django prints its own copy of each line otherwise.
+        "django": {"handlers": [], "propagate": True},
+        "django.server": {"handlers": [], "propagate": True},
+        # A line for each request to the bank: our own say what came of it.
+        "httpx": {"level": "WARNING"},
+    },
+}
+if LOG_FORMAT == "json":
+    # Gunicorn's own lines, too; as plain text it formats them by its options.
+    LOGGING["filters"]["access"] = {"()": "shop.logs.AccessFilter"}
+    LOGGING["loggers"] |= {
+        "gunicorn.error": {"handlers": [], "propagate": True},
+        "gunicorn.access": {"handlers": [], "propagate": True, "filters": ["access"]},
+    }

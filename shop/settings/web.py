@@ -1,0 +1,103 @@
+"""The site: keys, hosts, languages, static files, and who may do what from where."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from .api import REST_FRAMEWORK
+from .environment import FOR_REAL, LOCAL_DIR, env, local_secret_key
+
+# SECRET_KEY: at least 50 random characters; a development copy makes its own.
+SECRET_KEY = env.str("SECRET_KEY", default="")
+if not SECRET_KEY and FOR_REAL:
+    raise ImproperlyConfigured(
+        "SECRET_KEY is not set. Give it at least 50 random characters, for example from: "
+        "python -c 'import secrets; print(secrets.token_urlsafe(64))'"
+    )
+SECRET_KEY = SECRET_KEY or local_secret_key()
+
+# ALLOWED_HOSTS: the host names that this site answers to, separated by commas.
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+
+# CSRF_TRUSTED_ORIGINS: origins with scheme, where a proxy changes the host name.
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+ROOT_URLCONF = "shop.urls"
+WSGI_APPLICATION = "shop.wsgi.application"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("ja", _("Japanese"))]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "/static/"
+# STATIC_ROOT: where collectstatic puts its files and WhiteNoise finds them.
+STATIC_ROOT = env.str("STATIC_ROOT", default=str(LOCAL_DIR / "static"))
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if FOR_REAL
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not FOR_REAL
+WHITENOISE_AUTOREFRESH = not FOR_REAL
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{validator}"}
+    for validator in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+
+# So many wrong passwords from one address, and it waits; counted in the database, for all web
+# processes together. The right password is refused meanwhile, too.
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_LOCKOUT_PARAMETERS = ["ip_address"]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_CLIENT_IP_CALLABLE = "api.guessing.address_of"
+AXES_LOCKOUT_TEMPLATE = "shop/locked_out.html"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+
+# No page needs a script, a style or a picture that is not a file of ours; none stands inline.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+        "object-src": ["'none'"],
+    }
+}
+
+# HTTPS: off only where something in front of us already insists on it.
+_https = env.bool("HTTPS", default=FOR_REAL)
+SECURE_SSL_REDIRECT = _https
+SESSION_COOKIE_SECURE = _https
+CSRF_COOKIE_SECURE = _https
+# HSTS_SECONDS: how long a browser remembers to use HTTPS; 0 turns it off.
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=30 * 24 * 3600) if _https else 0
+# BEHIND_PROXY: true if a proxy sets (and strips from outside) X-Forwarded-Proto.
+BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Whose requests an anonymous visitor's are: the proxy's last word counts, and nobody else's.
+REST_FRAMEWORK["NUM_PROXIES"] = 1 if BEHIND_PROXY else 0
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+# Both speak for a whole domain with all its other sites, which a shop's default must not do.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
