@@ -25,6 +25,12 @@ from .sides import Side
 #: Seconds. Nothing that is measured takes so long; what reaches it has failed.
 CEILING = 600.0
 
+#: Seconds without one effect more, after which no more are waited for.
+STANDSTILL = 60.0
+
+#: Seconds between two looks at how many there are; each look takes a little of the machine.
+LOOK_SECONDS = 0.25
+
 #: So that the database itself says when a row's transaction was committed.
 SETTINGS = {"track_commit_timestamp": "on"}
 
@@ -48,6 +54,12 @@ MILLISECONDS = """
 SELECT extract(epoch FROM pg_xact_commit_timestamp(e.xmin)
                         - pg_xact_commit_timestamp(o.xmin))::float * 1000
 FROM sales_effect e JOIN sales_order o USING (order_id) ORDER BY o.id
+"""
+
+
+CONNECTIONS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
 """
 
 
@@ -83,9 +95,15 @@ class Stage(Stack):
         self.call("benchmarks.project.emit", count, *options)
 
     def wait_for_effects(self, count: int) -> None:
-        """Wait until each event has its effect; raise unless each has exactly one."""
-        # An estimate is free of charge, and the exact count is made once, when all is quiet.
-        self.wait_until(lambda: self._effects() >= count, f"{count} effects", ceiling=CEILING)
+        """Wait until each event has its effect; raise unless each has exactly one.
+
+        Raises `WrongEffects` too when for a minute there is none more.
+        """
+        effects, changed = self._effects(), time.monotonic()
+        while effects < count and time.monotonic() - changed < STANDSTILL:
+            time.sleep(LOOK_SECONDS)
+            if (now := self._effects()) > effects:
+                effects, changed = now, time.monotonic()
         effects, distinct = self.query(
             "SELECT count(*), count(DISTINCT order_id) FROM sales_effect"
         )[0]
@@ -100,9 +118,24 @@ class Stage(Stack):
         """Wait as the stack does, but for longer."""
         super().wait_until(condition, what, ceiling=ceiling)
 
-    def start_all_in_one(self, name: str = "worker", *, concurrency: int = 2) -> None:
-        """Start one worker for all queues; the outbox's relay then runs in its main process."""
-        self._start_celery(name, ["-c", str(concurrency)])
+    def start_consumers(self) -> None:
+        """Start what the side consumes with: its commands, and a worker of two processes.
+
+        That worker is for all queues; the outbox's relay runs in its main process.
+        """
+        for number, command in enumerate(self.side.commands):
+            self.start_command(f"command-{number}", *command)
+        if self.side.has_worker:
+            self._start_celery("worker", ["-c", "2"])
+
+    def start_command(self, name: str, *command: str, **environment: str) -> None:
+        """Start a management command; wait until it has its connection to the database."""
+        before = self._connections()
+        self.start(name, [self.side.python, "-m", "django", *command], **environment)
+        self.wait_until(lambda: self._connections() > before, f"{name} is connected")
+
+    def _connections(self) -> int:
+        return int(self.value(CONNECTIONS))
 
     def _start_celery(self, name: str, options: Sequence[str], **environment: str) -> None:
         before = len(self.log(name))

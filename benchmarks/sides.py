@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 #: Lets Celery keep its database connection from task to task; without it each task opens its own.
@@ -13,12 +13,17 @@ TUNED = {"BENCHMARK_DB_REUSE": "1000000"}
 
 @dataclass(frozen=True)
 class Side:
-    """A package with `settings`, `telling.tell` and, where there is a worker, `celery`."""
+    """A package with `settings`, `telling.tell` and, where there is a worker, `celery`.
+
+    `commands` are management commands that run beside the worker, such as a relay.
+    """
 
     name: str
     package: str
     environment: Mapping[str, str] = field(default_factory=dict)
     python: str = sys.executable
+    has_worker: bool = True
+    commands: Sequence[Sequence[str]] = ()
 
     @property
     def settings(self) -> str:

@@ -24,7 +24,7 @@ def _drained(ground: Ground, side: Side, count: int) -> float:
     with ground.stage(side) as stage:
         stage.emit(count, "--batch", "500")
         ground.settle()
-        stage.start_all_in_one(concurrency=2)
+        stage.start_consumers()
         stage.wait_for_effects(count)
         return float(stage.value(EFFECTS_PER_SECOND))
 
