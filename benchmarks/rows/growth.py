@@ -1,0 +1,83 @@
+"""Growth: what each kind of work takes beside a short history, and beside a long one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from benchmarks.ground import Ground, Stage
+from benchmarks.harness import Figure, Ratio, Result, in_turn, median, ratio
+from benchmarks.row import Row
+from benchmarks.sides import TUNED, Side
+
+#: Enough that what looks at the newest some thousand rows finds them.
+SHORT = 20_000
+
+WATCHED = Side("outbox, with its admin", "benchmarks.project.watched", TUNED)
+
+
+def measure(ground: Ground, quick: bool) -> Result:
+    """Fill two databases, then work in both in turn."""
+    size, repeats = (200_000, 3) if quick else (1_000_000, 5)
+    with ground.stage(WATCHED) as short, ground.stage(WATCHED) as long:
+        _fill(short, SHORT)
+        seconds = _fill(long, size)
+        ground.settle()
+        days = {"short": iter(range(0, 100, 2)), "long": iter(range(0, 100, 2))}
+        sides = {
+            "short": lambda: _work(short, next(days["short"])),
+            "long": lambda: _work(long, next(days["long"])),
+        }
+        found = in_turn(sides, repeats=repeats)
+    return _result(found, size=size, seconds=seconds)
+
+
+def _fill(stage: Stage, events: int) -> float:
+    return float(stage.call("benchmarks.probes.filling", events))
+
+
+def _work(stage: Stage, day: int) -> dict[str, Any]:
+    found: dict[str, Any] = stage.call("benchmarks.probes.growth", day)
+    return found
+
+
+def _result(found: dict[str, list[dict[str, Any]]], *, size: int, seconds: float) -> Result:
+    times = {side: _by_work(repeats) for side, repeats in found.items()}
+    grown = {work: ratio(times["long"][work], times["short"][work]) for work in times["long"]}
+    figures = [
+        Figure(f"{work}, {side}", values, "ms")
+        for work in grown
+        for side, values in ((side, times[side][work]) for side in times)
+    ]
+    scans = {scan for repeat in found["long"] for scan in repeat["scans"]}
+    worst = max(grown, key=lambda work: grown[work])
+    return Result(
+        figures,
+        [
+            *(Ratio(f"growth of {work}", value, at_most=1.2) for work, value in grown.items()),
+            Ratio("growth_worst", grown[worst], at_most=1.2),
+            Ratio("statements that read a table from end to end", len(scans), at_most=0),
+        ],
+        [
+            f"Long: {size:,} settled events and {3 * size:,} receipts, stored in {seconds:.0f} s; "
+            f"short: {SHORT:,}. The worst: {worst}.",
+            *scans,
+        ],
+    )
+
+
+def _by_work(repeats: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return the median of each repeat, by the kind of work."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for repeat in repeats:
+        for work, values in repeat["milliseconds"].items():
+            found[work].append(median(values))
+    return found
+
+
+ROW = Row(
+    "growth",
+    "relay pass, emit, delivery, status, overview page and prune, beside a long history",
+    "within 1.2 of what they take beside a short one; no plan reads what is settled",
+    measure,
+)
