@@ -70,9 +70,10 @@ test-sqlite: install
 test-postgresql: install
 	TEST_DATABASE=postgresql $(RUN) -m pytest $(PARALLEL) $(ARGS)
 
-# A node of its own for each stack: loopback, quorum queues, publisher confirms.
+# The virtual host of AMQP_URL if that is given (its queues are purged, and the tests that stop a
+# broker are skipped), else a node of its own: loopback, quorum queues, publisher confirms.
 test-rabbitmq: install  ## run the rules of delivery with RabbitMQ, where the system has it
-	TEST_BROKER=rabbitmq $(RUN) -m pytest tests/chaos/test_fire.py tests/chaos/test_signs_of_life.py $(ARGS)
+	TEST_BROKER=rabbitmq TEST_AMQP_URL="$(AMQP_URL)" $(RUN) -m pytest tests/chaos -m processes $(ARGS)
 
 # ARGS="--seconds 300 --seed 7 --database postgresql --faults broker,kill": see docs/reliability.md.
 chaos: install  ## put the whole shop under fire, then compare its books with what customers saw

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import faults
+from tests.chaos import brokers, faults
 from tests.chaos.checker import Finding, check
 from tests.chaos.customers import Client, Customer, Staff, Worker
 from tests.chaos.facts import Facts, read_facts
@@ -70,9 +70,10 @@ def main() -> int:
         print(f"There is no fault {unknown}. There are: {known}.", file=sys.stderr)
         return 2
     acts = schedule(seed=options.seed, seconds=options.seconds, kinds=kinds)
-    say(f"seed {options.seed}, {options.database}, {len(acts)} faults:", *acts)
+    say(f"seed {options.seed}, {options.database}, {options.broker}, {len(acts)} faults:", *acts)
     folder = Path(tempfile.mkdtemp(prefix="shop-chaos-"))
-    with whole_shop(folder, database=options.database, sabotage=options.sabotage) as shop:
+    kind = {name: getattr(options, name) for name in ("database", "broker", "sabotage")}
+    with whole_shop(folder, **kind) as shop:
         recovery = Recovery(shop.stack)
         outcome = run(shop, recovery, acts, options)
     say(*_about(shop, outcome), f"slowest recoveries: {', '.join(recovery.slowest())}")
@@ -167,7 +168,7 @@ def _explain(
     say("FAILED. The schedule was:", *acts)
     say(*outcome.troubles, *outcome.findings[:50])
     again = [f"--seconds {options.seconds:g} --seed {options.seed} --rate {options.rate:g}"]
-    for name in ("database", "faults", "sabotage"):
+    for name in ("database", "broker", "faults", "sabotage"):
         if given := getattr(options, name):
             again.append(f"--{name} {given}")
     say(f'Again: make chaos ARGS="{" ".join(again)}"', f"Logs and history.jsonl: {folder}")
@@ -200,6 +201,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="decides the schedule (%(default)s)")
     parser.add_argument("--rate", type=float, default=3, help="orders a second (%(default)s)")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--broker", choices=brokers.NAMES, default=brokers.name_under_test())
     parser.add_argument(
         "--faults", default="", help=f"names or groups with commas: {', '.join(faults.GROUPS)}"
     )

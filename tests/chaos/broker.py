@@ -1,28 +1,25 @@
-"""The broker of a stack: Valkey from the wheel, or the system's RabbitMQ (TEST_BROKER=rabbitmq)."""
+"""What a stack needs of its broker, and Valkey from the wheel; RabbitMQ is in rabbitmq.py."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import redis
-from amqp.exceptions import NotFound
-from kombu import Connection
 
 from shop.up import broker as brokers
-from shop.up.ports import HOST, free_port
-
-#: The start script itself; the one on the PATH changes users.
-RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+from tests.chaos.wiretap import Wiretap
+from tests.chaos.wiretap_redis import RedisWiretap
 
 
 class Broker(Protocol):
-    """Started by `command` within `variables`; `settings` is what the shop's settings read."""
+    """Started by `command` within `variables`; `settings` is what the shop's settings read.
+
+    Without a command it is somebody else's: it is neither started nor stopped.
+    """
 
     @property
     def command(self) -> Sequence[str]: ...
@@ -34,11 +31,10 @@ class Broker(Protocol):
     def answers(self) -> bool: ...
     def wipe(self) -> None: ...
     def forget(self) -> None: ...
+    def cut_clients(self) -> None: ...
     def queue_length(self, queue: str) -> int: ...
-
-
-def is_rabbitmq_wanted() -> bool:
-    return os.environ.get("TEST_BROKER") == "rabbitmq"
+    def wiretap(self) -> Wiretap: ...
+    def clean_up(self) -> None: ...
 
 
 class Valkey:
@@ -68,65 +64,19 @@ class Valkey:
         """Take away what a stopped broker has on disk, so that it starts with nothing."""
         shutil.rmtree(self._folder / "appendonlydir", ignore_errors=True)
 
+    def cut_clients(self) -> None:
+        """CLIENT KILL, all of them."""
+        with redis.Redis.from_url(self.url) as client:
+            for kind in ("normal", "pubsub"):
+                client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
     def queue_length(self, queue: str) -> int:
         with redis.Redis.from_url(self.url) as client:
             return int(client.llen(queue))
 
+    def wiretap(self) -> Wiretap:
+        """Return what catches, repeats and shuffles messages."""
+        return RedisWiretap(self.url)
 
-class RabbitMQ:
-    """A node of its own: loopback only, its own folder, port mapper and cookie."""
-
-    def __init__(self, folder: Path, *, queues: Sequence[str]) -> None:
-        if not RABBITMQ.exists():
-            raise FileNotFoundError(f"TEST_BROKER=rabbitmq needs {RABBITMQ}: apt-get install it.")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._queues, self._port = folder, queues, free_port()
-        configuration = folder / "rabbitmq.conf"
-        configuration.write_text(f"listeners.tcp.1 = {HOST}:{self._port}\n")
-        self.command = [str(RABBITMQ)]
-        self.variables = self._variables(configuration)
-        self.settings = {"AMQP_URL": f"amqp://guest:guest@{HOST}:{self._port}//"}
-
-    def _variables(self, configuration: Path) -> dict[str, str]:
-        return {
-            "HOME": str(self._folder),
-            "ERL_EPMD_ADDRESS": HOST,
-            "ERL_EPMD_PORT": str(free_port()),
-            "RABBITMQ_NODENAME": f"chaos{self._port}@localhost",
-            "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_CONFIG_FILE": str(configuration),
-            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
-            "RABBITMQ_LOG_BASE": str(self._folder / "log"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-        }
-
-    def answers(self) -> bool:
-        with contextlib.suppress(Exception), self._connection() as connection:
-            connection.ensure_connection(max_retries=1, timeout=1)
-            return True
-        return False
-
-    def wipe(self) -> None:
-        """Take every message that waits in a queue."""
-        with self._connection() as connection:
-            for queue in self._queues:
-                with contextlib.suppress(NotFound):
-                    connection.channel().queue_purge(queue)
-
-    def forget(self) -> None:
-        """Take away what a stopped broker has on disk, so that it starts with nothing."""
-        shutil.rmtree(self._folder / "data", ignore_errors=True)
-
-    def queue_length(self, queue: str) -> int:
-        with self._connection() as connection, contextlib.suppress(NotFound):
-            return int(connection.channel().queue_declare(queue, passive=True).message_count)
-        return 0
-
-    def stop_port_mapper(self) -> None:
-        """It was started as a daemon, and outlives its node."""
-        command = ["epmd", "-port", self.variables["ERL_EPMD_PORT"], "-kill"]
-        subprocess.run(command, capture_output=True, check=False)
-
-    def _connection(self) -> Connection:
-        return Connection(self.settings["AMQP_URL"], connect_timeout=2)
+    def clean_up(self) -> None:
+        """Leave nothing behind: nothing is left."""

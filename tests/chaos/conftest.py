@@ -4,17 +4,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.broker import RabbitMQ, is_rabbitmq_wanted
+from tests.chaos.brokers import broker_under_test, is_given
 from tests.chaos.stack import Stack, running_stack
 
 QUEUES = ["outbox", "ground", "ground.outside", "ground.slow"]
+
+
+@pytest.fixture(autouse=True)
+def _leave_a_given_broker_alone(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("own_broker") and is_given():
+        pytest.skip("it stops the broker, and the one that was given is somebody else's")
 
 
 @pytest.fixture(scope="session")
 def _ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The proving ground's stack, one for all tests of a run."""
     folder = tmp_path_factory.mktemp("ground")
-    broker = RabbitMQ(folder / "broker", queues=QUEUES) if is_rabbitmq_wanted() else None
+    broker = broker_under_test(folder / "broker", queues=QUEUES)
     with running_stack(folder, settings="tests.chaos.settings", broker=broker) as stack:
         yield stack
 
@@ -27,7 +33,7 @@ def ground(_ground: Stack) -> Iterator[Stack]:
     """
     yield _ground
     _ground.stop_all(but={"broker", "relay", "worker"})
-    if not _ground.is_running("broker"):
+    if _ground.owns_broker and not _ground.is_running("broker"):
         _ground.start_broker()
     _ground.wipe_broker()
     for table in ("outbox_attempt", "outbox_delivery", "outbox_event", "ground_effect"):

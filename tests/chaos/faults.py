@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
-import redis
-
 from tests.chaos import mailbox, wiretap
 from tests.chaos.proving import crashes
 from tests.chaos.schedule import Kind
@@ -146,7 +144,8 @@ def second_beat(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 @_fault("messages", lane="processes", lasts=(0.5, 2.0))
 def duplicated_messages(shop: WholeShop, rng: random.Random) -> Iterator[None]:
     """Messages that were taken from the queues before come again, old ones among them."""
-    with wiretap.listening(shop.stack.redis_url) as tap:
+    tap = shop.stack.broker.wiretap()
+    with wiretap.listening(tap):
         yield
     tap.replay(rng)
 
@@ -159,7 +158,7 @@ def reordered_messages(shop: WholeShop, rng: random.Random) -> Iterator[None]:
             for pid in (shop.pid(name), *shop.children(name)):
                 still.enter_context(shop.frozen(pid))
         yield
-        wiretap.Wiretap(shop.stack.redis_url).shuffle(rng)
+        shop.stack.broker.wiretap().shuffle(rng)
 
 
 @_fault("poison", lane="processes")
@@ -174,7 +173,7 @@ def poison(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 
 @_fault("broker", lane="surroundings")
 def flush_broker(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """FLUSHALL."""
+    """FLUSHALL; with RabbitMQ, all queues are purged."""
     shop.stack.wipe_broker()
     shop.flushes += 1
     yield
@@ -182,7 +181,7 @@ def flush_broker(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 
 @_fault("broker", lane="surroundings", lasts=(0.5, 3.0))
 def stop_broker(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """It comes back with what is in its append-only file."""
+    """It comes back with what it has on disk."""
     shop.stack.kill("broker")
     yield
     shop.stack.start_broker()
@@ -203,16 +202,14 @@ def empty_broker(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
 @_fault("broker", lane="surroundings", lasts=(1.0, 7.0))
 def freeze_broker(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
     """SIGSTOP: connections stay open and nothing answers."""
-    with shop.frozen(shop.pid("broker")):
+    with shop.standing_still("broker"):
         yield
 
 
 @_fault("broker", lane="surroundings")
 def cut_broker_clients(shop: WholeShop, _rng: random.Random) -> Iterator[None]:
-    """CLIENT KILL, all of them."""
-    with redis.Redis.from_url(shop.stack.redis_url) as client:
-        for kind in ("normal", "pubsub"):
-            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    """The broker closes all connections."""
+    shop.stack.broker.cut_clients()
     yield
 
 

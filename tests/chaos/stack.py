@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from tests.chaos.broker import Broker, RabbitMQ, Valkey
+from tests.chaos.broker import Broker, Valkey
 from tests.databases import fresh_database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,8 +56,14 @@ class Stack:
 
     # --- the broker -----------------------------------------------------------------------------
 
+    @property
+    def owns_broker(self) -> bool:
+        """Whether it may be stopped: it is not somebody else's."""
+        return bool(self.broker.command)
+
     def start_broker(self) -> None:
-        self.start("broker", self.broker.command, **self.broker.variables)
+        if self.owns_broker:
+            self.start("broker", self.broker.command, **self.broker.variables)
         self.wait_until(self.broker.answers, "the broker answers")
 
     def wipe_broker(self) -> None:
@@ -122,6 +128,7 @@ class Stack:
         process.wait()
 
     def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process and all that it started."""
         os.killpg(self._processes[name].pid, number)
 
     def stop(self, name: str) -> int:
@@ -208,8 +215,7 @@ def running_stack(
     with ExitStack() as cleanup:
         url = cleanup.enter_context(fresh_database(database))
         stack = Stack(folder=folder, database_url=url, settings=settings, broker=broker)
-        if isinstance(broker, RabbitMQ):
-            cleanup.callback(broker.stop_port_mapper)
+        cleanup.callback(stack.broker.clean_up)
         cleanup.callback(stack.stop_all)
         stack.start_broker()
         stack.manage("migrate", "-v0")

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.brokers import NAMES, name_under_test
 from tests.chaos.stack import ROOT
 from tests.databases import kind_under_test
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.processes, pytest.mark.own_broker, pytest.mark.timeout(400)]
 
 
 def chaos(*arguments: str) -> tuple[int, dict[str, Any], str]:
@@ -43,6 +44,7 @@ class TestTheShopUnderFire:
 
 
 @pytest.mark.sqlite
+@pytest.mark.skipif(name_under_test() != NAMES[0], reason="it would say the same with each broker")
 class TestASabotagedShop:
     def test_is_found_out(self):
         options = ("--seconds", "10", "--seed", "7", "--rate", "0.5", "--faults", "kill_relay")

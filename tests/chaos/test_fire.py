@@ -150,6 +150,7 @@ class TestABrokerThatIsWiped:
         assert_each_once(ground, 120)
 
 
+@pytest.mark.own_broker
 class TestABrokerThatIsAway:
     def test_delays_and_loses_nothing_when_it_comes_back_empty(self, ground: Stack):
         """Without the hand-back and the loop's patience: the relay dies of the first refusal."""

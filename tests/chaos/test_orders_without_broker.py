@@ -17,9 +17,10 @@ import pytest
 
 from shop.up.ports import free_port
 from tests.bank import API_KEY, BankProcess
+from tests.chaos.brokers import broker_under_test
 from tests.chaos.stack import CEILING, Stack, running_stack
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.own_broker, pytest.mark.timeout(300)]
 
 ORDER = {"payment_method": "tok_success", "lines": [{"sku": "TEA-SENCHA", "quantity": 1}]}
 
@@ -53,7 +54,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     bank = BankProcess(folder / "bank")
     bank.start()
     try:
-        with running_stack(folder, settings="shop.settings") as stack:
+        broker = broker_under_test(folder / "broker", queues=())
+        with running_stack(folder, settings="shop.settings", broker=broker) as stack:
             stack.environment |= {"BANK_URL": bank.url, "BANK_API_KEY": API_KEY}
             with _customer(stack, folder, port=_start(stack)) as api:
                 yield Shop(stack, api)

@@ -44,6 +44,7 @@ class TestAHeartbeat:
         (worker,) = queues.keys() - {relay[0]}
         assert queues[worker] == sorted(QUEUES.split(","))
 
+    @pytest.mark.own_broker
     def test_comes_from_a_relay_whose_broker_is_away(self, ground: Stack):
         ground.start_relay()
         ground.kill("broker")
@@ -103,6 +104,7 @@ class TestTheDoctor:
         assert found["queue ground.slow"]["text"] == "The canary did not come back: it has none."
         assert found["queue ground"]["severity"] == "ok"
 
+    @pytest.mark.own_broker
     def test_works_without_a_broker(self, ground: Stack):
         ground.kill("broker")
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,18 @@ import psutil
 from shop.postgres import EmbeddedPostgres
 from shop.up.ports import HOST, free_port
 from tests.bank import API_KEY, BankProcess
-from tests.chaos.stack import QUIET, Stack
+from tests.chaos.broker import Broker
+from tests.chaos.rabbitmq import RabbitMQ
+from tests.chaos.stack import QUIET, ROOT, Stack
 
 BANK_IS_SLOW = ("--slow-seconds", "0.9", "--processing-seconds", "2")
 BANK_PATIENCE = "0.5"
+SETTINGS = "tests.chaos.proving_settings"
+QUEUES = (
+    "import django; django.setup()\n"
+    "from outbox.subscriptions import queues\n"
+    "print(*{'outbox'}.union(*queues().values()))"
+)
 RESTOCK = (
     "from inventory.services import receive_stock as receive\n"
     "for sku in ('TEA-SENCHA', 'WHISK-CHASEN'):\n"
@@ -169,6 +178,15 @@ class WholeShop:
                 os.kill(pid, signal.SIGCONT)
 
     @contextmanager
+    def standing_still(self, name: str) -> Iterator[None]:
+        """The same, with all that it started."""
+        self.stack.signal(name, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.stack.signal(name, signal.SIGCONT)
+
+    @contextmanager
     def beside(self, name: str, command: Sequence[str]) -> Iterator[None]:
         """Run one process more for the block."""
         self.stack.start(name, command)
@@ -219,7 +237,9 @@ class WholeShop:
 
 
 @contextmanager
-def whole_shop(folder: Path, *, database: str, sabotage: str = "") -> Iterator[WholeShop]:
+def whole_shop(
+    folder: Path, *, database: str, broker: str = "valkey", sabotage: str = ""
+) -> Iterator[WholeShop]:
     """Yield a shop that is not open yet, with a bank and a broker; close it afterwards."""
     with ExitStack() as cleanup:
         postgres, url = None, f"sqlite:///{folder / 'db.sqlite3'}"
@@ -232,9 +252,24 @@ def whole_shop(folder: Path, *, database: str, sabotage: str = "") -> Iterator[W
         bank = BankProcess(folder / "bank", *BANK_IS_SLOW)
         bank.start()
         cleanup.callback(bank.kill)
-        stack = Stack(folder=folder, database_url=url, settings="tests.chaos.proving_settings")
+        own = _rabbitmq(folder / "broker") if broker == "rabbitmq" else None
+        stack = Stack(folder=folder, database_url=url, settings=SETTINGS, broker=own)
+        cleanup.callback(stack.broker.clean_up)
         stack.environment["CHAOS_SABOTAGE"] = sabotage
         shop = WholeShop(stack, bank, postgres)
         cleanup.callback(shop.close)
         stack.start_broker()
         yield shop
+
+
+def _rabbitmq(folder: Path) -> Broker:
+    """A node of its own, which knows the shop's queues so that they can be purged."""
+    told = subprocess.run(
+        [sys.executable, "-c", QUEUES],
+        cwd=ROOT,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return RabbitMQ(folder, queues=told.stdout.split())

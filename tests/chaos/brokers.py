@@ -1,0 +1,35 @@
+"""The broker under test: Valkey, or with TEST_BROKER=rabbitmq the system's RabbitMQ.
+
+TEST_AMQP_URL gives the URL of a RabbitMQ that runs already, which `make test-rabbitmq` takes from
+AMQP_URL. Tests that stop the broker are skipped then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.broker import Broker, Valkey
+from tests.chaos.rabbitmq import GivenRabbitMQ, RabbitMQ
+
+NAMES = ("valkey", "rabbitmq")
+
+
+def name_under_test() -> str:
+    """Return one of `NAMES`."""
+    return os.environ.get("TEST_BROKER", NAMES[0])
+
+
+def is_given() -> bool:
+    """Whether the broker under test is somebody else's."""
+    return name_under_test() == "rabbitmq" and bool(os.environ.get("TEST_AMQP_URL"))
+
+
+def broker_under_test(folder: Path, *, queues: Sequence[str]) -> Broker:
+    """Return one that is not started yet, unless it is given; `queues` are those to be purged."""
+    if is_given():
+        return GivenRabbitMQ(os.environ["TEST_AMQP_URL"], queues=queues)
+    if name_under_test() == "rabbitmq":
+        return RabbitMQ(folder, queues=queues)
+    return Valkey(folder)

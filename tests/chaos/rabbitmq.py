@@ -1,0 +1,122 @@
+"""RabbitMQ as the broker of a stack: the system's program in a node of its own, or a given URL.
+
+What is given must be a virtual host for tests alone: their queues are purged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from amqp.exceptions import NotFound
+from kombu import Connection
+
+from shop.up.ports import HOST, free_port
+from tests.chaos.wiretap import Wiretap
+from tests.chaos.wiretap_amqp import AmqpWiretap
+
+#: The scripts themselves; those on the PATH change users.
+PROGRAMS = Path("/usr/lib/rabbitmq/bin")
+#: The node tells of each message that is published, at the exchange amq.rabbitmq.trace.
+TRACED = '[{rabbit, [{trace_vhosts, [<<"/">>]}]}].\n'
+
+
+class GivenRabbitMQ:
+    """One that runs already, and is only used."""
+
+    command: Sequence[str] = ()
+    variables: Mapping[str, str] = {}
+
+    def __init__(self, url: str, *, queues: Sequence[str]) -> None:
+        self._queues = queues
+        self.settings = {"AMQP_URL": url}
+
+    def answers(self) -> bool:
+        with contextlib.suppress(Exception), self._connection() as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
+            return True
+        return False
+
+    def wipe(self) -> None:
+        """Take every message that waits in a queue."""
+        with self._connection() as connection:
+            for queue in self._queues:
+                with contextlib.suppress(NotFound):
+                    connection.channel().queue_purge(queue)
+
+    def forget(self) -> None:
+        """Fail: it is not ours to empty."""
+        raise NotImplementedError("A given broker keeps what it has.")
+
+    def cut_clients(self) -> None:
+        """Fail: its clients may be others'."""
+        raise NotImplementedError("A given broker keeps its clients.")
+
+    def queue_length(self, queue: str) -> int:
+        with self._connection() as connection, contextlib.suppress(NotFound):
+            return int(connection.channel().queue_declare(queue, passive=True).message_count)
+        return 0
+
+    def wiretap(self) -> Wiretap:
+        """Return what catches, repeats and shuffles messages; it catches where the node traces."""
+        return AmqpWiretap(self.settings["AMQP_URL"], queues=self._queues)
+
+    def clean_up(self) -> None:
+        """Leave no message of ours."""
+        with contextlib.suppress(Exception):
+            self.wipe()
+
+    def _connection(self) -> Connection:
+        return Connection(self.settings["AMQP_URL"], connect_timeout=2)
+
+
+class RabbitMQ(GivenRabbitMQ):
+    """A node of its own: loopback only, its own folder, port mapper and cookie."""
+
+    def __init__(self, folder: Path, *, queues: Sequence[str]) -> None:
+        program = PROGRAMS / "rabbitmq-server"
+        if not program.exists():
+            raise FileNotFoundError(f"RabbitMQ needs {program}: apt-get install rabbitmq-server.")
+        port = free_port()
+        super().__init__(f"amqp://guest:guest@{HOST}:{port}//", queues=queues)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = {HOST}:{port}\n")
+        (folder / "advanced.config").write_text(TRACED)
+        self._folder = folder
+        self.command = [str(program)]
+        self.variables = self._variables(port)
+
+    def forget(self) -> None:
+        """Take away what a stopped node has on disk, so that it starts with nothing."""
+        shutil.rmtree(self._folder / "data", ignore_errors=True)
+
+    def cut_clients(self) -> None:
+        """Close all connections; the node's own command does it."""
+        command = [str(PROGRAMS / "rabbitmqctl"), "close_all_connections", "chaos"]
+        variables = {**os.environ, **self.variables}
+        subprocess.run(command, env=variables, capture_output=True, check=False, timeout=30)
+
+    def clean_up(self) -> None:
+        """End the port mapper: it was started as a daemon, and outlives its node."""
+        command = ["epmd", "-port", self.variables["ERL_EPMD_PORT"], "-kill"]
+        subprocess.run(command, capture_output=True, check=False)
+
+    def _variables(self, port: int) -> dict[str, str]:
+        folder = self._folder
+        return {
+            "HOME": str(folder),
+            "ERL_EPMD_ADDRESS": HOST,
+            "ERL_EPMD_PORT": str(free_port()),
+            "RABBITMQ_NODENAME": f"chaos{port}@localhost",
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        }

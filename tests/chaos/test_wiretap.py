@@ -1,0 +1,42 @@
+"""The chaos run's wiretap does what it says, with whichever broker is under test."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from tests.chaos.stack import Stack
+from tests.chaos.test_fire import QUEUES, assert_each_once, settle, strike
+from tests.chaos.wiretap import listening
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+
+OUTSIDE = "ground.outside"  # one message for each event
+
+
+@pytest.mark.own_broker  # a given one does not tell what is published
+class TestAWiretap:
+    def test_sends_messages_twice_and_in_another_order_and_no_effect_is_doubled(
+        self, ground: Stack
+    ):
+        """Without the token check: effects twice."""
+        ground.stop_all(but={"broker", "relay"})
+        tap = ground.broker.wiretap()
+        ground.start_relay()
+
+        with listening(tap):
+            strike(ground, 10)
+            ground.wait_until(lambda: ground.queue_length(OUTSIDE) >= 10, "all wait in the queue")
+        ground.kill("relay")
+        waiting = ground.queue_length(OUTSIDE)
+        tap.replay(Random(1))
+        ground.wait_until(lambda: ground.queue_length(OUTSIDE) > waiting, "some came again")
+        waiting = ground.queue_length(OUTSIDE)
+        tap.shuffle(Random(1))
+        ground.wait_until(lambda: ground.queue_length(OUTSIDE) == waiting, "none more or less")
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+
+        settle(ground)
+        assert_each_once(ground, 10)
