@@ -3,6 +3,10 @@
 In a process's main thread (pools `prefork` and `solo`) by an alarm signal, which also ends a wait
 for a socket. In another thread (pool `threads`) by an exception that Python raises there before its
 next bytecode: a call into C that does not return is interrupted when it returns.
+
+An interruption can be swallowed: by an `except:` of the handler's, by a library that turns all
+that it catches into an error of its own, by a finalizer, whose exceptions Python drops. So it comes
+again and again, until the block ends.
 """
 
 from __future__ import annotations
@@ -24,16 +28,21 @@ class _Interrupt(BaseException):
     """No `except Exception` of a handler's catches it."""
 
 
+#: Seconds that what was interrupted has for cleaning up, at most, before it is interrupted again.
+_CLEAN_UP_SECONDS = 5.0
+
+
 class Limit:
     """The limit of one run: `restart()` gives it its whole time again."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.again = min(seconds, _CLEAN_UP_SECONDS)
         self.is_over = False
         self._is_on = True
 
     def restart(self) -> None:
-        """Count from now."""
+        """Count from now; raise `TimeLimitExceeded` if the time is up already."""
 
     def stop(self) -> None:
         """Interrupt nothing any more."""
@@ -80,8 +89,10 @@ class _Alarm(Limit):
         self._began = time.monotonic()
 
     def restart(self) -> None:
+        if self.is_over:
+            raise self.exceeded()
         if self._is_on:
-            signal.setitimer(signal.ITIMER_REAL, self.seconds)
+            signal.setitimer(signal.ITIMER_REAL, self.seconds, self.again)
 
     def stop(self) -> None:
         if self._is_on:
@@ -112,12 +123,9 @@ class _Shot(Limit):
 
     def restart(self) -> None:
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._is_on and not self.is_over:
-                self._timer = threading.Timer(self.seconds, self._shoot)
-                self._timer.daemon = True
-                self._timer.start()
+            if self.is_over:
+                raise self.exceeded()
+            self._set_timer(self.seconds)
 
     def stop(self) -> None:
         with self._lock:
@@ -127,11 +135,21 @@ class _Shot(Limit):
             if self.is_over:
                 _raise_in(self._target, None)  # it may still be on its way
 
+    def _set_timer(self, seconds: float) -> None:
+        """The caller holds the lock."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._is_on:
+            self._timer = threading.Timer(seconds, self._shoot)
+            self._timer.daemon = True
+            self._timer.start()
+
     def _shoot(self) -> None:
         with self._lock:
             if self._is_on and threading.current_thread() is self._timer:
                 self.is_over = True
                 _raise_in(self._target, _Interrupt)
+                self._set_timer(self.again)
 
 
 def _raise_in(thread: ctypes.c_ulong, kind: type[BaseException] | None) -> None:

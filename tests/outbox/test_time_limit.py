@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
 
@@ -57,6 +58,41 @@ class TestALimit:
                     spin()
                 except BaseException:
                     return
+
+        run(work)
+
+    def test_interrupts_again_what_has_swallowed_it(self, run):
+        """Seen to fail with an alarm that rings once, and with a shot that is fired once."""
+        swallowed = 0
+
+        def swallow() -> None:
+            nonlocal swallowed
+            end = time.monotonic() + 5
+            while time.monotonic() < end:
+                try:
+                    time.sleep(0.01)
+                except BaseException:
+                    swallowed += 1
+                    if swallowed == 3:
+                        return
+
+        def work() -> None:
+            with pytest.raises(TimeLimitExceeded), time_limit(0.1):
+                swallow()
+
+        run(work)
+
+        assert swallowed == 3
+
+    def test_gives_no_more_time_to_what_has_swallowed_it(self, run):
+        """Seen to fail with a `restart` that does not look whether the time is up."""
+
+        def work() -> None:
+            with pytest.raises(TimeLimitExceeded), time_limit(0.05) as limit:
+                with suppress(BaseException):
+                    spin()
+                limit.restart()
+                pytest.fail("it went on")
 
         run(work)
 
