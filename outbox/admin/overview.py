@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from django.contrib import admin
@@ -34,6 +34,7 @@ from .base import ReadOnlyAdmin
 from .checkup import findings
 from .links import dead_url, deliveries_url, events_url
 from .pages import show
+from .periodic import periodic_view
 
 _LATELY = timedelta(minutes=5)
 _GROUPS_SHOWN = 5
@@ -137,12 +138,14 @@ class OverviewAdmin(ReadOnlyAdmin):
     """The page stands where the list of minutes would: nobody wants to read those."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Serve the overview, its live part and the checkup."""
+        """Serve the overview, its live part, the checkup and the periodic work."""
         view = self.admin_site.admin_view
+        periodic = view(partial(periodic_view, self))
         return [
             path("", view(self.changelist_view), name="outbox_minute_changelist"),
             path("part/", view(self.part), name="outbox_minute_part"),
             path("checkup/", view(self.checkup), name="outbox_minute_checkup"),
+            path("periodic/", periodic, name="outbox_minute_periodic"),
         ]
 
     def changelist_view(

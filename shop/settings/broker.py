@@ -58,6 +58,8 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = "UTC"
 
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+# Beat writes down at once what it has started, so that the monitor can say what is late.
+CELERY_BEAT_SYNC_EVERY = 1
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "outbox.relay": {"task": "outbox.relay", "schedule": 10.0},
     # Does nothing unless OUTBOX has a RETENTION.

@@ -39,6 +39,8 @@ LOGGING: dict[str, Any] = {
         "django.server": {"handlers": [], "propagate": True},
         # A line for each request to the bank: our own say what came of it.
         "httpx": {"level": "WARNING"},
+        # Wrong passwords are warnings; nobody need read of the right ones.
+        "axes": {"level": "WARNING"},
     },
 }
 if LOG_FORMAT == "json":

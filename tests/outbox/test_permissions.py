@@ -21,6 +21,7 @@ PAGES = {
     "outbox_minute_changelist": "view_minute",
     "outbox_minute_part": "view_minute",
     "outbox_minute_checkup": "view_minute",
+    "outbox_minute_periodic": "view_minute",
     "outbox_event_changelist": "view_event",
     "outbox_event_change": "view_event",
     "outbox_event_history": "view_event",

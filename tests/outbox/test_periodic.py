@@ -1,0 +1,143 @@
+"""The page of what beat starts by the clock."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+
+from outbox.admin import periodic
+from outbox.models import Heartbeat
+
+pytestmark = pytest.mark.django_db
+
+URL = reverse("admin:outbox_minute_periodic")
+
+
+def every(seconds: int, *, last: timedelta | None, **more: Any) -> PeriodicTask:
+    interval, _is_new = IntervalSchedule.objects.get_or_create(every=seconds, period="seconds")
+    moment = timezone.now() - last if last is not None else None
+    row = PeriodicTask.objects.create(interval=interval, task="tests.sweep", **more)
+    PeriodicTask.objects.filter(pk=row.pk).update(last_run_at=moment)
+    return row
+
+
+def the(name: str) -> periodic.Work:
+    return next(one for one in periodic.works() if one.name == name)
+
+
+class TestWork:
+    def test_is_next_an_interval_after_its_last_start(self):
+        every(60, last=timedelta(seconds=10), name="sweep", queue="tests")
+
+        work = the("sweep")
+
+        assert work.last is not None
+        assert work.next is not None
+        assert abs(work.next - work.last - timedelta(seconds=60)) < timedelta(seconds=2)
+        assert (work.standing, work.queue) == (("done", "on"), "tests")
+
+    def test_is_late_when_its_time_has_long_passed(self):
+        every(60, last=timedelta(minutes=30, seconds=30), name="sweep")
+
+        state, words = the("sweep").standing
+
+        assert state == "dead"
+        assert words.startswith("late by 29 min")
+
+    def test_is_not_late_before_beat_has_written_down_its_start(self):
+        every(10, last=timedelta(minutes=4), name="sweep")
+
+        assert the("sweep").standing[0] == "done"
+
+    def test_that_never_ran_is_late_reckoned_from_when_it_was_entered(self):
+        row = every(60, last=None, name="sweep")
+        hour_ago = timezone.now() - timedelta(hours=1)
+        PeriodicTask.objects.filter(pk=row.pk).update(date_changed=hour_ago)
+
+        assert the("sweep").standing[0] == "dead"
+
+    def test_of_a_crontab_has_a_next_time(self):
+        crontab = CrontabSchedule.objects.create(minute="0", hour="3", timezone="UTC")
+        PeriodicTask.objects.create(
+            crontab=crontab, task="t", name="nightly", last_run_at=timezone.now()
+        )
+
+        work = the("nightly")
+
+        assert work.next is not None
+        assert (work.next.hour, work.next.minute) == (3, 0)
+        assert not work.late
+
+    def test_that_waits_for_its_first_day_is_not_late(self):
+        tomorrow = timezone.now() + timedelta(days=1)
+        every(60, last=timedelta(days=3), name="sweep", start_time=tomorrow)
+
+        assert the("sweep").next == tomorrow
+        assert not the("sweep").late
+
+    def test_that_is_off_is_never_late_and_has_no_next_time(self):
+        every(60, last=timedelta(days=3), name="sweep", enabled=False)
+
+        work = the("sweep")
+
+        assert (work.standing[0], work.next, work.late) == ("parked", None, timedelta(0))
+
+    def test_is_listed_late_first_and_off_last(self):
+        every(60, last=timedelta(0), name="a")
+        every(60, last=timedelta(days=1), name="b", enabled=False)
+        every(60, last=timedelta(days=1), name="c")
+
+        assert [one.name for one in periodic.works()] == ["c", "a", "b"]
+
+
+class TestTheScheduleOfTheSettings:
+    def test_is_shown_where_no_rows_are_kept(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(periodic.apps, "is_installed", lambda name: False)
+
+        work = the("outbox.relay")
+
+        assert (work.task, work.schedule, work.last) == ("outbox.relay", "every 10 s", None)
+        assert work.standing[0] == "done"
+
+
+class TestThePage:
+    def test_says_what_to_do_when_there_is_nothing(self, admin_client: Client):
+        page = admin_client.get(URL).content.decode()
+
+        assert "Nothing happens by the clock." in page
+        assert "outbox-handlers" not in page
+
+    def test_marks_what_is_late_and_says_that_beat_is_silent(self, admin_client: Client):
+        row = every(60, last=timedelta(days=1), name="sweep")
+        now = timezone.now()
+        hour = timedelta(hours=1)
+        Heartbeat.objects.create(
+            kind="beat", name="beat", queues=[], started_at=now, seen_at=now - hour
+        )
+
+        page = admin_client.get(URL).content.decode()
+
+        assert "outbox-dead" in page
+        assert "late by 23 h 59 min" in page
+        assert "silent for 1 h" in page
+        assert reverse("admin:django_celery_beat_periodictask_change", args=[row.pk]) in page
+
+    def test_costs_the_same_with_many_entries(
+        self, admin_client: Client, django_assert_max_num_queries: Any
+    ):
+        for number in range(30):
+            every(60 + number, last=timedelta(0), name=f"sweep {number}")
+
+        with django_assert_max_num_queries(8):
+            admin_client.get(URL)
+
+    def test_is_led_to_from_the_other_pages(self, admin_client: Client):
+        overview = admin_client.get(reverse("admin:outbox_minute_changelist")).content.decode()
+
+        assert f'href="{URL}"' in overview
