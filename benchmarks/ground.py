@@ -128,10 +128,14 @@ class Stage(Stack):
         if self.side.has_worker:
             self._start_celery("worker", ["-c", "2"])
 
-    def start_command(self, name: str, *command: str, **environment: str) -> None:
+    def start_command(self, name: str, *command: str) -> None:
         """Start a management command; wait until it has its connection to the database."""
+        self.start_module(name, "django", *command)
+
+    def start_module(self, name: str, module: str, *arguments: str) -> None:
+        """Start a module of the side's Python; wait as for a command."""
         before = self._connections()
-        self.start(name, [self.side.python, "-m", "django", *command], **environment)
+        self.start(name, [self.side.python, "-m", module, *arguments])
         self.wait_until(lambda: self._connections() > before, f"{name} is connected")
 
     def _connections(self) -> int:

@@ -1,0 +1,142 @@
+"""Relay: a backlog that appears at once, until the broker has all of it; nobody consumes.
+
+Every relay is started beforehand and waits. How fast messages arrive is seen at the broker, in the
+same way for all: by the length of its queue.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import redis
+
+from benchmarks.ground import Ground, Stage
+from benchmarks.harness import Figure, Ratio, Result, in_turn, ratio, require_effects
+from benchmarks.peers import CELERY_OUTBOX
+from benchmarks.row import Row
+from benchmarks.sides import Side, ours
+
+RELAYS = (1, 2)
+
+#: Seconds.
+LOOK = 0.005
+QUIET = 2.0
+CEILING = 120.0
+
+
+def measure(ground: Ground, quick: bool) -> Result:
+    """Relay a backlog by one and by two relays, by the raw loop, and by the best peer."""
+    return compare(
+        ground,
+        events=5_000 if quick else 10_000,
+        peers_events=1_500 if quick else 3_000,
+        repeats=1 if quick else 3,
+    )
+
+
+def compare(ground: Ground, *, events: int, peers_events: int, repeats: int) -> Result:
+    """Return events a second for each, in turn."""
+    mine, peer = ours(WINDOW=10_000_000), CELERY_OUTBOX.side()
+    relayed = partial(_relayed, ground)
+    measures: dict[str, Callable[[], float]] = {
+        "raw loop": partial(relayed, mine, events, _start_raw, queue="raw")
+    }
+    for n in RELAYS:
+        start = partial(_start_ours, relays=n)
+        measures[f"outbox, {n}"] = partial(relayed, mine, events, start, queue="ours")
+        start = partial(_start_peers, relays=n)
+        measures[f"peer, {n}"] = partial(relayed, peer, peers_events, start, queue="celery")
+    found = in_turn(measures, repeats=repeats)
+    against_peer = [ratio(found[f"outbox, {n}"], found[f"peer, {n}"]) for n in RELAYS]
+    return Result(
+        [Figure(name, values, "events/s") for name, values in found.items()],
+        [
+            Ratio("relay_vs_raw", ratio(found["outbox, 1"], found["raw loop"]), at_least=0.30),
+            Ratio("relay_vs_best_peer", min(against_peer), at_least=9),
+        ],
+        [
+            f"The peer is {CELERY_OUTBOX.name}, which looks every 0.05 s and sends no metrics. "
+            "The number is that of relays; the ratio is the worse one of both."
+        ],
+    )
+
+
+def _relayed(
+    ground: Ground, side: Side, events: int, start: Callable[[Stage], None], *, queue: str
+) -> float:
+    with ground.stage(side) as stage:
+        start(stage)
+        stage.start_module("emit", "benchmarks.project.emit", str(events), *BACKLOG)
+        return _watch(stage.redis_url, queue, partial(_require_all, side, events))
+
+
+#: One transaction, so that the whole backlog appears with its commit.
+BACKLOG = ("--batch", "10000000")
+
+
+def _start_ours(stage: Stage, *, relays: int) -> None:
+    for number in range(relays):
+        stage.start_relay(f"relay-{number}")
+
+
+def _start_raw(stage: Stage) -> None:
+    stage.start_module("raw", "benchmarks.project.ours.raw_relay")
+
+
+def _start_peers(stage: Stage, *, relays: int) -> None:
+    for number in range(relays):
+        stage.start_command(f"relay-{number}", *CELERY_OUTBOX.plan.commands[0])
+
+
+def _watch(url: str, queue: str, require_all: Callable[[list[bytes]], int]) -> float:
+    """Return events a second between the first sight of the queue and its last growth."""
+    with redis.Redis.from_url(url) as broker:
+        lengths = list(_growth(lambda: int(broker.llen(queue))))
+        messages: Any = broker.lrange(queue, 0, -1)
+    if not lengths:
+        raise RuntimeError("No message came.")
+    events = require_all(messages)
+    (began, first), (ended, last) = lengths[0], lengths[-1]
+    return (last - first) / last * events / (ended - began)
+
+
+def _growth(length: Callable[[], int]) -> Iterator[tuple[float, int]]:
+    """Yield (time, length) whenever the queue has grown, until it has been quiet for a while."""
+    known, changed = 0, time.monotonic()
+    while time.monotonic() - changed < (QUIET if known else CEILING):
+        if (now := length()) > known:
+            known, changed = now, time.monotonic()
+            yield changed, known
+        time.sleep(LOOK)
+
+
+def _require_all(side: Side, events: int, messages: list[bytes]) -> int:
+    """Return the number of events, if each is in the queue exactly once."""
+    found = [one for message in messages for one in _events_in(message)]
+    require_effects(
+        expected=events, effects=len(found), distinct=len(set(found)), who=f"{side.name}, relayed"
+    )
+    return events
+
+
+def _events_in(message: bytes) -> list[Any]:
+    told = json.loads(message)
+    if "pairs" in told:  # the raw loop's
+        return [pair[0] for pair in told["pairs"]]
+    arguments = json.loads(base64.b64decode(told["body"]))[0]
+    if told["headers"]["task"] == "outbox.deliver":
+        return [pair[0] for pair in arguments[1]]
+    return [arguments[0]["order_id"]]
+
+
+ROW = Row(
+    "relay",
+    "events fanned out to one handler and sent, by 1 and 2 relays",
+    "at least 0.30 of a raw loop with the same writes and pushes, and 9 times the best peer",
+    measure,
+)
