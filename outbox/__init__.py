@@ -18,21 +18,21 @@ admin of your own models. It imports no models, so it may be imported anywhere.
 from __future__ import annotations
 
 from .books import Difference, Look, invariant
+from .books.evidence import events_without_row, keys_told_twice, rows_without_event
 from .context import RequestContextMiddleware, acting_as
-from .debts import is_owed
-from .delayed import cancel_delayed
+from .contracts.upcasting import upcast
 from .emission import NotInTransaction, emit
+from .engine.debts import is_owed
+from .engine.delayed import cancel_delayed
+from .engine.time_limit import TimeLimitExceeded
 from .events import DomainEvent
-from .evidence import events_without_row, keys_told_twice, rows_without_event
 from .guards import guards_lifted
-from .locks import mark_locked, saved_under_lock
-from .marks import Sensitive
+from .guards.locks import mark_locked, saved_under_lock
+from .monitor.timeline import timeline_of
 from .policy import Breaker, Dead, Discard, Pause, Retry, RetryAfter
+from .privacy.marks import Sensitive
 from .receipt import LeaseLost, PermanentFailure, Receipt
 from .subscriptions import subscribe
-from .time_limit import TimeLimitExceeded
-from .timeline import timeline_of
-from .upcasting import upcast
 
 __all__ = [
     "Breaker",

@@ -20,12 +20,9 @@ class OutboxConfig(AppConfig):
 
     def ready(self) -> None:
         """Load `events` and `handlers` of every installed app; sync the rows after migrate."""
-        from . import (  # noqa: F401  they register the system checks
-            checks,
-            deploy_checks,
-            own_events,
-        )
-        from .guard_hooks import start
+        from . import checks, own_events  # noqa: F401  they register the system checks
+        from .checks import deploy as deploy_checks  # noqa: F401  they register the system checks
+        from .guards.hooks import start
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
@@ -34,8 +31,8 @@ class OutboxConfig(AppConfig):
 
 
 def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:
+    from .engine.sync import sync_subscriptions
     from .models import Subscription
-    from .sync import sync_subscriptions
 
     # Not yet, or no longer, there: `migrate auth` on an empty database, `migrate outbox zero`.
     if Subscription._meta.db_table in connections[using].introspection.table_names():

@@ -36,7 +36,7 @@ class Conf:
     NUDGE: bool = True
     """Tell the relay after each commit. Off: it looks every FLOOR_SECONDS."""
     GUARDS: bool | None = None
-    """Raise at what breaks a rule (`outbox/guards.py`). None: where DEBUG is on, and in tests."""
+    """Raise at what breaks a rule (`outbox/guards/`). None: where DEBUG is on, and in tests."""
 
     RETENTION: Mapping[str, float] = field(default_factory=dict)
     """Days that settled events are kept, by event name; "default" for the rest. None: for ever."""

@@ -14,8 +14,8 @@ from uuid_utils.compat import uuid7
 
 from . import guards, nudge, tracing
 from .context import current_cause
+from .engine.key_locks import lock_key
 from .events import DomainEvent
-from .key_locks import lock_key
 from .subscriptions import ordered_events
 from .transactions import is_open, is_open_in_view, open_aliases
 

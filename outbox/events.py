@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from django.apps import apps
 from pydantic import BaseModel, ConfigDict
 
-from .marks import MASK, is_sensitive
+from .privacy.marks import MASK, is_sensitive
 
 #: What a handler may ask for beside the event's fields; no field may take one of these names.
 FACTS = frozenset(

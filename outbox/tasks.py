@@ -6,10 +6,12 @@ from datetime import timedelta
 
 from celery import current_app, current_task, shared_task
 
-from . import actions, heartbeat, minutes, nudge
+from . import actions, nudge
 from .conf import conf
-from .delivery import deliver
-from .relay import BrokerUnavailable, Message, relay_pass
+from .counting import minutes
+from .engine import heartbeat
+from .engine.delivery import deliver
+from .engine.relay import BrokerUnavailable, Message, relay_pass
 
 _PRUNING = timedelta(seconds=2)
 

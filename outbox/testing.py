@@ -26,11 +26,14 @@ from django.utils import timezone
 from pydantic_core import to_jsonable_python
 from uuid_utils.compat import uuid7
 
-from . import emission, events, failpoints, guard_hooks, subscriptions, upcasting
+from . import emission, events, subscriptions
 from .context import Cause, caused_by
-from .delivery import Result, deliver
-from .relay import Message, relay_pass
-from .sync import sync_subscriptions
+from .contracts import upcasting
+from .engine import failpoints
+from .engine.delivery import Result, deliver
+from .engine.relay import Message, relay_pass
+from .engine.sync import sync_subscriptions
+from .guards import hooks as guard_hooks
 
 if TYPE_CHECKING:
     from .models import DelayedEvent, Event

@@ -14,9 +14,9 @@ from celery import Celery, bootsteps, signals
 from django.db import connections
 from kombu import Consumer, Queue
 
-from .book import write_all
+from .counting.book import write_all
+from .engine.retry import drop_broken_connection
 from .nudge import EXCHANGE
-from .retry import drop_broken_connection
 from .subscriptions import queues
 
 #: The queue whose workers run the relay.
@@ -29,7 +29,7 @@ def install(app: Celery) -> None:
     Call it once, in the module that creates your Celery app. A worker without `-Q` then consumes
     every handler's queue and runs the relay; `-Q outbox` runs the relay alone.
     """
-    app.add_defaults(lambda: {"worker_consumer": "outbox.consumer:Consumer"})
+    app.add_defaults(lambda: {"worker_consumer": "outbox.engine.consumer:Consumer"})
     app.steps["worker"].update([RelayStep, HeartbeatStep])
     app.steps["consumer"].add(NudgeStep)
     signals.celeryd_init.connect(_add_queues, weak=False)
@@ -77,7 +77,7 @@ class RelayStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Start the loop."""
-        from .loop import RelayLoop  # needs the models, which load after the Celery app
+        from .engine.loop import RelayLoop  # needs the models, which load after the Celery app
 
         worker.outbox_relay = RelayLoop(worker.hostname)
         worker.outbox_relay.start()
@@ -103,7 +103,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Start the thread."""
-        from .heartbeat import HeartbeatThread  # needs the models
+        from .engine.heartbeat import HeartbeatThread  # needs the models
 
         consumed = worker.app.amqp.queues
         worker.outbox_heartbeat = HeartbeatThread(

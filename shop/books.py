@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from outbox import reconciliation
-from outbox.books import Difference
-from outbox.reconciliation import Finding
-from outbox.reconciliation import reconcile as reconcile
+from outbox.books import Difference, reconciliation
+from outbox.books.reconciliation import Finding
+from outbox.books.reconciliation import reconcile as reconcile
 from shop.models import Reconciliation
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from benchmarks.probes.plans import scans
 from benchmarks.project.payload import new_payload
 
 if TYPE_CHECKING:
-    from outbox.relay import Message
+    from outbox.engine.relay import Message
 
 ROUNDS, EVENTS = 4, 200
 LOOKS = 12
@@ -46,7 +46,7 @@ def main(day: int) -> None:
 
 def _run(found: dict[str, list[float]]) -> None:
     """Emit, relay, deliver: each pass and each message is a value."""
-    from outbox.relay import relay_pass
+    from outbox.engine.relay import relay_pass
 
     messages: list[Message] = []
     found["emit"].append(milliseconds(_emit))
@@ -66,7 +66,7 @@ def _emit() -> None:
 
 
 def _deliver(message: Message) -> None:
-    from outbox.delivery import deliver
+    from outbox.engine.delivery import deliver
 
     ended = deliver(handler_name=message.handler, pairs=message.pairs, worker="benchmark")
     if {one.state for one in ended} != {"done"} or len(ended) != len(message.pairs):
@@ -74,14 +74,14 @@ def _deliver(message: Message) -> None:
 
 
 def _idle_pass() -> None:
-    from outbox.relay import relay_pass
+    from outbox.engine.relay import relay_pass
 
     if relay_pass(publish=print).found_something:
         raise RuntimeError("This was to be a pass that finds nothing.")
 
 
 def _status() -> Work:
-    from outbox.status import status
+    from outbox.monitor.status import status
 
     return status
 

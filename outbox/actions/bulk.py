@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
-from outbox import ordering
+from outbox.engine import ordering
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 
 from .choice import Choice

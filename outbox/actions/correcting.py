@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from outbox import emission, events, nudge
 from outbox.context import Cause, caused_by
 from outbox.events import DomainEvent
-from outbox.marks import MASK
 from outbox.models import Delivery, Event, Operation
-from outbox.sensitive import masked
+from outbox.privacy.marks import MASK
+from outbox.privacy.sensitive import masked
 
 from .bulk import discard
 from .choice import Choice

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from django.db import transaction
 from django.utils import timezone
 
-from outbox import failpoints, nudge
+from outbox import nudge
+from outbox.engine import failpoints
 from outbox.models import Operation
 
 logger = logging.getLogger("outbox.actions")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from outbox import redaction
 from outbox.models import Operation
-from outbox.redaction import Redaction
+from outbox.privacy import redaction
+from outbox.privacy.redaction import Redaction
 
 from .operations import recorded
 

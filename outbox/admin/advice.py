@@ -9,10 +9,10 @@ from datetime import timedelta
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox.groups import Group
-from outbox.lights import Light
 from outbox.models import Subscription
-from outbox.status import Status
+from outbox.monitor.groups import Group
+from outbox.monitor.lights import Light
+from outbox.monitor.status import Status
 from outbox.templatetags.outbox_display import span
 
 from .links import dead_url, events_url, handlers_url

@@ -8,8 +8,8 @@ from django.db.models import Count, Min
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
-from outbox.diagnosis import why
 from outbox.models import Delivery
+from outbox.monitor.diagnosis import why
 
 from .base import ReadOnlyAdmin
 from .pages import show

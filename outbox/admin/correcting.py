@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from outbox import actions
 from outbox.models import Delivery
-from outbox.sensitive import masked
+from outbox.privacy.sensitive import masked
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
 from .links import delivery_url, event_url

@@ -12,8 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from outbox import actions
-from outbox.groups import Group, groups
 from outbox.models import Delivery, Operation
+from outbox.monitor.groups import Group, groups
 
 from .acting import CARRY_OUT, MOST, TEXTS, TITLES
 from .background import NotBegun, in_background

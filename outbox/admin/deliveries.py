@@ -17,8 +17,8 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from outbox.diagnosis import why
 from outbox.models import Attempt, Delivery, Event
+from outbox.monitor.diagnosis import why
 from outbox.templatetags.outbox_display import NOTHING, badge, link, moment, took, tries
 
 from . import filters

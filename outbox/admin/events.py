@@ -22,11 +22,11 @@ from django.views.decorators.http import conditional_page, require_POST
 
 from outbox import events, tracing
 from outbox.conf import conf
-from outbox.diagnosis import why_event
+from outbox.contracts.upcasting import NotUpcast, current_payload
 from outbox.models import Delivery, Event
-from outbox.sensitive import masked, masked_text
+from outbox.monitor.diagnosis import why_event
+from outbox.privacy.sensitive import masked, masked_text
 from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, moment
-from outbox.upcasting import NotUpcast, current_payload
 
 from . import filters
 from .base import ReadOnlyAdmin, as_uuid, may

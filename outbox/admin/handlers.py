@@ -11,10 +11,10 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox import minutes
-from outbox.minutes import Totals
+from outbox.counting import minutes
+from outbox.counting.minutes import Totals
 from outbox.models import Subscription
-from outbox.status import HandlerStatus, status
+from outbox.monitor.status import HandlerStatus, status
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
 from .base import ReadOnlyAdmin, may

@@ -9,9 +9,9 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from outbox import events
+from outbox.counting.rates import rates
 from outbox.drawing.map import Arrow, Network, network_map
 from outbox.models import Subscription
-from outbox.rates import rates
 
 from .base import ReadOnlyAdmin
 from .links import events_url

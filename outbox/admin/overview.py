@@ -20,13 +20,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import conditional_page
 
-from outbox import minutes
+from outbox.counting import minutes
+from outbox.counting.minutes import Totals
 from outbox.drawing.chart import Series, chart
-from outbox.groups import Group, groups
-from outbox.lights import Light, lights
-from outbox.minutes import Totals
 from outbox.models import Event, Minute
-from outbox.status import Status, status
+from outbox.monitor.groups import Group, groups
+from outbox.monitor.lights import Light, lights
+from outbox.monitor.status import Status, status
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
 from .advice import Advice, advice

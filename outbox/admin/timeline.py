@@ -19,9 +19,14 @@ from django.utils.translation import ngettext
 
 from outbox import drawing
 from outbox.models import Delivery, Event
-from outbox.sentences import Sentence, sentences_of
+from outbox.monitor.sentences import Sentence, sentences_of
+from outbox.monitor.timeline import (
+    TimelineDelivery,
+    TimelineEvent,
+    timeline_of,
+    timeline_of_correlation,
+)
 from outbox.templatetags.outbox_display import since, span
-from outbox.timeline import TimelineDelivery, TimelineEvent, timeline_of, timeline_of_correlation
 
 from .base import LIVE_CSS, LIVE_JS, as_uuid
 from .links import delivery_url, event_url

@@ -9,7 +9,7 @@ from django.utils import timezone
 from outbox import events
 from outbox.actions import unfinished
 from outbox.models import Delivery, Event, Subscription
-from outbox.status import status
+from outbox.monitor.status import status
 from outbox.subscriptions import find
 from outbox.wording import span
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from outbox import heartbeat
+from outbox.engine import heartbeat
 from outbox.models import Heartbeat, Subscription
 from outbox.subscriptions import queues as queues_of_code
 from outbox.tasks import send_canary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from outbox.timeline import TimelineDelivery, TimelineEvent
+from outbox.monitor.timeline import TimelineDelivery, TimelineEvent
 
 from .sequence import app_of, short
 

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox.timeline import TimelineDelivery, TimelineEvent
+from outbox.monitor.timeline import TimelineDelivery, TimelineEvent
 
 from . import svg
 

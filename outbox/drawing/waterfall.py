@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from outbox.timeline import TimelineDelivery, TimelineEvent
+from outbox.monitor.timeline import TimelineDelivery, TimelineEvent
 
 from . import svg
 from .scale import Interval, Scale, scale_of

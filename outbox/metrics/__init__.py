@@ -1,7 +1,7 @@
 """What monitors read: numbers for Prometheus, and the board and rules that go with them.
 
 Gauges are read from the database when they are asked for; counters are added up there by all
-processes (`outbox/counters.py`). So any process answers for all, on however many machines.
+processes (`outbox/counting/counters.py`). So any process answers for all, on however many machines.
 `prometheus_client` is imported only where somebody asks.
 """
 

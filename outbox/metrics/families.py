@@ -8,10 +8,11 @@ from typing import Literal
 
 from django.utils import timezone
 
-from outbox import counters, heartbeat
-from outbox.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
+from outbox.counting import counters
+from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
+from outbox.engine import heartbeat
 from outbox.models import Heartbeat, Subscription
-from outbox.status import HandlerStatus, Status, status
+from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.worker import QUEUE
 
 Kind = Literal["gauge", "counter", "histogram"]

@@ -8,8 +8,8 @@ from typing import Any
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare
 
-from outbox import counters
 from outbox.conf import conf
+from outbox.counting import counters
 
 from .families import Family, families
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox.models import Attempt, Delivery
-from outbox.timeline import TimelineDelivery
+from outbox.monitor.timeline import TimelineDelivery
 
 register = template.Library()
 

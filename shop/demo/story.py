@@ -10,7 +10,7 @@ from datetime import datetime
 from orders.models import Order
 from outbox import timeline_of
 from outbox.events import registry
-from outbox.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
+from outbox.monitor.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
 from outbox.wording import one_line
 from shop.demo.customers import PlacedOrder
 

@@ -12,8 +12,8 @@ from uuid import UUID
 from django.db.models import F, QuerySet
 
 from orders.models import Order
-from outbox.diagnosis import why, why_event
 from outbox.models import Delivery, Event
+from outbox.monitor.diagnosis import why, why_event
 from shop.demo.customers import PlacedOrder
 
 CEILING = 240.0  # seconds; generous: it is only reached by a failure

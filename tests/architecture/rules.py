@@ -27,6 +27,10 @@ LAYERS = (
     {"models", "events", "gateway"},
 )
 
+# In the outbox, what runs events does not know who looks at them or repairs them.
+ENGINE = "outbox.engine"
+LOOKERS = {"actions", "admin", "doctor", "drawing", "management", "metrics", "monitor"}
+
 
 class Project:
     """The source below `root`, judged as a project with these first-party apps."""
@@ -74,6 +78,10 @@ class Project:
             yield f"of another app, only {target}.queries may be imported; or hear its events."
 
     def _reasons_inside(self, imported: Import) -> Iterator[str]:
+        if f"{imported.importer}.".startswith(f"{ENGINE}."):
+            room = imported.target.split(".")[1]
+            if room in LOOKERS:
+                yield f"the engine runs without {room}; let {room} import the engine."
         if self._owner(imported.importer) in self.apps - {PROJECT, *LIBRARIES}:
             ours = self._layer(imported.importer)
             for module in self._reached(imported.target):

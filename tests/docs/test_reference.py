@@ -14,7 +14,7 @@ from api.management.commands.create_api_token import Command as TokenCommand
 from api.schema import PROBLEM
 from orders.models import Order
 from outbox import subscribe
-from outbox.catalogue import catalogue
+from outbox.contracts.catalogue import catalogue
 from outbox.management.commands.outbox import Command as OutboxCommand
 from outbox.models import Delivery
 from outbox.testing import Outbox

@@ -8,7 +8,7 @@ import pytest
 
 from orders import services
 from orders.models import Order
-from outbox.reconciliation import Reconciliation, reconcile
+from outbox.books.reconciliation import Reconciliation, reconcile
 from outbox.testing import Outbox
 from tests.bank import BankProcess
 from tests.inventory.shelf import put_on_sale

@@ -17,8 +17,8 @@ from notifications.models import Email
 from orders import services
 from orders.models import Order
 from outbox import actions
+from outbox.books.reconciliation import Reconciliation, reconcile
 from outbox.models import Delivery, Event, Subscription
-from outbox.reconciliation import Reconciliation, reconcile
 from outbox.testing import Outbox
 from payments import gateway
 from payments.models import Payment, Refund

@@ -11,8 +11,8 @@ from django.db import connection
 
 from orders import services
 from orders.models import Order
+from outbox.books.reconciliation import reconcile
 from outbox.models import Delivery
-from outbox.reconciliation import reconcile
 from outbox.testing import Outbox
 from payments import gateway
 from tests.bank import BankProcess

@@ -9,7 +9,7 @@ from notifications.models import Email
 from orders import services
 from orders.models import Order
 from outbox.models import Delivery
-from outbox.redaction import redact
+from outbox.privacy.redaction import redact
 from outbox.testing import Outbox
 from tests.bank import BankProcess
 from tests.flows.looks import owed

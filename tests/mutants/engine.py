@@ -23,7 +23,7 @@ RELAY = [
         without="events are found above the last one that was fanned out, not by their state",
         edits=(
             Edit(
-                "outbox/fan_out.py",
+                "outbox/engine/fan_out.py",
                 '    return Event.objects.using(using).filter(fanned_out_at=None).order_by("seq")',
                 "    done = Event.objects.using(using).exclude(fanned_out_at=None)\n"
                 '    last = done.order_by("-seq").values_list("seq", flat=True).first() or 0\n'
@@ -41,7 +41,7 @@ RELAY = [
         without="nobody looks for leases that have passed",
         edits=(
             Edit(
-                "outbox/lanes.py",
+                "outbox/engine/lanes.py",
                 "lost = self._settle_lapsed() if self.row.has_lapsed else 0",
                 "lost = 0",
             ),
@@ -59,7 +59,7 @@ RELAY = [
         without="a handler has no limit of what is in flight",
         edits=(
             Edit(
-                "outbox/lanes.py",
+                "outbox/engine/lanes.py",
                 "return max(0, self.row.window_now - self.in_flight - len(self.claimed))",
                 "return 1000",
             ),
@@ -74,7 +74,7 @@ RELAY = [
         without="two relays may work on one subscription at a time",
         edits=(
             Edit(
-                "outbox/lanes.py",
+                "outbox/engine/lanes.py",
                 "free = rows.select_for_update(skip_locked=True, no_key=True).",
                 "free = rows.",
             ),
@@ -90,7 +90,7 @@ RELAY = [
         without="fan-out asks the process's own registry instead of the subscription rows",
         edits=(
             Edit(
-                "outbox/fan_out.py",
+                "outbox/engine/fan_out.py",
                 '    for row in rows.order_by("id"):\n',
                 "    from .subscriptions import registry\n\n"
                 "    mine = [handler.name for handler in registry]\n"
@@ -107,7 +107,7 @@ RELAY = [
         without="the relay looks only when it is nudged",
         edits=(
             Edit(
-                "outbox/loop.py",
+                "outbox/engine/loop.py",
                 "self._nudged.wait(conf().FLOOR_SECONDS)",
                 "self._nudged.wait()",
             ),
@@ -121,7 +121,7 @@ RELAY = [
         without="a batch whose worker died is sent again whole",
         edits=(
             Edit(
-                "outbox/decisions.py",
+                "outbox/engine/decisions.py",
                 "    fresh = [(id, token) for id, token, attempts in claimed if not attempts]\n",
                 "    fresh = [(id, token) for id, token, attempts in claimed]\n    claimed = ()\n",
             ),
@@ -141,7 +141,7 @@ DELIVERY = [
         without="the receipt is written after the transaction of the effects",
         edits=(
             Edit(
-                "outbox/delivery.py",
+                "outbox/engine/delivery.py",
                 "        failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
                 "        held.update(state=Delivery.State.DONE, settled_at=timezone.now(), "
                 'note="", order_key=None)\n',
@@ -160,7 +160,7 @@ DELIVERY = [
     Mutant(
         name="receipt-given",
         without="a handler that returns without its receipt has succeeded",
-        edits=(Edit("outbox/delivery.py", "    if not receipt.is_given:", "    if False:"),),
+        edits=(Edit("outbox/engine/delivery.py", "    if not receipt.is_given:", "    if False:"),),
         noticed_by=(
             f"{OUTBOX}test_delivery.py::TestAHandlerWithReceipt"
             "::test_has_failed_when_it_returns_without_it",
@@ -171,7 +171,7 @@ DELIVERY = [
         without="a message starts a handler whatever token it carries",
         edits=(
             Edit(
-                "outbox/delivery.py",
+                "outbox/engine/delivery.py",
                 "row.started_token < row.token == tokens[row.id]",
                 "row.started_token < row.token",
             ),
@@ -186,7 +186,7 @@ DELIVERY = [
         without="a run whose lease was lost writes its receipt all the same",
         edits=(
             Edit(
-                "outbox/delivery.py",
+                "outbox/engine/delivery.py",
                 "        id=delivery.id, token=delivery.token, state=Delivery.State.SENT\n",
                 "        id=delivery.id, state=Delivery.State.SENT\n",
             ),
@@ -202,12 +202,12 @@ DELIVERY = [
         without="a late failure changes a delivery that is in other hands",
         edits=(
             Edit(
-                "outbox/settlement.py",
+                "outbox/engine/settlement.py",
                 ".filter(pk=delivery.pk, token=delivery.token, state=State.SENT)",
                 ".filter(pk=delivery.pk)",
             ),
             Edit(
-                "outbox/settlement.py",
+                "outbox/engine/settlement.py",
                 "if row is None or isinstance(error, LeaseLost):",
                 "if row is None:",
             ),
@@ -220,7 +220,9 @@ DELIVERY = [
     Mutant(
         name="start-marker",
         without="nobody remembers that a worker started",
-        edits=(Edit("outbox/delivery.py", '                started_token=F("token"),\n', ""),),
+        edits=(
+            Edit("outbox/engine/delivery.py", '                started_token=F("token"),\n', ""),
+        ),
         noticed_by=(
             MODEL,
             f"{OUTBOX}test_dead_workers.py::TestAnEventThatKillsItsWorker"
@@ -232,7 +234,7 @@ DELIVERY = [
         without="two workers that have one message both look before either writes",
         edits=(
             Edit(
-                "outbox/delivery.py",
+                "outbox/engine/delivery.py",
                 '            .select_for_update(of=("self",))\n'
                 '            .select_related("subscription", "event")\n',
                 '            .select_related("subscription", "event")\n',
@@ -249,12 +251,12 @@ DELIVERY = [
         without="what was sent before a pause starts during it",
         edits=(
             Edit(
-                "outbox/delivery.py",
+                "outbox/engine/delivery.py",
                 "    settlement.park([row for row in rows if row.subscription.paused_at]",
                 "    paused_at = None\n    settlement.park([row for row in rows if paused_at]",
             ),
             Edit(
-                "outbox/delivery.py",
+                "outbox/engine/delivery.py",
                 "    rows = [row for row in rows if not row.subscription.paused_at]\n",
                 "",
             ),
@@ -269,7 +271,7 @@ DELIVERY = [
         without="an old worker hands back what another one has in hand",
         edits=(
             Edit(
-                "outbox/settlement.py",
+                "outbox/engine/settlement.py",
                 "id=delivery_id, token=token, started_token__lt=token, state=State.SENT",
                 "id=delivery_id",
             ),
@@ -283,7 +285,11 @@ DELIVERY = [
         name="transient-is-no-attempt",
         without="a locked database uses up attempts",
         edits=(
-            Edit("outbox/settlement.py", "        if is_transient(error):", "        if False:"),
+            Edit(
+                "outbox/engine/settlement.py",
+                "        if is_transient(error):",
+                "        if False:",
+            ),
         ),
         noticed_by=(
             MODEL,
@@ -296,7 +302,7 @@ DELIVERY = [
         without="failures of the other side open no breaker",
         edits=(
             Edit(
-                "outbox/settlement.py",
+                "outbox/engine/settlement.py",
                 "if handler.breaker is not None and isinstance(error, handler.breaker.on):",
                 "if False:",
             ),
@@ -311,7 +317,7 @@ DELIVERY = [
         without="a chain of upcasters runs from its end",
         edits=(
             Edit(
-                "outbox/upcasting.py",
+                "outbox/contracts/upcasting.py",
                 "for version in range(event.version, known.event_version):",
                 "for version in reversed(range(event.version, known.event_version)):",
             ),
@@ -326,7 +332,7 @@ DELIVERY = [
         without="prune does not look again, under the lock, at what is owed",
         edits=(
             Edit(
-                "outbox/retention.py",
+                "outbox/retention/__init__.py",
                 "        locked -= set(deliveries.filter(state__in=Delivery.OWED)"
                 '.values_list("event_id", flat=True))\n',
                 "",
@@ -343,7 +349,7 @@ DELIVERY = [
         without="an event is blanked although a handler still has to read it",
         edits=(
             Edit(
-                "outbox/redaction.py",
+                "outbox/privacy/redaction.py",
                 "if (event.is_owed or event.fanned_out_at is None) and not force:",
                 "if False:",
             ),
@@ -354,9 +360,9 @@ DELIVERY = [
         name="deaths-that-came-back",
         without="a worker that comes back too late hides the death of one before it",
         edits=(
-            Edit("outbox/settlement.py", ".exclude(outcome=Outcome.LEASE_LOST)", ""),
+            Edit("outbox/engine/settlement.py", ".exclude(outcome=Outcome.LEASE_LOST)", ""),
             Edit(
-                "outbox/settlement.py",
+                "outbox/engine/settlement.py",
                 'in attempts.order_by("-id").values_list(',
                 'in attempts.order_by("-id")[: row.attempts].values_list(',
             ),
@@ -373,8 +379,12 @@ ORDER = [
         name="order-at-birth",
         without="an ordered handler's deliveries are all born pending, and start when they come",
         edits=(
-            Edit("outbox/lanes.py", "    if is_behind:\n", "    if False:\n"),
-            Edit("outbox/delivery.py", "    if behind:\n", "    behind = set()\n    if behind:\n"),
+            Edit("outbox/engine/lanes.py", "    if is_behind:\n", "    if False:\n"),
+            Edit(
+                "outbox/engine/delivery.py",
+                "    if behind:\n",
+                "    behind = set()\n    if behind:\n",
+            ),
         ),
         noticed_by=(
             MODEL,
@@ -386,7 +396,11 @@ ORDER = [
         name="order-before-the-start",
         without="a worker does not ask whether it is a delivery's turn",
         edits=(
-            Edit("outbox/delivery.py", "    if behind:\n", "    behind = set()\n    if behind:\n"),
+            Edit(
+                "outbox/engine/delivery.py",
+                "    if behind:\n",
+                "    behind = set()\n    if behind:\n",
+            ),
         ),
         noticed_by=(
             f"{OUTBOX}test_ordering.py::TestTheLastLook"
@@ -398,7 +412,7 @@ ORDER = [
         without="an earlier event that waits for fan-out is overlooked",
         edits=(
             Edit(
-                "outbox/ordering.py",
+                "outbox/engine/ordering.py",
                 "    for key, event, seq in _first_waiting(keys,",
                 "    for key, event, seq in _first_waiting((),",
             ),
@@ -414,7 +428,7 @@ ORDER = [
         without="a dead delivery holds its key for nobody",
         edits=(
             Edit(
-                "outbox/ordering.py",
+                "outbox/engine/ordering.py",
                 "order_key__in=keys, subscription__in=list(subscriptions), state__in=Delivery.OWED",
                 "order_key__in=keys,\n        subscription__in=list(subscriptions),\n"
                 "        state__in=set(Delivery.OWED) - {State.DEAD},",
@@ -430,7 +444,7 @@ ORDER = [
         without="a dead delivery holds its key although its handler says that it passes",
         edits=(
             Edit(
-                "outbox/settlement.py",
+                "outbox/engine/settlement.py",
                 "passes = row.subscription.on_dead == Subscription.OnDead.PASS",
                 "passes = False",
             ),
@@ -445,7 +459,7 @@ ORDER = [
         without="nobody looks again at what is blocked",
         edits=(
             Edit(
-                "outbox/lanes.py",
+                "outbox/engine/lanes.py",
                 "if self.row.has_blocked and ordering.look_again(",
                 "if False and ordering.look_again(",
             ),

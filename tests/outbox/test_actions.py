@@ -12,9 +12,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import actions, nudge, subscribe
-from outbox.delivery import deliver
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import Message, relay_pass
 from outbox.models import Attempt, Delivery, Event, Subscription
-from outbox.relay import Message, relay_pass
 from outbox.testing import Outbox
 from tests.flows.threads import wait_until_blocked
 

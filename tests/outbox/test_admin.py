@@ -20,8 +20,8 @@ from django.utils.html import escape
 from orders.models import Order
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.admin import DeliveryAdmin, EventAdmin
+from outbox.counting.rates import rates
 from outbox.models import Delivery, Event, Operation, Subscription
-from outbox.rates import rates
 from outbox.testing import Outbox
 
 EVENTS = reverse("admin:outbox_event_changelist")

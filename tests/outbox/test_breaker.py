@@ -14,12 +14,12 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from outbox import Breaker, PermanentFailure, Receipt, subscribe
-from outbox.decisions import Circuit, after_call_failed
-from outbox.delivery import deliver
-from outbox.diagnosis import why
+from outbox.engine.decisions import Circuit, after_call_failed
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import Message, relay_pass
+from outbox.engine.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Subscription
-from outbox.relay import Message, relay_pass
-from outbox.sync import sync_subscriptions
+from outbox.monitor.diagnosis import why
 from outbox.testing import Outbox
 from tests.flows.threads import run_together
 from tests.outbox.command import outbox_command

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field, computed_field
 
 from outbox import DomainEvent, subscribe
-from outbox.catalogue import CatalogueEntry, catalogue, place, type_name
+from outbox.contracts.catalogue import CatalogueEntry, catalogue, place, type_name
 
 HERE = "tests/outbox/test_catalogue.py"
 

@@ -17,11 +17,11 @@ from django.utils import timezone
 from kombu import Connection, Producer
 
 from outbox import subscribe
+from outbox.engine.relay import relay_pass
 from outbox.management.cli import SUBCOMMANDS
 from outbox.management.cli.common import operator
 from outbox.models import Delivery, Event, Subscription
 from outbox.nudge import EXCHANGE
-from outbox.relay import relay_pass
 from outbox.testing import Outbox
 from tests.chaos.stack import Stack, running_stack
 from tests.outbox.command import outbox_command

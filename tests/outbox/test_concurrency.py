@@ -9,10 +9,10 @@ import pytest
 from django.db import transaction
 
 from outbox import DomainEvent, emit, subscribe
-from outbox.delivery import Result, deliver
+from outbox.engine.delivery import Result, deliver
+from outbox.engine.relay import Message, relay, relay_pass
+from outbox.engine.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay import Message, relay, relay_pass
-from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
 from tests.flows.threads import aside, run_together
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from kombu import Connection
 
-from outbox.consumer import _virtual_channels
+from outbox.engine.consumer import _virtual_channels
 from shop.up.ports import free_port
 
 

@@ -10,8 +10,9 @@ from django.apps import AppConfig
 from pydantic import BaseModel, create_model
 
 import tests
-from outbox import DomainEvent, contract_lock, events
-from outbox.version_checks import check_lock
+from outbox import DomainEvent, events
+from outbox.checks.versions import check_lock
+from outbox.contracts import lock as contract_lock
 from tests.outbox.command import outbox_command, refused
 
 

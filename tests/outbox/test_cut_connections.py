@@ -11,10 +11,11 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, connection
 
-from outbox import DomainEvent, Receipt, emit, failpoints, subscribe
-from outbox.delivery import deliver
+from outbox import DomainEvent, Receipt, emit, subscribe
+from outbox.engine import failpoints
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import relay_pass
 from outbox.models import Attempt, Delivery
-from outbox.relay import relay_pass
 from outbox.testing import Outbox
 
 pytestmark = [

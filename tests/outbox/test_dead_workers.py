@@ -10,9 +10,9 @@ from django.contrib.auth.models import Group
 from django.db.models import F
 
 from outbox import Receipt, subscribe
-from outbox.delivery import deliver
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import Message, relay_pass
 from outbox.models import Attempt, Delivery
-from outbox.relay import Message, relay_pass
 from outbox.testing import Outbox
 from tests.flows.threads import aside
 

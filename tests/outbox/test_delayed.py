@@ -20,9 +20,9 @@ from outbox import (
     is_owed,
     subscribe,
 )
+from outbox.engine.relay import relay_pass
+from outbox.engine.sync import sync_subscriptions
 from outbox.models import DelayedEvent, Event
-from outbox.relay import relay_pass
-from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
 from tests.flows.threads import aside, run_together
 

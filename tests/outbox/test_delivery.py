@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group
 from django.db import OperationalError, transaction
 
 from outbox import DomainEvent, PermanentFailure, Receipt, acting_as, emit, subscribe
-from outbox.delivery import deliver
+from outbox.engine.delivery import deliver
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
 

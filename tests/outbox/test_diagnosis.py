@@ -10,11 +10,11 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import PermanentFailure, actions, subscribe
-from outbox.diagnosis import why, why_event
+from outbox.engine.relay import relay_pass
 from outbox.models import Delivery, Event, Heartbeat, Subscription
-from outbox.relay import relay_pass
+from outbox.monitor.diagnosis import why, why_event
+from outbox.monitor.timeline import timeline_of
 from outbox.testing import Outbox
-from outbox.timeline import timeline_of
 from outbox.wording import moment, one_line, span
 
 pytestmark = pytest.mark.usefixtures("own_registry")

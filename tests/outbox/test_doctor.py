@@ -16,8 +16,8 @@ from django.db.models import F
 
 from outbox import actions, events, subscribe, subscriptions
 from outbox.doctor import Finding, broker, database, debts, examine, settings
+from outbox.engine.relay import relay_pass
 from outbox.models import Attempt, Delivery, Operation, Subscription
-from outbox.relay import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
 

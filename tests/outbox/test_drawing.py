@@ -12,8 +12,8 @@ from outbox import drawing
 from outbox.drawing.map import Arrow, Network, network_map
 from outbox.drawing.scale import scale_of
 from outbox.drawing.waterfall import bars_of
-from outbox.sentences import sentences_of
-from outbox.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
+from outbox.monitor.sentences import sentences_of
+from outbox.monitor.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
 
 START = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 SVG = "{http://www.w3.org/2000/svg}"

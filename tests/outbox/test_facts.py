@@ -10,8 +10,8 @@ import pytest
 from django.db.models import F
 
 from outbox import actions, subscribe
+from outbox.engine.relay import relay_pass
 from outbox.models import Delivery, Event
-from outbox.relay import relay_pass
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from outbox import subscribe
-from outbox.following import Follower
 from outbox.models import Event
+from outbox.monitor.following import Follower
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
 

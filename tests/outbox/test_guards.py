@@ -20,7 +20,7 @@ from django.db import connections, transaction
 
 from outbox import DomainEvent, NotInTransaction, Receipt, emit, guards_lifted, subscribe
 from outbox.emission import EmittedBesideTransaction
-from outbox.guard_hooks import ConnectedInTransaction, SentInTransaction
+from outbox.guards.hooks import ConnectedInTransaction, SentInTransaction
 from outbox.models import Attempt
 from outbox.testing import Outbox
 

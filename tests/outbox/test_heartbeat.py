@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection
 from django.db.models import F
 from pytest_django import DjangoAssertNumQueries
 
-from outbox import heartbeat
+from outbox.engine import heartbeat
 from outbox.models import Heartbeat
 from outbox.tasks import run_relay
 

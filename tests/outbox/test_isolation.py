@@ -10,9 +10,10 @@ from uuid import uuid4
 import pytest
 import time_machine
 
-from outbox import PermanentFailure, actions, delivery, subscribe
+from outbox import PermanentFailure, actions, subscribe
+from outbox.engine import delivery
+from outbox.engine.relay import Message, relay_pass
 from outbox.models import Attempt, Delivery
-from outbox.relay import Message, relay_pass
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")

@@ -18,7 +18,7 @@ from django.db import transaction
 from inventory.models import Reservation
 from orders.models import Order
 from outbox import guards_lifted
-from outbox.locks import SavedWithoutLock
+from outbox.guards.locks import SavedWithoutLock
 from payments.models import Payment
 from tests.inventory.shelf import put_on_sale
 from tests.orders.buyer import place

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from outbox import loop, subscribe
+from outbox import subscribe
 from outbox.conf import Conf
-from outbox.loop import RelayLoop
-from outbox.relay import BrokerUnavailable, Message, relay
+from outbox.engine import loop
+from outbox.engine.loop import RelayLoop
+from outbox.engine.relay import BrokerUnavailable, Message, relay
 from outbox.testing import Outbox
 from tests.shop.processes import eventually
 

@@ -19,11 +19,12 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from outbox import PermanentFailure, actions, book, counters, subscribe
-from outbox.counters import counted
+from outbox import PermanentFailure, actions, subscribe
+from outbox.counting import book, counters
+from outbox.counting.counters import counted
+from outbox.engine.relay import BrokerUnavailable, relay_pass
 from outbox.metrics import families, metrics
 from outbox.models import Counter, Delivery, Event, Heartbeat, Subscription
-from outbox.relay import BrokerUnavailable, relay_pass
 from outbox.testing import Outbox
 
 TOKEN = "a-token-that-only-the-scraper-knows"
@@ -287,7 +288,7 @@ class TestThePage:
 
     def test_asks_for_its_package_beforehand(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(sys.modules, "prometheus_client", None)
-        monkeypatch.setattr("outbox.extra_checks.find_spec", lambda _name: None)
+        monkeypatch.setattr("outbox.checks.extras.find_spec", lambda _name: None)
 
         found = [message.id for message in run_checks(tags=["outbox"])]
 

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from outbox import book, minutes
-from outbox.delivery import Result
+from outbox.counting import book, minutes
+from outbox.engine.delivery import Result
 from outbox.models import Delivery, Event, Minute
 from outbox.receipt import LeaseLost
 

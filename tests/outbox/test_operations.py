@@ -13,13 +13,14 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from orders.models import Order
-from outbox import DomainEvent, Receipt, actions, emit, failpoints, subscribe
+from outbox import DomainEvent, Receipt, actions, emit, subscribe
 from outbox.actions import operations
+from outbox.actions.trial import NoTrial, try_out
+from outbox.engine import failpoints
+from outbox.engine.relay import relay_pass
+from outbox.engine.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
-from outbox.relay import relay_pass
-from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
-from outbox.trial import NoTrial, try_out
 from tests.outbox.command import outbox_command
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")

@@ -15,11 +15,12 @@ from django.db import OperationalError, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from outbox import DomainEvent, PermanentFailure, actions, emit, ordering, subscribe, subscriptions
-from outbox.delivery import deliver
+from outbox import DomainEvent, PermanentFailure, actions, emit, subscribe, subscriptions
+from outbox.engine import ordering
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import Message, relay_pass
+from outbox.engine.sync import sync_subscriptions
 from outbox.models import Delivery, Event
-from outbox.relay import Message, relay_pass
-from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
 from tests.flows.threads import aside, run_together, wait_until_blocked
 

@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbox import PermanentFailure, actions, subscribe
-from outbox.lights import lights
 from outbox.models import Delivery, Event, Heartbeat, Minute, Subscription
+from outbox.monitor.lights import lights
 from outbox.testing import Outbox
 
 OVERVIEW = reverse("admin:outbox_minute_changelist")

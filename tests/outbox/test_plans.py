@@ -116,8 +116,8 @@ class TestAPage:
         self, history: int, admin_client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Seen to fail where the filter "owed" asked for several states at once."""
-        monkeypatch.setattr("outbox.rates._MOST_ROWS", 100)
-        monkeypatch.setattr("outbox.status._LOOKED_AT", 100)
+        monkeypatch.setattr("outbox.counting.rates._MOST_ROWS", 100)
+        monkeypatch.setattr("outbox.monitor.status._LOOKED_AT", 100)
 
         found = {page: list(scans(admin_client, url)) for page, url in pages(history).items()}
 

@@ -10,9 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox import DomainEvent, subscribe, subscriptions
+from outbox.contracts.rehearsal import Problem, rehearse
+from outbox.engine.relay import relay_pass
 from outbox.models import DelayedEvent, Delivery, Event, Subscription
-from outbox.rehearsal import Problem, rehearse
-from outbox.relay import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
 

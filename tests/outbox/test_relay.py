@@ -7,12 +7,13 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from outbox import DomainEvent, settlement, subscribe, subscriptions
-from outbox.delivery import deliver
+from outbox import DomainEvent, subscribe, subscriptions
+from outbox.engine import settlement
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import BrokerUnavailable, Message, relay, relay_pass
+from outbox.engine.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
-from outbox.relay import BrokerUnavailable, Message, relay, relay_pass
-from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")

@@ -19,9 +19,10 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from outbox import actions, archive, retention, subscribe
+from outbox import actions, retention, subscribe
 from outbox.checks import check_settings
 from outbox.models import Attempt, Event
+from outbox.retention import archive
 from outbox.tasks import prune_old_events
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
@@ -197,7 +198,7 @@ class TestTheArchive:
         def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("outbox.archive.os.fsync", full)
+        monkeypatch.setattr("outbox.retention.archive.os.fsync", full)
 
         with pytest.raises(OSError, match="No space"):
             actions.prune(older_than=MONTH, archive=tmp_path)

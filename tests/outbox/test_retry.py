@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outbox.conf import Conf
-from outbox.decisions import backoff, is_last
-from outbox.retry import is_transient
+from outbox.engine.decisions import backoff, is_last
+from outbox.engine.retry import is_transient
 
 
 class TestBackoff:

@@ -11,11 +11,11 @@ import pytest
 from django.db.models import F
 
 from outbox import subscribe, subscriptions
-from outbox.delivery import deliver
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import Message, relay_pass
+from outbox.engine.sync import sync_subscriptions
 from outbox.models import Delivery, Subscription
-from outbox.relay import Message, relay_pass
 from outbox.subscriptions import Handler
-from outbox.sync import sync_subscriptions
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")

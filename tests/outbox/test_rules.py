@@ -23,9 +23,9 @@ from outbox import (
     subscribe,
     subscriptions,
 )
+from outbox.checks.policy import check_policy
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.policy import Rules, action_for, wait_of
-from outbox.policy_checks import check_policy
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")

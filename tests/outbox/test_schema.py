@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pydantic import UUID4, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, create_model
 from typing_extensions import TypedDict  # pydantic wants this one below Python 3.12
 
-from outbox.contracts import read_schema, written_schema
-from outbox.schema import misfits
+from outbox.contracts.schema import misfits
+from outbox.contracts.shapes import read_schema, written_schema
 
 
 def found(written: Any, read: Any) -> list[str]:

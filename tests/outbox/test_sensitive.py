@@ -22,12 +22,12 @@ from outbox import (
     emit,
     subscribe,
 )
-from outbox.delivery import logger as delivery_logger
+from outbox.engine.delivery import logger as delivery_logger
+from outbox.engine.relay import relay_pass
 from outbox.management.cli.common import operator
 from outbox.models import Attempt, Delivery, Event, Operation
-from outbox.redaction import redact
-from outbox.relay import relay_pass
-from outbox.sensitive import masked, masked_text
+from outbox.privacy.redaction import redact
+from outbox.privacy.sensitive import masked, masked_text
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
 

@@ -7,7 +7,7 @@ from django.db import InternalError, transaction
 
 from inventory.models import Product
 from money import Money
-from outbox.snapshot import snapshot
+from outbox.books.snapshot import snapshot
 from tests.flows.threads import aside
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -12,8 +12,8 @@ from celery import Celery
 from kombu import Connection
 
 from outbox import subscribe
+from outbox.engine.relay import relay
 from outbox.models import Delivery
-from outbox.relay import relay
 from outbox.tasks import publish
 from outbox.testing import Outbox
 from shop.celery import app as shops_app

@@ -16,11 +16,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from outbox import LeaseLost, Receipt, TimeLimitExceeded, subscribe
-from outbox.delivery import deliver
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import relay_pass
+from outbox.engine.time_limit import time_limit
 from outbox.models import Attempt, Delivery, Subscription
-from outbox.relay import relay_pass
 from outbox.testing import Outbox
-from outbox.time_limit import time_limit
 from tests.flows.threads import aside
 
 

@@ -11,10 +11,11 @@ from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.db.models import F
 
-from outbox import DomainEvent, LeaseLost, Receipt, actions, emit, failpoints, subscribe
-from outbox.delivery import deliver
+from outbox import DomainEvent, LeaseLost, Receipt, actions, emit, subscribe
+from outbox.engine import failpoints
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import Message, relay_pass
 from outbox.models import Attempt, Delivery, Event, Subscription
-from outbox.relay import Message, relay_pass
 from outbox.testing import Outbox
 from tests.flows.threads import aside
 

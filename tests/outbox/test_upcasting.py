@@ -10,10 +10,11 @@ from django.core.checks import run_checks
 from django.db.models import F
 from django.test import Client
 
-from outbox import DomainEvent, events, subscribe, upcast, upcasting
-from outbox.delivery import deliver
+from outbox import DomainEvent, events, subscribe, upcast
+from outbox.contracts import upcasting
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import relay_pass
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay import relay_pass
 from outbox.testing import Outbox
 
 

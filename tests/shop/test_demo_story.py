@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from outbox.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
+from outbox.monitor.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
 from shop.demo.story import chronicle
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from orders.models import Order
+from outbox.engine.relay import relay
 from outbox.models import Delivery
-from outbox.relay import relay
 from outbox.testing import Outbox
 from shop.demo import watch
 from shop.demo.customers import PlacedOrder

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db.models import Count
 
-from outbox.diagnosis import why
 from outbox.models import Delivery
+from outbox.monitor.diagnosis import why
 
 from .common import count
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import contract_lock
-from outbox.version_checks import breach_message
+from outbox.checks.versions import breach_message
+from outbox.contracts import lock as contract_lock
 
 from .common import count
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox.catalogue import CatalogueEntry, CatalogueField, catalogue
+from outbox.contracts.catalogue import CatalogueEntry, CatalogueField, catalogue
 
 
 def add_arguments(parser: ArgumentParser) -> None:

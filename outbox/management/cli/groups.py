@@ -10,8 +10,8 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from outbox.groups import Group
-from outbox.groups import groups as groups_now
+from outbox.monitor.groups import Group
+from outbox.monitor.groups import groups as groups_now
 from outbox.wording import moment
 
 from .common import count

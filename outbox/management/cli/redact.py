@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import redaction
 from outbox.actions import redact
-from outbox.redaction import Redaction
+from outbox.privacy import redaction
+from outbox.privacy.redaction import Redaction
 
 from .common import count, operator
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox.rehearsal import Problem, Rehearsal, rehearse
+from outbox.contracts.rehearsal import Problem, Rehearsal, rehearse
 
 from .common import count
 

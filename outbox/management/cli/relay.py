@@ -16,10 +16,10 @@ from django.core.management.base import CommandError
 from kombu import Connection, Consumer, Queue
 from kombu.exceptions import OperationalError
 
-from outbox.loop import RelayLoop
+from outbox.engine.loop import RelayLoop
+from outbox.engine.relay import BrokerUnavailable
+from outbox.engine.relay import relay as relay_all
 from outbox.nudge import EXCHANGE
-from outbox.relay import BrokerUnavailable
-from outbox.relay import relay as relay_all
 from outbox.tasks import publish
 
 from .common import count

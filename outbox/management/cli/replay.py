@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from outbox import actions
-from outbox.trial import NoTrial, Trial, try_out
+from outbox.actions.trial import NoTrial, Trial, try_out
 
 from .acting import Progress, add_acting, reason_of, told, write_preview
 from .choosing import add_choice, choice_of

@@ -10,8 +10,8 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from outbox.status import HandlerStatus, Status
-from outbox.status import status as status_now
+from outbox.monitor.status import HandlerStatus, Status
+from outbox.monitor.status import status as status_now
 from outbox.wording import moment, one_line, span
 
 from .common import count, table

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox.diagnosis import why, why_event
 from outbox.models import Delivery, Event
+from outbox.monitor.diagnosis import why, why_event
 
 from .common import delivery_id, find_events
 

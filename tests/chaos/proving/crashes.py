@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from outbox import failpoints
+from outbox.engine import failpoints
 
 BEFORE_CALL = "before_call"
 AFTER_CALL = "after_call"

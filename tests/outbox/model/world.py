@@ -15,10 +15,11 @@ import time_machine
 from django.db import transaction
 from django.utils import timezone
 
-from outbox import delivery, emit, failpoints, settlement
-from outbox.delivery import deliver
+from outbox import emit
+from outbox.engine import delivery, failpoints, settlement
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import BrokerUnavailable, Message, relay_pass
 from outbox.models import Delivery, Event, Subscription
-from outbox.relay import BrokerUnavailable, Message, relay_pass
 from tests.outbox.model.handlers import Hand, act, fail, subscribe_all
 from tests.outbox.model.happenings import EVENTS, STALLING, Died, Mood, Relay, die
 from tests.outbox.model.reference import LEASE, Debt, Policy, Reference

@@ -1,0 +1,149 @@
+"""What a handler reads, against what each event that it hears carries.
+
+E001 a handler hears an event that nobody declares
+E002 a parameter is neither a field of the event nor one of its facts
+E003 a parameter's type does not fit what the event carries
+E011 an event's fields cannot be resolved or described
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from typing import Any
+
+from django.core.checks import CheckMessage, Error
+
+from outbox import events
+from outbox.contracts.catalogue import place
+from outbox.contracts.schema import misfits
+from outbox.contracts.shapes import NOT_DESCRIBED, read_schema, written_schema
+from outbox.events import FACTS, DomainEvent
+from outbox.subscriptions import Handler
+
+from .handlers import first_line
+
+
+def check_event(event: type[DomainEvent]) -> Iterator[CheckMessage]:
+    """Find out whether the event's fields have a JSON form."""
+    try:
+        written_schema(event)
+    except NOT_DESCRIBED as error:
+        yield Error(
+            f"The fields of {event.event_name} have no JSON form: {first_line(error)}",
+            hint="Import what its annotations name at the top of the module, not within "
+            "`if TYPE_CHECKING:`, and use types that pydantic can write as JSON.",
+            obj=place(event),
+            id="outbox.E011",
+        )
+
+
+def check_contract(handler: Handler) -> Iterator[CheckMessage]:
+    """Compare a handler with each event that it hears."""
+    schemas = _read_schemas(handler)
+    for name in handler.events:
+        event = events.find(name)
+        yield from _misread(handler, event, schemas) if event else [_hears_nobody(handler, name)]
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return "Did you mean ...?", or "" where nothing is similar."""
+    close = get_close_matches(word, list(words), n=1)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
+def _hears_nobody(handler: Handler, name: str) -> CheckMessage:
+    return Error(
+        f"{handler.name} hears {name}, which no installed app declares.",
+        hint=_similar_event(name) or _declared_events(name),
+        obj=place(handler),
+        id="outbox.E001",
+    )
+
+
+def _similar_event(name: str) -> str:
+    of_same_class = [one for one in events.registry if _class_name(one) == _class_name(name)]
+    close = of_same_class or get_close_matches(name, list(events.registry), n=1)
+    event = events.find(close[0]) if close else None
+    return f"Did you mean {event.event_name} ({place(event)})?" if event else ""
+
+
+def _class_name(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _declared_events(name: str) -> str:
+    label = name.rpartition(".")[0]
+    of_app = sorted(one for one in events.registry if one.startswith(f"{label}."))
+    if of_app:
+        return f"{label} declares {', '.join(of_app)}."
+    labels = sorted({one.partition(".")[0] for one in events.registry})
+    return (
+        f"No app with events is called {label!r}; there are {', '.join(labels) or 'none'}. "
+        "An app's events stand in its events.py, and the app in INSTALLED_APPS."
+    )
+
+
+def _read_schemas(handler: Handler) -> dict[str, Any]:
+    """Describe the parameters that can be described; handlers.py tells of the others."""
+    schemas: dict[str, Any] = {}
+    with suppress(Exception):  # an annotation is code, which may raise anything
+        for name, kind in handler.fields.items():
+            with suppress(*NOT_DESCRIBED):
+                schemas[name] = read_schema(kind)
+    return schemas
+
+
+def _misread(
+    handler: Handler, event: type[DomainEvent], schemas: Mapping[str, Any]
+) -> Iterator[CheckMessage]:
+    """Compare the parameters with the fields of one event."""
+    try:
+        written = written_schema(event)
+    except NOT_DESCRIBED:  # check_event() tells
+        return
+    for name in handler.parameters:
+        if name not in FACTS and name not in written["properties"]:
+            yield _not_carried(handler, event, name, list(written["properties"]))
+        elif name in schemas:
+            for misfit in _misfits(handler, name, written, schemas[name]):
+                yield _does_not_fit(handler, event, misfit)
+
+
+def _misfits(
+    handler: Handler, name: str, written: Mapping[str, Any], read: Mapping[str, Any]
+) -> list[str]:
+    field = {**written["properties"][name], "$defs": written.get("$defs", {})}
+    found = misfits(field, read, path=name)
+    if name not in written.get("required", ()) and not _has_default(handler, name):
+        found.append(f"{name}: the event may leave it out, the handler requires it")
+    return found
+
+
+def _does_not_fit(handler: Handler, event: type[DomainEvent], misfit: str) -> CheckMessage:
+    return Error(
+        f"{handler.name} cannot read every {event.event_name} ({place(event)}). {misfit}.",
+        hint="Give the parameter a type that takes all that the event's field can hold.",
+        obj=place(handler),
+        id="outbox.E003",
+    )
+
+
+def _not_carried(
+    handler: Handler, event: type[DomainEvent], name: str, carried: list[str]
+) -> CheckMessage:
+    outcome = "; it would always get its default" if _has_default(handler, name) else ""
+    return Error(
+        f"{handler.name} reads {name}, which is neither a field of {event.event_name} "
+        f"({place(event)}) nor a fact{outcome}.",
+        hint=did_you_mean(name, [*carried, *sorted(FACTS)])
+        or f"It carries {', '.join(carried)}; facts are {', '.join(sorted(FACTS))}.",
+        obj=place(handler),
+        id="outbox.E002",
+    )
+
+
+def _has_default(handler: Handler, name: str) -> bool:
+    return handler.parameters[name].default is not inspect.Parameter.empty

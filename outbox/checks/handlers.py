@@ -1,0 +1,131 @@
+"""A handler by itself: can it be called, and can its parameters be read?
+
+E004 an annotation cannot be resolved
+E005 a parameter's type cannot be read from JSON
+E006 a parameter that takes a fact is annotated with another type
+E007 calling it would run nothing: it is async, or a generator
+W001 a parameter has no annotation
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+from uuid import UUID
+
+from django.core.checks import CheckMessage, Error, Warning
+
+from outbox.contracts.catalogue import place, type_name
+from outbox.contracts.shapes import NOT_DESCRIBED, read_schema
+from outbox.events import FACTS
+from outbox.receipt import Receipt
+from outbox.subscriptions import Handler
+
+_FACT_TYPES: dict[str, tuple[type[Any], ...]] = {
+    "event_id": (UUID,),
+    "emitted_at": (datetime,),
+    "correlation_id": (UUID,),
+    "causation_id": (UUID, NoneType),
+    "actor": (str,),
+    "key": (str,),
+    "attempt": (int,),
+    "receipt": (Receipt,),
+}
+
+
+def check_handler(handler: Handler) -> Iterator[CheckMessage]:
+    """Find what would fail or surprise whatever the events carry."""
+    yield from _calls_nothing(handler)
+    yield from _unannotated(handler)
+    try:
+        types = handler.types
+    except Exception as error:  # an annotation is code, which may raise anything
+        yield _unresolved(handler, error)
+        return
+    yield from _facts(handler, types)
+    yield from _unreadable(handler, types)
+
+
+def first_line(error: Exception) -> str:
+    """Say an error in one line that ends with a full stop."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".") + "."
+
+
+def _unresolved(handler: Handler, error: Exception) -> CheckMessage:
+    return Error(
+        f"An annotation of {handler.name} cannot be resolved: {first_line(error)}",
+        hint="Import the name at the top of the module, not within `if TYPE_CHECKING:`.",
+        obj=place(handler),
+        id="outbox.E004",
+    )
+
+
+def _calls_nothing(handler: Handler) -> Iterator[CheckMessage]:
+    function = inspect.unwrap(handler.function)
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        kind = "async" if inspect.iscoroutinefunction(function) else "a generator"
+        yield Error(
+            f"{handler.name} is {kind}: to call it runs nothing, and its receipt would be written.",
+            hint="Write a plain function; asgiref's async_to_sync calls async code from it.",
+            obj=place(handler),
+            id="outbox.E007",
+        )
+
+
+def _unannotated(handler: Handler) -> Iterator[CheckMessage]:
+    for name, parameter in handler.parameters.items():
+        if name not in FACTS and parameter.annotation is parameter.empty:
+            yield Warning(
+                f"{handler.name} reads {name} without an annotation: it gets what JSON has, a "
+                "string where the event has a UUID or a date.",
+                hint=f"Annotate {name} with the type that the handler wants, or with Any.",
+                obj=place(handler),
+                id="outbox.W001",
+            )
+
+
+def _facts(handler: Handler, types: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    for name, kind in types.items():
+        given = _FACT_TYPES.get(name, ())
+        annotated = handler.parameters[name].annotation is not inspect.Parameter.empty
+        if annotated and not all(_takes(kind, one) for one in given):
+            wanted = " | ".join(type_name(one) for one in given).replace("NoneType", "None")
+            yield Error(
+                f"{handler.name} takes {name} as {type_name(kind)}; as a fact of the event it is "
+                f"{wanted}.",
+                hint=f"Annotate it so: {name}: {wanted}.",
+                obj=place(handler),
+                id="outbox.E006",
+            )
+
+
+def _takes(kind: Any, given: type[Any]) -> bool:
+    """Return whether a parameter of type `kind` may hold an instance of `given`."""
+    if get_origin(kind) is Annotated:
+        return _takes(get_args(kind)[0], given)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_takes(one, given) for one in get_args(kind))
+    if hasattr(kind, "__supertype__"):  # NewType
+        return _takes(kind.__supertype__, given)
+    if kind is Any or not isinstance(kind, type):  # what we cannot judge, we let pass
+        return True
+    return issubclass(given, kind)
+
+
+def _unreadable(handler: Handler, types: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    for name, kind in types.items():
+        try:
+            if name not in FACTS:
+                read_schema(kind)
+        except NOT_DESCRIBED as error:
+            yield Error(
+                f"{handler.name} reads {name} as {type_name(kind)}, which JSON cannot become: "
+                f"{first_line(error)}",
+                hint="Use plain types, pydantic models, dataclasses or TypedDicts. A row of a "
+                "table is loaded by the handler, by its id.",
+                obj=place(handler),
+                id="outbox.E005",
+            )

@@ -1,0 +1,1 @@
+"""What events promise to their handlers through every release: schema, versions, catalogue."""

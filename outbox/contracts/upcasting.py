@@ -1,0 +1,119 @@
+"""@upcast: read an event that an older release stored as if today's release had told it.
+
+What is stored never changes; each reading translates. A step leads from one version to the next,
+and the steps form a chain up to the version of the event's class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from outbox import events
+from outbox.receipt import PermanentFailure
+
+if TYPE_CHECKING:
+    from outbox.models import DelayedEvent, Event
+
+#: From the payload of one version to that of the next. Pure: it reads nothing but its argument.
+Step = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upcaster:
+    """One step of an event's chain: `function` makes version `from_version + 1`."""
+
+    event: str
+    from_version: int
+    function: Step
+
+
+#: All of them in the order of registration; two for one step are for the check to report.
+registry: list[Upcaster] = []
+
+
+class NotUpcast(PermanentFailure):
+    """A stored event is of a version from which no chain of upcasters leads to today's."""
+
+
+def upcast(event: str, *, from_version: int) -> Callable[[Step], Step]:
+    """Translate stored events of one version to the next, whenever they are read.
+
+    In your app's `events.py`, below the class whose `version` you raised::
+
+        @upcast("parcels.ParcelSent", from_version=1)
+        def weigh_in_grams(payload: dict[str, Any]) -> dict[str, Any]:
+            return {**payload, "weight_in_grams": payload["weight_in_kilos"] * 1000}
+
+    The function gets a copy of the payload as JSON has it and returns the whole payload of version
+    `from_version + 1`. It must be pure: no database, no clock. `manage.py check` finds gaps, and
+    `manage.py outbox rehearse` runs it on all that is owed.
+
+    Args:
+        event: the event's name, "app.ClassName".
+        from_version: the version that it reads, from 1.
+    """
+
+    def register(function: Step) -> Step:
+        step = Upcaster(event=event, from_version=from_version, function=function)
+        # A module that is loaded again replaces its own.
+        registry[:] = [one for one in registry if not _is_reloaded(one, step)]
+        registry.append(step)
+        return function
+
+    return register
+
+
+def steps_of(event: str) -> dict[int, Upcaster]:
+    """Return an event's steps by the version that they read."""
+    return {one.from_version: one for one in registry if one.event == event}
+
+
+def is_newer(event: Event | DelayedEvent) -> bool:
+    """Return whether a stored event is of a version that only a later release can read."""
+    known = events.find(event.name)
+    return known is not None and event.version > known.event_version
+
+
+def current_payload(event: Event | DelayedEvent) -> dict[str, Any]:
+    """Return a stored event's payload as this release tells it; the stored one stays as it is.
+
+    An event that this code does not declare is returned as it was stored.
+
+    Raises `NotUpcast` where a step is missing, fails, or does not return a dictionary.
+    """
+    known = events.find(event.name)
+    if known is None or event.version >= known.event_version:
+        return dict(event.payload)
+    steps = steps_of(event.name)
+    payload = deepcopy(dict(event.payload))
+    for version in range(event.version, known.event_version):
+        if version not in steps:
+            raise NotUpcast(
+                f"{event.name} was stored as version {event.version}, and this code reads version "
+                f"{known.event_version}: there is no @upcast from version {version}."
+            )
+        payload = _take(steps[version], payload)
+    return payload
+
+
+def _take(step: Upcaster, payload: dict[str, Any]) -> dict[str, Any]:
+    try:
+        made = step.function(payload)
+    except Exception as error:
+        raise NotUpcast(
+            f"{step.function.__name__}, which upcasts {step.event} from version "
+            f"{step.from_version}, raised {type(error).__name__}."
+        ) from error
+    if not isinstance(made, dict):
+        raise NotUpcast(f"{step.function.__name__} returned {type(made).__name__}, not a dict.")
+    return made
+
+
+def _is_reloaded(one: Upcaster, other: Upcaster) -> bool:
+    return (one.event, one.from_version) == (other.event, other.from_version) and (
+        one.function.__module__,
+        one.function.__qualname__,
+    ) == (other.function.__module__, other.function.__qualname__)

@@ -1,0 +1,85 @@
+"""What has happened since the beginning, in numbers: each process counts, the database adds up.
+
+So one scrape of one address tells what all processes on all machines did, and no folder is shared.
+Nothing is counted unless `OUTBOX["METRICS_TOKEN"]` is set.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter as Tally
+from collections.abc import Iterator, Sequence
+
+from django.conf import settings
+from django.db import connections, router
+
+from outbox.models import Counter
+
+from .book import Book, Tallies
+
+#: Upper bounds in seconds: how long a handler runs, and how long an event takes to be handled.
+RUN_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+WAIT_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
+SUM = "sum"
+
+_ROWS_AT_ONCE = 200
+
+#: Name and label of a counter. Its parts are outcomes, or a histogram's buckets and sum.
+Place = tuple[str, str]
+
+
+def are_on() -> bool:
+    """Whether this process counts."""
+    # Not by conf(), which costs more: it is asked several times for each delivery.
+    return bool(getattr(settings, "OUTBOX", {}).get("METRICS_TOKEN"))
+
+
+def count(name: str, label: str = "", part: str = "", *, number: int = 1) -> None:
+    """Count what happened. Returns at once; does nothing where nobody asks for metrics."""
+    if are_on():
+        _book.add({(name, label): Tally({part: number})})
+
+
+def observe(name: str, seconds: float, label: str = "", *, bounds: Sequence[float]) -> None:
+    """Count a length of time into its bucket and into the sum."""
+    if are_on():
+        place = bisect_left(bounds, seconds)
+        bucket = str(float(bounds[place])) if place < len(bounds) else "+Inf"
+        tally: Tally[str] = Tally({bucket: 1})
+        tally[SUM] = max(0.0, seconds)  # type: ignore[assignment]  # it adds up any number
+        _book.add({(name, label): tally})
+
+
+def flush() -> None:
+    """Add what this process counted to the database now; a thread does it every few seconds."""
+    _book.write()
+
+
+def counted(*, using: str = "default") -> Iterator[tuple[Place, str, float]]:
+    """Return all counts: as many as there are events, handlers and buckets, whatever happened."""
+    rows = Counter.objects.using(using).order_by("name", "label", "part")
+    for name, label, part, value in rows.values_list("name", "label", "part", "value"):
+        yield (name, label), part, value
+
+
+def _store(tallies: Tallies[Place]) -> None:
+    """Add in one statement, in the order of the rows, so that two processes never deadlock."""
+    rows = sorted(
+        (name, label, part, value)
+        for (name, label), tally in tallies.items()
+        for part, value in tally.items()
+    )
+    connection = connections[router.db_for_write(Counter)]
+    table = connection.ops.quote_name(Counter._meta.db_table)
+    adds = f"ON CONFLICT (name, label, part) DO UPDATE SET value = {table}.value + excluded.value"
+    with connection.cursor() as cursor:
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            values = ", ".join(["(%s, %s, %s, %s)"] * len(some))
+            cursor.execute(
+                f"INSERT INTO {table} (name, label, part, value) VALUES {values} {adds}",  # noqa: S608
+                [column for row in some for column in row],
+            )
+
+
+_book: Book[Place] = Book(_store)

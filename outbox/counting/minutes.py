@@ -1,0 +1,188 @@
+"""What went through, minute by minute: for the overview, and for whoever wants to draw it.
+
+Each process counts what it does (`book.py`), and that is added to one small row a minute and
+handler. So nobody reads events or deliveries in order to count them, however many are stored.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Sum
+from django.utils import timezone
+
+from outbox.engine.delivery import Result
+from outbox.models import Delivery, Minute
+from outbox.receipt import LeaseLost
+
+from .book import Book
+
+#: Upper bounds in seconds of the histogram's columns; the last column is for what took longer.
+LAGS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
+#: How long the rows are kept.
+KEPT = timedelta(hours=25)
+
+_PRUNED_EVERY = timedelta(minutes=10)
+_COUNTS = ("events", "done", "failed", "dead")
+_COLUMNS = tuple(f"lag_{number}" for number in range(len(LAGS) + 1))
+
+#: A minute and a handler, "" for all of them.
+Place = tuple[datetime, str]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What went through in some time.
+
+    Attributes:
+        start: when that time began.
+        events: fanned out.
+        done: deliveries that were done.
+        failed: attempts that raised.
+        dead: deliveries that died of one of these.
+        seconds: how long handlers ran, in all.
+        lags: how many were done within each bound of `LAGS`, and beyond the last.
+    """
+
+    start: datetime
+    events: int = 0
+    done: int = 0
+    failed: int = 0
+    dead: int = 0
+    seconds: float = 0.0
+    lags: Sequence[int] = field(default_factory=lambda: [0] * len(_COLUMNS))
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """How long a run took; None without any."""
+        runs = self.done + self.failed
+        return self.seconds / runs if runs else None
+
+    @property
+    def error_share(self) -> float | None:
+        """Which part of the runs raised; None without any."""
+        runs = self.done + self.failed
+        return self.failed / runs if runs else None
+
+    def lag(self, share: float) -> float | None:
+        """Return within how many seconds of its commit this share was done; None without any.
+
+        As exact as the histogram is: a straight line is drawn within a column.
+        """
+        left, low = share * sum(self.lags), 0.0
+        for number, bound in zip(self.lags, (*LAGS, LAGS[-1]), strict=True):
+            if number and left <= number:
+                return low + (bound - low) * left / number
+            left, low = left - number, bound
+        return None
+
+
+def note(handler: str, ended: Iterable[Result]) -> None:
+    """Count how a message's deliveries ended. Returns at once, never raises."""
+    tally: Counter[str] = Counter()
+    for result in ended:
+        tally.update(_counted(result))
+    if tally:
+        minute = _floor(timezone.now())
+        _book.add({(minute, ""): tally, (minute, handler): tally})
+
+
+def note_events(number: int) -> None:
+    """Count events that were fanned out. Returns at once, never raises."""
+    if number:
+        _book.add({(_floor(timezone.now()), ""): Counter(events=number)})
+
+
+def flush() -> None:
+    """Add what this process has counted to the rows, now."""
+    _book.write()
+
+
+def series(*, end: datetime, length: timedelta, step: timedelta) -> list[Totals]:
+    """Return what went through, step by step, the oldest first; reads one row a minute."""
+    steps = round(length / step)
+    first = _floor(end, step) - step * (steps - 1)
+    sums = [Counter[str]() for _ in range(steps)]
+    rows = Minute.objects.filter(handler="", minute__gte=first, minute__lt=first + step * steps)
+    for row in rows.values("minute", *_COUNTS, "seconds", *_COLUMNS):
+        sums[int((row.pop("minute") - first) / step)].update(row)
+    return [_totals(first + step * number, found) for number, found in enumerate(sums)]
+
+
+def recent(length: timedelta) -> Totals:
+    """Return what went through lately, over all handlers."""
+    since = timezone.now() - length
+    return _sum_of("", since=since)
+
+
+def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Totals]:
+    """Return for each handler what went through lately."""
+    since = timezone.now() - length
+    rows = Minute.objects.filter(handler__in=handlers, minute__gte=_floor(since))
+    sums = {name: Sum(name) for name in (*_COUNTS, "seconds", *_COLUMNS)}
+    found: dict[str, dict[str, Any]] = {
+        row["handler"]: dict(row) for row in rows.values("handler").annotate(**sums)
+    }
+    return {handler: _totals(since, found.get(handler, {})) for handler in handlers}
+
+
+def _sum_of(handler: str, *, since: datetime) -> Totals:
+    rows = Minute.objects.filter(handler=handler, minute__gte=_floor(since))
+    sums = {name: Sum(name, default=0) for name in (*_COUNTS, "seconds", *_COLUMNS)}
+    return _totals(since, rows.aggregate(**sums))
+
+
+def _totals(start: datetime, found: Mapping[str, Any]) -> Totals:
+    counts = {name: int(found.get(name) or 0) for name in (*_COUNTS, *_COLUMNS)}
+    return Totals(
+        start=start,
+        seconds=found.get("seconds") or 0.0,
+        lags=[counts.pop(name) for name in _COLUMNS],
+        **counts,
+    )
+
+
+def _counted(result: Result) -> dict[str, float]:
+    if isinstance(result.error, LeaseLost):  # another run of it counts
+        return {}
+    if result.error is None:
+        column = _COLUMNS[bisect_left(LAGS, result.lag)]
+        return {"done": 1, column: 1, "seconds": result.seconds}
+    dead = int(result.state == Delivery.State.DEAD)
+    return {"failed": 1, "dead": dead, "seconds": result.seconds}
+
+
+def _floor(moment: datetime, step: timedelta = timedelta(minutes=1)) -> datetime:
+    past = timedelta(seconds=moment.timestamp() % step.total_seconds())
+    return (moment - past).replace(microsecond=0)
+
+
+def _store(tallies: Mapping[Place, Counter[str]]) -> None:
+    """Add, in the order of the rows, so that two processes never wait for each other's."""
+    rows = Minute.objects.all()
+    with transaction.atomic(using=rows.db):
+        for minute, handler in sorted(tallies):
+            mine = rows.filter(minute=minute, handler=handler)
+            added = {name: F(name) + number for name, number in tallies[minute, handler].items()}
+            if not mine.update(**added):
+                rows.bulk_create([Minute(minute=minute, handler=handler)], ignore_conflicts=True)
+                mine.update(**added)
+    _prune()
+
+
+def _prune() -> None:
+    global _pruned_at
+    now = timezone.now()
+    if now - _pruned_at > _PRUNED_EVERY:
+        _pruned_at = now
+        Minute.objects.filter(minute__lt=now - KEPT).delete()
+
+
+_pruned_at = datetime.min.replace(tzinfo=UTC)
+_book: Book[Place] = Book(_store)

@@ -1,0 +1,82 @@
+"""The circuit breaker of a handler that calls outside: its state is in the subscription's row.
+
+`decisions.Circuit` decides. Here it is read from the row and written to it: by workers, when the
+calls fail or succeed, and by the relay, when it sends a probe.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from django.db import transaction
+
+from outbox import nudge
+from outbox.models import Delivery, Subscription
+from outbox.policy import Breaker
+
+from .decisions import Circuit, after_call_failed
+
+logger = logging.getLogger("outbox.breaker")
+
+CLOSED = {
+    "breaker_failures": 0,
+    "breaker_opened_at": None,
+    "breaker_probe_at": None,
+    "breaker_probe": None,
+    "breaker_wait": 0,
+    "breaker_reason": "",
+}
+
+
+def circuit_of(row: Subscription) -> Circuit:
+    """Return the breaker's state as the row has it."""
+    return Circuit(
+        failures=row.breaker_failures,
+        opened_at=row.breaker_opened_at,
+        probe_at=row.breaker_probe_at,
+        wait=row.breaker_wait,
+    )
+
+
+def holds(delivery: Delivery) -> bool:
+    """Whether a delivery must not start: the breaker is open, and it is not the probe."""
+    row = delivery.subscription
+    return row.breaker_opened_at is not None and row.breaker_probe != delivery.pk
+
+
+def note_failure(
+    delivery: Delivery, breaker: Breaker, *, reason: str, now: datetime, using: str
+) -> datetime | None:
+    """Count a failure; return when the next probe is sent, if it was open before, else None.
+
+    The caller's transaction holds the delivery's lock; no relay waits for that one.
+    """
+    rows = Subscription.objects.using(using).select_for_update(no_key=True)
+    row = rows.get(pk=delivery.subscription_id)
+    before = circuit_of(row)
+    after = after_call_failed(before, breaker, now=now, is_probe=row.breaker_probe == delivery.pk)
+    row.breaker_failures, row.breaker_wait = after.failures, after.wait
+    row.breaker_opened_at, row.breaker_probe_at = after.opened_at, after.probe_at
+    row.breaker_reason = reason[:300]
+    if after.is_open and not before.is_open:
+        row.window_now = min(row.window, row.batch)  # a little at first, when it closes
+        logger.warning("%s is held, its breaker is open: %s", row.handler, reason)
+    row.save(using=using, update_fields=[*CLOSED, "window_now"])
+    return after.probe_at if before.is_open else None
+
+
+def note_answer(delivery: Delivery, *, using: str) -> None:
+    """Close it, or forget the failures that it counted: the other side has answered.
+
+    Nothing is written, as in nearly every case, where there was nothing when the delivery started.
+    """
+    row = delivery.subscription
+    if not row.breaker_failures and row.breaker_opened_at is None:
+        return
+    mine = Subscription.objects.using(using).filter(pk=row.pk)
+    # Only what this run knew of: it says nothing about what has failed since.
+    closed = mine.filter(breaker_opened_at=row.breaker_opened_at).update(**CLOSED)
+    if closed and row.breaker_opened_at is not None:
+        logger.info("%s goes on, its breaker is closed", row.handler)
+        transaction.on_commit(nudge.poke, using=using, robust=True)

@@ -1,0 +1,184 @@
+"""The relay: events to deliveries, and what is due to the broker, within each handler's window.
+
+A pass plans in one transaction and publishes after its commit. Any number of relays may run: rows
+are claimed under locks that others skip (PostgreSQL) or wait for (SQLite, one writer at a time),
+and every claim carries a new token, so a message sent twice does nothing the second time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Value
+from django.utils import timezone
+
+from outbox import tracing
+from outbox.counting import counters
+
+from . import failpoints, settlement
+from .delayed import due, tell_due
+from .fan_out import Waiting, fan_out, waiting_events
+from .lanes import Lane, busy_subscriptions, open_lanes
+
+_CONTENDED_SECONDS = 0.02
+_CONTENDED_TRIES = 50
+
+
+class BrokerUnavailable(Exception):
+    """The broker took no message. Nothing is lost: what was claimed is due again at once."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What goes to the broker: one handler's deliveries, by id and token, and nothing else.
+
+    Attributes:
+        handler: pinned name.
+        queue: the handler's queue.
+        pairs: (delivery id, token) of each delivery.
+        refill: more is waiting in the database; the worker nudges the relay when it is through.
+    """
+
+    handler: str
+    queue: str
+    pairs: tuple[tuple[int, int], ...]
+    refill: bool = False
+
+
+Publish = Callable[[Message], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one pass decided.
+
+    Attributes:
+        messages: to be published.
+        fanned_out: number of events that became deliveries.
+        is_contended: another relay held a subscription for which something is due.
+    """
+
+    messages: Sequence[Message] = ()
+    fanned_out: int = 0
+    is_contended: bool = False
+
+    @property
+    def found_something(self) -> bool:
+        """Whether another pass is worth its while."""
+        return bool(self.messages or self.fanned_out)
+
+
+def relay(
+    *,
+    publish: Publish,
+    using: str = "default",
+    is_wanted: Callable[[], bool] = lambda: True,
+    report: Callable[[Plan], object] | None = None,
+    around: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> int:
+    """Run passes until one finds nothing; return how many messages were published.
+
+    Under steady traffic each finds something, so `is_wanted` is asked before each further pass;
+    `report` is told what each has planned, and each runs within a context of `around`.
+
+    Raises `BrokerUnavailable` when the broker takes no message.
+    """
+    published = contended = 0
+    while True:
+        with around():
+            done = relay_pass(publish=publish, using=using, report=report)
+        published += len(done.messages)
+        if not is_wanted():
+            return published
+        if done.found_something:
+            continue
+        if not done.is_contended or contended == _CONTENDED_TRIES:
+            return published
+        contended += 1
+        time.sleep(_CONTENDED_SECONDS)
+
+
+def relay_pass(
+    *,
+    publish: Publish,
+    using: str = "default",
+    only: Collection[str] | None = None,
+    report: Callable[[Plan], object] | None = None,
+) -> Plan:
+    """Fan out, claim, commit, publish.
+
+    Args:
+        publish: hands one message to the broker; whatever it raises means "not taken".
+        using: the outbox's database alias.
+        only: send for these handlers alone (the test kit asks for that).
+        report: is told what is planned, committed by then, before it is published.
+
+    Raises:
+        BrokerUnavailable: a message was not taken. It and those after it are due again at once.
+    """
+    planned = plan(using=using, only=only)
+    if report is not None:
+        report(planned)
+    if planned.messages:
+        failpoints.reach(failpoints.AFTER_CLAIM)
+    for number, message in enumerate(planned.messages):
+        try:
+            publish(message)
+        except Exception as error:
+            counters.count("broker_failures")
+            _hand_back(planned.messages[number:], error, using=using)
+            raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+        counters.count("messages", message.handler)
+        counters.count("sent", message.handler, number=len(message.pairs))
+        failpoints.reach(failpoints.AFTER_PUBLISH)
+    return planned
+
+
+def plan(*, using: str, only: Collection[str] | None = None) -> Plan:
+    """Do a pass's database half and return what is to be published."""
+    now = timezone.now()
+    busy = busy_subscriptions(now, using=using)
+    if not busy and not _is_event_due(now, using=using):
+        return Plan()
+    with transaction.atomic(using=using):
+        failpoints.reach(failpoints.BEFORE_CLAIM)
+        lanes = open_lanes(now, using=using, only=only)
+        for lane in lanes.values():
+            lane.tidy()
+            lane.claim()
+        tell_due(now, using=using)
+        told = fan_out(lanes, now, using=using)
+    _count(told, now)
+    tracing.relayed([(one.name, one.traceparent, one.emitted_at) for one in told], now)
+    messages = [message for lane in lanes.values() for message in _messages(lane)]
+    return Plan(messages, len(told), is_contended=only is None and bool(busy - lanes.keys()))
+
+
+def _count(told: Sequence[Waiting], now: datetime) -> None:
+    for event in told if counters.are_on() else ():
+        lag = (now - event.emitted_at).total_seconds()
+        counters.count("events", event.name)
+        counters.observe("fan_out", lag, bounds=counters.WAIT_BOUNDS)
+
+
+def _is_event_due(now: datetime, *, using: str) -> bool:
+    """Tell, in one read, whether an event waits for fan-out or for its time, which has come."""
+    waiting = waiting_events(using=using).order_by().values(n=Value(1))
+    delayed = due(now, using=using).order_by().values(n=Value(1))
+    return bool(waiting.union(delayed, all=True).exists())
+
+
+def _messages(lane: Lane) -> Iterator[Message]:
+    for pairs in lane.messages():
+        yield Message(lane.row.handler, lane.row.queue, pairs, refill=not lane.room)
+
+
+def _hand_back(messages: Sequence[Message], error: Exception, *, using: str) -> None:
+    note = f"the broker did not take it: {type(error).__name__}: {error}"
+    for message in messages:
+        settlement.hand_back(message.pairs, note=note, using=using)

@@ -1,0 +1,143 @@
+"""Bring the subscription rows in line with this code's handlers; `migrate` ends with it."""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import transaction
+from django.db.models import OuterRef, Subquery
+from django.utils import timezone
+
+from outbox.models import Delivery, Event, Subscription
+from outbox.subscriptions import Handler, registry
+
+from . import breaker
+
+logger = logging.getLogger("outbox.sync")
+
+State = Delivery.State
+
+
+def sync_subscriptions(*, using: str = "default") -> None:
+    """Add, update and mark the subscription rows. Ending one is a person's explicit step.
+
+    A handler that this code no longer has keeps its row, marked unknown: what it is owed is parked,
+    visible, and goes on when a release that has the handler is migrated.
+    """
+    with transaction.atomic(using=using):
+        # In the order of relays, and no_key, so that the deliveries which they make meanwhile need
+        # not wait: a deploy would hold them up, or end in a deadlock.
+        locked = Subscription.objects.using(using).order_by("id").select_for_update(no_key=True)
+        rows = {(row.handler, row.event): row for row in locked}
+        wanted = [(handler, event) for handler in registry for event in handler.events]
+        for handler, event in wanted:
+            _sync_one(rows, handler, event, using=using)
+        _mark_unknown(rows, {(handler.name, event) for handler, event in wanted}, using=using)
+
+
+def _sync_one(
+    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
+) -> None:
+    row = _take_over(rows, handler, event, using=using)
+    if row is None:
+        row = Subscription(event=event, since=timezone.now(), window_now=handler.window)
+    before = _policy(row)
+    row.handler, row.known = handler.name, True
+    row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch
+    row.attempts, row.lease_seconds = handler.attempts, handler.lease
+    row.backoff_base, row.backoff_cap = handler.backoff_base, handler.backoff_cap
+    row.window = handler.window
+    was = (row.ordered, row.on_dead)
+    row.ordered, row.on_dead = handler.ordered, handler.on_dead
+    if handler.breaker is None:
+        _close_breaker(row)
+    row.window_now = min(max(row.window_now, 1), handler.window)
+    rows[handler.name, event] = row
+    if row._state.adding or _policy(row) != before:
+        row.save(using=using)
+    if was != (row.ordered, row.on_dead):
+        _line_up(row, using=using)
+
+
+def _close_breaker(row: Subscription) -> None:
+    for name, value in breaker.CLOSED.items():
+        setattr(row, name, value)
+
+
+def _line_up(row: Subscription, *, using: str) -> None:
+    """Give what is owed its place in line, or take it, as the handler has become ordered or not.
+
+    Nothing is blocked here: a worker asks before it starts.
+    """
+    owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
+    if row.ordered:
+        key = Event.objects.using(using).filter(pk=OuterRef("event")).values("key")
+        owed.update(order_key=Subquery(key))
+    if not row.ordered or row.on_dead == Subscription.OnDead.PASS:
+        gone = owed.filter(state=State.DEAD) if row.ordered else owed
+        gone.update(order_key=None)
+    blocked = owed.filter(state=State.BLOCKED)
+    blocked.update(due_at=timezone.now())  # the relay looks again
+    if not row.ordered:
+        blocked.update(state=State.PENDING, note="")
+
+
+def _policy(row: Subscription) -> tuple[object, ...]:
+    return (
+        row.handler,
+        row.known,
+        row.queue,
+        row.atomic,
+        row.batch,
+        row.window,
+        row.window_now,
+        row.lease_seconds,
+        row.attempts,
+        row.backoff_base,
+        row.backoff_cap,
+        row.ordered,
+        row.on_dead,
+        row.breaker_opened_at,
+        row.breaker_failures,
+    )
+
+
+def _take_over(
+    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
+) -> Subscription | None:
+    """Return the handler's row: its own, or the one of a former name."""
+    row = rows.get((handler.name, event))
+    for name in handler.formerly:
+        old = rows.pop((name, event), None)
+        if old is None:
+            continue
+        logger.info("%s takes over from %s", handler.name, name)
+        if row is None:
+            row = old
+        else:
+            _merge(old, row, using=using)
+    return row
+
+
+def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
+    """Join two rows of one handler: its renaming was rolled back and comes once more.
+
+    What was told between was owed to both names. The old one has handled it, or still has to: what
+    waited for the new name meanwhile is not done a second time.
+    """
+    deliveries = Delivery.objects.using(using)
+    waited = deliveries.filter(
+        subscription=row, attempts=0, state__in=(State.PENDING, State.PARKED, State.BLOCKED)
+    )
+    waited.filter(event__in=deliveries.filter(subscription=old).values("event")).delete()
+    kept = deliveries.filter(subscription=row).values("event")
+    deliveries.filter(subscription=old).exclude(event__in=kept).update(subscription=row)
+    if not deliveries.filter(subscription=old).exists():
+        old.delete(using=using)
+
+
+def _mark_unknown(
+    rows: dict[tuple[str, str], Subscription], wanted: set[tuple[str, str]], *, using: str
+) -> None:
+    gone = [row.pk for pair, row in rows.items() if pair not in wanted and row.known]
+    Subscription.objects.using(using).filter(pk__in=gone).update(known=False)

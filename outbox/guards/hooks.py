@@ -1,0 +1,94 @@
+"""The guards that hook into Celery and into Python's sockets; installed by `start()`.
+
+Sending is seen by wrapping `Task.apply_async` and `Celery.send_task`. Celery's signal
+`before_task_publish` would be gentler, but Celery logs what a receiver raises and publishes all the
+same, and in eager mode it sends no signal.
+
+Connecting is seen by an audit hook, which patches no client library and sees those in C, too. It
+does not see a connection that was opened before, one that another thread opens, or that of a
+database driver in C, which is meant to be there.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.app.task import Task
+
+from outbox import guards
+from outbox.context import running_handler
+from outbox.transactions import open_aliases
+
+from . import locks
+
+
+class SentInTransaction(guards.RuleBroken):
+    """A task was sent inside a transaction: it may run before the commit, or without one."""
+
+
+class ConnectedInTransaction(guards.RuleBroken):
+    """A handler connected to something inside a transaction, whose locks wait for the answer."""
+
+
+_NETWORK = (socket.AF_INET, socket.AF_INET6)
+
+_is_hooked = False
+
+
+def start(*, by_default: bool | None = None) -> None:
+    """Install the guards if they are wanted (see `guards.switch_on`). Again, it changes nothing."""
+    global _is_hooked
+    if not guards.switch_on(by_default=by_default):
+        return
+    locks.watch()
+    if not _is_hooked:
+        _is_hooked = True  # for the life of the process: an audit hook cannot be taken away
+        sys.addaudithook(_look_at_connection)
+        _wrap(Task, "apply_async", lambda task, *_args, **_options: str(task.name))
+        _wrap(Celery, "send_task", lambda _app, name, *_args, **_options: str(name))
+
+
+def _wrap(owner: type[Any], method: str, name_of: Callable[..., str]) -> None:
+    send = getattr(owner, method)
+
+    @functools.wraps(send)
+    def guarded(*args: Any, **options: Any) -> Any:
+        if guards.are_on() and open_aliases():
+            _refuse_to_send(name_of(*args, **options))
+        return send(*args, **options)
+
+    setattr(owner, method, guarded)
+
+
+def _refuse_to_send(task: str) -> None:
+    raise SentInTransaction(
+        f"{guards.user_line()}: the task {task} is sent inside a transaction. It may run before "
+        "the commit, and also if there is none. emit() an event here and let a handler do the "
+        "work; or send it by transaction.on_commit()."
+    )
+
+
+def _look_at_connection(event: str, args: tuple[Any, ...]) -> None:
+    if event != "socket.connect" or not guards.are_on() or args[0].family not in _NETWORK:
+        return
+    handler = running_handler()
+    if handler and open_aliases() and not _is_for_a_database():
+        _refuse_to_connect(handler, *args[1][:2])
+
+
+def _refuse_to_connect(handler: str, host: str, port: int) -> None:
+    raise ConnectedInTransaction(
+        f"{guards.user_line()}: {handler} connects to {host}:{port} inside a transaction, which "
+        "keeps its locks for as long as the other side takes. Make the call in a handler with "
+        "atomic=False, before `with receipt:`."
+    )
+
+
+def _is_for_a_database() -> bool:
+    """Return whether Django is talking to one: a driver in Python opens sockets, too."""
+    return any("/django/db/backends/" in one.f_code.co_filename for one in guards.frames())

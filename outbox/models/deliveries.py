@@ -1,0 +1,258 @@
+"""Who hears what, what is owed to whom, and which attempts came to no good."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from .events import Event
+
+
+class Subscription(models.Model):
+    """This handler hears that event. Rows, not the running code, decide the fan-out.
+
+    The policy columns are what the code declared when it was last synced (`migrate` does that), so
+    that a relay of an older or newer release treats a handler as its own release wants it.
+    """
+
+    class OnDead(models.TextChoices):
+        """What becomes of one key's later events when a delivery of an ordered handler is dead."""
+
+        HOLD = "hold", _("later ones wait for a person")
+        PASS = "pass", _("later ones go on")
+
+    handler = models.CharField(_("handler"), max_length=150)
+    event = models.CharField(_("event"), max_length=150)
+    since = models.DateTimeField(_("since"))
+    active = models.BooleanField(_("active"), default=True)
+    known = models.BooleanField(
+        _("known"), default=True, help_text=_("The code of the last migrate has this handler.")
+    )
+    paused_at = models.DateTimeField(_("paused at"), null=True, blank=True)
+    paused_by = models.CharField(_("paused by"), max_length=150, blank=True)
+    pause_reason = models.TextField(_("reason of the pause"), blank=True)
+
+    queue = models.CharField(_("queue"), max_length=100)
+    atomic = models.BooleanField(_("atomic"), default=True)
+    batch = models.PositiveIntegerField(_("deliveries per message"))
+    window = models.PositiveIntegerField(_("most deliveries in flight"))
+    window_now = models.PositiveIntegerField(
+        _("window now"),
+        help_text=_("Shrinks while messages wait longer than their lease, and grows back."),
+    )
+    lease_seconds = models.FloatField(_("lease in seconds"))
+    attempts = models.PositiveIntegerField(_("attempts"), null=True, blank=True)
+    backoff_base = models.FloatField(_("first backoff in seconds"))
+    backoff_cap = models.FloatField(_("longest backoff in seconds"))
+
+    ordered = models.BooleanField(
+        _("ordered"), default=False, help_text=_("One key's events one after the other.")
+    )
+    on_dead = models.CharField(
+        _("what a dead delivery does to its key"),
+        max_length=10,
+        choices=OnDead.choices,
+        default=OnDead.HOLD,
+    )
+
+    leases_lost = models.PositiveIntegerField(
+        _("leases lost"), default=0, help_text=_("Runs that ended after their lease: not kept.")
+    )
+    breaker_failures = models.PositiveIntegerField(
+        _("failures in a row"), default=0, help_text=_("Of the kinds that its breaker counts.")
+    )
+    breaker_opened_at = models.DateTimeField(
+        _("breaker open since"), null=True, blank=True, help_text=_("Nothing is sent but probes.")
+    )
+    breaker_probe_at = models.DateTimeField(_("next probe at"), null=True, blank=True)
+    breaker_probe = models.BigIntegerField(
+        _("probe"), null=True, blank=True, help_text=_("The delivery that is sent to try.")
+    )
+    breaker_wait = models.FloatField(_("seconds between probes"), default=0)
+    breaker_reason = models.CharField(_("why it opened"), max_length=300, blank=True)
+
+    class Meta:
+        verbose_name = _("subscription")
+        verbose_name_plural = _("subscriptions")
+        permissions = [
+            ("pause_subscription", "Can pause and resume handlers"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["handler", "event"], name="outbox_subscription_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.handler} hears {self.event}"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether deliveries are parked rather than sent."""
+        return self.paused_at is not None or not self.known
+
+
+class Delivery(models.Model):
+    """One event owed to one handler: retry state while it is owed, receipt once it is done.
+
+    The row also holds the latest attempt (`started_at`, `settled_at`, `worker`), so that an event
+    which is handled at the first try, as nearly all are, costs no row of `Attempt`.
+    """
+
+    class State(models.TextChoices):
+        """See the glossary: all but done and discarded are owed."""
+
+        PENDING = "pending", _("pending")
+        SENT = "sent", _("sent")
+        DONE = "done", _("done")
+        DEAD = "dead", _("dead")
+        DISCARDED = "discarded", _("discarded")
+        PARKED = "parked", _("parked")
+        BLOCKED = "blocked", _("blocked")
+
+    SETTLED = (State.DONE, State.DISCARDED)
+    OWED = (State.PENDING, State.SENT, State.DEAD, State.PARKED, State.BLOCKED)
+
+    id = models.BigAutoField(primary_key=True)
+    event = models.ForeignKey(
+        Event, models.PROTECT, related_name="deliveries", db_index=False, verbose_name=_("event")
+    )
+    subscription = models.ForeignKey(
+        Subscription,
+        models.PROTECT,
+        related_name="deliveries",
+        db_index=False,
+        verbose_name=_("subscription"),
+    )
+    state = models.CharField(
+        _("state"), max_length=10, choices=State.choices, default=State.PENDING
+    )
+    due_at = models.DateTimeField(
+        _("due at"),
+        help_text=_(
+            "Pending: when it is sent. Sent: when its lease passes. Blocked: when the relay looks "
+            "again whether it still is."
+        ),
+    )
+    token = models.PositiveIntegerField(
+        _("token"), default=0, help_text=_("How often it was sent; only the latest counts.")
+    )
+    started_token = models.PositiveIntegerField(
+        _("started token"), default=0, help_text=_("The token under which a worker last started.")
+    )
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    settled_at = models.DateTimeField(_("settled at"), null=True, blank=True)
+    worker = models.CharField(_("worker"), max_length=150, blank=True)
+    note = models.CharField(
+        _("note"), max_length=300, blank=True, help_text=_("Why it is in this state.")
+    )
+    # NULL, so that an index of what has a place in line leaves the rest out on both databases.
+    order_key = models.CharField(  # noqa: DJ001
+        _("place in line"),
+        max_length=100,
+        null=True,
+        blank=True,
+        help_text=_("The event's key while an ordered handler is owed this; else nothing."),
+    )
+
+    class Meta:
+        verbose_name = _("delivery")
+        verbose_name_plural = _("deliveries")
+        permissions = [
+            ("retry_delivery", "Can retry deliveries"),
+            ("discard_delivery", "Can discard deliveries"),
+            ("replay_delivery", "Can replay deliveries"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["event", "subscription"], name="outbox_delivery_once"),
+            models.CheckConstraint(
+                condition=Q(started_token__lte=F("token")), name="outbox_delivery_token"
+            ),
+        ]
+        # What is settled is in none of these, so their size follows what is owed, not history.
+        indexes = [
+            models.Index(
+                fields=["subscription", "due_at"],
+                condition=Q(state="pending"),
+                name="outbox_delivery_pending",
+            ),
+            models.Index(
+                fields=["subscription", "due_at"],
+                condition=Q(state="sent"),
+                name="outbox_delivery_sent",
+            ),
+            # One for both would do on PostgreSQL; SQLite matches a condition with one state only.
+            models.Index(
+                fields=["subscription", "id"],
+                condition=Q(state="dead"),
+                name="outbox_delivery_dead",
+            ),
+            models.Index(
+                fields=["subscription", "id"],
+                condition=Q(state="parked"),
+                name="outbox_delivery_parked",
+            ),
+            models.Index(
+                fields=["subscription", "due_at"],
+                condition=Q(state="blocked"),
+                name="outbox_delivery_blocked",
+            ),
+            # Empty without ordered handlers.
+            models.Index(
+                fields=["order_key", "subscription", "event"],
+                condition=Q(order_key__isnull=False),
+                name="outbox_delivery_line",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pk} to {self.subscription.handler}"
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the handler still has to see the event, or a person to decide."""
+        return self.state not in self.SETTLED
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a worker began the handler under the present token."""
+        return self.state == self.State.SENT and self.started_token == self.token
+
+
+class Attempt(models.Model):
+    """One start of a handler that came to no good. The good one is in its delivery.
+
+    A replay resets that receipt; then it is kept here, as `REPLAYED`.
+    """
+
+    class Outcome(models.TextChoices):
+        """How the attempt ended."""
+
+        FAILED = "failed", _("failed")
+        REFUSED = "refused", _("refused for good")
+        DIED = "died", _("the worker died")
+        LEASE_LOST = "lease_lost", _("lease lost")
+        REPLAYED = "replayed", _("settled, and replayed later")
+
+    delivery = models.ForeignKey(
+        Delivery, models.CASCADE, related_name="failures", verbose_name=_("delivery")
+    )
+    number = models.PositiveIntegerField(_("number"))
+    started_at = models.DateTimeField(_("started at"))
+    ended_at = models.DateTimeField(_("ended at"))
+    worker = models.CharField(_("worker"), max_length=150, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome.choices)
+    exception = models.CharField(_("exception"), max_length=200, blank=True)
+    message = models.TextField(_("message"), blank=True)
+    traceback = models.TextField(_("traceback"), blank=True)
+    place = models.CharField(
+        _("place"), max_length=300, blank=True, help_text=_("File and line that raised.")
+    )
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ["started_at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.outcome}"

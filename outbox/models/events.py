@@ -1,0 +1,145 @@
+"""What happened, what is told later, and how far back it is known."""
+
+from __future__ import annotations
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+from uuid_utils.compat import uuid7
+
+
+class Event(models.Model):
+    """A fact that happened, as its producer told it. Its facts never change.
+
+    Only `redact` blanks what its class declares sensitive, and says when.
+    """
+
+    seq = models.BigAutoField(
+        primary_key=True, help_text=_("The order of events; for one key it follows commit order.")
+    )
+    id = models.UUIDField(_("event id"), unique=True, default=uuid7, editable=False)
+    name = models.CharField(_("name"), max_length=150)
+    version = models.PositiveSmallIntegerField(_("version"), default=1)
+    key = models.CharField(
+        _("key"), max_length=100, help_text=_("The aggregate that the event is about.")
+    )
+    # NULL, so that its index leaves the rest out on both databases.
+    subject = models.CharField(  # noqa: DJ001
+        _("subject"),
+        max_length=100,
+        null=True,
+        blank=True,
+        help_text=_("Whose personal data it carries."),
+    )
+    payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
+    redacted_at = models.DateTimeField(
+        _("redacted at"),
+        null=True,
+        blank=True,
+        help_text=_("When its sensitive fields were blanked."),
+    )
+    emitted_at = models.DateTimeField(_("emitted at"))
+    correlation_id = models.UUIDField(
+        _("correlation id"), help_text=_("Shared by all that follows from one request.")
+    )
+    causation_id = models.UUIDField(
+        _("caused by"), null=True, blank=True, help_text=_("The event whose handler emitted this.")
+    )
+    emitted_by = models.CharField(
+        _("emitted by"), max_length=150, blank=True, help_text=_("The handler that emitted this.")
+    )
+    actor = models.CharField(_("actor"), max_length=150, blank=True)
+    corrects = models.UUIDField(
+        _("corrects"),
+        null=True,
+        blank=True,
+        help_text=_("The event whose payload a person repaired; this is the repaired one."),
+    )
+    traceparent = models.CharField(
+        _("trace context"),
+        max_length=55,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("W3C traceparent of who emitted it; empty without tracing."),
+    )
+    fanned_out_at = models.DateTimeField(_("fanned out at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        permissions = [
+            ("view_sensitive", "Can see sensitive fields"),
+            ("correct_event", "Can correct events and retry them"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["seq"], condition=Q(fanned_out_at=None), name="outbox_event_waiting"
+            ),
+            # For ordered handlers: whether an earlier event of a key has no deliveries yet.
+            models.Index(
+                fields=["key", "seq"],
+                condition=Q(fanned_out_at=None),
+                name="outbox_event_waiting_key",
+            ),
+            models.Index(fields=["key", "seq"], name="outbox_event_key"),
+            models.Index(fields=["correlation_id", "seq"], name="outbox_event_correlation"),
+            models.Index(fields=["name", "seq"], name="outbox_event_name"),
+            models.Index(
+                fields=["subject", "seq"],
+                condition=Q(subject__isnull=False),
+                name="outbox_event_subject",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.key}"
+
+
+class DelayedEvent(models.Model):
+    """What is to be told later. It becomes an event when it is due; until then it is no fact."""
+
+    id = models.UUIDField(
+        _("event id"), primary_key=True, default=uuid7, editable=False, help_text=_("As an event.")
+    )
+    due_at = models.DateTimeField(_("due at"))
+    name = models.CharField(_("name"), max_length=150)
+    version = models.PositiveSmallIntegerField(_("version"), default=1)
+    key = models.CharField(_("key"), max_length=100)
+    subject = models.CharField(_("subject"), max_length=100, null=True, blank=True)  # noqa: DJ001
+    payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
+    stored_at = models.DateTimeField(_("stored at"))
+    correlation_id = models.UUIDField(_("correlation id"))
+    causation_id = models.UUIDField(_("caused by"), null=True, blank=True)
+    emitted_by = models.CharField(_("emitted by"), max_length=150, blank=True)
+    actor = models.CharField(_("actor"), max_length=150, blank=True)
+    traceparent = models.CharField(
+        _("trace context"), max_length=55, blank=True, default="", db_default=""
+    )
+
+    class Meta:
+        verbose_name = _("delayed event")
+        verbose_name_plural = _("delayed events")
+        indexes = [models.Index(fields=["due_at"], name="outbox_delayed_due")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.key}"
+
+
+class Horizon(models.Model):
+    """How far back events are kept: retention may have removed what was emitted before.
+
+    One row, or none while nothing was ever pruned. Who looks for an event by its absence asks here.
+    """
+
+    id = models.SmallIntegerField(primary_key=True, default=1)
+    emitted_before = models.DateTimeField(_("emitted before"))
+
+    class Meta:
+        verbose_name = _("horizon")
+        verbose_name_plural = _("horizons")
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="outbox_horizon_once")]
+
+    def __str__(self) -> str:
+        return f"events from {self.emitted_before} on are kept"

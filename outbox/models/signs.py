@@ -1,0 +1,99 @@
+"""Which processes live, and what went through, in numbers."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Counter(models.Model):
+    """How often something has happened since the beginning; each process adds what it counted."""
+
+    name = models.CharField(_("name"), max_length=40)
+    label = models.CharField(_("label"), max_length=150, blank=True)
+    part = models.CharField(_("part"), max_length=20, blank=True)
+    value = models.FloatField(_("value"), default=0)
+
+    class Meta:
+        verbose_name = _("counter")
+        verbose_name_plural = _("counters")
+        constraints = [
+            models.UniqueConstraint(fields=["name", "label", "part"], name="outbox_counter_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.label} {self.part}: {self.value:g}"
+
+
+class Heartbeat(models.Model):
+    """A process was alive at `seen_at`. One row a process, written every few seconds."""
+
+    class Kind(models.TextChoices):
+        """Which part of the outbox it is."""
+
+        RELAY = "relay", _("relay")
+        WORKER = "worker", _("worker")
+        BEAT = "beat", _("beat")
+        BROKER = "broker", _("broker: a message went through it")
+        CANARY = "canary", _("canary")
+
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
+    name = models.CharField(_("name"), max_length=200)
+    queues = models.JSONField(_("queues"), default=list)
+    started_at = models.DateTimeField(_("started at"))
+    seen_at = models.DateTimeField(_("seen at"))
+
+    class Meta:
+        verbose_name = _("heartbeat")
+        verbose_name_plural = _("heartbeats")
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "name"], name="outbox_heartbeat_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def _count() -> models.PositiveBigIntegerField[int, int]:
+    return models.PositiveBigIntegerField(default=0, editable=False)
+
+
+class Minute(models.Model):
+    """What went through in one minute: for one handler, or for all ("").
+
+    Workers add what they did every few seconds, so nobody has to read deliveries to count them.
+    `lag_0` and so on are a histogram: how many were done within so many seconds of their event's
+    commit (the bounds are `minutes.LAGS`).
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    minute = models.DateTimeField(_("minute"))
+    handler = models.CharField(_("handler"), max_length=150, blank=True)
+    events = _count()
+    done = _count()
+    failed = _count()
+    dead = _count()
+    seconds = models.FloatField(default=0, help_text=_("How long the handlers ran, in all."))
+    lag_0 = _count()
+    lag_1 = _count()
+    lag_2 = _count()
+    lag_3 = _count()
+    lag_4 = _count()
+    lag_5 = _count()
+    lag_6 = _count()
+    lag_7 = _count()
+    lag_8 = _count()
+    lag_9 = _count()
+    lag_10 = _count()
+    lag_11 = _count()
+
+    class Meta:
+        # The name of its page in the admin: these rows are what the overview is drawn from.
+        verbose_name = _("overview")
+        verbose_name_plural = _("overview")
+        constraints = [
+            models.UniqueConstraint(fields=["handler", "minute"], name="outbox_minute_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.minute:%Y-%m-%d %H:%M} {self.handler}"

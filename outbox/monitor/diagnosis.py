@@ -1,0 +1,132 @@
+"""Why a delivery is where it is, in one sentence, and what to look at when it should not be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from outbox.engine import heartbeat
+from outbox.models import Attempt, Delivery, Event
+from outbox.wording import moment, one_line, span
+
+from . import waiting
+
+State = Delivery.State
+
+
+def why(delivery: Delivery) -> str:
+    """Say in one sentence why a delivery is in its state, and what to do where it is stuck.
+
+    Costs at most four small reads, none of which grows with history; fetch the delivery with
+    `select_related("subscription")` and, for many, `prefetch_related("failures")`.
+    """
+    return _SENTENCES[State(delivery.state)](delivery, timezone.now())
+
+
+def why_event(event: Event) -> str:
+    """Say in one sentence how far an event has come: waiting for fan-out, owed or settled."""
+    if event.fanned_out_at is None:
+        return _not_fanned_out(timezone.now() - event.emitted_at, using=event._state.db)
+    states = list(event.deliveries.values_list("state", flat=True))
+    text = _("Fanned out at %(when)s; no handler heard it.")
+    if states:
+        text = _("Fanned out at %(when)s; %(settled)d of %(all)d deliveries are settled.")
+    return text % {
+        "when": moment(event.fanned_out_at),
+        "settled": sum(state in Delivery.SETTLED for state in states),
+        "all": len(states),
+    }
+
+
+def _not_fanned_out(waited: timedelta, *, using: str | None) -> str:
+    if waited < waiting.PATIENCE:
+        return _("Emitted a moment ago; the relay makes its deliveries next.")
+    text = _("Emitted %(span)s ago and not fanned out; %(clue)s")
+    return text % {"span": span(waited), "clue": heartbeat.relay_clue(timezone.now(), using=using)}
+
+
+def _done(delivery: Delivery, _now: datetime) -> str:
+    text = _("Done at %(when)s by worker %(worker)s, at the first attempt.")
+    failed = _failed(delivery)
+    if failed:
+        text = ngettext(
+            "Done at %(when)s by worker %(worker)s, after %(n)d failed attempt.",
+            "Done at %(when)s by worker %(worker)s, after %(n)d failed attempts.",
+            failed,
+        )
+    return text % {
+        "when": _moment(delivery.settled_at),
+        "worker": delivery.worker or "?",
+        "n": failed,
+    }
+
+
+def _discarded(delivery: Delivery, _now: datetime) -> str:
+    return _("Discarded at %(when)s: %(note)s.") % {
+        "when": _moment(delivery.settled_at),
+        "note": one_line(delivery.note) or _("no reason was given"),
+    }
+
+
+def _dead(delivery: Delivery, _now: datetime) -> str:
+    last = _last_failure(delivery)
+    if last is not None and last.outcome == Attempt.Outcome.REFUSED:
+        text = _(
+            "Dead: refused for good at %(when)s with %(error)s; when the cause is gone, try it "
+            "again in the admin or by `manage.py outbox retry %(id)d`."
+        )
+    else:
+        text = ngettext(
+            "Dead after %(n)d attempt, at %(when)s: %(error)s; when the cause is gone, try it "
+            "again in the admin or by `manage.py outbox retry %(id)d`.",
+            "Dead after %(n)d attempts, the last at %(when)s: %(error)s; when the cause is gone, "
+            "try it again in the admin or by `manage.py outbox retry %(id)d`.",
+            delivery.attempts,
+        )
+    return text % {
+        "n": delivery.attempts,
+        "when": _moment(last.ended_at if last else None),
+        "error": _error(delivery, last),
+        "id": delivery.pk,
+    }
+
+
+def _error(delivery: Delivery, last: Attempt | None) -> str:
+    text = one_line(delivery.note) or _("no reason was recorded")
+    return f"{text} ({last.place})" if last is not None and last.place else text
+
+
+def _moment(when: datetime | None) -> str:
+    return moment(when) if when else _("an unknown time")
+
+
+def _last_failure(delivery: Delivery) -> Attempt | None:
+    if _is_prefetched(delivery):
+        return max(delivery.failures.all(), key=lambda attempt: attempt.pk, default=None)
+    return delivery.failures.order_by("-id").first()
+
+
+def _failed(delivery: Delivery) -> int:
+    replayed = Attempt.Outcome.REPLAYED  # that one came to good
+    if _is_prefetched(delivery):
+        return sum(attempt.outcome != replayed for attempt in delivery.failures.all())
+    return delivery.failures.exclude(outcome=replayed).count()
+
+
+def _is_prefetched(delivery: Delivery) -> bool:
+    return "failures" in getattr(delivery, "_prefetched_objects_cache", {})
+
+
+_SENTENCES: dict[State, Callable[[Delivery, datetime], str]] = {
+    State.PENDING: waiting.pending,
+    State.SENT: waiting.sent,
+    State.DONE: _done,
+    State.DEAD: _dead,
+    State.DISCARDED: _discarded,
+    State.PARKED: waiting.parked,
+    State.BLOCKED: waiting.blocked,
+}

@@ -1,0 +1,71 @@
+"""Dead deliveries in groups: those of one handler that failed of the same thing at one place."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Max, Min, OuterRef, Subquery
+
+from outbox.models import Attempt, Delivery
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Dead deliveries of one cause.
+
+    Attributes:
+        handler: pinned name.
+        exception: the class name that the last attempt raised; "" where its worker died.
+        place: where it was raised.
+        number: how many are dead of it.
+        first: when the earliest of these last attempts ended.
+        last: when the latest did.
+        example: the number of one of the deliveries, the latest.
+    """
+
+    handler: str
+    exception: str
+    place: str
+    number: int
+    first: datetime
+    last: datetime
+    example: int
+
+    @property
+    def retry(self) -> str:
+        """The command that retries the group."""
+        group = ["--handler", self.handler, "--exception", self.exception, "--place", self.place]
+        return shlex.join(["manage.py", "outbox", "retry", "--dead", *group])
+
+
+def groups(*, using: str = "default") -> list[Group]:
+    """Return what is dead in groups, the largest first. The cost follows what is dead."""
+    latest = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")
+    dead = Delivery.objects.using(using).filter(state=Delivery.State.DEAD)
+    last = dead.annotate(last=Subquery(latest.values("pk")[:1])).values("last")
+    rows = (
+        Attempt.objects.using(using)
+        .filter(pk__in=last)
+        .values("delivery__subscription__handler", "exception", "place")
+        .annotate(
+            number=Count("pk"),
+            first=Min("ended_at"),
+            latest=Max("ended_at"),
+            example=Max("delivery"),
+        )
+    )
+    found = [
+        Group(
+            handler=row["delivery__subscription__handler"],
+            exception=row["exception"],
+            place=row["place"],
+            number=row["number"],
+            first=row["first"],
+            last=row["latest"],
+            example=row["example"],
+        )
+        for row in rows.order_by()
+    ]
+    return sorted(found, key=lambda one: (-one.number, one.handler, one.exception, one.place))

@@ -1,0 +1,78 @@
+"""A timeline in plain sentences, one for each event: what happened, how hard it was, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from pydantic import ValidationError
+
+from outbox.events import find, words_of_name
+from outbox.privacy.sensitive import masked_text
+
+from .timeline import TimelineDelivery, TimelineEvent
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What is said of one event, and those of its deliveries that ask for a person or a wait."""
+
+    event: TimelineEvent
+    text: str
+    owed: Sequence[TimelineDelivery]
+
+
+def sentences_of(
+    events: Sequence[TimelineEvent], *, span: Callable[[timedelta], str]
+) -> list[Sentence]:
+    """Tell a timeline in sentences, in its order.
+
+    "Payment authorized ¥12,800, after 2 attempts, 1.3 s after order placed." An event says it in
+    its own words if it has any (`DomainEvent.in_words`).
+
+    Args:
+        events: of one timeline, the first one first.
+        span: how a length of time is written.
+    """
+    return list(_tell(events, span)) if events else []
+
+
+def _tell(events: Sequence[TimelineEvent], span: Callable[[timedelta], str]) -> Iterator[Sentence]:
+    first, by_id = events[0], {event.id: event for event in events}
+    for event in events:
+        parts = [words_of(event), _effort(event, by_id)]
+        if event is not first:
+            facts = {"span": span(event.emitted_at - first.emitted_at), "first": _inner(first)}
+            parts.append(_("%(span)s after %(first)s") % facts)
+        owed = [one for one in event.deliveries if one.state not in ("done", "discarded")]
+        yield Sentence(event, ", ".join(filter(None, parts)) + ".", owed)
+
+
+def words_of(event: TimelineEvent) -> str:
+    """Say what happened in the event's own words, else by its name: "Stock reserved"."""
+    declared = find(event.name)
+    if declared is not None:
+        try:
+            return masked_text(declared.model_validate(event.payload).in_words(), event)
+        except ValidationError:  # of an older version, or redacted
+            pass
+    return words_of_name(event.name)
+
+
+def _inner(event: TimelineEvent) -> str:
+    words = words_of_name(event.name)
+    return words[:1].lower() + words[1:]
+
+
+def _effort(event: TimelineEvent, by_id: dict[UUID, TimelineEvent]) -> str:
+    """Say how many attempts its handler took, where the first was not good enough."""
+    cause = by_id.get(event.causation_id) if event.causation_id else None
+    made = [one for one in cause.deliveries if one.handler == event.emitted_by] if cause else []
+    attempts = max((one.attempts for one in made), default=0)
+    if attempts < 2:
+        return ""
+    return ngettext("after %d attempt", "after %d attempts", attempts) % attempts

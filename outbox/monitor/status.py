@@ -1,0 +1,173 @@
+"""What is owed right now, by handler: for `manage.py outbox status`, dashboards and alarms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from django.db.models import Count, Max, Min, Q
+from django.utils import timezone
+
+from outbox.models import Delivery, Event, Subscription
+
+State = Delivery.State
+
+_LOOKED_AT = 5000
+
+
+@dataclass(kw_only=True)
+class HandlerStatus:
+    """What one handler is owed.
+
+    Attributes:
+        handler: pinned name.
+        queue: where its messages go.
+        pending: deliveries that wait in the database, those in backoff included.
+        retrying: those of the pending ones that were attempted before.
+        sent: with the broker or a worker.
+        dead: they wait for a person.
+        parked: they wait for the handler to be resumed or deployed.
+        blocked: they wait for an earlier event of their key.
+        oldest_in: when the oldest event was emitted that is owed in a state, by that state.
+        is_known: whether the code that was last migrated has it, for all of its events.
+        done_in_a_minute: deliveries done in the last minute, of those that the bound allows to see.
+        paused_at: since when it is paused, or None.
+        paused_by: who paused it.
+        pause_reason: why.
+        breaker_opened_at: since when its breaker is open, or None; the earliest of its events'.
+        breaker_probe_at: when the next probe is sent, or None.
+        breaker_reason: what the other side did.
+    """
+
+    handler: str
+    queue: str
+    pending: int = 0
+    retrying: int = 0
+    sent: int = 0
+    dead: int = 0
+    parked: int = 0
+    blocked: int = 0
+    oldest_in: dict[str, datetime] = field(default_factory=dict)
+    done_in_a_minute: int = 0
+    is_known: bool = True
+    paused_at: datetime | None = None
+    paused_by: str = ""
+    pause_reason: str = ""
+    breaker_opened_at: datetime | None = None
+    breaker_probe_at: datetime | None = None
+    breaker_reason: str = ""
+
+    STATES: ClassVar = tuple(state.value for state in Delivery.OWED)
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest owed event was emitted, dead and parked ones included."""
+        return min(self.oldest_in.values(), default=None)
+
+    @property
+    def owed(self) -> int:
+        """All that is not settled."""
+        return self.pending + self.sent + self.dead + self.parked + self.blocked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What is owed at one moment.
+
+    Attributes:
+        at: that moment.
+        handlers: one for each handler, by name.
+        waiting_events: events that wait for fan-out.
+        oldest_waiting: when the oldest of these was emitted.
+    """
+
+    at: datetime
+    handlers: list[HandlerStatus] = field(default_factory=list)
+    waiting_events: int = 0
+    oldest_waiting: datetime | None = None
+
+    def age(self, when: datetime | None) -> timedelta | None:
+        """Return how long before `at` something was; None for None."""
+        return max(timedelta(0), self.at - when) if when else None
+
+
+def status(*, using: str = "default") -> Status:
+    """Count what is owed.
+
+    Eleven reads, whatever the number of handlers; of settled deliveries they look at the newest few
+    thousand only, so the cost follows what is owed, not history.
+    """
+    subscriptions = list(Subscription.objects.using(using).order_by("handler", "event"))
+    handlers: dict[str, HandlerStatus] = {}
+    for row in subscriptions:
+        one = handlers.setdefault(row.handler, HandlerStatus(handler=row.handler, queue=row.queue))
+        _note_standing(one, row)
+    by_subscription = {row.pk: handlers[row.handler] for row in subscriptions}
+    _count_owed(by_subscription, using=using)
+    _count_done(by_subscription, using=using)
+    waiting = Event.objects.using(using).filter(fanned_out_at=None)
+    found = waiting.aggregate(number=Count("*"), oldest=Min("emitted_at"))
+    return Status(
+        at=timezone.now(),
+        handlers=list(handlers.values()),
+        waiting_events=found["number"],
+        oldest_waiting=found["oldest"],
+    )
+
+
+def _note_standing(one: HandlerStatus, row: Subscription) -> None:
+    """Note whether one of the handler's subscriptions is unknown, paused or held by its breaker."""
+    one.is_known = one.is_known and row.known
+    if row.paused_at:
+        one.paused_at, one.paused_by = row.paused_at, row.paused_by
+        one.pause_reason = row.pause_reason
+    opened, before = row.breaker_opened_at, one.breaker_opened_at
+    if opened and (before is None or opened < before):
+        one.breaker_opened_at, one.breaker_probe_at = opened, row.breaker_probe_at
+        one.breaker_reason = row.breaker_reason
+
+
+def _count_owed(by_subscription: dict[int, HandlerStatus], *, using: str) -> None:
+    oldest: dict[tuple[int, str], int] = {}
+    for state in Delivery.OWED:  # one read each, since each state has an index of its own
+        owed = Delivery.objects.using(using).filter(state=state).values("subscription")
+        rows = owed.annotate(
+            number=Count("*"), again=Count("pk", filter=Q(attempts__gt=0)), first=Min("event")
+        )
+        for row in rows.order_by():
+            one = by_subscription.get(row["subscription"])
+            if one is None:  # subscribed since the first read
+                continue
+            setattr(one, state, getattr(one, state) + row["number"])
+            one.retrying += row["again"] if state == State.PENDING else 0
+            oldest[row["subscription"], state.value] = row["first"]
+    _date(oldest, by_subscription, using=using)
+
+
+def _count_done(by_subscription: dict[int, HandlerStatus], *, using: str) -> None:
+    """Count what was done lately, near the newest delivery and near the newest that is sent.
+
+    There work goes on, without a backlog and with one; so no index of what is settled is needed.
+    """
+    rows = Delivery.objects.using(using)
+    newest = rows.aggregate(last=Max("pk"))["last"] or 0
+    front = rows.filter(state=State.SENT).aggregate(last=Max("pk"))["last"] or newest
+    near = Q(pk__gt=newest - _LOOKED_AT) | Q(pk__gt=front - _LOOKED_AT, pk__lte=front)
+    lately = timezone.now() - timedelta(minutes=1)
+    done = rows.filter(near, state=State.DONE, settled_at__gte=lately).order_by()
+    for pk, number in done.values_list("subscription").annotate(number=Count("pk")):
+        if pk in by_subscription:
+            by_subscription[pk].done_in_a_minute += number
+
+
+def _date(
+    oldest: dict[tuple[int, str], int], by_subscription: dict[int, HandlerStatus], *, using: str
+) -> None:
+    """Turn the first owed seq of each subscription and state into the time of that event."""
+    events = Event.objects.using(using).filter(pk__in=set(oldest.values()))
+    emitted = dict(events.values_list("pk", "emitted_at"))
+    for (subscription, state), seq in oldest.items():
+        known = by_subscription[subscription].oldest_in
+        if seq in emitted:
+            known[state] = min(known.get(state, emitted[seq]), emitted[seq])

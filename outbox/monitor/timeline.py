@@ -1,0 +1,186 @@
+"""What followed from an event: all events, deliveries and attempts around one key, causes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.apps import apps
+
+if TYPE_CHECKING:
+    from outbox.models import Attempt, Delivery, Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedAttempt:
+    """An attempt that came to no good."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime
+    outcome: str
+    exception: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineDelivery:
+    """One handler's part: started `attempts` times, sent `token` times.
+
+    `why` is a sentence where the delivery is not done, else empty.
+    """
+
+    id: int
+    handler: str
+    state: str
+    attempts: int
+    token: int
+    due_at: datetime
+    started_at: datetime | None
+    settled_at: datetime | None
+    why: str
+    failures: Sequence[FailedAttempt] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineEvent:
+    """One event of the chain. `depth` is the number of its causes within the timeline.
+
+    `version` and `payload` are what was stored, whatever this release would tell today.
+    `fanned_out_at` is None while it waits for the relay: until then it has no deliveries.
+    """
+
+    id: UUID
+    seq: int
+    name: str
+    key: str
+    emitted_at: datetime
+    emitted_by: str
+    actor: str
+    causation_id: UUID | None
+    correlation_id: UUID
+    depth: int
+    payload: dict[str, Any] = field(repr=False)
+    version: int = 1
+    fanned_out_at: datetime | None = None
+    deliveries: Sequence[TimelineDelivery] = ()
+
+
+def timeline_of(*, key: str, using: str = "default") -> list[TimelineEvent]:
+    """Return everything that followed from the events about `key`, in causal order.
+
+    Events of the key and, through their correlation ids, all that came of them, each with its
+    deliveries and their failed attempts. An event follows its cause; siblings stand in the order
+    of `seq`. Events that share a request with another key's, but do not follow from this one's,
+    are left out.
+
+    Args:
+        key: the aggregate's id as text.
+        using: the outbox's database alias.
+    """
+    event_model = apps.get_model("outbox", "Event")
+    of_key = event_model.objects.using(using).filter(key=key)
+    correlations = set(of_key.values_list("correlation_id", flat=True))
+    rows = event_model.objects.using(using).filter(correlation_id__in=correlations)
+    return _assemble(_connected(list(rows.order_by("seq")), key=key), using=using)
+
+
+def timeline_of_correlation(*, correlation_id: UUID, using: str = "default") -> list[TimelineEvent]:
+    """Return all events of one correlation id in causal order, as `timeline_of` does."""
+    event_model = apps.get_model("outbox", "Event")
+    rows = event_model.objects.using(using).filter(correlation_id=correlation_id)
+    return _assemble(list(rows.order_by("seq")), using=using)
+
+
+def _connected(rows: Sequence[Event], *, key: str) -> list[Event]:
+    """Keep the key's own events and those that descend from one; a cause precedes its effects."""
+    kept: list[Event] = []
+    ids: set[UUID] = set()
+    for row in rows:
+        if row.key == key or row.causation_id in ids:
+            kept.append(row)
+            ids.add(row.id)
+    return kept
+
+
+def _assemble(rows: Sequence[Event], *, using: str) -> list[TimelineEvent]:
+    deliveries = _deliveries(rows, using=using)
+    return [
+        TimelineEvent(
+            id=row.id,
+            seq=row.seq,
+            name=row.name,
+            key=row.key,
+            emitted_at=row.emitted_at,
+            emitted_by=row.emitted_by,
+            actor=row.actor,
+            causation_id=row.causation_id,
+            correlation_id=row.correlation_id,
+            depth=depth,
+            payload=row.payload,
+            version=row.version,
+            fanned_out_at=row.fanned_out_at,
+            deliveries=deliveries.get(row.seq, ()),
+        )
+        for row, depth in _causal_order(rows)
+    ]
+
+
+def _causal_order(rows: Sequence[Event]) -> Iterable[tuple[Event, int]]:
+    ids = {row.id for row in rows}
+    children: dict[UUID | None, list[Event]] = {}
+    for row in rows:
+        parent = row.causation_id if row.causation_id in ids else None
+        children.setdefault(parent, []).append(row)
+    stack = [(row, 0) for row in reversed(children.get(None, []))]
+    while stack:
+        row, depth = stack.pop()
+        yield row, depth
+        stack += [(child, depth + 1) for child in reversed(children.get(row.id, []))]
+
+
+def _deliveries(rows: Sequence[Event], *, using: str) -> dict[int, list[TimelineDelivery]]:
+    from .diagnosis import why  # needs the models, which this module must not load
+
+    model = apps.get_model("outbox", "Delivery")
+    found = (
+        model.objects.using(using)
+        .filter(event__in=rows)
+        .select_related("subscription", "event")
+        .prefetch_related("failures")
+        .order_by("id")
+    )
+    by_event: dict[int, list[TimelineDelivery]] = {}
+    for row in found:
+        sentence = why(row) if row.state != row.State.DONE else ""
+        by_event.setdefault(row.event_id, []).append(_delivery(row, sentence))
+    return by_event
+
+
+def _delivery(row: Delivery, why: str) -> TimelineDelivery:
+    return TimelineDelivery(
+        id=row.id,
+        handler=row.subscription.handler,
+        state=row.state,
+        attempts=row.attempts,
+        token=row.token,
+        due_at=row.due_at,
+        started_at=row.started_at,
+        settled_at=row.settled_at,
+        why=why,
+        failures=[_failure(failure) for failure in row.failures.all()],
+    )
+
+
+def _failure(row: Attempt) -> FailedAttempt:
+    return FailedAttempt(
+        number=row.number,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        outcome=row.outcome,
+        exception=row.exception,
+        message=row.message,
+    )

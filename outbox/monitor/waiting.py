@@ -1,0 +1,241 @@
+"""Why a delivery that is not dead waits, and what for: `diagnosis.why` asks here."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db.models import F
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from outbox.engine import heartbeat
+from outbox.models import Delivery, Subscription
+from outbox.wording import moment, one_line, span
+
+State = Delivery.State
+
+#: What the relay and an idle worker need at most; what takes longer is worth a question.
+PATIENCE = timedelta(seconds=5)
+
+_COUNTED = 1000
+
+
+def parked(delivery: Delivery, _now: datetime) -> str:
+    """Say who paused the handler, or that the code has none, and how it goes on."""
+    return _held(delivery.subscription) or _(
+        "Was parked; its handler runs again, and the relay takes it up next."
+    )
+
+
+def blocked(delivery: Delivery, _now: datetime) -> str:
+    """Say what comes before it: an earlier event of its key."""
+    first = _first_of_its_key(delivery)
+    if first is None:
+        return _("Blocked: an earlier event of its key waited; the relay looks again soon.")
+    text = _("Blocked: delivery %(id)d, of an earlier event of its key, comes first (%(state)s).")
+    return text % {"id": first.pk, "state": first.get_state_display()}
+
+
+def _first_of_its_key(delivery: Delivery) -> Delivery | None:
+    rows = Delivery.objects.using(delivery._state.db)
+    handler = delivery.subscription.handler
+    earlier = rows.filter(order_key=delivery.order_key, event__lt=delivery.event_id)
+    mine = earlier.filter(subscription__handler=handler, state__in=Delivery.OWED)
+    return mine.order_by("event").first()
+
+
+def pending(delivery: Delivery, now: datetime) -> str:
+    """Say what it waits for: its handler, its backoff, room in the window, or the relay."""
+    held = _held(delivery.subscription)
+    if held:
+        return held
+    if delivery.subscription.breaker_opened_at is not None:
+        return _breaker_open(delivery.subscription)
+    return _backing_off(delivery, now) if delivery.due_at > now else _due(delivery, now)
+
+
+def sent(delivery: Delivery, now: datetime) -> str:
+    """Say who has it, or in which queue its message is."""
+    return _started(delivery, now) if delivery.is_started else _unstarted(delivery, now)
+
+
+def _held(row: Subscription) -> str:
+    facts = {"handler": row.handler, "event": row.event}
+    if not row.active:
+        text = _("Not sent: the subscription of %(handler)s to %(event)s has ended.")
+    elif not row.known:
+        text = _(
+            "Parked: the code that was last migrated has no handler %(handler)s for %(event)s; "
+            "deploy and migrate a release that has it, or name it in the `formerly=` of its heir."
+        )
+    elif row.paused_at is not None:
+        return _paused(row)
+    else:
+        return ""
+    return text % facts
+
+
+def _breaker_open(row: Subscription) -> str:
+    assert row.breaker_opened_at is not None
+    text = _(
+        "Held: the breaker of %(handler)s is open since %(since)s (%(reason)s); the next probe is "
+        "sent at %(probe)s, and none of its attempts is used up meanwhile."
+    )
+    return text % {
+        "handler": row.handler,
+        "since": moment(row.breaker_opened_at),
+        "reason": one_line(row.breaker_reason) or _("no reason was recorded"),
+        "probe": moment(row.breaker_probe_at or row.breaker_opened_at),
+    }
+
+
+def _paused(row: Subscription) -> str:
+    assert row.paused_at is not None
+    text = _(
+        "Parked: %(by)s paused %(handler)s at %(when)s (%(reason)s); "
+        "`manage.py outbox resume %(handler)s` lets it go on."
+    )
+    return text % {
+        "by": row.paused_by or _("someone"),
+        "handler": row.handler,
+        "when": moment(row.paused_at),
+        "reason": one_line(row.pause_reason) or _("no reason was given"),
+    }
+
+
+def _backing_off(delivery: Delivery, now: datetime) -> str:
+    text = _("Sent again at %(when)s, in %(span)s: %(note)s.")
+    if delivery.attempts:
+        text = ngettext(
+            "Tried again at %(when)s, in %(span)s, after %(n)d attempt: %(note)s.",
+            "Tried again at %(when)s, in %(span)s, after %(n)d attempts: %(note)s.",
+            delivery.attempts,
+        )
+    return text % {
+        "n": delivery.attempts,
+        "note": one_line(delivery.note) or _("no reason was recorded"),
+        "when": moment(delivery.due_at),
+        "span": span(delivery.due_at - now),
+    }
+
+
+def _due(delivery: Delivery, now: datetime) -> str:
+    in_line = _in_line(delivery, now)
+    waited = now - delivery.due_at
+    if in_line:
+        return in_line
+    if waited < PATIENCE:
+        return _just_due(delivery)
+    text = _("Due for %(span)s and not yet sent; %(clue)s")
+    if delivery.note:
+        text = _("Due for %(span)s and not yet sent (%(note)s); %(clue)s")
+    clue = heartbeat.relay_clue(now, using=delivery._state.db)
+    return text % {"span": span(waited), "note": one_line(delivery.note), "clue": clue}
+
+
+def _just_due(delivery: Delivery) -> str:
+    if not delivery.attempts:
+        return _("Due now; the relay sends it next.")
+    text = ngettext(
+        "Due again now, after %(n)d attempt: %(note)s. The relay sends it next.",
+        "Due again now, after %(n)d attempts: %(note)s. The relay sends it next.",
+        delivery.attempts,
+    )
+    return text % {"n": delivery.attempts, "note": one_line(delivery.note)}
+
+
+def _in_line(delivery: Delivery, now: datetime) -> str:
+    """Say what is in flight and what comes first; "" where nothing keeps the relay from sending.
+
+    Where nothing is in flight, a line of others is no reason: then the relay itself is missing.
+    """
+    row = delivery.subscription
+    mine = Delivery.objects.using(delivery._state.db).filter(subscription=row)
+    in_flight = mine.filter(state=State.SENT, due_at__gt=now).count()
+    if not in_flight:
+        return ""
+    earlier = mine.filter(state=State.PENDING, due_at__lt=delivery.due_at)
+    before = len(earlier.values_list("pk")[:_COUNTED])
+    if not before and in_flight < row.window_now:
+        return ""
+    text = _(
+        "Waits its turn: %(in_flight)d of at most %(window)d deliveries of %(handler)s are in "
+        "flight, and %(before)s are due before this one."
+    )
+    return text % {
+        "in_flight": in_flight,
+        "window": row.window_now,
+        "handler": row.handler,
+        "before": before if before < _COUNTED else _("%d or more") % before,
+    }
+
+
+def _started(delivery: Delivery, now: datetime) -> str:
+    text = _("Worker %(worker)s has it since %(since)s (attempt %(n)d), leased until %(until)s.")
+    if delivery.due_at <= now:
+        text = _(
+            "Worker %(worker)s has it since %(since)s and its lease passed at %(until)s: the "
+            "worker died, or the handler needs a longer lease; the relay has it tried again."
+        )
+    return text % {
+        "worker": delivery.worker or "?",
+        "since": moment(delivery.started_at) if delivery.started_at else "?",
+        "until": moment(delivery.due_at),
+        "n": delivery.attempts,
+    }
+
+
+def _unstarted(delivery: Delivery, now: datetime) -> str:
+    queue, clue = delivery.subscription.queue, ""
+    waited = now - (delivery.due_at - timedelta(seconds=delivery.subscription.lease_seconds))
+    busy = _busy(queue, now, using=delivery._state.db)
+    if delivery.due_at <= now:
+        text = _(
+            "No worker of the queue %(queue)s started it by %(until)s; the relay sends it again; "
+            "%(clue)s"
+        )
+        clue = _clue(queue, now, using=delivery._state.db)
+    elif busy:
+        text = ngettext(
+            "Its message is in the queue %(queue)s for %(span)s, whose workers have %(busy)d other "
+            "in hand; sent again after %(until)s.",
+            "Its message is in the queue %(queue)s for %(span)s, whose workers have %(busy)d "
+            "others in hand; sent again after %(until)s.",
+            busy,
+        )
+    elif waited < PATIENCE:
+        text = _("Just sent to the queue %(queue)s; a worker starts it next.")
+    else:
+        text = _unstarted_for_long(delivery.token)
+        clue = heartbeat.worker_clue(queue, now, using=delivery._state.db)
+    return text % {
+        "queue": queue,
+        "span": span(waited),
+        "until": moment(delivery.due_at),
+        "busy": busy,
+        "n": delivery.token,
+        "clue": clue,
+    }
+
+
+def _clue(queue: str, now: datetime, *, using: str | None) -> str:
+    """Whose silence is to blame: the queue's workers', or else the relay's."""
+    if heartbeat.latest(heartbeat.Kind.WORKER, queue=queue, using=using or "default").is_fresh:
+        return heartbeat.relay_clue(now, using=using)
+    return heartbeat.worker_clue(queue, now, using=using)
+
+
+def _unstarted_for_long(times: int) -> str:
+    return ngettext(
+        "Its message is in the queue %(queue)s for %(span)s (sent %(n)d time so far), sent again "
+        "after %(until)s, and no worker started it; %(clue)s",
+        "Its message is in the queue %(queue)s for %(span)s (sent %(n)d times so far), sent again "
+        "after %(until)s, and no worker started it; %(clue)s",
+        times,
+    )
+
+
+def _busy(queue: str, now: datetime, *, using: str | None) -> int:
+    """Count what workers of a queue have started; its handlers' windows bound the read."""
+    started = Delivery.objects.using(using).filter(state=State.SENT, started_token=F("token"))
+    return started.filter(subscription__queue=queue, due_at__gt=now).count()

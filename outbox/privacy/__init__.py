@@ -1,0 +1,1 @@
+"""Personal data in events: marked where declared, masked where shown, blanked on request."""

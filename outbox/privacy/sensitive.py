@@ -1,0 +1,169 @@
+"""Whatever shows a payload, or a text that may quote one, masks what is sensitive in it first.
+
+`masked` and `masked_text` are for every display. An event of which this code knows nothing is
+masked as a whole. `blank` says what is put in a value's place for good.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+from uuid import UUID
+
+from outbox import events
+from outbox.contracts import lock as contract_lock
+from outbox.contracts.schema_parts import alternatives, item, other_properties, resolve
+
+from .marks import MARK, MASK, schema_of
+from .masking import masked_values
+
+logger = logging.getLogger("outbox.sensitive")
+
+
+class Stored(Protocol):
+    """An event as it is stored: the row, or its part of a timeline."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def payload(self) -> dict[str, Any]: ...
+
+
+Schema = Mapping[str, Any]
+#: What to put in the place of a sensitive value, from its schema, the definitions and the value.
+Replacement = Callable[[Schema, Schema, Any], Any]
+
+
+def masked(event: Stored) -> dict[str, Any]:
+    """Return a stored event's payload to be shown: sensitive values are "***"."""
+    schemas = _schemas(name=event.name, version=event.version)
+    payload = dict(event.payload)
+    if not schemas:
+        return dict.fromkeys(payload, MASK)
+    for schema in schemas:
+        payload = replaced(payload, schema, lambda *_: MASK)
+    return payload
+
+
+def masked_text(text: str, event: Stored) -> str:
+    """Return a text in which sensitive values of this event are "***", however they are quoted.
+
+    Also parts of at least eight characters with which such a value begins or ends. Never raises.
+    """
+    try:
+        return masked_values(text, sensitive_values(event), mask=MASK)
+    except Exception as error:  # better no text than one with a person's data
+        logger.warning("a text about event %s was not masked: %s", event.id, type(error).__name__)
+        return "(a text that could not be masked)"
+
+
+def sensitive_values(event: Stored) -> list[Any]:
+    """Return the sensitive values of a stored event, lists and objects taken apart."""
+    found: list[Any] = []
+
+    def collect(_schema: Schema, _defs: Schema, value: Any) -> Any:
+        found.extend(_leaves(value))
+        return value
+
+    schemas = _schemas(name=event.name, version=event.version)
+    if not schemas:
+        return list(_leaves(event.payload))
+    for schema in schemas:
+        replaced(event.payload, schema, collect)
+    return found
+
+
+def replaced(payload: Mapping[str, Any], schema: Schema, replace: Replacement) -> dict[str, Any]:
+    """Return a payload with each sensitive value replaced; null stays null."""
+    made = _replaced(payload, schema, schema.get("$defs", {}), replace)
+    return made if isinstance(made, dict) else dict(payload)
+
+
+def _schemas(*, name: str, version: int) -> list[Schema]:
+    """Return what tells the sensitive fields of a stored event: the class, and for an older version
+    the lock, since the class may have lost a field by now.
+    """
+    known = events.find(name)
+    schemas = [schema_of(known)] if known else []
+    if known is None or version != known.event_version:
+        schemas.append(contract_lock.schema_of(name=name, version=version))
+    return [schema for schema in schemas if schema is not None]
+
+
+def _replaced(value: Any, schema: Any, defs: Schema, replace: Replacement) -> Any:
+    if value is None or isinstance(schema, bool):
+        return value
+    if schema.get(MARK):
+        return replace(schema, defs, value)
+    whole = resolve(schema, defs)
+    if isinstance(whole, bool):
+        return value
+    if whole is not schema:
+        return _replaced(value, whole, defs, replace)
+    for one in (*whole.get("anyOf", ()), *whole.get("oneOf", ()), *whole.get("allOf", ())):
+        value = _replaced(value, one, defs, replace)
+    if isinstance(value, Mapping):
+        others = other_properties(whole, default=True)
+        named = whole.get("properties", {})
+        return {
+            name: _replaced(part, named.get(name, others), defs, replace)
+            for name, part in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            _replaced(part, item(whole, index), defs, replace) for index, part in enumerate(value)
+        ]
+    return value
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _leaves(part)
+    elif value is not None and not isinstance(value, bool):
+        yield value
+
+
+def blank(schema: Schema, defs: Schema, *_value: Any) -> Any:
+    """Return a value that fits a schema and says nothing: null where it may be."""
+    kinds = list(alternatives(schema, defs))
+    if not kinds or any(one.get("type") == "null" for one in kinds):
+        return None
+    return _blank_of(kinds[0], defs)
+
+
+def _blank_of(schema: Schema, defs: Schema) -> Any:
+    if "const" in schema or "enum" in schema:
+        return schema.get("const", next(iter(schema.get("enum", ())), None))
+    kind = schema.get("type")
+    if kind == "object":
+        named = schema.get("properties", {})
+        return {
+            name: blank(named[name], defs) for name in schema.get("required", ()) if name in named
+        }
+    if kind == "array":
+        return [blank(item(schema, index), defs) for index in range(schema.get("minItems", 0))]
+    if kind in ("integer", "number"):
+        return max(schema.get("minimum", 0), schema.get("exclusiveMinimum", -1) + 1, 0)
+    if kind == "boolean":
+        return False
+    return _TEXTS.get(schema.get("format", ""), "-" * schema.get("minLength", 0))
+
+
+_TEXTS = {
+    "uuid": "00000000-0000-0000-0000-000000000000",
+    "date": "1970-01-01",
+    "date-time": "1970-01-01T00:00:00Z",
+    "time": "00:00:00Z",
+    "duration": "PT0S",
+    "decimal": "0",
+    "email": "redacted@example.com",
+    "uri": "https://example.com/",
+}

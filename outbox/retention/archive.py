@@ -1,0 +1,136 @@
+"""What pruned events leave behind: newline-delimited JSON, gzip, on disk before they are deleted.
+
+One run writes one file, `events-<moment>-<pid>.ndjson.gz`. A batch is one gzip member of it, synced
+to disk before the transaction that deletes the batch is committed. So nothing is deleted that is
+not in a file; an event whose deletion was rolled back, after a crash for example, is in two of
+them: its `id` tells. While a run writes, and after it was killed, the name ends in `.part`; the
+next run cuts what a killed one left incomplete and gives the file its name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import timezone
+
+from outbox.models import Delivery, Event
+
+PART = ".part"
+
+
+class Archive:
+    """One run's file, made when its first batch comes. Get it from `archive_in`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: BinaryIO | None = None
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Write events with their deliveries and attempts, and see them on disk.
+
+        Reads what it needs under the caller's locks, within the transaction that deletes them.
+        """
+        if not events:
+            return
+        lines = "".join(_line(event) for event in events)
+        file = self._opened()
+        file.write(gzip.compress(lines.encode()))
+        file.flush()
+        os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Give the file its final name."""
+        if self._file is not None:
+            _finish(Path(self._file.name))  # while it is locked
+            self._file.close()
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            name = f"events-{timezone.now():%Y%m%dT%H%M%S%fZ}-{os.getpid()}.ndjson.gz{PART}"
+            self._file = (self._folder / name).open("xb")
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # until it is closed: this one is being written
+            _sync_folder(self._folder)
+        return self._file
+
+
+@contextmanager
+def archive_in(folder: str | Path) -> Iterator[Archive]:
+    """Open an archive in a folder, which is made if it is not there."""
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    for left in sorted(path.glob(f"events-*{PART}")):
+        _heal(left)
+    archive = Archive(path)
+    try:
+        yield archive
+    finally:
+        archive.close()
+
+
+def _line(event: Event) -> str:
+    deliveries = event.deliveries.select_related("subscription").prefetch_related("failures")
+    told = {**_columns(event), "deliveries": [_delivery(row) for row in deliveries.order_by("id")]}
+    return json.dumps(told, cls=DjangoJSONEncoder, ensure_ascii=False) + "\n"
+
+
+def _delivery(row: Delivery) -> dict[str, Any]:
+    attempts = [_columns(attempt) for attempt in row.failures.all()]
+    return {**_columns(row), "handler": row.subscription.handler, "failures": attempts}
+
+
+def _columns(row: Any) -> dict[str, Any]:
+    return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+
+
+def _heal(path: Path) -> None:
+    """Cut what a killed run did not write to its end; leave a file alone that is being written."""
+    with path.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        if path.exists():  # else its run has just finished it
+            file.truncate(_whole_members(file))
+            os.fsync(file.fileno())
+            _finish(path)
+
+
+def _whole_members(file: BinaryIO) -> int:
+    """Return how many bytes of a gzip file are whole members."""
+    whole, member = 0, zlib.decompressobj(zlib.MAX_WBITS | 16)
+    rest = b""
+    while chunk := rest or file.read(1 << 16):
+        try:
+            member.decompress(chunk)
+        except zlib.error:
+            break
+        rest = member.unused_data
+        if member.eof:
+            whole = file.tell() - len(rest)
+            member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    return whole
+
+
+def _finish(path: Path) -> None:
+    if path.stat().st_size:
+        path.rename(path.with_name(path.name.removesuffix(PART)))
+    else:
+        path.unlink()
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
