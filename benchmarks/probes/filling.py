@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import timedelta
+from typing import Any
 
 import django
 
@@ -46,7 +47,7 @@ def main(events: int) -> None:
 def _fill(events: int) -> None:
     from django.db import connection
 
-    values = {
+    values: dict[str, Any] = {
         "events": events,
         "payload": json.dumps(new_payload()),
         "first_day": FIRST_DAY,
