@@ -97,8 +97,8 @@ def _emit_raw(events: int) -> None:
 
 
 def _run(events: int) -> None:
-    from outbox.delivery import deliver
-    from outbox.relay import Message, relay_pass
+    from outbox.engine.delivery import deliver
+    from outbox.engine.relay import Message, relay_pass
 
     done = 0
     while done < events:
