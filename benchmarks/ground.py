@@ -144,6 +144,7 @@ class Stage(Stack):
     def _start_celery(self, name: str, options: Sequence[str], **environment: str) -> None:
         before = len(self.log(name))
         manners = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+        manners += ["--include", "benchmarks.project.ready"]
         command = [*self._celery("worker"), "-n", f"{name}@%h", *options, *manners]
         self.start(name, command, **environment)
         self.wait_until(lambda: " ready." in self.log(name)[before:], f"{name} is ready")

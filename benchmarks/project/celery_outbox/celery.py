@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from django_celery_outbox import OutboxCelery
 
-from benchmarks.project import ready as ready
-
 app = OutboxCelery("benchmark")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from celery import Celery
 
-from benchmarks.project import ready as ready
 from outbox.worker import install
 
 app = Celery("benchmark")

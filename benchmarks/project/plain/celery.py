@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from celery import Celery
 
-from benchmarks.project import ready as ready
-
 app = Celery("benchmark")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
