@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from . import machine, report
 from .ground import Ground
@@ -28,14 +28,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
     facts = machine.facts()
     print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))
+    outcomes: list[Outcome] = []
     with Ground() as ground:
         facts["database"] = str(ground.execute("SELECT version()")[0][0])
-        outcomes: list[Outcome] = []
-        for row in chosen:
-            outcomes.append(_outcome(row, ground, quick=options.quick))
+        for outcome in measured(chosen, ground, quick=options.quick):
+            print(report.section(outcome), flush=True)
+            outcomes.append(outcome)
             report.write(outcomes, machine=facts, quick=options.quick)  # whatever comes after it
     print(report.summary(outcomes))
     print(report.last_line(outcomes))
+    return exit_code(outcomes)
+
+
+def measured(rows: Iterable[Row], ground: Ground, *, quick: bool) -> Iterator[Outcome]:
+    """Measure row by row; one that fails is told as failed, and the next one is measured."""
+    for row in rows:
+        began, result, error = time.monotonic(), None, ""
+        try:
+            result = row.measure(ground, quick)
+        except Exception as caught:  # whatever a row raises, the others are worth having
+            traceback.print_exc()
+            error = f"{type(caught).__name__}: {str(caught)[:1000]}"
+        yield Outcome(row, time.monotonic() - began, result, error)
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> int:
+    """Return 1 if a row failed. A target that was missed is a finding, and no failure."""
     return 1 if any(outcome.result is None for outcome in outcomes) else 0
 
 
@@ -44,19 +62,6 @@ def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.
     parser.add_argument("--quick", action="store_true", help="smaller, within five minutes")
     parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help=", ".join(names))
     return parser.parse_args(arguments)
-
-
-def _outcome(row: Row, ground: Ground, *, quick: bool) -> Outcome:
-    began = time.monotonic()
-    try:
-        outcome = Outcome(row, 0, row.measure(ground, quick))
-    except Exception as error:  # whatever a row raises, the others are worth having
-        traceback.print_exc()
-        outcome = Outcome(row, 0, error=f"{type(error).__name__}: {str(error)[:1000]}")
-    outcome = Outcome(row, time.monotonic() - began, outcome.result, outcome.error)
-    print(report.section(outcome), flush=True)
-    print(f"({outcome.seconds:.0f} s)", flush=True)
-    return outcome
 
 
 if __name__ == "__main__":

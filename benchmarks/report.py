@@ -46,7 +46,10 @@ class Outcome:
 
 def section(outcome: Outcome) -> str:
     """Return one row's part: its figures and notes, or its error."""
-    head = f"\n## {outcome.row.name}: {outcome.row.title}\n\nTarget: {outcome.row.target}.\n"
+    head = (
+        f"\n## {outcome.row.name}: {outcome.row.title}\n\n"
+        f"Target: {outcome.row.target}. Measured in {outcome.seconds:.0f} s.\n"
+    )
     if outcome.result is None:
         return f"{head}\n**FAILED**: {outcome.error}\n"
     lines = ["| | median | repeats |", "| --- | --- | --- |"]

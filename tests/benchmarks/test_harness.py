@@ -1,0 +1,88 @@
+"""The benchmarks' arithmetic: what is compared, in which turn, and what does not count."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.harness import (
+    Figure,
+    Ratio,
+    WrongEffects,
+    in_turn,
+    percentile,
+    ratio,
+    require_effects,
+)
+
+
+class TestAFigure:
+    def test_is_the_median_of_its_repeats(self):
+        assert Figure("rate", [100.0, 900.0, 300.0], "events/s").median == 300
+
+
+class TestAPercentile:
+    def test_is_a_value_that_so_many_do_not_exceed(self):
+        values = [float(number) for number in range(101)]
+
+        assert (percentile(values, 50), percentile(values, 99)) == (50, 99)
+
+    def test_is_never_beyond_what_was_measured(self):
+        assert percentile([1.0, 2.0, 3.0], 99) <= 3
+
+
+class TestARatio:
+    def test_is_the_median_of_the_pairs(self):
+        # By medians alone it would be 200 / 100; the third pair shows a machine that got slower.
+        assert ratio([400, 200, 30], [100, 100, 10]) == 3
+
+    def test_refuses_repeats_that_are_no_pairs(self):
+        with pytest.raises(ValueError, match="they are no pairs"):
+            ratio([1.0, 2.0], [1.0])
+
+    @pytest.mark.parametrize(
+        ("value", "target", "is_reached"),
+        [
+            (5.0, {"at_least": 5}, True),
+            (4.99, {"at_least": 5}, False),
+            (1.2, {"at_most": 1.2}, True),
+            (1.21, {"at_most": 1.2}, False),
+            (99.0, {}, True),
+        ],
+    )
+    def test_reaches_its_target_or_misses_it(self, value, target, is_reached):
+        assert Ratio("key", value, **target).is_reached is is_reached
+
+
+class TestSidesInTurn:
+    def test_are_measured_a_b_a_b(self):
+        asked = []
+
+        def measure(name):
+            asked.append(name)
+            return len(asked)
+
+        found = in_turn({"a": lambda: measure("a"), "b": lambda: measure("b")}, repeats=2)
+
+        assert asked == ["a", "b", "a", "b"]
+        assert found == {"a": [1, 3], "b": [2, 4]}
+
+    def test_throw_their_warm_ups_away(self):
+        values = iter([10, 20, 30])
+
+        found = in_turn({"a": lambda: next(values)}, repeats=2, warm_ups=1)
+
+        assert found == {"a": [20, 30]}
+
+
+class TestEffects:
+    def test_that_are_one_for_each_event_pass(self):
+        require_effects(expected=3, effects=3, distinct=3, who="a side")
+
+    @pytest.mark.parametrize(
+        ("effects", "distinct"),
+        [(2, 2), (4, 3), (3, 2), (4, 4)],
+        ids=["one is missing", "one is double", "one for another", "one too many"],
+    )
+    def test_that_are_not_make_a_side_fail(self, effects, distinct):
+        with pytest.raises(WrongEffects, match="a side: 3 events"):
+            require_effects(expected=3, effects=effects, distinct=distinct, who="a side")

@@ -1,0 +1,126 @@
+"""What a run of the benchmarks tells: Markdown, a file, a last line, an exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.__main__ import exit_code, measured
+from benchmarks.ground import Ground
+from benchmarks.harness import Figure, Ratio, Result, WrongEffects
+from benchmarks.row import Row
+from benchmarks.rows import ORDER, all_rows
+
+KEYS = [
+    "relay_vs_raw",
+    "relay_vs_best_peer",
+    "drain_vs_celery",
+    "sustained_vs_celery",
+    "latency_p50_vs_celery",
+    "latency_p99_vs_celery",
+    "latency_p50_vs_best_peer",
+    "chain_vs_hop",
+    "emit_vs_insert",
+    "post_vs_plain",
+    "post_p99_broker_down",
+    "growth_worst",
+    "wal_vs_raw",
+]
+
+
+def finds(*ratios: Ratio) -> Row:
+    """A row that measures nothing and finds this."""
+    found = Result([Figure("outbox", [1.0, 3.0, 2.0], "events/s")], ratios)
+    return Row("drain", "a title", "a target", lambda _ground, _quick: found)
+
+
+def fails() -> Row:
+    def measure(_ground: Ground, _quick: bool) -> Result:
+        raise WrongEffects("outbox: 3 events, 2 of them have an effect, 2 effects in all.")
+
+    return Row("relay", "a title", "a target", measure)
+
+
+@pytest.fixture
+def ground() -> Ground:
+    """One that was never started: these rows measure nothing."""
+    return Ground()
+
+
+class TestTheLastLine:
+    def test_has_exactly_the_agreed_keys_in_order(self):
+        assert list(json.loads(report.last_line([]))) == KEYS
+
+    def test_has_null_for_what_was_not_measured(self, ground):
+        outcomes = list(measured([finds(Ratio("drain_vs_celery", 5.25))], ground, quick=True))
+
+        told = json.loads(report.last_line(outcomes))
+
+        assert told.pop("drain_vs_celery") == 5.25
+        assert set(told.values()) == {None}
+
+    def test_leaves_out_ratios_that_are_not_agreed(self, ground):
+        outcomes = list(measured([finds(Ratio("of_interest", 1.0))], ground, quick=True))
+
+        assert list(json.loads(report.last_line(outcomes))) == KEYS
+
+
+class TestARun:
+    def test_goes_on_after_a_row_that_fails(self, ground):
+        outcomes = list(
+            measured([fails(), finds(Ratio("drain_vs_celery", 6.0))], ground, quick=True)
+        )
+
+        assert "2 of them have an effect" in report.section(outcomes[0])
+        assert json.loads(report.last_line(outcomes))["drain_vs_celery"] == 6
+        assert "Rows that failed: relay." in report.summary(outcomes)
+
+    def test_ends_with_1_if_a_row_failed(self, ground):
+        assert exit_code(measured([finds(), fails()], ground, quick=True)) == 1
+
+    def test_ends_with_0_if_a_target_was_missed(self, ground):
+        row = finds(Ratio("drain_vs_celery", 1.0, at_least=5))
+
+        assert exit_code(measured([row], ground, quick=True)) == 0
+
+
+class TestTheMarkdown:
+    def test_shows_the_median_and_each_repeat(self, ground):
+        [outcome] = measured([finds()], ground, quick=True)
+
+        assert "| outbox | 2 events/s | 1 3 2 |" in report.section(outcome)
+
+    def test_says_plainly_that_a_target_was_missed(self, ground):
+        row = finds(Ratio("drain_vs_celery", 4.9, at_least=5), Ratio("b", 1.0, at_most=2))
+
+        told = report.summary(list(measured([row], ground, quick=True)))
+
+        assert "| `drain_vs_celery` | 4.9 | at least 5 | **MISSED** |" in told
+        assert "1 of 2 targets reached, 1 missed." in told
+
+
+class TestTheFile:
+    def test_has_the_machine_every_repeat_and_the_agreed_keys(self, ground, tmp_path: Path):
+        outcomes = list(
+            measured([finds(Ratio("drain_vs_celery", 6.0)), fails()], ground, quick=True)
+        )
+        path = tmp_path / "results" / "latest.json"
+
+        report.write(outcomes, machine={"processor": "2 x one"}, quick=True, path=path)
+
+        told = json.loads(path.read_text())
+        assert told["machine"] == {"processor": "2 x one"}
+        assert told["drain_vs_celery"] == 6
+        assert told["rows"]["drain"]["figures"][0]["values"] == [1, 3, 2]
+        assert "WrongEffects" in told["rows"]["relay"]["error"]
+
+
+class TestTheRows:
+    def test_are_all_there_in_the_order_of_the_table(self):
+        names = [row.name for row in all_rows()]
+
+        assert [name for name in names if name in ORDER] == [n for n in ORDER if n in names]
+        assert len(names) == len(set(names))

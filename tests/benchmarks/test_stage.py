@@ -1,0 +1,54 @@
+"""A stage of the benchmarks: real processes, and effects that are counted in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import ground as grounds
+from benchmarks.ground import MILLISECONDS, Ground
+from benchmarks.harness import WrongEffects
+from benchmarks.sides import TUNED_CELERY, Side, ours
+
+pytestmark = [pytest.mark.processes, pytest.mark.postgresql]
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with Ground() as ground:
+        yield ground
+
+
+class TestAStage:
+    @pytest.mark.parametrize("side", [ours(), TUNED_CELERY], ids=lambda side: side.name)
+    def test_sees_one_effect_for_each_order_and_when_it_was_committed(
+        self, ground: Ground, side: Side
+    ):
+        with ground.stage(side) as stage:
+            stage.start_consumers()
+            stage.emit(5)
+            stage.wait_for_effects(5)
+
+            assert len(stage.query(MILLISECONDS)) == 5
+
+    def test_fails_a_side_with_fewer_effects_than_events(
+        self, ground: Ground, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(grounds, "STANDSTILL", 2.0)
+        with ground.stage(ours()) as stage:
+            stage.start_consumers()
+            stage.emit(2)
+
+            with pytest.raises(WrongEffects, match="outbox: 3 events, 2 of them have an effect"):
+                stage.wait_for_effects(3)
+
+    def test_leaves_no_process_and_no_database_behind(self, ground: Ground):
+        with ground.stage(ours()) as stage:
+            stage.start_consumers()
+            processes = list(stage._processes.values())
+
+        assert processes
+        assert all(process.poll() is not None for process in processes)
+        names = ground.execute("SELECT datname FROM pg_database WHERE datname LIKE 'stage_%'")
+        assert names == []
