@@ -10,6 +10,8 @@ COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-anno
 
 # Process tests mostly wait, so three at a time keep two cores busy; a class stays together.
 PARALLEL := -n 3 --dist loadscope
+# One browser beside three process tests would be slow, and would wait for nothing else.
+NO_BROWSER := --ignore tests/browser
 
 # Nothing real: it lets the checks look at the settings that production would have.
 PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsafe(64))') \
@@ -19,7 +21,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-sqlite test-postgresql test-rabbitmq chaos mutants model bench lint format check schema requirements clean
+.PHONY: help install up demo test test-sqlite test-postgresql test-browser test-rabbitmq chaos mutants model bench lint format check schema requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -64,11 +66,15 @@ demo: install  ## 24 orders through a stack of its own, told as a story; ARGS=--
 test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
 
 test-sqlite: install
-	TEST_DATABASE=sqlite $(RUN) -m pytest $(PARALLEL) $(ARGS)
+	TEST_DATABASE=sqlite $(RUN) -m pytest $(PARALLEL) $(NO_BROWSER) $(ARGS)
 
 # The server of DATABASE_URL if that is PostgreSQL, else one from the wheel.
 test-postgresql: install
-	TEST_DATABASE=postgresql $(RUN) -m pytest $(PARALLEL) $(ARGS)
+	TEST_DATABASE=postgresql $(RUN) -m pytest $(PARALLEL) $(NO_BROWSER) $(ARGS)
+
+# BROWSER_TESTS_MUST_RUN=1: a missing Chromium is a failure instead of a reason to skip.
+test-browser: install  ## look at every page in the system's Chromium, where it has one
+	$(RUN) -m pytest tests/browser $(ARGS)
 
 # The virtual host of AMQP_URL if that is given (its queues are purged, and the tests that stop a
 # broker are skipped), else a node of its own: loopback, quorum queues, publisher confirms.

@@ -1,0 +1,72 @@
+"""One shop and one browser for all of these tests; the last one closes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.browser import chromium
+from tests.browser.scene import Scene, furnish
+from tests.browser.site import Site, running_site
+
+WIDE, PHONE = 1440, 390
+HEIGHT = 900
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    return chromium.required()
+
+
+@pytest.fixture(scope="session")
+def site(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder: Path = tmp_path_factory.mktemp("site")
+    with running_site(folder) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def scene(site: Site) -> Scene:
+    return furnish(site)
+
+
+@pytest.fixture(scope="session")
+def browser(browser_path: str) -> Iterator[Browser]:
+    with chromium.launched(browser_path) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def logged_in(browser: Browser, site: Site) -> str:
+    """The cookies of the superuser, as a file that a new window may begin with."""
+    context = browser.new_context(base_url=site.url)
+    page = context.new_page()
+    page.goto("/admin/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(site.password)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("heading", name="Site administration").wait_for()
+    path = str(site.folder / "browser.json")
+    context.storage_state(path=path)
+    context.close()
+    return path
+
+
+@pytest.fixture
+def context(browser: Browser, site: Site, logged_in: str) -> Iterator[BrowserContext]:
+    """A window of a member of staff."""
+    context = browser.new_context(
+        base_url=site.url,
+        storage_state=logged_in,
+        viewport={"width": WIDE, "height": HEIGHT},
+    )
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()

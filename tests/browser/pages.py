@@ -1,0 +1,68 @@
+"""Every page that a browser is to see: of the outbox and the orders each one, and the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tests.browser.scene import IN_ORDER, Scene
+from tests.browser.site import Site
+
+OUTBOX = "/admin/outbox"
+Address = Callable[[Site, Scene], str]
+
+
+def _at(path: str) -> Address:
+    return lambda _site, _scene: path
+
+
+def _row(path: str, statement: str, *parameters: str) -> Address:
+    """The page of the row that a statement finds."""
+    return lambda site, _scene: path.format(site.value(statement, *parameters))
+
+
+_PLACED = "SELECT max(seq) FROM outbox_event WHERE name = 'orders.OrderPlaced'"
+_DEAD = "SELECT min(id) FROM outbox_delivery WHERE state = 'dead'"
+_DONE = "SELECT min(id) FROM outbox_delivery WHERE state = 'done'"
+_PARKED = "SELECT min(id) FROM outbox_delivery WHERE state = 'parked'"
+_HANDLER = "SELECT min(id) FROM outbox_subscription WHERE handler = ?"
+_OPERATION = "SELECT min(id) FROM outbox_operation"
+_LATER = "SELECT id FROM outbox_delayedevent"
+
+#: By what each is called in a test's name.
+PAGES: Mapping[str, Address] = {
+    "the front door": _at("/"),
+    "the login": _at("/admin/login/"),
+    "the admin": _at("/admin/"),
+    "the outbox in the admin": _at(f"{OUTBOX}/"),
+    "the overview": _at(f"{OUTBOX}/minute/"),
+    "the checkup": _at(f"{OUTBOX}/minute/checkup/"),
+    "the events": _at(f"{OUTBOX}/event/"),
+    "the events, narrowed": _at(f"{OUTBOX}/event/?app=orders&state=dead&since=1d"),
+    "the events, nothing found": _at(f"{OUTBOX}/event/?q=nothing"),
+    "an event": _row(f"{OUTBOX}/event/{{}}/change/", _PLACED),
+    "the timeline of nothing": _at(f"{OUTBOX}/event/timeline/"),
+    "the timeline of what nobody knows": _at(f"{OUTBOX}/event/timeline/?q=nothing"),
+    "the timeline of an order": lambda _, scene: f"{OUTBOX}/event/timeline/?q={scene.well.id}",
+    "the dead letters": _at(f"{OUTBOX}/delivery/dead/"),
+    "the dead letters, nothing found": _at(f"{OUTBOX}/delivery/dead/?handler=nobody"),
+    "the deliveries": _at(f"{OUTBOX}/delivery/"),
+    "a dead delivery": _row(f"{OUTBOX}/delivery/{{}}/change/", _DEAD),
+    "a done delivery": _row(f"{OUTBOX}/delivery/{{}}/change/", _DONE),
+    "a parked delivery": _row(f"{OUTBOX}/delivery/{{}}/change/", _PARKED),
+    "the correction of a payload": _row(f"{OUTBOX}/delivery/{{}}/correct/", _DEAD),
+    "the blocked keys": _at(f"{OUTBOX}/delivery/blocked/"),
+    "the delayed events": _at(f"{OUTBOX}/delayedevent/"),
+    "a delayed event": _row(f"{OUTBOX}/delayedevent/{{}}/change/", _LATER),
+    "the handlers": _at(f"{OUTBOX}/subscription/handlers/"),
+    "the subscriptions": _at(f"{OUTBOX}/subscription/"),
+    "a paused subscription": _row(f"{OUTBOX}/subscription/{{}}/change/", _HANDLER, IN_ORDER),
+    "the map": _at(f"{OUTBOX}/subscription/map/"),
+    "the operations": _at(f"{OUTBOX}/operation/"),
+    "an operation": _row(f"{OUTBOX}/operation/{{}}/change/", _OPERATION),
+    "the orders": _at("/admin/orders/order/"),
+    "an order that is through": lambda _, scene: f"/admin/orders/order/{scene.well.id}/change/",
+    "an order that is stuck": lambda _, scene: f"/admin/orders/order/{scene.stuck.id}/change/",
+    "the orders under way": _at("/admin/orders/order/processes/"),
+}
+#: Seen before one is known.
+WITHOUT_LOGIN = ("the front door", "the login")

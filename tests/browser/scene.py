@@ -1,0 +1,70 @@
+"""What stands in the shop while one looks: orders that went well, and all that can be the matter.
+
+Everything comes about as in life: orders through the API, a mail server that is away, handlers
+that a person pauses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shop.demo.customers import PlacedOrder
+from shop.demo.wishes import Wish
+from tests.browser.site import TEA, Site
+
+WELL = (
+    Wish(customer="alice", lines={"TEA-SENCHA": 2, "WHISK-CHASEN": 1}),
+    Wish(customer="alice", lines={"BOWL-RAKU": 1}, pays_with="tok_slow"),
+    Wish(customer="alice", lines={"TEA-SENCHA": 1}, pays_with="tok_declined"),
+    Wish(customer="alice", lines={"CLOCK-WALL": 2}),
+    Wish(customer="alice", lines={"KETTLE-IRON": 1}),
+    TEA,
+)
+#: A handler that hears two events of each order, made to hear them one after the other.
+IN_ORDER = "payments.record_bank_report"
+
+_SHIP = """
+from orders.services import ship_order
+ship_order(order_id="{order}", carrier="Kuroneko", tracking_number="4711", by="demo")
+"""
+_PAUSE = f"""
+from outbox import actions
+from outbox.models import Subscription
+Subscription.objects.filter(handler="{IN_ORDER}").update(ordered=True)
+actions.pause("{IN_ORDER}", by="user:1", reason="The bank repeats itself; its people look into it.")
+"""
+_LATER = """
+from datetime import timedelta
+from uuid import uuid4
+from django.db import transaction
+from orders.events import OrderReceived
+from outbox import emit
+with transaction.atomic():
+    emit(OrderReceived(order_id=uuid4()), delay=timedelta(hours=6))
+"""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the pages are about.
+
+    Attributes:
+        well: an order that went through and was shipped.
+        stuck: an order whose e-mails are dead, and whose bank's reports wait.
+    """
+
+    well: PlacedOrder
+    stuck: PlacedOrder
+
+
+def furnish(site: Site) -> Scene:
+    """Let happen what the pages are to show; return once nothing moves by itself."""
+    with site.mail_server():
+        well, *_others = [site.place(wish) for wish in WELL]
+        site.wait_until_settled()
+        site.run(_SHIP.format(order=well.id) + _LATER)
+        site.wait_until_settled()
+    site.run(_PAUSE)
+    stuck = [site.place() for _ in range(3)][-1]
+    site.wait_until_settled()
+    return Scene(well=well, stuck=stuck)

@@ -1,0 +1,76 @@
+"""Every page, light and dark, on a wide screen and on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from outbox.admin.pages import PAGES as OUTBOX_PAGES
+from tests.browser.conftest import HEIGHT, PHONE, WIDE
+from tests.browser.looking import (
+    Complaints,
+    findings,
+    inline_parts,
+    overflow,
+    wrong_with_policy,
+)
+from tests.browser.pages import PAGES, WITHOUT_LOGIN
+from tests.browser.scene import Scene
+from tests.browser.site import Site
+
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+
+
+@pytest.fixture(params=[WIDE, PHONE], ids=["wide", "phone"])
+def width(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(params=PAGES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site, logged_in: str, name: str, width: int) -> Iterator[Page]:
+    context = browser.new_context(
+        base_url=site.url,
+        storage_state=None if name in WITHOUT_LOGIN else logged_in,
+        viewport={"width": width, "height": HEIGHT},
+    )
+    yield context.new_page()
+    context.close()
+
+
+class TestEachPage:
+    def test_is_fit_to_be_seen(self, page: Page, site: Site, scene: Scene, name: str):
+        complaints = Complaints(page)
+        answer = page.goto(PAGES[name](site, scene))
+        assert answer is not None
+
+        assert answer.status == 200
+        assert wrong_with_policy(answer) == []
+        assert inline_parts(answer.text()) == []
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            assert overflow(page) == [], scheme
+        # Before axe, which tries out styles that the policy forbids.
+        assert complaints.found == []
+
+    def test_can_be_used_by_everybody(self, page: Page, site: Site, scene: Scene, name: str):
+        page.goto(PAGES[name](site, scene))
+
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            found = findings(page)
+            assert not found, f"{scheme}:\n" + "\n".join(map(str, found))
+
+
+class TestThePagesLookedAt:
+    def test_are_all_that_the_outbox_has(self, site: Site, scene: Scene):
+        looked_at = {address(site, scene).partition("?")[0] for address in PAGES.values()}
+
+        assert {page.url for page in OUTBOX_PAGES} <= looked_at
