@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import django
@@ -125,7 +126,7 @@ def _deliver_raw(ids: list[int]) -> None:
         _execute(RECEIPTS, ids)
 
 
-def _execute(statement: str, *values: object) -> list[tuple[object, ...]]:
+def _execute(statement: str, *values: Any) -> list[tuple[Any, ...]]:
     from django.db import connection
 
     with connection.cursor() as cursor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +28,7 @@ LAGS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 #: How long the rows are kept.
 KEPT = timedelta(hours=25)
 
+_MINUTE = timedelta(minutes=1)
 _PRUNED_EVERY = timedelta(minutes=10)
 _COUNTS = ("events", "done", "failed", "dead")
 _COLUMNS = tuple(f"lag_{number}" for number in range(len(LAGS) + 1))
@@ -132,6 +133,21 @@ def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Total
     return {handler: _totals(since, found.get(handler, {})) for handler in handlers}
 
 
+def done_in_a_minute(handlers: Collection[str], *, using: str = "default") -> dict[str, int]:
+    """Return for each handler how many deliveries were done in the last sixty seconds.
+
+    Of the minute before this one counts the part that lies within them, as if all went evenly.
+    """
+    now = timezone.now()
+    this = _floor(now)
+    shares = {this: 1.0, this - _MINUTE: 1 - (now - this) / _MINUTE}
+    rows = Minute.objects.using(using).filter(handler__in=handlers, minute__in=shares)
+    done = dict.fromkeys(handlers, 0.0)
+    for minute, handler, number in rows.values_list("minute", "handler", "done"):
+        done[handler] += shares[minute] * number
+    return {handler: round(number) for handler, number in done.items()}
+
+
 def _sum_of(handler: str, *, since: datetime) -> Totals:
     rows = Minute.objects.filter(handler=handler, minute__gte=_floor(since))
     sums = {name: Sum(name, default=0) for name in (*_COUNTS, "seconds", *_COLUMNS)}
@@ -158,7 +174,7 @@ def _counted(result: Result) -> dict[str, float]:
     return {"failed": 1, "dead": dead, "seconds": result.seconds}
 
 
-def _floor(moment: datetime, step: timedelta = timedelta(minutes=1)) -> datetime:
+def _floor(moment: datetime, step: timedelta = _MINUTE) -> datetime:
     past = timedelta(seconds=moment.timestamp() % step.total_seconds())
     return (moment - past).replace(microsecond=0)
 
