@@ -11,7 +11,7 @@ from .backfilling import BACKFILL_RATE, CannotBackfill, backfill
 from .bulk import chosen, discard, replay, replayable, retry, retryable
 from .choice import Choice, described
 from .correcting import CannotCorrect, correct
-from .handlers import UnknownHandler, end, pause, resume, subscriptions_of
+from .handlers import UnknownHandler, close_breaker, end, pause, resume, subscriptions_of
 from .operations import RATE
 from .previewing import Preview, preview
 from .pruning import prune
@@ -30,6 +30,7 @@ __all__ = [
     "UnknownHandler",
     "backfill",
     "chosen",
+    "close_breaker",
     "correct",
     "countable",
     "described",

@@ -1,4 +1,4 @@
-"""Pause, resume and end: what a person does to a handler as a whole."""
+"""Pause, resume, end, close a breaker: what a person does to a handler as a whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from outbox import nudge
+from outbox.engine import breaker
 from outbox.models import Operation, Subscription
 from outbox.subscriptions import find
 
@@ -71,6 +72,28 @@ def resume(handler: str, *, by: str, reason: str = "", using: str = "default") -
         Action.RESUME, handler, stopped, by, reason, using,
         {"paused_at": None, "paused_by": "", "pause_reason": "", "active": True},
     )  # fmt: skip
+
+
+def close_breaker(handler: str, *, by: str, reason: str, using: str = "default") -> int:
+    """Let a handler whose breaker is open go on at once, a little at first, without a probe.
+
+    For whoever knows that the other side is back. The breaker opens again if it is not. What has
+    failed while it was open waits for the time of the next probe, unless it is retried.
+
+    Args:
+        handler: its pinned name.
+        by: who closes it.
+        reason: how they know, for the log.
+        using: the outbox's database alias.
+
+    Returns:
+        How many of its breakers were open and are closed now; 0: none was.
+
+    Raises:
+        UnknownHandler: no subscription has this handler.
+    """
+    held = subscriptions_of(handler, using=using).exclude(breaker_opened_at=None)
+    return _change(Action.CLOSE_BREAKER, handler, held, by, reason, using, dict(breaker.CLOSED))
 
 
 def end(
@@ -151,4 +174,8 @@ def _change(
     return changed
 
 
-_DONE = {Action.PAUSE: "paused", Action.RESUME: "resumed"}
+_DONE = {
+    Action.PAUSE: "paused",
+    Action.RESUME: "resumed",
+    Action.CLOSE_BREAKER: "closed the breaker of",
+}

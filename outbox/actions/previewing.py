@@ -20,6 +20,14 @@ State = Delivery.State
 
 _EXAMPLES = 5
 
+#: What an action on a whole handler is about.
+_STATES = {
+    Action.PAUSE: (State.PENDING, State.SENT),
+    Action.RESUME: (State.PARKED,),
+    Action.CLOSE_BREAKER: (State.PENDING,),
+    Action.END: Delivery.OWED,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
@@ -56,9 +64,7 @@ def preview(action: str, choice: Choice, *, using: str = "default") -> Preview:
         rows = chosen(action, choice, using=using)
     else:
         subscriptions_of(choice.handler, using=using)
-        owed = (State.PENDING, State.SENT) if action == Action.PAUSE else (State.PARKED,)
-        states = Delivery.OWED if action == Action.END else owed
-        rows = choice.deliveries(using=using).filter(state__in=states)
+        rows = choice.deliveries(using=using).filter(state__in=_STATES[Action(action)])
     found = rows.order_by().values_list("subscription", "state").annotate(number=Count("pk"))
     names = dict(Subscription.objects.using(using).values_list("pk", "handler"))
     counts: dict[tuple[str, str], int] = {}

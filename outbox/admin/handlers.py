@@ -38,16 +38,20 @@ class HandlerRow:
         return self.subscriptions[0]
 
     @property
+    def is_held(self) -> bool:
+        """Whether a breaker of its is open."""
+        return any(row.breaker_opened_at for row in self.subscriptions)
+
+    @property
     def standing(self) -> tuple[str, str]:
         """Say whether it runs: the state that colours it, and the words."""
-        held = next((row for row in self.subscriptions if row.breaker_opened_at), None)
         if self.owed.paused_at:
             return "parked", _("paused")
         if not any(row.active for row in self.subscriptions):
             return "discarded", _("ended")
         if not self.owed.is_known:
             return "parked", _("unknown")
-        return ("dead", _("breaker open")) if held else ("done", _("running"))
+        return ("dead", _("breaker open")) if self.is_held else ("done", _("running"))
 
     @property
     def why(self) -> str:

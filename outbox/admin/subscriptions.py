@@ -35,6 +35,11 @@ _PAUSE = gettext_lazy(
     "delays nobody else, and goes on when somebody resumes them:"
 )
 
+_CLOSE = gettext_lazy(
+    "You know that the other side is back. These handlers go on at once, a little at first, "
+    "without waiting for a probe; their breakers open again if it is not:"
+)
+
 
 class _Counts(TypedDict):
     pending: int
@@ -68,7 +73,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     list_filter = ["known", "queue"]
     ordering = ["handler", "event"]
     search_fields = ["handler", "event"]
-    actions = ["pause", "resume"]
+    actions = ["pause", "resume", "close_breaker"]
     empty_text = gettext_lazy(
         "Nobody listens yet. Write a function with @subscribe in the handlers.py of an app and "
         "run migrate."
@@ -106,13 +111,20 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     def standing(self, row: Subscription) -> str:
         """Say whether it runs, and if not, why."""
         if row.paused_at:
-            facts = (moment(row.paused_at), actor(row.paused_by), row.pause_reason or NOTHING)
+            facts: tuple[Any, ...] = (
+                moment(row.paused_at),
+                actor(row.paused_by),
+                row.pause_reason or NOTHING,
+            )
             text = format_html(_("since {} by {}: {}"), *facts)
             return _mark(State.PARKED, _("paused"), text)
         if not row.active:
             return _mark(State.DISCARDED, _("ended"), _("its events are no longer owed to it"))
         if not row.known:
             return _mark(State.PARKED, _("unknown"), _("the code of the last migrate lacks it"))
+        if row.breaker_opened_at:
+            facts = (moment(row.breaker_opened_at), row.breaker_reason or NOTHING)
+            return _mark(State.DEAD, _("breaker open"), format_html(_("since {}: {}"), *facts))
         return _mark(State.DONE, _("running"), "")
 
     @admin.display(description=gettext_lazy("owed"))
@@ -176,6 +188,26 @@ class SubscriptionAdmin(ReadOnlyAdmin):
                 self.message_user(request, _("%s goes on.") % handler, messages.SUCCESS)
             else:
                 self.message_user(request, _("%s was not paused.") % handler, messages.WARNING)
+
+    @admin.action(description=gettext_lazy("Close the breaker"), permissions=["pause"])
+    def close_breaker(
+        self, request: HttpRequest, rows: QuerySet[Subscription]
+    ) -> HttpResponse | None:
+        """Ask why, then let the handlers of these subscriptions go on without a probe."""
+        form = ReasonForm(request.POST if "reason" in request.POST else None)
+        if not form.is_valid():
+            title, lines = _("Close the breaker"), _handlers(rows)
+            return self.ask(request, form, title=title, text=str(_CLOSE), lines=lines)
+        reason = form.cleaned_data["reason"]
+        for handler in _handlers(rows):
+            if actions.close_breaker(handler, by=doer(request), reason=reason):
+                self.remember(request, _rows_of(handler), _("Breaker closed: %s") % reason)
+                text = _("%s goes on, a little at first.") % handler
+                self.message_user(request, text, messages.SUCCESS)
+            else:
+                text = _("No breaker of %s is open.") % handler
+                self.message_user(request, text, messages.WARNING)
+        return None
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

@@ -27,6 +27,7 @@ class Operation(models.Model):
         PRUNE = "prune", _("prune")
         REDACT = "redact", _("redact")
         CORRECT = "correct", _("correct")
+        CLOSE_BREAKER = "close_breaker", _("close the breaker")
 
     class State(models.TextChoices):
         """How far it is."""

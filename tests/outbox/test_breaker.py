@@ -10,19 +10,20 @@ from uuid import uuid4
 import pytest
 import time_machine
 from django.db.models import F
+from django.urls import reverse
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from outbox import Breaker, PermanentFailure, Receipt, subscribe
+from outbox import Breaker, PermanentFailure, Receipt, actions, subscribe
 from outbox.engine.decisions import Circuit, after_call_failed
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import Message, relay_pass
 from outbox.engine.sync import sync_subscriptions
-from outbox.models import Attempt, Delivery, Subscription
+from outbox.models import Attempt, Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.testing import Outbox
 from tests.flows.threads import run_together
-from tests.outbox.command import outbox_command
+from tests.outbox.command import outbox_command, refused
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -211,6 +212,66 @@ class TestADeadBank:
         assert handler["breaker_reason"] == "BankDown: no answer"
         assert "breaker open since" in said
         assert ": BankDown: no answer" in said
+
+
+class TestAPerson:
+    """Knows sooner than a probe that the other side is back."""
+
+    def test_lets_the_handler_go_on_at_once_a_little_at_first(self, bank):
+        """Seen to fail with a command that closes nothing."""
+        given(MANY).deliver_all(raise_errors=False)
+        assert send() == []
+        bank.error = None
+
+        said = outbox_command("close-breaker", "tests.charge", "--reason", "ticket 7")
+
+        first = send()
+        assert said.startswith("tests.charge goes on")
+        assert 1 <= len(first) <= 2
+        work(first)
+        assert Delivery.objects.filter(state="done").count() == len(first)
+        operation = Operation.objects.get()
+        assert (operation.action, operation.reason) == ("close_breaker", "ticket 7")
+        assert operation.touched == 1
+
+    def test_is_asked_why_and_told_beforehand_what_waits(self, bank):
+        given(MANY).deliver_all(raise_errors=False)
+
+        told = outbox_command("close-breaker", "tests.charge", "--dry-run")
+
+        assert "--reason" in refused("close-breaker", "tests.charge")
+        assert f"{MANY} deliveries would be touched" in told
+        assert row().breaker_opened_at is not None
+
+    def test_is_told_where_no_breaker_is_open(self, bank):
+        said = refused("close-breaker", "tests.charge", "--reason", "ticket 7")
+
+        assert said == "No breaker of tests.charge is open."
+        assert not Operation.objects.exists()
+
+    def test_who_is_wrong_has_it_opened_again(self, bank):
+        given(MANY).deliver_all(raise_errors=False)
+        actions.close_breaker("tests.charge", by="cli:ann", reason="a rumour")
+
+        for _ in range(10):
+            work(send())
+
+        assert row().breaker_opened_at is not None
+        assert bank.asked == 10
+
+    def test_closes_it_in_the_admin_with_a_reason(self, bank, admin_client, admin_user):
+        given(MANY).deliver_all(raise_errors=False)
+        url = reverse("admin:outbox_subscription_changelist")
+        form = {"action": "close_breaker", "_selected_action": [row().pk]}
+
+        asked = admin_client.post(url, form).content.decode()
+        still_open = row().breaker_opened_at
+        admin_client.post(url, {**form, "reason": "ticket 7"})
+
+        assert "This field is required" in asked or "For whoever wonders later" in asked
+        assert still_open is not None
+        assert row().breaker_opened_at is None
+        assert Operation.objects.get().by == f"user:{admin_user.pk}"
 
 
 class TestAnAnswer:

@@ -247,7 +247,7 @@ class TestRetry:
 
         said = outbox_command("retry", str(dead.pk))
 
-        assert said == "1 delivery due now.\n"
+        assert said.startswith("1 delivery due now. Recorded as operation ")
         dead.refresh_from_db()
         assert (dead.state, dead.note) == ("pending", f"retried by {operator()}")
 
@@ -267,7 +267,7 @@ class TestRetry:
     def test_makes_all_dead_ones_due(self):
         said = outbox_command("retry", "--dead")
 
-        assert said == "5 deliveries due now.\n"
+        assert said.startswith("5 deliveries due now. Recorded as operation ")
         assert self.due() == {"tests.invoice": 2, "tests.notify": 3}
 
     def test_makes_the_dead_ones_of_a_handler_due(self):

@@ -63,6 +63,7 @@ ACTIONS = {
     "replay": "replay_delivery",
     "pause": "pause_subscription",
     "resume": "pause_subscription",
+    "close_breaker": "pause_subscription",
 }
 OPERATOR = [*VIEWER, *{permission for permission, _form in DEEDS.values()}, *ACTIONS.values()]
 
@@ -85,6 +86,7 @@ def rows(own_registry: None, no_nudge: None) -> dict[str, object]:
     outbox, now = Outbox(), timezone.now()
     outbox.given("tests.Crated", crate_id=uuid4())
     outbox.deliver_all(raise_errors=False)
+    Subscription.objects.update(breaker_opened_at=now)
     return {
         "event": Event.objects.get(),
         "delivery": Delivery.objects.get(),
@@ -216,7 +218,7 @@ class TestTheMatrix:
         """All that a deed could change."""
         return (
             list(Delivery.objects.order_by("pk").values_list("state", "note")),
-            list(Subscription.objects.order_by("pk").values_list("paused_at")),
+            list(Subscription.objects.order_by("pk").values_list("paused_at", "breaker_opened_at")),
             list(Operation.objects.order_by("pk").values_list("state", "touched")),
             Event.objects.count(),
             LogEntry.objects.count(),

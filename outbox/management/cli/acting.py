@@ -11,11 +11,11 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox.actions import Preview
+from outbox.actions import Choice, Preview
 from outbox.models import Operation
 from outbox.wording import span
 
-from .common import count, table
+from .common import count, operator, table
 
 Write = Callable[[str], object]
 
@@ -51,6 +51,29 @@ def write_preview(found: Preview, write: Write, *, noun: str = "delivery") -> No
     for example in found.examples:
         write(f"for example {example}")
     write(f"{count(found.total, noun, nouns)} would be touched; nothing was changed.")
+
+
+def act(
+    action: Callable[..., Operation],
+    choice: Choice,
+    options: Mapping[str, Any],
+    write: Write,
+    *,
+    did: str,
+    nothing: str,
+    needs_reason: bool = True,
+) -> None:
+    """Carry out an action on deliveries; say how many it touched, or fail with `nothing`."""
+    done = action(
+        choice,
+        by=operator(),
+        reason=reason_of(options, required=needs_reason),
+        rate=options["rate"],
+        report=Progress(write),
+    )
+    if not done.touched:
+        raise CommandError(nothing)
+    write(f"{count(done.touched, 'delivery', 'deliveries')} {did}. {told(done)}")
 
 
 class Progress:

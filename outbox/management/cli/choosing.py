@@ -65,6 +65,14 @@ def choice_of(options: Mapping[str, Any]) -> actions.Choice:
     )
 
 
+def narrow_choice(options: Mapping[str, Any], *, last: str) -> actions.Choice:
+    """Return the choice; raise `CommandError` where nothing narrows it. `last`: one option more."""
+    choice = choice_of(options)
+    if choice.is_empty:
+        raise CommandError(f"Say which: delivery or event ids, keys, --handler HANDLER, or {last}.")
+    return choice
+
+
 def refuse_unknown_handler(handler: str) -> None:
     """Raise `CommandError`, with what may be meant, for a handler without subscriptions."""
     try:

@@ -11,9 +11,8 @@ from django.core.management.base import CommandError
 from outbox import actions
 from outbox.actions.trial import NoTrial, Trial, try_out
 
-from .acting import Progress, add_acting, reason_of, told, write_preview
-from .choosing import add_choice, choice_of
-from .common import count, operator
+from .acting import act, add_acting, write_preview
+from .choosing import add_choice, narrow_choice
 
 _TRIED = 5
 
@@ -31,24 +30,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Replay the chosen deliveries and say how many."""
-    choice = choice_of(options)
-    if choice.is_empty:
-        raise CommandError("Say which: delivery or event ids, keys, --handler HANDLER or --event.")
+    choice = narrow_choice(options, last="--event")
     if options["show_writes"] and not options["dry_run"]:
         raise CommandError("--show-writes goes with --dry-run.")
     if options["dry_run"]:
         _preview(choice, write, show_writes=options["show_writes"])
         return
-    done = actions.replay(
-        choice,
-        by=operator(),
-        reason=reason_of(options),
-        rate=options["rate"],
-        report=Progress(write),
-    )
-    if not done.touched:
-        raise CommandError("Nothing to replay: only what is done or discarded can be.")
-    write(f"{count(done.touched, 'delivery', 'deliveries')} due again. {told(done)}")
+    nothing = "Nothing to replay: only what is done or discarded can be."
+    act(actions.replay, choice, options, write, did="due again", nothing=nothing)
 
 
 def _preview(choice: actions.Choice, write: Callable[[str], object], *, show_writes: bool) -> None:

@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from outbox import actions
 from outbox.models import Delivery
 
-from .acting import Progress, add_acting, reason_of, write_preview
-from .choosing import add_choice, choice_of
-from .common import count, operator
+from .acting import act, add_acting, write_preview
+from .choosing import add_choice, choice_of, narrow_choice
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,22 +27,16 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     if options["dry_run"]:
         write_preview(actions.preview("retry", choice), write)
         return
-    reason = reason_of(options, required=False)
-    done = actions.retry(
-        choice, by=operator(), reason=reason, rate=options["rate"], report=Progress(write)
-    )
-    if not done.touched:
-        raise CommandError(_nothing(options))
-    write(f"{count(done.touched, 'delivery', 'deliveries')} due now.")
+    act(
+        actions.retry, choice, options, write,
+        did="due now", nothing=_nothing(options), needs_reason=False,
+    )  # fmt: skip
 
 
 def _choice(options: Mapping[str, Any]) -> actions.Choice:
-    choice = choice_of(options)
     if options["dead"]:
-        choice = replace(choice, states=(Delivery.State.DEAD.value,))
-    if choice.is_empty:
-        raise CommandError("Say which: delivery or event ids, keys, --handler HANDLER, or --dead.")
-    return choice
+        return replace(choice_of(options), states=(Delivery.State.DEAD.value,))
+    return narrow_choice(options, last="--dead")
 
 
 def _nothing(options: Mapping[str, Any]) -> str:
