@@ -1,4 +1,8 @@
-"""What inventory hears."""
+"""What inventory hears.
+
+Each delivery in a transaction of its own (`together=False`): many orders want the same product,
+whose row is locked no longer than one of them takes.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,21 @@ from inventory.events import StockLine
 from outbox import subscribe
 
 
-@subscribe("orders.OrderPlaced")
+@subscribe("orders.OrderPlaced", together=False)
 def reserve_stock(order_id: UUID, lines: list[StockLine]) -> None:
     services.reserve_stock(order_id=order_id, lines=lines)
 
 
-@subscribe("orders.OrderCancelled", attempts=None)
+@subscribe("orders.OrderCancelled", attempts=None, together=False)
 def release_stock(order_id: UUID) -> None:
     services.release_stock(order_id=order_id)
 
 
-@subscribe("orders.OrderShipped")
+@subscribe("orders.OrderShipped", together=False)
 def issue_stock(order_id: UUID) -> None:
     services.issue_stock(order_id=order_id)
 
 
-@subscribe("orders.RefundRequested")
+@subscribe("orders.RefundRequested", together=False)
 def return_stock(order_id: UUID, refund_id: UUID, returned: list[StockLine]) -> None:
     services.return_stock(order_id=order_id, refund_id=refund_id, lines=returned)

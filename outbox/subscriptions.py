@@ -34,6 +34,7 @@ class Handler:
     events: tuple[str, ...]
     formerly: tuple[str, ...]
     atomic: bool
+    together: bool
     queue: str
     batch: int
     window: int
@@ -102,6 +103,7 @@ def subscribe(
     name: str = "",
     formerly: Iterable[str] = (),
     atomic: bool = True,
+    together: bool = True,
     queue: str = "",
     batch: int | None = None,
     window: int | None = None,
@@ -130,6 +132,8 @@ def subscribe(
         formerly: earlier pinned names, whose subscriptions and deliveries this handler takes over.
         atomic: run it in one transaction with its receipt. False for one that calls outside: it
             takes `receipt: Receipt` and enters `with receipt:` around its effects, once.
+        together: let deliveries of one message share a transaction of about 20 ms, if it is
+            atomic. False where its rows are contended, so that each is unlocked as soon as may be.
         queue: the Celery queue; default the app's label.
         batch: most deliveries in one message (default `OUTBOX["BATCH"]`; 1 if not atomic).
         window: most deliveries in flight (default `OUTBOX["WINDOW"]`).
@@ -162,6 +166,7 @@ def subscribe(
             events=events,
             formerly=tuple(formerly),
             atomic=atomic,
+            together=together and atomic,
             queue=queue or _app_label(function.__module__),
             batch=batch or (defaults.BATCH if atomic else 1),
             window=window or defaults.WINDOW,

@@ -30,8 +30,9 @@ from . import emission, events, subscriptions
 from .context import Cause, caused_by
 from .contracts import upcasting
 from .engine import failpoints
-from .engine.delivery import Result, deliver
+from .engine.delivery import deliver
 from .engine.relay import Message, relay_pass
+from .engine.results import Result
 from .engine.sync import sync_subscriptions
 from .guards import hooks as guard_hooks
 

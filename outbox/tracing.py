@@ -16,6 +16,7 @@ Nothing is done, and `opentelemetry` is not imported, unless `OUTBOX["TRACING"]`
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ class Traced:
 
     def __init__(self, span: Span | None = None) -> None:
         self._span = span
+        self.returned_at = 0
 
     def failed(self, error: BaseException, *, text: str) -> None:
         """Say that the attempt failed; `text` is fit to be shown."""
@@ -55,6 +57,8 @@ class Traced:
         """Say how the attempt ended."""
         if self._span is not None:
             self._span.set_attribute("outbox.outcome", outcome)
+            if self.returned_at:
+                self._span.end(self.returned_at)
 
 
 def is_on() -> bool:
@@ -136,8 +140,14 @@ def relayed(events: Sequence[tuple[str, str, datetime]], now: datetime) -> None:
 
 
 @contextmanager
-def handling(delivery: Delivery, *, handler: str, using: str) -> Iterator[Traced]:
-    """Trace one attempt, and how long its delivery waited for it."""
+def handling(
+    delivery: Delivery, *, handler: str, using: str, ends: bool = True
+) -> Iterator[Traced]:
+    """Trace one attempt, and how long its delivery waited for it.
+
+    `ends` False: what becomes of it is known later. Say so by `ended()`, if the block does not
+    raise; its span ends with the block all the same.
+    """
     if not is_on():
         yield Traced()
         return
@@ -155,8 +165,20 @@ def handling(delivery: Delivery, *, handler: str, using: str) -> Iterator[Traced
         kind=SpanKind.CONSUMER,
         attributes=_of_attempt(delivery, handler=handler),
         links=_link(event.traceparent) if is_late else [],
+        record_exception=ends,  # its text may have personal data in it
+        set_status_on_exception=ends,
+        end_on_exit=ends,
     ) as span:
-        yield Traced(span)
+        traced = Traced(span)
+        try:
+            yield traced
+        except BaseException:
+            if not ends:
+                traced.returned_at = time.time_ns()
+                traced.ended("rolled_back")
+            raise
+        if not ends:
+            traced.returned_at = time.time_ns()
 
 
 def _wait(delivery: Delivery, *, handler: str, parent: Context) -> None:

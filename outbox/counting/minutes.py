@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import F, Sum
 from django.utils import timezone
 
-from outbox.engine.delivery import Result
+from outbox.engine.results import Result
 from outbox.models import Delivery, Minute
 from outbox.receipt import LeaseLost
 

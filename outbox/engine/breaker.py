@@ -16,6 +16,7 @@ from outbox.models import Delivery, Subscription
 from outbox.policy import Breaker
 
 from .decisions import Circuit, after_call_failed
+from .retry import retry_transient
 
 logger = logging.getLogger("outbox.breaker")
 
@@ -80,3 +81,11 @@ def note_answer(delivery: Delivery, *, using: str) -> None:
     if closed and row.breaker_opened_at is not None:
         logger.info("%s goes on, its breaker is closed", row.handler)
         transaction.on_commit(nudge.poke, using=using, robust=True)
+
+
+def tell_answer(delivery: Delivery, *, using: str) -> None:
+    """As `note_answer`, for a delivery that is done: it never raises."""
+    try:
+        retry_transient(lambda: note_answer(delivery, using=using), using=using)
+    except Exception:  # the delivery is done all the same; the next one tells it
+        logger.exception("The breaker of %s was not told of an answer.", delivery)

@@ -14,12 +14,19 @@ BEFORE_CLAIM = "before_claim"
 AFTER_CLAIM = "after_claim"
 #: The broker has taken one message; others of the same pass may wait for their turn.
 AFTER_PUBLISH = "after_publish"
+#: A worker is about to commit that it starts; the message is in its hands alone.
+BEFORE_START = "before_start"
 #: It is committed that the handler started, and it has done nothing.
 AFTER_START = "after_start"
 #: The receipt's transaction is open: a handler with `atomic=False` has called outside.
 BEFORE_EFFECTS = "before_effects"
-#: After a handler's effects, before its receipt is written; both are rolled back.
+#: In the transaction of many deliveries, after one handler's effects and before the next one's.
+BETWEEN_DELIVERIES = "between_deliveries"
+#: After a handler's effects, before its receipt is written; both are rolled back. Of many
+#: deliveries in one transaction: after the effects of all.
 BEFORE_RECEIPT = "before_receipt"
+#: Effects and receipts are there, and nothing is committed.
+BEFORE_COMMIT = "before_commit"
 #: Effects and receipt are committed, and the broker does not know.
 AFTER_RECEIPT = "after_receipt"
 #: Within a step of an operation, after its changes and before its commit.
@@ -31,9 +38,12 @@ ALL = (
     BEFORE_CLAIM,
     AFTER_CLAIM,
     AFTER_PUBLISH,
+    BEFORE_START,
     AFTER_START,
     BEFORE_EFFECTS,
+    BETWEEN_DELIVERIES,
     BEFORE_RECEIPT,
+    BEFORE_COMMIT,
     AFTER_RECEIPT,
 )
 

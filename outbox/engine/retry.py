@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
 from django.db import Error, InterfaceError, OperationalError, connections
+
+T = TypeVar("T")
+
+_TRANSIENT_TRIES = 5
 
 # PostgreSQL: class 08 connection, 40001 serialization, 40P01 deadlock, 55P03 lock not available,
 # 57P01-57P03 shutdown. https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -40,3 +49,23 @@ def drop_broken_connection(*, using: str) -> None:
     connection = connections[using]
     if not connection.in_atomic_block:  # a test's transaction: there is nothing to reconnect to
         connection.close_if_unusable_or_obsolete()
+
+
+def leave_interrupted_connections() -> None:
+    """Close what a query may have been cut short on: nobody knows in which state it is."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+def retry_transient(action: Callable[[], T], *, using: str) -> T:
+    """Do it again, at once and a few times, while the database is to blame that it failed."""
+    for failed in range(1, _TRANSIENT_TRIES):
+        try:
+            return action()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            drop_broken_connection(using=using)
+            time.sleep(random.uniform(0, 0.05) * failed)
+    return action()

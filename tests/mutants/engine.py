@@ -143,10 +143,10 @@ DELIVERY = [
             Edit(
                 "outbox/engine/delivery.py",
                 "        failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "        held.update(state=Delivery.State.DONE, settled_at=timezone.now(), "
+                "        mine.update(state=Delivery.State.DONE, settled_at=timezone.now(), "
                 'note="", order_key=None)\n',
                 "    failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "    held.update(state=Delivery.State.DONE, settled_at=timezone.now(), "
+                "    mine.update(state=Delivery.State.DONE, settled_at=timezone.now(), "
                 'note="", order_key=None)\n'
                 "    if True:\n",
             ),
@@ -171,7 +171,7 @@ DELIVERY = [
         without="a message starts a handler whatever token it carries",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/engine/start.py",
                 "row.started_token < row.token == tokens[row.id]",
                 "row.started_token < row.token",
             ),
@@ -186,7 +186,7 @@ DELIVERY = [
         without="a run whose lease was lost writes its receipt all the same",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/engine/lease.py",
                 "        id=delivery.id, token=delivery.token, state=Delivery.State.SENT\n",
                 "        id=delivery.id, state=Delivery.State.SENT\n",
             ),
@@ -220,9 +220,7 @@ DELIVERY = [
     Mutant(
         name="start-marker",
         without="nobody remembers that a worker started",
-        edits=(
-            Edit("outbox/engine/delivery.py", '                started_token=F("token"),\n', ""),
-        ),
+        edits=(Edit("outbox/engine/start.py", '                started_token=F("token"),\n', ""),),
         noticed_by=(
             MODEL,
             f"{OUTBOX}test_dead_workers.py::TestAnEventThatKillsItsWorker"
@@ -234,7 +232,7 @@ DELIVERY = [
         without="two workers that have one message both look before either writes",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/engine/start.py",
                 '            .select_for_update(of=("self",))\n'
                 '            .select_related("subscription", "event")\n',
                 '            .select_related("subscription", "event")\n',
@@ -251,12 +249,12 @@ DELIVERY = [
         without="what was sent before a pause starts during it",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/engine/start.py",
                 "    settlement.park([row for row in rows if row.subscription.paused_at]",
                 "    paused_at = None\n    settlement.park([row for row in rows if paused_at]",
             ),
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/engine/start.py",
                 "    rows = [row for row in rows if not row.subscription.paused_at]\n",
                 "",
             ),
@@ -374,6 +372,91 @@ DELIVERY = [
     ),
 ]
 
+TOGETHER = [
+    Mutant(
+        name="receipts-in-the-batchs-transaction",
+        without="the receipts of many deliveries are written after the transaction of the effects",
+        edits=(
+            Edit(
+                "outbox/engine/together.py",
+                "            failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
+                "            _give_receipts(batch.deliveries, using=using)\n",
+                "        if True:\n"
+                "            failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
+                "            _give_receipts(batch.deliveries, using=using)\n",
+            ),
+        ),
+        noticed_by=(
+            MODEL,
+            f"{OUTBOX}test_together.py::TestAWorkerThatDies"
+            "::test_leaves_all_or_nothing_and_each_is_done_once",
+        ),
+    ),
+    Mutant(
+        name="tokens-of-a-batch",
+        without="the receipts of many deliveries are written whatever their tokens",
+        edits=(
+            Edit(
+                "outbox/engine/together.py",
+                "Q(token=token, pk__in=pks) for",
+                "Q(pk__in=pks) for",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_together.py::TestALostToken"
+            "::test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing",
+        ),
+    ),
+    Mutant(
+        name="count-of-a-batchs-receipts",
+        without="nobody looks whether every delivery of a batch got its receipt",
+        edits=(
+            Edit(
+                "outbox/engine/together.py",
+                "    if given != len(deliveries):\n",
+                "    if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_together.py::TestALostToken"
+            "::test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing",
+        ),
+    ),
+    Mutant(
+        name="failure-in-a-batch",
+        without="a batch is kept although a call in it raised",
+        edits=(
+            Edit(
+                "outbox/engine/together.py",
+                "        traced = _call(handler, delivery, using=using)\n",
+                "        try:\n"
+                "            traced = _call(handler, delivery, using=using)\n"
+                "        except Exception:\n"
+                "            break\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_together.py::TestACallThatRaises"
+            "::test_keeps_nothing_and_costs_its_neighbours_nothing",
+        ),
+    ),
+    Mutant(
+        name="bound-of-a-batch",
+        without="a transaction takes further deliveries however old it is",
+        edits=(
+            Edit(
+                "outbox/engine/together.py",
+                "        if now - began > MOST_SECONDS:\n",
+                "        if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_together.py::TestAMessage"
+            "::test_is_delivered_in_several_where_it_takes_long",
+        ),
+    ),
+]
+
 ORDER = [
     Mutant(
         name="order-at-birth",
@@ -381,7 +464,7 @@ ORDER = [
         edits=(
             Edit("outbox/engine/lanes.py", "    if is_behind:\n", "    if False:\n"),
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/engine/start.py",
                 "    if behind:\n",
                 "    behind = set()\n    if behind:\n",
             ),
@@ -397,7 +480,7 @@ ORDER = [
         without="a worker does not ask whether it is a delivery's turn",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/engine/start.py",
                 "    if behind:\n",
                 "    behind = set()\n    if behind:\n",
             ),
@@ -488,4 +571,4 @@ ORDER = [
     ),
 ]
 
-ENGINE = [*RELAY, *DELIVERY, *ORDER]
+ENGINE = [*RELAY, *DELIVERY, *TOGETHER, *ORDER]

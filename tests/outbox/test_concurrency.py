@@ -9,8 +9,9 @@ import pytest
 from django.db import transaction
 
 from outbox import DomainEvent, emit, subscribe
-from outbox.engine.delivery import Result, deliver
+from outbox.engine.delivery import deliver
 from outbox.engine.relay import Message, relay, relay_pass
+from outbox.engine.results import Result
 from outbox.engine.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event
 from outbox.testing import Outbox

@@ -11,7 +11,7 @@ import pytest
 import time_machine
 
 from outbox import PermanentFailure, actions, subscribe
-from outbox.engine import delivery
+from outbox.engine import lease, together
 from outbox.engine.relay import Message, relay_pass
 from outbox.models import Attempt, Delivery
 from outbox.testing import Outbox
@@ -108,19 +108,21 @@ class TestParkedWork:
 
 
 class TestASlowHandler:
-    def test_may_take_its_whole_lease_for_each_delivery_of_a_batch(self, monkeypatch):
+    @pytest.mark.parametrize("shares", [True, False], ids=["together", "alone"])
+    def test_may_take_its_whole_lease_for_each_delivery_of_a_batch(self, monkeypatch, shares):
         """Rule 11. Seen to fail with a lease that is not extended, or by a lease alone: the
         relay takes a worker for dead that is not.
         """
         start = datetime.fromisoformat("2030-01-01T00:00:00Z")
 
-        @subscribe("shops.Ordered", batch=5, lease=100)
+        @subscribe("shops.Ordered", batch=5, lease=100, together=shares)
         def count(number: int) -> None:
             clock.shift(timedelta(seconds=30 if number % 2 else 99))
             passing()
 
         shifted = SimpleNamespace(monotonic=lambda: time.time(), sleep=time.sleep)
-        monkeypatch.setattr(delivery, "time", shifted)
+        monkeypatch.setattr(lease, "time", shifted)
+        monkeypatch.setattr(together, "time", shifted)
         with time_machine.travel(start, tick=False) as clock:
             outbox = given(5)
             outbox.deliver_all()

@@ -12,7 +12,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from outbox.counting import book, minutes
-from outbox.engine.delivery import Result
+from outbox.engine.results import Result
 from outbox.models import Delivery, Event, Minute
 from outbox.receipt import LeaseLost
 

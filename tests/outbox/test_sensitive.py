@@ -22,8 +22,8 @@ from outbox import (
     emit,
     subscribe,
 )
-from outbox.engine.delivery import logger as delivery_logger
 from outbox.engine.relay import relay_pass
+from outbox.engine.results import logger as delivery_logger
 from outbox.management.cli.common import operator
 from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.privacy.redaction import redact

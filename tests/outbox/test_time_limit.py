@@ -164,7 +164,7 @@ class TestAHandlerThatHangs:
         ]
 
     def test_in_a_worker_of_threads_is_interrupted_too(self):
-        @subscribe("shops.Ordered", time_limit=0.2)
+        @subscribe("shops.Ordered", time_limit=0.2, attempts=1)
         def count() -> None:
             spin()
 

@@ -11,7 +11,7 @@ from django.db import OperationalError, connection
 
 from outbox import PermanentFailure, Receipt, subscribe, subscriptions
 from outbox.engine.sync import sync_subscriptions
-from tests.outbox.model.happenings import Mood
+from tests.outbox.model.happenings import RAISING, Mood
 from tests.outbox.model.reference import LEASE, POLICIES, Debt, Policy
 
 Handle = Callable[[Policy, int, AbstractContextManager[Any]], None]
@@ -25,12 +25,21 @@ class Hand:
     mood: Mood
     started: list[Debt] = field(default_factory=list)
     current: Debt | None = None
+    tried: Debt | None = None  # it failed beside others, and is run again alone
+    acted: list[Debt] = field(default_factory=list)  # in the transaction that is open
 
     @property
     def holds(self) -> bool:
         """Whether nobody else was given meanwhile what it works on."""
         debt = self.current
         return debt is not None and bool(debt.in_hand_until) and debt.token == self.tokens[debt]
+
+    @property
+    def is_beside_others(self) -> bool:
+        """Whether what it works on shares a transaction."""
+        debt = self.current
+        assert debt is not None
+        return debt.policy.atomic and len(self.started) > 1 and self.tried is None
 
 
 def subscribe_all(handle: Handle) -> None:
@@ -68,6 +77,9 @@ def fail(hand: Hand, mood: Mood) -> None:
     """Raise, if that is the mood; what a worker raises whose lease is lost, changes nothing."""
     debt = hand.current
     assert debt is not None
+    if mood in RAISING and hand.is_beside_others:
+        hand.tried, hand.mood = debt, mood
+        raise ValueError("nothing of it is kept")
     if mood is Mood.IS_LOCKED_OUT:
         debt.give_back()
         raise OperationalError("database is locked")

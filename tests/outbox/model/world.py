@@ -16,7 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from outbox import emit
-from outbox.engine import delivery, failpoints, settlement
+from outbox.engine import failpoints, retry, settlement
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import BrokerUnavailable, Message, relay_pass
 from outbox.models import Delivery, Event, Subscription
@@ -67,6 +67,7 @@ class World:
         self._open.enter_context(_fixed_chance())
         for point, action in (
             (failpoints.AFTER_START, self._note_start),
+            (failpoints.BEFORE_EFFECTS, self._open_transaction),
             (failpoints.BEFORE_RECEIPT, self._come_to_the_receipt),
             (failpoints.AFTER_RECEIPT, self._note_receipt),
         ):
@@ -176,6 +177,7 @@ class World:
         with receipt:
             self.must(hand.holds, f"given its receipt without its lease: {debt}")
             act(debt)
+            hand.acted.append(debt)
 
     def _stall(self, mood: Mood) -> None:
         """Meanwhile the relay takes this worker for dead, and sends its delivery again."""
@@ -198,10 +200,13 @@ class World:
         if self._hands[-1].mood is Mood.DIES_AT_RECEIPT:
             die()
 
+    def _open_transaction(self) -> None:
+        self._hands[-1].acted.clear()
+
     def _note_receipt(self) -> None:
         hand = self._hands[-1]
-        assert hand.current is not None
-        hand.current.end(is_done=True)
+        for debt in hand.acted:
+            debt.end(is_done=True)
         if hand.mood is Mood.DIES_AFTERWARDS:
             die()
 
@@ -242,7 +247,7 @@ def _fixed_chance() -> Iterator[None]:
     """The same jitter each time, and no waiting for what this world will not change meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settlement, "_rng", random.Random(0))
-        patch.setattr(delivery, "_TRANSIENT_TRIES", 1)
+        patch.setattr(retry, "_TRANSIENT_TRIES", 1)
         yield
 
 

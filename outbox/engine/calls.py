@@ -1,0 +1,43 @@
+"""How a handler is called for a delivery: with which arguments, and as the cause of what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outbox.context import Cause
+from outbox.contracts import upcasting
+from outbox.models import Delivery
+from outbox.subscriptions import Handler
+
+
+def arguments(handler: Handler, delivery: Delivery, **more: Any) -> dict[str, Any]:
+    """Return what the handler is called with.
+
+    Raises `PermanentFailure` when the stored event does not fit it.
+    """
+    payload = upcasting.current_payload(delivery.event)
+    return handler.arguments(payload=payload, facts={**_facts(delivery), **more})
+
+
+def cause(handler: Handler, delivery: Delivery) -> Cause:
+    """Return the cause of what the handler emits."""
+    event = delivery.event
+    return Cause(
+        correlation_id=event.correlation_id,
+        causation_id=event.id,
+        emitted_by=handler.name,
+        actor=event.actor,
+    )
+
+
+def _facts(delivery: Delivery) -> dict[str, Any]:
+    event = delivery.event
+    return {
+        "event_id": event.id,
+        "emitted_at": event.emitted_at,
+        "correlation_id": event.correlation_id,
+        "causation_id": event.causation_id,
+        "actor": event.actor,
+        "key": event.key,
+        "attempt": delivery.attempts,
+    }

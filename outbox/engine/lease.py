@@ -1,0 +1,71 @@
+"""The lease of a message's deliveries: how long it lasts, and how it is kept alive meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.db import connections
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from outbox.models import Delivery
+from outbox.receipt import LeaseLost
+from outbox.transactions import is_open
+
+_RENEWED_AFTER = 1 / 3
+
+
+class Lease:
+    """Keeps the lease of a batch alive between its deliveries, so that it need only outlast one."""
+
+    def __init__(self, rows: Sequence[Delivery], *, seconds: float, using: str) -> None:
+        self._waiting = {row.id for row in rows}
+        self._worker = rows[0].worker if rows else ""
+        self._seconds = seconds
+        self._using = using
+        self._renewed = time.monotonic()
+
+    def begin(self, delivery: Delivery) -> None:
+        """Note that `delivery` is next; extend what is left when a third of the lease is over."""
+        self.keep()
+        self._waiting.remove(delivery.id)
+
+    def keep(self) -> None:
+        """Extend what is left when a third of the lease is over."""
+        if time.monotonic() - self._renewed > self._seconds * _RENEWED_AFTER:
+            self._renew()
+
+    def end(self, delivery: Delivery) -> None:
+        """Note that `delivery` needs no lease any more."""
+        self._waiting.remove(delivery.id)
+
+    def extend(self, delivery: Delivery) -> None:
+        """Give the delivery in hand its whole lease again, and those that wait for it theirs."""
+        if is_open(connections[self._using]):
+            raise RuntimeError("receipt.extend() within a transaction: nobody would see it.")
+        until = timezone.now() + duration(1, seconds=self._seconds)
+        if not held(delivery, using=self._using).update(due_at=until):
+            raise LeaseLost(LeaseLost.__doc__)
+        self._renew()
+
+    def _renew(self) -> None:
+        mine = Delivery.objects.using(self._using)
+        rows = mine.filter(id__in=self._waiting, worker=self._worker)
+        started = rows.filter(state=Delivery.State.SENT, started_token=F("token"))
+        until = duration(len(self._waiting), seconds=self._seconds)
+        started.update(due_at=timezone.now() + until)
+        self._renewed = time.monotonic()
+
+
+def duration(number: int, *, seconds: float) -> timedelta:
+    """Say how long a batch is in good hands: whichever is next, it still has its whole lease."""
+    return timedelta(seconds=seconds * (1 + _RENEWED_AFTER if number > 1 else 1))
+
+
+def held(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
+    """Return the delivery's row, if it is still in these hands."""
+    return Delivery.objects.using(using).filter(
+        id=delivery.id, token=delivery.token, state=Delivery.State.SENT
+    )

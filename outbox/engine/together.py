@@ -1,0 +1,201 @@
+"""Many deliveries of an atomic handler in one transaction: one commit, and one UPDATE of receipts.
+
+Most of what a delivery costs is its transaction. Here each handler's call is followed by the next,
+until a transaction is 20 ms old, so that what it locks is not locked for long; then all receipts
+are written at once, each under its token, and effects, events and receipts commit.
+
+If anything goes wrong nothing of the transaction is kept, and what it held is delivered anew: what
+came before the call that raised once more together, and that one alone, where its failure is
+recorded. Where no call is to blame (a deferred constraint that fails at COMMIT, a lost token) each
+is delivered alone. So a delivery is never worse off than alone, only later; and no savepoints are
+needed, which would cost every delivery what a failure costs the few.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+
+from django.db import connections, transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from outbox import tracing
+from outbox.context import caused_by
+from outbox.models import Delivery
+from outbox.receipt import LeaseLost
+from outbox.subscriptions import Handler
+from outbox.tracing import Traced
+
+from . import breaker, calls, failpoints, ordering, results
+from .lease import Lease
+from .results import Result
+from .retry import drop_broken_connection, leave_interrupted_connections, retry_transient
+from .time_limit import TimeLimitExceeded, time_limit
+
+#: A transaction that is so old takes no further delivery.
+MOST_SECONDS = 0.02
+#: How long a call waits for a lock; alone it waits as long as it takes. Two batches that lock the
+#: same rows in different order would else stop each other until PostgreSQL finds the deadlock.
+LOCK_TIMEOUT = "200ms"
+
+Alone = Callable[[Delivery], Result]
+
+
+@dataclass(frozen=True)
+class _Return:
+    """A call that returned; whether it is kept, its transaction tells."""
+
+    delivery: Delivery
+    seconds: float
+    traced: Traced
+
+
+@dataclass
+class _Batch:
+    """What was tried in one transaction."""
+
+    returns: list[_Return] = field(default_factory=list)
+    in_hand: Delivery | None = None
+    is_kept: bool = False
+    seconds: float = 0.0
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        return [one.delivery for one in self.returns]
+
+
+def run(
+    handler: Handler, deliveries: Sequence[Delivery], *, lease: Lease, alone: Alone, using: str
+) -> list[Result]:
+    """Deliver them all: as many at a time as fit, and by `alone` what does not go together."""
+    ended: list[Result] = []
+    left = list(deliveries)
+    while left:
+        batch = _try(handler, left, lease=lease, using=using)
+        if not batch.returns:  # where the first of them fails, all may: that is tried no further
+            return ended + [alone(delivery) for delivery in left]
+        left = left[len(batch.returns) + (batch.in_hand is not None) :]
+        if batch.is_kept:
+            ended += _done(handler, batch, lease=lease, using=using)
+        elif batch.in_hand is not None:
+            ended += run(handler, batch.deliveries, lease=lease, alone=alone, using=using)
+            ended.append(alone(batch.in_hand))
+        else:
+            ended += _settle_each(handler, batch, lease=lease, alone=alone, using=using)
+    return ended
+
+
+def _try(handler: Handler, deliveries: Sequence[Delivery], *, lease: Lease, using: str) -> _Batch:
+    batch, began = _Batch(), time.monotonic()
+    try:
+        lease.keep()
+        with transaction.atomic(using=using):
+            _wait_shortly_for_locks(using)
+            failpoints.reach(failpoints.BEFORE_EFFECTS)
+            _call_each(handler, deliveries, batch, using=using)
+            failpoints.reach(failpoints.BEFORE_RECEIPT)
+            _give_receipts(batch.deliveries, using=using)
+            failpoints.reach(failpoints.BEFORE_COMMIT)
+        batch.is_kept = True
+    except Exception as error:  # whatever it was, what is to blame for it meets it again, alone
+        if isinstance(error, TimeLimitExceeded):
+            leave_interrupted_connections()
+        drop_broken_connection(using=using)
+    batch.seconds = time.monotonic() - began
+    for one in batch.returns:
+        one.traced.ended("done" if batch.is_kept else "rolled_back")
+    return batch
+
+
+def _call_each(
+    handler: Handler, deliveries: Sequence[Delivery], batch: _Batch, *, using: str
+) -> None:
+    hooks = connections[using].run_on_commit
+    theirs = len(hooks)
+    began = before = time.monotonic()
+    for delivery in deliveries:
+        batch.in_hand = delivery
+        traced = _call(handler, delivery, using=using)
+        now = time.monotonic()
+        batch.returns.append(_Return(delivery, now - before, traced))
+        batch.in_hand = None
+        if now - began > MOST_SECONDS:
+            break
+        before = now
+        failpoints.reach(failpoints.BETWEEN_DELIVERIES)
+    # One call's callback that raises must not cost its neighbours theirs: Django logs it instead.
+    hooks[theirs:] = [(*hook[:2], True) for hook in hooks[theirs:]]  # type: ignore[misc]  # 3 parts
+
+
+def _call(handler: Handler, delivery: Delivery, *, using: str) -> Traced:
+    with (
+        tracing.handling(delivery, handler=handler.name, using=using, ends=False) as traced,
+        caused_by(calls.cause(handler, delivery)),
+    ):
+        arguments = calls.arguments(handler, delivery)
+        with time_limit(handler.time_limit):
+            handler.function(**arguments)
+    return traced
+
+
+def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
+    """Write all receipts; raise `LeaseLost`, so that nothing is kept, if one token is stale."""
+    rows = _under_their_tokens(deliveries, Delivery.State.SENT, using=using)
+    given = rows.update(
+        state=Delivery.State.DONE, settled_at=timezone.now(), note="", order_key=None
+    )
+    if given != len(deliveries):
+        raise LeaseLost(LeaseLost.__doc__)
+    for delivery in deliveries:
+        if delivery.order_key:
+            line = (delivery.subscription.handler, delivery.order_key)
+            ordering.release(line, using=using)
+
+
+def _under_their_tokens(
+    deliveries: Sequence[Delivery], state: str, *, using: str
+) -> QuerySet[Delivery]:
+    ids: dict[int, list[int]] = {}
+    for delivery in deliveries:
+        ids.setdefault(delivery.token, []).append(delivery.pk)
+    mine = reduce(or_, (Q(token=token, pk__in=pks) for token, pks in ids.items()))
+    return Delivery.objects.using(using).filter(mine, state=state)
+
+
+def _wait_shortly_for_locks(using: str) -> None:
+    connection = connections[using]
+    is_outermost = len(connection.atomic_blocks) == 1
+    if connection.vendor == "postgresql" and is_outermost:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+
+
+def _done(handler: Handler, batch: _Batch, *, lease: Lease, using: str) -> list[Result]:
+    failpoints.reach(failpoints.AFTER_RECEIPT)
+    share = (batch.seconds - sum(one.seconds for one in batch.returns)) / len(batch.returns)
+    now = timezone.now()
+    ended = []
+    for one in batch.returns:
+        lease.end(one.delivery)
+        lag = (now - one.delivery.event.emitted_at).total_seconds()
+        seconds = one.seconds + share
+        result = Result(one.delivery.pk, Delivery.State.DONE, seconds=seconds, lag=lag)
+        results.tell(handler, one.delivery, result)
+        breaker.tell_answer(one.delivery, using=using)
+        ended.append(result)
+    return ended
+
+
+def _settle_each(
+    handler: Handler, batch: _Batch, *, lease: Lease, alone: Alone, using: str
+) -> list[Result]:
+    """Deliver each alone; a connection that broke at COMMIT may have committed all the same."""
+    rows = _under_their_tokens(batch.deliveries, Delivery.State.DONE, using=using)
+    done = retry_transient(lambda: set(rows.values_list("pk", flat=True)), using=using)
+    kept = _Batch([one for one in batch.returns if one.delivery.pk in done], seconds=batch.seconds)
+    ended = _done(handler, kept, lease=lease, using=using) if done else []
+    return ended + [alone(one) for one in batch.deliveries if one.pk not in done]
