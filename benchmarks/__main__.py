@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print Markdown, write `results/latest.json`; return the exit code."""
     rows = {row.name: row for row in all_rows()}
     options = _options(arguments, list(rows))
-    chosen = [rows[name] for name in options.only or rows]
+    chosen = [row for row in rows.values() if not row.is_extra]
+    if options.only:
+        chosen = [rows[name] for name in options.only]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
     facts = machine.facts()
     print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))

@@ -63,9 +63,10 @@ def section(outcome: Outcome) -> str:
 def summary(outcomes: Sequence[Outcome]) -> str:
     """Return the table of all ratios, each with its target and whether it reaches it."""
     ratios = [ratio for outcome in outcomes for ratio in outcome.ratios]
-    missed = sum(not ratio.is_reached for ratio in ratios)
+    aims = [ratio for ratio in ratios if ratio.target]
+    missed = sum(not ratio.is_reached for ratio in aims)
     failed = [outcome.row.name for outcome in outcomes if outcome.result is None]
-    said = f"{len(ratios) - missed} of {len(ratios)} targets reached, {missed} missed."
+    said = f"{len(aims) - missed} of {len(aims)} targets reached, {missed} missed."
     if failed:
         said += f" Rows that failed: {', '.join(failed)}."
     return f"\n## All ratios\n\n{_ratio_table(ratios)}\n\n{said}\n"

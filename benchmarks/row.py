@@ -14,9 +14,11 @@ class Row:
     """One row of the table.
 
     `measure(ground, quick)` raises where a side did not do its work; the other rows go on.
+    An extra row is measured only where it is asked for by name.
     """
 
     name: str
     title: str
     target: str
     measure: Callable[[Ground, bool], Result]
+    is_extra: bool = False

@@ -8,7 +8,10 @@ from pkgutil import iter_modules
 from benchmarks.row import Row
 
 #: As they are read; a row that is not named here comes last.
-ORDER = ("relay", "drain", "sustained", "latency", "chain", "emit", "post", "growth", "hot_key")
+ORDER = (
+    *("relay", "drain", "sustained", "latency", "chain", "peers"),
+    *("emit", "post", "growth", "hot_key", "memory", "storage"),
+)
 
 
 def all_rows() -> list[Row]:

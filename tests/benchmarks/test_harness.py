@@ -55,9 +55,9 @@ class TestARatio:
 
 class TestSidesInTurn:
     def test_are_measured_a_b_a_b(self):
-        asked = []
+        asked: list[str] = []
 
-        def measure(name):
+        def measure(name: str) -> int:
             asked.append(name)
             return len(asked)
 

@@ -6,7 +6,6 @@ from django.db import transaction
 
 from benchmarks.project.payload import Payload
 
-from .celery import app as app
 from .tasks import record_effect
 
 
