@@ -145,7 +145,8 @@ def find_story(text: str) -> Story:
     uuid = as_uuid(text)
     keys = {text, str(uuid)} if uuid else {text}
     condition = Q(key__in=keys) | Q(id=uuid) if uuid else Q(key=text)
-    key = Event.objects.filter(condition).values_list("key", flat=True).first()
+    # Without an order, which would lead some plans through all events.
+    key = next(iter(Event.objects.filter(condition).values_list("key", flat=True)[:1]), None)
     if key is not None:
         return story_of(key)
     if uuid:

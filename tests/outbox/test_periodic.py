@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -98,7 +99,7 @@ class TestWork:
 
 class TestTheScheduleOfTheSettings:
     def test_is_shown_where_no_rows_are_kept(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(periodic.apps, "is_installed", lambda name: False)
+        monkeypatch.setattr(apps, "is_installed", lambda name: False)
 
         work = the("outbox.relay")
 

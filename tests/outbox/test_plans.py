@@ -1,17 +1,15 @@
-"""How the monitor's pages read the big tables: by an index, whatever is stored."""
+"""How status and relay read the big tables: by an index, whatever is stored."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 from django.utils import timezone
 
 from outbox import subscribe
@@ -67,39 +65,6 @@ def history(own_registry: None) -> int:
     return events[STORED // 2].pk
 
 
-def pages(middle: int) -> dict[str, str]:
-    events = reverse("admin:outbox_event_changelist")
-    deliveries = reverse("admin:outbox_delivery_changelist")
-    delivery = Delivery.objects.filter(event=middle).earliest("pk").pk
-    return {
-        "overview": reverse("admin:outbox_minute_part"),
-        "events": f"{events}?older={middle}",
-        "events that are owed": f"{events}?state=owed&older={middle}",
-        "events of a key": f"{events}?q=7",
-        "an event": reverse("admin:outbox_event_change", args=[middle]),
-        "a timeline": reverse("admin:outbox_event_timeline") + "?q=7",
-        "deliveries": f"{deliveries}?older={delivery}",
-        "deliveries that are owed": f"{deliveries}?state=owed&older={delivery}",
-        "deliveries that are dead": f"{deliveries}?state=dead",
-        "a delivery": reverse("admin:outbox_delivery_change", args=[delivery]),
-        "dead letters": reverse("admin:outbox_delivery_dead"),
-        "blocked keys": reverse("admin:outbox_delivery_blocked"),
-        "handlers": reverse("admin:outbox_subscription_handlers"),
-        "map": reverse("admin:outbox_subscription_map"),
-        "checkup": reverse("admin:outbox_minute_checkup"),
-    }
-
-
-def scans(client: Client, url: str) -> Iterator[str]:
-    """The queries of a page that read a big table from one end to the other."""
-    with CaptureQueriesContext(connection) as captured:
-        assert client.get(url).status_code == 200
-    for query in captured.captured_queries:
-        sql = query["sql"]
-        if sql.startswith("SELECT") and any(f'"{table}"' in sql for table in BIG):
-            yield from (f"{line}\n{sql}" for line in plan(sql) if is_scan(line))
-
-
 def statements(work: Callable[[], object], *, of: str) -> list[str]:
     """The statements of some work that mention a table, those that only insert left out."""
     with CaptureQueriesContext(connection) as captured:
@@ -126,18 +91,8 @@ def is_scan(line: str) -> bool:
     return bool(re.search(r"Seq Scan on (outbox_event|outbox_delivery)\b", line))
 
 
-class TestAPage:
-    def test_reads_no_big_table_from_end_to_end(
-        self, history: int, admin_client: Client, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Seen to fail where the filter "owed" asked for several states at once."""
-        monkeypatch.setattr("outbox.counting.rates._MOST_ROWS", 100)
-
-        found = {page: list(scans(admin_client, url)) for page, url in pages(history).items()}
-
-        assert {page: lines for page, lines in found.items() if lines} == {}
-
-    def test_that_does_is_found(self, history: int) -> None:
+class TestAPlan:
+    def test_that_reads_it_all_is_found(self, history: int) -> None:
         """The look at the plans sees what it is there for."""
         sql = str(Delivery.objects.filter(note="never").order_by("note").query)
 

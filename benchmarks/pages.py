@@ -1,0 +1,131 @@
+"""What the monitor's pages cost beside a long history: queries and milliseconds of each.
+
+    .venv/bin/python -m benchmarks.pages [events]
+
+On PostgreSQL (DATABASE_URL, else the one from the wheel), in a database of its own. Stores events
+(default 1,000,000) and about three deliveries for each, then asks for every page five times as
+staff do, through Django, without a web server. Prints Markdown: for each page the number of
+queries, the time that the database took for them, the median and the longest time of it all.
+PAGES_DATABASE names a database that is filled once and kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+    from tests.outbox.history import History
+
+TIMES = 5
+#: Three deliveries for an event, on average.
+NAMES = (
+    "orders.OrderPlaced",
+    "orders.OrderCancelled",
+    "orders.OrderReadyToShip",
+    "payments.PaymentCaptured",
+)
+RARE = "inventory.StockUnavailable"
+
+
+def main(events: int) -> None:
+    """Fill, measure, print."""
+    name = os.environ.get("PAGES_DATABASE") or f"pages_{uuid4().hex[:8]}"
+    is_new = _prepare(name)
+    history = _history(events, is_new=is_new)
+    from outbox.models import Delivery, Event
+
+    print(f"\n{Event.objects.count():,} events, {Delivery.objects.count():,} deliveries\n")
+    print("| page | queries | ms in the database | ms in all | longest |")
+    print("| --- | --- | --- | --- | --- |")
+    for page, queries, asked, taken in _measured(history):
+        median, longest = statistics.median(taken), max(taken)
+        print(f"| {page} | {queries} | {asked:.0f} | {median:.0f} | {longest:.0f} |", flush=True)
+
+
+def _prepare(name: str) -> bool:
+    """Make the settings' database this one, with all migrations; return whether it is new."""
+    import psycopg
+
+    from tests.databases import postgresql_url
+
+    base, _slash, _name = postgresql_url().rpartition("/")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+    os.environ["OUTBOX"] = json.dumps({"NUDGE": False})
+    os.environ["DATABASE_URL"] = f"{base}/{name}"
+    with psycopg.connect(f"{base}/postgres", autocommit=True) as connection:
+        known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+        is_new = known.fetchone() is None
+        if is_new:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+    return is_new
+
+
+def _history(events: int, *, is_new: bool) -> History:
+    from django.db import connection
+
+    from tests.outbox import history
+
+    if not is_new:
+        return history.known(RARE)
+    began = time.monotonic()
+    filled = history.store(events, names=NAMES, rare=RARE)
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE outbox_event, outbox_delivery")
+    print(f"stored within {time.monotonic() - began:.0f} s")
+    return filled
+
+
+def _measured(history: History) -> Iterator[tuple[str, int, float, list[float]]]:
+    from tests.outbox.monitor_pages import pages
+
+    client = _staff()
+    for page, url in pages(history).items():
+        client.get(url)
+        taken = []
+        for _ in range(TIMES):
+            began = time.perf_counter()
+            answer = client.get(url)
+            taken.append((time.perf_counter() - began) * 1000)
+            assert answer.status_code == 200, (url, answer.status_code)
+        asked = _asked(client, url)
+        yield page, len(asked), sum(asked) * 1000, taken
+
+
+def _asked(client: Client, url: str) -> list[float]:
+    """The seconds that each query of a page took."""
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    with CaptureQueriesContext(connection) as captured:
+        client.get(url)
+    return [float(query["time"]) for query in captured.captured_queries]
+
+
+def _staff() -> Client:
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    client = Client(headers={"host": "localhost"})
+    user, _is_new = User.objects.get_or_create(
+        username="staff", defaults={"is_staff": True, "is_superuser": True}
+    )
+    client.force_login(user)
+    return client
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
