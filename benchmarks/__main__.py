@@ -7,13 +7,14 @@ afterwards. A row that fails is told and the others go on; the exit code is then
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
-from . import machine, report
+from . import machine, report, sizes
 from .ground import Ground
 from .report import Outcome
 from .row import Row
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [row for row in rows.values() if not row.is_extra]
     if options.only:
         chosen = [rows[name] for name in options.only]
+    if options.size:
+        os.environ[sizes.VARIABLE] = str(options.size)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
     facts = machine.facts()
     print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))
@@ -62,6 +65,7 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
 def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller, within five minutes")
+    parser.add_argument("--size", type=int, help="events that are stored already; see growth")
     parser.add_argument("--only", nargs="+", choices=names, metavar="ROW", help=", ".join(names))
     return parser.parse_args(arguments)
 

@@ -22,7 +22,7 @@ from benchmarks.project.payload import new_payload
 if TYPE_CHECKING:
     from outbox.engine.relay import Message
 
-ROUNDS, EVENTS = 4, 200
+ROUNDS, EVENTS = 5, 60
 LOOKS = 12
 
 Work = Callable[[], object]

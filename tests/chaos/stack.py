@@ -116,9 +116,12 @@ class Stack:
     def _celery(self, command: str) -> list[str]:
         return [sys.executable, "-m", "celery", "-A", "shop", command]
 
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
     def children(self, name: str) -> list[int]:
         """The pids of a worker's pool."""
-        return [child.pid for child in psutil.Process(self._processes[name].pid).children()]
+        return [child.pid for child in psutil.Process(self.pid(name)).children()]
 
     def kill(self, name: str) -> None:
         """SIGKILL a process and all that it started, as when its machine goes away."""

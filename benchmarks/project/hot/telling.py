@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from benchmarks.project.payload import Payload
+from outbox import emit
+
+from .events import CustomerOrdered
+
+
+def tell(payload: Payload) -> None:
+    """Emit."""
+    emit(CustomerOrdered(customer=payload["customer"], order_id=payload["order_id"]))
