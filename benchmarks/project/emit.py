@@ -18,26 +18,26 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--per-second", type=float, help="at a steady pace")
     parser.add_argument("--batch", type=int, default=1, help="orders a transaction")
+    parser.add_argument("--events-only", action="store_true", help="no order beside each")
     parser.add_argument("--linger", type=float, default=0.2, help="seconds, for the last nudge")
     options = parser.parse_args()
     django.setup()
-    taken = _emit(options.count, batch=options.batch, per_second=options.per_second)
-    print(json.dumps({"milliseconds": taken}))
+    print(json.dumps({"milliseconds": _emit(options)}))
     time.sleep(options.linger)
 
 
-def _emit(count: int, *, batch: int, per_second: float | None) -> list[float]:
+def _emit(options: argparse.Namespace) -> list[float]:
     start, taken = time.perf_counter(), []
-    for number in range(0, count, batch):
+    for number in range(0, options.count, options.batch):
         began = time.perf_counter()
-        _place(min(batch, count - number))
+        _place(min(options.batch, options.count - number), events_only=options.events_only)
         taken.append(round((time.perf_counter() - began) * 1000, 3))
-        if per_second:
-            time.sleep(max(0.0, start + (number + 1) / per_second - time.perf_counter()))
+        if options.per_second:
+            time.sleep(max(0.0, start + (number + 1) / options.per_second - time.perf_counter()))
     return taken
 
 
-def _place(orders: int) -> None:
+def _place(orders: int, *, events_only: bool) -> None:
     from django.conf import settings
     from django.db import transaction
     from django.utils.module_loading import import_string
@@ -49,7 +49,8 @@ def _place(orders: int) -> None:
     with transaction.atomic():
         for _ in range(orders):
             payload = new_payload()
-            Order.objects.create(order_id=payload["order_id"], total=payload["total"])
+            if not events_only:
+                Order.objects.create(order_id=payload["order_id"], total=payload["total"])
             tell(payload)
 
 

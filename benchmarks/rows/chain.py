@@ -31,13 +31,13 @@ WHERE ready.to_status = 'ready_to_ship' AND placed.to_status = 'placed' ORDER BY
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Measure one hop of the tiny project, then the shop's whole chain, in turn."""
-    return compare(ground, orders=20 if quick else 40, repeats=1 if quick else 3)
+    return compare(ground, orders=12 if quick else 30, repeats=1 if quick else 2)
 
 
 def compare(ground: Ground, *, orders: int, repeats: int) -> Result:
     """Return the medians of both."""
     sides: dict[str, Callable[[], float]] = {
-        "one hop": lambda: median(latencies(ground, ours(), orders * 3)),
+        "one hop": lambda: median(latencies(ground, ours(), orders * 4)),
         "placed to ready to ship": partial(_chain, ground, orders),
     }
     found = in_turn(sides, repeats=repeats)

@@ -19,8 +19,8 @@ from benchmarks.sides import ours
 def measure(ground: Ground, quick: bool) -> Result:
     """Measure both, each side in turn."""
     if quick:
-        return compare(ground, count=1_000, waits=60, repeats=1)
-    return compare(ground, count=3_000, waits=100, repeats=2)
+        return compare(ground, count=600, waits=40, repeats=1)
+    return compare(ground, count=3_000, waits=100, repeats=1)
 
 
 def compare(ground: Ground, *, count: int, waits: int, repeats: int) -> Result:
