@@ -1,0 +1,93 @@
+"""Where the time goes: `python -m benchmarks.probes.hops ROUNDS`.
+
+Prints for each hop of an event, from `emit()` to the receipt, how many statements it takes and how
+many milliseconds, and for how many events that is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import django
+
+from benchmarks.probes import milliseconds, tell
+from benchmarks.project.payload import new_payload
+
+if TYPE_CHECKING:
+    from outbox.engine.relay import Message
+
+#: What a message holds, and what the window of a handler has room for.
+MESSAGE, PASS = 20, 200
+
+Hop = Callable[[], object]
+
+
+def main(rounds: int) -> None:
+    """Let events go hop by hop; no other process is there."""
+    django.setup()
+    found: dict[str, dict[str, list[float]]] = {}
+    for number in range(rounds + 1):
+        for name, (times, statements) in _round().items():
+            hop = found.setdefault(name, {"milliseconds": [], "statements": []})
+            if number:  # the first one opens and compiles what is opened and compiled once
+                hop["milliseconds"].append(times)
+                hop["statements"].append(statements)
+    tell(found)
+
+
+def _round() -> dict[str, tuple[float, int]]:
+    messages: list[Message] = []
+    return {
+        "the relay looks, and finds nothing": _measured(lambda: _pass(messages)),
+        "an order's transaction with emit()": _measured(lambda: _emit(1)),
+        "the relay fans out and sends 1": _measured(lambda: _pass(messages)),
+        "a worker handles a message of 1": _measured(lambda: _deliver(messages.pop())),
+        f"{PASS} such transactions": _measured(lambda: _emit(PASS)),
+        f"the relay fans out and sends {PASS}": _measured(lambda: _pass(messages)),
+        f"a worker handles a message of {MESSAGE}": _measured(lambda: _deliver(messages.pop())),
+        "it handles the others": _measured(lambda: [_deliver(one) for one in messages]),
+    }
+
+
+def _measured(hop: Hop) -> tuple[float, int]:
+    """Return what a hop takes; the statements are those that Django sends, BEGIN and COMMIT too."""
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    with CaptureQueriesContext(connection) as captured:
+        took = milliseconds(hop)
+    return took, len(captured)
+
+
+def _emit(orders: int) -> None:
+    from django.db import transaction
+
+    from benchmarks.project.ours.telling import tell as emit
+    from benchmarks.project.sales.models import Order
+
+    for _ in range(orders):
+        payload = new_payload()
+        with transaction.atomic():
+            Order.objects.create(order_id=payload["order_id"], total=payload["total"])
+            emit(payload)
+
+
+def _pass(messages: list[Message]) -> None:
+    from outbox.engine.relay import relay_pass
+
+    messages.clear()
+    relay_pass(publish=messages.append)
+
+
+def _deliver(message: Message) -> None:
+    from outbox.engine.delivery import deliver
+
+    ended = deliver(handler_name=message.handler, pairs=message.pairs, worker="benchmark")
+    if [one.state for one in ended] != ["done"] * len(message.pairs):
+        raise RuntimeError(f"{message}: {ended}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
