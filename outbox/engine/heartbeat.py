@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db import connections
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -142,10 +143,13 @@ class HeartbeatThread(threading.Thread):
 
     def run(self) -> None:
         """Beat, wait, beat."""
-        while not self._stopping.is_set():
-            with apart_from_forks():  # the pool's children are forked from this process
-                beat(Kind.WORKER, self._worker, queues=self._queues())
-            self._stopping.wait(conf(lenient=True).HEARTBEAT_SECONDS)
+        try:
+            while not self._stopping.is_set():
+                with apart_from_forks():  # the pool's children are forked from this process
+                    beat(Kind.WORKER, self._worker, queues=self._queues())
+                self._stopping.wait(conf(lenient=True).HEARTBEAT_SECONDS)
+        finally:
+            connections.close_all()
 
     def stop(self) -> None:
         """End; nobody waits for a heartbeat."""

@@ -134,6 +134,21 @@ class TestAnEventThatKillsItsWorker:
         assert "the worker died 3 time(s)" in note
 
 
+class TestAHandlerThatHangs:
+    def test_is_interrupted_in_its_worker_and_tried_again(self, ground: Stack):
+        """Without the time limit: both processes of the pool wait for ever, and nothing settles."""
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES, concurrency=2)
+
+        strike(ground, 2, "hang")
+        strike(ground, 4)
+
+        settle(ground)
+        assert_each_once(ground, 6)
+        interrupted = "SELECT count(*) FROM outbox_attempt WHERE exception = 'TimeLimitExceeded'"
+        assert ground.value(interrupted) >= 2
+
+
 class TestABrokerThatIsWiped:
     def test_loses_nothing(self, ground: Stack):
         """Without the lease: messages that were in the queue never come."""

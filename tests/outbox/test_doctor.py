@@ -13,11 +13,12 @@ import pytest
 from celery import current_app
 from django.core.management import call_command
 from django.db.models import F
+from django.utils import timezone
 
 from outbox import actions, events, subscribe, subscriptions
-from outbox.doctor import Finding, broker, database, debts, examine, settings
+from outbox.doctor import Finding, broker, database, debts, examine, life, settings
 from outbox.engine.relay import relay_pass
-from outbox.models import Attempt, Delivery, Operation, Subscription
+from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
 
@@ -152,6 +153,36 @@ class TestTheDatabase:
         found = [one for one in database.examine(using="default") if one]
 
         assert [one for one in found if "is open for" in one.text and one.severity == "warning"]
+
+
+class TestTheQueues:
+    """With workers and a broker: tests/chaos/test_signs_of_life.py."""
+
+    def test_are_well_where_each_canary_comes_back(self, outbox, monkeypatch, db):
+        """Seen to fail with a canary that answers nothing."""
+        monkeypatch.setitem(current_app.conf, "task_always_eager", True)
+
+        found = life.examine_queues(timeout=20, using="default")
+
+        assert {(one.part, one.severity) for one in found} == {
+            ("queue outbox", "ok"),
+            ("queue tests", "ok"),
+        }
+        assert not Heartbeat.objects.exists()
+
+    def test_are_not_well_where_a_worker_lives_and_takes_nothing(self, outbox, monkeypatch, db):
+        """Seen to fail with a doctor that believes heartbeats."""
+        monkeypatch.setitem(current_app.conf, "broker_write_url", "memory://")
+        monkeypatch.setattr(current_app.amqp, "_producer_pool", None)
+        now = timezone.now()
+        Heartbeat.objects.create(
+            kind="worker", name="w1", queues=["outbox", "tests"], started_at=now, seen_at=now
+        )
+
+        found = list(life.examine_queues(timeout=0.1, using="default"))
+
+        assert [one.severity for one in found] == ["error", "error"]
+        assert all("it lives and no longer consumes" in one.text for one in found)
 
 
 class TestTheDebts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -9,9 +11,10 @@ from django.db import DatabaseError, connection
 from django.db.models import F
 from pytest_django import DjangoAssertNumQueries
 
-from outbox.engine import heartbeat
+from outbox.engine import heartbeat, loop
 from outbox.models import Heartbeat
 from outbox.tasks import run_relay
+from tests.shop.processes import eventually
 
 Kind = Heartbeat.Kind
 
@@ -85,6 +88,40 @@ class TestABeat:
         heartbeat.beat(Kind.RELAY, "r2")
 
         assert Heartbeat.objects.get().name == "r2"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAThread:
+    """Of a worker, or of the relay: it beats for its process, on a connection of its own."""
+
+    def test_of_a_worker_names_its_queues(self):
+        thread = heartbeat.HeartbeatThread("w1@host", lambda: ["mail"])
+
+        with beating(thread):
+            eventually(Heartbeat.objects.exists, "a heartbeat", within=20)
+
+        row = Heartbeat.objects.get()
+        assert (row.kind, row.name, row.queues) == (Kind.WORKER, "w1@host", ["mail"])
+
+    def test_of_the_relay_says_so_before_it_looks_for_work(self, monkeypatch):
+        monkeypatch.setattr(loop, "relay", lambda **_options: 0)
+        thread = loop.RelayLoop("relay@host")
+
+        with beating(thread):
+            eventually(Heartbeat.objects.exists, "a heartbeat", within=20)
+
+        row = Heartbeat.objects.get()
+        assert (row.kind, row.name) == (Kind.RELAY, "relay@host")
+
+
+@contextmanager
+def beating(thread: heartbeat.HeartbeatThread | loop.RelayLoop) -> Iterator[None]:
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.stop()
+        thread.join(20)
 
 
 class TestBeat:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +16,13 @@ from .models import Effect
 def die() -> None:
     """End this process as the kernel's out-of-memory killer does."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    """Wait for ever, whatever is raised meanwhile."""
+    while True:
+        with suppress(Exception):
+            time.sleep(3600)
 
 
 def is_first(how: str, event_id: UUID) -> bool:
@@ -37,6 +45,8 @@ def record(event_id: UUID, thing_id: UUID, how: str) -> None:
         die()
     if how == "die_always":
         die()
+    if how == "hang" and is_first(how, event_id):
+        hang()
     if how == "pause_in_transaction" and is_first(how, event_id):
         time.sleep(3)
 

@@ -1,0 +1,175 @@
+"""What interrupts, and what tells of life and of trouble: time limits, heartbeats, the doctor."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, Mutant
+
+OUTBOX = "tests/outbox/"
+LIMIT = f"{OUTBOX}test_time_limit.py::TestALimit::"
+HEARTBEAT = f"{OUTBOX}test_heartbeat.py::"
+DOCTOR = f"{OUTBOX}test_doctor.py::"
+
+INTERRUPTIONS = [
+    Mutant(
+        name="time-limit",
+        without="a handler that hangs is never interrupted",
+        edits=(
+            Edit(
+                "outbox/engine/time_limit.py",
+                "signal.setitimer(signal.ITIMER_REAL, self.seconds, self.again)",
+                "pass",
+            ),
+            Edit("outbox/engine/time_limit.py", "            self._timer.start()\n", ""),
+        ),
+        noticed_by=(
+            f"{LIMIT}test_interrupts_what_runs_too_long",
+            f"{OUTBOX}test_time_limit.py::TestAHandlerThatHangs"
+            "::test_has_failed_with_a_clear_error_and_its_neighbours_are_done",
+        ),
+    ),
+    Mutant(
+        name="interrupted-again",
+        without="a handler that swallows its interruption goes on for ever",
+        edits=(
+            Edit("outbox/engine/time_limit.py", "self.seconds, self.again)", "self.seconds)"),
+            Edit(
+                "outbox/engine/time_limit.py", "                self._set_timer(self.again)\n", ""
+            ),
+        ),
+        noticed_by=(f"{LIMIT}test_interrupts_again_what_has_swallowed_it",),
+    ),
+    Mutant(
+        name="no-time-once-it-is-up",
+        without="what swallowed its interruption gets its whole time again",
+        edits=(
+            Edit(
+                "outbox/engine/time_limit.py",
+                "        if self.is_over:\n"
+                "            raise self.exceeded()\n"
+                "        if self._is_on:\n"
+                "            signal.",
+                "        if self._is_on:\n            signal.",
+            ),
+        ),
+        noticed_by=(f"{LIMIT}test_gives_no_more_time_to_what_has_swallowed_it",),
+    ),
+]
+
+LIFE = [
+    Mutant(
+        name="heartbeat-of-a-worker",
+        without="workers do not say that they live",
+        edits=(
+            Edit(
+                "outbox/engine/heartbeat.py",
+                "beat(Kind.WORKER, self._worker, queues=self._queues())",
+                "pass",
+            ),
+        ),
+        noticed_by=(f"{HEARTBEAT}TestAThread::test_of_a_worker_names_its_queues",),
+    ),
+    Mutant(
+        name="heartbeat-of-the-relay",
+        without="the relay does not",
+        edits=(
+            Edit(
+                "outbox/engine/loop.py",
+                "heartbeat.beat(heartbeat.Kind.RELAY, self._worker)",
+                "pass",
+            ),
+        ),
+        noticed_by=(f"{HEARTBEAT}TestAThread::test_of_the_relay_says_so_before_it_looks_for_work",),
+    ),
+    Mutant(
+        name="heartbeat-of-beat",
+        without="beat does not",
+        edits=(Edit("outbox/tasks.py", '    heartbeat.beat(heartbeat.Kind.BEAT, "beat")\n', ""),),
+        noticed_by=(f"{HEARTBEAT}TestBeat::test_is_alive_when_its_task_comes",),
+    ),
+    Mutant(
+        name="heartbeat-that-fails",
+        without="a process that cannot write its heartbeat dies of it",
+        edits=(
+            Edit(
+                "outbox/engine/heartbeat.py",
+                '        logger.debug("no heartbeat of %s %s: %s", kind, name, error)\n',
+                "        raise\n",
+            ),
+        ),
+        noticed_by=(f"{HEARTBEAT}TestABeat::test_never_raises",),
+    ),
+    Mutant(
+        name="silence",
+        without="a process is presumed to live however long it is silent",
+        edits=(
+            Edit(
+                "outbox/engine/heartbeat.py",
+                "is_fresh=timezone.now() - seen_at < patience()",
+                "is_fresh=True",
+            ),
+        ),
+        noticed_by=(
+            f"{HEARTBEAT}TestABeat::test_grows_old",
+            f"{OUTBOX}test_diagnosis.py::TestWhyADeliveryIsSent"
+            "::test_tells_a_worker_that_is_silent_from_one_that_lives",
+        ),
+    ),
+]
+
+DOCTORS = [
+    Mutant(
+        name="canary",
+        without="the doctor believes a worker's heartbeat, whether it consumes or not",
+        edits=(
+            Edit(
+                "outbox/doctor/life.py",
+                "    if has_come:\n",
+                "    has_come = heartbeat.latest(Kind.WORKER, queue=queue, using=using).is_fresh\n"
+                "    if has_come:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{DOCTOR}TestTheQueues::test_are_not_well_where_a_worker_lives_and_takes_nothing",
+        ),
+    ),
+    Mutant(
+        name="answer-to-a-canary",
+        without="a worker takes the doctor's canary and says nothing",
+        edits=(Edit("outbox/tasks.py", "    heartbeat.answer(name)\n", ""),),
+        noticed_by=(f"{DOCTOR}TestTheQueues::test_are_well_where_each_canary_comes_back",),
+    ),
+    Mutant(
+        name="doctor-goes-on",
+        without="the doctor says nothing at all where one part cannot be examined",
+        edits=(
+            Edit(
+                "outbox/doctor/__init__.py",
+                "    except Exception as caught:  # what is broken must not hide the rest\n",
+                "    except ZeroDivisionError as caught:\n",
+            ),
+        ),
+        noticed_by=(f"{DOCTOR}TestTheDoctor::test_says_so_where_a_part_cannot_be_examined",),
+    ),
+    Mutant(
+        name="doctor-of-the-broker",
+        without="the doctor overlooks a broker that throws messages away",
+        edits=(
+            Edit(
+                "outbox/doctor/broker.py",
+                'if most and policy not in ("noeviction", "unknown"):',
+                "if False:",
+            ),
+        ),
+        noticed_by=(f"{DOCTOR}TestTheBroker::test_is_judged_by_what_it_says",),
+    ),
+    Mutant(
+        name="doctor-of-the-debts",
+        without="the doctor overlooks what is owed to handlers that this code does not have",
+        edits=(Edit("outbox/doctor/debts.py", "        *_unknown_handlers(using=using),\n", ""),),
+        noticed_by=(
+            f"{DOCTOR}TestTheDebts::test_name_handlers_and_events_that_this_code_does_not_have",
+        ),
+    ),
+]
+
+SIGNS = [*INTERRUPTIONS, *LIFE, *DOCTORS]
