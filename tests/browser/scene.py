@@ -20,18 +20,23 @@ WELL = (
     Wish(customer="alice", lines={"KETTLE-IRON": 1}),
     TEA,
 )
-#: A handler that hears two events of each order, made to hear them one after the other.
-IN_ORDER = "payments.record_bank_report"
+#: A handler that no order needs, made to hear one key's events one after the other.
+IN_ORDER = "notifications.forget_recipient"
 
 _SHIP = """
 from orders.services import ship_order
 ship_order(order_id="{order}", carrier="Kuroneko", tracking_number="4711", by="demo")
 """
 _PAUSE = f"""
-from outbox import actions
+from django.db import transaction
+from outbox import actions, emit
 from outbox.models import Subscription
+from outbox.own_events import SubjectRedacted
 Subscription.objects.filter(handler="{IN_ORDER}").update(ordered=True)
-actions.pause("{IN_ORDER}", by="user:1", reason="The bank repeats itself; its people look into it.")
+actions.pause("{IN_ORDER}", by="user:1", reason="Lawyers look at what may be forgotten.")
+for subject in ("customer:4711", "customer:4711", "customer:4711", "customer:4712"):
+    with transaction.atomic():
+        emit(SubjectRedacted(subject=subject))
 """
 _LATER = """
 from datetime import timedelta
@@ -50,7 +55,7 @@ class Scene:
 
     Attributes:
         well: an order that went through and was shipped.
-        stuck: an order whose e-mails are dead, and whose bank's reports wait.
+        stuck: an order whose e-mails are dead.
     """
 
     well: PlacedOrder
@@ -64,7 +69,7 @@ def furnish(site: Site) -> Scene:
         site.wait_until_settled()
         site.run(_SHIP.format(order=well.id) + _LATER)
         site.wait_until_settled()
-    site.run(_PAUSE)
     stuck = [site.place() for _ in range(3)][-1]
+    site.run(_PAUSE)
     site.wait_until_settled()
     return Scene(well=well, stuck=stuck)

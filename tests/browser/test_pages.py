@@ -69,6 +69,33 @@ class TestEachPage:
             assert not found, f"{scheme}:\n" + "\n".join(map(str, found))
 
 
+class TestEachQuestion:
+    """The pages that a button leads to."""
+
+    @pytest.mark.parametrize(
+        ("name", "button"),
+        [
+            ("the handlers", "Pause orders.note_stock"),
+            ("the dead letters", "Try again now: all of these"),
+            ("a done delivery", "Replay"),
+            ("a dead delivery", "Discard"),
+        ],
+        indirect=["name"],
+    )
+    def test_can_be_used_by_everybody(
+        self, page: Page, site: Site, scene: Scene, name: str, button: str
+    ):
+        complaints = Complaints(page)
+        page.goto(PAGES[name](site, scene))
+
+        page.get_by_role("button", name=button, exact=True).click()
+
+        page.wait_for_load_state()
+        assert overflow(page) == []
+        assert complaints.found == []
+        assert findings(page) == []
+
+
 class TestThePagesLookedAt:
     def test_are_all_that_the_outbox_has(self, site: Site, scene: Scene):
         looked_at = {address(site, scene).partition("?")[0] for address in PAGES.values()}

@@ -1,0 +1,181 @@
+"""What one opens the monitor for: see an order run, repair what is dead, stop a handler."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from tests.browser.keyboard import press
+from tests.browser.looking import Complaints
+from tests.browser.scene import Scene
+from tests.browser.site import TEA, Site
+from tests.shop.processes import eventually
+
+#: Milliseconds that a page may take to show what has happened; it is only reached by a failure.
+PATIENCE = 60_000
+HANDLERS = "/admin/outbox/subscription/handlers/"
+DEAD = "/admin/outbox/delivery/dead/"
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    expect.set_options(timeout=PATIENCE)
+    yield
+    expect.set_options(timeout=5_000)
+
+
+@pytest.fixture(autouse=True)
+def a_mail_server(site: Site, scene: Scene) -> Iterator[None]:
+    """There is one, other than when the scene was furnished."""
+    with site.mail_server():
+        yield
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page that must not complain of anything, however often it renews itself."""
+    page = context.new_page()
+    complaints = Complaints(page)
+    yield page
+    assert complaints.found == []
+
+
+def row_of(page: Page, handler: str) -> Locator:
+    return page.get_by_role("row").filter(has=page.get_by_role("link", name=handler, exact=True))
+
+
+def change(page: Page, verb: str, handler: str, *, reason: str) -> None:
+    """Pause or resume a handler, by keyboard alone."""
+    page.goto(HANDLERS)
+    press(page, page.get_by_role("button", name=f"{verb} {handler}"))
+    if verb == "Pause":
+        # The question has the focus already.
+        expect(page.get_by_label("Reason")).to_be_focused()
+        page.keyboard.type(reason)
+        press(page, page.locator("input[type=submit].default"))
+    expect(row_of(page, handler)).to_be_visible()
+
+
+class TestAnOrderThatIsPlacedThroughTheApi:
+    def test_is_seen_to_complete_on_its_page_without_a_reload(
+        self, context: BrowserContext, page: Page, site: Site
+    ):
+        held, other = "orders.note_stock", context.new_page()
+        change(other, "Pause", held, reason="To have time to look.")
+        order = site.place(TEA)
+        page.goto(f"/admin/orders/order/{order.id}/change/")
+        timeline = page.get_by_role("region", name=re.compile(f"Timeline of {order.id}"))
+        expect(timeline.locator("[role=status]")).to_contain_text("Stuck: 1 delivery")
+        page.evaluate("window.hasNotBeenLoadedAgain = true")
+
+        change(other, "Resume", held, reason="")
+
+        expect(timeline.locator("[role=status]")).to_contain_text("Done:")
+        expect(timeline.get_by_text("Order ready to ship")).to_be_visible()
+        assert page.evaluate("window.hasNotBeenLoadedAgain") is True
+        assert site.customer.status_of(order) == "ready_to_ship"
+
+    def test_leaves_open_what_one_has_opened_while_it_goes_on(self, page: Page, site: Site):
+        order = site.place(TEA)
+        page.goto(f"/admin/outbox/event/timeline/?q={order.id}")
+        table = page.locator("details#outbox-table")
+        table.locator("summary").click()
+
+        expect(page.locator("#outbox-timeline [role=status]")).to_contain_text("Done:")
+
+        expect(table).to_have_attribute("open", "")
+
+
+class TestTheOverview:
+    def test_counts_what_happens_without_a_reload(self, page: Page, site: Site):
+        page.goto("/admin/outbox/minute/")
+        at_first = self.events(page)
+
+        site.place(TEA)
+
+        eventually(lambda: self.events(page) >= at_first + 8, "the chart has the order's events")
+
+    @staticmethod
+    def events(page: Page) -> int:
+        """How many events of the last hour its first chart shows."""
+        tips = page.locator("#outbox-overview svg").first.locator("title").all_text_contents()
+        return sum(int(found[1]) for tip in tips if (found := re.search(r"events: (\d+)", tip)))
+
+
+class TestADeadGroup:
+    def test_is_retried_by_keyboard_and_empties(self, page: Page, site: Site):
+        handler = "notifications.acknowledge_order"
+        before = site.deliveries("dead", handler)
+        assert before > 0
+        page.goto(f"{DEAD}?handler={handler}")
+        group = page.get_by_role("region", name=re.compile(f"{handler}: Conn"))
+
+        press(page, group.get_by_role("button", name="Try again now"))
+        expect(page.get_by_label("Reason")).to_be_focused()
+        page.keyboard.type("The mail server is back.")
+        press(page, page.locator("input[type=submit].default"))
+
+        expect(page.get_by_role("progressbar")).to_have_attribute("value", str(before))
+        page.goto(f"{DEAD}?handler={handler}")
+        expect(page.get_by_text("Nothing dead matches.")).to_be_visible()
+        site.wait_until_settled()
+        assert site.deliveries("dead", handler) == 0
+
+    def test_says_afterwards_who_did_what_and_why(self, page: Page):
+        page.goto(DEAD)
+
+        expect(page.get_by_role("region", name="Who did what lately")).to_contain_text(
+            "The mail server is back."
+        )
+
+
+class TestAHandler:
+    handler = "notifications.announce_payment"
+
+    def test_is_paused_its_lag_grows_and_it_is_resumed(self, page: Page, site: Site):
+        change(page, "Pause", self.handler, reason="The texts are being rewritten.")
+        row = row_of(page, self.handler)
+        expect(row).to_contain_text("paused")
+        expect(row).to_contain_text("The texts are being rewritten.")
+
+        site.place(TEA)
+        site.wait_until_settled()
+        page.reload()
+        expect(row).to_contain_text("1 parked")
+        at_first = self.lag(row)
+        site.place(TEA)
+        site.wait_until_settled()
+        page.reload()
+        expect(row).to_contain_text("2 parked")
+        assert self.lag(row) > at_first
+
+        change(page, "Resume", self.handler, reason="")
+        expect(row).to_contain_text("running")
+        site.wait_until_settled()
+        page.reload()
+        expect(row).not_to_contain_text("parked")
+
+    @staticmethod
+    def lag(row: Locator) -> float:
+        """The age of the oldest that is owed, in seconds."""
+        text = row.locator("td").nth(2).inner_text()
+        units = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+        parts = re.findall(r"([\d.]+) (ms|s|min|h)\b", text)
+        assert parts, text
+        return sum(float(number) * units[unit] for number, unit in parts)
+
+
+class TestTheMermaidText:
+    def test_is_copied_by_its_button(self, context: BrowserContext, page: Page, scene: Scene):
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto(f"/admin/outbox/event/timeline/?q={scene.well.id}")
+        page.locator("details#outbox-mermaid > summary").click()
+
+        page.get_by_role("button", name="Copy").click()
+
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith("sequenceDiagram")
