@@ -10,7 +10,7 @@ from outbox import subscribe
 from .models import Tally
 
 
-@subscribe("hot.CustomerOrdered")
+@subscribe("hot.CustomerOrdered", together=False)
 def count_order(customer: str, order_id: UUID) -> None:
     """Change the one row, then leave the effect that is counted."""
     mine = Tally.objects.filter(customer=customer)
