@@ -144,7 +144,7 @@ class _Chart:
         for step, value in enumerate(row.values):
             if value is not None:
                 # A step of its own between two gaps is a short dash, not nothing.
-                begin = f"L {self._x(step):.6g}" if is_drawn else f"M {self._x(step) - 1:.6g}"
+                begin = f"L {self._x(step):.6g}" if is_drawn else f"M {self._x(step) - 2:.6g}"
                 parts.append(f"{begin} {self._y(value):.6g}")
                 parts += [] if is_drawn else [f"H {self._x(step):.6g}"]
             is_drawn = value is not None

@@ -1,7 +1,8 @@
 """A timeline as a sequence diagram: apps as lifelines, events as arrows, time downwards.
 
 An event is a dot on the lifeline of the app that emitted it. Below it, one row each, an arrow goes
-to the app of every handler that is owed it, drawn by the state of the delivery.
+to the app of every handler that is owed it, drawn by the state of the delivery. In a long story the
+apps' names are written again and again, so that they are in sight wherever one has scrolled to.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _EVENT_ROW = 32
 _HEAD = 40
 _MARGIN = 70
 _LOOP = 22
+#: Less than what a small window shows of the picture.
+_NAMES_AGAIN = 400
 
 
 def sequence(
@@ -41,29 +44,44 @@ def sequence(
         when: what stands beside an event's name, for example "+0.42 s".
     """
     lanes = {app: _MARGIN + _LANE * number for number, app in enumerate(_apps(events))}
-    rows = list(_rows(events))
-    bottom = _HEAD + sum(_EVENT_ROW if row.delivery is None else _ROW for row in rows) + 12
-    drawing = _Drawing(lanes, bottom, address, when)
+    layout = _laid_out(events)
+    drawing = _Drawing(lanes, layout, address, when)
     return svg.picture(
         *drawing.lifelines(),
-        *drawing.rows(rows),
+        *drawing.rows(),
         width=_MARGIN + _LANE * len(lanes),
-        height=bottom,
+        height=layout.bottom,
         label=_("Sequence diagram: who told what to whom, time downwards"),
     )
 
 
 @dataclass(frozen=True)
 class _Row:
+    y: float
     event: TimelineEvent
     delivery: TimelineDelivery | None = None
 
 
-def _rows(events: Sequence[TimelineEvent]) -> Iterator[_Row]:
+@dataclass(frozen=True)
+class _Layout:
+    rows: Sequence[_Row]
+    names: Sequence[float]
+    bottom: float
+
+
+def _laid_out(events: Sequence[TimelineEvent]) -> _Layout:
+    """Give each row its height, and the apps' names theirs."""
+    rows, names, y = [], [18.0], float(_HEAD)
     for event in events:
-        yield _Row(event)
+        if y - names[-1] > _NAMES_AGAIN:
+            names.append(y + _HEAD)
+            y += _HEAD + 12
+        y += _EVENT_ROW
+        rows.append(_Row(y, event))
         for delivery in event.deliveries:
-            yield _Row(event, delivery)
+            y += _ROW
+            rows.append(_Row(y, event, delivery))
+    return _Layout(rows, names, y + 12)
 
 
 def _apps(events: Sequence[TimelineEvent]) -> list[str]:
@@ -89,20 +107,24 @@ def short(name: str) -> str:
 @dataclass(frozen=True)
 class _Drawing:
     lanes: dict[str, int]
-    bottom: float
+    layout: _Layout
     address: Address
     when: Callable[[TimelineEvent], str]
 
     def lifelines(self) -> Iterator[SafeString]:
-        for app, x in self.lanes.items():
-            yield svg.text(app, x=x, y=18, class_="outbox-lane-name", anchor="middle")
-            yield svg.element("line", x1=x, y1=28, x2=x, y2=self.bottom, class_="outbox-lane")
+        bottom = self.layout.bottom
+        for x in self.lanes.values():
+            yield svg.element("line", x1=x, y1=28, x2=x, y2=bottom, class_="outbox-lane")
+        for y in self.layout.names:
+            for app, x in self.lanes.items():
+                yield svg.text(app, x=x, y=y, class_="outbox-lane-name", anchor="middle")
 
-    def rows(self, rows: Sequence[_Row]) -> Iterator[SafeString]:
-        y = float(_HEAD)
-        for row in rows:
-            y += _EVENT_ROW if row.delivery is None else _ROW
-            yield self._delivery(row, row.delivery, y) if row.delivery else self._event(row, y)
+    def rows(self) -> Iterator[SafeString]:
+        for row in self.layout.rows:
+            if row.delivery:
+                yield self._delivery(row, row.delivery, row.y)
+            else:
+                yield self._event(row, row.y)
 
     def _event(self, row: _Row, y: float) -> SafeString:
         x, event = self.lanes[app_of(row.event.name)], row.event

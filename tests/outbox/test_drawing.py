@@ -147,6 +147,15 @@ class TestASequenceDiagram:
         rows = sorted(float(dot.get("cy", 0)) for dot in picture.iter(f"{SVG}circle"))
         assert min(b - a for a, b in pairwise(rows)) >= 50
 
+    def test_names_the_apps_again_before_one_has_scrolled_far(self) -> None:
+        told = [event("shop.Told", delivery("stock.hear")) for _ in range(40)]
+
+        picture = parsed(drawing.sequence(told))
+
+        names = [one for one in picture.iter(f"{SVG}text") if one.text == "stock"]
+        heights = [0.0, *(float(one.get("y", 0)) for one in names), float(picture.get("height", 0))]
+        assert max(b - a for a, b in pairwise(heights)) < 550
+
 
 class TestAWaterfall:
     def test_shows_waiting_failing_and_running(self) -> None:
