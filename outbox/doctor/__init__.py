@@ -6,12 +6,14 @@ is a finding too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from . import broker, database, debts, life, settings
+from outbox.worker import QUEUE
+
+from . import broker, database, debts, life, queues, settings
 from .findings import ERROR, OK, WARNING, Finding, error
 
-__all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_here"]
+__all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_here", "probe"]
 
 
 _Parts = Mapping[str, Callable[[], Iterable[Finding]]]
@@ -25,13 +27,46 @@ def examine(*, timeout: float = 10.0, using: str = "default") -> list[Finding]:
         using: the outbox's database alias.
     """
     far = {"broker": broker.examine}
-    canaries = {"queues": lambda: life.examine_queues(timeout=timeout, using=using)}
-    return _examine({**far, **_here(using), **canaries})
+    return _examine({**far, **_here(using), **_canaries(None, timeout=timeout, using=using)})
+
+
+def probe(
+    wanted: Collection[str], *, worker: str = "", timeout: float = 10.0, using: str = "default"
+) -> list[Finding]:
+    """Examine who consumes these queues, and nothing else: the probe of one worker.
+
+    A queue whose workers are busy, within their leases, is consumed. With the relay's queue among
+    them the relay must live as well.
+
+    Args:
+        wanted: names of queues.
+        worker: the name of one worker, such as "inventory@host", which must live and consume them.
+        timeout: seconds that the canaries have to come back.
+        using: the outbox's database alias.
+    """
+    parts = _canaries(wanted, timeout=timeout, using=using)
+    if QUEUE in wanted:
+        parts["relay"] = lambda: life.examine_relay(using=using)
+    if worker:
+        parts["worker"] = lambda: queues.examine_worker(worker, queues=wanted, using=using)
+    return _examine(parts)
 
 
 def examine_here(*, using: str = "default") -> list[Finding]:
     """Examine what needs no broker: settings, database, signs of life and debts."""
     return _examine(_here(using))
+
+
+def _canaries(
+    wanted: Collection[str] | None, *, timeout: float, using: str
+) -> dict[str, Callable[[], Iterable[Finding]]]:
+    """Return the part that sends them through the wanted queues, or through all."""
+
+    def part() -> Iterable[Finding]:
+        names = queues.all_queues(using=using) if wanted is None else wanted
+        return queues.examine(names, timeout=timeout, using=using)
+
+    return {"queues": part}
 
 
 def _here(using: str) -> _Parts:

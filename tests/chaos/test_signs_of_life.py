@@ -55,9 +55,10 @@ class TestAHeartbeat:
         ground.wait_until(lambda: signs(ground, "relay"), "the relay beats on")
 
 
-def examined(ground: Stack, timeout: str) -> dict[str, dict[str, str]]:
+def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, str]]:
     """What the doctor found, by part: the worst of each."""
     command = [sys.executable, "manage.py", "outbox", "doctor", "--json", "--timeout", timeout]
+    command += options
     done = subprocess.run(
         command, cwd=ROOT, env=ground.environment, capture_output=True, text=True, timeout=CEILING
     )
@@ -113,3 +114,26 @@ class TestTheDoctor:
         assert found["broker"]["severity"] == "error"
         assert found["relay"]["severity"] == "error"
         assert found["database"]["severity"] == "ok"
+
+
+class TestAProbe:
+    def test_finds_a_worker_that_is_there_and_misses_one_that_is_gone(self, ground: Stack):
+        ground.start_relay()
+        ground.start_worker(queues=QUEUES)
+        ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "the workers beat")
+        (name,) = (name for name, queues in signs(ground, "worker") if "ground" in queues)
+
+        well = examined(ground, "60", "--queue", "ground", "--worker", name)
+        relay = examined(ground, "60", "--queue", "outbox")
+        ground.stop_all(but={"broker"})
+        gone = examined(ground, "5", "--queue", "ground", "--worker", name)
+
+        assert {part: one["severity"] for part, one in well.items()} == {
+            "queue ground": "ok",
+            f"worker {name}": "ok",
+        }
+        assert {part: one["severity"] for part, one in relay.items()} == {
+            "queue outbox": "ok",
+            "relay": "ok",
+        }
+        assert gone["queue ground"]["severity"] == "error"

@@ -152,6 +152,19 @@ class TestCompose:
 
         assert consumed == {"outbox", *own_queues()}
 
+    def test_probes_each_worker_through_its_own_queue(self):
+        for name, service in COMPOSE["services"].items():
+            words = service.get("command", [])
+            if "-Q" not in words:
+                continue
+            kind, line = service["healthcheck"]["test"]
+            probe = shlex.split(line.replace("$$(hostname)", "%h"))
+
+            assert kind == "CMD-SHELL"
+            refuse_unknown_options(probe)
+            assert probe[probe.index("--queue") + 1] == words[words.index("-Q") + 1], name
+            assert probe[probe.index("--worker") + 1] == words[words.index("-n") + 1], name
+
     def test_sets_variables_that_the_settings_read(self):
         given = COMPOSE["x-app"]["environment"]
 
@@ -177,12 +190,15 @@ class TestSystemd:
 
         instances = set(re.findall(r"shop-worker@([\w.]+)\.service", target))
 
+        probed = set(re.findall(r"shop-probe@([\w.]+)\.timer", target))
+
         assert instances == own_queues()
+        assert probed == {"outbox", *own_queues()}
 
     def test_wants_units_that_are_there(self):
         texts = [path.read_text() for path in (DEPLOY / "systemd").iterdir()]
         named = {unit for text in texts for unit in re.findall(r"\bshop[\w@.-]*\.\w+\b", text)}
-        units = {re.sub(r"@[\w.]+\.service", "@.service", unit) for unit in named}
+        units = {re.sub(r"@[\w.]+\.(service|timer)", r"@.\1", unit) for unit in named}
 
         there = {path.name for path in (DEPLOY / "systemd").iterdir()}
         assert {unit for unit in units if unit.startswith("shop-")} <= there

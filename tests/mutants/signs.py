@@ -122,7 +122,7 @@ DOCTORS = [
         without="the doctor believes a worker's heartbeat, whether it consumes or not",
         edits=(
             Edit(
-                "outbox/doctor/life.py",
+                "outbox/doctor/queues.py",
                 "    if has_come:\n",
                 "    has_come = heartbeat.latest(Kind.WORKER, queue=queue, using=using).is_fresh\n"
                 "    if has_come:\n",

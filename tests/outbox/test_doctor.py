@@ -11,12 +11,13 @@ from uuid import uuid4
 
 import pytest
 from celery import current_app
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.utils import timezone
 
 from outbox import actions, events, subscribe, subscriptions
-from outbox.doctor import Finding, broker, database, debts, examine, life, settings
+from outbox.doctor import Finding, broker, database, debts, examine, probe, queues, settings
+from outbox.engine import heartbeat
 from outbox.engine.relay import relay_pass
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
 from outbox.testing import Outbox
@@ -76,11 +77,113 @@ class TestTheDoctor:
             raise RuntimeError("no permission")
 
         monkeypatch.setattr(debts, "examine", broken)
-        monkeypatch.setattr("outbox.doctor.life.examine_queues", lambda **_options: [])
+        monkeypatch.setattr("outbox.doctor.queues.examine", lambda *_names, **_options: [])
 
         found = [one for one in examine() if one.part == "debts"]
 
         assert [(one.severity, "no permission" in one.text) for one in found] == [("error", True)]
+
+
+def lives(name: str, *queues: str) -> None:
+    """A worker says that it consumes these."""
+    heartbeat._written.clear()
+    heartbeat.beat(Heartbeat.Kind.WORKER, name, queues=queues)
+
+
+def in_hand(outbox: Outbox, *, lease: timedelta) -> None:
+    """A worker has started a delivery, and the lease is over after so long."""
+    outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+    relay_pass(publish=lambda message: None)
+    started = {"started_token": F("token"), "due_at": timezone.now() + lease}
+    Delivery.objects.filter(state=Delivery.State.SENT).update(**started)
+
+
+class TestAProbe:
+    """Of one worker, where canaries leave and none is answered; with real workers: tests/chaos."""
+
+    @pytest.fixture(autouse=True)
+    def _silence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(current_app.conf, "broker_write_url", "memory://")
+        monkeypatch.setattr(current_app.amqp, "_producer_pool", None)  # of the address before
+
+    def found(self, *queues: str, worker: str = "") -> dict[str, tuple[str, str]]:
+        told = probe(queues, worker=worker, timeout=0.2)
+        return {one.part: (one.severity, one.text) for one in told}
+
+    def test_looks_at_its_queue_and_at_nothing_else(self, outbox: Outbox):
+        assert list(self.found("tests")) == ["queue tests"]
+
+    def test_misses_a_worker(self, outbox: Outbox):
+        severity, text = self.found("tests")["queue tests"]
+
+        assert (severity, text) == ("error", "The canary did not come back: it has none.")
+
+    def test_finds_a_worker_that_lives_and_does_nothing(self, outbox: Outbox):
+        lives("tests@host", "tests")
+
+        severity, text = self.found("tests")["queue tests"]
+
+        assert severity == "error"
+        assert "no longer consumes" in text
+
+    def test_bears_with_a_worker_that_is_busy(self, outbox: Outbox):
+        lives("tests@host", "tests")
+        in_hand(outbox, lease=timedelta(minutes=1))
+
+        severity, text = self.found("tests")["queue tests"]
+
+        assert severity == "warning"
+        assert "2 deliveries in hand" in text
+
+    def test_does_not_bear_with_one_that_is_stuck_beyond_its_lease(self, outbox: Outbox):
+        lives("tests@host", "tests")
+        in_hand(outbox, lease=timedelta(seconds=-1))
+
+        assert self.found("tests")["queue tests"][0] == "error"
+
+    @pytest.mark.parametrize(
+        ("consumed", "severity", "said"),
+        [
+            (("tests", "others"), "ok", "It lives and consumes tests."),
+            (("others",), "error", "It lives and does not consume tests."),
+        ],
+    )
+    def test_asks_one_worker_what_it_consumes(
+        self, outbox: Outbox, consumed: tuple[str, ...], severity: str, said: str
+    ):
+        lives("tests@host", *consumed)
+
+        assert self.found("tests", worker="tests@host")["worker tests@host"] == (severity, said)
+
+    def test_misses_the_worker_that_is_silent_although_another_lives(self, outbox: Outbox):
+        lives("tests@one", "tests")
+        lives("tests@other", "tests")
+        hour_ago = timezone.now() - timedelta(hours=1)
+        Heartbeat.objects.filter(name="tests@one").update(seen_at=hour_ago)
+
+        severity, text = self.found("tests", worker="tests@one")["worker tests@one"]
+
+        assert (severity, text) == ("error", "It was not seen for 1 h.")
+
+    def test_of_the_relays_queue_wants_a_relay(self, outbox: Outbox):
+        lives("relay@host", "outbox")
+
+        assert self.found("outbox")["relay"] == ("error", "None was seen.")
+
+    def test_by_the_command_ends_with_1_where_nobody_consumes(self, outbox: Outbox):
+        out = StringIO()
+
+        with pytest.raises(SystemExit) as ended:
+            call_command(
+                "outbox", "doctor", "--json", "--queue", "tests", "--timeout", "0.1", stdout=out
+            )
+
+        assert ended.value.code == 1
+        assert [one["part"] for one in json.loads(out.getvalue())] == ["queue tests"]
+
+    def test_by_the_command_needs_a_queue_for_a_worker(self, outbox: Outbox):
+        with pytest.raises(CommandError, match="needs the --queue"):
+            call_command("outbox", "doctor", "--worker", "tests@host")
 
 
 class TestTheBroker:
@@ -155,6 +258,9 @@ class TestTheDatabase:
         assert [one for one in found if "is open for" in one.text and one.severity == "warning"]
 
 
+QUEUES = {"outbox", "tests"}
+
+
 class TestTheQueues:
     """With workers and a broker: tests/chaos/test_signs_of_life.py."""
 
@@ -162,7 +268,7 @@ class TestTheQueues:
         """Seen to fail with a canary that answers nothing."""
         monkeypatch.setitem(current_app.conf, "task_always_eager", True)
 
-        found = life.examine_queues(timeout=20, using="default")
+        found = queues.examine(QUEUES, timeout=20, using="default")
 
         assert {(one.part, one.severity) for one in found} == {
             ("queue outbox", "ok"),
@@ -179,7 +285,7 @@ class TestTheQueues:
             kind="worker", name="w1", queues=["outbox", "tests"], started_at=now, seen_at=now
         )
 
-        found = list(life.examine_queues(timeout=0.1, using="default"))
+        found = list(queues.examine(QUEUES, timeout=0.1, using="default"))
 
         assert [one.severity for one in found] == ["error", "error"]
         assert all("it lives and no longer consumes" in one.text for one in found)

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from outbox.doctor import ERROR, OK, Finding, examine
+from django.core.management import CommandError
+
+from outbox.doctor import ERROR, OK, Finding, examine, probe
 
 _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare --json and the canaries' time."""
+    """Declare --json, the canaries' time, and whom alone to look at."""
     parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
     parser.add_argument(
         "--timeout",
@@ -24,11 +26,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long a canary may take through a queue (10)",
     )
+    parser.add_argument(
+        "--queue",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a worker's probe: look only whether this queue is consumed; may be repeated",
+    )
+    parser.add_argument(
+        "--worker",
+        default="",
+        metavar="NAME",
+        help="with --queue: this worker must live and consume it, such as inventory@host",
+    )
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Write the findings; end with status 1 where one is an error."""
-    found = examine(timeout=options["timeout"])
+    found = _found(options)
     if options["json"]:
         write(json.dumps([asdict(one) for one in found], indent=2))
     else:
@@ -36,6 +51,13 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
             _write(one, write)
     if any(one.severity == ERROR for one in found):
         sys.exit(1)
+
+
+def _found(options: Mapping[str, Any]) -> list[Finding]:
+    queues, worker, timeout = options["queue"], options["worker"], options["timeout"]
+    if worker and not queues:
+        raise CommandError("--worker needs the --queue that it is to consume.")
+    return probe(queues, worker=worker, timeout=timeout) if queues else examine(timeout=timeout)
 
 
 def _write(one: Finding, write: Callable[[str], object]) -> None:

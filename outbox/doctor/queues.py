@@ -1,0 +1,103 @@
+"""Who consumes: through each queue a canary that a worker must answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from uuid import uuid4
+
+from django.db.models import F
+from django.utils import timezone
+
+from outbox.engine import heartbeat
+from outbox.models import Delivery, Heartbeat, Subscription
+from outbox.subscriptions import queues as queues_of_code
+from outbox.tasks import send_canary
+from outbox.worker import QUEUE
+
+from .findings import Finding, error, ok, warning
+
+Kind = Heartbeat.Kind
+
+_LOOK_EVERY_SECONDS = 0.1
+
+
+def all_queues(*, using: str) -> set[str]:
+    """Return the queues that somebody has to consume: the relay's, and those of all handlers."""
+    rows = Subscription.objects.using(using).filter(active=True)
+    return {QUEUE, *rows.values_list("queue", flat=True)}.union(*queues_of_code().values())
+
+
+def examine(queues: Collection[str], *, timeout: float, using: str) -> Iterator[Finding]:
+    """Send a canary through each queue and wait until a worker has answered it."""
+    nonce = uuid4().hex
+    waiting = {queue: f"{queue}:{nonce}" for queue in queues}
+    try:
+        for queue, name in waiting.items():
+            send_canary(queue, name, expires=timeout)
+    except Exception as caught:
+        yield error(
+            "queues",
+            f"No canary could be sent: {type(caught).__name__}: {caught}.",
+            "See whether the broker answers: `manage.py outbox doctor` examines it.",
+        )
+        return
+    came = _answered(waiting, timeout=timeout, using=using)
+    for queue in sorted(waiting):
+        yield _judged(queue, has_come=queue in came, timeout=timeout, using=using)
+
+
+def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterator[Finding]:
+    """Look for the sign of life of one worker, and whether it says that it consumes these."""
+    part, now = f"worker {name}", timezone.now()
+    row = Heartbeat.objects.using(using).filter(kind=Kind.WORKER, name=name).first()
+    if row is None or now - row.seen_at > heartbeat.patience():
+        age = heartbeat.Sign(at=row.seen_at if row else None).age(now)
+        seen = f"It was not seen for {age}." if age else "It was never seen."
+        yield error(part, seen, "Start it, or restart it if it runs.")
+    elif missing := sorted(set(queues) - set(row.queues)):
+        text = f"It lives and does not consume {', '.join(missing)}."
+        yield error(part, text, "Restart it, with each queue in its -Q.")
+    else:
+        yield ok(part, f"It lives and consumes {', '.join(sorted(queues))}.")
+
+
+def _answered(waiting: dict[str, str], *, timeout: float, using: str) -> set[str]:
+    rows = Heartbeat.objects.using(using).filter(kind=Kind.CANARY, name__in=waiting.values())
+    until = time.monotonic() + timeout
+    came: set[str] = set()
+    while len(came) < len(waiting) and time.monotonic() < until:
+        time.sleep(_LOOK_EVERY_SECONDS)
+        names = set(rows.values_list("name", flat=True))
+        came = {queue for queue, name in waiting.items() if name in names}
+    rows.delete()
+    return came
+
+
+def _judged(queue: str, *, has_come: bool, timeout: float, using: str) -> Finding:
+    part = f"queue {queue}"
+    if has_come:
+        return ok(part, "A worker consumes it: the canary came back.")
+    sign = heartbeat.latest(Kind.WORKER, queue=queue, using=using)
+    if not sign.is_fresh:
+        age = sign.age(timezone.now())
+        seen = f"no worker of it was seen for {age}" if age else "it has none"
+        text = f"The canary did not come back: {seen}."
+        return error(part, text, f"Start a worker with -Q {queue}.")
+    late = f"The canary did not come back within {timeout:g} s"
+    if number := _in_hand(queue, using=using):
+        text = f"{late}, as its workers have {number} deliveries in hand, within their leases."
+        return warning(part, text, "Give it more processes if that lasts.")
+    return error(
+        part,
+        f"{late}, though a worker of it was seen {sign.age(timezone.now())} ago and has nothing in "
+        "hand: it lives and no longer consumes.",
+        "Ask again with a longer --timeout; if it stays so, restart that worker.",
+    )
+
+
+def _in_hand(queue: str, *, using: str) -> int:
+    """How many deliveries its workers have started, whose leases hold: busy is not stuck."""
+    sent = Delivery.objects.using(using).filter(state=Delivery.State.SENT)
+    started = sent.filter(started_token=F("token"), due_at__gt=timezone.now())
+    return started.filter(subscription__queue=queue).count()

@@ -1,0 +1,127 @@
+"""One trace across processes, as a collector gets it: from web server, relay and worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bank import API_KEY, BankProcess
+from tests.chaos.brokers import broker_under_test
+from tests.chaos.collector import Collector, Told, collecting
+from tests.chaos.stack import running_stack
+from tests.chaos.test_orders_without_broker import Shop, _customer, _start
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+
+REQUEST = "POST api/orders/"
+#: From the request to the last e-mail: who handles what, and what that handler tells.
+CHAIN = [
+    ("emit orders.OrderPlaced", REQUEST),
+    ("relay orders.OrderPlaced", "emit orders.OrderPlaced"),
+    ("inventory.reserve_stock orders.OrderPlaced", "emit orders.OrderPlaced"),
+    ("emit inventory.StockReserved", "inventory.reserve_stock orders.OrderPlaced"),
+    ("payments.authorize_payment orders.OrderPlaced", "emit orders.OrderPlaced"),
+    ("emit payments.PaymentAuthorized", "payments.authorize_payment orders.OrderPlaced"),
+    ("orders.note_authorization payments.PaymentAuthorized", "emit payments.PaymentAuthorized"),
+    ("orders.note_stock inventory.StockReserved", "emit inventory.StockReserved"),
+    ("payments.capture_payment orders.OrderConfirmed", "emit orders.OrderConfirmed"),
+    ("emit payments.PaymentCaptured", "payments.capture_payment orders.OrderConfirmed"),
+    ("orders.release_for_shipping payments.PaymentCaptured", "emit payments.PaymentCaptured"),
+    ("emit orders.OrderReadyToShip", "orders.release_for_shipping payments.PaymentCaptured"),
+    ("relay orders.OrderReadyToShip", "emit orders.OrderReadyToShip"),
+    (
+        "notifications.announce_ready_to_ship orders.OrderReadyToShip",
+        "emit orders.OrderReadyToShip",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    with collecting() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("traced")
+    bank = BankProcess(folder / "bank")
+    bank.start()
+    try:
+        broker = broker_under_test(folder / "broker", queues=())
+        with running_stack(folder, settings="shop.settings", broker=broker) as stack:
+            stack.environment |= {
+                "BANK_URL": bank.url,
+                "BANK_API_KEY": API_KEY,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+                "OTEL_BSP_SCHEDULE_DELAY": "200",
+                "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "process",
+            }
+            with _customer(stack, folder, port=_start(stack)) as api:
+                yield Shop(stack, api)
+    finally:
+        bank.stop()
+
+
+class TestATraceAcrossProcesses:
+    def test_runs_from_the_request_to_the_last_handler_and_a_replay_links_to_it(
+        self, shop: Shop, collector: Collector
+    ):
+        shop.place_order()
+        shop.stack.wait_until(
+            lambda: all(collector.named(name) for name, _parent in CHAIN),
+            "every span of the chain came",
+        )
+
+        (request,) = collector.named(REQUEST)
+        spans = {span.name: span for span in collector.of(request.trace)}
+        assert [(name, parent_of(spans, name)) for name, _parent in CHAIN] == CHAIN
+        self.waited(collector.of(request.trace))
+        self.came_from_three_processes(spans)
+        self.replayed(shop, collector, spans)
+
+    def waited(self, spans: list[Told]) -> None:
+        """The time in the outbox is a span of each handler."""
+        waits = {
+            (span.attributes["messaging.consumer.group.name"], span.name.partition(" ")[2])
+            for span in spans
+            if span.name.startswith("wait ")
+        }
+        handled = {
+            (span.attributes["messaging.consumer.group.name"], span.name.partition(" ")[2])
+            for span in spans
+            if span.attributes.get("messaging.operation.type") == "process"
+        }
+        assert waits == handled
+        assert all(span.seconds >= 0 for span in spans)
+
+    def came_from_three_processes(self, spans: dict[str, Told]) -> None:
+        names = (
+            "emit orders.OrderPlaced",
+            "relay orders.OrderPlaced",
+            "inventory.reserve_stock orders.OrderPlaced",
+        )
+        assert len({spans[name].process for name in names}) == 3
+
+    def replayed(self, shop: Shop, collector: Collector, spans: dict[str, Told]) -> None:
+        """It is a trace of its own, with a link to where its event was told."""
+        name = "notifications.acknowledge_order orders.OrderPlaced"
+        number = shop.stack.value(
+            "SELECT delivery.id FROM outbox_delivery delivery JOIN outbox_subscription "
+            "subscription ON subscription.id = subscription_id WHERE handler = ?",
+            "notifications.acknowledge_order",
+        )
+
+        shop.stack.manage("outbox", "replay", str(number), "--reason", "a test")
+        shop.stack.wait_until(lambda: len(collector.named(name)) == 2, "the replay's span came")
+
+        first, again = collector.named(name)
+        assert first.trace != again.trace
+        assert again.links == {spans["emit orders.OrderPlaced"].id}
+
+
+def parent_of(spans: dict[str, Told], name: str) -> str:
+    """The name of a span's parent, in the same trace."""
+    by_id = {span.id: span.name for span in spans.values()}
+    return by_id.get(spans[name].parent, "") if name in spans else "no such span"
