@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
-from . import machine, report, sizes
+from . import machine, page, report, sizes
 from .ground import Ground
 from .report import Outcome
 from .row import Row
@@ -22,7 +22,11 @@ from .rows import all_rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print Markdown, write `results/latest.json`; return the exit code."""
+    """Measure and print Markdown; return the exit code.
+
+    A run of all rows also writes `results/latest.json` and its part of `docs/performance.md`;
+    until it is through, and for a run of some, what it has stands in `results/part.json`.
+    """
     rows = {row.name: row for row in all_rows()}
     options = _options(arguments, list(rows))
     chosen = [row for row in rows.values() if not row.is_extra]
@@ -39,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for outcome in measured(chosen, ground, quick=options.quick):
             print(report.section(outcome), flush=True)
             outcomes.append(outcome)
-            report.write(outcomes, machine=facts, quick=options.quick)  # whatever comes after it
+            report.write(outcomes, machine=facts, quick=options.quick, path=report.PART)
+    if not options.only:
+        report.PART.replace(report.LATEST)
+        page.write()
     print(report.summary(outcomes))
     print(report.last_line(outcomes))
     return exit_code(outcomes)

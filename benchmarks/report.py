@@ -1,4 +1,4 @@
-"""Markdown for people, `results/latest.json` and a last line for machines."""
+"""Markdown for people, `results/*.json` and a last line for machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from .harness import Ratio, Result
 from .row import Row
 
-LATEST = Path(__file__).parent / "results" / "latest.json"
+RESULTS = Path(__file__).parent / "results"
+LATEST, PART = RESULTS / "latest.json", RESULTS / "part.json"
 
 #: The last line's keys, in order. One that was not measured is null.
 KEYS = (
@@ -54,8 +55,8 @@ def section(outcome: Outcome) -> str:
         return f"{head}\n**FAILED**: {outcome.error}\n"
     lines = ["| | median | repeats |", "| --- | --- | --- |"]
     for figure in outcome.result.figures:
-        repeats = " ".join(_number(value) for value in figure.values)
-        lines.append(f"| {figure.name} | {_number(figure.median)} {figure.unit} | {repeats} |")
+        repeats = " ".join(number(value) for value in figure.values)
+        lines.append(f"| {figure.name} | {number(figure.median)} {figure.unit} | {repeats} |")
     notes = "".join(f"\n{note}\n" for note in outcome.result.notes)
     return "\n".join([head, *lines, "", _ratio_table(outcome.ratios), notes])
 
@@ -79,7 +80,7 @@ def last_line(outcomes: Sequence[Outcome]) -> str:
 
 
 def write(
-    outcomes: Sequence[Outcome], *, machine: Mapping[str, str], quick: bool, path: Path = LATEST
+    outcomes: Sequence[Outcome], *, machine: Mapping[str, str], quick: bool, path: Path
 ) -> None:
     """Write everything that was measured."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,9 +108,10 @@ def _ratio_table(ratios: Sequence[Ratio]) -> str:
     lines = ["| ratio | measured | target | |", "| --- | --- | --- | --- |"]
     for ratio in ratios:
         verdict = "" if not ratio.target else "reached" if ratio.is_reached else "**MISSED**"
-        lines.append(f"| `{ratio.key}` | {_number(ratio.value)} | {ratio.target} | {verdict} |")
+        lines.append(f"| `{ratio.key}` | {number(ratio.value)} | {ratio.target} | {verdict} |")
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a figure as people read it."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
