@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from random import SystemRandom
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -29,7 +30,7 @@ from uuid_utils.compat import uuid7
 from . import emission, events, subscriptions
 from .context import Cause, caused_by
 from .contracts import upcasting
-from .engine import failpoints
+from .engine import failpoints, settlement
 from .engine.delivery import deliver
 from .engine.relay import Message, relay_pass
 from .engine.results import Result
@@ -52,6 +53,7 @@ class Outbox:
         self._using = using
         self._given: set[UUID] = set()
         guard_hooks.start(by_default=True)
+        settlement._rng = _LongestWaits()
         sync_subscriptions(using=using)
 
     def given(
@@ -97,7 +99,8 @@ class Outbox:
                 message comes once more, as after a killed worker. A handler that acts twice
                 outside its transaction is caught by your assertions.
             raise_errors: re-raise what a handler raised. False: the failure is recorded, as in
-                production, and due again after its backoff.
+                production, and due again after its backoff, of which tests get the longest: no
+                retry is made in this call because a short wait was drawn.
 
         Returns:
             The result of each delivery, in order.
@@ -261,6 +264,14 @@ def _outbox_guards() -> None:
 def outbox(db: None) -> Outbox:
     """The outbox of this test, on the default database."""
     return Outbox()
+
+
+class _LongestWaits(SystemRandom):
+    """Draws no short backoff, after which a retry might come sooner than a test looks."""
+
+    def uniform(self, _least: float, most: float) -> float:
+        """Return the most that could be drawn."""
+        return most
 
 
 class _Died(BaseException):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -92,6 +93,26 @@ class TestDeliverAll:
 
         with pytest.raises(ZeroDivisionError):
             outbox.deliver_all()
+
+    def test_makes_no_retry_because_a_short_wait_was_drawn(self):
+        """Seen to fail with the waits of production: drawn at random, some of nearly nothing."""
+
+        @subscribe("crates.CratePacked", backoff_base=60)
+        def label() -> None:
+            raise ValueError("no label")
+
+        outbox = Outbox()
+        for _ in range(20):
+            outbox.given("crates.CratePacked", crate_id=uuid4())
+
+        outbox.deliver_all(raise_errors=False)
+
+        waits = [
+            row.due_at - row.failures.get().started_at
+            for row in Delivery.objects.prefetch_related("failures")
+        ]
+        assert len(waits) == 20
+        assert min(waits) >= timedelta(seconds=60)
 
     def test_twice_shows_a_handler_that_acts_twice_outside(self):
         sent = []
