@@ -146,7 +146,8 @@ class TestAHandlerThatHangs:
         settle(ground)
         assert_each_once(ground, 6)
         interrupted = "SELECT count(*) FROM outbox_attempt WHERE exception = 'TimeLimitExceeded'"
-        assert ground.value(interrupted) >= 2
+        # Not more: what fails when it runs together with its neighbours is tried alone at once.
+        assert ground.value(interrupted) >= 1
 
 
 class TestABrokerThatIsWiped:
