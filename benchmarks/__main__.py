@@ -78,4 +78,7 @@ def _options(arguments: Sequence[str] | None, names: Sequence[str]) -> argparse.
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("Stopped; what was measured until then is in results/latest.json.")
