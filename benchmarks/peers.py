@@ -72,6 +72,20 @@ CELERY_OUTBOX = Peer(
     ),
 )
 
+#: It relays calls of functions, here of `task.delay`, one after the other. A tenth of a second is
+#: what its documentation advises where order is kept.
+JAIMINHO = Peer(
+    "django-jaiminho",
+    "2.2.1",
+    (CELERY,),
+    Side(
+        "django-jaiminho",
+        "benchmarks.project.jaiminho_side",
+        TUNED,
+        commands=[("events_relay", "--run-in-loop", "--loop-interval", "0.1")],
+    ),
+)
+
 #: Its relay runs the handlers itself, woken by NOTIFY; without coalescing it is the quickest.
 DOMAIN_EVENTS = Peer(
     "django-domain-events",

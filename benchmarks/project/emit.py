@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--per-second", type=float, help="at a steady pace")
     parser.add_argument("--batch", type=int, default=1, help="orders a transaction")
     parser.add_argument("--events-only", action="store_true", help="no order beside each")
-    parser.add_argument("--linger", type=float, default=0.2, help="seconds, for the last nudge")
+    parser.add_argument("--linger", type=float, default=0.5, help="seconds, for the last nudge")
     options = parser.parse_args()
     django.setup()
     print(json.dumps({"milliseconds": _emit(options)}))
