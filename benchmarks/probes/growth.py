@@ -1,7 +1,8 @@
 """What the outbox's work takes beside what is stored: `python -m benchmarks.probes.growth DAY`.
 
-Prints the milliseconds of each repeat of each kind of work, and the statements that read a table
-from end to end. `DAY` is the number of the old day that is pruned (see `filling.py`).
+Prints the milliseconds of each repeat of each kind of work, how many rows of the big tables it
+reads, and the statements that read a table from end to end. `DAY` is the number of the old day that
+is pruned (see `filling.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import django
 
 from benchmarks.probes import milliseconds, tell
 from benchmarks.probes.filling import FIRST_DAY
-from benchmarks.probes.plans import scans
+from benchmarks.probes.plans import rows_read, scans
 from benchmarks.project.payload import new_payload
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ def main(day: int) -> None:
         look()
         found[name] = [milliseconds(look) for _ in range(LOOKS)]
     found["prune, a day"] = [milliseconds(lambda: _prune(day))]
-    tell({"milliseconds": found, "scans": _scans(looks, day + 1)})
+    works: dict[str, Work] = {"emit, relay and deliver": lambda: _run(defaultdict(list)), **looks}
+    rows = {name: rows_read(work) for name, work in works.items()}
+    works["prune"] = lambda: _prune(day + 1)
+    whole = [statement for work in works.values() for statement in scans(work)]
+    tell({"milliseconds": found, "rows": rows, "scans": whole})
 
 
 def _run(found: dict[str, list[float]]) -> None:
@@ -110,11 +115,6 @@ def _prune(day: int) -> None:
     removed = prune(older_than=FIRST_DAY - timedelta(days=day, hours=12))
     if not removed:
         raise RuntimeError(f"Nothing was as old as day {day}.")
-
-
-def _scans(looks: dict[str, Work], day: int) -> list[str]:
-    work = [lambda: _run(defaultdict(list)), *looks.values(), lambda: _prune(day)]
-    return [scan for one in work for scan in scans(one)]
 
 
 if __name__ == "__main__":

@@ -51,12 +51,18 @@ def _result(found: dict[str, list[dict[str, Any]]], *, size: int, seconds: float
         for side, values in ((side, times[side][work]) for side in times)
     ]
     scans = {scan for repeat in found["long"] for scan in repeat["scans"]}
+    rows = {side: _rows(repeats) for side, repeats in found.items()}
+    figures += [
+        Figure(f"{work}, long", values, "rows read") for work, values in rows["long"].items()
+    ]
+    more = [_more(rows["long"][work], rows["short"][work]) for work in rows["long"]]
     worst = max(grown, key=lambda work: grown[work])
     return Result(
         figures,
         [
             *(Ratio(f"growth of {work}", value, at_most=1.2) for work, value in grown.items()),
             Ratio("growth_worst", grown[worst], at_most=1.2),
+            Ratio("growth of the rows read", max(more), at_most=1.2),
             Ratio("statements that read a table from end to end", len(scans), at_most=0),
         ],
         [
@@ -74,6 +80,15 @@ def _by_work(repeats: list[dict[str, Any]]) -> dict[str, list[float]]:
         for work, values in repeat["milliseconds"].items():
             found[work].append(median(values))
     return found
+
+
+def _rows(repeats: list[dict[str, Any]]) -> dict[str, list[float]]:
+    return {work: [float(one["rows"][work]) for one in repeats] for work in repeats[0]["rows"]}
+
+
+def _more(long: list[float], short: list[float]) -> float:
+    """Return how many times as many were read, where it may be none."""
+    return (median(long) + 1) / (median(short) + 1)
 
 
 ROW = Row(
