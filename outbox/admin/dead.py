@@ -23,6 +23,8 @@ from .pages import show
 
 _FILTERS = ("handler", "exception", "place")
 _ACTIONS = ("retry", "discard")
+#: The newest so many are grouped; an action touches all that fit, however many they are.
+_GROUPED = 3000
 _DEAD = (Delivery.State.DEAD.value,)
 
 
@@ -38,10 +40,10 @@ class BulkForm(ReasonForm):
 
 
 def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the groups; what is dead is few, so all of it is grouped anew for each look."""
+    """Show the groups, made anew for each look: what is dead is few, or the newest are enough."""
     page.require_view(request)
-    found = [group for group in groups() if _fits(group, request.GET)]
-    every = groups() if request.GET else found
+    every = groups(most=_GROUPED)
+    found = [group for group in every if _fits(group, request.GET)]
     return show(
         request,
         "admin/outbox/delivery/dead.html",
@@ -49,6 +51,8 @@ def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
         title=_("Dead letters"),
         groups=found,
         total=sum(group.number for group in found),
+        is_cut=sum(group.number for group in every) >= _GROUPED,
+        grouped=_GROUPED,
         handlers=sorted({group.handler for group in every}),
         exceptions=sorted({group.exception for group in every if group.exception}),
         chosen={name: request.GET.get(name, "") for name in _FILTERS},

@@ -38,6 +38,7 @@ from .periodic import periodic_view
 
 _LATELY = timedelta(minutes=5)
 _GROUPS_SHOWN = 5
+_DEAD_GROUPED = 1000
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Overview:
 
     @cached_property
     def groups(self) -> Sequence[Group]:
-        """What is dead, the most first."""
-        return groups()
+        """What is dead, the most first, of the newest."""
+        return groups(most=_DEAD_GROUPED)
 
     @property
     def top_groups(self) -> Sequence[Group]:

@@ -33,6 +33,9 @@ from .links import delivery_url, event_url
 
 State = Delivery.State
 
+#: The newest so many events of a timeline are shown.
+MOST = 250
+
 
 @dataclass(frozen=True)
 class Story:
@@ -83,8 +86,16 @@ class Story:
 
     @property
     def poll_seconds(self) -> int:
-        """How often the page asks for news: a settled story may still go on."""
-        return 10 if self.level == State.DONE else 2
+        """How often the page asks for news: a settled story may still go on.
+
+        A long one less often: drawing it costs some milliseconds an event.
+        """
+        return max(10 if self.level == State.DONE else 2, len(self.events) // 20)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there may be older events that are not shown."""
+        return len(self.events) >= MOST
 
     @property
     def level(self) -> str:
@@ -137,7 +148,7 @@ def _address(row: TimelineEvent | TimelineDelivery) -> str:
 
 def story_of(key: str) -> Story:
     """Tell what followed from the events about `key`."""
-    return Story(timeline_of(key=key, using=Event.objects.db), key)
+    return Story(timeline_of(key=key, using=Event.objects.db, most=MOST), key)
 
 
 def find_story(text: str) -> Story:
@@ -150,7 +161,8 @@ def find_story(text: str) -> Story:
     if key is not None:
         return story_of(key)
     if uuid:
-        return Story(timeline_of_correlation(correlation_id=uuid, using=Event.objects.db))
+        using = Event.objects.db
+        return Story(timeline_of_correlation(correlation_id=uuid, using=using, most=MOST))
     return Story([])
 
 

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Max, Min, OuterRef, Subquery
+from django.db.models import Count, F, Max, Min, OuterRef, QuerySet, Subquery
 
 from outbox.models import Attempt, Delivery
 
@@ -40,10 +40,17 @@ class Group:
         return shlex.join(["manage.py", "outbox", "retry", "--dead", *group])
 
 
-def groups(*, using: str = "default") -> list[Group]:
-    """Return what is dead in groups, the largest first. The cost follows what is dead."""
+def groups(*, using: str = "default", most: int | None = None) -> list[Group]:
+    """Return what is dead in groups, the largest first. The cost follows what is dead.
+
+    Args:
+        using: the outbox's database alias.
+        most: group the newest so many dead ones alone; None: all.
+    """
     latest = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")
     dead = Delivery.objects.using(using).filter(state=Delivery.State.DEAD)
+    if most is not None:
+        dead = Delivery.objects.using(using).filter(pk__in=_newest(dead, most))
     last = dead.annotate(last=Subquery(latest.values("pk")[:1])).values("last")
     rows = (
         Attempt.objects.using(using)
@@ -69,3 +76,8 @@ def groups(*, using: str = "default") -> list[Group]:
         for row in rows.order_by()
     ]
     return sorted(found, key=lambda one: (-one.number, one.handler, one.exception, one.place))
+
+
+def _newest(dead: QuerySet[Delivery], most: int) -> list[int]:
+    """Return their numbers; by what is no column's order, so that only what is dead is read."""
+    return list(dead.order_by((F("pk") + 0).desc()).values_list("pk", flat=True)[:most])

@@ -11,7 +11,19 @@ from uuid import UUID
 from django.apps import apps
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
     from outbox.models import Attempt, Delivery, Event
+
+
+#: What links an event to others: seq, id, causation id, correlation id.
+_Link = tuple[int, UUID, UUID | None, UUID]
+_LINKS = ("seq", "id", "causation_id", "correlation_id")
+
+#: A request may have told of many keys: so many times what is wanted is looked through for it.
+_BESIDE = 20
+#: Each sentence costs a few reads: so many deliveries of a timeline are explained.
+_EXPLAINED = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +42,8 @@ class FailedAttempt:
 class TimelineDelivery:
     """One handler's part: started `attempts` times, sent `token` times.
 
-    `why` is a sentence where the delivery is not done, else empty.
+    `why` is a sentence where the delivery is not done, else empty; only the first fifty of a
+    timeline have one.
     """
 
     id: int
@@ -69,7 +82,9 @@ class TimelineEvent:
     deliveries: Sequence[TimelineDelivery] = ()
 
 
-def timeline_of(*, key: str, using: str = "default") -> list[TimelineEvent]:
+def timeline_of(
+    *, key: str, using: str = "default", most: int | None = None
+) -> list[TimelineEvent]:
     """Return everything that followed from the events about `key`, in causal order.
 
     Events of the key and, through their correlation ids, all that came of them, each with its
@@ -80,30 +95,46 @@ def timeline_of(*, key: str, using: str = "default") -> list[TimelineEvent]:
     Args:
         key: the aggregate's id as text.
         using: the outbox's database alias.
+        most: the newest so many events alone, whatever is stored; None: all.
     """
-    event_model = apps.get_model("outbox", "Event")
-    of_key = event_model.objects.using(using).filter(key=key)
-    correlations = set(of_key.values_list("correlation_id", flat=True))
-    rows = event_model.objects.using(using).filter(correlation_id__in=correlations)
-    return _assemble(_connected(list(rows.order_by("seq")), key=key), using=using)
+    rows = _rows(using)
+    own = list(rows.filter(key=key).order_by("-seq").values_list(*_LINKS)[:most])
+    if not own:
+        return []
+    beside = rows.filter(correlation_id__in={one[3] for one in own}, seq__gte=own[-1][0])
+    found = beside.exclude(key=key).order_by("seq").values_list(*_LINKS)
+    seqs = _connected(own, list(found[: most and most * _BESIDE]))
+    return _assemble(_loaded(seqs, most=most, using=using), using=using)
 
 
-def timeline_of_correlation(*, correlation_id: UUID, using: str = "default") -> list[TimelineEvent]:
+def timeline_of_correlation(
+    *, correlation_id: UUID, using: str = "default", most: int | None = None
+) -> list[TimelineEvent]:
     """Return all events of one correlation id in causal order, as `timeline_of` does."""
-    event_model = apps.get_model("outbox", "Event")
-    rows = event_model.objects.using(using).filter(correlation_id=correlation_id)
-    return _assemble(list(rows.order_by("seq")), using=using)
+    rows = _rows(using).filter(correlation_id=correlation_id).order_by("-seq")
+    seqs = list(rows.values_list("seq", flat=True)[:most])
+    return _assemble(_loaded(seqs, most=most, using=using), using=using)
 
 
-def _connected(rows: Sequence[Event], *, key: str) -> list[Event]:
-    """Keep the key's own events and those that descend from one; a cause precedes its effects."""
-    kept: list[Event] = []
-    ids: set[UUID] = set()
-    for row in rows:
-        if row.key == key or row.causation_id in ids:
-            kept.append(row)
-            ids.add(row.id)
+def _rows(using: str) -> QuerySet[Event]:
+    return apps.get_model("outbox", "Event").objects.using(using)
+
+
+def _connected(own: Sequence[_Link], others: Sequence[_Link]) -> list[int]:
+    """Return the numbers of the key's own events and of those that descend from one."""
+    ids = {link[1] for link in own}
+    kept = [link[0] for link in own]
+    for seq, id_, causation_id, _correlation_id in sorted([*own, *others]):
+        if causation_id in ids and id_ not in ids:  # a cause precedes its effects
+            kept.append(seq)
+            ids.add(id_)
     return kept
+
+
+def _loaded(seqs: Iterable[int], *, most: int | None, using: str) -> list[Event]:
+    """Load events by their numbers, the newest if they are more than wanted."""
+    newest = sorted(seqs, reverse=True)[:most]
+    return list(_rows(using).filter(seq__in=newest).order_by("seq"))
 
 
 def _assemble(rows: Sequence[Event], *, using: str) -> list[TimelineEvent]:
@@ -154,8 +185,11 @@ def _deliveries(rows: Sequence[Event], *, using: str) -> dict[int, list[Timeline
         .order_by("id")
     )
     by_event: dict[int, list[TimelineDelivery]] = {}
+    explained = 0
     for row in found:
-        sentence = why(row) if row.state != row.State.DONE else ""
+        is_asked = row.state != row.State.DONE and explained < _EXPLAINED
+        explained += is_asked
+        sentence = why(row) if is_asked else ""
         by_event.setdefault(row.event_id, []).append(_delivery(row, sentence))
     return by_event
 
