@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything is stopped
     facts = machine.facts()
     print("# Benchmarks\n\n" + "\n".join(f"* {name}: {fact}" for name, fact in facts.items()))
+    if machine.is_busy():
+        print(
+            "\n**This machine has other work.** Ratios of several processes are of no worth then."
+        )
     outcomes: list[Outcome] = []
     with Ground() as ground:
         facts["database"] = str(ground.execute("SELECT version()")[0][0])
@@ -81,4 +85,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        sys.exit("Stopped; what was measured until then is in results/latest.json.")
+        sys.exit("Stopped; what was measured until then is in benchmarks/results/part.json.")

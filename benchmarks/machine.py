@@ -26,6 +26,11 @@ def facts() -> dict[str, str]:
     }
 
 
+def is_busy() -> bool:
+    """Tell whether others have kept more than half of a core busy in the last minute."""
+    return os.getloadavg()[0] > 0.5
+
+
 def _processor() -> str:
     path = Path("/proc/cpuinfo")
     for line in path.read_text().splitlines() if path.exists() else ():

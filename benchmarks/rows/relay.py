@@ -26,7 +26,7 @@ RELAYS = (1, 2)
 #: Seconds.
 LOOK = 0.005
 QUIET = 0.7
-STANDSTILL = 60.0
+STANDSTILL = 300.0  # the backlog is stored meanwhile
 
 
 def measure(ground: Ground, quick: bool) -> Result:
