@@ -26,7 +26,7 @@ def prune(
     One that was killed has removed what it has removed; the next one goes on. What removed nothing
     is not recorded: a schedule calls this.
     """
-    choice = {"older_than": str(older_than) if older_than else "OUTBOX['RETENTION']"}
+    choice = {"older_than": "OUTBOX['RETENTION']" if older_than is None else str(older_than)}
     action = Operation.Action.PRUNE
     with recorded(action, choice, by=by, reason=reason, using=using) as operation:
         removed = retention.prune(

@@ -50,7 +50,7 @@ def prune(
         How many events were removed.
     """
     folder = conf().ARCHIVE if archive is None else archive
-    until = time.monotonic() + at_most.total_seconds() if at_most else float("inf")
+    until = time.monotonic() + at_most.total_seconds() if at_most is not None else float("inf")
     removed = 0
     with archive_in(folder) if folder else nullcontext() as store:
         for name, before in horizons(older_than=older_than, using=using):
@@ -59,7 +59,7 @@ def prune(
                 if time.monotonic() > until:
                     break
                 removed += _prune_some(seqs, before=before, archive=store, using=using)
-    what = f"older than {older_than}" if older_than else "by OUTBOX['RETENTION']"
+    what = "by OUTBOX['RETENTION']" if older_than is None else f"older than {older_than}"
     logger.info("%s pruned %d events %s", by, removed, what)
     return removed
 

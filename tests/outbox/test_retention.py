@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import json
+import logging
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,7 +22,7 @@ from pytest_django import Settings
 
 from outbox import actions, retention, subscribe
 from outbox.checks import check_settings
-from outbox.models import Attempt, Event
+from outbox.models import Attempt, Event, Operation
 from outbox.retention import archive
 from outbox.tasks import prune_old_events
 from outbox.testing import Outbox
@@ -99,6 +100,19 @@ class TestRetention:
         assert actions.prune() == 0
         assert actions.prune(older_than=MONTH) == 1
 
+    def test_of_nothing_is_an_age_too_and_recorded_as_one(
+        self, keep: Callable[..., None], caplog: pytest.LogCaptureFixture
+    ):
+        settled()
+        keep(default=900)
+
+        with caplog.at_level(logging.INFO, logger="outbox"):
+            removed = actions.prune(older_than=timedelta(0))
+
+        assert removed == 1
+        assert Operation.objects.get().choice == {"older_than": "0:00:00"}
+        assert "pruned 1 events older than 0:00:00" in caplog.text
+
     def test_removes_nothing_where_nothing_is_set(self):
         settled()
 
@@ -122,6 +136,7 @@ class TestRetention:
         keep(default=90)
 
         assert actions.prune(at_most=timedelta(microseconds=1), batch=1) == 0
+        assert actions.prune(at_most=timedelta(0), batch=1) == 0
         assert Event.objects.count() == 3
 
 
