@@ -15,9 +15,9 @@ class Conf:
 
     LEASE_SECONDS: float = 60.0
     """How long one handler may take for one delivery before it is presumed lost."""
-    WINDOW: int = 200
+    WINDOW: int = 500
     """Most deliveries of one handler that are with the broker and the workers at once."""
-    BATCH: int = 20
+    BATCH: int = 50
     """Most deliveries of an atomic handler in one message (others: one)."""
     ATTEMPTS: int = 45
     """With the backoff below, full jitter: a day and a half on average, seldom less than a day."""

@@ -169,6 +169,24 @@ def next_window(
     return window_now
 
 
+def helping(*, window: int, in_flight: int, batch: int) -> int:
+    """Return how many more may be sent: what the window has room for, or none for a while.
+
+    While a message and more is in flight, a little room is let grow to a quarter of the window. To
+    fill each gap at once would take a pass of the relay and a message for every few deliveries.
+    """
+    room = max(0, window - in_flight)
+    return 0 if in_flight >= batch and room < max(batch, window // 4) else room
+
+
+def whole_messages(number: int, *, in_flight: int, batch: int) -> int:
+    """Return how many of `number` deliveries go now: while others are in flight, whole messages.
+
+    The workers have enough to do meanwhile, and what is left becomes a whole message, too.
+    """
+    return number - number % batch if in_flight >= batch else number
+
+
 #: A claimed delivery: its id, its token, and how often it was attempted.
 Claimed = tuple[int, int, int]
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypedDict
+from typing import NamedTuple
 
-from django.db.models import Count, Exists, F, IntegerField, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import F, QuerySet
 
 from outbox.conf import conf
 from outbox.models import Delivery, Subscription
 
 from . import ordering, settlement
 from .breaker import circuit_of
-from .decisions import Claimed, cut, next_window
-
-if TYPE_CHECKING:
-    from django_stubs_ext import WithAnnotations
+from .decisions import Claimed, cut, helping, next_window, whole_messages
+from .looks import Work, look
 
 State = Delivery.State
 
@@ -26,22 +23,12 @@ _LAPSED_PER_PASS = 500
 _PARKED_PER_PASS = 1000
 
 
-class Work(TypedDict):
-    """What there is to do for a subscription, as one read tells it."""
-
-    has_pending: bool
-    has_due: bool
-    has_lapsed: bool
-    has_parked: bool
-    has_blocked: bool
-    in_flight: int
-
-
 @dataclass
 class Lane:
     """One subscription during one pass: its row is locked, so its window is one relay's."""
 
-    row: WithAnnotations[Subscription, Work]
+    row: Subscription
+    work: Work
     now: datetime
     using: str
     in_flight: int
@@ -52,17 +39,18 @@ class Lane:
         """How many more may be sent."""
         if circuit_of(self.row).is_open:
             return 0
-        return max(0, self.row.window_now - self.in_flight - len(self.claimed))
+        in_flight = self.in_flight + len(self.claimed)
+        return helping(window=self.row.window_now, in_flight=in_flight, batch=self.row.batch)
 
     def tidy(self) -> None:
         """Settle passed leases, move what must be parked or set free, adapt the window."""
-        lost = self._settle_lapsed() if self.row.has_lapsed else 0
-        if self.row.is_held and self.row.has_pending:
+        lost = self._settle_lapsed() if self.work.has_lapsed else 0
+        if self.row.is_held and self.work.has_pending:
             self._move(State.PENDING, State.PARKED, note=settlement.parking_note(self.row))
-        elif not self.row.is_held and self.row.has_parked:
+        elif not self.row.is_held and self.work.has_parked:
             self._move(State.PARKED, State.PENDING, note="", due_at=self.now)
-        if self.row.has_blocked and ordering.look_again(self.row, now=self.now, using=self.using):
-            self.row.has_due = True
+        if self.work.has_blocked and ordering.look_again(self.row, now=self.now, using=self.using):
+            self.work = replace(self.work, has_due=True)
         self._adapt_window(lost=lost)
 
     def claim(self) -> None:
@@ -73,6 +61,7 @@ class Lane:
             return
         due = self._rows(State.PENDING).filter(due_at__lte=self.now).order_by("due_at", "id")
         found = list(due[:limit].values_list("id", "token", "attempts"))
+        found = found[: self._whole(len(found))]
         if found:
             self._deliveries().filter(id__in=[row[0] for row in found]).update(
                 state=State.SENT, token=F("token") + 1, due_at=self.lease_until, note=""
@@ -83,8 +72,8 @@ class Lane:
 
     def _has_due(self) -> bool:
         # By what was read with the lock; a lost or parked delivery has become due since.
-        row = self.row
-        return not row.is_held and (row.has_due or row.has_lapsed or row.has_parked)
+        work = self.work
+        return not self.row.is_held and (work.has_due or work.has_lapsed or work.has_parked)
 
     def _note_probe(self, delivery_id: int) -> None:
         # If the probe is lost, or its worker dies, another one is sent when its lease has passed.
@@ -96,19 +85,44 @@ class Lane:
         """When the lease passes of what is sent now."""
         return self.now + timedelta(seconds=self.row.lease_seconds)
 
-    def newborn(self, seq: int, *, key: str, is_behind: bool) -> Delivery:
-        """Make the delivery of an event that is fanned out: sent at once where there is room."""
-        row = newborn(seq, self.row, now=self.now, key=key, is_behind=is_behind)
-        if row.state == State.PENDING and self.row.is_held:
-            row.state, row.note = State.PARKED, settlement.parking_note(self.row)
-        elif row.state == State.PENDING and self.room:
-            row.state, row.token, row.due_at = State.SENT, 1, self.lease_until
-            self.in_flight += 1
-        return row
+    def take(self, born: Sequence[Birth]) -> list[Birth]:
+        """Decide of new deliveries, oldest first: sent at once where there is room, or parked."""
+        pending = [one for one in born if one.state == State.PENDING]
+        if self.row.is_held:
+            note = settlement.parking_note(self.row)
+            held = {one.seq for one in pending}
+            return [
+                one._replace(state=State.PARKED, note=note) if one.seq in held else one
+                for one in born
+            ]
+        number = self._whole(min(self.room, len(pending)))
+        sent = {one.seq for one in pending[:number]}
+        until = self.lease_until
+        return [
+            one._replace(state=State.SENT, token=1, due_at=until) if one.seq in sent else one
+            for one in born
+        ]
 
-    def messages(self) -> Iterator[tuple[tuple[int, int], ...]]:
-        """Cut what was claimed into messages."""
-        yield from cut(self.claimed, batch=1 if self._first_death_is_last else self.row.batch)
+    def messages(self) -> Iterator[tuple[tuple[tuple[int, int], ...], bool]]:
+        """Cut what was claimed into messages; say of each whether the relay is to look after it.
+
+        So it is of the last one, and of so many before it that the window never runs dry.
+        """
+        messages = cut(self.claimed, batch=1 if self._first_death_is_last else self.row.batch)
+        may_more_wait = self.in_flight + len(self.claimed) >= min(
+            self.row.batch, self.row.window_now
+        )
+        for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
+            yield pairs, may_more_wait and left % self._looked_after == 0
+
+    @property
+    def _looked_after(self) -> int:
+        """After how many messages there is room for the next helping."""
+        return max(1, self.row.window_now // 4 // self.row.batch)
+
+    def _whole(self, number: int) -> int:
+        in_flight = self.in_flight + len(self.claimed)
+        return whole_messages(number, in_flight=in_flight, batch=self.row.batch)
 
     @property
     def _first_death_is_last(self) -> bool:
@@ -143,7 +157,7 @@ class Lane:
             batch=self.row.batch,
             lost=lost,
             room=self.room,
-            has_due=self.row.has_due,
+            has_due=self.work.has_due,
         )
         if now != self.row.window_now:
             self.row.window_now = now
@@ -157,59 +171,45 @@ class Lane:
         return rows.select_for_update(skip_locked=True)
 
 
-def newborn(seq: int, row: Subscription, *, now: datetime, key: str, is_behind: bool) -> Delivery:
+class Birth(NamedTuple):
+    """A delivery that is about to be stored."""
+
+    seq: int
+    subscription: int
+    state: str
+    due_at: datetime
+    token: int = 0
+    note: str = ""
+    order_key: str | None = None
+
+
+def newborn(seq: int, row: Subscription, *, now: datetime, key: str, is_behind: bool) -> Birth:
     """Make an event's delivery, in its line where the handler is ordered."""
-    delivery = Delivery(event_id=seq, subscription=row, due_at=now)
-    if row.ordered:
-        delivery.order_key = key
+    order_key = key if row.ordered else None
     if is_behind:
-        delivery.state, delivery.note = State.BLOCKED, ordering.NOTE
-        delivery.due_at = ordering.first_look(now)
-    return delivery
+        due_at, note = ordering.first_look(now), ordering.NOTE
+        return Birth(seq, row.pk, State.BLOCKED, due_at, note=note, order_key=order_key)
+    return Birth(seq, row.pk, State.PENDING, now, order_key=order_key)
 
 
-def busy_subscriptions(now: datetime, *, using: str) -> set[int]:
-    """Look without a lock, so that an idle pass costs two small reads and never a write lock."""
-    return {row.pk for row in _subscriptions(now, using=using) if _is_busy(row, now)}
-
-
-def _is_busy(row: WithAnnotations[Subscription, Work], now: datetime) -> bool:
-    if row.has_lapsed or row.has_blocked:
-        return True
-    if row.is_held:
-        return row.has_pending
-    circuit = circuit_of(row)
-    return row.has_parked or (row.has_due and (not circuit.is_open or circuit.may_probe(now)))
-
-
-def open_lanes(now: datetime, *, using: str, only: Collection[str] | None) -> dict[int, Lane]:
+def open_lanes(
+    now: datetime, *, using: str, only: Collection[str] | None
+) -> tuple[dict[int, Lane], set[int]]:
     """Lock the subscriptions that no other relay works on right now, then read their state.
 
     In two statements: one alone may count what is in flight as it was before another relay, which
-    has just let go of the lock, sent its part.
+    has just let go of the lock, sent its part. Returns the lanes, and the ids of the other
+    subscriptions for which there is something to do.
     """
     rows = Subscription.objects.using(using).filter(active=True).order_by("id")
     if only is not None:
         rows = rows.filter(handler__in=only)
     # no_key: the foreign keys of deliveries that others insert need not wait for this lock.
-    free = rows.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True)
-    mine = _subscriptions(now, using=using).filter(pk__in=list(free)).order_by("id")
-    return {row.pk: Lane(row, now, using, row.in_flight) for row in mine}
-
-
-def _subscriptions(now: datetime, *, using: str) -> QuerySet[WithAnnotations[Subscription, Work]]:
-    mine = Delivery.objects.using(using).filter(subscription=OuterRef("pk"))
-    sent = mine.filter(state=State.SENT, due_at__gt=now).order_by()
-    count = sent.values("subscription").annotate(n=Count("*")).values("n")
-    return (
-        Subscription.objects.using(using)
-        .filter(active=True)
-        .annotate(
-            has_pending=Exists(mine.filter(state=State.PENDING)),
-            has_due=Exists(mine.filter(state=State.PENDING, due_at__lte=now)),
-            has_lapsed=Exists(mine.filter(state=State.SENT, due_at__lte=now)),
-            has_parked=Exists(mine.filter(state=State.PARKED)),
-            has_blocked=Exists(mine.filter(state=State.BLOCKED, due_at__lte=now)),
-            in_flight=Coalesce(Subquery(count, output_field=IntegerField()), 0),
-        )
-    )
+    free = {row.pk: row for row in rows.select_for_update(skip_locked=True, no_key=True)}
+    works = look(now, using=using)
+    lanes = {
+        pk: Lane(row, works[pk], now, using, works[pk].in_flight)
+        for pk, row in free.items()
+        if pk in works
+    }
+    return lanes, {pk for pk, work in works.items() if work.is_any and pk not in lanes}

@@ -42,7 +42,7 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/lanes.py",
-                "lost = self._settle_lapsed() if self.row.has_lapsed else 0",
+                "lost = self._settle_lapsed() if self.work.has_lapsed else 0",
                 "lost = 0",
             ),
         ),
@@ -60,7 +60,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/lanes.py",
-                "return max(0, self.row.window_now - self.in_flight - len(self.claimed))",
+                "return helping(window=self.row.window_now, in_flight=in_flight, "
+                "batch=self.row.batch)",
                 "return 1000",
             ),
         ),
@@ -75,8 +76,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/lanes.py",
-                "free = rows.select_for_update(skip_locked=True, no_key=True).",
-                "free = rows.",
+                "for row in rows.select_for_update(skip_locked=True, no_key=True)}",
+                "for row in rows}",
             ),
         ),
         noticed_by=(
@@ -543,7 +544,7 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/engine/lanes.py",
-                "if self.row.has_blocked and ordering.look_again(",
+                "if self.work.has_blocked and ordering.look_again(",
                 "if False and ordering.look_again(",
             ),
         ),

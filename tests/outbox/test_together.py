@@ -66,6 +66,12 @@ def let_leases_and_backoffs_pass() -> None:
     Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, what is to share a transaction does."""
+    monkeypatch.setattr(together, "MOST_SECONDS", 60)
+
+
 @pytest.fixture
 def commits():
     """The number of states in which deliveries were, at each commit of receipts."""

@@ -47,7 +47,7 @@ class Mood(Enum):
     IS_OVERTAKEN = "stalls until other workers are through"
 
 
-RAISING = {Mood.FAILS, Mood.REFUSES, Mood.IS_LOCKED_OUT}
+RAISING = {Mood.FAILS, Mood.STALLS_AND_FAILS, Mood.REFUSES, Mood.IS_LOCKED_OUT}
 STALLING = {Mood.STALLS, Mood.STALLS_AND_FAILS, Mood.IS_OVERTAKEN}
 
 

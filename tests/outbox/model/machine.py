@@ -141,7 +141,7 @@ class Machine(RuleBasedStateMachine):
 def compare(world: World) -> list[Seen]:
     """Hold everything that is stored to the model; return the deliveries."""
     seen, acted = world.look(), Counter(effects())
-    assert world.wrong == []
+    assert world.wrong == [], world.wrong
     assert max(acted.values(), default=0) <= 1, f"acted twice: {acted}"
     for row in seen:
         has_acted = acted[row.debt.policy.name, row.debt.number] == 1
