@@ -21,7 +21,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-sqlite test-postgresql test-browser test-rabbitmq chaos mutants model bench lint format check schema requirements clean
+.PHONY: help install up demo test test-sqlite test-postgresql test-browser screenshots test-rabbitmq chaos mutants model bench lint format check schema requirements clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,9 @@ test-postgresql: install
 # BROWSER_TESTS_MUST_RUN=1: a missing Chromium is a failure instead of a reason to skip.
 test-browser: install  ## look at every page in the system's Chromium, where it has one
 	$(RUN) -m pytest tests/browser $(ARGS)
+
+screenshots: install  ## take the pictures of docs/images anew, of a shop of their own
+	@$(RUN) -m tests.browser.screenshots
 
 # The virtual host of AMQP_URL if that is given (its queues are purged, and the tests that stop a
 # broker are skipped), else a node of its own: loopback, quorum queues, publisher confirms.

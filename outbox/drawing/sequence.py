@@ -27,7 +27,7 @@ _HEAD = 40
 _MARGIN = 70
 _LOOP = 22
 #: Less than what a small window shows of the picture.
-_NAMES_AGAIN = 400
+_NAMES_AGAIN = 480
 
 
 def sequence(

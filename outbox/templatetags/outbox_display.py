@@ -9,7 +9,7 @@ from django import template
 from django.contrib.auth import get_user_model
 from django.urls import NoReverseMatch, reverse
 from django.utils import formats, timezone
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -34,6 +34,17 @@ def badge(state: str) -> str:
 def state_name(state: str) -> str:
     """Name a delivery's state."""
     return str(Delivery.State(state).label)
+
+
+@register.filter
+def coded(text: str) -> str:
+    """Show what stands between backticks as code."""
+    parts = str(text).split("`")
+    words = [
+        format_html("<code>{}</code>", part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    ]
+    return format_html("{}" * len(words), *words)
 
 
 @register.filter

@@ -43,12 +43,7 @@ def browser(browser_path: str) -> Iterator[Browser]:
 def logged_in(browser: Browser, site: Site) -> str:
     """The cookies of the superuser, as a file that a new window may begin with."""
     context = browser.new_context(base_url=site.url)
-    page = context.new_page()
-    page.goto("/admin/")
-    page.get_by_label("Username").fill("admin")
-    page.get_by_label("Password").fill(site.password)
-    page.get_by_role("button", name="Log in").click()
-    page.get_by_role("heading", name="Site administration").wait_for()
+    site.log_in(context.new_page())
     path = str(site.folder / "browser.json")
     context.storage_state(path=path)
     context.close()

@@ -43,6 +43,9 @@ PAGES: Mapping[str, Address] = {
     "the timeline of nothing": _at(f"{OUTBOX}/event/timeline/"),
     "the timeline of what nobody knows": _at(f"{OUTBOX}/event/timeline/?q=nothing"),
     "the timeline of an order": lambda _, scene: f"{OUTBOX}/event/timeline/?q={scene.well.id}",
+    "the timeline of a stuck order": lambda _, scene: (
+        f"{OUTBOX}/event/timeline/?q={scene.stuck.id}"
+    ),
     "the dead letters": _at(f"{OUTBOX}/delivery/dead/"),
     "the dead letters, nothing found": _at(f"{OUTBOX}/delivery/dead/?handler=nobody"),
     "the deliveries": _at(f"{OUTBOX}/delivery/"),

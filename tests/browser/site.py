@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from playwright.sync_api import Page
 
 from shop.demo.customers import Customer, PlacedOrder
 from shop.demo.wishes import Wish
@@ -67,6 +68,14 @@ class Site:
     def password(self) -> str:
         """That of the superuser `admin`."""
         return self.credentials.get(ADMIN, "password")
+
+    def log_in(self, page: Page) -> None:
+        """Log the superuser in, in a window whose `base_url` is this site's."""
+        page.goto("/admin/")
+        page.get_by_label("Username").fill(ADMIN)
+        page.get_by_label("Password").fill(self.password)
+        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("heading", name="Site administration").wait_for()
 
     # --- what happens -----------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ class TestASequenceDiagram:
 
         names = [one for one in picture.iter(f"{SVG}text") if one.text == "stock"]
         heights = [0.0, *(float(one.get("y", 0)) for one in names), float(picture.get("height", 0))]
-        assert max(b - a for a, b in pairwise(heights)) < 550
+        assert max(b - a for a, b in pairwise(heights)) < 620
 
 
 class TestAWaterfall:

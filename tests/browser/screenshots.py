@@ -1,0 +1,164 @@
+"""`make screenshots`: pictures of the monitor for the README and docs/, from a shop that runs.
+
+Orders, dead letters and the pause are real. Only the charts' past is made up, from the minutes that
+were counted: nobody waits an hour for a picture.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
+
+from shop.demo.wishes import CHAPTERS
+from tests.browser import chromium
+from tests.browser.pages import PAGES
+from tests.browser.scene import Scene, furnish
+from tests.browser.site import ROOT, Site, running_site
+
+IMAGES = ROOT / "docs" / "images"
+MOST_BYTES = 250_000
+WIDE, PHONE = (1200, 800), (390, 844)
+
+#: More of what the demo orders, so that each page has something to show.
+MORE = tuple(wish for chapter in CHAPTERS for wish in chapter.wishes if wish.change is None)[:12]
+
+_PAST = """
+from datetime import timedelta
+from math import sin
+from django.db.models import Sum
+from outbox.models import Minute
+rows = Minute.objects.filter(handler="")
+last = rows.latest("minute").minute
+counts = ["events", "done", *(f"lag_{n}" for n in range(12))]
+sums = rows.aggregate(**{name: Sum(name) for name in counts})
+rows.filter(minute__lt=last).delete()
+made = []
+for ago in range(1, 24 * 60):
+    busy = 0.3 + 0.15 * sin(ago / 190) + 0.08 * sin(ago / 11) + 0.05 * sin(ago * 1.7)
+    row = Minute(handler="", minute=last - timedelta(minutes=ago))
+    for number, name in enumerate(counts):
+        sway = 1 + 0.5 * sin(ago / 7 + number) if number > 1 else 1
+        setattr(row, name, round(busy * sway * sums[name]))
+    row.failed = 3 if ago % 97 in (5, 6) else ago % 13 == 0
+    made.append(row)
+Minute.objects.bulk_create(made, ignore_conflicts=True)
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One file in docs/images.
+
+    Attributes:
+        name: of the file, without its ending.
+        page: which of `PAGES`.
+        height: pixels, or 0 for the whole page.
+        click: a button to press first.
+    """
+
+    name: str
+    page: str
+    height: int = 0
+    size: tuple[int, int] = WIDE
+    scheme: str = "light"
+    click: str = ""
+
+
+PICTURES = (
+    Picture("overview", "the overview"),
+    Picture("overview-dark", "the overview", scheme="dark"),
+    Picture("overview-phone", "the overview", size=PHONE, height=1500),
+    Picture("timeline", "the timeline of a stuck order", size=(1200, 1100)),
+    Picture("timeline-phone", "the timeline of an order", size=PHONE, height=1500),
+    Picture("events", "the events", height=800),
+    Picture("event", "an event"),
+    Picture("dead-letters", "the dead letters"),
+    Picture("dry-run", "the dead letters", height=780, click="Try again now: all of these"),
+    Picture("delivery", "a dead delivery"),
+    Picture("handlers", "the handlers", height=1000),
+    Picture("map", "the map"),
+    Picture("blocked-keys", "the blocked keys", height=360),
+    Picture("processes", "the orders under way"),
+    Picture("operation", "an operation", height=720),
+    Picture("checkup", "the checkup", height=720),
+)
+
+
+def main() -> int:
+    path = chromium.find()
+    if path is None:
+        sys.stderr.write(chromium.NO_BROWSER + "\n")
+        return 1
+    with (
+        tempfile.TemporaryDirectory(prefix="shop-pictures-") as folder,
+        running_site(Path(folder)) as site,
+    ):
+        scene = _furnish(site)
+        with chromium.launched(path) as browser:
+            for picture in PICTURES:
+                _take(browser, site, scene, picture)
+    return 0
+
+
+def _furnish(site: Site) -> Scene:
+    with site.mail_server():
+        for wish in MORE:
+            site.place(wish)
+    scene = furnish(site)
+    site.run(_PAST)
+    return scene
+
+
+def _take(browser: Browser, site: Site, scene: Scene, picture: Picture) -> None:
+    with _window(browser, site, picture) as page:
+        page.goto(PAGES[picture.page](site, scene))
+        if picture.click:
+            page.get_by_role("button", name=picture.click, exact=True).click()
+            page.wait_for_load_state()
+        file = IMAGES / f"{picture.name}.png"
+        width, height = picture.size
+        page.set_viewport_size({"width": width, "height": picture.height or height})
+        page.screenshot(path=file, full_page=not picture.height)
+    _make_small(file)
+
+
+@contextmanager
+def _window(browser: Browser, site: Site, picture: Picture) -> Iterator[Page]:
+    width, height = picture.size
+    context = browser.new_context(
+        base_url=site.url,
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if picture.scheme == "dark" else "light",
+    )
+    # The sidebar of all models is Django's, and takes a quarter of the picture.
+    context.add_init_script("localStorage.setItem('django.admin.navSidebarIsOpen', 'false')")
+    page = context.new_page()
+    site.log_in(page)
+    try:
+        yield page
+    finally:
+        context.close()
+
+
+def _make_small(file: Path) -> None:
+    """Take colours that nobody sees out, where pngquant is installed."""
+    if tool := shutil.which("pngquant"):
+        subprocess.run(
+            [tool, "--force", "--ext", ".png", "--quality", "70-95", str(file)], check=True
+        )
+    size = file.stat().st_size
+    sys.stdout.write(f"{file.relative_to(ROOT)}  {size // 1000} kB\n")
+    if size > MOST_BYTES:
+        raise SystemExit(f"{file} is too large for a page: {size} bytes. Install pngquant.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
