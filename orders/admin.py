@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -86,13 +87,17 @@ class OrderAdmin(ReadOnly, TimelineMixin):
             "title": _("Orders under way"),
             "opts": self.opts,
             "media": self.media,
-            "steps": self._steps(request),
+            **self._under_way(request),
         }
         return render(request, "admin/orders/order/processes.html", context)
 
     @method_decorator(conditional_page)
     def processes_part(self, request: HttpRequest) -> HttpResponse:
-        return render(request, "orders/processes.html", {"steps": self._steps(request)})
+        return render(request, "orders/processes.html", self._under_way(request))
+
+    def _under_way(self, request: HttpRequest) -> dict[str, Any]:
+        found = self._steps(request)
+        return {"steps": found, "is_empty": not any(step.number for step in found)}
 
     def _steps(self, request: HttpRequest) -> list[Step]:
         if not self.has_view_permission(request):

@@ -111,10 +111,12 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
     Attributes:
         empty_text: what to do when the table is empty.
         no_match_text: what to do when a filter or search finds nothing.
+        invites: whether an empty table invites to whatever the project has to try.
     """
 
     empty_text: ClassVar[str | Promise] = ""
     no_match_text: ClassVar[str | Promise] = _("Nothing matches. Remove a filter.")
+    invites: ClassVar[bool] = False
 
     # Sorting by any other column would read the whole table.
     sortable_by: ClassVar[tuple[str, ...]] = ()
@@ -161,8 +163,13 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the list, or what to do when it is empty."""
-        texts = {"empty_text": self.empty_text, "no_match_text": self.no_match_text}
-        return super().changelist_view(request, {**texts, **(extra_context or {})})
+        context = {
+            "empty_text": self.empty_text,
+            "no_match_text": self.no_match_text,
+            "invites": self.invites,
+            **(extra_context or {}),
+        }
+        return super().changelist_view(request, context)
 
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any

@@ -66,6 +66,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         "A delivery's number, or the exact key (for example an order's id) or event id."
     )
     actions = ["try_again", "discard", "replay"]
+    invites = True
     empty_text = gettext_lazy(
         "No delivery yet. The relay makes one for each handler of each event; if events wait, "
         "start a worker for the queue outbox."

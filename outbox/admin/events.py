@@ -95,6 +95,7 @@ class EventAdmin(ReadOnlyAdmin):
         "The exact key (for example an order's id), event id or correlation id."
     )
     actions = None
+    invites = True
     empty_text = gettext_lazy(
         "No event is stored yet. One appears here as soon as your code calls emit() in a "
         "transaction that commits."

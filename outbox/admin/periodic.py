@@ -101,7 +101,7 @@ def _of_rows(*, may_change: bool) -> list[Work]:
             name=row.name,
             task=row.task,
             queue=row.queue or "",
-            schedule=str(row.scheduler),
+            schedule=_in_words(row.schedule) if row.interval else str(row.scheduler),
             is_enabled=row.enabled,
             last=row.last_run_at,
             next=_next(row) if row.enabled else None,

@@ -49,6 +49,26 @@ class TestTheInvitation:
         assert answer["Location"] == reverse("admin:orders_order_change", args=[order.pk])
         assert "Place a demo order" not in admin_client.get(OVERVIEW).content.decode()
 
+    @pytest.mark.parametrize(
+        "name", ["outbox_event_changelist", "outbox_delivery_changelist", "orders_order_processes"]
+    )
+    def test_stands_on_each_empty_page_that_an_order_would_fill(
+        self, in_development: ModuleType, admin_client: Client, name: str
+    ) -> None:
+        page = admin_client.get(reverse(f"admin:{name}")).content.decode()
+
+        assert "Place a demo order" in page
+        assert '<p class="outbox-empty">' in page
+        before, _form, _rest = page.partition('action="/demo/order/"')
+        assert before.count("<form") - before.count("</form>") == 1  # it is within no other form
+
+    def test_does_not_stand_where_a_filter_finds_nothing(
+        self, in_development: ModuleType, admin_client: Client
+    ) -> None:
+        url = reverse("admin:outbox_event_changelist") + "?q=nothing"
+
+        assert "Place a demo order" not in admin_client.get(url).content.decode()
+
     def test_says_so_where_there_is_no_demo_data(
         self, in_development: ModuleType, admin_client: Client
     ) -> None:
