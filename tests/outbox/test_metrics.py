@@ -154,7 +154,7 @@ class TestTheGauges:
             )
         Outbox()
 
-        with django_assert_num_queries(15):
+        with django_assert_num_queries(13):
             families()
 
 
