@@ -1,8 +1,10 @@
 """The nudge: after a commit, tell the relay that something is owed, never from the caller's thread.
 
 One daemon thread a process, started at the first nudge and again after a fork. Nudges that come
-while one is being sent become one. While the broker is away they are dropped: the relay looks by
-itself every `OUTBOX["FLOOR_SECONDS"]`, so a lost nudge costs latency, never data.
+while one is being sent, or within the next few milliseconds, become one: sending takes as much of
+the processor as storing an event, and a relay that looks finds what is committed meanwhile. While
+the broker is away they are dropped: the relay looks by itself every `OUTBOX["FLOOR_SECONDS"]`, so a
+lost nudge costs latency, never data.
 
 A nudge is an empty message to a fanout exchange: it wakes every relay that is there and is kept for
 none that is not.
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 EXCHANGE = Exchange("outbox.nudge", type="fanout", durable=False, delivery_mode="transient")
 
+_PAUSE_AFTER_NUDGE = 0.005
 _PAUSE_AFTER_FAILURE = 1.0
 
 
@@ -55,6 +58,7 @@ class _Nudger:
             try:
                 connection = connection or _connect(current_app)
                 _send(connection)
+                time.sleep(_PAUSE_AFTER_NUDGE)
             except Exception as error:  # the broker is away: drop it, the relay looks by itself
                 logger.debug("nudge dropped: %s", error)
                 _close(connection)
@@ -83,11 +87,12 @@ os.register_at_fork(after_in_child=_renew)
 def _connect(app: Celery) -> Connection:
     connection = app.connection_for_write()
     connection.ensure_connection(max_retries=1, timeout=1)
+    EXCHANGE(connection.default_channel).declare()
     return connection
 
 
 def _send(connection: Connection) -> None:
-    producer = Producer(connection.default_channel, exchange=EXCHANGE)
+    producer = Producer(connection.default_channel, exchange=EXCHANGE, auto_declare=False)
     producer.publish({}, serializer="json", retry=False)
 
 

@@ -20,7 +20,7 @@ from benchmarks.harness import in_turn
 from benchmarks.probes import milliseconds, tell
 from benchmarks.project.payload import Payload, new_payload
 
-BLOCK = 20
+BLOCK = 10
 
 Tell = Callable[[Payload], None]
 
@@ -32,7 +32,7 @@ def main(blocks: int) -> None:
 
     ways: dict[str, Tell] = {"nothing": _nothing, "insert": _bare_insert(), "emit": emit}
     measures = {name: partial(_block, way) for name, way in ways.items()}
-    tell(in_turn(measures, repeats=blocks, warm_ups=2))
+    tell(in_turn(measures, repeats=blocks, warm_ups=3))
 
 
 def _block(way: Tell) -> float:
