@@ -12,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox.contracts import upcasting
-from outbox.models import Delivery
+from outbox.models import Delivery, Subscription
 
 from . import breaker, failpoints, ordering, settlement
 from .lease import duration
@@ -32,11 +32,12 @@ def start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
         rows = (
             Delivery.objects.using(using)
             .select_for_update(of=("self",))
-            .select_related("subscription", "event")
+            .select_related("event")
             .filter(id__in=tokens, state=Delivery.State.SENT)
             .order_by("id")
         )
         fresh = [row for row in rows if row.started_token < row.token == tokens[row.id]]
+        _attach_subscriptions(fresh, using=using)
         mine = _without_newer(_startable(fresh, using=using), worker=worker, using=using)
         for row in mine:
             row.started_token, row.attempts = row.token, row.attempts + 1
@@ -51,6 +52,13 @@ def start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
             )
         failpoints.reach(failpoints.BEFORE_START)
     return mine
+
+
+def _attach_subscriptions(rows: Sequence[Delivery], *, using: str) -> None:
+    """Read them once: a message has one or a few, and each is as wide as event and delivery."""
+    subscriptions = Subscription.objects.using(using).in_bulk({row.subscription_id for row in rows})
+    for row in rows:
+        row.subscription = subscriptions[row.subscription_id]
 
 
 def _without_newer(rows: Sequence[Delivery], *, worker: str, using: str) -> list[Delivery]:

@@ -20,7 +20,7 @@ from functools import reduce
 from operator import or_
 
 from django.db import connections, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.utils import timezone
 
 from outbox import tracing
@@ -143,11 +143,16 @@ def _call(handler: Handler, delivery: Delivery, *, using: str) -> Traced:
 
 
 def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
-    """Write all receipts; raise `LeaseLost`, so that nothing is kept, if one token is stale."""
-    rows = _under_their_tokens(deliveries, Delivery.State.SENT, using=using)
-    given = rows.update(
-        state=Delivery.State.DONE, settled_at=timezone.now(), note="", order_key=None
-    )
+    """Write all receipts; raise `LeaseLost`, so that nothing is kept, if one token is stale.
+
+    In SQL: to make such a statement of a queryset takes as long as two deliveries.
+    """
+    given, moment = 0, connections[using].ops.adapt_datetimefield_value(timezone.now())
+    with connections[using].cursor() as cursor:
+        for token, ids in _by_token(deliveries).items():
+            places = ", ".join(["%s"] * len(ids))
+            cursor.execute(f"{_RECEIPTS} AND id IN ({places})", [moment, token, *ids])
+            given += cursor.rowcount
     if given != len(deliveries):
         raise LeaseLost(LeaseLost.__doc__)
     for delivery in deliveries:
@@ -156,14 +161,17 @@ def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
             ordering.release(line, using=using)
 
 
-def _under_their_tokens(
-    deliveries: Sequence[Delivery], state: str, *, using: str
-) -> QuerySet[Delivery]:
+_RECEIPTS = """
+UPDATE outbox_delivery SET state = 'done', settled_at = %s, note = '', order_key = NULL
+WHERE state = 'sent' AND token = %s"""
+
+
+def _by_token(deliveries: Sequence[Delivery]) -> dict[int, list[int]]:
+    """Return ids by the tokens under which they were sent: of one message, nearly always one."""
     ids: dict[int, list[int]] = {}
     for delivery in deliveries:
         ids.setdefault(delivery.token, []).append(delivery.pk)
-    mine = reduce(or_, (Q(token=token, pk__in=pks) for token, pks in ids.items()))
-    return Delivery.objects.using(using).filter(mine, state=state)
+    return ids
 
 
 def _wait_shortly_for_locks(using: str) -> None:
@@ -194,7 +202,9 @@ def _settle_each(
     handler: Handler, batch: _Batch, *, lease: Lease, alone: Alone, using: str
 ) -> list[Result]:
     """Deliver each alone; a connection that broke at COMMIT may have committed all the same."""
-    rows = _under_their_tokens(batch.deliveries, Delivery.State.DONE, using=using)
+    tokens = _by_token(batch.deliveries)
+    mine = reduce(or_, (Q(token=token, pk__in=ids) for token, ids in tokens.items()))
+    rows = Delivery.objects.using(using).filter(mine, state=Delivery.State.DONE)
     done = retry_transient(lambda: set(rows.values_list("pk", flat=True)), using=using)
     kept = _Batch([one for one in batch.returns if one.delivery.pk in done], seconds=batch.seconds)
     ended = _done(handler, kept, lease=lease, using=using) if done else []

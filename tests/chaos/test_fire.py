@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 
+from outbox.engine import failpoints
 from tests.chaos.stack import Stack
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
@@ -110,6 +111,33 @@ class TestAWorkerThatIsKilled:
 
         settle(ground)
         assert_each_once(ground, 2)
+
+
+class TestAWorkerThatIsKilledInABatch:
+    @pytest.mark.parametrize(
+        "point",
+        [
+            failpoints.BEFORE_START,
+            failpoints.AFTER_START,
+            failpoints.BETWEEN_DELIVERIES,
+            failpoints.BEFORE_RECEIPT,
+            failpoints.BEFORE_COMMIT,
+            failpoints.AFTER_RECEIPT,
+        ],
+    )
+    def test_leaves_all_or_nothing_of_it_and_each_is_handled_again(self, ground: Stack, point: str):
+        """Without the receipts in the batch's transaction: effects twice, or never."""
+        ground.stop_all(but={"broker", "worker"})
+        strike(ground, 30)
+        asked_for = ground.folder / f"die-{point}"
+        asked_for.touch()
+
+        ground.start_worker(queues=QUEUES)
+        ground.start_relay()
+        ground.wait_until(lambda: not asked_for.exists(), "a worker died there")
+
+        settle(ground)
+        assert_each_once(ground, 30)
 
 
 class TestAnEventThatKillsItsWorker:

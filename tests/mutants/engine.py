@@ -235,8 +235,8 @@ DELIVERY = [
             Edit(
                 "outbox/engine/start.py",
                 '            .select_for_update(of=("self",))\n'
-                '            .select_related("subscription", "event")\n',
-                '            .select_related("subscription", "event")\n',
+                '            .select_related("event")\n',
+                '            .select_related("event")\n',
             ),
         ),
         noticed_by=(
@@ -399,8 +399,8 @@ TOGETHER = [
         edits=(
             Edit(
                 "outbox/engine/together.py",
-                "Q(token=token, pk__in=pks) for",
-                "Q(pk__in=pks) for",
+                "WHERE state = 'sent' AND token = %s",
+                "WHERE state = 'sent' AND token <> -%s",
             ),
         ),
         noticed_by=(
