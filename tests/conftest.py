@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 from django.test import TransactionTestCase
 
+from tests import emptying
 from tests.databases import kind_under_test
 
 pytest_plugins = ["outbox.testing"]
+emptying.install()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
