@@ -1,0 +1,53 @@
+"""The page of performance shows what the latest run found, and explains each of its rows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import page, sizing
+from benchmarks.report import LATEST
+from benchmarks.rows import all_rows
+from tests.docs.pages import Page, names_in
+
+PAGE = Page("docs/performance.md")
+EVENTS = Page("docs/reference/events.md")
+#: How often an order that is shipped tells each event.
+TOLD = {
+    "orders.OrderPlaced": 1,
+    "inventory.StockReserved": 1,
+    "payments.PaymentAuthorized": 1,
+    "orders.OrderConfirmed": 1,
+    "payments.PaymentCaptured": 1,
+    "orders.OrderReadyToShip": 1,
+    "orders.OrderShipped": 1,
+    "inventory.StockIssued": 1,
+    "payments.BankReported": 2,
+}
+
+
+@pytest.mark.parametrize("name", ["ratios", "figures", "sizing"])
+class TestAMeasuredPart:
+    def test_is_what_the_latest_run_found(self, name):
+        found = json.loads(LATEST.read_text())
+
+        assert page.part_of(PAGE.text, name) == page.parts(found)[name]
+
+
+class TestTheRows:
+    def test_have_each_what_bounds_it(self):
+        told = [names_in(row[0])[0] for row in PAGE.table("What bounds each figure")]
+
+        assert sorted(told) == sorted(row.name for row in all_rows() if not row.is_extra)
+
+
+class TestSizing:
+    def test_counts_what_an_order_that_is_shipped_tells_and_has_heard(self):
+        heard = {
+            names_in(row[0])[0]: names_in(row[2])
+            for row in EVENTS.table("Events and who hears them")
+        }
+
+        assert sum(TOLD.values()) == sizing.EVENTS
+        assert sum(n * len(heard[name]) for name, n in TOLD.items()) == sizing.DELIVERIES
