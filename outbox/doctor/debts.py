@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import or_
 
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from outbox import events
@@ -42,9 +45,9 @@ def _dead(*, using: str) -> Iterator[Finding]:
 
 
 def _unknown_handlers(*, using: str) -> Iterator[Finding]:
-    for row in Subscription.objects.using(using).order_by("handler"):
+    for row in _owed(using=using).order_by("handler"):
         is_unknown = find(row.handler) is None
-        if (not is_unknown and row.active) or not _is_owed(row, using=using):
+        if not is_unknown and row.active:
             continue
         what = "this code does not have" if is_unknown else "has ended its subscription"
         yield error(
@@ -55,15 +58,16 @@ def _unknown_handlers(*, using: str) -> Iterator[Finding]:
         )
 
 
-def _is_owed(row: Subscription, *, using: str) -> bool:
-    """Look state by state: each has an index of its own, and no index has them all."""
-    mine = Delivery.objects.using(using).filter(subscription=row)
-    return any(mine.filter(state=state).exists() for state in Delivery.OWED)
+def _owed(*, using: str) -> QuerySet[Subscription]:
+    """Return whom something is owed; looks state by state, as each has an index of its own."""
+    mine = Delivery.objects.using(using).filter(subscription=OuterRef("pk"))
+    states = [Q(Exists(mine.filter(state=state))) for state in Delivery.OWED]
+    return Subscription.objects.using(using).filter(reduce(or_, states))
 
 
 def _unknown_events(*, using: str) -> Iterator[Finding]:
-    for row in Subscription.objects.using(using).filter(active=True).order_by("event"):
-        if events.find(row.event) is None and _is_owed(row, using=using):
+    for row in _owed(using=using).filter(active=True).order_by("event"):
+        if events.find(row.event) is None:
             yield warning(
                 _PART,
                 f"{row.handler} is owed {row.event}, an event that this code does not declare.",

@@ -43,7 +43,7 @@ class TestFirstSince:
 
     def test_bears_with_clocks_that_differ(self, history: None) -> None:
         """Two servers tell in turn, one event a second; one's clock is four minutes ahead."""
-        now, rows = timezone.now(), list(Event.objects.only("seq"))
+        now, rows = timezone.now(), list(Event.objects.only("seq").order_by("seq"))
         for number, event in enumerate(rows):
             ahead = timedelta(minutes=4) if number % 2 else timedelta(0)
             event.emitted_at = now - timedelta(seconds=STORED - number) + ahead

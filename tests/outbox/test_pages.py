@@ -17,7 +17,7 @@ from tests.outbox.work import queries, work
 
 #: How many events to store; EVENTS=1000000 for a long history, with three deliveries for each.
 STORED = int(os.environ.get("EVENTS", "4000"))
-MOST_QUERIES = 40
+MOST_QUERIES = 30
 #: For one query: rows on PostgreSQL, instructions on SQLite; half of it is enough.
 MOST_WORK = {"postgresql": 2000, "sqlite": 20_000}
 
