@@ -35,7 +35,7 @@ from .keyset import KeysetChangeList
 from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
 from .tally import add_tallies
-from .timeline import find_story, story_of
+from .timeline import find_story
 
 if TYPE_CHECKING:
     from .tally import TalliedEvent
@@ -259,10 +259,10 @@ class EventAdmin(ReadOnlyAdmin):
 
     @method_decorator(conditional_page)
     def timeline_part(self, request: HttpRequest) -> HttpResponse:
-        """Answer the timeline of a key alone, or 304 where it is as the page has it."""
+        """Answer the timeline alone, or 304 where it is as the page has it."""
         self.require_view(request)
-        key = request.GET.get("q", "").replace("\0", "").strip()
-        return render(request, "outbox/timeline.html", {"story": story_of(key)})
+        sought = request.GET.get("q", "").replace("\0", "").strip()
+        return render(request, "outbox/timeline.html", {"story": find_story(sought)})
 
     def timeline_view(self, request: HttpRequest) -> HttpResponse:
         """Show the timeline of a key or a correlation id."""

@@ -39,7 +39,12 @@ MOST = 250
 
 @dataclass(frozen=True)
 class Story:
-    """A timeline with what is to be said about it as a whole."""
+    """A timeline with what is to be said about it as a whole.
+
+    Attributes:
+        events: causes first.
+        key: what it was found by, and the page asks for again: a key or a correlation id.
+    """
 
     events: Sequence[TimelineEvent]
     key: str = ""
@@ -162,8 +167,8 @@ def find_story(text: str) -> Story:
         return story_of(key)
     if uuid:
         using = Event.objects.db
-        return Story(timeline_of_correlation(correlation_id=uuid, using=using, most=MOST))
-    return Story([])
+        return Story(timeline_of_correlation(correlation_id=uuid, using=using, most=MOST), text)
+    return Story([], text)
 
 
 class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only

@@ -720,6 +720,27 @@ class TestTheTimelinesPart:
 
         assert again.status_code == 200
 
+    @pytest.mark.parametrize("by", ["key", "correlation_id"])
+    def test_is_what_the_page_of_a_search_asks_for(
+        self, outbox: Outbox, admin_client: Client, by: str
+    ) -> None:
+        """Seen to fail where the page of a correlation id asked for nothing."""
+        sought = str(getattr(packed(outbox), by))
+
+        page = admin_client.get(reverse("admin:outbox_event_timeline"), {"q": sought})
+        part = admin_client.get(self.PART, {"q": sought}).content.decode()
+
+        assert f'hx-get="{self.PART}?q={sought}"' in page.content.decode()
+        assert f'hx-get="{self.PART}?q={sought}"' in part
+        assert "tests.Packed" in part
+
+    def test_of_what_is_not_there_yet_goes_on_asking(
+        self, outbox: Outbox, admin_client: Client
+    ) -> None:
+        page = admin_client.get(reverse("admin:outbox_event_timeline"), {"q": "later"})
+
+        assert f'hx-get="{self.PART}?q=later"' in page.content.decode()
+
     def test_is_only_for_those_who_may_see_events(self, outbox: Outbox) -> None:
         event = packed(outbox)
 
