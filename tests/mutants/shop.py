@@ -224,4 +224,22 @@ SHOP = [
             "::test_is_called_at_the_address_that_was_checked",
         ),
     ),
+    Mutant(
+        name="guesses-of-tokens",
+        without="whoever sends wrong tokens may go on for ever",
+        edits=(Edit("api/tokens.py", "        wrong.refuse_if_too_many(request)\n", ""),),
+        noticed_by=(
+            "tests/shop/test_guessing.py::TestAGuesserOfTokens"
+            "::test_waits_after_some_wrong_ones_and_does_not_learn_of_a_right_one",
+        ),
+    ),
+    Mutant(
+        name="guesses-of-passwords",
+        without="whoever tries passwords in the admin may go on for ever",
+        edits=(Edit("shop/settings/web.py", '    "axes.backends.AxesStandaloneBackend",\n', ""),),
+        noticed_by=(
+            "tests/shop/test_guessing.py::TestAGuesserOfPasswords"
+            "::test_is_told_to_wait_and_does_not_learn_of_the_right_one",
+        ),
+    ),
 ]
