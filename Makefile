@@ -77,7 +77,7 @@ test-browser: install  ## look at every page in the system's Chromium, where it 
 	$(RUN) -m pytest tests/browser $(ARGS)
 
 screenshots: install  ## take the pictures of docs/images anew, of a shop of their own
-	@$(RUN) -m tests.browser.screenshots
+	@$(RUN) -m tests.browser.screenshots $(ARGS)
 
 # The virtual host of AMQP_URL if that is given (its queues are purged, and the tests that stop a
 # broker are skipped), else a node of its own: loopback, quorum queues, publisher confirms.

@@ -15,6 +15,8 @@ from tests.browser.django_admin import is_djangos
 
 #: https://github.com/dequelabs/axe-core, as published on npm; its licences stand beside it.
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
+#: Its rules of colour that are on by default.
+COLOURS = ["color-contrast", "link-in-text-block"]
 NO_SCRIPT = ("application/json", "application/ld+json")
 
 
@@ -96,13 +98,16 @@ def _axe() -> str:
     return AXE.read_text()
 
 
-def findings(page: Page) -> list[Finding]:
-    """Let axe examine the page by all its rules; leave out what is Django's own."""
+def findings(page: Page, *, colours_alone: bool = False) -> list[Finding]:
+    """Let axe examine the page by all its rules, or those of colour; leave out what is Django's."""
     # Colours change over a moment; halfway they have no contrast.
     page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
     # Evaluated by the debugger, which the page's policy does not bind.
     page.evaluate(_axe())
-    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if colours_alone:
+        options["runOnly"] = {"type": "rule", "values": COLOURS}
+    result = page.evaluate("(options) => axe.run(document, options)", options)
     return [found for found in _read(result) if not is_djangos(page, found.rule, found.target)]
 
 

@@ -1,5 +1,7 @@
 """`make screenshots`: pictures of the monitor for the README and docs/, from a shop that runs.
 
+All of them, or those that are named: `make screenshots ARGS="overview map"`.
+
 Orders, dead letters and the pause are real. Only the charts' past is made up, from the minutes that
 were counted: nobody waits an hour for a picture.
 """
@@ -45,7 +47,7 @@ for ago in range(1, 24 * 60):
     busy = 0.3 + 0.15 * sin(ago / 190) + 0.08 * sin(ago / 11) + 0.05 * sin(ago * 1.7)
     row = Minute(handler="", minute=last - timedelta(minutes=ago))
     for number, name in enumerate(counts):
-        sway = 1 + 0.5 * sin(ago / 7 + number) if number > 1 else 1
+        sway = 1 + 0.4 * sin(ago / 45 + number) if number > 1 else 1
         setattr(row, name, round(busy * sway * sums[name]))
     row.failed = 3 if ago % 97 in (5, 6) else ago % 13 == 0
     made.append(row)
@@ -93,6 +95,8 @@ PICTURES = (
 
 
 def main() -> int:
+    names = sys.argv[1:]
+    wanted = [picture for picture in PICTURES if not names or picture.name in names]
     path = chromium.find()
     if path is None:
         sys.stderr.write(chromium.NO_BROWSER + "\n")
@@ -103,7 +107,7 @@ def main() -> int:
     ):
         scene = _furnish(site)
         with chromium.launched(path) as browser:
-            for picture in PICTURES:
+            for picture in wanted:
                 _take(browser, site, scene, picture)
     return 0
 

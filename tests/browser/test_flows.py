@@ -14,6 +14,8 @@ from tests.browser.scene import Scene
 from tests.browser.site import TEA, Site
 from tests.shop.processes import eventually
 
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
+
 #: Milliseconds that a page may take to show what has happened; it is only reached by a failure.
 PATIENCE = 60_000
 HANDLERS = "/admin/outbox/subscription/handlers/"

@@ -12,6 +12,8 @@ from tests.browser.looking import overflow
 from tests.browser.scene import Scene
 from tests.browser.site import Site
 
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
+
 EVENTS = 200
 KEY = "a-busy-key"
 
