@@ -1,7 +1,7 @@
 """The nudge: after a commit, tell the relay that something is owed, never from the caller's thread.
 
 One daemon thread a process, started at the first nudge and again after a fork. Nudges that come
-while one is being sent, or within the next few milliseconds, become one: sending takes as much of
+while one is being sent, or within the milliseconds after it, become one: sending takes as much of
 the processor as storing an event, and a relay that looks finds what is committed meanwhile. While
 the broker is away they are dropped: the relay looks by itself every `OUTBOX["FLOOR_SECONDS"]`, so a
 lost nudge costs latency, never data.
@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 EXCHANGE = Exchange("outbox.nudge", type="fanout", durable=False, delivery_mode="transient")
 
-_PAUSE_AFTER_NUDGE = 0.005
+#: Seconds from one nudge to the next: the shortest, and the longest, under steady traffic.
+_PAUSES = (0.002, 0.02)
 _PAUSE_AFTER_FAILURE = 1.0
 
 
@@ -52,18 +53,24 @@ class _Nudger:
 
     def _run(self) -> None:
         connection: Connection | None = None
+        pause = _PAUSES[0]
         while True:
             self._wanted.wait()
             self._wanted.clear()
             try:
                 connection = connection or _connect(current_app)
                 _send(connection)
-                time.sleep(_PAUSE_AFTER_NUDGE)
+                pause = self._rest(pause)
             except Exception as error:  # the broker is away: drop it, the relay looks by itself
                 logger.debug("nudge dropped: %s", error)
                 _close(connection)
                 connection = None
                 time.sleep(_PAUSE_AFTER_FAILURE)
+
+    def _rest(self, pause: float) -> float:
+        """Wait, and return how long to wait the next time: twice as long where more has come."""
+        time.sleep(pause)
+        return min(pause * 2, _PAUSES[1]) if self._wanted.is_set() else _PAUSES[0]
 
 
 _nudger = _Nudger()
