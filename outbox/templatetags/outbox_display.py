@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -39,7 +40,7 @@ def state_name(state: str) -> str:
 @register.filter
 def coded(text: str) -> str:
     """Show what stands between backticks as code."""
-    parts = str(text).split("`")
+    parts = re.split(r"`([^`]*)`", str(text))
     words = [
         format_html("<code>{}</code>", part) if number % 2 else escape(part)
         for number, part in enumerate(parts)
