@@ -111,6 +111,7 @@ class RabbitMQ(GivenRabbitMQ):
             "HOME": str(folder),
             "ERL_EPMD_ADDRESS": HOST,
             "ERL_EPMD_PORT": str(free_port()),
+            "ERL_EPMD_RELAXED_COMMAND_CHECK": "true",  # it may be ended before it misses its node
             "RABBITMQ_NODENAME": f"chaos{port}@localhost",
             "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),

@@ -34,6 +34,7 @@ def listening(tap: Wiretap) -> Iterator[None]:
         while not over.wait(0.02):
             tap.look()
 
+    tap.look()  # it hears from now on
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     try:

@@ -14,12 +14,13 @@ from typing import Any
 
 import amqp
 from kombu import Connection
+from kombu.exceptions import OperationalError
 
 from tests.chaos.wiretap import MOST_KEPT, MOST_REPLAYED
 
 TRACER = "amq.rabbitmq.trace"
 #: What the broker's absence raises, in all its kinds.
-AWAY = (OSError, amqp.exceptions.AMQPError)
+AWAY = (OSError, amqp.exceptions.AMQPError, OperationalError)
 
 
 class AmqpWiretap:
