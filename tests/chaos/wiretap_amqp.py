@@ -1,7 +1,7 @@
 """Speaks AMQP: the node's tracer tells of each published message; queues are read by `basic_get`.
 
-A tap's own queue is auto-deleted, and gone with the node. What waits in a queue is taken whole,
-sent again in another order, and only then acked: a message that comes twice does no harm.
+A tap's own queue is auto-deleted, and gone with the node. What waits in a queue is taken whole, and
+sent again in another order. If the node goes away meanwhile the messages are lost, as by a flush.
 """
 
 from __future__ import annotations
@@ -55,13 +55,9 @@ class AmqpWiretap:
                 self._shuffle(channel, queue, rng)
 
     def _shuffle(self, channel: Any, queue: str, rng: Random) -> None:
-        taken = list(iter(lambda: channel.basic_get(queue), None))
+        taken = list(iter(lambda: channel.basic_get(queue, no_ack=True), None))
         for message in rng.sample(taken, len(taken)):
             channel.basic_publish(_copy(message), routing_key=queue)
-        for message in taken:
-            channel.basic_ack(message.delivery_tag)
-        # A round trip: a channel that is closed at once takes its last acks along.
-        channel.queue_declare(queue, passive=True)
 
     def _begin(self) -> None:
         self._connection = Connection(self._url, connect_timeout=1)
