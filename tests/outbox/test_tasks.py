@@ -44,7 +44,10 @@ def received(broker: Connection, queue: str) -> list[Any]:
 
 class TestAMessage:
     def test_carries_names_ids_and_tokens_and_nothing_else(self, broker: Connection):
-        """Rule 4. Seen to fail with the event's payload, key or name added to `Message`."""
+        """Rule 4; `refill` asks the worker for a nudge.
+
+        Seen to fail with the event's payload, key or name added to `Message`.
+        """
 
         @subscribe("shops.Ordered", queue="labels", batch=2)
         def print_label(order_id: str, address: str) -> None: ...
@@ -60,7 +63,7 @@ class TestAMessage:
         arguments = [json.loads(message.body)[:2] for message in messages]
         assert arguments == [
             [["tests.print_label", [[first, 1], [second, 1]]], {}],
-            [["tests.print_label", [[third, 1]]], {}],
+            [["tests.print_label", [[third, 1]]], {"refill": True}],
         ]
         everything = "".join(f"{message.body} {message.headers}" for message in messages)
         assert SECRET not in everything
