@@ -9,10 +9,19 @@ from shop.up.errors import UpError
 HOST = "127.0.0.1"
 
 
+# Whoever is to listen on a port opens it later: until then the system gives it out again.
+_given: set[int] = set()
+
+
 def free_port() -> int:
+    """Return a port that nobody listens on, and that this process was not given before."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+        port = int(probe.getsockname()[1])
+        if port in _given:
+            return free_port()
+    _given.add(port)
+    return port
 
 
 def listen(port: int) -> socket.socket:

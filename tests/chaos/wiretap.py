@@ -42,3 +42,4 @@ def listening(tap: Wiretap) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+        tap.look()  # what came between its last look and the block's end
