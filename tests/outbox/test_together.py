@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group, Permission
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import F
 
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
@@ -216,6 +216,33 @@ class TestADeferredConstraint:
         assert effects() == ["0", "2", "3"]
         assert states() == ["done", "pending", "done", "done"]
         assert Attempt.objects.get().exception == "IntegrityError"
+
+
+class TestACommitWhoseAnswerIsLost:
+    def test_counts_as_one(self, monkeypatch):
+        """The database kept it. Seen to fail where nobody looks what was kept."""
+        commit, is_lost = connection.commit, []
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+            is_lost.append(number)
+
+        def lose_the_answer() -> None:
+            commit()
+            if is_lost:
+                is_lost.clear()
+                raise OperationalError("the answer is lost")
+
+        monkeypatch.setattr(connection, "commit", lose_the_answer)
+        given(3)
+
+        results = work()
+
+        assert effects() == ["0", "1", "2"]
+        assert states() == ["done"] * 3
+        assert [result.outcome for result in results] == ["done"] * 3
+        assert not Attempt.objects.exists()
 
 
 class TestALostToken:
