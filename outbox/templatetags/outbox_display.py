@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django import template
 from django.contrib.auth import get_user_model
@@ -127,6 +128,19 @@ def actor(name: str) -> str:
     except (model.DoesNotExist, ValueError):
         return _("%(actor)s (no longer there)") % {"actor": name}
     return link(_admin_url(user, "change", pk), user.get_username())
+
+
+@register.simple_tag
+def live(address: str, *, seconds: int, **query: str) -> str:
+    """Let an element be replaced by what `address` answers: again and again, and when it is shown.
+
+    While the page is hidden monitor.js lets it ask for nothing.
+    """
+    return format_html(
+        'hx-get="{}" hx-trigger="every {}s, visibilitychange from:document" hx-swap="outerHTML"',
+        f"{address}?{urlencode(query)}" if query else address,
+        seconds,
+    )
 
 
 @register.inclusion_tag("outbox/pages.html", takes_context=True)

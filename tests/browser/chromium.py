@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+from shop.up.ports import HOST, free_port
 
 #: Set where a missing browser is a failure: `.ci/run` sets it after it has installed one.
 MUST_RUN = "BROWSER_TESTS_MUST_RUN"
@@ -38,6 +40,20 @@ def required() -> str:
     if os.environ.get(MUST_RUN):
         pytest.fail(NO_BROWSER, pytrace=False)
     pytest.skip(NO_BROWSER)
+
+
+@contextmanager
+def window_of_tabs(browser: Browser, path: str) -> Iterator[BrowserContext]:
+    """Yield a window of one more Chromium, where the tab in front hides the others, as in life.
+
+    Playwright makes each page of a context of its own believe that it is in front.
+    """
+    port, is_boxed = free_port(), os.geteuid() != 0
+    flags = [*FLAGS, f"--remote-debugging-port={port}"]
+    kind = browser.browser_type
+    with closing(kind.launch(executable_path=path, args=flags, chromium_sandbox=is_boxed)):
+        attached = kind.connect_over_cdp(f"http://{HOST}:{port}", no_defaults=True)
+        yield attached.contexts[0]
 
 
 @contextmanager
