@@ -16,9 +16,14 @@ from shop import home, invitation, problems
 admin.site.site_header = _("Shop")
 admin.site.site_title = _("Shop")
 
-# Swagger UI brings its pictures and some styles inline, which no other page may.
-docs = csp_update({"img-src": ["'self'", "data:"], "style-src": ["'self'", "'unsafe-inline'"]})(
-    SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"])
+# Swagger UI brings its pictures inline, which no other page may.
+docs = csp_update({"img-src": ["'self'", "data:"]})(
+    SpectacularSwaggerSplitView.as_view(
+        url_name="schema",
+        title=_("The shop's API"),
+        template_name="shop/api_docs.html",
+        http_method_names=["get", "head"],
+    )
 )
 
 # Each app of this project that has addresses brings them; a new one is listed nowhere else.

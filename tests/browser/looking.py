@@ -11,7 +11,8 @@ from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Page, Response
 
-from tests.browser.django_admin import is_djangos
+from tests.browser import django_admin
+from tests.browser.known import known_of
 
 #: https://github.com/dequelabs/axe-core, as published on npm; its licences stand beside it.
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
@@ -100,6 +101,12 @@ def _axe() -> str:
 
 def findings(page: Page, *, colours_alone: bool = False) -> list[Finding]:
     """Let axe examine the page by all its rules, or those of colour; leave out what is Django's."""
+    found = all_findings(page, colours_alone=colours_alone)
+    return [one for one in found if not known_of(page, one.rule, one.target, django_admin.KNOWN)]
+
+
+def all_findings(page: Page, *, colours_alone: bool = False) -> list[Finding]:
+    """Let axe examine the page; leave nothing out."""
     # Colours change over a moment; halfway they have no contrast.
     page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
     # Evaluated by the debugger, which the page's policy does not bind.
@@ -108,7 +115,7 @@ def findings(page: Page, *, colours_alone: bool = False) -> list[Finding]:
     if colours_alone:
         options["runOnly"] = {"type": "rule", "values": COLOURS}
     result = page.evaluate("(options) => axe.run(document, options)", options)
-    return [found for found in _read(result) if not is_djangos(page, found.rule, found.target)]
+    return list(_read(result))
 
 
 def _read(result: dict[str, Any]) -> Iterator[Finding]:

@@ -1,0 +1,109 @@
+"""The API's documentation: Swagger UI, in a page and in colours of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Response, expect
+
+from tests.browser.conftest import HEIGHT, PHONE, WIDE
+from tests.browser.known import Known, known_of
+from tests.browser.looking import (
+    Complaints,
+    Finding,
+    all_findings,
+    inline_parts,
+    overflow,
+    wrong_with_policy,
+)
+from tests.browser.site import Site
+from tests.browser.swagger_ui import KNOWN
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
+
+ADDRESS = "/api/docs/"
+PATIENCE = 60_000
+
+
+@pytest.fixture(params=[WIDE, PHONE], ids=["wide", "phone"])
+def page(browser: Browser, site: Site, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A window of a stranger, as most readers of it are."""
+    context = browser.new_context(
+        base_url=site.url, viewport={"width": request.param, "height": HEIGHT}
+    )
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    yield context.new_page()
+    expect.set_options(timeout=5_000)
+    context.close()
+
+
+def open_docs(page: Page) -> Response:
+    """Open the page, and wait until its script has written what stands in it."""
+    answer = page.goto(ADDRESS)
+    assert answer is not None
+    expect(operation(page, "list_products")).to_be_visible()
+    return answer
+
+
+def operation(page: Page, name: str) -> Locator:
+    return page.locator(f".opblock[id$=-{name}]")
+
+
+def unfold(page: Page) -> None:
+    """Open an operation of each method that there is."""
+    for name in ("list_products", "place_order", "change_webhook", "remove_webhook"):
+        operation(page, name).locator(".opblock-summary-control").click()
+        expect(operation(page, name).locator(".responses-table").first).to_be_visible()
+
+
+def try_out(page: Page) -> None:
+    """Ask for the products, and begin to write an order."""
+    for name in ("list_products", "place_order"):
+        operation(page, name).get_by_role("button", name="Try it out").click()
+    operation(page, "list_products").get_by_role("button", name="Execute").click()
+    answer = operation(page, "list_products").locator(".live-responses-table")
+    expect(answer.locator(".response-col_status").last).to_contain_text("200")
+
+
+def ask_for_token(page: Page) -> None:
+    """Open the dialog in which one gives one's token."""
+    page.locator(".auth-wrapper > .authorize").click()
+    expect(page.locator(".modal-ux-inner, .modal-ux").first).to_be_visible()
+
+
+STEPS: tuple[Callable[[Page], object], ...] = (open_docs, unfold, try_out, ask_for_token)
+
+
+class TestTheDocumentation:
+    def test_is_a_page_of_ours(self, page: Page):
+        answer = open_docs(page)
+
+        assert wrong_with_policy(answer) == []
+        assert inline_parts(answer.text()) == []
+        assert page.title() == "The shop's API"
+
+    def test_is_fit_to_be_seen_whatever_one_does_there(self, page: Page):
+        complaints = Complaints(page)
+
+        for step in STEPS:
+            step(page)
+            assert overflow(page) == [], step.__name__
+
+        assert complaints.found == []
+
+    def test_can_be_used_by_everybody_but_for_what_is_swagger_uis(self, page: Page):
+        ours: list[Finding] = []
+        theirs: set[Known] = set()
+        for step in STEPS:
+            step(page)
+            for found in all_findings(page):
+                if known := known_of(page, found.rule, found.target, KNOWN):
+                    theirs.add(known)
+                else:
+                    ours.append(found)
+
+        assert not ours, "\n".join(map(str, ours))
+        # A fault that they have mended is none that we may have.
+        assert theirs == set(KNOWN)
