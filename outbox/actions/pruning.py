@@ -16,7 +16,7 @@ def prune(
     older_than: timedelta | None = None,
     archive: str | Path | None = None,
     at_most: timedelta | None = None,
-    batch: int = 300,
+    batch: int = retention.BATCH,
     by: str = "unnamed",
     reason: str = "",
     using: str = "default",

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from outbox.conf import conf
-from outbox.models import Attempt, Delivery, Event, Horizon
+from outbox.models import Event, Horizon
 
-from .archive import Archive, archive_in
+from .archive import archive_in
+from .batches import look, prunable, prune_some
+
+__all__ = ["countable", "horizons", "prunable", "prune"]
 
 logger = logging.getLogger("outbox.actions")
+
+#: Events in one transaction.
+BATCH = 50
+
+#: Batches for which events are looked up at a time.
+LOOK = 4
+
+#: How many times as long as a batch took it rests.
+REST = 3
 
 
 def prune(
@@ -26,14 +37,14 @@ def prune(
     older_than: timedelta | None = None,
     archive: str | Path | None = None,
     at_most: timedelta | None = None,
-    batch: int = 300,
+    batch: int = BATCH,
     by: str = "unnamed",
     using: str = "default",
 ) -> int:
     """Remove old events of which nothing is owed, with their deliveries and attempts.
 
     Event type by event type, the oldest first, each batch in a transaction of its own; after each
-    it rests as long as that took, so that others have at least half of the time. An event that
+    it rests three times as long as that took, so that others have most of the time. An event that
     waits for fan-out, or has a delivery that is not settled, stays, however old.
 
     Args:
@@ -55,10 +66,10 @@ def prune(
     with archive_in(folder) if folder else nullcontext() as store:
         for name, before in horizons(older_than=older_than, using=using):
             _remember_horizon(before, using=using)
-            for seqs in _old_events(name, before, batch=batch, using=using):
+            for seqs in _batches(name, before, batch=batch, using=using):
                 if time.monotonic() > until:
                     break
-                removed += _prune_some(seqs, before=before, archive=store, using=using)
+                removed += prune_some(seqs, before=before, archive=store, using=using)
     what = "by OUTBOX['RETENTION']" if older_than is None else f"older than {older_than}"
     logger.info("%s pruned %d events %s", by, removed, what)
     return removed
@@ -85,13 +96,6 @@ def countable(*, older_than: timedelta | None = None, using: str = "default") ->
     )
 
 
-def prunable(*, before: datetime, using: str = "default") -> QuerySet[Event]:
-    """Return the events emitted before a moment of which nothing is owed any more."""
-    owed = Delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=Delivery.OWED)
-    old = Event.objects.using(using).filter(emitted_at__lt=before, fanned_out_at__isnull=False)
-    return old.filter(~Exists(owed))
-
-
 def _remember_horizon(before: datetime, *, using: str) -> None:
     """Commit first how far it goes: what is missing since then was pruned, and not lost."""
     with transaction.atomic(using=using):
@@ -108,47 +112,23 @@ def _names(*, using: str) -> Iterator[str]:
         yield name
 
 
-def _old_events(name: str, before: datetime, *, batch: int, using: str) -> Iterator[list[int]]:
-    """Walk one type by seq, which follows the time of emission, to a batch that has no old event.
+def _batches(name: str, before: datetime, *, batch: int, using: str) -> Iterator[Sequence[int]]:
+    """Walk one type by seq, which follows the time of emission, to a look that has no old event.
 
     So the end is found by the index of name and seq, without one on the time, and without reading
-    other types or all that is young.
+    other types or all that is young. Rests after each batch; one is empty where a whole look is
+    owed, so that the caller can look at the time.
     """
     seq, began = 0, time.monotonic()
-    while True:
-        rows = Event.objects.using(using).filter(name=name, seq__gt=seq).order_by("seq")[:batch]
-        found = list(rows.values_list("seq", "emitted_at"))
-        old = [row[0] for row in found if row[1] < before]
-        if not old:
-            return
-        yield old
-        seq = found[-1][0]
-        time.sleep(time.monotonic() - began)
-        began = time.monotonic()
+    while found := look(name, seq, before=before, number=LOOK * batch, using=using):
+        for seqs in _parts(found.prunable, batch):
+            yield seqs
+            time.sleep(REST * (time.monotonic() - began))
+            began = time.monotonic()
+        seq = found.until
 
 
-def _prune_some(
-    seqs: Sequence[int], *, before: datetime, archive: Archive | None, using: str
-) -> int:
-    with transaction.atomic(using=using):
-        # No delivery can be added to a locked event; what it has is looked at again under the lock.
-        settled = prunable(before=before, using=using).filter(seq__in=seqs)
-        locked = set(settled.order_by("seq").select_for_update().values_list("seq", flat=True))
-        deliveries = Delivery.objects.using(using).filter(event__in=locked)
-        locked -= set(deliveries.filter(state__in=Delivery.OWED).values_list("event_id", flat=True))
-        if archive:
-            archive.add(list(Event.objects.using(using).filter(seq__in=locked).order_by("seq")))
-        _remove(locked, using=using)
-    return len(locked)
-
-
-def _remove(seqs: Collection[int], *, using: str) -> None:
-    """Delete in the order that foreign keys ask for.
-
-    Raw, since nothing else refers to these rows, and Django's delete() would load each of them
-    first: that held the write lock of SQLite several times as long.
-    """
-    deliveries = Delivery.objects.using(using).filter(event__in=seqs)
-    Attempt.objects.using(using).filter(delivery__in=deliveries)._raw_delete(using)
-    deliveries._raw_delete(using)
-    Event.objects.using(using).filter(seq__in=seqs)._raw_delete(using)
+def _parts(seqs: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Yield parts of this size, the last one smaller; a single empty one of nothing."""
+    for start in range(0, max(len(seqs), 1), size):
+        yield seqs[start : start + size]

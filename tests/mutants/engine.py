@@ -331,15 +331,31 @@ DELIVERY = [
         without="prune does not look again, under the lock, at what is owed",
         edits=(
             Edit(
-                "outbox/retention/__init__.py",
-                "        locked -= set(deliveries.filter(state__in=Delivery.OWED)"
-                '.values_list("event_id", flat=True))\n',
+                "outbox/retention/batches.py",
+                "        locked -= "
+                "{event for _, event, state in deliveries if state in Delivery.OWED}\n",
                 "",
             ),
         ),
         noticed_by=(
             f"{OUTBOX}test_actions.py::TestPruneBesideSomeoneElse"
             "::test_keeps_what_is_owed_since_a_moment_ago",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="locks-of-pruned-deliveries",
+        without="prune does not lock the deliveries whose states it looks at",
+        edits=(
+            Edit(
+                "outbox/retention/batches.py",
+                "rows.select_for_update().values_list(",
+                "rows.values_list(",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_actions.py::TestPruneBesideSomeoneElse"
+            "::test_keeps_what_is_replayed_at_this_moment",
         ),
         database=POSTGRESQL,
     ),

@@ -377,6 +377,25 @@ class TestPruneBesideSomeoneElse:
         assert removed() == 0
         assert set(Delivery.objects.values_list("state", flat=True)) == {"done", "pending"}
 
+    def test_keeps_what_is_replayed_at_this_moment(self):
+        """Without the lock on its deliveries it removes one that is owed again."""
+
+        @subscribe("parcels.ParcelSent")
+        def notify() -> None: ...
+
+        outbox = Outbox()
+        age(*given(outbox))
+        outbox.deliver_all()
+
+        with transaction.atomic():
+            assert actions.replay(actions.Choice(), by="ann", reason="a test").touched == 1
+            removed = in_thread(lambda: actions.prune(older_than=MONTH))
+            wait_until_blocked(1)
+
+        assert removed() == 0
+        assert state() == State.PENDING
+        assert Attempt.objects.get().outcome == "replayed"
+
 
 def in_thread(action: Callable[[], int]) -> Callable[[], int]:
     """Start an action beside this one; return what waits for its result."""
