@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -132,9 +134,19 @@ def handlers_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
         "admin/outbox/subscription/handlers.html",
         of=page,
         title=_("Handlers"),
-        handlers=handler_rows(),
-        may_pause=may(request, "pause"),
+        forms=("pause", "resume", "close_breaker"),
+        **_shown(request),
     )
+
+
+def handlers_part(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+    """Answer what changes of the page alone."""
+    page.require_view(request)
+    return render(request, "outbox/handlers.html", _shown(request))
+
+
+def _shown(request: HttpRequest) -> dict[str, Any]:
+    return {"handlers": handler_rows(), "may_pause": may(request, "pause")}
 
 
 def handler_rows() -> list[HandlerRow]:

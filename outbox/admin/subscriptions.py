@@ -13,13 +13,14 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django.views.decorators.http import conditional_page
 
 from outbox import actions
 from outbox.models import Delivery, Subscription
 from outbox.templatetags.outbox_display import NOTHING, actor, link, moment, span_of_seconds
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
-from .handlers import handlers_view
+from .handlers import handlers_part, handlers_view
 from .links import deliveries_url, handlers_url
 from .network import map_view
 
@@ -86,9 +87,11 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         """Add the map and the handlers, before what takes anything for a subscription."""
         view, name = self.admin_site.admin_view, "outbox_subscription"
+        part = conditional_page(partial(handlers_part, self))
         return [
             path("map/", view(partial(map_view, self)), name=f"{name}_map"),
             path("handlers/", view(partial(handlers_view, self)), name=f"{name}_handlers"),
+            path("handlers/part/", view(part), name=f"{name}_handlers_part"),
             *super().get_urls(),
         ]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.browser.keyboard import press
+from tests.browser.keyboard import press, tab_to
 from tests.browser.looking import Complaints
 from tests.browser.scene import Scene
 from tests.browser.site import TEA, Site
@@ -137,28 +137,40 @@ class TestADeadGroup:
 class TestAHandler:
     handler = "notifications.announce_payment"
 
-    def test_is_paused_its_lag_grows_and_it_is_resumed(self, page: Page, site: Site):
-        change(page, "Pause", self.handler, reason="The texts are being rewritten.")
-        row = row_of(page, self.handler)
+    def test_is_seen_paused_its_lag_growing_and_resumed_without_a_reload(
+        self, context: BrowserContext, page: Page, site: Site
+    ):
+        other, row = context.new_page(), row_of(page, self.handler)
+        page.goto(HANDLERS)
+        page.evaluate("window.hasNotBeenLoadedAgain = true")
+
+        change(other, "Pause", self.handler, reason="The texts are being rewritten.")
         expect(row).to_contain_text("paused")
         expect(row).to_contain_text("The texts are being rewritten.")
-
         site.place(TEA)
-        site.wait_until_settled()
-        page.reload()
         expect(row).to_contain_text("1 parked")
         at_first = self.lag(row)
+        eventually(lambda: self.lag(row) > at_first, "the lag grows")
         site.place(TEA)
-        site.wait_until_settled()
-        page.reload()
         expect(row).to_contain_text("2 parked")
-        assert self.lag(row) > at_first
-
-        change(page, "Resume", self.handler, reason="")
+        change(other, "Resume", self.handler, reason="")
         expect(row).to_contain_text("running")
-        site.wait_until_settled()
-        page.reload()
         expect(row).not_to_contain_text("parked")
+
+        assert page.evaluate("window.hasNotBeenLoadedAgain") is True
+
+    def test_keeps_the_focus_of_whoever_goes_by_keyboard(self, page: Page, site: Site):
+        row = row_of(page, "orders.note_stock")
+        for wanted in (row.get_by_role("link").first, row.get_by_role("button")):
+            page.goto(HANDLERS)
+            tab_to(page, wanted)
+            page.evaluate("document.getElementById('outbox-handlers').dataset.old = 'yes'")
+
+            # What is news takes the place of what was there.
+            site.place(TEA)
+            expect(page.locator("[data-old]")).to_have_count(0)
+
+            expect(wanted).to_be_focused()
 
     @staticmethod
     def lag(row: Locator) -> float:

@@ -17,7 +17,7 @@ from tests.shop.processes import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
-LIVE = ("the overview", "the timeline of an order", "an order that is through")
+LIVE = ("the overview", "the handlers", "the timeline of an order", "an order that is through")
 #: By the page's own clock: long enough to ask many times.
 LONG = "05:00"
 

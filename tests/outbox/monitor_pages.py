@@ -32,6 +32,7 @@ def pages(history: History) -> dict[str, str]:
         "dead letters": _url("delivery_dead"),
         "blocked keys": _url("delivery_blocked"),
         "handlers": _url("subscription_handlers"),
+        "handlers, their live part": _url("subscription_handlers_part"),
         "subscriptions": _url("subscription_changelist"),
         "map": _url("subscription_map"),
         "delayed events": _url("delayedevent_changelist"),

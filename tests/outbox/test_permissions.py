@@ -40,6 +40,7 @@ PAGES = {
     "outbox_subscription_history": "view_subscription",
     "outbox_subscription_map": "view_subscription",
     "outbox_subscription_handlers": "view_subscription",
+    "outbox_subscription_handlers_part": "view_subscription",
     "outbox_operation_changelist": "view_operation",
     "outbox_operation_change": "view_operation",
     "outbox_operation_history": "view_operation",

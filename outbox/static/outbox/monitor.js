@@ -58,6 +58,35 @@
         kept.clear();
     });
 
+    // So is the focus of whoever goes by keyboard. htmx sees to what has an id, this to links.
+    let focused = null;
+
+    function linksLike(link, root) {
+        const links = [...root.querySelectorAll("[href]")];
+        return links.filter((one) => one.getAttribute("href") === link.getAttribute("href"));
+    }
+
+    document.addEventListener("htmx:beforeSwap", function (event) {
+        const link = document.activeElement;
+        const isLeft = event.detail.shouldSwap && event.detail.target.contains(link);
+        focused = isLeft && link.hasAttribute("href") && !link.id
+            ? { link, nth: linksLike(link, event.detail.target).indexOf(link), root: event.detail.target.id }
+            : null;
+    });
+
+    document.addEventListener("htmx:afterSwap", function () {
+        if (!focused) {
+            return;
+        }
+        const root = document.getElementById(focused.root);
+        const links = root ? linksLike(focused.link, root) : [];
+        const link = links[focused.nth] || links[0];
+        if (link) {
+            link.focus({ preventScroll: true });
+        }
+        focused = null;
+    });
+
     document.addEventListener("click", function (event) {
         const button = event.target.closest("[data-outbox-copy]");
         if (!button) {
