@@ -64,6 +64,7 @@ def publish(message: Message) -> None:
         kwargs={"refill": True} if message.refill else {},
         queue=message.queue,
         retry=False,
+        argsrepr=f"({message.handler!r}, {len(message.pairs)} deliveries)",  # type: ignore[call-arg]
     )
 
 

@@ -25,7 +25,7 @@ from outbox.subscriptions import Handler, find
 
 from . import breaker, calls, failpoints, ordering, results, settlement, together
 from .attempts import text_of
-from .lease import Lease, held
+from .lease import Lease, give_receipts, lock_held
 from .results import Result
 from .retry import leave_interrupted_connections, retry_transient
 from .start import Pair, start
@@ -131,14 +131,14 @@ def _receipt(delivery: Delivery, limit: Limit, *, lease: Lease, using: str) -> R
 @contextmanager
 def _receipt_transaction(delivery: Delivery, *, using: str) -> Iterator[None]:
     """Open the transaction that ends with the receipt; raise LeaseLost if the token is stale."""
-    mine, key = held(delivery, using=using), delivery.order_key
+    key = delivery.order_key
     with transaction.atomic(using=using):
-        if not mine.select_for_update().values_list("id").first():
+        if not lock_held(delivery, using=using):
             raise LeaseLost(LeaseLost.__doc__)
         failpoints.reach(failpoints.BEFORE_EFFECTS)
         yield
         failpoints.reach(failpoints.BEFORE_RECEIPT)
-        mine.update(state=Delivery.State.DONE, settled_at=timezone.now(), note="", order_key=None)
+        give_receipts([delivery.id], token=delivery.token, using=using)
         if key:
             ordering.release((delivery.subscription.handler, key), using=using)
     failpoints.reach(failpoints.AFTER_RECEIPT)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import connections
 from django.db.models import QuerySet
@@ -18,11 +17,12 @@ from outbox.models import Delivery, Event, Subscription
 
 from . import ordering
 from .lanes import Birth, Lane, newborn
+from .statements import execute, moment, numbers
 
 State = Delivery.State
 Hearers = Mapping[str, Sequence[Subscription]]
 
-#: Deliveries that one INSERT stores; SQLite has a limit of its parameters.
+#: Deliveries that one INSERT stores; SQLite has a limit of its parameters, of which each has two.
 _STORED_AT_ONCE = 1000
 
 
@@ -41,31 +41,59 @@ def waiting_events(*, using: str) -> QuerySet[Event]:
     return Event.objects.using(using).filter(fanned_out_at=None).order_by("seq")
 
 
-def fan_out(lanes: Mapping[int, Lane], now: datetime, *, using: str) -> list[Waiting]:
-    """Make the deliveries of what waits, and claim for the lanes what they have room for.
-
-    A subscription that another relay holds gets its deliveries too; a later pass sends them.
-    Returns the events.
-    """
+def lock_waiting(*, using: str) -> list[Waiting]:
+    """Take a page of what waits, as far as no other relay has it."""
     waiting = waiting_events(using=using).select_for_update(skip_locked=True)
     rows = waiting.values_list(*Waiting._fields)[: conf().FAN_OUT]
-    events = [Waiting(*row) for row in rows]
-    if not events:
-        return []
-    born = _born(events, now=now, using=using)
+    return [Waiting(*row) for row in rows]
+
+
+def hearers_of(
+    events: Sequence[Waiting], rows: Sequence[Subscription] | None, *, using: str
+) -> Hearers:
+    """Return who hears the events, by their names.
+
+    Args:
+        events: what was locked.
+        rows: all active subscriptions, read after the events were; None: that is done here.
+        using: the outbox's database alias.
+    """
+    names = {event.name for event in events}
+    if rows is None:
+        active = Subscription.objects.using(using).filter(active=True, event__in=names)
+        rows = list(active.order_by("id"))
+    hearers: dict[str, list[Subscription]] = {}
+    for row in rows:
+        hearers.setdefault(row.event, []).append(row)
+    return hearers
+
+
+def fan_out(
+    events: Sequence[Waiting],
+    hearers: Hearers,
+    lanes: Mapping[int, Lane],
+    now: datetime,
+    *,
+    using: str,
+) -> None:
+    """Make the deliveries of events, and claim for the lanes what they have room for.
+
+    A subscription that another relay holds gets its deliveries too; a later pass sends them.
+    """
+    born = _born(events, hearers, now=now, using=using)
     for pk, lane in lanes.items():
         if pk in born:
             born[pk] = lane.take(born[pk])
     for pk, delivery_id in _store([one for some in born.values() for one in some], using=using):
         lanes[pk].claimed.append((delivery_id, 1, 0))
-    told = Event.objects.using(using).filter(seq__in=[event.seq for event in events])
-    told.update(fanned_out_at=now)
-    return events
+    seqs = numbers(event.seq for event in events)
+    execute(f"{_MARK} WHERE seq IN ({seqs})", moment(now, using=using), using=using)
 
 
-def _born(events: Sequence[Waiting], *, now: datetime, using: str) -> dict[int, list[Birth]]:
+def _born(
+    events: Sequence[Waiting], hearers: Hearers, *, now: datetime, using: str
+) -> dict[int, list[Birth]]:
     """Make the deliveries of events, by subscription and in order."""
-    hearers = _hearers({event.name for event in events}, using=using)
     firsts = _first_of_lines(events, hearers, using=using)
     born: dict[int, list[Birth]] = {}
     for event in events:
@@ -75,14 +103,6 @@ def _born(events: Sequence[Waiting], *, now: datetime, using: str) -> dict[int, 
             delivery = newborn(seq, row, now=now, key=key, is_behind=is_behind)
             born.setdefault(row.pk, []).append(delivery)
     return born
-
-
-def _hearers(names: set[str], *, using: str) -> Hearers:
-    hearers: dict[str, list[Subscription]] = {}
-    rows = Subscription.objects.using(using).filter(active=True, event__in=names)
-    for row in rows.order_by("id"):
-        hearers.setdefault(row.event, []).append(row)
-    return hearers
 
 
 def _first_of_lines(
@@ -96,27 +116,35 @@ def _first_of_lines(
 def _store(born: Sequence[Birth], *, using: str) -> Iterator[tuple[int, int]]:
     """Store deliveries; yield subscription and id of those that are sent.
 
-    As `bulk_create` does, without a model's instance and all its columns for each.
+    As `bulk_create` does, without a model's instance and a placeholder for each column.
     """
-    connection = connections[using]
-    adapt = cache(connection.ops.adapt_datetimefield_value)
+    moments = {one.due_at: f"'{moment(one.due_at, using=using)}'" for one in born}
     for start in range(0, len(born), _STORED_AT_ONCE):
         some = born[start : start + _STORED_AT_ONCE]
-        values: list[Any] = []
-        for seq, subscription, state, due_at, *rest in some:
-            values += (seq, subscription, state, adapt(due_at), *rest)
-        with connection.cursor() as cursor:
-            cursor.execute(_INSERT + ", ".join([_VALUES] * len(some)) + _RETURNING, values)
+        rows = ", ".join(_row(one, moments[one.due_at]) for one in some)
+        texts = [text for one in some for text in (one.note or None, one.order_key)]
+        with connections[using].cursor() as cursor:
+            values = [text for text in texts if text is not None]
+            cursor.execute(f"{_INSERT} VALUES {rows} {_RETURNING}", values or None)
             for pk, delivery_id, state in cursor.fetchall():
                 if state == State.SENT:
                     yield pk, delivery_id
 
 
-# In the order of a `Birth`.
+def _row(one: Birth, due_at: str) -> str:
+    """Return a row for the INSERT: what is ours as it is, what is not by placeholders."""
+    note = "%s" if one.note else "''"
+    order_key = "NULL" if one.order_key is None else "%s"
+    return (
+        f"({one.seq:d}, {one.subscription:d}, '{one.state}', {due_at}, {one.token:d}, "
+        f"{note}, {order_key}, 0, 0, '')"
+    )
+
+
+_MARK = "UPDATE outbox_event SET fanned_out_at = %s"
 _INSERT = """
 INSERT INTO outbox_delivery (
     event_id, subscription_id, state, due_at, token, note, order_key,
     started_token, attempts, worker
-) VALUES """
-_VALUES = "(%s, %s, %s, %s, %s, %s, %s, 0, 0, '')"
-_RETURNING = " RETURNING subscription_id, id, state"
+)"""
+_RETURNING = "RETURNING subscription_id, id, state"

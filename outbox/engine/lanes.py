@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 
 from outbox.conf import conf
 from outbox.models import Delivery, Subscription
@@ -16,6 +16,7 @@ from . import ordering, settlement
 from .breaker import circuit_of
 from .decisions import Claimed, cut, helping, next_window, whole_messages
 from .looks import Work, look
+from .statements import execute, locking, moment, numbers
 
 State = Delivery.State
 
@@ -63,9 +64,9 @@ class Lane:
         found = list(due[:limit].values_list("id", "token", "attempts"))
         found = found[: self._whole(len(found))]
         if found:
-            self._deliveries().filter(id__in=[row[0] for row in found]).update(
-                state=State.SENT, token=F("token") + 1, due_at=self.lease_until, note=""
-            )
+            ids = numbers(row[0] for row in found)
+            until = moment(self.lease_until, using=self.using)
+            execute(f"{_SEND} WHERE id IN ({ids})", until, using=self.using)
         self.claimed += [(id, token + 1, attempts) for id, token, attempts in found]
         if found and is_probe:
             self._note_probe(found[0][0])
@@ -194,22 +195,25 @@ def newborn(seq: int, row: Subscription, *, now: datetime, key: str, is_behind: 
 
 def open_lanes(
     now: datetime, *, using: str, only: Collection[str] | None
-) -> tuple[dict[int, Lane], set[int]]:
+) -> tuple[dict[int, Lane], dict[int, Work]]:
     """Lock the subscriptions that no other relay works on right now, then read their state.
 
     In two statements: one alone may count what is in flight as it was before another relay, which
-    has just let go of the lock, sent its part. Returns the lanes, and the ids of the other
-    subscriptions for which there is something to do.
+    has just let go of the lock, sent its part. Returns the lanes, and what there is to do for the
+    other active subscriptions.
     """
-    rows = Subscription.objects.using(using).filter(active=True).order_by("id")
-    if only is not None:
-        rows = rows.filter(handler__in=only)
     # no_key: the foreign keys of deliveries that others insert need not wait for this lock.
-    free = {row.pk: row for row in rows.select_for_update(skip_locked=True, no_key=True)}
+    lock = locking(using=using, skip_locked=True, no_key=True)
+    rows = Subscription.objects.raw(f"{_ACTIVE} ORDER BY id{lock}", using=using)
+    free = {row.pk: row for row in rows if only is None or row.handler in only}
     works = look(now, using=using)
     lanes = {
         pk: Lane(row, works[pk], now, using, works[pk].in_flight)
         for pk, row in free.items()
         if pk in works
     }
-    return lanes, {pk for pk, work in works.items() if work.is_any and pk not in lanes}
+    return lanes, {pk: work for pk, work in works.items() if pk not in lanes}
+
+
+_ACTIVE = "SELECT * FROM outbox_subscription WHERE active"
+_SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"

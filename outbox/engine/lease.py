@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from django.db import connections
@@ -13,6 +13,8 @@ from django.utils import timezone
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.transactions import is_open
+
+from .statements import execute, locking, moment, numbers
 
 _RENEWED_AFTER = 1 / 3
 
@@ -69,3 +71,21 @@ def held(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
     return Delivery.objects.using(using).filter(
         id=delivery.id, token=delivery.token, state=Delivery.State.SENT
     )
+
+
+def lock_held(delivery: Delivery, *, using: str) -> bool:
+    """Lock the delivery's row; tell whether it is still in these hands."""
+    statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}{locking(using=using)}"  # noqa: S608  ours
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, [delivery.id, delivery.token])
+        return cursor.fetchone() is not None
+
+
+def give_receipts(ids: Iterable[int], *, token: int, using: str) -> int:
+    """Write the receipts of what is still in hand under this token; return how many there were."""
+    now = moment(timezone.now(), using=using)
+    return execute(f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}", now, token, using=using)
+
+
+_HELD = "token = %s AND state = 'sent'"
+_RECEIPT = "UPDATE outbox_delivery SET state = 'done', settled_at = %s, note = '', order_key = NULL"

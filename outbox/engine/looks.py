@@ -1,4 +1,4 @@
-"""A look at what there is to do, for each subscription, in one statement that writes nothing.
+"""A look at what there is to do, of events and for each subscription; it writes nothing.
 
 Each part is one probe of one of the small indexes of what is owed, so it costs the same however
 much waits. In SQL, since the planner makes `EXISTS` into a set of all that waits, and reads it
@@ -15,6 +15,7 @@ from typing import Any
 from django.db import connections
 
 from .decisions import helping
+from .statements import moment
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,31 @@ class Work:
         return bool(room)
 
 
+@dataclass(frozen=True)
+class Due:
+    """What of events is due: some wait for fan-out, the time of delayed ones has come."""
+
+    has_waiting: bool
+    has_delayed: bool
+
+    @property
+    def are_any(self) -> bool:
+        """Whether a pass would find something."""
+        return self.has_waiting or self.has_delayed
+
+
+def look_at_events(now: datetime, *, using: str) -> Due:
+    """Return what of events is due."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(_LOOK_AT_EVENTS, [moment(now, using=using)])
+        waiting, delayed = cursor.fetchone()
+    return Due(waiting is not None, delayed is not None)
+
+
 def look(now: datetime, *, using: str) -> dict[int, Work]:
     """Return what there is to do for each active subscription, by its id."""
-    connection = connections[using]
-    moment = connection.ops.adapt_datetimefield_value(now)
-    with connection.cursor() as cursor:
-        cursor.execute(_LOOK, {"now": moment})
+    with connections[using].cursor() as cursor:
+        cursor.execute(_LOOK, {"now": moment(now, using=using)})
         return {row[0]: _work(row[1:]) for row in cursor.fetchall()}
 
 
@@ -71,6 +91,12 @@ def _first(column: str, state: str) -> str:
         f"AND d.state = '{state}' ORDER BY d.{column} LIMIT 1)"
     )
 
+
+_LOOK_AT_EVENTS = """
+SELECT
+    (SELECT seq FROM outbox_event WHERE fanned_out_at IS NULL ORDER BY seq LIMIT 1),
+    (SELECT id FROM outbox_delayedevent WHERE due_at <= %s ORDER BY due_at LIMIT 1)
+"""
 
 _LOOK = f"""
 SELECT

@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Value
 from django.utils import timezone
 
 from outbox import tracing
 from outbox.counting import counters
 
 from . import failpoints, settlement
-from .delayed import due, tell_due
-from .fan_out import Waiting, fan_out, waiting_events
+from .delayed import tell_due
+from .fan_out import Waiting, fan_out, hearers_of, lock_waiting
 from .lanes import Lane, open_lanes
-from .looks import look
+from .looks import look, look_at_events
 
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
@@ -157,20 +156,27 @@ def plan(*, using: str, only: Collection[str] | None = None) -> Plan:
     """Do a pass's database half and return what is to be published."""
     now = timezone.now()
     # Without a lock, so that an idle pass costs two small reads and never a write lock.
-    if not _is_event_due(now, using=using) and not _is_any_work(now, using=using):
+    events = look_at_events(now, using=using)
+    if not events.are_any and not _is_any_work(now, using=using):
         return Plan()
     with transaction.atomic(using=using):
         failpoints.reach(failpoints.BEFORE_CLAIM)
+        if events.has_delayed:
+            tell_due(now, using=using)
+        # Before the subscriptions: one that is there when an event is stored must hear it.
+        told = lock_waiting(using=using)
         lanes, others = open_lanes(now, using=using, only=only)
         for lane in lanes.values():
             lane.tidy()
             lane.claim()
-        tell_due(now, using=using)
-        told = fan_out(lanes, now, using=using)
+        if told:
+            rows = None if others else [lane.row for lane in lanes.values()]
+            fan_out(told, hearers_of(told, rows, using=using), lanes, now, using=using)
     _count(told, now)
     tracing.relayed([(one.name, one.traceparent, one.emitted_at) for one in told], now)
     messages = [message for lane in lanes.values() for message in _messages(lane)]
-    return Plan(messages, len(told), is_contended=only is None and bool(others))
+    is_contended = only is None and any(work.is_any for work in others.values())
+    return Plan(messages, len(told), is_contended=is_contended)
 
 
 def _count(told: Sequence[Waiting], now: datetime) -> None:
@@ -178,13 +184,6 @@ def _count(told: Sequence[Waiting], now: datetime) -> None:
         lag = (now - event.emitted_at).total_seconds()
         counters.count("events", event.name)
         counters.observe("fan_out", lag, bounds=counters.WAIT_BOUNDS)
-
-
-def _is_event_due(now: datetime, *, using: str) -> bool:
-    """Tell, in one read, whether an event waits for fan-out or for its time, which has come."""
-    waiting = waiting_events(using=using).order_by().values(n=Value(1))
-    delayed = due(now, using=using).order_by().values(n=Value(1))
-    return bool(waiting.union(delayed, all=True).exists())
 
 
 def _is_any_work(now: datetime, *, using: str) -> bool:

@@ -5,17 +5,18 @@ So a worker that is killed is told from a message that is lost, and what must no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
 from outbox.contracts import upcasting
-from outbox.models import Delivery, Subscription
+from outbox.models import Delivery, Event, Subscription
 
 from . import breaker, failpoints, ordering, settlement
 from .lease import duration
+from .statements import execute, locking, moment, numbers
 
 #: A delivery as a message names it: its id and the token it was sent under.
 Pair = tuple[int, int]
@@ -29,35 +30,47 @@ def start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
     tokens = dict(pairs)
     now = timezone.now()
     with transaction.atomic(using=using):
-        rows = (
-            Delivery.objects.using(using)
-            .select_for_update(of=("self",))
-            .select_related("event")
-            .filter(id__in=tokens, state=Delivery.State.SENT)
-            .order_by("id")
-        )
+        rows = _lock(tokens, using=using)
         fresh = [row for row in rows if row.started_token < row.token == tokens[row.id]]
-        _attach_subscriptions(fresh, using=using)
+        _attach_events_and_subscriptions(fresh, using=using)
         mine = _without_newer(_startable(fresh, using=using), worker=worker, using=using)
         for row in mine:
             row.started_token, row.attempts = row.token, row.attempts + 1
             row.started_at, row.worker = now, worker
         if mine:
-            Delivery.objects.using(using).filter(id__in=[row.id for row in mine]).update(
-                started_token=F("token"),
-                attempts=F("attempts") + 1,
-                started_at=now,
-                worker=worker,
-                due_at=now + duration(len(mine), seconds=mine[0].subscription.lease_seconds),
-            )
+            until = now + duration(len(mine), seconds=mine[0].subscription.lease_seconds)
+            _mark(mine, now=now, until=until, using=using)
         failpoints.reach(failpoints.BEFORE_START)
     return mine
 
 
-def _attach_subscriptions(rows: Sequence[Delivery], *, using: str) -> None:
-    """Read them once: a message has one or a few, and each is as wide as event and delivery."""
-    subscriptions = Subscription.objects.using(using).in_bulk({row.subscription_id for row in rows})
+def _lock(ids: Iterable[int], *, using: str) -> Iterable[Delivery]:
+    where = f"id IN ({numbers(ids)}) AND state = 'sent' ORDER BY id"
+    statement = f"SELECT * FROM outbox_delivery WHERE {where}{locking(using=using)}"  # noqa: S608  numbers
+    return Delivery.objects.raw(statement, using=using)
+
+
+def _mark(rows: Sequence[Delivery], *, now: datetime, until: datetime, using: str) -> None:
+    ids = numbers(row.id for row in rows)
+    values = (moment(now, using=using), rows[0].worker, moment(until, using=using))
+    execute(f"{_STARTED} WHERE id IN ({ids})", *values, using=using)
+
+
+_STARTED = """
+UPDATE outbox_delivery
+SET started_token = token, attempts = attempts + 1, started_at = %s, worker = %s, due_at = %s"""
+
+
+def _attach_events_and_subscriptions(rows: Sequence[Delivery], *, using: str) -> None:
+    """Read each once: all rows of a message have one or a few subscriptions, each a wide row."""
+    seqs = numbers({row.event_id for row in rows})
+    pks = numbers({row.subscription_id for row in rows})
+    of_seqs = f"SELECT * FROM outbox_event WHERE seq IN ({seqs})"  # noqa: S608  numbers
+    of_pks = f"SELECT * FROM outbox_subscription WHERE id IN ({pks})"  # noqa: S608  numbers
+    events = {row.seq: row for row in Event.objects.raw(of_seqs, using=using)}
+    subscriptions = {row.pk: row for row in Subscription.objects.raw(of_pks, using=using)}
     for row in rows:
+        row.event = events[row.event_id]
         row.subscription = subscriptions[row.subscription_id]
 
 

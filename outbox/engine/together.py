@@ -31,9 +31,10 @@ from outbox.subscriptions import Handler
 from outbox.tracing import Traced
 
 from . import breaker, calls, failpoints, ordering, results
-from .lease import Lease
+from .lease import Lease, give_receipts
 from .results import Result
 from .retry import drop_broken_connection, leave_interrupted_connections, retry_transient
+from .statements import execute
 from .time_limit import TimeLimitExceeded, time_limit
 
 #: A transaction that is so old takes no further delivery.
@@ -117,16 +118,18 @@ def _call_each(
     hooks = connections[using].run_on_commit
     theirs = len(hooks)
     began = before = time.monotonic()
-    for delivery in deliveries:
-        batch.in_hand = delivery
-        traced = _call(handler, delivery, using=using)
-        now = time.monotonic()
-        batch.returns.append(_Return(delivery, now - before, traced))
-        batch.in_hand = None
-        if now - began > MOST_SECONDS:
-            break
-        before = now
-        failpoints.reach(failpoints.BETWEEN_DELIVERIES)
+    with time_limit(handler.time_limit) as limit:
+        for delivery in deliveries:
+            batch.in_hand = delivery
+            limit.restart()
+            traced = _call(handler, delivery, using=using)
+            now = time.monotonic()
+            batch.returns.append(_Return(delivery, now - before, traced))
+            batch.in_hand = None
+            if now - began > MOST_SECONDS:
+                break
+            before = now
+            failpoints.reach(failpoints.BETWEEN_DELIVERIES)
     # One call's callback that raises must not cost its neighbours theirs: Django logs it instead.
     hooks[theirs:] = [(*hook[:2], True) for hook in hooks[theirs:]]  # type: ignore[misc]  # 3 parts
 
@@ -136,34 +139,20 @@ def _call(handler: Handler, delivery: Delivery, *, using: str) -> Traced:
         tracing.handling(delivery, handler=handler.name, using=using, ends=False) as traced,
         caused_by(calls.cause(handler, delivery)),
     ):
-        arguments = calls.arguments(handler, delivery)
-        with time_limit(handler.time_limit):
-            handler.function(**arguments)
+        handler.function(**calls.arguments(handler, delivery))
     return traced
 
 
 def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
-    """Write all receipts; raise `LeaseLost`, so that nothing is kept, if one token is stale.
-
-    In SQL: to make such a statement of a queryset takes as long as two deliveries.
-    """
-    given, moment = 0, connections[using].ops.adapt_datetimefield_value(timezone.now())
-    with connections[using].cursor() as cursor:
-        for token, ids in _by_token(deliveries).items():
-            places = ", ".join(["%s"] * len(ids))
-            cursor.execute(f"{_RECEIPTS} AND id IN ({places})", [moment, token, *ids])
-            given += cursor.rowcount
+    """Write all receipts; raise `LeaseLost`, so that nothing is kept, if one token is stale."""
+    tokens = _by_token(deliveries).items()
+    given = sum(give_receipts(ids, token=token, using=using) for token, ids in tokens)
     if given != len(deliveries):
         raise LeaseLost(LeaseLost.__doc__)
     for delivery in deliveries:
         if delivery.order_key:
             line = (delivery.subscription.handler, delivery.order_key)
             ordering.release(line, using=using)
-
-
-_RECEIPTS = """
-UPDATE outbox_delivery SET state = 'done', settled_at = %s, note = '', order_key = NULL
-WHERE state = 'sent' AND token = %s"""
 
 
 def _by_token(deliveries: Sequence[Delivery]) -> dict[int, list[int]]:
@@ -178,8 +167,7 @@ def _wait_shortly_for_locks(using: str) -> None:
     connection = connections[using]
     is_outermost = len(connection.atomic_blocks) == 1
     if connection.vendor == "postgresql" and is_outermost:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'", using=using)
 
 
 def _done(handler: Handler, batch: _Batch, *, lease: Lease, using: str) -> list[Result]:

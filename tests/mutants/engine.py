@@ -76,8 +76,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/lanes.py",
-                "for row in rows.select_for_update(skip_locked=True, no_key=True)}",
-                "for row in rows}",
+                "    lock = locking(using=using, skip_locked=True, no_key=True)\n",
+                '    lock = ""\n',
             ),
         ),
         noticed_by=(
@@ -92,16 +92,34 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/fan_out.py",
-                '    for row in rows.order_by("id"):\n',
-                "    from .subscriptions import registry\n\n"
+                "    for row in rows:\n",
+                "    from outbox.subscriptions import registry\n\n"
                 "    mine = [handler.name for handler in registry]\n"
-                '    for row in rows.filter(handler__in=mine).order_by("id"):\n',
+                "    for row in [row for row in rows if row.handler in mine]:\n",
             ),
         ),
         noticed_by=(
             f"{OUTBOX}test_rolling_deploy.py::TestAHandlerThatOnlyTheNextReleaseHas"
             "::test_is_heard_by_an_old_relay",
         ),
+    ),
+    Mutant(
+        name="events-before-subscriptions",
+        without="a relay reads who hears an event before it looks which events wait",
+        edits=(
+            Edit(
+                "outbox/engine/relay.py",
+                "        told = lock_waiting(using=using)\n"
+                "        lanes, others = open_lanes(now, using=using, only=only)\n",
+                "        lanes, others = open_lanes(now, using=using, only=only)\n"
+                "        told = lock_waiting(using=using)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestAnEventOfADeployThatIsUnderWay"
+            "::test_is_heard_by_the_handler_that_has_just_come",
+        ),
+        database=POSTGRESQL,
     ),
     Mutant(
         name="floor-of-the-nudge",
@@ -144,11 +162,9 @@ DELIVERY = [
             Edit(
                 "outbox/engine/delivery.py",
                 "        failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "        mine.update(state=Delivery.State.DONE, settled_at=timezone.now(), "
-                'note="", order_key=None)\n',
+                "        give_receipts([delivery.id], token=delivery.token, using=using)\n",
                 "    failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "    mine.update(state=Delivery.State.DONE, settled_at=timezone.now(), "
-                'note="", order_key=None)\n'
+                "    give_receipts([delivery.id], token=delivery.token, using=using)\n"
                 "    if True:\n",
             ),
         ),
@@ -188,14 +204,16 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/lease.py",
-                "        id=delivery.id, token=delivery.token, state=Delivery.State.SENT\n",
-                "        id=delivery.id, state=Delivery.State.SENT\n",
+                "_HELD = \"token = %s AND state = 'sent'\"",
+                "_HELD = \"token <> -%s AND state = 'sent'\"",
             ),
         ),
         noticed_by=(
             MODEL,
             f"{OUTBOX}test_transactions.py::TestALostLease"
             "::test_keeps_nothing_of_a_handler_that_hides_it",
+            f"{OUTBOX}test_together.py::TestALostToken"
+            "::test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing",
         ),
     ),
     Mutant(
@@ -221,7 +239,7 @@ DELIVERY = [
     Mutant(
         name="start-marker",
         without="nobody remembers that a worker started",
-        edits=(Edit("outbox/engine/start.py", '                started_token=F("token"),\n', ""),),
+        edits=(Edit("outbox/engine/start.py", "SET started_token = token, ", "SET "),),
         noticed_by=(
             MODEL,
             f"{OUTBOX}test_dead_workers.py::TestAnEventThatKillsItsWorker"
@@ -234,9 +252,8 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/start.py",
-                '            .select_for_update(of=("self",))\n'
-                '            .select_related("event")\n',
-                '            .select_related("event")\n',
+                "WHERE {where}{locking(using=using)}",
+                "WHERE {where}",
             ),
         ),
         noticed_by=(
@@ -407,21 +424,6 @@ TOGETHER = [
             MODEL,
             f"{OUTBOX}test_together.py::TestAWorkerThatDies"
             "::test_leaves_all_or_nothing_and_each_is_done_once",
-        ),
-    ),
-    Mutant(
-        name="tokens-of-a-batch",
-        without="the receipts of many deliveries are written whatever their tokens",
-        edits=(
-            Edit(
-                "outbox/engine/together.py",
-                "WHERE state = 'sent' AND token = %s",
-                "WHERE state = 'sent' AND token <> -%s",
-            ),
-        ),
-        noticed_by=(
-            f"{OUTBOX}test_together.py::TestALostToken"
-            "::test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing",
         ),
     ),
     Mutant(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.db import transaction
 
 from outbox import DomainEvent, emit, subscribe
+from outbox.engine import lanes
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import Message, relay, relay_pass
 from outbox.engine.results import Result
 from outbox.engine.sync import sync_subscriptions
-from outbox.models import Attempt, Delivery, Event
+from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
 from tests.flows.threads import aside, run_together
 
@@ -47,7 +49,7 @@ class TestTwoRelays:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
     def test_send_each_delivery_once(self, is_fanned_out: bool):
         """Rules 5 and 19. Seen to fail on PostgreSQL without the locks of `open_lanes` and
-        `Lane._rows`; without the lock of `fan_out` the unique delivery raises.
+        `Lane._rows`; without that of `lock_waiting` the unique delivery raises.
         """
 
         @subscribe("tests.Numbered", batch=1, window=1000)
@@ -82,9 +84,36 @@ class TestTwoRelays:
             Delivery.objects.update(state="done")
 
 
+class TestAnEventOfADeployThatIsUnderWay:
+    @pytest.mark.postgresql
+    def test_is_heard_by_the_handler_that_has_just_come(self, monkeypatch: pytest.MonkeyPatch):
+        """Rule 15. Seen to fail with the subscriptions locked before the events."""
+        given(1)
+
+        def deploy_and_emit() -> None:
+            @subscribe("tests.Numbered")
+            def count() -> None: ...
+
+            sync_subscriptions()
+            given(1)
+
+        def open_lanes_beside_a_deploy(*args: Any, **more: Any) -> Any:
+            opened = lanes.open_lanes(*args, **more)
+            if not Subscription.objects.exists():
+                aside(deploy_and_emit)
+            return opened
+
+        monkeypatch.setattr("outbox.engine.relay.open_lanes", open_lanes_beside_a_deploy)
+        send()
+        send()
+
+        newest = Event.objects.latest("seq")
+        assert [one.event_id for one in Delivery.objects.all()] == [newest.seq]
+
+
 class TestAMessageThatTwoWorkersHave:
     def test_is_started_by_one_of_them(self):
-        """Rules 10 and 11. Seen to fail on PostgreSQL without select_for_update in `_start`."""
+        """Rules 10 and 11. Seen to fail on PostgreSQL without the lock of `start`."""
         runs: list[UUID] = []
 
         @subscribe("tests.Numbered")
@@ -157,7 +186,7 @@ class TestOneKey:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
     def test_is_sent_in_the_order_in_which_its_events_were_told(self, is_fanned_out: bool):
         """Rule 18, as far as it goes without ordered handlers. Seen to fail with the order of
-        `_waiting_events`, or that of `claim`, reversed.
+        `waiting_events`, or that of `claim`, reversed.
         """
         heard: list[int] = []
 

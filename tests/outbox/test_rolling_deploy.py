@@ -107,7 +107,7 @@ def let_time_pass() -> None:
 
 class TestAHandlerThatOnlyTheNextReleaseHas:
     def test_is_heard_by_an_old_relay(self, old: Release, grown: Release):
-        """Rule 15. Seen to fail with `_hearers` asking the registry of its process."""
+        """Rule 15. Seen to fail with `hearers_of` asking the registry of its process."""
         given(grown)
 
         messages = relay(old)
