@@ -10,14 +10,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.db import connections
-from django.db.models import QuerySet
 
 from outbox.conf import conf
 from outbox.models import Delivery, Event, Subscription
 
 from . import ordering
 from .lanes import Birth, Lane, newborn
-from .statements import execute, moment, numbers
+from .statements import Columns, execute, locking, moment, numbers, read
 
 State = Delivery.State
 Hearers = Mapping[str, Sequence[Subscription]]
@@ -27,7 +26,7 @@ _STORED_AT_ONCE = 1000
 
 
 class Waiting(NamedTuple):
-    """What the relay reads of an event that waits for fan-out."""
+    """What the relay reads of an event that waits for fan-out, in the order of its columns."""
 
     seq: int
     name: str
@@ -36,16 +35,11 @@ class Waiting(NamedTuple):
     traceparent: str
 
 
-def waiting_events(*, using: str) -> QuerySet[Event]:
-    """Return the events that have no deliveries yet, in order."""
-    return Event.objects.using(using).filter(fanned_out_at=None).order_by("seq")
-
-
 def lock_waiting(*, using: str) -> list[Waiting]:
-    """Take a page of what waits, as far as no other relay has it."""
-    waiting = waiting_events(using=using).select_for_update(skip_locked=True)
-    rows = waiting.values_list(*Waiting._fields)[: conf().FAN_OUT]
-    return [Waiting(*row) for row in rows]
+    """Take a page of the events that have no deliveries yet, as far as no other relay has them."""
+    page = f"ORDER BY e.seq LIMIT {conf().FAN_OUT:d}{locking(using=using, skip_locked=True)}"
+    rows = read(f"{_WAITING} {page}", using=using)
+    return [Waiting(*_W.convert(row, using=using)) for row in rows]
 
 
 def hearers_of(
@@ -141,6 +135,8 @@ def _row(one: Birth, due_at: str) -> str:
     )
 
 
+_W = Columns(Event, alias="e", names=Waiting._fields)
+_WAITING = f"SELECT {_W.text} FROM outbox_event e WHERE e.fanned_out_at IS NULL"  # noqa: S608  ours
 _MARK = "UPDATE outbox_event SET fanned_out_at = %s"
 _INSERT = """
 INSERT INTO outbox_delivery (

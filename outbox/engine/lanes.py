@@ -16,7 +16,7 @@ from . import ordering, settlement
 from .breaker import circuit_of
 from .decisions import Claimed, cut, helping, next_window, whole_messages
 from .looks import Work, look
-from .statements import execute, locking, moment, numbers
+from .statements import Columns, execute, locking, moment, numbers, read
 
 State = Delivery.State
 
@@ -204,8 +204,8 @@ def open_lanes(
     """
     # no_key: the foreign keys of deliveries that others insert need not wait for this lock.
     lock = locking(using=using, skip_locked=True, no_key=True)
-    rows = Subscription.objects.raw(f"{_ACTIVE} ORDER BY id{lock}", using=using)
-    free = {row.pk: row for row in rows if only is None or row.handler in only}
+    active = (_S.read(row, using=using) for row in read(f"{_ACTIVE}{lock}", using=using))
+    free = {row.pk: row for row in active if only is None or row.handler in only}
     works = look(now, using=using)
     lanes = {
         pk: Lane(row, works[pk], now, using, works[pk].in_flight)
@@ -215,5 +215,6 @@ def open_lanes(
     return lanes, {pk: work for pk, work in works.items() if pk not in lanes}
 
 
-_ACTIVE = "SELECT * FROM outbox_subscription WHERE active"
+_S = Columns(Subscription, alias="s")
+_ACTIVE = f"SELECT {_S.text} FROM outbox_subscription s WHERE s.active ORDER BY s.id"  # noqa: S608  ours
 _SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"

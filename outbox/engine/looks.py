@@ -55,8 +55,8 @@ class Work:
 class Due:
     """What of events is due: some wait for fan-out, the time of delayed ones has come."""
 
-    has_waiting: bool
-    has_delayed: bool
+    has_waiting: bool = False
+    has_delayed: bool = False
 
     @property
     def are_any(self) -> bool:

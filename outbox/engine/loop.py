@@ -41,19 +41,21 @@ class RelayLoop(threading.Thread):
 
     def run(self) -> None:
         """Relay, wait, relay, until stopped."""
+        is_nudged = False
         try:
             while not self._stopping.is_set():
                 self._nudged.clear()
                 self._say_that_it_lives()
-                self._relay()
-                self._nudged.wait(conf().FLOOR_SECONDS)
+                self._relay(is_nudged=is_nudged)
+                is_nudged = self._nudged.wait(conf().FLOOR_SECONDS)
         finally:
             connections.close_all()
 
-    def _relay(self) -> None:
+    def _relay(self, *, is_nudged: bool) -> None:
         try:
             relay(
                 publish=self._publish,
+                is_hinted=is_nudged,
                 is_wanted=lambda: not self._stopping.is_set(),
                 report=lambda plan: minutes.note_events(plan.fanned_out),
                 around=apart_from_forks,  # a worker of all queues forks its pool's children

@@ -23,13 +23,15 @@ from . import failpoints, settlement
 from .delayed import tell_due
 from .fan_out import Waiting, fan_out, hearers_of, lock_waiting
 from .lanes import Lane, open_lanes
-from .looks import look, look_at_events
+from .looks import Due, look, look_at_events
 
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
 
-#: From its fourth pass without a rest on, the relay lets so much time go by after a small one. Each
-#: would else find a few events under steady traffic, and take as long as it does for many.
+#: How long the relay rests after a small pass. The first times for a moment, in which the worker's
+#: main thread, which shares its interpreter, hands on what was published. Then longer: each pass
+#: would else find a few events under steady traffic, and take as long as for many.
+_BREATH_SECONDS = 0.002
 _PACE_SECONDS = 0.01
 _UNPACED = 3
 _SMALL = 100
@@ -88,27 +90,31 @@ def relay(
     *,
     publish: Publish,
     using: str = "default",
+    is_hinted: bool = False,
     is_wanted: Callable[[], bool] = lambda: True,
     report: Callable[[Plan], object] | None = None,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> int:
     """Run passes until one finds nothing; return how many messages were published.
 
-    Under steady traffic each finds something, so `is_wanted` is asked before each further pass;
-    `report` is told what each has planned, and each runs within a context of `around`.
+    Where `is_hinted` says that somebody has just told something, the first pass does not look
+    before it begins. Under steady traffic each pass finds something, so `is_wanted` is asked before
+    each further one; `report` is told what each has planned, and each runs within a context of
+    `around`.
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
     published = contended = passes = 0
     while True:
         with around():
-            done = relay_pass(publish=publish, using=using, report=report)
+            done = relay_pass(publish=publish, using=using, report=report, is_hinted=is_hinted)
         published, passes = published + len(done.messages), passes + 1
         if not is_wanted():
             return published
-        if done.found_something:
-            if done.is_small and passes > _UNPACED:
-                time.sleep(_PACE_SECONDS)
+        if done.found_something or is_hinted:
+            is_hinted = False
+            if done.is_small:
+                time.sleep(_PACE_SECONDS if passes > _UNPACED else _BREATH_SECONDS)
             continue
         if not done.is_contended or contended == _CONTENDED_TRIES:
             return published
@@ -122,6 +128,7 @@ def relay_pass(
     using: str = "default",
     only: Collection[str] | None = None,
     report: Callable[[Plan], object] | None = None,
+    is_hinted: bool = False,
 ) -> Plan:
     """Fan out, claim, commit, publish.
 
@@ -130,11 +137,13 @@ def relay_pass(
         using: the outbox's database alias.
         only: send for these handlers alone (the test kit asks for that).
         report: is told what is planned, committed by then, before it is published.
+        is_hinted: begin without a look whether there is anything to do; delayed events wait for
+            a pass with one.
 
     Raises:
         BrokerUnavailable: a message was not taken. It and those after it are due again at once.
     """
-    planned = plan(using=using, only=only)
+    planned = plan(using=using, only=only, is_hinted=is_hinted)
     if report is not None:
         report(planned)
     if planned.messages:
@@ -152,12 +161,12 @@ def relay_pass(
     return planned
 
 
-def plan(*, using: str, only: Collection[str] | None = None) -> Plan:
+def plan(*, using: str, only: Collection[str] | None = None, is_hinted: bool = False) -> Plan:
     """Do a pass's database half and return what is to be published."""
     now = timezone.now()
     # Without a lock, so that an idle pass costs two small reads and never a write lock.
-    events = look_at_events(now, using=using)
-    if not events.are_any and not _is_any_work(now, using=using):
+    events = Due() if is_hinted else look_at_events(now, using=using)
+    if not (is_hinted or events.are_any or _is_any_work(now, using=using)):
         return Plan()
     with transaction.atomic(using=using):
         failpoints.reach(failpoints.BEFORE_CLAIM)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -16,7 +17,7 @@ from outbox.models import Delivery, Event, Subscription
 
 from . import breaker, failpoints, ordering, settlement
 from .lease import duration
-from .statements import execute, locking, moment, numbers
+from .statements import Columns, execute, locking, moment, numbers, read
 
 #: A delivery as a message names it: its id and the token it was sent under.
 Pair = tuple[int, int]
@@ -32,7 +33,6 @@ def start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
     with transaction.atomic(using=using):
         rows = _lock(tokens, using=using)
         fresh = [row for row in rows if row.started_token < row.token == tokens[row.id]]
-        _attach_events_and_subscriptions(fresh, using=using)
         mine = _without_newer(_startable(fresh, using=using), worker=worker, using=using)
         for row in mine:
             row.started_token, row.attempts = row.token, row.attempts + 1
@@ -44,10 +44,19 @@ def start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
     return mine
 
 
-def _lock(ids: Iterable[int], *, using: str) -> Iterable[Delivery]:
-    where = f"id IN ({numbers(ids)}) AND state = 'sent' ORDER BY id"
-    statement = f"SELECT * FROM outbox_delivery WHERE {where}{locking(using=using)}"  # noqa: S608  numbers
-    return Delivery.objects.raw(statement, using=using)
+def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
+    """Lock and read deliveries with their events, and with what says whether they may start."""
+    where = f"d.id IN ({numbers(ids)}) AND d.state = 'sent' ORDER BY d.id"
+    rows = read(f"{_DELIVERIES} WHERE {where}{locking(using=using, of=('d',))}", using=using)
+    return [_delivery(row, using=using) for row in rows]
+
+
+def _delivery(row: Sequence[Any], *, using: str) -> Delivery:
+    of_event, of_subscription = len(_D), len(_D) + len(_E)
+    delivery = _D.read(row[:of_event], using=using)
+    delivery.event = _E.read(row[of_event:of_subscription], using=using)
+    delivery.subscription = _S.read(row[of_subscription:], using=using)
+    return delivery
 
 
 def _mark(rows: Sequence[Delivery], *, now: datetime, until: datetime, using: str) -> None:
@@ -61,17 +70,26 @@ UPDATE outbox_delivery
 SET started_token = token, attempts = attempts + 1, started_at = %s, worker = %s, due_at = %s"""
 
 
-def _attach_events_and_subscriptions(rows: Sequence[Delivery], *, using: str) -> None:
-    """Read each once: all rows of a message have one or a few subscriptions, each a wide row."""
-    seqs = numbers({row.event_id for row in rows})
-    pks = numbers({row.subscription_id for row in rows})
-    of_seqs = f"SELECT * FROM outbox_event WHERE seq IN ({seqs})"  # noqa: S608  numbers
-    of_pks = f"SELECT * FROM outbox_subscription WHERE id IN ({pks})"  # noqa: S608  numbers
-    events = {row.seq: row for row in Event.objects.raw(of_seqs, using=using)}
-    subscriptions = {row.pk: row for row in Subscription.objects.raw(of_pks, using=using)}
-    for row in rows:
-        row.event = events[row.event_id]
-        row.subscription = subscriptions[row.subscription_id]
+_D, _E = Columns(Delivery, alias="d"), Columns(Event, alias="e")
+# Of a subscription only what each start asks for: it comes with each delivery again.
+_S = Columns(
+    Subscription,
+    alias="s",
+    names=(
+        "id",
+        "handler",
+        "paused_at",
+        "lease_seconds",
+        "breaker_failures",
+        "breaker_opened_at",
+        "breaker_probe",
+    ),
+)
+_DELIVERIES = f"""
+SELECT {_D.text}, {_E.text}, {_S.text}
+FROM outbox_delivery d
+JOIN outbox_event e ON e.seq = d.event_id
+JOIN outbox_subscription s ON s.id = d.subscription_id"""  # noqa: S608  names of our own models
 
 
 def _without_newer(rows: Sequence[Delivery], *, worker: str, using: str) -> list[Delivery]:

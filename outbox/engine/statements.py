@@ -7,11 +7,16 @@ numbers stand in these statements as they are, and all else is a parameter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, Generic, TypeVar
 
 from django.db import connections
+from django.db.models import Model
+
+M = TypeVar("M", bound=Model)
+Convert = Callable[[Any], Any]
 
 
 def numbers(ids: Iterable[int]) -> str:
@@ -35,6 +40,61 @@ def locking(
 def moment(at: datetime, *, using: str) -> Any:
     """Return a moment as a parameter."""
     return connections[using].ops.adapt_datetimefield_value(at)
+
+
+class Columns(Generic[M]):
+    """The columns of one model in a SELECT of several tables, and its instances made of them.
+
+    Args:
+        model: whose columns.
+        alias: the table's name within the statement.
+        names: of fields; none: all. Others are read when somebody asks for them.
+    """
+
+    def __init__(self, model: type[M], *, alias: str, names: Sequence[str] = ()) -> None:
+        fields = [one for one in model._meta.concrete_fields if not names or one.name in names]
+        self._model, self._fields, self._alias = model, fields, alias
+        self._names = [str(field.attname) for field in fields]
+        self._converters = cache(self._find_converters)
+        self.text = ", ".join(f"{alias}.{field.column}" for field in fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def read(self, values: Sequence[Any], *, using: str) -> M:
+        """Make an instance of its part of a row."""
+        return self._model.from_db(using, self._names, self.convert(values, using=using))
+
+    def convert(self, values: Sequence[Any], *, using: str) -> list[Any]:
+        """Return its part of a row as the model has it."""
+        converted = list(values)
+        for place, step in self._converters(using):
+            converted[place] = step(converted[place])
+        return converted
+
+    def _find_converters(self, using: str) -> list[tuple[int, Convert]]:
+        """Ask backend and field, as the ORM does, what they make of what the driver reads."""
+        found: list[tuple[int, Convert]] = []
+        connection = connections[using]
+        for place, field in enumerate(self._fields):
+            column = field.get_col(self._alias)
+            steps = [
+                *connection.ops.get_db_converters(column),
+                *field.get_db_converters(connection),
+            ]
+            found += [(place, _bound(step, column, connection)) for step in steps]
+        return found
+
+
+def _bound(step: Any, column: Any, connection: Any) -> Convert:
+    return lambda value: step(value, column, connection)
+
+
+def read(statement: str, *values: Any, using: str) -> list[tuple[Any, ...]]:
+    """Run a statement that returns rows; return them as the driver reads them."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return list(cursor.fetchall())
 
 
 def execute(statement: str, *values: Any, using: str) -> int:

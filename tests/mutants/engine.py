@@ -24,10 +24,9 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/fan_out.py",
-                '    return Event.objects.using(using).filter(fanned_out_at=None).order_by("seq")',
-                "    done = Event.objects.using(using).exclude(fanned_out_at=None)\n"
-                '    last = done.order_by("-seq").values_list("seq", flat=True).first() or 0\n'
-                '    return Event.objects.using(using).filter(seq__gt=last).order_by("seq")',
+                "FROM outbox_event e WHERE e.fanned_out_at IS NULL",
+                "FROM outbox_event e WHERE e.seq > (SELECT coalesce(max(seq), 0) "
+                "FROM outbox_event WHERE fanned_out_at IS NOT NULL)",
             ),
         ),
         noticed_by=(
@@ -127,8 +126,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/loop.py",
-                "self._nudged.wait(conf().FLOOR_SECONDS)",
-                "self._nudged.wait()",
+                "is_nudged = self._nudged.wait(conf().FLOOR_SECONDS)",
+                "is_nudged = self._nudged.wait()",
             ),
         ),
         noticed_by=(
@@ -252,7 +251,7 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/start.py",
-                "WHERE {where}{locking(using=using)}",
+                "WHERE {where}{locking(using=using, of=('d',))}",
                 "WHERE {where}",
             ),
         ),
@@ -447,11 +446,11 @@ TOGETHER = [
         edits=(
             Edit(
                 "outbox/engine/together.py",
-                "        traced = _call(handler, delivery, using=using)\n",
-                "        try:\n"
-                "            traced = _call(handler, delivery, using=using)\n"
-                "        except Exception:\n"
-                "            break\n",
+                "            traced = _call(handler, delivery, using=using)\n",
+                "            try:\n"
+                "                traced = _call(handler, delivery, using=using)\n"
+                "            except Exception:\n"
+                "                break\n",
             ),
         ),
         noticed_by=(
@@ -465,8 +464,8 @@ TOGETHER = [
         edits=(
             Edit(
                 "outbox/engine/together.py",
-                "        if now - began > MOST_SECONDS:\n",
-                "        if False:\n",
+                "            if now - began > MOST_SECONDS:\n",
+                "            if False:\n",
             ),
         ),
         noticed_by=(

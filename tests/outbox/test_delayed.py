@@ -20,7 +20,7 @@ from outbox import (
     is_owed,
     subscribe,
 )
-from outbox.engine.relay import relay_pass
+from outbox.engine.relay import relay, relay_pass
 from outbox.engine.sync import sync_subscriptions
 from outbox.models import DelayedEvent, Event
 from outbox.testing import Outbox
@@ -194,6 +194,18 @@ class TestAKeyInOrder:
         relay_pass(publish=lambda message: None)
 
         assert Event.objects.count() == 3
+
+
+class TestARelayThatWasNudged:
+    def test_tells_what_is_due_although_there_is_nothing_else(self, db):
+        """Seen to fail with a `relay` that ends when its first pass, which does not look, is idle."""
+        sync_subscriptions()
+        emit_later()
+        DelayedEvent.objects.update(due_at=timezone.now())
+
+        relay(publish=lambda message: None, is_hinted=True)
+
+        assert Event.objects.count() == 1
 
 
 class TestAPass:

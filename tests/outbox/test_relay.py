@@ -124,8 +124,20 @@ class TestAPass:
 
         given(200)
 
-        with django_assert_max_num_queries(13):
+        with django_assert_max_num_queries(9):
             passing()
+
+    def test_that_is_hinted_does_not_look_before_it_begins(self, django_assert_num_queries):
+        """Events, subscriptions, what they have to do, deliveries, mark; and the transaction."""
+
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        sync_subscriptions()
+        given(1)
+
+        with django_assert_num_queries(7):
+            relay_pass(publish=lambda message: None, is_hinted=True)
 
 
 class TestARelay:
