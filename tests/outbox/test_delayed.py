@@ -198,7 +198,7 @@ class TestAKeyInOrder:
 
 class TestARelayThatWasNudged:
     def test_tells_what_is_due_although_there_is_nothing_else(self, db):
-        """Seen to fail with a `relay` that ends when its first pass, which does not look, is idle."""
+        """Seen to fail with a `relay` that ends when its first pass, without a look, is idle."""
         sync_subscriptions()
         emit_later()
         DelayedEvent.objects.update(due_at=timezone.now())
