@@ -187,6 +187,11 @@ class Delivery(models.Model):
                 condition=Q(state="dead"),
                 name="outbox_delivery_dead",
             ),
+            # For the lists, the newest first, where old ones stand among millions that are done.
+            models.Index(fields=["id"], condition=Q(state="dead"), name="outbox_delivery_dead_id"),
+            models.Index(
+                fields=["event"], condition=Q(state="dead"), name="outbox_delivery_dead_event"
+            ),
             models.Index(
                 fields=["subscription", "id"],
                 condition=Q(state="parked"),

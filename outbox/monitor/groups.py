@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, F, Max, Min, OuterRef, QuerySet, Subquery
+from django.db.models import Count, Max, Min, OuterRef, Subquery
 
 from outbox.models import Attempt, Delivery
 
@@ -50,7 +50,8 @@ def groups(*, using: str = "default", most: int | None = None) -> list[Group]:
     latest = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")
     dead = Delivery.objects.using(using).filter(state=Delivery.State.DEAD)
     if most is not None:
-        dead = Delivery.objects.using(using).filter(pk__in=_newest(dead, most))
+        newest = list(dead.order_by("-pk").values_list("pk", flat=True)[:most])
+        dead = Delivery.objects.using(using).filter(pk__in=newest)
     last = dead.annotate(last=Subquery(latest.values("pk")[:1])).values("last")
     rows = (
         Attempt.objects.using(using)
@@ -76,8 +77,3 @@ def groups(*, using: str = "default", most: int | None = None) -> list[Group]:
         for row in rows.order_by()
     ]
     return sorted(found, key=lambda one: (-one.number, one.handler, one.exception, one.place))
-
-
-def _newest(dead: QuerySet[Delivery], most: int) -> list[int]:
-    """Return their numbers; by what is no column's order, so that only what is dead is read."""
-    return list(dead.order_by((F("pk") + 0).desc()).values_list("pk", flat=True)[:most])

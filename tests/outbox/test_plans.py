@@ -1,4 +1,4 @@
-"""How status and relay read the big tables: by an index, whatever is stored."""
+"""How status, relay and lists read the big tables: by an index, whatever is stored."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.db.models import Q
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -17,9 +19,13 @@ from outbox.engine.relay import relay_pass
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.monitor.status import status
 from outbox.testing import Outbox
+from tests.outbox.work import queries, work
 
 STORED = 4000
 BIG = ("outbox_event", "outbox_delivery")
+OLD = 1500
+#: For one query: rows on PostgreSQL, instructions on SQLite.
+A_PAGE = {"postgresql": 200, "sqlite": 20_000}
 
 
 @pytest.fixture
@@ -78,6 +84,11 @@ def indexes(sql: str, *, of: str) -> set[str]:
     return set(re.findall(rf"\b{of}_\w+", "\n".join(plan(sql))))
 
 
+def indexes_of(state: str) -> set[str]:
+    """The indexes of deliveries in one state."""
+    return {one.name for one in Delivery._meta.indexes if one.condition == Q(state=state)}
+
+
 def plan(sql: str) -> list[str]:
     command = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
     with connection.cursor() as cursor:
@@ -104,8 +115,44 @@ class TestTheStatus:
         """Seen to fail where it counted what was done lately among the newest deliveries."""
         found = [indexes(sql, of=BIG[1]) for sql in statements(status, of=BIG[1])]
 
-        owed = [{f"outbox_delivery_{state}"} for state in Delivery.OWED]
-        assert found == owed
+        assert len(found) == len(Delivery.OWED)
+        for state, used in zip(Delivery.OWED, found, strict=True):
+            assert used
+            assert used <= indexes_of(state)
+
+
+class TestADelivery:
+    def test_that_comes_through_is_in_two_more_indexes_on_its_way(self) -> None:
+        """Each would be a price that everyone pays, for ever."""
+        passed = [indexes_of(state) for state in ("pending", "sent", "done")]
+
+        assert passed == [{"outbox_delivery_pending"}, {"outbox_delivery_sent"}, set()]
+
+
+class TestAListOfWhatIsDead:
+    @pytest.fixture
+    def old(self, history: int) -> None:
+        """Many deliveries are dead, the oldest of all."""
+        first = Delivery.objects.earliest("pk").pk
+        Delivery.objects.filter(pk__lt=first + OLD).update(state="dead", settled_at=None)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+
+    @pytest.mark.parametrize("address", ["delivery/?state=dead", "delivery/dead/"])
+    def test_reads_its_page_however_much_was_done_since(
+        self,
+        old: None,
+        address: str,
+        admin_client: Client,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Seen to fail without the indexes of what is dead that are in the lists' order."""
+        monkeypatch.setattr("outbox.admin.dead._GROUPED", 50)
+
+        asked = queries(admin_client, f"/admin/outbox/{address}")
+
+        most = {sql: read for sql in asked if (read := work(sql)) > A_PAGE[connection.vendor]}
+        assert most == {}
 
 
 class TestTheRelay:
