@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -48,15 +47,17 @@ def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
     """Lock and read deliveries with their events, and with what says whether they may start."""
     where = f"d.id IN ({numbers(ids)}) AND d.state = 'sent' ORDER BY d.id"
     rows = read(f"{_DELIVERIES} WHERE {where}{locking(using=using, of=('d',))}", using=using)
-    return [_delivery(row, using=using) for row in rows]
-
-
-def _delivery(row: Sequence[Any], *, using: str) -> Delivery:
-    of_event, of_subscription = len(_D), len(_D) + len(_E)
-    delivery = _D.read(row[:of_event], using=using)
-    delivery.event = _E.read(row[of_event:of_subscription], using=using)
-    delivery.subscription = _S.read(row[of_subscription:], using=using)
-    return delivery
+    subscriptions: dict[int, Subscription] = {}  # one or a few: each is made once
+    deliveries = []
+    for row in rows:
+        delivery = _D.read(row[: len(_D)], using=using)
+        delivery.event = _E.read(row[len(_D) : -len(_S)], using=using)
+        pk = delivery.subscription_id
+        if pk not in subscriptions:
+            subscriptions[pk] = _S.read(row[-len(_S) :], using=using)
+        delivery.subscription = subscriptions[pk]
+        deliveries.append(delivery)
+    return deliveries
 
 
 def _mark(rows: Sequence[Delivery], *, now: datetime, until: datetime, using: str) -> None:

@@ -181,8 +181,8 @@ def _done(handler: Handler, batch: _Batch, *, lease: Lease, using: str) -> list[
         seconds = one.seconds + share
         result = Result(one.delivery.pk, Delivery.State.DONE, seconds=seconds, lag=lag)
         results.tell(handler, one.delivery, result)
-        breaker.tell_answer(one.delivery, using=using)
         ended.append(result)
+    breaker.tell_answer(batch.returns[0].delivery, using=using)  # which is that of them all
     return ended
 
 
