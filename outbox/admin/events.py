@@ -28,7 +28,7 @@ from outbox.monitor.diagnosis import why_event
 from outbox.privacy.sensitive import masked, masked_text
 from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, moment
 
-from . import filters
+from . import filters, helpings
 from .base import ReadOnlyAdmin, as_uuid, may
 from .deliveries import explained
 from .keyset import KeysetChangeList
@@ -52,6 +52,23 @@ class EventChangeList(KeysetChangeList):
     def get_queryset(self, *args: Any, **kwargs: Any) -> QuerySet[Event]:
         """Leave the payloads where they are."""
         return super().get_queryset(*args, **kwargs).defer("payload")
+
+    def first(
+        self, number: int, *, older: int | None = None, newer: int | None = None
+    ) -> list[Event]:
+        """Begin with what is dead, where that alone is sought: it may all be old."""
+        if self.params.get("state") != State.DEAD or self.query:
+            return super().first(number, older=older, newer=newer)
+        found: list[Event] = []
+        order = "-pk" if newer is None else "pk"
+        for size in helpings.HELPINGS:
+            seqs = helpings.with_dead(size, older=older, newer=newer)
+            rows = self.queryset.filter(pk__in=seqs).order_by(order)
+            found += rows[: number - len(found)]
+            if len(found) == number or len(seqs) < size:
+                return found
+            older, newer = (seqs[-1], None) if newer is None else (None, seqs[-1])
+        return found + super().first(number - len(found), older=older, newer=newer)
 
     def get_results(self, request: HttpRequest) -> None:
         """Count deliveries for the page, not for each row."""

@@ -51,14 +51,21 @@ class KeysetChangeList(BoundedChangeList):
 
     def _read(self, request: HttpRequest) -> tuple[list[Any], bool, bool]:
         older, newer = (_number(request.GET.get(name, "")) for name in (OLDER, NEWER))
-        size, rows = self.list_per_page, self.queryset
+        size = self.list_per_page
         if newer is not None:
-            found = list(rows.filter(pk__gt=newer).order_by("pk")[: size + 1])
+            found = self.first(size + 1, newer=newer)
             return found[:size][::-1], len(found) > size, True
-        if older is not None:
-            rows = rows.filter(pk__lt=older)
-        found = list(rows.order_by("-pk")[: size + 1])
+        found = self.first(size + 1, older=older)
         return found[:size], older is not None, len(found) > size
+
+    def first(
+        self, number: int, *, older: int | None = None, newer: int | None = None
+    ) -> list[Any]:
+        """Return so many rows: those above `newer`, rising, else those below `older`, falling."""
+        if newer is not None:
+            return list(self.queryset.filter(pk__gt=newer).order_by("pk")[:number])
+        rows = self.queryset if older is None else self.queryset.filter(pk__lt=older)
+        return list(rows.order_by("-pk")[:number])
 
     def _url(self, new: dict[str, Any], *removed: str) -> str:
         return self.get_query_string(new, list(removed))

@@ -196,6 +196,21 @@ class TestTheEventList:
         assert [row.pk for row in back.result_list] == second["rows"]
         assert not [sql for sql in sent if "COUNT(*)" in sql or "OFFSET" in sql]
 
+    def test_pages_through_what_is_dead_there_and_back(self, outbox, admin_client, monkeypatch):
+        """However little is looked at a time: a page of three needs two helpings and the rest."""
+        monkeypatch.setattr(EventAdmin, "list_per_page", 3)
+        monkeypatch.setattr("outbox.admin.helpings.HELPINGS", (1, 2))
+        keys = [packed(outbox).pk for _ in range(10)][::-1]
+        Event.objects.filter(pk__in=keys[1::3]).update(name="tests.Weighed")
+        kept = [pk for number, pk in enumerate(keys) if number % 3 != 1]
+        address = f"{EVENTS}?state=dead&name=tests.Packed"
+
+        pages = list(pages_of(admin_client, address, "older"))
+        back = list(pages_of(admin_client, f"{EVENTS}{pages[-1]['newer']}", "newer"))
+
+        assert [page["rows"] for page in pages] == [kept[:3], kept[3:6], kept[6:]]
+        assert [page["rows"] for page in back] == [kept[3:6], kept[:3]]
+
     def test_keeps_its_filters_from_page_to_page(self, outbox, admin_client, monkeypatch):
         monkeypatch.setattr(EventAdmin, "list_per_page", 1)
         for _ in range(2):
