@@ -1,0 +1,21 @@
+"""Prune what is older than a month: `python -m benchmarks.probes.pruning`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import django
+
+from benchmarks.probes import tell
+
+
+def main() -> None:
+    """Prune until nothing is left."""
+    django.setup()
+    from outbox import actions
+
+    tell(actions.prune(older_than=timedelta(days=30)))
+
+
+if __name__ == "__main__":
+    main()
