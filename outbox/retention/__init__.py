@@ -23,13 +23,13 @@ __all__ = ["countable", "horizons", "prunable", "prune"]
 logger = logging.getLogger("outbox.actions")
 
 #: Events in one transaction.
-BATCH = 50
+BATCH = 25
 
 #: Batches for which events are looked up at a time.
-LOOK = 4
+LOOK = 10
 
 #: How many times as long as a batch took it rests.
-REST = 3
+REST = 2
 
 
 def prune(
@@ -44,7 +44,7 @@ def prune(
     """Remove old events of which nothing is owed, with their deliveries and attempts.
 
     Event type by event type, the oldest first, each batch in a transaction of its own; after each
-    it rests three times as long as that took, so that others have most of the time. An event that
+    it rests twice as long as that took, so that others have most of the time. An event that
     waits for fan-out, or has a delivery that is not settled, stays, however old.
 
     Args:

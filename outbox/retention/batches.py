@@ -16,7 +16,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import F, OuterRef, QuerySet, Subquery
 
-from outbox.models import Attempt, Delivery, Event
+from outbox.models import Delivery, Event
 
 from .archive import Archive
 
@@ -68,13 +68,16 @@ _AFTER_PAIR = "(name, seq) > (%(name)s, %(seq)s) AND name <= %(name)s"
 def prune_some(
     seqs: Sequence[int], *, before: datetime, archive: Archive | None, using: str
 ) -> int:
-    """Remove those of the events of which nothing is owed; return how many that were."""
+    """Remove those of the events of which nothing is owed any more; return how many that were.
+
+    They were prunable a moment ago: fanned out, and that is never undone.
+    """
     if not seqs:
         return 0
     with _sparing(using):
         # No delivery can be added to a locked event, and none of those it has can be replayed.
-        settled = prunable(before=before, using=using).filter(seq__in=seqs)
-        locked = set(settled.order_by("seq").select_for_update().values_list("seq", flat=True))
+        events = Event.objects.using(using).filter(seq__in=seqs, emitted_at__lt=before)
+        locked = set(events.order_by("seq").select_for_update().values_list("seq", flat=True))
         deliveries = _locked_deliveries(locked, using=using)
         locked -= {event for _, event, state in deliveries if state in Delivery.OWED}
         if archive:
@@ -125,9 +128,17 @@ def _locked_deliveries(seqs: Collection[int], *, using: str) -> list[tuple[int, 
 def _remove(seqs: Collection[int], deliveries: Collection[int], *, using: str) -> None:
     """Delete in the order that foreign keys ask for.
 
-    Raw, since nothing else refers to these rows, and Django's delete() would load each of them
-    first: that held the write lock of SQLite several times as long.
+    Written out, since nothing else refers to these rows: Django's delete() would load each of them
+    first, which held the write lock of SQLite several times as long.
     """
-    Attempt.objects.using(using).filter(delivery__in=deliveries)._raw_delete(using)
-    Delivery.objects.using(using).filter(id__in=deliveries)._raw_delete(using)
-    Event.objects.using(using).filter(seq__in=seqs)._raw_delete(using)
+    _delete("outbox_attempt", "delivery_id", deliveries, using=using)
+    _delete("outbox_delivery", "id", deliveries, using=using)
+    _delete("outbox_event", "seq", seqs, using=using)
+
+
+def _delete(table: str, column: str, values: Collection[int], *, using: str) -> None:
+    if not values:
+        return
+    places = ", ".join(["%s"] * len(values))
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"DELETE FROM {table} WHERE {column} IN ({places})", list(values))  # noqa: S608  words of our own
