@@ -378,7 +378,10 @@ class TestPruneBesideSomeoneElse:
         assert set(Delivery.objects.values_list("state", flat=True)) == {"done", "pending"}
 
     def test_keeps_what_is_replayed_at_this_moment(self):
-        """Without the lock on its deliveries it removes one that is owed again."""
+        """Without the lock on its deliveries it deletes one that is owed again.
+
+        Then the record of the replay, which refers to it, ends the whole run with an error.
+        """
 
         @subscribe("parcels.ParcelSent")
         def notify() -> None: ...
@@ -397,20 +400,22 @@ class TestPruneBesideSomeoneElse:
         assert Attempt.objects.get().outcome == "replayed"
 
 
-def in_thread(action: Callable[[], int]) -> Callable[[], int]:
-    """Start an action beside this one; return what waits for its result."""
-    results: list[int] = []
+def in_thread(action: Callable[[], int]) -> Callable[[], object]:
+    """Start an action beside this one; return what waits for its result, or its error."""
+    results: list[object] = []
 
     def run() -> None:
         try:
             results.append(action())
+        except Exception as error:
+            results.append(error)
         finally:
             connections.close_all()
 
     thread = threading.Thread(target=run)
     thread.start()
 
-    def result() -> int:
+    def result() -> object:
         thread.join()
         return results[0]
 
