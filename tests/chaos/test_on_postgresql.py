@@ -100,8 +100,10 @@ class TestPgBouncerInTransactionMode:
         assert "owed rows read; this code can read them all." in read
 
     def server_connections(self, ground: Stack) -> int:
-        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        return int(ground.value(f"{others} AND pid <> pg_backend_pid()"))
+        # Not autovacuum's, which are processes of this database, too.
+        clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        mine = "datname = current_database() AND pid <> pg_backend_pid()"
+        return int(ground.value(f"{clients} AND {mine}"))
 
 
 class TestAnyNumberOfRelays:

@@ -237,7 +237,10 @@ class TestTheSettings:
 
 class TestTheDatabase:
     def test_is_fit(self):
-        assert {one.severity for one in database.examine(using="default")} == {"ok"}
+        found = database.examine(using="default")
+
+        # What other tests have left behind is not vacuumed by a test.
+        assert {one.severity for one in found if "dead rows" not in one.text} == {"ok"}
 
     @pytest.mark.postgresql
     def test_has_a_transaction_that_is_open_for_long(self, monkeypatch: pytest.MonkeyPatch):
