@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 from tests.browser import chromium
 from tests.browser.pages import PAGES
@@ -49,9 +49,14 @@ def page(other: Page, site: Site, scene: Scene, request: pytest.FixtureRequest) 
 
 @pytest.fixture
 def asked(page: Page) -> list[str]:
-    """The addresses that the page asks for from now on."""
+    """The addresses that the page's scripts ask for from now on. (The browser asks for its icon.)"""
     found: list[str] = []
-    page.on("request", lambda request: found.append(request.url))
+
+    def note(one: Request) -> None:
+        if one.resource_type in ("fetch", "xhr"):
+            found.append(one.url)
+
+    page.on("request", note)
     return found
 
 
