@@ -49,7 +49,7 @@ def page(other: Page, site: Site, scene: Scene, request: pytest.FixtureRequest) 
 
 @pytest.fixture
 def asked(page: Page) -> list[str]:
-    """The addresses that the page's scripts ask for from now on. (The browser asks for its icon.)"""
+    """The addresses that the page's scripts ask for from now on; the browser asks for its icon."""
     found: list[str] = []
 
     def note(one: Request) -> None:
