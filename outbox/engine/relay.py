@@ -174,6 +174,7 @@ def plan(*, using: str, only: Collection[str] | None = None, is_hinted: bool = F
             tell_due(now, using=using)
         # Before the subscriptions: one that is there when an event is stored must hear it.
         told = lock_waiting(using=using)
+        now = timezone.now()  # some may have come while this waited
         lanes, others = open_lanes(now, using=using, only=only)
         for lane in lanes.values():
             lane.tidy()

@@ -109,6 +109,7 @@ RELAY = [
             Edit(
                 "outbox/engine/relay.py",
                 "        told = lock_waiting(using=using)\n"
+                "        now = timezone.now()  # some may have come while this waited\n"
                 "        lanes, others = open_lanes(now, using=using, only=only)\n",
                 "        lanes, others = open_lanes(now, using=using, only=only)\n"
                 "        told = lock_waiting(using=using)\n",

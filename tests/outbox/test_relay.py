@@ -8,7 +8,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import DomainEvent, subscribe, subscriptions
-from outbox.engine import settlement
+from outbox.engine import fan_out, settlement
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import BrokerUnavailable, Message, relay, relay_pass
 from outbox.engine.sync import sync_subscriptions
@@ -126,6 +126,20 @@ class TestAPass:
 
         with django_assert_max_num_queries(9):
             passing()
+
+    def test_hands_on_no_event_before_it_was_stored(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail with the time of a pass taken before it has its transaction."""
+
+        def lock_late(**more: str) -> list[fan_out.Waiting]:
+            given(1)
+            return fan_out.lock_waiting(**more)
+
+        monkeypatch.setattr("outbox.engine.relay.lock_waiting", lock_late)
+        relay_pass(publish=lambda message: None, is_hinted=True)
+
+        event = Event.objects.get()
+        assert event.fanned_out_at is not None
+        assert event.emitted_at <= event.fanned_out_at
 
     def test_that_is_hinted_does_not_look_before_it_begins(self, django_assert_num_queries):
         """Events, subscriptions, what they have to do, deliveries, mark; and the transaction."""
