@@ -108,7 +108,7 @@ def findings(page: Page, *, colours_alone: bool = False) -> list[Finding]:
 def all_findings(page: Page, *, colours_alone: bool = False) -> list[Finding]:
     """Let axe examine the page; leave nothing out."""
     # Colours change over a moment; halfway they have no contrast.
-    page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
+    page.evaluate("Promise.allSettled(document.getAnimations().map((one) => one.finished))")
     # Evaluated by the debugger, which the page's policy does not bind.
     page.evaluate(_axe())
     options: dict[str, Any] = {"resultTypes": ["violations"]}
