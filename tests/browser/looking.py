@@ -105,10 +105,19 @@ def findings(page: Page, *, colours_alone: bool = False) -> list[Finding]:
     return [one for one in found if not known_of(page, one.rule, one.target, django_admin.KNOWN)]
 
 
+# One that is cancelled, with what it moved, has settled as well.
+_STAND_STILL = """async () => {
+    const running = () => document.getAnimations().filter((one) => one.playState === "running");
+    while (running().length) {
+        await Promise.allSettled(running().map((one) => one.finished));
+    }
+}"""
+
+
 def all_findings(page: Page, *, colours_alone: bool = False) -> list[Finding]:
     """Let axe examine the page; leave nothing out."""
     # Colours change over a moment; halfway they have no contrast.
-    page.evaluate("Promise.allSettled(document.getAnimations().map((one) => one.finished))")
+    page.evaluate(_STAND_STILL)
     # Evaluated by the debugger, which the page's policy does not bind.
     page.evaluate(_axe())
     options: dict[str, Any] = {"resultTypes": ["violations"]}
