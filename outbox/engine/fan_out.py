@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db import connections
-
 from outbox.conf import conf
 from outbox.models import Delivery, Event, Subscription
 
@@ -117,12 +115,11 @@ def _store(born: Sequence[Birth], *, using: str) -> Iterator[tuple[int, int]]:
         some = born[start : start + _STORED_AT_ONCE]
         rows = ", ".join(_row(one, moments[one.due_at]) for one in some)
         texts = [text for one in some for text in (one.note or None, one.order_key)]
-        with connections[using].cursor() as cursor:
-            values = [text for text in texts if text is not None]
-            cursor.execute(f"{_INSERT} VALUES {rows} {_RETURNING}", values or None)
-            for pk, delivery_id, state in cursor.fetchall():
-                if state == State.SENT:
-                    yield pk, delivery_id
+        values = [text for text in texts if text is not None]
+        statement = f"{_INSERT} VALUES {rows} {_RETURNING}"
+        for pk, delivery_id, state in read(statement, *values, using=using):
+            if state == State.SENT:
+                yield pk, delivery_id
 
 
 def _row(one: Birth, due_at: str) -> str:

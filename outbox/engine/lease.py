@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from django.db import connections
-from django.db.models import F, QuerySet
+from django.db.models import F
 from django.utils import timezone
 
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.transactions import is_open
 
-from .statements import execute, locking, moment, numbers
+from .statements import execute, locking, moment, numbers, read
 
 _RENEWED_AFTER = 1 / 3
 
@@ -47,8 +47,8 @@ class Lease:
         """Give the delivery in hand its whole lease again, and those that wait for it theirs."""
         if is_open(connections[self._using]):
             raise RuntimeError("receipt.extend() within a transaction: nobody would see it.")
-        until = timezone.now() + duration(1, seconds=self._seconds)
-        if not held(delivery, using=self._using).update(due_at=until):
+        until = moment(timezone.now() + duration(1, seconds=self._seconds), using=self._using)
+        if not execute(_EXTEND, until, delivery.id, delivery.token, using=self._using):
             raise LeaseLost(LeaseLost.__doc__)
         self._renew()
 
@@ -66,19 +66,10 @@ def duration(number: int, *, seconds: float) -> timedelta:
     return timedelta(seconds=seconds * (1 + _RENEWED_AFTER if number > 1 else 1))
 
 
-def held(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
-    """Return the delivery's row, if it is still in these hands."""
-    return Delivery.objects.using(using).filter(
-        id=delivery.id, token=delivery.token, state=Delivery.State.SENT
-    )
-
-
 def lock_held(delivery: Delivery, *, using: str) -> bool:
     """Lock the delivery's row; tell whether it is still in these hands."""
     statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}{locking(using=using)}"  # noqa: S608  ours
-    with connections[using].cursor() as cursor:
-        cursor.execute(statement, [delivery.id, delivery.token])
-        return cursor.fetchone() is not None
+    return bool(read(statement, delivery.id, delivery.token, using=using))
 
 
 def give_receipts(ids: Iterable[int], *, token: int, using: str) -> int:
@@ -89,3 +80,4 @@ def give_receipts(ids: Iterable[int], *, token: int, using: str) -> int:
 
 _HELD = "token = %s AND state = 'sent'"
 _RECEIPT = "UPDATE outbox_delivery SET state = 'done', settled_at = %s, note = '', order_key = NULL"
+_EXTEND = f"UPDATE outbox_delivery SET due_at = %s WHERE id = %s AND {_HELD}"  # noqa: S608  ours

@@ -16,6 +16,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import F, OuterRef, QuerySet, Subquery
 
+from outbox.engine.statements import execute, numbers
 from outbox.models import Delivery, Event
 
 from .archive import Archive
@@ -137,8 +138,6 @@ def _remove(seqs: Collection[int], deliveries: Collection[int], *, using: str) -
 
 
 def _delete(table: str, column: str, values: Collection[int], *, using: str) -> None:
-    if not values:
-        return
-    places = ", ".join(["%s"] * len(values))
-    with connections[using].cursor() as cursor:
-        cursor.execute(f"DELETE FROM {table} WHERE {column} IN ({places})", list(values))  # noqa: S608  words of our own
+    if values:
+        statement = f"DELETE FROM {table} WHERE {column} IN ({numbers(values)})"  # noqa: S608  ours
+        execute(statement, using=using)
