@@ -15,10 +15,13 @@ class Conf:
 
     LEASE_SECONDS: float = 60.0
     """How long one handler may take for one delivery before it is presumed lost."""
-    WINDOW: int = 500
-    """Most deliveries of one handler that are with the broker and the workers at once."""
-    BATCH: int = 50
-    """Most deliveries of an atomic handler in one message (others: one)."""
+    WINDOW: int = 2000
+    """Most deliveries of one handler that are with the broker and the workers at once.
+
+    More than 500 only while a backlog waits and the handler is quick.
+    """
+    BATCH: int = 200
+    """Most deliveries of an atomic handler in one message (others: one); 50 in a window of 500."""
     ATTEMPTS: int = 45
     """With the backoff below, full jitter: a day and a half on average, seldom less than a day."""
     DEATHS: int = 5

@@ -135,8 +135,10 @@ def subscribe(
         together: let deliveries of one message share a transaction of about 20 ms, if it is
             atomic. False where its rows are contended, so that each is unlocked as soon as may be.
         queue: the Celery queue; default the app's label.
-        batch: most deliveries in one message (default `OUTBOX["BATCH"]`; 1 if not atomic).
-        window: most deliveries in flight (default `OUTBOX["WINDOW"]`).
+        batch: most deliveries in one message (default `OUTBOX["BATCH"]`; 1 if not atomic). More
+            than 50 only as the window grows.
+        window: most deliveries in flight (default `OUTBOX["WINDOW"]`). More than 500 only while a
+            backlog waits and the handler is quick.
         lease: seconds after which a delivery in hand is presumed lost (default
             `OUTBOX["LEASE_SECONDS"]`).
         attempts: attempts before it is dead (default `OUTBOX["ATTEMPTS"]`); None: no last one,

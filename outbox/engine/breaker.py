@@ -15,7 +15,7 @@ from outbox import nudge
 from outbox.models import Delivery, Subscription
 from outbox.policy import Breaker
 
-from .decisions import Circuit, after_call_failed
+from .decisions import FIRST_BATCH, Circuit, after_call_failed
 from .retry import retry_transient
 
 logger = logging.getLogger("outbox.breaker")
@@ -61,7 +61,7 @@ def note_failure(
     row.breaker_opened_at, row.breaker_probe_at = after.opened_at, after.probe_at
     row.breaker_reason = reason[:300]
     if after.is_open and not before.is_open:
-        row.window_now = min(row.window, row.batch)  # a little at first, when it closes
+        row.window_now = min(row.window, row.batch, FIRST_BATCH)  # a little, when it closes
         logger.warning("%s is held, its breaker is open: %s", row.handler, reason)
     row.save(using=using, update_fields=[*CLOSED, "window_now"])
     return after.probe_at if before.is_open else None

@@ -155,18 +155,43 @@ def after_call_failed(
     )
 
 
+#: What a handler begins with, whatever it may have: more is for those that have proved quick.
+FIRST_WINDOW = 500
+FIRST_BATCH = 50
+
+
 def next_window(
-    *, window: int, window_now: int, batch: int, lost: int, room: int, has_due: bool
+    *,
+    window: int,
+    window_now: int,
+    batch: int,
+    lost: int,
+    room: int,
+    has_due: bool,
+    is_quick: bool,
 ) -> int:
     """Halve the window when messages outwait their lease; double it when it runs dry.
 
-    So a slow handler's backlog stays in the database instead of being sent in circles.
+    So a slow handler's backlog stays in the database instead of being sent in circles. A quick
+    one's, of which nothing stays in flight for long, takes fewer passes and larger messages: its
+    window grows beyond `FIRST_WINDOW` whenever a quarter of it is free, until nothing waits.
     """
     if lost:
-        return max(min(batch, window), window_now // 2)
-    if has_due and window_now < window and room > window_now * 3 // 4:
-        return min(window, window_now * 2)
-    return window_now
+        return max(min(batch, FIRST_BATCH, window), window_now // 2)
+    if not has_due:
+        return min(window_now, FIRST_WINDOW)
+    most = window if is_quick else min(window, FIRST_WINDOW)
+    is_free = room >= window_now // 4 if is_quick else room > window_now * 3 // 4
+    return min(most, window_now * 2) if is_free and window_now < most else window_now
+
+
+def message_size(*, window_now: int, batch: int) -> int:
+    """Return how many deliveries go into a message: more where the window has grown.
+
+    A tenth of it, so that ten processes have their part; and only of a handler that is quick, since
+    what is at the end of a message waits for all before it, whoever is idle meanwhile.
+    """
+    return min(batch, max(FIRST_BATCH, window_now // 10))
 
 
 def helping(*, window: int, in_flight: int, batch: int) -> int:

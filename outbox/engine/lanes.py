@@ -14,7 +14,8 @@ from outbox.models import Delivery, Subscription
 
 from . import ordering, settlement
 from .breaker import circuit_of
-from .decisions import Claimed, cut, helping, next_window, whole_messages
+from .decisions import Claimed, cut, helping, message_size, next_window, whole_messages
+from .lease import duration
 from .looks import Work, look
 from .statements import Columns, execute, locking, moment, numbers, read
 
@@ -22,6 +23,7 @@ State = Delivery.State
 
 _LAPSED_PER_PASS = 500
 _PARKED_PER_PASS = 1000
+_QUICK = timedelta(seconds=1)
 
 
 @dataclass
@@ -41,7 +43,12 @@ class Lane:
         if circuit_of(self.row).is_open:
             return 0
         in_flight = self.in_flight + len(self.claimed)
-        return helping(window=self.row.window_now, in_flight=in_flight, batch=self.row.batch)
+        return helping(window=self.row.window_now, in_flight=in_flight, batch=self.batch)
+
+    @property
+    def batch(self) -> int:
+        """How many go into a message."""
+        return message_size(window_now=self.row.window_now, batch=self.row.batch)
 
     def tidy(self) -> None:
         """Settle passed leases, move what must be parked or set free, adapt the window."""
@@ -109,21 +116,20 @@ class Lane:
 
         So it is of the last one, and of so many before it that the window never runs dry.
         """
-        messages = cut(self.claimed, batch=1 if self._first_death_is_last else self.row.batch)
-        may_more_wait = self.in_flight + len(self.claimed) >= min(
-            self.row.batch, self.row.window_now
-        )
+        messages = cut(self.claimed, batch=1 if self._first_death_is_last else self.batch)
+        in_flight = self.in_flight + len(self.claimed)
+        may_more_wait = in_flight >= min(self.batch, self.row.window_now)
         for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
             yield pairs, may_more_wait and left % self._looked_after == 0
 
     @property
     def _looked_after(self) -> int:
         """After how many messages there is room for the next helping."""
-        return max(1, self.row.window_now // 4 // self.row.batch)
+        return max(1, self.row.window_now // 4 // self.batch)
 
     def _whole(self, number: int) -> int:
         in_flight = self.in_flight + len(self.claimed)
-        return whole_messages(number, in_flight=in_flight, batch=self.row.batch)
+        return whole_messages(number, in_flight=in_flight, batch=self.batch)
 
     @property
     def _first_death_is_last(self) -> bool:
@@ -159,10 +165,21 @@ class Lane:
             lost=lost,
             room=self.room,
             has_due=self.work.has_due,
+            is_quick=self._is_quick,
         )
         if now != self.row.window_now:
             self.row.window_now = now
             Subscription.objects.using(self.using).filter(pk=self.row.pk).update(window_now=now)
+
+    @property
+    def _is_quick(self) -> bool:
+        """Whether something is in flight, and all of it was sent or started in the last second."""
+        if self.work.first_lease is None:
+            return False
+        # A batch that has started has a longer lease than what waits.
+        leases = (duration(number, seconds=self.row.lease_seconds) for number in (1, 2))
+        ages = [self.now + lease - self.work.first_lease for lease in leases]
+        return any(timedelta(0) <= age < _QUICK for age in ages)
 
     def _deliveries(self) -> QuerySet[Delivery]:
         return Delivery.objects.using(self.using)

@@ -14,7 +14,7 @@ from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.transactions import is_open
 
-from .statements import execute, locking, moment, numbers, read
+from .statements import SENT, execute, locking, moment, numbers, read
 
 _RENEWED_AFTER = 1 / 3
 
@@ -78,6 +78,6 @@ def give_receipts(ids: Iterable[int], *, token: int, using: str) -> int:
     return execute(f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}", now, token, using=using)
 
 
-_HELD = "token = %s AND state = 'sent'"
+_HELD = f"token = %s AND {SENT}"
 _RECEIPT = "UPDATE outbox_delivery SET state = 'done', settled_at = %s, note = '', order_key = NULL"
 _EXTEND = f"UPDATE outbox_delivery SET due_at = %s WHERE id = %s AND {_HELD}"  # noqa: S608  ours

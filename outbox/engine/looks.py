@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connections
+from outbox.models import Delivery
 
-from .decisions import helping
-from .statements import moment
+from .decisions import helping, message_size
+from .statements import Columns, moment, read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Work:
-    """What there is to do for a subscription, and what bounds it."""
+    """What there is to do for a subscription, and what bounds it.
+
+    `first_lease` is the moment when the first lease passes of what is in flight.
+    """
 
     is_held: bool
     has_pending: bool
@@ -28,6 +31,7 @@ class Work:
     has_lapsed: bool
     has_parked: bool
     has_blocked: bool
+    first_lease: datetime | None
     in_flight: int
     window_now: int
     batch: int
@@ -47,7 +51,8 @@ class Work:
     def _may_send(self) -> bool:
         if self.is_open:
             return self.may_probe
-        room = helping(window=self.window_now, in_flight=self.in_flight, batch=self.batch)
+        batch = message_size(window_now=self.window_now, batch=self.batch)
+        room = helping(window=self.window_now, in_flight=self.in_flight, batch=batch)
         return bool(room)
 
 
@@ -66,23 +71,42 @@ class Due:
 
 def look_at_events(now: datetime, *, using: str) -> Due:
     """Return what of events is due."""
-    with connections[using].cursor() as cursor:
-        cursor.execute(_LOOK_AT_EVENTS, [moment(now, using=using)])
-        waiting, delayed = cursor.fetchone()
+    ((waiting, delayed),) = read(_LOOK_AT_EVENTS, moment(now, using=using), using=using)
     return Due(waiting is not None, delayed is not None)
 
 
 def look(now: datetime, *, using: str) -> dict[int, Work]:
     """Return what there is to do for each active subscription, by its id."""
-    with connections[using].cursor() as cursor:
-        cursor.execute(_LOOK, {"now": moment(now, using=using)})
-        return {row[0]: _work(row[1:]) for row in cursor.fetchall()}
+    rows = read(_LOOK, moment(now, using=using), using=using)
+    return {row[0]: _work(row[1:], now=now, using=using) for row in rows}
 
 
-def _work(columns: Sequence[Any]) -> Work:
-    """Make it of a row; SQLite has numbers for truth, and nothing for "is due" where none is."""
-    *flags, in_flight, window_now, batch, is_open, may_probe = columns
-    return Work(*map(bool, flags), in_flight, window_now, batch, bool(is_open), bool(may_probe))  # type: ignore[call-arg]  # six flags
+def _work(columns: Sequence[Any], *, now: datetime, using: str) -> Work:
+    is_held, opened_at, probe_at, pending, sent, blocked, parked, *numbers = columns
+    pending, sent, blocked, probe_at = (
+        _due_at(one, using=using) for one in (pending, sent, blocked, probe_at)
+    )
+    in_flight, window_now, batch = numbers
+    return Work(
+        is_held=bool(is_held),  # SQLite has numbers for truth
+        has_pending=pending is not None,
+        has_due=pending is not None and pending <= now,
+        has_lapsed=sent is not None and sent <= now,
+        has_parked=parked is not None,
+        has_blocked=blocked is not None and blocked <= now,
+        first_lease=sent,
+        in_flight=in_flight,
+        window_now=window_now,
+        batch=batch,
+        is_open=opened_at is not None,
+        may_probe=probe_at is None or probe_at <= now,
+    )
+
+
+def _due_at(value: Any, *, using: str) -> datetime | None:
+    """Return a moment as the models have it."""
+    found: datetime | None = _DUE.convert([value], using=using)[0]
+    return found
 
 
 def _first(column: str, state: str) -> str:
@@ -98,20 +122,20 @@ SELECT
     (SELECT id FROM outbox_delayedevent WHERE due_at <= %s ORDER BY due_at LIMIT 1)
 """
 
+_DUE = Columns(Delivery, alias="d", names=("due_at",))
 _LOOK = f"""
 SELECT
     s.id,
     s.paused_at IS NOT NULL OR NOT s.known,
-    {_first("due_at", "pending")} IS NOT NULL,
-    {_first("due_at", "pending")} <= %(now)s,
-    {_first("due_at", "sent")} <= %(now)s,
-    {_first("id", "parked")} IS NOT NULL,
-    {_first("due_at", "blocked")} <= %(now)s,
+    s.breaker_opened_at,
+    s.breaker_probe_at,
+    {_first("due_at", "pending")},
+    {_first("due_at", "sent")},
+    {_first("due_at", "blocked")},
+    {_first("id", "parked")},
     (SELECT count(*) FROM outbox_delivery d
-     WHERE d.subscription_id = s.id AND d.state = 'sent' AND d.due_at > %(now)s),
+     WHERE d.subscription_id = s.id AND d.state = 'sent' AND d.due_at > %s),
     s.window_now,
-    s.batch,
-    s.breaker_opened_at IS NOT NULL,
-    s.breaker_probe_at IS NULL OR s.breaker_probe_at <= %(now)s
+    s.batch
 FROM outbox_subscription s WHERE s.active ORDER BY s.id
 """  # noqa: S608  words of our own

@@ -16,7 +16,7 @@ from outbox.models import Delivery, Event, Subscription
 
 from . import breaker, failpoints, ordering, settlement
 from .lease import duration
-from .statements import Columns, execute, locking, moment, numbers, read
+from .statements import SENT, Columns, execute, locking, moment, numbers, read
 
 #: A delivery as a message names it: its id and the token it was sent under.
 Pair = tuple[int, int]
@@ -45,7 +45,7 @@ def start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
 
 def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
     """Lock and read deliveries with their events, and with what says whether they may start."""
-    where = f"d.id IN ({numbers(ids)}) AND d.state = 'sent' ORDER BY d.id"
+    where = f"d.id IN ({numbers(ids)}) AND d.{SENT} ORDER BY d.id"
     rows = read(f"{_DELIVERIES} WHERE {where}{locking(using=using, of=('d',))}", using=using)
     subscriptions: dict[int, Subscription] = {}  # one or a few: each is made once
     deliveries = []

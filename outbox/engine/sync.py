@@ -12,6 +12,7 @@ from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import Handler, registry
 
 from . import breaker
+from .decisions import FIRST_WINDOW
 
 logger = logging.getLogger("outbox.sync")
 
@@ -40,7 +41,7 @@ def _sync_one(
 ) -> None:
     row = _take_over(rows, handler, event, using=using)
     if row is None:
-        row = Subscription(event=event, since=timezone.now(), window_now=handler.window)
+        row = Subscription(event=event, since=timezone.now(), window_now=FIRST_WINDOW)
     before = _policy(row)
     row.handler, row.known = handler.name, True
     row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch

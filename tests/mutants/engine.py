@@ -59,8 +59,7 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/lanes.py",
-                "return helping(window=self.row.window_now, in_flight=in_flight, "
-                "batch=self.row.batch)",
+                "return helping(window=self.row.window_now, in_flight=in_flight, batch=self.batch)",
                 "return 1000",
             ),
         ),
@@ -204,8 +203,8 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/lease.py",
-                "_HELD = \"token = %s AND state = 'sent'\"",
-                "_HELD = \"token <> -%s AND state = 'sent'\"",
+                '_HELD = f"token = %s AND {SENT}"',
+                '_HELD = f"token <> -%s AND {SENT}"',
             ),
         ),
         noticed_by=(
