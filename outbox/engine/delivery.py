@@ -59,7 +59,7 @@ def deliver(
             pairs, note=f"{worker} has no handler {handler_name}: older code?", using=using
         )
         return []
-    started = retry_transient(lambda: start(pairs, worker=worker, using=using), using=using)
+    started = start(handler, pairs, worker=worker, using=using)
     if started:
         failpoints.reach(failpoints.AFTER_START)
     lease = Lease(started, seconds=handler.lease, using=using)
@@ -106,7 +106,7 @@ def _run_once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str)
     with caused_by(calls.cause(handler, delivery)):
         if handler.atomic:
             arguments = calls.arguments(handler, delivery)
-            with _receipt_transaction(delivery, using=using), time_limit(handler.time_limit):
+            with _transaction(delivery, using=using), time_limit(handler.time_limit):
                 handler.function(**arguments)
             return
         with time_limit(handler.time_limit) as limit:
@@ -130,15 +130,23 @@ def _receipt(delivery: Delivery, limit: Limit, *, lease: Lease, using: str) -> R
 
 @contextmanager
 def _receipt_transaction(delivery: Delivery, *, using: str) -> Iterator[None]:
+    """As `_transaction`; raise LeaseLost before anything is done in it."""
+    with _transaction(delivery, using=using):
+        if not lock_held(delivery, using=using):
+            raise LeaseLost(LeaseLost.__doc__)
+        yield
+
+
+@contextmanager
+def _transaction(delivery: Delivery, *, using: str) -> Iterator[None]:
     """Open the transaction that ends with the receipt; raise LeaseLost if the token is stale."""
     key = delivery.order_key
     with transaction.atomic(using=using):
-        if not lock_held(delivery, using=using):
-            raise LeaseLost(LeaseLost.__doc__)
         failpoints.reach(failpoints.BEFORE_EFFECTS)
         yield
         failpoints.reach(failpoints.BEFORE_RECEIPT)
-        give_receipts([delivery.id], token=delivery.token, using=using)
+        if not give_receipts([delivery.id], token=delivery.token, using=using):
+            raise LeaseLost(LeaseLost.__doc__)
         if key:
             ordering.release((delivery.subscription.handler, key), using=using)
     failpoints.reach(failpoints.AFTER_RECEIPT)

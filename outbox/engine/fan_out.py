@@ -1,12 +1,13 @@
 """Fan-out: an event becomes one delivery for each subscription that hears it.
 
-A page of events costs four statements, however many there are.
+A page of events costs the same number of statements, however many there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import NamedTuple
 
 from outbox.conf import conf
@@ -14,7 +15,7 @@ from outbox.models import Delivery, Event, Subscription
 
 from . import ordering
 from .lanes import Birth, Lane, newborn
-from .statements import Columns, execute, locking, moment, numbers, read
+from .statements import Columns, Rows, Statement, locking, moment, numbers, read_each
 
 State = Delivery.State
 Hearers = Mapping[str, Sequence[Subscription]]
@@ -33,10 +34,14 @@ class Waiting(NamedTuple):
     traceparent: str
 
 
-def lock_waiting(*, using: str) -> list[Waiting]:
+def waiting_events(*, using: str) -> Statement:
     """Take a page of the events that have no deliveries yet, as far as no other relay has them."""
     page = f"ORDER BY e.seq LIMIT {conf().FAN_OUT:d}{locking(using=using, skip_locked=True)}"
-    rows = read(f"{_WAITING} {page}", using=using)
+    return Statement(f"{_WAITING} {page}")
+
+
+def waiting_of(rows: Rows, *, using: str) -> list[Waiting]:
+    """Return the events of the rows that `waiting_events` has found."""
     return [Waiting(*_W.convert(row, using=using)) for row in rows]
 
 
@@ -76,10 +81,12 @@ def fan_out(
     for pk, lane in lanes.items():
         if pk in born:
             born[pk] = lane.take(born[pk])
-    for pk, delivery_id in _store([one for some in born.values() for one in some], using=using):
-        lanes[pk].claimed.append((delivery_id, 1, 0))
     seqs = numbers(event.seq for event in events)
-    execute(f"{_MARK} WHERE seq IN ({seqs})", moment(now, using=using), using=using)
+    mark = Statement(f"{_MARK} WHERE seq IN ({seqs})", (moment(now, using=using),))
+    stored = _store([one for some in born.values() for one in some], using=using)
+    for pk, delivery_id, state in chain(*read_each(mark, *stored, using=using)):
+        if state == State.SENT:
+            lanes[pk].claimed.append((delivery_id, 1, 0))
 
 
 def _born(
@@ -105,8 +112,8 @@ def _first_of_lines(
     return ordering.first_of(keys, using=using) if keys else {}
 
 
-def _store(born: Sequence[Birth], *, using: str) -> Iterator[tuple[int, int]]:
-    """Store deliveries; yield subscription and id of those that are sent.
+def _store(born: Sequence[Birth], *, using: str) -> Iterator[Statement]:
+    """Store deliveries; each statement returns subscription, id and state of some.
 
     As `bulk_create` does, without a model's instance and a placeholder for each column.
     """
@@ -115,11 +122,8 @@ def _store(born: Sequence[Birth], *, using: str) -> Iterator[tuple[int, int]]:
         some = born[start : start + _STORED_AT_ONCE]
         rows = ", ".join(_row(one, moments[one.due_at]) for one in some)
         texts = [text for one in some for text in (one.note or None, one.order_key)]
-        values = [text for text in texts if text is not None]
-        statement = f"{_INSERT} VALUES {rows} {_RETURNING}"
-        for pk, delivery_id, state in read(statement, *values, using=using):
-            if state == State.SENT:
-                yield pk, delivery_id
+        values = tuple(text for text in texts if text is not None)
+        yield Statement(f"{_INSERT} VALUES {rows} {_RETURNING}", values)
 
 
 def _row(one: Birth, due_at: str) -> str:

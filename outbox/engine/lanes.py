@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -16,8 +16,8 @@ from . import ordering, settlement
 from .breaker import circuit_of
 from .decisions import Claimed, cut, helping, message_size, next_window, whole_messages
 from .lease import duration
-from .looks import Work, look
-from .statements import Columns, execute, locking, moment, numbers, read
+from .looks import Work
+from .statements import Columns, Rows, Statement, execute, locking, moment, numbers
 
 State = Delivery.State
 
@@ -210,26 +210,33 @@ def newborn(seq: int, row: Subscription, *, now: datetime, key: str, is_behind: 
     return Birth(seq, row.pk, State.PENDING, now, order_key=order_key)
 
 
-def open_lanes(
-    now: datetime, *, using: str, only: Collection[str] | None
-) -> tuple[dict[int, Lane], dict[int, Work]]:
-    """Lock the subscriptions that no other relay works on right now, then read their state.
-
-    In two statements: one alone may count what is in flight as it was before another relay, which
-    has just let go of the lock, sent its part. Returns the lanes, and what there is to do for the
-    other active subscriptions.
-    """
+def free_subscriptions(*, using: str) -> Statement:
+    """Lock the active subscriptions that no other relay works on right now."""
     # no_key: the foreign keys of deliveries that others insert need not wait for this lock.
     lock = locking(using=using, skip_locked=True, no_key=True)
-    active = (_S.read(row, using=using) for row in read(f"{_ACTIVE}{lock}", using=using))
-    free = {row.pk: row for row in active if only is None or row.handler in only}
-    works = look(now, using=using)
-    lanes = {
-        pk: Lane(row, works[pk], now, using, works[pk].in_flight)
-        for pk, row in free.items()
-        if pk in works
+    return Statement(f"{_ACTIVE}{lock}")
+
+
+def open_lanes(
+    rows: Rows,
+    work: Mapping[int, Work],
+    now: datetime,
+    *,
+    using: str,
+    only: Collection[str] | None,
+) -> dict[int, Lane]:
+    """Return the lanes of the rows that `free_subscriptions` has found.
+
+    `work` is read after they were locked, by a statement of its own: the one that locks may count
+    what is in flight as it was before another relay, which has just let go of the lock, sent its
+    part.
+    """
+    free = (_S.read(row, using=using) for row in rows)
+    return {
+        row.pk: Lane(row, work[row.pk], now, using, work[row.pk].in_flight)
+        for row in free
+        if row.pk in work and (only is None or row.handler in only)
     }
-    return lanes, {pk: work for pk, work in works.items() if pk not in lanes}
 
 
 _S = Columns(Subscription, alias="s")

@@ -15,7 +15,7 @@ from typing import Any
 from outbox.models import Delivery
 
 from .decisions import helping, message_size
-from .statements import Columns, moment, read
+from .statements import Columns, Rows, Statement, moment, read, read_each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,17 @@ def look_at_events(now: datetime, *, using: str) -> Due:
 
 def look(now: datetime, *, using: str) -> dict[int, Work]:
     """Return what there is to do for each active subscription, by its id."""
-    rows = read(_LOOK, moment(now, using=using), using=using)
+    (rows,) = read_each(looking(now, using=using), using=using)
+    return work_of(rows, now=now, using=using)
+
+
+def looking(now: datetime, *, using: str) -> Statement:
+    """Ask what there is to do for each active subscription."""
+    return Statement(_LOOK, (moment(now, using=using),))
+
+
+def work_of(rows: Rows, *, now: datetime, using: str) -> dict[int, Work]:
+    """Return what there is to do by the rows that `looking` has found, by subscription."""
     return {row[0]: _work(row[1:], now=now, using=using) for row in rows}
 
 

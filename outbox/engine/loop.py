@@ -45,8 +45,8 @@ class RelayLoop(threading.Thread):
         try:
             while not self._stopping.is_set():
                 self._nudged.clear()
-                self._say_that_it_lives()
                 self._relay(is_nudged=is_nudged)
+                self._say_that_it_lives()  # last, so that nothing waits for that
                 is_nudged = self._nudged.wait(conf().FLOOR_SECONDS)
         finally:
             connections.close_all()
@@ -57,6 +57,7 @@ class RelayLoop(threading.Thread):
                 publish=self._publish,
                 is_hinted=is_nudged,
                 is_wanted=lambda: not self._stopping.is_set(),
+                rest=self._rest,
                 report=lambda plan: minutes.note_events(plan.fanned_out),
                 around=apart_from_forks,  # a worker of all queues forks its pool's children
             )
@@ -66,6 +67,12 @@ class RelayLoop(threading.Thread):
         except Exception:  # a relay that stops would stop everything; say so and look again
             logger.exception("The relay failed and tries again.")
             connections.close_all()
+
+    def _rest(self, seconds: float) -> bool:
+        """Wait for a nudge; tell whether one came."""
+        is_nudged = self._nudged.wait(seconds)
+        self._nudged.clear()
+        return is_nudged
 
     def _say_that_it_lives(self) -> None:
         with apart_from_forks():

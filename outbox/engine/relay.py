@@ -8,7 +8,7 @@ and every claim carries a new token, so a message sent twice does nothing the se
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,18 +21,18 @@ from outbox.counting import counters
 
 from . import failpoints, settlement
 from .delayed import tell_due
-from .fan_out import Waiting, fan_out, hearers_of, lock_waiting
-from .lanes import Lane, open_lanes
-from .looks import Due, look, look_at_events
+from .fan_out import Waiting, fan_out, hearers_of, waiting_events, waiting_of
+from .lanes import Lane, free_subscriptions, open_lanes
+from .looks import Due, Work, look, look_at_events, looking, work_of
+from .statements import read_each
 
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
 
-#: How long the relay rests after a small pass. The first times for a moment, in which the worker's
-#: main thread, which shares its interpreter, hands on what was published. Then longer: each pass
-#: would else find a few events under steady traffic, and take as long as for many.
-_BREATH_SECONDS = 0.002
-_PACE_SECONDS = 0.01
+#: How long the relay rests after a small pass. The first times until it is nudged, so that it
+#: leaves the processor to those who hand on, and handle, what was published. Then in any case:
+#: each pass would else find a few events under steady traffic, and take as long as for many.
+_REST_SECONDS = 0.01
 _UNPACED = 3
 _SMALL = 100
 
@@ -86,12 +86,18 @@ class Plan:
         return bool(self.messages or self.fanned_out)
 
 
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
 def relay(
     *,
     publish: Publish,
     using: str = "default",
     is_hinted: bool = False,
     is_wanted: Callable[[], bool] = lambda: True,
+    rest: Callable[[float], bool] = _sleep,
     report: Callable[[Plan], object] | None = None,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> int:
@@ -99,8 +105,8 @@ def relay(
 
     Where `is_hinted` says that somebody has just told something, the first pass does not look
     before it begins. Under steady traffic each pass finds something, so `is_wanted` is asked before
-    each further one; `report` is told what each has planned, and each runs within a context of
-    `around`.
+    each further one; `rest` waits for so many seconds, or until something is told, and says which;
+    `report` is told what each pass has planned, and each runs within a context of `around`.
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
@@ -113,8 +119,10 @@ def relay(
             return published
         if done.found_something or is_hinted:
             is_hinted = False
-            if done.is_small:
-                time.sleep(_PACE_SECONDS if passes > _UNPACED else _BREATH_SECONDS)
+            if done.is_small and passes > _UNPACED:
+                time.sleep(_REST_SECONDS)
+            elif done.is_small:
+                is_hinted = rest(_REST_SECONDS)
             continue
         if not done.is_contended or contended == _CONTENDED_TRIES:
             return published
@@ -172,21 +180,49 @@ def plan(*, using: str, only: Collection[str] | None = None, is_hinted: bool = F
         failpoints.reach(failpoints.BEFORE_CLAIM)
         if events.has_delayed:
             tell_due(now, using=using)
-        # Before the subscriptions: one that is there when an event is stored must hear it.
-        told = lock_waiting(using=using)
-        now = timezone.now()  # some may have come while this waited
-        lanes, others = open_lanes(now, using=using, only=only)
-        for lane in lanes.values():
+        taken = _take(now, using=using, only=only)
+        for lane in taken.lanes.values():
             lane.tidy()
             lane.claim()
-        if told:
-            rows = None if others else [lane.row for lane in lanes.values()]
-            fan_out(told, hearers_of(told, rows, using=using), lanes, now, using=using)
-    _count(told, now)
-    tracing.relayed([(one.name, one.traceparent, one.emitted_at) for one in told], now)
-    messages = [message for lane in lanes.values() for message in _messages(lane)]
-    is_contended = only is None and any(work.is_any for work in others.values())
-    return Plan(messages, len(told), is_contended=is_contended)
+        if taken.events:
+            _fan_out(taken, using=using)
+    _count(taken.events, taken.now)
+    traces = [(one.name, one.traceparent, one.emitted_at) for one in taken.events]
+    tracing.relayed(traces, taken.now)
+    messages = [message for lane in taken.lanes.values() for message in _messages(lane)]
+    is_contended = only is None and any(work.is_any for work in taken.others.values())
+    return Plan(messages, len(taken.events), is_contended=is_contended)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What one pass works on, locked until it commits; `others`: what it could not lock."""
+
+    now: datetime
+    events: Sequence[Waiting]
+    lanes: Mapping[int, Lane]
+    others: Mapping[int, Work]
+
+
+def _take(began: datetime, *, using: str, only: Collection[str] | None) -> _Taken:
+    # Events first: a handler that is there when an event is stored is found after it.
+    events, free, looked = read_each(
+        waiting_events(using=using),
+        free_subscriptions(using=using),
+        looking(began, using=using),
+        using=using,
+    )
+    now = timezone.now()  # events may have come while this waited
+    work = work_of(looked, now=began, using=using)
+    lanes = open_lanes(free, work, now, using=using, only=only)
+    others = {pk: one for pk, one in work.items() if pk not in lanes}
+    return _Taken(now, waiting_of(events, using=using), lanes, others)
+
+
+def _fan_out(taken: _Taken, *, using: str) -> None:
+    rows = None if taken.others else [lane.row for lane in taken.lanes.values()]
+    hearers = hearers_of(taken.events, rows, using=using)
+    fan_out(taken.events, hearers, taken.lanes, taken.now, using=using)
 
 
 def _count(told: Sequence[Waiting], now: datetime) -> None:

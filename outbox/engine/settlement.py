@@ -99,6 +99,13 @@ def hand_back(pairs: Sequence[tuple[int, int]], *, note: str, using: str) -> Non
         ).update(state=State.PENDING, due_at=due_at, note=note[:300])
 
 
+def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
+    """Return a delivery that has started, but did nothing; that costs no attempt."""
+    due_at = timezone.now() + timedelta(seconds=_HAND_BACK_SECONDS)
+    mine = Delivery.objects.using(using).filter(pk=row.pk, token=row.token, state=State.SENT)
+    mine.update(state=State.PENDING, attempts=F("attempts") - 1, due_at=due_at, note=note[:300])
+
+
 def hold_back(pks: Sequence[int], *, using: str) -> None:
     """Return deliveries that must not start while a breaker is open. The caller holds the locks."""
     rows = Delivery.objects.using(using).filter(pk__in=pks)

@@ -7,26 +7,92 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
+from operator import attrgetter
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
 from outbox.contracts import upcasting
 from outbox.models import Delivery, Event, Subscription
+from outbox.subscriptions import Handler
 
 from . import breaker, failpoints, ordering, settlement
 from .lease import duration
-from .statements import SENT, Columns, execute, locking, moment, numbers, read
+from .retry import retry_transient
+from .statements import SENT, Columns, Statement, execute, locking, moment, numbers, read, read_each
 
 #: A delivery as a message names it: its id and the token it was sent under.
 Pair = tuple[int, int]
 
 
-def start(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
+def start(handler: Handler, pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
     """Note that the handler starts, attempt + 1 each; return the deliveries that may run.
 
     Only what is still owed under the token that the message carries, and did not start under it.
+    Nearly always nothing stands in the way, and one UPDATE starts them all. What it leaves out is
+    looked at with care, and put back if it must not run.
     """
+    mine = [] if handler.ordered else _start_free(handler, pairs, worker=worker, using=using)
+    started = {row.id for row in mine}
+    left = [pair for pair in pairs if pair[0] not in started]
+    if left:
+        with_care = partial(_start_with_care, left, worker=worker, using=using)
+        mine += retry_transient(with_care, using=using)
+    return mine
+
+
+def _start_free(
+    handler: Handler, pairs: Sequence[Pair], *, worker: str, using: str
+) -> list[Delivery]:
+    """Start what nothing stands in the way of, by a statement that commits by itself."""
+    now = timezone.now()
+    until = now + duration(len(pairs), seconds=handler.lease)
+    values = (moment(now, using=using), worker, moment(until, using=using))
+    statements = [
+        Statement(f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {_FREE}", (*values, token))
+        for token, ids in _by_token(pairs).items()
+    ]
+    failpoints.reach(failpoints.BEFORE_START)
+    found = retry_transient(lambda: read_each(*statements, using=using), using=using)
+    mine = [_free(row, handler, using=using) for rows in found for row in rows]
+    mine.sort(key=attrgetter("id"))
+    _add_events(mine, using=using)
+    newer = [row for row in mine if upcasting.is_newer(row.event)]
+    for row in newer:
+        settlement.hand_back_started(row, note=_newer(row, worker), using=using)
+    return [row for row in mine if row not in newer] if newer else mine
+
+
+def _free(row: Sequence[Any], handler: Handler, *, using: str) -> Delivery:
+    """Make a delivery of what its start returned. Its handler is not paused, its breaker closed."""
+    *columns, failures = row
+    delivery = _R.read(columns, using=using)
+    known = (delivery.subscription_id, handler.name, None, handler.lease, failures, None, None)
+    delivery.subscription = _S.read(known, using=using)
+    return delivery
+
+
+def _add_events(deliveries: Sequence[Delivery], *, using: str) -> None:
+    if not deliveries:
+        return
+    seqs = numbers(row.event_id for row in deliveries)
+    statement = f"SELECT {_E.text} FROM outbox_event e WHERE e.seq IN ({seqs})"  # noqa: S608  ours
+    rows = retry_transient(lambda: read(statement, using=using), using=using)
+    events = {event.seq: event for event in (_E.read(row, using=using) for row in rows)}
+    for delivery in deliveries:
+        delivery.event = events[delivery.event_id]
+
+
+def _by_token(pairs: Sequence[Pair]) -> dict[int, list[int]]:
+    ids: dict[int, list[int]] = {}
+    for delivery_id, token in pairs:
+        ids.setdefault(token, []).append(delivery_id)
+    return ids
+
+
+def _start_with_care(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
     tokens = dict(pairs)
     now = timezone.now()
     with transaction.atomic(using=using):
@@ -69,8 +135,6 @@ def _mark(rows: Sequence[Delivery], *, now: datetime, until: datetime, using: st
 _STARTED = """
 UPDATE outbox_delivery
 SET started_token = token, attempts = attempts + 1, started_at = %s, worker = %s, due_at = %s"""
-
-
 _D, _E = Columns(Delivery, alias="d"), Columns(Event, alias="e")
 # Of a subscription only what each start asks for: it comes with each delivery again.
 _S = Columns(
@@ -86,6 +150,15 @@ _S = Columns(
         "breaker_probe",
     ),
 )
+_R = Columns(Delivery, alias="outbox_delivery")
+_FREE = f"""
+token = %s AND started_token < token AND {SENT} AND order_key IS NULL AND (
+    SELECT s.paused_at IS NULL AND s.breaker_opened_at IS NULL
+    FROM outbox_subscription s WHERE s.id = subscription_id
+)
+RETURNING {_R.text}, (
+    SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
+)"""  # noqa: S608  ours
 _DELIVERIES = f"""
 SELECT {_D.text}, {_E.text}, {_S.text}
 FROM outbox_delivery d
@@ -97,9 +170,12 @@ def _without_newer(rows: Sequence[Delivery], *, worker: str, using: str) -> list
     """Hand back events of versions that only a later release, which runs by now, can read."""
     newer = [row for row in rows if upcasting.is_newer(row.event)]
     for row in newer:
-        note = f"{worker} cannot read version {row.event.version} of {row.event.name}: older code?"
-        settlement.hand_back([(row.id, row.token)], note=note, using=using)
+        settlement.hand_back([(row.id, row.token)], note=_newer(row, worker), using=using)
     return [row for row in rows if row not in newer] if newer else list(rows)
+
+
+def _newer(row: Delivery, worker: str) -> str:
+    return f"{worker} cannot read version {row.event.version} of {row.event.name}: older code?"
 
 
 def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:

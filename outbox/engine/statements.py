@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.db import connections
 from django.db.models import Model
+from django.db.models.base import ModelState
 
 #: That a delivery is in flight, in words that no index has. Rows that are named by their ids are
 #: else sought in the index of what is sent: PostgreSQL takes it for tiny, and reads, for each
@@ -22,6 +23,9 @@ SENT = "state || '' = 'sent'"
 
 M = TypeVar("M", bound=Model)
 Convert = Callable[[Any], Any]
+
+#: Rows as the driver reads them.
+Rows = list[tuple[Any, ...]]
 
 
 def numbers(ids: Iterable[int]) -> str:
@@ -67,8 +71,16 @@ class Columns(Generic[M]):
         return len(self._fields)
 
     def read(self, values: Sequence[Any], *, using: str) -> M:
-        """Make an instance of its part of a row."""
-        return self._model.from_db(using, self._names, self.convert(values, using=using))
+        """Make an instance of its part of a row.
+
+        As `from_db` does, but in one step: that asks for each field, and sends two signals.
+        """
+        instance = self._model.__new__(self._model)
+        state = ModelState()
+        state.db, state.adding = using, False
+        values = self.convert(values, using=using)
+        instance.__dict__.update(zip(self._names, values, strict=True), _state=state)
+        return instance
 
     def convert(self, values: Sequence[Any], *, using: str) -> list[Any]:
         """Return its part of a row as the model has it."""
@@ -95,11 +107,48 @@ def _bound(step: Any, column: Any, connection: Any) -> Convert:
     return lambda value: step(value, column, connection)
 
 
-def read(statement: str, *values: Any, using: str) -> list[tuple[Any, ...]]:
+class Statement(NamedTuple):
+    """What is sent to the database: its text, and what stands for its placeholders."""
+
+    text: str
+    values: tuple[Any, ...] = ()
+
+
+def read(statement: str, *values: Any, using: str) -> Rows:
     """Run a statement that returns rows; return them as the driver reads them."""
+    return _send(Statement(statement, values), number=1, using=using)[0]
+
+
+def read_each(*statements: Statement, using: str) -> list[Rows]:
+    """Run statements that know nothing of each other's rows; return the rows of each, if any.
+
+    In one round trip where the driver can do so: each wakes two processes, which on a quiet machine
+    takes longer than the statements do. Each sees what was committed before it, as if sent alone.
+    """
+    if not _takes_many(using):
+        return [rows for one in statements for rows in _send(one, number=1, using=using)]
+    text = ";\n".join(one.text for one in statements)
+    values = tuple(value for one in statements for value in one.values)
+    return _send(Statement(text, values), number=len(statements), using=using)
+
+
+def _takes_many(using: str) -> bool:
+    """Whether several statements go as one text: psycopg's, whose cursors put values into it."""
+    connection = connections[using]
+    if not hasattr(getattr(connection, "Database", None), "ClientCursor"):
+        return False
+    return not getattr(connection.features, "uses_server_side_binding", True)
+
+
+def _send(statement: Statement, *, number: int, using: str) -> list[Rows]:
     with connections[using].cursor() as cursor:
-        cursor.execute(statement, values or None)
-        return list(cursor.fetchall())
+        cursor.execute(statement.text, statement.values or None)
+        found = []
+        for left in range(number - 1, -1, -1):
+            found.append(list(cursor.fetchall()) if cursor.description else [])
+            if left:
+                cursor.nextset()
+        return found
 
 
 def execute(statement: str, *values: Any, using: str) -> int:

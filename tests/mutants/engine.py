@@ -107,11 +107,14 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/relay.py",
-                "        told = lock_waiting(using=using)\n"
-                "        now = timezone.now()  # some may have come while this waited\n"
-                "        lanes, others = open_lanes(now, using=using, only=only)\n",
-                "        lanes, others = open_lanes(now, using=using, only=only)\n"
-                "        told = lock_waiting(using=using)\n",
+                "    events, free, looked = read_each(\n"
+                "        waiting_events(using=using),\n"
+                "        free_subscriptions(using=using),\n"
+                "        looking(began, using=using),\n",
+                "    free, looked, events = read_each(\n"
+                "        free_subscriptions(using=using),\n"
+                "        looking(began, using=using),\n"
+                "        waiting_events(using=using),\n",
             ),
         ),
         noticed_by=(
@@ -160,11 +163,8 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/delivery.py",
-                "        failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "        give_receipts([delivery.id], token=delivery.token, using=using)\n",
-                "    failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "    give_receipts([delivery.id], token=delivery.token, using=using)\n"
-                "    if True:\n",
+                "        failpoints.reach(failpoints.BEFORE_RECEIPT)\n",
+                "    failpoints.reach(failpoints.BEFORE_RECEIPT)\n    if True:\n",
             ),
         ),
         noticed_by=(
@@ -191,6 +191,7 @@ DELIVERY = [
                 "row.started_token < row.token == tokens[row.id]",
                 "row.started_token < row.token",
             ),
+            Edit("outbox/engine/start.py", "\ntoken = %s AND ", "\ntoken <> -%s AND "),
         ),
         noticed_by=(
             MODEL,
@@ -262,9 +263,43 @@ DELIVERY = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="start-once",
+        without="a message that comes twice starts its deliveries twice",
+        edits=(
+            Edit("outbox/engine/start.py", "%s AND started_token < token AND", "%s AND"),
+            Edit(
+                "outbox/engine/start.py",
+                "row.started_token < row.token == tokens[row.id]",
+                "row.token == tokens[row.id]",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestAMessageThatTwoWorkersHave"
+            "::test_is_started_by_one_of_them",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="receipt-that-finds-nothing",
+        without="a run whose lease was lost keeps what it did, without a receipt",
+        edits=(
+            Edit(
+                "outbox/engine/delivery.py",
+                "        if not give_receipts([delivery.id], token=delivery.token, using=using):\n"
+                "            raise LeaseLost(LeaseLost.__doc__)\n",
+                "        give_receipts([delivery.id], token=delivery.token, using=using)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_transactions.py::TestALostLease"
+            "::test_keeps_nothing_of_an_atomic_handler",
+        ),
+    ),
+    Mutant(
         name="pause-before-the-start",
         without="what was sent before a pause starts during it",
         edits=(
+            Edit("outbox/engine/start.py", "SELECT s.paused_at IS NULL AND ", "SELECT "),
             Edit(
                 "outbox/engine/start.py",
                 "    settlement.park([row for row in rows if row.subscription.paused_at]",
@@ -325,6 +360,21 @@ DELIVERY = [
         noticed_by=(
             f"{OUTBOX}test_breaker.py::TestADeadBank"
             "::test_is_asked_by_one_probe_at_a_time_and_ever_more_seldom",
+        ),
+    ),
+    Mutant(
+        name="breaker-before-the-start",
+        without="what was sent before the breaker opened starts all the same",
+        edits=(
+            Edit("outbox/engine/start.py", " AND s.breaker_opened_at IS NULL\n", "\n"),
+            Edit(
+                "outbox/engine/start.py",
+                "held = {row.pk for row in rows if breaker.holds(row)}",
+                "held: set[int] = set()",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_breaker.py::TestADeadBank::test_is_not_asked_by_what_was_on_its_way",
         ),
     ),
     Mutant(

@@ -187,6 +187,23 @@ class TestAnEventThatAHandlerEmits:
 
 
 class TestALostLease:
+    def test_keeps_nothing_of_an_atomic_handler(self):
+        """Rule 6. Seen to fail where nobody looks whether the receipt found its row."""
+
+        @subscribe("shops.Ordered")
+        def count(order_id: UUID) -> None:
+            Delivery.objects.update(token=F("token") + 1)  # as the relay does
+            Group.objects.create(name="late")
+            emit(Counted(order_id=order_id))
+
+        outbox = given()
+
+        outbox.deliver_all(raise_errors=False)
+
+        assert not Group.objects.exists()
+        assert not outbox.all_emitted()
+        assert Attempt.objects.get().outcome == "lease_lost"
+
     def test_keeps_nothing_of_a_handler_that_hides_it(self):
         """Rule 6. Seen to fail with the token removed from `_receipt_transaction`."""
 
