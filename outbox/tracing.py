@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,9 @@ class Traced:
             self._span.set_attribute("outbox.outcome", outcome)
             if self.returned_at:
                 self._span.end(self.returned_at)
+
+
+_UNTRACED = Traced()
 
 
 def is_on() -> bool:
@@ -139,18 +142,21 @@ def relayed(events: Sequence[tuple[str, str, datetime]], now: datetime) -> None:
             span.end(_nanoseconds(now))
 
 
-@contextmanager
 def handling(
     delivery: Delivery, *, handler: str, using: str, ends: bool = True
-) -> Iterator[Traced]:
+) -> AbstractContextManager[Traced]:
     """Trace one attempt, and how long its delivery waited for it.
 
     `ends` False: what becomes of it is known later. Say so by `ended()`, if the block does not
     raise; its span ends with the block all the same.
     """
     if not is_on():
-        yield Traced()
-        return
+        return nullcontext(_UNTRACED)
+    return _handling(delivery, handler=handler, using=using, ends=ends)
+
+
+@contextmanager
+def _handling(delivery: Delivery, *, handler: str, using: str, ends: bool) -> Iterator[Traced]:
     from opentelemetry.context import Context
     from opentelemetry.trace import SpanKind
 

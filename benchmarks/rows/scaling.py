@@ -6,6 +6,7 @@ from functools import partial
 
 from benchmarks.ground import Ground, Stage
 from benchmarks.harness import Figure, Ratio, Result, in_turn, ratio
+from benchmarks.project.waiting import NOTED_BESIDE
 from benchmarks.row import Row
 from benchmarks.sides import TUNED, Side
 
@@ -50,7 +51,7 @@ def _drain(ground: Ground, processes: int, count: int) -> Rates:
         stage.start_worker("others", queues="ours", concurrency=1)
         stage.emit(count, "--batch", "100")
         stage.start_relay()
-        stage.wait_for_effects(count)
+        stage.wait_for_effects(count * (1 + NOTED_BESIDE))
         stage.wait_until(lambda: _is_through(stage, count), "the waiting handler is through")
         return {queue: float(stage.value(RATE, queue)) for queue in ("outside", "ours")}
 

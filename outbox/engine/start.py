@@ -5,7 +5,7 @@ So a worker that is killed is told from a message that is lost, and what must no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
@@ -21,7 +21,20 @@ from outbox.subscriptions import Handler
 from . import breaker, failpoints, ordering, settlement
 from .lease import duration
 from .retry import retry_transient
-from .statements import SENT, Columns, Statement, execute, locking, moment, numbers, read, read_each
+from .statements import (
+    SENT,
+    Columns,
+    Statement,
+    execute,
+    locking,
+    moment,
+    numbers,
+    read,
+    read_each,
+    stored,
+)
+
+State = Delivery.State
 
 #: A delivery as a message names it: its id and the token it was sent under.
 Pair = tuple[int, int]
@@ -56,7 +69,8 @@ def _start_free(
     ]
     failpoints.reach(failpoints.BEFORE_START)
     found = retry_transient(lambda: read_each(*statements, using=using), using=using)
-    mine = [_free(row, handler, using=using) for rows in found for row in rows]
+    same = {"state": State.SENT, "started_at": now, "worker": worker, "due_at": until}
+    mine = [_free(row, handler, same, using=using) for rows in found for row in rows]
     mine.sort(key=attrgetter("id"))
     _add_events(mine, using=using)
     newer = [row for row in mine if upcasting.is_newer(row.event)]
@@ -65,12 +79,15 @@ def _start_free(
     return [row for row in mine if row not in newer] if newer else mine
 
 
-def _free(row: Sequence[Any], handler: Handler, *, using: str) -> Delivery:
+def _free(row: Sequence[Any], handler: Handler, same: Mapping[str, Any], *, using: str) -> Delivery:
     """Make a delivery of what its start returned. Its handler is not paused, its breaker closed."""
-    *columns, failures = row
-    delivery = _R.read(columns, using=using)
-    known = (delivery.subscription_id, handler.name, None, handler.lease, failures, None, None)
-    delivery.subscription = _S.read(known, using=using)
+    pk, event_id, subscription_id, token, attempts, failures = row
+    own = {"id": pk, "event_id": event_id, "subscription_id": subscription_id, "token": token}
+    counted = {"started_token": token, "attempts": attempts, "order_key": None}
+    delivery = stored(Delivery, {**same, **own, **counted}, using=using)
+    known = {"id": subscription_id, "handler": handler.name, "breaker_failures": failures}
+    closed = {"paused_at": None, "breaker_opened_at": None, "breaker_probe": None}
+    delivery.subscription = stored(Subscription, {**known, **closed}, using=using)
     return delivery
 
 
@@ -135,7 +152,26 @@ def _mark(rows: Sequence[Delivery], *, now: datetime, until: datetime, using: st
 _STARTED = """
 UPDATE outbox_delivery
 SET started_token = token, attempts = attempts + 1, started_at = %s, worker = %s, due_at = %s"""
-_D, _E = Columns(Delivery, alias="d"), Columns(Event, alias="e")
+_D = Columns(Delivery, alias="d")
+# Of an event what a handler, or its trace, may ask for; the rest is read where a call fails.
+_E = Columns(
+    Event,
+    alias="e",
+    names=(
+        "seq",
+        "id",
+        "name",
+        "version",
+        "key",
+        "payload",
+        "emitted_at",
+        "correlation_id",
+        "causation_id",
+        "actor",
+        "traceparent",
+        "fanned_out_at",
+    ),
+)
 # Of a subscription only what each start asks for: it comes with each delivery again.
 _S = Columns(
     Subscription,
@@ -150,13 +186,12 @@ _S = Columns(
         "breaker_probe",
     ),
 )
-_R = Columns(Delivery, alias="outbox_delivery")
 _FREE = f"""
 token = %s AND started_token < token AND {SENT} AND order_key IS NULL AND (
     SELECT s.paused_at IS NULL AND s.breaker_opened_at IS NULL
     FROM outbox_subscription s WHERE s.id = subscription_id
 )
-RETURNING {_R.text}, (
+RETURNING id, event_id, subscription_id, token, attempts, (
     SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
 )"""  # noqa: S608  ours
 _DELIVERIES = f"""

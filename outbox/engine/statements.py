@@ -7,7 +7,7 @@ numbers stand in these statements as they are, and all else is a parameter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -51,6 +51,18 @@ def moment(at: datetime, *, using: str) -> Any:
     return connections[using].ops.adapt_datetimefield_value(at)
 
 
+def stored(model: type[M], values: Mapping[str, Any], *, using: str) -> M:
+    """Make an instance of a row that is stored, by its attributes.
+
+    As `Model.from_db` does, in one step: that asks for each field, and sends two signals.
+    """
+    instance = model.__new__(model)
+    state = ModelState()
+    state.db, state.adding = using, False
+    instance.__dict__.update(values, _state=state)
+    return instance
+
+
 class Columns(Generic[M]):
     """The columns of one model in a SELECT of several tables, and its instances made of them.
 
@@ -71,16 +83,9 @@ class Columns(Generic[M]):
         return len(self._fields)
 
     def read(self, values: Sequence[Any], *, using: str) -> M:
-        """Make an instance of its part of a row.
-
-        As `from_db` does, but in one step: that asks for each field, and sends two signals.
-        """
-        instance = self._model.__new__(self._model)
-        state = ModelState()
-        state.db, state.adding = using, False
+        """Make an instance of its part of a row."""
         values = self.convert(values, using=using)
-        instance.__dict__.update(zip(self._names, values, strict=True), _state=state)
-        return instance
+        return stored(self._model, dict(zip(self._names, values, strict=True)), using=using)
 
     def convert(self, values: Sequence[Any], *, using: str) -> list[Any]:
         """Return its part of a row as the model has it."""

@@ -496,9 +496,9 @@ TOGETHER = [
         edits=(
             Edit(
                 "outbox/engine/together.py",
-                "            traced = _call(handler, delivery, using=using)\n",
+                "            traced = _call(handler, call, using=using)\n",
                 "            try:\n"
-                "                traced = _call(handler, delivery, using=using)\n"
+                "                traced = _call(handler, call, using=using)\n"
                 "            except Exception:\n"
                 "                break\n",
             ),
