@@ -29,11 +29,12 @@ from .statements import read_each
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
 
-#: How long the relay rests after a small pass. The first times until it is nudged, so that it
-#: leaves the processor to those who hand on, and handle, what was published. Then in any case:
-#: each pass would else find a few events under steady traffic, and take as long as for many.
+#: How long the relay rests after a small pass, or until it is nudged: so it leaves the processor to
+#: those who hand on, and handle, what was published.
 _REST_SECONDS = 0.01
-_UNPACED = 3
+#: How often in a row it may be nudged soon. Then it rests in any case: under steady traffic each
+#: pass would else find a few events, and take as long as for many.
+_SOON = 3
 _SMALL = 100
 
 
@@ -110,24 +111,34 @@ def relay(
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
-    published = contended = passes = 0
+    published = contended = soon = 0
     while True:
         with around():
             done = relay_pass(publish=publish, using=using, report=report, is_hinted=is_hinted)
-        published, passes = published + len(done.messages), passes + 1
+        published += len(done.messages)
         if not is_wanted():
             return published
         if done.found_something or is_hinted:
             is_hinted = False
-            if done.is_small and passes > _UNPACED:
-                time.sleep(_REST_SECONDS)
-            elif done.is_small:
-                is_hinted = rest(_REST_SECONDS)
+            if done.is_small:
+                is_hinted, soon = _rest(rest, soon)
             continue
         if not done.is_contended or contended == _CONTENDED_TRIES:
             return published
         contended += 1
         time.sleep(_CONTENDED_SECONDS)
+
+
+def _rest(rest: Callable[[float], bool], soon: int) -> tuple[bool, int]:
+    """Rest after a small pass; return whether something was told, and how often soon, in a row."""
+    began = time.monotonic()
+    is_told = rest(_REST_SECONDS)
+    left = _REST_SECONDS - (time.monotonic() - began)
+    if left < _REST_SECONDS / 2:
+        return is_told, 0
+    if soon >= _SOON:
+        time.sleep(left)
+    return is_told, soon + 1
 
 
 def relay_pass(
