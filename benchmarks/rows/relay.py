@@ -41,7 +41,10 @@ def measure(ground: Ground, quick: bool) -> Result:
 
 def compare(ground: Ground, *, events: int, peers_events: int, repeats: int) -> Result:
     """Return events a second for each, in turn."""
-    mine, peer = ours(WINDOW=10_000_000), CELERY_OUTBOX.side()
+    # As much as there is, since nobody consumes; in messages as they are at first.
+    wide = 10_000_000
+    mine = ours(WINDOW=wide, FIRST_WINDOW=wide, BATCH=50)
+    peer = CELERY_OUTBOX.side()
     relayed = partial(_relayed, ground)
     measures: dict[str, Callable[[], float]] = {
         "raw loop": partial(relayed, mine, events, _start_raw, queue="raw")

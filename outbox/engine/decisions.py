@@ -155,8 +155,7 @@ def after_call_failed(
     )
 
 
-#: What a handler begins with, whatever it may have: more is for those that have proved quick.
-FIRST_WINDOW = 500
+#: What a message holds at first, whatever it may hold: more is for those that have proved quick.
 FIRST_BATCH = 50
 
 
@@ -169,20 +168,20 @@ def next_window(
     room: int,
     has_due: bool,
     is_quick: bool,
+    first: int,
 ) -> int:
     """Halve the window when messages outwait their lease; double it when it runs dry.
 
     So a slow handler's backlog stays in the database instead of being sent in circles. A quick
     one's, of which nothing stays in flight for long, takes fewer passes and larger messages: its
-    window grows beyond `FIRST_WINDOW` whenever a quarter of it is free, until nothing waits.
+    window doubles whenever a quarter of it is free. When nothing waits it is the `first` again.
     """
     if lost:
         return max(min(batch, FIRST_BATCH, window), window_now // 2)
     if not has_due:
-        return min(window_now, FIRST_WINDOW)
-    most = window if is_quick else min(window, FIRST_WINDOW)
+        return min(window_now, first)
     is_free = room >= window_now // 4 if is_quick else room > window_now * 3 // 4
-    return min(most, window_now * 2) if is_free and window_now < most else window_now
+    return min(window, window_now * 2) if is_free and window_now < window else window_now
 
 
 def message_size(*, window_now: int, batch: int) -> int:

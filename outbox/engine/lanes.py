@@ -166,6 +166,7 @@ class Lane:
             room=self.room,
             has_due=self.work.has_due,
             is_quick=self._is_quick,
+            first=conf().FIRST_WINDOW,
         )
         if now != self.row.window_now:
             self.row.window_now = now

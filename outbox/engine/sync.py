@@ -8,11 +8,11 @@ from django.db import transaction
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
+from outbox.conf import conf
 from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import Handler, registry
 
 from . import breaker
-from .decisions import FIRST_WINDOW
 
 logger = logging.getLogger("outbox.sync")
 
@@ -41,7 +41,7 @@ def _sync_one(
 ) -> None:
     row = _take_over(rows, handler, event, using=using)
     if row is None:
-        row = Subscription(event=event, since=timezone.now(), window_now=FIRST_WINDOW)
+        row = Subscription(event=event, since=timezone.now(), window_now=conf().FIRST_WINDOW)
     before = _policy(row)
     row.handler, row.known = handler.name, True
     row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch

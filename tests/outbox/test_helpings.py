@@ -85,18 +85,19 @@ def window_after(
         room=room,
         has_due=has_due,
         is_quick=is_quick,
+        first=500,
     )
 
 
 class TestAWindow:
-    def test_grows_beyond_the_first_for_a_quick_handler_alone(self):
-        assert window_after(500, room=500) == 500
+    def test_grows_when_it_runs_dry_and_for_a_quick_handler_before(self):
+        assert window_after(500, room=376) == 1000
         assert window_after(500, room=125, is_quick=True) == 1000
         assert window_after(1000, room=250, is_quick=True) == 2000
 
     def test_does_not_grow_while_it_is_full(self):
         assert window_after(500, room=124, is_quick=True) == 500
-        assert window_after(100, room=75) == 100
+        assert window_after(500, room=375) == 500
 
     def test_never_exceeds_what_the_handler_asks_for(self):
         assert window_after(60, room=60, is_quick=True, window=80) == 80
