@@ -30,7 +30,8 @@ def scans(work: Work) -> list[str]:
 
     with CaptureQueriesContext(connection) as captured:
         work()
-    statements = [query["sql"] for query in captured.captured_queries]
+    trips = [query["sql"] for query in captured.captured_queries]
+    statements = [sql.strip() for trip in trips for sql in trip.split(";\n")]  # some go together
     return [sql for sql in statements if sql.startswith(_PLANNED) and _SCAN.search(_plan(sql))]
 
 

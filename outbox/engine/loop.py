@@ -56,7 +56,7 @@ class RelayLoop(threading.Thread):
             relay(
                 publish=self._publish,
                 is_hinted=is_nudged,
-                is_wanted=lambda: not self._stopping.is_set(),
+                is_wanted=self._goes_on,
                 rest=self._rest,
                 report=lambda plan: minutes.note_events(plan.fanned_out),
                 around=apart_from_forks,  # a worker of all queues forks its pool's children
@@ -67,6 +67,11 @@ class RelayLoop(threading.Thread):
         except Exception:  # a relay that stops would stop everything; say so and look again
             logger.exception("The relay failed and tries again.")
             connections.close_all()
+
+    def _goes_on(self) -> bool:
+        """Say that it lives, since it may find work in every pass; tell whether it shall go on."""
+        self._say_that_it_lives()
+        return not self._stopping.is_set()
 
     def _rest(self, seconds: float) -> bool:
         """Wait for a nudge; tell whether one came."""

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from outbox import tracing
+from outbox.conf import conf
 from outbox.counting import counters
 
 from . import failpoints, settlement
@@ -111,7 +112,8 @@ def relay(
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
-    published = contended = soon = 0
+    published = contended = 0
+    pace = _Pace(rest)
     while True:
         with around():
             done = relay_pass(publish=publish, using=using, report=report, is_hinted=is_hinted)
@@ -119,9 +121,7 @@ def relay(
         if not is_wanted():
             return published
         if done.found_something or is_hinted:
-            is_hinted = False
-            if done.is_small:
-                is_hinted, soon = _rest(rest, soon)
+            is_hinted = pace.after(done, is_hinted=is_hinted)
             continue
         if not done.is_contended or contended == _CONTENDED_TRIES:
             return published
@@ -129,16 +129,35 @@ def relay(
         time.sleep(_CONTENDED_SECONDS)
 
 
-def _rest(rest: Callable[[float], bool], soon: int) -> tuple[bool, int]:
-    """Rest after a small pass; return whether something was told, and how often soon, in a row."""
-    began = time.monotonic()
-    is_told = rest(_REST_SECONDS)
-    left = _REST_SECONDS - (time.monotonic() - began)
-    if left < _REST_SECONDS / 2:
-        return is_told, 0
-    if soon >= _SOON:
-        time.sleep(left)
-    return is_told, soon + 1
+class _Pace:
+    """How long the relay rests between passes, and when it looks again."""
+
+    def __init__(self, rest: Callable[[float], bool]) -> None:
+        self._rest = rest
+        self._soon = 0
+        self._looked = time.monotonic()
+
+    def after(self, done: Plan, *, is_hinted: bool) -> bool:
+        """Rest after a small pass; return whether the next one may begin without a look.
+
+        However often the relay is told something: what is due by its time, only a look finds.
+        """
+        if not is_hinted:
+            self._looked = time.monotonic()
+        if not done.is_small:
+            return False
+        return self._is_told() and time.monotonic() - self._looked < conf().FLOOR_SECONDS
+
+    def _is_told(self) -> bool:
+        """Rest until something is told; in any case where that came soon several times."""
+        began = time.monotonic()
+        is_told = self._rest(_REST_SECONDS)
+        left = _REST_SECONDS - (time.monotonic() - began)
+        is_soon = left > _REST_SECONDS / 2
+        if is_soon and self._soon >= _SOON:
+            time.sleep(left)
+        self._soon = self._soon + 1 if is_soon else 0
+        return is_told
 
 
 def relay_pass(

@@ -78,7 +78,9 @@ LIFE = [
                 "pass",
             ),
         ),
-        noticed_by=(f"{HEARTBEAT}TestAThread::test_of_the_relay_says_so_before_it_looks_for_work",),
+        noticed_by=(
+            f"{HEARTBEAT}TestAThread::test_of_the_relay_says_so_when_it_has_looked_for_work",
+        ),
     ),
     Mutant(
         name="heartbeat-of-beat",

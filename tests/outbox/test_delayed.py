@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID, uuid4
@@ -204,6 +205,23 @@ class TestARelayThatWasNudged:
         DelayedEvent.objects.update(due_at=timezone.now())
 
         relay(publish=lambda message: None, is_hinted=True)
+
+        assert Event.objects.count() == 1
+
+    def test_tells_what_is_due_although_it_is_nudged_again_and_again(self, db, settings):
+        """Seen to fail without a look when the last one is long ago."""
+        settings.OUTBOX = {"FLOOR_SECONDS": 0.05}
+        sync_subscriptions()
+        emit_later()
+        DelayedEvent.objects.update(due_at=timezone.now())
+        end = time.monotonic() + 20
+
+        relay(
+            publish=lambda message: None,
+            is_hinted=True,
+            is_wanted=lambda: not Event.objects.exists() and time.monotonic() < end,
+            rest=lambda seconds: True,
+        )
 
         assert Event.objects.count() == 1
 

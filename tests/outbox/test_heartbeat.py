@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -103,7 +104,7 @@ class TestAThread:
         row = Heartbeat.objects.get()
         assert (row.kind, row.name, row.queues) == (Kind.WORKER, "w1@host", ["mail"])
 
-    def test_of_the_relay_says_so_before_it_looks_for_work(self, monkeypatch):
+    def test_of_the_relay_says_so_when_it_has_looked_for_work(self, monkeypatch):
         monkeypatch.setattr(loop, "relay", lambda **_options: 0)
         thread = loop.RelayLoop("relay@host")
 
@@ -112,6 +113,20 @@ class TestAThread:
 
         row = Heartbeat.objects.get()
         assert (row.kind, row.name) == (Kind.RELAY, "relay@host")
+
+    def test_of_the_relay_says_so_though_it_finds_work_in_every_pass(self, monkeypatch):
+        """Seen to fail with `is_wanted` that only looks whether it is to stop."""
+
+        def find_work(*, is_wanted: Callable[[], bool], **_options: object) -> int:
+            while is_wanted():
+                time.sleep(0.01)
+            return 0
+
+        monkeypatch.setattr(loop, "relay", find_work)
+        thread = loop.RelayLoop("relay@host")
+
+        with beating(thread):
+            eventually(Heartbeat.objects.exists, "a heartbeat", within=20)
 
 
 @contextmanager
