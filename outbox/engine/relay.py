@@ -33,9 +33,10 @@ _CONTENDED_TRIES = 50
 #: How long the relay rests after a small pass, or until it is nudged: so it leaves the processor to
 #: those who hand on, and handle, what was published.
 _REST_SECONDS = 0.01
-#: How often in a row it may be nudged soon. Then it rests in any case: under steady traffic each
-#: pass would else find a few events, and take as long as for many.
-_SOON = 3
+#: How long it rests in any case after a pass with more than a few events. Under steady traffic it
+#: would else find a few in each, and a pass and a message take as long for a few as for many.
+_PACE_SECONDS = 0.02
+_FEW = 5
 _SMALL = 100
 
 
@@ -134,7 +135,6 @@ class _Pace:
 
     def __init__(self, rest: Callable[[float], bool]) -> None:
         self._rest = rest
-        self._soon = 0
         self._looked = time.monotonic()
 
     def after(self, done: Plan, *, is_hinted: bool) -> bool:
@@ -146,18 +146,14 @@ class _Pace:
             self._looked = time.monotonic()
         if not done.is_small:
             return False
-        return self._is_told() and time.monotonic() - self._looked < conf().FLOOR_SECONDS
+        is_told = self._rest_after(done)
+        return is_told and time.monotonic() - self._looked < conf().FLOOR_SECONDS
 
-    def _is_told(self) -> bool:
-        """Rest until something is told; in any case where that came soon several times."""
-        began = time.monotonic()
-        is_told = self._rest(_REST_SECONDS)
-        left = _REST_SECONDS - (time.monotonic() - began)
-        is_soon = left > _REST_SECONDS / 2
-        if is_soon and self._soon >= _SOON:
-            time.sleep(left)
-        self._soon = self._soon + 1 if is_soon else 0
-        return is_told
+    def _rest_after(self, done: Plan) -> bool:
+        if done.fanned_out < _FEW:
+            return self._rest(_REST_SECONDS)
+        time.sleep(_PACE_SECONDS)
+        return True
 
 
 def relay_pass(
