@@ -66,6 +66,14 @@ def duration(number: int, *, seconds: float) -> timedelta:
     return timedelta(seconds=seconds * (1 + _RENEWED_AFTER if number > 1 else 1))
 
 
+def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    """Return ids by the tokens under which they were sent: of one message, nearly always one."""
+    ids: dict[int, list[int]] = {}
+    for delivery_id, token in pairs:
+        ids.setdefault(token, []).append(delivery_id)
+    return ids
+
+
 def lock_held(delivery: Delivery, *, using: str) -> bool:
     """Lock the delivery's row; tell whether it is still in these hands."""
     statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}{locking(using=using)}"  # noqa: S608  ours

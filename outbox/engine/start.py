@@ -19,7 +19,7 @@ from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import Handler
 
 from . import breaker, failpoints, ordering, settlement
-from .lease import duration
+from .lease import by_token, duration
 from .retry import retry_transient
 from .statements import (
     SENT,
@@ -65,7 +65,7 @@ def _start_free(
     values = (moment(now, using=using), worker, moment(until, using=using))
     statements = [
         Statement(f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {_FREE}", (*values, token))
-        for token, ids in _by_token(pairs).items()
+        for token, ids in by_token(pairs).items()
     ]
     failpoints.reach(failpoints.BEFORE_START)
     found = retry_transient(lambda: read_each(*statements, using=using), using=using)
@@ -100,13 +100,6 @@ def _add_events(deliveries: Sequence[Delivery], *, using: str) -> None:
     events = {event.seq: event for event in (_E.read(row, using=using) for row in rows)}
     for delivery in deliveries:
         delivery.event = events[delivery.event_id]
-
-
-def _by_token(pairs: Sequence[Pair]) -> dict[int, list[int]]:
-    ids: dict[int, list[int]] = {}
-    for delivery_id, token in pairs:
-        ids.setdefault(token, []).append(delivery_id)
-    return ids
 
 
 def _start_with_care(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:

@@ -32,7 +32,7 @@ from outbox.subscriptions import Handler
 from outbox.tracing import Traced
 
 from . import breaker, calls, failpoints, ordering, results
-from .lease import Lease, give_receipts
+from .lease import Lease, by_token, give_receipts
 from .results import Result
 from .retry import drop_broken_connection, leave_interrupted_connections, retry_transient
 from .statements import execute
@@ -165,7 +165,7 @@ def _call(handler: Handler, call: _Call, *, using: str) -> Traced:
 
 def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
     """Write all receipts; raise `LeaseLost`, so that nothing is kept, if one token is stale."""
-    tokens = _by_token(deliveries).items()
+    tokens = by_token((row.pk, row.token) for row in deliveries).items()
     given = sum(give_receipts(ids, token=token, using=using) for token, ids in tokens)
     if given != len(deliveries):
         raise LeaseLost(LeaseLost.__doc__)
@@ -173,14 +173,6 @@ def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
         if delivery.order_key:
             line = (delivery.subscription.handler, delivery.order_key)
             ordering.release(line, using=using)
-
-
-def _by_token(deliveries: Sequence[Delivery]) -> dict[int, list[int]]:
-    """Return ids by the tokens under which they were sent: of one message, nearly always one."""
-    ids: dict[int, list[int]] = {}
-    for delivery in deliveries:
-        ids.setdefault(delivery.token, []).append(delivery.pk)
-    return ids
 
 
 def _wait_shortly_for_locks(using: str) -> None:
@@ -210,7 +202,7 @@ def _settle_each(
     handler: Handler, batch: _Batch, *, lease: Lease, alone: Alone, using: str
 ) -> list[Result]:
     """Deliver each alone; a connection that broke at COMMIT may have committed all the same."""
-    tokens = _by_token(batch.deliveries)
+    tokens = by_token((row.pk, row.token) for row in batch.deliveries)
     mine = reduce(or_, (Q(token=token, pk__in=ids) for token, ids in tokens.items()))
     rows = Delivery.objects.using(using).filter(mine, state=Delivery.State.DONE)
     done = retry_transient(lambda: set(rows.values_list("pk", flat=True)), using=using)
