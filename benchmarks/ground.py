@@ -71,7 +71,7 @@ class Stage(Stack):
         self.side = side
         self.environment |= {"BENCHMARK_NAME": side.name, **side.environment}
 
-    def run(self, *arguments: str, **environment: str) -> str:
+    def run(self, *arguments: str, ceiling: float = CEILING, **environment: str) -> str:
         """Run the side's Python to its end; return what it printed."""
         done = subprocess.run(
             [self.side.python, *arguments],
@@ -79,15 +79,18 @@ class Stage(Stack):
             env=self.environment | environment,
             capture_output=True,
             text=True,
-            timeout=CEILING,
+            timeout=ceiling,
         )
         if done.returncode:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr or done.stdout}")
         return done.stdout
 
-    def call(self, module: str, *arguments: object, **environment: str) -> Any:
+    def call(
+        self, module: str, *arguments: object, ceiling: float = CEILING, **environment: str
+    ) -> Any:
         """Run a module of the side's Python; return its last line, which is JSON."""
-        printed = self.run("-m", module, *(str(one) for one in arguments), **environment)
+        words = [str(one) for one in arguments]
+        printed = self.run("-m", module, *words, ceiling=ceiling, **environment)
         return json.loads(printed.strip().splitlines()[-1])
 
     def emit(self, count: int, *options: str) -> None:

@@ -11,6 +11,11 @@ def is_open(connection: BaseDatabaseWrapper) -> bool:
     return _depth(connection) > 0
 
 
+def is_outermost(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether what is open is a transaction, and no savepoint within one."""
+    return len(connection.atomic_blocks) == 1
+
+
 def open_aliases() -> list[str]:
     """Return the aliases of the databases on which one is open."""
     return [one.alias for one in connections.all(initialized_only=True) if is_open(one)]

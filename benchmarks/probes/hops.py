@@ -1,7 +1,7 @@
 """Where the time goes: `python -m benchmarks.probes.hops ROUNDS`.
 
-Prints for each hop of an event, from `emit()` to the receipt, how many statements it takes and how
-many milliseconds, and for how many events that is.
+Prints for each hop of an event, from `emit()` to the receipt, how many round trips to the database
+it takes and how many milliseconds, and for how many events that is.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def main(rounds: int) -> None:
     django.setup()
     found: dict[str, dict[str, list[float]]] = {}
     for number in range(rounds + 1):
-        for name, (times, statements) in _round().items():
-            hop = found.setdefault(name, {"milliseconds": [], "statements": []})
+        for name, (took, trips) in _round().items():
+            hop = found.setdefault(name, {"milliseconds": [], "trips": []})
             if number:  # the first one opens and compiles what is opened and compiled once
-                hop["milliseconds"].append(times)
-                hop["statements"].append(statements)
+                hop["milliseconds"].append(took)
+                hop["trips"].append(trips)
     tell(found)
 
 
@@ -52,13 +52,23 @@ def _round() -> dict[str, tuple[float, int]]:
 
 
 def _measured(hop: Hop) -> tuple[float, int]:
-    """Return what a hop takes; the statements are those that Django sends, BEGIN and COMMIT too."""
-    from django.db import connection
+    """Return what a hop takes, and how often it goes to the database."""
+    from django.db import connection, reset_queries
     from django.test.utils import CaptureQueriesContext
 
+    reset_queries()  # the log holds no more than the last some thousand
     with CaptureQueriesContext(connection) as captured:
         took = milliseconds(hop)
-    return took, len(captured)
+    return took, _trips([query["sql"] for query in captured.captured_queries])
+
+
+def _trips(sent: Sequence[str]) -> int:
+    """Count what Django sends; a COMMIT that went along with what was sent before it is none."""
+    before = ["", *sent]
+    return sum(
+        not (one == "COMMIT" and last.endswith(";\nCOMMIT"))
+        for last, one in zip(before, sent, strict=False)
+    )
 
 
 def _emit(orders: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from benchmarks.ground import Ground, Stage
+from benchmarks.ground import CEILING, Ground, Stage
 from benchmarks.harness import Figure, Ratio, Result, in_turn, median, ratio
 from benchmarks.row import Row
 from benchmarks.sides import TUNED, Side
@@ -34,7 +34,8 @@ def measure(ground: Ground, quick: bool) -> Result:
 
 
 def _fill(stage: Stage, events: int) -> float:
-    return float(stage.call("benchmarks.probes.filling", events))
+    ceiling = CEILING * max(1.0, events / 1_000_000)
+    return float(stage.call("benchmarks.probes.filling", events, ceiling=ceiling))
 
 
 def _work(stage: Stage, day: int) -> dict[str, Any]:

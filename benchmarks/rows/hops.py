@@ -1,4 +1,4 @@
-"""Hops: how many statements and how much time each step takes, from `emit()` to the receipt."""
+"""Hops: how many round trips and how much time each step takes, from `emit()` to the receipt."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def measure(ground: Ground, quick: bool) -> Result:
         found = stage.call("benchmarks.probes.hops", 5 if quick else 20)
     figures = []
     for hop, taken in found.items():
-        statements = median(taken["statements"])
-        figures.append(Figure(f"{hop} ({statements:.0f} statements)", taken["milliseconds"], "ms"))
+        trips = median(taken["trips"])
+        figures.append(Figure(f"{hop} ({trips:.0f} trips)", taken["milliseconds"], "ms"))
     return Result(figures, [])
 
 
 ROW = Row(
     "hops",
-    "where the time goes: statements and milliseconds of each hop",
+    "where the time goes: round trips to the database and milliseconds of each hop",
     "none; it explains the others",
     measure,
 )

@@ -67,12 +67,17 @@ def _start_free(
         Statement(f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {_FREE}", (*values, token))
         for token, ids in by_token(pairs).items()
     ]
+    events = Statement(f"{_EVENTS_OF} ({numbers(pk for pk, _token in pairs)}))")
     failpoints.reach(failpoints.BEFORE_START)
-    found = retry_transient(lambda: read_each(*statements, using=using), using=using)
+    # With their events at once: the second half of an answer cannot be lost by itself.
+    send = partial(read_each, *statements, events, using=using)
+    *found, read = retry_transient(send, using=using)
     same = {"state": State.SENT, "started_at": now, "worker": worker, "due_at": until}
     mine = [_free(row, handler, same, using=using) for rows in found for row in rows]
     mine.sort(key=attrgetter("id"))
-    _add_events(mine, using=using)
+    told = {event.seq: event for event in (_E.read(row, using=using) for row in read)}
+    for row in mine:
+        row.event = told[row.event_id]
     newer = [row for row in mine if upcasting.is_newer(row.event)]
     for row in newer:
         settlement.hand_back_started(row, note=_newer(row, worker), using=using)
@@ -89,17 +94,6 @@ def _free(row: Sequence[Any], handler: Handler, same: Mapping[str, Any], *, usin
     closed = {"paused_at": None, "breaker_opened_at": None, "breaker_probe": None}
     delivery.subscription = stored(Subscription, {**known, **closed}, using=using)
     return delivery
-
-
-def _add_events(deliveries: Sequence[Delivery], *, using: str) -> None:
-    if not deliveries:
-        return
-    seqs = numbers(row.event_id for row in deliveries)
-    statement = f"SELECT {_E.text} FROM outbox_event e WHERE e.seq IN ({seqs})"  # noqa: S608  ours
-    rows = retry_transient(lambda: read(statement, using=using), using=using)
-    events = {event.seq: event for event in (_E.read(row, using=using) for row in rows)}
-    for delivery in deliveries:
-        delivery.event = events[delivery.event_id]
 
 
 def _start_with_care(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
@@ -187,6 +181,9 @@ token = %s AND started_token < token AND {SENT} AND order_key IS NULL AND (
 RETURNING id, event_id, subscription_id, token, attempts, (
     SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
 )"""  # noqa: S608  ours
+_EVENTS_OF = f"""
+SELECT {_E.text} FROM outbox_event e
+WHERE e.seq IN (SELECT d.event_id FROM outbox_delivery d WHERE d.id IN"""  # noqa: S608  ours
 _DELIVERIES = f"""
 SELECT {_D.text}, {_E.text}, {_S.text}
 FROM outbox_delivery d

@@ -18,6 +18,7 @@ from django.db.models import F, OuterRef, QuerySet, Subquery
 
 from outbox.engine.statements import execute, numbers
 from outbox.models import Delivery, Event
+from outbox.transactions import is_outermost
 
 from .archive import Archive
 
@@ -104,7 +105,7 @@ def _sparing(using: str) -> Iterator[None]:
     """
     with transaction.atomic(using=using):
         connection = connections[using]
-        if connection.vendor == "postgresql" and len(connection.atomic_blocks) == 1:
+        if connection.vendor == "postgresql" and is_outermost(connection):
             with connection.cursor() as cursor:
                 cursor.execute(_SETTINGS)
         yield

@@ -23,6 +23,23 @@ class TestThePageOfRules:
 
         assert missing == []
 
+    def test_names_what_holds_each_rule_where_it_is(self):
+        gone = [
+            f"{name} in {path}"
+            for row in rows()
+            for name, path in re.findall(r"`([\w.]+)(?:=\w+)?` in `([\w/]+\.py)`", row[1])
+            if not re.search(rf"\b{name.rpartition('.')[2]}\b", source(path))
+        ]
+
+        assert gone == []
+
+    def test_names_files_that_are_there(self):
+        named = {name for row in rows() for name in names_in(row[1])}
+
+        gone = [name for name in named if re.search(r"/.*\.py$", name) and not source(name)]
+
+        assert gone == []
+
     def test_names_a_test_and_what_was_taken_away_for_each_row(self):
         incomplete = [row[0] for row in rows() if len(names_in(row[2])) != 1 or not row[3]]
 
@@ -71,6 +88,12 @@ def _found(name: str) -> list[ast.ClassDef | ast.FunctionDef]:
 
 
 @cache
-def _tree(path: str) -> ast.Module:
+def source(path: str) -> str:
+    """What stands in a file; nothing if it is missing."""
     file = ROOT / path
-    return ast.parse(file.read_text() if file.exists() else "")
+    return file.read_text() if file.exists() else ""
+
+
+@cache
+def _tree(path: str) -> ast.Module:
+    return ast.parse(source(path))

@@ -124,6 +124,22 @@ RELAY = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="commit-within-a-savepoint",
+        without="the relay's COMMIT goes along also where another transaction is around its pass",
+        edits=(
+            Edit(
+                "outbox/engine/statements.py",
+                "    if not (is_outermost(connections[using]) and _takes_many(using)):",
+                "    if not _takes_many(using):",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_transactions.py::TestTheRelay"
+            "::test_commits_nothing_of_a_transaction_that_is_around_its_pass",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="floor-of-the-nudge",
         without="the relay looks only when it is nudged",
         edits=(
