@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,12 +71,17 @@ class Stage(Stack):
         self.side = side
         self.environment |= {"BENCHMARK_NAME": side.name, **side.environment}
 
-    def run(self, *arguments: str, ceiling: float = CEILING, **environment: str) -> str:
+    def run(self, *arguments: str, **environment: str) -> str:
         """Run the side's Python to its end; return what it printed."""
+        return self._run(arguments, environment, ceiling=CEILING)
+
+    def _run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], *, ceiling: float
+    ) -> str:
         done = subprocess.run(
             [self.side.python, *arguments],
             cwd=ROOT,
-            env=self.environment | environment,
+            env=self.environment | dict(environment),
             capture_output=True,
             text=True,
             timeout=ceiling,
@@ -89,8 +94,8 @@ class Stage(Stack):
         self, module: str, *arguments: object, ceiling: float = CEILING, **environment: str
     ) -> Any:
         """Run a module of the side's Python; return its last line, which is JSON."""
-        words = [str(one) for one in arguments]
-        printed = self.run("-m", module, *words, ceiling=ceiling, **environment)
+        words = ["-m", module, *(str(one) for one in arguments)]
+        printed = self._run(words, environment, ceiling=ceiling)
         return json.loads(printed.strip().splitlines()[-1])
 
     def emit(self, count: int, *options: str) -> None:
