@@ -11,9 +11,10 @@ def is_open(connection: BaseDatabaseWrapper) -> bool:
     return _depth(connection) > 0
 
 
-def is_outermost(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether what is open is a transaction, and no savepoint within one."""
-    return len(connection.atomic_blocks) == 1
+def is_its_own(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether the innermost `atomic()` begins and ends a transaction, not a savepoint."""
+    # With autocommit off the transaction is whoever's turned it off.
+    return len(connection.atomic_blocks) == 1 and connection.commit_on_exit
 
 
 def open_aliases() -> list[str]:

@@ -1,17 +1,19 @@
 """Run one handler for its deliveries: start marker, effects and receipt, or what went wrong.
 
-The protocol, per message: one commit that says "started" for the whole batch (attempt + 1, only
-where the token still matches and has not started), then effects, emitted events and receipt in one
-commit, fenced by the token: of one delivery, or of many where the handler allows it (`together`).
+The protocol, per message: a commit that says "started" for the whole batch (attempt + 1, only
+where the token still matches and has not started; see `start`), then effects, emitted events and
+receipt in one commit, fenced by the token: of one delivery, or of many where the handler allows it
+(`together`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 
 from django.db import transaction
 from django.utils import timezone
@@ -25,11 +27,14 @@ from outbox.subscriptions import Handler, find
 
 from . import breaker, calls, failpoints, ordering, results, settlement, together
 from .attempts import text_of
-from .lease import Lease, give_receipts, lock_held
+from .lease import Lease, give_receipts, has_receipt, lock_held
 from .results import Result
 from .retry import leave_interrupted_connections, retry_transient
 from .start import Pair, start
 from .time_limit import Limit, TimeLimitExceeded, time_limit
+
+#: A start that took longer has waited for a lock; what is left of the leases may be too little.
+_SLOW_START_SECONDS = 0.5
 
 
 class ReceiptNotGiven(RuntimeError):
@@ -59,10 +64,13 @@ def deliver(
             pairs, note=f"{worker} has no handler {handler_name}: older code?", using=using
         )
         return []
+    began = time.monotonic()
     started = start(handler, pairs, worker=worker, using=using)
     if started:
         failpoints.reach(failpoints.AFTER_START)
     lease = Lease(started, seconds=handler.lease, using=using)
+    if time.monotonic() - began > _SLOW_START_SECONDS:
+        retry_transient(lease.renew, using=using)
     alone = partial(_run_traced, handler, lease=lease, using=using)
     if handler.together and len(started) > 1:
         return together.run(handler, started, lease=lease, alone=alone, using=using)
@@ -83,8 +91,7 @@ def _run(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> R
     began = time.monotonic()
     try:
         retry_transient(lambda: lease.begin(delivery), using=using)
-        run_once = partial(_run_once, handler, delivery, lease=lease, using=using)
-        retry_transient(run_once, using=using)
+        retry_transient(_once(handler, delivery, lease=lease, using=using), using=using)
         result = Result(delivery.id, Delivery.State.DONE)
     except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
         if isinstance(caught, TimeLimitExceeded):
@@ -100,6 +107,17 @@ def _run(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> R
     if result.error is None:
         breaker.tell_answer(delivery, using=using)
     return result
+
+
+def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Callable[[], None]:
+    """Return what runs it; once more only if the COMMIT, whose answer was lost, did not happen."""
+    tries = count()
+
+    def run() -> None:
+        if not (next(tries) and has_receipt(delivery, using=using)):
+            _run_once(handler, delivery, lease=lease, using=using)
+
+    return run
 
 
 def _run_once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:

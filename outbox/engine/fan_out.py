@@ -15,7 +15,7 @@ from outbox.models import Delivery, Event, Subscription
 
 from . import ordering
 from .lanes import Birth, Lane, newborn
-from .statements import Columns, Rows, Statement, locking, moment, numbers, read_and_commit
+from .statements import Columns, Rows, Statement, locking, moment, numbers, read_each
 
 State = Delivery.State
 Hearers = Mapping[str, Sequence[Subscription]]
@@ -73,7 +73,7 @@ def fan_out(
     *,
     using: str,
 ) -> None:
-    """Make the deliveries of events, and claim for the lanes what they have room for; commit.
+    """Make the deliveries of events, and claim for the lanes what they have room for.
 
     A subscription that another relay holds gets its deliveries too; a later pass sends them.
     """
@@ -84,7 +84,7 @@ def fan_out(
     seqs = numbers(event.seq for event in events)
     mark = Statement(f"{_MARK} WHERE seq IN ({seqs})", (moment(now, using=using),))
     stored = _store([one for some in born.values() for one in some], using=using)
-    for pk, delivery_id, state in chain(*read_and_commit(mark, *stored, using=using)):
+    for pk, delivery_id, state in chain(*read_each(mark, *stored, using=using)):
         if state == State.SENT:
             lanes[pk].claimed.append((delivery_id, 1, 0))
 

@@ -37,7 +37,7 @@ class Lease:
     def keep(self) -> None:
         """Extend what is left when a third of the lease is over."""
         if time.monotonic() - self._renewed > self._seconds * _RENEWED_AFTER:
-            self._renew()
+            self.renew()
 
     def end(self, delivery: Delivery) -> None:
         """Note that `delivery` needs no lease any more."""
@@ -50,9 +50,10 @@ class Lease:
         until = moment(timezone.now() + duration(1, seconds=self._seconds), using=self._using)
         if not execute(_EXTEND, until, delivery.id, delivery.token, using=self._using):
             raise LeaseLost(LeaseLost.__doc__)
-        self._renew()
+        self.renew()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Extend what waits, as far as it is still in these hands."""
         mine = Delivery.objects.using(self._using)
         rows = mine.filter(id__in=self._waiting, worker=self._worker)
         started = rows.filter(state=Delivery.State.SENT, started_token=F("token"))
@@ -84,6 +85,12 @@ def give_receipts(ids: Iterable[int], *, token: int, using: str) -> int:
     """Write the receipts of what is still in hand under this token; return how many there were."""
     now = moment(timezone.now(), using=using)
     return execute(f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}", now, token, using=using)
+
+
+def has_receipt(delivery: Delivery, *, using: str) -> bool:
+    """Tell whether the delivery is done by this very run: a token starts once."""
+    done = Delivery.objects.using(using).filter(state=Delivery.State.DONE)
+    return done.filter(pk=delivery.pk, token=delivery.token).exists()
 
 
 _HELD = f"token = %s AND {SENT}"

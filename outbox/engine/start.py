@@ -5,13 +5,16 @@ So a worker that is killed is told from a message that is lost, and what must no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 from outbox.contracts import upcasting
@@ -24,6 +27,7 @@ from .retry import retry_transient
 from .statements import (
     SENT,
     Columns,
+    Rows,
     Statement,
     execute,
     locking,
@@ -34,10 +38,43 @@ from .statements import (
     stored,
 )
 
+logger = logging.getLogger("outbox.start")
+
 State = Delivery.State
 
 #: A delivery as a message names it: its id and the token it was sent under.
 Pair = tuple[int, int]
+
+
+@dataclass
+class _Start:
+    """Which start this is. It stands in its rows, so a second try finds what the first has done.
+
+    `is_doubtful`: a try has failed, of which something may be stored. The answer of the database
+    was lost, or "locked" came after half of it.
+    """
+
+    worker: str
+    at: datetime
+    until: datetime
+    is_doubtful: bool = False
+
+    @contextmanager
+    def tried(self) -> Iterator[None]:
+        """Note whether the block fails."""
+        try:
+            yield
+        except Exception:
+            self.is_doubtful = True
+            raise
+
+    def has(self, row: Delivery) -> bool:
+        """Tell whether a delivery was started by an earlier try."""
+        return self.is_doubtful and (row.started_at, row.worker) == (self.at, self.worker)
+
+    def values(self, *, using: str) -> tuple[Any, ...]:
+        """Return what is written."""
+        return moment(self.at, using=using), self.worker, moment(self.until, using=using)
 
 
 def start(handler: Handler, pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
@@ -47,68 +84,105 @@ def start(handler: Handler, pairs: Sequence[Pair], *, worker: str, using: str) -
     Nearly always nothing stands in the way, and one UPDATE starts them all. What it leaves out is
     looked at with care, and put back if it must not run.
     """
-    mine = [] if handler.ordered else _start_free(handler, pairs, worker=worker, using=using)
+    now = timezone.now()
+    this = _Start(worker, now, now + duration(len(pairs), seconds=handler.lease))
+    mine = [] if handler.ordered else _start_free(handler, pairs, this, using=using)
     started = {row.id for row in mine}
     left = [pair for pair in pairs if pair[0] not in started]
-    if left:
-        with_care = partial(_start_with_care, left, worker=worker, using=using)
-        mine += retry_transient(with_care, using=using)
-    return mine
+    if not left:
+        return mine
+    with_care = partial(_start_with_care, left, this, using=using)
+    try:
+        return mine + retry_transient(with_care, using=using)
+    except Exception:
+        if not mine:
+            raise
+        logger.exception("Some of a message was not started; it is sent again after its lease.")
+        return mine
 
 
 def _start_free(
-    handler: Handler, pairs: Sequence[Pair], *, worker: str, using: str
+    handler: Handler, pairs: Sequence[Pair], this: _Start, *, using: str
 ) -> list[Delivery]:
     """Start what nothing stands in the way of, by a statement that commits by itself."""
-    now = timezone.now()
-    until = now + duration(len(pairs), seconds=handler.lease)
-    values = (moment(now, using=using), worker, moment(until, using=using))
-    statements = [
-        Statement(f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {_FREE}", (*values, token))
-        for token, ids in by_token(pairs).items()
-    ]
-    events = Statement(f"{_EVENTS_OF} ({numbers(pk for pk, _token in pairs)}))")
+    events = _events_of(pairs)
+    values = this.values(using=using)
+
+    def send() -> list[Rows]:
+        where, more = (_FREE_OR_OURS, values[:2]) if this.is_doubtful else (_FREE, ())
+        statements = [
+            Statement(
+                f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{_RETURNING}",
+                (*values, token, *more),
+            )
+            for token, ids in by_token(pairs).items()
+        ]
+        with this.tried(), _savepoint(using):
+            return read_each(*statements, events, using=using)
+
     failpoints.reach(failpoints.BEFORE_START)
-    # With their events at once: the second half of an answer cannot be lost by itself.
-    send = partial(read_each, *statements, events, using=using)
-    *found, read = retry_transient(send, using=using)
-    same = {"state": State.SENT, "started_at": now, "worker": worker, "due_at": until}
-    mine = [_free(row, handler, same, using=using) for rows in found for row in rows]
+    *found, found_events = retry_transient(send, using=using)
+    mine = [_started(row, handler, this, using=using) for rows in found for row in rows]
     mine.sort(key=attrgetter("id"))
-    told = {event.seq: event for event in (_E.read(row, using=using) for row in read)}
+    events_by_seq = {one.seq: one for one in (_E.read(row, using=using) for row in found_events)}
     for row in mine:
-        row.event = told[row.event_id]
+        row.event = events_by_seq[row.event_id]
     newer = [row for row in mine if upcasting.is_newer(row.event)]
     for row in newer:
-        settlement.hand_back_started(row, note=_newer(row, worker), using=using)
+        note = _newer(row, this.worker)
+        back = partial(settlement.hand_back_started, row, note=note, using=using)
+        retry_transient(back, using=using)
     return [row for row in mine if row not in newer] if newer else mine
 
 
-def _free(row: Sequence[Any], handler: Handler, same: Mapping[str, Any], *, using: str) -> Delivery:
+def _savepoint(using: str) -> AbstractContextManager[object]:
+    """Within somebody's transaction (a test's, a trial's) let it go on if this fails."""
+    is_within = connections[using].in_atomic_block
+    return transaction.atomic(using=using) if is_within else nullcontext()
+
+
+def _started(row: Sequence[Any], handler: Handler, this: _Start, *, using: str) -> Delivery:
     """Make a delivery of what its start returned. Its handler is not paused, its breaker closed."""
     pk, event_id, subscription_id, token, attempts, failures = row
-    own = {"id": pk, "event_id": event_id, "subscription_id": subscription_id, "token": token}
-    counted = {"started_token": token, "attempts": attempts, "order_key": None}
-    delivery = stored(Delivery, {**same, **own, **counted}, using=using)
-    known = {"id": subscription_id, "handler": handler.name, "breaker_failures": failures}
-    closed = {"paused_at": None, "breaker_opened_at": None, "breaker_probe": None}
-    delivery.subscription = stored(Subscription, {**known, **closed}, using=using)
+    values = {
+        "id": pk,
+        "event_id": event_id,
+        "subscription_id": subscription_id,
+        "state": State.SENT,
+        "token": token,
+        "started_token": token,
+        "attempts": attempts,
+        "order_key": None,
+        "started_at": this.at,
+        "worker": this.worker,
+        "due_at": this.until,
+    }
+    delivery = stored(Delivery, values, using=using)
+    subscription = {
+        "id": subscription_id,
+        "handler": handler.name,
+        "paused_at": None,
+        "breaker_failures": failures,
+        "breaker_opened_at": None,
+        "breaker_probe": None,
+    }
+    delivery.subscription = stored(Subscription, subscription, using=using)
     return delivery
 
 
-def _start_with_care(pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
+def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list[Delivery]:
     tokens = dict(pairs)
-    now = timezone.now()
-    with transaction.atomic(using=using):
-        rows = _lock(tokens, using=using)
-        fresh = [row for row in rows if row.started_token < row.token == tokens[row.id]]
-        mine = _without_newer(_startable(fresh, using=using), worker=worker, using=using)
+    with this.tried(), transaction.atomic(using=using):
+        rows = [row for row in _lock(tokens, using=using) if row.token == tokens[row.id]]
+        fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
+        mine = _without_newer(_startable(fresh, using=using), worker=this.worker, using=using)
         for row in mine:
-            row.started_token, row.attempts = row.token, row.attempts + 1
-            row.started_at, row.worker = now, worker
+            row.attempts += row.started_token < row.token
+            row.started_token = row.token
+            row.started_at, row.worker = this.at, this.worker
         if mine:
-            until = now + duration(len(mine), seconds=mine[0].subscription.lease_seconds)
-            _mark(mine, now=now, until=until, using=using)
+            ids = numbers(row.id for row in mine)
+            execute(f"{_STARTED} WHERE id IN ({ids})", *this.values(using=using), using=using)
         failpoints.reach(failpoints.BEFORE_START)
     return mine
 
@@ -130,15 +204,19 @@ def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
     return deliveries
 
 
-def _mark(rows: Sequence[Delivery], *, now: datetime, until: datetime, using: str) -> None:
-    ids = numbers(row.id for row in rows)
-    values = (moment(now, using=using), rows[0].worker, moment(until, using=using))
-    execute(f"{_STARTED} WHERE id IN ({ids})", *values, using=using)
+def _events_of(pairs: Sequence[Pair]) -> Statement:
+    """Read the events of a message: of all, though most start, or of a repeated one none."""
+    ids = numbers(pk for pk, _token in pairs)
+    return Statement(
+        f"SELECT {_E.text} FROM outbox_event e WHERE e.seq IN "  # noqa: S608  ours
+        f"(SELECT d.event_id FROM outbox_delivery d WHERE d.id IN ({ids}))"
+    )
 
 
 _STARTED = """
 UPDATE outbox_delivery
-SET started_token = token, attempts = attempts + 1, started_at = %s, worker = %s, due_at = %s"""
+SET started_token = token, attempts = attempts + CASE WHEN started_token < token THEN 1 ELSE 0 END,
+    started_at = %s, worker = %s, due_at = %s"""
 _D = Columns(Delivery, alias="d")
 # Of an event what a handler, or its trace, may ask for; the rest is read where a call fails.
 _E = Columns(
@@ -173,17 +251,17 @@ _S = Columns(
         "breaker_probe",
     ),
 )
-_FREE = f"""
-token = %s AND started_token < token AND {SENT} AND order_key IS NULL AND (
+_UNHINDERED = f"""{SENT} AND order_key IS NULL AND (
     SELECT s.paused_at IS NULL AND s.breaker_opened_at IS NULL
     FROM outbox_subscription s WHERE s.id = subscription_id
-)
+)"""  # noqa: S608  ours
+_FREE = f"token = %s AND started_token < token AND {_UNHINDERED}"
+_OURS = "started_token = token AND started_at = %s AND worker = %s"
+_FREE_OR_OURS = f"token = %s AND (started_token < token OR ({_OURS})) AND {_UNHINDERED}"
+_RETURNING = """
 RETURNING id, event_id, subscription_id, token, attempts, (
     SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
-)"""  # noqa: S608  ours
-_EVENTS_OF = f"""
-SELECT {_E.text} FROM outbox_event e
-WHERE e.seq IN (SELECT d.event_id FROM outbox_delivery d WHERE d.id IN"""  # noqa: S608  ours
+)"""
 _DELIVERIES = f"""
 SELECT {_D.text}, {_E.text}, {_S.text}
 FROM outbox_delivery d

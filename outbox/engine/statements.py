@@ -16,8 +16,6 @@ from django.db import connections
 from django.db.models import Model
 from django.db.models.base import ModelState
 
-from outbox.transactions import is_outermost
-
 #: That a delivery is in flight, in words that no index has. Rows that are named by their ids are
 #: else sought in the index of what is sent: PostgreSQL takes it for tiny, and reads, for each
 #: message, all entries of deliveries that are done by now: thousands, between two vacuums.
@@ -137,18 +135,6 @@ def read_each(*statements: Statement, using: str) -> list[Rows]:
     text = ";\n".join(one.text for one in statements)
     values = tuple(value for one in statements for value in one.values)
     return _send(Statement(text, values), number=len(statements), using=using)
-
-
-def read_and_commit(*statements: Statement, using: str) -> list[Rows]:
-    """As `read_each`, for what a transaction ends with: its COMMIT goes along, where it can.
-
-    Django and psycopg find the transaction over when they come to commit it. A statement that fails
-    keeps the COMMIT from being run, as any that comes after it in one text.
-    """
-    if not (is_outermost(connections[using]) and _takes_many(using)):
-        return read_each(*statements, using=using)
-    *found, _committed = read_each(*statements, Statement("COMMIT"), using=using)
-    return found
 
 
 def _takes_many(using: str) -> bool:

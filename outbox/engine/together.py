@@ -30,7 +30,7 @@ from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 from outbox.tracing import Traced
-from outbox.transactions import is_outermost
+from outbox.transactions import is_its_own
 
 from . import breaker, calls, failpoints, ordering, results
 from .lease import Lease, by_token, give_receipts
@@ -178,7 +178,7 @@ def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
 
 def _wait_shortly_for_locks(using: str) -> None:
     connection = connections[using]
-    if connection.vendor == "postgresql" and is_outermost(connection):
+    if connection.vendor == "postgresql" and is_its_own(connection):
         execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'", using=using)
 
 

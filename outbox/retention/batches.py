@@ -18,7 +18,7 @@ from django.db.models import F, OuterRef, QuerySet, Subquery
 
 from outbox.engine.statements import execute, numbers
 from outbox.models import Delivery, Event
-from outbox.transactions import is_outermost
+from outbox.transactions import is_its_own
 
 from .archive import Archive
 
@@ -105,7 +105,7 @@ def _sparing(using: str) -> Iterator[None]:
     """
     with transaction.atomic(using=using):
         connection = connections[using]
-        if connection.vendor == "postgresql" and is_outermost(connection):
+        if connection.vendor == "postgresql" and is_its_own(connection):
             with connection.cursor() as cursor:
                 cursor.execute(_SETTINGS)
         yield

@@ -124,22 +124,6 @@ RELAY = [
         database=POSTGRESQL,
     ),
     Mutant(
-        name="commit-within-a-savepoint",
-        without="the relay's COMMIT goes along also where another transaction is around its pass",
-        edits=(
-            Edit(
-                "outbox/engine/statements.py",
-                "    if not (is_outermost(connections[using]) and _takes_many(using)):",
-                "    if not _takes_many(using):",
-            ),
-        ),
-        noticed_by=(
-            f"{OUTBOX}test_transactions.py::TestTheRelay"
-            "::test_commits_nothing_of_a_transaction_that_is_around_its_pass",
-        ),
-        database=POSTGRESQL,
-    ),
-    Mutant(
         name="floor-of-the-nudge",
         without="the relay looks only when it is nudged",
         edits=(
@@ -294,6 +278,21 @@ DELIVERY = [
             "::test_is_started_by_one_of_them",
         ),
         database=POSTGRESQL,
+    ),
+    Mutant(
+        name="start-found-again",
+        without="a start whose answer was lost is forgotten, and counts as a death",
+        edits=(
+            Edit(
+                "outbox/engine/start.py",
+                "            self.is_doubtful = True\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_lost_answers.py::TestAStart::test_whose_answer_is_lost_is_found_again",
+            f"{OUTBOX}test_lost_answers.py::TestAStart::test_with_care_is_found_again_too",
+        ),
     ),
     Mutant(
         name="receipt-that-finds-nothing",

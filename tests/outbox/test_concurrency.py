@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
+from threading import Event as Flag
+from time import sleep
 from uuid import UUID, uuid4
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.utils import timezone
 
@@ -113,6 +116,34 @@ class TestAnEventOfADeployThatIsUnderWay:
 
         newest = Event.objects.latest("seq")
         assert [one.event_id for one in Delivery.objects.all()] == [newest.seq]
+
+
+class TestStatementsInOneTrip:
+    @pytest.mark.postgresql
+    def test_see_what_was_committed_while_the_one_before_waited(self):
+        """As the relay needs it: what is in flight is read when it has the handler's lock."""
+        group = Group.objects.create(name="first")
+        is_locked = Flag()
+        lock = f"SELECT id FROM auth_group WHERE id = {group.pk} FOR UPDATE"
+        number = "SELECT count(*) FROM auth_group"
+
+        def hold() -> None:
+            with transaction.atomic():
+                Group.objects.select_for_update().get()
+                Group.objects.create(name="second")
+                is_locked.set()
+                sleep(0.3)
+
+        found: list[Rows] = []
+
+        def read() -> None:
+            is_locked.wait()
+            with transaction.atomic():
+                found.extend(read_each(Statement(lock), Statement(number), using="default"))
+
+        run_together([hold, read])
+
+        assert found == [[(group.pk,)], [(2,)]]
 
 
 class TestAMessageThatTwoWorkersHave:

@@ -98,7 +98,7 @@ class TestAConnectionThatIsCut:
 
     @pytest.mark.parametrize("moment", ["before a look", "before the receipt", "in the receipt"])
     def test_in_a_handler_that_calls_outside_costs_no_attempt(self, moment: str):
-        """Rule 9. Seen to fail without `drop_broken_connection` in `_retry_transient`."""
+        """Rule 9. Seen to fail without `drop_broken_connection` in `retry_transient`."""
         cut = Cut()
 
         @subscribe("shops.Ordered", atomic=False)
@@ -122,7 +122,7 @@ class TestAConnectionThatIsCut:
         assert_counted_once(outbox)
 
     def test_between_two_tasks_costs_nothing(self):
-        """Seen to fail with `_start` outside of `_retry_transient`: the lease had to pass."""
+        """Seen to fail with the start outside of `retry_transient`: the lease had to pass."""
 
         @subscribe("shops.Ordered")
         def count(order_id: UUID) -> None:
@@ -139,7 +139,7 @@ class TestAConnectionThatIsCut:
         assert_counted_once(outbox)
 
     def test_is_no_excuse_for_a_handler_that_raises(self):
-        """Seen to fail with `settlement.fail` outside of `_retry_transient`: nobody took note."""
+        """Seen to fail with `settlement.fail` outside of `retry_transient`: nobody took note."""
 
         @subscribe("shops.Ordered", atomic=False)
         def charge(receipt: Receipt) -> None:

@@ -10,7 +10,6 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
-from django.test.utils import CaptureQueriesContext
 
 from outbox import DomainEvent, LeaseLost, Receipt, actions, emit, subscribe
 from outbox.engine import failpoints
@@ -79,7 +78,7 @@ class TestTheRelay:
         assert stored == ["sent"]
 
     def test_stores_nothing_of_a_pass_that_fails_with_its_last_statement(self):
-        """Seen to fail on PostgreSQL with the COMMIT sent before the last statement."""
+        """Seen to fail on PostgreSQL with a COMMIT between the mark and the deliveries."""
 
         @subscribe("shops.Ordered")
         def count() -> None: ...
@@ -98,34 +97,6 @@ class TestTheRelay:
         assert not Event.objects.exclude(fanned_out_at=None).exists()
         there.delete()
         assert len(send().pairs) == 2
-
-    def test_commits_nothing_of_a_transaction_that_is_around_its_pass(self):
-        """Seen to fail on PostgreSQL with the COMMIT sent within a savepoint, too."""
-
-        @subscribe("shops.Ordered")
-        def count() -> None: ...
-
-        given()
-        with suppress(Died), transaction.atomic():
-            relay_pass(publish=lambda message: None)
-            assert Delivery.objects.count() == 1
-            die()
-
-        assert not Delivery.objects.exists()
-
-    @pytest.mark.postgresql
-    def test_commits_in_the_trip_of_what_it_stores(self):
-        @subscribe("shops.Ordered")
-        def count() -> None: ...
-
-        given()
-        with CaptureQueriesContext(connection) as sent:
-            relay_pass(publish=lambda message: None, is_hinted=True)
-
-        *_before, last, committed = [query["sql"] for query in sent.captured_queries]
-        assert last.endswith(";\nCOMMIT")
-        assert committed == "COMMIT"  # Django's own, for which psycopg finds nothing left to do
-        assert Delivery.objects.count() == 1
 
     def test_owes_what_the_broker_took_until_the_handler_commits(self):
         """Rule 3. Seen to fail with the delivery done as soon as it is published."""
