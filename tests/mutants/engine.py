@@ -188,10 +188,12 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/start.py",
-                "row.started_token < row.token == tokens[row.id]",
-                "row.started_token < row.token",
+                "_lock(tokens, using=using) if row.token == tokens[row.id]]",
+                "_lock(tokens, using=using)]",
             ),
-            Edit("outbox/engine/start.py", "\ntoken = %s AND ", "\ntoken <> -%s AND "),
+            Edit(
+                "outbox/engine/start.py", '_FREE = f"token = %s AND', '_FREE = f"token <> -%s AND'
+            ),
         ),
         noticed_by=(
             MODEL,
@@ -269,8 +271,8 @@ DELIVERY = [
             Edit("outbox/engine/start.py", "%s AND started_token < token AND", "%s AND"),
             Edit(
                 "outbox/engine/start.py",
-                "row.started_token < row.token == tokens[row.id]",
-                "row.token == tokens[row.id]",
+                "fresh = [row for row in rows if row.started_token < row.token or this.has(row)]",
+                "fresh = rows",
             ),
         ),
         noticed_by=(
