@@ -33,9 +33,6 @@ from .retry import leave_interrupted_connections, retry_transient
 from .start import Pair, start
 from .time_limit import Limit, TimeLimitExceeded, time_limit
 
-#: A start that took longer has waited for a lock; what is left of the leases may be too little.
-_SLOW_START_SECONDS = 0.5
-
 
 class ReceiptNotGiven(RuntimeError):
     """The handler returned without `with receipt:`; nothing proves that its effects are stored."""
@@ -69,7 +66,8 @@ def deliver(
     if started:
         failpoints.reach(failpoints.AFTER_START)
     lease = Lease(started, seconds=handler.lease, using=using)
-    if time.monotonic() - began > _SLOW_START_SECONDS:
+    # One that waited for a lock may have left too little of the leases for the handler's limit.
+    if time.monotonic() - began > (handler.lease - handler.time_limit) / 2:
         retry_transient(lease.renew, using=using)
     alone = partial(_run_traced, handler, lease=lease, using=using)
     if handler.together and len(started) > 1:
