@@ -1,4 +1,4 @@
-"""A transactional outbox for Django and Celery: tell what happened, be heard exactly once.
+"""A transactional outbox for Django and Celery: what is told is stored with its change, and heard.
 
     class ParcelSent(DomainEvent, key="parcel_id"):     # events.py says
         parcel_id: UUID
@@ -11,8 +11,9 @@
     def invoice_parcel(parcel_id: UUID) -> None: ...
 
 Delivery is at least once; inside the database each handler takes effect at most once.
-This module is the whole public API, with `outbox.testing` for tests and `outbox.admin` for the
-admin of your own models. It imports no models, so it may be imported anywhere.
+This module is the public API, with `outbox.testing` for tests, `outbox.admin` for the admin of your
+own models, `outbox.worker` for your Celery app and `outbox.metrics` for monitors. It imports no
+models, so it may be imported anywhere.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from outbox.engine.relay import Message
 
 #: What a message holds, and what the window of a handler has room for.
-MESSAGE, PASS = 20, 200
+MESSAGE, PASS = 50, 200
 
 Hop = Callable[[], object]
 

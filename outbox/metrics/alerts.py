@@ -44,6 +44,18 @@ class Alert:
     advice: str
 
 
+#: The project's own, by name.
+_theirs: dict[str, Alert] = {}
+
+
+def also(*alerts: Alert) -> None:
+    """Have the project's own rules written, too: what its pages of metrics tell beside the outbox.
+
+    Call it in an AppConfig's `ready()`. A rule of a name that is there already takes its place.
+    """
+    _theirs.update({alert.name: alert for alert in alerts})
+
+
 def alert_rules(handlers: Iterable[Handler], *, age: float = AGE) -> str:
     """Return a rules file: for each handler how old what it is owed may be, and the rest."""
     return _HEAD + "".join(_as_yaml(alert) for alert in _alerts(list(handlers), age=age))
@@ -51,6 +63,7 @@ def alert_rules(handlers: Iterable[Handler], *, age: float = AGE) -> str:
 
 def _alerts(handlers: list[Handler], *, age: float) -> Iterator[Alert]:
     yield from _ALWAYS
+    yield from _theirs.values()
     for handler in sorted(handlers, key=lambda one: one.name):
         yield _too_old(handler, age=age)
     for queue in sorted({QUEUE, *(handler.queue for handler in handlers)}):
@@ -77,7 +90,7 @@ def _without_worker(queue: str) -> Alert:
         lasts="1m",
         about=("queue", queue),
         says=f"No worker of the queue {queue} was seen for a minute.",
-        advice=f"Start one: celery -A shop worker -Q {queue}.",
+        advice=f"Start a Celery worker with -Q {queue}.",
     )
 
 
@@ -140,19 +153,6 @@ _ALWAYS = (
         severity="ticket",
         says="Workers died in {{ $labels.handler }}.",
         advice="See its deliveries' attempts, and the machine's log: memory?",
-    ),
-    Alert(
-        name="BooksNotBalanced",
-        when="min(shop_books_balanced) < 1",
-        says="The books do not balance.",
-        advice="manage.py reconcile, or Reconciliations in the admin.",
-    ),
-    Alert(
-        name="BooksNotLookedAt",
-        when="time() - max(shop_books_checked_timestamp_seconds) > 10800",
-        severity="ticket",
-        says="The books were not reconciled for three hours.",
-        advice="Beat sends shop.reconcile each hour, to the queue orders.",
     ),
 )
 

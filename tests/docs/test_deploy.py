@@ -29,7 +29,7 @@ from tests.docs.test_configuration import variables
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-FOR_COMPOSE_ITSELF = {"POSTGRES_PASSWORD", "BROKER_PASSWORD"}
+FOR_COMPOSE_ITSELF = {"POSTGRES_PASSWORD", "BROKER_PASSWORD", "PACKAGES"}
 # Those of the shop; an app that a team adds gets its worker from them.
 APPS = ("orders", "inventory", "payments", "notifications", "webhooks")
 
@@ -170,6 +170,13 @@ class TestCompose:
 
         assert set(given) - set(variables()) == set()
 
+    def test_hands_on_what_else_the_settings_read(self):
+        """Seen to fail with its list alone: no retention, no Stripe and no deadline came through."""
+        ours = [one for one in COMPOSE["services"].values() if one.get("image") == "shop"]
+
+        assert ours
+        assert [one for one in ours if one.get("env_file") != [".env"]] == []
+
     def test_lets_everything_wait_for_the_migrations(self):
         for name, service in COMPOSE["services"].items():
             if name in ("postgres", "valkey", "migrate", "bank"):
@@ -196,7 +203,7 @@ class TestSystemd:
         assert probed == {"outbox", *own_queues()}
 
     def test_wants_units_that_are_there(self):
-        texts = [path.read_text() for path in (DEPLOY / "systemd").iterdir()]
+        texts = [path.read_text() for path in (DEPLOY / "systemd").iterdir() if path.is_file()]
         named = {unit for text in texts for unit in re.findall(r"\bshop[\w@.-]*\.\w+\b", text)}
         units = {re.sub(r"@[\w.]+\.(service|timer)", r"@.\1", unit) for unit in named}
 

@@ -179,7 +179,7 @@ UNIT_TEST: dict[str, Any] = {
                             "exp_annotations": {
                                 "summary": "No worker of the queue inventory was seen for "
                                 "a minute.",
-                                "description": "Start one: celery -A shop worker -Q inventory.",
+                                "description": "Start a Celery worker with -Q inventory.",
                             },
                         }
                     ],

@@ -1,0 +1,21 @@
+"""What the shop is alarmed of beside the outbox: that its books do not balance."""
+
+from __future__ import annotations
+
+from outbox.metrics.alerts import Alert, also
+
+also(
+    Alert(
+        name="BooksNotBalanced",
+        when="min(shop_books_balanced) < 1",
+        says="The books do not balance.",
+        advice="manage.py reconcile, or Reconciliations in the admin.",
+    ),
+    Alert(
+        name="BooksNotLookedAt",
+        when="time() - max(shop_books_checked_timestamp_seconds) > 10800",
+        severity="ticket",
+        says="The books were not reconciled for three hours.",
+        advice="Beat sends shop.reconcile each hour, to the queue orders.",
+    ),
+)
