@@ -171,7 +171,7 @@ class TestCompose:
         assert set(given) - set(variables()) == set()
 
     def test_hands_on_what_else_the_settings_read(self):
-        """Seen to fail with its list alone: no retention, no Stripe and no deadline came through."""
+        """Seen to fail with its list alone: no retention, Stripe or deadline came through."""
         ours = [one for one in COMPOSE["services"].values() if one.get("image") == "shop"]
 
         assert ours
