@@ -106,9 +106,11 @@ class OrderTimeline(GenericAPIView[Order]):
         tags=["orders"],
         responses={200: TimelineEventSerializer(many=True), 404: UNKNOWN},
     )
-    def get(self, _request: Request, **_: Any) -> Response:
+    def get(self, request: Request, **_: Any) -> Response:
         order = self.get_object()
-        events = timeline_of(key=str(order.pk))
+        # Why may quote an exception, which is nobody's business but ours.
+        may_know = request.user.has_perm("outbox.view_delivery")
+        events = timeline_of(key=str(order.pk), explained=may_know)
         return Response(self.get_serializer(events, many=True).data)
 
 

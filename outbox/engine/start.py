@@ -245,7 +245,6 @@ _S = Columns(
         "id",
         "handler",
         "paused_at",
-        "lease_seconds",
         "breaker_failures",
         "breaker_opened_at",
         "breaker_probe",

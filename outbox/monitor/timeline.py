@@ -83,7 +83,7 @@ class TimelineEvent:
 
 
 def timeline_of(
-    *, key: str, using: str = "default", most: int | None = None
+    *, key: str, using: str = "default", most: int | None = None, explained: bool = True
 ) -> list[TimelineEvent]:
     """Return everything that followed from the events about `key`, in causal order.
 
@@ -96,6 +96,7 @@ def timeline_of(
         key: the aggregate's id as text.
         using: the outbox's database alias.
         most: the newest so many events alone, whatever is stored; None: all.
+        explained: say of deliveries why they are not done, which takes some reads for each.
     """
     rows = _rows(using)
     own = list(rows.filter(key=key).order_by("-seq").values_list(*_LINKS)[:most])
@@ -104,7 +105,7 @@ def timeline_of(
     beside = rows.filter(correlation_id__in={one[3] for one in own}, seq__gte=own[-1][0])
     found = beside.exclude(key=key).order_by("seq").values_list(*_LINKS)
     seqs = _connected(own, list(found[: most and most * _BESIDE]))
-    return _assemble(_loaded(seqs, most=most, using=using), using=using)
+    return _assemble(_loaded(seqs, most=most, using=using), explained=explained, using=using)
 
 
 def timeline_of_correlation(
@@ -137,8 +138,10 @@ def _loaded(seqs: Iterable[int], *, most: int | None, using: str) -> list[Event]
     return list(_rows(using).filter(seq__in=newest).order_by("seq"))
 
 
-def _assemble(rows: Sequence[Event], *, using: str) -> list[TimelineEvent]:
-    deliveries = _deliveries(rows, using=using)
+def _assemble(
+    rows: Sequence[Event], *, using: str, explained: bool = True
+) -> list[TimelineEvent]:
+    deliveries = _deliveries(rows, most_explained=_EXPLAINED if explained else 0, using=using)
     return [
         TimelineEvent(
             id=row.id,
@@ -173,7 +176,9 @@ def _causal_order(rows: Sequence[Event]) -> Iterable[tuple[Event, int]]:
         stack += [(child, depth + 1) for child in reversed(children.get(row.id, []))]
 
 
-def _deliveries(rows: Sequence[Event], *, using: str) -> dict[int, list[TimelineDelivery]]:
+def _deliveries(
+    rows: Sequence[Event], *, most_explained: int, using: str
+) -> dict[int, list[TimelineDelivery]]:
     from .diagnosis import why  # needs the models, which this module must not load
 
     model = apps.get_model("outbox", "Delivery")
@@ -187,7 +192,7 @@ def _deliveries(rows: Sequence[Event], *, using: str) -> dict[int, list[Timeline
     by_event: dict[int, list[TimelineDelivery]] = {}
     explained = 0
     for row in found:
-        is_asked = row.state != row.State.DONE and explained < _EXPLAINED
+        is_asked = row.state != row.State.DONE and explained < most_explained
         explained += is_asked
         sentence = why(row) if is_asked else ""
         by_event.setdefault(row.event_id, []).append(_delivery(row, sentence))

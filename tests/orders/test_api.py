@@ -5,6 +5,8 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from orders import services
@@ -204,6 +206,21 @@ class TestGetTimeline:
         insider = clerk("insider", "orders.view_order", "outbox.view_delivery")
         assert "cannot go from received to cancelled" in reason(insider)
         assert reason(clerk("clerk", "orders.view_order")) == reason(customer()) == ""
+
+    def test_reads_no_reasons_for_who_may_not_see_them(self, outbox: Outbox):
+        """Seen to fail where they were read, and dropped afterwards."""
+        put_on_sale()
+        order = place()
+        outbox.deliver_all(only="inventory")
+
+        def reads(user: Any) -> int:
+            client = signed_in(user)
+            with CaptureQueriesContext(connection) as queries:
+                client.get(f"/api/orders/{order.id}/timeline/")
+            return len(queries)
+
+        insider = clerk("insider", "orders.view_order", "outbox.view_delivery")
+        assert reads(customer()) < reads(insider)
 
     def test_keeps_payloads_to_itself(self, outbox: Outbox):
         put_on_sale()
