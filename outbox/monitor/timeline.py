@@ -138,9 +138,7 @@ def _loaded(seqs: Iterable[int], *, most: int | None, using: str) -> list[Event]
     return list(_rows(using).filter(seq__in=newest).order_by("seq"))
 
 
-def _assemble(
-    rows: Sequence[Event], *, using: str, explained: bool = True
-) -> list[TimelineEvent]:
+def _assemble(rows: Sequence[Event], *, using: str, explained: bool = True) -> list[TimelineEvent]:
     deliveries = _deliveries(rows, most_explained=_EXPLAINED if explained else 0, using=using)
     return [
         TimelineEvent(
