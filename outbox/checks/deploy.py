@@ -1,6 +1,6 @@
 """`manage.py check --deploy --database default`: can this code do what is owed? Its messages:
 
-E023 something that is owed could not be read, or would be orphaned (rehearsal.py)
+E023 something that is owed could not be read, or would be orphaned (contracts/rehearsal.py)
 """
 
 from __future__ import annotations
