@@ -99,11 +99,14 @@ class Backfill:
 
     def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
         """Return the next events' seqs, of whatever subscription, as far as there is room."""
+        # Live events may have filled the window since `hindrance` looked; to find none would be
+        # the end of it, so one more than there is room for is made.
+        most = min(limit, max(1, self._room()))
         found: set[int] = set()
         for _row, events in missing(self.choice, using=self.using):
             nearer = events.filter(seq__gt=after, seq__lte=until).order_by("seq")
-            found.update(nearer.values_list("seq", flat=True)[: min(limit, self._room())])
-        return sorted(found)[: min(limit, max(1, self._room()))]
+            found.update(nearer.values_list("seq", flat=True)[:most])
+        return sorted(found)[:most]
 
     def touch(self, pks: Sequence[int], operation: Operation) -> int:
         """Make the deliveries. The events are locked, so that nothing prunes them meanwhile."""

@@ -15,6 +15,7 @@ from django.utils import timezone
 from orders.models import Order
 from outbox import DomainEvent, Receipt, actions, emit, subscribe
 from outbox.actions import operations
+from outbox.actions.backfilling import Backfill
 from outbox.actions.trial import NoTrial, try_out
 from outbox.engine import failpoints
 from outbox.engine.relay import relay_pass
@@ -341,6 +342,35 @@ class TestBackfill:
 
         assert max(most) == 2
         assert Delivery.objects.count() == 6
+
+    @pytest.mark.parametrize("live", [2, 3])
+    def test_is_not_through_because_live_events_fill_the_window_between_two_looks(
+        self, live: int, runs: list[UUID], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Half of it and more. Seen to fail where no room is taken for nothing left to do."""
+        outbox = Outbox()
+        Subscription.objects.update(window=4, window_now=4)
+        given(outbox, 3)
+        Event.objects.update(fanned_out_at=timezone.now())
+        look = Backfill.hindrance
+
+        def look_too_early(task: Backfill) -> str:
+            found = look(task)
+            if not found and not Delivery.objects.exists():
+                given(outbox, live)
+                relay_pass(publish=lambda message: None)
+            return found
+
+        def work(_seconds: float) -> None:
+            Delivery.objects.update(state=State.DONE)
+
+        monkeypatch.setattr(Backfill, "hindrance", look_too_early)
+        monkeypatch.setattr("outbox.actions.operations.time.sleep", work)
+        done = actions.backfill(
+            actions.Choice(handler="tests.invoice"), by="cli:ann", reason="a test", rate=None
+        )
+
+        assert done.touched == 3
 
     def test_refuses_a_paused_handler(self, runs: list[UUID]):
         Outbox()
