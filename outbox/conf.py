@@ -40,7 +40,7 @@ class Conf:
     GUARDS: bool | None = None
     """Raise at what breaks a rule (`outbox/guards/`). None: where DEBUG is on, and in tests."""
 
-    RETENTION: Mapping[str, float] = field(default_factory=dict)
+    RETENTION: Mapping[str, float | None] = field(default_factory=dict)
     """Days that settled events are kept, by event name; "default" for the rest. None: for ever."""
     ARCHIVE: str = ""
     """Folder where events are written to before they are pruned. Empty: nowhere."""

@@ -42,7 +42,7 @@ _PROPER = {
     int: "a whole number above zero",
     float: "a number above zero",
     str: "a text, a folder's path",
-    dict: 'event names, or "default", each with a number of days above zero',
+    dict: 'event names, or "default", each with a number of days above zero, or None: for ever',
 }
 
 
@@ -161,7 +161,9 @@ def _is_proper(value: Any, kind: type[Any]) -> bool:
     if kind is str:
         return isinstance(value, str)
     if kind is dict:
-        return isinstance(value, dict) and all(_is_proper(one, float) for one in value.values())
+        return isinstance(value, dict) and all(
+            one is None or _is_proper(one, float) for one in value.values()
+        )
     return isinstance(value, (int, kind)) and value > 0
 
 

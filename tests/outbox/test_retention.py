@@ -205,6 +205,12 @@ class TestTheCheck:
 
         assert [one.id for one in check_settings()] == ["outbox.E012"]
 
+    def test_lets_a_type_be_kept_for_ever(self, settings: Settings):
+        """Seen to fail where each value must be a number."""
+        settings.OUTBOX = {"RETENTION": {"default": 90, "orders.OrderPlaced": None}}
+
+        assert check_settings() == []
+
     def test_finds_a_name_that_nobody_declares(self, settings: Settings):
         settings.OUTBOX = {"RETENTION": {"orders.OrderPlacd": 30}}
 
