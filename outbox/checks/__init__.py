@@ -41,8 +41,13 @@ _PROPER = {
     type(None): "True, False or None",
     int: "a whole number above zero",
     float: "a number above zero",
-    str: "a text, a folder's path",
     dict: 'event names, or "default", each with a number of days above zero, or None: for ever',
+}
+
+_PROPER_TEXT = {
+    "ARCHIVE": "a folder's path",
+    "TRACE_URL": "an address with {trace_id} in it",
+    "METRICS_TOKEN": "what a scraper brings as its token",
 }
 
 
@@ -145,9 +150,10 @@ def _wrong_settings() -> Iterator[CheckMessage]:
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)
         if not _is_proper(value, kind):
+            proper = f"a text, {_PROPER_TEXT[field.name]}" if kind is str else _PROPER[kind]
             yield Error(
                 f'OUTBOX["{field.name}"] is {value!r}.',
-                hint=f"It must be {_PROPER[kind]}.",
+                hint=f"It must be {proper}.",
                 obj="settings",
                 id="outbox.E012",
             )

@@ -433,6 +433,9 @@ class TestTheSetting:
             ("BATCH", 0, "It must be a whole number above zero."),
             ("LEASE_SECONDS", "60", "It must be a number above zero."),
             ("NUDGE", 1, "It must be True or False."),
+            ("ARCHIVE", 7, "It must be a text, a folder's path."),
+            ("METRICS_TOKEN", None, "It must be a text, what a scraper brings as its token."),
+            ("TRACE_URL", True, "It must be a text, an address with {trace_id} in it."),
         ],
     )
     def test_must_have_its_type(self, settings, name, value, hint):
