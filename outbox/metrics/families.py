@@ -108,7 +108,7 @@ class Family:
 def families(*, using: str = "default") -> list[Family]:
     """Return all of the outbox's metrics.
 
-    Fifteen reads, whatever the number of handlers; the cost follows what is owed, not history.
+    Fourteen reads, whatever the number of handlers; the cost follows what is owed, not history.
     """
     found = status(using=using)
     rows = list(Subscription.objects.using(using).filter(active=True).order_by("handler"))
