@@ -2,7 +2,7 @@
 
 E020 a step of an event's chain of upcasters is missing
 E021 an upcaster is for an event or version that does not exist, or two are for one step
-E022 an event changed other than by an optional field (contract_lock.py), or its lock is unreadable
+E022 an event changed other than by an optional field (contracts/lock.py), or its lock is unreadable
 W020 events.lock.json does not have what the code declares
 """
 

@@ -3,10 +3,10 @@
 On in DEBUG and in tests (`OUTBOX["GUARDS"]`). Off, they cost nothing. Each error begins with the
 line of the user's code that is to blame, and ends with what to do instead.
 
-    a task is sent inside a transaction                     `guard_hooks.py`
-    a handler connects to something inside a transaction    `guard_hooks.py`
+    a task is sent inside a transaction                     `guards/hooks.py`
+    a handler connects to something inside a transaction    `guards/hooks.py`
     an event is emitted beside another database's           `emission.py`
-    a row is saved without its lock                         `locks.py`
+    a row is saved without its lock                         `guards/locks.py`
 
 The transaction that Django's TestCase opens around a test is none, callbacks of
 `transaction.on_commit` run after theirs, and threads have connections, so transactions, of their
