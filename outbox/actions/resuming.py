@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from datetime import timedelta
 
 from django.db.models import QuerySet
@@ -42,7 +41,7 @@ def go_on(
     """Carry out the rest of an operation. Two that do so at once share the work.
 
     Raises:
-        NotRunning: there is no such operation, or it is over.
+        NotRunning: there is no such operation, it is over, or only its own command goes on with it.
     """
     operation = _running(number, using=using)
     logger.info("%s goes on with operation %d", by, number)
@@ -82,11 +81,10 @@ def _running(number: int, *, using: str) -> Operation:
 
 
 def _task(operation: Operation, *, using: str) -> Task:
+    action = operation.action
+    if action not in (*ELIGIBLE, Action.BACKFILL):  # whose choice is not of deliveries
+        raise NotRunning(f"To go on with {action}, run it again.")
     choice = Choice.from_json(operation.choice)
-    tasks: dict[str, Callable[[], Task]] = {
-        action: lambda: BulkTask(operation.action, choice, using) for action in ELIGIBLE
-    }
-    tasks[Action.BACKFILL] = lambda: backfilling.Backfill(choice, using)
-    if operation.action not in tasks:
-        raise NotRunning(f"To go on with {operation.action}, run it again.")
-    return tasks[operation.action]()
+    if action == Action.BACKFILL:
+        return backfilling.Backfill(choice, using)
+    return BulkTask(action, choice, using)

@@ -221,6 +221,20 @@ class TestAnOperationThatIsKilled:
             outbox_command("go-on", number)
         assert states().count("dead") == 3
 
+    @pytest.mark.usefixtures("runs")
+    def test_says_so_where_its_own_command_has_to_go_on(self, monkeypatch: pytest.MonkeyPatch):
+        """Prune's choice is none of deliveries. Seen to fail where it is read as one."""
+
+        def die(**_options: Any) -> None:
+            raise Killed
+
+        monkeypatch.setattr("outbox.retention.prune", die)
+        with pytest.raises(Killed):
+            actions.prune(older_than=timedelta(days=30), by="cli:cron")
+
+        with pytest.raises(CommandError, match="To go on with prune, run it again"):
+            outbox_command("go-on", str(Operation.objects.get().pk))
+
     def test_touches_nothing_that_came_later(self, runs: list[UUID]):
         outbox = Outbox()
         given(outbox, 3)
