@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from math import isfinite
@@ -175,6 +175,14 @@ def refuse_bad_rules(name: str, rules: Rules) -> None:
             )
 
 
+def refuse_bad_numbers(name: str, **given: object) -> None:
+    """Raise ValueError for a number that no policy can have; None: it is not given."""
+    for option, value in given.items():
+        fits, proper = _NUMBERS[option]
+        if value is not None and not fits(value):
+            raise ValueError(f"{name}: {option}={value!r}: {proper}.")
+
+
 _LONGEST_WAIT = timedelta(days=7)
 
 
@@ -193,3 +201,29 @@ def _seconds(wait: object) -> float | None:
 def _refuse_no_reason(action: object, reason: object) -> None:
     if not (isinstance(reason, str) and reason.strip()):
         raise ValueError(f"{type(action).__name__} needs a reason, in words.")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_wait(value: object) -> bool:
+    return not isinstance(value, timedelta) and _seconds(value) is not None
+
+
+def _is_span(value: object) -> bool:
+    return _is_wait(value) and value != 0
+
+
+_WHOLE = "a whole number of 1 or more"
+
+#: Of each number of a policy, what it must be, and what to write.
+_NUMBERS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "batch": (_is_whole, _WHOLE),
+    "window": (_is_whole, _WHOLE),
+    "attempts": (_is_whole, f"{_WHOLE}, or None: no last one"),
+    "lease": (_is_span, "seconds, above zero"),
+    "time_limit": (_is_span, "seconds, above zero"),
+    "backoff_base": (_is_wait, "seconds, 0 or more"),
+    "backoff_cap": (_is_wait, "seconds, 0 or more"),
+}

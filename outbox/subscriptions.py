@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from .conf import conf
 from .events import FACTS
-from .policy import Breaker, Rules, refuse_bad_rules
+from .policy import Breaker, Rules, refuse_bad_numbers, refuse_bad_rules
 from .receipt import PermanentFailure
 
 OnDead = Literal["hold", "pass"]
@@ -108,7 +108,7 @@ def subscribe(
     batch: int | None = None,
     window: int | None = None,
     lease: float | None = None,
-    attempts: int | str | None = "default",
+    attempts: int | Literal["default"] | None = "default",
     backoff_base: float | None = None,
     backoff_cap: float | None = None,
     time_limit: float | None = None,
@@ -156,24 +156,37 @@ def subscribe(
     Raises:
         TypeError: no event is named, the receipt and `atomic` do not go together, the function
             takes `*args`, `**kwargs` or positional-only parameters, or a rule is about nothing.
-        ValueError: the time limit is not shorter than the lease, or `on_dead` is another word.
+        ValueError: a number makes no sense, the time limit is not shorter than the lease, or
+            `on_dead` is another word.
     """
 
     def register(function: Function) -> Function:
+        pinned = name or f"{_app_label(function.__module__)}.{function.__name__}"
+        # What is given alone: `manage.py check` tells of a default that makes no sense.
+        refuse_bad_numbers(
+            pinned,
+            batch=batch,
+            window=window,
+            lease=lease,
+            attempts=None if attempts == "default" else attempts,
+            backoff_base=backoff_base,
+            backoff_cap=backoff_cap,
+            time_limit=time_limit,
+        )
         defaults = conf(lenient=True)
-        leased = lease or defaults.LEASE_SECONDS
+        leased = defaults.LEASE_SECONDS if lease is None else lease
         handler = Handler(
-            name=name or f"{_app_label(function.__module__)}.{function.__name__}",
+            name=pinned,
             function=function,
             events=events,
             formerly=tuple(formerly),
             atomic=atomic,
             together=together and atomic,
             queue=queue or _app_label(function.__module__),
-            batch=batch or (defaults.BATCH if atomic else 1),
-            window=window or defaults.WINDOW,
+            batch=(defaults.BATCH if atomic else 1) if batch is None else batch,
+            window=defaults.WINDOW if window is None else window,
             lease=leased,
-            attempts=defaults.ATTEMPTS if isinstance(attempts, str) else attempts,
+            attempts=defaults.ATTEMPTS if attempts == "default" else attempts,
             backoff_base=defaults.BACKOFF_BASE if backoff_base is None else backoff_base,
             backoff_cap=defaults.BACKOFF_CAP if backoff_cap is None else backoff_cap,
             time_limit=leased * _LIMIT_WITHIN_LEASE if time_limit is None else time_limit,

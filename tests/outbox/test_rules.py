@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 import time_machine
 from django.contrib.auth.models import Group
 from django.utils import timezone
+from pytest_django import Settings
 
 from outbox import (
     Breaker,
@@ -23,6 +25,7 @@ from outbox import (
     subscribe,
     subscriptions,
 )
+from outbox.checks import check_settings
 from outbox.checks.policy import check_policy
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.policy import Rules, action_for, wait_of
@@ -174,6 +177,35 @@ class TestNonsense:
     def test_is_refused_as_soon_as_it_is_said(self, make):
         with pytest.raises(ValueError, match=r"Retry|Discard|Pause"):
             make()
+
+    @pytest.mark.parametrize(
+        ("policy", "told"),
+        [
+            ({"attempts": "5"}, "attempts='5': a whole number of 1 or more, or None: no last one"),
+            ({"attempts": 0}, "attempts=0: a whole number of 1 or more"),
+            ({"batch": 0}, "batch=0: a whole number of 1 or more"),
+            ({"batch": True}, "batch=True: a whole number of 1 or more"),
+            ({"window": -1}, "window=-1: a whole number of 1 or more"),
+            ({"window": 2.5}, "window=2.5: a whole number of 1 or more"),
+            ({"lease": 0}, "lease=0: seconds, above zero"),
+            ({"lease": timedelta(minutes=1)}, "lease=.*: seconds, above zero"),
+            ({"time_limit": "1"}, "time_limit='1': seconds, above zero"),
+            ({"backoff_base": -1}, "backoff_base=-1: seconds, 0 or more"),
+            ({"backoff_cap": float("inf")}, "backoff_cap=inf: seconds, 0 or more"),
+        ],
+    )
+    def test_of_a_number_that_makes_no_sense_is_refused(self, policy: dict[str, Any], told: str):
+        """Seen to fail where a default takes its place, or nobody looks at it."""
+        with pytest.raises(ValueError, match=rf"tests\.charge: {told}"):
+            subscribe("shops.Ordered", name="tests.charge", **policy)(lambda: None)
+
+    def test_leaves_it_to_the_check_to_refuse_a_default(self, settings: Settings):
+        """Or nobody would be told that it is a setting which makes no sense."""
+        settings.OUTBOX = {"WINDOW": 0}
+
+        subscribe("shops.Ordered", name="tests.charge")(lambda: None)
+
+        assert [one.id for one in check_settings()] == ["outbox.E012"]
 
     def test_of_times_and_words_is_refused_too(self):
         with pytest.raises(ValueError, match="time_limit=60 must be above zero and below"):
