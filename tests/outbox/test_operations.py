@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.core.management.base import CommandError
 from django.utils import timezone
+from pytest_django import Settings
 
 from orders.models import Order
 from outbox import DomainEvent, Receipt, actions, emit, subscribe
@@ -20,6 +21,7 @@ from outbox.actions.trial import NoTrial, try_out
 from outbox.engine import failpoints
 from outbox.engine.relay import relay_pass
 from outbox.engine.sync import sync_subscriptions
+from outbox.management.cli.choosing import moment
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
@@ -503,6 +505,17 @@ class TestATrial:
 
         with pytest.raises(NoTrial, match="atomic=False"):
             try_out(Delivery.objects.get().pk)
+
+
+class TestATime:
+    @pytest.mark.parametrize(
+        "said", ["2026-11-25T10:00", "2026-11-25 10:00:00", "2026-11-25T19:00+09:00"]
+    )
+    def test_is_of_utc_wherever_the_project_is(self, settings: Settings, said: str):
+        """Seen to fail with a time of the project's TIME_ZONE."""
+        settings.TIME_ZONE = "Asia/Tokyo"
+
+        assert moment(said) == datetime(2026, 11, 25, 10, tzinfo=UTC)
 
 
 @pytest.mark.usefixtures("runs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any
 
@@ -42,8 +42,8 @@ def add_event_choice(parser: ArgumentParser) -> None:
     """Declare what narrows the choice of events."""
     parser.add_argument("--event", metavar="EVENT", help='of this event, "app.ClassName"')
     parser.add_argument("--key", metavar="KEY", help="of events about this")
-    parser.add_argument("--since", type=moment, metavar="TIME", help="emitted then or later")
-    parser.add_argument("--until", type=moment, metavar="TIME", help="emitted before")
+    parser.add_argument("--since", type=moment, metavar="TIME", help="emitted then or later (UTC)")
+    parser.add_argument("--until", type=moment, metavar="TIME", help="emitted before (UTC)")
 
 
 def choice_of(options: Mapping[str, Any]) -> actions.Choice:
@@ -105,7 +105,7 @@ def moment(text: str) -> datetime:
         raise ArgumentTypeError(
             f"{text!r} is no time: give an age, as 12h, or 2026-11-25T10:00"
         ) from None
-    return found if timezone.is_aware(found) else timezone.make_aware(found)
+    return found if timezone.is_aware(found) else found.replace(tzinfo=UTC)
 
 
 def _refuse_unknown_event(name: str) -> None:
