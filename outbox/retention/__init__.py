@@ -65,6 +65,8 @@ def prune(
     removed = 0
     with archive_in(folder) if folder else nullcontext() as store:
         for name, before in horizons(older_than=older_than, using=using):
+            if time.monotonic() > until:
+                break
             _remember_horizon(before, using=using)
             for seqs in _batches(name, before, batch=batch, using=using):
                 if time.monotonic() > until:

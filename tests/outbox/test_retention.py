@@ -159,6 +159,21 @@ class TestRetention:
         assert actions.prune(at_most=timedelta(0), batch=1) == 0
         assert Event.objects.count() == 3
 
+    def test_touches_no_further_type_when_its_time_is_over(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail with the time asked for between batches alone: a horizon for each type."""
+        settled(2, name="parcels.Paid")
+        settled(2, name="parcels.Sent")
+        clock = Clock()
+        monkeypatch.setattr(retention, "time", clock)
+        monkeypatch.setattr(retention, "prune_some", clock.lasting(2.0, batches.prune_some))
+
+        with CaptureQueriesContext(connection) as queries:
+            removed = actions.prune(older_than=MONTH, at_most=timedelta(seconds=1), batch=1)
+
+        assert removed == 1
+        assert len([one for one in queries if 'INTO "outbox_horizon"' in one["sql"]]) == 1
+        assert not [one for one in queries if "= 'parcels.Sent'" in one["sql"]]
+
 
 class Clock:
     """A clock that stands but for what is said to last."""
