@@ -13,7 +13,8 @@ from django.utils.dateparse import parse_datetime
 from outbox.models import Attempt, Delivery, Event, Subscription
 
 _TIMES = ("since", "until")
-_GROUP = ("exception", "place")
+#: Empty, these mean something; None: whichever.
+_MAY_BE_EMPTY = ("ids", "exception", "place")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Choice:
     """What is meant. All that is given must fit; nothing given means all.
 
     Attributes:
-        ids: numbers of deliveries.
+        ids: numbers of deliveries; empty: none. None: whichever.
         handler: a handler's pinned name.
         event: an event's name, "app.ClassName".
         key: what the event is about.
@@ -33,7 +34,7 @@ class Choice:
         place: where it was raised, as `outbox groups` shows it; "": nowhere. None: anywhere.
     """
 
-    ids: tuple[int, ...] = ()
+    ids: tuple[int, ...] | None = None
     handler: str = ""
     event: str = ""
     key: str = ""
@@ -51,7 +52,7 @@ class Choice:
     def deliveries(self, *, using: str = "default") -> QuerySet[Delivery]:
         """Return the deliveries that are meant."""
         rows = Delivery.objects.using(using)
-        if self.ids:
+        if self.ids is not None:
             rows = rows.filter(pk__in=self.ids)
         if self.handler:  # by the ids that the indexes begin with
             heard = Subscription.objects.using(using).filter(handler=self.handler)
@@ -76,8 +77,9 @@ class Choice:
     def as_json(self) -> dict[str, Any]:
         """Return what is given, fit for JSON."""
         given = {name: value for name, value in asdict(self).items() if value}
-        group = {name: value for name in _GROUP if (value := getattr(self, name)) is not None}
-        given |= group
+        given |= {
+            name: value for name in _MAY_BE_EMPTY if (value := getattr(self, name)) is not None
+        }
         for name in _TIMES:
             if name in given:
                 given[name] = given[name].isoformat()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from django.contrib import messages
 from django.db.models import QuerySet
@@ -47,10 +47,14 @@ def act(
     if len(ids) > MOST:
         _refuse(page, request, action)
         return None
+    if not ids:
+        text = _("None of the chosen is in this list any more.")
+        page.message_user(request, text, messages.WARNING)
+        return None
     choice = actions.Choice(ids=ids)
     form = ReasonForm(request.POST if "reason" in request.POST else None)
     if not form.is_valid() and (action != "retry" or len(ids) > 1):
-        return _ask(page, request, form, action, choice)
+        return _ask(page, request, form, action, ids)
     reason = form.cleaned_data["reason"] if form.is_bound else ""
     rows = list(_chosen(action, choice))
     done = CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None)
@@ -84,11 +88,11 @@ def _ask(
     request: HttpRequest,
     form: ReasonForm,
     action: str,
-    choice: actions.Choice,
+    ids: Collection[int],
 ) -> HttpResponse:
-    found = actions.preview(action, choice)
+    found = actions.preview(action, actions.Choice(ids=tuple(ids)))
     lines = [f"{handler}, {state}: {number}" for handler, state, number in found.counts]
-    left = len(choice.ids) - found.total
+    left = len(ids) - found.total
     if left:
         lines.append(_("%d of the chosen would be left alone") % left)
     title, text = str(TITLES[action]), str(TEXTS[action])

@@ -844,6 +844,21 @@ class TestDiscardingAndReplaying:
         assert Delivery.objects.get(pk=row.pk).state == state
         assert not Operation.objects.exists()
 
+    @pytest.mark.parametrize("reason", [{}, {"reason": "the scales were broken"}])
+    def test_of_what_has_left_the_filter_touches_nothing_else(self, outbox, admin_client, reason):
+        """Seen to fail where no ids stand for all."""
+        packed(outbox)
+        gone = dead_one()
+        packed(outbox)
+        left = Delivery.objects.filter(state="dead").latest("id")
+        form = {"action": "discard", "_selected_action": [gone.pk], **reason}
+        Delivery.objects.filter(pk=gone.pk).update(state="done")
+
+        said = admin_client.post(f"{DELIVERIES}?state=dead", form, follow=True).content.decode()
+
+        assert "None of the chosen is in this list any more." in said
+        assert dead_one() == left
+
     def test_of_very_many_is_left_to_the_command(self, outbox, admin_client, monkeypatch):
         monkeypatch.setattr("outbox.admin.acting.MOST", 1)
         packed(outbox)

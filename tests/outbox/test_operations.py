@@ -24,7 +24,7 @@ from outbox.engine.sync import sync_subscriptions
 from outbox.management.cli.choosing import moment
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.testing import Outbox
-from tests.outbox.command import outbox_command
+from tests.outbox.command import outbox_command, refused
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -134,6 +134,7 @@ class TestADryRun:
     @pytest.mark.parametrize(
         ("choice", "number"),
         [
+            ({"ids": ()}, 0),
             ({"states": ("dead",)}, 2),
             ({"handler": "tests.other"}, 0),
             ({"event": "parcels.ParcelSent"}, 3),
@@ -309,6 +310,20 @@ class TestDiscard:
 
         assert heard == [1, 2]
         assert states() == ["discarded", "done"]
+
+    def test_of_an_event_without_deliveries_touches_none_of_the_handlers_others(
+        self, runs: list[UUID]
+    ):
+        """It waits for fan-out, say. Seen to fail where no ids stand for all."""
+        deliveries("dead")
+        (waiting,) = given(Outbox(), 1)
+
+        said = refused(
+            "discard", str(waiting.id), "--handler", "tests.invoice", "--reason", "it burnt"
+        )
+
+        assert "Nothing to discard" in said
+        assert states() == ["dead"]
 
     def test_wants_a_reason(self, runs: list[UUID]):
         (row,) = deliveries("dead")

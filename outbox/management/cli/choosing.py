@@ -48,14 +48,15 @@ def add_event_choice(parser: ArgumentParser) -> None:
 
 def choice_of(options: Mapping[str, Any]) -> actions.Choice:
     """Return the choice; raise `CommandError` for what does not exist."""
-    ids = find_deliveries(options.get("id") or ())
+    # An event may have no deliveries: then none is meant, and not all that the rest fits.
+    ids = tuple(sorted(find_deliveries(options["id"]))) if options.get("id") else None
     if options.get("handler"):
         refuse_unknown_handler(options["handler"])
     if options.get("event"):
         _refuse_unknown_event(options["event"])
     names = ("handler", "event", "key")
     return actions.Choice(
-        ids=tuple(sorted(ids)),
+        ids=ids,
         states=tuple(options.get("state") or ()),
         since=options.get("since"),
         until=options.get("until"),
