@@ -53,7 +53,8 @@ def act(
         return None
     choice = actions.Choice(ids=ids)
     form = ReasonForm(request.POST if "reason" in request.POST else None)
-    if not form.is_valid() and (action != "retry" or len(ids) > 1):
+    is_asked = form.is_bound or action != "retry" or len(ids) > 1
+    if is_asked and not form.is_valid():
         return _ask(page, request, form, action, ids)
     reason = form.cleaned_data["reason"] if form.is_bound else ""
     rows = list(_chosen(action, choice))

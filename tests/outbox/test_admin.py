@@ -434,6 +434,22 @@ class TestTryingAgain:
         assert not Delivery.objects.filter(state="dead").exists()
         assert LogEntry.objects.count() == 3
 
+    def test_asks_again_when_all_but_one_have_left_the_filter_and_no_reason_is_given(
+        self, outbox, admin_client
+    ):
+        """Seen to fail where one alone needs none: a reason of blanks was looked up."""
+        packed(outbox)
+        gone = dead_one()
+        packed(outbox)
+        left = Delivery.objects.filter(state="dead").latest("id")
+        form = {"action": "try_again", "_selected_action": [gone.pk, left.pk], "reason": " "}
+        Delivery.objects.filter(pk=gone.pk).update(state="done")
+
+        asked = admin_client.post(f"{DELIVERIES}?state=dead", form).content.decode()
+
+        assert "This field is required" in asked
+        assert dead_one() == left
+
     def test_is_not_for_those_who_may_only_look(self, outbox):
         packed(outbox)
         delivery = dead_one()
