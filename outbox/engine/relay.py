@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from django.db import transaction
 from django.utils import timezone
@@ -25,6 +26,7 @@ from .delayed import tell_due
 from .fan_out import Waiting, fan_out, hearers_of, waiting_events, waiting_of
 from .lanes import Lane, free_subscriptions, open_lanes
 from .looks import Due, Work, look, look_at_events, looking, work_of
+from .retry import retry_transient
 from .statements import read_each
 
 _CONTENDED_SECONDS = 0.02
@@ -41,7 +43,7 @@ _SMALL = 100
 
 
 class BrokerUnavailable(Exception):
-    """The broker took no message. Nothing is lost: what was claimed is due again at once."""
+    """The broker took no message. Nothing is lost: what was claimed is due again soon."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,8 @@ def relay_pass(
             a pass with one.
 
     Raises:
-        BrokerUnavailable: a message was not taken. It and those after it are due again at once.
+        BrokerUnavailable: a message was not taken. It and those after it are due again within
+            a few seconds.
     """
     planned = plan(using=using, only=only, is_hinted=is_hinted)
     if report is not None:
@@ -269,5 +272,7 @@ def _messages(lane: Lane) -> Iterator[Message]:
 
 def _hand_back(messages: Sequence[Message], error: Exception, *, using: str) -> None:
     note = f"the broker did not take it: {type(error).__name__}: {error}"
-    for message in messages:
-        settlement.hand_back(message.pairs, note=note, using=using)
+    pairs = [pair for message in messages for pair in message.pairs]
+    # A worker may start some of them meanwhile: a broker that hangs up may have taken the message.
+    back = partial(settlement.hand_back, pairs, note=note, using=using)
+    retry_transient(back, using=using)

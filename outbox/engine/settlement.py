@@ -24,6 +24,7 @@ from outbox.subscriptions import Handler
 from . import breaker, decisions, ordering
 from .attempts import remember, summary
 from .decisions import Next, Retries, Verdict
+from .lease import by_token
 from .retry import drop_broken_connection, is_transient
 
 logger = logging.getLogger("outbox.settlement")
@@ -93,9 +94,9 @@ def _deaths(row: Delivery, *, using: str) -> int:
 def hand_back(pairs: Sequence[tuple[int, int]], *, note: str, using: str) -> None:
     """Return deliveries that were not started, each under its token; they cost no attempt."""
     due_at = timezone.now() + timedelta(seconds=_HAND_BACK_SECONDS)
-    for delivery_id, token in pairs:
+    for token, ids in by_token(pairs).items():
         Delivery.objects.using(using).filter(
-            id=delivery_id, token=token, started_token__lt=token, state=State.SENT
+            id__in=ids, token=token, started_token__lt=token, state=State.SENT
         ).update(state=State.PENDING, due_at=due_at, note=note[:300])
 
 

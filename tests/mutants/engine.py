@@ -339,8 +339,8 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/settlement.py",
-                "id=delivery_id, token=token, started_token__lt=token, state=State.SENT",
-                "id=delivery_id",
+                "id__in=ids, token=token, started_token__lt=token, state=State.SENT",
+                "id__in=ids",
             ),
         ),
         noticed_by=(

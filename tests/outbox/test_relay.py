@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import connection
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox import DomainEvent, subscribe, subscriptions
@@ -326,6 +327,22 @@ class TestABrokerThatTakesNothing:
 
         assert set(Delivery.objects.values_list("state", "attempts")) == {("pending", 0)}
         assert "the broker did not take it" in Delivery.objects.all()[0].note
+
+    def test_costs_one_statement_for_each_token_however_much_was_claimed(self):
+        """Seen to fail with one for each delivery, and with one for each message."""
+
+        @subscribe("tests.Ordered", batch=2)
+        def count() -> None: ...
+
+        def refuse(message: Message) -> None:
+            raise ConnectionError("refused")
+
+        given(6)
+        with CaptureQueriesContext(connection) as queries, pytest.raises(BrokerUnavailable):
+            relay_pass(publish=refuse)
+
+        assert len([one for one in queries if "did not take it" in one["sql"]]) == 1
+        assert set(Delivery.objects.values_list("state", "token")) == {("pending", 1)}
 
 
 def _forget_handlers() -> list:
