@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -62,9 +61,3 @@ def show(
         **context,
     }
     return TemplateResponse(request, template, context)
-
-
-def require(request: HttpRequest, permission: str) -> None:
-    """Raise `PermissionDenied` unless the user has it."""
-    if not request.user.has_perm(permission):
-        raise PermissionDenied

@@ -65,11 +65,6 @@ class HandlerStatus:
         """When the oldest owed event was emitted, dead and parked ones included."""
         return min(self.oldest_in.values(), default=None)
 
-    @property
-    def owed(self) -> int:
-        """All that is not settled."""
-        return self.pending + self.sent + self.dead + self.parked + self.blocked
-
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
