@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import conditional_page
 
 from outbox import actions
@@ -146,14 +146,17 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("policy"))
     def policy(self, row: Subscription) -> str:
         """Say when it is tried again, and how much of it is under way at once."""
+        tries = _("no last attempt")
+        if row.attempts is not None:
+            tries = ngettext("%d attempt", "%d attempts", row.attempts) % row.attempts
         facts = {
-            "attempts": _("%d attempts") % row.attempts if row.attempts else _("no last attempt"),
+            "tries": tries,
             "base": span_of_seconds(row.backoff_base),
             "cap": span_of_seconds(row.backoff_cap),
             "lease": span_of_seconds(row.lease_seconds),
             "window": row.window,
         }
-        text = _("%(attempts)s, backoff %(base)s to %(cap)s, lease %(lease)s, window %(window)d")
+        text = _("%(tries)s, backoff %(base)s to %(cap)s, lease %(lease)s, window %(window)d")
         return format_html('<div class="outbox-wide">{}</div>', text % facts)
 
     @admin.display(description=gettext_lazy("since"))

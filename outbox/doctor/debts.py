@@ -37,9 +37,11 @@ def examine(*, using: str) -> Iterator[Finding]:
 def _dead(*, using: str) -> Iterator[Finding]:
     for one in status(using=using).handlers:
         if one.dead:
+            is_one = one.dead == 1
+            what, are = ("1 delivery", "is") if is_one else (f"{one.dead:,} deliveries", "are")
             yield warning(
                 _PART,
-                f"{one.dead:,} delivery(s) to {one.handler} are dead.",
+                f"{what} to {one.handler} {are} dead.",
                 "`manage.py outbox groups` says of what, and how to retry them.",
             )
 

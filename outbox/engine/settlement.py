@@ -73,7 +73,8 @@ def record_death(row: Delivery, *, using: str) -> None:
         now=timezone.now(),
         rng=_rng,
     )
-    note = f"the worker died {deaths} time(s) in this handler, no exception was recorded"
+    times = "once" if deaths == 1 else f"{deaths} times"
+    note = f"the worker died {times} in this handler, no exception was recorded"
     _settle(row, verdict, note=note, using=using)
 
 

@@ -530,6 +530,15 @@ class TestASubscription:
 
         assert "over 2 dead" in text
 
+    @pytest.mark.parametrize(
+        ("attempts", "policy"),
+        [(1, "1 attempt,"), (2, "2 attempts,"), (None, "no last attempt,")],
+    )
+    def test_says_how_often_it_is_tried(self, outbox, admin_client, attempts, policy):
+        Subscription.objects.update(attempts=attempts)
+
+        assert f">{policy} backoff" in text_of(admin_client, SUBSCRIPTIONS)
+
     def test_says_when_no_code_has_it(self, outbox, admin_client):
         Subscription.objects.update(known=False)
 

@@ -298,12 +298,19 @@ class TestTheDebts:
     def test_are_none_in_a_fresh_outbox(self, outbox: Outbox):
         assert [one.severity for one in debts.examine(using="default")] == ["ok"]
 
-    def test_name_what_is_dead(self, outbox: Outbox):
-        failed(outbox, 2)
+    @pytest.mark.parametrize(
+        ("number", "said"),
+        [
+            (1, "1 delivery to tests.invoice is dead."),
+            (2, "2 deliveries to tests.invoice are dead."),
+        ],
+    )
+    def test_name_what_is_dead(self, outbox: Outbox, number: int, said: str):
+        failed(outbox, number)
 
         found = severities(list(debts.examine(using="default")))
 
-        assert found["2 delivery(s) to tests.invoice are dead."] == "warning"
+        assert found[said] == "warning"
 
     def test_name_handlers_and_events_that_this_code_does_not_have(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())

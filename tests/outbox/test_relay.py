@@ -227,9 +227,10 @@ class TestADeadWorker:
 
         passing()
 
-        attempt = Attempt.objects.get()
+        attempt, delivery = Attempt.objects.get(), Delivery.objects.get()
         assert (attempt.outcome, attempt.worker, attempt.number) == ("died", "w1", 1)
-        assert Delivery.objects.get().state == "pending"
+        assert delivery.state == "pending"
+        assert "the worker died once in this handler" in delivery.note
 
     def test_takes_no_neighbour_along_when_the_batch_is_sent_again(self):
         @subscribe("tests.Ordered", backoff_base=0)
@@ -257,7 +258,7 @@ class TestADeadWorker:
 
         delivery = Delivery.objects.get()
         assert delivery.state == "dead"
-        assert "the worker died 5 time(s) in this handler" in delivery.note
+        assert "the worker died 5 times in this handler" in delivery.note
 
     def test_counts_as_dead_although_it_comes_back_too_late(self):
         """Seen to fail with lost leases among the attempts that are looked at for deaths."""
