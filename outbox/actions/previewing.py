@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from django.db.models import Count
 
 from outbox.models import Delivery, Event, Operation, Subscription
+from outbox.wording import moment
 
 from . import backfilling
 from .bulk import ELIGIBLE, chosen
@@ -51,7 +51,8 @@ def preview(action: str, choice: Choice, *, using: str = "default") -> Preview:
     """Say what an action would touch, were it carried out now.
 
     Args:
-        action: one of `Operation.Action` but prune, which has `prunable`.
+        action: retry, discard, replay, backfill, pause, resume, end or close_breaker, as
+            `Operation.Action` has them; prune has `prunable`.
         choice: which.
         using: the outbox's database alias.
 
@@ -71,12 +72,12 @@ def preview(action: str, choice: Choice, *, using: str = "default") -> Preview:
     for subscription, state, number in found:
         pair = names[subscription], state
         counts[pair] = counts.get(pair, 0) + number
-    newest = rows.select_related("subscription", "event").order_by("pk")[:_EXAMPLES]
+    oldest = rows.select_related("subscription", "event").order_by("pk")[:_EXAMPLES]
     return Preview(
         counts=[(*pair, number) for pair, number in sorted(counts.items())],
         examples=[
             _line(row.event, to=f"delivery {row.pk} to {row.subscription.handler}")
-            for row in newest
+            for row in oldest
         ],
     )
 
@@ -96,8 +97,4 @@ def _of_backfill(choice: Choice, *, using: str) -> Preview:
 
 
 def _line(event: Event, *, to: str) -> str:
-    return f"{to}: {event.name} {event.key}, {_day(event.emitted_at)}"
-
-
-def _day(when: datetime) -> str:
-    return f"{when:%Y-%m-%d %H:%M}"
+    return f"{to}: {event.name} {event.key}, {moment(event.emitted_at)}"

@@ -14,7 +14,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from orders.models import Order
-from outbox import DomainEvent, Receipt, actions, emit, subscribe
+from outbox import DomainEvent, Receipt, actions, emit, subscribe, wording
 from outbox.actions import operations
 from outbox.actions.backfilling import Backfill
 from outbox.actions.trial import NoTrial, try_out
@@ -111,6 +111,17 @@ class TestADryRun:
         # What waits for its next attempt is due now: retried, and pending as before.
         counted.pop("pending", None) if action == "retry" else None
         assert counted == {state: changed.count(state) for state in set(changed)}
+
+    def test_shows_examples_with_their_time_the_oldest_first(self):
+        """Seen to fail with a time without its zone."""
+        rows = deliveries("dead", "dead")
+
+        told = actions.preview("retry", actions.Choice())
+
+        assert [line.split(":")[0] for line in told.examples] == [
+            f"delivery {row.pk} to tests.invoice" for row in rows
+        ]
+        assert told.examples[0].endswith(f", {wording.moment(rows[0].event.emitted_at)}")
 
     def test_of_a_backfill_says_what_the_run_then_makes(self):
         given(Outbox(), 3)
