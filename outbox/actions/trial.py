@@ -17,6 +17,7 @@ from outbox.engine.delivery import deliver
 from outbox.models import Delivery, Event
 from outbox.privacy.sensitive import masked_text
 from outbox.subscriptions import find
+from outbox.wording import one_line
 
 _WRITE = re.compile(r"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO)\s+\"?(\w+)", re.I)
 _LONGEST = 400
@@ -59,7 +60,9 @@ def try_out(delivery_id: int, *, using: str = "default") -> Trial:
         using: the outbox's database alias.
 
     Raises:
-        NoTrial: this code has no such handler, or it acts outside of its transaction.
+        NoTrial: this code has no such handler, it acts outside of its transaction, or it would not
+            start: it is paused, or the event is of a version that only a later release can read.
+        Delivery.DoesNotExist: there is no such delivery.
     """
     row = Delivery.objects.using(using).select_related("subscription", "event").get(pk=delivery_id)
     name = row.subscription.handler
@@ -89,7 +92,8 @@ def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
         handler_name=name, pairs=[(row.pk, row.token + 1)], worker="trial", using=using
     )
     if not results:
-        raise NoTrial(f"{name} is paused: resume it first.")
+        why = one_line(mine.values_list("note", flat=True).get())
+        raise NoTrial(f"{name} did not start ({why}).")
     return results[0].error
 
 

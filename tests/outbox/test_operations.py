@@ -532,6 +532,26 @@ class TestATrial:
         with pytest.raises(NoTrial, match="atomic=False"):
             try_out(Delivery.objects.get().pk)
 
+    @pytest.mark.usefixtures("runs")
+    def test_says_so_where_the_handler_is_paused(self):
+        (row,) = deliveries("done")
+        actions.pause("tests.invoice", by="cli:ann", reason="a test")
+
+        with pytest.raises(NoTrial, match=r"did not start \(its handler is paused by cli:ann\)\."):
+            try_out(row.pk)
+
+    def test_says_so_where_only_a_later_release_can_read_the_event(self):
+        """Seen to fail where whatever does not start is taken for paused."""
+
+        @subscribe("tests.Weighed")
+        def invoice() -> None: ...
+
+        Outbox().given("tests.Weighed", stored_version=2, parcel_id=uuid4())
+        relay_pass(publish=lambda message: None)
+
+        with pytest.raises(NoTrial, match=r"did not start .* cannot read version 2 of tests\.Wei"):
+            try_out(Delivery.objects.get().pk)
+
 
 class TestATime:
     @pytest.mark.parametrize(
