@@ -12,8 +12,8 @@ transaction of an ordinary test, and run the real relay and the real delivery, w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from random import SystemRandom
 from types import SimpleNamespace
@@ -53,7 +53,6 @@ class Outbox:
         self._using = using
         self._given: set[UUID] = set()
         guard_hooks.start(by_default=True)
-        settlement._rng = _LongestWaits()
         sync_subscriptions(using=using)
 
     def given(
@@ -109,7 +108,12 @@ class Outbox:
             AssertionError: `only` names nothing, or events feed each other for ever; the text
                 names the loop.
         """
-        handlers = self._handlers(only)
+        with _longest_waits():
+            return self._deliver_all(self._handlers(only), twice=twice, raise_errors=raise_errors)
+
+    def _deliver_all(
+        self, handlers: set[str] | None, *, twice: bool, raise_errors: bool
+    ) -> list[Result]:
         results: list[Result] = []
         for _ in range(MAX_ROUNDS):
             messages: list[Message] = []
@@ -272,6 +276,15 @@ class _LongestWaits(SystemRandom):
     def uniform(self, _least: float, most: float) -> float:
         """Return the most that could be drawn."""
         return most
+
+
+@contextmanager
+def _longest_waits() -> Iterator[None]:
+    before, settlement._rng = settlement._rng, _LongestWaits()
+    try:
+        yield
+    finally:
+        settlement._rng = before
 
 
 class _Died(BaseException):

@@ -7,6 +7,7 @@ import pytest
 from django.test import TestCase
 
 from outbox import DomainEvent, Receipt, emit, subscribe
+from outbox.engine import settlement
 from outbox.models import Delivery
 from outbox.testing import Outbox, OutboxTestMixin
 
@@ -113,6 +114,22 @@ class TestDeliverAll:
         ]
         assert len(waits) == 20
         assert min(waits) >= timedelta(seconds=60)
+
+    def test_leaves_the_waits_of_production_to_the_rest_of_the_process(self):
+        """Seen to fail where the first outbox replaces them for good."""
+
+        @subscribe("tests.Called")
+        def count() -> None:
+            raise ValueError("no fingers")
+
+        before = settlement._rng
+        outbox = Outbox()
+        outbox.given("tests.Called", thing_id=uuid4())
+
+        with pytest.raises(ValueError, match="no fingers"):
+            outbox.deliver_all()
+
+        assert settlement._rng is before
 
     def test_twice_shows_a_handler_that_acts_twice_outside(self):
         sent = []
