@@ -71,7 +71,7 @@ def _canaries(
 
 def _here(using: str) -> _Parts:
     return {
-        "settings": settings.examine,
+        "settings": lambda: settings.examine(using=using),
         "database": lambda: database.examine(using=using),
         "signs of life": lambda: life.examine(using=using),
         "debts": lambda: debts.examine(using=using),

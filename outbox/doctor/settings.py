@@ -13,9 +13,9 @@ from .findings import Finding, error, ok, warning
 _PART = "settings"
 
 
-def examine() -> Iterator[Finding]:
+def examine(*, using: str) -> Iterator[Finding]:
     """Compare visibility timeout, acks, prefetch and serializer with what is safe."""
-    found = [*_acks(), *_prefetch(), *_serializer(), *_visibility()]
+    found = [*_acks(), *_prefetch(), *_serializer(), *_visibility(using=using)]
     yield from found or [ok(_PART, "Acks, prefetch, serializer and visibility timeout are safe.")]
 
 
@@ -56,13 +56,14 @@ def _serializer() -> Iterator[Finding]:
         )
 
 
-def _visibility() -> Iterator[Finding]:
+def _visibility(*, using: str) -> Iterator[Finding]:
     options = current_app.conf.broker_transport_options or {}
     if not str(current_app.conf.broker_url).startswith(("redis", "rediss", "sentinel")):
         return
     timeout = float(options.get("visibility_timeout", 3600))
     limit = current_app.conf.task_time_limit
-    longest = max(Subscription.objects.values_list("lease_seconds", flat=True), default=0.0)
+    leases = Subscription.objects.using(using).values_list("lease_seconds", flat=True)
+    longest = max(leases, default=0.0)
     if limit is None or timeout <= limit:
         yield warning(
             _PART,

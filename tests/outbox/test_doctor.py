@@ -14,6 +14,7 @@ from celery import current_app
 from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.utils import timezone
+from django.utils.connection import ConnectionDoesNotExist
 
 from outbox import actions, events, subscribe, subscriptions
 from outbox.doctor import Finding, broker, database, debts, examine, probe, queues, settings
@@ -214,7 +215,7 @@ class TestTheBroker:
 
 class TestTheSettings:
     def test_of_the_shop_are_safe(self, outbox: Outbox):
-        assert [one.severity for one in settings.examine()] == ["ok"]
+        assert [one.severity for one in settings.examine(using="default")] == ["ok"]
 
     @pytest.mark.parametrize(
         ("name", "value", "said"),
@@ -232,7 +233,14 @@ class TestTheSettings:
     ):
         monkeypatch.setitem(current_app.conf, name, value)
 
-        assert [one for one in settings.examine() if said in one.text and one.advice]
+        found = settings.examine(using="default")
+
+        assert [one for one in found if said in one.text and one.advice]
+
+    def test_are_compared_with_the_leases_of_the_database_that_is_asked_for(self):
+        """Seen to fail where it is the default one, whichever the outbox is in."""
+        with pytest.raises(ConnectionDoesNotExist, match="elsewhere"):
+            list(settings.examine(using="elsewhere"))
 
 
 class TestTheDatabase:
