@@ -46,6 +46,12 @@ class Preview:
         """How much it would touch."""
         return sum(number for _handler, _what, number in self.counts)
 
+    @property
+    def lines(self) -> list[str]:
+        """The counts in the reader's language, a line each."""
+        labels = {state.value: state.label for state in State}
+        return [f"{name}, {labels.get(what, what)}: {number}" for name, what, number in self.counts]
+
 
 def preview(action: str, choice: Choice, *, using: str = "default") -> Preview:
     """Say what an action would touch, were it carried out now.

@@ -92,7 +92,7 @@ def _ask(
     ids: Collection[int],
 ) -> HttpResponse:
     found = actions.preview(action, actions.Choice(ids=tuple(ids)))
-    lines = [f"{handler}, {state}: {number}" for handler, state, number in found.counts]
+    lines = found.lines
     left = len(ids) - found.total
     if left:
         lines.append(_("%d of the chosen would be left alone") % left)

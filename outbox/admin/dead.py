@@ -108,7 +108,6 @@ def _ask(
     choice: actions.Choice,
 ) -> HttpResponse:
     found = actions.preview(action, choice)
-    counts = [f"{handler}, {state}: {number}" for handler, state, number in found.counts]
     kept = {name: request.POST[name] for name in (*_FILTERS, "group") if name in request.POST}
     return show(
         request,
@@ -116,7 +115,7 @@ def _ask(
         of=page,
         title=str(TITLES[action]),
         text=TEXTS[action],
-        lines=[*(counts or [_("nothing")]), *found.examples],
+        lines=[*(found.lines or [_("nothing")]), *found.examples],
         form=form,
         url=request.path,
         action=action,
