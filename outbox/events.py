@@ -71,7 +71,7 @@ class DomainEvent(BaseModel):
         _refuse_bad_fields(cls, key=key)
         cls.event_subject = subject
         _refuse_bad_subject(cls)
-        cls.event_name = f"{_app_label(cls.__module__)}.{cls.__name__}"
+        cls.event_name = f"{app_label(cls.__module__)}.{cls.__name__}"
         cls.event_version = version
         cls.event_key = key
         register(cls)
@@ -156,6 +156,7 @@ def _refuse_bad_subject(cls: type[DomainEvent]) -> None:
         )
 
 
-def _app_label(module: str) -> str:
+def app_label(module: str) -> str:
+    """Return the label of the app that a module belongs to; of none, its first package."""
     config = apps.get_containing_app_config(module)
     return config.label if config else module.partition(".")[0]

@@ -18,7 +18,7 @@ import threading
 import time
 
 from celery import Celery, current_app
-from kombu import Connection, Exchange, Producer
+from kombu import Connection, Exchange, Producer, Queue
 
 from .conf import conf
 
@@ -80,6 +80,12 @@ def poke() -> None:
     """Hint that something is owed. Returns at once, never raises, never talks to the broker."""
     if conf().NUDGE:
         _nudger.poke()
+
+
+def ear(name: str) -> Queue:
+    """Return a process's own queue for nudges; the broker drops it when the process is gone."""
+    own = f"{EXCHANGE.name}.{name}"
+    return Queue(own, EXCHANGE, durable=False, auto_delete=True, expires=60, max_length=1)
 
 
 def _renew() -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from django.apps import apps
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from .conf import conf
-from .events import FACTS
+from .events import FACTS, app_label
 from .policy import Breaker, Rules, refuse_bad_numbers, refuse_bad_rules
 from .receipt import PermanentFailure
 
@@ -51,7 +50,7 @@ class Handler:
     @property
     def app_label(self) -> str:
         """The label of the app that the function belongs to."""
-        return _app_label(self.function.__module__)
+        return app_label(self.function.__module__)
 
     @cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -161,7 +160,7 @@ def subscribe(
     """
 
     def register(function: Function) -> Function:
-        pinned = name or f"{_app_label(function.__module__)}.{function.__name__}"
+        pinned = name or f"{app_label(function.__module__)}.{function.__name__}"
         # What is given alone: `manage.py check` tells of a default that makes no sense.
         refuse_bad_numbers(
             pinned,
@@ -182,7 +181,7 @@ def subscribe(
             formerly=tuple(formerly),
             atomic=atomic,
             together=together and atomic,
-            queue=queue or _app_label(function.__module__),
+            queue=queue or app_label(function.__module__),
             batch=(defaults.BATCH if atomic else 1) if batch is None else batch,
             window=defaults.WINDOW if window is None else window,
             lease=leased,
@@ -248,8 +247,3 @@ def _refuse_bad_policy(handler: Handler) -> None:
         raise ValueError(f'{handler.name}: on_dead={handler.on_dead!r} is not "hold" or "pass".')
     if handler.on_dead != "hold" and not handler.ordered:
         raise ValueError(f"{handler.name}: on_dead= is for ordered handlers.")
-
-
-def _app_label(module: str) -> str:
-    config = apps.get_containing_app_config(module)
-    return config.label if config else module.partition(".")[0]

@@ -12,11 +12,11 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 from django.db import connections
-from kombu import Consumer, Queue
+from kombu import Consumer
 
 from .counting.book import write_all
 from .engine.retry import drop_broken_connection
-from .nudge import EXCHANGE
+from .nudge import ear
 from .subscriptions import queues
 
 #: The queue whose workers run the relay.
@@ -131,16 +131,8 @@ class NudgeStep(bootsteps.ConsumerStep):
         return QUEUE in consumer.app.amqp.queues.consume_from
 
     def get_consumers(self, channel: Any) -> list[Consumer]:
-        """Listen on a queue of this worker's own; it goes when the worker goes."""
-        queue = Queue(
-            f"outbox.nudge.{self.hostname}",
-            EXCHANGE,
-            durable=False,
-            auto_delete=True,
-            expires=60,
-            max_length=1,
-        )
-        return [Consumer(channel, [queue], callbacks=[self._wake], no_ack=True)]
+        """Listen on a queue of this worker's own."""
+        return [Consumer(channel, [ear(self.hostname)], callbacks=[self._wake], no_ack=True)]
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)

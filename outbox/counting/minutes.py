@@ -119,7 +119,9 @@ def series(*, end: datetime, length: timedelta, step: timedelta) -> list[Totals]
 def recent(length: timedelta) -> Totals:
     """Return what went through lately, over all handlers."""
     since = timezone.now() - length
-    return _sum_of("", since=since)
+    rows = Minute.objects.filter(handler="", minute__gte=_floor(since))
+    sums = {name: Sum(name, default=0) for name in (*_COUNTS, "seconds", *_COLUMNS)}
+    return _totals(since, rows.aggregate(**sums))
 
 
 def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Totals]:
@@ -146,12 +148,6 @@ def done_in_a_minute(handlers: Collection[str], *, using: str = "default") -> di
     for minute, handler, number in rows.values_list("minute", "handler", "done"):
         done[handler] += shares[minute] * number
     return {handler: round(number) for handler, number in done.items()}
-
-
-def _sum_of(handler: str, *, since: datetime) -> Totals:
-    rows = Minute.objects.filter(handler=handler, minute__gte=_floor(since))
-    sums = {name: Sum(name, default=0) for name in (*_COUNTS, "seconds", *_COLUMNS)}
-    return _totals(since, rows.aggregate(**sums))
 
 
 def _totals(start: datetime, found: Mapping[str, Any]) -> Totals:

@@ -16,11 +16,9 @@ from django.utils.translation import ngettext
 from outbox.engine.heartbeat import patience
 from outbox.models import Heartbeat, Subscription
 from outbox.wording import span
+from outbox.worker import QUEUE
 
 Kind = Heartbeat.Kind
-
-#: The queue whose workers run the relay.
-_RELAYS = "outbox"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +56,7 @@ def lights(*, using: str = "default") -> list[Light]:
     now = timezone.now()
     rows = list(Heartbeat.objects.using(using).exclude(kind=Kind.CANARY))
     active = Subscription.objects.using(using).filter(active=True)
-    queues = {_RELAYS, *active.values_list("queue", flat=True)}
+    queues = {QUEUE, *active.values_list("queue", flat=True)}
     return [
         _light("relay", _of(rows, Kind.RELAY), now),
         _light("beat", _of(rows, Kind.BEAT), now),

@@ -13,13 +13,13 @@ from typing import Any
 
 from celery import current_app
 from django.core.management.base import CommandError
-from kombu import Connection, Consumer, Queue
+from kombu import Connection, Consumer
 from kombu.exceptions import OperationalError
 
 from outbox.engine.loop import RelayLoop
 from outbox.engine.relay import BrokerUnavailable
 from outbox.engine.relay import relay as relay_all
-from outbox.nudge import EXCHANGE
+from outbox.nudge import ear
 from outbox.tasks import publish
 
 from .common import count
@@ -85,14 +85,8 @@ def _listen(loop: RelayLoop, stopping: threading.Event) -> None:
 
 def _hear(connection: Connection, loop: RelayLoop, stopping: threading.Event) -> None:
     connection.ensure_connection(max_retries=1, timeout=1)
-    ears = [_ear()]
+    ears = [ear(f"relay@{socket.gethostname()}.{os.getpid()}")]
     with Consumer(connection, ears, on_message=lambda _: loop.nudge(), no_ack=True):
         while not stopping.is_set():
             with suppress(TimeoutError):
                 connection.drain_events(timeout=_LISTEN_SECONDS)
-
-
-def _ear() -> Queue:
-    """A queue of this process's own for nudges; the broker drops it when the process is gone."""
-    name = f"outbox.nudge.relay@{socket.gethostname()}.{os.getpid()}"
-    return Queue(name, EXCHANGE, durable=False, auto_delete=True, expires=60, max_length=1)
