@@ -67,8 +67,8 @@ class Email(models.Model):
 
     @property
     def is_under_way(self) -> bool:
-        """It is being sent, or tried again until it is."""
-        return self.sent_at is None and not self.refusal
+        """It is being sent, or tried again until it is. One without a recipient was redacted."""
+        return bool(self.recipient) and self.sent_at is None and not self.refusal
 
 
 class Resend(models.Model):

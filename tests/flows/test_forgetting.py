@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.core.mail import EmailMultiAlternatives
 
+from notifications import services as notifications
 from notifications.models import Email
 from orders import services
 from orders.models import Order
@@ -102,3 +103,16 @@ class TestACustomerWhoIsForgotten:
         outbox.deliver_all()
 
         assert (len(mailoutbox), owed()) == (sent, 0)
+
+    def test_is_forgotten_again_although_an_email_was_refused(self, outbox: Outbox, order: Order):
+        """Seen to fail while a blanked refusal counted as an e-mail that is still to be sent."""
+        receive(order)
+        outbox.deliver_all()
+        refused = Email.objects.filter(order_id=order.pk, kind=Email.Kind.SHIPPING)
+        refused.update(sent_at=None, refusal="550 5.1.1 No such mailbox")
+        forget(order, outbox)
+
+        notifications.forget_recipient(subject=f"user:{order.customer_id}")
+
+        email = refused.get()
+        assert (email.recipient, email.refusal, email.is_under_way) == ("", "", False)
