@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -109,3 +110,9 @@ def order_ids_of(subject: str) -> list[UUID]:
     if kind != "user" or not customer.isdecimal():
         return []
     return list(Order.objects.filter(customer_id=int(customer)).values_list("pk", flat=True))
+
+
+def forgotten(order_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of these orders whose customer was forgotten, so that nobody can be written to."""
+    found = Order.objects.filter(pk__in=list(order_ids), email="")
+    return set(found.values_list("pk", flat=True))
