@@ -5,18 +5,14 @@ from __future__ import annotations
 from smtplib import SMTPConnectError, SMTPHeloError, SMTPServerDisconnected
 from uuid import UUID
 
-from django.conf import settings
-
 from money import Money
 from notifications import services
 from notifications.models import Email
 from outbox import Breaker, Receipt, subscribe
+from smtp import LEASE
 
 Kind = Email.Kind
 SMTP = "notifications.smtp"
-# A talk with a mail server has 14 steps at most, from connecting by two addresses to QUIT; each may
-# take the whole time-out.
-LEASE = 15 * settings.EMAIL_TIMEOUT
 # Not SMTPException, nor OSError, which it is: a refused recipient says nothing about the server.
 AWAY = (ConnectionError, TimeoutError, SMTPConnectError, SMTPHeloError, SMTPServerDisconnected)
 BREAKER = Breaker(on=AWAY, failures=10, wait=15, longest=600)

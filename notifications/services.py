@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import smtplib
 from collections.abc import Mapping
-from email.utils import parseaddr
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
 from django.utils import timezone
@@ -22,6 +20,7 @@ from notifications.models import Email, Resend
 from notifications.rendering import render
 from orders import queries as orders
 from outbox import PermanentFailure, Receipt, emit
+from smtp import sender_domain
 
 
 def notify(
@@ -159,15 +158,10 @@ def _draft(order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any]) -> dict[s
     row = Email(order_id=order_id)
     return {
         "id": row.id,
-        "message_id": f"<{row.id}@{_domain()}>",
+        "message_id": f"<{row.id}@{sender_domain()}>",
         "recipient": contact.email,
         "language": contact.language,
         "subject": rendered.subject,
         "text": rendered.text,
         "html": rendered.html,
     }
-
-
-def _domain() -> str:
-    """The sender's domain, to which the Message-IDs belong."""
-    return parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2] or "localhost"

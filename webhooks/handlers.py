@@ -7,6 +7,7 @@ from uuid import UUID
 
 from money import Money
 from outbox import Receipt, subscribe
+from smtp import LEASE
 from webhooks import notices, payloads, sending, services
 from webhooks.models import EventType
 
@@ -76,7 +77,7 @@ def send_message(message_id: UUID, receipt: Receipt) -> None:
     sending.send(message_id=message_id, receipt=receipt)
 
 
-@subscribe("webhooks.EndpointDisabled", atomic=False, queue=SMTP)
+@subscribe("webhooks.EndpointDisabled", atomic=False, queue=SMTP, lease=LEASE)
 def announce_disabling(endpoint_id: UUID, event_id: UUID, receipt: Receipt) -> None:
     notices.announce_disabling(endpoint_id=endpoint_id, event_id=event_id)
     with receipt:

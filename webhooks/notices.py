@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from email.utils import parseaddr
 from uuid import UUID
 
 from django.conf import settings
@@ -10,6 +9,7 @@ from django.core.mail import EmailMessage
 from django.utils import translation
 from django.utils.translation import gettext as _
 
+from smtp import sender_domain
 from webhooks.models import Endpoint
 
 
@@ -37,9 +37,8 @@ def _email(endpoint: Endpoint, event_id: UUID) -> EmailMessage:
         )
         % facts,
         to=[endpoint.owner.email],
-        headers={"Message-ID": f"<{event_id}@{_domain()}>", "Auto-Submitted": "auto-generated"},
+        headers={
+            "Message-ID": f"<{event_id}@{sender_domain()}>",
+            "Auto-Submitted": "auto-generated",
+        },
     )
-
-
-def _domain() -> str:
-    return parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2] or "localhost"
