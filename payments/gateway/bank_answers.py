@@ -40,6 +40,13 @@ def raise_for_status(response: httpx.Response) -> None:
     raise GatewayRefused(error.get("code", str(status)), error.get("message", "No reason given."))
 
 
+def word(value: object) -> str:
+    """Return an id or a code; raise ValueError if it is none that we could store."""
+    if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
+        return value
+    raise ValueError("It is no short printable text.")
+
+
 def _error(response: httpx.Response) -> Json:
     try:
         error = response.json()["error"]
@@ -53,10 +60,17 @@ def read(response: httpx.Response, parse: Callable[[Json], Result]) -> Result:
         answer = response.json()
         if response.status_code == DECLINED:
             answer = answer["error"]["authorization"]
+            word(answer["decline_code"])  # without a reason it would pass for money that is held
         return parse(answer)
     except (ValueError, KeyError, TypeError) as error:
         message = f"The bank answered {response.status_code} with what we cannot read."
         raise OutcomeUnknown(message) from error
+
+
+def _declined_reason(authorization: Json) -> str:
+    """Return why; "" if the money is, or was, held. A decline without a reason is no answer."""
+    code = authorization["decline_code"]
+    return word(code) if code or authorization.get("status") == "declined" else ""
 
 
 def _money(answer: Json) -> Money:
@@ -67,7 +81,7 @@ def read_authorization(answer: Json) -> Authorization:
     return Authorization(
         authorization_id=answer["id"],
         amount=_money(answer),
-        declined_reason=answer["decline_code"] or "",
+        declined_reason=_declined_reason(answer),
     )
 
 
@@ -77,7 +91,7 @@ def read_capture(answer: Json) -> Capture:
             capture_id="",
             authorization_id=answer["id"],
             amount=_money(answer),
-            declined_reason=answer["decline_code"],
+            declined_reason=word(answer["decline_code"]),
         )
     return Capture(
         capture_id=answer["id"], authorization_id=answer["authorization"], amount=_money(answer)
@@ -111,17 +125,11 @@ def read_report(body: bytes) -> Report:
         told = json.loads(body.decode())
         found = read_found(told["data"])
         return Report(
-            report_id=_word(told["id"]),
-            kind=_word(told["type"]),
-            reference=_word(told["data"]["reference"]),
+            report_id=word(told["id"]),
+            kind=word(told["type"]),
+            reference=word(told["data"]["reference"]),
             found=found,
             refunds=found.refunds,
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ReportRefused("It is signed, and we cannot read it.") from error
-
-
-def _word(value: object) -> str:
-    if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
-        return value
-    raise ValueError("It is no id of ours, or of the bank's.")

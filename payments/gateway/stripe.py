@@ -34,6 +34,7 @@ from payments.gateway.port import (
     Void,
 )
 from payments.gateway.stripe_answers import (
+    HELD_OR_TAKEN,
     read_authorization,
     read_capture,
     read_found,
@@ -169,6 +170,7 @@ def _ask(call: Callable[[], Any], read: Callable[[Json], Result]) -> Result:
 
 
 def _intent_of(error: stripe.CardError) -> Any:
-    """The PaymentIntent that was declined; None where Stripe does not show it."""
+    """The PaymentIntent that was declined; None where Stripe does not show it as that."""
     told: Any = error.json_body
-    return told["error"].get("payment_intent")
+    intent = told["error"].get("payment_intent")
+    return intent if intent and intent.get("status") not in HELD_OR_TAKEN else None

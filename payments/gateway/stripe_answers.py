@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from money import Money
+from payments.gateway.bank_answers import word
 from payments.gateway.port import Authorization, Capture, Found, Refund, Report, ReportRefused, Void
 
 Json = dict[str, Any]
@@ -70,8 +71,8 @@ def read_report(body: bytes) -> Report:
         is_intent = about["object"] == "payment_intent"
         is_refund = about["object"] == "refund" and about["status"] == "succeeded"
         return Report(
-            report_id=_word(told["id"]),
-            kind=_word(told["type"]),
+            report_id=word(told["id"]),
+            kind=word(told["type"]),
             reference=_reference(about),
             found=read_found(about) if is_intent else None,
             refunds=(read_refund(about),) if is_refund else (),
@@ -82,7 +83,7 @@ def read_report(body: bytes) -> Report:
 
 def _reference(about: Json) -> str:
     reference = (about.get("metadata") or {}).get("reference")
-    return _word(reference) if reference else ""
+    return word(reference) if reference else ""
 
 
 def _declined_reason(intent: Json) -> str:
@@ -91,7 +92,7 @@ def _declined_reason(intent: Json) -> str:
     if intent["status"] in HELD_OR_TAKEN or (intent["status"] == "canceled" and not error):
         return ""
     if error and intent["status"] in {"requires_payment_method", "canceled"}:
-        return str(error.get("decline_code") or error["code"])
+        return word(error.get("decline_code") or error["code"])
     raise ValueError(f"The PaymentIntent is {intent['status']}.")
 
 
@@ -102,9 +103,3 @@ def _money(amount: int, of: Json) -> Money:
 def _id(value: str | Json) -> str:
     """The id of what is shown by its id, or whole where it was expanded."""
     return value if isinstance(value, str) else str(value["id"])
-
-
-def _word(value: object) -> str:
-    if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
-        return value
-    raise ValueError("It is no id of ours, or of Stripe's.")

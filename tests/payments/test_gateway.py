@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -19,10 +20,12 @@ from payments import gateway
 from payments.gateway import (
     Authorization,
     BankGateway,
+    Capture,
     Gateway,
     GatewayRefused,
     GatewayUnavailable,
     OutcomeUnknown,
+    ReportRefused,
 )
 from payments.gateway.stripe import StripeGateway
 from tests.bank import API_KEY, ROOT, SLOW_SECONDS, BankProcess
@@ -103,6 +106,10 @@ def authorize(
         payment_method=payment_method,
         idempotency_key=key or f"{reference}-authorize",
     )
+
+
+def capture(bank: Gateway) -> Capture:
+    return bank.capture(authorization_id="auth_1", amount=TOTAL, idempotency_key="capture")
 
 
 class TestEveryGateway:
@@ -308,6 +315,27 @@ class TestBankGateway:
         with bank_that_says(answer) as url, pytest.raises(OutcomeUnknown):
             authorize(bank_gateway(url), reference)
 
+    @pytest.mark.parametrize("code", [None, "", 7])
+    def test_does_not_know_the_outcome_of_a_decline_without_a_reason(
+        self, reference: str, code: object
+    ):
+        """Seen to fail while such an answer was money that is held."""
+        answer = bank_declines(decline_code=code)
+
+        with bank_that_says(answer) as url, pytest.raises(OutcomeUnknown):
+            authorize(bank_gateway(url), reference)
+        with bank_that_says(answer) as url, pytest.raises(OutcomeUnknown):
+            capture(bank_gateway(url))
+
+    def test_refuses_a_report_of_a_decline_without_a_reason(self, reference: str):
+        """Seen to fail without the look at the status."""
+        books = {**authorization(decline_code=None), "void": None, "capture": None, "refunds": []}
+        data = {"reference": reference, **books}
+        report = {"id": "1", "type": "authorization.declined", "data": data}
+
+        with pytest.raises(ReportRefused):
+            bank_gateway("").read_report(body=json.dumps(report).encode())
+
     def test_does_not_know_the_outcome_when_the_bank_is_silent(self, reference: str):
         with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(OutcomeUnknown):
             authorize(bank_gateway(url_of(deaf), timeout=IMPATIENT), reference)
@@ -382,6 +410,30 @@ class TestStripeGateway:
         with bank_that_says(answer, until=FORM) as url, pytest.raises(OutcomeUnknown):
             authorize(stripe_gateway(url), reference)
 
+    def test_does_not_know_the_outcome_of_a_decline_that_shows_a_payment_as_held(
+        self, reference: str
+    ):
+        """Seen to fail while such an answer was money that is held."""
+        held = {"id": "pi_1", "amount": 12800, "currency": "jpy", "status": "requires_capture"}
+        answer = stripe_says(402, "card_error", "card_declined", payment_intent=held)
+
+        with bank_that_says(answer, until=FORM) as url, pytest.raises(OutcomeUnknown):
+            authorize(stripe_gateway(url), reference)
+
+    def test_does_not_know_the_outcome_of_a_decline_without_a_reason(self, reference: str):
+        """Seen to fail while such an answer was money that is held."""
+        declined = {
+            "id": "pi_1",
+            "amount": 12800,
+            "currency": "jpy",
+            "status": "requires_payment_method",
+            "last_payment_error": {"type": "card_error", "code": ""},
+        }
+        answer = stripe_says(402, "card_error", "card_declined", payment_intent=declined)
+
+        with bank_that_says(answer, until=FORM) as url, pytest.raises(OutcomeUnknown):
+            authorize(stripe_gateway(url), reference)
+
     def test_is_refused_with_a_wrong_key(self, stripe_server: StripeStandIn, reference: str):
         with pytest.raises(GatewayRefused):
             authorize(stripe_gateway(stripe_server.url, api_key="sk_guess"), reference)
@@ -430,9 +482,28 @@ def url_of(server: socket.socket) -> str:
     return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def stripe_says(status: int, type_: str, code: str) -> bytes:
-    body = json.dumps({"error": {"type": type_, "code": code, "message": "No."}}).encode()
+def said(status: int, answer: dict[str, Any]) -> bytes:
+    body = json.dumps(answer).encode()
     return b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+def stripe_says(status: int, type_: str, code: str, **more: Any) -> bytes:
+    return said(status, {"error": {"type": type_, "code": code, "message": "No.", **more}})
+
+
+def authorization(*, decline_code: object) -> dict[str, Any]:
+    return {
+        "object": "authorization",
+        "id": "auth_1",
+        **TOTAL.model_dump(),
+        "status": "declined",
+        "decline_code": decline_code,
+    }
+
+
+def bank_declines(*, decline_code: object) -> bytes:
+    shown = authorization(decline_code=decline_code)
+    return said(402, {"error": {"code": "card_declined", "authorization": shown}})
 
 
 @contextmanager
