@@ -18,7 +18,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	ALLOWED_HOSTS=shop.example.com DATABASE_URL=postgres://shop:secret@db.example.com:5432/shop \
 	REDIS_URL=rediss://:secret@broker.example.com:6379/0 AMQP_URL= \
 	EMAIL_URL=smtp+tls://shop:secret@mail.example.com:587 \
-	BANK_URL=https://bank.example.com BANK_API_KEY=secret
+	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
 .PHONY: help install up demo test test-sqlite test-postgresql test-browser screenshots test-rabbitmq chaos mutants model bench lint format check schema requirements clean

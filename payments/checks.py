@@ -31,7 +31,11 @@ def check_production_gateway(
     app_configs: Sequence[AppConfig] | None = None,
     **kwargs: Any,
 ) -> list[CheckMessage]:
-    """Return a warning if anybody could speak to the bank in our name."""
+    """Return a warning if one side could not tell the other from anybody else."""
+    return [*_api_key(), *_webhook_secrets()]
+
+
+def _api_key() -> list[CheckMessage]:
     if settings.BANK_API_KEY or settings.GATEWAY != "bank":
         return []
     return [
@@ -39,6 +43,18 @@ def check_production_gateway(
             "BANK_API_KEY is empty, so the bank cannot tell us from anybody else.",
             hint="Set BANK_API_KEY to the key that the bank gave you.",
             id="payments.W001",
+        )
+    ]
+
+
+def _webhook_secrets() -> list[CheckMessage]:
+    if any(settings.BANK_WEBHOOK_SECRETS):
+        return []
+    return [
+        Warning(
+            "BANK_WEBHOOK_SECRETS is empty, so each webhook of the bank is refused.",
+            hint="Set BANK_WEBHOOK_SECRETS to the secret with which the bank, or Stripe, signs.",
+            id="payments.W002",
         )
     ]
 

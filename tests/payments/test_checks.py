@@ -14,6 +14,7 @@ def complaints(*, deploy: bool = False) -> list[str]:
 class TestChecks:
     def test_are_silent_when_all_is_well(self, settings: Settings):
         settings.BANK_URL, settings.BANK_API_KEY = "https://bank.example", "key"
+        settings.BANK_WEBHOOK_SECRETS = ["secret"]
 
         assert complaints() == complaints(deploy=True) == []
 
@@ -29,9 +30,16 @@ class TestChecks:
         assert complaints() == ["payments.E002"]
 
     def test_want_a_key_in_production(self, settings: Settings):
-        settings.BANK_API_KEY = ""
+        settings.BANK_API_KEY, settings.BANK_WEBHOOK_SECRETS = "", ["secret"]
 
         assert (complaints(), complaints(deploy=True)) == ([], ["payments.W001"])
+
+    @pytest.mark.parametrize("chosen", ["bank", "stripe"])
+    def test_want_a_secret_of_the_webhooks_in_production(self, settings: Settings, chosen: str):
+        settings.GATEWAY, settings.BANK_API_KEY, settings.STRIPE_API_KEY = chosen, "key", "sk_test"
+        settings.BANK_WEBHOOK_SECRETS = []
+
+        assert (complaints(), complaints(deploy=True)) == ([], ["payments.W002"])
 
     def test_want_a_gateway_that_there_is(self, settings: Settings):
         settings.GATEWAY = "cash"
@@ -44,5 +52,6 @@ class TestChecks:
     ):
         settings.GATEWAY, settings.STRIPE_API_KEY = "stripe", key
         settings.BANK_URL = settings.BANK_API_KEY = ""
+        settings.BANK_WEBHOOK_SECRETS = ["whsec"]
 
         assert (complaints(), complaints(deploy=True)) == (ids, [])

@@ -20,6 +20,7 @@ PRODUCTION = {
     "EMAIL_URL": "smtp+tls://shop:secret@mail.example.com:587",
     "BANK_URL": "https://bank.example.com",
     "BANK_API_KEY": "secret",
+    "BANK_WEBHOOK_SECRETS": "secret",
 }
 
 
