@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from api import IDEMPOTENCY_KEY, IF_NONE_MATCH, LatestFirst, answer_once, if_changed
+from money import CurrencyMismatch
 from orders import queries, services
 from orders.models import Order
 from orders.serializers import (
@@ -136,6 +137,9 @@ def _place(
     except services.TotalTooLarge as refusal:
         text = gettext("The order is too large: its total cannot be stored.")
         raise ValidationError({"lines": [ErrorDetail(text, "total_too_large")]}) from refusal
+    except CurrencyMismatch as refusal:
+        text = gettext("The products are sold in several currencies: order them one by one.")
+        raise ValidationError({"lines": [ErrorDetail(text, "mixed_currencies")]}) from refusal
 
 
 def _not_for_sale(

@@ -80,6 +80,11 @@ BAD = {
         "#/lines",
         "total_too_large",
     ),
+    "two currencies": (
+        body(lines=[TEA, {"sku": "PIE", "quantity": 1}]),
+        "#/lines",
+        "mixed_currencies",
+    ),
 }
 
 # Bytes that are no JSON document which we would take.
@@ -108,6 +113,8 @@ class TestAnOrderThatIsWrong:
         put_on_sale("GOLD", price=2**62)
         put_on_sale("OLD")
         Product.objects.filter(sku="OLD").update(on_sale=False)
+        put_on_sale("PIE")
+        Product.objects.filter(sku="PIE").update(currency="USD")
 
         answer = post(json.dumps(content).encode())
 
