@@ -86,7 +86,12 @@ def reserve_stock(*, order_id: UUID, lines: Sequence[StockLine]) -> None:
 
 @transaction.atomic
 def release_stock(*, order_id: UUID) -> None:
-    """Let the order's stock go. Without a reservation yet, see to it that none follows."""
+    """Let the order's stock go. Without a reservation yet, see to it that none follows.
+
+    Raises:
+        Reservation.InvalidMove: it was issued.
+        CountersDisagree: less is set aside than the reservation says.
+    """
     reservation = Reservation.objects.locked(order_id)
     if reservation.status in LET_GO:
         return
@@ -102,7 +107,12 @@ def release_stock(*, order_id: UUID) -> None:
 
 @transaction.atomic
 def issue_stock(*, order_id: UUID) -> None:
-    """Take the order's stock off the shelf, because it was shipped."""
+    """Take the order's stock off the shelf, because it was shipped. Issued before: nothing.
+
+    Raises:
+        Reservation.InvalidMove: no stock is set aside for the order.
+        CountersDisagree: the shelf does not hold what the reservation says.
+    """
     reservation = Reservation.objects.locked(order_id)
     if reservation.status == Status.ISSUED:
         return
@@ -118,6 +128,9 @@ def return_stock(*, order_id: UUID, refund_id: UUID, lines: Sequence[StockLine])
     """Put refunded units back on the shelf; what is not shipped yet is let go instead.
 
     Once for each refund. An order whose stock was let go has nothing left to return.
+
+    Raises:
+        CountersDisagree: more of it would go back than was reserved, or than the shelf holds.
     """
     reservation = Reservation.objects.locked(order_id)
     returned = _by_product(lines)

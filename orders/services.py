@@ -62,7 +62,13 @@ def place_order(
     email: str,
     language: str,
 ) -> Order:
-    """Store an order at the current prices. Stock and payment are asked for by its event."""
+    """Store an order at the current prices. Stock and payment are asked for by its event.
+
+    Raises:
+        NotForSale: a SKU is unknown, or not on sale now.
+        TotalTooLarge: it costs more than the database can hold.
+        CurrencyMismatch: its products are priced in several currencies.
+    """
     prices = inventory.price_list(line.sku for line in lines)
     unknown = {line.sku for line in lines} - prices.keys()
     if unknown:
@@ -160,7 +166,11 @@ def cancel_overdue() -> int:
 
 @transaction.atomic
 def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -> Order:
-    """Note that the parcel left the house. Once shipped, a repetition changes nothing."""
+    """Note that the parcel left the house. Once shipped, a repetition changes nothing.
+
+    Raises:
+        Order.InvalidMove: it is not ready to ship.
+    """
     order = Order.objects.locked(order_id)
     if order.status == Status.SHIPPED:
         return order
@@ -172,7 +182,11 @@ def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -
 
 @transaction.atomic
 def receive_order(*, order_id: UUID, by: str) -> None:
-    """Note that the customer has the parcel. Once received, a repetition changes nothing."""
+    """Note that the customer has the parcel. Once received, a repetition changes nothing.
+
+    Raises:
+        Order.InvalidMove: it is not shipped.
+    """
     order = Order.objects.locked(order_id)
     if order.status == Status.RECEIVED:
         return

@@ -58,6 +58,11 @@ def check_url(url: str) -> None:
 def add_endpoint(
     *, owner: AbstractBaseUser, url: str, event_types: Iterable[str], description: str = ""
 ) -> Endpoint:
+    """Have a URL told of its owner's orders from now on. Check it first: `check_url`.
+
+    Raises:
+        TooManyEndpoints: the user has MOST_ENDPOINTS already.
+    """
     # The lock, so that two requests at once do not both find room for one more.
     get_user_model().objects.select_for_update().get(pk=owner.pk)
     if queries.endpoints_of(owner).count() >= MOST_ENDPOINTS:
@@ -119,6 +124,11 @@ def remove_endpoint(*, endpoint_id: UUID) -> None:
 
 @transaction.atomic
 def ping(*, endpoint_id: UUID) -> Message:
+    """Write a test message to the endpoint; it is sent like any other.
+
+    Raises:
+        EndpointIsDisabled: it would be sent nothing.
+    """
     endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
     if not endpoint.enabled:
         raise EndpointIsDisabled(EndpointIsDisabled.__doc__)
