@@ -22,11 +22,17 @@ from django.views.decorators.http import conditional_page
 
 from orders import services
 from orders.models import Order, OrderHistory, OrderLine, RefundRequest
+from orders.problems import NothingToRefund, RefundTooLarge
 from orders.processes import Step, steps
 from outbox.admin import TimelineMixin
 from read_only import ReadOnly
 
 REFUSALS = (Order.InvalidMove, services.NotCancellable, services.NotRefundable)
+# Where it is not the order's status that stands in the way.
+EXPLAINED: dict[type[Exception], Any] = {
+    services.RefundTooLarge: RefundTooLarge.default_detail,
+    services.NothingToRefund: NothingToRefund.default_detail,
+}
 
 
 class LineInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
@@ -144,14 +150,16 @@ class OrderAdmin(ReadOnly, TimelineMixin):
         for order in orders:
             try:
                 move(order_id=order.id, by=request.user.get_username())
-            except REFUSALS:
-                self._refuse(request, order)
+            except REFUSALS as refusal:
+                self._refuse(request, order, EXPLAINED.get(type(refusal)))
             else:
                 moved += 1
         text = ngettext("%(count)d order done.", "%(count)d orders done.", moved)
         self.message_user(request, text % {"count": moved}, messages.SUCCESS)
 
-    def _refuse(self, request: HttpRequest, order: Order) -> None:
+    def _refuse(self, request: HttpRequest, order: Order, why: str | None) -> None:
         text = _("%(order)s is %(status)s, so this cannot be done.")
-        facts = {"order": order, "status": order.get_status_display()}
+        if why:
+            text = _("%(order)s: %(why)s")
+        facts = {"order": order, "status": order.get_status_display(), "why": why}
         self.message_user(request, text % facts, messages.ERROR)

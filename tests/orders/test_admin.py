@@ -119,11 +119,17 @@ class TestActions:
 
     def test_refund_what_is_left(self, admin_client: Client, order: Order, outbox: Outbox):
         act(admin_client, "refund_what_is_left", order, return_stock="on")
-        page = act(admin_client, "refund_what_is_left", order).content.decode()
 
         asked = outbox.emitted("orders.RefundRequested")
         assert (asked.amount, len(asked.returned)) == (order.total, 1)
-        assert "so this cannot be done." in page
+
+    def test_say_that_nothing_is_left_to_refund(self, admin_client: Client, order: Order):
+        """Seen to fail while the order's status was given for the reason."""
+        act(admin_client, "refund_what_is_left", order)
+
+        page = act(admin_client, "refund_what_is_left", order).content.decode()
+
+        assert f"{order.reference}: The refund is of nothing that the order has left." in page
 
     @pytest.mark.parametrize("action", ["cancel", "refund_what_is_left"])
     def test_of_money_need_a_right_of_their_own(self, client: Client, order: Order, action: str):
