@@ -123,6 +123,8 @@ def note_authorization(*, order_id: UUID) -> None:
 def release_for_shipping(*, order_id: UUID) -> None:
     """The payment is completed: the order may be packed, unless it was cancelled meanwhile."""
     order = Order.objects.locked(order_id)
+    # An order that is still placed is let through, to fail as an InvalidMove: nobody had asked for
+    # its money yet, so a person must look.
     if order.status not in {Status.PLACED, Status.CONFIRMED}:
         return
     order.move_to(Status.READY_TO_SHIP, cause="payments.PaymentCaptured")
