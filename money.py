@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from decimal import Decimal
+from functools import reduce
 
 from babel.numbers import format_currency, get_currency_precision
 from pydantic import BaseModel, ConfigDict, Field
@@ -66,3 +69,8 @@ class Money(BaseModel):
         if other.currency != self.currency:
             raise CurrencyMismatch(self.currency, other.currency)
         return other.amount
+
+
+def add_up(amounts: Iterable[Money]) -> Money:
+    """Return the sum of one amount or more; a second currency raises CurrencyMismatch."""
+    return reduce(operator.add, amounts)

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Sum
 
-from money import Money
+from money import Money, add_up
 from orders.events import OrderedLine, RefundRequested
 from orders.models import Order, OrderLine, RefundLine, RefundRequest
 from outbox import emit
@@ -121,5 +121,4 @@ def _chosen(left: Mapping[OrderLine, int], lines: Sequence[WantedLine]) -> dict[
 
 
 def _price(units: Mapping[OrderLine, int]) -> Money:
-    first, *others = [line.unit_price * quantity for line, quantity in units.items()]
-    return sum(others, start=first)
+    return add_up(line.unit_price * quantity for line, quantity in units.items())

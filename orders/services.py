@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from inventory import queries as inventory
-from money import Money
+from money import add_up
 from orders.deadlines import is_our_own_delay
 from orders.events import (
     OrderCancelled,
@@ -74,7 +74,7 @@ def place_order(
     if unknown:
         raise NotForSale(unknown)
     sold = [_at_price(prices[line.sku], line.quantity) for line in lines]
-    total = _sum(line.total for line in sold)
+    total = add_up(line.total for line in sold)
     if total.amount > LARGEST_TOTAL:
         raise TotalTooLarge(f"{total.amount} is more than can be stored.")
     order = Order(
@@ -204,14 +204,6 @@ def _at_price(product: inventory.PricedProduct, quantity: int) -> OrderLine:
         currency=product.unit_price.currency,
         quantity=quantity,
     )
-
-
-def _sum(amounts: Iterable[Money]) -> Money:
-    """Add up what has one currency; a second currency raises CurrencyMismatch."""
-    first, *others = amounts
-    for amount in others:
-        first += amount
-    return first
 
 
 def _confirm_if_complete(order: Order, *, cause: str) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from money import CurrencyMismatch, Money
+from money import CurrencyMismatch, Money, add_up
 
 AMOUNTS = st.integers(min_value=-(10**15), max_value=10**15)
 
@@ -19,6 +19,7 @@ class TestMoney:
         assert yen(1200) + yen(30) == yen(1230)
         assert yen(1200) - yen(30) == yen(1170)
         assert yen(1200) * 3 == 3 * yen(1200) == yen(3600)
+        assert add_up(yen(amount) for amount in (1200, 30, 4)) == yen(1234)
 
     @given(one=AMOUNTS, other=AMOUNTS)
     def test_never_loses_a_unit(self, one, other):
