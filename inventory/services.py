@@ -30,6 +30,9 @@ LET_GO = {Status.REFUSED, Status.RELEASED, Status.FORESTALLED}
 class CountersDisagree(Exception):
     """The counters do not hold what the order's reservation says."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} Run `manage.py reconcile`: it shows what differs.")
+
 
 @transaction.atomic
 def add_product(*, sku: str, name: str, unit_price: Money, on_sale: bool = True) -> Product:
@@ -100,7 +103,7 @@ def release_stock(*, order_id: UUID) -> None:
         return
     reservation.move_to(Status.RELEASED)
     lines = _lines_of(reservation)
-    _give_back(order_id, lines, reserved=-1)
+    _shift_each(order_id, lines, reserved=-1)
     _record(Kind.RELEASED, order_id, lines, reserved=-1)
     emit(StockReleased(order_id=order_id, lines=lines))
 
@@ -118,7 +121,7 @@ def issue_stock(*, order_id: UUID) -> None:
         return
     reservation.move_to(Status.ISSUED)
     lines = _lines_of(reservation)
-    _give_back(order_id, lines, on_hand=-1, reserved=-1)
+    _shift_each(order_id, lines, on_hand=-1, reserved=-1)
     _record(Kind.ISSUED, order_id, lines, on_hand=-1, reserved=-1)
     emit(StockIssued(order_id=order_id, lines=lines))
 
@@ -138,10 +141,10 @@ def return_stock(*, order_id: UUID, refund_id: UUID, lines: Sequence[StockLine])
         return
     _note_as_returned(reservation, returned)
     if reservation.status == Status.ISSUED:
-        _give_back(order_id, returned, on_hand=1)
+        _shift_each(order_id, returned, on_hand=1)
         _record(Kind.RETURNED, refund_id, returned, on_hand=1)
     else:
-        _give_back(order_id, returned, reserved=-1)
+        _shift_each(order_id, returned, reserved=-1)
         _record(Kind.RELEASED, refund_id, returned, reserved=-1)
     emit(StockReturned(order_id=order_id, refund_id=refund_id, lines=returned))
 
@@ -198,7 +201,7 @@ def _lines_of(reservation: Reservation) -> list[StockLine]:
     ]
 
 
-def _give_back(
+def _shift_each(
     order_id: UUID, lines: Iterable[StockLine], *, on_hand: int = 0, reserved: int = 0
 ) -> None:
     for line in lines:

@@ -164,7 +164,7 @@ class TestIssueStock:
         services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
         Stock.objects.update(reserved=0)
 
-        with pytest.raises(services.CountersDisagree):
+        with pytest.raises(services.CountersDisagree, match=r"3 of TEA\. Run `manage.py recon"):
             services.issue_stock(order_id=order_id)
 
         assert status_of(order_id) == "reserved"
