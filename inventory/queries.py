@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import F, QuerySet
+from django.db.models import F, QuerySet, TextChoices
+from django.utils.translation import gettext_lazy as _
 
 from inventory.models import Product, Reservation
 from money import Money
@@ -37,14 +38,22 @@ def catalogue() -> QuerySet[Product]:
     )
 
 
-SET_ASIDE, ISSUED, LET_GO, OPEN = "set aside", "issued", "let go", "not answered"
+class Place(TextChoices):
+    """Where the goods of an order are; its `label` is for people."""
+
+    SET_ASIDE = "set_aside", _("set aside")
+    ISSUED = "issued", _("issued")
+    LET_GO = "let_go", _("let go")
+    OPEN = "open", _("not answered")
+
+
 PLACES = {
-    Reservation.Status.RESERVED: SET_ASIDE,
-    Reservation.Status.ISSUED: ISSUED,
-    Reservation.Status.REFUSED: LET_GO,
-    Reservation.Status.RELEASED: LET_GO,
-    Reservation.Status.FORESTALLED: LET_GO,
-    Reservation.Status.ASKED: OPEN,
+    Reservation.Status.RESERVED: Place.SET_ASIDE,
+    Reservation.Status.ISSUED: Place.ISSUED,
+    Reservation.Status.REFUSED: Place.LET_GO,
+    Reservation.Status.RELEASED: Place.LET_GO,
+    Reservation.Status.FORESTALLED: Place.LET_GO,
+    Reservation.Status.ASKED: Place.OPEN,
 }
 
 
@@ -53,11 +62,10 @@ class ReservationSummary:
     """Where the goods of an order are.
 
     Attributes:
-        place: SET_ASIDE, ISSUED, LET_GO, or OPEN.
         units: by SKU, how many were reserved, and how many of them were returned.
     """
 
-    place: str
+    place: Place
     units: dict[str, tuple[int, int]]
 
 

@@ -192,12 +192,12 @@ def goods_are_where_orders_are(look: Look) -> Iterator[Difference]:
         reservations = inventory.reservations(order.id for order in orders)
         for order in orders:
             found = reservations.get(order.id)
-            place = found.place if found else _("nowhere")
-            if place != _place(order):
-                facts = {"order": order, "status": order.get_status_display(), "place": place}
+            if not found or found.place != _place(order):
+                facts = {"order": order, "status": order.get_status_display()}
+                facts["place"] = found.place.label if found else _("nowhere")
                 text = _("Order %(order)s is %(status)s, and its goods are: %(place)s.")
                 yield _about(order, text % facts)
-            elif order.status in PAID and found and found.units != lines[order.id]:
+            elif order.status in PAID and found.units != lines[order.id]:
                 text = _("Order %(order)s and its reservation do not have the same lines.")
                 yield _about(order, text % {"order": order})
 
@@ -242,10 +242,11 @@ def _lines(orders: list[Order]) -> dict[UUID, dict[str, tuple[int, int]]]:
     return found
 
 
-def _place(order: Order) -> str:
+def _place(order: Order) -> inventory.Place:
     if order.status == Status.CANCELLED:
-        return inventory.LET_GO
-    return inventory.SET_ASIDE if order.status == Status.READY_TO_SHIP else inventory.ISSUED
+        return inventory.Place.LET_GO
+    is_here = order.status == Status.READY_TO_SHIP
+    return inventory.Place.SET_ASIDE if is_here else inventory.Place.ISSUED
 
 
 def _sums(order: Order, **amounts: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from webhooks.models import Attempt, Endpoint, Message
 from webhooks.posting import Answer
@@ -25,14 +26,17 @@ def note_put_off(message_id: UUID, *, why: str) -> None:
     """Say why the next attempt is not made yet: once, however often it is put off."""
     message = Message.objects.select_for_update().filter(pk=message_id).first()
     if message and not message.log.filter(number__gt=message.attempts).exists():
-        _note(message, number=message.attempts + 1, error=f"Not sent yet. {why}")
+        error = _("Not sent yet. %(why)s") % {"why": why}
+        _note(message, number=message.attempts + 1, error=error)
 
 
 def note_dropped(message: Message, endpoint: Endpoint) -> None:
     """Say why there is no further attempt."""
-    because = f"the webhook is disabled, {endpoint.get_disabled_because_display()}"
-    note = f": {endpoint.disabled_note}" if endpoint.disabled_note else ""
-    _note(message, number=message.attempts + 1, error=f"Not sent: {because}{note}.")
+    text = _("Not sent: the webhook is disabled, %(because)s.")
+    if endpoint.disabled_note:
+        text = _("Not sent: the webhook is disabled, %(because)s: %(note)s.")
+    facts = {"because": endpoint.get_disabled_because_display(), "note": endpoint.disabled_note}
+    _note(message, number=message.attempts + 1, error=text % facts)
 
 
 def _note(

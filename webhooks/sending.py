@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from outbox import Receipt, RetryAfter, emit
 from webhooks import log, posting, signatures
@@ -97,11 +98,12 @@ def _refuse_if_not_now(endpoint: Endpoint, message: Message) -> None:
     now = timezone.now()
     if endpoint.rests_until and now < endpoint.rests_until:
         left = (endpoint.rests_until - now).total_seconds()
-        told = f"The endpoint failed, and rests until {endpoint.rests_until:%H:%M:%S} UTC."
-        raise Rests(left + random.uniform(0, 5 + left / 2), told)
+        told = _("The endpoint failed, and rests until %(time)s UTC.")
+        facts = {"time": f"{endpoint.rests_until:%H:%M:%S}"}
+        raise Rests(left + random.uniform(0, 5 + left / 2), told % facts)
     sending = endpoint.messages.filter(sending_until__gt=now).exclude(pk=message.pk).count()
     if sending >= (1 if endpoint.failures else MOST_AT_ONCE):
-        raise NotNow(random.uniform(1, 20), "The endpoint is busy with other messages.")
+        raise NotNow(random.uniform(1, 20), _("The endpoint is busy with other messages."))
 
 
 def _post(message: Message) -> Answer:
