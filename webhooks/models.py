@@ -26,9 +26,9 @@ class EventType(models.TextChoices):
 
 
 class EndpointQuerySet(models.QuerySet["Endpoint"]):
-    def locked(self, endpoint_id: UUID) -> Endpoint | None:
-        """Take the row's lock, if there is the row; every change of one begins here."""
-        return self.select_for_update().filter(pk=endpoint_id).first()
+    def locked(self, endpoint_id: UUID) -> Endpoint:
+        """The endpoint, locked until the transaction ends: every change of one begins here."""
+        return self.select_for_update().get(pk=endpoint_id)
 
 
 class Endpoint(models.Model):

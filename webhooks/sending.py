@@ -75,9 +75,10 @@ def send(*, message_id: UUID, receipt: Receipt) -> None:
 @transaction.atomic(durable=True)
 def _begin(message_id: UUID) -> Message | None:
     """Commit that this worker sends it now; None: there is nothing to send any more."""
-    known = Message.objects.filter(pk=message_id).first()
-    endpoint = Endpoint.objects.locked(known.endpoint_id) if known else None
-    if endpoint is None:
+    try:
+        known = Message.objects.get(pk=message_id)
+        endpoint = Endpoint.objects.locked(known.endpoint_id)
+    except (Message.DoesNotExist, Endpoint.DoesNotExist):  # removed, and its messages with it
         return None
     message = Message.objects.get(pk=message_id)
     if message.state != State.WAITING:
@@ -120,8 +121,9 @@ def _post(message: Message) -> Answer:
 
 @transaction.atomic
 def _record(message: Message, answer: Answer) -> None:
-    endpoint = Endpoint.objects.locked(message.endpoint_id)
-    if endpoint is None:  # removed meanwhile, and its messages with it
+    try:
+        endpoint = Endpoint.objects.locked(message.endpoint_id)
+    except Endpoint.DoesNotExist:  # removed meanwhile, and its messages with it
         return
     log.note_attempt(message, answer)
     message.sending_until = None

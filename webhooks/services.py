@@ -75,7 +75,7 @@ def add_endpoint(
 @transaction.atomic
 def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoint:
     """Make an owner's changes; raises HeldByStaff where only staff may enable it again."""
-    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    endpoint = Endpoint.objects.locked(endpoint_id)
     wanted = dict(changes)
     enabled = wanted.pop("enabled", endpoint.enabled)
     for name, value in wanted.items():
@@ -94,14 +94,14 @@ def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoin
 
 @transaction.atomic
 def disable_by_staff(*, endpoint_id: UUID, note: str) -> None:
-    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    endpoint = Endpoint.objects.locked(endpoint_id)
     endpoint.disable(because=Endpoint.Disabled.BY_STAFF, note=note)
     endpoint.save()
 
 
 @transaction.atomic
 def enable_by_staff(*, endpoint_id: UUID) -> None:
-    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    endpoint = Endpoint.objects.locked(endpoint_id)
     endpoint.enable()
     endpoint.save()
 
@@ -109,7 +109,7 @@ def enable_by_staff(*, endpoint_id: UUID) -> None:
 @transaction.atomic
 def rotate_secret(*, endpoint_id: UUID) -> Endpoint:
     """Give the endpoint a new secret; the one before signs, too, for a day."""
-    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    endpoint = Endpoint.objects.locked(endpoint_id)
     endpoint.old_secret, endpoint.secret = endpoint.secret, new_secret()
     endpoint.old_secret_until = timezone.now() + OLD_SECRET_LIVES
     endpoint.save()
@@ -129,7 +129,7 @@ def ping(*, endpoint_id: UUID) -> Message:
     Raises:
         EndpointIsDisabled: it would be sent nothing.
     """
-    endpoint = Endpoint.objects.select_for_update().get(pk=endpoint_id)
+    endpoint = Endpoint.objects.locked(endpoint_id)
     if not endpoint.enabled:
         raise EndpointIsDisabled(EndpointIsDisabled.__doc__)
     text = payloads.body(kind=payloads.PING, at=timezone.now(), data={})
