@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from money import Money
 from payments.models import BankReport, Payment, PaymentHistory, Refund
 from read_only import ReadOnly
 
@@ -18,8 +19,8 @@ class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  #
 
 class RefundInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
     model: type[models.Model] = Refund
-    fields = ["id", "status", "amount", "bank_id", "moved_at"]
-    readonly_fields = ["id", "moved_at"]
+    fields = ["id", "status", "total", "bank_id", "moved_at"]
+    readonly_fields = ["id", "total", "moved_at"]
 
 
 @admin.register(Payment)
@@ -48,13 +49,19 @@ class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gen
     fieldsets = [
         (None, {"fields": ["order_id", "status", "total_shown", "payment_method"]}),
         (_("At the bank"), {"fields": ["authorization_id", "declined_reason", "capture_id"]}),
-        (_("Way back"), {"fields": ["cancelled_at", "void_id", "refund_amount"]}),
+        (_("Way back"), {"fields": ["cancelled_at", "void_id", "refund_shown"]}),
         (_("Times"), {"fields": ["intended_at", "moved_at"]}),
     ]
 
     @admin.display(description=_("amount"), ordering="amount")
     def total_shown(self, payment: Payment) -> str:
         return payment.total.format() if payment.amount else ""
+
+    @admin.display(description=_("to be given back"))
+    def refund_shown(self, payment: Payment) -> str:
+        if not payment.refund_amount:
+            return ""
+        return Money(amount=payment.refund_amount, currency=payment.currency).format()
 
 
 @admin.register(BankReport)

@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from money import Money
 from outbox import (
     Difference,
     Look,
@@ -102,9 +103,9 @@ def refunds_add_up(look: Look) -> Iterator[Difference]:
     )
     wrong = payments.exclude(Q(refund_amount=F("of_refunds")) & _is_within_what_was_taken())
     for payment in wrong.order_by("pk").iterator():
-        facts = {"order": payment.order_id, "noted": payment.refund_amount}
-        facts["sum"] = payment.of_refunds
-        text = _("Order %(order)s: %(noted)d are noted as given back, its refunds are %(sum)d.")
+        facts = {"order": payment.order_id, "noted": _money(payment, payment.refund_amount)}
+        facts["sum"] = _money(payment, payment.of_refunds)
+        text = _("Order %(order)s: %(noted)s are noted as given back, its refunds are %(sum)s.")
         yield _about(payment, text % facts)
 
 
@@ -159,6 +160,12 @@ def _compare(
 
 def _about(payment: Payment, text: str) -> Difference:
     return Difference(text, key=str(payment.order_id), row=payment)
+
+
+def _money(payment: Payment, amount: int) -> str:
+    if not payment.currency:  # a forestalled payment's: any amount is wrong, and shown as it is
+        return str(amount)
+    return Money(amount=amount, currency=payment.currency).format()
 
 
 def _elsewhere(rows: QuerySet[M], moves: QuerySet[Any]) -> Iterator[Any]:

@@ -352,6 +352,14 @@ class TestWhatDiffers:
 
         assert ours == {name for name, *_ in SABOTAGE.values()}
 
+    def test_is_told_in_money(self, shop: Shop, bank: BankProcess):
+        """Seen to fail while it was told in minor units."""
+        payment(shop.paid).update(refund_amount=300)
+
+        [text] = said(reconcile())["payments.refunds_add_up"]
+
+        assert text.endswith("¥300 are noted as given back, its refunds are ¥0.")
+
 
 class TestWhatWasPruned:
     def test_is_not_missed(self, shop: Shop, outbox: Outbox, bank: BankProcess):

@@ -6,8 +6,9 @@ import pytest
 from django.test import Client
 from uuid_utils.compat import uuid7
 
+from money import Money
 from payments import services
-from payments.gateway import Authorization
+from payments.gateway import Authorization, Capture
 from payments.models import Payment
 from tests.payments.orders import TOTAL
 
@@ -46,6 +47,21 @@ class TestAdmin:
 
         assert "orders.OrderPlaced" in page
         assert "the bank&#x27;s answer" in page
+
+    def test_shows_what_is_given_back_as_money(self, admin_client: Client, order_id: UUID):
+        """Seen to fail while it was a number of minor units."""
+        taken = Capture(capture_id="cap_1", authorization_id="auth_1", amount=TOTAL)
+        services.intend_capture(order_id=order_id)
+        services.record_capture(order_id=order_id, answer=taken)
+        for amount in (1500, 1000):
+            part = Money(amount=amount, currency="JPY")
+            services.intend_refund(order_id=order_id, refund_id=uuid7(), amount=part)
+        payment = Payment.objects.get(order_id=order_id)
+
+        page = admin_client.get(f"/admin/payments/payment/{payment.pk}/change/").content.decode()
+
+        assert "¥1,500" in page
+        assert "¥2,500" in page
 
     def test_lets_nobody_edit(self, admin_client: Client, order_id: UUID):
         payment = Payment.objects.get(order_id=order_id)
