@@ -98,10 +98,9 @@ def _refuse_what_is_too_much_or_nothing(
 
 def _units(order: Order, lines: Sequence[WantedLine], *, everything: bool) -> dict[OrderLine, int]:
     """The order's lines, each with how many units of it the refund is for."""
-    left: dict[OrderLine, int] = {
-        line: line.quantity - (line.refunded or 0)
-        for line in order.lines.annotate(refunded=Sum("refunds__quantity"))
-    }
+    # By itself what is grouped comes in any order, whatever the model's Meta says.
+    rows = order.lines.annotate(refunded=Sum("refunds__quantity")).order_by("id")
+    left: dict[OrderLine, int] = {line: line.quantity - (line.refunded or 0) for line in rows}
     if everything:
         return {line: quantity for line, quantity in left.items() if quantity}
     return _chosen(left, lines)
