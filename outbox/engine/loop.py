@@ -1,16 +1,25 @@
-"""The relay's waiting loop: a thread in the main process of the worker of queue `outbox`."""
+"""The relay's waiting loop: two threads in the main process of the worker of queue `outbox`.
+
+One of them relays, until it has claimed a delivery that goes express, because its handler asks for
+that. It leaves relaying to the other one, and runs that delivery itself, on a connection that is
+warm. Meanwhile all others go to the workers as ever; and so does, at any time, what does not come
+alone and what was sent before. So a handler that is slow here, or hangs, delays nobody, one that
+kills its process does so once, and a backlog is the workers'.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from django.db import connections
 
 from outbox.conf import conf
 from outbox.counting import minutes
 from outbox.forks import apart_from_forks
-from outbox.tasks import is_broker_there, publish
+from outbox.subscriptions import find
+from outbox.tasks import is_broker_there, publish, run_message
 
 from . import heartbeat
 from .relay import BrokerUnavailable, Message, relay
@@ -19,43 +28,74 @@ logger = logging.getLogger("outbox.loop")
 
 _STOP_SECONDS = 10.0
 
+#: Whoever takes the turn waits so long for a nudge first, since the other one runs a delivery now.
+_FIRST_SECONDS = 0.01
 
-class RelayLoop(threading.Thread):
+
+class RelayLoop:
     """Relays until stopped: clears the nudge, scans until it finds nothing, waits."""
 
     def __init__(self, worker: str = "") -> None:
-        super().__init__(name="outbox-relay", daemon=True)
         self._worker = worker or heartbeat.own_name()
         self._nudged = threading.Event()
         self._stopping = threading.Event()
+        #: Held by who relays.
+        self._turn = threading.Lock()
+        #: Held for whom a delivery is run, so that one of the two always relays.
+        self._express = threading.Semaphore()
+        self._in_hand: Message | None = None
+        self._looked = 0.0
+        self._threads = [
+            threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
+            for number in (1, 2)
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
 
     def nudge(self) -> None:
         """Wake the loop now."""
         self._nudged.set()
 
     def stop(self) -> None:
-        """End after the present pass; wait for that."""
+        """End after the present pass, and the delivery in hand; wait for that."""
         self._stopping.set()
         self._nudged.set()
-        self.join(_STOP_SECONDS)
+        for thread in self._threads:
+            thread.join(_STOP_SECONDS)
 
-    def run(self) -> None:
-        """Relay, wait, relay, until stopped."""
-        is_nudged = False
+    def _take_turns(self) -> None:
         try:
             while not self._stopping.is_set():
-                self._nudged.clear()
-                self._relay(is_nudged=is_nudged)
-                self._say_that_it_lives()  # last, so that nothing waits for that
-                is_nudged = self._nudged.wait(conf().FLOOR_SECONDS)
+                with self._turn:
+                    message = self._relay_in_turn()
+                if message is not None:
+                    self._run(message)
         finally:
             connections.close_all()
+
+    def _relay_in_turn(self) -> Message | None:
+        """Relay, wait, relay, until stopped; or until there is what this thread is to run."""
+        seconds = _FIRST_SECONDS
+        while True:
+            is_nudged = self._nudged.wait(seconds)
+            if self._stopping.is_set():
+                return None
+            self._nudged.clear()
+            self._relay(is_nudged=is_nudged)
+            if self._in_hand is not None:
+                message, self._in_hand = self._in_hand, None
+                return message
+            self._say_that_it_lives()  # last, so that nothing waits for that
+            seconds = conf().FLOOR_SECONDS
 
     def _relay(self, *, is_nudged: bool) -> None:
         try:
             relay(
                 publish=self._publish,
-                is_hinted=is_nudged,
+                is_hinted=is_nudged and self._has_looked(),
                 is_wanted=self._goes_on,
                 rest=self._rest,
                 report=lambda plan: minutes.note_events(plan.fanned_out),
@@ -63,13 +103,24 @@ class RelayLoop(threading.Thread):
             )
         except BrokerUnavailable as error:
             logger.warning("The broker is away (%s); events wait in the database.", error)
-            self._wait_for_broker()
+            if self._in_hand is None:
+                self._wait_for_broker()
         except Exception:  # a relay that stops would stop everything; say so and look again
             logger.exception("The relay failed and tries again.")
             connections.close_all()
 
+    def _has_looked(self) -> bool:
+        """Tell whether a pass may begin without a look, by which alone it finds delayed events."""
+        now = time.monotonic()
+        if now - self._looked < conf().FLOOR_SECONDS:
+            return True
+        self._looked = now
+        return False
+
     def _goes_on(self) -> bool:
         """Say that it lives, since it may find work in every pass; tell whether it shall go on."""
+        if self._in_hand is not None:
+            return False
         self._say_that_it_lives()
         return not self._stopping.is_set()
 
@@ -84,8 +135,26 @@ class RelayLoop(threading.Thread):
             heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
 
     def _publish(self, message: Message) -> None:
+        if self._takes(message):
+            self._in_hand = message
+            return
         publish(message)
         heartbeat.beat(heartbeat.Kind.BROKER, self._worker)
+
+    def _takes(self, message: Message) -> bool:
+        return _is_express(message) and self._express.acquire(blocking=False)
+
+    def _run(self, message: Message) -> None:
+        try:
+            with apart_from_forks():
+                run_message(message.handler, message.pairs, worker=self._worker)
+        except BaseException:  # SystemExit, too: a thread that ends would relay no more
+            logger.exception("A delivery of %s was not run to its end.", message.handler)
+            connections.close_all()
+        finally:
+            self._express.release()
+        if message.refill:
+            self.nudge()
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().FLOOR_SECONDS):
@@ -93,3 +162,9 @@ class RelayLoop(threading.Thread):
             if is_broker_there():
                 logger.info("The broker is back.")
                 return
+
+
+def _is_express(message: Message) -> bool:
+    handler = find(message.handler)
+    tokens = [token for _id, token in message.pairs]
+    return handler is not None and handler.express and tokens == [1]

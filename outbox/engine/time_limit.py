@@ -12,6 +12,8 @@ again and again, until the block ends.
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 import signal
 import threading
 import time
@@ -113,43 +115,85 @@ class _Alarm(Limit):
 
 
 class _Shot(Limit):
-    """By an exception that another thread has Python raise in this one."""
+    """By an exception that the watch has Python raise in this thread."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self._target = ctypes.c_ulong(threading.get_ident())
-        self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
+        self._watch = _watch
 
     def restart(self) -> None:
-        with self._lock:
+        with self._watch.lock:
             if self.is_over:
                 raise self.exceeded()
-            self._set_timer(self.seconds)
+            if self._is_on:
+                self._watch.look_after(self, self.seconds)
 
     def stop(self) -> None:
-        with self._lock:
+        with self._watch.lock:
             super().stop()
-            if self._timer is not None:
-                self._timer.cancel()
+            self._watch.let_go(self)
             if self.is_over:
                 _raise_in(self._target, None)  # it may still be on its way
 
-    def _set_timer(self, seconds: float) -> None:
-        """The caller holds the lock."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._is_on:
-            self._timer = threading.Timer(seconds, self._shoot)
-            self._timer.daemon = True
-            self._timer.start()
+    def shoot(self) -> None:
+        """Interrupt; the watch calls this, with its lock."""
+        self.is_over = True
+        _raise_in(self._target, _Interrupt)
+        self._watch.look_after(self, self.again)
 
-    def _shoot(self) -> None:
-        with self._lock:
-            if self._is_on and threading.current_thread() is self._timer:
-                self.is_over = True
-                _raise_in(self._target, _Interrupt)
-                self._set_timer(self.again)
+
+class _Watch:
+    """A thread that looks after the limits of a process's other threads.
+
+    One for all of them: to start a timer for each run takes longer than many a handler. And it is
+    not woken when a limit ends, which nearly all do: it finds nothing when it would have been due.
+    """
+
+    def __init__(self) -> None:
+        #: Not a Condition: an interruption between its steps would leave it locked for ever.
+        self.lock = threading.Lock()
+        self._due: dict[_Shot, float] = {}
+        self._looks_at = math.inf
+        self._is_sooner = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def look_after(self, shot: _Shot, seconds: float) -> None:
+        """Let it shoot after so many seconds from now; the caller holds the lock."""
+        at = self._due[shot] = time.monotonic() + seconds
+        if at < self._looks_at:
+            self._looks_at = at
+            self._is_sooner.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="outbox-limits", daemon=True)
+            self._thread.start()
+
+    def let_go(self, shot: _Shot) -> None:
+        """Look after it no more; the caller holds the lock."""
+        self._due.pop(shot, None)
+
+    def _run(self) -> None:
+        while True:
+            with self.lock:
+                self._is_sooner.clear()
+                now = time.monotonic()
+                for shot in [one for one, at in self._due.items() if at <= now]:
+                    shot.shoot()
+                self._looks_at = min(self._due.values(), default=math.inf)
+            forever = self._looks_at == math.inf
+            self._is_sooner.wait(None if forever else self._looks_at - now)
+
+
+_watch = _Watch()
+
+
+def _renew() -> None:
+    # A fork takes neither the thread nor the limits, and a lock may be held for ever.
+    global _watch
+    _watch = _Watch()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 def _raise_in(thread: ctypes.c_ulong, kind: type[BaseException] | None) -> None:

@@ -39,6 +39,10 @@ def any_delivery(ground: Stack) -> bool:
     return bool(ground.value("SELECT count(*) FROM outbox_delivery"))
 
 
+def wait_for_records(ground: Stack, number: int) -> None:
+    ground.wait_until(lambda: effects(ground, "record") == number, f"{number} are recorded")
+
+
 def settle(ground: Stack) -> None:
     ground.wait_until(lambda: is_settled(ground), "everything is delivered")
 
@@ -351,6 +355,72 @@ class TestAWorkerOfAllQueues:
 
         settle(ground)
         assert_each_once(ground, 48)
+
+
+class TestARelayThatRunsWhatGoesExpress:
+    def test_needs_no_worker_for_what_comes_alone(self, ground: Stack):
+        """Without `express`: nothing is recorded until a worker comes."""
+        ground.stop_all(but={"broker"})
+        ground.start_relay(GROUND_EXPRESS="1")
+
+        for number in (1, 2, 3):
+            strike(ground, 1)
+            wait_for_records(ground, number)
+
+        runners = ground.query("SELECT DISTINCT worker FROM outbox_delivery WHERE state = 'done'")
+        assert [str(name).partition("@")[0] for (name,) in runners] == ["relay"]
+        ground.start_worker(queues=QUEUES)
+        settle(ground)
+        assert_each_once(ground, 3)
+
+    def test_leaves_a_backlog_to_the_workers(self, ground: Stack):
+        ground.stop_all(but={"broker"})
+        strike(ground, 60)
+        ground.start_worker(queues=QUEUES)
+        ground.start_relay(GROUND_EXPRESS="1")
+
+        settle(ground)
+        assert_each_once(ground, 60)
+        by_workers = "SELECT count(*) FROM outbox_delivery WHERE worker LIKE 'worker@%'"
+        assert ground.value(by_workers) >= 60 * 2
+
+    @pytest.mark.parametrize(
+        "point",
+        [
+            failpoints.AFTER_CLAIM,
+            failpoints.AFTER_START,
+            failpoints.BEFORE_RECEIPT,
+            failpoints.AFTER_RECEIPT,
+        ],
+    )
+    def test_and_is_killed_leaves_all_or_nothing_of_it(self, ground: Stack, point: str):
+        """Without the receipt in the effects' transaction: the effect twice, or never."""
+        ground.stop_all(but={"broker"})
+        ground.start_relay("doomed", GROUND_EXPRESS="1")
+        asked_for = ground.folder / f"die-{point}"
+        asked_for.touch()
+
+        strike(ground, 1)
+        ground.wait_until(lambda: not asked_for.exists(), "the relay died there")
+        ground.start_relay("heir", GROUND_EXPRESS="1")
+        ground.start_worker(queues=QUEUES)
+
+        settle(ground)
+        assert_each_once(ground, 1)
+
+    def test_is_killed_by_a_handler_once_and_its_second_attempt_kills_a_worker(self, ground: Stack):
+        """Without the look at the token: each attempt kills a relay."""
+        ground.stop_all(but={"broker"})
+        ground.start_relay("doomed", GROUND_EXPRESS="1")
+        strike(ground, 1, "die_always")
+        ground.wait_until(lambda: not ground.is_running("doomed"), "the relay died of it")
+        ground.start_relay("heir", GROUND_EXPRESS="1")
+        ground.start_worker(queues=QUEUES)
+
+        dead = "SELECT count(*) FROM outbox_delivery WHERE state = 'dead'"
+        ground.wait_until(lambda: ground.value(dead) == 1, "it is dead")
+
+        assert ground.is_running("heir")
 
 
 class TestAWorkerThatIsStopped:

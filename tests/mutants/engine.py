@@ -129,8 +129,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/loop.py",
-                "is_nudged = self._nudged.wait(conf().FLOOR_SECONDS)",
-                "is_nudged = self._nudged.wait()",
+                "            seconds = conf().FLOOR_SECONDS",
+                "            seconds = 3600.0",
             ),
         ),
         noticed_by=(

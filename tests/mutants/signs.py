@@ -1,8 +1,8 @@
-"""What interrupts, and what tells of life and of trouble: time limits, heartbeats, the doctor."""
+"""What interrupts, what goes express, and what tells of life and of trouble."""
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Edit, Mutant
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 OUTBOX = "tests/outbox/"
 LIMIT = f"{OUTBOX}test_time_limit.py::TestALimit::"
@@ -19,7 +19,7 @@ INTERRUPTIONS = [
                 "signal.setitimer(signal.ITIMER_REAL, self.seconds, self.again)",
                 "pass",
             ),
-            Edit("outbox/engine/time_limit.py", "            self._timer.start()\n", ""),
+            Edit("outbox/engine/time_limit.py", "            self._thread.start()\n", ""),
         ),
         noticed_by=(
             f"{LIMIT}test_interrupts_what_runs_too_long",
@@ -33,7 +33,9 @@ INTERRUPTIONS = [
         edits=(
             Edit("outbox/engine/time_limit.py", "self.seconds, self.again)", "self.seconds)"),
             Edit(
-                "outbox/engine/time_limit.py", "                self._set_timer(self.again)\n", ""
+                "outbox/engine/time_limit.py",
+                "self._watch.look_after(self, self.again)",
+                "self._watch.let_go(self)",
             ),
         ),
         noticed_by=(f"{LIMIT}test_interrupts_again_what_has_swallowed_it",),
@@ -52,6 +54,54 @@ INTERRUPTIONS = [
             ),
         ),
         noticed_by=(f"{LIMIT}test_gives_no_more_time_to_what_has_swallowed_it",),
+    ),
+]
+
+EXPRESS_TESTS = f"{OUTBOX}test_express.py::TestAnExpressHandler::"
+EXPRESS = [
+    Mutant(
+        name="express-beside-the-relay",
+        without="nobody relays while a delivery goes express",
+        edits=(
+            Edit(
+                "outbox/engine/loop.py",
+                "                if message is not None:\n                    self._run(message)",
+                "                    if message is not None:\n"
+                "                        self._run(message)",
+            ),
+        ),
+        noticed_by=(f"{EXPRESS_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="express-once",
+        without="what failed, or killed its process, goes express again",
+        edits=(Edit("outbox/engine/loop.py", "tokens == [1]", "len(tokens) == 1"),),
+        noticed_by=(f"{EXPRESS_TESTS}test_is_tried_again_by_the_workers",),
+    ),
+    Mutant(
+        name="express-before-the-broker",
+        without="what is in hand waits until an absent broker is back",
+        edits=(
+            Edit(
+                "outbox/engine/loop.py",
+                "            if self._in_hand is None:",
+                "            if True:",
+            ),
+        ),
+        noticed_by=(f"{EXPRESS_TESTS}test_is_run_although_the_broker_is_away",),
+    ),
+    Mutant(
+        name="express-and-what-is-due",
+        without="a relay that is nudged without a pause never looks what is due by its time",
+        edits=(
+            Edit(
+                "outbox/engine/loop.py",
+                "is_hinted=is_nudged and self._has_looked()",
+                "is_hinted=is_nudged",
+            ),
+        ),
+        noticed_by=(f"{EXPRESS_TESTS}test_hides_no_delayed_event_however_many_nudges_come",),
     ),
 ]
 
@@ -174,4 +224,4 @@ DOCTORS = [
     ),
 ]
 
-SIGNS = [*INTERRUPTIONS, *LIFE, *DOCTORS]
+SIGNS = [*INTERRUPTIONS, *EXPRESS, *LIFE, *DOCTORS]

@@ -12,6 +12,9 @@ from outbox import Receipt, emit, subscribe
 from .events import Echoed
 from .models import Effect
 
+#: In a relay that has this in its environment, they go express; elsewhere they do not.
+EXPRESS = bool(os.environ.get("GROUND_EXPRESS"))
+
 
 def die() -> None:
     """End this process as the kernel's out-of-memory killer does."""
@@ -35,7 +38,7 @@ def is_first(how: str, event_id: UUID) -> bool:
     return True
 
 
-@subscribe("ground.Struck", backoff_base=0.1, backoff_cap=0.5)
+@subscribe("ground.Struck", express=EXPRESS, backoff_base=0.1, backoff_cap=0.5)
 def record(event_id: UUID, thing_id: UUID, how: str) -> None:
     if how == "die_before_effects" and is_first(how, event_id):
         die()
@@ -67,7 +70,7 @@ def dawdle(event_id: UUID) -> None:
     Effect.objects.create(handler="dawdle", event_id=event_id)
 
 
-@subscribe("ground.Echoed")
+@subscribe("ground.Echoed", express=EXPRESS)
 def record_echo(event_id: UUID) -> None:
     Effect.objects.create(handler="record_echo", event_id=event_id)
 

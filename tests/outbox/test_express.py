@@ -1,0 +1,273 @@
+"""What goes express: run by the relay's own process, at once, where it comes alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import transaction
+
+from outbox import DomainEvent, Receipt, emit, subscribe
+from outbox.engine import loop
+from outbox.engine.loop import RelayLoop
+from outbox.engine.relay import Message
+from outbox.models import Attempt, DelayedEvent, Delivery
+from outbox.tasks import run_message
+from outbox.testing import Outbox
+from tests.shop.processes import eventually
+
+HOUR = 3600.0
+
+
+class Published(list[Message]):
+    """Stands in for the broker; keeps what the relay has published."""
+
+    def __call__(self, message: Message) -> None:
+        self.append(message)
+
+    def wait_for(self, *numbers: int) -> None:
+        """Wait for messages of so many deliveries each."""
+        sizes = list(numbers)
+        eventually(lambda: [len(one.pairs) for one in self] == sizes, f"{sizes}", within=20)
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> Published:
+    published = Published()
+    monkeypatch.setattr(loop, "publish", published)
+    return published
+
+
+@contextmanager
+def relaying(worker: str = "relay@host") -> Iterator[RelayLoop]:
+    relay_loop = RelayLoop(worker)
+    relay_loop.start()
+    try:
+        yield relay_loop
+    finally:
+        relay_loop.stop()
+
+
+def is_done(number: int) -> bool:
+    return Delivery.objects.filter(state="done").count() == number
+
+
+def wait_until_done(number: int) -> None:
+    eventually(lambda: is_done(number), f"{number} done", within=20)
+
+
+def tell(outbox: Outbox, number: int = 0) -> None:
+    outbox.given("shops.Ordered", order_id=uuid4(), number=number)
+
+
+class Ordered(DomainEvent, key="order_id"):
+    order_id: UUID
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("own_registry", "no_nudge")
+class TestAnExpressHandler:
+    def test_is_run_by_the_relay_itself(self, published: Published):
+        @subscribe("shops.Ordered", express=True)
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+
+        outbox = Outbox()
+        with relaying() as relay_loop:
+            for number in range(3):
+                tell(outbox, number)
+                relay_loop.nudge()
+                wait_until_done(number + 1)
+
+        assert published == []
+        assert set(Group.objects.values_list("name", flat=True)) == {"0", "1", "2"}
+        assert set(Delivery.objects.values_list("worker", "attempts")) == {("relay@host", 1)}
+
+    def test_alone_is_its_neighbours_go_to_the_workers(self, published: Published):
+        """Seen to fail with `_is_express` that asks for no handler's wish."""
+
+        @subscribe("shops.Ordered")
+        def mail() -> None: ...
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            wait_until_done(1)
+            published.wait_for(1)
+
+        assert published[0].handler == "tests.mail"
+
+    def test_has_what_does_not_come_alone_run_by_the_workers(self, published: Published):
+        """Seen to fail with `_is_express` that looks at the first token only."""
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        for _ in range(3):
+            tell(outbox)
+        with relaying():
+            published.wait_for(3)
+
+        assert not Delivery.objects.filter(state="done").exists()
+
+    @pytest.mark.postgresql  # on SQLite nobody else can write while a handler is at it
+    def test_has_the_next_one_run_by_the_workers_while_it_is_slow(self, published: Published):
+        """Seen to fail with a relay that runs it in its turn: nothing is published meanwhile."""
+        is_running, may_end = threading.Event(), threading.Event()
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None:
+            is_running.set()
+            assert may_end.wait(30)
+
+        outbox = Outbox()
+        with relaying() as relay_loop:
+            tell(outbox)
+            assert is_running.wait(20)
+            for number in (1, 2):
+                tell(outbox)
+                relay_loop.nudge()
+                published.wait_for(*[1] * number)
+            may_end.set()
+            wait_until_done(1)
+            tell(outbox)
+            wait_until_done(2)
+
+        assert len(published) == 2
+
+    def test_is_tried_again_by_the_workers(self, published: Published):
+        """Seen to fail with `_is_express` that lets any token go express."""
+
+        @subscribe("shops.Ordered", express=True, backoff_base=0.01, backoff_cap=0.01)
+        def count() -> None:
+            raise ValueError
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            published.wait_for(1)
+
+        assert published[0].pairs[0][1] == 2
+        attempt = Attempt.objects.get()
+        assert (attempt.outcome, attempt.worker) == ("failed", "relay@host")
+
+    def test_that_hangs_is_interrupted_there_too(self, published: Published):
+        @subscribe("shops.Ordered", express=True, time_limit=0.2, attempts=1)
+        def count() -> None:
+            end = time.monotonic() + 15
+            while time.monotonic() < end:
+                time.sleep(0.01)
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            eventually(Attempt.objects.exists, "it is interrupted", within=10)
+
+        assert Attempt.objects.get().exception == "TimeLimitExceeded"
+
+    @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+    def test_takes_the_next_ones_after_runs_that_were_cut_short(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    ):
+        """Seen to fail without the `finally` of `_run`, and with its `except Exception`."""
+        failures = [error(), error()]
+
+        def fail_twice(*arguments: Any, **options: Any) -> None:
+            if failures:
+                raise failures.pop()
+            run_message(*arguments, **options)
+
+        monkeypatch.setattr(loop, "run_message", fail_twice)
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None: ...
+
+        outbox, end = Outbox(), time.monotonic() + 20
+        with relaying() as relay_loop:
+            while not is_done(1):
+                assert time.monotonic() < end
+                tell(outbox)
+                relay_loop.nudge()
+                time.sleep(0.05)
+
+    def test_is_run_although_the_broker_is_away(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail with a relay that waits for the broker first."""
+
+        def refuse(message: Message) -> None:
+            raise ConnectionError
+
+        monkeypatch.setattr(loop, "publish", refuse)
+        monkeypatch.setattr(loop, "is_broker_there", lambda: False)
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None: ...
+
+        @subscribe("shops.Ordered")
+        def mail() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            wait_until_done(1)
+
+        assert Delivery.objects.get(state="done").subscription.handler == "tests.count"
+
+    def test_is_waited_for_by_who_stops_the_relay(self, published: Published):
+        is_running = threading.Event()
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None:
+            is_running.set()
+            time.sleep(0.3)
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            assert is_running.wait(20)
+
+        assert Delivery.objects.get().state == "done"
+
+    def test_hides_no_delayed_event_however_many_nudges_come(
+        self, published: Published, settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail without `_has_looked`: each pass is hinted, and ends with a delivery."""
+        monkeypatch.setattr(loop, "_FIRST_SECONDS", 5.0)  # so that a nudge comes first, always
+        settings.OUTBOX = {**settings.OUTBOX, "FLOOR_SECONDS": 0.2}
+
+        @subscribe("tests.Ordered", express=True)
+        def count() -> None: ...
+
+        Outbox()  # which stores its subscription
+        with transaction.atomic():
+            emit(Ordered(order_id=uuid4()), delay=timedelta(seconds=0.3))
+        with relaying() as relay_loop:
+            end, number = time.monotonic() + 10, 0
+            while DelayedEvent.objects.exists():
+                with transaction.atomic():
+                    emit(Ordered(order_id=uuid4()))
+                relay_loop.nudge()
+                number += 1
+                while not is_done(number) and DelayedEvent.objects.exists():
+                    assert time.monotonic() < end
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestAHandlerThatCallsOutside:
+    def test_cannot_go_express(self):
+        with pytest.raises(TypeError, match="express=True is for atomic handlers"):
+
+            @subscribe("shops.Ordered", atomic=False, express=True)
+            def charge(receipt: Receipt) -> None: ...
