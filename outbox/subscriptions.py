@@ -158,9 +158,9 @@ def subscribe(
             one is dead, "pass" lets them go on.
 
     Raises:
-        TypeError: no event is named, the receipt and `atomic` do not go together, `express` and
-            `atomic=False` do, the function takes `*args`, `**kwargs` or positional-only
-            parameters, or a rule is about nothing.
+        TypeError: no event is named, the receipt and `atomic` do not go together, `express` goes
+            with `atomic=False` or `ordered`, the function takes `*args`, `**kwargs` or
+            positional-only parameters, or a rule is about nothing.
         ValueError: a number makes no sense, the time limit is not shorter than the lease, or
             `on_dead` is another word.
     """
@@ -250,6 +250,8 @@ def _refuse_bad_policy(handler: Handler) -> None:
             f"{handler.name}: express=True is for atomic handlers. One that calls outside may take "
             "long, and belongs to a worker."
         )
+    if handler.express and handler.ordered:
+        raise TypeError(f"{handler.name}: what goes express keeps no order; drop one of the two.")
     if not 0 < handler.time_limit < handler.lease:
         raise ValueError(
             f"{handler.name}: time_limit={handler.time_limit:g} must be above zero and below its "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 
 from celery import current_app, current_task, shared_task
@@ -13,7 +12,6 @@ from .counting import minutes
 from .engine import heartbeat
 from .engine.delivery import deliver
 from .engine.relay import BrokerUnavailable, Message, relay_pass
-from .engine.start import Pair
 
 _PRUNING = timedelta(seconds=2)
 
@@ -27,7 +25,8 @@ def deliver_message(
     Arguments that a newer release may send are ignored, since both run during a deploy.
     """
     worker = current_task.request.hostname or "unknown"
-    run_message(handler, [(id, token) for id, token in pairs], worker=worker)
+    ended = deliver(handler_name=handler, pairs=[(id, token) for id, token in pairs], worker=worker)
+    minutes.note(handler, ended)
     if refill:
         nudge.poke()
 
@@ -56,11 +55,6 @@ def prune_old_events() -> None:
     """
     if conf().RETENTION:
         actions.prune(at_most=_PRUNING, by="outbox.prune")
-
-
-def run_message(handler: str, pairs: Sequence[Pair], *, worker: str) -> None:
-    """Run one handler for the deliveries of one message, in this process."""
-    minutes.note(handler, deliver(handler_name=handler, pairs=pairs, worker=worker))
 
 
 def publish(message: Message) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 from weakref import WeakSet
 
+from django.db import connections
+
 from outbox.forks import apart_from_forks
 
 logger = logging.getLogger("outbox.book")
@@ -70,6 +72,8 @@ class Book(Generic[Place]):
                 self.write()
         except Exception as error:  # they are numbers; the work itself is recorded elsewhere
             logger.warning("what was counted could not be stored yet: %s", error)
+        finally:
+            connections.close_all()
 
 
 def write_all() -> None:

@@ -30,7 +30,7 @@ from .attempts import text_of
 from .lease import Lease, give_receipts, has_receipt, lock_held
 from .results import Result
 from .retry import leave_interrupted_connections, retry_transient
-from .start import Pair, start
+from .start import Pair, hand_back_newer, start
 from .time_limit import Limit, TimeLimitExceeded, time_limit
 
 
@@ -63,6 +63,29 @@ def deliver(
         return []
     began = time.monotonic()
     started = start(handler, pairs, worker=worker, using=using)
+    return _run_all(handler, started, began=began, using=using)
+
+
+def deliver_started(delivery: Delivery, *, using: str = "default") -> list[Result]:
+    """Run the handler of a delivery that the relay has started for this very process.
+
+    Args:
+        delivery: with its event and its subscription.
+        using: the outbox's database alias.
+
+    Returns:
+        Its `Result`; nothing if this code cannot read its event.
+    """
+    began = time.monotonic()
+    handler = find(delivery.subscription.handler)
+    if handler is None or hand_back_newer(delivery, worker=delivery.worker, using=using):
+        return []
+    return _run_all(handler, [delivery], began=began, using=using)
+
+
+def _run_all(
+    handler: Handler, started: Sequence[Delivery], *, began: float, using: str
+) -> list[Result]:
     if started:
         failpoints.reach(failpoints.AFTER_START)
     lease = Lease(started, seconds=handler.lease, using=using)

@@ -5,7 +5,7 @@ A page of events costs the same number of statements, however many there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from outbox.models import Delivery, Event, Subscription
 
 from . import ordering
 from .lanes import Birth, Lane, newborn
+from .start import event_of, started_at_birth
 from .statements import Columns, Rows, Statement, locking, moment, numbers, read_each
 
 State = Delivery.State
@@ -22,6 +23,18 @@ Hearers = Mapping[str, Sequence[Subscription]]
 
 #: Deliveries that one INSERT stores; SQLite has a limit of its parameters, of which each has two.
 _STORED_AT_ONCE = 1000
+
+
+class Express(NamedTuple):
+    """Lets a pass start a delivery for its own process to run.
+
+    Attributes:
+        worker: under whose name.
+        takes: whether a delivery of this handler, by its pinned name, is wanted; it is then run.
+    """
+
+    worker: str
+    takes: Callable[[str], bool]
 
 
 class Waiting(NamedTuple):
@@ -71,22 +84,49 @@ def fan_out(
     lanes: Mapping[int, Lane],
     now: datetime,
     *,
+    express: Express | None,
     using: str,
-) -> None:
+) -> Delivery | None:
     """Make the deliveries of events, and claim for the lanes what they have room for.
 
     A subscription that another relay holds gets its deliveries too; a later pass sends them.
+
+    Returns the one that this process runs itself, started, if there is one.
     """
     born = _born(events, hearers, now=now, using=using)
     for pk, lane in lanes.items():
         if pk in born:
             born[pk] = lane.take(born[pk])
+    chosen = _start_one(born, lanes, express) if express else None
     seqs = numbers(event.seq for event in events)
     mark = Statement(f"{_MARK} WHERE seq IN ({seqs})", (moment(now, using=using),))
-    stored = _store([one for some in born.values() for one in some], using=using)
-    for pk, delivery_id, state in chain(*read_each(mark, *stored, using=using)):
+    stored = [*_store([one for some in born.values() for one in some], now=now, using=using)]
+    event = [event_of(chosen.seq)] if chosen else []
+    _marked, *found = read_each(mark, *stored, *event, using=using)
+    for pk, delivery_id, state in chain(*found[: len(stored)]):
         if state == State.SENT:
             lanes[pk].claimed.append((delivery_id, 1, 0))
+    if chosen is None:
+        return None
+    lane = lanes[chosen.subscription]
+    ((delivery_id, _token, _attempts),) = lane.claimed
+    lane.claimed.clear()  # it needs no message
+    row = found[-1][0]
+    return started_at_birth(delivery_id, lane.row, row, worker=chosen.worker, at=now, using=using)
+
+
+def _start_one(
+    born: dict[int, list[Birth]], lanes: Mapping[int, Lane], express: Express
+) -> Birth | None:
+    """Start a delivery that would be alone in its message, if its handler wants it express."""
+    for pk, lane in lanes.items():
+        sent = [one for one in born.get(pk, ()) if one.state == State.SENT]
+        is_alone = len(sent) == 1 and not lane.claimed and not lane.row.ordered
+        if is_alone and express.takes(lane.row.handler):
+            started = sent[0]._replace(worker=express.worker)
+            born[pk] = [started if one is sent[0] else one for one in born[pk]]
+            return started
+    return None
 
 
 def _born(
@@ -112,27 +152,29 @@ def _first_of_lines(
     return ordering.first_of(keys, using=using) if keys else {}
 
 
-def _store(born: Sequence[Birth], *, using: str) -> Iterator[Statement]:
+def _store(born: Sequence[Birth], *, now: datetime, using: str) -> Iterator[Statement]:
     """Store deliveries; each statement returns subscription, id and state of some.
 
     As `bulk_create` does, without a model's instance and a placeholder for each column.
     """
-    moments = {one.due_at: f"'{moment(one.due_at, using=using)}'" for one in born}
+    moments = {at: f"'{moment(at, using=using)}'" for at in {now, *(one.due_at for one in born)}}
     for start in range(0, len(born), _STORED_AT_ONCE):
         some = born[start : start + _STORED_AT_ONCE]
-        rows = ", ".join(_row(one, moments[one.due_at]) for one in some)
-        texts = [text for one in some for text in (one.note or None, one.order_key)]
+        rows = ", ".join(_row(one, moments[one.due_at], now=moments[now]) for one in some)
+        texts = [
+            text for one in some for text in (one.note or None, one.order_key, one.worker or None)
+        ]
         values = tuple(text for text in texts if text is not None)
         yield Statement(f"{_INSERT} VALUES {rows} {_RETURNING}", values)
 
 
-def _row(one: Birth, due_at: str) -> str:
+def _row(one: Birth, due_at: str, *, now: str) -> str:
     """Return a row for the INSERT: what is ours as it is, what is not by placeholders."""
     note = "%s" if one.note else "''"
     order_key = "NULL" if one.order_key is None else "%s"
     return (
         f"({one.seq:d}, {one.subscription:d}, '{one.state}', {due_at}, {one.token:d}, "
-        f"{note}, {order_key}, 0, 0, '')"
+        f"{note}, {order_key}, {_STARTED.format(now=now) if one.worker else _NOT_STARTED})"
     )
 
 
@@ -142,6 +184,8 @@ _MARK = "UPDATE outbox_event SET fanned_out_at = %s"
 _INSERT = """
 INSERT INTO outbox_delivery (
     event_id, subscription_id, state, due_at, token, note, order_key,
-    started_token, attempts, worker
+    started_token, attempts, worker, started_at
 )"""
+_NOT_STARTED = "0, 0, '', NULL"
+_STARTED = "1, 1, %s, {now}"
 _RETURNING = "RETURNING subscription_id, id, state"

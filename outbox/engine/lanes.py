@@ -200,6 +200,8 @@ class Birth(NamedTuple):
     token: int = 0
     note: str = ""
     order_key: str | None = None
+    #: Who has started it already, "" for nobody.
+    worker: str = ""
 
 
 def newborn(seq: int, row: Subscription, *, now: datetime, key: str, is_behind: bool) -> Birth:

@@ -81,9 +81,13 @@ def look(now: datetime, *, using: str) -> dict[int, Work]:
     return work_of(rows, now=now, using=using)
 
 
-def looking(now: datetime, *, using: str) -> Statement:
-    """Ask what there is to do for each active subscription."""
-    return Statement(_LOOK, (moment(now, using=using),))
+def looking(now: datetime, *, using: str, is_brief: bool = False) -> Statement:
+    """Ask what there is to do for each active subscription.
+
+    A brief look asks for what can be sent alone, and finds nothing lapsed, parked or blocked. It
+    takes half the time, most of which is PostgreSQL's planning.
+    """
+    return Statement(_LOOK_BRIEFLY if is_brief else _LOOK, (moment(now, using=using),))
 
 
 def work_of(rows: Rows, *, now: datetime, using: str) -> dict[int, Work]:
@@ -133,19 +137,27 @@ SELECT
 """
 
 _DUE = Columns(Delivery, alias="d", names=("due_at",))
-_LOOK = f"""
+
+
+def _text(*, is_brief: bool) -> str:
+    seldom = [_first("due_at", "sent"), _first("due_at", "blocked"), _first("id", "parked")]
+    sent, blocked, parked = ["NULL"] * 3 if is_brief else seldom
+    return f"""
 SELECT
     s.id,
     s.paused_at IS NOT NULL OR NOT s.known,
     s.breaker_opened_at,
     s.breaker_probe_at,
     {_first("due_at", "pending")},
-    {_first("due_at", "sent")},
-    {_first("due_at", "blocked")},
-    {_first("id", "parked")},
+    {sent},
+    {blocked},
+    {parked},
     (SELECT count(*) FROM outbox_delivery d
      WHERE d.subscription_id = s.id AND d.state = 'sent' AND d.due_at > %s),
     s.window_now,
     s.batch
 FROM outbox_subscription s WHERE s.active ORDER BY s.id
 """  # noqa: S608  words of our own
+
+
+_LOOK, _LOOK_BRIEFLY = _text(is_brief=False), _text(is_brief=True)

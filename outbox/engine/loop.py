@@ -1,10 +1,10 @@
 """The relay's waiting loop: two threads in the main process of the worker of queue `outbox`.
 
-One of them relays, until it has claimed a delivery that goes express, because its handler asks for
-that. It leaves relaying to the other one, and runs that delivery itself, on a connection that is
-warm. Meanwhile all others go to the workers as ever; and so does, at any time, what does not come
-alone and what was sent before. So a handler that is slow here, or hangs, delays nobody, one that
-kills its process does so once, and a backlog is the workers'.
+One of them relays, until a pass has started a delivery that goes express, because its handler asks
+for that. It leaves relaying to the other one, and runs that delivery itself, on a connection that
+is warm. Meanwhile all others go to the workers as ever; and so does, at any time, what does not
+come alone and what was sent before. So a handler that is slow here, or hangs, delays nobody, one
+that kills its process does so once, and a backlog is the workers'.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from django.db import connections
 from outbox.conf import conf
 from outbox.counting import minutes
 from outbox.forks import apart_from_forks
+from outbox.models import Delivery
 from outbox.subscriptions import find
-from outbox.tasks import is_broker_there, publish, run_message
+from outbox.tasks import is_broker_there, publish
 
 from . import heartbeat
-from .relay import BrokerUnavailable, Message, relay
+from .delivery import deliver_started
+from .fan_out import Express
+from .relay import BrokerUnavailable, Message, Plan, relay
 
 logger = logging.getLogger("outbox.loop")
 
@@ -41,9 +44,9 @@ class RelayLoop:
         self._stopping = threading.Event()
         #: Held by who relays.
         self._turn = threading.Lock()
-        #: Held for whom a delivery is run, so that one of the two always relays.
-        self._express = threading.Semaphore()
-        self._in_hand: Message | None = None
+        self._in_hand: Delivery | None = None
+        #: Whether one of the two runs a delivery. Only one does, so that the other one relays.
+        self._is_running = False
         self._looked = 0.0
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
@@ -70,13 +73,13 @@ class RelayLoop:
         try:
             while not self._stopping.is_set():
                 with self._turn:
-                    message = self._relay_in_turn()
-                if message is not None:
-                    self._run(message)
+                    delivery = self._relay_in_turn()
+                if delivery is not None:
+                    self._run(delivery)
         finally:
             connections.close_all()
 
-    def _relay_in_turn(self) -> Message | None:
+    def _relay_in_turn(self) -> Delivery | None:
         """Relay, wait, relay, until stopped; or until there is what this thread is to run."""
         seconds = _FIRST_SECONDS
         while True:
@@ -86,8 +89,8 @@ class RelayLoop:
             self._nudged.clear()
             self._relay(is_nudged=is_nudged)
             if self._in_hand is not None:
-                message, self._in_hand = self._in_hand, None
-                return message
+                delivery, self._in_hand, self._is_running = self._in_hand, None, True
+                return delivery
             self._say_that_it_lives()  # last, so that nothing waits for that
             seconds = conf().FLOOR_SECONDS
 
@@ -98,8 +101,9 @@ class RelayLoop:
                 is_hinted=is_nudged and self._has_looked(),
                 is_wanted=self._goes_on,
                 rest=self._rest,
-                report=lambda plan: minutes.note_events(plan.fanned_out),
+                report=self._note,
                 around=apart_from_forks,  # a worker of all queues forks its pool's children
+                express=Express(self._worker, self._takes),
             )
         except BrokerUnavailable as error:
             logger.warning("The broker is away (%s); events wait in the database.", error)
@@ -134,27 +138,28 @@ class RelayLoop:
         with apart_from_forks():
             heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
 
+    def _note(self, plan: Plan) -> None:
+        minutes.note_events(plan.fanned_out)
+        self._in_hand = plan.started
+
     def _publish(self, message: Message) -> None:
-        if self._takes(message):
-            self._in_hand = message
-            return
         publish(message)
         heartbeat.beat(heartbeat.Kind.BROKER, self._worker)
 
-    def _takes(self, message: Message) -> bool:
-        return _is_express(message) and self._express.acquire(blocking=False)
+    def _takes(self, name: str) -> bool:
+        handler = find(name)
+        return handler is not None and handler.express and not self._is_running
 
-    def _run(self, message: Message) -> None:
+    def _run(self, delivery: Delivery) -> None:
+        name = delivery.subscription.handler
         try:
             with apart_from_forks():
-                run_message(message.handler, message.pairs, worker=self._worker)
+                minutes.note(name, deliver_started(delivery))
         except BaseException:  # SystemExit, too: a thread that ends would relay no more
-            logger.exception("A delivery of %s was not run to its end.", message.handler)
+            logger.exception("A delivery of %s was not run to its end.", name)
             connections.close_all()
         finally:
-            self._express.release()
-        if message.refill:
-            self.nudge()
+            self._is_running = False
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().FLOOR_SECONDS):
@@ -162,9 +167,3 @@ class RelayLoop:
             if is_broker_there():
                 logger.info("The broker is back.")
                 return
-
-
-def _is_express(message: Message) -> bool:
-    handler = find(message.handler)
-    tokens = [token for _id, token in message.pairs]
-    return handler is not None and handler.express and tokens == [1]

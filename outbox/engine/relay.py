@@ -20,10 +20,11 @@ from django.utils import timezone
 from outbox import tracing
 from outbox.conf import conf
 from outbox.counting import counters
+from outbox.models import Delivery
 
 from . import failpoints, settlement
 from .delayed import tell_due
-from .fan_out import Waiting, fan_out, hearers_of, waiting_events, waiting_of
+from .fan_out import Express, Waiting, fan_out, hearers_of, waiting_events, waiting_of
 from .lanes import Lane, free_subscriptions, open_lanes
 from .looks import Due, Work, look, look_at_events, looking, work_of
 from .retry import retry_transient
@@ -74,11 +75,13 @@ class Plan:
         messages: to be published.
         fanned_out: number of events that became deliveries.
         is_contended: another relay held a subscription for which something is due.
+        started: a delivery that goes express; whoever asked for it runs it.
     """
 
     messages: Sequence[Message] = ()
     fanned_out: int = 0
     is_contended: bool = False
+    started: Delivery | None = None
 
     @property
     def is_small(self) -> bool:
@@ -105,13 +108,15 @@ def relay(
     rest: Callable[[float], bool] = _sleep,
     report: Callable[[Plan], object] | None = None,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
+    express: Express | None = None,
 ) -> int:
     """Run passes until one finds nothing; return how many messages were published.
 
     Where `is_hinted` says that somebody has just told something, the first pass does not look
     before it begins. Under steady traffic each pass finds something, so `is_wanted` is asked before
     each further one; `rest` waits for so many seconds, or until something is told, and says which;
-    `report` is told what each pass has planned, and each runs within a context of `around`.
+    `report` is told what each pass has planned, and each runs within a context of `around`. A pass
+    may start a delivery for the caller to run, as `express` says.
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
@@ -119,7 +124,9 @@ def relay(
     pace = _Pace(rest)
     while True:
         with around():
-            done = relay_pass(publish=publish, using=using, report=report, is_hinted=is_hinted)
+            done = relay_pass(
+                publish=publish, using=using, report=report, is_hinted=is_hinted, express=express
+            )
         published += len(done.messages)
         if not is_wanted():
             return published
@@ -165,6 +172,7 @@ def relay_pass(
     only: Collection[str] | None = None,
     report: Callable[[Plan], object] | None = None,
     is_hinted: bool = False,
+    express: Express | None = None,
 ) -> Plan:
     """Fan out, claim, commit, publish.
 
@@ -175,15 +183,18 @@ def relay_pass(
         report: is told what is planned, committed by then, before it is published.
         is_hinted: begin without a look whether there is anything to do; delayed events wait for
             a pass with one.
+        express: for which handlers it may start a delivery that `report` then has to run.
 
     Raises:
         BrokerUnavailable: a message was not taken. It and those after it are due again within
             a few seconds.
     """
-    planned = plan(using=using, only=only, is_hinted=is_hinted)
+    planned = plan(using=using, only=only, is_hinted=is_hinted, express=express)
     if report is not None:
         report(planned)
-    if planned.messages:
+    if planned.started is not None:
+        counters.count("sent", planned.started.subscription.handler)
+    if planned.messages or planned.started:
         failpoints.reach(failpoints.AFTER_CLAIM)
     for number, message in enumerate(planned.messages):
         try:
@@ -198,7 +209,13 @@ def relay_pass(
     return planned
 
 
-def plan(*, using: str, only: Collection[str] | None = None, is_hinted: bool = False) -> Plan:
+def plan(
+    *,
+    using: str,
+    only: Collection[str] | None = None,
+    is_hinted: bool = False,
+    express: Express | None = None,
+) -> Plan:
     """Do a pass's database half and return what is to be published."""
     now = timezone.now()
     # Without a lock, so that an idle pass costs two small reads and never a write lock.
@@ -209,18 +226,17 @@ def plan(*, using: str, only: Collection[str] | None = None, is_hinted: bool = F
         failpoints.reach(failpoints.BEFORE_CLAIM)
         if events.has_delayed:
             tell_due(now, using=using)
-        taken = _take(now, using=using, only=only)
+        taken = _take(now, using=using, only=only, is_hinted=is_hinted)
         for lane in taken.lanes.values():
             lane.tidy()
             lane.claim()
-        if taken.events:
-            _fan_out(taken, using=using)
+        started = _fan_out(taken, express=express, using=using) if taken.events else None
     _count(taken.events, taken.now)
     traces = [(one.name, one.traceparent, one.emitted_at) for one in taken.events]
     tracing.relayed(traces, taken.now)
     messages = [message for lane in taken.lanes.values() for message in _messages(lane)]
     is_contended = only is None and any(work.is_any for work in taken.others.values())
-    return Plan(messages, len(taken.events), is_contended=is_contended)
+    return Plan(messages, len(taken.events), is_contended=is_contended, started=started)
 
 
 @dataclass(frozen=True)
@@ -233,12 +249,12 @@ class _Taken:
     others: Mapping[int, Work]
 
 
-def _take(began: datetime, *, using: str, only: Collection[str] | None) -> _Taken:
+def _take(began: datetime, *, using: str, only: Collection[str] | None, is_hinted: bool) -> _Taken:
     # Events first: a handler that is there when an event is stored is found after it.
     events, free, looked = read_each(
         waiting_events(using=using),
         free_subscriptions(using=using),
-        looking(began, using=using),
+        looking(began, using=using, is_brief=is_hinted),
         using=using,
     )
     now = timezone.now()  # events may have come while this waited
@@ -248,10 +264,10 @@ def _take(began: datetime, *, using: str, only: Collection[str] | None) -> _Take
     return _Taken(now, waiting_of(events, using=using), lanes, others)
 
 
-def _fan_out(taken: _Taken, *, using: str) -> None:
+def _fan_out(taken: _Taken, *, express: Express | None, using: str) -> Delivery | None:
     rows = None if taken.others else [lane.row for lane in taken.lanes.values()]
     hearers = hearers_of(taken.events, rows, using=using)
-    fan_out(taken.events, hearers, taken.lanes, taken.now, using=using)
+    return fan_out(taken.events, hearers, taken.lanes, taken.now, express=express, using=using)
 
 
 def _count(told: Sequence[Waiting], now: datetime) -> None:

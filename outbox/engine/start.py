@@ -122,17 +122,45 @@ def _start_free(
 
     failpoints.reach(failpoints.BEFORE_START)
     *found, found_events = retry_transient(send, using=using)
-    mine = [_started(row, handler, this, using=using) for rows in found for row in rows]
+    mine = [_started(row, handler.name, this, using=using) for rows in found for row in rows]
     mine.sort(key=attrgetter("id"))
     events_by_seq = {one.seq: one for one in (_E.read(row, using=using) for row in found_events)}
     for row in mine:
         row.event = events_by_seq[row.event_id]
-    newer = [row for row in mine if upcasting.is_newer(row.event)]
-    for row in newer:
-        note = _newer(row, this.worker)
-        back = partial(settlement.hand_back_started, row, note=note, using=using)
-        retry_transient(back, using=using)
-    return [row for row in mine if row not in newer] if newer else mine
+    return [row for row in mine if not hand_back_newer(row, worker=this.worker, using=using)]
+
+
+def event_of(seq: int) -> Statement:
+    """Read of an event what a handler may ask for."""
+    return Statement(f"SELECT {_E.text} FROM outbox_event e WHERE e.seq = {seq:d}")  # noqa: S608  ours
+
+
+def started_at_birth(
+    pk: int,
+    subscription: Subscription,
+    event: Sequence[Any],
+    *,
+    worker: str,
+    at: datetime,
+    using: str,
+) -> Delivery:
+    """Make the delivery that the relay has stored as started, of its event's row."""
+    this = _Start(worker, at, at + duration(1, seconds=subscription.lease_seconds))
+    of_event = _E.read(event, using=using)
+    row = (pk, of_event.seq, subscription.pk, 1, 1, subscription.breaker_failures)
+    delivery = _started(row, subscription.handler, this, using=using)
+    delivery.event = of_event
+    return delivery
+
+
+def hand_back_newer(row: Delivery, *, worker: str, using: str) -> bool:
+    """Hand back a started delivery of an event that only a later release can read; tell if so."""
+    if not upcasting.is_newer(row.event):
+        return False
+    note = _newer(row, worker)
+    back = partial(settlement.hand_back_started, row, note=note, using=using)
+    retry_transient(back, using=using)
+    return True
 
 
 def _savepoint(using: str) -> AbstractContextManager[object]:
@@ -141,7 +169,7 @@ def _savepoint(using: str) -> AbstractContextManager[object]:
     return transaction.atomic(using=using) if is_within else nullcontext()
 
 
-def _started(row: Sequence[Any], handler: Handler, this: _Start, *, using: str) -> Delivery:
+def _started(row: Sequence[Any], handler: str, this: _Start, *, using: str) -> Delivery:
     """Make a delivery of what its start returned. Its handler is not paused, its breaker closed."""
     pk, event_id, subscription_id, token, attempts, failures = row
     values = {
@@ -160,7 +188,7 @@ def _started(row: Sequence[Any], handler: Handler, this: _Start, *, using: str) 
     delivery = stored(Delivery, values, using=using)
     subscription = {
         "id": subscription_id,
-        "handler": handler.name,
+        "handler": handler,
         "paused_at": None,
         "breaker_failures": failures,
         "breaker_opened_at": None,

@@ -110,10 +110,10 @@ RELAY = [
                 "    events, free, looked = read_each(\n"
                 "        waiting_events(using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        looking(began, using=using),\n",
+                "        looking(began, using=using, is_brief=is_hinted),\n",
                 "    free, looked, events = read_each(\n"
                 "        free_subscriptions(using=using),\n"
-                "        looking(began, using=using),\n"
+                "        looking(began, using=using, is_brief=is_hinted),\n"
                 "        waiting_events(using=using),\n",
             ),
         ),

@@ -65,19 +65,41 @@ EXPRESS = [
         edits=(
             Edit(
                 "outbox/engine/loop.py",
-                "                if message is not None:\n                    self._run(message)",
-                "                    if message is not None:\n"
-                "                        self._run(message)",
+                "                if delivery is not None:\n                    self._run(delivery)",
+                "                    if delivery is not None:\n"
+                "                        self._run(delivery)",
             ),
         ),
         noticed_by=(f"{EXPRESS_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
         database=POSTGRESQL,
     ),
     Mutant(
-        name="express-once",
-        without="what failed, or killed its process, goes express again",
-        edits=(Edit("outbox/engine/loop.py", "tokens == [1]", "len(tokens) == 1"),),
-        noticed_by=(f"{EXPRESS_TESTS}test_is_tried_again_by_the_workers",),
+        name="express-one-at-a-time",
+        without="both threads of the relay may run a delivery, and then nobody relays",
+        edits=(
+            Edit(
+                "outbox/engine/loop.py",
+                "handler.express and not self._is_running",
+                "handler.express",
+            ),
+        ),
+        noticed_by=(f"{EXPRESS_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="express-start-marker",
+        without="nobody remembers that the relay started what goes express",
+        edits=(
+            Edit(
+                "outbox/engine/fan_out.py",
+                '_STARTED = "1, 1, %s, {now}"',
+                '_STARTED = "0, 0, %s, {now}"',
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_express.py::TestADeliveryThatIsStartedAtBirth"
+            "::test_counts_a_death_when_its_process_dies",
+        ),
     ),
     Mutant(
         name="express-before-the-broker",

@@ -7,19 +7,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import transaction
+from django.utils import timezone
 
 from outbox import DomainEvent, Receipt, emit, subscribe
 from outbox.engine import loop
+from outbox.engine.delivery import deliver_started
+from outbox.engine.fan_out import Express
 from outbox.engine.loop import RelayLoop
-from outbox.engine.relay import Message
+from outbox.engine.relay import Message, Plan, relay_pass
+from outbox.engine.results import Result
 from outbox.models import Attempt, DelayedEvent, Delivery
-from outbox.tasks import run_message
 from outbox.testing import Outbox
 from tests.shop.processes import eventually
 
@@ -91,7 +93,7 @@ class TestAnExpressHandler:
         assert set(Delivery.objects.values_list("worker", "attempts")) == {("relay@host", 1)}
 
     def test_alone_is_its_neighbours_go_to_the_workers(self, published: Published):
-        """Seen to fail with `_is_express` that asks for no handler's wish."""
+        """Seen to fail with `_takes` that does not ask what the handler wants."""
 
         @subscribe("shops.Ordered")
         def mail() -> None: ...
@@ -108,7 +110,7 @@ class TestAnExpressHandler:
         assert published[0].handler == "tests.mail"
 
     def test_has_what_does_not_come_alone_run_by_the_workers(self, published: Published):
-        """Seen to fail with `_is_express` that looks at the first token only."""
+        """Seen to fail with `_start_one` that takes the first of several."""
 
         @subscribe("shops.Ordered", express=True)
         def count() -> None: ...
@@ -147,7 +149,6 @@ class TestAnExpressHandler:
         assert len(published) == 2
 
     def test_is_tried_again_by_the_workers(self, published: Published):
-        """Seen to fail with `_is_express` that lets any token go express."""
 
         @subscribe("shops.Ordered", express=True, backoff_base=0.01, backoff_cap=0.01)
         def count() -> None:
@@ -183,12 +184,12 @@ class TestAnExpressHandler:
         """Seen to fail without the `finally` of `_run`, and with its `except Exception`."""
         failures = [error(), error()]
 
-        def fail_twice(*arguments: Any, **options: Any) -> None:
+        def fail_twice(delivery: Delivery) -> list[Result]:
             if failures:
                 raise failures.pop()
-            run_message(*arguments, **options)
+            return deliver_started(delivery)
 
-        monkeypatch.setattr(loop, "run_message", fail_twice)
+        monkeypatch.setattr(loop, "deliver_started", fail_twice)
 
         @subscribe("shops.Ordered", express=True)
         def count() -> None: ...
@@ -244,7 +245,7 @@ class TestAnExpressHandler:
         self, published: Published, settings, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail without `_has_looked`: each pass is hinted, and ends with a delivery."""
-        monkeypatch.setattr(loop, "_FIRST_SECONDS", 5.0)  # so that a nudge comes first, always
+        monkeypatch.setattr(loop, "_FIRST_SECONDS", 0.5)  # so that a nudge comes first, always
         settings.OUTBOX = {**settings.OUTBOX, "FLOOR_SECONDS": 0.2}
 
         @subscribe("tests.Ordered", express=True)
@@ -264,6 +265,99 @@ class TestAnExpressHandler:
                     assert time.monotonic() < end
 
 
+def start_one() -> Delivery:
+    """Have a pass start what is owed for this process, as the loop does."""
+    plans: list[Plan] = []
+    express = Express("relay@host", lambda name: True)
+    published: list[Message] = []
+    relay_pass(publish=published.append, report=plans.append, express=express)
+    (plan,) = plans
+    assert published == []
+    assert plan.started is not None
+    return plan.started
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("own_registry", "no_nudge")
+class TestADeliveryThatIsStartedAtBirth:
+    def test_is_as_its_row(self):
+        """It is not read again before its handler runs."""
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None: ...
+
+        tell(Outbox())
+        started = start_one()
+
+        row = Delivery.objects.select_related("event", "subscription").get()
+        names = (
+            "id",
+            "event_id",
+            "subscription_id",
+            "state",
+            "token",
+            "started_token",
+            "attempts",
+            "order_key",
+            "started_at",
+            "worker",
+            "due_at",
+        )
+        assert [getattr(started, name) for name in names] == [getattr(row, name) for name in names]
+        assert (started.event, started.event.payload) == (row.event, row.event.payload)
+        assert started.subscription == row.subscription
+        assert row.is_started
+
+    def test_counts_a_death_when_its_process_dies(self):
+        """Seen to fail with a row that does not say that it was started."""
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None: ...
+
+        tell(Outbox())
+        start_one()
+        Delivery.objects.update(due_at=timezone.now())
+
+        relay_pass(publish=lambda message: None)
+
+        assert Attempt.objects.get().outcome == "died"
+
+    def test_is_handed_back_by_code_that_cannot_read_its_event(self):
+        """Seen to fail without `hand_back_newer` in `deliver_started`."""
+
+        class Grown(DomainEvent, key="order_id", version=1):
+            order_id: UUID
+
+        @subscribe("tests.Grown", express=True)
+        def count() -> None: ...
+
+        Outbox().given("tests.Grown", stored_version=2, order_id=uuid4())
+
+        assert deliver_started(start_one()) == []
+
+        row = Delivery.objects.get()
+        assert (row.state, row.attempts) == ("pending", 0)
+        assert "cannot read version 2" in row.note
+
+    def test_is_none_where_the_pass_has_sent_another_one(self):
+        """Seen to fail without the look at what the lane has claimed: two messages for one."""
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        relay_pass(publish=lambda message: None)
+        Delivery.objects.update(state="pending", due_at=timezone.now())
+        tell(outbox)
+        sent: list[Message] = []
+
+        plan = relay_pass(publish=sent.append, express=Express("relay@host", lambda name: True))
+
+        assert plan.started is None
+        assert [len(message.pairs) for message in sent] == [2]
+
+
 @pytest.mark.usefixtures("own_registry")
 class TestAHandlerThatCallsOutside:
     def test_cannot_go_express(self):
@@ -271,3 +365,12 @@ class TestAHandlerThatCallsOutside:
 
             @subscribe("shops.Ordered", atomic=False, express=True)
             def charge(receipt: Receipt) -> None: ...
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestAnOrderedHandler:
+    def test_cannot_go_express(self):
+        with pytest.raises(TypeError, match="what goes express keeps no order"):
+
+            @subscribe("shops.Ordered", ordered=True, express=True)
+            def count() -> None: ...
