@@ -16,7 +16,7 @@ from orders.models import Order
 from outbox.testing import Outbox
 from tests.inventory.shelf import put_on_sale
 from tests.orders.buyer import place
-from tests.outbox.test_admin import client_with
+from tests.outbox.parcels import client_with
 
 PAGE = reverse("admin:orders_order_processes")
 PART = reverse("admin:orders_order_processes_part")

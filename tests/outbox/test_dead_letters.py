@@ -18,7 +18,7 @@ from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.testing import Outbox
 from tests.shop.processes import eventually
 
-from .test_admin import client_with, page_of, text_of
+from .parcels import client_with, page_of, text_of
 
 DEAD = reverse("admin:outbox_delivery_dead")
 ACT = reverse("admin:outbox_delivery_dead_act")

@@ -1,0 +1,93 @@
+"""Packed parcels, of which two handlers hear, for the tests of the monitor's pages."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from orders.models import Order
+from outbox import DomainEvent, PermanentFailure, emit, subscribe
+from outbox.models import Delivery, Event, Operation, Subscription
+from outbox.testing import Outbox
+
+EVENTS = reverse("admin:outbox_event_changelist")
+DELIVERIES = reverse("admin:outbox_delivery_changelist")
+SUBSCRIPTIONS = reverse("admin:outbox_subscription_changelist")
+TIMELINE = reverse("admin:outbox_event_timeline")
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Packed(DomainEvent, key="parcel_id"):
+    """A parcel is packed."""
+
+    parcel_id: UUID
+    note: str = ""
+
+
+class Labelled(DomainEvent, key="parcel_id"):
+    """A parcel has its label."""
+
+    parcel_id: UUID
+
+
+def hear_of_parcels() -> Outbox:
+    """Two handlers hear tests.Packed: one emits tests.Labelled, the other refuses for good."""
+
+    @subscribe("tests.Packed")
+    def label_parcel(parcel_id: UUID) -> None:
+        emit(Labelled(parcel_id=parcel_id))
+
+    @subscribe("tests.Packed")
+    def weigh_parcel(note: str) -> None:
+        raise PermanentFailure(f"The scales are broken {note}")
+
+    return Outbox()
+
+
+def packed(outbox: Outbox, *, parcel_id: UUID | None = None, note: str = "") -> Event:
+    """A packed parcel, all of whose deliveries were tried."""
+    event = outbox.given("tests.Packed", parcel_id=parcel_id or uuid4(), note=note)
+    outbox.deliver_all(raise_errors=False)
+    return event
+
+
+def an_order() -> Order:
+    """An order of the shop: a row whose own page shows the timeline."""
+    return Order.objects.create(
+        customer=User.objects.create_user("ann"),
+        email="ann@example.com",
+        language="en",
+        status="placed",
+        total_amount=1,
+        currency="JPY",
+    )
+
+
+def dead_one() -> Delivery:
+    return Delivery.objects.get(state="dead")
+
+
+def page_of(row: Event | Delivery | Operation | Subscription) -> str:
+    return reverse(f"admin:outbox_{row._meta.model_name}_change", args=[row.pk])
+
+
+def client_with(*permissions: str) -> Client:
+    user = User.objects.create_user(f"with-{len(permissions)}", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def text_of(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def listed(client: Client, url: str) -> list[int]:
+    """The keys of the rows that a list shows, in its order."""
+    return [row.pk for row in client.get(url).context["cl"].result_list]

@@ -1,0 +1,227 @@
+"""What a person does from the monitor's pages: try again, pause, discard, replay."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.urls import reverse
+from django.utils import timezone
+
+from outbox.admin import DeliveryAdmin
+from outbox.models import Delivery, Operation, Subscription
+from outbox.testing import Outbox
+from tests.outbox.parcels import (
+    DELIVERIES,
+    SUBSCRIPTIONS,
+    client_with,
+    dead_one,
+    hear_of_parcels,
+    packed,
+    page_of,
+    text_of,
+)
+
+
+@pytest.fixture
+def outbox(own_registry: None) -> Outbox:
+    return hear_of_parcels()
+
+
+class TestTryingAgain:
+    def test_makes_a_dead_delivery_due_and_is_logged(self, outbox, admin_client, admin_user):
+        packed(outbox)
+        delivery = dead_one()
+
+        response = admin_client.post(
+            DELIVERIES, {"action": "try_again", "_selected_action": [delivery.pk]}, follow=True
+        )
+
+        assert "1 delivery is due now." in response.content.decode()
+        delivery.refresh_from_db()
+        assert (delivery.state, delivery.due_at <= timezone.now()) == ("pending", True)
+        entry = LogEntry.objects.get()
+        assert (entry.user, entry.object_id) == (admin_user, str(delivery.pk))
+        assert entry.change_message.startswith("Try again now (operation ")
+
+    def test_has_a_button_on_the_page_that_leads_back_to_it(self, outbox, admin_client):
+        packed(outbox)
+        delivery = dead_one()
+        form = {"action": "try_again", "_selected_action": [delivery.pk], "from_page": "1"}
+
+        before = text_of(admin_client, page_of(delivery))
+        response = admin_client.post(DELIVERIES, form)
+        after = text_of(admin_client, page_of(delivery))
+
+        assert response["Location"] == page_of(delivery)
+        assert "Try again now" in before
+        assert "Try again now</button>" not in after
+
+    def test_leaves_alone_what_is_done_and_says_so(self, outbox, admin_client):
+        packed(outbox)
+        done = Delivery.objects.get(state="done")
+
+        response = admin_client.post(
+            DELIVERIES, {"action": "try_again", "_selected_action": [done.pk]}, follow=True
+        )
+
+        assert "1 delivery was left alone" in response.content.decode()
+        done.refresh_from_db()
+        assert done.state == "done"
+        assert not LogEntry.objects.exists()
+
+    def test_reaches_all_that_match_beyond_the_page(self, outbox, admin_client, monkeypatch):
+        monkeypatch.setattr(DeliveryAdmin, "list_per_page", 1)
+        for _ in range(3):
+            packed(outbox)
+        first = Delivery.objects.filter(state="dead").latest("id")
+        form = {"action": "try_again", "_selected_action": [first.pk], "select_across": "1"}
+        reason = {"reason": "the scales are mended"}
+
+        text = text_of(admin_client, f"{DELIVERIES}?state=dead")
+        asked = admin_client.post(f"{DELIVERIES}?state=dead", form).content.decode()
+        admin_client.post(f"{DELIVERIES}?state=dead", form | reason)
+
+        assert "Select all that match" in text
+        assert "tests.weigh_parcel, dead: 3" in asked
+        assert '<input type="hidden" name="select_across" value="1">' in asked
+        assert not Delivery.objects.filter(state="dead").exists()
+        assert LogEntry.objects.count() == 3
+
+    def test_asks_again_when_all_but_one_have_left_the_filter_and_no_reason_is_given(
+        self, outbox, admin_client
+    ):
+        """Seen to fail where one alone needs none: a reason of blanks was looked up."""
+        packed(outbox)
+        gone = dead_one()
+        packed(outbox)
+        left = Delivery.objects.filter(state="dead").latest("id")
+        form = {"action": "try_again", "_selected_action": [gone.pk, left.pk], "reason": " "}
+        Delivery.objects.filter(pk=gone.pk).update(state="done")
+
+        asked = admin_client.post(f"{DELIVERIES}?state=dead", form).content.decode()
+
+        assert "This field is required" in asked
+        assert dead_one() == left
+
+    def test_is_not_for_those_who_may_only_look(self, outbox):
+        packed(outbox)
+        delivery = dead_one()
+        viewer = client_with("view_event", "view_delivery", "view_subscription")
+
+        texts = [text_of(viewer, url) for url in (DELIVERIES, page_of(delivery))]
+        viewer.post(DELIVERIES, {"action": "try_again", "_selected_action": [delivery.pk]})
+
+        assert not [text for text in texts if "Try again now" in text]
+        assert dead_one() == delivery
+
+    def test_is_for_those_who_may_retry(self, outbox):
+        packed(outbox)
+        operator = client_with("view_delivery", "retry_delivery")
+
+        operator.post(DELIVERIES, {"action": "try_again", "_selected_action": [dead_one().pk]})
+
+        assert not Delivery.objects.filter(state="dead").exists()
+
+
+class TestPausing:
+    def subscription(self) -> Subscription:
+        return Subscription.objects.get(handler="tests.weigh_parcel")
+
+    def test_asks_why_first(self, outbox, admin_client):
+        form = {"action": "pause", "_selected_action": [self.subscription().pk]}
+
+        asked = admin_client.post(SUBSCRIPTIONS, form).content.decode()
+        again = admin_client.post(SUBSCRIPTIONS, {**form, "reason": " "}).content.decode()
+
+        assert "For whoever wonders later" in asked
+        assert "This field is required." in again
+        assert self.subscription().paused_at is None
+
+    def test_pauses_with_the_reason_and_resumes_and_is_logged(
+        self, outbox, admin_client, admin_user
+    ):
+        form = {"_selected_action": [self.subscription().pk]}
+
+        admin_client.post(SUBSCRIPTIONS, {**form, "action": "pause", "reason": "Broken scales"})
+        paused, text = self.subscription(), text_of(admin_client, SUBSCRIPTIONS)
+        admin_client.post(SUBSCRIPTIONS, {**form, "action": "resume"})
+
+        assert paused.paused_by == f"user:{admin_user.pk}"
+        assert paused.pause_reason == "Broken scales"
+        assert "Broken scales" in text
+        assert self.subscription().paused_at is None
+        said = LogEntry.objects.order_by("pk").values_list("change_message", flat=True)
+        assert list(said) == ["Paused: Broken scales", "Resumed."]
+
+    def test_is_not_for_those_who_may_only_look(self, outbox):
+        viewer = client_with("view_subscription", "retry_delivery")
+        form = {"action": "pause", "_selected_action": [self.subscription().pk], "reason": "No"}
+
+        text = text_of(viewer, SUBSCRIPTIONS)
+        viewer.post(SUBSCRIPTIONS, form)
+
+        assert "Pause the handler" not in text
+        assert self.subscription().paused_at is None
+
+
+class TestDiscardingAndReplaying:
+    @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
+    def test_asks_why_and_is_recorded(self, outbox, admin_client, admin_user, action, state):
+        packed(outbox)
+        row = Delivery.objects.get(state=state)
+        form = {"action": action, "_selected_action": [row.pk]}
+
+        asked = admin_client.post(DELIVERIES, form).content.decode()
+        before = Delivery.objects.get(pk=row.pk).state
+        admin_client.post(DELIVERIES, form | {"reason": "the scales were broken"})
+
+        assert f"{row.subscription.handler}, {state}: 1" in asked
+        assert before == state
+        assert Delivery.objects.get(pk=row.pk).state != state
+        done = Operation.objects.get()
+        assert (done.action, done.reason) == (action, "the scales were broken")
+        assert (done.by, done.touched) == (f"user:{admin_user.pk}", 1)
+        assert "the scales were broken" in text_of(admin_client, page_of(done))
+        assert action in text_of(admin_client, reverse("admin:outbox_operation_changelist"))
+
+    @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
+    def test_needs_a_permission_of_its_own(self, outbox, action, state):
+        packed(outbox)
+        row = Delivery.objects.get(state=state)
+        others = {"retry_delivery", "discard_delivery", "replay_delivery"} - {f"{action}_delivery"}
+        client = client_with("view_delivery", *others)
+        form = {"action": action, "_selected_action": [row.pk], "reason": "none of my business"}
+
+        text = text_of(client, page_of(row))
+        client.post(DELIVERIES, form)
+
+        assert f'value="{action}"' not in text
+        assert Delivery.objects.get(pk=row.pk).state == state
+        assert not Operation.objects.exists()
+
+    @pytest.mark.parametrize("reason", [{}, {"reason": "the scales were broken"}])
+    def test_of_what_has_left_the_filter_touches_nothing_else(self, outbox, admin_client, reason):
+        """Seen to fail where no ids stand for all."""
+        packed(outbox)
+        gone = dead_one()
+        packed(outbox)
+        left = Delivery.objects.filter(state="dead").latest("id")
+        form = {"action": "discard", "_selected_action": [gone.pk], **reason}
+        Delivery.objects.filter(pk=gone.pk).update(state="done")
+
+        said = admin_client.post(f"{DELIVERIES}?state=dead", form, follow=True).content.decode()
+
+        assert "None of the chosen is in this list any more." in said
+        assert dead_one() == left
+
+    def test_of_very_many_is_left_to_the_command(self, outbox, admin_client, monkeypatch):
+        monkeypatch.setattr("outbox.admin.acting.MOST", 1)
+        packed(outbox)
+        packed(outbox)
+        rows = list(Delivery.objects.filter(state="dead").values_list("pk", flat=True))
+        form = {"action": "discard", "_selected_action": rows, "reason": "all of them"}
+
+        said = admin_client.post(DELIVERIES, form, follow=True).content.decode()
+
+        assert "More than 1: use `manage.py outbox discard`" in said
+        assert Delivery.objects.filter(state="dead").count() == 2
