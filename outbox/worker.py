@@ -1,6 +1,6 @@
 """The relay inside Celery: `install(app)` adds a waiting loop to the worker of queue `outbox`.
 
-Three bootsteps. One keeps a thread that runs the relay: woken by a nudge, else every
+Three bootsteps. One keeps the threads that run the relay: woken by a nudge, else every
 `OUTBOX["FLOOR_SECONDS"]`. Another listens for nudges on the worker's own broker connection, in
 the main process, so that neither a busy pool nor a full queue delays them, and any broker that
 Celery speaks can wake the relay. The third says that the worker lives.
@@ -63,7 +63,7 @@ def _drop_old_connections(**_kwargs: Any) -> None:
 
 
 class RelayStep(bootsteps.StartStopStep):
-    """Keeps the relay's thread in the worker's main process."""
+    """Keeps the relay's threads in the worker's main process."""
 
     requires = ("celery.worker.components:Pool",)
 

@@ -6,6 +6,7 @@ A page of events costs the same number of statements, however many there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
@@ -25,16 +26,21 @@ Hearers = Mapping[str, Sequence[Subscription]]
 _STORED_AT_ONCE = 1000
 
 
-class Express(NamedTuple):
+@dataclass
+class Express:
     """Lets a pass start a delivery for its own process to run.
 
     Attributes:
         worker: under whose name.
-        takes: whether a delivery of this handler, by its pinned name, is wanted; it is then run.
+        takes: whether a delivery of this handler, by its pinned name, is wanted.
+        started: what a pass has started. If the pass has raised, it may not be stored.
+        refill: more may wait for the place that it leaves.
     """
 
     worker: str
     takes: Callable[[str], bool]
+    started: Delivery | None = None
+    refill: bool = False
 
 
 class Waiting(NamedTuple):
@@ -86,12 +92,11 @@ def fan_out(
     *,
     express: Express | None,
     using: str,
-) -> Delivery | None:
+) -> None:
     """Make the deliveries of events, and claim for the lanes what they have room for.
 
-    A subscription that another relay holds gets its deliveries too; a later pass sends them.
-
-    Returns the one that this process runs itself, started, if there is one.
+    A subscription that another relay holds gets its deliveries too; a later pass sends them. One
+    that goes express is stored as started, and noted there.
     """
     born = _born(events, hearers, now=now, using=using)
     for pk, lane in lanes.items():
@@ -106,13 +111,14 @@ def fan_out(
     for pk, delivery_id, state in chain(*found[: len(stored)]):
         if state == State.SENT:
             lanes[pk].claimed.append((delivery_id, 1, 0))
-    if chosen is None:
-        return None
-    lane = lanes[chosen.subscription]
-    ((delivery_id, _token, _attempts),) = lane.claimed
-    lane.claimed.clear()  # it needs no message
-    row = found[-1][0]
-    return started_at_birth(delivery_id, lane.row, row, worker=chosen.worker, at=now, using=using)
+    if express and chosen:
+        lane = lanes[chosen.subscription]
+        express.refill = lane.may_more_wait
+        ((delivery_id, _token, _attempts),) = lane.claimed
+        lane.claimed.clear()  # it needs no message
+        express.started = started_at_birth(
+            delivery_id, lane.row, found[-1][0], worker=express.worker, at=now, using=using
+        )
 
 
 def _start_one(

@@ -117,10 +117,15 @@ class Lane:
         So it is of the last one, and of so many before it that the window never runs dry.
         """
         messages = cut(self.claimed, batch=1 if self._first_death_is_last else self.batch)
-        in_flight = self.in_flight + len(self.claimed)
-        may_more_wait = in_flight >= min(self.batch, self.row.window_now)
+        may_more_wait = self.may_more_wait
         for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
             yield pairs, may_more_wait and left % self._looked_after == 0
+
+    @property
+    def may_more_wait(self) -> bool:
+        """Whether so much is in flight that others may wait for its place."""
+        in_flight = self.in_flight + len(self.claimed)
+        return in_flight >= min(self.batch, self.row.window_now)
 
     @property
     def _looked_after(self) -> int:

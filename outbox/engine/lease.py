@@ -93,6 +93,14 @@ def has_receipt(delivery: Delivery, *, using: str) -> bool:
     return done.filter(pk=delivery.pk, token=delivery.token).exists()
 
 
+def is_started(delivery: Delivery, *, using: str) -> bool:
+    """Tell whether it is stored that this very start has happened, and nothing has since."""
+    rows = Delivery.objects.using(using).filter(pk=delivery.pk, state=Delivery.State.SENT)
+    return rows.filter(
+        started_token=delivery.token, started_at=delivery.started_at, worker=delivery.worker
+    ).exists()
+
+
 _HELD = f"token = %s AND {SENT}"
 _RECEIPT = "UPDATE outbox_delivery SET state = 'done', settled_at = %s, note = '', order_key = NULL"
 _EXTEND = f"UPDATE outbox_delivery SET due_at = %s WHERE id = %s AND {_HELD}"  # noqa: S608  ours

@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from outbox.conf import conf
 from outbox.counting import minutes
@@ -25,11 +26,16 @@ from outbox.tasks import is_broker_there, publish
 from . import heartbeat
 from .delivery import deliver_started
 from .fan_out import Express
-from .relay import BrokerUnavailable, Message, Plan, relay
+from .lease import is_started
+from .relay import BrokerUnavailable, Message, relay
+from .retry import drop_broken_connection, retry_transient
 
 logger = logging.getLogger("outbox.loop")
 
 _STOP_SECONDS = 10.0
+
+#: So long whoever waits for the turn keeps the connection that it will need again.
+_WARM_SECONDS = 30.0
 
 #: Whoever takes the turn waits so long for a nudge first, since the other one runs a delivery now.
 _FIRST_SECONDS = 0.01
@@ -44,7 +50,7 @@ class RelayLoop:
         self._stopping = threading.Event()
         #: Held by who relays.
         self._turn = threading.Lock()
-        self._in_hand: Delivery | None = None
+        self._express = Express(self._worker, self._takes)
         #: Whether one of the two runs a delivery. Only one does, so that the other one relays.
         self._is_running = False
         self._looked = 0.0
@@ -63,21 +69,32 @@ class RelayLoop:
         self._nudged.set()
 
     def stop(self) -> None:
-        """End after the present pass, and the delivery in hand; wait for that."""
+        """End after the present pass, and the delivery in hand; wait for that, 10 s at most."""
         self._stopping.set()
         self._nudged.set()
+        end = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
-            thread.join(_STOP_SECONDS)
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _take_turns(self) -> None:
         try:
             while not self._stopping.is_set():
-                with self._turn:
+                self._wait_for_turn()
+                try:
                     delivery = self._relay_in_turn()
+                finally:
+                    self._turn.release()
                 if delivery is not None:
                     self._run(delivery)
+                    self._say_that_it_lives()  # every pass may end so
         finally:
             connections.close_all()
+
+    def _wait_for_turn(self) -> None:
+        """Wait, and keep no connection for long that nobody uses, and that may be dead then."""
+        if not self._turn.acquire(timeout=_WARM_SECONDS):
+            connections.close_all()
+            self._turn.acquire()
 
     def _relay_in_turn(self) -> Delivery | None:
         """Relay, wait, relay, until stopped; or until there is what this thread is to run."""
@@ -88,11 +105,12 @@ class RelayLoop:
                 return None
             self._nudged.clear()
             self._relay(is_nudged=is_nudged)
-            if self._in_hand is not None:
-                delivery, self._in_hand, self._is_running = self._in_hand, None, True
+            delivery, self._express.started = self._express.started, None
+            if delivery is not None:
+                self._is_running = True
                 return delivery
             self._say_that_it_lives()  # last, so that nothing waits for that
-            seconds = conf().FLOOR_SECONDS
+            seconds = 0.0 if self._stopping.is_set() else conf().FLOOR_SECONDS
 
     def _relay(self, *, is_nudged: bool) -> None:
         try:
@@ -101,17 +119,30 @@ class RelayLoop:
                 is_hinted=is_nudged and self._has_looked(),
                 is_wanted=self._goes_on,
                 rest=self._rest,
-                report=self._note,
+                report=lambda plan: minutes.note_events(plan.fanned_out),
                 around=apart_from_forks,  # a worker of all queues forks its pool's children
-                express=Express(self._worker, self._takes),
+                express=self._express,
             )
         except BrokerUnavailable as error:
             logger.warning("The broker is away (%s); events wait in the database.", error)
-            if self._in_hand is None:
+            if self._express.started is None:
                 self._wait_for_broker()
         except Exception:  # a relay that stops would stop everything; say so and look again
             logger.exception("The relay failed and tries again.")
             connections.close_all()
+            self._forget_what_is_not_stored()
+
+    def _forget_what_is_not_stored(self) -> None:
+        """After a pass that failed: its COMMIT may have happened though the answer was lost."""
+        started, self._express.started = self._express.started, None
+        if started is None:
+            return
+        try:
+            with apart_from_forks():
+                if retry_transient(partial(is_started, started, using="default"), using="default"):
+                    self._express.started = started
+        except Exception:  # if it is there, it is sent again after its lease
+            logger.exception("Nobody knows whether a delivery was started.")
 
     def _has_looked(self) -> bool:
         """Tell whether a pass may begin without a look, by which alone it finds delayed events."""
@@ -123,7 +154,7 @@ class RelayLoop:
 
     def _goes_on(self) -> bool:
         """Say that it lives, since it may find work in every pass; tell whether it shall go on."""
-        if self._in_hand is not None:
+        if self._express.started is not None:
             return False
         self._say_that_it_lives()
         return not self._stopping.is_set()
@@ -138,10 +169,6 @@ class RelayLoop:
         with apart_from_forks():
             heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
 
-    def _note(self, plan: Plan) -> None:
-        minutes.note_events(plan.fanned_out)
-        self._in_hand = plan.started
-
     def _publish(self, message: Message) -> None:
         publish(message)
         heartbeat.beat(heartbeat.Kind.BROKER, self._worker)
@@ -151,15 +178,18 @@ class RelayLoop:
         return handler is not None and handler.express and not self._is_running
 
     def _run(self, delivery: Delivery) -> None:
-        name = delivery.subscription.handler
+        name, is_last = delivery.subscription.handler, self._express.refill
         try:
             with apart_from_forks():
                 minutes.note(name, deliver_started(delivery))
+            _drop_what_broke()
         except BaseException:  # SystemExit, too: a thread that ends would relay no more
             logger.exception("A delivery of %s was not run to its end.", name)
             connections.close_all()
         finally:
             self._is_running = False
+        if is_last:
+            self.nudge()
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().FLOOR_SECONDS):
@@ -167,3 +197,10 @@ class RelayLoop:
             if is_broker_there():
                 logger.info("The broker is back.")
                 return
+
+
+def _drop_what_broke() -> None:
+    """Drop what a handler broke of other databases; a worker does so before each task."""
+    for connection in connections.all(initialized_only=True):
+        if connection.alias != DEFAULT_DB_ALIAS:  # that one is looked after by who relays
+            drop_broken_connection(using=connection.alias)

@@ -20,7 +20,6 @@ from django.utils import timezone
 from outbox import tracing
 from outbox.conf import conf
 from outbox.counting import counters
-from outbox.models import Delivery
 
 from . import failpoints, settlement
 from .delayed import tell_due
@@ -75,13 +74,11 @@ class Plan:
         messages: to be published.
         fanned_out: number of events that became deliveries.
         is_contended: another relay held a subscription for which something is due.
-        started: a delivery that goes express; whoever asked for it runs it.
     """
 
     messages: Sequence[Message] = ()
     fanned_out: int = 0
     is_contended: bool = False
-    started: Delivery | None = None
 
     @property
     def is_small(self) -> bool:
@@ -116,7 +113,7 @@ def relay(
     before it begins. Under steady traffic each pass finds something, so `is_wanted` is asked before
     each further one; `rest` waits for so many seconds, or until something is told, and says which;
     `report` is told what each pass has planned, and each runs within a context of `around`. A pass
-    may start a delivery for the caller to run, as `express` says.
+    may start a delivery for the caller to run: `express.started`.
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
@@ -181,9 +178,9 @@ def relay_pass(
         using: the outbox's database alias.
         only: send for these handlers alone (the test kit asks for that).
         report: is told what is planned, committed by then, before it is published.
-        is_hinted: begin without a look whether there is anything to do; delayed events wait for
-            a pass with one.
-        express: for which handlers it may start a delivery that `report` then has to run.
+        is_hinted: begin without a look whether there is anything to do, and look briefly. Delayed
+            events, and what is lapsed, parked or blocked, wait for a pass that is not.
+        express: for which handlers it may start a delivery, which the caller then has to run.
 
     Raises:
         BrokerUnavailable: a message was not taken. It and those after it are due again within
@@ -192,9 +189,10 @@ def relay_pass(
     planned = plan(using=using, only=only, is_hinted=is_hinted, express=express)
     if report is not None:
         report(planned)
-    if planned.started is not None:
-        counters.count("sent", planned.started.subscription.handler)
-    if planned.messages or planned.started:
+    started = express.started if express else None
+    if started is not None:
+        counters.count("sent", started.subscription.handler)
+    if planned.messages or started:
         failpoints.reach(failpoints.AFTER_CLAIM)
     for number, message in enumerate(planned.messages):
         try:
@@ -230,13 +228,14 @@ def plan(
         for lane in taken.lanes.values():
             lane.tidy()
             lane.claim()
-        started = _fan_out(taken, express=express, using=using) if taken.events else None
+        if taken.events:
+            _fan_out(taken, express=express, using=using)
     _count(taken.events, taken.now)
     traces = [(one.name, one.traceparent, one.emitted_at) for one in taken.events]
     tracing.relayed(traces, taken.now)
     messages = [message for lane in taken.lanes.values() for message in _messages(lane)]
     is_contended = only is None and any(work.is_any for work in taken.others.values())
-    return Plan(messages, len(taken.events), is_contended=is_contended, started=started)
+    return Plan(messages, len(taken.events), is_contended=is_contended)
 
 
 @dataclass(frozen=True)
@@ -264,10 +263,10 @@ def _take(began: datetime, *, using: str, only: Collection[str] | None, is_hinte
     return _Taken(now, waiting_of(events, using=using), lanes, others)
 
 
-def _fan_out(taken: _Taken, *, express: Express | None, using: str) -> Delivery | None:
+def _fan_out(taken: _Taken, *, express: Express | None, using: str) -> None:
     rows = None if taken.others else [lane.row for lane in taken.lanes.values()]
     hearers = hearers_of(taken.events, rows, using=using)
-    return fan_out(taken.events, hearers, taken.lanes, taken.now, express=express, using=using)
+    fan_out(taken.events, hearers, taken.lanes, taken.now, express=express, using=using)
 
 
 def _count(told: Sequence[Waiting], now: datetime) -> None:

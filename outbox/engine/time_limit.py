@@ -32,6 +32,7 @@ class _Interrupt(BaseException):
 
 #: Seconds that what was interrupted has for cleaning up, at most, before it is interrupted again.
 _CLEAN_UP_SECONDS = 5.0
+_SOON_SECONDS = 0.01
 
 
 class Limit:
@@ -120,68 +121,86 @@ class _Shot(Limit):
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self._target = ctypes.c_ulong(threading.get_ident())
+        # Where an interruption comes between its step and its block, this thread gets it again.
+        self._lock = threading.RLock()
         self._watch = _watch
 
     def restart(self) -> None:
-        with self._watch.lock:
+        with self._lock:
             if self.is_over:
                 raise self.exceeded()
             if self._is_on:
                 self._watch.look_after(self, self.seconds)
 
     def stop(self) -> None:
-        with self._watch.lock:
+        with self._lock:
             super().stop()
             self._watch.let_go(self)
             if self.is_over:
                 _raise_in(self._target, None)  # it may still be on its way
 
-    def shoot(self) -> None:
-        """Interrupt; the watch calls this, with its lock."""
-        self.is_over = True
-        _raise_in(self._target, _Interrupt)
-        self._watch.look_after(self, self.again)
+    def shoot(self, now: float) -> None:
+        """Interrupt, for the watch, if it is due by now and neither ends nor begins anew."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._is_on and self._watch.is_due(self, now):
+                self.is_over = True
+                _raise_in(self._target, _Interrupt)
+                self._watch.look_after(self, self.again)
+        finally:
+            self._lock.release()
 
 
 class _Watch:
     """A thread that looks after the limits of a process's other threads.
 
-    One for all of them: to start a timer for each run takes longer than many a handler. And it is
-    not woken when a limit ends, which nearly all do: it finds nothing when it would have been due.
+    One for all of them: to start a timer for each run takes longer than many a handler. It is not
+    woken when a limit ends, which nearly all do: it finds nothing when that would have been due.
+    And it shares no lock with them, which an interruption at the wrong moment would leave locked.
     """
 
     def __init__(self) -> None:
-        #: Not a Condition: an interruption between its steps would leave it locked for ever.
-        self.lock = threading.Lock()
-        self._due: dict[_Shot, float] = {}
+        self._due: dict[_Shot, float] = {}  # each change of it is one step of the interpreter
         self._looks_at = math.inf
         self._is_sooner = threading.Event()
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def look_after(self, shot: _Shot, seconds: float) -> None:
-        """Let it shoot after so many seconds from now; the caller holds the lock."""
+        """Let it shoot after so many seconds from now."""
+        if self._thread is None:
+            self._start()
         at = self._due[shot] = time.monotonic() + seconds
         if at < self._looks_at:
-            self._looks_at = at
             self._is_sooner.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="outbox-limits", daemon=True)
-            self._thread.start()
+
+    def is_due(self, shot: _Shot, now: float) -> bool:
+        """Tell whether its time is up."""
+        return self._due.get(shot, math.inf) <= now
 
     def let_go(self, shot: _Shot) -> None:
-        """Look after it no more; the caller holds the lock."""
+        """Look after it no more."""
         self._due.pop(shot, None)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="outbox-limits", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def _run(self) -> None:
         while True:
-            with self.lock:
-                self._is_sooner.clear()
-                now = time.monotonic()
-                for shot in [one for one, at in self._due.items() if at <= now]:
-                    shot.shoot()
-                self._looks_at = min(self._due.values(), default=math.inf)
-            forever = self._looks_at == math.inf
-            self._is_sooner.wait(None if forever else self._looks_at - now)
+            self._is_sooner.clear()
+            self._looks_at = math.inf  # whoever comes while this looks wakes it once more
+            now = time.monotonic()
+            for shot, at in list(self._due.items()):
+                if at <= now:
+                    shot.shoot(now)
+            soonest = self._looks_at = min(list(self._due.values()), default=math.inf)
+            forever = soonest == math.inf
+            self._is_sooner.wait(None if forever else max(_SOON_SECONDS, soonest - now))
 
 
 _watch = _Watch()

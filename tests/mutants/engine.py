@@ -129,8 +129,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/loop.py",
-                "            seconds = conf().FLOOR_SECONDS",
-                "            seconds = 3600.0",
+                "if self._stopping.is_set() else conf().FLOOR_SECONDS",
+                "if self._stopping.is_set() else 3600.0",
             ),
         ),
         noticed_by=(

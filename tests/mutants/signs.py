@@ -19,7 +19,7 @@ INTERRUPTIONS = [
                 "signal.setitimer(signal.ITIMER_REAL, self.seconds, self.again)",
                 "pass",
             ),
-            Edit("outbox/engine/time_limit.py", "            self._thread.start()\n", ""),
+            Edit("outbox/engine/time_limit.py", "                thread.start()\n", ""),
         ),
         noticed_by=(
             f"{LIMIT}test_interrupts_what_runs_too_long",
@@ -65,9 +65,11 @@ EXPRESS = [
         edits=(
             Edit(
                 "outbox/engine/loop.py",
-                "                if delivery is not None:\n                    self._run(delivery)",
+                "                    delivery = self._relay_in_turn()\n",
+                "                    delivery = self._relay_in_turn()\n"
                 "                    if delivery is not None:\n"
-                "                        self._run(delivery)",
+                "                        self._run(delivery)\n"
+                "                        delivery = None\n",
             ),
         ),
         noticed_by=(f"{EXPRESS_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
@@ -107,11 +109,47 @@ EXPRESS = [
         edits=(
             Edit(
                 "outbox/engine/loop.py",
-                "            if self._in_hand is None:",
+                "            if self._express.started is None:",
                 "            if True:",
             ),
         ),
         noticed_by=(f"{EXPRESS_TESTS}test_is_run_although_the_broker_is_away",),
+    ),
+    Mutant(
+        name="express-found-again",
+        without="a delivery is forgotten whose pass committed without an answer",
+        edits=(
+            Edit(
+                "outbox/engine/loop.py",
+                "                    self._express.started = started",
+                "                    pass",
+            ),
+        ),
+        noticed_by=(f"{EXPRESS_TESTS}test_is_run_although_its_pass_did_not_hear_of_its_commit",),
+    ),
+    Mutant(
+        name="express-that-is-not-stored",
+        without="a delivery runs whose pass was rolled back",
+        edits=(
+            Edit(
+                "outbox/engine/loop.py",
+                "started, self._express.started = self._express.started, None",
+                "started = self._express.started",
+            ),
+        ),
+        noticed_by=(f"{EXPRESS_TESTS}test_is_forgotten_if_its_pass_was_rolled_back",),
+    ),
+    Mutant(
+        name="express-and-the-heartbeat",
+        without="a relay whose passes all end with what goes express does not say that it lives",
+        edits=(
+            Edit(
+                "outbox/engine/loop.py",
+                "                    self._say_that_it_lives()  # every pass may end so\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{EXPRESS_TESTS}test_lets_its_relay_say_that_it_lives",),
     ),
     Mutant(
         name="express-and-what-is-due",

@@ -7,21 +7,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from outbox import DomainEvent, Receipt, emit, subscribe
 from outbox.engine import loop
+from outbox.engine import relay as relay_module
 from outbox.engine.delivery import deliver_started
-from outbox.engine.fan_out import Express
+from outbox.engine.fan_out import Express, fan_out
 from outbox.engine.loop import RelayLoop
-from outbox.engine.relay import Message, Plan, relay_pass
+from outbox.engine.relay import Message, relay_pass
 from outbox.engine.results import Result
-from outbox.models import Attempt, DelayedEvent, Delivery
+from outbox.models import Attempt, DelayedEvent, Delivery, Heartbeat
 from outbox.testing import Outbox
 from tests.shop.processes import eventually
 
@@ -226,6 +228,92 @@ class TestAnExpressHandler:
 
         assert Delivery.objects.get(state="done").subscription.handler == "tests.count"
 
+    def test_is_run_although_its_pass_did_not_hear_of_its_commit(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch, caplog
+    ):
+        """Seen to fail without `_forget_what_is_not_stored`: nobody runs what is started."""
+        raise_once = iter([OperationalError("server closed the connection unexpectedly")])
+
+        def count_after_the_commit(*_arguments: object) -> None:
+            for error in raise_once:
+                raise error
+
+        monkeypatch.setattr(relay_module, "_count", count_after_the_commit)
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            wait_until_done(1)
+
+        assert "The relay failed" in caplog.text
+        assert not Attempt.objects.exists()
+
+    def test_is_forgotten_if_its_pass_was_rolled_back(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail where nobody asks whether it is stored: it runs without a row, and again."""
+        raise_once = iter([ValueError("rolled back")])
+
+        def fail_before_the_commit(*arguments: Any, **options: Any) -> None:
+            fan_out(*arguments, **options)
+            for error in raise_once:
+                raise error
+
+        monkeypatch.setattr(relay_module, "fan_out", fail_before_the_commit)
+        runs: list[int] = []
+
+        @subscribe("shops.Ordered", express=True)
+        def count(number: int) -> None:
+            runs.append(number)
+
+        outbox = Outbox()
+        tell(outbox, 7)
+        with relaying():
+            wait_until_done(1)
+
+        assert runs == [7]
+
+    @pytest.mark.postgresql
+    def test_leaves_its_place_to_the_next_at_once(self, published: Published, settings):
+        """Seen to fail without `refill`: the next one waits for the floor."""
+        settings.OUTBOX = {**settings.OUTBOX, "FLOOR_SECONDS": HOUR}
+        is_running, may_end = threading.Event(), threading.Event()
+
+        @subscribe("shops.Ordered", express=True, window=1)
+        def count() -> None:
+            is_running.set()
+            assert may_end.wait(30)
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying() as relay_loop:
+            assert is_running.wait(20)
+            tell(outbox)
+            relay_loop.nudge()
+            eventually(lambda: Delivery.objects.count() == 2, "it is fanned out", within=20)
+            may_end.set()
+            published.wait_for(1)
+
+    def test_lets_its_relay_say_that_it_lives(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail without the heartbeat after a run: each pass may end with one."""
+        monkeypatch.setattr(loop, "_FIRST_SECONDS", HOUR)
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying("relay@elsewhere") as relay_loop:
+            relay_loop.nudge()
+            wait_until_done(1)
+            beats = Heartbeat.objects.filter(name="relay@elsewhere")
+            eventually(beats.exists, "a heartbeat", within=20)
+
     def test_is_waited_for_by_who_stops_the_relay(self, published: Published):
         is_running = threading.Event()
 
@@ -265,16 +353,18 @@ class TestAnExpressHandler:
                     assert time.monotonic() < end
 
 
+def for_here() -> Express:
+    return Express("relay@host", lambda name: True)
+
+
 def start_one() -> Delivery:
     """Have a pass start what is owed for this process, as the loop does."""
-    plans: list[Plan] = []
-    express = Express("relay@host", lambda name: True)
     published: list[Message] = []
-    relay_pass(publish=published.append, report=plans.append, express=express)
-    (plan,) = plans
+    express = for_here()
+    relay_pass(publish=published.append, express=express)
     assert published == []
-    assert plan.started is not None
-    return plan.started
+    assert express.started is not None
+    return express.started
 
 
 @pytest.mark.django_db(transaction=True)
@@ -352,9 +442,9 @@ class TestADeliveryThatIsStartedAtBirth:
         tell(outbox)
         sent: list[Message] = []
 
-        plan = relay_pass(publish=sent.append, express=Express("relay@host", lambda name: True))
+        relay_pass(publish=sent.append, express=(express := for_here()))
 
-        assert plan.started is None
+        assert express.started is None
         assert [len(message.pairs) for message in sent] == [2]
 
 
