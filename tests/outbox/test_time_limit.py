@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -114,6 +115,50 @@ class TestALimit:
                     limit.restart()
 
         run(work)
+
+
+class TestLimitsOfThreads:
+    def test_end_the_shortest_first(self):
+        """Seen to fail without `_is_sooner`: the watch sleeps until the long one would be due."""
+        is_long_on, may_end = threading.Event(), threading.Event()
+
+        def work_long() -> None:
+            with time_limit(60):
+                is_long_on.set()
+                may_end.wait(30)
+
+        def work_short() -> None:
+            assert is_long_on.wait(30)
+            with pytest.raises(TimeLimitExceeded), time_limit(0.05):
+                spin()
+            may_end.set()
+
+        with ThreadPoolExecutor(2) as pool:
+            for future in [pool.submit(work_long), pool.submit(work_short)]:
+                future.result(timeout=60)
+
+    def test_hold_after_a_fork(self):
+        """Seen to fail without `_renew`: nobody is there who would interrupt."""
+        in_a_thread_of_a_pool(lambda: time_limit(5).__enter__().stop())
+        read, write = os.pipe()
+
+        if not (child := os.fork()):
+            in_a_thread_of_a_pool(lambda: os.write(write, how_it_ends()))
+            os._exit(0)
+        os.waitpid(child, 0)
+
+        assert os.read(read, 20) == b"interrupted"
+
+
+def how_it_ends() -> bytes:
+    try:
+        with time_limit(0.05):
+            end = time.monotonic() + 5
+            while time.monotonic() < end:
+                time.sleep(0.01)
+    except TimeLimitExceeded:
+        return b"interrupted"
+    return b"went on"
 
 
 class TestAnAlarmOfSomebodyElse:
