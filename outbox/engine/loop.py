@@ -27,7 +27,7 @@ from . import heartbeat
 from .delivery import deliver_started
 from .fan_out import Express
 from .lease import is_started
-from .relay import BrokerUnavailable, Message, relay
+from .relay import BrokerUnavailable, Message, Pace, relay
 from .retry import drop_broken_connection, retry_transient
 
 logger = logging.getLogger("outbox.loop")
@@ -50,10 +50,10 @@ class RelayLoop:
         self._stopping = threading.Event()
         #: Held by who relays.
         self._turn = threading.Lock()
+        self._pace = Pace(self._rest)
         self._express = Express(self._worker, self._takes)
         #: Whether one of the two runs a delivery. Only one does, so that the other one relays.
         self._is_running = False
-        self._looked = 0.0
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
             for number in (1, 2)
@@ -116,9 +116,9 @@ class RelayLoop:
         try:
             relay(
                 publish=self._publish,
-                is_hinted=is_nudged and self._has_looked(),
+                is_hinted=is_nudged,
                 is_wanted=self._goes_on,
-                rest=self._rest,
+                pace=self._pace,
                 report=lambda plan: minutes.note_events(plan.fanned_out),
                 around=apart_from_forks,  # a worker of all queues forks its pool's children
                 express=self._express,
@@ -143,14 +143,6 @@ class RelayLoop:
                     self._express.started = started
         except Exception:  # if it is there, it is sent again after its lease
             logger.exception("Nobody knows whether a delivery was started.")
-
-    def _has_looked(self) -> bool:
-        """Tell whether a pass may begin without a look, by which alone it finds delayed events."""
-        now = time.monotonic()
-        if now - self._looked < conf().FLOOR_SECONDS:
-            return True
-        self._looked = now
-        return False
 
     def _goes_on(self) -> bool:
         """Say that it lives, since it may find work in every pass; tell whether it shall go on."""

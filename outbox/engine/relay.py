@@ -96,29 +96,62 @@ def _sleep(seconds: float) -> bool:
     return False
 
 
+class Pace:
+    """How long a relay rests between passes, and which of them look before they begin.
+
+    Args:
+        rest: waits for so many seconds, or until something is told, and says which.
+    """
+
+    def __init__(self, rest: Callable[[float], bool] = _sleep) -> None:
+        self._rest = rest
+        self._looked = time.monotonic()
+
+    def may_begin(self, *, is_told: bool) -> bool:
+        """Tell whether the next pass may begin without a look, since something was told.
+
+        However often that is so: what is due by its time, only a look finds.
+        """
+        now = time.monotonic()
+        if is_told and now - self._looked < conf().FLOOR_SECONDS:
+            return True
+        self._looked = now
+        return False
+
+    def rest_after(self, done: Plan) -> bool:
+        """Rest after a small pass; tell whether something was told meanwhile."""
+        if not done.is_small:
+            return False
+        if done.fanned_out < _FEW:
+            return self._rest(_REST_SECONDS)
+        time.sleep(_PACE_SECONDS)
+        return True
+
+
 def relay(
     *,
     publish: Publish,
     using: str = "default",
     is_hinted: bool = False,
     is_wanted: Callable[[], bool] = lambda: True,
-    rest: Callable[[float], bool] = _sleep,
+    pace: Pace | None = None,
     report: Callable[[Plan], object] | None = None,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
     express: Express | None = None,
 ) -> int:
     """Run passes until one finds nothing; return how many messages were published.
 
-    Where `is_hinted` says that somebody has just told something, the first pass does not look
+    Where `is_hinted` says that somebody has just told something, the first pass need not look
     before it begins. Under steady traffic each pass finds something, so `is_wanted` is asked before
-    each further one; `rest` waits for so many seconds, or until something is told, and says which;
-    `report` is told what each pass has planned, and each runs within a context of `around`. A pass
-    may start a delivery for the caller to run: `express.started`.
+    each further one. Who relays again and again keeps one `pace`. `report` is told what each pass
+    has planned, and each runs within a context of `around`. A pass may start a delivery for the
+    caller to run: `express.started`.
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
     published = contended = 0
-    pace = _Pace(rest)
+    pace = pace or Pace()
+    is_hinted = pace.may_begin(is_told=is_hinted)
     while True:
         with around():
             done = relay_pass(
@@ -128,38 +161,12 @@ def relay(
         if not is_wanted():
             return published
         if done.found_something or is_hinted:
-            is_hinted = pace.after(done, is_hinted=is_hinted)
+            is_hinted = pace.may_begin(is_told=pace.rest_after(done))
             continue
         if not done.is_contended or contended == _CONTENDED_TRIES:
             return published
         contended += 1
         time.sleep(_CONTENDED_SECONDS)
-
-
-class _Pace:
-    """How long the relay rests between passes, and when it looks again."""
-
-    def __init__(self, rest: Callable[[float], bool]) -> None:
-        self._rest = rest
-        self._looked = time.monotonic()
-
-    def after(self, done: Plan, *, is_hinted: bool) -> bool:
-        """Rest after a small pass; return whether the next one may begin without a look.
-
-        However often the relay is told something: what is due by its time, only a look finds.
-        """
-        if not is_hinted:
-            self._looked = time.monotonic()
-        if not done.is_small:
-            return False
-        is_told = self._rest_after(done)
-        return is_told and time.monotonic() - self._looked < conf().FLOOR_SECONDS
-
-    def _rest_after(self, done: Plan) -> bool:
-        if done.fanned_out < _FEW:
-            return self._rest(_REST_SECONDS)
-        time.sleep(_PACE_SECONDS)
-        return True
 
 
 def relay_pass(

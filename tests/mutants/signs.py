@@ -156,9 +156,9 @@ EXPRESS = [
         without="a relay that is nudged without a pause never looks what is due by its time",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
-                "is_hinted=is_nudged and self._has_looked()",
-                "is_hinted=is_nudged",
+                "outbox/engine/relay.py",
+                "if is_told and now - self._looked < conf().FLOOR_SECONDS:",
+                "if is_told:",
             ),
         ),
         noticed_by=(f"{EXPRESS_TESTS}test_hides_no_delayed_event_however_many_nudges_come",),

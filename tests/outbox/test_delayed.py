@@ -21,7 +21,7 @@ from outbox import (
     is_owed,
     subscribe,
 )
-from outbox.engine.relay import relay, relay_pass
+from outbox.engine.relay import Pace, relay, relay_pass
 from outbox.engine.sync import sync_subscriptions
 from outbox.models import DelayedEvent, Event
 from outbox.testing import Outbox
@@ -220,7 +220,7 @@ class TestARelayThatWasNudged:
             publish=lambda message: None,
             is_hinted=True,
             is_wanted=lambda: not Event.objects.exists() and time.monotonic() < end,
-            rest=lambda seconds: True,
+            pace=Pace(lambda seconds: True),
         )
 
         assert Event.objects.count() == 1

@@ -332,7 +332,7 @@ class TestAnExpressHandler:
     def test_hides_no_delayed_event_however_many_nudges_come(
         self, published: Published, settings, monkeypatch: pytest.MonkeyPatch
     ):
-        """Seen to fail without `_has_looked`: each pass is hinted, and ends with a delivery."""
+        """Seen to fail with a pace of each `relay()` its own: all are hinted, and end at once."""
         monkeypatch.setattr(loop, "_FIRST_SECONDS", 0.5)  # so that a nudge comes first, always
         settings.OUTBOX = {**settings.OUTBOX, "FLOOR_SECONDS": 0.2}
 

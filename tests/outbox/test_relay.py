@@ -189,6 +189,21 @@ class TestALostMessage:
         assert (delivery.attempts, delivery.state) == (0, "sent")
         assert not Attempt.objects.exists()
 
+    def test_is_sent_again_by_a_relay_that_was_nudged_too(self):
+        """Seen to fail with a relay that ends after its brief look, which finds nothing lapsed."""
+
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        given()
+        passing()
+        let_leases_pass()
+        sent: list[Message] = []
+
+        relay(publish=sent.append, is_hinted=True)
+
+        assert [message.pairs[0][1] for message in sent] == [2]
+
     def test_shrinks_the_window_so_that_a_backlog_is_not_sent_in_circles(self):
         @subscribe("tests.Ordered", window=100, batch=10)
         def slow() -> None: ...
