@@ -7,6 +7,7 @@ would read through them: its indexes are small only while they are vacuumed.
 
 No fillfactor: every update of a delivery changes a column that an index or its condition has (state,
 due_at), and so does that of an event (fanned_out_at), so none of them could stay on its page ("HOT").
+(0014 sets one for deliveries, so that new rows lie together.)
 """
 
 from django.db import migrations

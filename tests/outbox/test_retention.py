@@ -346,16 +346,18 @@ class TestTheCommand:
 
 
 @pytest.mark.postgresql
-class TestAutovacuum:
-    def test_follows_the_traffic(self):
+class TestTheTables:
+    def test_are_vacuumed_as_the_traffic_goes(self):
         assert "autovacuum_vacuum_scale_factor=0.01" in options_of("outbox_delivery")
         assert "autovacuum_vacuum_insert_scale_factor=0.05" in options_of("outbox_event")
 
-    def test_can_be_taken_back(self):
-        migration = importlib.import_module("outbox.migrations.0004_autovacuum")
+    def test_leave_no_hole_for_one_row(self):
+        assert "fillfactor=90" in options_of("outbox_delivery")
 
-        with connection.schema_editor() as editor:
-            migration.reset(apps, editor)
+    def test_have_settings_that_can_be_taken_back(self):
+        for name in ("0014_fillfactor", "0004_autovacuum"):
+            with connection.schema_editor() as editor:
+                importlib.import_module(f"outbox.migrations.{name}").reset(apps, editor)
 
         assert options_of("outbox_delivery") == options_of("outbox_event") == []
 
