@@ -33,7 +33,7 @@ def measure(ground: Ground, quick: bool) -> Result:
     """Relay a backlog by one and by two relays, by the raw loop, and by the best peer."""
     return compare(
         ground,
-        events=5_000 if quick else 10_000,
+        events=5_000 if quick else 20_000,
         peers_events=1_000 if quick else 3_000,
         repeats=1 if quick else 3,
     )

@@ -208,6 +208,12 @@ class Birth(NamedTuple):
     #: Who has started it already, "" for nobody.
     worker: str = ""
 
+    @property
+    def shared(self) -> tuple[object, ...]:
+        """What others of the same page have in common with it."""
+        line = self.order_key is not None
+        return self.subscription, self.state, self.due_at, self.token, self.note, line, self.worker
+
 
 def newborn(seq: int, row: Subscription, *, now: datetime, key: str, is_behind: bool) -> Birth:
     """Make an event's delivery, in its line where the handler is ordered."""

@@ -46,9 +46,26 @@ def locking(
     return " " + connection.ops.for_update_sql(of=of, skip_locked=skip_locked, no_key=no_key)
 
 
+def by_the_page(*, using: str) -> list[Statement]:
+    """Return what keeps PostgreSQL, until the COMMIT, from reading all that waits for one page.
+
+    Its statistics know nothing of a backlog that has just come, nor of any table that is young or
+    restored: it takes what waits for a few rows, reads them all and sorts them, in each pass again.
+    Without a sort, only the index that has them in order is left.
+    """
+    is_postgresql = connections[using].vendor == "postgresql"
+    return [Statement("SET LOCAL enable_sort = off")] if is_postgresql else []
+
+
 def moment(at: datetime, *, using: str) -> Any:
     """Return a moment as a parameter."""
     return connections[using].ops.adapt_datetimefield_value(at)
+
+
+def instant(at: datetime | None, *, using: str) -> str:
+    """Return a moment, or none, as it stands in a statement whose other columns say no types."""
+    text = "NULL" if at is None else f"'{moment(at, using=using)}'"
+    return f"{text}::timestamptz" if connections[using].vendor == "postgresql" else text
 
 
 def stored(model: type[M], values: Mapping[str, Any], *, using: str) -> M:

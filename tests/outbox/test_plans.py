@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -193,6 +193,41 @@ class TestTheRelay:
 
         assert told
         assert [line for sql in told for line in plan(sql) if is_scan(line)] == []
+
+    def test_sorts_nothing_of_a_backlog_that_the_planner_knows_nothing_of(
+        self, own_registry: None
+    ) -> None:
+        """Seen to fail, on PostgreSQL, where it was left the choice: all that waits was read and
+        sorted for each page, of a backlog of 50,000 in 25 ms.
+        """
+
+        @subscribe("tests.Kept")
+        def keep() -> None: ...
+
+        Outbox()
+        row, now = Subscription.objects.get(), timezone.now()
+        events = Event.objects.bulk_create(waiting_event(now) for _ in range(STORED))
+        Delivery.objects.bulk_create(
+            Delivery(event=event, subscription=row, state="pending", due_at=now)
+            for event in events[: STORED // 2]
+        )
+        Event.objects.filter(pk__lte=events[STORED // 2].pk).update(fanned_out_at=now)
+
+        told = [sql for of in BIG for sql in statements(_pass, of=of) if "LIMIT" in sql]
+
+        assert Delivery.objects.filter(state="sent").exists()
+        assert any("outbox_event" in sql for sql in told)
+        assert any("'pending'" in sql for sql in told)
+        assert [line for sql in told for line in plan(sql) if is_sort(line)] == []
+
+
+def waiting_event(at: datetime) -> Event:
+    return Event(name="tests.Kept", key="", payload={}, emitted_at=at, correlation_id=uuid4())
+
+
+def is_sort(line: str) -> bool:
+    """Whether it sorts all that it reads; an incremental sort reads no more than it needs."""
+    return bool(re.match(r"(USE TEMP B-TREE FOR ORDER BY|\W*Sort )", line))
 
 
 def _pass() -> None:

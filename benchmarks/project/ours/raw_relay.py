@@ -31,7 +31,8 @@ def main() -> None:
     django.setup()
     insert, values = _insert()
     broker = redis.Redis.from_url(os.environ["REDIS_URL"])
-    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("SET enable_sort = off")  # as the outbox's relay has it: by the page
         while True:
             with connection.transaction():
                 seqs = [row[0] for row in connection.execute(TAKE)]
