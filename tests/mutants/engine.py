@@ -102,6 +102,16 @@ RELAY = [
         ),
     ),
     Mutant(
+        name="page-by-its-index",
+        without="PostgreSQL is free to read all that waits, and to sort it, for one page",
+        edits=(Edit("outbox/engine/relay.py", "        *by_the_page(using=using),\n", ""),),
+        noticed_by=(
+            f"{OUTBOX}test_plans.py::TestTheRelay"
+            "::test_sorts_nothing_of_a_backlog_that_the_planner_knows_nothing_of",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="events-before-subscriptions",
         without="a relay reads who hears an event before it looks which events wait",
         edits=(

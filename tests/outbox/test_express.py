@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import OperationalError, transaction
+from django.db import Error, OperationalError, connections, transaction
 from django.utils import timezone
 
 from outbox import DomainEvent, Receipt, emit, subscribe
@@ -314,6 +314,29 @@ class TestAnExpressHandler:
             beats = Heartbeat.objects.filter(name="relay@elsewhere")
             eventually(beats.exists, "a heartbeat", within=20)
 
+    @pytest.mark.postgresql
+    def test_leaves_no_broken_connection_of_another_database_behind(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail without `_drop_what_broke`: the next one that needs it fails, for ever."""
+        monkeypatch.setitem(connections.settings, "second", connections.settings["default"])
+        broken: list[Any] = []
+
+        @subscribe("shops.Ordered", express=True)
+        def count() -> None:
+            second = connections["second"]
+            second.connect()
+            second.connection.close()
+            with pytest.raises(Error), second.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            broken.append(second)
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            wait_until_done(1)
+            eventually(lambda: broken[0].connection is None, "it is dropped", within=20)
+
     def test_is_waited_for_by_who_stops_the_relay(self, published: Published):
         is_running = threading.Event()
 
@@ -411,6 +434,26 @@ class TestADeliveryThatIsStartedAtBirth:
         relay_pass(publish=lambda message: None)
 
         assert Attempt.objects.get().outcome == "died"
+
+    @pytest.mark.postgresql  # on SQLite its lease and its handler would wait for each other
+    def test_has_a_new_lease_when_its_pass_took_most_of_it(self):
+        """Seen to fail with a lease that counts from the run: another one would start beside it."""
+
+        leases: list[datetime] = []
+
+        @subscribe("shops.Ordered", express=True, lease=60, time_limit=40)
+        def count() -> None:
+            leases.append(Delivery.objects.get().due_at)
+
+        tell(Outbox())
+        started = start_one()
+        assert started.started_at is not None
+        started.started_at -= timedelta(seconds=50)
+        Delivery.objects.update(due_at=timezone.now() + timedelta(seconds=10))
+
+        deliver_started(started)
+
+        assert leases[0] > timezone.now() + timedelta(seconds=30)
 
     def test_is_handed_back_by_code_that_cannot_read_its_event(self):
         """Seen to fail without `hand_back_newer` in `deliver_started`."""

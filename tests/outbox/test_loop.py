@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
+from django.db import connections
 
 from outbox import subscribe
 from outbox.conf import Conf
@@ -125,6 +127,55 @@ class TestTheLoop:
             scans.reach(2)
 
         assert asked == [1] * 5
+
+
+class Hung:
+    """Stands in for a thread that does not end; keeps how long it was waited for."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def join(self, timeout: float) -> None:
+        self.waits.append(timeout)
+        time.sleep(timeout)
+
+
+class TestAStop:
+    def test_waits_for_both_threads_as_long_as_for_one(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail with a wait for each: a supervisor kills what takes twice as long."""
+        monkeypatch.setattr(loop, "_STOP_SECONDS", 0.2)
+        relay_loop, hung = RelayLoop(), Hung()
+        relay_loop._threads = [hung, hung]  # type: ignore[list-item]
+
+        relay_loop.stop()
+
+        assert len(hung.waits) == 2
+        assert sum(hung.waits) <= 0.2
+
+
+@pytest.mark.postgresql  # SQLite's test database is in memory, and gone with its connection
+@pytest.mark.django_db(transaction=True)
+class TestTheWaitForTheTurn:
+    def test_keeps_no_connection_for_long(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail with a wait that closes nothing: it may be dead when it is needed again."""
+        monkeypatch.setattr(loop, "_WARM_SECONDS", 0.01)
+        relay_loop, kept = RelayLoop(), [object()]
+
+        def wait() -> None:
+            connections["default"].ensure_connection()
+            kept[:] = [connections["default"]]
+            relay_loop._wait_for_turn()
+            relay_loop._turn.release()
+
+        def is_closed() -> bool:
+            return getattr(kept[0], "connection", kept) is None
+
+        with relay_loop._turn:
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            eventually(is_closed, "its connection is closed", within=20)
+        waiting.join(20)
+        assert not waiting.is_alive()
 
 
 @pytest.mark.usefixtures("own_registry")

@@ -9,8 +9,8 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from outbox import DomainEvent, subscribe, subscriptions
-from outbox.engine import fan_out, settlement
+from outbox import DomainEvent, actions, subscribe, subscriptions
+from outbox.engine import fan_out, ordering, settlement
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import BrokerUnavailable, Message, relay, relay_pass
 from outbox.engine.statements import Statement
@@ -130,6 +130,68 @@ class TestAPass:
         with django_assert_max_num_queries(9):
             passing()
 
+    def test_stores_each_delivery_with_what_it_alone_has(self):
+        """Seen to fail where those of two subscriptions, or of two states, are taken for alike."""
+
+        @subscribe("tests.Ordered", ordered=True)
+        def count() -> None: ...
+
+        @subscribe("tests.Ordered", lease=7, time_limit=5)
+        def mail() -> None: ...
+
+        @subscribe("tests.Ordered", window=1)
+        def label() -> None: ...
+
+        @subscribe("tests.Ordered")
+        def wait() -> None: ...
+
+        outbox, same, other = Outbox(), uuid4(), uuid4()
+        actions.pause("tests.wait", by="ann", reason="a repair")
+        for order_id in (same, other, same):
+            outbox.given("tests.Ordered", order_id=order_id)
+        passing()
+
+        found: dict[str, list[tuple[str, str, str | None, int, str]]] = {}
+        for one in Delivery.objects.select_related("subscription", "event").order_by("id"):
+            assert one.event.fanned_out_at is not None
+            later = round((one.due_at - one.event.fanned_out_at).total_seconds())
+            told = (str(one.event.key), one.state, one.order_key, later, one.note)
+            found.setdefault(one.subscription.handler, []).append(told)
+        first, second = str(same), str(other)
+        assert found == {
+            "tests.count": [
+                (first, "sent", first, 60, ""),
+                (second, "sent", second, 60, ""),
+                (first, "blocked", first, 1, ordering.NOTE),
+            ],
+            "tests.mail": [
+                (first, "sent", None, 7, ""),
+                (second, "sent", None, 7, ""),
+                (first, "sent", None, 7, ""),
+            ],
+            "tests.label": [
+                (first, "sent", None, 60, ""),
+                (second, "pending", None, 0, ""),
+                (first, "pending", None, 0, ""),
+            ],
+            "tests.wait": [
+                (first, "parked", None, 0, "its handler is paused by ann"),
+                (second, "parked", None, 0, "its handler is paused by ann"),
+                (first, "parked", None, 0, "its handler is paused by ann"),
+            ],
+        }
+
+    def test_stores_more_deliveries_than_one_statement_takes(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(fan_out, "_STORED_AT_ONCE", 2)
+
+        @subscribe("tests.Ordered")
+        def count() -> None: ...
+
+        given(5)
+
+        assert sum(len(message.pairs) for message in passing()) == 5
+        assert Delivery.objects.filter(state="sent").count() == 5
+
     def test_hands_on_no_event_before_it_was_stored(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail with the time of a pass taken before it has its transaction."""
 
@@ -171,6 +233,19 @@ class TestARelay:
 
         assert relay(publish=publish, is_wanted=lambda: False) == 1
         assert relay(publish=publish) == 4
+
+    @pytest.mark.parametrize("state", ["parked", "blocked"])
+    def test_that_was_nudged_sends_too_what_has_come_free(self, state: str):
+        """Seen to fail with a relay that ends after its brief look, which sees neither."""
+
+        @subscribe("tests.Ordered", ordered=True)
+        def count() -> None: ...
+
+        given()
+        passing()
+        Delivery.objects.update(state=state, due_at=timezone.now())
+
+        assert relay(publish=lambda message: None, is_hinted=True) == 1
 
 
 class TestALostMessage:
