@@ -55,11 +55,6 @@ class Rehearsal:
     examples: dict[Problem, list[str]] = field(default_factory=lambda: defaultdict(list))
     unread_queues: dict[str, list[str]] = field(default_factory=dict)
 
-    @property
-    def is_clean(self) -> bool:
-        """Whether this code can do all that is owed."""
-        return not self.problems and not self.unread_queues
-
     def note(self, problem: Problem, example: str) -> None:
         """Count a problem, and keep a few examples of it."""
         self.problems[problem] += 1

@@ -17,7 +17,7 @@ from orders.models import Order
 from outbox import DomainEvent, Receipt, actions, emit, subscribe, wording
 from outbox.actions import operations
 from outbox.actions.backfilling import Backfill
-from outbox.actions.trial import NoTrial, try_out
+from outbox.actions.trial import NoTrial, Trial, try_out
 from outbox.engine import failpoints
 from outbox.engine.relay import relay_pass
 from outbox.engine.sync import sync_subscriptions
@@ -518,6 +518,25 @@ class TestATrial:
 
         assert said[-1] == "    raises KeyError: 'scales'"
         assert states() == ["done"]
+
+    def test_leaves_out_what_was_pruned_since_it_was_listed(self, monkeypatch: pytest.MonkeyPatch):
+        @subscribe("parcels.ParcelSent")
+        def weigh() -> None: ...
+
+        outbox = Outbox()
+        given(outbox, 2)
+        outbox.deliver_all()
+        first, second = Delivery.objects.order_by("pk")
+
+        def prune_the_first(pk: int) -> Trial:
+            Delivery.objects.filter(pk=first.pk).delete()
+            return try_out(pk)
+
+        monkeypatch.setattr("outbox.management.cli.replay.try_out", prune_the_first)
+        said = outbox_command("replay", "--handler", "tests.weigh", "--dry-run", "--show-writes")
+
+        assert f"delivery {first.pk} to tests.weigh, tried" not in said
+        assert f"delivery {second.pk} to tests.weigh, tried" in said
 
     def test_is_refused_where_it_could_not_be_rolled_back(self):
         @subscribe("parcels.ParcelSent", atomic=False)

@@ -51,7 +51,7 @@ class TestARehearsal:
 
         found = rehearse()
 
-        assert (found.read, found.is_clean) == (3, True)
+        assert (found.read, found.problems, found.unread_queues) == (3, {}, {})
 
     def test_finds_what_the_new_code_could_not_decode(self):
         """Seen to fail with the handler's arguments not built."""

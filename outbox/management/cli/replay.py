@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 
 from outbox import actions
 from outbox.actions.trial import NoTrial, Trial, try_out
+from outbox.models import Delivery
 
 from .acting import act, add_acting, write_preview
 from .choosing import add_choice, narrow_choice
@@ -47,6 +48,8 @@ def _preview(choice: actions.Choice, write: Callable[[str], object], *, show_wri
     for row in actions.replayable(choice.deliveries()).order_by("pk")[:_TRIED]:
         try:
             _write_trial(try_out(row.pk), write)
+        except Delivery.DoesNotExist:
+            continue  # pruned since it was listed
         except NoTrial as error:
             raise CommandError(str(error)) from error
 
