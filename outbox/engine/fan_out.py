@@ -65,7 +65,7 @@ class Waiting(NamedTuple):
 def waiting_events(*, using: str) -> Statement:
     """Take a page of the events that have no deliveries yet, as far as no other relay has them."""
     page = f"ORDER BY e.seq LIMIT {conf().FAN_OUT:d}{locking(using=using, skip_locked=True)}"
-    return Statement(f"{_WAITING} {page}")
+    return Statement(f"{_WAITING} {page}", is_page=True)
 
 
 def waiting_of(rows: Rows, *, using: str) -> list[Waiting]:

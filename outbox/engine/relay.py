@@ -27,7 +27,7 @@ from .fan_out import Express, Waiting, fan_out, hearers_of, waiting_events, wait
 from .lanes import Lane, free_subscriptions, open_lanes
 from .looks import Due, Work, look, look_at_events, looking, work_of
 from .retry import retry_transient
-from .statements import by_the_page, read_each
+from .statements import read_each
 
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
@@ -257,8 +257,7 @@ class _Taken:
 
 def _take(began: datetime, *, using: str, only: Collection[str] | None, is_hinted: bool) -> _Taken:
     # Events first: a handler that is there when an event is stored is found after it.
-    *_, events, free, looked = read_each(
-        *by_the_page(using=using),
+    events, free, looked = read_each(
         waiting_events(using=using),
         free_subscriptions(using=using),
         looking(began, using=using, is_brief=is_hinted),

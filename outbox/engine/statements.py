@@ -46,17 +46,6 @@ def locking(
     return " " + connection.ops.for_update_sql(of=of, skip_locked=skip_locked, no_key=no_key)
 
 
-def by_the_page(*, using: str) -> list[Statement]:
-    """Return what keeps PostgreSQL, until the COMMIT, from reading all that waits for one page.
-
-    Its statistics know nothing of a backlog that has just come, nor of any table that is young or
-    restored: it takes what waits for a few rows, reads them all and sorts them, in each pass again.
-    Without a sort, only the index that has them in order is left.
-    """
-    is_postgresql = connections[using].vendor == "postgresql"
-    return [Statement("SET LOCAL enable_sort = off")] if is_postgresql else []
-
-
 def moment(at: datetime, *, using: str) -> Any:
     """Return a moment as a parameter."""
     return connections[using].ops.adapt_datetimefield_value(at)
@@ -130,10 +119,24 @@ def _bound(step: Any, column: Any, connection: Any) -> Convert:
 
 
 class Statement(NamedTuple):
-    """What is sent to the database: its text, and what stands for its placeholders."""
+    """What is sent to the database.
+
+    Attributes:
+        text: with placeholders.
+        values: what stands for them.
+        is_page: it reads the first rows of many, in the order of an index, within a transaction.
+    """
 
     text: str
     values: tuple[Any, ...] = ()
+    is_page: bool = False
+
+
+#: Around a page, on PostgreSQL. Its statistics know nothing of a backlog that has just come, nor of
+#: any table that is young or restored: it takes what waits for a few rows, reads them all and sorts
+#: them, for each page again. Around nothing else: what has no index in its order needs the sort.
+_NO_SORT = Statement("SET LOCAL enable_sort = off")
+_SORT = Statement("SET LOCAL enable_sort TO DEFAULT")
 
 
 def read(statement: str, *values: Any, using: str) -> Rows:
@@ -147,11 +150,20 @@ def read_each(*statements: Statement, using: str) -> list[Rows]:
     In one round trip where the driver can do so: each wakes two processes, which on a quiet machine
     takes longer than the statements do. Each sees what was committed before it, as if sent alone.
     """
-    if not _takes_many(using):
-        return [rows for one in statements for rows in _send(one, number=1, using=using)]
-    text = ";\n".join(one.text for one in statements)
-    values = tuple(value for one in statements for value in one.values)
-    return _send(Statement(text, values), number=len(statements), using=using)
+    sent = [part for one in statements for part in _around(one, using=using)]
+    if _takes_many(using):
+        text = ";\n".join(one.text for one in sent)
+        values = tuple(value for one in sent for value in one.values)
+        found = _send(Statement(text, values), number=len(sent), using=using)
+    else:
+        found = [rows for one in sent for rows in _send(one, number=1, using=using)]
+    asked = zip(sent, found, strict=True)
+    return [rows for one, rows in asked if one not in (_NO_SORT, _SORT)]
+
+
+def _around(one: Statement, *, using: str) -> list[Statement]:
+    is_by_index = one.is_page and connections[using].vendor == "postgresql"
+    return [_NO_SORT, one, _SORT] if is_by_index else [one]
 
 
 def _takes_many(using: str) -> bool:

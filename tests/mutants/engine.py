@@ -104,7 +104,13 @@ RELAY = [
     Mutant(
         name="page-by-its-index",
         without="PostgreSQL is free to read all that waits, and to sort it, for one page",
-        edits=(Edit("outbox/engine/relay.py", "        *by_the_page(using=using),\n", ""),),
+        edits=(
+            Edit(
+                "outbox/engine/statements.py",
+                "return [_NO_SORT, one, _SORT] if is_by_index",
+                "return [_NO_SORT, _SORT, one] if is_by_index",
+            ),
+        ),
         noticed_by=(
             f"{OUTBOX}test_plans.py::TestTheRelay"
             "::test_sorts_nothing_of_a_backlog_that_the_planner_knows_nothing_of",
@@ -117,13 +123,11 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/relay.py",
-                "    *_, events, free, looked = read_each(\n"
-                "        *by_the_page(using=using),\n"
+                "    events, free, looked = read_each(\n"
                 "        waiting_events(using=using),\n"
                 "        free_subscriptions(using=using),\n"
                 "        looking(began, using=using, is_brief=is_hinted),\n",
-                "    *_, free, looked, events = read_each(\n"
-                "        *by_the_page(using=using),\n"
+                "    free, looked, events = read_each(\n"
                 "        free_subscriptions(using=using),\n"
                 "        looking(began, using=using, is_brief=is_hinted),\n"
                 "        waiting_events(using=using),\n",

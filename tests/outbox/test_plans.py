@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -194,11 +195,12 @@ class TestTheRelay:
         assert told
         assert [line for sql in told for line in plan(sql) if is_scan(line)] == []
 
+    @pytest.mark.postgresql
     def test_sorts_nothing_of_a_backlog_that_the_planner_knows_nothing_of(
         self, own_registry: None
     ) -> None:
-        """Seen to fail, on PostgreSQL, where it was left the choice: all that waits was read and
-        sorted for each page, of a backlog of 50,000 in 25 ms.
+        """Seen to fail where it was left the choice: all that waits was read and sorted for each
+        page, of a backlog of 50,000 in 25 ms.
         """
 
         @subscribe("tests.Kept")
@@ -213,12 +215,49 @@ class TestTheRelay:
         )
         Event.objects.filter(pk__lte=events[STORED // 2].pk).update(fanned_out_at=now)
 
-        told = [sql for of in BIG for sql in statements(_pass, of=of) if "LIMIT" in sql]
+        plans = plans_when_sent(_pass)
 
         assert Delivery.objects.filter(state="sent").exists()
-        assert any("outbox_event" in sql for sql in told)
-        assert any("'pending'" in sql for sql in told)
-        assert [line for sql in told for line in plan(sql) if is_sort(line)] == []
+        pages = {sql: plan for sql, plan in plans if "SKIP LOCKED" in sql and " LIMIT " in sql}
+        assert sorted(re.findall(r"outbox_\w+", sql)[0] for sql in pages) == sorted(BIG)
+        assert [line for plan in pages.values() for line in plan if is_sort(line)] == []
+
+    @pytest.mark.postgresql
+    def test_leaves_the_planner_free_after_a_page(self, own_registry: None) -> None:
+        """Seen to fail with a setting for the whole pass: what has no index in its order was sought
+        in all that is stored, and a test's own queries after it, too.
+        """
+
+        @subscribe("tests.Kept")
+        def keep() -> None: ...
+
+        Outbox().given("tests.Kept", kept_id=uuid4())
+        _pass()
+
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW enable_sort")
+            assert cursor.fetchone() == ("on",)
+
+
+def plans_when_sent(work: Callable[[], object]) -> list[tuple[str, list[str]]]:
+    """The SELECTs of some work, each with its plan under the settings that it is sent under."""
+    found: list[tuple[str, list[str]]] = []
+
+    def explain(
+        execute: Callable[..., object], sql: str, params: object, many: bool, context: Any
+    ) -> object:
+        with connection.connection.cursor() as cursor:
+            for part in cursor.mogrify(sql, params).split(";\n"):
+                if part.startswith("SET"):
+                    cursor.execute(part)
+                elif part.lstrip().startswith("SELECT"):
+                    cursor.execute(f"EXPLAIN {part}")
+                    found.append((part, [line for (line,) in cursor.fetchall()]))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(explain):
+        work()
+    return found
 
 
 def waiting_event(at: datetime) -> Event:
@@ -226,8 +265,8 @@ def waiting_event(at: datetime) -> Event:
 
 
 def is_sort(line: str) -> bool:
-    """Whether it sorts all that it reads; an incremental sort reads no more than it needs."""
-    return bool(re.match(r"(USE TEMP B-TREE FOR ORDER BY|\W*Sort )", line))
+    """Whether it sorts all that it reads; an incremental sort stops behind those of one moment."""
+    return bool(re.match(r"\W*Sort\s+\(", line))
 
 
 def _pass() -> None:
