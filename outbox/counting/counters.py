@@ -51,7 +51,7 @@ def observe(name: str, seconds: float, label: str = "", *, bounds: Sequence[floa
 
 
 def flush() -> None:
-    """Add what this process counted to the database now; a thread does it every few seconds."""
+    """Add what this process counted to the database now; a thread does it every ten seconds."""
     _book.write()
 
 

@@ -61,7 +61,7 @@ def _count() -> models.PositiveBigIntegerField[int, int]:
 class Minute(models.Model):
     """What went through in one minute: for one handler, or for all ("").
 
-    Workers add what they did every few seconds, so nobody has to read deliveries to count them.
+    Workers add what they did every ten seconds, so nobody has to read deliveries to count them.
     `lag_0` and so on are a histogram: how many were done within so many seconds of their event's
     commit (the bounds are `minutes.LAGS`).
     """

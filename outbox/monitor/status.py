@@ -31,7 +31,7 @@ class HandlerStatus:
         oldest_in: when the oldest event was emitted that is owed in a state, by that state.
         is_known: whether the code that was last migrated has it, for all of its events.
         done_in_a_minute: deliveries done in the last minute, as workers counted them; they write
-            that down every few seconds.
+            that down every ten seconds.
         paused_at: since when it is paused, or None.
         paused_by: who paused it.
         pause_reason: why.
