@@ -94,8 +94,8 @@ EXPRESS = [
         edits=(
             Edit(
                 "outbox/engine/fan_out.py",
-                '_STARTED = "1, 1, %s, {now}"',
-                '_STARTED = "0, 0, %s, {now}"',
+                '"1, 1" if one.worker',
+                '"0, 0" if one.worker',
             ),
         ),
         noticed_by=(
