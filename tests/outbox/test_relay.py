@@ -132,7 +132,7 @@ class TestAPass:
             passing()
 
     def test_stores_each_delivery_with_what_it_alone_has(self):
-        """Seen to fail where those of two subscriptions, or of two states, are taken for alike."""
+        """Seen to fail where those of two subscriptions are taken for alike."""
 
         @subscribe("tests.Ordered", ordered=True)
         def count() -> None: ...
