@@ -18,14 +18,24 @@ _PRUNING = timedelta(seconds=2)
 
 @shared_task(name="outbox.deliver", ignore_result=True, acks_late=True)
 def deliver_message(
-    handler: str, pairs: list[list[int]], refill: bool = False, **_later: object
+    handler: str,
+    pairs: list[list[int]],
+    refill: bool = False,
+    subscription: int | None = None,
+    **_later: object,
 ) -> None:
     """Run one handler for the deliveries of one message.
 
-    Arguments that a newer release may send are ignored, since both run during a deploy.
+    Arguments that a newer release may send are ignored, and an older one sends no subscription,
+    since both run during a deploy.
     """
     worker = current_task.request.hostname or "unknown"
-    ended = deliver(handler_name=handler, pairs=[(id, token) for id, token in pairs], worker=worker)
+    ended = deliver(
+        handler_name=handler,
+        pairs=[(id, token) for id, token in pairs],
+        worker=worker,
+        subscription=subscription,
+    )
     minutes.note(handler, ended)
     if refill:
         nudge.poke()
@@ -61,7 +71,7 @@ def publish(message: Message) -> None:
     """Hand one message to the broker, without a retry of its own: the database has the retry."""
     deliver_message.apply_async(
         args=(message.handler, message.pairs),
-        kwargs={"refill": True} if message.refill else {},
+        kwargs={"subscription": message.subscription, "refill": message.refill},
         queue=message.queue,
         retry=False,
         argsrepr=f"({message.handler!r}, {len(message.pairs)} deliveries)",  # type: ignore[call-arg]

@@ -39,7 +39,12 @@ class ReceiptNotGiven(RuntimeError):
 
 
 def deliver(
-    *, handler_name: str, pairs: Sequence[Pair], worker: str, using: str = "default"
+    *,
+    handler_name: str,
+    pairs: Sequence[Pair],
+    worker: str,
+    subscription: int | None = None,
+    using: str = "default",
 ) -> list[Result]:
     """Run a handler for the deliveries of one message.
 
@@ -50,6 +55,7 @@ def deliver(
         handler_name: the pinned name.
         pairs: (delivery id, token) of each delivery.
         worker: who runs it, for the record.
+        subscription: runs what is of this one alone; None: whatever the message names.
         using: the outbox's database alias.
 
     Returns:
@@ -62,7 +68,7 @@ def deliver(
         )
         return []
     began = time.monotonic()
-    started = start(handler, pairs, worker=worker, using=using)
+    started = start(handler, pairs, worker=worker, subscription=subscription, using=using)
     return _run_all(handler, started, began=began, using=using)
 
 

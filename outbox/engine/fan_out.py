@@ -26,6 +26,7 @@ from .statements import (
     moment,
     numbers,
     read_each,
+    read_last,
 )
 
 State = Delivery.State
@@ -115,8 +116,10 @@ def fan_out(
     seqs = numbers(event.seq for event in events)
     mark = Statement(f"{_MARK} WHERE seq IN ({seqs})", (moment(now, using=using),))
     stored = [*_store([one for some in born.values() for one in some], now=now, using=using)]
-    event = [event_of(chosen.seq)] if chosen else []
-    _marked, *found = read_each(mark, *stored, *event, using=using)
+    if chosen:  # what runs at once, must be stored
+        _marked, *found = read_each(mark, *stored, event_of(chosen.seq), using=using)
+    else:
+        _marked, *found = read_last(mark, *stored, using=using)
     for pk, delivery_id, state in chain(*found[: len(stored)]):
         if state == State.SENT:
             lanes[pk].claimed.append((delivery_id, 1, 0))

@@ -48,17 +48,19 @@ class BrokerUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """What goes to the broker: one handler's deliveries, by id and token, and nothing else.
+    """What goes to the broker: deliveries of one subscription, by id and token, and nothing else.
 
     Attributes:
         handler: pinned name.
         queue: the handler's queue.
+        subscription: id of what they are owed by.
         pairs: (delivery id, token) of each delivery.
         refill: more is waiting in the database; the worker nudges the relay when it is through.
     """
 
     handler: str
     queue: str
+    subscription: int
     pairs: tuple[tuple[int, int], ...]
     refill: bool = False
 
@@ -289,7 +291,7 @@ def _is_any_work(now: datetime, *, using: str) -> bool:
 
 def _messages(lane: Lane) -> Iterator[Message]:
     for pairs, refill in lane.messages():
-        yield Message(lane.row.handler, lane.row.queue, pairs, refill=refill)
+        yield Message(lane.row.handler, lane.row.queue, lane.row.pk, pairs, refill=refill)
 
 
 def _hand_back(messages: Sequence[Message], error: Exception, *, using: str) -> None:

@@ -50,13 +50,14 @@ Pair = tuple[int, int]
 class _Start:
     """Which start this is. It stands in its rows, so a second try finds what the first has done.
 
-    `is_doubtful`: a try has failed, of which something may be stored. The answer of the database
-    was lost, or "locked" came after half of it.
+    `subscription`: whose deliveries alone are meant. `is_doubtful`: a try has failed, of which
+    something may be stored. The answer of the database was lost, or "locked" came after half of it.
     """
 
     worker: str
     at: datetime
     until: datetime
+    subscription: int | None = None
     is_doubtful: bool = False
 
     @contextmanager
@@ -72,20 +73,34 @@ class _Start:
         """Tell whether a delivery was started by an earlier try."""
         return self.is_doubtful and (row.started_at, row.worker) == (self.at, self.worker)
 
+    def is_meant(self, row: Delivery, token: int) -> bool:
+        """Tell whether a message with this token means this delivery."""
+        return row.token == token and self.subscription in (None, row.subscription_id)
+
     def values(self, *, using: str) -> tuple[Any, ...]:
         """Return what is written."""
         return moment(self.at, using=using), self.worker, moment(self.until, using=using)
 
 
-def start(handler: Handler, pairs: Sequence[Pair], *, worker: str, using: str) -> list[Delivery]:
+def start(
+    handler: Handler,
+    pairs: Sequence[Pair],
+    *,
+    worker: str,
+    subscription: int | None = None,
+    using: str,
+) -> list[Delivery]:
     """Note that the handler starts, attempt + 1 each; return the deliveries that may run.
 
     Only what is still owed under the token that the message carries, and did not start under it.
     Nearly always nothing stands in the way, and one UPDATE starts them all. What it leaves out is
-    looked at with care, and put back if it must not run.
+    looked at with care, and put back if it must not run. What is of another subscription than the
+    message is left alone: if the database was set back, by a crash or a backup, its deliveries may
+    have got the numbers of others, which the broker still has.
     """
     now = timezone.now()
-    this = _Start(worker, now, now + duration(len(pairs), seconds=handler.lease))
+    until = now + duration(len(pairs), seconds=handler.lease)
+    this = _Start(worker, now, until, subscription)
     mine = [] if handler.ordered else _start_free(handler, pairs, this, using=using)
     started = {row.id for row in mine}
     left = [pair for pair in pairs if pair[0] not in started]
@@ -110,9 +125,10 @@ def _start_free(
 
     def send() -> list[Rows]:
         where, more = (_FREE_OR_OURS, values[:2]) if this.is_doubtful else (_FREE, ())
+        whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
         statements = [
             Statement(
-                f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{_RETURNING}",
+                f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{_RETURNING}",
                 (*values, token, *more),
             )
             for token, ids in by_token(pairs).items()
@@ -201,7 +217,7 @@ def _started(row: Sequence[Any], handler: str, this: _Start, *, using: str) -> D
 def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list[Delivery]:
     tokens = dict(pairs)
     with this.tried(), transaction.atomic(using=using):
-        rows = [row for row in _lock(tokens, using=using) if row.token == tokens[row.id]]
+        rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]
         fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
         mine = _without_newer(_startable(fresh, using=using), worker=this.worker, using=using)
         for row in mine:

@@ -16,6 +16,8 @@ from django.db import connections
 from django.db.models import Model
 from django.db.models.base import ModelState
 
+from outbox.transactions import is_its_own
+
 #: That a delivery is in flight, in words that no index has. Rows that are named by their ids are
 #: else sought in the index of what is sent: PostgreSQL takes it for tiny, and reads, for each
 #: message, all entries of deliveries that are done by now: thousands, between two vacuums.
@@ -137,6 +139,8 @@ class Statement(NamedTuple):
 #: them, for each page again. Around nothing else: what has no index in its order needs the sort.
 _NO_SORT = Statement("SET LOCAL enable_sort = off")
 _SORT = Statement("SET LOCAL enable_sort TO DEFAULT")
+_UNFLUSHED = Statement("SET LOCAL synchronous_commit = off")
+_COMMIT = Statement("COMMIT")
 
 
 def read(statement: str, *values: Any, using: str) -> Rows:
@@ -159,6 +163,18 @@ def read_each(*statements: Statement, using: str) -> list[Rows]:
         found = [rows for one in sent for rows in _send(one, number=1, using=using)]
     asked = zip(sent, found, strict=True)
     return [rows for one, rows in asked if one not in (_NO_SORT, _SORT)]
+
+
+def read_last(*statements: Statement, using: str) -> list[Rows]:
+    """As `read_each`: the last statements of a transaction that can be had again if it is lost.
+
+    Where the driver can do so its COMMIT goes along, and does not wait for the disk: if the
+    database crashes within the next moments, it may be as if the transaction had never been.
+    """
+    if not (_takes_many(using) and is_its_own(connections[using])):
+        return read_each(*statements, using=using)
+    # Django asks for a COMMIT all the same, and psycopg finds that the transaction is over.
+    return read_each(_UNFLUSHED, *statements, _COMMIT, using=using)[1:-1]
 
 
 def _around(one: Statement, *, using: str) -> list[Statement]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from django.db import transaction
-from django.db.models import OuterRef, Subquery
+from django.db.models import F, OuterRef, Subquery
 from django.utils import timezone
 
 from outbox.conf import conf
@@ -124,7 +124,8 @@ def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
     """Join two rows of one handler: its renaming was rolled back and comes once more.
 
     What was told between was owed to both names. The old one has handled it, or still has to: what
-    waited for the new name meanwhile is not done a second time.
+    waited for the new name meanwhile is not done a second time. What is on its way is sent again:
+    its message names the row that it leaves.
     """
     deliveries = Delivery.objects.using(using)
     waited = deliveries.filter(
@@ -132,7 +133,10 @@ def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
     )
     waited.filter(event__in=deliveries.filter(subscription=old).values("event")).delete()
     kept = deliveries.filter(subscription=row).values("event")
-    deliveries.filter(subscription=old).exclude(event__in=kept).update(subscription=row)
+    moved = deliveries.filter(subscription=old).exclude(event__in=kept)
+    on_their_way = moved.filter(state=State.SENT, started_token__lt=F("token"))
+    on_their_way.update(state=State.PENDING, due_at=timezone.now(), note="it changed its row")
+    moved.update(subscription=row)
     if not deliveries.filter(subscription=old).exists():
         old.delete(using=using)
 

@@ -118,6 +118,42 @@ RELAY = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="express-waits-for-the-disk",
+        without="the relay runs a delivery that a crash of the database may take along",
+        edits=(
+            Edit(
+                "outbox/engine/fan_out.py",
+                "    if chosen:  # what runs",
+                "    if False:  # what runs",
+            ),
+            Edit(
+                "outbox/engine/fan_out.py",
+                "read_last(mark, *stored, using=using)",
+                "read_last(\n            mark, *stored, "
+                "*([event_of(chosen.seq)] if chosen else []), using=using\n        )",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_lost_passes.py::TestAPass::test_waits_for_it_with_what_runs_at_once",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="commit-of-its-own",
+        without="a pass within somebody's transaction commits it",
+        edits=(
+            Edit(
+                "outbox/engine/statements.py",
+                "if not (_takes_many(using) and is_its_own(connections[using])):",
+                "if not _takes_many(using):",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_lost_passes.py::TestAPass::test_leaves_the_transaction_of_a_caller_open",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="events-before-subscriptions",
         without="a relay reads who hears an event before it looks which events wait",
         edits=(
@@ -204,8 +240,8 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/start.py",
-                "_lock(tokens, using=using) if row.token == tokens[row.id]]",
-                "_lock(tokens, using=using)]",
+                "return row.token == token and ",
+                "return ",
             ),
             Edit(
                 "outbox/engine/start.py", '_FREE = f"token = %s AND', '_FREE = f"token <> -%s AND'
@@ -214,6 +250,22 @@ DELIVERY = [
         noticed_by=(
             MODEL,
             f"{OUTBOX}test_delivery.py::TestAMessage::test_does_nothing_under_an_old_token",
+        ),
+    ),
+    Mutant(
+        name="subscription-of-the-message",
+        without="a message from before a crash starts a delivery of another handler",
+        edits=(
+            Edit("outbox/engine/start.py", "AND {where}{whose}{", "AND {where}{"),
+            Edit(
+                "outbox/engine/start.py",
+                " and self.subscription in (None, row.subscription_id)",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_lost_passes.py::TestAMessageOfAnotherDelivery"
+            "::test_starts_nothing_of_another_subscription",
         ),
     ),
     Mutant(

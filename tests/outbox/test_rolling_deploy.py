@@ -98,7 +98,12 @@ def relay(release: Release) -> list[Message]:
 def work(release: Release, messages: list[Message]) -> None:
     with running(release):
         for message in messages:
-            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+            deliver(
+                handler_name=message.handler,
+                pairs=message.pairs,
+                worker="w1",
+                subscription=message.subscription,
+            )
 
 
 def let_time_pass() -> None:
@@ -225,9 +230,10 @@ class TestARenameThatIsRolledBack:
         assert heard == ["count_orders"]
         assert Delivery.objects.get().state == "done"
 
-    def test_keeps_a_message_valid_that_is_on_its_way_when_it_comes_again(
+    def test_sends_again_what_is_on_its_way_when_it_comes_again(
         self, rolled_back: Release, renamed: Release, heard: list[str]
     ):
+        """Its message names a row that is gone. Seen to fail, heard after a lease, without that."""
         given(rolled_back)
         messages = relay(rolled_back)
 
@@ -235,7 +241,7 @@ class TestARenameThatIsRolledBack:
         work(rolled_back, messages)
         work(renamed, relay(renamed))
 
-        assert heard == ["count"]
+        assert heard == ["count_orders"]
 
 
 class TestAHandlerThatIsGone:

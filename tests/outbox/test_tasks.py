@@ -13,7 +13,7 @@ from kombu import Connection
 
 from outbox import subscribe
 from outbox.engine.relay import relay
-from outbox.models import Delivery
+from outbox.models import Delivery, Subscription
 from outbox.tasks import publish
 from outbox.testing import Outbox
 from shop.celery import app as shops_app
@@ -44,7 +44,7 @@ def received(broker: Connection, queue: str) -> list[Any]:
 
 class TestAMessage:
     def test_carries_names_ids_and_tokens_and_nothing_else(self, broker: Connection):
-        """Rule 4; `refill` asks the worker for a nudge.
+        """Rule 4; `refill` asks the worker for a nudge, the subscription says whose they are.
 
         Seen to fail with the event's payload, key or name added to `Message`.
         """
@@ -59,11 +59,12 @@ class TestAMessage:
         relay(publish=publish)
 
         first, second, third = Delivery.objects.order_by("id").values_list("id", flat=True)
+        row = Subscription.objects.get()
         messages = received(broker, "labels")
         arguments = [json.loads(message.body)[:2] for message in messages]
         assert arguments == [
-            [["tests.print_label", [[first, 1], [second, 1]]], {}],
-            [["tests.print_label", [[third, 1]]], {"refill": True}],
+            [["tests.print_label", pairs], {"subscription": row.pk, "refill": is_last}]
+            for pairs, is_last in [([[first, 1], [second, 1]], False), ([[third, 1]], True)]
         ]
         everything = "".join(f"{message.body} {message.headers}" for message in messages)
         assert SECRET not in everything

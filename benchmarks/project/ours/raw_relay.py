@@ -33,6 +33,7 @@ def main() -> None:
     broker = redis.Redis.from_url(os.environ["REDIS_URL"])
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         connection.execute("SET enable_sort = off")  # as the outbox's relay has it: by the page
+        connection.execute("SET synchronous_commit = off")  # as well: a pass can be done again
         while True:
             with connection.transaction():
                 seqs = [row[0] for row in connection.execute(TAKE)]
