@@ -21,7 +21,7 @@ PER_SECOND = 20
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Place orders at a steady pace, each side in turn."""
-    return compare(ground, count=80 if quick else 300, repeats=1 if quick else 3)
+    return compare(ground, count=80 if quick else 300, repeats=2 if quick else 3)
 
 
 def compare(ground: Ground, *, count: int, repeats: int) -> Result:
