@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from django.db.models import QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from outbox.models import Operation
 
@@ -74,16 +75,18 @@ def give_up(number: int, *, by: str, using: str = "default") -> Operation:
 def _running(number: int, *, using: str) -> Operation:
     found = Operation.objects.using(using).filter(pk=number).first()
     if found is None:
-        raise NotRunning(f"There is no operation {number}; see `manage.py outbox log`.")
+        text = _("There is no operation %(number)s; see `manage.py outbox log`.")
+        raise NotRunning(text % {"number": number})
     if found.state != Operation.State.RUNNING:
-        raise NotRunning(f"Operation {number} is over: {found.get_state_display()}.")
+        facts = {"number": number, "state": found.get_state_display()}
+        raise NotRunning(_("Operation %(number)s is over: %(state)s.") % facts)
     return found
 
 
 def _task(operation: Operation, *, using: str) -> Task:
     action = operation.action
     if action not in (*ELIGIBLE, Action.BACKFILL):  # whose choice is not of deliveries
-        raise NotRunning(f"To go on with {action}, run it again.")
+        raise NotRunning(_("To go on with %(action)s, run it again.") % {"action": action})
     choice = Choice.from_json(operation.choice)
     if action == Action.BACKFILL:
         return backfilling.Backfill(choice, using)
