@@ -74,8 +74,9 @@ class _Start:
         return self.is_doubtful and (row.started_at, row.worker) == (self.at, self.worker)
 
     def is_meant(self, row: Delivery, token: int) -> bool:
-        """Tell whether a message with this token means this delivery."""
-        return row.token == token and self.subscription in (None, row.subscription_id)
+        """Tell whether a message with this token means this delivery, or this start has had it."""
+        is_theirs = self.subscription in (None, row.subscription_id)
+        return row.token == token and (is_theirs or self.has(row))
 
     def values(self, *, using: str) -> tuple[Any, ...]:
         """Return what is written."""
@@ -95,8 +96,8 @@ def start(
     Only what is still owed under the token that the message carries, and did not start under it.
     Nearly always nothing stands in the way, and one UPDATE starts them all. What it leaves out is
     looked at with care, and put back if it must not run. What is of another subscription than the
-    message is left alone: if the database was set back, by a crash or a backup, its deliveries may
-    have got the numbers of others, which the broker still has.
+    message is left alone: a crash of the database may have set it back, so that its deliveries have
+    the numbers of others, which the broker still has.
     """
     now = timezone.now()
     until = now + duration(len(pairs), seconds=handler.lease)
@@ -122,10 +123,10 @@ def _start_free(
     """Start what nothing stands in the way of, by a statement that commits by itself."""
     events = _events_of(pairs)
     values = this.values(using=using)
+    whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
 
     def send() -> list[Rows]:
         where, more = (_FREE_OR_OURS, values[:2]) if this.is_doubtful else (_FREE, ())
-        whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
         statements = [
             Statement(
                 f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{_RETURNING}",

@@ -257,11 +257,7 @@ DELIVERY = [
         without="a message from before a crash starts a delivery of another handler",
         edits=(
             Edit("outbox/engine/start.py", "AND {where}{whose}{", "AND {where}{"),
-            Edit(
-                "outbox/engine/start.py",
-                " and self.subscription in (None, row.subscription_id)",
-                "",
-            ),
+            Edit("outbox/engine/start.py", " and (is_theirs or self.has(row))", ""),
         ),
         noticed_by=(
             f"{OUTBOX}test_lost_passes.py::TestAMessageOfAnotherDelivery"

@@ -17,7 +17,7 @@ from outbox import DomainEvent, subscribe
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import Message, relay_pass
 from outbox.engine.results import Result
-from outbox.models import Attempt, Delivery, Event
+from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
 from tests.flows.threads import aside, run_together
 
@@ -108,6 +108,38 @@ class TestAStart:
         with connection.execute_wrapper(Fault(START, is_run=True)):
             work(message)
         let_leases_pass()
+
+        assert len(runs) == 1
+        assert ends() == [("done", 1)]
+
+    def test_is_found_though_its_delivery_changes_its_subscription_meanwhile(self):
+        """As where two names become one. Seen to fail, dead, without `has` in `is_meant`."""
+        runs = []
+
+        @subscribe("tests.Numbered", attempts=1)
+        def count() -> None:
+            runs.append(1)
+
+        given()
+        message = send()
+        other = Subscription.objects.get()
+        other.pk, other.handler = None, "tests.other"
+        other.save()
+
+        def lose(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            result = execute(sql, params, many, context)
+            if START in sql and not Delivery.objects.filter(subscription=other).exists():
+                Delivery.objects.update(subscription=other)
+                raise OperationalError("server closed the connection unexpectedly")
+            return result
+
+        with connection.execute_wrapper(lose):
+            deliver(
+                handler_name=message.handler,
+                pairs=message.pairs,
+                worker="w1",
+                subscription=message.subscription,
+            )
 
         assert len(runs) == 1
         assert ends() == [("done", 1)]
