@@ -12,7 +12,7 @@ from benchmarks.sides import TUNED_CELERY, UNTUNED_CELERY, Side, ours
 
 def measure(ground: Ground, quick: bool) -> Result:
     """Emit and handle at once, each side in turn."""
-    return compare(ground, count=1_500 if quick else 4_000, repeats=1 if quick else 2)
+    return compare(ground, count=1_500 if quick else 4_000, repeats=2)
 
 
 def compare(ground: Ground, *, count: int, repeats: int) -> Result:
