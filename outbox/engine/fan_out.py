@@ -106,7 +106,8 @@ def fan_out(
     """Make the deliveries of events, and claim for the lanes what they have room for.
 
     A subscription that another relay holds gets its deliveries too; a later pass sends them. One
-    that goes express is stored as started, and noted there.
+    that goes express is stored as started, and noted there. It is the last thing in the pass's
+    transaction, which is over afterwards unless it is somebody else's (`read_last`).
     """
     born = _born(events, hearers, now=now, using=using)
     for pk, lane in lanes.items():

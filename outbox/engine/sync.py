@@ -135,7 +135,9 @@ def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
     kept = deliveries.filter(subscription=row).values("event")
     moved = deliveries.filter(subscription=old).exclude(event__in=kept)
     on_their_way = moved.filter(state=State.SENT, started_token__lt=F("token"))
-    on_their_way.update(state=State.PENDING, due_at=timezone.now(), note="it changed its row")
+    on_their_way.update(
+        state=State.PENDING, due_at=timezone.now(), note="its handler's two names became one"
+    )
     moved.update(subscription=row)
     if not deliveries.filter(subscription=old).exists():
         old.delete(using=using)

@@ -23,6 +23,7 @@ from outbox.engine.delivery import deliver
 from outbox.engine.fan_out import Express
 from outbox.engine.relay import Message, relay_pass
 from outbox.models import Delivery, Event, Subscription
+from outbox.tasks import deliver_message
 from outbox.testing import Outbox
 from shop.postgres import EmbeddedPostgres
 from tests.shop.processes import eventually
@@ -137,6 +138,23 @@ class TestAMessageOfAnotherDelivery:
         assert work(stale) == 0
         assert work(counts) == 1
         assert ran == ["count"]
+
+    def test_starts_nothing_as_a_task_either(self):
+        """Seen to fail with the subscription not handed on by `deliver_message`."""
+        ran = []
+
+        @subscribe("tests.Numbered")
+        def keep() -> None:
+            ran.append("keep")
+
+        given()
+        [message] = send()
+        named = {"handler": message.handler, "pairs": message.pairs}
+
+        deliver_message.apply(kwargs={**named, "subscription": message.subscription + 1})
+        assert ran == []
+        deliver_message.apply(kwargs={**named, "subscription": message.subscription})
+        assert ran == ["keep"]
 
     def test_of_a_relay_that_names_no_subscription_yet_is_heard(self):
         @subscribe("tests.Numbered")
