@@ -30,6 +30,7 @@ from uuid_utils.compat import uuid7
 from . import emission, events, subscriptions
 from .context import Cause, caused_by
 from .contracts import upcasting
+from .counting.book import without_threads
 from .engine import failpoints, settlement
 from .engine.delivery import deliver
 from .engine.relay import Message, relay_pass
@@ -253,6 +254,7 @@ class OutboxTestMixin:
     def outbox(self) -> Outbox:
         """The test's outbox."""
         if "_outbox" not in self.__dict__:
+            self.enterContext(without_threads())  # type: ignore[attr-defined]  # the TestCase's
             self.__dict__["_outbox"] = Outbox()
         made: Outbox = self.__dict__["_outbox"]
         return made
@@ -262,6 +264,13 @@ class OutboxTestMixin:
 def _outbox_guards() -> None:
     """Raise at what breaks a rule, in tests that do without the outbox, too."""
     guard_hooks.start(by_default=True)
+
+
+@pytest.fixture(autouse=True)
+def _outbox_counts() -> Iterator[None]:
+    """Store no count of one test in the database of another."""
+    with without_threads():
+        yield
 
 
 @pytest.fixture

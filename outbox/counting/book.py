@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 from weakref import WeakSet
 
@@ -31,6 +32,7 @@ Place = TypeVar("Place", bound=Hashable)
 Tallies = Mapping[Place, "Counter[str]"]
 
 _books: WeakSet[Book[Hashable]] = WeakSet()
+_has_threads = True
 
 
 class Book(Generic[Place]):
@@ -52,10 +54,18 @@ class Book(Generic[Place]):
             for place, tally in tallies.items():
                 if place in self._tallies or len(self._tallies) < _MOST_PLACES:
                     self._tallies.setdefault(place, Counter()).update(tally)
-            if self._timer is None:
+            if self._timer is None and _has_threads:
                 self._timer = threading.Timer(_EVERY_SECONDS, self._write_in_thread)
                 self._timer.daemon = True
                 self._timer.start()
+
+    def empty(self) -> None:
+        """Forget what was counted and is not stored yet."""
+        with self._lock:
+            self._tallies = {}
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
     def write(self) -> None:
         """Store what was counted, now; what cannot be stored is kept for the next time."""
@@ -82,6 +92,22 @@ def write_all() -> None:
     """Store what every book of this process holds, where it ends without Python's own end."""
     for book in list(_books):
         book._write_in_thread()
+
+
+@contextmanager
+def without_threads() -> Iterator[None]:
+    """Within it nothing is stored unless asked for; what is left at the end is forgotten.
+
+    For tests: a thread commits beside a test's transaction, and a later test finds its rows.
+    """
+    global _has_threads
+    before, _has_threads = _has_threads, False
+    try:
+        yield
+    finally:
+        _has_threads = before
+        for book in list(_books):
+            book.empty()
 
 
 def _forget_all() -> None:

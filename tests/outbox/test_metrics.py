@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from outbox import PermanentFailure, actions, subscribe
-from outbox.counting import book, counters
+from outbox.counting import counters
 from outbox.counting.counters import counted
 from outbox.engine.relay import BrokerUnavailable, relay_pass
 from outbox.metrics import families, metrics
@@ -30,13 +30,6 @@ from outbox.testing import Outbox
 TOKEN = "a-token-that-only-the-scraper-knows"
 
 Series = dict[tuple[str, ...], float]
-
-
-@pytest.fixture(autouse=True)
-def _no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has counted nothing, and whose counts the test alone takes to the database."""
-    monkeypatch.setattr(book, "_EVERY_SECONDS", 3600)
-    monkeypatch.setattr(counters, "_book", book.Book(counters._store))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from outbox.counting import book, minutes
+from outbox.counting import minutes
 from outbox.engine.results import Result
 from outbox.models import Delivery, Event, Minute
 from outbox.receipt import LeaseLost
@@ -22,14 +21,9 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture(autouse=True)
-def _own_book(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process that has counted nothing, and whose thread does not write into the test."""
-    monkeypatch.setattr(book, "_EVERY_SECONDS", 3600)
+def _never_pruned(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has not looked for old rows yet."""
     monkeypatch.setattr(minutes, "_pruned_at", datetime.min.replace(tzinfo=UTC))
-    monkeypatch.setattr(minutes, "_book", book.Book(minutes._store))
-    yield
-    if minutes._book._timer is not None:
-        minutes._book._timer.cancel()
 
 
 def done(lag: float = 0.3, seconds: float = 0.1) -> Result:

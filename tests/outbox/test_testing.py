@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
+from unittest import mock
 from uuid import UUID, uuid4
 
 import pytest
 from django.test import TestCase
 
 from outbox import DomainEvent, Receipt, emit, subscribe
+from outbox.counting import book, minutes
 from outbox.engine import settlement
-from outbox.models import Delivery
+from outbox.models import Delivery, Minute
 from outbox.testing import Outbox, OutboxTestMixin
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -198,6 +201,28 @@ class TestEmitted:
             outbox.emitted("tests.Called")
 
 
+def timers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+@pytest.mark.django_db
+class TestWhatIsCounted:
+    """A thread stored it seconds later, beside the transaction of another test, which found it."""
+
+    def test_is_stored_by_no_thread(self):
+        minutes.note_events(1)
+
+        assert timers() == []
+
+    def test_is_forgotten_with_the_test(self):
+        with book.without_threads():
+            minutes.note_events(1)
+
+        minutes.flush()
+
+        assert not Minute.objects.exists()
+
+
 @pytest.mark.usefixtures("own_registry")
 class TestOutboxTestMixin(OutboxTestMixin, TestCase):
     def test_works_in_an_ordinary_test_case(self):
@@ -212,3 +237,11 @@ class TestOutboxTestMixin(OutboxTestMixin, TestCase):
 
         assert len(heard) == 2
         assert self.outbox is self.outbox
+
+    def test_leaves_nothing_to_a_thread(self):
+        self.enterContext(mock.patch.object(book, "_has_threads", new=True))
+
+        assert self.outbox
+        minutes.note_events(1)
+
+        assert timers() == []
