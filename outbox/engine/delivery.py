@@ -63,9 +63,8 @@ def deliver(
     """
     handler = find(handler_name)
     if handler is None:
-        settlement.hand_back(
-            pairs, note=f"{worker} has no handler {handler_name}: older code?", using=using
-        )
+        note = f"{worker} has no handler {handler_name}: older code?"
+        settlement.hand_back(pairs, note=note, subscription=subscription, using=using)
         return []
     began = time.monotonic()
     started = start(handler, pairs, worker=worker, subscription=subscription, using=using)

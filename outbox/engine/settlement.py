@@ -92,12 +92,18 @@ def _deaths(row: Delivery, *, using: str) -> int:
     return deaths
 
 
-def hand_back(pairs: Sequence[tuple[int, int]], *, note: str, using: str) -> None:
-    """Return deliveries that were not started, each under its token; they cost no attempt."""
+def hand_back(
+    pairs: Sequence[tuple[int, int]], *, note: str, subscription: int | None = None, using: str
+) -> None:
+    """Return deliveries that were not started, each under its token; they cost no attempt.
+
+    With a subscription, only its own: after a crash a number may be another delivery's.
+    """
+    whose = {} if subscription is None else {"subscription_id": subscription}
     due_at = timezone.now() + timedelta(seconds=_HAND_BACK_SECONDS)
     for token, ids in by_token(pairs).items():
         Delivery.objects.using(using).filter(
-            id__in=ids, token=token, started_token__lt=token, state=State.SENT
+            id__in=ids, token=token, started_token__lt=token, state=State.SENT, **whose
         ).update(state=State.PENDING, due_at=due_at, note=note[:300])
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -155,6 +156,21 @@ class TestAMessageOfAnotherDelivery:
         assert ran == []
         deliver_message.apply(kwargs={**named, "subscription": message.subscription})
         assert ran == ["keep"]
+
+    def test_hands_back_nothing_of_another_where_its_handler_is_unknown(self):
+        """Seen to fail without the subscription: the other one waited for five seconds."""
+
+        @subscribe("tests.Numbered")
+        def keep() -> None: ...
+
+        given()
+        [message] = send()
+        stale = replace(message, handler="tests.gone", subscription=message.subscription + 1)
+
+        assert work(stale) == 0
+        assert Delivery.objects.get().state == "sent"
+        assert work(replace(message, handler="tests.gone")) == 0
+        assert Delivery.objects.get().state == "pending"
 
     def test_of_a_relay_that_names_no_subscription_yet_is_heard(self):
         @subscribe("tests.Numbered")
