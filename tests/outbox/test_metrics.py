@@ -232,6 +232,7 @@ class TestTheCounters:
         with django_assert_num_queries(0):
             counters.flush()
 
+    @pytest.mark.filterwarnings("ignore:.* use of fork.. may lead to deadlocks:DeprecationWarning")
     def test_are_added_once_though_the_process_forks(self):
         """Seen to fail without `register_at_fork`: the child adds what its parent adds, too."""
         counters.count("events", "shops.Ordered")
