@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import pytest
 from django.test import TransactionTestCase
+from hypothesis import HealthCheck, settings
 
 from tests import emptying
 from tests.databases import kind_under_test
 
 pytest_plugins = ["outbox.testing"]
 emptying.install()
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ours")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -35,10 +35,11 @@ class TestAStage:
     def test_fails_a_side_with_fewer_effects_than_events(
         self, ground: Ground, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(grounds, "STANDSTILL", 2.0)
         with ground.stage(ours()) as stage:
             stage.start_consumers()
             stage.emit(2)
+            stage.wait_for_effects(2)
+            monkeypatch.setattr(grounds, "STANDSTILL", 2.0)
 
             with pytest.raises(WrongEffects, match="outbox: 3 events, 2 of them have an effect"):
                 stage.wait_for_effects(3)

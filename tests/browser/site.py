@@ -42,7 +42,7 @@ class Site:
             "DJANGO_SETTINGS_MODULE": "shop.settings",
             "OUTBOX": HASTE,
             "EMAIL_URL": f"smtp://{HOST}:{self._mail_port}",
-            "EMAIL_TIMEOUT_SECONDS": "1",
+            "EMAIL_TIMEOUT_SECONDS": "10",
             "API_RATE_USER": "1000000/min",
             "BANK_TIMEOUT_SECONDS": "5",
             "WORKER_GRACE": "2",

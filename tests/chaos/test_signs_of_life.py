@@ -63,7 +63,9 @@ def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, 
         command, cwd=ROOT, env=ground.environment, capture_output=True, text=True, timeout=CEILING
     )
     assert done.stdout, done.stderr
-    found = sorted(json.loads(done.stdout), key=lambda one: SEVERITIES.index(one["severity"]))
+    # What other tests have deleted may not be vacuumed yet.
+    told = [one for one in json.loads(done.stdout) if "dead rows" not in one["text"]]
+    found = sorted(told, key=lambda one: SEVERITIES.index(one["severity"]))
     worst = {one["part"]: one for one in found}
     is_well = all(one["severity"] != "error" for one in found)
     assert done.returncode == (0 if is_well else 1)
@@ -87,11 +89,12 @@ class TestTheDoctor:
         """Its heartbeat comes; without the canary nobody would notice."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
-        ground.run("-m", "celery", "-A", "shop", "control", "cancel_consumer", "ground.slow")
         ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "the workers beat")
+        (worker,) = (name for name, queues in signs(ground, "worker") if "ground.slow" in queues)
+        self.tell(ground, worker, "cancel_consumer", "ground.slow")
 
-        found = examined(ground, "5")
-        ground.run("-m", "celery", "-A", "shop", "control", "add_consumer", "ground.slow")
+        found = examined(ground, "10")
+        self.tell(ground, worker, "add_consumer", "ground.slow")
 
         assert found["queue ground.slow"]["severity"] == "error"
         assert found["queue ground"]["severity"] == "ok"
@@ -100,10 +103,14 @@ class TestTheDoctor:
         ground.start_relay()
         ground.start_worker(queues="ground,ground.outside")
 
-        found = examined(ground, "5")
+        found = examined(ground, "10")
 
         assert found["queue ground.slow"]["text"] == "The canary did not come back: it has none."
         assert found["queue ground"]["severity"] == "ok"
+
+    def tell(self, ground: Stack, worker: str, *order: str) -> None:
+        options = ["--timeout", "60", "--destination", worker]
+        ground.run("-m", "celery", "-A", "shop", "control", *options, *order)
 
     @pytest.mark.own_broker
     def test_works_without_a_broker(self, ground: Stack):

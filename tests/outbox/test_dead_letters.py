@@ -169,18 +169,18 @@ class TestALongOperation:
     def test_goes_on_in_the_background_and_shows_how_far_it_is(
         self, outbox, admin_client, monkeypatch
     ):
-        weighed(outbox, 3)
+        weighed(outbox, 6)
         monkeypatch.setattr(dead, "MOST", 2)
-        form = {**group_of(Delivery.objects.filter(state="dead").latest("pk")), "rate": "2"}
+        form = {**group_of(Delivery.objects.filter(state="dead").latest("pk")), "rate": "1"}
 
         answer = admin_client.post(ACT, {**form, "action": "retry", "reason": REASON})
         first = text_of(admin_client, answer["Location"])
 
         assert "hx-get=" in first
-        assert "2 a second at most" in first
+        assert "1 a second at most" in first
         eventually(lambda: Operation.objects.get().state == "finished", "its end", within=60)
         last = text_of(admin_client, answer["Location"])
-        assert "3 of 3" in last
+        assert "6 of 6" in last
         assert "hx-get=" not in last
         assert dead_ones() == 0
 

@@ -67,6 +67,11 @@ def wait_until_done(number: int) -> None:
     eventually(lambda: is_done(number), f"{number} done", within=20)
 
 
+def wait_until_idle(relay_loop: RelayLoop) -> None:
+    """Else what comes next goes to the workers."""
+    eventually(lambda: not relay_loop._is_running, "its handler has ended", within=20)
+
+
 def tell(outbox: Outbox, number: int = 0) -> None:
     outbox.given("shops.Ordered", order_id=uuid4(), number=number)
 
@@ -89,6 +94,7 @@ class TestAnExpressHandler:
                 tell(outbox, number)
                 relay_loop.nudge()
                 wait_until_done(number + 1)
+                wait_until_idle(relay_loop)
 
         assert published == []
         assert set(Group.objects.values_list("name", flat=True)) == {"0", "1", "2"}
@@ -145,6 +151,7 @@ class TestAnExpressHandler:
                 published.wait_for(*[1] * number)
             may_end.set()
             wait_until_done(1)
+            wait_until_idle(relay_loop)
             tell(outbox)
             wait_until_done(2)
 

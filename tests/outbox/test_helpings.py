@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+import time_machine
 from django.db.models import F
 from django.utils import timezone
 
@@ -141,14 +143,17 @@ class TestAQuickHandlersBacklog:
     """Seen to fail with a window that stays as it was, and with one that grows for anybody."""
 
     @pytest.fixture(autouse=True)
-    def backlog(self, own_registry: None) -> None:
+    def backlog(self, own_registry: None) -> Iterator[None]:
         @subscribe("shops.Ordered", window=2000, batch=200)
         def count() -> None: ...
 
-        Outbox()
-        given(1500)
-        for _ in range(3):  # each fans out 500; the first sends as many
-            passing()
+        # At one moment: how long something has been in flight is for each test to say.
+        with time_machine.travel(timezone.now(), tick=False):
+            Outbox()
+            given(1500)
+            for _ in range(3):  # each fans out 500; the first sends as many
+                passing()
+            yield
 
     def deliver_some(self) -> None:
         first = Delivery.objects.filter(state="sent").order_by("pk").values("pk")[:200]

@@ -198,21 +198,23 @@ def crashing(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
 @contextmanager
 def nothing_reaches_the_disk() -> Iterator[None]:
     """Stop who writes in the background; then crash the server, and wait until it is back."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
-        (writer,) = cursor.fetchone()
+    writer = _walwriter()
+    assert writer
     os.kill(writer, signal.SIGSTOP)
     yield
     os.kill(writer, signal.SIGKILL)
-    eventually(_is_back, "it is back", within=60)
+    eventually(lambda: _walwriter() not in (None, writer), "it is back", within=60)
 
 
-def _is_back() -> bool:
+def _walwriter() -> int | None:
     connection.close()
     try:
-        return Event.objects.exists()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
+            found = cursor.fetchone()
     except OperationalError:
-        return False
+        return None
+    return int(found[0]) if found else None
 
 
 @pytest.mark.postgresql

@@ -13,7 +13,7 @@ from tests.bank import SLOW_SECONDS, BankProcess
 from tests.payments.test_simulator import authorize, capture, post, refund, wanted
 from tests.shop.processes import eventually
 
-PROCESSING_SECONDS = 0.5
+PROCESSING_SECONDS = 1.5
 IMPATIENT = SLOW_SECONDS / 5
 
 
@@ -30,8 +30,8 @@ def reference() -> str:
 
 @pytest.fixture
 def hasty_bank(tmp_path: Path) -> Iterator[BankProcess]:
-    """A bank that gives up soon, and forgets every key after two seconds."""
-    options = ("--processing-seconds", str(PROCESSING_SECONDS), "--key-life-seconds", "2")
+    """A bank that gives up soon, and forgets every key after four seconds."""
+    options = ("--processing-seconds", str(PROCESSING_SECONDS), "--key-life-seconds", "4")
     process = BankProcess(tmp_path / "hasty", *options)
     process.start()
     yield process
@@ -174,7 +174,7 @@ class TestTheLongestProcessingTime:
 
     def test_holds_for_what_is_slow_by_nature(self, hasty_bank: BankProcess, reference: str):
         with hasty_bank.client() as client:
-            answer = ask(client, reference, "tok_slow")
+            answer = ask(client, reference, "tok_slow_3")
 
         assert (answer.status_code, hasty_bank.charges(reference)) == (504, {})
 

@@ -79,6 +79,7 @@ class TestItsDatabase:
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(400)
 class TestTheDemoThatIsStopped:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_leaves_no_process_and_no_file(self, tmp_path: Path, number: signal.Signals):
