@@ -22,8 +22,8 @@ from tests.bank import API_KEY, BankProcess
 from tests.flows.bank_moments import ask_to_capture
 from tests.flows.looks import emails, moves, owed, status
 from tests.inventory.shelf import counters, ledger, put_on_sale
+from tests.nobody import port_of_nobody
 from tests.orders.buyer import place
-from tests.payments.test_gateway import free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -55,7 +55,7 @@ def causes(order: Order) -> list[str]:
 
 
 def bank_is_away(settings: Settings) -> None:
-    settings.BANK_URL = f"http://127.0.0.1:{free_port()}"
+    settings.BANK_URL = f"http://127.0.0.1:{port_of_nobody()}"
 
 
 def try_and_fail(outbox: Outbox) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -24,6 +23,7 @@ from outbox.models import Delivery, Event, Minute, Subscription
 from outbox.nudge import EXCHANGE
 from outbox.testing import Outbox
 from tests.chaos.stack import Stack, running_stack
+from tests.nobody import port_of_nobody
 from tests.outbox.command import outbox_command
 
 State = Delivery.State
@@ -426,9 +426,7 @@ def nudge(stack: Stack) -> None:
 
 def unanswered_url() -> str:
     """A broker's address at which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+    return f"redis://127.0.0.1:{port_of_nobody()}/0"
 
 
 RELAY = [sys.executable, "manage.py", "outbox", "relay"]

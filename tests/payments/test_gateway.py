@@ -29,6 +29,7 @@ from payments.gateway import (
 )
 from payments.gateway.stripe import StripeGateway
 from tests.bank import API_KEY, ROOT, SLOW_SECONDS, BankProcess
+from tests.nobody import port_of_nobody
 from tests.stripe_stand_in import KEY, StripeStandIn, stand_in
 
 TOTAL = Money(amount=12800, currency="JPY")
@@ -276,7 +277,7 @@ class TestBankGateway:
 
     def test_is_unavailable_where_nobody_listens(self, reference: str):
         with pytest.raises(GatewayUnavailable, match="cannot be reached"):
-            authorize(bank_gateway(f"http://127.0.0.1:{free_port()}"), reference)
+            authorize(bank_gateway(f"http://127.0.0.1:{port_of_nobody()}"), reference)
 
     def test_is_unavailable_when_asked_to_slow_down(self, reference: str):
         answer = b"HTTP/1.1 429 Slow Down\r\nContent-Length: 2\r\n\r\n{}"
@@ -353,7 +354,7 @@ class TestBankGateway:
     def test_goes_past_no_proxy_of_the_environment(
         self, bank_process: BankProcess, reference: str, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port_of_nobody()}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
 
@@ -365,7 +366,7 @@ class TestStripeGateway:
 
     def test_is_unavailable_where_nobody_listens(self, reference: str):
         with pytest.raises(GatewayUnavailable, match="cannot be reached"):
-            authorize(stripe_gateway(f"http://127.0.0.1:{free_port()}"), reference)
+            authorize(stripe_gateway(f"http://127.0.0.1:{port_of_nobody()}"), reference)
 
     def test_is_unavailable_when_asked_to_slow_down(self, reference: str):
         answer = stripe_says(429, "rate_limit_error", "rate_limit")
@@ -471,11 +472,6 @@ class TestCurrent:
         settings.BANK_TIMEOUT_SECONDS = IMPATIENT
         with pytest.raises(OutcomeUnknown):
             authorize(gateway.current(), uuid4().hex, payment_method="tok_slow")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def url_of(server: socket.socket) -> str:

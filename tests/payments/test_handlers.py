@@ -15,6 +15,7 @@ from payments import asking, gateway, services
 from payments.gateway import BankGateway, GatewayUnavailable, OutcomeUnknown
 from payments.models import Payment
 from tests.bank import BankProcess
+from tests.nobody import port_of_nobody
 from tests.payments.orders import (
     TOTAL,
     authorized,
@@ -31,7 +32,7 @@ from tests.payments.orders import (
     settle_as_dead,
     status,
 )
-from tests.payments.test_gateway import IMPATIENT, free_port
+from tests.payments.test_gateway import IMPATIENT
 
 DAYS = timedelta(days=3)
 
@@ -90,7 +91,7 @@ class TestAuthorizePayment:
     def test_stays_owed_while_the_bank_is_away_and_charges_once_it_is_back(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings
     ):
-        settings.BANK_URL = f"http://127.0.0.1:{free_port()}"
+        settings.BANK_URL = f"http://127.0.0.1:{port_of_nobody()}"
         place(outbox, order_id)
 
         with pytest.raises(GatewayUnavailable):
@@ -482,7 +483,7 @@ class TestVoidOrRefund:
     ):
         """Rule 9. Seen to end as dead without `attempts=None`."""
         authorized(outbox, order_id)
-        settings.BANK_URL = f"http://127.0.0.1:{free_port()}"
+        settings.BANK_URL = f"http://127.0.0.1:{port_of_nobody()}"
         cancel(outbox, order_id)
         deliver(outbox, raise_errors=False)
         set_attempts("void_or_refund", 1000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from datetime import timedelta
 
@@ -16,6 +15,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from outbox.models import Delivery
 from tests.inventory.shelf import put_on_sale
+from tests.nobody import port_of_nobody
 from tests.orders.buyer import customer, place
 from tests.webhooks.receiver import answers, receiving
 from webhooks import posting, sending, services, signatures, tasks
@@ -253,13 +253,10 @@ class TestAnAnswer:
 
     def test_of_nobody_is_a_failure(self, outbox, db, settings):
         settings.WEBHOOK_PRIVATE_HOSTS = ["127.0.0.1"]
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # and nobody listens
-            url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
-            endpoint = services.add_endpoint(owner=customer(), url=url, event_types=[])
-            ping(endpoint)
+        url = f"http://127.0.0.1:{port_of_nobody()}/"
+        ping(services.add_endpoint(owner=customer(), url=url, event_types=[]))
 
-            deliver(outbox)
+        deliver(outbox)
 
         assert "refused" in Attempt.objects.get().error
 
