@@ -65,15 +65,18 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
         _refuse_other_transactions(using)
     if delay:
         return _store_for_later(event, delay, using=using)
-    if event.event_name in ordered_events():
-        lock_key(event.key, connection=connections[using])
     event_id = store(event, using=using)
     transaction.on_commit(nudge.poke, using=using, robust=True)
     return event_id
 
 
 def store(event: DomainEvent, *, using: str) -> UUID:
-    """Insert the event's row; for emit() and the test kit, which differ in what they demand."""
+    """Insert the event's row in the open transaction, which is the caller's to check.
+
+    Called by `emit()`, by the correction of an event, and by the test kit.
+    """
+    if event.event_name in ordered_events():
+        lock_key(event.key, connection=connections[using])
     facts = _facts(event)
     with tracing.emitting(facts):
         _insert({**facts, "emitted_at": timezone.now()}, using=using)

@@ -68,8 +68,9 @@ def correct(
 
 
 def _locked(delivery_id: int, *, using: str) -> Delivery:
-    rows = Delivery.objects.using(using).select_related("event", "subscription")
-    row = rows.select_for_update(of=("self",)).filter(pk=delivery_id, state=State.DEAD).first()
+    # The event is read after the lock: a redaction that held it may have blanked the event since.
+    rows = Delivery.objects.using(using).filter(pk=delivery_id, state=State.DEAD)
+    row = rows.select_for_update().first()
     if row is None:
         raise CannotCorrect(_("Delivery %d is not dead (any more).") % delivery_id)
     return row

@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from outbox import events
 from outbox.context import acting_as
 from outbox.contracts import lock as contract_lock
 from outbox.emission import emit
+from outbox.engine.locks import lock_deliveries
 from outbox.models import Attempt, DelayedEvent, Delivery, Event
 from outbox.own_events import SubjectRedacted
 
@@ -113,11 +114,14 @@ def _slices(rows: QuerySet[Event]) -> Iterator[Sequence[int]]:
 def _redact_some(
     done: Redaction, seqs: Sequence[int], *, force: bool, dry_run: bool, using: str
 ) -> None:
-    owed = Delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=Delivery.OWED)
     with transaction.atomic(using=using):
         rows = Event.objects.using(using).filter(seq__in=seqs).order_by("seq")
-        for event in rows.annotate(is_owed=Exists(owed)).select_for_update(of=("self",)):
-            if (event.is_owed or event.fanned_out_at is None) and not force:
+        found = list(rows.select_for_update())
+        # Only now: a relay, replay or backfill may have held these locks, and has committed since.
+        states = lock_deliveries([event.seq for event in found], using=using)
+        owed = {seq for _id, seq, state in states if state in Delivery.OWED}
+        for event in found:
+            if (event.seq in owed or event.fanned_out_at is None) and not force:
                 done.owed += 1
             elif (payload := blanked(event)) == event.payload:
                 done.empty += 1

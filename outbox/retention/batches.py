@@ -14,8 +14,9 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 
+from outbox.engine.locks import lock_deliveries
 from outbox.engine.statements import execute, numbers
 from outbox.models import Delivery, Event
 from outbox.transactions import is_its_own
@@ -80,7 +81,7 @@ def prune_some(
         # No delivery can be added to a locked event, and none of those it has can be replayed.
         events = Event.objects.using(using).filter(seq__in=seqs, emitted_at__lt=before)
         locked = set(events.order_by("seq").select_for_update().values_list("seq", flat=True))
-        deliveries = _locked_deliveries(locked, using=using)
+        deliveries = lock_deliveries(locked, using=using)
         locked -= {event for _, event, state in deliveries if state in Delivery.OWED}
         if archive:
             archive.add(list(Event.objects.using(using).filter(seq__in=locked).order_by("seq")))
@@ -115,16 +116,6 @@ _SETTINGS = """
 SELECT set_config('synchronous_commit', 'off', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
 """
-
-
-def _locked_deliveries(seqs: Collection[int], *, using: str) -> list[tuple[int, int, str]]:
-    """Lock the events' deliveries; return id, event and state of each.
-
-    In the order of ids, as all do who lock several. It is sorted for: asked for the plain order,
-    the planner may walk all ids.
-    """
-    rows = Delivery.objects.using(using).filter(event__in=seqs).order_by(F("id") + 0)
-    return list(rows.select_for_update().values_list("id", "event_id", "state"))
 
 
 def _remove(seqs: Collection[int], deliveries: Collection[int], *, using: str) -> None:

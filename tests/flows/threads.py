@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,28 @@ def _run_each_in_a_thread(
 def aside(function: Callable[[], object]) -> None:
     """Run a function on a connection of its own, as another process would, and wait for it."""
     run_together([function])
+
+
+def in_thread(action: Callable[[], object]) -> Callable[[], object]:
+    """Start an action beside this one; return what waits for its result, or its error."""
+    results: list[object] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except Exception as error:
+            results.append(error)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def result() -> object:
+        thread.join()
+        return results[0]
+
+    return result
 
 
 def wait_until_blocked(number: int) -> None:

@@ -495,7 +495,7 @@ DELIVERY = [
         without="prune does not lock the deliveries whose states it looks at",
         edits=(
             Edit(
-                "outbox/retention/batches.py",
+                "outbox/engine/locks.py",
                 "rows.select_for_update().values_list(",
                 "rows.values_list(",
             ),
@@ -503,6 +503,7 @@ DELIVERY = [
         noticed_by=(
             f"{OUTBOX}test_actions.py::TestPruneBesideSomeoneElse"
             "::test_keeps_what_is_replayed_at_this_moment",
+            f"{OUTBOX}test_sensitive.py::TestRedactionDuring::test_a_replay_blanks_nothing",
         ),
         database=POSTGRESQL,
     ),
@@ -512,11 +513,48 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/privacy/redaction.py",
-                "if (event.is_owed or event.fanned_out_at is None) and not force:",
+                "if (event.seq in owed or event.fanned_out_at is None) and not force:",
                 "if False:",
             ),
         ),
         noticed_by=(f"{OUTBOX}test_sensitive.py::TestRedaction::test_leaves_alone_what_is_owed",),
+    ),
+    Mutant(
+        name="redaction-reads-under-the-lock",
+        without="a redaction reads the deliveries before it has locked their events",
+        edits=(
+            Edit(
+                "outbox/privacy/redaction.py",
+                "        found = list(rows.select_for_update())\n",
+                "        found = list(rows)\n",
+            ),
+        ),
+        noticed_by=tuple(
+            f"{OUTBOX}test_sensitive.py::TestRedactionDuring::test_{name}_blanks_nothing"
+            for name in ("a_pass_of_the_relay", "a_backfill")
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="correction-reads-under-the-lock",
+        without="a correction reads its event before it has locked the delivery",
+        edits=(
+            Edit(
+                "outbox/actions/correcting.py",
+                ".filter(pk=delivery_id, state=State.DEAD)",
+                '.select_related("event").filter(pk=delivery_id, state=State.DEAD)',
+            ),
+            Edit(
+                "outbox/actions/correcting.py",
+                "rows.select_for_update().first()",
+                'rows.select_for_update(of=("self",)).first()',
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_sensitive.py::TestRedactionDuring"
+            "::test_a_correction_does_not_bring_back_what_is_blanked",
+        ),
+        database=POSTGRESQL,
     ),
     Mutant(
         name="deaths-that-came-back",
@@ -715,6 +753,8 @@ ORDER = [
         noticed_by=(
             f"{OUTBOX}test_ordering.py::TestEmitters"
             "::test_of_one_key_follow_each_other_so_that_seq_follows_commit_order",
+            f"{OUTBOX}test_ordering.py::TestACorrectedEvent"
+            "::test_gets_its_seq_after_those_of_a_transaction_that_emits_about_its_key",
         ),
         database=POSTGRESQL,
     ),

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -16,7 +14,7 @@ from outbox.engine.delivery import deliver
 from outbox.engine.relay import Message, relay_pass
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
-from tests.flows.threads import wait_until_blocked
+from tests.flows.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -398,28 +396,6 @@ class TestPruneBesideSomeoneElse:
         assert removed() == 0
         assert state() == State.PENDING
         assert Attempt.objects.get().outcome == "replayed"
-
-
-def in_thread(action: Callable[[], int]) -> Callable[[], object]:
-    """Start an action beside this one; return what waits for its result, or its error."""
-    results: list[object] = []
-
-    def run() -> None:
-        try:
-            results.append(action())
-        except Exception as error:
-            results.append(error)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-
-    def result() -> object:
-        thread.join()
-        return results[0]
-
-    return result
 
 
 def die_until_dead() -> int:

@@ -22,7 +22,7 @@ from outbox.engine.relay import Message, relay_pass
 from outbox.engine.sync import sync_subscriptions
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
-from tests.flows.threads import aside, run_together, wait_until_blocked
+from tests.flows.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -425,6 +425,30 @@ class TestEmitters:
                 emit(Moved(order_id=uuid4(), number=number))
 
         assert Event.objects.count() == 3000
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+class TestACorrectedEvent:
+    def test_gets_its_seq_after_those_of_a_transaction_that_emits_about_its_key(self, listener):
+        """Rule 18. Failed while a correction stored its event without the key's lock."""
+        listener.subscribe()
+        given(1)
+        send()
+        Delivery.objects.update(state="dead")
+        payload = {"order_id": str(A), "number": 5}
+        (dead,) = Delivery.objects.all()
+
+        with transaction.atomic():
+            emit(Moved(order_id=A, number=2))
+            correct = partial(actions.correct, dead.pk, payload, by="ann", reason="a test")
+            corrected = in_thread(correct)
+            wait_until_blocked(1)
+            emit(Moved(order_id=A, number=3))
+
+        assert isinstance(corrected(), Event), corrected()
+        numbers = [event.payload["number"] for event in Event.objects.order_by("seq")]
+        assert numbers == [1, 2, 3, 5]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,6 +1,7 @@
 """What is sensitive is shown nowhere, and can be blanked for good."""
 
 import logging
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -22,13 +23,15 @@ from outbox import (
     emit,
     subscribe,
 )
+from outbox.actions import Choice, backfill, correct, replay
 from outbox.engine.relay import relay_pass
 from outbox.engine.results import logger as delivery_logger
 from outbox.management.cli.common import operator
 from outbox.models import Attempt, Delivery, Event, Operation
-from outbox.privacy.redaction import redact
+from outbox.privacy.redaction import Redaction, redact
 from outbox.privacy.sensitive import masked, masked_text
 from outbox.testing import Outbox
+from tests.flows.threads import in_thread, wait_until_blocked
 from tests.outbox.command import outbox_command, refused
 
 EMAIL = "hanako.yamada+shop@example.co.jp"
@@ -372,6 +375,65 @@ class TestRedaction:
 
         assert done.blanked == 1
         assert Event.objects.get().payload["email"] == EMAIL
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("failing")
+class TestRedactionDuring:
+    """Another transaction adds a delivery while the redaction waits for the event's lock.
+
+    Each test failed while the redaction looked for deliveries in the statement that locks.
+    """
+
+    def test_a_pass_of_the_relay_blanks_nothing(self):
+        given()
+
+        self.redact_during(lambda: relay_pass(publish=lambda message: None))
+
+    def test_a_replay_blanks_nothing(self):
+        given()
+        settle()
+
+        self.redact_during(lambda: replay(Choice(), by="ann", reason="a test"))
+
+    def test_a_backfill_blanks_nothing(self):
+        given()
+        settle()
+        Delivery.objects.all().delete()
+
+        choice = Choice(handler="tests.write")
+        self.redact_during(lambda: backfill(choice, by="ann", reason="a test"))
+
+    def test_a_correction_does_not_bring_back_what_is_blanked(self):
+        """Failed while the correction read the event in the statement that locks the delivery."""
+        given()
+        settle("dead")
+        (dead,) = Delivery.objects.all()
+        shown = masked(dead.event)
+
+        with transaction.atomic():
+            redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked to", force=True)
+            corrected = in_thread(lambda: correct(dead.pk, shown, by="ann", reason="a test"))
+            wait_until_blocked(1)
+
+        assert isinstance(corrected(), Event), corrected()
+        stored = Event.objects.filter(name="tests.ParcelSent")
+        assert [row.payload["email"] for row in stored] == ["", ""]
+
+    def redact_during(self, other: Callable[[], object]) -> None:
+        with transaction.atomic():
+            other()
+            redacted = in_thread(
+                lambda: redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked to")
+            )
+            wait_until_blocked(1)
+
+        done = redacted()
+
+        assert isinstance(done, Redaction), done
+        assert (done.blanked, done.owed) == (0, 1)
+        assert Event.objects.get(name="tests.ParcelSent").payload["email"] == EMAIL
 
 
 class TestTheCommand:
