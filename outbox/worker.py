@@ -8,6 +8,7 @@ Celery speaks can wake the relay. The third says that the worker lives.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -15,9 +16,12 @@ from django.db import connections
 from kombu import Consumer
 
 from .counting.book import write_all
+from .engine.connections import drop
 from .engine.retry import drop_broken_connection
 from .nudge import ear
 from .subscriptions import queues
+
+logger = logging.getLogger("outbox.worker")
 
 #: The queue whose workers run the relay.
 QUEUE = "outbox"
@@ -51,15 +55,20 @@ def _store_counts(**_kwargs: Any) -> None:
     write_all()
 
 
-def _drop_old_connections(**_kwargs: Any) -> None:
+def _drop_old_connections(*, task: Any = None, **_kwargs: Any) -> None:
     """Do before each task what Django does before each request.
 
     Celery opens a connection for each task, which costs more than most handlers. Where
     `CELERY_DB_REUSE_MAX` lets it keep them, somebody has to drop those that are old or dead:
     `CONN_MAX_AGE` and `CONN_HEALTH_CHECKS` then hold for tasks, too.
     """
-    for alias in connections:
-        drop_broken_connection(using=alias)
+    is_eager = task is None or task.request.is_eager
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block and not is_eager:
+            # Celery's own soft time limit may have interrupted the task before this one.
+            logger.warning("A task left a transaction open on %s.", connection.alias)
+            drop(connection)
+        drop_broken_connection(using=connection.alias)
 
 
 class RelayStep(bootsteps.StartStopStep):

@@ -27,9 +27,10 @@ from outbox.subscriptions import Handler, find
 
 from . import breaker, calls, failpoints, ordering, results, settlement, together
 from .attempts import text_of
+from .connections import drop_interrupted, unchanged_connections
 from .lease import Lease, give_receipts, has_receipt, lock_held
 from .results import Result
-from .retry import leave_interrupted_connections, retry_transient
+from .retry import retry_transient
 from .start import Pair, hand_back_newer, start
 from .time_limit import Limit, TimeLimitExceeded, time_limit
 
@@ -123,7 +124,7 @@ def _run(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> R
         result = Result(delivery.id, Delivery.State.DONE)
     except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
         if isinstance(caught, TimeLimitExceeded):
-            leave_interrupted_connections()
+            drop_interrupted()
         fail = partial(settlement.fail, delivery, caught, handler=handler, using=using)
         result = Result(delivery.id, retry_transient(fail, using=using), caught)
     result = replace(
@@ -152,10 +153,14 @@ def _run_once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str)
     with caused_by(calls.cause(handler, delivery)):
         if handler.atomic:
             arguments = calls.arguments(handler, delivery)
-            with _transaction(delivery, using=using), time_limit(handler.time_limit):
+            with (
+                _transaction(delivery, using=using),
+                unchanged_connections(),
+                time_limit(handler.time_limit),
+            ):
                 handler.function(**arguments)
             return
-        with time_limit(handler.time_limit) as limit:
+        with unchanged_connections(), time_limit(handler.time_limit) as limit:
             receipt = _receipt(delivery, limit, lease=lease, using=using)
             handler.function(**calls.arguments(handler, delivery, receipt=receipt))
     if not receipt.is_given:

@@ -24,6 +24,7 @@ from outbox.subscriptions import find
 from outbox.tasks import is_broker_there, publish
 
 from . import heartbeat
+from .connections import drop_all
 from .delivery import deliver_started
 from .fan_out import Express
 from .lease import is_started
@@ -129,7 +130,7 @@ class RelayLoop:
                 self._wait_for_broker()
         except Exception:  # a relay that stops would stop everything; say so and look again
             logger.exception("The relay failed and tries again.")
-            connections.close_all()
+            drop_all()
             self._forget_what_is_not_stored()
 
     def _forget_what_is_not_stored(self) -> None:
@@ -177,7 +178,7 @@ class RelayLoop:
             _drop_what_broke()
         except BaseException:  # SystemExit, too: a thread that ends would relay no more
             logger.exception("A delivery of %s was not run to its end.", name)
-            connections.close_all()
+            drop_all()
         finally:
             self._is_running = False
         if is_last:

@@ -51,13 +51,6 @@ def drop_broken_connection(*, using: str) -> None:
         connection.close_if_unusable_or_obsolete()
 
 
-def leave_interrupted_connections() -> None:
-    """Close what a query may have been cut short on: nobody knows in which state it is."""
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()
-
-
 def retry_transient(action: Callable[[], T], *, using: str) -> T:
     """Do it again, at once and a few times, while the database is to blame that it failed."""
     for failed in range(1, _TRANSIENT_TRIES):

@@ -66,7 +66,8 @@ class Limit:
 def time_limit(seconds: float) -> Iterator[Limit]:
     """Interrupt the block after so many seconds.
 
-    Raises `TimeLimitExceeded`, also where the block has swallowed the interruption.
+    Raises `TimeLimitExceeded`, also where the block has swallowed the interruption, or has turned
+    it into another exception, which is its cause then.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     limit = _Alarm(seconds) if in_main_thread else _Shot(seconds)
@@ -79,6 +80,10 @@ def time_limit(seconds: float) -> Iterator[Limit]:
     except _Interrupt as interrupt:
         limit.stop()  # where the interruption came during the other stop()
         raise limit.exceeded().with_traceback(interrupt.__traceback__) from None
+    except Exception as error:
+        if limit.is_over and not isinstance(error, TimeLimitExceeded):
+            raise limit.exceeded() from error
+        raise
     limit.end()
 
 

@@ -33,9 +33,10 @@ from outbox.tracing import Traced
 from outbox.transactions import is_its_own
 
 from . import breaker, calls, failpoints, ordering, results
+from .connections import drop_interrupted, unchanged_connections
 from .lease import Lease, by_token, give_receipts
 from .results import Result
-from .retry import drop_broken_connection, leave_interrupted_connections, retry_transient
+from .retry import drop_broken_connection, retry_transient
 from .statements import execute
 from .time_limit import TimeLimitExceeded, time_limit
 
@@ -125,7 +126,7 @@ def _try(handler: Handler, left: Sequence[_Call], *, lease: Lease, using: str) -
         batch.is_kept = True
     except Exception as error:  # whatever it was, what is to blame for it meets it again, alone
         if isinstance(error, TimeLimitExceeded):
-            leave_interrupted_connections()
+            drop_interrupted()
         drop_broken_connection(using=using)
     batch.seconds = time.monotonic() - began
     for one in batch.returns:
@@ -137,7 +138,7 @@ def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using:
     hooks = connections[using].run_on_commit
     theirs = len(hooks)
     began = before = time.monotonic()
-    with time_limit(handler.time_limit) as limit:
+    with unchanged_connections(), time_limit(handler.time_limit) as limit:
         for call in left:
             batch.in_hand = call.delivery
             limit.restart()

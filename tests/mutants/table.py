@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
+from tests.mutants.recovery import RECOVERY
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 
-MUTANTS: list[Mutant] = [*ENGINE, *SIGNS, *SHOP]
+MUTANTS: list[Mutant] = [*ENGINE, *RECOVERY, *SIGNS, *SHOP]

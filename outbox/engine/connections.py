@@ -1,0 +1,147 @@
+"""Keep Django's database connections as they were before a handler ran, or drop them.
+
+A time limit interrupts a handler at any line, also within Django's own `atomic()`. Then Django's
+record of the transaction can be wrong for good: it believes that a transaction is open, so nothing
+commits any more, and no clean-up closes the connection, since that would end somebody's
+transaction. A handler can do the same by hand (`set_autocommit(False)`, `atomic().__enter__()`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .time_limit import TimeLimitExceeded
+
+logger = logging.getLogger("outbox.connections")
+
+
+class TransactionLeftOpen(RuntimeError):
+    """The handler left a transaction open, or autocommit off; nothing that it wrote is stored."""
+
+
+@contextmanager
+def unchanged_connections() -> Iterator[None]:
+    """Restore each database connection of this thread to its state before the block.
+
+    A connection that was in no transaction and is in one afterwards is dropped, and so is each
+    that the interruption of a time limit may have hit within a statement. A transaction that was
+    open before stays open; what the block has begun within it is rolled back.
+
+    Raises:
+        TransactionLeftOpen: the block ended without an error and left a transaction open.
+    """
+    before = {one.alias: _open_transaction(one) for one in connections.all(initialized_only=True)}
+    try:
+        yield
+    except BaseException as error:
+        _restore(before, is_interrupted=isinstance(error, TimeLimitExceeded))
+        raise
+    if changed := _restore(before, is_interrupted=False):
+        raise TransactionLeftOpen(
+            f"The handler left a transaction open, or autocommit off, on {', '.join(changed)}. "
+            "Nothing that it wrote is stored. Use `with transaction.atomic():`."
+        )
+
+
+def drop_all() -> None:
+    """Drop every connection of this thread, also one that seems to be in a transaction."""
+    for connection in connections.all(initialized_only=True):
+        drop(connection)
+
+
+def drop_interrupted() -> None:
+    """Drop every connection of this thread that is in no transaction.
+
+    For after the interruption of a time limit: it may have come within a statement, and nobody
+    knows in which state the connection to the server is.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            drop(connection)
+
+
+def drop(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection and reset Django's record of its transaction, whatever state both are in.
+
+    The server rolls back. The next statement opens a new connection.
+    """
+    connection.closed_in_transaction = False  # else close() does nothing
+    with suppress(Error):
+        if _is_in_memory(connection):
+            connection._rollback()  # type: ignore[attr-defined]  # to close it would lose all data
+        else:
+            connection.close()
+    connection.in_atomic_block = False
+    connection.savepoint_ids, connection.atomic_blocks = [], []
+    connection.run_on_commit, connection.execute_wrappers = [], []
+    connection.needs_rollback = connection.closed_in_transaction = False
+    connection.run_commit_hooks_on_set_autocommit_on = False
+    if _is_in_memory(connection):
+        connection.set_autocommit(True)
+    else:
+        connection.connection = None
+
+
+@dataclass(frozen=True)
+class _OpenTransaction:
+    """Django's record of the transaction that is open on a connection."""
+
+    blocks: tuple[Any, ...]
+    savepoints: tuple[Any, ...]  # names; None where `atomic(savepoint=False)` made none
+
+
+def _open_transaction(connection: BaseDatabaseWrapper) -> _OpenTransaction | None:
+    if not connection.in_atomic_block:
+        return None
+    return _OpenTransaction(tuple(connection.atomic_blocks), tuple(connection.savepoint_ids))
+
+
+def _restore(before: dict[str, _OpenTransaction | None], *, is_interrupted: bool) -> list[str]:
+    """Restore every connection; return the aliases of those that the block left changed."""
+    changed = []
+    for connection in connections.all(initialized_only=True):
+        was = before.get(connection.alias)
+        is_changed = was != _open_transaction(connection) or not (was or _is_idle(connection))
+        if is_changed:
+            changed.append(connection.alias)
+            logger.warning("The connection to %s was left in a transaction.", connection.alias)
+        if was is None and (is_changed or is_interrupted):
+            drop(connection)
+        elif was is not None and is_changed:
+            _roll_back_to(was, connection)
+    return changed
+
+
+def _is_idle(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether the connection is in no transaction, and begins none by itself."""
+    if connection.in_atomic_block or connection.savepoint_ids or connection.atomic_blocks:
+        return False
+    is_open = connection.connection is not None
+    return not is_open or connection.autocommit == connection.settings_dict["AUTOCOMMIT"]
+
+
+def _roll_back_to(was: _OpenTransaction, connection: BaseDatabaseWrapper) -> None:
+    """Roll back what the block has begun within a transaction that stays open."""
+    begun = connection.savepoint_ids[len(was.savepoints) :]
+    connection.in_atomic_block = True
+    connection.atomic_blocks = list(was.blocks)
+    connection.savepoint_ids = list(was.savepoints)
+    savepoint = next((one for one in begun if one), None)
+    connection.needs_rollback = savepoint is None
+    if savepoint is not None:
+        try:
+            connection.savepoint_rollback(savepoint)
+        except Error:
+            connection.needs_rollback = True
+
+
+def _is_in_memory(connection: BaseDatabaseWrapper) -> bool:
+    # `is_in_memory_db` is the SQLite backend's own.
+    return connection.vendor == "sqlite" and connection.is_in_memory_db()  # type: ignore[attr-defined]
