@@ -31,9 +31,12 @@ class OutboxConfig(AppConfig):
 
 
 def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:
+    from . import databases
     from .engine.sync import sync_subscriptions
     from .models import Subscription
 
+    if using != databases.alias():
+        return
     # Not yet, or no longer, there: `migrate auth` on an empty database, `migrate outbox zero`.
     if Subscription._meta.db_table in connections[using].introspection.table_names():
         sync_subscriptions(using=using)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from django.apps import apps
-from django.db import connections, router, transaction
-from django.utils import timezone
+from django.db import connections, transaction
 from uuid_utils.compat import uuid7
 
-from . import guards, nudge, tracing
+from . import clock, databases, guards, nudge, tracing
 from .context import current_cause
 from .engine.key_locks import lock_key
 from .events import DomainEvent
@@ -58,7 +57,7 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
             f"{type(event).__name__} has no key and cannot be emitted: "
             f'class {type(event).__name__}(DomainEvent, key="...").'
         )
-    using = router.db_for_write(_event_model())
+    using = databases.alias()
     if not is_open(connections[using]):
         raise NotInTransaction(_why_not(using))
     if guards.are_on():
@@ -79,7 +78,7 @@ def store(event: DomainEvent, *, using: str) -> UUID:
         lock_key(event.key, connection=connections[using])
     facts = _facts(event)
     with tracing.emitting(facts):
-        _insert({**facts, "emitted_at": timezone.now()}, using=using)
+        _insert(facts, using=using)
     event_id: UUID = facts["id"]
     return event_id
 
@@ -90,22 +89,24 @@ def _insert(facts: dict[str, Any], *, using: str) -> None:
     `Event(**facts).save()` takes as long in Python as the database takes for the row.
     """
     connection = connections[using]
-    statement, fields = _statement(tuple(facts), using)
+    now, more_values = clock.expression(using=using)
+    statement, fields = _statement(tuple(facts), now, using)
     values = [
         field.get_db_prep_save(value, connection)
         for field, value in zip(fields, facts.values(), strict=True)
     ]
     with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(statement, values + more_values)
 
 
 @cache
-def _statement(names: tuple[str, ...], using: str) -> tuple[str, list[Field[Any, Any]]]:
+def _statement(names: tuple[str, ...], now: str, using: str) -> tuple[str, list[Field[Any, Any]]]:
+    """Return the INSERT of an event with these fields, emitted now, and the fields."""
     quote = connections[using].ops.quote_name
     meta = _event_model()._meta
     fields = [cast("Field[Any, Any]", meta.get_field(name)) for name in names]
-    columns = ", ".join(quote(str(field.column)) for field in fields)
-    values = ", ".join(["%s"] * len(fields))
+    columns = ", ".join([*(quote(str(field.column)) for field in fields), quote("emitted_at")])
+    values = ", ".join([*["%s"] * len(fields), now])
     into = f"{quote(meta.db_table)} ({columns})"
     return f"INSERT INTO {into} VALUES ({values})", fields  # noqa: S608  names of our own model
 
@@ -113,7 +114,7 @@ def _statement(names: tuple[str, ...], using: str) -> tuple[str, list[Field[Any,
 def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUID:
     if delay < timedelta(0):
         raise ValueError(f"emit(delay={delay}): what is past cannot be told later.")
-    now = timezone.now()
+    now = clock.now(using=using)
     model = apps.get_model("outbox", "DelayedEvent")
     facts = _facts(event)
     with tracing.emitting(facts):

@@ -23,11 +23,10 @@ from uuid import UUID
 import pytest
 from django.db import transaction
 from django.db.models import F
-from django.utils import timezone
 from pydantic_core import to_jsonable_python
 from uuid_utils.compat import uuid7
 
-from . import emission, events, subscriptions
+from . import clock, databases, emission, events, subscriptions
 from .context import Cause, caused_by
 from .contracts import upcasting
 from .counting.book import without_threads
@@ -50,7 +49,8 @@ WORKER = "test"
 class Outbox:
     """The outbox in a test. Made by the fixture `outbox` or by `OutboxTestMixin`."""
 
-    def __init__(self, *, using: str = "default") -> None:
+    def __init__(self, *, using: str | None = None) -> None:
+        using = using or databases.alias()
         self._using = using
         self._given: set[UUID] = set()
         guard_hooks.start(by_default=True)
@@ -183,7 +183,7 @@ class Outbox:
             version=version,
             key=key,
             payload=to_jsonable_python(fields),
-            emitted_at=timezone.now(),
+            emitted_at=clock.now(using=self._using),
             correlation_id=uuid7(),
             actor="test",
         )
@@ -255,6 +255,7 @@ class OutboxTestMixin:
         """The test's outbox."""
         if "_outbox" not in self.__dict__:
             self.enterContext(without_threads())  # type: ignore[attr-defined]  # the TestCase's
+            self.enterContext(clock.host_time())  # type: ignore[attr-defined]  # the TestCase's
             self.__dict__["_outbox"] = Outbox()
         made: Outbox = self.__dict__["_outbox"]
         return made
@@ -270,6 +271,13 @@ def _outbox_guards() -> None:
 def _outbox_counts() -> Iterator[None]:
     """Store no count of one test in the database of another."""
     with without_threads():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _outbox_clock() -> Iterator[None]:
+    """Use the clock that a test can stop or move, not that of the database server."""
+    with clock.host_time():
         yield
 
 

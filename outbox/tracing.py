@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from django.apps import apps
 from django.conf import settings
 from django.db import DatabaseError
-from django.utils import timezone
+
+from outbox import clock
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -205,7 +206,7 @@ def _wait(delivery: Delivery, *, handler: str, parent: Context) -> None:
 def _is_late(delivery: Delivery, *, using: str) -> bool:
     if not delivery.event.traceparent:
         return False
-    if timezone.now() - delivery.event.emitted_at > LATE:
+    if clock.now(using=using) - delivery.event.emitted_at > LATE:
         return True
     if delivery.token < 2:
         return False
@@ -219,7 +220,7 @@ def _is_late(delivery: Delivery, *, using: str) -> bool:
 def _of_attempt(delivery: Delivery, *, handler: str) -> dict[str, Any]:
     event = delivery.event
     facts = {"id": event.id, "name": event.name, "correlation_id": event.correlation_id}
-    waited = timezone.now() - event.emitted_at
+    waited = clock.now() - event.emitted_at
     return {
         **_of_event(facts),
         **_operation(handler, "process"),

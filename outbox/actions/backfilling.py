@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from dataclasses import replace as replaced
 
 from django.db.models import Exists, Max, OuterRef, QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from outbox import clock, databases
 from outbox.models import Delivery, Event, Operation, Subscription
 
 from .choice import Choice
@@ -32,7 +32,7 @@ def backfill(
     reason: str,
     rate: float | None = BACKFILL_RATE,
     report: Report | None = None,
-    using: str = "default",
+    using: str | None = None,
 ) -> Operation:
     """Make the deliveries that a handler lacks, of the events that were fanned out without it.
 
@@ -54,6 +54,7 @@ def backfill(
         UnknownHandler: no subscription has this handler.
         CannotBackfill: the handler is paused, has ended, or no code has it.
     """
+    using = using or databases.alias()
     task = Backfill(choice, using)
     task.refuse_what_is_held()
     rows = missing(choice, using=using)
@@ -75,9 +76,10 @@ class CannotBackfill(ValueError):
 
 
 def missing(
-    choice: Choice, *, using: str = "default"
+    choice: Choice, *, using: str | None = None
 ) -> list[tuple[Subscription, QuerySet[Event]]]:
     """Return for each of the handler's subscriptions the events that it was never owed."""
+    using = using or databases.alias()
     rows = subscriptions_of(choice.handler, using=using).order_by("id")
     if choice.event:
         rows = rows.filter(event=choice.event)
@@ -118,7 +120,7 @@ class Backfill:
                 Delivery(
                     event=event,
                     subscription=row,
-                    due_at=timezone.now(),
+                    due_at=clock.now(using=self.using),
                     note=note,
                     order_key=event.key if row.ordered else None,
                 )

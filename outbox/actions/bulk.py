@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db.models import Max, OuterRef, QuerySet, Subquery
-from django.utils import timezone
 
+from outbox import clock, databases
 from outbox.engine import ordering
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 
@@ -30,7 +30,7 @@ def retry(
     reason: str = "",
     rate: float | None = RATE,
     report: Report | None = None,
-    using: str = "default",
+    using: str | None = None,
 ) -> Operation:
     """Make deliveries due now, those that `retryable` names; leave all others alone.
 
@@ -47,6 +47,7 @@ def retry(
     Returns:
         The record of it; `touched` says how many are due now because of this.
     """
+    using = using or databases.alias()
     return _carry_out(Action.RETRY, choice, by, reason, rate, report, using)
 
 
@@ -57,12 +58,13 @@ def discard(
     reason: str,
     rate: float | None = RATE,
     report: Report | None = None,
-    using: str = "default",
+    using: str | None = None,
 ) -> Operation:
     """Settle deliveries that need not be done any more; what is sent is left alone.
 
     The handler never sees these events, unless somebody replays them. Arguments as for `retry`.
     """
+    using = using or databases.alias()
     return _carry_out(Action.DISCARD, choice, by, reason, rate, report, using)
 
 
@@ -73,7 +75,7 @@ def replay(
     reason: str,
     rate: float | None = RATE,
     report: Report | None = None,
-    using: str = "default",
+    using: str | None = None,
 ) -> Operation:
     """Have the same handlers handle settled deliveries once more, on purpose.
 
@@ -81,44 +83,48 @@ def replay(
     new token, so that a late message of the old one does nothing. What the handler does a second
     time is the handler's matter: `try_out` shows it beforehand. Arguments as for `retry`.
     """
+    using = using or databases.alias()
     return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
 
 
 def retryable(
-    rows: QuerySet[Delivery] | None = None, *, using: str = "default"
+    rows: QuerySet[Delivery] | None = None, *, using: str | None = None
 ) -> QuerySet[Delivery]:
     """Return what `retry` would touch: dead, waiting for its next attempt, or parked for nothing.
 
     Of `rows`, or of all. Not what is sent (it is in a worker's hands), is due already, or is
     parked for a handler that is paused or unknown (resume or deploy the handler).
     """
+    using = using or databases.alias()
     active = Subscription.objects.using(using).filter(active=True)
     held = _pks(active.exclude(paused_at=None, known=True))
     # By exclusion: SQLite's planner fails on a disjunction of states that partial indexes match.
     return (
         _of(rows, using=using)
         .filter(subscription__in=_pks(active), state__in=(State.DEAD, State.PENDING, State.PARKED))
-        .exclude(state=State.PENDING, due_at__lte=timezone.now())
+        .exclude(state=State.PENDING, due_at__lte=clock.now(using=using))
         .exclude(state=State.PARKED, subscription__in=held)
     )
 
 
 def discardable(
-    rows: QuerySet[Delivery] | None = None, *, using: str = "default"
+    rows: QuerySet[Delivery] | None = None, *, using: str | None = None
 ) -> QuerySet[Delivery]:
     """Return what `discard` would touch: all that is owed, but for what is sent.
 
     What is owed to a subscription that has ended goes whatever its state: nobody works on it.
     """
+    using = using or databases.alias()
     owed = _of(rows, using=using).filter(state__in=Delivery.OWED)
     active = _pks(Subscription.objects.using(using).filter(active=True))
     return owed.exclude(state=State.SENT, subscription__in=active)
 
 
 def replayable(
-    rows: QuerySet[Delivery] | None = None, *, using: str = "default"
+    rows: QuerySet[Delivery] | None = None, *, using: str | None = None
 ) -> QuerySet[Delivery]:
     """Return what `replay` would touch: what is settled, of subscriptions that are active."""
+    using = using or databases.alias()
     active = _pks(Subscription.objects.using(using).filter(active=True))
     settled = _of(rows, using=using).filter(state__in=Delivery.SETTLED)
     return settled.filter(subscription__in=active)
@@ -132,8 +138,9 @@ ELIGIBLE: Mapping[str, Callable[..., QuerySet[Delivery]]] = {
 }
 
 
-def chosen(action: str, choice: Choice, *, using: str = "default") -> QuerySet[Delivery]:
+def chosen(action: str, choice: Choice, *, using: str | None = None) -> QuerySet[Delivery]:
     """Return what an action would touch of what is chosen."""
+    using = using or databases.alias()
     return ELIGIBLE[action](choice.deliveries(using=using), using=using)
 
 
@@ -194,19 +201,19 @@ def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
     rows.filter(state=State.DEAD).update(attempts=0)
     _join_line(rows)  # a dead one may have let its successors pass
     note = f"retried by {operation.by}"[:300]
-    rows.update(state=State.PENDING, due_at=timezone.now(), note=note)
+    rows.update(state=State.PENDING, due_at=clock.now(), note=note)
 
 
 def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:
     note = f"{operation.reason or 'no reason was given'} ({operation.by})"[:300]
     keys = {key for key in rows.values_list("order_key", flat=True) if key}
-    settled = {"settled_at": timezone.now(), "order_key": None}  # out of its key's line
+    settled = {"settled_at": clock.now(), "order_key": None}  # out of its key's line
     rows.update(state=State.DISCARDED, note=note, **settled)
     ordering.look_soon(keys, using=rows.db)
 
 
 def _replay(rows: QuerySet[Delivery], operation: Operation) -> None:
-    now = timezone.now()
+    now = clock.now()
     receipts = [_receipt(row, operation) for row in rows.order_by("pk")]
     Attempt.objects.using(rows.db).bulk_create(receipts)
     note = f"replayed by {operation.by}"[:300]
@@ -222,7 +229,7 @@ def _join_line(rows: QuerySet[Delivery]) -> None:
 
 
 def _receipt(row: Delivery, operation: Operation) -> Attempt:
-    settled = row.settled_at or timezone.now()
+    settled = row.settled_at or clock.now()
     return Attempt(
         delivery=row,
         number=row.attempts,

@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils.dateparse import parse_datetime
 
+from outbox import databases
 from outbox.models import Attempt, Delivery, Event, Subscription
 
 _TIMES = ("since", "until")
@@ -49,8 +50,9 @@ class Choice:
         """Whether nothing narrows it."""
         return self == Choice()
 
-    def deliveries(self, *, using: str = "default") -> QuerySet[Delivery]:
+    def deliveries(self, *, using: str | None = None) -> QuerySet[Delivery]:
         """Return the deliveries that are meant."""
+        using = using or databases.alias()
         rows = Delivery.objects.using(using)
         if self.ids is not None:
             rows = rows.filter(pk__in=self.ids)
@@ -63,8 +65,9 @@ class Choice:
             rows = rows.filter(event__in=self.events(using=using).values("seq"))
         return self._of_group(rows, using=using)
 
-    def events(self, *, using: str = "default") -> QuerySet[Event]:
+    def events(self, *, using: str | None = None) -> QuerySet[Event]:
         """Return the events that are meant, whoever hears them."""
+        using = using or databases.alias()
         rows = Event.objects.using(using)
         if self.event:
             rows = rows.filter(name=self.event)

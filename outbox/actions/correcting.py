@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
-from outbox import emission, events, nudge
+from outbox import clock, databases, emission, events, nudge
 from outbox.context import Cause, caused_by
 from outbox.events import DomainEvent
 from outbox.models import Delivery, Event, Operation
@@ -32,7 +31,7 @@ class CannotCorrect(ValueError):
 
 
 def correct(
-    delivery_id: int, payload: Mapping[str, Any], *, by: str, reason: str, using: str = "default"
+    delivery_id: int, payload: Mapping[str, Any], *, by: str, reason: str, using: str | None = None
 ) -> Event:
     """Store the event anew with another payload, owed to the dead delivery's handler alone.
 
@@ -53,6 +52,7 @@ def correct(
         CannotCorrect: the delivery is not dead, no code has the event's class, the payload does not
             fit it, or is about another key.
     """
+    using = using or databases.alias()
     with transaction.atomic(using=using):
         row = _locked(delivery_id, using=using)
         fact = _fact(row.event, payload)
@@ -113,7 +113,7 @@ def _with_stored(given: Any, shown: Any, stored: Any) -> Any:
 
 def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
     """Store it as fanned out already, with the one delivery that is wanted."""
-    old, now = row.event, timezone.now()
+    old, now = row.event, clock.now(using=using)
     cause = Cause(
         correlation_id=old.correlation_id,
         causation_id=old.causation_id,

@@ -8,9 +8,8 @@ from difflib import get_close_matches
 
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
-from outbox import nudge
+from outbox import clock, databases, nudge
 from outbox.engine import breaker
 from outbox.models import Operation, Subscription
 from outbox.subscriptions import find
@@ -24,7 +23,7 @@ logger = logging.getLogger("outbox.actions")
 Action = Operation.Action
 
 
-def pause(handler: str, *, by: str, reason: str, using: str = "default") -> int:
+def pause(handler: str, *, by: str, reason: str, using: str | None = None) -> int:
     """Start none of a handler's deliveries from now on; they are parked, and delay no other's.
 
     What a worker has started goes on to its end. Pausing a paused handler changes nothing: the
@@ -42,15 +41,16 @@ def pause(handler: str, *, by: str, reason: str, using: str = "default") -> int:
     Raises:
         UnknownHandler: no subscription has this handler.
     """
+    using = using or databases.alias()
     running = subscriptions_of(handler, using=using).filter(paused_at=None)
-    now = timezone.now()
+    now = clock.now(using=using)
     return _change(
         Action.PAUSE, handler, running, by, reason, using,
         {"paused_at": now, "paused_by": by[:150], "pause_reason": reason},
     )  # fmt: skip
 
 
-def resume(handler: str, *, by: str, reason: str = "", using: str = "default") -> int:
+def resume(handler: str, *, by: str, reason: str = "", using: str | None = None) -> int:
     """Let a paused handler go on, the oldest first; let one that was ended hear again, from now on.
 
     Args:
@@ -65,16 +65,17 @@ def resume(handler: str, *, by: str, reason: str = "", using: str = "default") -
     Raises:
         UnknownHandler: no subscription has this handler.
     """
+    using = using or databases.alias()
     rows = subscriptions_of(handler, using=using)
     stopped = rows.exclude(paused_at=None, active=True)
-    rows.filter(active=False).update(since=timezone.now())
+    rows.filter(active=False).update(since=clock.now(using=using))
     return _change(
         Action.RESUME, handler, stopped, by, reason, using,
         {"paused_at": None, "paused_by": "", "pause_reason": "", "active": True},
     )  # fmt: skip
 
 
-def close_breaker(handler: str, *, by: str, reason: str, using: str = "default") -> int:
+def close_breaker(handler: str, *, by: str, reason: str, using: str | None = None) -> int:
     """Let a handler whose breaker is open go on at once, a little at first, without a probe.
 
     For whoever knows that the other side is back. The breaker opens again if it is not. What has
@@ -92,6 +93,7 @@ def close_breaker(handler: str, *, by: str, reason: str, using: str = "default")
     Raises:
         UnknownHandler: no subscription has this handler.
     """
+    using = using or databases.alias()
     held = subscriptions_of(handler, using=using).exclude(breaker_opened_at=None)
     return _change(Action.CLOSE_BREAKER, handler, held, by, reason, using, dict(breaker.CLOSED))
 
@@ -102,7 +104,7 @@ def end(
     by: str,
     reason: str,
     report: Report | None = None,
-    using: str = "default",
+    using: str | None = None,
 ) -> Operation:
     """End a handler's subscriptions: it hears nothing more, and what it is owed is discarded.
 
@@ -122,6 +124,7 @@ def end(
     Raises:
         UnknownHandler: no subscription has this handler.
     """
+    using = using or databases.alias()
     rows = subscriptions_of(handler, using=using)
     with recorded(Action.END, {"handler": handler}, by=by, reason=reason, using=using) as done:
         rows.update(active=False)
@@ -132,8 +135,9 @@ def end(
     return done
 
 
-def subscriptions_of(handler: str, *, using: str = "default") -> QuerySet[Subscription]:
+def subscriptions_of(handler: str, *, using: str | None = None) -> QuerySet[Subscription]:
     """Return a handler's subscriptions by its pinned name; raise `UnknownHandler` for none."""
+    using = using or databases.alias()
     every = Subscription.objects.using(using)
     rows = every.filter(handler=handler)
     if not rows.exists():

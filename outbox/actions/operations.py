@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from django.db import transaction
-from django.utils import timezone
 
-from outbox import nudge
+from outbox import clock, nudge
 from outbox.engine import failpoints
 from outbox.models import Operation
 
@@ -57,7 +56,7 @@ def begin(
     using: str,
 ) -> Operation:
     """Record that an action begins; or return the same one, where it was killed half-way."""
-    now = timezone.now()
+    now = clock.now(using=using)
     running = Operation.objects.using(using).filter(state=State.RUNNING, action=action)
     same = next((one for one in running.order_by("id") if one.choice == choice), None)
     return same or Operation.objects.using(using).create(
@@ -120,7 +119,7 @@ def _step(operation: Operation, task: Task, *, using: str) -> None:
 def _advance(row: Operation, task: Task, found: Sequence[int], *, using: str) -> None:
     if found:
         row.touched += task.touch(found, row)
-        row.cursor, row.seen_at = found[-1], timezone.now()
+        row.cursor, row.seen_at = found[-1], clock.now(using=using)
         transaction.on_commit(nudge.poke, using=using, robust=True)
     else:
         _finish(row)
@@ -129,7 +128,7 @@ def _advance(row: Operation, task: Task, found: Sequence[int], *, using: str) ->
 
 def _finish(row: Operation) -> None:
     row.state = State.FINISHED
-    row.finished_at = row.seen_at = timezone.now()
+    row.finished_at = row.seen_at = clock.now()
 
 
 def _copy(row: Operation, operation: Operation) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.db.models import Count
 
+from outbox import databases
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.wording import moment
 
@@ -53,7 +54,7 @@ class Preview:
         return [f"{name}, {labels.get(what, what)}: {number}" for name, what, number in self.counts]
 
 
-def preview(action: str, choice: Choice, *, using: str = "default") -> Preview:
+def preview(action: str, choice: Choice, *, using: str | None = None) -> Preview:
     """Say what an action would touch, were it carried out now.
 
     Args:
@@ -65,6 +66,7 @@ def preview(action: str, choice: Choice, *, using: str = "default") -> Preview:
     Raises:
         UnknownHandler: it is about a handler, and no subscription has it.
     """
+    using = using or databases.alias()
     if action == Action.BACKFILL:
         return _of_backfill(choice, using=using)
     if action in ELIGIBLE:

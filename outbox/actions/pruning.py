@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from outbox import retention
+from outbox import databases, retention
 from outbox.models import Operation
 
 from .operations import recorded
@@ -19,13 +19,14 @@ def prune(
     batch: int = retention.BATCH,
     by: str = "unnamed",
     reason: str = "",
-    using: str = "default",
+    using: str | None = None,
 ) -> int:
     """Remove old events of which nothing is owed, as `retention.prune` does, and record it.
 
     One that was killed has removed what it has removed; the next one goes on. What removed nothing
     is not recorded: a schedule calls this.
     """
+    using = using or databases.alias()
     choice = {"older_than": "OUTBOX['RETENTION']" if older_than is None else str(older_than)}
     action = Operation.Action.PRUNE
     with recorded(action, choice, by=by, reason=reason, using=using) as operation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from outbox import databases
 from outbox.models import Operation
 from outbox.privacy import redaction
 from outbox.privacy.redaction import Redaction
@@ -18,9 +19,10 @@ def redact(
     by: str,
     reason: str,
     force: bool = False,
-    using: str = "default",
+    using: str | None = None,
 ) -> Redaction:
     """Blank a person's data, as `redaction.redact` does, and record whose, by whom and why."""
+    using = using or databases.alias()
     choice = {"subject": subject, "keys": sorted(keys), "force": force}
     action = Operation.Action.REDACT
     with recorded(action, choice, by=by, reason=reason, using=using) as operation:

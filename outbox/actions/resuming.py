@@ -6,9 +6,9 @@ import logging
 from datetime import timedelta
 
 from django.db.models import QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from outbox import clock, databases
 from outbox.models import Operation
 
 from . import backfilling
@@ -30,20 +30,22 @@ class NotRunning(LookupError):
     """There is no such operation, or it is over."""
 
 
-def unfinished(*, using: str = "default") -> QuerySet[Operation]:
+def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
     """Return the operations that nobody carries out any more, though they are not finished."""
+    using = using or databases.alias()
     running = Operation.objects.using(using).filter(state=Operation.State.RUNNING)
-    return running.filter(seen_at__lt=timezone.now() - SILENCE).order_by("id")
+    return running.filter(seen_at__lt=clock.now(using=using) - SILENCE).order_by("id")
 
 
 def go_on(
-    number: int, *, by: str, report: Report | None = None, using: str = "default"
+    number: int, *, by: str, report: Report | None = None, using: str | None = None
 ) -> Operation:
     """Carry out the rest of an operation. Two that do so at once share the work.
 
     Raises:
         NotRunning: there is no such operation, it is over, or only its own command goes on with it.
     """
+    using = using or databases.alias()
     operation = _running(number, using=using)
     logger.info("%s goes on with operation %d", by, number)
     if operation.action == Action.END:
@@ -56,14 +58,15 @@ def go_on(
     return carry_out(operation, _task(operation, using=using), report=report, using=using)
 
 
-def give_up(number: int, *, by: str, using: str = "default") -> Operation:
+def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
     """Leave the rest of an operation undone; one that is under way stops at its next step.
 
     Raises:
         NotRunning: there is no such operation, or it is over.
     """
+    using = using or databases.alias()
     operation = _running(number, using=using)
-    now = timezone.now()
+    now = clock.now(using=using)
     Operation.objects.using(using).filter(pk=number, state=Operation.State.RUNNING).update(
         state=Operation.State.GIVEN_UP, finished_at=now
     )

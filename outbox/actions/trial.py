@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import F, Max
 
+from outbox import databases
 from outbox.engine.attempts import summary
 from outbox.engine.delivery import deliver
 from outbox.models import Delivery, Event
@@ -48,7 +49,7 @@ class Trial:
     error: str = ""
 
 
-def try_out(delivery_id: int, *, using: str = "default") -> Trial:
+def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
     """Run an atomic handler for a delivery, whatever its state, in a transaction that rolls back.
 
     It takes the way of a worker: the event is decoded, the handler called, the receipt written.
@@ -64,6 +65,7 @@ def try_out(delivery_id: int, *, using: str = "default") -> Trial:
             start: it is paused, or the event is of a version that only a later release can read.
         Delivery.DoesNotExist: there is no such delivery.
     """
+    using = using or databases.alias()
     row = Delivery.objects.using(using).select_related("subscription", "event").get(pk=delivery_id)
     name = row.subscription.handler
     _refuse_untriable(name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from outbox import doctor
+from outbox import databases, doctor
 from outbox.doctor import Finding
 
 _LEVELS: Mapping[str, tuple[str, str | Promise]] = {
@@ -35,8 +35,9 @@ class Shown:
         return _LEVELS[self.finding.severity][1]
 
 
-def findings(*, using: str = "default") -> list[Shown]:
+def findings(*, using: str | None = None) -> list[Shown]:
     """Examine, and return the worst first."""
+    using = using or databases.alias()
     order = list(_LEVELS)[::-1]
     found = doctor.examine_here(using=using)
     found.sort(key=lambda one: order.index(one.severity))

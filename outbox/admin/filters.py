@@ -9,10 +9,9 @@ from typing import Any
 from django.contrib.admin import SimpleListFilter
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from outbox import events
+from outbox import clock, events
 from outbox.models import Delivery, Event, Subscription
 
 from .moments import first_since
@@ -122,7 +121,7 @@ class TimeFilter(SimpleListFilter):
         span = self.spans.get(self.value() or "")
         if span is None:
             return queryset
-        since = timezone.now() - span
+        since = clock.now() - span
         return queryset.filter(seq__gte=first_since(since), emitted_at__gte=since)
 
 
@@ -175,9 +174,9 @@ class DueFilter(SimpleListFilter):
     title = _("due")
     parameter_name = "due"
     conditions: Mapping[str, Callable[[], Q]] = {
-        "now": lambda: Q(state=State.PENDING, due_at__lte=timezone.now()),
-        "later": lambda: Q(state=State.PENDING, due_at__gt=timezone.now()),
-        "lapsed": lambda: Q(state=State.SENT, due_at__lte=timezone.now()),
+        "now": lambda: Q(state=State.PENDING, due_at__lte=clock.now()),
+        "later": lambda: Q(state=State.PENDING, due_at__gt=clock.now()),
+        "lapsed": lambda: Q(state=State.SENT, due_at__lte=clock.now()),
     }
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:

@@ -9,10 +9,11 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils import formats, timezone
+from django.utils import formats
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from outbox import clock
 from outbox.counting import minutes
 from outbox.counting.minutes import Totals
 from outbox.models import Subscription
@@ -65,7 +66,7 @@ class HandlerRow:
         row = next((row for row in self.subscriptions if row.breaker_opened_at), None)
         if row is None or row.breaker_probe_at is None:
             return ""
-        wait = max(row.breaker_probe_at - timezone.now(), timedelta(0))
+        wait = max(row.breaker_probe_at - clock.now(), timedelta(0))
         return _("%(why)s; next probe in %(wait)s") % {
             "why": row.breaker_reason,
             "wait": span(wait),

@@ -11,13 +11,12 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import URLPattern, path
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import conditional_page, require_POST
 
-from outbox import actions
+from outbox import actions, clock
 from outbox.actions import described
 from outbox.models import Operation
 from outbox.templatetags.outbox_display import NOTHING, actor, moment
@@ -95,7 +94,7 @@ class OperationAdmin(ReadOnlyAdmin):
 
     def _progress(self, operation: Operation) -> dict[str, Any]:
         is_running = operation.state == Operation.State.RUNNING
-        silence = timezone.now() - operation.seen_at
+        silence = clock.now() - operation.seen_at
         return {
             "operation": operation,
             "is_running": is_running,

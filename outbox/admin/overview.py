@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import conditional_page
 
+from outbox import clock
 from outbox.counting import minutes
 from outbox.counting.minutes import Totals
 from outbox.drawing.chart import Series, chart
@@ -154,7 +155,7 @@ class OverviewAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """Show the overview."""
         self.require_view(request)
-        context = {"overview": Overview(timezone.now()), **(extra_context or {})}
+        context = {"overview": Overview(clock.now()), **(extra_context or {})}
         template = "admin/outbox/minute/overview.html"
         return show(request, template, of=self, title=_("Overview"), **context)
 
@@ -162,7 +163,7 @@ class OverviewAdmin(ReadOnlyAdmin):
     def part(self, request: HttpRequest) -> HttpResponse:
         """Answer what changes of the overview alone, or 304 where it is as the page has it."""
         self.require_view(request)
-        return render(request, "outbox/overview.html", {"overview": Overview(timezone.now())})
+        return render(request, "outbox/overview.html", {"overview": Overview(clock.now())})
 
     def checkup(self, request: HttpRequest) -> HttpResponse:
         """Examine what can be examined without the broker, which no web request talks to."""

@@ -16,9 +16,9 @@ from celery.schedules import maybe_schedule
 from django.apps import apps
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from outbox import clock
 from outbox.monitor.lights import Light, lights
 from outbox.templatetags.outbox_display import span
 
@@ -59,7 +59,7 @@ class Work:
         """How long it should have been started ago; nothing while that is no reason to worry."""
         if not self.is_enabled or self.next is None:
             return timedelta(0)
-        behind = timezone.now() - self.next
+        behind = clock.now() - self.next
         return behind if behind > PATIENCE else timedelta(0)
 
     @property
@@ -114,7 +114,7 @@ def _of_rows(*, may_change: bool) -> list[Work]:
 def _next(row: Any) -> datetime:
     """Reckon from when it last ran, or from when somebody last touched the entry."""
     left: timedelta = row.schedule.remaining_estimate(row.last_run_at or row.date_changed)
-    due = (timezone.now() + left + timedelta(seconds=0.5)).replace(microsecond=0)
+    due = (clock.now() + left + timedelta(seconds=0.5)).replace(microsecond=0)
     return max(due, row.start_time) if row.start_time else due
 
 

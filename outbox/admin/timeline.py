@@ -12,12 +12,11 @@ from django.contrib import admin
 from django.db.models import Model, Q
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import select_template
-from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox import drawing
+from outbox import clock, drawing
 from outbox.models import Delivery, Event
 from outbox.monitor.sentences import Sentence, sentences_of
 from outbox.monitor.timeline import (
@@ -71,7 +70,7 @@ class Story:
     @cached_property
     def waterfall(self) -> SafeString:
         """The timeline as a waterfall (SVG)."""
-        return drawing.waterfall(self.events, now=timezone.now(), span=span, address=_address)
+        return drawing.waterfall(self.events, now=clock.now(), span=span, address=_address)
 
     @cached_property
     def mermaid(self) -> str:

@@ -14,12 +14,14 @@ In an app's `invariants.py`, which `reconcile()` finds by itself::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
 from django.apps import apps
 from django.db.models import Model, QuerySet
+
+from outbox import databases
 
 M = TypeVar("M", bound=Model)
 
@@ -52,7 +54,7 @@ class Look:
 
     thorough: bool = False
     horizon: datetime | None = None
-    using: str = "default"
+    using: str = field(default_factory=databases.alias)
     seen: int = 0
 
     def saw(self, number: int) -> None:

@@ -20,6 +20,8 @@ from django.db.models.constants import LOOKUP_SEP
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce
 
+from outbox import databases
+
 if TYPE_CHECKING:
     from outbox.models import Event
 
@@ -66,8 +68,9 @@ def events_without_row(
     return events.filter(~Exists(rows)).order_by("seq")
 
 
-def keys_told_twice(name: str, *, using: str = "default") -> QuerySet[Event, str]:
+def keys_told_twice(name: str, *, using: str | None = None) -> QuerySet[Event, str]:
     """Return the keys of which more than one event of this name tells."""
+    using = using or databases.alias()
     keys = _events(name, using=using).values("key").annotate(times=Count("pk"))
     return keys.filter(times__gt=1).order_by("key").values_list("key", flat=True)
 

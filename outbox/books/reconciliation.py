@@ -9,9 +9,9 @@ from datetime import datetime
 from itertools import islice
 
 from django.db.models import Max, Q
-from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
 
+from outbox import clock, databases
 from outbox.engine.debts import owed_keys
 from outbox.models import Delivery, Event, Horizon
 
@@ -74,7 +74,7 @@ class Reconciliation:
         return self.differences == 0
 
 
-def reconcile(*, thorough: bool = False, using: str = "default") -> Reconciliation:
+def reconcile(*, thorough: bool = False, using: str | None = None) -> Reconciliation:
     """Examine every invariant, and say what differs.
 
     Reads one snapshot, so that what is moving meanwhile is seen before its move or after it. The
@@ -84,11 +84,12 @@ def reconcile(*, thorough: bool = False, using: str = "default") -> Reconciliati
         thorough: look at all there is, where only a part is looked at by default.
         using: the outbox's database alias.
     """
+    using = using or databases.alias()
     autodiscover_modules("invariants")
     began = time.monotonic()
     findings = [Finding(invariant=one) for one in registry.values()]
     with snapshot(using=using):
-        checked_at, unsettled = timezone.now(), _count_owed(using=using)
+        checked_at, unsettled = clock.now(using=using), _count_owed(using=using)
         horizon = Horizon.objects.using(using).aggregate(at=Max("emitted_before"))["at"]
         look = Look(thorough=thorough, horizon=horizon, using=using)
         for one in findings:

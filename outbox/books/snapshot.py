@@ -8,9 +8,11 @@ from typing import Any
 
 from django.db import connections, transaction
 
+from outbox import databases
+
 
 @contextmanager
-def snapshot(*, using: str = "default") -> Iterator[None]:
+def snapshot(*, using: str | None = None) -> Iterator[None]:
     """Let all reads within see the database as it is now, and hold nobody up.
 
     PostgreSQL: REPEATABLE READ READ ONLY. SQLite: a deferred transaction, which in WAL mode reads
@@ -19,6 +21,7 @@ def snapshot(*, using: str = "default") -> Iterator[None]:
     Raises:
         RuntimeError: a transaction is open; it may have its snapshot already.
     """
+    using = using or databases.alias()
     connection: Any = connections[using]
     if connection.in_atomic_block:
         with transaction.atomic(using=using, durable=True):

@@ -15,7 +15,7 @@ from typing import Any
 from django.db.models import QuerySet
 from pydantic import ValidationError
 
-from outbox import events, subscriptions
+from outbox import databases, events, subscriptions
 from outbox.events import FACTS
 from outbox.models import DelayedEvent, Delivery, Event, Subscription
 from outbox.receipt import PermanentFailure
@@ -63,7 +63,7 @@ class Rehearsal:
 
 
 def rehearse(
-    *, progress: Callable[[int], object] | None = None, using: str = "default"
+    *, progress: Callable[[int], object] | None = None, using: str | None = None
 ) -> Rehearsal:
     """Read every owed delivery, and every event that waits or is told later, as its handler would.
 
@@ -71,6 +71,7 @@ def rehearse(
         progress: called now and then with the number of rows that were read so far.
         using: the outbox's database alias.
     """
+    using = using or databases.alias()
     found = Rehearsal()
     for subscription in Subscription.objects.using(using).order_by("id"):
         handler = _handler_of(subscription)

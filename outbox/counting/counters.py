@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from django.conf import settings
 from django.db import connections, router
 
+from outbox import databases
 from outbox.models import Counter
 
 from .book import Book, Tallies
@@ -55,8 +56,9 @@ def flush() -> None:
     _book.write()
 
 
-def counted(*, using: str = "default") -> Iterator[tuple[Place, str, float]]:
+def counted(*, using: str | None = None) -> Iterator[tuple[Place, str, float]]:
     """Return all counts: as many as there are events, handlers and buckets, whatever happened."""
+    using = using or databases.alias()
     rows = Counter.objects.using(using).order_by("name", "label", "part")
     for name, label, part, value in rows.values_list("name", "label", "part", "value"):
         yield (name, label), part, value

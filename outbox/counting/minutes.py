@@ -15,8 +15,8 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Sum
-from django.utils import timezone
 
+from outbox import clock, databases
 from outbox.engine.results import Result
 from outbox.models import Delivery, Minute
 from outbox.receipt import LeaseLost
@@ -90,14 +90,14 @@ def note(handler: str, ended: Iterable[Result]) -> None:
     for result in ended:
         tally.update(_counted(result))
     if tally:
-        minute = _floor(timezone.now())
+        minute = _floor(clock.now())
         _book.add({(minute, ""): tally, (minute, handler): tally})
 
 
 def note_events(number: int) -> None:
     """Count events that were fanned out. Returns at once, never raises."""
     if number:
-        _book.add({(_floor(timezone.now()), ""): Counter(events=number)})
+        _book.add({(_floor(clock.now()), ""): Counter(events=number)})
 
 
 def flush() -> None:
@@ -118,7 +118,7 @@ def series(*, end: datetime, length: timedelta, step: timedelta) -> list[Totals]
 
 def recent(length: timedelta) -> Totals:
     """Return what went through lately, over all handlers."""
-    since = timezone.now() - length
+    since = clock.now() - length
     rows = Minute.objects.filter(handler="", minute__gte=_floor(since))
     sums = {name: Sum(name, default=0) for name in (*_COUNTS, "seconds", *_COLUMNS)}
     return _totals(since, rows.aggregate(**sums))
@@ -126,7 +126,7 @@ def recent(length: timedelta) -> Totals:
 
 def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Totals]:
     """Return for each handler what went through lately."""
-    since = timezone.now() - length
+    since = clock.now() - length
     rows = Minute.objects.filter(handler__in=handlers, minute__gte=_floor(since))
     sums = {name: Sum(name) for name in (*_COUNTS, "seconds", *_COLUMNS)}
     found: dict[str, dict[str, Any]] = {
@@ -135,12 +135,13 @@ def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Total
     return {handler: _totals(since, found.get(handler, {})) for handler in handlers}
 
 
-def done_in_a_minute(handlers: Collection[str], *, using: str = "default") -> dict[str, int]:
+def done_in_a_minute(handlers: Collection[str], *, using: str | None = None) -> dict[str, int]:
     """Return for each handler how many deliveries were done in the last sixty seconds.
 
     Of the minute before this one counts the part that lies within them, as if all went evenly.
     """
-    now = timezone.now()
+    using = using or databases.alias()
+    now = clock.now(using=using)
     this = _floor(now)
     shares = {this: 1.0, this - _MINUTE: 1 - (now - this) / _MINUTE}
     rows = Minute.objects.using(using).filter(handler__in=handlers, minute__in=shares)
@@ -190,7 +191,7 @@ def _store(tallies: Mapping[Place, Counter[str]]) -> None:
 
 def _prune() -> None:
     global _pruned_at
-    now = timezone.now()
+    now = clock.now()
     if now - _pruned_at > _PRUNED_EVERY:
         _pruned_at = now
         Minute.objects.filter(minute__lt=now - KEPT).delete()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.db.models import Count, Max
-from django.utils import timezone
 
+from outbox import clock, databases
 from outbox.models import Event
 
 #: What counts as "at present", and the most rows that are read for it.
@@ -14,21 +14,24 @@ WINDOW = timedelta(minutes=10)
 _MOST_ROWS = 5000
 
 
-def rates(*, using: str = "default") -> dict[str, float]:
+def rates(*, using: str | None = None) -> dict[str, float]:
     """Return events a minute by name, over the last ten minutes.
 
     Reads at most 5,000 rows, the newest, however many are stored; under more traffic than that the
     rate is that of the shorter time which they cover.
     """
+    using = using or databases.alias()
     events = Event.objects.using(using)
     latest = events.aggregate(latest=Max("seq"))["latest"]
     if latest is None:
         return {}
-    newest = events.filter(seq__gt=latest - _MOST_ROWS, emitted_at__gte=timezone.now() - WINDOW)
+    newest = events.filter(
+        seq__gt=latest - _MOST_ROWS, emitted_at__gte=clock.now(using=using) - WINDOW
+    )
     counts = dict(newest.order_by().values_list("name").annotate(Count("seq")))
     minutes = WINDOW.total_seconds() / 60
     if sum(counts.values()) >= _MOST_ROWS / 2:
         oldest = newest.order_by("seq").values_list("emitted_at", flat=True).first()
         if oldest is not None:
-            minutes = min(minutes, max((timezone.now() - oldest).total_seconds(), 1) / 60)
+            minutes = min(minutes, max((clock.now(using=using) - oldest).total_seconds(), 1) / 60)
     return {name: count / minutes for name, count in counts.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+from outbox import databases
 from outbox.worker import QUEUE
 
 from . import broker, database, debts, life, queues, settings
@@ -19,19 +20,20 @@ __all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_here", "prob
 _Parts = Mapping[str, Callable[[], Iterable[Finding]]]
 
 
-def examine(*, timeout: float = 10.0, using: str = "default") -> list[Finding]:
+def examine(*, timeout: float = 10.0, using: str | None = None) -> list[Finding]:
     """Examine broker, settings, database, signs of life, queues and debts.
 
     Args:
         timeout: seconds that the canaries have to come back through their queues.
         using: the outbox's database alias.
     """
+    using = using or databases.alias()
     far = {"broker": broker.examine}
     return _examine({**far, **_here(using), **_canaries(None, timeout=timeout, using=using)})
 
 
 def probe(
-    wanted: Collection[str], *, worker: str = "", timeout: float = 10.0, using: str = "default"
+    wanted: Collection[str], *, worker: str = "", timeout: float = 10.0, using: str | None = None
 ) -> list[Finding]:
     """Examine who consumes these queues, and nothing else: the probe of one worker.
 
@@ -44,6 +46,7 @@ def probe(
         timeout: seconds that the canaries have to come back.
         using: the outbox's database alias.
     """
+    using = using or databases.alias()
     parts = _canaries(wanted, timeout=timeout, using=using)
     if QUEUE in wanted:
         parts["relay"] = lambda: life.examine_relay(using=using)
@@ -52,8 +55,9 @@ def probe(
     return _examine(parts)
 
 
-def examine_here(*, using: str = "default") -> list[Finding]:
+def examine_here(*, using: str | None = None) -> list[Finding]:
     """Examine what needs no broker: settings, database, signs of life and debts."""
+    using = using or databases.alias()
     return _examine(_here(using))
 
 

@@ -7,9 +7,8 @@ from functools import reduce
 from operator import or_
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.utils import timezone
 
-from outbox import events
+from outbox import clock, events
 from outbox.actions import unfinished
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import status
@@ -79,7 +78,7 @@ def _unknown_events(*, using: str) -> Iterator[Finding]:
 
 def _waiting(*, using: str) -> Iterator[Finding]:
     waiting = Event.objects.using(using).filter(fanned_out_at=None).order_by("seq").first()
-    age = timezone.now() - waiting.emitted_at if waiting else None
+    age = clock.now(using=using) - waiting.emitted_at if waiting else None
     if age is not None and age.total_seconds() > _LONG:
         yield error(
             _PART,

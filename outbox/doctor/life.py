@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from django.utils import timezone
-
+from outbox import clock
 from outbox.engine import heartbeat
 from outbox.models import Heartbeat
 from outbox.worker import QUEUE
@@ -23,7 +22,7 @@ def examine(*, using: str) -> Iterator[Finding]:
 
 def examine_relay(*, using: str) -> Iterator[Finding]:
     """Look for the sign of life of a relay."""
-    sign, now = heartbeat.latest(Kind.RELAY, using=using), timezone.now()
+    sign, now = heartbeat.latest(Kind.RELAY, using=using), clock.now(using=using)
     if sign.is_fresh:
         yield ok("relay", f"It was seen {sign.age(now)} ago.")
     else:
@@ -35,7 +34,7 @@ def examine_relay(*, using: str) -> Iterator[Finding]:
 
 
 def _examine_beat(*, using: str) -> Iterator[Finding]:
-    sign, now = heartbeat.latest(Kind.BEAT, using=using), timezone.now()
+    sign, now = heartbeat.latest(Kind.BEAT, using=using), clock.now(using=using)
     if sign.is_fresh:
         yield ok("beat", f"Its task came {sign.age(now)} ago.")
     else:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from uuid import uuid4
 
 from django.db.models import F
-from django.utils import timezone
 
+from outbox import clock
 from outbox.engine import heartbeat
 from outbox.models import Delivery, Heartbeat, Subscription
 from outbox.subscriptions import queues as queues_of_code
@@ -49,7 +49,7 @@ def examine(queues: Collection[str], *, timeout: float, using: str) -> Iterator[
 
 def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterator[Finding]:
     """Look for the sign of life of one worker, and whether it says that it consumes these."""
-    part, now = f"worker {name}", timezone.now()
+    part, now = f"worker {name}", clock.now(using=using)
     row = Heartbeat.objects.using(using).filter(kind=Kind.WORKER, name=name).first()
     if row is None or now - row.seen_at > heartbeat.patience():
         age = heartbeat.Sign(at=row.seen_at if row else None).age(now)
@@ -80,7 +80,7 @@ def _judged(queue: str, *, has_come: bool, timeout: float, using: str) -> Findin
         return ok(part, "A worker consumes it: the canary came back.")
     sign = heartbeat.latest(Kind.WORKER, queue=queue, using=using)
     if not sign.is_fresh:
-        age = sign.age(timezone.now())
+        age = sign.age(clock.now(using=using))
         seen = f"no worker of it was seen for {age}" if age else "it has none"
         text = f"The canary did not come back: {seen}."
         return error(part, text, f"Start a worker with -Q {queue}.")
@@ -90,8 +90,8 @@ def _judged(queue: str, *, has_come: bool, timeout: float, using: str) -> Findin
         return warning(part, text, "Give it more processes if that lasts.")
     return error(
         part,
-        f"{late}, though a worker of it was seen {sign.age(timezone.now())} ago and has nothing in "
-        "hand: it lives and no longer consumes.",
+        f"{late}, though a worker of it was seen {sign.age(clock.now(using=using))} ago and has "
+        "nothing in hand: it lives and no longer consumes.",
         "Ask again with a longer --timeout; if it stays so, restart that worker.",
     )
 
@@ -99,5 +99,5 @@ def _judged(queue: str, *, has_come: bool, timeout: float, using: str) -> Findin
 def _in_hand(queue: str, *, using: str) -> int:
     """How many deliveries its workers have started, whose leases hold: busy is not stuck."""
     sent = Delivery.objects.using(using).filter(state=Delivery.State.SENT)
-    started = sent.filter(started_token=F("token"), due_at__gt=timezone.now())
+    started = sent.filter(started_token=F("token"), due_at__gt=clock.now(using=using))
     return started.filter(subscription__queue=queue).count()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import traceback
 from types import FrameType
 
-from django.utils import timezone
-
+from outbox import clock
 from outbox.models import Attempt, Delivery
 from outbox.privacy.sensitive import masked_text
 
@@ -19,7 +18,7 @@ def remember(
     row: Delivery, outcome: Attempt.Outcome, error: BaseException | None, *, using: str
 ) -> None:
     """Store the attempt that the delivery has just had."""
-    now = timezone.now()
+    now = clock.now(using=using)
     Attempt.objects.using(using).create(
         delivery_id=row.pk,
         number=row.attempts,

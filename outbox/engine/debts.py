@@ -7,11 +7,12 @@ from typing import Any
 
 from django.apps import apps
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.utils import timezone
+
+from outbox import clock, databases
 
 
 def is_owed(
-    *, key: str, to: Sequence[str] = (), failed: bool = True, using: str = "default"
+    *, key: str, to: Sequence[str] = (), failed: bool = True, using: str | None = None
 ) -> bool:
     """Tell whether a handler still has to see an event about `key`, or a person to decide.
 
@@ -25,11 +26,15 @@ def is_owed(
             attempt or, dead, for a person. What is due, in hand or parked counts in any case.
         using: the outbox's database alias.
     """
+    using = using or databases.alias()
     return _owed_events(to=to, failed=failed, using=using).filter(key=key).exists()
 
 
-def owed_keys(keys: Collection[str], *, to: Sequence[str] = (), using: str = "default") -> set[str]:
+def owed_keys(
+    keys: Collection[str], *, to: Sequence[str] = (), using: str | None = None
+) -> set[str]:
     """Return those of the keys about which `is_owed` is true, in one read."""
+    using = using or databases.alias()
     events = _owed_events(to=to, failed=True, using=using).filter(key__in=keys)
     return set(events.values_list("key", flat=True))
 
@@ -41,7 +46,7 @@ def _owed_events(*, to: Sequence[str], failed: bool, using: str) -> QuerySet[Any
     if to:
         owed = owed.filter(_handled_by(to))
     if not failed:
-        waits_for_retry = Q(state="pending", attempts__gt=0, due_at__gt=timezone.now())
+        waits_for_retry = Q(state="pending", attempts__gt=0, due_at__gt=clock.now(using=using))
         owed = owed.exclude(waits_for_retry | Q(state="dead"))
     return events.filter(Q(fanned_out_at=None) | Exists(owed))
 

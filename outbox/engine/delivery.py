@@ -16,9 +16,8 @@ from functools import partial
 from itertools import count
 
 from django.db import transaction
-from django.utils import timezone
 
-from outbox import tracing
+from outbox import clock, databases, tracing
 from outbox.context import caused_by
 from outbox.models import Delivery
 from outbox.privacy.sensitive import masked_text
@@ -45,7 +44,7 @@ def deliver(
     pairs: Sequence[Pair],
     worker: str,
     subscription: int | None = None,
-    using: str = "default",
+    using: str | None = None,
 ) -> list[Result]:
     """Run a handler for the deliveries of one message.
 
@@ -62,6 +61,7 @@ def deliver(
     Returns:
         One `Result` for each delivery that was started.
     """
+    using = using or databases.alias()
     handler = find(handler_name)
     if handler is None:
         note = f"{worker} has no handler {handler_name}: older code?"
@@ -72,7 +72,7 @@ def deliver(
     return _run_all(handler, started, began=began, using=using)
 
 
-def deliver_started(delivery: Delivery, *, using: str = "default") -> list[Result]:
+def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Result]:
     """Run the handler of a delivery that the relay has started for this very process.
 
     Args:
@@ -82,8 +82,10 @@ def deliver_started(delivery: Delivery, *, using: str = "default") -> list[Resul
     Returns:
         Its `Result`; nothing if this code cannot read its event.
     """
+    using = using or databases.alias()
     # Its lease counts from the pass, and what else the relay had to publish may have taken long.
-    waited = (timezone.now() - delivery.started_at).total_seconds() if delivery.started_at else 0.0
+    now = clock.now(using=using)
+    waited = (now - (delivery.started_at or now)).total_seconds()
     began = time.monotonic() - waited
     handler = find(delivery.subscription.handler)
     if handler is None or hand_back_newer(delivery, worker=delivery.worker, using=using):
@@ -130,7 +132,7 @@ def _run(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> R
     result = replace(
         result,
         seconds=time.monotonic() - began,
-        lag=(timezone.now() - delivery.event.emitted_at).total_seconds(),
+        lag=(clock.now(using=using) - delivery.event.emitted_at).total_seconds(),
     )
     results.tell(handler, delivery, result)
     if result.error is None:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connections
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from outbox import clock, databases
 from outbox.conf import conf
 from outbox.forks import apart_from_forks
 from outbox.models import Heartbeat
@@ -57,8 +57,9 @@ class Sign:
         return span(now - self.at) if self.at else ""
 
 
-def beat(kind: str, name: str, *, queues: Sequence[str] = (), using: str = "default") -> None:
+def beat(kind: str, name: str, *, queues: Sequence[str] = (), using: str | None = None) -> None:
     """Say that this process lives; at most every `OUTBOX["HEARTBEAT_SECONDS"]`. Never raises."""
+    using = using or databases.alias()
     pair, now = (kind, name), time.monotonic()
     try:
         if now - _written.get(pair, -1e9) < conf().HEARTBEAT_SECONDS:
@@ -72,9 +73,10 @@ def beat(kind: str, name: str, *, queues: Sequence[str] = (), using: str = "defa
             drop_broken_connection(using=using)
 
 
-def answer(canary: str, *, using: str = "default") -> None:
+def answer(canary: str, *, using: str | None = None) -> None:
     """Write that a canary was taken; the doctor that sent it removes the row."""
-    now = timezone.now()
+    using = using or databases.alias()
+    now = clock.now(using=using)
     _upsert(Heartbeat(kind=Kind.CANARY, name=canary, started_at=now, seen_at=now), using=using)
 
 
@@ -83,19 +85,21 @@ def own_name() -> str:
     return f"{socket.gethostname()}.{os.getpid()}"
 
 
-def latest(kind: str, *, queue: str = "", using: str = "default") -> Sign:
+def latest(kind: str, *, queue: str = "", using: str | None = None) -> Sign:
     """Return the latest sign of life of a kind; of workers of one queue, if one is named."""
+    using = using or databases.alias()
     rows = Heartbeat.objects.using(using).filter(kind=kind).order_by("-seen_at")
     for seen_at, queues in rows.values_list("seen_at", "queues"):
         if not queue or queue in queues:
-            return Sign(at=seen_at, is_fresh=timezone.now() - seen_at < patience())
+            return Sign(at=seen_at, is_fresh=clock.now(using=using) - seen_at < patience())
     return Sign()
 
 
-def workers(*, using: str = "default") -> dict[str, Sign]:
+def workers(*, using: str | None = None) -> dict[str, Sign]:
     """Return the latest sign of life of each queue's workers, in one read."""
+    using = using or databases.alias()
     rows = Heartbeat.objects.using(using).filter(kind=Kind.WORKER).order_by("seen_at")
-    fresh = timezone.now() - patience()
+    fresh = clock.now(using=using) - patience()
     return {
         queue: Sign(at=seen_at, is_fresh=seen_at > fresh)
         for seen_at, queues in rows.values_list("seen_at", "queues")
@@ -110,7 +114,7 @@ def patience() -> timedelta:
 
 def relay_clue(now: datetime, *, using: str | None) -> str:
     """Say what is known of the relay, to end a sentence about what it should have done."""
-    sign = latest(Kind.RELAY, using=using or "default")
+    sign = latest(Kind.RELAY, using=using)
     if sign.is_fresh:
         text = _("a relay was seen %(age)s ago; `manage.py outbox doctor` looks further.")
     elif sign.at:
@@ -122,7 +126,7 @@ def relay_clue(now: datetime, *, using: str | None) -> str:
 
 def worker_clue(queue: str, now: datetime, *, using: str | None) -> str:
     """Say what is known of a queue's workers, to end a sentence."""
-    sign = latest(Kind.WORKER, queue=queue, using=using or "default")
+    sign = latest(Kind.WORKER, queue=queue, using=using)
     if sign.is_fresh:
         text = _("a worker of it was seen %(age)s ago; `manage.py outbox doctor` looks further.")
     elif sign.at:
@@ -157,7 +161,7 @@ class HeartbeatThread(threading.Thread):
 
 
 def _write(pair: tuple[str, str], queues: Sequence[str], *, using: str) -> None:
-    now = timezone.now()
+    now = clock.now(using=using)
     rows = Heartbeat.objects.using(using)
     if pair not in _started:
         rows.filter(seen_at__lt=now - _FORGOTTEN).delete()

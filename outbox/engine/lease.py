@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from django.db import connections
 from django.db.models import F
-from django.utils import timezone
 
+from outbox import clock
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.transactions import is_open
@@ -47,7 +47,9 @@ class Lease:
         """Give the delivery in hand its whole lease again, and those that wait for it theirs."""
         if is_open(connections[self._using]):
             raise RuntimeError("receipt.extend() within a transaction: nobody would see it.")
-        until = moment(timezone.now() + duration(1, seconds=self._seconds), using=self._using)
+        until = moment(
+            clock.now(using=self._using) + duration(1, seconds=self._seconds), using=self._using
+        )
         if not execute(_EXTEND, until, delivery.id, delivery.token, using=self._using):
             raise LeaseLost(LeaseLost.__doc__)
         self.renew()
@@ -58,7 +60,7 @@ class Lease:
         rows = mine.filter(id__in=self._waiting, worker=self._worker)
         started = rows.filter(state=Delivery.State.SENT, started_token=F("token"))
         until = duration(len(self._waiting), seconds=self._seconds)
-        started.update(due_at=timezone.now() + until)
+        started.update(due_at=clock.now(using=self._using) + until)
         self._renewed = time.monotonic()
 
 
@@ -83,7 +85,7 @@ def lock_held(delivery: Delivery, *, using: str) -> bool:
 
 def give_receipts(ids: Iterable[int], *, token: int, using: str) -> int:
     """Write the receipts of what is still in hand under this token; return how many there were."""
-    now = moment(timezone.now(), using=using)
+    now = moment(clock.now(using=using), using=using)
     return execute(f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}", now, token, using=using)
 
 

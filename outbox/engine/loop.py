@@ -14,8 +14,9 @@ import threading
 import time
 from functools import partial
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 
+from outbox import databases
 from outbox.conf import conf
 from outbox.counting import minutes
 from outbox.forks import apart_from_forks
@@ -140,7 +141,8 @@ class RelayLoop:
             return
         try:
             with apart_from_forks():
-                if retry_transient(partial(is_started, started, using="default"), using="default"):
+                using = databases.alias()
+                if retry_transient(partial(is_started, started, using=using), using=using):
                     self._express.started = started
         except Exception:  # if it is there, it is sent again after its lease
             logger.exception("Nobody knows whether a delivery was started.")
@@ -195,5 +197,5 @@ class RelayLoop:
 def _drop_what_broke() -> None:
     """Drop what a handler broke of other databases; a worker does so before each task."""
     for connection in connections.all(initialized_only=True):
-        if connection.alias != DEFAULT_DB_ALIAS:  # that one is looked after by who relays
+        if connection.alias != databases.alias():  # the relay looks after that one
             drop_broken_connection(using=connection.alias)

@@ -16,9 +16,8 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Min
-from django.utils import timezone
 
-from outbox import nudge
+from outbox import clock, nudge
 from outbox.models import Delivery, Event, Subscription
 
 State = Delivery.State
@@ -75,7 +74,7 @@ def is_behind(seq: int, firsts: Mapping[Line, int], *, line: Line) -> bool:
 
 def block(pks: Collection[int], *, using: str) -> None:
     """Take deliveries out of what is due until it is their turn. The caller holds their locks."""
-    due_at = timezone.now() + _LOOK_AGAIN[0]
+    due_at = clock.now(using=using) + _LOOK_AGAIN[0]
     rows = Delivery.objects.using(using).filter(pk__in=pks)
     rows.update(state=State.BLOCKED, due_at=due_at, note=NOTE)
 
@@ -92,7 +91,7 @@ def release(line: Line, *, using: str) -> None:
     blocked = Delivery.objects.using(using).filter(
         order_key=key, subscription__in=mine, event=first, state=State.BLOCKED
     )
-    if blocked.update(state=State.PENDING, due_at=timezone.now(), note=""):
+    if blocked.update(state=State.PENDING, due_at=clock.now(using=using), note=""):
         transaction.on_commit(nudge.poke, using=using, robust=True)
 
 
@@ -136,7 +135,7 @@ def first_look(now: datetime) -> datetime:
 def look_soon(keys: Collection[str], *, using: str) -> None:
     """Have the relay look again, at its next pass, at what is blocked of these keys."""
     blocked = Delivery.objects.using(using).filter(order_key__in=keys, state=State.BLOCKED)
-    blocked.update(due_at=timezone.now())
+    blocked.update(due_at=clock.now(using=using))
 
 
 def _first_waiting(

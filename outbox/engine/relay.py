@@ -15,9 +15,8 @@ from datetime import datetime
 from functools import partial
 
 from django.db import transaction
-from django.utils import timezone
 
-from outbox import tracing
+from outbox import clock, databases, tracing
 from outbox.conf import conf
 from outbox.counting import counters
 
@@ -133,7 +132,7 @@ class Pace:
 def relay(
     *,
     publish: Publish,
-    using: str = "default",
+    using: str | None = None,
     is_hinted: bool = False,
     is_wanted: Callable[[], bool] = lambda: True,
     pace: Pace | None = None,
@@ -151,6 +150,7 @@ def relay(
 
     Raises `BrokerUnavailable` when the broker takes no message.
     """
+    using = using or databases.alias()
     published = contended = 0
     pace = pace or Pace()
     is_hinted = pace.may_begin(is_told=is_hinted)
@@ -174,7 +174,7 @@ def relay(
 def relay_pass(
     *,
     publish: Publish,
-    using: str = "default",
+    using: str | None = None,
     only: Collection[str] | None = None,
     report: Callable[[Plan], object] | None = None,
     is_hinted: bool = False,
@@ -195,6 +195,7 @@ def relay_pass(
         BrokerUnavailable: a message was not taken. It and those after it are due again within
             a few seconds.
     """
+    using = using or databases.alias()
     planned = plan(using=using, only=only, is_hinted=is_hinted, express=express)
     if report is not None:
         report(planned)
@@ -224,7 +225,7 @@ def plan(
     express: Express | None = None,
 ) -> Plan:
     """Do a pass's database half and return what is to be published."""
-    now = timezone.now()
+    now = clock.now(using=using)
     # Without a lock, so that an idle pass costs two small reads and never a write lock.
     events = Due() if is_hinted else look_at_events(now, using=using)
     if not (is_hinted or events.are_any or _is_any_work(now, using=using)):
@@ -265,7 +266,7 @@ def _take(began: datetime, *, using: str, only: Collection[str] | None, is_hinte
         looking(began, using=using, is_brief=is_hinted),
         using=using,
     )
-    now = timezone.now()  # events may have come while this waited
+    now = clock.now(using=using)  # events may have come while this waited
     work = work_of(looked, now=began, using=using)
     lanes = open_lanes(free, work, now, using=using, only=only)
     others = {pk: one for pk, one in work.items() if pk not in lanes}

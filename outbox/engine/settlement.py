@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import F
-from django.utils import timezone
 
+from outbox import clock
 from outbox.conf import conf
 from outbox.counting import counters
 from outbox.models import Attempt, Delivery, Subscription
@@ -70,7 +70,7 @@ def record_death(row: Delivery, *, using: str) -> None:
         deaths=deaths,
         most_deaths=conf().DEATHS,
         retries=_retries(row.subscription),
-        now=timezone.now(),
+        now=clock.now(using=using),
         rng=_rng,
     )
     times = "once" if deaths == 1 else f"{deaths} times"
@@ -100,7 +100,7 @@ def hand_back(
     With a subscription, only its own: after a crash a number may be another delivery's.
     """
     whose = {} if subscription is None else {"subscription_id": subscription}
-    due_at = timezone.now() + timedelta(seconds=_HAND_BACK_SECONDS)
+    due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
     for token, ids in by_token(pairs).items():
         Delivery.objects.using(using).filter(
             id__in=ids, token=token, started_token__lt=token, state=State.SENT, **whose
@@ -109,7 +109,7 @@ def hand_back(
 
 def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
     """Return a delivery that has started, but did nothing; that costs no attempt."""
-    due_at = timezone.now() + timedelta(seconds=_HAND_BACK_SECONDS)
+    due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
     mine = Delivery.objects.using(using).filter(pk=row.pk, token=row.token, state=State.SENT)
     mine.update(state=State.PENDING, attempts=F("attempts") - 1, due_at=due_at, note=note[:300])
 
@@ -117,7 +117,9 @@ def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
 def hold_back(pks: Sequence[int], *, using: str) -> None:
     """Return deliveries that must not start while a breaker is open. The caller holds the locks."""
     rows = Delivery.objects.using(using).filter(pk__in=pks)
-    rows.update(state=State.PENDING, due_at=timezone.now(), note="its handler's breaker is open")
+    rows.update(
+        state=State.PENDING, due_at=clock.now(using=using), note="its handler's breaker is open"
+    )
 
 
 def park(rows: Iterable[Delivery], *, using: str) -> None:
@@ -152,7 +154,11 @@ def _note_lost_lease(delivery: Delivery, error: BaseException, *, using: str) ->
 
 
 def _judge(row: Delivery, error: BaseException, *, handler: Handler, using: str) -> str:
-    action, now, note = action_for(error, handler.rules), timezone.now(), summary(error, row)
+    action, now, note = (
+        action_for(error, handler.rules),
+        clock.now(using=using),
+        summary(error, row),
+    )
     is_final = isinstance(action, Dead | Discard)
     remember(row, Outcome.REFUSED if is_final else Outcome.FAILED, error, using=using)
     held_until = None
@@ -181,7 +187,7 @@ def _pause(
 ) -> None:
     running = Subscription.objects.using(using).filter(handler=row.handler, paused_at=None)
     by, reason = f"rule:{type(error).__name__}"[:150], f"{action.reason} ({note})"
-    if running.update(paused_at=timezone.now(), paused_by=by, pause_reason=reason):
+    if running.update(paused_at=clock.now(using=using), paused_by=by, pause_reason=reason):
         logger.warning("%s is paused by its own rule: %s", row.handler, reason)
 
 
@@ -189,7 +195,7 @@ def _settle(row: Delivery, verdict: Verdict, *, note: str, using: str) -> str:
     row.state, row.due_at, row.note = verdict.state.value, verdict.due_at, note[:300]
     row.attempts -= 0 if verdict.counts else 1
     if verdict.state is Next.DISCARDED:
-        row.settled_at = timezone.now()
+        row.settled_at = clock.now(using=using)
     line = _line_left(row)
     row.order_key = None if line else row.order_key
     row.save(using=using, update_fields=_SETTLED)
@@ -213,7 +219,7 @@ def _hand_back_started(row: Delivery, error: BaseException, *, using: str) -> st
     Delivery.objects.using(using).filter(pk=row.pk).update(
         state=State.PENDING,
         attempts=F("attempts") - 1,
-        due_at=timezone.now() + timedelta(seconds=1),
+        due_at=clock.now(using=using) + timedelta(seconds=1),
         note=f"the database was to blame: {summary(error, row)}"[:300],
     )
     return State.PENDING

@@ -15,8 +15,8 @@ from operator import attrgetter
 from typing import Any
 
 from django.db import connections, transaction
-from django.utils import timezone
 
+from outbox import clock
 from outbox.contracts import upcasting
 from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import Handler
@@ -99,7 +99,7 @@ def start(
     message is left alone: a crash of the database may have set it back, so that its deliveries have
     the numbers of others, which the broker still has.
     """
-    now = timezone.now()
+    now = clock.now(using=using)
     until = now + duration(len(pairs), seconds=handler.lease)
     this = _Start(worker, now, until, subscription)
     mine = [] if handler.ordered else _start_free(handler, pairs, this, using=using)

@@ -6,8 +6,8 @@ import logging
 
 from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
-from django.utils import timezone
 
+from outbox import clock, databases
 from outbox.conf import conf
 from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import Handler, registry
@@ -19,12 +19,13 @@ logger = logging.getLogger("outbox.sync")
 State = Delivery.State
 
 
-def sync_subscriptions(*, using: str = "default") -> None:
+def sync_subscriptions(*, using: str | None = None) -> None:
     """Add, update and mark the subscription rows. Ending one is a person's explicit step.
 
     A handler that this code no longer has keeps its row, marked unknown: what it is owed is parked,
     visible, and goes on when a release that has the handler is migrated.
     """
+    using = using or databases.alias()
     with transaction.atomic(using=using):
         # In the order of relays, and no_key, so that the deliveries which they make meanwhile need
         # not wait: a deploy would hold them up, or end in a deadlock.
@@ -41,7 +42,9 @@ def _sync_one(
 ) -> None:
     row = _take_over(rows, handler, event, using=using)
     if row is None:
-        row = Subscription(event=event, since=timezone.now(), window_now=conf().FIRST_WINDOW)
+        row = Subscription(
+            event=event, since=clock.now(using=using), window_now=conf().FIRST_WINDOW
+        )
     before = _policy(row)
     row.handler, row.known = handler.name, True
     row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch
@@ -78,7 +81,7 @@ def _line_up(row: Subscription, *, using: str) -> None:
         gone = owed.filter(state=State.DEAD) if row.ordered else owed
         gone.update(order_key=None)
     blocked = owed.filter(state=State.BLOCKED)
-    blocked.update(due_at=timezone.now())  # the relay looks again
+    blocked.update(due_at=clock.now(using=using))  # the relay looks again
     if not row.ordered:
         blocked.update(state=State.PENDING, note="")
 
@@ -136,7 +139,9 @@ def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
     moved = deliveries.filter(subscription=old).exclude(event__in=kept)
     on_their_way = moved.filter(state=State.SENT, started_token__lt=F("token"))
     on_their_way.update(
-        state=State.PENDING, due_at=timezone.now(), note="its handler's two names became one"
+        state=State.PENDING,
+        due_at=clock.now(using=using),
+        note="its handler's two names became one",
     )
     moved.update(subscription=row)
     if not deliveries.filter(subscription=old).exists():

@@ -22,9 +22,8 @@ from typing import Any
 
 from django.db import connections, transaction
 from django.db.models import Q
-from django.utils import timezone
 
-from outbox import tracing
+from outbox import clock, tracing
 from outbox.context import Cause, caused_by
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost
@@ -186,7 +185,7 @@ def _wait_shortly_for_locks(using: str) -> None:
 def _done(handler: Handler, batch: _Batch, *, lease: Lease, using: str) -> list[Result]:
     failpoints.reach(failpoints.AFTER_RECEIPT)
     share = (batch.seconds - sum(one.seconds for one in batch.returns)) / len(batch.returns)
-    now = timezone.now()
+    now = clock.now(using=using)
     ended = []
     for one in batch.returns:
         lease.end(one.delivery)

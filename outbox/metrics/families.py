@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from django.utils import timezone
-
+from outbox import clock, databases
 from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
 from outbox.engine import heartbeat
@@ -105,11 +104,12 @@ class Family:
     )
 
 
-def families(*, using: str = "default") -> list[Family]:
+def families(*, using: str | None = None) -> list[Family]:
     """Return all of the outbox's metrics.
 
     Fourteen reads, whatever the number of handlers; the cost follows what is owed, not history.
     """
+    using = using or databases.alias()
     found = status(using=using)
     rows = list(Subscription.objects.using(using).filter(active=True).order_by("handler"))
     return [
@@ -186,7 +186,7 @@ def _of_life(queues: set[str], *, using: str) -> Iterator[Family]:
 
 
 def _age(sign: heartbeat.Sign) -> float:
-    return max(0.0, (timezone.now() - sign.at).total_seconds()) if sign.at else NEVER
+    return max(0.0, (clock.now() - sign.at).total_seconds()) if sign.at else NEVER
 
 
 def _counted(*, using: str) -> Iterator[Family]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from outbox import clock
 from outbox.engine import heartbeat
 from outbox.models import Attempt, Delivery, Event
 from outbox.wording import moment, one_line, span
@@ -24,13 +24,13 @@ def why(delivery: Delivery) -> str:
     Costs at most four small reads, none of which grows with history; fetch the delivery with
     `select_related("subscription")` and, for many, `prefetch_related("failures")`.
     """
-    return _SENTENCES[State(delivery.state)](delivery, timezone.now())
+    return _SENTENCES[State(delivery.state)](delivery, clock.now())
 
 
 def why_event(event: Event) -> str:
     """Say in one sentence how far an event has come: waiting for fan-out, owed or settled."""
     if event.fanned_out_at is None:
-        return _not_fanned_out(timezone.now() - event.emitted_at, using=event._state.db)
+        return _not_fanned_out(clock.now() - event.emitted_at, using=event._state.db)
     states = list(event.deliveries.values_list("state", flat=True))
     text = _("Fanned out at %(when)s; no handler heard it.")
     if states:
@@ -46,7 +46,10 @@ def _not_fanned_out(waited: timedelta, *, using: str | None) -> str:
     if waited < waiting.PATIENCE:
         return _("Emitted a moment ago; the relay makes its deliveries next.")
     text = _("Emitted %(span)s ago and not fanned out; %(clue)s")
-    return text % {"span": span(waited), "clue": heartbeat.relay_clue(timezone.now(), using=using)}
+    return text % {
+        "span": span(waited),
+        "clue": heartbeat.relay_clue(clock.now(using=using), using=using),
+    }
 
 
 def _done(delivery: Delivery, _now: datetime) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db.models import QuerySet
-from django.utils import timezone
 
+from outbox import clock, databases
 from outbox.models import Delivery, Event
 from outbox.wording import one_line
 
@@ -38,7 +38,7 @@ class Follower:
     event: str = ""
     key: str = ""
     last: int = 0
-    using: str = "default"
+    using: str = field(default_factory=databases.alias)
     _events: dict[int, None] = field(default_factory=dict)
     _deliveries: dict[int, tuple[str, int]] = field(default_factory=dict)
     _first: int | None = None
@@ -84,7 +84,7 @@ class Follower:
 def _moved(row: Delivery) -> str:
     note = f": {one_line(row.note)}" if row.note else ""
     tried = f" after {row.attempts} attempts" if row.attempts > 1 else ""
-    if row.state == State.PENDING and row.due_at > timezone.now():
+    if row.state == State.PENDING and row.due_at > clock.now():
         return f"failed{tried}, again at {row.due_at:%H:%M:%S}{note}"
     return f"{row.state}{tried}{note}"
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from django.db.models import Count, Max, Min, OuterRef, Subquery
 
+from outbox import databases
 from outbox.models import Attempt, Delivery
 
 
@@ -40,13 +41,14 @@ class Group:
         return shlex.join(["manage.py", "outbox", "retry", "--dead", *group])
 
 
-def groups(*, using: str = "default", most: int | None = None) -> list[Group]:
+def groups(*, using: str | None = None, most: int | None = None) -> list[Group]:
     """Return what is dead in groups, the largest first. The cost follows what is dead.
 
     Args:
         using: the outbox's database alias.
         most: group the newest so many dead ones alone; None: all.
     """
+    using = using or databases.alias()
     latest = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")
     dead = Delivery.objects.using(using).filter(state=Delivery.State.DEAD)
     if most is not None:

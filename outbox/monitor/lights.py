@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from outbox import clock, databases
 from outbox.engine.heartbeat import patience
 from outbox.models import Heartbeat, Subscription
 from outbox.wording import span
@@ -51,9 +51,10 @@ class Light:
         return names.get(self.part) or _("queue %s") % self.queue
 
 
-def lights(*, using: str = "default") -> list[Light]:
+def lights(*, using: str | None = None) -> list[Light]:
     """Return a light for each part: two small reads."""
-    now = timezone.now()
+    using = using or databases.alias()
+    now = clock.now(using=using)
     rows = list(Heartbeat.objects.using(using).exclude(kind=Kind.CANARY))
     active = Subscription.objects.using(using).filter(active=True)
     queues = {QUEUE, *active.values_list("queue", flat=True)}

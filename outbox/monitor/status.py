@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.db.models import Count, Min, Q
-from django.utils import timezone
 
+from outbox import clock, databases
 from outbox.counting import minutes
 from outbox.models import Delivery, Event, Subscription
 
@@ -87,12 +87,13 @@ class Status:
         return max(timedelta(0), self.at - when) if when else None
 
 
-def status(*, using: str = "default") -> Status:
+def status(*, using: str | None = None) -> Status:
     """Count what is owed.
 
     Nine reads, whatever the number of handlers, and of what is owed alone: no row of what is
     settled is looked at, so the cost does not grow with history.
     """
+    using = using or databases.alias()
     subscriptions = list(Subscription.objects.using(using).order_by("handler", "event"))
     handlers: dict[str, HandlerStatus] = {}
     for row in subscriptions:
@@ -105,7 +106,7 @@ def status(*, using: str = "default") -> Status:
     waiting = Event.objects.using(using).filter(fanned_out_at=None)
     found = waiting.aggregate(number=Count("*"), oldest=Min("emitted_at"))
     return Status(
-        at=timezone.now(),
+        at=clock.now(using=using),
         handlers=list(handlers.values()),
         waiting_events=found["number"],
         oldest_waiting=found["oldest"],

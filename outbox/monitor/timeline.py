@@ -10,6 +10,8 @@ from uuid import UUID
 
 from django.apps import apps
 
+from outbox import databases
+
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
@@ -83,7 +85,7 @@ class TimelineEvent:
 
 
 def timeline_of(
-    *, key: str, using: str = "default", most: int | None = None, explained: bool = True
+    *, key: str, using: str | None = None, most: int | None = None, explained: bool = True
 ) -> list[TimelineEvent]:
     """Return everything that followed from the events about `key`, in causal order.
 
@@ -98,6 +100,7 @@ def timeline_of(
         most: the newest so many events alone, whatever is stored; None: all.
         explained: say of deliveries why they are not done, which takes some reads for each.
     """
+    using = using or databases.alias()
     rows = _rows(using)
     own = list(rows.filter(key=key).order_by("-seq").values_list(*_LINKS)[:most])
     if not own:
@@ -109,9 +112,10 @@ def timeline_of(
 
 
 def timeline_of_correlation(
-    *, correlation_id: UUID, using: str = "default", most: int | None = None
+    *, correlation_id: UUID, using: str | None = None, most: int | None = None
 ) -> list[TimelineEvent]:
     """Return all events of one correlation id in causal order, as `timeline_of` does."""
+    using = using or databases.alias()
     rows = _rows(using).filter(correlation_id=correlation_id).order_by("-seq")
     seqs = list(rows.values_list("seq", flat=True)[:most])
     return _assemble(_loaded(seqs, most=most, using=using), using=using)

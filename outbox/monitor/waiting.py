@@ -220,7 +220,7 @@ def _unstarted(delivery: Delivery, now: datetime) -> str:
 
 def _clue(queue: str, now: datetime, *, using: str | None) -> str:
     """Whose silence is to blame: the queue's workers', or else the relay's."""
-    if heartbeat.latest(heartbeat.Kind.WORKER, queue=queue, using=using or "default").is_fresh:
+    if heartbeat.latest(heartbeat.Kind.WORKER, queue=queue, using=using).is_fresh:
         return heartbeat.relay_clue(now, using=using)
     return heartbeat.worker_clue(queue, now, using=using)
 

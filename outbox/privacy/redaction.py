@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 
-from outbox import events
+from outbox import clock, databases, events
 from outbox.context import acting_as
 from outbox.contracts import lock as contract_lock
 from outbox.emission import emit
@@ -46,7 +45,7 @@ def redact(
     reason: str,
     force: bool = False,
     dry_run: bool = False,
-    using: str = "default",
+    using: str | None = None,
 ) -> Redaction:
     """Blank the sensitive fields of all stored events about a person, and tell the other apps.
 
@@ -63,6 +62,7 @@ def redact(
         dry_run: count only.
         using: the outbox's database alias.
     """
+    using = using or databases.alias()
     done = Redaction()
     for seqs in _slices(_about(subject, keys, using=using)):
         _redact_some(done, seqs, force=force, dry_run=dry_run, using=using)
@@ -141,4 +141,4 @@ def _blank(event: Event, payload: dict[str, object], *, using: str) -> None:
         note = masked_text(delivery.note, event)
         Delivery.objects.using(using).filter(pk=delivery.pk).update(note=note[:300])
     rows = Event.objects.using(using).filter(pk=event.pk)
-    rows.update(payload=payload, redacted_at=timezone.now())
+    rows.update(payload=payload, redacted_at=clock.now(using=using))

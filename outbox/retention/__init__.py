@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.db import transaction
-from django.utils import timezone
 
+from outbox import clock, databases
 from outbox.conf import conf
 from outbox.models import Event, Horizon
 
@@ -39,7 +39,7 @@ def prune(
     at_most: timedelta | None = None,
     batch: int = BATCH,
     by: str = "unnamed",
-    using: str = "default",
+    using: str | None = None,
 ) -> int:
     """Remove old events of which nothing is owed, with their deliveries and attempts.
 
@@ -60,6 +60,7 @@ def prune(
     Returns:
         How many events were removed.
     """
+    using = using or databases.alias()
     folder = conf().ARCHIVE if archive is None else archive
     until = time.monotonic() + at_most.total_seconds() if at_most is not None else float("inf")
     removed = 0
@@ -78,10 +79,11 @@ def prune(
 
 
 def horizons(
-    *, older_than: timedelta | None = None, using: str = "default"
+    *, older_than: timedelta | None = None, using: str | None = None
 ) -> Iterator[tuple[str, datetime]]:
     """Yield each stored event type that is not kept for ever, and before when its events go."""
-    retention, now = conf().RETENTION, timezone.now()
+    using = using or databases.alias()
+    retention, now = conf().RETENTION, clock.now(using=using)
     for name in _names(using=using):
         days = retention.get(name, retention.get("default"))
         if older_than is not None:
@@ -90,8 +92,9 @@ def horizons(
             yield name, now - timedelta(days=days)
 
 
-def countable(*, older_than: timedelta | None = None, using: str = "default") -> int:
+def countable(*, older_than: timedelta | None = None, using: str | None = None) -> int:
     """Return how many events `prune` would remove now."""
+    using = using or databases.alias()
     ages = horizons(older_than=older_than, using=using)
     return sum(
         prunable(before=before, using=using).filter(name=name).count() for name, before in ages

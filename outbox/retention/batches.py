@@ -16,6 +16,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
+from outbox import databases
 from outbox.engine.locks import lock_deliveries
 from outbox.engine.statements import execute, numbers
 from outbox.models import Delivery, Event
@@ -24,8 +25,9 @@ from outbox.transactions import is_its_own
 from .archive import Archive
 
 
-def prunable(*, before: datetime, using: str = "default") -> QuerySet[Event]:
+def prunable(*, before: datetime, using: str | None = None) -> QuerySet[Event]:
     """Return the events emitted before a moment of which nothing is owed any more."""
+    using = using or databases.alias()
     owed = Delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=Delivery.OWED)
     # The first in order, not `EXISTS`, which the planner may make into a set of all that is owed.
     debt = Subquery(owed.order_by("event", "subscription").values("pk")[:1])

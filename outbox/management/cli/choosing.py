@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from outbox import actions, events
+from outbox import actions, clock, events
 from outbox.models import Delivery, Event, Subscription
 
 from .common import find_deliveries
@@ -95,7 +95,7 @@ def age(text: str) -> timedelta:
 def moment(text: str) -> datetime:
     """Read a time: an age before now, as 12h, or 2026-11-25 and 2026-11-25T10:00 (UTC)."""
     try:
-        return timezone.now() - age(text)
+        return clock.now() - age(text)
     except ArgumentTypeError:
         pass
     try:
