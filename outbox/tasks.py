@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from celery import current_app, current_task, shared_task
 
-from . import actions, nudge
+from . import actions, clock, nudge
 from .conf import conf
 from .counting import minutes
 from .engine import heartbeat
@@ -79,14 +79,17 @@ def publish(message: Message) -> None:
 
 
 @shared_task(name="outbox.canary", ignore_result=True)
-def answer_canary(name: str) -> None:
-    """Answer the doctor: a worker of this queue consumes."""
-    heartbeat.answer(name)
+def answer_canary(name: str, until: str) -> None:
+    """Answer the doctor, unless it has stopped waiting: a worker of this queue consumes."""
+    if clock.now() <= datetime.fromisoformat(until):
+        heartbeat.answer(name)
 
 
 def send_canary(queue: str, name: str, *, expires: float) -> None:
-    """Send a canary through a queue; one that nobody takes in time does nothing."""
-    answer_canary.apply_async(args=(name,), queue=queue, expires=expires, retry=False)
+    """Send a canary through a queue; one that no worker takes within `expires` seconds is void."""
+    # Celery's own `expires` compares the clocks of two hosts.
+    until = clock.now() + timedelta(seconds=expires)
+    answer_canary.apply_async(args=(name, until.isoformat()), queue=queue, retry=False)
 
 
 def is_broker_there() -> bool:

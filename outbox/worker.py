@@ -17,7 +17,7 @@ from kombu import Consumer
 
 from .counting.book import write_all
 from .engine.connections import drop
-from .engine.retry import drop_broken_connection
+from .engine.transient_errors import drop_broken_connection
 from .nudge import ear
 from .subscriptions import queues
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,19 @@ def fresh_database(kind: str | None = None) -> Iterator[str]:
         yield urlunsplit(urlsplit(postgresql_url())._replace(path=f"/{name}"))
     finally:
         _execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def own_postgresql() -> Iterator[EmbeddedPostgres]:
+    """Yield a PostgreSQL server that the test may stop and start; its data stays meanwhile."""
+    folder = Path(tempfile.mkdtemp(prefix="shop-own-postgres-"))
+    folder.chmod(0o711)  # the server does not run as root
+    server = EmbeddedPostgres(folder / "server")
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _execute(statement: str) -> None:

@@ -13,11 +13,15 @@ from .findings import Finding, error, ok, warning
 
 Kind = Heartbeat.Kind
 
+#: Seconds by which a host's clock may differ from the database's.
+_MAX_OFFSET = 1.0
+
 
 def examine(*, using: str) -> Iterator[Finding]:
     """Look for the signs of life of relay and beat."""
     yield from examine_relay(using=using)
     yield from _examine_beat(using=using)
+    yield from _examine_clocks(using=using)
 
 
 def examine_relay(*, using: str) -> Iterator[Finding]:
@@ -43,4 +47,22 @@ def _examine_beat(*, using: str) -> Iterator[Finding]:
             f"Its task did not come for {sign.age(now)}." if sign.at else "Its task never came.",
             "Start beat, with a schedule for outbox.relay; its task runs in the queue "
             f"{QUEUE}, so that queue's workers may be what is missing.",
+        )
+
+
+def _examine_clocks(*, using: str) -> Iterator[Finding]:
+    """Compare the hosts' clocks, as relays and workers have measured them, with the database's."""
+    fresh = clock.now(using=using) - heartbeat.patience()
+    rows = Heartbeat.objects.using(using).filter(seen_at__gt=fresh)
+    rows = rows.filter(kind__in=(Kind.RELAY, Kind.WORKER, Kind.BEAT)).order_by("name")
+    wrong = {row.name: row.host_offset for row in rows if abs(row.host_offset) > _MAX_OFFSET}
+    if not wrong:
+        yield ok("clocks", f"No host differs by more than {_MAX_OFFSET:g} s from the database.")
+    for name, offset in wrong.items():
+        how = "ahead of" if offset > 0 else "behind"
+        yield warning(
+            "clocks",
+            f"The host of {name} is {abs(offset):.1f} s {how} the database.",
+            "Deliveries are not affected, since the outbox uses the database's clock. Logs and "
+            "traces of this host are off by as much: start its time service (NTP).",
         )

@@ -16,7 +16,7 @@ from outbox.models import Delivery, Subscription
 from outbox.policy import Breaker
 
 from .decisions import FIRST_BATCH, Circuit, after_call_failed
-from .retry import retry_transient
+from .transient_errors import DatabaseAccess
 
 logger = logging.getLogger("outbox.breaker")
 
@@ -83,9 +83,9 @@ def note_answer(delivery: Delivery, *, using: str) -> None:
         transaction.on_commit(nudge.poke, using=using, robust=True)
 
 
-def tell_answer(delivery: Delivery, *, using: str) -> None:
+def tell_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:
     """As `note_answer`, for a delivery that is done: it never raises."""
     try:
-        retry_transient(lambda: note_answer(delivery, using=using), using=using)
+        access.retry(lambda: note_answer(delivery, using=access.using))
     except Exception:  # the delivery is done all the same; the next one tells it
         logger.exception("The breaker of %s was not told of an answer.", delivery)

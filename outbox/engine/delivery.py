@@ -24,14 +24,15 @@ from outbox.privacy.sensitive import masked_text
 from outbox.receipt import LeaseLost, Receipt
 from outbox.subscriptions import Handler, find
 
-from . import breaker, calls, failpoints, ordering, results, settlement, together
+from . import breaker, calls, failpoints, heartbeat, ordering, results, settlement, together
 from .attempts import text_of
+from .callbacks import Callbacks
 from .connections import drop_interrupted, unchanged_connections
-from .lease import Lease, give_receipts, has_receipt, lock_held
+from .lease import MAX_WORKER_NAME, Lease, give_receipts, lock_held, receipts_given
 from .results import Result
-from .retry import retry_transient
 from .start import Pair, hand_back_newer, start
 from .time_limit import Limit, TimeLimitExceeded, time_limit
+from .transient_errors import DatabaseAccess
 
 
 class ReceiptNotGiven(RuntimeError):
@@ -49,27 +50,32 @@ def deliver(
     """Run a handler for the deliveries of one message.
 
     Repeating a message does nothing: a token starts once. Deliveries of a handler that this code
-    does not have are handed back and cost no attempt; those of a paused handler are parked.
+    does not have are handed back and cost no attempt; those of a paused handler are parked. While
+    the database cannot be reached, it waits.
 
     Args:
         handler_name: the pinned name.
         pairs: (delivery id, token) of each delivery.
         worker: who runs it, for the record.
-        subscription: runs what is of this one alone; None: whatever the message names.
+        subscription: runs only deliveries of this one; None: all that the message names.
         using: the outbox's database alias.
 
     Returns:
         One `Result` for each delivery that was started.
     """
-    using = using or databases.alias()
+    access = DatabaseAccess(using or databases.alias())
     handler = find(handler_name)
     if handler is None:
         note = f"{worker} has no handler {handler_name}: older code?"
-        settlement.hand_back(pairs, note=note, subscription=subscription, using=using)
+        back = partial(
+            settlement.hand_back, pairs, note=note, subscription=subscription, using=access.using
+        )
+        access.retry(back)
         return []
     began = time.monotonic()
-    started = start(handler, pairs, worker=worker, subscription=subscription, using=using)
-    return _run_all(handler, started, began=began, using=using)
+    worker = worker[:MAX_WORKER_NAME]
+    started = start(handler, pairs, worker=worker, subscription=subscription, access=access)
+    return _run_all(handler, started, began=began, access=access)
 
 
 def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Result]:
@@ -82,35 +88,46 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
     Returns:
         Its `Result`; nothing if this code cannot read its event.
     """
-    using = using or databases.alias()
+    access = DatabaseAccess(using or databases.alias())
     # Its lease counts from the pass, and what else the relay had to publish may have taken long.
-    now = clock.now(using=using)
+    now = clock.now(using=access.using)
     waited = (now - (delivery.started_at or now)).total_seconds()
     began = time.monotonic() - waited
     handler = find(delivery.subscription.handler)
-    if handler is None or hand_back_newer(delivery, worker=delivery.worker, using=using):
+    if handler is None or hand_back_newer(delivery, worker=delivery.worker, access=access):
         return []
-    return _run_all(handler, [delivery], began=began, using=using)
+    return _run_all(handler, [delivery], began=began, access=access)
 
 
 def _run_all(
-    handler: Handler, started: Sequence[Delivery], *, began: float, using: str
+    handler: Handler, started: Sequence[Delivery], *, began: float, access: DatabaseAccess
 ) -> list[Result]:
     if started:
         failpoints.reach(failpoints.AFTER_START)
+    using = access.using
     lease = Lease(started, seconds=handler.lease, using=using)
+    access.after_outage(partial(_recover_leases, started, lease, access=access))
     # One that waited for a lock may have left too little of the leases for the handler's limit.
     if time.monotonic() - began > (handler.lease - handler.time_limit) / 2:
-        retry_transient(lease.renew, using=using)
-    alone = partial(_run_traced, handler, lease=lease, using=using)
+        access.retry(lease.renew)
+    alone = partial(_run_traced, handler, lease=lease, access=access)
     if handler.together and len(started) > 1:
-        return together.run(handler, started, lease=lease, alone=alone, using=using)
+        return together.run(handler, started, lease=lease, alone=alone, access=access)
     return [alone(delivery) for delivery in started]
 
 
-def _run_traced(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Result:
-    with tracing.handling(delivery, handler=handler.name, using=using) as traced:
-        result = _run(handler, delivery, lease=lease, using=using)
+def _recover_leases(started: Sequence[Delivery], lease: Lease, *, access: DatabaseAccess) -> None:
+    """After an outage: tell the relays of it, take back deaths, and extend what is still held."""
+    heartbeat.record_outage(access.outage_seconds, using=access.using)
+    settlement.withdraw_deaths(started, using=access.using)
+    lease.renew()
+
+
+def _run_traced(
+    handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess
+) -> Result:
+    with tracing.handling(delivery, handler=handler.name, using=access.using) as traced:
+        result = _run(handler, delivery, lease=lease, access=access)
         traced.ended(result.outcome)
         if result.error is not None:
             text = masked_text(text_of(result.error), delivery.event)
@@ -118,35 +135,63 @@ def _run_traced(handler: Handler, delivery: Delivery, *, lease: Lease, using: st
     return result
 
 
-def _run(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Result:
-    began = time.monotonic()
+def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess) -> Result:
+    began, outages = time.monotonic(), access.outages
     try:
-        retry_transient(lambda: lease.begin(delivery), using=using)
-        retry_transient(_once(handler, delivery, lease=lease, using=using), using=using)
+        access.retry(lambda: lease.begin(delivery))
+        run = _once(handler, delivery, lease=lease, using=access.using)
+        access.retry(run, through_outages=False)
         result = Result(delivery.id, Delivery.State.DONE)
     except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
-        if isinstance(caught, TimeLimitExceeded):
-            drop_interrupted()
-        fail = partial(settlement.fail, delivery, caught, handler=handler, using=using)
-        result = Result(delivery.id, retry_transient(fail, using=using), caught)
+        result = _fail(handler, delivery, caught, outages=outages, access=access)
     result = replace(
         result,
         seconds=time.monotonic() - began,
-        lag=(clock.now(using=using) - delivery.event.emitted_at).total_seconds(),
+        lag=(clock.now(using=access.using) - delivery.event.emitted_at).total_seconds(),
     )
     results.tell(handler, delivery, result)
     if result.error is None:
-        breaker.tell_answer(delivery, using=using)
+        breaker.tell_answer(delivery, access=access)
     return result
 
 
+def _fail(
+    handler: Handler,
+    delivery: Delivery,
+    error: Exception,
+    *,
+    outages: int,
+    access: DatabaseAccess,
+) -> Result:
+    """Store the failure of a run; a receipt whose answer was lost makes it none."""
+    if isinstance(error, TimeLimitExceeded):
+        drop_interrupted()
+
+    def store() -> str:
+        return settlement.fail(
+            delivery,
+            error,
+            handler=handler,
+            using=access.using,
+            # Asked at each try: the outage may become known only when this is stored.
+            is_outage=access.outages > outages,
+        )
+
+    state = access.retry(store)
+    is_done = state == Delivery.State.DONE
+    return Result(delivery.id, state, None if is_done else error)
+
+
 def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Callable[[], None]:
-    """Return what runs it; once more only if the COMMIT, whose answer was lost, did not happen."""
+    """Return what runs it; again only if it is not done, and its lease still holds."""
     tries = count()
 
     def run() -> None:
-        if not (next(tries) and has_receipt(delivery, using=using)):
-            _run_once(handler, delivery, lease=lease, using=using)
+        if next(tries):
+            if receipts_given([delivery], using=using):  # its COMMIT happened, the answer was lost
+                return
+            lease.extend(delivery)
+        _run_once(handler, delivery, lease=lease, using=using)
 
     return run
 
@@ -156,23 +201,25 @@ def _run_once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str)
         if handler.atomic:
             arguments = calls.arguments(handler, delivery)
             with (
-                _transaction(delivery, using=using),
+                _transaction(handler, delivery, lease=lease, using=using),
                 unchanged_connections(),
                 time_limit(handler.time_limit),
             ):
                 handler.function(**arguments)
             return
         with unchanged_connections(), time_limit(handler.time_limit) as limit:
-            receipt = _receipt(delivery, limit, lease=lease, using=using)
+            receipt = _receipt(handler, delivery, limit, lease=lease, using=using)
             handler.function(**calls.arguments(handler, delivery, receipt=receipt))
     if not receipt.is_given:
         raise ReceiptNotGiven(f"{handler.name} returned without `with receipt:`.")
 
 
-def _receipt(delivery: Delivery, limit: Limit, *, lease: Lease, using: str) -> Receipt:
+def _receipt(
+    handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
+) -> Receipt:
     def open_transaction() -> AbstractContextManager[None]:
         limit.end()  # a commit is not interrupted: nobody would know whether it was one
-        return _receipt_transaction(delivery, using=using)
+        return _receipt_transaction(handler, delivery, lease=lease, using=using)
 
     def extend() -> None:
         lease.extend(delivery)
@@ -182,24 +229,30 @@ def _receipt(delivery: Delivery, limit: Limit, *, lease: Lease, using: str) -> R
 
 
 @contextmanager
-def _receipt_transaction(delivery: Delivery, *, using: str) -> Iterator[None]:
+def _receipt_transaction(
+    handler: Handler, delivery: Delivery, *, lease: Lease, using: str
+) -> Iterator[None]:
     """As `_transaction`; raise LeaseLost before anything is done in it."""
-    with _transaction(delivery, using=using):
+    with _transaction(handler, delivery, lease=lease, using=using):
         if not lock_held(delivery, using=using):
             raise LeaseLost(LeaseLost.__doc__)
         yield
 
 
 @contextmanager
-def _transaction(delivery: Delivery, *, using: str) -> Iterator[None]:
-    """Open the transaction that ends with the receipt; raise LeaseLost if the token is stale."""
+def _transaction(
+    handler: Handler, delivery: Delivery, *, lease: Lease, using: str
+) -> Iterator[None]:
+    """Open the transaction that ends with the receipt; raise LeaseLost if the start is stale."""
     key = delivery.order_key
+    callbacks = Callbacks(handler, lease=lease, using=using)
     with transaction.atomic(using=using):
         failpoints.reach(failpoints.BEFORE_EFFECTS)
         yield
         failpoints.reach(failpoints.BEFORE_RECEIPT)
-        if not give_receipts([delivery.id], token=delivery.token, using=using):
+        if not give_receipts([delivery], using=using):
             raise LeaseLost(LeaseLost.__doc__)
         if key:
             ordering.release((delivery.subscription.handler, key), using=using)
+        callbacks.guard()
     failpoints.reach(failpoints.AFTER_RECEIPT)

@@ -26,11 +26,16 @@ from outbox.forks import apart_from_forks
 from outbox.models import Heartbeat
 from outbox.wording import span
 
-from .retry import drop_broken_connection
+from .transient_errors import drop_broken_connection
 
 logger = logging.getLogger("outbox.heartbeat")
 
 Kind = Heartbeat.Kind
+
+#: Seconds after an outage of the database in which workers extend the leases that passed in it.
+_OUTAGE_GRACE = timedelta(seconds=10)
+#: An outage may have begun so long before a process noticed it.
+_OUTAGE_NOTICED_WITHIN = timedelta(seconds=15)
 
 #: So many heartbeats may fail to come before a process is said to be silent.
 _MISSED = 3
@@ -78,6 +83,28 @@ def answer(canary: str, *, using: str | None = None) -> None:
     using = using or databases.alias()
     now = clock.now(using=using)
     _upsert(Heartbeat(kind=Kind.CANARY, name=canary, started_at=now, seen_at=now), using=using)
+
+
+def record_outage(seconds: float, *, using: str) -> None:
+    """Store that the database could not be reached for so many seconds, until now."""
+    now = clock.now(using=using)
+    began = now - timedelta(seconds=seconds) - _OUTAGE_NOTICED_WITHIN
+    known = Heartbeat.objects.using(using).filter(kind=Kind.OUTAGE, seen_at__gte=began).first()
+    if known:
+        began = min(began, known.started_at)
+    _upsert(
+        Heartbeat(kind=Kind.OUTAGE, name="database", started_at=began, seen_at=now), using=using
+    )
+
+
+def recent_outage(now: datetime, *, using: str) -> datetime | None:
+    """Return when an outage began that ended a moment ago.
+
+    Workers that survived it extend their leases now. A lease that passed since then tells nothing
+    about its worker yet.
+    """
+    rows = Heartbeat.objects.using(using).filter(kind=Kind.OUTAGE, seen_at__gt=now - _OUTAGE_GRACE)
+    return rows.values_list("started_at", flat=True).first()
 
 
 def own_name() -> str:
@@ -167,8 +194,17 @@ def _write(pair: tuple[str, str], queues: Sequence[str], *, using: str) -> None:
         rows.filter(seen_at__lt=now - _FORGOTTEN).delete()
     kind, name = pair
     began = _started.setdefault(pair, now)
-    row = Heartbeat(kind=kind, name=name[:200], queues=list(queues), started_at=began, seen_at=now)
-    _upsert(row, using=using)
+    _upsert(
+        Heartbeat(
+            kind=kind,
+            name=name[:200],
+            queues=list(queues),
+            started_at=began,
+            seen_at=now,
+            host_offset=clock.host_offset(using=using).total_seconds(),
+        ),
+        using=using,
+    )
 
 
 def _upsert(row: Heartbeat, *, using: str) -> None:
@@ -176,5 +212,5 @@ def _upsert(row: Heartbeat, *, using: str) -> None:
         [row],
         update_conflicts=True,
         unique_fields=["kind", "name"],
-        update_fields=["queues", "started_at", "seen_at"],
+        update_fields=["queues", "started_at", "seen_at", "host_offset"],
     )

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from outbox.conf import conf
 from outbox.models import Delivery, Subscription
 
-from . import ordering, settlement
+from . import heartbeat, ordering, settlement
 from .breaker import circuit_of
 from .decisions import Claimed, cut, helping, message_size, next_window, whole_messages
 from .lease import duration
@@ -144,13 +144,14 @@ class Lane:
     def _settle_lapsed(self) -> int:
         """Tell a worker that died from a message that was lost; return how many were lost."""
         lapsed = self._rows(State.SENT).filter(due_at__lte=self.now).order_by("due_at")
+        outage = heartbeat.recent_outage(self.now, using=self.using)
         lost = []
         for row in lapsed[:_LAPSED_PER_PASS]:
             row.subscription = self.row
-            if row.is_started:
-                settlement.record_death(row, using=self.using)
-            else:
+            if not row.is_started:
                 lost.append(row.pk)
+            elif outage is None or row.due_at < outage:
+                settlement.record_death(row, using=self.using)
         self._deliveries().filter(pk__in=lost).update(
             state=State.PENDING, due_at=self.now, note="no worker started it within its lease"
         )

@@ -1,13 +1,18 @@
-"""The lease of a message's deliveries: how long it lasts, and how it is kept alive meanwhile."""
+"""Starts and leases: which run a delivery belongs to, for how long, and its receipt.
+
+A start is identified by its worker, its token and its time, not by the delivery's id and token
+alone. After a failover to a standby that lacks the last commits, a new event can get the id of one
+that was lost, and its first token is 1 again. The worker that had the lost one must not settle it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.db import connections
-from django.db.models import F
 
 from outbox import clock
 from outbox.models import Delivery
@@ -16,57 +21,113 @@ from outbox.transactions import is_open
 
 from .statements import SENT, execute, locking, moment, numbers, read
 
+#: Characters that are stored of a worker's name.
+MAX_WORKER_NAME = 150
+
 _RENEWED_AFTER = 1 / 3
 
 
+class Start(NamedTuple):
+    """One start of deliveries by a worker; those of one message nearly always share it."""
+
+    token: int
+    worker: str
+    at: datetime
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Start:
+        """Return the start that a delivery instance was read or made with."""
+        assert delivery.started_at is not None
+        return cls(delivery.token, delivery.worker, delivery.started_at)
+
+    def values(self, *, using: str) -> tuple[object, ...]:
+        """Return the parameters of `_STARTED`."""
+        return self.token, moment(self.at, using=using), self.worker
+
+
 class Lease:
-    """Keeps the lease of a batch alive between its deliveries, so that it need only outlast one."""
+    """The lease of one message's deliveries.
+
+    It is renewed between the deliveries, so that it has to outlast only one of them.
+
+    Args:
+        rows: the deliveries that were started.
+        seconds: the handler's lease.
+        using: the outbox's database alias.
+    """
 
     def __init__(self, rows: Sequence[Delivery], *, seconds: float, using: str) -> None:
         self._waiting = {row.id for row in rows}
-        self._worker = rows[0].worker if rows else ""
+        self._starts = by_start(rows)
+        self._lost: set[int] = set()
         self._seconds = seconds
         self._using = using
         self._renewed = time.monotonic()
 
     def begin(self, delivery: Delivery) -> None:
-        """Note that `delivery` is next; extend what is left when a third of the lease is over."""
+        """Record that `delivery` is next; extend the others' lease if a third of it is over.
+
+        Raises:
+            LeaseLost: another worker has the delivery, or it was declared dead.
+        """
         self.keep()
-        self._waiting.remove(delivery.id)
+        self._waiting.discard(delivery.id)
+        if delivery.id in self._lost:
+            raise LeaseLost(LeaseLost.__doc__)
 
     def keep(self) -> None:
-        """Extend what is left when a third of the lease is over."""
+        """Extend the lease of the deliveries that wait if a third of it is over."""
         if time.monotonic() - self._renewed > self._seconds * _RENEWED_AFTER:
             self.renew()
 
     def end(self, delivery: Delivery) -> None:
-        """Note that `delivery` needs no lease any more."""
-        self._waiting.remove(delivery.id)
+        """Record that `delivery` needs no lease any more."""
+        self._waiting.discard(delivery.id)
 
     def extend(self, delivery: Delivery) -> None:
-        """Give the delivery in hand its whole lease again, and those that wait for it theirs."""
+        """Give the delivery in hand its whole lease again, and those that wait for it theirs.
+
+        Raises:
+            LeaseLost: another worker has the delivery, or it was declared dead.
+            RuntimeError: a transaction is open, so no other process could see the new lease.
+        """
         if is_open(connections[self._using]):
             raise RuntimeError("receipt.extend() within a transaction: nobody would see it.")
-        until = moment(
-            clock.now(using=self._using) + duration(1, seconds=self._seconds), using=self._using
-        )
-        if not execute(_EXTEND, until, delivery.id, delivery.token, using=self._using):
+        if not self._extend([delivery.id], number=1):
             raise LeaseLost(LeaseLost.__doc__)
         self.renew()
 
     def renew(self) -> None:
-        """Extend what waits, as far as it is still in these hands."""
-        mine = Delivery.objects.using(self._using)
-        rows = mine.filter(id__in=self._waiting, worker=self._worker)
-        started = rows.filter(state=Delivery.State.SENT, started_token=F("token"))
-        until = duration(len(self._waiting), seconds=self._seconds)
-        started.update(due_at=clock.now(using=self._using) + until)
+        """Extend the lease of the deliveries that wait, and note which of them are lost."""
+        held = self._extend(self._waiting, number=len(self._waiting))
+        self._lost |= self._waiting - held
         self._renewed = time.monotonic()
+
+    def _extend(self, ids: Iterable[int], *, number: int) -> set[int]:
+        """Extend the lease of deliveries; return the ids of those that are still held."""
+        until = clock.now(using=self._using) + duration(number, seconds=self._seconds)
+        until = moment(until, using=self._using)
+        held: set[int] = set()
+        for start, started in self._starts.items():
+            wanted = started & set(ids)
+            if wanted:
+                statement = f"{_EXTEND} WHERE id IN ({numbers(wanted)}) AND {_HELD} RETURNING id"
+                values = start.values(using=self._using)
+                held |= {pk for (pk,) in read(statement, until, *values, using=self._using)}
+        return held
 
 
 def duration(number: int, *, seconds: float) -> timedelta:
-    """Say how long a batch is in good hands: whichever is next, it still has its whole lease."""
+    """Return the lease of `number` deliveries: whichever is next still has `seconds` of it."""
     return timedelta(seconds=seconds * (1 + _RENEWED_AFTER if number > 1 else 1))
+
+
+def by_start(rows: Iterable[Delivery]) -> dict[Start, set[int]]:
+    """Return the ids of deliveries by their start."""
+    ids: dict[Start, set[int]] = {}
+    for row in rows:
+        ids.setdefault(Start.of(row), set()).add(row.id)
+    return ids
 
 
 def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
@@ -78,31 +139,44 @@ def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 
 
 def lock_held(delivery: Delivery, *, using: str) -> bool:
-    """Lock the delivery's row; tell whether it is still in these hands."""
+    """Lock the delivery's row if this very start still has it; return whether it has."""
     statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}{locking(using=using)}"  # noqa: S608  ours
-    return bool(read(statement, delivery.id, delivery.token, using=using))
+    values = Start.of(delivery).values(using=using)
+    return bool(read(statement, delivery.id, *values, using=using))
 
 
-def give_receipts(ids: Iterable[int], *, token: int, using: str) -> int:
-    """Write the receipts of what is still in hand under this token; return how many there were."""
+def give_receipts(deliveries: Sequence[Delivery], *, using: str) -> int:
+    """Write the receipts of those that their starts still have; return how many there were."""
     now = moment(clock.now(using=using), using=using)
-    return execute(f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}", now, token, using=using)
+    return sum(
+        execute(
+            f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}",
+            now,
+            *start.values(using=using),
+            using=using,
+        )
+        for start, ids in by_start(deliveries).items()
+    )
 
 
-def has_receipt(delivery: Delivery, *, using: str) -> bool:
-    """Tell whether the delivery is done by this very run: a token starts once."""
-    done = Delivery.objects.using(using).filter(state=Delivery.State.DONE)
-    return done.filter(pk=delivery.pk, token=delivery.token).exists()
+def receipts_given(deliveries: Sequence[Delivery], *, using: str) -> set[int]:
+    """Return the ids of those that are done by this very start, of which there is one a token."""
+    done: set[int] = set()
+    for start, ids in by_start(deliveries).items():
+        statement = f"{_DONE} WHERE id IN ({numbers(ids)}) AND state = 'done' AND {_STARTED}"
+        done |= {pk for (pk,) in read(statement, *start.values(using=using), using=using)}
+    return done
 
 
 def is_started(delivery: Delivery, *, using: str) -> bool:
-    """Tell whether it is stored that this very start has happened, and nothing has since."""
-    rows = Delivery.objects.using(using).filter(pk=delivery.pk, state=Delivery.State.SENT)
-    return rows.filter(
-        started_token=delivery.token, started_at=delivery.started_at, worker=delivery.worker
-    ).exists()
+    """Return whether it is stored that this very start has happened, and nothing has since."""
+    statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}"  # noqa: S608  ours
+    values = Start.of(delivery).values(using=using)
+    return bool(read(statement, delivery.id, *values, using=using))
 
 
-_HELD = f"token = %s AND {SENT}"
+_STARTED = "token = %s AND started_token = token AND started_at = %s AND worker = %s"
+_HELD = f"{_STARTED} AND {SENT}"
+_EXTEND = "UPDATE outbox_delivery SET due_at = %s"
 _RECEIPT = "UPDATE outbox_delivery SET state = 'done', settled_at = %s, note = '', order_key = NULL"
-_EXTEND = f"UPDATE outbox_delivery SET due_at = %s WHERE id = %s AND {_HELD}"  # noqa: S608  ours
+_DONE = "SELECT id FROM outbox_delivery"

@@ -30,7 +30,12 @@ from .delivery import deliver_started
 from .fan_out import Express
 from .lease import is_started
 from .relay import BrokerUnavailable, Message, Pace, relay
-from .retry import drop_broken_connection, retry_transient
+from .transient_errors import (
+    DatabaseAccess,
+    drop_broken_connection,
+    is_transient,
+    retry_transient,
+)
 
 logger = logging.getLogger("outbox.loop")
 
@@ -129,19 +134,33 @@ class RelayLoop:
             logger.warning("The broker is away (%s); events wait in the database.", error)
             if self._express.started is None:
                 self._wait_for_broker()
-        except Exception:  # a relay that stops would stop everything; say so and look again
-            logger.exception("The relay failed and tries again.")
+        except Exception as error:  # a relay that stops would stop everything
+            using = databases.alias()
+            if is_transient(error, using=using):
+                logger.warning("The relay failed by an error of the database: %s", error)
+            else:
+                logger.exception("The relay failed and tries again.")
             drop_all()
-            self._forget_what_is_not_stored()
+            self._wait_for_database(using)
+            self._forget_what_is_not_stored(using)
 
-    def _forget_what_is_not_stored(self) -> None:
+    def _wait_for_database(self, using: str) -> None:
+        with apart_from_forks():
+            access = DatabaseAccess(using, sleep=self._stopping.wait)
+            access.after_outage(lambda: heartbeat.record_outage(access.outage_seconds, using=using))
+            try:
+                access.recover()
+            except Exception:
+                logger.exception("The relay failed after an outage of the database.")
+                drop_all()
+
+    def _forget_what_is_not_stored(self, using: str) -> None:
         """After a pass that failed: its COMMIT may have happened though the answer was lost."""
         started, self._express.started = self._express.started, None
         if started is None:
             return
         try:
             with apart_from_forks():
-                using = databases.alias()
                 if retry_transient(partial(is_started, started, using=using), using=using):
                     self._express.started = started
         except Exception:  # if it is there, it is sent again after its lease

@@ -25,8 +25,8 @@ from .delayed import tell_due
 from .fan_out import Express, Waiting, fan_out, hearers_of, waiting_events, waiting_of
 from .lanes import Lane, free_subscriptions, open_lanes
 from .looks import Due, Work, look, look_at_events, looking, work_of
-from .retry import retry_transient
 from .statements import read_each
+from .transient_errors import retry_transient
 
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from outbox import clock
 from outbox.conf import conf
@@ -24,12 +24,15 @@ from outbox.subscriptions import Handler
 from . import breaker, decisions, ordering
 from .attempts import remember, summary
 from .decisions import Next, Retries, Verdict
-from .lease import by_token
-from .retry import drop_broken_connection, is_transient
+from .lease import by_token, receipts_given
+from .transient_errors import drop_broken_connection, is_transient
 
 logger = logging.getLogger("outbox.settlement")
 
 _HAND_BACK_SECONDS = 5
+#: So many runs of a delivery that fail by an error of the database use up no attempt.
+_MAX_DATABASE_ERRORS = 5
+_OUT_OF_REACH = "its worker could not reach the database, and is alive"
 
 State = Delivery.State
 Outcome = Attempt.Outcome
@@ -40,21 +43,48 @@ _SETTLED = ["state", "due_at", "note", "attempts", "settled_at", "order_key"]
 _rng = random.SystemRandom()
 
 
-def fail(delivery: Delivery, error: BaseException, *, handler: Handler, using: str) -> str:
-    """Record that a handler raised; return the delivery's state afterwards.
+def fail(
+    delivery: Delivery,
+    error: BaseException,
+    *,
+    handler: Handler,
+    using: str,
+    is_outage: bool = False,
+) -> str:
+    """Record that a run raised; return the delivery's state afterwards.
 
-    What is the database's fault is handed back and is no attempt. A run that lost its lease only
-    leaves a record, and is counted: the delivery is in other hands.
+    An error of the outbox's database uses up no attempt, `_MAX_DATABASE_ERRORS` times; after that
+    it is an ordinary failure, so that an event which kills its connection each time ends as dead.
+    An outage never uses one up. A run that lost its lease leaves a record only.
+
+    Args:
+        delivery: as it was started.
+        error: what the run raised.
+        handler: of the delivery.
+        using: the outbox's database alias.
+        is_outage: the database could not be reached while the run failed.
+
+    Returns:
+        "done" if the run's receipt is stored: its COMMIT happened, and the answer was lost.
     """
     drop_broken_connection(using=using)
     with transaction.atomic(using=using):
         row = _held(delivery, using=using)
         if row is None or isinstance(error, LeaseLost):
-            return _note_lost_lease(delivery, error, using=using)
+            return _record_unheld(delivery, error, using=using)
         row.event = delivery.event
-        if is_transient(error):
-            return _hand_back_started(row, error, using=using)
+        if is_outage:
+            return _hand_back_started(row, error, outcome=Outcome.OUTAGE, using=using)
+        if _is_spared(row, error, using=using):
+            return _hand_back_started(row, error, outcome=Outcome.DATABASE, using=using)
         return _judge(row, error, handler=handler, using=using)
+
+
+def _is_spared(row: Delivery, error: BaseException, *, using: str) -> bool:
+    """Return whether an error of the database uses up no attempt, as it has not come too often."""
+    if not is_transient(error, using=using):
+        return False
+    return _count_since_retry(row, Outcome.DATABASE, using=using) < _MAX_DATABASE_ERRORS
 
 
 def record_death(row: Delivery, *, using: str) -> None:
@@ -64,7 +94,7 @@ def record_death(row: Delivery, *, using: str) -> None:
     """
     remember(row, Outcome.DIED, None, using=using)
     counters.count("attempts", row.subscription.handler, Outcome.DIED.value)
-    deaths = _deaths(row, using=using)
+    deaths = _count_since_retry(row, Outcome.DIED, using=using)
     verdict = decisions.after_death(
         attempts=row.attempts,
         deaths=deaths,
@@ -78,18 +108,56 @@ def record_death(row: Delivery, *, using: str) -> None:
     _settle(row, verdict, note=note, using=using)
 
 
-def _deaths(row: Delivery, *, using: str) -> int:
-    """Count the deaths since a person last retried it: attempts count from one again since then.
+def _count_since_retry(row: Delivery, wanted: Outcome, *, using: str) -> int:
+    """Count the attempts with an outcome since a person last retried the delivery.
 
-    A number may come twice, for a failure that used up no attempt; a lost lease died before.
+    Attempts count from one again since then. A number may come twice, for a failure that used up
+    no attempt; a lost lease was recorded as a death before.
     """
     attempts = Attempt.objects.using(using).filter(delivery=row).exclude(outcome=Outcome.LEASE_LOST)
-    deaths, latest = 0, row.attempts
+    found, latest = 0, row.attempts
     for number, outcome in attempts.order_by("-id").values_list("number", "outcome"):
         if number > latest:
             break
-        latest, deaths = number, deaths + (outcome == Outcome.DIED)
-    return deaths
+        latest, found = number, found + (outcome == wanted)
+    return found
+
+
+def withdraw_deaths(deliveries: Sequence[Delivery], *, using: str) -> int:
+    """Withdraw the deaths that were recorded for starts whose worker is alive after all.
+
+    The worker calls this when it can reach the database again. An outage, or a cut between worker
+    and database, lasted longer than the lease. The attempt is given back, and what is dead because
+    of it is due again.
+
+    Returns:
+        How many were withdrawn.
+    """
+    return sum(_withdraw_death(delivery, using=using) for delivery in deliveries)
+
+
+def _withdraw_death(delivery: Delivery, *, using: str) -> bool:
+    with transaction.atomic(using=using):
+        row = _same(delivery, using=using).select_for_update(of=("self",)).first()
+        death = _attempts_of_start(delivery, using=using).filter(outcome=Outcome.DIED).first()
+        if row is None or death is None:
+            return False
+        death.outcome, death.message = Outcome.OUTAGE, _OUT_OF_REACH
+        death.save(using=using, update_fields=["outcome", "message"])
+        if row.attempts >= death.number:  # else a person has retried it since
+            row.attempts -= 1
+        if row.token == delivery.token and row.state in (State.PENDING, State.DEAD):
+            row.state, row.due_at, row.note = State.PENDING, clock.now(using=using), _OUT_OF_REACH
+            row.order_key = delivery.event.key if row.subscription.ordered else None
+        row.save(using=using, update_fields=_SETTLED)
+    logger.warning("Delivery %s: its worker is alive, and no attempt is used up.", row.pk)
+    return True
+
+
+def _attempts_of_start(delivery: Delivery, *, using: str) -> QuerySet[Attempt]:
+    """Return the attempts that are recorded of this very start."""
+    start = {"worker": delivery.worker, "started_at": delivery.started_at}
+    return Attempt.objects.using(using).filter(delivery_id=delivery.pk, **start)
 
 
 def hand_back(
@@ -110,7 +178,7 @@ def hand_back(
 def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
     """Return a delivery that has started, but did nothing; that costs no attempt."""
     due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
-    mine = Delivery.objects.using(using).filter(pk=row.pk, token=row.token, state=State.SENT)
+    mine = _same_start(row, using=using)
     mine.update(state=State.PENDING, attempts=F("attempts") - 1, due_at=due_at, note=note[:300])
 
 
@@ -136,21 +204,45 @@ def parking_note(subscription: Subscription) -> str:
     return "its handler is unknown to the code that was last migrated"
 
 
-def _held(delivery: Delivery, *, using: str) -> Delivery | None:
-    return (
-        Delivery.objects.using(using)
-        .select_for_update(of=("self",))
-        .select_related("subscription")
-        .filter(pk=delivery.pk, token=delivery.token, state=State.SENT)
-        .first()
+def _same(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
+    """Return the row of this delivery, and not of another that got its id after a failover."""
+    rows = Delivery.objects.using(using).select_related("subscription")
+    return rows.filter(pk=delivery.pk, event__id=delivery.event.id)
+
+
+def _same_start(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
+    """Return the row of this delivery as long as this very start has it."""
+    return Delivery.objects.using(using).filter(
+        pk=delivery.pk,
+        state=State.SENT,
+        token=delivery.token,
+        started_token=delivery.token,
+        started_at=delivery.started_at,
+        worker=delivery.worker,
     )
 
 
-def _note_lost_lease(delivery: Delivery, error: BaseException, *, using: str) -> str:
-    remember(delivery, Outcome.LEASE_LOST, error, using=using)
-    mine = Subscription.objects.using(using).filter(pk=delivery.subscription_id)
-    mine.update(leases_lost=F("leases_lost") + 1)
-    return Delivery.objects.using(using).get(pk=delivery.pk).state
+def _held(delivery: Delivery, *, using: str) -> Delivery | None:
+    rows = _same_start(delivery, using=using).select_related("subscription")
+    return rows.select_for_update(of=("self",)).first()
+
+
+def _record_unheld(delivery: Delivery, error: BaseException, *, using: str) -> str:
+    """Record a failure of a run that does not have its delivery any more; return its state."""
+    row = _same(delivery, using=using).first()
+    if row is None:
+        logger.error("Delivery %s is not in the database any more.", delivery.pk)
+        return State.DISCARDED
+    if receipts_given([delivery], using=using):
+        name, text = delivery.subscription.handler, summary(error, delivery)
+        logger.error("%s raised after its receipt; the delivery is done: %s", name, text)
+        return State.DONE
+    # One that was declared dead during an outage is recorded already.
+    if not _attempts_of_start(delivery, using=using).filter(outcome=Outcome.OUTAGE).exists():
+        remember(delivery, Outcome.LEASE_LOST, error, using=using)
+        mine = Subscription.objects.using(using).filter(pk=delivery.subscription_id)
+        mine.update(leases_lost=F("leases_lost") + 1)
+    return row.state
 
 
 def _judge(row: Delivery, error: BaseException, *, handler: Handler, using: str) -> str:
@@ -215,11 +307,17 @@ def _retries(row: Subscription) -> Retries:
     return Retries(attempts=row.attempts, base=row.backoff_base, cap=row.backoff_cap)
 
 
-def _hand_back_started(row: Delivery, error: BaseException, *, using: str) -> str:
-    Delivery.objects.using(using).filter(pk=row.pk).update(
-        state=State.PENDING,
-        attempts=F("attempts") - 1,
-        due_at=clock.now(using=using) + timedelta(seconds=1),
-        note=f"the database was to blame: {summary(error, row)}"[:300],
+def _hand_back_started(row: Delivery, error: BaseException, *, outcome: Outcome, using: str) -> str:
+    """Have a delivery tried again without using up an attempt: the database failed."""
+    remember(row, outcome, error, using=using)
+    wait = decisions.backoff(
+        attempt=_count_since_retry(row, outcome, using=using),
+        base=row.subscription.backoff_base,
+        cap=row.subscription.backoff_cap,
+        rng=_rng,
     )
+    row.state, row.due_at = State.PENDING, clock.now(using=using) + wait
+    row.attempts -= 1
+    row.note = f"{outcome.label}: {summary(error, row)}"[:300]
+    row.save(using=using, update_fields=_SETTLED)
     return State.PENDING

@@ -23,7 +23,6 @@ from outbox.subscriptions import Handler
 
 from . import breaker, failpoints, ordering, settlement
 from .lease import by_token, duration
-from .retry import retry_transient
 from .statements import (
     SENT,
     Columns,
@@ -37,6 +36,7 @@ from .statements import (
     read_each,
     stored,
 )
+from .transient_errors import DatabaseAccess
 
 logger = logging.getLogger("outbox.start")
 
@@ -89,7 +89,7 @@ def start(
     *,
     worker: str,
     subscription: int | None = None,
-    using: str,
+    access: DatabaseAccess,
 ) -> list[Delivery]:
     """Note that the handler starts, attempt + 1 each; return the deliveries that may run.
 
@@ -99,17 +99,18 @@ def start(
     message is left alone: a crash of the database may have set it back, so that its deliveries have
     the numbers of others, which the broker still has.
     """
-    now = clock.now(using=using)
+    using = access.using
+    now = access.retry(lambda: clock.now(using=using))
     until = now + duration(len(pairs), seconds=handler.lease)
     this = _Start(worker, now, until, subscription)
-    mine = [] if handler.ordered else _start_free(handler, pairs, this, using=using)
+    mine = [] if handler.ordered else _start_free(handler, pairs, this, access=access)
     started = {row.id for row in mine}
     left = [pair for pair in pairs if pair[0] not in started]
     if not left:
         return mine
     with_care = partial(_start_with_care, left, this, using=using)
     try:
-        return mine + retry_transient(with_care, using=using)
+        return mine + access.retry(with_care)
     except Exception:
         if not mine:
             raise
@@ -118,9 +119,10 @@ def start(
 
 
 def _start_free(
-    handler: Handler, pairs: Sequence[Pair], this: _Start, *, using: str
+    handler: Handler, pairs: Sequence[Pair], this: _Start, *, access: DatabaseAccess
 ) -> list[Delivery]:
     """Start what nothing stands in the way of, by a statement that commits by itself."""
+    using = access.using
     events = _events_of(pairs)
     values = this.values(using=using)
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
@@ -138,13 +140,13 @@ def _start_free(
             return read_each(*statements, events, using=using)
 
     failpoints.reach(failpoints.BEFORE_START)
-    *found, found_events = retry_transient(send, using=using)
+    *found, found_events = access.retry(send)
     mine = [_started(row, handler.name, this, using=using) for rows in found for row in rows]
     mine.sort(key=attrgetter("id"))
     events_by_seq = {one.seq: one for one in (_E.read(row, using=using) for row in found_events)}
     for row in mine:
         row.event = events_by_seq[row.event_id]
-    return [row for row in mine if not hand_back_newer(row, worker=this.worker, using=using)]
+    return [row for row in mine if not hand_back_newer(row, worker=this.worker, access=access)]
 
 
 def event_of(seq: int) -> Statement:
@@ -170,13 +172,13 @@ def started_at_birth(
     return delivery
 
 
-def hand_back_newer(row: Delivery, *, worker: str, using: str) -> bool:
+def hand_back_newer(row: Delivery, *, worker: str, access: DatabaseAccess) -> bool:
     """Hand back a started delivery of an event that only a later release can read; tell if so."""
     if not upcasting.is_newer(row.event):
         return False
     note = _newer(row, worker)
-    back = partial(settlement.hand_back_started, row, note=note, using=using)
-    retry_transient(back, using=using)
+    back = partial(settlement.hand_back_started, row, note=note, using=access.using)
+    access.retry(back)
     return True
 
 

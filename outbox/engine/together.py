@@ -16,12 +16,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
+from functools import partial
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import Q
 
 from outbox import clock, tracing
 from outbox.context import Cause, caused_by
@@ -32,18 +30,28 @@ from outbox.tracing import Traced
 from outbox.transactions import is_its_own
 
 from . import breaker, calls, failpoints, ordering, results
+from .callbacks import Callbacks
 from .connections import drop_interrupted, unchanged_connections
-from .lease import Lease, by_token, give_receipts
+from .lease import Lease, give_receipts, receipts_given
 from .results import Result
-from .retry import drop_broken_connection, retry_transient
 from .statements import execute
 from .time_limit import TimeLimitExceeded, time_limit
+from .transient_errors import DatabaseAccess, drop_broken_connection, is_transient
 
 #: A transaction that is so old takes no further delivery.
 MOST_SECONDS = 0.02
 #: How long a call waits for a lock; alone it waits as long as it takes. Two batches that lock the
 #: same rows in different order would else stop each other until PostgreSQL finds the deadlock.
 LOCK_TIMEOUT = "200ms"
+
+
+class ErrorHidden(Exception):
+    """A handler has caught an error of the database within a batch, so it runs again alone.
+
+    In a batch it waits for a lock for a short time only. Alone it waits as long as it takes, and
+    perhaps meets no error.
+    """
+
 
 Alone = Callable[[Delivery], Result]
 
@@ -81,7 +89,12 @@ class _Batch:
 
 
 def run(
-    handler: Handler, deliveries: Sequence[Delivery], *, lease: Lease, alone: Alone, using: str
+    handler: Handler,
+    deliveries: Sequence[Delivery],
+    *,
+    lease: Lease,
+    alone: Alone,
+    access: DatabaseAccess,
 ) -> list[Result]:
     """Deliver them all: as many at a time as fit, and by `alone` what does not go together."""
     ended: list[Result] = []
@@ -89,17 +102,17 @@ def run(
     # has done the database's work, this would take three times as long.
     left = [_prepared(handler, delivery) for delivery in deliveries]
     while left:
-        batch = _try(handler, left, lease=lease, using=using)
+        batch = _try(handler, left, lease=lease, access=access)
         if not batch.returns:  # where the first of them fails, all may: that is tried no further
             return ended + [alone(call.delivery) for call in left]
         left = left[len(batch.returns) + (batch.in_hand is not None) :]
         if batch.is_kept:
-            ended += _done(handler, batch, lease=lease, using=using)
+            ended += _done(handler, batch, lease=lease, access=access)
         elif batch.in_hand is not None:
-            ended += run(handler, batch.deliveries, lease=lease, alone=alone, using=using)
+            ended += run(handler, batch.deliveries, lease=lease, alone=alone, access=access)
             ended.append(alone(batch.in_hand))
         else:
-            ended += _settle_each(handler, batch, lease=lease, alone=alone, using=using)
+            ended += _settle_each(handler, batch, lease=lease, alone=alone, access=access)
     return ended
 
 
@@ -111,8 +124,11 @@ def _prepared(handler: Handler, delivery: Delivery) -> _Call:
         return _Call(delivery, cause, None)
 
 
-def _try(handler: Handler, left: Sequence[_Call], *, lease: Lease, using: str) -> _Batch:
-    batch, began = _Batch(), time.monotonic()
+def _try(
+    handler: Handler, left: Sequence[_Call], *, lease: Lease, access: DatabaseAccess
+) -> _Batch:
+    batch, began, using = _Batch(), time.monotonic(), access.using
+    callbacks = Callbacks(handler, lease=lease, using=using)
     try:
         lease.keep()
         with transaction.atomic(using=using):
@@ -121,12 +137,15 @@ def _try(handler: Handler, left: Sequence[_Call], *, lease: Lease, using: str) -
             _call_each(handler, left, batch, using=using)
             failpoints.reach(failpoints.BEFORE_RECEIPT)
             _give_receipts(batch.deliveries, using=using)
+            callbacks.guard()
             failpoints.reach(failpoints.BEFORE_COMMIT)
         batch.is_kept = True
     except Exception as error:  # whatever it was, what is to blame for it meets it again, alone
         if isinstance(error, TimeLimitExceeded):
             drop_interrupted()
         drop_broken_connection(using=using)
+        if is_transient(error, using=using):
+            access.recover()
     batch.seconds = time.monotonic() - began
     for one in batch.returns:
         one.traced.ended("done" if batch.is_kept else "rolled_back")
@@ -134,14 +153,19 @@ def _try(handler: Handler, left: Sequence[_Call], *, lease: Lease, using: str) -
 
 
 def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using: str) -> None:
-    hooks = connections[using].run_on_commit
-    theirs = len(hooks)
+    connection = connections[using]
+    is_own = is_its_own(connection)
+    if is_own:
+        connection.errors_occurred = False
     began = before = time.monotonic()
     with unchanged_connections(), time_limit(handler.time_limit) as limit:
         for call in left:
             batch.in_hand = call.delivery
             limit.restart()
             traced = _call(handler, call, using=using)
+            # Django sets it at any error after which the connection may be unusable.
+            if is_own and connection.errors_occurred:
+                raise ErrorHidden(ErrorHidden.__doc__)
             now = time.monotonic()
             batch.returns.append(_Return(call.delivery, now - before, traced))
             batch.in_hand = None
@@ -149,8 +173,6 @@ def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using:
                 break
             before = now
             failpoints.reach(failpoints.BETWEEN_DELIVERIES)
-    # One call's callback that raises must not cost its neighbours theirs: Django logs it instead.
-    hooks[theirs:] = [(*hook[:2], True) for hook in hooks[theirs:]]  # type: ignore[misc]  # 3 parts
 
 
 def _call(handler: Handler, call: _Call, *, using: str) -> Traced:
@@ -166,9 +188,7 @@ def _call(handler: Handler, call: _Call, *, using: str) -> Traced:
 
 def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
     """Write all receipts; raise `LeaseLost`, so that nothing is kept, if one token is stale."""
-    tokens = by_token((row.pk, row.token) for row in deliveries).items()
-    given = sum(give_receipts(ids, token=token, using=using) for token, ids in tokens)
-    if given != len(deliveries):
+    if give_receipts(deliveries, using=using) != len(deliveries):
         raise LeaseLost(LeaseLost.__doc__)
     for delivery in deliveries:
         if delivery.order_key:
@@ -182,10 +202,10 @@ def _wait_shortly_for_locks(using: str) -> None:
         execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'", using=using)
 
 
-def _done(handler: Handler, batch: _Batch, *, lease: Lease, using: str) -> list[Result]:
+def _done(handler: Handler, batch: _Batch, *, lease: Lease, access: DatabaseAccess) -> list[Result]:
     failpoints.reach(failpoints.AFTER_RECEIPT)
     share = (batch.seconds - sum(one.seconds for one in batch.returns)) / len(batch.returns)
-    now = clock.now(using=using)
+    now = clock.now(using=access.using)
     ended = []
     for one in batch.returns:
         lease.end(one.delivery)
@@ -194,18 +214,15 @@ def _done(handler: Handler, batch: _Batch, *, lease: Lease, using: str) -> list[
         result = Result(one.delivery.pk, Delivery.State.DONE, seconds=seconds, lag=lag)
         results.tell(handler, one.delivery, result)
         ended.append(result)
-    breaker.tell_answer(batch.returns[0].delivery, using=using)  # which is that of them all
+    breaker.tell_answer(batch.returns[0].delivery, access=access)  # which is that of them all
     return ended
 
 
 def _settle_each(
-    handler: Handler, batch: _Batch, *, lease: Lease, alone: Alone, using: str
+    handler: Handler, batch: _Batch, *, lease: Lease, alone: Alone, access: DatabaseAccess
 ) -> list[Result]:
     """Deliver each alone; a connection that broke at COMMIT may have committed all the same."""
-    tokens = by_token((row.pk, row.token) for row in batch.deliveries)
-    mine = reduce(or_, (Q(token=token, pk__in=ids) for token, ids in tokens.items()))
-    rows = Delivery.objects.using(using).filter(mine, state=Delivery.State.DONE)
-    done = retry_transient(lambda: set(rows.values_list("pk", flat=True)), using=using)
+    done = access.retry(partial(receipts_given, batch.deliveries, using=access.using))
     kept = _Batch([one for one in batch.returns if one.delivery.pk in done], seconds=batch.seconds)
-    ended = _done(handler, kept, lease=lease, using=using) if done else []
+    ended = _done(handler, kept, lease=lease, access=access) if done else []
     return ended + [alone(one) for one in batch.deliveries if one.pk not in done]

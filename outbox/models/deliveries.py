@@ -241,6 +241,8 @@ class Attempt(models.Model):
         REFUSED = "refused", _("refused for good")
         DIED = "died", _("the worker died")
         LEASE_LOST = "lease_lost", _("lease lost")
+        DATABASE = "database", _("the database failed")
+        OUTAGE = "outage", _("the database could not be reached")
         REPLAYED = "replayed", _("settled, and replayed later")
 
     delivery = models.ForeignKey(

@@ -36,12 +36,19 @@ class Heartbeat(models.Model):
         BEAT = "beat", _("beat")
         BROKER = "broker", _("broker: a message went through it")
         CANARY = "canary", _("canary")
+        OUTAGE = "outage", _("outage of the database")
 
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
     name = models.CharField(_("name"), max_length=200)
     queues = models.JSONField(_("queues"), default=list)
     started_at = models.DateTimeField(_("started at"))
     seen_at = models.DateTimeField(_("seen at"))
+    host_offset = models.FloatField(
+        _("host clock ahead by"),
+        default=0,
+        db_default=0,
+        help_text=_("Seconds by which the host's clock is ahead of the database's."),
+    )
 
     class Meta:
         verbose_name = _("heartbeat")

@@ -44,4 +44,260 @@ CONNECTIONS = [
     ),
 ]
 
-RECOVERY = [*CONNECTIONS]
+OUTAGES = [
+    Mutant(
+        name="wait-for-the-database",
+        without="a worker tries a few times to reach the database, and does not wait for it",
+        edits=(
+            Edit(
+                "outbox/engine/transient_errors.py",
+                "        seconds = wait_until_reachable(using=self.using, sleep=self._sleep)\n",
+                "        seconds = 0.0\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_outages.py::TestAnOutage"
+            "::test_leaves_the_other_deliveries_of_the_message_to_be_run",
+            f"{OUTBOX}test_outages.py::TestALeaseThatPassesDuringAnOutage"
+            "::test_uses_up_no_attempt_if_the_worker_survives",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="outage-is-no-attempt",
+        without="a run that fails while the database cannot be reached uses up an attempt",
+        edits=(
+            Edit("outbox/engine/settlement.py", "        if is_outage:\n", "        if False:\n"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_outages.py::TestAnOutage"
+            "::test_that_a_handler_hides_behind_an_error_of_its_own_uses_up_no_attempt",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="withdrawn-deaths",
+        without="a worker that survives an outage stays dead in the books",
+        edits=(
+            Edit(
+                "outbox/engine/delivery.py",
+                "    settlement.withdraw_deaths(started, using=access.using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_outages.py::TestALeaseThatPassesDuringAnOutage"
+            "::test_uses_up_no_attempt_if_the_worker_survives",
+            f"{OUTBOX}test_outages.py::TestALeaseThatPassesDuringAnOutage"
+            "::test_uses_up_none_of_those_that_wait_for_their_turn",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="grace-after-an-outage",
+        without="relays judge leases as soon as the database is back",
+        edits=(
+            Edit(
+                "outbox/engine/lanes.py",
+                "            elif outage is None or row.due_at < outage:\n",
+                "            else:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_outages.py::TestALeaseThatPassesDuringAnOutage"
+            "::test_is_not_judged_as_long_as_workers_may_report",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="bound-of-database-errors",
+        without="an error of the database never uses up an attempt",
+        edits=(
+            Edit(
+                "outbox/engine/settlement.py",
+                "_count_since_retry(row, Outcome.DATABASE, using=using) < _MAX_DATABASE_ERRORS",
+                "_count_since_retry(row, Outcome.DATABASE, using=using) < 1000",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_delivery.py::TestAnAtomicHandler"
+            "::test_has_failed_when_the_database_stays_locked_for_long",
+        ),
+    ),
+    Mutant(
+        name="whose-database-failed",
+        without="an error of any database is taken for one of the outbox's",
+        edits=(
+            Edit(
+                "outbox/engine/transient_errors.py",
+                "    if database not in (using, None):\n        return False\n",
+                "    database = using\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_outages.py::TestAnErrorOfTheDatabase"
+            "::test_of_another_database_is_an_ordinary_failure",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="lease-between-tries",
+        without="the lease is not renewed, nor looked at, before a run is tried again",
+        edits=(
+            Edit(
+                "outbox/engine/delivery.py",
+                "                return\n            lease.extend(delivery)\n",
+                "                return\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_lost_answers.py::TestATransientErrorAfterALongRun"
+            "::test_is_retried_with_a_whole_lease",
+            f"{OUTBOX}test_lost_answers.py::TestATransientErrorAfterALongRun"
+            "::test_is_not_retried_where_another_worker_has_the_delivery",
+        ),
+        database=POSTGRESQL,
+    ),
+]
+
+FAILOVER = [
+    Mutant(
+        name="start-of-the-receipt",
+        without="a receipt names its delivery by id and token",
+        edits=(
+            Edit(
+                "outbox/engine/lease.py",
+                "started_token = token AND started_at = %s AND worker = %s",
+                "(%s IS NULL OR %s <> '')",
+            ),
+        ),
+        noticed_by=tuple(
+            f"{OUTBOX}test_failover.py::TestAWorkerWhoseEventWasLost"
+            f"::test_settles_nothing_of_the_event_that_has_its_ids_now[{how}]"
+            for how in ("gives its receipt", "extends")
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="start-of-the-failure",
+        without="a failure names its delivery by id and token",
+        edits=(
+            Edit(
+                "outbox/engine/settlement.py",
+                "        started_token=delivery.token,\n"
+                "        started_at=delivery.started_at,\n"
+                "        worker=delivery.worker,\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_failover.py::TestAWorkerWhoseEventWasLost"
+            "::test_settles_nothing_of_the_event_that_has_its_ids_now[raises]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="event-of-the-failure",
+        without="a lost lease is recorded with whichever delivery has the id now",
+        edits=(
+            Edit(
+                "outbox/engine/settlement.py",
+                "rows.filter(pk=delivery.pk, event__id=delivery.event.id)",
+                "rows.filter(pk=delivery.pk)",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_failover.py::TestAWorkerWhoseEventWasLost"
+            "::test_settles_nothing_of_the_event_that_has_its_ids_now[raises]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="clock-of-the-database",
+        without="each host goes by its own clock",
+        edits=(
+            Edit(
+                "outbox/clock.py",
+                '    return connections[using].vendor == "postgresql" and not _is_host_time\n',
+                "    return False\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_clock.py::TestAHostWhoseClockIsAhead"
+            "::test_declares_no_healthy_worker_dead",
+            f"{OUTBOX}test_clock.py::TestAHostWhoseClockIsAhead"
+            "::test_writes_what_others_compare_by_the_databases_clock",
+        ),
+        database=POSTGRESQL,
+    ),
+]
+
+CALLBACKS = [
+    Mutant(
+        name="callbacks-guarded",
+        without="an error in an on_commit callback is the delivery's",
+        edits=(
+            Edit(
+                "outbox/engine/callbacks.py",
+                "        if not is_its_own(self._connection):\n",
+                "        if True:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_callbacks.py::TestACallbackThatRaises"
+            "::test_leaves_the_callbacks_of_its_neighbours_though_one_rolls_back_a_savepoint",
+            f"{OUTBOX}test_callbacks.py::TestACallbackThatHangs"
+            "::test_is_interrupted_and_costs_no_neighbour_its_lease",
+        ),
+        hangs=True,
+    ),
+    Mutant(
+        name="limit-of-callbacks",
+        without="an on_commit callback runs for as long as it likes",
+        edits=(
+            Edit(
+                "outbox/engine/callbacks.py",
+                "with unchanged_connections(), time_limit(self._handler.time_limit):",
+                "with unchanged_connections():",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_callbacks.py::TestACallbackThatHangs"
+            "::test_is_interrupted_and_costs_no_neighbour_its_lease",
+        ),
+        hangs=True,
+    ),
+    Mutant(
+        name="receipt-before-the-error",
+        without="an error after the receipt is recorded as a lost lease",
+        edits=(
+            Edit(
+                "outbox/engine/settlement.py",
+                "    if receipts_given([delivery], using=using):\n",
+                "    if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_callbacks.py::TestAHandlerThatRaisesAfterItsReceipt"
+            "::test_is_done_and_leaves_a_line_in_the_log",
+        ),
+    ),
+    Mutant(
+        name="hidden-error-in-a-batch",
+        without="a handler that hides the short wait of a batch has its fallback stored",
+        edits=(
+            Edit(
+                "outbox/engine/together.py",
+                "            if is_own and connection.errors_occurred:\n",
+                "            if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_together.py::TestARowThatSomebodyElseHasLocked"
+            "::test_is_waited_for_by_a_handler_that_would_hide_the_error",
+        ),
+        database=POSTGRESQL,
+    ),
+]
+
+RECOVERY = [*CONNECTIONS, *OUTAGES, *FAILOVER, *CALLBACKS]

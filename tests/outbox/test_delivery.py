@@ -175,7 +175,25 @@ class TestAnAtomicHandler:
         delivery = Delivery.objects.get()
         assert (delivery.state, delivery.attempts) == ("pending", 0)
         assert "database is locked" in delivery.note
-        assert not Attempt.objects.exists()
+        assert Attempt.objects.get().outcome == "database"
+
+    def test_has_failed_when_the_database_stays_locked_for_long(self):
+        """Failed while such an error used up no attempt however often it came."""
+
+        @subscribe("tests.Ordered", attempts=2)
+        def count() -> None:
+            raise OperationalError("database is locked")
+
+        outbox = Outbox()
+        given(outbox)
+
+        for _ in range(7):
+            outbox.deliver_all(raise_errors=False)
+            outbox.let_pass(dt.timedelta(days=1))
+
+        assert Delivery.objects.get().state == "dead"
+        outcomes = Attempt.objects.order_by("id").values_list("outcome", flat=True)
+        assert list(outcomes) == ["database"] * 5 + ["failed"] * 2
 
 
 class TestAHandlerWithReceipt:

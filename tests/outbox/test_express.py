@@ -456,7 +456,9 @@ class TestADeliveryThatIsStartedAtBirth:
         started = start_one()
         assert started.started_at is not None
         started.started_at -= timedelta(seconds=50)
-        Delivery.objects.update(due_at=timezone.now() + timedelta(seconds=10))
+        Delivery.objects.update(
+            started_at=started.started_at, due_at=timezone.now() + timedelta(seconds=10)
+        )
 
         deliver_started(started)
 

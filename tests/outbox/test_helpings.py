@@ -16,6 +16,7 @@ from outbox.engine.decisions import helping, message_size, next_window, whole_me
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import Message, relay_pass
 from outbox.engine.start import start
+from outbox.engine.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
@@ -181,7 +182,7 @@ class TestAQuickHandlersBacklog:
         self.deliver_some()
         sent = Delivery.objects.filter(state="sent")
         pairs = [(row.pk, row.token) for row in sent]
-        start(registry[0], pairs, worker="w1", using="default")
+        start(registry[0], pairs, worker="w1", access=DatabaseAccess("default"))
         assert sent.filter(due_at__gt=timezone.now() + timedelta(seconds=61)).count() == 300
         sent.update(due_at=F("due_at") - timedelta(seconds=2))
 

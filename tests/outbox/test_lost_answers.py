@@ -311,3 +311,48 @@ class TestAReceipt:
         assert (result.state, result.error) == ("done", None)
         assert Group.objects.count() == 1
         assert not Attempt.objects.exists()
+
+
+@pytest.mark.postgresql
+class TestATransientErrorAfterALongRun:
+    def test_is_retried_with_a_whole_lease(self):
+        """Failed while the lease was not renewed between tries: the relay recorded a death."""
+        runs = []
+
+        def nearly_pass_the_lease() -> None:
+            Delivery.objects.update(due_at=timezone.now() + timedelta(milliseconds=1))
+
+        @subscribe("tests.Numbered", attempts=1, together=False)
+        def count() -> None:
+            runs.append(1)
+            if len(runs) == 1:
+                aside(nearly_pass_the_lease)
+                raise OperationalError("database is locked")
+            aside(lambda: relay_pass(publish=lambda message: None))
+            Group.objects.create(name=uuid4().hex)
+
+        given()
+        work(send())
+
+        assert len(runs) == 2
+        assert ends() == [("done", 1)]
+        assert not Attempt.objects.exists()
+
+    def test_is_not_retried_where_another_worker_has_the_delivery(self):
+        runs = []
+
+        @subscribe("tests.Numbered", together=False)
+        def count() -> None:
+            runs.append(1)
+            if len(runs) == 1:
+                aside(let_leases_pass)
+                raise OperationalError("database is locked")
+
+        given()
+        work(send())
+
+        assert len(runs) == 1
+        assert [outcome for outcome, _ in Attempt.objects.values_list("outcome", "id")] == [
+            "died",
+            "lease_lost",
+        ]

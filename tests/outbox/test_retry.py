@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from outbox.conf import Conf
 from outbox.engine.decisions import backoff, is_last
-from outbox.engine.retry import is_transient
+from outbox.engine.transient_errors import is_transient
 
 
 class TestBackoff:
@@ -80,7 +80,7 @@ class TestIsTransient:
         ],
     )
     def test_is_true_of_what_the_database_did(self, error):
-        assert is_transient(error)
+        assert is_transient(error, using="default")
 
     @pytest.mark.parametrize(
         "error",
@@ -92,4 +92,4 @@ class TestIsTransient:
         ],
     )
     def test_is_false_of_what_the_handler_did(self, error):
-        assert not is_transient(error)
+        assert not is_transient(error, using="default")

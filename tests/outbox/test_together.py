@@ -360,3 +360,37 @@ class TestARowThatSomebodyElseHasLocked:
 
         assert was_released
         assert states() == ["done"] * 4
+
+    def test_is_waited_for_by_a_handler_that_would_hide_the_error(self):
+        """Failed while the short wait of a batch was an error to the handler: its fallback was
+        stored, where alone it would have waited.
+        """
+        row = Group.objects.create(name="contended")
+        is_locked, may_end = threading.Event(), threading.Event()
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            try:
+                with transaction.atomic():
+                    Group.objects.select_for_update().get(pk=row.pk)
+            except OperationalError:
+                may_end.set()
+                Group.objects.create(name=f"{number} without the lock")
+            else:
+                Group.objects.create(name=str(number))
+
+        def keep_it_locked() -> None:
+            with transaction.atomic():
+                Group.objects.select_for_update().get(pk=row.pk)
+                is_locked.set()
+                assert may_end.wait(60)
+
+        given(2)
+        other = threading.Thread(target=aside, args=[keep_it_locked])
+        other.start()
+        assert is_locked.wait(60)
+        work()
+        other.join()
+
+        assert states() == ["done"] * 2
+        assert effects() == ["0", "1", "contended"]

@@ -26,3 +26,9 @@ class Counted(DomainEvent, key="thing_id"):
     """Something for the handler that keeps each thing's events in order."""
 
     thing_id: UUID
+
+
+class Spared(DomainEvent, key="thing_id"):
+    """Something for the handler that has a single attempt."""
+
+    thing_id: UUID

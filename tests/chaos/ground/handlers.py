@@ -70,6 +70,12 @@ def dawdle(event_id: UUID) -> None:
     Effect.objects.create(handler="dawdle", event_id=event_id)
 
 
+@subscribe("ground.Spared", queue="ground.slow", attempts=1)
+def spare(event_id: UUID) -> None:
+    time.sleep(float(os.environ.get("GROUND_DAWDLE", "0")))
+    Effect.objects.create(handler="spare", event_id=event_id)
+
+
 @subscribe("ground.Echoed", express=EXPRESS)
 def record_echo(event_id: UUID) -> None:
     Effect.objects.create(handler="record_echo", event_id=event_id)

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from outbox import emit
-from outbox.engine import failpoints, retry, settlement
+from outbox.engine import failpoints, settlement, transient_errors
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import BrokerUnavailable, Message, relay_pass
 from outbox.models import Delivery, Event, Subscription
@@ -247,7 +247,7 @@ def _fixed_chance() -> Iterator[None]:
     """The same jitter each time, and no waiting for what this world will not change meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settlement, "_rng", random.Random(0))
-        patch.setattr(retry, "_TRANSIENT_TRIES", 1)
+        patch.setattr(transient_errors, "_TRIES", 1)
         yield
 
 

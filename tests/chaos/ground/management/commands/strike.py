@@ -13,7 +13,7 @@ from django.db.models.base import ModelState
 
 from outbox import emit
 from outbox.models import Event
-from tests.chaos.ground.events import Counted, Queued, Struck
+from tests.chaos.ground.events import Counted, Queued, Spared, Struck
 
 _EMITTERS = 4
 
@@ -24,13 +24,18 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("number", type=int)
         parser.add_argument("--how", default="")
+        parser.add_argument("--spared", action="store_true", help="Spared instead")
         parser.add_argument("--queued", action="store_true", help="Queued instead, all in one go")
         parser.add_argument("--keys", type=int, help="by four at once, and Counted of so many keys")
 
     def handle(
-        self, *, number: int, how: str, queued: bool, keys: int | None, **_options: Any
+        self, *, number: int, how: str, queued: bool, spared: bool, keys: int | None, **_: Any
     ) -> None:
-        if queued:
+        if spared:
+            with transaction.atomic():
+                for _number in range(number):
+                    emit(Spared(thing_id=uuid4()))
+        elif queued:
             self._queue(number)
         elif keys:
             self._strike_at_once(number, things=[uuid4() for _ in range(keys)])
