@@ -35,6 +35,23 @@ def lock_free_keys(keys: Collection[str], *, connection: BaseDatabaseWrapper) ->
         return {numbers[number] for number, is_mine in cursor.fetchall() if is_mine}
 
 
-def _number(key: str) -> int:
-    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=b"outbox")
+def lock_lines(lines: Collection[tuple[str, str]], *, connection: BaseDatabaseWrapper) -> None:
+    """Let nobody else start a delivery of these lines until this transaction ends.
+
+    Args:
+        lines: pairs of an ordered handler and a key.
+        connection: of the transaction. On SQLite it is the only one that writes.
+    """
+    if connection.vendor != "postgresql" or not lines:
+        return
+    # Sorted, so that two messages with the same lines cannot wait for each other.
+    numbers = sorted({_number(f"{key} {handler}", kind=b"line") for handler, key in lines})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n ORDER BY n", [numbers]
+        )
+
+
+def _number(key: str, *, kind: bytes = b"outbox") -> int:
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, person=kind)
     return int.from_bytes(digest.digest(), "big", signed=True)

@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from django.db import transaction
-from django.db.models import Min
+from django.db import connections, transaction
+from django.db.models import F, Min
 
 from outbox import clock, nudge
 from outbox.models import Delivery, Event, Subscription
+
+from .key_locks import lock_lines
 
 State = Delivery.State
 
@@ -55,16 +57,35 @@ def first_of(keys: Collection[str], *, handler: str = "", using: str) -> dict[Li
 
 
 def out_of_turn(rows: Sequence[Delivery], *, using: str) -> set[int]:
-    """Return the ids of those deliveries that are not the first of their line."""
-    in_line = [row for row in rows if row.order_key]
+    """Return the ids of those deliveries that must not start now.
+
+    They are not the first of their line, or a worker has another delivery of it in hand. That one
+    can be of a later event: a replay, a retry of what was dead, and a backfill take their places
+    in the line by `seq` while later deliveries are on their way.
+
+    The lines stay locked until the caller's transaction ends, which starts the others. So no two
+    starts of one line can miss each other.
+    """
+    in_line = {row: (row.subscription.handler, row.order_key) for row in rows if row.order_key}
     if not in_line:
         return set()
-    firsts = first_of({row.order_key or "" for row in in_line}, using=using)
+    lock_lines(set(in_line.values()), connection=connections[using])
+    keys = {key for _handler, key in in_line.values()}
+    firsts, busy = first_of(keys, using=using), _in_hand(keys, using=using)
     return {
         row.pk
-        for row in in_line
-        if is_behind(row.event_id, firsts, line=(row.subscription.handler, row.order_key or ""))
+        for row, line in in_line.items()
+        if is_behind(row.event_id, firsts, line=line) or busy.get(line, row.pk) != row.pk
     }
+
+
+def _in_hand(keys: Collection[str], *, using: str) -> dict[Line, int]:
+    """Return by line the delivery that a worker has started; there is one at most."""
+    started = Delivery.objects.using(using).filter(
+        order_key__in=keys, state=State.SENT, started_token=F("token")
+    )
+    rows = started.values_list("subscription__handler", "order_key", "pk")
+    return {(handler, key or ""): pk for handler, key, pk in rows}
 
 
 def is_behind(seq: int, firsts: Mapping[Line, int], *, line: Line) -> bool:
@@ -80,7 +101,9 @@ def block(pks: Collection[int], *, using: str) -> None:
 
 
 def release(line: Line, *, using: str) -> None:
-    """Let the first of a line go on, if it is blocked. Call it in the settlement's transaction.
+    """Let the first of a line go on, if it is blocked.
+
+    Call it when a delivery of the line is settled or no longer in hand, in that transaction.
 
     It cannot see what another transaction is about to commit: a delivery that is born blocked at
     this very moment. The relay looks again at what is blocked, soon and then ever more seldom.
@@ -102,13 +125,15 @@ def look_again(subscription: Subscription, *, now: datetime, using: str) -> int:
     line behind a dead delivery costs next to nothing. The caller holds the subscription's lock.
     """
     rows = _to_look_at(subscription, now=now, using=using)
-    handler = subscription.handler
-    firsts = first_of({row.event.key for row in rows}, handler=handler, using=using)
+    handler, keys = subscription.handler, {row.event.key for row in rows}
+    firsts = first_of(keys, handler=handler, using=using)
+    busy = _in_hand(keys, using=using)
     free: list[Delivery] = []
     still: list[Delivery] = []
     for row in rows:
         line = (handler, row.event.key)
-        (still if is_behind(row.event_id, firsts, line=line) else free).append(row)
+        waits = is_behind(row.event_id, firsts, line=line) or line in busy
+        (still if waits else free).append(row)
         row.due_at = now + _until_next_look(now - (row.event.fanned_out_at or now))
     Delivery.objects.using(using).bulk_update(still, ["due_at"])
     pks = [row.pk for row in free]

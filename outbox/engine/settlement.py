@@ -288,19 +288,22 @@ def _settle(row: Delivery, verdict: Verdict, *, note: str, using: str) -> str:
     row.attempts -= 0 if verdict.counts else 1
     if verdict.state is Next.DISCARDED:
         row.settled_at = clock.now(using=using)
-    line = _line_left(row)
-    row.order_key = None if line else row.order_key
-    row.save(using=using, update_fields=_SETTLED)
-    if line:
-        ordering.release(line, using=using)
+    _save_and_release(row, using=using)
     return row.state
 
 
-def _line_left(row: Delivery) -> ordering.Line | None:
-    """Return the line that a delivery of an ordered handler leaves; None: it stays, or has none."""
+def _save_and_release(row: Delivery, *, using: str) -> None:
+    """Save a delivery that is not in hand any more; another one of its line may be able to go on.
+
+    One that stays in the line may be of a later event than one that waits: a replay, say.
+    """
+    line = (row.subscription.handler, row.order_key) if row.order_key else None
     passes = row.subscription.on_dead == Subscription.OnDead.PASS
-    leaves = row.state == State.DISCARDED or (row.state == State.DEAD and passes)
-    return (row.subscription.handler, row.order_key) if leaves and row.order_key else None
+    if row.state == State.DISCARDED or (row.state == State.DEAD and passes):
+        row.order_key = None
+    row.save(using=using, update_fields=_SETTLED)
+    if line:
+        ordering.release(line, using=using)
 
 
 def _retries(row: Subscription) -> Retries:
@@ -319,5 +322,5 @@ def _hand_back_started(row: Delivery, error: BaseException, *, outcome: Outcome,
     row.state, row.due_at = State.PENDING, clock.now(using=using) + wait
     row.attempts -= 1
     row.note = f"{outcome.label}: {summary(error, row)}"[:300]
-    row.save(using=using, update_fields=_SETTLED)
+    _save_and_release(row, using=using)
     return State.PENDING

@@ -30,6 +30,9 @@ def parked(delivery: Delivery, _now: datetime) -> str:
 def blocked(delivery: Delivery, _now: datetime) -> str:
     """Say what comes before it: an earlier event of its key."""
     first = _first_of_its_key(delivery)
+    if first is None and (other := _in_hand_of_its_key(delivery)):
+        text = _("Blocked: delivery %(id)d of its key is in hand; they run one after the other.")
+        return text % {"id": other.pk}
     if first is None:
         return _("Blocked: an earlier event of its key waited; the relay looks again soon.")
     text = _("Blocked: delivery %(id)d, of an earlier event of its key, comes first (%(state)s).")
@@ -42,6 +45,14 @@ def _first_of_its_key(delivery: Delivery) -> Delivery | None:
     earlier = rows.filter(order_key=delivery.order_key, event__lt=delivery.event_id)
     mine = earlier.filter(subscription__handler=handler, state__in=Delivery.OWED)
     return mine.order_by("event").first()
+
+
+def _in_hand_of_its_key(delivery: Delivery) -> Delivery | None:
+    rows = Delivery.objects.using(delivery._state.db).exclude(pk=delivery.pk)
+    mine = rows.filter(
+        order_key=delivery.order_key, subscription__handler=delivery.subscription.handler
+    )
+    return mine.filter(state=State.SENT, started_token=F("token")).first()
 
 
 def pending(delivery: Delivery, now: datetime) -> str:

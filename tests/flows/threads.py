@@ -59,7 +59,7 @@ def aside(function: Callable[[], object]) -> None:
     run_together([function])
 
 
-def in_thread(action: Callable[[], object]) -> Callable[[], object]:
+def in_thread(action: Callable[[], object], *, name: str = "") -> Callable[[], object]:
     """Start an action beside this one; return what waits for its result, or its error."""
     results: list[object] = []
 
@@ -71,7 +71,7 @@ def in_thread(action: Callable[[], object]) -> Callable[[], object]:
         finally:
             connections.close_all()
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, name=name or None)
     thread.start()
 
     def result() -> object:

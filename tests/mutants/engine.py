@@ -270,8 +270,8 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/lease.py",
-                '_HELD = f"token = %s AND {SENT}"',
-                '_HELD = f"token <> -%s AND {SENT}"',
+                '_HELD = f"{_STARTED} AND {SENT}"',
+                "_HELD = f\"(%s <> -1 OR %s IS NULL OR %s = '') AND {SENT}\"",
             ),
         ),
         noticed_by=(
@@ -288,8 +288,8 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/settlement.py",
-                ".filter(pk=delivery.pk, token=delivery.token, state=State.SENT)",
-                ".filter(pk=delivery.pk)",
+                '    rows = _same_start(delivery, using=using).select_related("subscription")\n',
+                "    rows = _same(delivery, using=using)\n",
             ),
             Edit(
                 "outbox/engine/settlement.py",
@@ -366,9 +366,9 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/delivery.py",
-                "        if not give_receipts([delivery.id], token=delivery.token, using=using):\n"
+                "        if not give_receipts([delivery], using=using):\n"
                 "            raise LeaseLost(LeaseLost.__doc__)\n",
-                "        give_receipts([delivery.id], token=delivery.token, using=using)\n",
+                "        give_receipts([delivery], using=using)\n",
             ),
         ),
         noticed_by=(
@@ -418,7 +418,7 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/settlement.py",
-                "        if is_transient(error):",
+                "        if _is_spared(row, error, using=using):",
                 "        if False:",
             ),
         ),
@@ -600,8 +600,8 @@ TOGETHER = [
         edits=(
             Edit(
                 "outbox/engine/together.py",
-                "    if given != len(deliveries):\n",
-                "    if False:\n",
+                "    if give_receipts(deliveries, using=using) != len(deliveries):\n",
+                "    if give_receipts(deliveries, using=using) < 0:\n",
             ),
         ),
         noticed_by=(
@@ -755,6 +755,55 @@ ORDER = [
             "::test_of_one_key_follow_each_other_so_that_seq_follows_commit_order",
             f"{OUTBOX}test_ordering.py::TestACorrectedEvent"
             "::test_gets_its_seq_after_those_of_a_transaction_that_emits_about_its_key",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="one-in-hand-per-key",
+        without="a replay runs beside a later delivery of its key",
+        edits=(
+            Edit(
+                "outbox/engine/ordering.py",
+                " or busy.get(line, row.pk) != row.pk\n",
+                "\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestAReplay"
+            "::test_does_not_run_beside_a_later_delivery_of_its_key",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="lock-of-the-line",
+        without="two starts of one line may miss each other",
+        edits=(
+            Edit(
+                "outbox/engine/ordering.py",
+                "    lock_lines(set(in_line.values()), connection=connections[using])\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestAReplay"
+            "::test_does_not_run_beside_one_that_starts_at_the_same_moment",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="release-after-a-failure",
+        without="a delivery that fails and stays in its line releases nobody",
+        edits=(
+            Edit(
+                "outbox/engine/settlement.py",
+                "    if line:\n        ordering.release(line, using=using)\n",
+                "    if line and row.order_key is None:\n"
+                "        ordering.release(line, using=using)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestAReplay"
+            "::test_goes_on_as_soon_as_the_one_in_hand_has_failed",
         ),
         database=POSTGRESQL,
     ),

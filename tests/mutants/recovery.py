@@ -72,6 +72,7 @@ OUTAGES = [
         noticed_by=(
             f"{OUTBOX}test_outages.py::TestAnOutage"
             "::test_that_a_handler_hides_behind_an_error_of_its_own_uses_up_no_attempt",
+            f"{OUTBOX}test_outages.py::TestAnOutage::test_in_an_atomic_handler_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
     ),

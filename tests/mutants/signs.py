@@ -216,7 +216,7 @@ LIFE = [
         edits=(
             Edit(
                 "outbox/engine/heartbeat.py",
-                "is_fresh=timezone.now() - seen_at < patience()",
+                "is_fresh=clock.now(using=using) - seen_at < patience()",
                 "is_fresh=True",
             ),
         ),
@@ -247,7 +247,7 @@ DOCTORS = [
     Mutant(
         name="answer-to-a-canary",
         without="a worker takes the doctor's canary and says nothing",
-        edits=(Edit("outbox/tasks.py", "    heartbeat.answer(name)\n", ""),),
+        edits=(Edit("outbox/tasks.py", "        heartbeat.answer(name)\n", "        pass\n"),),
         noticed_by=(f"{DOCTOR}TestTheQueues::test_are_well_where_each_canary_comes_back",),
     ),
     Mutant(

@@ -16,11 +16,12 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, actions, emit, subscribe, subscriptions
-from outbox.engine import ordering
+from outbox.engine import failpoints, ordering
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import Message, relay_pass
 from outbox.engine.sync import sync_subscriptions
 from outbox.models import Delivery, Event
+from outbox.monitor.diagnosis import why
 from outbox.testing import Outbox
 from tests.flows.threads import aside, in_thread, run_together, wait_until_blocked
 
@@ -356,6 +357,123 @@ class TestTwoRelays:
         Outbox().deliver_all()
 
         assert [number for _, number in listener.heard] == [2]
+
+
+class Overlap:
+    """A handler that notes how many of its runs there are at once; each waits for a second one."""
+
+    def __init__(self) -> None:
+        self.order: list[int] = []
+        self.most = 0
+        self.failing: set[int] = set()
+        self.is_running = threading.Event()
+        self.may_end = threading.Event()
+        self._lock = threading.Lock()
+        self._now = 0
+
+    def __call__(self, number: int) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            self.order.append(number)
+        self.is_running.set()
+        assert self.may_end.wait(30)
+        with self._lock:
+            self._now -= 1
+        if number in self.failing:
+            raise ValueError
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.postgresql
+class TestAReplay:
+    """Rule 18: of one key, a handler has one delivery in hand, whatever their order is."""
+
+    @pytest.fixture
+    def overlap(self, listener: Listener) -> Overlap:
+        """Number 1 is done and can be replayed; number 2 is sent."""
+        overlap = Overlap()
+
+        @subscribe("tests.Moved", name="tests.note", ordered=True, backoff_base=0)
+        def note(number: int) -> None:
+            overlap(number)
+
+        sync_subscriptions()
+        overlap.may_end.set()
+        given(1)
+        work(send())
+        overlap.order.clear()
+        overlap.may_end.clear()
+        overlap.is_running.clear()
+        given(2)
+        return overlap
+
+    def replay(self) -> list[Message]:
+        actions.replay(actions.Choice(states=("done",)), by="ann", reason="a test")
+        return send()
+
+    def test_does_not_run_beside_a_later_delivery_of_its_key(self, overlap: Overlap):
+        """Failed while only earlier deliveries were looked at."""
+        later = in_thread(partial(work, send()))
+        assert overlap.is_running.wait(30)
+
+        work(self.replay())
+
+        assert states() == ["blocked", "sent"]
+        assert overlap.order == [2]
+        overlap.may_end.set()
+        later()
+        Outbox().deliver_all()
+        assert (overlap.order, overlap.most) == ([2, 1], 1)
+
+    def test_does_not_run_beside_one_that_starts_at_the_same_moment(self, overlap: Overlap):
+        """Failed without the lock of the line: neither start sees the other."""
+        messages = send()
+        is_started, may_commit = threading.Event(), threading.Event()
+
+        def pause() -> None:
+            if threading.current_thread().name == "later":
+                is_started.set()
+                assert may_commit.wait(30)
+
+        with failpoints.armed(failpoints.BEFORE_START, pause):
+            later = in_thread(partial(work, messages), name="later")
+            assert is_started.wait(30)
+            replays = self.replay()
+            replayed = in_thread(partial(work, replays))
+            wait_until_blocked(1)
+            may_commit.set()
+            assert overlap.is_running.wait(30)
+            replayed()
+        overlap.may_end.set()
+        later()
+        Outbox().deliver_all()
+
+        assert (overlap.order, overlap.most) == ([2, 1], 1)
+
+    def test_goes_on_as_soon_as_the_one_in_hand_has_failed(self, overlap: Overlap):
+        """Failed while only what left the line released another."""
+        later = in_thread(partial(work, send()))
+        assert overlap.is_running.wait(30)
+        work(self.replay())
+        assert states() == ["blocked", "sent"]
+
+        overlap.failing.add(2)
+        overlap.may_end.set()
+        later()
+
+        assert states() == ["pending", "pending"]
+
+    def test_is_explained_by_why(self, overlap: Overlap):
+        later = in_thread(partial(work, send()))
+        assert overlap.is_running.wait(30)
+        work(self.replay())
+
+        text = why(Delivery.objects.get(state="blocked"))
+
+        overlap.may_end.set()
+        later()
+        assert "is in hand; they run one after the other" in text
 
 
 @pytest.mark.postgresql

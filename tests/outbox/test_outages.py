@@ -153,8 +153,8 @@ class TestAnOutage:
     def test_that_a_handler_hides_behind_an_error_of_its_own_uses_up_no_attempt(
         self, outage: Outage
     ):
-        @subscribe("tests.Counted", attempts=1)
-        def count() -> None:
+        @subscribe("tests.Counted", attempts=1, atomic=False)
+        def count(receipt: Receipt) -> None:
             outage()
             try:
                 Group.objects.exists()
