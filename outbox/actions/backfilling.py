@@ -11,10 +11,11 @@ from django.db.models import Exists, Max, OuterRef, QuerySet
 from django.utils.translation import gettext as _
 
 from outbox import clock, databases
+from outbox.engine.locks import share_subscriptions
 from outbox.models import Delivery, Event, Operation, Subscription
 
 from .choice import Choice
-from .handlers import subscriptions_of
+from .handlers import resume, subscriptions_of
 from .operations import Report, begin, carry_out
 
 logger = logging.getLogger("outbox.actions")
@@ -31,32 +32,43 @@ def backfill(
     by: str,
     reason: str,
     rate: float | None = BACKFILL_RATE,
+    in_order: bool = True,
     report: Report | None = None,
     using: str | None = None,
 ) -> Operation:
-    """Make the deliveries that a handler lacks, of the events that were fanned out without it.
+    """Create the deliveries that a handler lacks, of events that were fanned out without it.
 
-    Oldest first. At no time are more than half of the handler's window of its deliveries under way
-    or due because of this, so that what is told meanwhile finds room and is sent at once.
+    Oldest first. At no time are more than half of the handler's window of its deliveries in flight
+    or due because of this, so that new events find room and are sent at once.
+
+    An ordered handler is paused until all deliveries are created, so that no new event of a key
+    overtakes an old one. It is resumed then. If this is killed, the handler stays paused until the
+    same backfill is run again, or a person resumes it.
 
     Args:
         choice: the handler, and which of its events; ids and states mean nothing here.
-        by: who wants it.
+        by: who asks for it.
         reason: why, for the log.
-        rate: most deliveries in a second; None: as fast as the handler goes.
-        report: is told after each step how far it is, and what it waits for.
+        rate: most deliveries a second; None: as fast as the handler goes. For an ordered handler,
+            which is paused meanwhile, there is no limit.
+        in_order: refuse to deliver to an ordered handler an event that is older than one of the
+            same key which it has handled already. False: deliver it all the same.
+        report: is called after each step with the progress and what it waits for.
         using: the outbox's database alias.
 
     Returns:
-        The record of it; `touched` says how many deliveries were made.
+        The record of it; `touched` is the number of deliveries that were created.
 
     Raises:
         UnknownHandler: no subscription has this handler.
-        CannotBackfill: the handler is paused, has ended, or no code has it.
+        CannotBackfill: the handler is paused, has ended, or no code has it; or the order of a key
+            would be broken.
     """
     using = using or databases.alias()
     task = Backfill(choice, using)
     task.refuse_what_is_held()
+    if in_order:
+        _refuse_disorder(choice, using=using)
     rows = missing(choice, using=using)
     operation = begin(
         Operation.Action.BACKFILL,
@@ -65,14 +77,29 @@ def backfill(
         reason=reason,
         expected=sum(events.count() for _row, events in rows),
         until=Event.objects.using(using).aggregate(last=Max("seq"))["last"] or 0,
-        rate=rate,
+        rate=None if task.is_ordered else rate,
         using=using,
     )
-    return carry_out(operation, task, report=report, using=using)
+    return task.carry_out(operation, report=report)
 
 
 class CannotBackfill(ValueError):
-    """The handler would not be given what is made for it."""
+    """The deliveries would not be sent, or would break the order of a key."""
+
+
+def _refuse_disorder(choice: Choice, *, using: str) -> None:
+    """Raise `CannotBackfill` where an ordered handler has handled a later event of a key."""
+    mine = list(subscriptions_of(choice.handler, using=using).values_list("pk", flat=True))
+    done = Delivery.objects.using(using).filter(subscription__in=mine, state=State.DONE)
+    later = done.filter(event__key=OuterRef("key"), event__seq__gt=OuterRef("seq"))
+    for row, events in missing(choice, using=using):
+        late = events.filter(Exists(later)).order_by("seq").first() if row.ordered else None
+        if late is not None:
+            raise CannotBackfill(
+                f"{row.handler} is ordered, and has handled an event of key {late.key} that is "
+                f"later than {late.name} ({late.id}). To deliver such events all the same, out of "
+                "order, use --out-of-order. To leave them out, narrow the choice by --until."
+            )
 
 
 def missing(
@@ -92,6 +119,14 @@ def _missing(row: Subscription, choice: Choice, *, using: str) -> QuerySet[Event
     return told.filter(~Exists(its), fanned_out_at__isnull=False)
 
 
+_HOLDER = "backfill:"
+
+
+def _holder(operation: Operation) -> str:
+    """Return who has paused a handler, where it was its backfill."""
+    return f"{_HOLDER}{operation.pk}"
+
+
 @dataclass(frozen=True)
 class Backfill:
     """A handler's backfill, a slice at a time."""
@@ -103,7 +138,7 @@ class Backfill:
         """Return the next events' seqs, of whatever subscription, as far as there is room."""
         # Live events may have filled the window since `hindrance` looked; to find none would be
         # the end of it, so one more than there is room for is made.
-        most = min(limit, max(1, self._room()))
+        most = limit if self.is_ordered else min(limit, max(1, self._room()))
         found: set[int] = set()
         for _row, events in missing(self.choice, using=self.using):
             nearer = events.filter(seq__gt=after, seq__lte=until).order_by("seq")
@@ -114,7 +149,11 @@ class Backfill:
         """Make the deliveries. The events are locked, so that nothing prunes them meanwhile."""
         made = 0
         note = f"backfilled by {operation.by}"[:300]
+        share_subscriptions(using=self.using)  # so that none of them ends meanwhile
+        self._hold(operation)
         for row, events in missing(self.choice, using=self.using):
+            if not row.active:
+                continue
             locked = events.filter(seq__in=pks).order_by("seq").select_for_update(of=("self",))
             born = [
                 Delivery(
@@ -132,16 +171,50 @@ class Backfill:
         logger.info("%s backfilled %s: %d", operation.by, self.choice.handler, made)
         return made
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the handler keeps each key in order."""
+        return any(row.ordered for row in subscriptions_of(self.choice.handler, using=self.using))
+
+    def carry_out(self, operation: Operation, *, report: Report | None = None) -> Operation:
+        """Carry out the rest of the operation; let an ordered handler run when it is finished."""
+        done = carry_out(operation, self, report=report, using=self.using)
+        self.release(done)
+        return done
+
+    def release(self, operation: Operation) -> None:
+        """Let an ordered handler run again when its backfill is over."""
+        rows = subscriptions_of(self.choice.handler, using=self.using)
+        is_over = operation.state != Operation.State.RUNNING
+        if is_over and rows.filter(paused_by=_holder(operation)).exists():
+            resume(self.choice.handler, by=_holder(operation), using=self.using)
+
+    def _hold(self, operation: Operation) -> None:
+        """Keep an ordered handler paused, so that new events wait until the old ones are owed."""
+        rows = subscriptions_of(self.choice.handler, using=self.using)
+        by, reason = _holder(operation), _("Its backfill is not complete.")
+        if not operation.cursor:
+            rows.filter(ordered=True, paused_at=None).update(
+                paused_at=clock.now(using=self.using), paused_by=by, pause_reason=reason
+            )
+        elif rows.filter(ordered=True).exclude(paused_by=by).exists():
+            raise CannotBackfill(
+                f"{self.choice.handler} was resumed before its backfill was complete, so new "
+                f"events may have overtaken old ones. End this one by `manage.py outbox go-on "
+                f"{operation.pk} --give-up`, then start a backfill of what is still missing."
+            )
+
     def hindrance(self) -> str:
-        """Wait while half of a window is due or under way."""
-        if self._room() > 0:
+        """Wait while half of a window is due or in flight; an ordered handler is paused anyway."""
+        if self.is_ordered or self._room() > 0:
             return ""
         return _("%(handler)s has half of its window in hand") % {"handler": self.choice.handler}
 
     def refuse_what_is_held(self) -> None:
         """Raise `CannotBackfill` where the deliveries would not be sent."""
         for row in subscriptions_of(self.choice.handler, using=self.using):
-            if row.is_held or not row.active:
+            is_own = row.paused_by.startswith(_HOLDER)
+            if (row.is_held and not is_own) or not row.active:
                 raise CannotBackfill(
                     f"{row.handler} is paused, unknown to the code that was last migrated, or has "
                     "ended: what was made for it now would only lie there. Let it run first."

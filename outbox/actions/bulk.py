@@ -10,6 +10,7 @@ from django.db.models import Max, OuterRef, QuerySet, Subquery
 
 from outbox import clock, databases
 from outbox.engine import ordering
+from outbox.engine.locks import share_subscriptions
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 
 from .choice import Choice
@@ -160,6 +161,7 @@ class BulkTask:
 
     def touch(self, pks: Sequence[int], operation: Operation) -> int:
         """Lock those that still fit, in the order of ids, as workers do; change them."""
+        share_subscriptions(using=self.using)  # so that none of them ends meanwhile
         rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks)
         locked = _pks(rows.order_by("pk").select_for_update(of=("self",)))
         if locked:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from outbox import clock, databases, emission, events, nudge
 from outbox.context import Cause, caused_by
+from outbox.engine.locks import share_subscriptions
 from outbox.events import DomainEvent
 from outbox.models import Delivery, Event, Operation
 from outbox.privacy.marks import MASK
@@ -49,8 +50,8 @@ def correct(
         The new event; `corrects` holds the old one's id.
 
     Raises:
-        CannotCorrect: the delivery is not dead, no code has the event's class, the payload does not
-            fit it, or is about another key.
+        CannotCorrect: the delivery is not dead, its subscription has ended, no code has the event's
+            class, the payload does not fit it, or is about another key.
     """
     using = using or databases.alias()
     with transaction.atomic(using=using):
@@ -68,11 +69,15 @@ def correct(
 
 
 def _locked(delivery_id: int, *, using: str) -> Delivery:
+    share_subscriptions(using=using)
     # The event is read after the lock: a redaction that held it may have blanked the event since.
     rows = Delivery.objects.using(using).filter(pk=delivery_id, state=State.DEAD)
     row = rows.select_for_update().first()
     if row is None:
         raise CannotCorrect(_("Delivery %d is not dead (any more).") % delivery_id)
+    if not row.subscription.active:
+        text = _("The subscription of %s has ended; resume the handler first.")
+        raise CannotCorrect(text % row.subscription.handler)
     return row
 
 

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 
 from outbox import clock, databases, nudge
 from outbox.engine import breaker
+from outbox.engine.locks import lock_subscriptions
 from outbox.models import Operation, Subscription
 from outbox.subscriptions import find
 
@@ -127,7 +128,9 @@ def end(
     using = using or databases.alias()
     rows = subscriptions_of(handler, using=using)
     with recorded(Action.END, {"handler": handler}, by=by, reason=reason, using=using) as done:
-        rows.update(active=False)
+        with transaction.atomic(using=using):
+            lock_subscriptions(using=using)  # a pass may have read them as active
+            rows.update(active=False)
         choice = Choice(handler=handler)
         discarded = discard(choice, by=by, reason=reason, report=report, using=using)
         done.touched = discarded.touched

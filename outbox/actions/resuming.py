@@ -55,6 +55,8 @@ def go_on(
         redact(**operation.choice, by=operation.by, reason=operation.reason, using=using)
         operation.refresh_from_db()
         return operation
+    if operation.action == Action.BACKFILL:
+        return _backfill(operation, using=using).carry_out(operation, report=report)
     return carry_out(operation, _task(operation, using=using), report=report, using=using)
 
 
@@ -71,6 +73,8 @@ def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
         state=Operation.State.GIVEN_UP, finished_at=now
     )
     operation.refresh_from_db()
+    if operation.action == Action.BACKFILL:
+        _backfill(operation, using=using).release(operation)
     logger.info("%s gave up operation %d", by, number)
     return operation
 
@@ -86,11 +90,12 @@ def _running(number: int, *, using: str) -> Operation:
     return found
 
 
+def _backfill(operation: Operation, *, using: str) -> backfilling.Backfill:
+    return backfilling.Backfill(Choice.from_json(operation.choice), using)
+
+
 def _task(operation: Operation, *, using: str) -> Task:
     action = operation.action
-    if action not in (*ELIGIBLE, Action.BACKFILL):  # whose choice is not of deliveries
+    if action not in ELIGIBLE:  # whose choice is not of deliveries
         raise NotRunning(_("To go on with %(action)s, run it again.") % {"action": action})
-    choice = Choice.from_json(operation.choice)
-    if action == Action.BACKFILL:
-        return backfilling.Backfill(choice, using)
-    return BulkTask(action, choice, using)
+    return BulkTask(action, Choice.from_json(operation.choice), using)

@@ -9,9 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from django.db import connections
 from django.db.models import F
 
 from outbox.models import Delivery
+
+
+def lock_subscriptions(*, using: str) -> None:
+    """Wait for every transaction that acts on subscriptions, and keep new ones out.
+
+    For a change of who is owed which event: until the caller's transaction ends, no relay makes a
+    delivery and nobody replays one. Emitting, and handlers that run, go on. SQLite has one writer
+    anyway.
+    """
+    _lock_table("EXCLUSIVE", using=using)
+
+
+def share_subscriptions(*, using: str) -> None:
+    """Keep `lock_subscriptions` out until the caller's transaction ends.
+
+    Relays have this lock by their own statements. Whoever else makes a delivery owed takes it, and
+    then asks whether the subscription is active.
+    """
+    _lock_table("ROW SHARE", using=using)
+
+
+def _lock_table(mode: str, *, using: str) -> None:
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE outbox_subscription IN {mode} MODE")
 
 
 def lock_deliveries(seqs: Collection[int], *, using: str) -> list[tuple[int, int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
@@ -13,6 +14,8 @@ from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import Handler, registry
 
 from . import breaker
+from .locks import lock_subscriptions
+from .transient_errors import retry_transient
 
 logger = logging.getLogger("outbox.sync")
 
@@ -26,6 +29,11 @@ def sync_subscriptions(*, using: str | None = None) -> None:
     visible, and goes on when a release that has the handler is migrated.
     """
     using = using or databases.alias()
+    # Again, if it meets a worker that waits for a subscription with a delivery's lock in hand.
+    retry_transient(partial(_sync, using=using), using=using)
+
+
+def _sync(*, using: str) -> None:
     with transaction.atomic(using=using):
         # In the order of relays, and no_key, so that the deliveries which they make meanwhile need
         # not wait: a deploy would hold them up, or end in a deadlock.
@@ -124,19 +132,25 @@ def _take_over(
 
 
 def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
-    """Join two rows of one handler: its renaming was rolled back and comes once more.
+    """Join two rows of one handler, whose renaming was rolled back and comes once more.
 
-    What was told between was owed to both names. The old one has handled it, or still has to: what
-    waited for the new name meanwhile is not done a second time. What is on its way is sent again:
-    its message names the row that it leaves.
+    The events between were owed to both names. Of the two deliveries of an event the one stays
+    that got furthest, so that nothing is run again, and nothing is lost. The old row goes.
     """
+    lock_subscriptions(using=using)  # no relay makes a delivery for the old row meanwhile
     deliveries = Delivery.objects.using(using)
-    waited = deliveries.filter(
-        subscription=row, attempts=0, state__in=(State.PENDING, State.PARKED, State.BLOCKED)
-    )
-    waited.filter(event__in=deliveries.filter(subscription=old).values("event")).delete()
-    kept = deliveries.filter(subscription=row).values("event")
-    moved = deliveries.filter(subscription=old).exclude(event__in=kept)
+    of_both = deliveries.filter(subscription=old).values("event")
+    twice = deliveries.filter(subscription=row, event__in=of_both)
+    pairs: dict[int, list[Delivery]] = {}
+    rows = deliveries.filter(
+        subscription__in=(old, row), event__in=list(twice.values_list("event", flat=True))
+    ).order_by("id")
+    for one in rows.select_for_update():
+        pairs.setdefault(one.event_id, []).append(one)
+    left = [min(pair, key=partial(_progress, new=row)).pk for pair in pairs.values()]
+    deliveries.filter(pk__in=left).delete()
+    moved = deliveries.filter(subscription=old)
+    # The messages of what is on its way name the row that it leaves: it is sent again.
     on_their_way = moved.filter(state=State.SENT, started_token__lt=F("token"))
     on_their_way.update(
         state=State.PENDING,
@@ -144,8 +158,20 @@ def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
         note="its handler's two names became one",
     )
     moved.update(subscription=row)
-    if not deliveries.filter(subscription=old).exists():
-        old.delete(using=using)
+    old.delete(using=using)
+
+
+def _progress(delivery: Delivery, *, new: Subscription) -> tuple[int, bool]:
+    """Return how far a delivery got: done, in hand, tried or sent, not tried, discarded."""
+    if delivery.state == State.DONE:
+        far = 4
+    elif delivery.is_started:
+        far = 3
+    elif delivery.state == State.DISCARDED:
+        far = 0
+    else:
+        far = 2 if delivery.attempts or delivery.state == State.SENT else 1
+    return far, delivery.subscription_id == new.pk
 
 
 def _mark_unknown(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from threading import Event as Flag
 from time import sleep
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,8 +13,9 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django.utils import timezone
 
-from outbox import DomainEvent, emit, subscribe
+from outbox import DomainEvent, actions, emit, subscribe
 from outbox.engine.delivery import deliver
+from outbox.engine.fan_out import hearers_of
 from outbox.engine.looks import looking
 from outbox.engine.relay import Message, relay, relay_pass
 from outbox.engine.results import Result
@@ -21,7 +23,7 @@ from outbox.engine.statements import Rows, Statement, read_each
 from outbox.engine.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
-from tests.flows.threads import aside, run_together
+from tests.flows.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -242,3 +244,79 @@ class TestOneKey:
         outbox.deliver_all()
 
         assert heard == list(range(10))
+
+
+@pytest.mark.postgresql
+class TestASubscriptionThatEnds:
+    """No delivery of it is left, whoever was about to make one."""
+
+    @pytest.fixture(autouse=True)
+    def _handler(self, own_registry: None) -> None:
+        @subscribe("tests.Numbered")
+        def count() -> None: ...
+
+    def end(self) -> object:
+        return actions.end("tests.count", by="ann", reason="a test")
+
+    def test_has_none_of_a_pass_that_had_read_it_as_active(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed while `end` waited only for the relay that has the subscription's lock."""
+        has_read, may_store = Flag(), Flag()
+
+        def read_and_pause(*arguments: Any, **options: Any) -> Any:
+            found = hearers_of(*arguments, **options)
+            has_read.set()
+            assert may_store.wait(30)
+            return found
+
+        monkeypatch.setattr("outbox.engine.relay.hearers_of", read_and_pause)
+        given(1)
+        with transaction.atomic():  # as another relay, which has the lock
+            Subscription.objects.select_for_update(no_key=True).get()
+            passed = in_thread(send)
+            assert has_read.wait(30)
+        ended = in_thread(self.end)
+        wait_until_blocked(1)
+        may_store.set()
+        passed()
+        ended()
+
+        assert Delivery.objects.get().state == "discarded"
+
+    def test_has_none_of_a_replay(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed while a replay asked before its lock whether the subscription is active."""
+        given(1)
+        Outbox().deliver_all()
+
+        with transaction.atomic():
+            assert actions.replay(actions.Choice(), by="ann", reason="a test").touched == 1
+            ended = in_thread(self.end)
+            wait_until_blocked(1)
+        ended()
+
+        assert Delivery.objects.get().state == "discarded"
+
+    def test_has_none_of_a_backfill(self):
+        given(1)
+        send()
+        Delivery.objects.all().delete()
+
+        with transaction.atomic():
+            choice = actions.Choice(handler="tests.count")
+            assert actions.backfill(choice, by="ann", reason="a test").touched == 1
+            ended = in_thread(self.end)
+            wait_until_blocked(1)
+        ended()
+
+        assert Delivery.objects.get().state == "discarded"
+
+    def test_has_none_of_a_correction(self):
+        given(1)
+        send()
+        Delivery.objects.update(state="dead")
+        (dead,) = Delivery.objects.all()
+        Subscription.objects.update(active=False)
+
+        with pytest.raises(actions.CannotCorrect, match="has ended"):
+            actions.correct(dead.pk, dead.event.payload, by="ann", reason="a test")
+
+        assert Event.objects.count() == 1

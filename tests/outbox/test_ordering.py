@@ -16,11 +16,12 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, actions, emit, subscribe, subscriptions
+from outbox.actions import operations
 from outbox.engine import failpoints, ordering
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import Message, relay_pass
 from outbox.engine.sync import sync_subscriptions
-from outbox.models import Delivery, Event
+from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.testing import Outbox
 from tests.flows.threads import aside, in_thread, run_together, wait_until_blocked
@@ -567,6 +568,111 @@ class TestACorrectedEvent:
         assert isinstance(corrected(), Event), corrected()
         numbers = [event.payload["number"] for event in Event.objects.order_by("seq")]
         assert numbers == [1, 2, 3, 5]
+
+
+class TestABackfill:
+    """Of an ordered handler: no new event of a key overtakes an old one."""
+
+    CHOICE = actions.Choice(handler="tests.note")
+
+    def given_before_it_subscribed(self, listener: Listener, *numbers: int) -> None:
+        given(*numbers)
+        send()
+        listener.subscribe()
+        assert not Delivery.objects.exists()
+
+    def backfill(self, **options) -> None:
+        actions.backfill(self.CHOICE, by="ann", reason="a test", **options)
+
+    def test_holds_new_events_until_all_old_ones_are_owed(self, listener: Listener, monkeypatch):
+        """Failed: the new event was handled between two steps of the backfill."""
+        monkeypatch.setattr(operations, "_SLICE", 2)
+        self.given_before_it_subscribed(listener, 1, 2, 3, 4)
+        steps = []
+
+        def go_on_meanwhile(*_progress: object) -> None:
+            steps.append(1)
+            if len(steps) == 1:
+                given(5)
+            Outbox().deliver_all()
+
+        self.backfill(report=go_on_meanwhile)
+        Outbox().deliver_all()
+
+        assert len(steps) > 2
+        assert [number for _key, number in listener.heard] == [1, 2, 3, 4, 5]
+        assert Subscription.objects.get().paused_at is None
+
+    def test_is_refused_where_a_later_event_of_a_key_is_handled(self, listener: Listener):
+        """Failed: the handler got old events after new ones."""
+        self.given_before_it_subscribed(listener, 1, 2)
+        given(3)
+        Outbox().deliver_all()
+
+        with pytest.raises(actions.CannotBackfill, match="has handled an event of key"):
+            self.backfill()
+        assert Delivery.objects.count() == 1
+        assert not Operation.objects.exists()
+
+        self.backfill(in_order=False)
+        Outbox().deliver_all()
+        assert [number for _key, number in listener.heard] == [3, 1, 2]
+
+    def test_is_not_refused_for_other_keys(self, listener: Listener):
+        self.given_before_it_subscribed(listener, 1, 2)
+        given(3, key=B)
+        Outbox().deliver_all()
+
+        self.backfill()
+        Outbox().deliver_all()
+
+        assert [number for _key, number in listener.heard] == [3, 1, 2]
+
+    def test_that_is_killed_leaves_the_handler_paused_until_it_goes_on(
+        self, listener: Listener, monkeypatch
+    ):
+        monkeypatch.setattr(operations, "_SLICE", 1)
+        self.given_before_it_subscribed(listener, 1, 2)
+        with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
+            self.backfill()
+        given(3)
+        Outbox().deliver_all()
+        assert listener.heard == []
+        assert Subscription.objects.get().pause_reason == "Its backfill is not complete."
+
+        actions.go_on(Operation.objects.latest("pk").pk, by="ann")
+        Outbox().deliver_all()
+
+        assert [number for _key, number in listener.heard] == [1, 2, 3]
+
+    def test_that_is_given_up_lets_the_handler_go_on(self, listener: Listener, monkeypatch):
+        monkeypatch.setattr(operations, "_SLICE", 1)
+        self.given_before_it_subscribed(listener, 1, 2)
+        with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
+            self.backfill()
+
+        actions.give_up(Operation.objects.latest("pk").pk, by="ann")
+        Outbox().deliver_all()
+
+        assert [number for _key, number in listener.heard] == [1]
+
+    def test_stops_where_a_person_has_resumed_the_handler(self, listener: Listener, monkeypatch):
+        monkeypatch.setattr(operations, "_SLICE", 1)
+        self.given_before_it_subscribed(listener, 1, 2)
+
+        def resume(*_progress: object) -> None:
+            actions.resume("tests.note", by="bob")
+
+        with pytest.raises(actions.CannotBackfill, match="was resumed before"):
+            self.backfill(report=resume)
+
+
+class Died(BaseException):
+    """The process is gone; like a kill, it passes whatever catches Exception."""
+
+
+def die() -> None:
+    raise Died
 
 
 @pytest.mark.django_db(transaction=True)

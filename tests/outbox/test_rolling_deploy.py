@@ -243,6 +243,62 @@ class TestARenameThatIsRolledBack:
 
         assert heard == ["count_orders"]
 
+    @pytest.mark.parametrize(
+        ("under_the_old_name", "under_the_new_name", "kept"),
+        [
+            ({"state": "done"}, {"state": "dead", "attempts": 3}, "done"),
+            ({"state": "dead", "attempts": 3}, {"state": "done"}, "done"),
+            ({"state": "discarded"}, {"state": "pending", "attempts": 1}, "pending"),
+            ({"state": "pending", "attempts": 1}, {"state": "discarded"}, "pending"),
+            ({"state": "pending", "attempts": 1}, {"state": "parked", "attempts": 0}, "pending"),
+            (
+                {"state": "sent", "token": 1, "started_token": 1, "attempts": 1},
+                {"state": "dead", "attempts": 3},
+                "sent",
+            ),
+        ],
+    )
+    def test_leaves_one_delivery_and_one_subscription_when_it_comes_again(
+        self,
+        rolled_back: Release,
+        renamed: Release,
+        under_the_old_name: dict[str, object],
+        under_the_new_name: dict[str, object],
+        kept: str,
+    ):
+        """Failed with two subscriptions: each new event was owed to the old name, too, and a
+        second rollback ran it twice.
+        """
+        given(rolled_back)
+        relay(rolled_back)
+        of = Delivery.objects.filter
+        of(subscription__handler="tests.count").update(**under_the_old_name)
+        of(subscription__handler="tests.count_orders").update(**under_the_new_name)
+
+        migrate(renamed)
+
+        assert Subscription.objects.get().handler == "tests.count_orders"
+        assert Delivery.objects.get().state == kept
+
+    def test_runs_new_events_once_through_a_second_rollback(
+        self, rolled_back: Release, renamed: Release, heard: list[str]
+    ):
+        """Failed: the old subscription was left, and had a delivery of what was handled."""
+        given(rolled_back)
+        messages = relay(rolled_back)
+        of = Delivery.objects.filter
+        of(subscription__handler="tests.count_orders").update(state="dead", attempts=3)
+        work(rolled_back, messages)
+
+        migrate(renamed)
+        given(renamed)
+        work(renamed, relay(renamed))
+        migrate(rolled_back)
+        let_time_pass()
+        work(rolled_back, relay(rolled_back))
+
+        assert heard == ["count", "count_orders"]
+
 
 class TestAHandlerThatIsGone:
     def test_keeps_its_subscription_until_a_person_ends_it(self, old: Release):

@@ -1,4 +1,4 @@
-"""Give a handler the events that were told before it listened, at a rate that spares the rest."""
+"""Deliver to a handler the events from before its subscription, at a limited rate."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the handler, and what narrows its events."""
     parser.add_argument("handler", metavar="HANDLER", help="its pinned name: app.function")
     add_event_choice(parser)
+    parser.add_argument(
+        "--out-of-order",
+        action="store_true",
+        help="deliver to an ordered handler also what is older than what it has handled of a key",
+    )
     add_acting(parser, rate=actions.BACKFILL_RATE)
 
 
@@ -34,6 +39,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
             by=operator(),
             reason=reason_of(options),
             rate=options["rate"],
+            in_order=not options["out_of_order"],
             report=Progress(write),
         )
     except actions.CannotBackfill as error:
