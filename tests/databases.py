@@ -11,7 +11,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -63,11 +63,11 @@ def fresh_database(kind: str | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def own_postgresql() -> Iterator[EmbeddedPostgres]:
+def own_postgresql(settings: Mapping[str, object] | None = None) -> Iterator[EmbeddedPostgres]:
     """Yield a PostgreSQL server that the test may stop and start; its data stays meanwhile."""
     folder = Path(tempfile.mkdtemp(prefix="shop-own-postgres-"))
     folder.chmod(0o711)  # the server does not run as root
-    server = EmbeddedPostgres(folder / "server")
+    server = EmbeddedPostgres(folder / "server", settings=settings)
     try:
         yield server
     finally:

@@ -16,6 +16,7 @@ from django.db import transaction
 
 from outbox import clock, nudge
 from outbox.engine import failpoints
+from outbox.engine.statements import bound_transaction
 from outbox.models import Operation
 
 logger = logging.getLogger("outbox.actions")
@@ -24,6 +25,8 @@ logger = logging.getLogger("outbox.actions")
 RATE = 500.0
 _SLICE = 200
 _WAIT_SECONDS = 1.0
+#: A step whose process does nothing for so long is ended by PostgreSQL: its host may be gone.
+_IDLE_SECONDS = 60.0
 
 State = Operation.State
 
@@ -108,6 +111,7 @@ def _step(operation: Operation, task: Task, *, using: str) -> None:
     # Read first: a search may take long, and SQLite has one writer.
     found = task.find(after=operation.cursor, until=operation.until, limit=limit)
     with transaction.atomic(using=using):
+        bound_transaction(_IDLE_SECONDS, using=using)
         row = Operation.objects.using(using).select_for_update().get(pk=operation.pk)
         if row.state == State.RUNNING and row.cursor == operation.cursor:
             _advance(row, task, found, using=using)

@@ -31,6 +31,7 @@ from .connections import drop_interrupted, unchanged_connections
 from .lease import MAX_WORKER_NAME, Lease, give_receipts, lock_held, receipts_given
 from .results import Result
 from .start import Pair, hand_back_newer, start
+from .statements import bound_transaction
 from .time_limit import Limit, TimeLimitExceeded, time_limit
 from .transient_errors import DatabaseAccess
 
@@ -247,6 +248,7 @@ def _transaction(
     key = delivery.order_key
     callbacks = Callbacks(handler, lease=lease, using=using)
     with transaction.atomic(using=using):
+        bound_transaction(handler.lease, using=using)
         failpoints.reach(failpoints.BEFORE_EFFECTS)
         yield
         failpoints.reach(failpoints.BEFORE_RECEIPT)

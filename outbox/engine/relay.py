@@ -25,9 +25,12 @@ from .delayed import tell_due
 from .fan_out import Express, Waiting, fan_out, hearers_of, waiting_events, waiting_of
 from .lanes import Lane, free_subscriptions, open_lanes
 from .looks import Due, Work, look, look_at_events, looking, work_of
-from .statements import read_each
+from .statements import bound_transaction, bounds, read_each
 from .transient_errors import retry_transient
 
+#: A pass whose process does nothing for so long is ended by PostgreSQL: its host may be gone, and
+#: it keeps all other relays from the subscriptions that it has locked.
+_IDLE_SECONDS = 10.0
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
 
@@ -233,6 +236,7 @@ def plan(
     with transaction.atomic(using=using):
         failpoints.reach(failpoints.BEFORE_CLAIM)
         if events.has_delayed:
+            bound_transaction(_IDLE_SECONDS, using=using)  # it locks keys
             tell_due(now, using=using)
         taken = _take(now, using=using, only=only, is_hinted=is_hinted)
         for lane in taken.lanes.values():
@@ -259,8 +263,10 @@ class _Taken:
 
 
 def _take(began: datetime, *, using: str, only: Collection[str] | None, is_hinted: bool) -> _Taken:
+    bound = bounds(_IDLE_SECONDS, using=using)
     # Events first: a handler that is there when an event is stored is found after it.
-    events, free, looked = read_each(
+    *_, events, free, looked = read_each(
+        *bound,
         waiting_events(using=using),
         free_subscriptions(using=using),
         looking(began, using=using, is_brief=is_hinted),

@@ -143,6 +143,33 @@ _UNFLUSHED = Statement("SET LOCAL synchronous_commit = off")
 _COMMIT = Statement("COMMIT")
 
 
+def bounds(seconds: float, *, using: str) -> list[Statement]:
+    """Return statements that bound how long PostgreSQL waits for the client within a transaction.
+
+    A host that loses power or network in the middle of a transaction keeps its row locks until
+    PostgreSQL notices, which takes two hours by Linux's defaults. The first bound ends a
+    transaction that is idle, the second one the connection of a client that acknowledges nothing.
+
+    Args:
+        seconds: the longest that the client does nothing within the transaction.
+        using: the alias. Empty for a transaction that is not the caller's own, and on SQLite.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql" or not is_its_own(connection):
+        return []
+    milliseconds = int(seconds * 1000)
+    return [
+        Statement(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"),
+        Statement(f"SET LOCAL tcp_user_timeout = {milliseconds}"),
+    ]
+
+
+def bound_transaction(seconds: float, *, using: str) -> None:
+    """Set `bounds` for the caller's transaction, which has just begun."""
+    if statements := bounds(seconds, using=using):
+        read_each(*statements, using=using)
+
+
 def read(statement: str, *values: Any, using: str) -> Rows:
     """Run a statement that returns rows; return them as the driver reads them."""
     return _send(Statement(statement, values), number=1, using=using)[0]

@@ -34,7 +34,7 @@ from .callbacks import Callbacks
 from .connections import drop_interrupted, unchanged_connections
 from .lease import Lease, give_receipts, receipts_given
 from .results import Result
-from .statements import execute
+from .statements import Statement, bounds, read_each
 from .time_limit import TimeLimitExceeded, time_limit
 from .transient_errors import DatabaseAccess, drop_broken_connection, is_transient
 
@@ -132,7 +132,7 @@ def _try(
     try:
         lease.keep()
         with transaction.atomic(using=using):
-            _wait_shortly_for_locks(using)
+            _bound(handler, using=using)
             failpoints.reach(failpoints.BEFORE_EFFECTS)
             _call_each(handler, left, batch, using=using)
             failpoints.reach(failpoints.BEFORE_RECEIPT)
@@ -196,10 +196,10 @@ def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
             ordering.release(line, using=using)
 
 
-def _wait_shortly_for_locks(using: str) -> None:
-    connection = connections[using]
-    if connection.vendor == "postgresql" and is_its_own(connection):
-        execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'", using=using)
+def _bound(handler: Handler, *, using: str) -> None:
+    """Wait a short time for locks; end with the lease if this process is cut off."""
+    if bound := bounds(handler.lease, using=using):
+        read_each(Statement(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"), *bound, using=using)
 
 
 def _done(handler: Handler, batch: _Batch, *, lease: Lease, access: DatabaseAccess) -> list[Result]:

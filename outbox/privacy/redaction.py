@@ -17,6 +17,7 @@ from outbox.context import acting_as
 from outbox.contracts import lock as contract_lock
 from outbox.emission import emit
 from outbox.engine.locks import lock_deliveries
+from outbox.engine.statements import bound_transaction
 from outbox.models import Attempt, DelayedEvent, Delivery, Event
 from outbox.own_events import SubjectRedacted
 
@@ -26,6 +27,8 @@ from .sensitive import Schema, blank, masked_text, replaced
 logger = logging.getLogger("outbox.actions")
 
 _AT_ONCE = 200
+#: A step whose process does nothing for so long is ended by PostgreSQL: its host may be gone.
+_IDLE_SECONDS = 60.0
 
 
 @dataclass
@@ -115,6 +118,7 @@ def _redact_some(
     done: Redaction, seqs: Sequence[int], *, force: bool, dry_run: bool, using: str
 ) -> None:
     with transaction.atomic(using=using):
+        bound_transaction(_IDLE_SECONDS, using=using)
         rows = Event.objects.using(using).filter(seq__in=seqs).order_by("seq")
         found = list(rows.select_for_update())
         # Only now: a relay, replay or backfill may have held these locks, and has committed since.

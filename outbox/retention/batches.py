@@ -18,7 +18,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 
 from outbox import databases
 from outbox.engine.locks import lock_deliveries
-from outbox.engine.statements import execute, numbers
+from outbox.engine.statements import bound_transaction, execute, numbers
 from outbox.models import Delivery, Event
 from outbox.transactions import is_its_own
 
@@ -109,11 +109,14 @@ def _sparing(using: str) -> Iterator[None]:
     with transaction.atomic(using=using):
         connection = connections[using]
         if connection.vendor == "postgresql" and is_its_own(connection):
+            bound_transaction(_IDLE_SECONDS, using=using)
             with connection.cursor() as cursor:
                 cursor.execute(_SETTINGS)
         yield
 
 
+#: A batch whose process does nothing for so long is ended by PostgreSQL: its host may be gone.
+_IDLE_SECONDS = 60.0
 _SETTINGS = """
 SELECT set_config('synchronous_commit', 'off', true),
        set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true)
