@@ -15,6 +15,7 @@ from celery import Celery, bootsteps, signals
 from django.db import connections
 from kombu import Consumer
 
+from .acknowledgement import AcknowledgeStep
 from .counting.book import write_all
 from .engine.connections import drop
 from .engine.transient_errors import drop_broken_connection
@@ -35,7 +36,7 @@ def install(app: Celery) -> None:
     """
     app.add_defaults(lambda: {"worker_consumer": "outbox.engine.consumer:Consumer"})
     app.steps["worker"].update([RelayStep, HeartbeatStep])
-    app.steps["consumer"].add(NudgeStep)
+    app.steps["consumer"].update([NudgeStep, AcknowledgeStep])
     signals.celeryd_init.connect(_add_queues, weak=False)
     signals.task_prerun.connect(_drop_old_connections, weak=False)
     for ending in (signals.worker_process_shutdown, signals.worker_shutdown):

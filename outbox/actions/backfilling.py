@@ -149,7 +149,7 @@ class Backfill:
         """Make the deliveries. The events are locked, so that nothing prunes them meanwhile."""
         made = 0
         note = f"backfilled by {operation.by}"[:300]
-        share_subscriptions(using=self.using)  # so that none of them ends meanwhile
+        share_subscriptions(using=self.using)  # so that none ends meanwhile
         self._hold(operation)
         for row, events in missing(self.choice, using=self.using):
             if not row.active:

@@ -161,7 +161,7 @@ class BulkTask:
 
     def touch(self, pks: Sequence[int], operation: Operation) -> int:
         """Lock those that still fit, in the order of ids, as workers do; change them."""
-        share_subscriptions(using=self.using)  # so that none of them ends meanwhile
+        share_subscriptions(using=self.using)  # so that none ends meanwhile
         rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks)
         locked = _pks(rows.order_by("pk").select_for_update(of=("self",)))
         if locked:

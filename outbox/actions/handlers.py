@@ -129,7 +129,7 @@ def end(
     rows = subscriptions_of(handler, using=using)
     with recorded(Action.END, {"handler": handler}, by=by, reason=reason, using=using) as done:
         with transaction.atomic(using=using):
-            lock_subscriptions(using=using)  # a pass may have read them as active
+            lock_subscriptions(using=using)  # a pass may know them as active
             rows.update(active=False)
         choice = Choice(handler=handler)
         discarded = discard(choice, by=by, reason=reason, report=report, using=using)

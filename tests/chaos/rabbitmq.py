@@ -22,7 +22,7 @@ from tests.chaos.wiretap_amqp import AmqpWiretap
 #: The scripts themselves; those on the PATH change users.
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 #: The node tells of each message that is published, at the exchange amq.rabbitmq.trace.
-TRACED = '[{rabbit, [{trace_vhosts, [<<"/">>]}]}].\n'
+TRACED = '{trace_vhosts, [<<"/">>]}'
 
 
 class GivenRabbitMQ:
@@ -75,9 +75,18 @@ class GivenRabbitMQ:
 
 
 class RabbitMQ(GivenRabbitMQ):
-    """A node of its own: loopback only, its own folder, port mapper and cookie."""
+    """A node of its own: loopback only, its own folder, port mapper and cookie.
 
-    def __init__(self, folder: Path, *, queues: Sequence[str]) -> None:
+    `configuration`: settings of the application `rabbit`, by the names of its environment.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        queues: Sequence[str],
+        configuration: Mapping[str, int] | None = None,
+    ) -> None:
         program = PROGRAMS / "rabbitmq-server"
         if not program.exists():
             raise FileNotFoundError(f"RabbitMQ needs {program}: apt-get install rabbitmq-server.")
@@ -85,7 +94,8 @@ class RabbitMQ(GivenRabbitMQ):
         super().__init__(f"amqp://guest:guest@{HOST}:{port}//", queues=queues)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = {HOST}:{port}\n")
-        (folder / "advanced.config").write_text(TRACED)
+        terms = [TRACED, *(f"{{{name}, {value}}}" for name, value in (configuration or {}).items())]
+        (folder / "advanced.config").write_text(f"[{{rabbit, [{', '.join(terms)}]}}].\n")
         self._folder = folder
         self.command = [str(program)]
         self.variables = self._variables(port)

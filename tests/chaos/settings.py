@@ -1,5 +1,8 @@
 """The shop's settings with the proving ground, and short leases so that recovery can be watched."""
 
+import os
+
+from outbox import acknowledgement
 from shop.settings import *  # noqa: F403  the whole of them, by intention
 
 INSTALLED_APPS = [
@@ -10,3 +13,4 @@ INSTALLED_APPS = [
 ROOT_URLCONF = "tests.chaos.urls"
 OUTBOX = {"LEASE_SECONDS": 2.0, "DEATHS": 3, "HEARTBEAT_SECONDS": 2.0}
 CELERY_BEAT_SCHEDULE = {"outbox.relay": {"task": "outbox.relay", "schedule": 1.0}}
+acknowledgement.AFTER_SECONDS = float(os.environ.get("GROUND_ACKNOWLEDGES_AFTER", "300"))

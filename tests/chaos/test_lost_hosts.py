@@ -79,7 +79,7 @@ def done(stack: Stack) -> int:
 class TestAHostThatDisappears:
     def test_in_a_pass_stops_no_other_relay(self, site: Site):
         """Failed: all relays stood still, until TCP's keepalive notices after two hours."""
-        site.stack.manage("strike", "5", "--spared")
+        site.stack.manage("strike", "5", "--of=Spared")
         site.lose_host_in("pass")
 
         site.stack.start_relay()
@@ -88,7 +88,7 @@ class TestAHostThatDisappears:
         site.stack.wait_until(lambda: done(site.stack) == 5, "the other relay sends everything")
 
     def test_in_a_handler_leaves_its_delivery_to_another_worker(self, site: Site):
-        site.stack.manage("strike", "1", "--spared")
+        site.stack.manage("strike", "1", "--of=Spared")
         site.lose_host_in("handler")
 
         site.stack.start_relay()

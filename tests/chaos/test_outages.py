@@ -53,7 +53,7 @@ class TestAServer:
 
         It stops, it is killed, and it is away for longer than the leases last.
         """
-        stack.manage("strike", str(NUMBER), "--spared")
+        stack.manage("strike", str(NUMBER), "--of=Spared")
 
         for seconds, number in ((2, signal.SIGINT), (2, signal.SIGKILL), (6, signal.SIGINT)):
             stack.wait_until(lambda: some_have_started(stack), "a handler runs")

@@ -159,11 +159,13 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/engine/relay.py",
-                "    events, free, looked = read_each(\n"
+                "    *_, events, free, looked = read_each(\n"
+                "        *bound,\n"
                 "        waiting_events(using=using),\n"
                 "        free_subscriptions(using=using),\n"
                 "        looking(began, using=using, is_brief=is_hinted),\n",
-                "    free, looked, events = read_each(\n"
+                "    *_, free, looked, events = read_each(\n"
+                "        *bound,\n"
                 "        free_subscriptions(using=using),\n"
                 "        looking(began, using=using, is_brief=is_hinted),\n"
                 "        waiting_events(using=using),\n",

@@ -301,4 +301,134 @@ CALLBACKS = [
     ),
 ]
 
-RECOVERY = [*CONNECTIONS, *OUTAGES, *FAILOVER, *CALLBACKS]
+OTHERS = [
+    Mutant(
+        name="acknowledged-when-old",
+        without="a message is acknowledged when it is done, however long that takes",
+        edits=(
+            Edit(
+                "outbox/acknowledgement.py",
+                "                request.acknowledge()\n",
+                "                pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_acknowledgement.py::TestAMessageInHand"
+            "::test_is_acknowledged_once_when_it_is_old",
+        ),
+    ),
+    Mutant(
+        name="bound-of-a-pass",
+        without="PostgreSQL waits for a relay that has disappeared in the middle of a pass",
+        edits=(
+            Edit(
+                "outbox/engine/relay.py",
+                "    bound = bounds(_IDLE_SECONDS, using=using)\n",
+                "    bound: list[object] = []\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/chaos/test_lost_hosts.py::TestAHostThatDisappears"
+            "::test_in_a_pass_stops_no_other_relay",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="bound-of-a-run",
+        without="PostgreSQL waits for a worker that has disappeared in the middle of a handler",
+        edits=(
+            Edit(
+                "outbox/engine/delivery.py",
+                "        bound_transaction(handler.lease, using=using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/chaos/test_lost_hosts.py::TestAHostThatDisappears"
+            "::test_in_a_handler_leaves_its_delivery_to_another_worker",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="end-behind-every-pass",
+        without="a subscription ends while a pass has read it as active",
+        edits=(
+            Edit(
+                "outbox/actions/handlers.py",
+                "            lock_subscriptions(using=using)  # a pass may know them as active\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds"
+            "::test_has_none_of_a_pass_that_had_read_it_as_active",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="replay-beside-an-end",
+        without="a replay does not keep its subscriptions from ending",
+        edits=(
+            Edit(
+                "outbox/actions/bulk.py",
+                "        share_subscriptions(using=self.using)  # so that none ends meanwhile\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds::test_has_none_of_a_replay",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="backfill-beside-an-end",
+        without="a backfill does not keep its subscription from ending",
+        edits=(
+            Edit(
+                "outbox/actions/backfilling.py",
+                "        share_subscriptions(using=self.using)  # so that none ends meanwhile\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds::test_has_none_of_a_backfill",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="names-joined-for-good",
+        without="two names of one handler keep both deliveries of an event",
+        edits=(
+            Edit(
+                "outbox/engine/sync.py",
+                "    moved.update(subscription=row)\n    old.delete(using=using)\n",
+                '    kept = deliveries.filter(subscription=row).values("event")\n'
+                "    moved.exclude(event__in=kept).update(subscription=row)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_rolling_deploy.py::TestARenameThatIsRolledBack"
+            "::test_has_its_handler_hear_nothing_twice_when_it_comes_again",
+        ),
+    ),
+    Mutant(
+        name="ordered-backfill-holds",
+        without="an ordered handler runs while its backfill is not complete",
+        edits=(Edit("outbox/actions/backfilling.py", "        self._hold(operation)\n", ""),),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestABackfill"
+            "::test_holds_new_events_until_all_old_ones_are_owed",
+        ),
+    ),
+    Mutant(
+        name="ordered-backfill-refused",
+        without="a backfill delivers old events after new ones of their key",
+        edits=(Edit("outbox/actions/backfilling.py", "    if in_order:\n", "    if False:\n"),),
+        noticed_by=(
+            f"{OUTBOX}test_ordering.py::TestABackfill"
+            "::test_is_refused_where_a_later_event_of_a_key_is_handled",
+        ),
+    ),
+]
+
+RECOVERY = [*CONNECTIONS, *OUTAGES, *FAILOVER, *CALLBACKS, *OTHERS]

@@ -32,3 +32,9 @@ class Spared(DomainEvent, key="thing_id"):
     """Something for the handler that has a single attempt."""
 
     thing_id: UUID
+
+
+class Lingered(DomainEvent, key="thing_id"):
+    """Something that takes long."""
+
+    thing_id: UUID

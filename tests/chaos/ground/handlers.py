@@ -76,6 +76,16 @@ def spare(event_id: UUID) -> None:
     Effect.objects.create(handler="spare", event_id=event_id)
 
 
+@subscribe("ground.Lingered", atomic=False, queue="ground.slow")
+def linger(event_id: UUID, receipt: Receipt) -> None:
+    """Take longer than any lease, and say that it gets on."""
+    for _step in range(int(os.environ.get("GROUND_STEPS", "1"))):
+        time.sleep(0.5)
+        receipt.extend()
+    with receipt:
+        Effect.objects.create(handler="linger", event_id=event_id)
+
+
 @subscribe("ground.Echoed", express=EXPRESS)
 def record_echo(event_id: UUID) -> None:
     Effect.objects.create(handler="record_echo", event_id=event_id)

@@ -13,7 +13,8 @@ from django.db.models.base import ModelState
 
 from outbox import emit
 from outbox.models import Event
-from tests.chaos.ground.events import Counted, Queued, Spared, Struck
+from tests.chaos.ground import events
+from tests.chaos.ground.events import Counted, Queued, Struck
 
 _EMITTERS = 4
 
@@ -24,17 +25,17 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("number", type=int)
         parser.add_argument("--how", default="")
-        parser.add_argument("--spared", action="store_true", help="Spared instead")
+        parser.add_argument("--of", default="", choices=["Spared", "Lingered"], help="instead")
         parser.add_argument("--queued", action="store_true", help="Queued instead, all in one go")
         parser.add_argument("--keys", type=int, help="by four at once, and Counted of so many keys")
 
     def handle(
-        self, *, number: int, how: str, queued: bool, spared: bool, keys: int | None, **_: Any
+        self, *, number: int, how: str, queued: bool, of: str, keys: int | None, **_: Any
     ) -> None:
-        if spared:
+        if of:
             with transaction.atomic():
                 for _number in range(number):
-                    emit(Spared(thing_id=uuid4()))
+                    emit(getattr(events, of)(thing_id=uuid4()))
         elif queued:
             self._queue(number)
         elif keys:
