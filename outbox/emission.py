@@ -15,6 +15,7 @@ from . import clock, databases, guards, nudge, tracing
 from .context import current_cause
 from .engine.key_locks import lock_key
 from .events import DomainEvent
+from .storable import refuse_unstorable
 from .subscriptions import ordered_events
 from .transactions import is_open, is_open_in_view, open_aliases
 
@@ -51,6 +52,7 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
             transaction that Django's TestCase opens around a test does not count.
         TypeError: the event's class is abstract (it has no `key`).
         ValueError: the delay is negative.
+        UnstorableValue: a text of the event is too long, or contains what no database stores.
     """
     if not event.event_name:
         raise TypeError(
@@ -125,7 +127,7 @@ def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUI
 
 def _facts(event: DomainEvent) -> dict[str, Any]:
     cause = current_cause()
-    return {
+    facts = {
         "id": uuid7(),
         "name": event.event_name,
         "version": event.event_version,
@@ -137,6 +139,16 @@ def _facts(event: DomainEvent) -> dict[str, Any]:
         "emitted_by": cause.emitted_by,
         "actor": cause.actor,
     }
+    refuse_unstorable(facts, lengths=_lengths())
+    return facts
+
+
+@cache
+def _lengths() -> dict[str, int]:
+    """Return the lengths of the event's text columns."""
+    fields = _event_model()._meta.get_fields()
+    lengths = {field.name: getattr(field, "max_length", None) for field in fields}
+    return {name: length for name, length in lengths.items() if length}
 
 
 def _event_model() -> type[Event]:

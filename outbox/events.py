@@ -53,7 +53,8 @@ class DomainEvent(BaseModel):
     of one of the event's own facts (`event_id`, `emitted_at`, ...).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # "constants": else pydantic stores NaN of an untyped field as null, without an error.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     event_name: ClassVar[str] = ""
     event_version: ClassVar[int] = 1

@@ -158,9 +158,10 @@ def subscribe(
             one is dead, "pass" lets them go on.
 
     Raises:
-        TypeError: no event is named, the receipt and `atomic` do not go together, `express` goes
-            with `atomic=False` or `ordered`, the function takes `*args`, `**kwargs` or
-            positional-only parameters, or a rule is about nothing.
+        TypeError: the function is async or a generator, no event is named, the receipt and
+            `atomic` do not go together, `express` goes with `atomic=False` or `ordered`, the
+            function takes `*args`, `**kwargs` or positional-only parameters, or a rule is about
+            nothing.
         ValueError: a number makes no sense, the time limit is not shorter than the lease, or
             `on_dead` is another word.
     """
@@ -227,7 +228,21 @@ def queues() -> dict[str, set[str]]:
     return found
 
 
+def _refuse_what_runs_nothing(handler: Handler) -> None:
+    # Not what a decorator has wrapped: that may be async, and called by async_to_sync.
+    function = handler.function
+    for one in (function, type(function).__call__):
+        is_async = inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one)
+        if is_async or inspect.isgeneratorfunction(one):
+            kind = "async" if is_async else "a generator"
+            raise TypeError(
+                f"{handler.name} is {kind}: to call it runs nothing. Write a plain function; "
+                "asgiref's async_to_sync calls async code from it."
+            )
+
+
 def _refuse_bad_signature(handler: Handler) -> None:
+    _refuse_what_runs_nothing(handler)
     if not handler.events:
         raise TypeError(f'{handler.name} hears nothing: name an event, @subscribe("app.Event").')
     for parameter in handler.parameters.values():

@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, bootsteps, concurrency, signals
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from kombu import Consumer
 
@@ -27,6 +28,9 @@ logger = logging.getLogger("outbox.worker")
 #: The queue whose workers run the relay.
 QUEUE = "outbox"
 
+#: Celery's pools of greenlets, by the names of their modules.
+GREEN_POOLS = ("gevent", "eventlet")
+
 
 def install(app: Celery) -> None:
     """Teach a Celery app the outbox: the queues of all installed handlers, and the relay's loop.
@@ -35,7 +39,7 @@ def install(app: Celery) -> None:
     every handler's queue and runs the relay; `-Q outbox` runs the relay alone.
     """
     app.add_defaults(lambda: {"worker_consumer": "outbox.engine.consumer:Consumer"})
-    app.steps["worker"].update([RelayStep, HeartbeatStep])
+    app.steps["worker"].update([PoolStep, RelayStep, HeartbeatStep])
     app.steps["consumer"].update([NudgeStep, AcknowledgeStep])
     signals.celeryd_init.connect(_add_queues, weak=False)
     signals.task_prerun.connect(_drop_old_connections, weak=False)
@@ -46,9 +50,14 @@ def install(app: Celery) -> None:
 def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
     # After django.setup(), before the worker chooses its queues.
     known = instance.app.amqp.queues
-    for name in sorted({QUEUE}.union(*queues().values())):
+    for name in sorted(all_queues()):
         # As the producer makes it, quorum or classic: a broker refuses two kinds of one name.
         known.select_add(known[name] if name in known else known.new_missing(name))
+
+
+def all_queues() -> set[str]:
+    """Return the queues of the relay and of this code's handlers."""
+    return {QUEUE}.union(*queues().values())
 
 
 def _store_counts(**_kwargs: Any) -> None:
@@ -100,6 +109,22 @@ class RelayStep(bootsteps.StartStopStep):
     def terminate(self, worker: Any) -> None:
         """As stop()."""
         self.stop(worker)
+
+
+class PoolStep(bootsteps.StartStopStep):
+    """Refuses a pool in which a handler's time limit has no effect."""
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        kind = concurrency.get_implementation(worker.pool_cls).__module__.rpartition(".")[2]
+        ours = sorted(set(worker.app.amqp.queues.consume_from) & all_queues())
+        if kind in GREEN_POOLS and ours:
+            raise ImproperlyConfigured(
+                f"A worker with --pool {kind} cannot consume {', '.join(ours)}: the time limits of "
+                "the outbox's handlers have no effect between greenlets, so one handler that hangs "
+                "stops them all. Use --pool prefork, threads or solo for these queues, or leave "
+                "them out of this worker's -Q."
+            )
 
 
 class HeartbeatStep(bootsteps.StartStopStep):

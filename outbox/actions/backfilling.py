@@ -191,13 +191,15 @@ class Backfill:
 
     def _hold(self, operation: Operation) -> None:
         """Keep an ordered handler paused, so that new events wait until the old ones are owed."""
+        if not self.is_ordered:
+            return
         rows = subscriptions_of(self.choice.handler, using=self.using)
         by, reason = _holder(operation), _("Its backfill is not complete.")
         if not operation.cursor:
-            rows.filter(ordered=True, paused_at=None).update(
+            rows.filter(paused_at=None).update(
                 paused_at=clock.now(using=self.using), paused_by=by, pause_reason=reason
             )
-        elif rows.filter(ordered=True).exclude(paused_by=by).exists():
+        elif rows.exclude(paused_by=by).exists():
             raise CannotBackfill(
                 f"{self.choice.handler} was resumed before its backfill was complete, so new "
                 f"events may have overtaken old ones. End this one by `manage.py outbox go-on "

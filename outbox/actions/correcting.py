@@ -17,6 +17,7 @@ from outbox.events import DomainEvent
 from outbox.models import Delivery, Event, Operation
 from outbox.privacy.marks import MASK
 from outbox.privacy.sensitive import masked
+from outbox.storable import UnstorableValue
 
 from .bulk import discard
 from .choice import Choice
@@ -125,8 +126,12 @@ def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
         emitted_by=old.emitted_by,
         actor=by,
     )
-    with caused_by(cause):
-        event = Event.objects.using(using).get(id=emission.store(fact, using=using))
+    try:
+        with caused_by(cause):
+            event_id = emission.store(fact, using=using)
+    except UnstorableValue as error:
+        raise CannotCorrect(str(error)) from None
+    event = Event.objects.using(using).get(id=event_id)
     event.corrects, event.fanned_out_at = old.id, now
     event.save(using=using, update_fields=["corrects", "fanned_out_at"])
     Delivery.objects.using(using).create(

@@ -3,7 +3,6 @@
 E004 an annotation cannot be resolved
 E005 a parameter's type cannot be read from JSON
 E006 a parameter that takes a fact is annotated with another type
-E007 calling it would run nothing: it is async, or a generator
 W001 a parameter has no annotation
 """
 
@@ -38,7 +37,6 @@ _FACT_TYPES: dict[str, tuple[type[Any], ...]] = {
 
 def check_handler(handler: Handler) -> Iterator[CheckMessage]:
     """Find what would fail or surprise whatever the events carry."""
-    yield from _calls_nothing(handler)
     yield from _unannotated(handler)
     try:
         types = handler.types
@@ -61,18 +59,6 @@ def _unresolved(handler: Handler, error: Exception) -> CheckMessage:
         obj=place(handler),
         id="outbox.E004",
     )
-
-
-def _calls_nothing(handler: Handler) -> Iterator[CheckMessage]:
-    function = inspect.unwrap(handler.function)
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        kind = "async" if inspect.iscoroutinefunction(function) else "a generator"
-        yield Error(
-            f"{handler.name} is {kind}: to call it runs nothing, and its receipt would be written.",
-            hint="Write a plain function; asgiref's async_to_sync calls async code from it.",
-            obj=place(handler),
-            id="outbox.E007",
-        )
 
 
 def _unannotated(handler: Handler) -> Iterator[CheckMessage]:

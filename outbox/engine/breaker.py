@@ -86,6 +86,6 @@ def note_answer(delivery: Delivery, *, using: str) -> None:
 def tell_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:
     """As `note_answer`, for a delivery that is done: it never raises."""
     try:
-        access.retry(lambda: note_answer(delivery, using=access.using))
+        access.run(lambda: note_answer(delivery, using=access.using))
     except Exception:  # the delivery is done all the same; the next one tells it
         logger.exception("The breaker of %s was not told of an answer.", delivery)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import Error, connections
@@ -37,7 +37,7 @@ def unchanged_connections() -> Iterator[None]:
     Raises:
         TransactionLeftOpen: the block ended without an error and left a transaction open.
     """
-    before = {one.alias: _open_transaction(one) for one in connections.all(initialized_only=True)}
+    before = {one.alias: _State.of(one) for one in connections.all(initialized_only=True)}
     try:
         yield
     except BaseException as error:
@@ -80,7 +80,7 @@ def drop(connection: BaseDatabaseWrapper) -> None:
             connection.close()
     connection.in_atomic_block = False
     connection.savepoint_ids, connection.atomic_blocks = [], []
-    connection.run_on_commit, connection.execute_wrappers = [], []
+    connection.run_on_commit = []
     connection.needs_rollback = connection.closed_in_transaction = False
     connection.run_commit_hooks_on_set_autocommit_on = False
     if _is_in_memory(connection):
@@ -90,44 +90,59 @@ def drop(connection: BaseDatabaseWrapper) -> None:
 
 
 @dataclass(frozen=True)
-class _OpenTransaction:
-    """Django's record of the transaction that is open on a connection."""
+class _State:
+    """Django's record of a connection.
 
-    blocks: tuple[Any, ...]
-    savepoints: tuple[Any, ...]  # names; None where `atomic(savepoint=False)` made none
+    Attributes:
+        is_open: a transaction is open.
+        blocks: its `atomic()` blocks.
+        savepoints: their names; None where `atomic(savepoint=False)` made none.
+        wrappers: the number of wrappers around its statements.
+    """
+
+    is_open: bool = False
+    blocks: tuple[Any, ...] = ()
+    savepoints: tuple[Any, ...] = ()
+    wrappers: int = 0
+
+    @classmethod
+    def of(cls, connection: BaseDatabaseWrapper) -> _State:
+        return cls(
+            connection.in_atomic_block,
+            tuple(connection.atomic_blocks),
+            tuple(connection.savepoint_ids),
+            len(connection.execute_wrappers),
+        )
+
+    def has_same_transaction(self, other: _State) -> bool:
+        return replace(self, wrappers=0) == replace(other, wrappers=0)
 
 
-def _open_transaction(connection: BaseDatabaseWrapper) -> _OpenTransaction | None:
-    if not connection.in_atomic_block:
-        return None
-    return _OpenTransaction(tuple(connection.atomic_blocks), tuple(connection.savepoint_ids))
-
-
-def _restore(before: dict[str, _OpenTransaction | None], *, is_interrupted: bool) -> list[str]:
+def _restore(before: dict[str, _State], *, is_interrupted: bool) -> list[str]:
     """Restore every connection; return the aliases of those that the block left changed."""
     changed = []
     for connection in connections.all(initialized_only=True):
-        was = before.get(connection.alias)
-        is_changed = was != _open_transaction(connection) or not (was or _is_idle(connection))
+        was = before.get(connection.alias, _State())
+        del connection.execute_wrappers[was.wrappers :]
+        is_kept = was.has_same_transaction(_State.of(connection))
+        is_changed = not (is_kept and (was.is_open or _begins_none(connection)))
         if is_changed:
             changed.append(connection.alias)
             logger.warning("The connection to %s was left in a transaction.", connection.alias)
-        if was is None and (is_changed or is_interrupted):
+        if not was.is_open and (is_changed or is_interrupted):
             drop(connection)
-        elif was is not None and is_changed:
+        elif was.is_open and is_changed:
             _roll_back_to(was, connection)
     return changed
 
 
-def _is_idle(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether the connection is in no transaction, and begins none by itself."""
-    if connection.in_atomic_block or connection.savepoint_ids or connection.atomic_blocks:
-        return False
+def _begins_none(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether autocommit is as the settings have it: no statement begins a transaction."""
     is_open = connection.connection is not None
     return not is_open or connection.autocommit == connection.settings_dict["AUTOCOMMIT"]
 
 
-def _roll_back_to(was: _OpenTransaction, connection: BaseDatabaseWrapper) -> None:
+def _roll_back_to(was: _State, connection: BaseDatabaseWrapper) -> None:
     """Roll back what the block has begun within a transaction that stays open."""
     begun = connection.savepoint_ids[len(was.savepoints) :]
     connection.in_atomic_block = True

@@ -24,10 +24,21 @@ from outbox.privacy.sensitive import masked_text
 from outbox.receipt import LeaseLost, Receipt
 from outbox.subscriptions import Handler, find
 
-from . import breaker, calls, failpoints, heartbeat, ordering, results, settlement, together
+from . import (
+    breaker,
+    calls,
+    failpoints,
+    heartbeat,
+    isolation,
+    ordering,
+    results,
+    settlement,
+    together,
+)
 from .attempts import text_of
 from .callbacks import Callbacks
 from .connections import drop_interrupted, unchanged_connections
+from .isolation import SessionWatch
 from .lease import MAX_WORKER_NAME, Lease, give_receipts, lock_held, receipts_given
 from .results import Result
 from .start import Pair, hand_back_newer, start
@@ -71,7 +82,7 @@ def deliver(
         back = partial(
             settlement.hand_back, pairs, note=note, subscription=subscription, using=access.using
         )
-        access.retry(back)
+        access.run(back)
         return []
     began = time.monotonic()
     worker = worker[:MAX_WORKER_NAME]
@@ -110,9 +121,9 @@ def _run_all(
     access.after_outage(partial(_recover_leases, started, lease, access=access))
     # One that waited for a lock may have left too little of the leases for the handler's limit.
     if time.monotonic() - began > (handler.lease - handler.time_limit) / 2:
-        access.retry(lease.renew)
+        access.run(lease.renew)
     alone = partial(_run_traced, handler, lease=lease, access=access)
-    if handler.together and len(started) > 1:
+    if isolation.may_share(handler) and len(started) > 1:
         return together.run(handler, started, lease=lease, alone=alone, access=access)
     return [alone(delivery) for delivery in started]
 
@@ -139,9 +150,9 @@ def _run_traced(
 def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess) -> Result:
     began, outages = time.monotonic(), access.outages
     try:
-        access.retry(lambda: lease.begin(delivery))
+        access.run(lambda: lease.begin(delivery))
         run = _once(handler, delivery, lease=lease, using=access.using)
-        access.retry(run, through_outages=False)
+        access.run(run, through_outages=False)
         result = Result(delivery.id, Delivery.State.DONE)
     except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
         result = _fail(handler, delivery, caught, outages=outages, access=access)
@@ -167,6 +178,7 @@ def _fail(
     """Store the failure of a run; a receipt whose answer was lost makes it none."""
     if isinstance(error, TimeLimitExceeded):
         drop_interrupted()
+    isolation.forget_caches()
 
     def store() -> str:
         return settlement.fail(
@@ -178,7 +190,7 @@ def _fail(
             is_outage=access.outages > outages,
         )
 
-    state = access.retry(store)
+    state = access.run(store)
     is_done = state == Delivery.State.DONE
     return Result(delivery.id, state, None if is_done else error)
 
@@ -189,6 +201,7 @@ def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> 
 
     def run() -> None:
         if next(tries):
+            isolation.forget_caches()
             if receipts_given([delivery], using=using):  # its COMMIT happened, the answer was lost
                 return
             lease.extend(delivery)
@@ -198,19 +211,29 @@ def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> 
 
 
 def _run_once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
-    with caused_by(calls.cause(handler, delivery)):
-        if handler.atomic:
-            arguments = calls.arguments(handler, delivery)
-            with (
-                _transaction(handler, delivery, lease=lease, using=using),
-                unchanged_connections(),
-                time_limit(handler.time_limit),
-            ):
-                handler.function(**arguments)
-            return
-        with unchanged_connections(), time_limit(handler.time_limit) as limit:
-            receipt = _receipt(handler, delivery, limit, lease=lease, using=using)
-            handler.function(**calls.arguments(handler, delivery, receipt=receipt))
+    watch = SessionWatch()
+    try:
+        with caused_by(calls.cause(handler, delivery)), watch:
+            run = _run_atomic if handler.atomic else _run_with_receipt
+            run(handler, delivery, lease=lease, using=using)
+    finally:
+        watch.drop_changed()
+
+
+def _run_atomic(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
+    arguments = calls.arguments(handler, delivery)
+    with (
+        _transaction(handler, delivery, lease=lease, using=using),
+        unchanged_connections(),
+        time_limit(handler.time_limit),
+    ):
+        isolation.call(handler, arguments)
+
+
+def _run_with_receipt(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
+    with unchanged_connections(), time_limit(handler.time_limit) as limit:
+        receipt = _receipt(handler, delivery, limit, lease=lease, using=using)
+        isolation.call(handler, calls.arguments(handler, delivery, receipt=receipt))
     if not receipt.is_given:
         raise ReceiptNotGiven(f"{handler.name} returned without `with receipt:`.")
 

@@ -100,7 +100,7 @@ def start(
     the numbers of others, which the broker still has.
     """
     using = access.using
-    now = access.retry(lambda: clock.now(using=using))
+    now = access.run(lambda: clock.now(using=using))
     until = now + duration(len(pairs), seconds=handler.lease)
     this = _Start(worker, now, until, subscription)
     mine = [] if handler.ordered else _start_free(handler, pairs, this, access=access)
@@ -110,7 +110,7 @@ def start(
         return mine
     with_care = partial(_start_with_care, left, this, using=using)
     try:
-        return mine + access.retry(with_care)
+        return mine + access.run(with_care)
     except Exception:
         if not mine:
             raise
@@ -140,7 +140,7 @@ def _start_free(
             return read_each(*statements, events, using=using)
 
     failpoints.reach(failpoints.BEFORE_START)
-    *found, found_events = access.retry(send)
+    *found, found_events = access.run(send)
     mine = [_started(row, handler.name, this, using=using) for rows in found for row in rows]
     mine.sort(key=attrgetter("id"))
     events_by_seq = {one.seq: one for one in (_E.read(row, using=using) for row in found_events)}
@@ -178,7 +178,7 @@ def hand_back_newer(row: Delivery, *, worker: str, access: DatabaseAccess) -> bo
         return False
     note = _newer(row, worker)
     back = partial(settlement.hand_back_started, row, note=note, using=access.using)
-    access.retry(back)
+    access.run(back)
     return True
 
 

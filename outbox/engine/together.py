@@ -29,9 +29,10 @@ from outbox.subscriptions import Handler
 from outbox.tracing import Traced
 from outbox.transactions import is_its_own
 
-from . import breaker, calls, failpoints, ordering, results
+from . import breaker, calls, failpoints, isolation, ordering, results
 from .callbacks import Callbacks
 from .connections import drop_interrupted, unchanged_connections
+from .isolation import SessionStateSet, SessionWatch
 from .lease import Lease, give_receipts, receipts_given
 from .results import Result
 from .statements import Statement, bounds, read_each
@@ -143,6 +144,7 @@ def _try(
     except Exception as error:  # whatever it was, what is to blame for it meets it again, alone
         if isinstance(error, TimeLimitExceeded):
             drop_interrupted()
+        isolation.forget_caches()
         drop_broken_connection(using=using)
         if is_transient(error, using=using):
             access.recover()
@@ -158,7 +160,7 @@ def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using:
     if is_own:
         connection.errors_occurred = False
     began = before = time.monotonic()
-    with unchanged_connections(), time_limit(handler.time_limit) as limit:
+    with SessionWatch() as watch, unchanged_connections(), time_limit(handler.time_limit) as limit:
         for call in left:
             batch.in_hand = call.delivery
             limit.restart()
@@ -166,6 +168,9 @@ def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using:
             # Django sets it at any error after which the connection may be unusable.
             if is_own and connection.errors_occurred:
                 raise ErrorHidden(ErrorHidden.__doc__)
+            if watch.is_set:
+                isolation.deliver_one_by_one(handler)
+                raise SessionStateSet(SessionStateSet.__doc__)
             now = time.monotonic()
             batch.returns.append(_Return(call.delivery, now - before, traced))
             batch.in_hand = None
@@ -182,7 +187,9 @@ def _call(handler: Handler, call: _Call, *, using: str) -> Traced:
         caused_by(call.cause),
     ):
         arguments = call.arguments
-        handler.function(**(calls.arguments(handler, delivery) if arguments is None else arguments))
+        if arguments is None:
+            arguments = calls.arguments(handler, delivery)
+        isolation.call(handler, arguments)
     return traced
 
 
@@ -222,7 +229,7 @@ def _settle_each(
     handler: Handler, batch: _Batch, *, lease: Lease, alone: Alone, access: DatabaseAccess
 ) -> list[Result]:
     """Deliver each alone; a connection that broke at COMMIT may have committed all the same."""
-    done = access.retry(partial(receipts_given, batch.deliveries, using=access.using))
+    done = access.run(partial(receipts_given, batch.deliveries, using=access.using))
     kept = _Batch([one for one in batch.returns if one.delivery.pk in done], seconds=batch.seconds)
     ended = _done(handler, kept, lease=lease, access=access) if done else []
     return ended + [alone(one) for one in batch.deliveries if one.pk not in done]

@@ -118,7 +118,7 @@ class DatabaseAccess:
         """Have `action` run after each outage, as soon as the database can be reached."""
         self._after_outage.append(action)
 
-    def retry(self, action: Callable[[], T], *, through_outages: bool = True) -> T:
+    def run(self, action: Callable[[], T], *, through_outages: bool = True) -> T:
         """Run `action`, again after a transient error: after five of them its error is raised.
 
         An outage is waited for and is not counted. `through_outages=False` raises its error
@@ -154,13 +154,13 @@ class DatabaseAccess:
             return False
         self.outages, self.outage_seconds = self.outages + 1, seconds
         for action in self._after_outage:
-            self.retry(action)
+            self.run(action)
         return True
 
 
 def retry_transient(action: Callable[[], T], *, using: str) -> T:
-    """Run `action` as `DatabaseAccess.retry` does."""
-    return DatabaseAccess(using).retry(action)
+    """Run `action` as `DatabaseAccess.run` does."""
+    return DatabaseAccess(using).run(action)
 
 
 def wait_until_reachable(*, using: str, sleep: Callable[[float], object] = time.sleep) -> float:

@@ -78,7 +78,7 @@ def needs_postgresql(name: str) -> bool:
 
 def _found(name: str) -> list[ast.ClassDef | ast.FunctionDef]:
     """The class and the function that a test's id names; nothing if one of them is missing."""
-    path, class_name, function_name = name.split("::")
+    path, class_name, function_name = name.partition("[")[0].split("::")
     for outer in _tree(path).body:
         if isinstance(outer, ast.ClassDef) and outer.name == class_name:
             for inner in outer.body:

@@ -13,7 +13,7 @@ CONNECTIONS = [
         edits=(
             Edit(
                 "outbox/engine/connections.py",
-                "        if was is None and (is_changed or is_interrupted):\n",
+                "        if not was.is_open and (is_changed or is_interrupted):\n",
                 "        if False:\n",
             ),
         ),
@@ -29,7 +29,7 @@ CONNECTIONS = [
         edits=(
             Edit(
                 "outbox/engine/connections.py",
-                "        elif was is not None and is_changed:\n",
+                "        elif was.is_open and is_changed:\n",
                 "        elif False:\n",
             ),
         ),
@@ -431,4 +431,126 @@ OTHERS = [
     ),
 ]
 
-RECOVERY = [*CONNECTIONS, *OUTAGES, *FAILOVER, *CALLBACKS, *OTHERS]
+STATE = "test_state_between_deliveries.py::"
+
+LEAKS = [
+    Mutant(
+        name="context-of-a-delivery",
+        without="what a handler activates stays active in its worker",
+        edits=(
+            Edit(
+                "outbox/engine/isolation.py",
+                "    returned = copy_context().run(handler.function, **arguments)\n",
+                "    returned = handler.function(**arguments)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestTheContext::test_of_a_delivery_ends_with_it[batch-language]",
+            f"{OUTBOX}{STATE}TestTheContext::test_of_a_handler_with_receipt_ends_with_it",
+        ),
+    ),
+    Mutant(
+        name="session-state-in-a-batch",
+        without="what a delivery sets for its transaction is seen by the next one in its batch",
+        edits=(
+            Edit(
+                "outbox/engine/together.py",
+                "            if watch.is_set:\n",
+                "            if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestTheDatabaseSession"
+            "::test_has_its_handler_delivered_one_by_one_from_then_on",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="session-state-that-lasts",
+        without="a session keeps what a delivery has set",
+        edits=(
+            Edit("outbox/engine/delivery.py", "        watch.drop_changed()\n", "        pass\n"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestTheDatabaseSession"
+            "::test_of_a_delivery_is_not_that_of_the_next_one[alone-SET shop.tenant = 'acme']",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="caches-after-a-rollback",
+        without="a row that was rolled back stays in Django's caches",
+        edits=(
+            Edit(
+                "outbox/engine/isolation.py",
+                '    if apps.is_installed("django.contrib.contenttypes"):\n',
+                "    if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestACacheOfRows::test_has_none_that_was_rolled_back[batch]",
+            f"{OUTBOX}{STATE}TestACacheOfRows::test_has_none_that_was_rolled_back[alone]",
+        ),
+    ),
+    Mutant(
+        name="what-runs-nothing",
+        without="an async handler is registered",
+        edits=(Edit("outbox/subscriptions.py", "    _refuse_what_runs_nothing(handler)\n", ""),),
+        noticed_by=(f"{OUTBOX}test_checks.py::TestAFunction::test_must_not_be_async",),
+    ),
+    Mutant(
+        name="returned-coroutine",
+        without="a handler that returns a coroutine is done",
+        edits=(
+            Edit(
+                "outbox/engine/isolation.py",
+                "    if returned is not None and (",
+                "    if False and (",
+            ),
+        ),
+        noticed_by=(f"{OUTBOX}{STATE}TestAHandlerThatReturnsACoroutine::test_has_failed",),
+    ),
+    Mutant(
+        name="storable-values",
+        without="an event is stored with what PostgreSQL would refuse",
+        edits=(
+            Edit("outbox/emission.py", "    refuse_unstorable(facts, lengths=_lengths())\n", ""),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_emission.py::TestAValueThatNoDatabaseStores"
+            "::test_is_refused_where_a_key_is_too_long",
+        ),
+    ),
+    Mutant(
+        name="green-pools",
+        without="the outbox runs in a pool of greenlets",
+        edits=(
+            Edit(
+                "outbox/worker.py",
+                "        if kind in GREEN_POOLS and ours:\n",
+                "        if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_pools.py::TestAGreenPool"
+            "::test_is_refused_for_a_queue_of_the_outbox[orders-gevent]",
+        ),
+    ),
+    Mutant(
+        name="database-of-the-router",
+        without="the relay, workers and commands look into the default database",
+        edits=(
+            Edit(
+                "outbox/databases.py",
+                '    return router.db_for_write(apps.get_model("outbox", "Event"))\n',
+                '    return "default"\n',
+            ),
+        ),
+        noticed_by=(
+            "tests/chaos/test_router.py::TestAnOutboxInAnotherDatabase"
+            "::test_is_relayed_delivered_and_examined_there",
+        ),
+    ),
+]
+
+RECOVERY = [*CONNECTIONS, *OUTAGES, *FAILOVER, *CALLBACKS, *OTHERS, *LEAKS]

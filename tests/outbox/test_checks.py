@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NewType
 from uuid import UUID
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.checks import CheckMessage, run_checks
@@ -308,24 +310,39 @@ class TestAParameter:
 
 @pytest.mark.usefixtures("parcel_sent")
 class TestAFunction:
+    """Failed while `check` alone reported it: the receipt was written, and nothing had run."""
+
     def test_must_not_be_async(self):
-        @subscribe("tests.ParcelSent")  # type: ignore[type-var]  # on purpose
-        async def file_parcel(parcel_id: UUID): ...
+        with pytest.raises(TypeError, match=r"tests\.file_parcel is async: to call"):
 
-        complaint = the_complaint()
+            @subscribe("tests.ParcelSent")  # type: ignore[type-var]  # on purpose
+            async def file_parcel(parcel_id: UUID): ...
 
-        assert complaint.id == "outbox.E007"
-        assert "tests.file_parcel is async" in complaint.msg
+        assert subscriptions.registry == []
 
     def test_must_not_be_a_generator(self):
-        @subscribe("tests.ParcelSent")  # type: ignore[type-var]  # on purpose
-        def file_parcel(parcel_id: UUID) -> Iterator[None]:
-            yield
+        with pytest.raises(TypeError, match=r"tests\.file_parcel is a generator"):
 
-        complaint = the_complaint()
+            @subscribe("tests.ParcelSent")  # type: ignore[type-var]  # on purpose
+            def file_parcel(parcel_id: UUID) -> Iterator[None]:
+                yield
 
-        assert complaint.id == "outbox.E007"
-        assert "tests.file_parcel is a generator" in complaint.msg
+    def test_must_not_be_an_object_whose_call_is_async(self):
+        class FileParcel:
+            async def __call__(self, parcel_id: UUID) -> None: ...
+
+        with pytest.raises(TypeError, match="is async"):
+            subscribe("tests.ParcelSent", name="tests.file_parcel")(FileParcel())  # type: ignore[type-var]  # on purpose
+
+    def test_may_wrap_an_async_one(self):
+        async def file_parcel(parcel_id: UUID) -> None: ...
+
+        @subscribe("tests.ParcelSent", name="tests.file_parcel")
+        @wraps(file_parcel)
+        def call(parcel_id: UUID) -> None:
+            async_to_sync(file_parcel)(parcel_id)
+
+        assert [handler.name for handler in subscriptions.registry] == ["tests.file_parcel"]
 
 
 @pytest.mark.usefixtures("parcel_sent")

@@ -10,10 +10,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from outbox import DomainEvent, actions, emit, subscribe
+from outbox.actions.backfilling import missing
 from outbox.engine.delivery import deliver
 from outbox.engine.fan_out import hearers_of
 from outbox.engine.looks import looking
@@ -295,16 +296,27 @@ class TestASubscriptionThatEnds:
 
         assert Delivery.objects.get().state == "discarded"
 
-    def test_has_none_of_a_backfill(self):
+    def test_has_none_of_a_backfill(self, monkeypatch: pytest.MonkeyPatch):
+        has_read, may_store = Flag(), Flag()
+        choice = actions.Choice(handler="tests.count")
+
+        def read_and_pause(*arguments: Any, **options: Any) -> Any:
+            found = missing(*arguments, **options)
+            if connection.in_atomic_block:
+                has_read.set()
+                assert may_store.wait(30)
+            return found
+
         given(1)
         send()
         Delivery.objects.all().delete()
-
-        with transaction.atomic():
-            choice = actions.Choice(handler="tests.count")
-            assert actions.backfill(choice, by="ann", reason="a test").touched == 1
-            ended = in_thread(self.end)
-            wait_until_blocked(1)
+        monkeypatch.setattr("outbox.actions.backfilling.missing", read_and_pause)
+        filled = in_thread(lambda: actions.backfill(choice, by="ann", reason="a test"))
+        assert has_read.wait(30)
+        ended = in_thread(self.end)
+        wait_until_blocked(1)
+        may_store.set()
+        filled()
         ended()
 
         assert Delivery.objects.get().state == "discarded"

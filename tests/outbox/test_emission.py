@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test import TestCase
+from pydantic_core import PydanticSerializationError
 from uuid_utils.compat import uuid7
 
-from outbox import DomainEvent, NotInTransaction, acting_as, emit
-from outbox.models import Event
+from outbox import DomainEvent, NotInTransaction, acting_as, emit, subscribe
+from outbox.models import Delivery, Event
+from outbox.storable import UnstorableValue
+from outbox.testing import Outbox
 
 
 class ParcelSent(DomainEvent, key="parcel_id"):
@@ -103,3 +108,72 @@ class TestDomainEvent:
 
         with pytest.raises(ValueError, match="frozen"):
             event.note = "other"  # type: ignore[misc]
+
+
+class Noted(DomainEvent, key="parcel_id"):
+    parcel_id: str
+    note: Any = ""
+
+
+class TestAValueThatNoDatabaseStores:
+    """Failed: SQLite stored it; on PostgreSQL it was an error of the driver, tried for a day."""
+
+    @pytest.mark.parametrize(
+        ("note", "problem"),
+        [
+            ("a\x00b", r"note contains NUL \(U\+0000\)"),
+            ({"lines": [{"name": "a\x00"}]}, r"note\.lines\[0\]\.name contains NUL"),
+            ({"a\x00b": 1}, r"note has a name that contains NUL"),
+            ("\ud800", r"contains U\+D800, half of a surrogate pair"),
+            (float("nan"), "note is nan, which JSON does not have"),
+            ([float("inf")], r"note\[0\] is inf"),
+        ],
+    )
+    @pytest.mark.django_db
+    def test_is_refused_with_its_name(self, note: Any, problem: str):
+        with (
+            transaction.atomic(),
+            pytest.raises((UnstorableValue, PydanticSerializationError), match=problem),
+        ):
+            emit(Noted(parcel_id="1", note=note))
+
+        assert not Event.objects.exists()
+
+    @pytest.mark.django_db
+    def test_is_refused_where_a_key_is_too_long(self):
+        with (
+            transaction.atomic(),
+            pytest.raises(UnstorableValue, match="key has 101 characters, and 100 at most"),
+        ):
+            emit(Noted(parcel_id="1" * 101))
+
+    @pytest.mark.django_db
+    def test_is_refused_of_an_event_that_is_emitted_later(self):
+        with transaction.atomic(), pytest.raises(UnstorableValue):
+            emit(Noted(parcel_id="1", note="\x00"), delay=timedelta(days=1))
+
+    @pytest.mark.django_db
+    def test_is_refused_of_an_actor(self):
+        with transaction.atomic(), acting_as("\x00"), pytest.raises(UnstorableValue, match="actor"):
+            emit(Noted(parcel_id="1"))
+
+    @pytest.mark.django_db
+    def test_is_none_of_what_other_languages_need(self):
+        with transaction.atomic():
+            emit(Noted(parcel_id="注文", note=["山田", "🎁", "é"]))
+
+        assert Event.objects.get().payload["note"] == ["山田", "🎁", "é"]
+
+    @pytest.mark.usefixtures("own_registry", "no_nudge")
+    @pytest.mark.django_db
+    def test_makes_a_handler_dead_at_once(self):
+        @subscribe("tests.Noted")
+        def copy(parcel_id: str) -> None:
+            emit(Noted(parcel_id=parcel_id, note="\x00"))
+
+        outbox = Outbox()
+        outbox.given("tests.Noted", parcel_id="1")
+        outbox.deliver_all(raise_errors=False)
+
+        assert Delivery.objects.get().state == "dead"
+        assert "contains NUL" in Delivery.objects.get().note

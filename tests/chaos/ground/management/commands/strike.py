@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand
 from django.db import connection, transaction
 from django.db.models.base import ModelState
 
-from outbox import emit
+from outbox import databases, emit
 from outbox.models import Event
 from tests.chaos.ground import events
 from tests.chaos.ground.events import Counted, Queued, Struck
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         self, *, number: int, how: str, queued: bool, of: str, keys: int | None, **_: Any
     ) -> None:
         if of:
-            with transaction.atomic():
+            with transaction.atomic(using=databases.alias()):
                 for _number in range(number):
                     emit(getattr(events, of)(thing_id=uuid4()))
         elif queued:
@@ -46,7 +46,7 @@ class Command(BaseCommand):
 
     def _queue(self, number: int) -> None:
         """Store what emit() would, many rows at a time."""
-        with transaction.atomic():
+        with transaction.atomic(using=databases.alias()):
             emit(Queued(thing_id=uuid4()))
             example = Event.objects.latest("seq")
             rows = []
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             Event.objects.bulk_create(rows, batch_size=1000)
 
     def _strike(self, how: str) -> UUID:
-        with transaction.atomic():
+        with transaction.atomic(using=databases.alias()):
             return emit(Struck(thing_id=uuid4(), how=how))
 
     def _strike_at_once(self, number: int, *, things: list[UUID]) -> None:
@@ -68,7 +68,7 @@ class Command(BaseCommand):
 
 def _strike_and_count(thing: UUID) -> None:
     try:
-        with transaction.atomic():
+        with transaction.atomic(using=databases.alias()):
             emit(Struck(thing_id=thing))
             emit(Counted(thing_id=thing))
     finally:

@@ -1,0 +1,67 @@
+"""Refuse text and numbers that not every database can store, before anything is written.
+
+PostgreSQL stores neither NUL nor half of a surrogate pair in a text, nor NaN in JSON, and no text
+that is longer than its column. SQLite stores them all, so a project would learn of them late.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .receipt import PermanentFailure
+
+
+class UnstorableValue(PermanentFailure, ValueError):
+    """A value of an event cannot be stored. In a handler, no retry can help."""
+
+
+def refuse_unstorable(facts: Mapping[str, Any], *, lengths: Mapping[str, int]) -> None:
+    """Refuse the facts of an event that a database cannot store.
+
+    Args:
+        facts: by the names of the event's fields: `name`, `key`, `payload`, ...
+        lengths: the largest number of characters of each text.
+
+    Raises:
+        UnstorableValue: the text names the event, the field and what is wrong with it.
+    """
+    for field, limit in lengths.items():
+        value = facts.get(field)
+        if isinstance(value, str) and len(value) > limit:
+            _refuse(facts, field, f"has {len(value)} characters, and {limit} at most can be stored")
+    for path, problem in _problems(facts):
+        _refuse(facts, path.removeprefix("payload."), problem)
+
+
+def _refuse(facts: Mapping[str, Any], path: str, problem: str) -> None:
+    raise UnstorableValue(f"{facts['name']} cannot be stored: {path} {problem}.")
+
+
+def _problems(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        if problem := _problem_of(value):
+            yield path, problem
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield path, f"is {value}, which JSON does not have"
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            if isinstance(name, str) and (problem := _problem_of(name)):
+                yield path, f"has a name that {problem}"
+            yield from _problems(one, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _problems(one, f"{path}[{number}]")
+
+
+def _problem_of(text: str) -> str:
+    if "\x00" in text:
+        return "contains NUL (U+0000)"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return f"contains U+{ord(text[error.start]):04X}, half of a surrogate pair"
+    return ""

@@ -1,0 +1,229 @@
+"""A delivery does not see what the one before has changed in the process or the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
+from django.utils import timezone, translation
+
+from outbox import DomainEvent, Receipt, subscribe
+from outbox.engine import isolation
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import relay_pass
+from outbox.models import Attempt, Delivery
+from outbox.testing import Outbox
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge"),
+]
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="none")
+
+
+class Numbered(DomainEvent, key="order_id"):
+    order_id: UUID
+    number: int
+
+
+@pytest.fixture(autouse=True)
+def _no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "_one_by_one", set())
+
+
+def deliver_some(number: int = 2) -> None:
+    outbox = Outbox()
+    for one in range(number):
+        outbox.given("tests.Numbered", order_id=uuid4(), number=one)
+    for message in relay_pass(publish=lambda message: None).messages:
+        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+
+def states() -> set[str]:
+    return set(Delivery.objects.values_list("state", flat=True))
+
+
+def execute(statement: str, *values: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchone() if cursor.description else None
+
+
+class TestTheContext:
+    @pytest.mark.parametrize(
+        ("change", "read", "expected"),
+        [
+            (lambda: translation.activate("ja"), translation.get_language, "en"),
+            (
+                lambda: timezone.activate("Asia/Tokyo"),
+                timezone.get_current_timezone_name,
+                "UTC",
+            ),
+            (lambda: TENANT.set("acme"), TENANT.get, "none"),
+        ],
+        ids=["language", "time zone", "context variable"],
+    )
+    @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+    def test_of_a_delivery_ends_with_it(
+        self,
+        change: Callable[[], object],
+        read: Callable[[], str],
+        expected: str,
+        shares: bool,
+    ):
+        """Failed: what a handler activates was active in the next one, and in the worker."""
+        seen = []
+
+        @subscribe("tests.Numbered", together=shares)
+        def count() -> None:
+            seen.append(read())
+            change()
+
+        deliver_some()
+
+        assert seen == [expected, expected]
+        assert read() == expected
+
+    def test_of_a_handler_with_receipt_ends_with_it(self):
+        @subscribe("tests.Numbered", atomic=False)
+        def count(receipt: Receipt) -> None:
+            TENANT.set("acme")
+            with receipt:
+                Group.objects.create(name=TENANT.get())
+
+        deliver_some(1)
+
+        assert states() == {"done"}
+        assert Group.objects.get().name == "acme"
+        assert TENANT.get() == "none"
+
+
+@pytest.mark.postgresql
+class TestTheDatabaseSession:
+    SHOW = "SELECT current_setting('shop.tenant', true)"
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "SET LOCAL shop.tenant = 'acme'",
+            "SELECT set_config('shop.tenant', 'acme', true)",
+            "SET shop.tenant = 'acme'",
+            "SELECT set_config('shop.tenant', 'acme', false)",
+            "select pg_advisory_lock(7)",
+            "CREATE TEMP TABLE tenants AS SELECT current_setting('shop.tenant', true)",
+        ],
+    )
+    @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+    def test_of_a_delivery_is_not_that_of_the_next_one(self, statement: str, shares: bool):
+        """Failed: a tenant that row-level security goes by was visible to the next delivery."""
+        seen = []
+
+        @subscribe("tests.Numbered", together=shares)
+        def count(number: int) -> None:
+            seen.append((number, execute(self.SHOW)[0], execute("SELECT pg_backend_pid()")[0]))
+            if number == 0:
+                execute(statement)
+
+        deliver_some()
+
+        assert states() == {"done"}
+        assert not Attempt.objects.exists()
+        last = {number: (tenant, pid) for number, tenant, pid in seen}
+        assert last[1][0] in (None, "")
+        is_lasting = "LOCAL" not in statement and ", true)" not in statement[:60]
+        assert (last[0][1] != last[1][1]) is is_lasting
+
+    def test_has_its_handler_delivered_one_by_one_from_then_on(
+        self, caplog: pytest.LogCaptureFixture
+    ):
+        @subscribe("tests.Numbered")
+        def count() -> None:
+            execute("SET LOCAL shop.tenant = 'acme'")
+
+        deliver_some()
+        deliver_some()
+
+        assert states() == {"done"}
+        assert caplog.text.count("so its deliveries share no transaction") == 1
+        assert isolation._one_by_one == {"tests.count"}
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "SET CONSTRAINTS ALL IMMEDIATE",
+            "UPDATE auth_group SET name = 'set_'",
+            "SELECT pg_advisory_xact_lock(7)",
+            "CREATE INDEX CONCURRENTLY_not ON auth_group (name)",
+        ],
+    )
+    def test_is_not_changed_by_what_only_looks_like_it(self, statement: str):
+        @subscribe("tests.Numbered")
+        def count(number: int) -> None:
+            if number == 0:
+                execute(statement)
+
+        deliver_some()
+
+        assert states() == {"done"}
+        assert isolation._one_by_one == set()
+        if "INDEX" in statement:
+            execute("DROP INDEX CONCURRENTLY_not")
+
+    def test_is_kept_for_a_handler_that_sets_it_by_a_parameter(self):
+        """`set_config(name, value, %s)` with a true parameter ends with its transaction."""
+        pids = []
+
+        @subscribe("tests.Numbered", together=False)
+        def count() -> None:
+            pids.append(execute("SELECT pg_backend_pid()")[0])
+            execute("SELECT set_config(%s, %s, %s)", "shop.tenant", "acme", True)
+
+        deliver_some()
+
+        assert len(set(pids)) == 1
+
+
+class TestACacheOfRows:
+    @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+    def test_has_none_that_was_rolled_back(self, shares: bool):
+        """Failed: the second run read a content type that was never stored."""
+        found = []
+
+        @subscribe("tests.Numbered", together=shares, backoff_base=0)
+        def count(number: int) -> None:
+            Group.objects.create(name=f"{number}")
+            ContentType.objects.clear_cache()
+            ContentType.objects.filter(app_label="auth", model="group").delete()
+            kind = ContentType.objects.get_for_model(Group)
+            found.append(kind.pk)
+            raise ValueError
+
+        before = ContentType.objects.get_for_model(Group).pk
+        deliver_some(1 if not shares else 2)
+
+        assert found
+        assert before not in found
+        assert ContentType.objects.get_for_model(Group).pk == before
+
+
+class TestAHandlerThatReturnsACoroutine:
+    def test_has_failed(self):
+        """Failed: it was done, and nothing had run."""
+
+        async def later() -> None: ...
+
+        @subscribe("tests.Numbered")
+        def count() -> Any:
+            return later()
+
+        deliver_some(1)
+
+        assert Attempt.objects.get().exception == "TypeError"
+        assert "nothing of it has run" in Attempt.objects.get().message
