@@ -167,9 +167,7 @@ class TestTheConfinementOfATest:
     def test_refuses(self, attempt: str):
         if lacking := confined.missing():
             pytest.skip(f"Nothing was confined, since this machine lacks {', '.join(lacking)}.")
-        program = (
-            f"try: {attempt}\nexcept OSError as error: print(type(error).__name__, error.errno)"
-        )
+        program = f"try: {attempt}\nexcept OSError as error: print('refused:', error)"
 
         done = subprocess.run(
             [sys.executable, "-m", "tests.docs.confined", "--", sys.executable, "-c", program],
