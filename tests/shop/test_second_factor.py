@@ -7,6 +7,7 @@ import re
 import time
 from base64 import b32decode, b32encode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -14,6 +15,8 @@ import django_otp
 import pytest
 import segno
 import time_machine
+from babel.messages.mofile import read_mo
+from babel.messages.pofile import read_po
 from django.conf import settings as configured
 from django.contrib import admin
 from django.contrib.auth.models import User
@@ -37,6 +40,8 @@ VERIFY, ENROL = f"{ACCOUNT}verify/", f"{ACCOUNT}enrol/"
 CODES, REMOVE = f"{ACCOUNT}recovery-codes/", f"{ACCOUNT}remove/"
 KEY = "0123456789abcdef0123456789abcdef01234567"
 STAFF_API = "/api/orders/"
+CATALOGUE = Path(services.__file__).parent / "locale/ja/LC_MESSAGES/django.po"
+DJANGOS_OWN = {"Log out"}
 WIDE_ONE = "\uff11"
 
 
@@ -483,6 +488,39 @@ class TestJapanese:
 
         assert "認証アプリ" in page
         assert "Scan this code" not in page
+
+    def test_has_every_text(self):
+        with CATALOGUE.open("rb") as file:
+            translated = {
+                str(one.id if isinstance(one.id, str) else one.id[0])
+                for one in read_po(file)
+                if one.id and one.string and not one.fuzzy
+            }
+
+        assert len(texts()) > 20
+        assert texts() - translated == set()
+
+    def test_is_compiled(self):
+        with CATALOGUE.open("rb") as po, CATALOGUE.with_suffix(".mo").open("rb") as mo:
+            source = {str(one.id): one.string for one in read_po(po) if one.id}
+            compiled = {str(one.id): one.string for one in read_mo(mo) if one.id}
+
+        assert compiled == source, "Run: cd shop/second_factor && ../../manage.py compilemessages"
+
+
+def texts() -> set[str]:
+    """What its code and its templates mark for translation."""
+    found: set[str] = set()
+    for path in CATALOGUE.parents[3].rglob("*.py"):
+        found |= set(re.findall(r'\b_\(\s*"([^"]+)"', path.read_text()))
+    for path in CATALOGUE.parents[3].rglob("*.html"):
+        text = path.read_text()
+        found |= set(re.findall(r'{% translate "([^"]+)"', text))
+        found |= {
+            re.sub(r"{{ (\w+) }}", r"%(\1)s", one)
+            for one in re.findall(r"{% blocktranslate [^%]*%}([^{]*{{[^}]*}}[^{]*){% plural", text)
+        }
+    return found - DJANGOS_OWN
 
 
 class TestTheSetting:
