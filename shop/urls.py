@@ -29,6 +29,11 @@ docs = csp_update({"img-src": ["'self'", "data:"]})(
 # Each app of this project that has addresses brings them; a new one is listed nowhere else.
 urlpatterns = [
     path("", home.home, name="home"),
+    *(
+        [path("admin/second-factor/", include("shop.second_factor.urls"))]
+        if apps.is_installed("shop.second_factor")
+        else []
+    ),
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     # The split view keeps its script in a file of its own: a strict CSP allows no inline one.

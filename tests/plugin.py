@@ -14,11 +14,14 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from shop.postgres import PostgresUnavailable
 from tests.databases import kind_under_test, postgresql_url
 
 ROOT = Path(__file__).resolve().parent.parent
+#: What enforces it; tests/shop/test_second_factor.py puts it back.
+SECOND_FACTOR_MIDDLEWARE = "shop.second_factor.middleware.SecondFactorMiddleware"
 
 # What a developer may have exported for the running shop; see shop/settings/.
 NOT_FOR_TESTS = (
@@ -36,6 +39,7 @@ NOT_FOR_TESTS = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "TRACE_URL",
     "REDIS_URL",
+    "SECOND_FACTOR",
     "SECRET_KEY",
     "SHOP_CURRENCY",
     "WEBHOOK_PRIVATE_HOSTS",
@@ -52,7 +56,15 @@ def pytest_load_initial_conftests() -> Generator[None, None, None]:
             os.environ.pop(name, None)
         os.environ["SHOP_LOCAL_DIR"] = tempfile.mkdtemp(prefix="shop-tests-")
         atexit.register(shutil.rmtree, os.environ["SHOP_LOCAL_DIR"], ignore_errors=True)
-    return (yield)
+    # The apps of the second factor must be installed when the test database is made. Apart from
+    # that it is off, as by default: in the programs that a test starts, and in this process.
+    os.environ["SECOND_FACTOR"] = "optional"
+    try:
+        result = yield
+    finally:
+        del os.environ["SECOND_FACTOR"]
+    settings.MIDDLEWARE.remove(SECOND_FACTOR_MIDDLEWARE)
+    return result
 
 
 def _use_database(kind: str) -> None:

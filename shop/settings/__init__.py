@@ -13,4 +13,5 @@ from .business import *  # noqa: F403  settings are names, all of them
 from .database import *  # noqa: F403  settings are names, all of them
 from .environment import *  # noqa: F403  settings are names, all of them
 from .logs import *  # noqa: F403  settings are names, all of them
+from .second_factor import *  # noqa: F403  settings are names, all of them
 from .web import *  # noqa: F403  settings are names, all of them

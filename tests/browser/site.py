@@ -32,7 +32,7 @@ TEA = Wish(customer="alice", lines={"TEA-SENCHA": 2})
 class Site:
     """A running shop. Its mail server is away until `mail_server()` says otherwise."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, **environment: str) -> None:
         self.folder = folder
         self._mail_port = free_port()
         self.environment: dict[str, str | None] = {
@@ -47,6 +47,7 @@ class Site:
             "BANK_TIMEOUT_SECONDS": "5",
             "WORKER_GRACE": "2",
             "LOG_LEVEL": "WARNING",
+            **environment,
         }
         self._up = Running(
             [sys.executable, "manage.py", "up", "--port", "0", "--no-reload"],
@@ -144,11 +145,15 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
-    """Yield the shop, open, on a database of the kind under test; stop everything afterwards."""
+def running_site(folder: Path, **environment: str) -> Iterator[Site]:
+    """Yield the shop, open, on a database of the kind under test; stop everything afterwards.
+
+    Args:
+        environment: what the shop's settings read besides.
+    """
     with ExitStack() as cleanup:
         url = cleanup.enter_context(fresh_database())
-        site = Site(folder, url)
+        site = Site(folder, url, **environment)
         cleanup.callback(site.close)
         site.open()
         yield site

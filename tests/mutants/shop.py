@@ -242,4 +242,51 @@ SHOP = [
             "::test_is_told_to_wait_and_does_not_learn_of_the_right_one",
         ),
     ),
+    Mutant(
+        name="second-factor-of-staff",
+        without="staff reach the admin and its API with the password alone",
+        edits=(
+            Edit(
+                "shop/second_factor/middleware.py",
+                "        if not is_missing(request) or request.path in map(reverse, OPEN):",
+                "        if True:",
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_second_factor.py::TestStaffWithoutOne"
+            "::test_reach_nothing_but_the_page_that_sets_it_up",
+            "tests/shop/test_second_factor.py::TestStaffWithoutOne"
+            "::test_are_strangers_to_the_api_and_learn_why",
+        ),
+    ),
+    Mutant(
+        name="second-factor-that-is-there",
+        without="a session that passed the password alone replaces the second factor",
+        edits=(
+            Edit(
+                "shop/second_factor/services.py",
+                "        if django_otp.user_has_device(user) and not may_replace:",
+                "        if False:",
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_second_factor.py::TestSettingItUp"
+            "::test_replaces_nothing_for_a_session_that_was_not_verified",
+        ),
+    ),
+    Mutant(
+        name="secrets-of-second-factors",
+        without="the admin shows the secrets of other users' authenticators",
+        edits=(
+            Edit(
+                "shop/second_factor/admin.py",
+                "admin.site.unregister([TOTPDevice, StaticDevice])\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_second_factor.py::TestTheAdmin"
+            "::test_shows_nobody_the_secrets_of_others",
+        ),
+    ),
 ]

@@ -32,6 +32,8 @@ FOR_STAFF = {
     "/admin/jsi18n/",
     "/admin/password_change/",
     "/admin/password_change/done/",
+    "/admin/second-factor/",
+    "/admin/second-factor/enrol/",
 }
 
 

@@ -1,0 +1,36 @@
+"""The one field of the second factor's pages."""
+
+from __future__ import annotations
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from .services import normalized
+
+
+class CodeInput(forms.PasswordInput):
+    """A field in which the digits can be read, and that is empty again after a wrong code."""
+
+    input_type = "text"
+
+
+class CodeForm(forms.Form):
+    """A code of the authenticator, or a recovery code.
+
+    Attributes:
+        wait: seconds until the next code is looked at, after too many wrong ones.
+    """
+
+    wait = 0
+
+    code = forms.CharField(
+        label=_("Code"),
+        max_length=32,
+        widget=CodeInput(
+            attrs={"autocomplete": "one-time-code", "autofocus": True, "spellcheck": "false"}
+        ),
+    )
+
+    def clean_code(self) -> str:
+        """Return the code as it is stored."""
+        return normalized(self.cleaned_data["code"])

@@ -1,0 +1,34 @@
+"""`manage.py reset_second_factor alice`: for a user who lost device and recovery codes."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError
+
+from shop.second_factor import services
+
+
+class Command(BaseCommand):
+    """Remove the second factor of a user."""
+
+    help = (
+        "Remove a user's authenticator and recovery codes. Their sessions are no longer verified. "
+        "Make sure who asks for it, and that they set up a new one at once: until then, "
+        "the password alone opens the page on which that is done."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take the user's name."""
+        parser.add_argument("user", help="the user's name")
+
+    def handle(self, *, user: str, **_options: Any) -> None:
+        """Remove it, and print one sentence."""
+        owner = User.objects.filter(username=user).first()
+        if owner is None:
+            raise CommandError(f"There is no user {user!r}.")
+        if not services.remove(user=owner, change="reset"):
+            raise CommandError(f"{user!r} has no second factor, so nothing was changed.")
+        self.stdout.write(f"{user!r} has no second factor now.")

@@ -1,0 +1,58 @@
+"""Staff without a verified second factor reach the second factor's own pages, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import django_otp
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+
+from . import services
+
+#: The names of the addresses that such a session reaches.
+OPEN = ("second_factor:account", "second_factor:verify", "second_factor:enrol", "admin:logout")
+
+
+class SecondFactorMiddleware:
+    """Send a session that lacks the second factor to its page; elsewhere, treat it as a stranger's.
+
+    It comes after django-otp's own middleware. An address outside the admin, an API for example,
+    sees an anonymous user; `request.second_factor_missing` is the reason.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_missing(request) or request.path in map(reverse, OPEN):
+            return self.get_response(request)
+        if request.path.startswith(reverse("admin:index")):
+            return redirect(f"{page_for(request)}?{urlencode({'next': _return_to(request)})}")
+        request.user = AnonymousUser()
+        request.second_factor_missing = True  # type: ignore[attr-defined]  # read by shop.problems
+        return self.get_response(request)
+
+
+def is_missing(request: HttpRequest) -> bool:
+    """Whether this is a session of staff that needs the second factor and does not have it."""
+    user = request.user
+    if not (user.is_active and (user.is_staff or user.is_superuser)):
+        return False
+    if services.is_verified(user):
+        return False
+    return bool(settings.SECOND_FACTOR == "required" or django_otp.user_has_device(user))
+
+
+def page_for(request: HttpRequest) -> str:
+    """Return the page that such a session needs next."""
+    has_one = django_otp.user_has_device(request.user)
+    return reverse("second_factor:verify" if has_one else "second_factor:enrol")
+
+
+def _return_to(request: HttpRequest) -> str:
+    return request.get_full_path() if request.method == "GET" else reverse("admin:index")
