@@ -1,25 +1,22 @@
-"""Who guesses tokens waits: an address that sent too many wrong ones is not looked at for a while.
+"""A limit on wrong tokens: an address that sent too many is answered 429 for each further one.
 
-Guessing a token of ours is hopeless anyway; this spares the database the look-ups, and shows a
-client whose token was revoked that it should stop. Each web process counts for itself.
+A right token works from any address, so that one broken client does not lock out its neighbours
+behind the same address. Guessing is hopeless without this limit: a token has 160 random bits. It
+shows a client whose token was revoked that it should stop. Each web process counts for itself.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.http import HttpRequest
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
-from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
+from rest_framework.throttling import SimpleRateThrottle
+
+from .addresses import counted_address
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
-
-
-def address_of(request: HttpRequest | Request) -> str:
-    """Return the client's address: what `NUM_PROXIES` proxies of ours say, and nobody else."""
-    return BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # it reads META alone
 
 
 class WrongTokens(SimpleRateThrottle):
@@ -31,19 +28,14 @@ class WrongTokens(SimpleRateThrottle):
 
     def get_cache_key(self, request: Request, view: APIView | None) -> str:
         """Count by address."""
-        return self.cache_format % {"scope": self.scope, "ident": address_of(request)}
+        return self.cache_format % {"scope": self.scope, "ident": counted_address(request)}
 
-    def refuse_if_too_many(self, request: Request) -> None:
-        """Raise Throttled while the address has sent too many."""
-        self.now, self.history = self.timer(), self._recent(request)
+    def count(self, request: Request) -> None:
+        """Count one more wrong token; raise Throttled if there were too many before."""
+        key = self.get_cache_key(request, None)
+        known: list[float] = self.cache.get(key, [])
+        self.now = self.timer()
+        self.history = [moment for moment in known if moment > self.now - self.duration]
         if len(self.history) >= self.num_requests:
             raise Throttled(wait=self.wait())
-
-    def remember(self, request: Request) -> None:
-        """Count one more."""
-        moments = [self.timer(), *self._recent(request)]
-        self.cache.set(self.get_cache_key(request, None), moments, self.duration)
-
-    def _recent(self, request: Request) -> list[float]:
-        known: list[float] = self.cache.get(self.get_cache_key(request, None), [])
-        return [moment for moment in known if moment > self.timer() - self.duration]
+        self.cache.set(key, [self.now, *self.history], self.duration)
