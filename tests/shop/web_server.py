@@ -44,8 +44,12 @@ class Connection:
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(CEILING)
-        self.socket.bind((source, 0))
-        self.socket.connect((HOST, port))
+        try:
+            self.socket.bind((source, 0))
+            self.socket.connect((HOST, port))
+        except OSError:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Connection:
         return self
