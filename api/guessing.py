@@ -2,13 +2,16 @@
 
 A right token works from any address, so that one broken client does not lock out its neighbours
 behind the same address. Guessing is hopeless without this limit: a token has 160 random bits. It
-shows a client whose token was revoked that it should stop. Each web process counts for itself.
+shows a client whose token was revoked that it should stop. All web processes count together, in
+the database.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.utils import timezone
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
@@ -20,22 +23,33 @@ if TYPE_CHECKING:
 
 
 class WrongTokens(SimpleRateThrottle):
-    """Remembers when an address sent its latest wrong tokens."""
+    """Counts the wrong tokens of an address within the period of its rate."""
 
     scope = "wrong_tokens"
     num_requests: int
     duration: int
 
     def get_cache_key(self, request: Request, view: APIView | None) -> str:
-        """Count by address."""
-        return self.cache_format % {"scope": self.scope, "ident": counted_address(request)}
+        """Return the address, by which is counted."""
+        return counted_address(request)
 
     def count(self, request: Request) -> None:
         """Count one more wrong token; raise Throttled if there were too many before."""
-        key = self.get_cache_key(request, None)
-        known: list[float] = self.cache.get(key, [])
-        self.now = self.timer()
-        self.history = [moment for moment in known if moment > self.now - self.duration]
-        if len(self.history) >= self.num_requests:
-            raise Throttled(wait=self.wait())
-        self.cache.set(key, [self.now, *self.history], self.duration)
+        from .models import WrongToken  # models load after this module
+
+        address, now = self.get_cache_key(request, None), timezone.now()
+        recent = WrongToken.objects.filter(
+            address=address, at__gt=now - timedelta(seconds=self.duration)
+        ).order_by("-at")
+        moments = list(recent.values_list("at", flat=True)[: self.num_requests])
+        if len(moments) >= self.num_requests:
+            raise Throttled(wait=self.duration - (now - moments[-1]).total_seconds())
+        WrongToken.objects.create(address=address)
+
+
+def forget_wrong_tokens() -> None:
+    """Delete what is no longer counted."""
+    from .models import WrongToken  # models load after this module
+
+    old = timezone.now() - timedelta(seconds=WrongTokens().duration)
+    WrongToken.objects.filter(at__lt=old).delete()

@@ -26,8 +26,8 @@ REST_FRAMEWORK: dict[str, Any] = {
     # REMOTE_ADDR is the client's address: `shop.proxies` has looked at the proxies' headers.
     "NUM_PROXIES": 0,
     # API_RATE_USER, API_RATE_ANONYMOUS: requests per user, and per address. API_RATE_WRONG_TOKENS:
-    # wrong tokens of an address, each further one is answered 429. Each web process counts for
-    # itself.
+    # wrong tokens of an address, each further one is answered 429; counted in the database. The
+    # other two are counted by each web process for itself.
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("API_RATE_USER", default="1200/min"),
         "anon": env.str("API_RATE_ANONYMOUS", default="120/min"),

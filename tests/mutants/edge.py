@@ -16,6 +16,7 @@ EDGE = [
         without="a thread waits for the bytes of each request",
         edits=(Edit("gunicorn.conf.py", '"shop.server.Worker"', '"gthread"'),),
         noticed_by=(f"{SERVER}TestFiveHundredSlowClients::test_keep_nobody_waiting",),
+        hangs=True,
     ),
     Mutant(
         name="time-of-a-request",
@@ -38,6 +39,7 @@ EDGE = [
             f"{SERVER}TestFiveHundredSlowClients"
             "::test_that_ask_often_and_read_nothing_keep_nobody_waiting",
         ),
+        hangs=True,
     ),
     Mutant(
         name="idle-connections",
