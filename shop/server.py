@@ -75,7 +75,8 @@ class Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
     def execute(self) -> None:
         """Answer, and write one line to the log."""
         error = self.request.error
-        logger.info("Refused a request from %s: %s %s", self.channel.addr[0], error.code, error)
+        client = self.channel.addr[0]
+        logger.info("Refused a request from %s: %d %s", client, error.code, error.reason)
         super().execute()
 
 
@@ -127,17 +128,19 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
     `graceful_timeout`, `max_requests` and the access log work as in gunicorn's own workers.
     """
 
+    _map: dict[int, Any] = {}  # descriptor: listener or connection; empty until `run`
+
     @classmethod
     def check_config(cls, cfg: Config, log: Any) -> None:
         """Raise RuntimeError for an option that this worker cannot honour."""
         if cfg.is_ssl:
-            raise RuntimeError(
-                "This worker speaks no TLS: remove certfile and keyfile, use a proxy."
-            )
+            raise RuntimeError("This worker speaks no TLS: remove certfile and keyfile.")
+        if len({isinstance(address, str) for address in cfg.address}) > 1:
+            raise RuntimeError("This worker serves TCP ports or Unix sockets: bind to one kind.")
 
     def run(self) -> None:
         """Serve until a signal comes, then let requests in progress end."""
-        self._map: dict[int, Any] = {}
+        self._map = {}
         self._next_look = 0.0
         server = create_server(self, map=self._map, **self._adjustments())
         for listener in self._listeners():
@@ -219,9 +222,8 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         for channel in overdue:
             channel.handle_close()
         if slow:
-            logger.info(
-                "Closed %d connections of slow clients, such as %s", len(slow), slow[0].addr
-            )
+            text = "Closed %d connections of slow clients, such as %s"
+            logger.info(text, len(slow), slow[0].addr[0])
 
     def _drain(self) -> None:
         """Accept nothing more; give what is in progress `graceful_timeout` seconds."""

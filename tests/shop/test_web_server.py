@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shop.up.ports import free_port
 from tests.shop.processes import children, eventually
 from tests.shop.web_server import (
     FORM,
@@ -16,6 +17,7 @@ from tests.shop.web_server import (
     Connection,
     WebServer,
     ask,
+    ask_unix,
     get,
     head,
     login_form,
@@ -240,7 +242,30 @@ class TestAStop:
         eventually(lambda: get(port, "/livez").status == 200, "the new process answers")
 
 
+class TestAUnixSocket:
+    def test_is_that_of_a_trusted_proxy_where_it_is_named(self, stopping: WebServer):
+        path = stopping.folder / "web.sock"
+        headers = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+        stopping.start_at(
+            f"unix:{path}",
+            *("--access-logfile", "-", "--access-logformat", "client %(h)s"),
+            BEHIND_PROXY="true",
+            TRUSTED_PROXIES="unix",
+            HTTPS="true",
+        )
+
+        assert ask_unix(path, "GET", LOGIN, headers).status == 200
+        stopping.running.says("^client 203.0.113.7$")
+
+
 class TestTheConfiguration:
+    def test_may_have_several_ports(self, stopping: WebServer):
+        other = free_port()
+
+        port = stopping.start("--bind", f"127.0.0.1:{other}")
+
+        assert [get(one, "/livez").status for one in (port, other)] == [200, 200]
+
     def test_knows_no_tls(self, server: WebServer, tmp_path: Path):
         for name in ("key", "cert"):
             (tmp_path / name).touch()
@@ -250,3 +275,11 @@ class TestTheConfiguration:
 
         assert program.ends() != 0
         assert "speaks no TLS" in program.output
+
+    def test_does_not_mix_ports_and_unix_sockets(self, server: WebServer):
+        socket = f"unix:{server.folder / 'mixed.sock'}"
+
+        program = server.run_gunicorn("--bind", "127.0.0.1:0", "--bind", socket)
+
+        assert program.ends() != 0
+        assert "bind to one kind" in program.output

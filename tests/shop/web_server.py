@@ -120,10 +120,14 @@ class WebServer:
     def start(self, *options: str, **environment: str) -> int:
         """Start it on a free port and return that, once it answers."""
         port = free_port()
-        self._program = self.run_gunicorn("--bind", f"{HOST}:{port}", *options, **environment)
-        self.running.says("Listening at")
+        self.start_at(f"{HOST}:{port}", *options, **environment)
         eventually(lambda: get(port, "/livez").status == 200, "the server answers")
         return port
+
+    def start_at(self, bind: str, *options: str, **environment: str) -> None:
+        """Start it, and wait until it listens there."""
+        self._program = self.run_gunicorn("--bind", bind, *options, **environment)
+        self.running.says("Listening at")
 
     def run_gunicorn(self, *options: str, **environment: str) -> Running:
         """Run it with these options besides those of `gunicorn.conf.py`, and one process."""
@@ -202,6 +206,15 @@ def get(port: int, path: str, headers: Mapping[str, str] = {}) -> Answer:
         return ask(port, "GET", path, headers)
     except ConnectionRefusedError:
         return Answer(b"")
+
+
+def ask_unix(path: Path, method: str, address: str, headers: Mapping[str, str]) -> Answer:
+    """Send one request to a Unix domain socket."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(CEILING)
+        connection.connect(str(path))
+        connection.sendall(head(method, address, {**headers, "Connection": "close"}) + b"\r\n")
+        return Answer(b"".join(iter(lambda: connection.recv(65536), b"")))
 
 
 def login_form(length: int, **more: str) -> bytes:

@@ -18,7 +18,7 @@ from outbox.models import Delivery, Event
 from tests.orders.buyer import a_key, customer, signed_in
 from tests.webhooks.receiver import receiving
 from tests.webhooks.test_addresses import names
-from webhooks import checking, services
+from webhooks import addresses, checking, services
 from webhooks.models import Endpoint
 
 pytestmark = pytest.mark.django_db
@@ -134,7 +134,7 @@ class TestACheck:
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
     ):
         outer, seen = len(connection.savepoint_ids), []
-        look = checking.resolve
+        look = addresses.resolve
 
         def resolve(*args: Any, **more: Any) -> Any:
             seen.append(len(connection.savepoint_ids))
@@ -167,7 +167,7 @@ class TestACheck:
         def meanwhile(*_args: Any, **_more: Any) -> None:
             monkeypatch.setattr(checking, "resolve", lambda *_, **__: None)
             assert client.patch(address, change).status_code == 200
-            raise checking.AddressRefused("inside")
+            raise addresses.AddressRefused("inside")
 
         monkeypatch.setattr(checking, "resolve", meanwhile)
 
