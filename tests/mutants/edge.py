@@ -55,6 +55,19 @@ EDGE = [
         hangs=True,
     ),
     Mutant(
+        name="idle-give-way",
+        without="idle connections keep others out, however many there are",
+        edits=(
+            Edit(
+                "shop/server.py",
+                "TICK if is_crowded else self.cfg.keepalive",
+                "self.cfg.keepalive",
+            ),
+        ),
+        noticed_by=(f"{SERVER}TestMoreClientsThanConnections::test_give_way_to_others",),
+        hangs=True,
+    ),
+    Mutant(
         name="end-of-a-stop",
         without="a stop cuts off the requests in progress",
         edits=(Edit("shop/server.py", "        self._drain()\n", ""),),

@@ -140,6 +140,24 @@ class TestTheTimeOfAClient:
                 assert connection.receive_until(b"ok\n").startswith(b"HTTP/1.1 200 OK")
 
 
+class TestMoreClientsThanConnections:
+    """A process has forty connections here, of which two are its own."""
+
+    OPTIONS = ["--worker-connections", "40"]
+    ENVIRONMENT = {"REQUEST_SECONDS": "1"}
+
+    @pytest.mark.parametrize(
+        "sent", [head("GET", "/livez") + b"\r\n", head("GET", "/livez")], ids=["idle", "slow"]
+    )
+    def test_give_way_to_others(self, port: int, sent: bytes):
+        """Seen to fail with the idle time of a quiet server, and with no time for a request."""
+        with ExitStack() as held:
+            for _ in range(80):
+                held.enter_context(Connection(port)).send(sent)
+
+            assert get(port, "/livez").status == 200
+
+
 class TestABody:
     OPTIONS: list[str] = []
     ENVIRONMENT: dict[str, str] = {}
