@@ -284,20 +284,20 @@ class TestTheConfiguration:
 
         assert [get(one, "/livez").status for one in (port, other)] == [200, 200]
 
-    def test_knows_no_tls(self, server: WebServer, tmp_path: Path):
+    def test_knows_no_tls(self, stopping: WebServer, tmp_path: Path):
         for name in ("key", "cert"):
             (tmp_path / name).touch()
         options = ("--keyfile", str(tmp_path / "key"), "--certfile", str(tmp_path / "cert"))
 
-        program = server.run_gunicorn("--bind", "127.0.0.1:0", *options)
+        program = stopping.run_gunicorn("--bind", "127.0.0.1:0", *options)
 
         assert program.ends() != 0
         assert "speaks no TLS" in program.output
 
-    def test_does_not_mix_ports_and_unix_sockets(self, server: WebServer):
-        socket = f"unix:{server.folder / 'mixed.sock'}"
+    def test_does_not_mix_ports_and_unix_sockets(self, stopping: WebServer):
+        socket = f"unix:{stopping.folder / 'mixed.sock'}"
 
-        program = server.run_gunicorn("--bind", "127.0.0.1:0", "--bind", socket)
+        program = stopping.run_gunicorn("--bind", "127.0.0.1:0", "--bind", socket)
 
         assert program.ends() != 0
         assert "bind to one kind" in program.output

@@ -126,13 +126,14 @@ class WebServer:
 
     def start_at(self, bind: str, *options: str, **environment: str) -> None:
         """Start it, and wait until it listens there."""
-        self._program = self.run_gunicorn("--bind", bind, *options, **environment)
+        self.run_gunicorn("--bind", bind, *options, **environment)
         self.running.says("Listening at")
 
     def run_gunicorn(self, *options: str, **environment: str) -> Running:
         """Run it with these options besides those of `gunicorn.conf.py`, and one process."""
         command = [sys.executable, "-m", "gunicorn", "shop.wsgi", "--workers", "1", *options]
-        return self._run(command, **environment)
+        self._program = self._run(command, **environment)
+        return self._program
 
     def stop(self) -> None:
         if self._program:
