@@ -1,49 +1,55 @@
-"""Who guesses tokens waits: an address that sent too many wrong ones is not looked at for a while.
+"""A limit on wrong tokens: an address that sent too many is answered 429 for each further one.
 
-Guessing a token of ours is hopeless anyway; this spares the database the look-ups, and shows a
-client whose token was revoked that it should stop. Each web process counts for itself.
+A right token works from any address, so that one broken client does not lock out its neighbours
+behind the same address. Guessing is hopeless without this limit: a token has 160 random bits. It
+shows a client whose token was revoked that it should stop. All web processes count together, in
+the database.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.http import HttpRequest
+from django.utils import timezone
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
-from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
+from rest_framework.throttling import SimpleRateThrottle
+
+from .addresses import counted_address
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 
-def address_of(request: HttpRequest | Request) -> str:
-    """Return the client's address: what `NUM_PROXIES` proxies of ours say, and nobody else."""
-    return BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # it reads META alone
-
-
 class WrongTokens(SimpleRateThrottle):
-    """Remembers when an address sent its latest wrong tokens."""
+    """Counts the wrong tokens of an address within the period of its rate."""
 
     scope = "wrong_tokens"
     num_requests: int
     duration: int
 
     def get_cache_key(self, request: Request, view: APIView | None) -> str:
-        """Count by address."""
-        return self.cache_format % {"scope": self.scope, "ident": address_of(request)}
+        """Return the address, by which is counted."""
+        return counted_address(request)
 
-    def refuse_if_too_many(self, request: Request) -> None:
-        """Raise Throttled while the address has sent too many."""
-        self.now, self.history = self.timer(), self._recent(request)
-        if len(self.history) >= self.num_requests:
-            raise Throttled(wait=self.wait())
+    def count(self, request: Request) -> None:
+        """Count one more wrong token; raise Throttled if there were too many before."""
+        from .models import WrongToken  # models load after this module
 
-    def remember(self, request: Request) -> None:
-        """Count one more."""
-        moments = [self.timer(), *self._recent(request)]
-        self.cache.set(self.get_cache_key(request, None), moments, self.duration)
+        address, now = self.get_cache_key(request, None), timezone.now()
+        recent = WrongToken.objects.filter(
+            address=address, at__gt=now - timedelta(seconds=self.duration)
+        ).order_by("-at")
+        moments = list(recent.values_list("at", flat=True)[: self.num_requests])
+        if len(moments) >= self.num_requests:
+            raise Throttled(wait=self.duration - (now - moments[-1]).total_seconds())
+        WrongToken.objects.create(address=address)
 
-    def _recent(self, request: Request) -> list[float]:
-        known: list[float] = self.cache.get(self.get_cache_key(request, None), [])
-        return [moment for moment in known if moment > self.timer() - self.duration]
+
+def forget_wrong_tokens() -> None:
+    """Delete what is no longer counted."""
+    from .models import WrongToken  # models load after this module
+
+    old = timezone.now() - timedelta(seconds=WrongTokens().duration)
+    WrongToken.objects.filter(at__lt=old).delete()

@@ -1,4 +1,4 @@
-"""What the API remembers: answers under an Idempotency-Key, and the hashes of tokens."""
+"""What the API stores: answers under an Idempotency-Key, hashes of tokens, wrong tokens."""
 
 from __future__ import annotations
 
@@ -59,3 +59,18 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.start}… ({self.label})"
+
+
+class WrongToken(models.Model):
+    """An address sent a token that is not valid. Kept as long as it counts: `api.guessing`."""
+
+    address = models.CharField(_("address"), max_length=45)
+    at = models.DateTimeField(_("at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("wrong token")
+        verbose_name_plural = _("wrong tokens")
+        indexes = [models.Index(fields=["address", "at"], name="wrong_tokens_of_address")]
+
+    def __str__(self) -> str:
+        return f"{self.address} {self.at:%H:%M:%S}"

@@ -39,16 +39,14 @@ class TokenAuthentication(authentication.BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
         """Return the token's user, or None without a token.
 
-        Raise AuthenticationFailed for a wrong one, and Throttled after too many of them.
+        Raise AuthenticationFailed for a wrong one, and Throttled for one after too many.
         """
         kind, _space, token = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() not in {known.lower() for known in KINDS}:
             return None
-        wrong = WrongTokens()
-        wrong.refuse_if_too_many(request)
         known = find_token(token.strip())
         if known is None or not known.user.is_active:
-            wrong.remember(request)
+            WrongTokens().count(request)
             raise AuthenticationFailed(_("This token is not valid."))
         return known.user, known
 

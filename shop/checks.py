@@ -8,7 +8,13 @@ from urllib.parse import urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+
+from shop.proxies import trusted_proxies
+
+#: Networks that are larger are no set of proxies: fc00::/7 and 10.0.0.0/8 may be.
+SHORTEST_PREFIX = 7
 
 
 @register(Tags.security, deploy=True)
@@ -17,7 +23,7 @@ def check_production(
     **kwargs: Any,
 ) -> list[CheckMessage]:
     """Return a warning for each setting that suits a developer's machine only."""
-    return [*_database(), *_debug(), *_hosts(), *_broker(), *_email()]
+    return [*_database(), *_debug(), *_hosts(), *_broker(), *_email(), *_proxies()]
 
 
 def _database() -> list[CheckMessage]:
@@ -79,3 +85,38 @@ def _email() -> list[CheckMessage]:
             id="shop.W005",
         )
     ]
+
+
+def _proxies() -> list[CheckMessage]:
+    try:
+        trusted = trusted_proxies()
+    except ImproperlyConfigured as error:
+        text, _dot, hint = str(error).partition(". ")
+        return [Error(f"{text}.", hint=hint, id="shop.E001")]
+    names_some = bool(trusted.networks or trusted.has_unix)
+    if settings.BEHIND_PROXY and not names_some:
+        return [
+            Warning(
+                "BEHIND_PROXY is on and TRUSTED_PROXIES is empty, so the proxy's headers are "
+                "dropped: its clients are counted as one, and HTTPS is not seen.",
+                hint="Set TRUSTED_PROXIES to the addresses or networks of your proxies.",
+                id="shop.W006",
+            )
+        ]
+    if names_some and not settings.BEHIND_PROXY:
+        return [
+            Warning(
+                "TRUSTED_PROXIES has no effect, because BEHIND_PROXY is off.",
+                hint="Set BEHIND_PROXY=true, or remove TRUSTED_PROXIES.",
+                id="shop.W007",
+            )
+        ]
+    if any(network.prefixlen < SHORTEST_PREFIX for network in trusted.networks):
+        return [
+            Warning(
+                "TRUSTED_PROXIES trusts every address, so each client chooses its own.",
+                hint="Name the addresses or networks of your proxies only.",
+                id="shop.W008",
+            )
+        ]
+    return []

@@ -39,6 +39,7 @@ def _answer(trouble: str) -> HttpResponse:
         f"{trouble or 'ok'}\n", status=503 if trouble else 200, content_type="text/plain"
     )
     response["Cache-Control"] = "no-store"
+    response["Content-Length"] = str(len(response.content))  # else the connection is closed
     return response
 
 

@@ -1,4 +1,4 @@
-"""The web server's access line as fields, for logs in JSON."""
+"""The web server's access line as fields, and what clients did wrong as one line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 from outbox.context import CORRELATION_HEADER
 
+#: Characters of what a client wrote.
+LONGEST_LINE = 300
+
 _CORRELATION = f"{{{CORRELATION_HEADER.lower()}}}o"
 
 
 class AccessFilter(logging.Filter):
-    """Turn gunicorn's access record into method, path, status, seconds and correlation id.
+    """Turn gunicorn's access record into client, method, path, status, seconds, correlation id.
 
     It is written after the request's context has ended, so the id is that of the answer. The query
     string stays out: it may hold what nobody should find in a log.
@@ -26,9 +29,25 @@ class AccessFilter(logging.Filter):
         return True
 
 
+class ClientErrorFilter(logging.Filter):
+    """Log what a client did wrong as a warning of one line, and not as an error of this site.
+
+    Django reports a wrong host name, too many fields and the like as errors with a traceback.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change such a record; let every record pass."""
+        if record.name.startswith("django.security.") and record.exc_info:
+            record.msg, record.args = record.getMessage()[:LONGEST_LINE], ()
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.exc_info = record.exc_text = None
+        return True
+
+
 def _told(atoms: Mapping[str, Any]) -> dict[str, Any]:
     correlation_id = atoms[_CORRELATION]
     return {
+        "client": atoms["h"],
         "method": atoms["m"],
         "path": atoms["U"],
         "status": int(atoms["s"]),

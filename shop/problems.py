@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.urls import reverse
 from django.utils.translation import gettext, gettext_lazy
 from django.views import defaults
@@ -102,6 +102,13 @@ def problem(error: exceptions.APIException) -> JsonResponse:
     if wait := getattr(error, "wait", None):
         response["Retry-After"] = str(math.ceil(wait))
     return response
+
+
+def refusal(request: HttpRequest, error: exceptions.APIException) -> HttpResponseBase:
+    """Refuse a request before any view: a problem under /api/, one line of text elsewhere."""
+    if request.path.startswith(API):
+        return problem(error)
+    return HttpResponse(f"{error.detail}\n", status=error.status_code, content_type="text/plain")
 
 
 def title_of(kind: type[exceptions.APIException]) -> str:

@@ -4,11 +4,12 @@ import pytest
 from django.test import TransactionTestCase
 from hypothesis import HealthCheck, settings
 
-from tests import emptying
+from tests import emptying, forms
 from tests.databases import kind_under_test
 
 pytest_plugins = ["outbox.testing"]
 emptying.install()
+forms.install()
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -36,6 +36,7 @@ def main() -> None:
             wait_until_ready_to_ship(up, order)
             see_the_banks_reports(up, order)
             see_its_emails(data, order)
+            see_that_others_read_nothing(data)
             stop_with_ctrl_c(up, data)
         with running(data, "--scale", "inventory=2") as up:
             see_it_again(up, order)
@@ -106,6 +107,12 @@ def see_its_emails(data: Path, order: dict[str, Any]) -> None:
     eventually(lambda: len(emails()) >= 3, "three e-mails", within=CEILING)
     assert all("alice@example.com" in email.read_text() for email in emails())
     step(f"{len(emails())} e-mails written")
+
+
+def see_that_others_read_nothing(data: Path) -> None:
+    found = [path for path in data.rglob("*") if path.stat().st_mode & 0o077]
+    assert found == [], found
+    step("no file, folder or socket is open to others")
 
 
 def stop_with_ctrl_c(up: Running, data: Path) -> None:

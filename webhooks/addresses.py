@@ -1,7 +1,9 @@
-"""Whom a webhook may be sent to: a customer chooses the URL, and must not reach our own network.
+"""Where a webhook may be sent: a customer chooses the URL, and must not reach our own network.
 
-A host is resolved once. Every address that it has must be public, and the connection is made to
-one of these very addresses: a name server that gives another answer later changes nothing.
+`require_allowed` looks at the URL alone, so a web request may call it. `resolve` also looks its
+name up, which may take seconds: only workers call it, before each sending. Every address that a
+host has must be public, and the connection is made to one of these very addresses: a name server
+that gives another answer later changes nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ Address = IPv4Address | IPv6Address
 #: The ports that a receiver on the internet may listen on.
 PORTS = (443, 8443)
 LONGEST_URL = 500
+#: Domains that no name server of the internet knows (RFC 6761, 6762, 7686, 8375; ICANN: internal).
+NOT_OF_THE_INTERNET = ("localhost", "local", "internal", "invalid", "test", "onion", "arpa")
 
 # `is_global` differs between releases of Python, takes multicast for global, and does not know
 # that 168.63.129.16 is the inside of every machine at Azure.
@@ -59,8 +63,17 @@ def private_hosts() -> set[str]:
     return {host.lower() for host in getattr(settings, "WEBHOOK_PRIVATE_HOSTS", ())}
 
 
+def require_allowed(url: str) -> None:
+    """Check what can be checked without a name server; an address in the URL is.
+
+    Raises:
+        AddressRefused: the URL may not be called.
+    """
+    _taken_apart(url)
+
+
 def resolve(url: str, *, seconds: float) -> Target:
-    """Return where the URL leads, every address checked.
+    """Return where the URL leads, every address checked. Waits for a name server.
 
     Raises:
         AddressRefused: it may not be called.
@@ -116,7 +129,29 @@ def _taken_apart(url: str) -> tuple[str, str, int]:
     if (443 if port is None else port) not in PORTS:
         ports = ", ".join(map(str, PORTS))
         raise AddressRefused(_("The port must be one of %(ports)s.") % {"ports": ports})
+    _require_of_the_internet(host)
     return parts.scheme, host, port or 443
+
+
+def _require_of_the_internet(host: str) -> None:
+    address = _literal(host)
+    if address is not None and not is_public(address):
+        raise AddressRefused(_("The address is not public."))
+    labels = host.rstrip(".").split(".")
+    if address is None and (len(labels) < 2 or labels[-1] in NOT_OF_THE_INTERNET):
+        raise AddressRefused(_("The host is not one of the internet."))
+
+
+def _literal(host: str) -> Address | None:
+    """Return the address that a host is written as, in any of the forms that resolvers accept."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))  # 127.1, 0x7f000001, 2130706433
+    except OSError:
+        return None
 
 
 def _lookup(host: str, port: int, *, seconds: float) -> tuple[str, ...]:

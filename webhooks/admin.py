@@ -24,6 +24,7 @@ class EndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # ge
     list_display = [
         "url",
         "owner",
+        "url_state",
         "is_enabled",
         "disabled_because",
         "failures",
@@ -31,7 +32,7 @@ class EndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # ge
         "last_failure_at",
         "last_failure",
     ]
-    list_filter = [("disabled_at", admin.EmptyFieldListFilter), "disabled_because"]
+    list_filter = [("disabled_at", admin.EmptyFieldListFilter), "disabled_because", "url_state"]
     list_select_related = ["owner"]
     search_fields = ["id", "url", "owner__username", "description"]
     action_form = ReasonForm

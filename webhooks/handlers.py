@@ -8,7 +8,7 @@ from uuid import UUID
 from money import Money
 from outbox import Receipt, subscribe
 from smtp import LEASE
-from webhooks import notices, payloads, sending, services
+from webhooks import checking, notices, payloads, sending, services
 from webhooks.models import EventType
 
 # Customers' receivers are slow at times, and not ours: they have workers of their own.
@@ -75,6 +75,19 @@ def tell_of_refund(
 )
 def send_message(message_id: UUID, receipt: Receipt) -> None:
     sending.send(message_id=message_id, receipt=receipt)
+
+
+# One customer's checks come one after the other: their name server may be slow on purpose.
+@subscribe(
+    "webhooks.EndpointUrlChanged",
+    atomic=False,
+    queue=HTTP,
+    lease=checking.LEASE_SECONDS,
+    ordered=True,
+    on_dead="pass",
+)
+def check_url(endpoint_id: UUID, receipt: Receipt) -> None:
+    checking.check(endpoint_id=endpoint_id, receipt=receipt)
 
 
 @subscribe("webhooks.EndpointDisabled", atomic=False, queue=SMTP, lease=LEASE)

@@ -42,12 +42,22 @@ class Endpoint(models.Model):
         BY_STAFF = "by_staff", _("by staff")
         GONE = "gone", _("it answered 410 Gone")
         FAILING = "failing", _("it failed for too long")
+        REFUSED = "refused", _("its host may not be called")
+
+    class UrlState(models.TextChoices):
+        UNCHECKED = "unchecked", _("not checked yet")
+        ALLOWED = "allowed", _("may be called")
+        UNRESOLVED = "unresolved", _("its host cannot be found")
+        REFUSED = "refused", _("its host may not be called")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", verbose_name=_("owner")
     )
     url = models.CharField(_("URL"), max_length=500)
+    url_state = models.CharField(
+        _("state of the URL"), max_length=10, choices=UrlState.choices, default=UrlState.UNCHECKED
+    )
     description = models.CharField(_("description"), max_length=200, blank=True)
     event_types = models.JSONField(_("event types"))
     secret = models.CharField(_("secret"), max_length=100, default=new_secret, editable=False)

@@ -128,6 +128,8 @@ def _record(message: Message, answer: Answer) -> None:
     log.note_attempt(message, answer)
     message.sending_until = None
     message.save(update_fields=["sending_until"])
+    if answer.status is not None and endpoint.url == message.endpoint.url:
+        endpoint.url_state = Endpoint.UrlState.ALLOWED
     if answer.is_success:
         endpoint.note_success()
         message.settle(State.SENT)

@@ -8,8 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 from api import StrictSerializer, Text, Truth
-from webhooks import services
-from webhooks.addresses import LONGEST_URL, AddressRefused
+from webhooks.addresses import LONGEST_URL, AddressRefused, require_allowed
 from webhooks.models import Attempt, Endpoint, EventType, Message
 from webhooks.payloads import PING
 
@@ -29,13 +28,9 @@ class AddWebhookSerializer(StrictSerializer):
 
     def validate_url(self, url: str) -> str:
         try:
-            services.check_url(url)
+            require_allowed(url)
         except AddressRefused as refusal:
             raise serializers.ValidationError(str(refusal), "url_refused") from refusal
-        except OSError as error:
-            raise serializers.ValidationError(
-                _("The host's name cannot be resolved."), "url_refused"
-            ) from error
         return url
 
     def validate_event_types(self, kinds: list[str]) -> list[str]:
@@ -62,6 +57,7 @@ class WebhookSerializer(serializers.ModelSerializer[Endpoint]):
         fields = [
             "id",
             "url",
+            "url_state",
             "description",
             "event_types",
             "enabled",

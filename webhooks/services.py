@@ -16,8 +16,7 @@ from uuid_utils.compat import uuid7
 from orders import queries as orders
 from outbox import emit
 from webhooks import payloads, queries
-from webhooks.addresses import resolve
-from webhooks.events import MessageWritten
+from webhooks.events import EndpointUrlChanged, MessageWritten
 from webhooks.models import Endpoint, EventType, Message
 from webhooks.signatures import new_secret
 
@@ -28,8 +27,6 @@ OLD_SECRET_LIVES = timedelta(hours=24)
 #: How long a message and the log of its attempts are kept; far longer than it is tried for.
 KEPT = timedelta(days=30)
 _AT_A_TIME = 500
-#: Seconds that a look-up of a host's name may take while its owner waits for our answer.
-LOOKUP_SECONDS = 3.0
 
 
 class TooManyEndpoints(Exception):
@@ -44,21 +41,13 @@ class HeldByStaff(Exception):
     """Staff disabled the endpoint; only they enable it again."""
 
 
-def check_url(url: str) -> None:
-    """Look whether the URL may be called now; each sending looks again.
-
-    Raises:
-        AddressRefused: it leads, or may lead, where a webhook must not go.
-        OSError: its host cannot be found.
-    """
-    resolve(url, seconds=LOOKUP_SECONDS)
-
-
 @transaction.atomic
 def add_endpoint(
     *, owner: AbstractBaseUser, url: str, event_types: Iterable[str], description: str = ""
 ) -> Endpoint:
-    """Have a URL told of its owner's orders from now on. Check it first: `check_url`.
+    """Send the events of its owner's orders to a URL from now on. A worker checks its host.
+
+    The caller has checked the rest: `addresses.require_allowed`.
 
     Raises:
         TooManyEndpoints: the user has MOST_ENDPOINTS already.
@@ -67,16 +56,18 @@ def add_endpoint(
     get_user_model().objects.select_for_update().get(pk=owner.pk)
     if queries.endpoints_of(owner).count() >= MOST_ENDPOINTS:
         raise TooManyEndpoints(TooManyEndpoints.__doc__)
-    return Endpoint.objects.create(
+    endpoint = Endpoint.objects.create(
         owner_id=owner.pk, url=url, event_types=sorted(event_types), description=description
     )
+    _have_url_checked(endpoint)
+    return endpoint
 
 
 @transaction.atomic
 def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoint:
     """Make an owner's changes; raises HeldByStaff where only staff may enable it again."""
     endpoint = Endpoint.objects.locked(endpoint_id)
-    wanted = dict(changes)
+    wanted, was_enabled = dict(changes), endpoint.enabled
     enabled = wanted.pop("enabled", endpoint.enabled)
     for name, value in wanted.items():
         setattr(endpoint, name, sorted(value) if name == "event_types" else value)
@@ -88,6 +79,8 @@ def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoin
         endpoint.disable(because=Endpoint.Disabled.BY_OWNER)
     if "url" in wanted:
         endpoint.forget_failures()  # they were another receiver's
+    if "url" in wanted or endpoint.enabled > was_enabled:
+        _have_url_checked(endpoint)
     endpoint.save()
     return endpoint
 
@@ -103,6 +96,7 @@ def disable_by_staff(*, endpoint_id: UUID, note: str) -> None:
 def enable_by_staff(*, endpoint_id: UUID) -> None:
     endpoint = Endpoint.objects.locked(endpoint_id)
     endpoint.enable()
+    _have_url_checked(endpoint)
     endpoint.save()
 
 
@@ -165,6 +159,12 @@ def forget_old_secrets() -> None:
     """Delete the secrets that no longer sign."""
     old = Endpoint.objects.exclude(old_secret="").filter(old_secret_until__lt=timezone.now())
     old.update(old_secret="", old_secret_until=None)
+
+
+def _have_url_checked(endpoint: Endpoint) -> None:
+    """Mark the URL as unchecked, for the caller to save, and have a worker look its host up."""
+    endpoint.url_state = Endpoint.UrlState.UNCHECKED
+    emit(EndpointUrlChanged(owner_id=endpoint.owner_id, endpoint_id=endpoint.pk))
 
 
 def _write(endpoint: Endpoint, *, kind: str, event_id: UUID, text: str) -> Message:

@@ -46,8 +46,8 @@ def measure(ground: Ground, quick: bool) -> Result:
 def _web(stage: Stage, name: str, **environment: str) -> int:
     """Start a web process as `make up` does; return its port."""
     port = free_port()
-    gunicorn = [sys.executable, "-m", "gunicorn", "shop.wsgi", "--no-control-socket"]
-    options = ["--worker-class", "gthread", "--threads", str(CUSTOMERS)]
+    gunicorn = [sys.executable, "-m", "gunicorn", "shop.wsgi"]
+    options = ["--workers", "1", "--threads", str(CUSTOMERS)]
     stage.start(name, [*gunicorn, *options, "--bind", f"127.0.0.1:{port}"], **environment)
     stage.wait_until(lambda: "Listening at" in stage.log(name), f"{name} listens")
     return port

@@ -9,6 +9,8 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from private_files import close_to_others, create_database_file
+
 from .answers import Answer, Refusal
 
 SCHEMA = """
@@ -70,7 +72,9 @@ ADDED = {"authorizations": "payment_method", "refunds": "idempotency_key"}
 
 def prepare(file: Path) -> None:
     """Create the folder, the file and the tables where they are missing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    create_database_file(file)
+    close_to_others(file)
     with closing(_connect(file)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(SCHEMA)

@@ -20,11 +20,14 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PARSER_CLASSES": ["api.parsing.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.UserRateThrottle",
-        "rest_framework.throttling.AnonRateThrottle",
+        "api.throttling.UserRateThrottle",
+        "api.throttling.AnonRateThrottle",
     ],
+    # REMOTE_ADDR is the client's address: `shop.proxies` has looked at the proxies' headers.
+    "NUM_PROXIES": 0,
     # API_RATE_USER, API_RATE_ANONYMOUS: requests per user, and per address. API_RATE_WRONG_TOKENS:
-    # of an address, until it waits, with a right token, too. Each web process counts for itself.
+    # wrong tokens of an address, each further one is answered 429; counted in the database. The
+    # other two are counted by each web process for itself.
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("API_RATE_USER", default="1200/min"),
         "anon": env.str("API_RATE_ANONYMOUS", default="120/min"),
@@ -36,8 +39,13 @@ REST_FRAMEWORK: dict[str, Any] = {
     "URL_FORMAT_OVERRIDE": None,
 }
 
-# The largest body of a request that is held in memory; an order with all its lines is 10 kB.
+# The largest body of a request, in bytes; an order with all its lines is 10 kB.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+# What the web server takes at all. Between the two, the API says what is wrong as a problem.
+MOST_BODY_BYTES = 2 * DATA_UPLOAD_MAX_MEMORY_SIZE
+# REQUEST_SECONDS: in which a client must have sent a whole request; and without progress, after
+# which a response is abandoned.
+REQUEST_SECONDS = env.float("REQUEST_SECONDS", default=20.0)
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Shop",

@@ -27,19 +27,22 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # First, so that a probe needs no host name, no HTTPS and no session.
+    # First of all: everything below reads the client's address and the scheme.
+    "shop.proxies.ProxyMiddleware",
+    # Early, so that a probe needs no host name, no HTTPS and no session.
     "shop.health.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "shop.middleware.NoStoreMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "shop.sessions.SessionLimitMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "outbox.context.RequestContextMiddleware",
-    "shop.middleware.LengthMiddleware",
+    "shop.middleware.BodyMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     # Last, as it asks to be: it answers a login from an address that has guessed too often.

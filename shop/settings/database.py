@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+from private_files import close_to_others, create_database_file
 
 from .environment import LOCAL_DIR, env
 
@@ -13,7 +17,12 @@ DATABASES: dict[str, dict[str, Any]] = {
 _database = DATABASES["default"]
 _options = _database.setdefault("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.sqlite3":
-    LOCAL_DIR.mkdir(parents=True, exist_ok=True)
+    LOCAL_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not str(_database["NAME"]).startswith((":memory:", "file:")):
+        with suppress(OSError):  # Django says better why a database cannot be opened
+            create_database_file(Path(_database["NAME"]))
+            if Path(_database["NAME"]).parent == LOCAL_DIR:  # an earlier release left it open
+                close_to_others(Path(_database["NAME"]))
     # IMMEDIATE takes the write lock at BEGIN, where SQLite waits for it; a deferred transaction
     # that turns into a writer fails at once. FULL: a commit survives a power cut.
     _options.setdefault("transaction_mode", "IMMEDIATE")

@@ -34,7 +34,7 @@ def run_file() -> dict[str, str]:
 def local_secret_key() -> str:
     """Return this copy's own key, made on first use, so that a clone works without settings."""
     path = LOCAL_DIR / "secret_key"
-    LOCAL_DIR.mkdir(parents=True, exist_ok=True)
+    LOCAL_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(64))

@@ -13,7 +13,10 @@ LOG_FORMAT = env.str("LOG_FORMAT", default="json" if FOR_REAL else "plain")
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"correlation": {"()": "outbox.context.CorrelationFilter"}},
+    "filters": {
+        "correlation": {"()": "outbox.context.CorrelationFilter"},
+        "client_errors": {"()": "shop.logs.ClientErrorFilter"},
+    },
     "formatters": {
         "plain": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
         "json": {
@@ -28,7 +31,7 @@ LOGGING: dict[str, Any] = {
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "filters": ["correlation"],
+            "filters": ["correlation", "client_errors"],
             "formatter": LOG_FORMAT,
         }
     },
@@ -39,6 +42,8 @@ LOGGING: dict[str, Any] = {
         "django.server": {"handlers": [], "propagate": True},
         # A line for each request to the bank: our own say what came of it.
         "httpx": {"level": "WARNING"},
+        # A line for each request that waits for a thread, which is usual under load.
+        "waitress.queue": {"level": "ERROR"},
         # Wrong passwords are warnings; nobody need read of the right ones.
         "axes": {"level": "WARNING"},
     },

@@ -7,7 +7,6 @@ from datetime import timedelta
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from .api import REST_FRAMEWORK
 from .environment import FOR_REAL, LOCAL_DIR, env, local_secret_key
 
 # SECRET_KEY: at least 50 random characters; a development copy makes its own.
@@ -68,10 +67,16 @@ AUTHENTICATION_BACKENDS = [
 AXES_LOCKOUT_PARAMETERS = ["ip_address"]
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=15)
-AXES_CLIENT_IP_CALLABLE = "api.guessing.address_of"
+AXES_CLIENT_IP_CALLABLE = "api.addresses.counted_address"
 AXES_LOCKOUT_TEMPLATE = "shop/locked_out.html"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
+
+# SESSION_HOURS, SESSION_IDLE_MINUTES: how long one stays signed in to the admin, at most and
+# without a request.
+SESSION_HOURS = env.float("SESSION_HOURS", default=12.0)
+SESSION_IDLE_MINUTES = env.float("SESSION_IDLE_MINUTES", default=60.0)
+SESSION_COOKIE_AGE = int(SESSION_HOURS * 3600)
 
 # No page needs a script, a style or a picture that is not a file of ours; none stands inline.
 CONTENT_SECURITY_POLICY = {
@@ -91,12 +96,13 @@ SESSION_COOKIE_SECURE = _https
 CSRF_COOKIE_SECURE = _https
 # HSTS_SECONDS: how long a browser remembers to use HTTPS; 0 turns it off.
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=30 * 24 * 3600) if _https else 0
-# BEHIND_PROXY: true if a proxy sets (and strips from outside) X-Forwarded-Proto.
+# BEHIND_PROXY: true if proxies set X-Forwarded-For and X-Forwarded-Proto.
 BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+# TRUSTED_PROXIES: the proxies' addresses or networks, separated by commas; `unix` for those that
+# connect to a Unix domain socket. The headers of all others are dropped.
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# Whose requests an anonymous visitor's are: the proxy's last word counts, and nobody else's.
-REST_FRAMEWORK["NUM_PROXIES"] = 1 if BEHIND_PROXY else 0
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 # Both speak for a whole domain with all its other sites, which a shop's default must not do.

@@ -55,8 +55,7 @@ class Project:
         return self._python(
             "web",
             *("-m", "gunicorn", "shop.wsgi", "--bind", f"fd://{descriptor}"),
-            *("--worker-class", "gthread", "--threads", "4", "--graceful-timeout", "15"),
-            *("--access-logfile", "-", "--access-logformat", ACCESS_LOG, "--no-control-socket"),
+            *("--workers", "1", "--access-logfile", "-", "--access-logformat", ACCESS_LOG),
             ready=answers(port, "/livez"),
             stage=WEB,
             grace=20.0,

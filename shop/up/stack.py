@@ -70,6 +70,7 @@ def run(
             "`up` is for development; unset ALLOWED_HOSTS and DEBUG, which say otherwise."
         )
     require_known_apps(options.scale)
+    os.umask(0o077)  # databases, e-mails, logs and sockets hold what customers ordered, and keys
     options.data.mkdir(parents=True, exist_ok=True)
     with Lock(options.data) as lock, listen(options.port) as listener:
         _supervise(options, console or Console(quiet=options.quiet), lock, listener, once_ready)

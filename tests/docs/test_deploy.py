@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from django.core.management import CommandError, get_commands, load_command_clas
 from gunicorn.config import Config  # type: ignore[import-untyped]  # it has no types
 
 from outbox.subscriptions import queues
+from shop.server import Worker
 from shop.up.ports import free_port
 from tests.docs.pages import ROOT, Page
 from tests.docs.test_configuration import variables
@@ -192,7 +194,37 @@ class TestTheDigestsOfImages:
         assert "No digest of python:3.13-slim was found." in done.stderr
 
 
+class TestTheWebServer:
+    def test_is_configured_for_every_start_in_the_project_s_folder(self):
+        """Seen to fail with the options on the command lines, where each start has its own."""
+        configuration = Config()
+        read = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+
+        for name in sorted(set(read) & set(configuration.settings)):
+            configuration.set(name, read[name])
+
+        assert configuration.worker_class is Worker
+        assert configuration.forwarder_headers == []
+        assert configuration.forwarded_allow_ips == []
+        assert configuration.secure_scheme_headers == {}
+
+    def test_reads_that_file_whatever_starts_it(self):
+        started = [(where, words) for where, words in commands() if words[0] == "gunicorn"]
+
+        assert started
+        for where, words in started:
+            assert not {"--worker-class", "-k", "--config", "-c", "--threads"} & set(words), where
+        assert "WorkingDirectory=/srv/shop\n" in (DEPLOY / "systemd/shop-web.service").read_text()
+        assert "WORKDIR /srv/shop\n" in (DEPLOY / "Dockerfile").read_text()
+
+
 class TestCompose:
+    def test_bounds_what_a_process_can_store_beside_its_volumes(self):
+        """A tmpfs without a size may take half of the machine's memory."""
+        for name, service in COMPOSE["services"].items():
+            for mount in service.get("tmpfs", []):
+                assert re.search(r"[:,]size=\d+m", mount), name
+
     def test_has_a_worker_for_each_queue(self):
         commands = [service.get("command", []) for service in COMPOSE["services"].values()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.mutants.edge import EDGE
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 SHOP = [
@@ -227,10 +228,9 @@ SHOP = [
     Mutant(
         name="guesses-of-tokens",
         without="whoever sends wrong tokens may go on for ever",
-        edits=(Edit("api/tokens.py", "        wrong.refuse_if_too_many(request)\n", ""),),
+        edits=(Edit("api/tokens.py", "            WrongTokens().count(request)\n", ""),),
         noticed_by=(
-            "tests/shop/test_guessing.py::TestAGuesserOfTokens"
-            "::test_waits_after_some_wrong_ones_and_does_not_learn_of_a_right_one",
+            "tests/shop/test_guessing.py::TestAGuesserOfTokens::test_waits_after_some_wrong_ones",
         ),
     ),
     Mutant(
@@ -289,4 +289,5 @@ SHOP = [
             "::test_shows_nobody_the_secrets_of_others",
         ),
     ),
+    *EDGE,
 ]

@@ -129,6 +129,17 @@ class TestAuthorization:
         assert bank_process.charges(reference) == {}
 
 
+class TestTheFile:
+    def test_is_for_its_owner_alone(
+        self, client: httpx.Client, bank_process: BankProcess, reference: str
+    ):
+        """Seen to fail as SQLite creates it."""
+        files = list(bank_process.folder.glob("*.sqlite3*"))
+
+        assert files
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
 class TestRequest:
     def test_needs_the_api_key(self, bank_process: BankProcess, reference: str):
         with bank_process.client(headers={"Authorization": "Bearer guess"}) as stranger:

@@ -120,5 +120,6 @@ class Running:
 
     def _read(self) -> None:
         if self._popen.stdout is not None:
-            for line in self._popen.stdout:
-                self.lines.append(line.rstrip("\n"))
+            with self._popen.stdout as output:
+                for line in output:
+                    self.lines.append(line.rstrip("\n"))

@@ -19,6 +19,7 @@ def production(settings):
     settings.ALLOWED_HOSTS = ["shop.example.com"]
     settings.CELERY_BROKER_URL = "rediss://:secret@broker.example.com:6379/0"
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.BEHIND_PROXY, settings.TRUSTED_PROXIES = True, ["10.0.0.0/8", "fd00::/8", "unix"]
     yield monkey
     monkey.undo()
 
@@ -39,6 +40,12 @@ class TestTheDeploymentChecks:
             ("ALLOWED_HOSTS", ["*"], "shop.W003", "Set ALLOWED_HOSTS to"),
             ("CELERY_BROKER_URL", "redis://broker:6379/0", "shop.W004", "into REDIS_URL"),
             ("CELERY_BROKER_URL", "amqp://broker/", "shop.W004", "Give the broker a password"),
+            ("TRUSTED_PROXIES", [], "shop.W006", "Set TRUSTED_PROXIES to the addresses"),
+            ("BEHIND_PROXY", False, "shop.W007", "Set BEHIND_PROXY=true"),
+            ("TRUSTED_PROXIES", ["0.0.0.0/0"], "shop.W008", "of your proxies only"),
+            ("TRUSTED_PROXIES", ["0.0.0.0/1", "128.0.0.0/1"], "shop.W008", "proxies only"),
+            ("TRUSTED_PROXIES", ["::/0"], "shop.W008", "of your proxies only"),
+            ("TRUSTED_PROXIES", ["proxy"], "shop.E001", "separated by commas"),
             *(
                 (
                     "EMAIL_BACKEND",

@@ -87,6 +87,31 @@ class TestALogForReal:
         assert "Anns-card" not in json.dumps(lines)
 
 
+class TestWhatAClientDidWrong:
+    """Seen to fail as Django has it: an ERROR with a traceback for each wrong host name."""
+
+    ASK = """
+from django.test import Client
+Client(HTTP_HOST="evil.example.com" + "x" * 2000).get("/api/products/")
+Client(HTTP_HOST="evil.example.com").get("/")
+"""
+
+    @pytest.mark.parametrize("form", ["json", "plain"])
+    def test_is_a_warning_of_one_line(self, tmp_path: Path, form: str):
+        (tmp_path / "static").mkdir()
+
+        answer = manage(
+            tmp_path, "shell", "--no-imports", "--command", self.ASK, **PRODUCTION, LOG_FORMAT=form
+        )
+
+        assert answer.returncode == 0, answer.stderr
+        first, second = answer.stderr.splitlines()
+        assert "WARNING" in first
+        assert "WARNING" in second
+        assert "Invalid HTTP_HOST header: 'evil.example.com'" in second
+        assert len(first) < 700
+
+
 class TestALogOfDevelopment:
     def test_is_plain_text(self, tmp_path: Path):
         assert " WARNING orders: in a handler" in written(tmp_path)[2]
@@ -145,6 +170,7 @@ class TestTheWebServersLine:
         line = next(json.loads(one) for one in log.read_text().splitlines() if given in one)
         assert line["correlation_id"] == given
         assert (line["method"], line["path"], line["status"]) == ("GET", "/api/orders/", 401)
+        assert line["client"] == "127.0.0.1"
         assert line["seconds"] > 0
         assert "Anns-card" not in json.dumps(line)
 

@@ -60,6 +60,44 @@ class TestAFreshClone:
         assert setting(tmp_path, "DEBUG") == "False"
 
 
+class TestTheDatabaseFile:
+    """Seen to fail as SQLite creates it: 0644, and its journals alike."""
+
+    WRITE = """
+from django.db import connection
+connection.cursor().execute("CREATE TABLE t (a)")
+from pathlib import Path
+from django.conf import settings
+for file in sorted(Path(settings.DATABASES["default"]["NAME"]).parent.glob("*.sqlite3*")):
+    print(file.name, oct(file.stat().st_mode & 0o777))
+"""
+    PRIVATE = ["db.sqlite3 0o600", "db.sqlite3-shm 0o600", "db.sqlite3-wal 0o600"]
+
+    def test_is_for_its_owner_alone_with_its_journals(self, tmp_path: Path):
+        answer = manage(tmp_path / "local", "shell", "--no-imports", "--command", self.WRITE)
+
+        assert answer.stdout.splitlines() == self.PRIVATE
+        assert stat.S_IMODE((tmp_path / "local").stat().st_mode) == 0o700
+
+    def test_of_an_earlier_release_is_closed_to_others(self, tmp_path: Path):
+        (tmp_path / "db.sqlite3").touch(mode=0o644)
+
+        answer = manage(tmp_path, "shell", "--no-imports", "--command", self.WRITE)
+
+        assert answer.stdout.splitlines() == self.PRIVATE
+
+    def test_that_one_chose_keeps_its_mode(self, tmp_path: Path):
+        (tmp_path / "mine.sqlite3").touch()
+        (tmp_path / "mine.sqlite3").chmod(0o640)
+        url = f"sqlite:///{tmp_path}/mine.sqlite3"
+
+        manage(
+            tmp_path / "local", "shell", "--no-imports", "--command", self.WRITE, DATABASE_URL=url
+        )
+
+        assert stat.S_IMODE((tmp_path / "mine.sqlite3").stat().st_mode) == 0o640
+
+
 class TestTheRunFile:
     @pytest.fixture
     def local(self, tmp_path):

@@ -1,0 +1,59 @@
+"""Limits on how long somebody stays signed in, who is staff wherever the shop has sessions.
+
+A session ends SESSION_HOURS after its sign-in, and SESSION_IDLE_MINUTES after the last request that
+a person made. Customers use tokens, which do not end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.contrib.auth.signals import user_logged_in
+from django.contrib.sessions.backends.base import SessionBase
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+SIGNED_IN, SEEN = "signed_in_at", "seen_at"
+#: Seconds between two writes of the time of the latest request.
+RESOLUTION = 60.0
+
+
+@receiver(user_logged_in, dispatch_uid="shop.sessions")
+def begin(sender: object, request: HttpRequest, **more: Any) -> None:
+    """Note when somebody signs in."""
+    request.session[SIGNED_IN] = request.session[SEEN] = time.time()
+
+
+class SessionLimitMiddleware:
+    """End a session that is too old or was not used for too long."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        # A page that asks by itself, every few seconds, does not show that somebody is there.
+        is_polling = "HX-Request" in request.headers
+        if settings.SESSION_COOKIE_NAME in request.COOKIES and SESSION_KEY in request.session:
+            if _has_ended(request.session):
+                request.session.flush()
+                if is_polling:  # the whole page has to go, and not the part that it asked for
+                    return HttpResponse(headers={"HX-Refresh": "true"})
+            elif not is_polling:
+                _note_use(request.session)
+        return self.get_response(request)
+
+
+def _has_ended(session: SessionBase) -> bool:
+    """Whether a limit has passed. One without a beginning is from a release that had no limits."""
+    now, began = time.time(), session.get(SIGNED_IN, 0.0)
+    is_old = now - began >= settings.SESSION_HOURS * 3600
+    return bool(is_old or now - session.get(SEEN, began) >= settings.SESSION_IDLE_MINUTES * 60)
+
+
+def _note_use(session: SessionBase) -> None:
+    if time.time() - session[SEEN] >= RESOLUTION:
+        session[SEEN] = time.time()

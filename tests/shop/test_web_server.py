@@ -1,0 +1,303 @@
+"""The web server under slow, large and forged requests: real processes, real sockets."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from shop.up.ports import free_port
+from tests.shop.processes import children, eventually
+from tests.shop.web_server import (
+    FORM,
+    LOGIN,
+    Connection,
+    WebServer,
+    ask,
+    ask_unix,
+    get,
+    head,
+    login_form,
+    web_server,
+)
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+SLOW = 500
+SCRIPT = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"
+SIGN_IN = "Log in | "
+# Each names another path, scheme, host or address than the connection has.
+FORGED = {
+    "SCRIPT_NAME": "/api",
+    "Script-Name": "/api",
+    "PATH_INFO": LOGIN,
+    "X-Script-Name": "/api",
+    "X-Forwarded-Prefix": "/api",
+    "X-Original-URL": LOGIN,
+    "X-Rewrite-URL": LOGIN,
+    "X-HTTP-Method-Override": "DELETE",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Protocol": "ssl",
+    "X-Forwarded-Ssl": "on",
+    "X-Forwarded-Host": "evil.example.com",
+    "X-Forwarded-Port": "8443",
+    "X-Forwarded-For": "198.51.100.1",
+    "X-Real-IP": "198.51.100.1",
+    "Forwarded": "for=198.51.100.1;proto=https;host=evil.example.com",
+    "REMOTE_ADDR": "198.51.100.1",
+    "Remote-User": "admin",
+    "REMOTE_USER": "admin",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    with web_server(tmp_path_factory.mktemp("web")) as one:
+        yield one
+
+
+@pytest.fixture(scope="class")
+def port(server: WebServer, request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a server with the options of the test class."""
+    yield server.start(*request.cls.OPTIONS, **request.cls.ENVIRONMENT)
+    server.stop()
+
+
+@pytest.fixture
+def stopping(server: WebServer) -> Iterator[WebServer]:
+    yield server
+    server.stop()
+
+
+class TestFiveHundredSlowClients:
+    """Seen to fail with the worker class gthread: nobody else was answered."""
+
+    OPTIONS: list[str] = []
+    ENVIRONMENT = {"REQUEST_SECONDS": "120"}
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            pytest.param(head("GET", "/livez") + b"X-Slow: ", id="half of the headers"),
+            pytest.param(login_form(1000) + b"u", id="half of the body"),
+            pytest.param(head("GET", "/livez") + b"\r\n", id="a request and then nothing"),
+            pytest.param(b"", id="nothing"),
+        ],
+    )
+    def test_keep_nobody_waiting(self, server: WebServer, port: int, sent: bytes):
+        with ExitStack() as held:
+            for _ in range(SLOW):
+                held.enter_context(Connection(port)).send(sent)
+
+            assert [get(port, "/livez").status for _ in range(5)] == [200] * 5
+            assert server.place_order(port).status == 201
+
+    def test_that_ask_often_and_read_nothing_keep_nobody_waiting(
+        self, server: WebServer, port: int
+    ):
+        """Seen to fail with waitress's own parser: each took a thread after 16 MB."""
+        wanted = head("GET", SCRIPT) + b"\r\n"
+        with ExitStack() as held:
+            for _ in range(20):
+                held.enter_context(Connection(port, receive_buffer=2048)).send(wanted * 40)
+
+            # So often that the server has come to all of their requests meanwhile.
+            assert {get(port, "/livez").status for _ in range(300)} == {200}
+            assert server.place_order(port).status == 201
+
+
+class TestTheTimeOfAClient:
+    OPTIONS = ["--keep-alive", "1"]
+    ENVIRONMENT = {"REQUEST_SECONDS": "1"}
+
+    @pytest.mark.parametrize(
+        "begun", [head("GET", "/livez") + b"X-Slow: ", login_form(100_000)], ids=["headers", "body"]
+    )
+    def test_ends_although_a_byte_comes_now_and_then(self, port: int, begun: bytes):
+        """Seen to fail where the time since the last byte counts."""
+        with Connection(port).send(begun) as connection:
+
+            def is_cut_off() -> bool:
+                try:
+                    connection.send(b"x")
+                except (BrokenPipeError, ConnectionResetError):
+                    return True
+                return connection.is_closed()
+
+            eventually(is_cut_off, "the connection is closed")
+
+    def test_ends_where_it_only_holds_the_connection(self, port: int):
+        with Connection(port).send(head("GET", "/livez") + b"\r\n") as connection:
+            eventually(connection.is_closed, "the connection is closed")
+
+    def test_begins_with_each_request(self, port: int):
+        with Connection(port) as connection:
+            for _ in range(3):
+                connection.send(head("GET", "/livez") + b"\r\n")
+                assert connection.receive_until(b"ok\n").startswith(b"HTTP/1.1 200 OK")
+
+
+class TestMoreClientsThanConnections:
+    """A process has forty connections here, of which two are its own."""
+
+    OPTIONS = ["--worker-connections", "40"]
+    ENVIRONMENT = {"REQUEST_SECONDS": "1"}
+
+    @pytest.mark.parametrize(
+        "sent", [head("GET", "/livez") + b"\r\n", head("GET", "/livez")], ids=["idle", "slow"]
+    )
+    def test_give_way_to_others(self, port: int, sent: bytes):
+        """Seen to fail with the idle time of a quiet server, and with no time for a request."""
+        with ExitStack() as held:
+            for _ in range(80):
+                held.enter_context(Connection(port)).send(sent)
+
+            assert get(port, "/livez").status == 200
+
+
+class TestABody:
+    OPTIONS: list[str] = []
+    ENVIRONMENT: dict[str, str] = {}
+
+    def test_of_a_hundred_megabytes_is_refused_unread(self, port: int):
+        """Nothing of the body is sent, so whoever reads first waits for ever."""
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+
+        with Connection(port).send(login_form(120_000_000, **kind)) as connection:
+            assert connection.answer().status == 413
+
+    def test_in_chunks_is_refused_where_it_grows_too_large(self, port: int):
+        chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+        headers = {**FORM, "Transfer-Encoding": "chunked"}
+
+        with Connection(port).send(head("POST", LOGIN, headers) + b"\r\n") as connection:
+            for _ in range(9):
+                connection.send(chunk)
+
+            assert connection.answer().status == 413
+
+    def test_of_a_file_is_refused_and_leaves_nothing_behind(self, server: WebServer, port: int):
+        content = b"x" * 200_000
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n'
+            + content
+            + b"\r\n--x--\r\n"
+        )
+        headers = {
+            **FORM,
+            "Content-Type": "multipart/form-data; boundary=x",
+            "Content-Length": str(len(body)),
+        }
+
+        assert ask(port, "POST", LOGIN, headers, body).status == 415
+        assert list((server.folder / "tmp").iterdir()) == []
+
+
+class TestAHeader:
+    OPTIONS = ["--access-logfile", "-", "--access-logformat", "client %(h)s"]
+    ENVIRONMENT: dict[str, str] = {}
+
+    @pytest.mark.parametrize("name", FORGED)
+    def test_changes_neither_path_nor_scheme_nor_host(self, port: int, name: str):
+        """Seen to fail with gunicorn's own worker: SCRIPT_NAME showed the sign-in."""
+        forged = {name: FORGED[name]}
+
+        beside = get(port, "/api/admin/login/", forged)
+        redirect = get(port, "/admin/", forged)
+        page = get(port, LOGIN, forged)
+
+        assert beside.status == 404
+        assert SIGN_IN not in beside.text
+        assert redirect.status == 302
+        assert f"Location: {LOGIN}?next=/admin/\r\n" in redirect.head + "\r\n"
+        assert page.status == 200
+        assert "evil.example.com" not in page.text
+
+    def test_changes_no_address(self, server: WebServer, port: int):
+        for name, value in FORGED.items():
+            get(port, "/livez", {name: value})
+
+        assert {line for line in server.running.lines if line.startswith("client")} == {
+            "client 127.0.0.1"
+        }
+
+    @pytest.mark.parametrize(
+        "path", ["//admin/login/", "/%2fadmin/login/", "//api/../admin/login/"]
+    )
+    def test_is_not_needed_to_find_the_sign_in_under_another_path(self, port: int, path: str):
+        """A proxy with a rule about /admin/ does not know these."""
+        answer = get(port, path)
+
+        assert answer.status == 404
+        assert SIGN_IN not in answer.text
+
+
+class TestAStop:
+    def test_lets_a_request_in_progress_end(self, stopping: WebServer):
+        port = stopping.start()
+        with Connection(port).send(login_form(10)) as busy, Connection(port) as idle:
+            get(port, "/livez")  # both are accepted by now
+
+            stopping.running.send(signal.SIGTERM)
+            eventually(idle.is_closed, "the idle connection is closed")
+
+            assert busy.send(b"u=1&p=2345").answer().status == 403
+        assert stopping.running.ends() == 0
+
+    def test_of_one_process_after_its_requests_brings_a_new_one(self, stopping: WebServer):
+        port = stopping.start("--max-requests", "3")
+        before = set(children(stopping.running.pid))
+
+        for _ in range(3):
+            get(port, "/livez")
+
+        eventually(
+            lambda: set(children(stopping.running.pid)).isdisjoint(before), "another process"
+        )
+        eventually(lambda: get(port, "/livez").status == 200, "the new process answers")
+
+
+class TestAUnixSocket:
+    def test_is_that_of_a_trusted_proxy_where_it_is_named(self, stopping: WebServer):
+        path = stopping.folder / "web.sock"
+        headers = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+        stopping.start_at(
+            f"unix:{path}",
+            *("--access-logfile", "-", "--access-logformat", "client %(h)s"),
+            BEHIND_PROXY="true",
+            TRUSTED_PROXIES="unix",
+            HTTPS="true",
+        )
+
+        assert ask_unix(path, "GET", LOGIN, headers).status == 200
+        stopping.running.says("^client 203.0.113.7$")
+
+
+class TestTheConfiguration:
+    def test_may_have_several_ports(self, stopping: WebServer):
+        other = free_port()
+
+        port = stopping.start("--bind", f"127.0.0.1:{other}")
+
+        assert [get(one, "/livez").status for one in (port, other)] == [200, 200]
+
+    def test_knows_no_tls(self, stopping: WebServer, tmp_path: Path):
+        for name in ("key", "cert"):
+            (tmp_path / name).touch()
+        options = ("--keyfile", str(tmp_path / "key"), "--certfile", str(tmp_path / "cert"))
+
+        program = stopping.run_gunicorn("--bind", "127.0.0.1:0", *options)
+
+        assert program.ends() != 0
+        assert "speaks no TLS" in program.output
+
+    def test_does_not_mix_ports_and_unix_sockets(self, stopping: WebServer):
+        socket = f"unix:{stopping.folder / 'mixed.sock'}"
+
+        program = stopping.run_gunicorn("--bind", "127.0.0.1:0", "--bind", socket)
+
+        assert program.ends() != 0
+        assert "bind to one kind" in program.output

@@ -1,0 +1,225 @@
+"""The look-up of an endpoint's host: by a worker, never by a request."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core import mail
+from django.db import connection
+from rest_framework.test import APIClient
+
+from outbox.engine.relay import relay_pass
+from outbox.models import Delivery, Event
+from tests.orders.buyer import a_key, customer, signed_in
+from tests.webhooks.receiver import receiving
+from tests.webhooks.test_addresses import names
+from webhooks import addresses, checking, services
+from webhooks.models import Endpoint
+
+pytestmark = pytest.mark.django_db
+
+URL = "/api/webhooks/"
+HOOKS = "https://hooks.example.com/"
+WANTED = {"url": HOOKS, "event_types": ["order.placed"]}
+
+
+@pytest.fixture
+def client() -> APIClient:
+    return signed_in(customer())
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A resolver that answers when the test is over; yields what it was asked."""
+    asked: list[str] = []
+    released = threading.Event()
+
+    def hang(host: str, *_args: Any, **_more: Any) -> list[Any]:
+        asked.append(host)
+        released.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    yield asked
+    released.set()
+
+
+def add(client: APIClient, **more: Any) -> Any:
+    return client.post(URL, {**WANTED, **more}, headers=a_key())
+
+
+def check(outbox: Any) -> Endpoint:
+    outbox.deliver_all(only="webhooks", raise_errors=False)
+    return Endpoint.objects.get()
+
+
+class TestARequest:
+    def test_asks_no_resolver(self, client: APIClient, hanging: list[str]):
+        """Seen to fail with `resolve` in the serializer: the request waited for the resolver."""
+        added = add(client)
+        address = added["Location"]
+        changed = client.patch(address, {"url": "https://other.example.com/"})
+        again = client.patch(address, {"enabled": False}), client.patch(address, {"enabled": True})
+        ping = client.post(f"{address}test/", headers=a_key())
+
+        assert (added.status_code, changed.status_code, ping.status_code) == (201, 200, 202)
+        assert [answer.status_code for answer in again] == [200, 200]
+        assert added.json()["url_state"] == "unchecked"
+        assert hanging == []
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("https://10.0.0.1/", "https://[::1]/", "https://[fd00::1]/", "https://127.1/"),
+            *("https://0x7f000001/", "https://2130706433/", "https://0177.0.0.1/"),
+            *("https://localhost/", "https://db/", "https://LOCALHOST./", "https://a.localhost/"),
+            *("https://metadata.google.internal/", "https://printer.local/", "https://x.invalid/"),
+        ],
+    )
+    def test_refuses_what_needs_no_resolver(self, client: APIClient, hanging: list[str], url: str):
+        answer = add(client, url=url)
+
+        assert answer.json()["errors"][0]["code"] == "url_refused"
+        assert hanging == []
+        assert not Endpoint.objects.exists()
+
+
+class TestACheck:
+    def test_allows_a_host_of_the_internet(
+        self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
+    ):
+        names(monkeypatch, ["1.1.1.1"])
+        add(client)
+
+        assert check(outbox).url_state == "allowed"
+
+    def test_disables_what_leads_inside_and_tells_its_owner(
+        self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail with the refusal only recorded."""
+        User.objects.filter(pk=customer().pk).update(email="hanako@example.com")
+        names(monkeypatch, ["1.1.1.1", "10.0.0.1"])
+        address = add(client)["Location"]
+
+        check(outbox)
+
+        shown = client.get(address).json()
+        assert (shown["url_state"], shown["enabled"]) == ("refused", False)
+        assert shown["disabled_because"] == "refused"
+        assert shown["disabled_note"] == "The host has an address that is not public."
+        outbox.deliver_all(only="webhooks")
+        assert "its host may not be called" in mail.outbox[0].body
+
+    def test_of_a_resolver_that_hangs_ends(
+        self,
+        client: APIClient,
+        outbox: Any,
+        hanging: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        monkeypatch.setattr(checking, "LOOKUP_SECONDS", 0.1)
+        add(client)
+
+        endpoint = check(outbox)
+
+        assert hanging == ["hooks.example.com"]
+        assert (endpoint.url_state, endpoint.enabled) == ("unresolved", True)
+
+    def test_is_made_with_no_transaction_open(
+        self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
+    ):
+        outer, seen = len(connection.savepoint_ids), []
+        look = addresses.resolve
+
+        def resolve(*args: Any, **more: Any) -> Any:
+            seen.append(len(connection.savepoint_ids))
+            return look(*args, **more)
+
+        names(monkeypatch, ["1.1.1.1"])
+        monkeypatch.setattr(checking, "resolve", resolve)
+        add(client)
+
+        check(outbox)
+
+        assert seen == [outer]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            pytest.param({"url": "https://other.example.com/"}, id="another url"),
+            pytest.param({"enabled": False}, id="disabled"),
+        ],
+    )
+    def test_overwrites_nothing_that_changed_meanwhile(
+        self,
+        client: APIClient,
+        outbox: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        change: dict[str, Any],
+    ):
+        address = add(client)["Location"]
+
+        def meanwhile(*_args: Any, **_more: Any) -> None:
+            monkeypatch.setattr(checking, "resolve", lambda *_, **__: None)
+            assert client.patch(address, change).status_code == 200
+            raise addresses.AddressRefused("inside")
+
+        monkeypatch.setattr(checking, "resolve", meanwhile)
+
+        endpoint = check(outbox)
+
+        assert endpoint.disabled_because == ("by_owner" if "enabled" in change else "")
+        assert endpoint.url_state == ("refused" if "enabled" in change else "allowed")
+
+    def test_of_an_endpoint_that_was_removed_does_nothing(
+        self, client: APIClient, outbox: Any, hanging: list[str]
+    ):
+        client.delete(add(client)["Location"])
+
+        outbox.deliver_all(only="webhooks")
+
+        assert hanging == []
+
+    def test_comes_again_when_its_owner_enables_it(
+        self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
+    ):
+        names(monkeypatch, ["10.0.0.1"], ["1.1.1.1"])
+        address = add(client)["Location"]
+        assert not check(outbox).enabled
+
+        client.patch(address, {"enabled": True})
+
+        endpoint = check(outbox)
+        assert (endpoint.url_state, endpoint.enabled) == ("allowed", True)
+
+
+class TestOneCustomersChecks:
+    def test_follow_one_another(self, client: APIClient, outbox: Any, hanging: list[str]):
+        """Seen to fail without `ordered=True`: ten endpoints took ten worker processes."""
+        for number in range(services.MOST_ENDPOINTS):
+            add(client, url=f"https://{number}.example.com/")
+
+        keys = Event.objects.filter(name="webhooks.EndpointUrlChanged").values_list("key")
+        relay_pass(publish=lambda message: None)
+        owed = Delivery.objects.filter(subscription__handler="webhooks.check_url")
+
+        assert len(set(keys)) == 1
+        assert sorted(owed.values_list("state", flat=True)) == ["blocked"] * 9 + ["sent"]
+
+
+class TestASending:
+    def test_shows_that_the_url_may_be_called(self, outbox: Any, settings: Any):
+        settings.WEBHOOK_PRIVATE_HOSTS = ["127.0.0.1"]
+        with receiving() as receiver:
+            endpoint = services.add_endpoint(
+                owner=customer(), url=receiver.url, event_types=["order.placed"]
+            )
+            Endpoint.objects.update(url_state="unresolved")
+            services.ping(endpoint_id=endpoint.pk)
+
+            assert check(outbox).url_state == "allowed"
