@@ -133,6 +133,7 @@ def _facts(event: DomainEvent) -> dict[str, Any]:
         "version": event.event_version,
         "key": event.key,
         "subject": event.subject_name() or None,
+        "share": event.share_name() or None,
         "payload": event.model_dump(mode="json", by_alias=False),
         "correlation_id": cause.correlation_id,
         "causation_id": cause.causation_id,

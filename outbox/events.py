@@ -46,6 +46,9 @@ class DomainEvent(BaseModel):
     their JSON form. Later releases may add optional fields; anything else is a new event or a new
     `version`. A subclass without `key` is abstract: a base for others, never emitted.
 
+    `share="owner:{owner_id}"` names whose work it is: a handler with a `share_window` has only so
+    many deliveries of one share in flight.
+
     Fields with personal data are `Sensitive[...]`, and `subject="customer:{customer_id}"` names
     the person whose they are, by fields that hold an id: `manage.py outbox redact` finds them so.
 
@@ -60,25 +63,39 @@ class DomainEvent(BaseModel):
     event_version: ClassVar[int] = 1
     event_key: ClassVar[str] = ""
     event_subject: ClassVar[str] = ""
+    event_share: ClassVar[str] = ""
 
     @classmethod
     def __pydantic_init_subclass__(
-        cls, *, key: str = "", version: int = 1, subject: str = "", **kwargs: Any
+        cls,
+        *,
+        key: str = "",
+        version: int = 1,
+        subject: str = "",
+        share: str = "",
+        **kwargs: Any,
     ) -> None:
         """Name the event and enter it into the registry."""
         super().__pydantic_init_subclass__(**kwargs)
         if not key:
             return
         _refuse_bad_fields(cls, key=key)
-        cls.event_subject = subject
-        _refuse_bad_subject(cls)
+        cls.event_subject, cls.event_share = subject, share
+        _refuse_bad_template(cls, "subject", subject, example="customer:{customer_id}")
+        _refuse_bad_template(cls, "share", share, example="owner:{owner_id}")
         cls.event_name = f"{app_label(cls.__module__)}.{cls.__name__}"
         cls.event_version = version
         cls.event_key = key
         register(cls)
 
     def __init_subclass__(
-        cls, *, key: str = "", version: int = 1, subject: str = "", **kwargs: Any
+        cls,
+        *,
+        key: str = "",
+        version: int = 1,
+        subject: str = "",
+        share: str = "",
+        **kwargs: Any,
     ) -> None:
         """Take the class keywords, which pydantic hands to both hooks."""
         super().__init_subclass__(**kwargs)
@@ -90,13 +107,19 @@ class DomainEvent(BaseModel):
 
     def subject_name(self) -> str:
         """Return whose data it carries, "customer:7", or "" if its class names no subject."""
-        fields = {name: getattr(self, name) for name in self.subject_fields()}
-        return self.event_subject.format(**fields)
+        return self._filled(self.event_subject)
+
+    def share_name(self) -> str:
+        """Return whose work it is, "owner:7", or "" if its class names no share."""
+        return self._filled(self.event_share)
 
     @classmethod
     def subject_fields(cls) -> list[str]:
         """Return the fields that its subject is made of."""
-        return [name for _, name, _, _ in Formatter().parse(cls.event_subject) if name]
+        return _fields_of(cls.event_subject)
+
+    def _filled(self, template: str) -> str:
+        return template.format(**{name: getattr(self, name) for name in _fields_of(template)})
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Mask what is sensitive: a printed event ends in a log or a traceback."""
@@ -144,16 +167,18 @@ def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:
         )
 
 
-def _refuse_bad_subject(cls: type[DomainEvent]) -> None:
-    for name in cls.subject_fields():
+def _fields_of(template: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(template) if name]
+
+
+def _refuse_bad_template(cls: type[DomainEvent], word: str, template: str, *, example: str) -> None:
+    fields = _fields_of(template)
+    for name in fields:
         if name not in cls.model_fields:
-            raise TypeError(
-                f"{cls.__name__}: its subject={cls.event_subject!r} has no field {name!r}."
-            )
-    if cls.event_subject and not cls.subject_fields():
+            raise TypeError(f"{cls.__name__}: its {word}={template!r} has no field {name!r}.")
+    if template and not fields:
         raise TypeError(
-            f"{cls.__name__}: subject={cls.event_subject!r} names no field; "
-            'say subject="customer:{customer_id}".'
+            f'{cls.__name__}: {word}={template!r} names no field; say {word}="{example}".'
         )
 
 

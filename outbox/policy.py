@@ -221,6 +221,7 @@ _WHOLE = "a whole number of 1 or more"
 _NUMBERS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "batch": (_is_whole, _WHOLE),
     "window": (_is_whole, _WHOLE),
+    "share_window": (_is_whole, _WHOLE),
     "attempts": (_is_whole, f"{_WHOLE}, or None: no last one"),
     "lease": (_is_span, "seconds, above zero"),
     "time_limit": (_is_span, "seconds, above zero"),

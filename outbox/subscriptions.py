@@ -38,6 +38,7 @@ class Handler:
     queue: str
     batch: int
     window: int
+    share_window: int | None
     lease: float
     attempts: int | None
     backoff_base: float
@@ -108,6 +109,7 @@ def subscribe(
     queue: str = "",
     batch: int | None = None,
     window: int | None = None,
+    share_window: int | None = None,
     lease: float | None = None,
     attempts: int | Literal["default"] | None = "default",
     backoff_base: float | None = None,
@@ -143,6 +145,9 @@ def subscribe(
             than 50 only as the window grows.
         window: most deliveries in flight (default `OUTBOX["WINDOW"]`). More than 500 only while a
             backlog waits and the handler is quick.
+        share_window: most deliveries in flight of one share, which an event's class names by
+            `share=`; None: as many as the window has. What is due of one share does not delay the
+            others.
         lease: seconds after which a delivery in hand is presumed lost (default
             `OUTBOX["LEASE_SECONDS"]`).
         attempts: attempts before it is dead (default `OUTBOX["ATTEMPTS"]`); None: no last one,
@@ -173,6 +178,7 @@ def subscribe(
             pinned,
             batch=batch,
             window=window,
+            share_window=share_window,
             lease=lease,
             attempts=None if attempts == "default" else attempts,
             backoff_base=backoff_base,
@@ -192,6 +198,7 @@ def subscribe(
             queue=queue or app_label(function.__module__),
             batch=(defaults.BATCH if atomic else 1) if batch is None else batch,
             window=defaults.WINDOW if window is None else window,
+            share_window=share_window,
             lease=leased,
             attempts=defaults.ATTEMPTS if attempts == "default" else attempts,
             backoff_base=defaults.BACKOFF_BASE if backoff_base is None else backoff_base,

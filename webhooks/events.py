@@ -7,21 +7,18 @@ from uuid import UUID
 from outbox import DomainEvent
 
 
-class MessageWritten(DomainEvent, key="message_id"):
-    """An endpoint is to be told something. Thin: the message says what, and to whom."""
+class MessageWritten(DomainEvent, key="message_id", share="owner:{owner_id}"):
+    """A message is ready to be sent. The message itself has the endpoint and the text."""
 
     message_id: UUID
+    owner_id: int = 0
 
 
-class EndpointUrlChanged(DomainEvent, key="owner_id"):
-    """An endpoint has a URL whose host nobody has looked up yet.
+class EndpointUrlChanged(DomainEvent, key="endpoint_id", share="owner:{owner_id}"):
+    """An endpoint has a URL whose host was not looked up yet."""
 
-    The owner is the key, so that the checks of one customer follow one another and their slow name
-    server occupies one worker process at most.
-    """
-
-    owner_id: int
     endpoint_id: UUID
+    owner_id: int
 
 
 class EndpointDisabled(DomainEvent, key="endpoint_id"):

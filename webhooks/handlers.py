@@ -72,19 +72,20 @@ def tell_of_refund(
     lease=sending.lease_seconds(),
     attempts=None,
     backoff_base=5,
+    # A customer whose receivers are slow occupies so many workers at most.
+    share_window=sending.MOST_OF_ONE_OWNER,
 )
 def send_message(message_id: UUID, receipt: Receipt) -> None:
     sending.send(message_id=message_id, receipt=receipt)
 
 
-# One customer's checks come one after the other: their name server may be slow on purpose.
 @subscribe(
     "webhooks.EndpointUrlChanged",
     atomic=False,
     queue=HTTP,
     lease=checking.LEASE_SECONDS,
-    ordered=True,
-    on_dead="pass",
+    # One customer's checks come one after the other: their name server may be slow on purpose.
+    share_window=1,
 )
 def check_url(endpoint_id: UUID, receipt: Receipt) -> None:
     checking.check(endpoint_id=endpoint_id, receipt=receipt)

@@ -24,6 +24,8 @@ from webhooks.posting import Answer
 
 #: Requests to one endpoint at the same time.
 MOST_AT_ONCE = 2
+#: Requests to the endpoints of one owner at the same time.
+MOST_OF_ONE_OWNER = 2
 FIRST_REST = timedelta(seconds=5)
 LONGEST_REST = timedelta(hours=1)
 #: After so long without a success a failing endpoint is disabled, and a message is given up.

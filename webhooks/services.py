@@ -164,10 +164,10 @@ def forget_old_secrets() -> None:
 def _have_url_checked(endpoint: Endpoint) -> None:
     """Mark the URL as unchecked, for the caller to save, and have a worker look its host up."""
     endpoint.url_state = Endpoint.UrlState.UNCHECKED
-    emit(EndpointUrlChanged(owner_id=endpoint.owner_id, endpoint_id=endpoint.pk))
+    emit(EndpointUrlChanged(endpoint_id=endpoint.pk, owner_id=endpoint.owner_id))
 
 
 def _write(endpoint: Endpoint, *, kind: str, event_id: UUID, text: str) -> Message:
     message = Message.objects.create(endpoint=endpoint, event_id=event_id, type=kind, body=text)
-    emit(MessageWritten(message_id=message.id))
+    emit(MessageWritten(message_id=message.id, owner_id=endpoint.owner_id))
     return message

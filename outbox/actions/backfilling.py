@@ -162,6 +162,7 @@ class Backfill:
                     due_at=clock.now(using=self.using),
                     note=note,
                     order_key=event.key if row.ordered else None,
+                    share=event.share if row.share_window else None,
                 )
                 for event in locked
             ]

@@ -140,5 +140,6 @@ def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
         due_at=now,
         note=f"corrected by {by}"[:300],
         order_key=event.key if row.subscription.ordered else None,
+        share=event.share if row.subscription.share_window else None,
     )
     return event

@@ -25,6 +25,7 @@ _FACTS = (
     "version",
     "key",
     "subject",
+    "share",
     "payload",
     "correlation_id",
     "causation_id",

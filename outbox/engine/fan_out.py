@@ -54,11 +54,12 @@ class Express:
 
 
 class Waiting(NamedTuple):
-    """What the relay reads of an event that waits for fan-out, in the order of its columns."""
+    """What the relay reads of an event that waits for fan-out, in the order of the model."""
 
     seq: int
     name: str
     key: str
+    share: str | None
     emitted_at: datetime
     traceparent: str
 
@@ -158,7 +159,7 @@ def _born(
         seq, key = event.seq, event.key
         for row in hearers.get(event.name, ()):
             is_behind = row.ordered and ordering.is_behind(seq, firsts, line=(row.handler, key))
-            delivery = newborn(seq, row, now=now, key=key, is_behind=is_behind)
+            delivery = newborn(event, row, now=now, is_behind=is_behind)
             born.setdefault(row.pk, []).append(delivery)
     return born
 
@@ -190,7 +191,9 @@ def _store(born: Sequence[Birth], *, now: datetime, using: str) -> Iterator[Stat
 def _select(alike: Sequence[Birth], *, now: datetime, using: str) -> Statement:
     """Return rows for the INSERT: what is ours as it is, what is not by placeholders."""
     one = alike[0]
-    has_key = one.order_key is not None
+    # What differs between them, beside the event: a place in line, a share.
+    given = [name for name in ("order_key", "share") if getattr(one, name) is not None]
+    place = {name: f"column{number}" for number, name in enumerate(given, start=2)}
     columns = (
         "column1",
         f"{one.subscription:d}",
@@ -198,16 +201,17 @@ def _select(alike: Sequence[Birth], *, now: datetime, using: str) -> Statement:
         instant(one.due_at, using=using),
         f"{one.token:d}",
         "%s",
-        "column2" if has_key else "NULL",
+        place.get("order_key", "NULL"),
+        place.get("share", "NULL"),
         "1, 1" if one.worker else "0, 0",
         "%s",
         instant(now if one.worker else None, using=using),
     )
-    row = "({:d}, %s)" if has_key else "({:d})"
+    row = f"({{:d}}{', %s' * len(given)})"
     rows = ", ".join(row.format(birth.seq) for birth in alike)
-    keys = [birth.order_key for birth in alike] if has_key else []
+    values = [getattr(birth, name) for birth in alike for name in given]
     text = f"SELECT {', '.join(columns)} FROM (VALUES {rows}) born"  # noqa: S608  ours
-    return Statement(text, (one.note, one.worker, *keys))
+    return Statement(text, (one.note, one.worker, *values))
 
 
 _W = Columns(Event, alias="e", names=Waiting._fields)
@@ -215,7 +219,7 @@ _WAITING = f"SELECT {_W.text} FROM outbox_event e WHERE e.fanned_out_at IS NULL"
 _MARK = "UPDATE outbox_event SET fanned_out_at = %s"
 _INSERT = """
 INSERT INTO outbox_delivery (
-    event_id, subscription_id, state, due_at, token, note, order_key,
+    event_id, subscription_id, state, due_at, token, note, order_key, share,
     started_token, attempts, worker, started_at
 )"""
 _RETURNING = "RETURNING subscription_id, id, state"

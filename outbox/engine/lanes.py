@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 from django.db.models import QuerySet
 
 from outbox.conf import conf
 from outbox.models import Delivery, Subscription
 
-from . import heartbeat, ordering, settlement
+from . import heartbeat, ordering, settlement, shares
 from .breaker import circuit_of
 from .decisions import Claimed, cut, helping, message_size, next_window, whole_messages
 from .lease import duration
@@ -67,8 +69,7 @@ class Lane:
         limit = 1 if is_probe else self.room
         if not self._has_due() or not limit:
             return
-        due = self._rows(State.PENDING).filter(due_at__lte=self.now).order_by("due_at", "id")
-        found = list(due[:limit].values_list("id", "token", "attempts"))
+        found = self._due(limit)
         found = found[: self._whole(len(found))]
         if found:
             ids = numbers(row[0] for row in found)
@@ -77,6 +78,21 @@ class Lane:
         self.claimed += [(id, token + 1, attempts) for id, token, attempts in found]
         if found and is_probe:
             self._note_probe(found[0][0])
+
+    def _due(self, limit: int) -> list[Claimed]:
+        if self.row.share_window is None:
+            due = self._rows(State.PENDING).filter(due_at__lte=self.now).order_by("due_at", "id")
+            return list(due[:limit].values_list("id", "token", "attempts"))
+        found = shares.claimable(
+            self.row, self._of_shares, limit=limit, now=self.now, using=self.using
+        )
+        self._of_shares.update(one.share for one in found if one.share is not None)
+        return [one[:3] for one in found]
+
+    @cached_property
+    def _of_shares(self) -> Counter[str]:
+        """What is in flight by share, with what this pass has claimed."""
+        return shares.in_flight(self.row, now=self.now, using=self.using)
 
     def _has_due(self) -> bool:
         # By what was read with the lock; a lost or parked delivery has become due since.
@@ -103,6 +119,8 @@ class Lane:
                 one._replace(state=State.PARKED, note=note) if one.seq in held else one
                 for one in born
             ]
+        if self.row.share_window is not None:
+            pending = [one for one in pending if self._has_share(one)]
         number = self._whole(min(self.room, len(pending)))
         sent = {one.seq for one in pending[:number]}
         until = self.lease_until
@@ -110,6 +128,13 @@ class Lane:
             one._replace(state=State.SENT, token=1, due_at=until) if one.seq in sent else one
             for one in born
         ]
+
+    def _has_share(self, one: Birth) -> bool:
+        """Return whether a new delivery's share has room, and take that room."""
+        if one.share is None:
+            return True
+        self._of_shares[one.share] += 1
+        return self._of_shares[one.share] <= (self.row.share_window or 1)
 
     def messages(self) -> Iterator[tuple[tuple[tuple[int, int], ...], bool]]:
         """Cut what was claimed into messages; say of each whether the relay is to look after it.
@@ -119,11 +144,15 @@ class Lane:
         messages = cut(self.claimed, batch=1 if self._first_death_is_last else self.batch)
         may_more_wait = self.may_more_wait
         for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
-            yield pairs, may_more_wait and left % self._looked_after == 0
+            # Of one share more may wait for the place of each, whatever the window has.
+            is_last = left % self._looked_after == 0 or self.row.share_window is not None
+            yield pairs, may_more_wait and is_last
 
     @property
     def may_more_wait(self) -> bool:
         """Whether so much is in flight that others may wait for its place."""
+        if self.row.share_window is not None:
+            return True
         in_flight = self.in_flight + len(self.claimed)
         return in_flight >= min(self.batch, self.row.window_now)
 
@@ -206,23 +235,37 @@ class Birth(NamedTuple):
     token: int = 0
     note: str = ""
     order_key: str | None = None
+    share: str | None = None
     #: Who has started it already, "" for nobody.
     worker: str = ""
 
     @property
     def shared(self) -> tuple[object, ...]:
         """What others of the same page have in common with it."""
-        line = self.order_key is not None
-        return self.subscription, self.state, self.due_at, self.token, self.note, line, self.worker
+        given = (self.order_key is not None, self.share is not None)
+        return self.subscription, self.state, self.due_at, self.token, self.note, given, self.worker
 
 
-def newborn(seq: int, row: Subscription, *, now: datetime, key: str, is_behind: bool) -> Birth:
-    """Make an event's delivery, in its line where the handler is ordered."""
-    order_key = key if row.ordered else None
+class EventLike(Protocol):
+    """What a new delivery needs of its event."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def share(self) -> str | None: ...
+
+
+def newborn(event: EventLike, row: Subscription, *, now: datetime, is_behind: bool) -> Birth:
+    """Create an event's delivery, in its line where the handler is ordered."""
+    order_key = event.key if row.ordered else None
+    share = event.share if row.share_window else None
+    made = Birth(event.seq, row.pk, State.PENDING, now, order_key=order_key, share=share)
     if is_behind:
         due_at, note = ordering.first_look(now), ordering.NOTE
-        return Birth(seq, row.pk, State.BLOCKED, due_at, note=note, order_key=order_key)
-    return Birth(seq, row.pk, State.PENDING, now, order_key=order_key)
+        return made._replace(state=State.BLOCKED, due_at=due_at, note=note)
+    return made
 
 
 def free_subscriptions(*, using: str) -> Statement:

@@ -59,6 +59,7 @@ def _sync_one(
     row.attempts, row.lease_seconds = handler.attempts, handler.lease
     row.backoff_base, row.backoff_cap = handler.backoff_base, handler.backoff_cap
     row.window = handler.window
+    had_shares, row.share_window = row.share_window is not None, handler.share_window
     was = (row.ordered, row.on_dead)
     row.ordered, row.on_dead = handler.ordered, handler.on_dead
     if handler.breaker is None:
@@ -69,6 +70,8 @@ def _sync_one(
         row.save(using=using)
     if was != (row.ordered, row.on_dead):
         _line_up(row, using=using)
+    if had_shares != (row.share_window is not None):
+        _fill_shares(row, using=using)
 
 
 def _close_breaker(row: Subscription) -> None:
@@ -94,6 +97,13 @@ def _line_up(row: Subscription, *, using: str) -> None:
         blocked.update(state=State.PENDING, note="")
 
 
+def _fill_shares(row: Subscription, *, using: str) -> None:
+    """Store the shares of what is owed, or forget them, as the handler has a limit now or not."""
+    owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
+    share = Event.objects.using(using).filter(pk=OuterRef("event")).values("share")
+    owed.update(share=Subquery(share) if row.share_window else None)
+
+
 def _policy(row: Subscription) -> tuple[object, ...]:
     return (
         row.handler,
@@ -103,6 +113,7 @@ def _policy(row: Subscription) -> tuple[object, ...]:
         row.batch,
         row.window,
         row.window_now,
+        row.share_window,
         row.lease_seconds,
         row.attempts,
         row.backoff_base,

@@ -49,6 +49,9 @@ class Subscription(models.Model):
     ordered = models.BooleanField(
         _("ordered"), default=False, help_text=_("One key's events one after the other.")
     )
+    share_window = models.PositiveIntegerField(
+        _("most deliveries in flight of one share"), null=True, blank=True
+    )
     on_dead = models.CharField(
         _("what a dead delivery does to its key"),
         max_length=10,
@@ -155,6 +158,14 @@ class Delivery(models.Model):
         help_text=_("The event's key while an ordered handler is owed this; else nothing."),
     )
 
+    share = models.CharField(  # noqa: DJ001  as above
+        _("share"),
+        max_length=100,
+        null=True,
+        blank=True,
+        help_text=_("The event's share, if its handler limits what is in flight of one share."),
+    )
+
     class Meta:
         verbose_name = _("delivery")
         verbose_name_plural = _("deliveries")
@@ -205,6 +216,12 @@ class Delivery(models.Model):
             # Settled, yet few, and looked for by people: they stand anywhere among what is done.
             models.Index(
                 fields=["id"], condition=Q(state="discarded"), name="outbox_delivery_discarded"
+            ),
+            # Empty without handlers that have a `share_window`.
+            models.Index(
+                fields=["subscription", "share", "due_at"],
+                condition=Q(state="pending", share__isnull=False),
+                name="outbox_delivery_share",
             ),
             # Empty without ordered handlers.
             models.Index(

@@ -32,6 +32,13 @@ class Event(models.Model):
         blank=True,
         help_text=_("Whose personal data it carries."),
     )
+    share = models.CharField(  # noqa: DJ001  as above
+        _("share"),
+        max_length=100,
+        null=True,
+        blank=True,
+        help_text=_("Whose work it is: of one share, a handler may have few deliveries in flight."),
+    )
     payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
     redacted_at = models.DateTimeField(
         _("redacted at"),
@@ -108,6 +115,7 @@ class DelayedEvent(models.Model):
     version = models.PositiveSmallIntegerField(_("version"), default=1)
     key = models.CharField(_("key"), max_length=100)
     subject = models.CharField(_("subject"), max_length=100, null=True, blank=True)  # noqa: DJ001
+    share = models.CharField(_("share"), max_length=100, null=True, blank=True)  # noqa: DJ001
     payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
     stored_at = models.DateTimeField(_("stored at"))
     correlation_id = models.UUIDField(_("correlation id"))

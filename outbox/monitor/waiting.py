@@ -8,7 +8,7 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox.engine import heartbeat
+from outbox.engine import heartbeat, shares
 from outbox.models import Delivery, Subscription
 from outbox.wording import moment, one_line, span
 
@@ -131,7 +131,7 @@ def _backing_off(delivery: Delivery, now: datetime) -> str:
 
 
 def _due(delivery: Delivery, now: datetime) -> str:
-    in_line = _in_line(delivery, now)
+    in_line = _share_is_full(delivery, now) or _in_line(delivery, now)
     waited = now - delivery.due_at
     if in_line:
         return in_line
@@ -142,6 +142,24 @@ def _due(delivery: Delivery, now: datetime) -> str:
         text = _("Due for %(span)s and not yet sent (%(note)s); %(clue)s")
     clue = heartbeat.relay_clue(now, using=delivery._state.db)
     return text % {"span": span(waited), "note": one_line(delivery.note), "clue": clue}
+
+
+def _share_is_full(delivery: Delivery, now: datetime) -> str:
+    """Explain a delivery whose share has as many in flight as its handler allows."""
+    row = delivery.subscription
+    if delivery.share is None or row.share_window is None:
+        return ""
+    number = shares.in_flight(row, now=now, using=str(delivery._state.db))[delivery.share]
+    if number < row.share_window:
+        return ""
+    text = ngettext(
+        "Waits for its share: %(share)s has %(n)d delivery of %(handler)s in flight, the most "
+        "(share_window).",
+        "Waits for its share: %(share)s has %(n)d deliveries of %(handler)s in flight, the most "
+        "(share_window).",
+        number,
+    )
+    return text % {"share": delivery.share, "n": number, "handler": row.handler}
 
 
 def _just_due(delivery: Delivery) -> str:

@@ -176,7 +176,7 @@ EDGE = [
     Mutant(
         name="checks-of-one-customer",
         without="the endpoints of one customer are looked up side by side",
-        edits=(Edit("webhooks/handlers.py", '    ordered=True,\n    on_dead="pass",\n', ""),),
+        edits=(Edit("webhooks/handlers.py", "    share_window=1,\n", ""),),
         noticed_by=(f"{CHECKING}TestOneCustomersChecks::test_follow_one_another",),
     ),
     Mutant(

@@ -553,4 +553,67 @@ LEAKS = [
     ),
 ]
 
-RECOVERY = [*CONNECTIONS, *OUTAGES, *FAILOVER, *CALLBACKS, *OTHERS, *LEAKS]
+SHARES = [
+    Mutant(
+        name="share-window-of-a-backlog",
+        without="one owner's backlog fills the window of a handler",
+        edits=(
+            Edit(
+                "outbox/engine/lanes.py",
+                "        if self.row.share_window is None:\n            due = ",
+                "        if True:\n            due = ",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_shares.py::TestAShare"
+            "::test_has_so_many_in_flight_at_most_and_delays_no_other[backlog]",
+        ),
+    ),
+    Mutant(
+        name="share-window-of-new-events",
+        without="one owner's new events fill the window of a handler",
+        edits=(
+            Edit(
+                "outbox/engine/lanes.py",
+                "            pending = [one for one in pending if self._has_share(one)]\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_shares.py::TestAShare"
+            "::test_has_so_many_in_flight_at_most_and_delays_no_other[new events]",
+        ),
+    ),
+    Mutant(
+        name="turn-of-each-share",
+        without="each pass begins with the same share",
+        edits=(
+            Edit(
+                "outbox/engine/shares.py",
+                '    start = _stopped_at.get(row.pk, "")\n',
+                '    start = ""\n',
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_shares.py::TestAShare"
+            "::test_has_its_turn_where_there_are_more_than_the_window_takes",
+        ),
+    ),
+    Mutant(
+        name="share-of-a-webhooks-owner",
+        without="one customer's slow receivers occupy every worker of the webhooks",
+        edits=(
+            Edit(
+                "webhooks/handlers.py",
+                "    share_window=sending.MOST_OF_ONE_OWNER,\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/chaos/test_slow_receivers.py::TestACustomerWhoseReceiversHang"
+            "::test_delays_nobody_elses_webhooks",
+        ),
+    ),
+]
+
+RECOVERY = [*CONNECTIONS, *OUTAGES, *FAILOVER, *CALLBACKS, *OTHERS, *LEAKS, *SHARES]

@@ -57,6 +57,7 @@ class TestThePage:
         assert sending.FIRST_REST.total_seconds() == 5
         assert sending.LONGEST_REST.total_seconds() == 3600
         assert (sending.MOST_AT_ONCE, services.MOST_ENDPOINTS) == (2, 10)
+        assert sending.MOST_OF_ONE_OWNER == 2
         assert services.OLD_SECRET_LIVES.total_seconds() == 24 * 3600
 
 
