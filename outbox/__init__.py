@@ -32,6 +32,7 @@ from .guards.locks import mark_locked, saved_under_lock
 from .monitor.timeline import timeline_of
 from .policy import Breaker, Dead, Discard, Pause, Retry, RetryAfter
 from .privacy.marks import Sensitive
+from .privacy.subjects import declare_subject
 from .receipt import LeaseLost, PermanentFailure, Receipt
 from .subscriptions import subscribe
 
@@ -54,6 +55,7 @@ __all__ = [
     "TimeLimitExceeded",
     "acting_as",
     "cancel_delayed",
+    "declare_subject",
     "emit",
     "events_without_row",
     "guards_lifted",

@@ -44,6 +44,8 @@ class Conf:
     """Days that settled events are kept, by event name; "default" for the rest. None: for ever."""
     ARCHIVE: str = ""
     """Folder where events are written to before they are pruned. Empty: nowhere."""
+    ARCHIVE_SENSITIVE: bool = False
+    """Write sensitive fields to the archive, which redaction does not reach. Off: blanks."""
 
     TRACING: bool = False
     """Trace by OpenTelemetry. Off: it is not imported."""

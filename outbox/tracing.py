@@ -45,14 +45,13 @@ class Traced:
         self._span = span
         self.returned_at = 0
 
-    def failed(self, error: BaseException, *, text: str) -> None:
-        """Say that the attempt failed; `text` is fit to be shown."""
+    def failed(self, kind: str, *, text: str = "") -> None:
+        """Mark the attempt as failed: the class of its exception, and its text, cleaned."""
         if self._span is not None:
             from opentelemetry.trace import Status, StatusCode
 
-            kind = type(error).__name__
             self._span.set_attribute("error.type", kind)
-            self._span.set_status(Status(StatusCode.ERROR, f"{kind}: {text}"))
+            self._span.set_status(Status(StatusCode.ERROR, f"{kind}: {text}" if text else kind))
 
     def ended(self, outcome: str) -> None:
         """Say how the attempt ended."""
@@ -97,9 +96,19 @@ def emitting(facts: dict[str, Any]) -> Iterator[None]:
     attributes = {**_of_event(facts), **_operation("emit", "create")}
     name = f"emit {facts['name']}"
     tracer = _tracer()
-    with tracer.start_as_current_span(name, kind=SpanKind.PRODUCER, attributes=attributes) as span:
+    with tracer.start_as_current_span(
+        name,
+        kind=SpanKind.PRODUCER,
+        attributes=attributes,
+        record_exception=False,  # a database quotes the row that it refuses
+        set_status_on_exception=False,
+    ) as span:
         facts["traceparent"] = _traceparent_of(span)
-        yield
+        try:
+            yield
+        except BaseException as error:
+            Traced(span).failed(type(error).__name__)
+            raise
 
 
 def told_later(row: DelayedEvent) -> str:
@@ -172,15 +181,17 @@ def _handling(delivery: Delivery, *, handler: str, using: str, ends: bool) -> It
         kind=SpanKind.CONSUMER,
         attributes=_of_attempt(delivery, handler=handler),
         links=_link(event.traceparent) if is_late else [],
-        record_exception=ends,  # its text may have personal data in it
-        set_status_on_exception=ends,
+        record_exception=False,  # its text may have personal data in it
+        set_status_on_exception=False,
         end_on_exit=ends,
     ) as span:
         traced = Traced(span)
         try:
             yield traced
-        except BaseException:
-            if not ends:
+        except BaseException as error:
+            if ends:
+                traced.failed(type(error).__name__)
+            else:
                 traced.returned_at = time.time_ns()
                 traced.ended("rolled_back")
             raise

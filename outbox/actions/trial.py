@@ -13,10 +13,10 @@ from django.db import connections, transaction
 from django.db.models import F, Max
 
 from outbox import databases
-from outbox.engine.attempts import summary
+from outbox.engine.attempts import describe
 from outbox.engine.delivery import deliver
 from outbox.models import Delivery, Event
-from outbox.privacy.sensitive import masked_text
+from outbox.privacy.cleaning import cleaner_for
 from outbox.subscriptions import find
 from outbox.wording import one_line
 
@@ -39,7 +39,7 @@ class Trial:
         events: the events that it emitted, as "app.ClassName key".
         error: what it raised, in words, or "".
 
-    What is sensitive in the event that was handled is masked in all of them.
+    Personal data is masked in all of them, as in a failure.
     """
 
     delivery_id: int
@@ -78,12 +78,13 @@ def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
         told = Event.objects.using(using).filter(seq__gt=before, causation_id=row.event.id)
         told = told.filter(emitted_by=name).order_by("seq")
         events = [f"{event.name} {event.key}" for event in told]
+    cleaner = cleaner_for(row.event, using=using)
     return Trial(
         delivery_id=row.pk,
         handler=name,
-        writes=[_cut(masked_text(text, row.event)) for text in writes],
+        writes=[_cut(cleaner.clean(text, longest=_LONGEST + 1)) for text in writes],
         events=events,
-        error=summary(error, row) if error else "",
+        error=describe(error, row.event, using=using).summary if error else "",
     )
 
 

@@ -1,23 +1,69 @@
-"""What is remembered of an attempt that came to no good: when, where, and what was raised."""
+"""The record of an attempt that failed: when, where, and which exception.
+
+Each failed run is described once, by `describe`. The attempt's row, the delivery's note, the log
+line and the span all show that description.
+"""
 
 from __future__ import annotations
 
 import traceback
+from dataclasses import dataclass
 from types import FrameType
 
 from outbox import clock
-from outbox.models import Attempt, Delivery
-from outbox.privacy.sensitive import masked_text
+from outbox.models import Attempt, Delivery, Event
+from outbox.privacy.cleaning import cleaner_for
 
+#: Characters, as long as their columns or shorter.
 _TRACEBACK_LENGTH = 20_000
 _MESSAGE_LENGTH = 2_000
+NOTE_LENGTH = 300
+_NAME_LENGTH = 200
+_PLACE_LENGTH = 300
+
 _OURS = ("outbox.engine.time_limit",)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An exception as it is stored and shown: without personal data, and fit for any database.
+
+    Attributes:
+        exception: the name of its class.
+        message: its text.
+        traceback: the end of its traceback.
+        place: the innermost line of the project's own code: "orders.services:42 place_order".
+    """
+
+    exception: str
+    message: str
+    traceback: str
+    place: str
+
+    @property
+    def summary(self) -> str:
+        """The exception in one line, as long as a note."""
+        return f"{self.exception}: {self.message}"[:NOTE_LENGTH]
+
+
+def describe(error: BaseException, *events: Event, using: str | None = None) -> Failure:
+    """Describe an exception that was raised while these events were handled.
+
+    It reads the personal data of the events' subjects, to leave it out. It never raises.
+    """
+    cleaner = cleaner_for(*events, using=using)
+    return Failure(
+        exception=_storable(type(error).__name__)[:_NAME_LENGTH],
+        message=_storable(cleaner.clean(_text_of(error), longest=_MESSAGE_LENGTH)),
+        traceback=_storable(cleaner.clean_end(_formatted(error), longest=_TRACEBACK_LENGTH)),
+        place=_storable(_place(error))[:_PLACE_LENGTH],
+    )
+
+
 def remember(
-    row: Delivery, outcome: Attempt.Outcome, error: BaseException | None, *, using: str
+    row: Delivery, outcome: Attempt.Outcome, failure: Failure | None, *, using: str
 ) -> None:
-    """Store the attempt that the delivery has just had."""
+    """Store the attempt that the delivery has just had; `failure` is None if its worker died."""
     now = clock.now(using=using)
     Attempt.objects.using(using).create(
         delivery_id=row.pk,
@@ -26,38 +72,30 @@ def remember(
         ended_at=max(now, row.started_at or now),
         worker=row.worker,
         outcome=outcome,
-        exception=type(error).__name__ if error else "",
-        message=fit_to_keep(text_of(error), row)[:_MESSAGE_LENGTH] if error else "",
-        traceback=fit_to_keep(_formatted(error), row)[-_TRACEBACK_LENGTH:] if error else "",
-        place=_place(error)[:300] if error else "",
+        exception=failure.exception if failure else "",
+        message=failure.message if failure else "",
+        traceback=failure.traceback if failure else "",
+        place=failure.place if failure else "",
     )
 
 
-def summary(error: BaseException, row: Delivery) -> str:
-    """Say in one line what was raised."""
-    return fit_to_keep(f"{type(error).__name__}: {text_of(error)}", row)[:300]
-
-
-def text_of(error: BaseException) -> str:
-    """Return an exception's text, also where asking for it raises: that must stop nobody."""
+def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
         return "(its text cannot be read)"
 
 
-def fit_to_keep(text: str, row: Delivery) -> str:
-    """Make what an exception says fit to be stored. Every stored text of one passes here.
-
-    What the event has of a person is masked, before anything is cut off.
-    PostgreSQL stores neither NUL nor lone surrogates, and an error text must never fail to save.
-    """
-    text = masked_text(text, row.event)
+def _storable(text: str) -> str:
+    """Escape what PostgreSQL does not store: NUL and lone surrogates."""
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def _formatted(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:
+        return "(its traceback cannot be read)"
 
 
 def _place(error: BaseException) -> str:

@@ -20,7 +20,6 @@ from django.db import transaction
 from outbox import clock, databases, tracing
 from outbox.context import caused_by
 from outbox.models import Delivery
-from outbox.privacy.sensitive import masked_text
 from outbox.receipt import LeaseLost, Receipt
 from outbox.subscriptions import Handler, find
 
@@ -35,7 +34,7 @@ from . import (
     settlement,
     together,
 )
-from .attempts import text_of
+from .attempts import Failure
 from .callbacks import Callbacks
 from .connections import drop_interrupted, unchanged_connections
 from .isolation import SessionWatch
@@ -141,9 +140,8 @@ def _run_traced(
     with tracing.handling(delivery, handler=handler.name, using=access.using) as traced:
         result = _run(handler, delivery, lease=lease, access=access)
         traced.ended(result.outcome)
-        if result.error is not None:
-            text = masked_text(text_of(result.error), delivery.event)
-            traced.failed(result.error, text=text)
+        if result.failure is not None:
+            traced.failed(result.failure.exception, text=result.failure.message)
     return result
 
 
@@ -180,7 +178,7 @@ def _fail(
         drop_interrupted()
     isolation.forget_caches()
 
-    def store() -> str:
+    def store() -> tuple[str, Failure]:
         return settlement.fail(
             delivery,
             error,
@@ -190,9 +188,10 @@ def _fail(
             is_outage=access.outages > outages,
         )
 
-    state = access.run(store)
-    is_done = state == Delivery.State.DONE
-    return Result(delivery.id, state, None if is_done else error)
+    state, failure = access.run(store)
+    if state == Delivery.State.DONE:
+        return Result(delivery.id, state)
+    return Result(delivery.id, state, error, failure)
 
 
 def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Callable[[], None]:
@@ -279,5 +278,5 @@ def _transaction(
             raise LeaseLost(LeaseLost.__doc__)
         if key:
             ordering.release((delivery.subscription.handler, key), using=using)
-        callbacks.guard()
+        callbacks.guard([delivery.event])
     failpoints.reach(failpoints.AFTER_RECEIPT)

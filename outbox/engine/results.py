@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from outbox.counting import counters
 from outbox.models import Delivery
-from outbox.privacy.sensitive import masked_text
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
-from .attempts import text_of
+from .attempts import Failure
 
 #: Its lines are the worker's record of what it delivered, whichever way that went.
 logger = logging.getLogger("outbox.delivery")
@@ -25,6 +24,7 @@ class Result:
         delivery_id: its number.
         state: its state afterwards.
         error: what the handler raised, if anything.
+        failure: how that is described: without personal data.
         seconds: how long it ran, the record of how it ended included (in a batch: its part of it).
         lag: seconds from the event's commit to this end.
     """
@@ -32,6 +32,7 @@ class Result:
     delivery_id: int
     state: str
     error: BaseException | None = None
+    failure: Failure | None = None
     seconds: float = 0.0
     lag: float = 0.0
 
@@ -60,15 +61,15 @@ def _count(handler: Handler, result: Result) -> None:
 
 
 def _log(handler: Handler, delivery: Delivery, result: Result) -> None:
-    event, error = delivery.event, result.error
+    event, failure = delivery.event, result.failure
     logger.log(
-        logging.WARNING if error else logging.INFO,
+        logging.WARNING if failure else logging.INFO,
         "%s %s %s in %.0f ms%s",
         handler.name,
         event.key,
         result.state,
         result.seconds * 1000,
-        f": {type(error).__name__}: {masked_text(text_of(error), event)}" if error else "",
+        f": {failure.exception}: {failure.message}" if failure else "",
         extra={
             "event": event.name,
             "event_id": str(event.id),

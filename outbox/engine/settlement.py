@@ -22,7 +22,7 @@ from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
 from . import breaker, decisions, ordering
-from .attempts import remember, summary
+from .attempts import NOTE_LENGTH, Failure, describe, remember
 from .decisions import Next, Retries, Verdict
 from .lease import by_token, receipts_given
 from .transient_errors import drop_broken_connection, is_transient
@@ -50,8 +50,8 @@ def fail(
     handler: Handler,
     using: str,
     is_outage: bool = False,
-) -> str:
-    """Record that a run raised; return the delivery's state afterwards.
+) -> tuple[str, Failure]:
+    """Record that a run raised.
 
     An error of the outbox's database uses up no attempt, `_MAX_DATABASE_ERRORS` times; after that
     it is an ordinary failure, so that an event which kills its connection each time ends as dead.
@@ -65,19 +65,34 @@ def fail(
         is_outage: the database could not be reached while the run failed.
 
     Returns:
-        "done" if the run's receipt is stored: its COMMIT happened, and the answer was lost.
+        The delivery's state afterwards, and the exception's description. The state is "done" if
+        the run's receipt is stored: its COMMIT happened, and the answer was lost.
     """
     drop_broken_connection(using=using)
+    failure = describe(error, delivery.event, using=using)
+    state = _fail(delivery, error, failure, handler=handler, using=using, is_outage=is_outage)
+    return state, failure
+
+
+def _fail(
+    delivery: Delivery,
+    error: BaseException,
+    failure: Failure,
+    *,
+    handler: Handler,
+    using: str,
+    is_outage: bool,
+) -> str:
     with transaction.atomic(using=using):
         row = _held(delivery, using=using)
         if row is None or isinstance(error, LeaseLost):
-            return _record_unheld(delivery, error, using=using)
+            return _record_unheld(delivery, failure, using=using)
         row.event = delivery.event
         if is_outage:
-            return _hand_back_started(row, error, outcome=Outcome.OUTAGE, using=using)
+            return _hand_back_started(row, failure, outcome=Outcome.OUTAGE, using=using)
         if _is_spared(row, error, using=using):
-            return _hand_back_started(row, error, outcome=Outcome.DATABASE, using=using)
-        return _judge(row, error, handler=handler, using=using)
+            return _hand_back_started(row, failure, outcome=Outcome.DATABASE, using=using)
+        return _judge(row, error, failure, handler=handler, using=using)
 
 
 def _is_spared(row: Delivery, error: BaseException, *, using: str) -> bool:
@@ -172,14 +187,16 @@ def hand_back(
     for token, ids in by_token(pairs).items():
         Delivery.objects.using(using).filter(
             id__in=ids, token=token, started_token__lt=token, state=State.SENT, **whose
-        ).update(state=State.PENDING, due_at=due_at, note=note[:300])
+        ).update(state=State.PENDING, due_at=due_at, note=note[:NOTE_LENGTH])
 
 
 def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
     """Return a delivery that has started, but did nothing; that costs no attempt."""
     due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
     mine = _same_start(row, using=using)
-    mine.update(state=State.PENDING, attempts=F("attempts") - 1, due_at=due_at, note=note[:300])
+    mine.update(
+        state=State.PENDING, attempts=F("attempts") - 1, due_at=due_at, note=note[:NOTE_LENGTH]
+    )
 
 
 def hold_back(pks: Sequence[int], *, using: str) -> None:
@@ -227,32 +244,31 @@ def _held(delivery: Delivery, *, using: str) -> Delivery | None:
     return rows.select_for_update(of=("self",)).first()
 
 
-def _record_unheld(delivery: Delivery, error: BaseException, *, using: str) -> str:
+def _record_unheld(delivery: Delivery, failure: Failure, *, using: str) -> str:
     """Record a failure of a run that does not have its delivery any more; return its state."""
     row = _same(delivery, using=using).first()
     if row is None:
         logger.error("Delivery %s is not in the database any more.", delivery.pk)
         return State.DISCARDED
     if receipts_given([delivery], using=using):
-        name, text = delivery.subscription.handler, summary(error, delivery)
-        logger.error("%s raised after its receipt; the delivery is done: %s", name, text)
+        name = delivery.subscription.handler
+        text = "%s raised after its receipt; the delivery is done: %s"
+        logger.error(text, name, failure.summary)
         return State.DONE
     # One that was declared dead during an outage is recorded already.
     if not _attempts_of_start(delivery, using=using).filter(outcome=Outcome.OUTAGE).exists():
-        remember(delivery, Outcome.LEASE_LOST, error, using=using)
+        remember(delivery, Outcome.LEASE_LOST, failure, using=using)
         mine = Subscription.objects.using(using).filter(pk=delivery.subscription_id)
         mine.update(leases_lost=F("leases_lost") + 1)
     return row.state
 
 
-def _judge(row: Delivery, error: BaseException, *, handler: Handler, using: str) -> str:
-    action, now, note = (
-        action_for(error, handler.rules),
-        clock.now(using=using),
-        summary(error, row),
-    )
+def _judge(
+    row: Delivery, error: BaseException, failure: Failure, *, handler: Handler, using: str
+) -> str:
+    action, now, note = action_for(error, handler.rules), clock.now(using=using), failure.summary
     is_final = isinstance(action, Dead | Discard)
-    remember(row, Outcome.REFUSED if is_final else Outcome.FAILED, error, using=using)
+    remember(row, Outcome.REFUSED if is_final else Outcome.FAILED, failure, using=using)
     held_until = None
     if handler.breaker is not None and isinstance(error, handler.breaker.on):
         held_until = breaker.note_failure(row, handler.breaker, reason=note, now=now, using=using)
@@ -284,7 +300,7 @@ def _pause(
 
 
 def _settle(row: Delivery, verdict: Verdict, *, note: str, using: str) -> str:
-    row.state, row.due_at, row.note = verdict.state.value, verdict.due_at, note[:300]
+    row.state, row.due_at, row.note = verdict.state.value, verdict.due_at, note[:NOTE_LENGTH]
     row.attempts -= 0 if verdict.counts else 1
     if verdict.state is Next.DISCARDED:
         row.settled_at = clock.now(using=using)
@@ -310,9 +326,9 @@ def _retries(row: Subscription) -> Retries:
     return Retries(attempts=row.attempts, base=row.backoff_base, cap=row.backoff_cap)
 
 
-def _hand_back_started(row: Delivery, error: BaseException, *, outcome: Outcome, using: str) -> str:
+def _hand_back_started(row: Delivery, failure: Failure, *, outcome: Outcome, using: str) -> str:
     """Have a delivery tried again without using up an attempt: the database failed."""
-    remember(row, outcome, error, using=using)
+    remember(row, outcome, failure, using=using)
     wait = decisions.backoff(
         attempt=_count_since_retry(row, outcome, using=using),
         base=row.subscription.backoff_base,
@@ -321,6 +337,6 @@ def _hand_back_started(row: Delivery, error: BaseException, *, outcome: Outcome,
     )
     row.state, row.due_at = State.PENDING, clock.now(using=using) + wait
     row.attempts -= 1
-    row.note = f"{outcome.label}: {summary(error, row)}"[:300]
+    row.note = f"{outcome.label}: {failure.summary}"[:NOTE_LENGTH]
     _save_and_release(row, using=using)
     return State.PENDING

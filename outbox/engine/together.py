@@ -138,7 +138,7 @@ def _try(
             _call_each(handler, left, batch, using=using)
             failpoints.reach(failpoints.BEFORE_RECEIPT)
             _give_receipts(batch.deliveries, using=using)
-            callbacks.guard()
+            callbacks.guard([one.event for one in batch.deliveries])
             failpoints.reach(failpoints.BEFORE_COMMIT)
         batch.is_kept = True
     except Exception as error:  # whatever it was, what is to blame for it meets it again, alone

@@ -1,6 +1,7 @@
-"""Blank a person's data in stored events. The event stays, and so does all else that it says.
+"""Blank a person's data in stored events, and mask it in the failures of their deliveries.
 
-Other rows that hold the person's data are their apps': they hear `outbox.SubjectRedacted`.
+The other fields of an event stay. Rows of other apps are not touched: those apps subscribe to
+`outbox.SubjectRedacted`.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from outbox import clock, databases, events
 from outbox.context import acting_as
@@ -21,12 +23,17 @@ from outbox.engine.statements import bound_transaction
 from outbox.models import Attempt, DelayedEvent, Delivery, Event
 from outbox.own_events import SubjectRedacted
 
+from . import subjects
+from .cleaning import Cleaner
 from .marks import schema_of
-from .sensitive import Schema, blank, masked_text, replaced
+from .sensitive import Schema, blank, replaced, sensitive_values
 
 logger = logging.getLogger("outbox.actions")
 
+_Row = TypeVar("_Row", Event, DelayedEvent)
+
 _AT_ONCE = 200
+_KEYS_AT_ONCE = 500
 #: A step whose process does nothing for so long is ended by PostgreSQL: its host may be gone.
 _IDLE_SECONDS = 60.0
 
@@ -50,28 +57,33 @@ def redact(
     dry_run: bool = False,
     using: str | None = None,
 ) -> Redaction:
-    """Blank the sensitive fields of all stored events about a person, and tell the other apps.
+    """Blank the sensitive fields of all stored events about a person, and inform the other apps.
 
-    In small transactions; stopped or repeated, it goes on where it was. What quotes the blanked
-    values in failed attempts is masked. Then `outbox.SubjectRedacted` is emitted, if a subject is
-    given, for the apps that keep the person's data in rows of their own.
+    It works in small transactions. After an interruption it can be repeated. The failed attempts
+    and the notes of these events' deliveries are cleaned of the person's data: of the sensitive
+    values, and of the values that apps declare by `declare_subject`. Then `outbox.SubjectRedacted`
+    is emitted, if a subject is given, for the apps that have rows about the person.
 
     Args:
-        subject: who, as the events declare it: "customer:7".
-        keys: keys of further events to blank, told before their class declared a subject.
+        subject: who, as the events declare it: "customer:7". Events of the keys that
+            `declare_subject` returns for it are included.
+        keys: keys of further events, emitted before their class declared a subject.
         by: who wants it.
         reason: why, for the log.
-        force: blank events too of which something is owed: their handlers read blanks.
+        force: also blank events that still have deliveries to come: their handlers read blanks.
         dry_run: count only.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
     done = Redaction()
-    for seqs in _slices(_about(subject, keys, using=using)):
-        _redact_some(done, seqs, force=force, dry_run=dry_run, using=using)
-    # What is told later is owed as a whole: take it back, or run this again when it was told.
-    delayed = DelayedEvent.objects.using(using).filter(_of(subject, keys))
-    done.owed += delayed.count()
+    all_keys = sorted({*keys, *subjects.keys_of(subject)})
+    # Read first: an app that blanks its rows afterwards knows them no more.
+    values = subjects.values_of(subject)
+    for seqs in _slices(Event.objects.using(using), subject, all_keys):
+        _redact_some(done, seqs, values, force=force, dry_run=dry_run, using=using)
+    # A delayed event is not blanked: cancel it, or run this again after it was emitted.
+    for delayed in _chosen(DelayedEvent.objects.using(using), subject, all_keys):
+        done.owed += sum(1 for row in delayed.iterator() if blanked(row) != row.payload)
     if not dry_run:
         if subject:
             with transaction.atomic(using=using), acting_as(by):
@@ -81,14 +93,14 @@ def redact(
     return done
 
 
-def blanked(event: Event) -> dict[str, object]:
+def blanked(event: Event | DelayedEvent) -> dict[str, object]:
     """Return an event's payload with blanks in its sensitive fields, each of the field's type."""
     payload = dict(event.payload)
     schema = _stored_schema(event)
     return replaced(payload, schema, blank) if schema else payload
 
 
-def _stored_schema(event: Event) -> Schema | None:
+def _stored_schema(event: Event | DelayedEvent) -> Schema | None:
     known = events.find(event.name)
     recorded = contract_lock.schema_of(name=event.name, version=event.version)
     if known and (known.event_version == event.version or recorded is None):
@@ -96,26 +108,31 @@ def _stored_schema(event: Event) -> Schema | None:
     return recorded
 
 
-def _about(subject: str, keys: Collection[str], *, using: str) -> QuerySet[Event]:
-    return Event.objects.using(using).filter(_of(subject, keys))
+def _chosen(rows: QuerySet[_Row], subject: str, keys: Sequence[str]) -> Iterator[QuerySet[_Row]]:
+    """Yield the rows of the subject and then those of the keys; no row comes twice."""
+    if subject:
+        yield rows.filter(subject=subject)
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        of_keys = rows.filter(key__in=keys[start : start + _KEYS_AT_ONCE])
+        yield of_keys.exclude(subject=subject) if subject else of_keys
 
 
-def _of(subject: str, keys: Collection[str]) -> Q:
-    chosen = Q(key__in=keys)
-    return chosen | Q(subject=subject) if subject else chosen
-
-
-def _slices(rows: QuerySet[Event]) -> Iterator[Sequence[int]]:
-    seq = 0
-    while found := list(
-        rows.filter(seq__gt=seq).order_by("seq").values_list("seq", flat=True)[:_AT_ONCE]
-    ):
-        yield found
-        seq = found[-1]
+def _slices(rows: QuerySet[Event], subject: str, keys: Sequence[str]) -> Iterator[Sequence[int]]:
+    for chosen in _chosen(rows, subject, keys):
+        in_order, seq = chosen.order_by("seq").values_list("seq", flat=True), 0
+        while found := list(in_order.filter(seq__gt=seq)[:_AT_ONCE]):
+            yield found
+            seq = found[-1]
 
 
 def _redact_some(
-    done: Redaction, seqs: Sequence[int], *, force: bool, dry_run: bool, using: str
+    done: Redaction,
+    seqs: Sequence[int],
+    values: Sequence[str],
+    *,
+    force: bool,
+    dry_run: bool,
+    using: str,
 ) -> None:
     with transaction.atomic(using=using):
         bound_transaction(_IDLE_SECONDS, using=using)
@@ -124,25 +141,31 @@ def _redact_some(
         # Only now: a relay, replay or backfill may have held these locks, and has committed since.
         states = lock_deliveries([event.seq for event in found], using=using)
         owed = {seq for _id, seq, state in states if state in Delivery.OWED}
+        if not dry_run:  # while the values that the events have are still known
+            _clean_failures(found, values, using=using)
         for event in found:
-            if (event.seq in owed or event.fanned_out_at is None) and not force:
-                done.owed += 1
-            elif (payload := blanked(event)) == event.payload:
+            if (payload := blanked(event)) == event.payload:
                 done.empty += 1
+            elif (event.seq in owed or event.fanned_out_at is None) and not force:
+                done.owed += 1
             else:
                 done.blanked += 1
                 if not dry_run:
-                    _blank(event, payload, using=using)
+                    rows = Event.objects.using(using).filter(pk=event.pk)
+                    rows.update(payload=payload, redacted_at=clock.now(using=using))
 
 
-def _blank(event: Event, payload: dict[str, object], *, using: str) -> None:
-    """Mask what quotes the values while they are still known, then blank them."""
-    for attempt in Attempt.objects.using(using).filter(delivery__event=event):
-        attempt.message = masked_text(attempt.message, event)
-        attempt.traceback = masked_text(attempt.traceback, event)
+def _clean_failures(found: Sequence[Event], values: Sequence[str], *, using: str) -> None:
+    """Mask the person's data in the attempts and notes of these events' deliveries."""
+    cleaners = {event.pk: Cleaner([*map(str, sensitive_values(event)), *values]) for event in found}
+    attempts = Attempt.objects.using(using).filter(delivery__event__in=found)
+    for attempt in attempts.select_related("delivery"):
+        cleaner = cleaners[attempt.delivery.event_id]
+        attempt.message = cleaner.clean(attempt.message, longest=len(attempt.message))
+        attempt.traceback = cleaner.clean(attempt.traceback, longest=len(attempt.traceback))
         attempt.save(using=using, update_fields=["message", "traceback"])
-    for delivery in Delivery.objects.using(using).filter(event=event).exclude(note=""):
-        note = masked_text(delivery.note, event)
-        Delivery.objects.using(using).filter(pk=delivery.pk).update(note=note[:300])
-    rows = Event.objects.using(using).filter(pk=event.pk)
-    rows.update(payload=payload, redacted_at=clock.now(using=using))
+    deliveries = Delivery.objects.using(using).filter(event__in=found).exclude(note="")
+    for pk, event_pk, note in deliveries.values_list("pk", "event_id", "note"):
+        cleaned = cleaners[event_pk].clean(note, longest=len(note))
+        if cleaned != note:
+            Delivery.objects.using(using).filter(pk=pk).update(note=cleaned)

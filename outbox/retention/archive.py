@@ -22,7 +22,9 @@ from typing import Any, BinaryIO
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
+from outbox.conf import conf
 from outbox.models import Delivery, Event
+from outbox.privacy.redaction import blanked
 
 PART = ".part"
 
@@ -78,8 +80,17 @@ def archive_in(folder: str | Path) -> Iterator[Archive]:
 
 def _line(event: Event) -> str:
     deliveries = event.deliveries.select_related("subscription").prefetch_related("failures")
-    told = {**_columns(event), "deliveries": [_delivery(row) for row in deliveries.order_by("id")]}
+    told = {
+        **_columns(event),
+        **_payload(event),
+        "deliveries": [_delivery(row) for row in deliveries.order_by("id")],
+    }
     return json.dumps(told, cls=DjangoJSONEncoder, ensure_ascii=False) + "\n"
+
+
+def _payload(event: Event) -> dict[str, Any]:
+    """Return the payload as it is archived: redaction does not reach an archive."""
+    return {"payload": event.payload if conf().ARCHIVE_SENSITIVE else blanked(event)}
 
 
 def _delivery(row: Delivery) -> dict[str, Any]:

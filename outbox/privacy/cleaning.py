@@ -1,0 +1,90 @@
+"""Remove personal data from a text that quotes it: a failure's message, its traceback, a note.
+
+Three things are masked: the values of the event's sensitive fields, the values that apps declare
+for the event's subject, and whatever looks like an e-mail address or a long number.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from django.db import transaction
+
+from outbox import databases
+from outbox.models import Event
+
+from .marks import MASK
+from .masking import masked_values
+from .patterns import masked_patterns
+from .sensitive import sensitive_values
+from .subjects import subjects_of, values_of
+
+logger = logging.getLogger("outbox.sensitive")
+
+#: A text is cut before it is searched, to so many times the length that is kept: one may be huge.
+_SEARCHED = 4
+#: Characters at the cut that are dropped, since a value may have been cut in two there.
+_DROPPED = 320
+
+
+class Cleaner:
+    """Masks personal data in texts. It never raises.
+
+    Args:
+        values: the texts to mask, beside the patterns.
+        refusal: returned in place of each text, if it is not known what to mask.
+    """
+
+    def __init__(self, values: Iterable[str], *, refusal: str = "") -> None:
+        self._values = set(values)
+        self._refusal = refusal
+
+    def clean(self, text: str, *, longest: int) -> str:
+        """Return the beginning of a text, of `longest` characters at most, with "***" for data."""
+        if self._refusal:
+            return self._refusal[:longest]
+        window = text[: longest * _SEARCHED]
+        cleaned = self._masked(window)
+        return (cleaned if window == text else cleaned[:-_DROPPED])[:longest]
+
+    def clean_end(self, text: str, *, longest: int) -> str:
+        """As `clean`, but return the end of the text."""
+        if self._refusal:
+            return self._refusal[:longest]
+        window = text[-longest * _SEARCHED :]
+        cleaned = self._masked(window)
+        return (cleaned if window == text else cleaned[_DROPPED:])[-longest:]
+
+    def _masked(self, text: str) -> str:
+        try:
+            return masked_patterns(masked_values(text, self._values, mask=MASK))
+        except Exception as error:
+            return (
+                f"(not shown: it could not be searched for personal data: {type(error).__name__})"
+            )
+
+
+def cleaner_for(*events: Event, using: str | None = None) -> Cleaner:
+    """Return what cleans texts about these events.
+
+    It reads what identifies their subjects. If that fails, the cleaner returns no text at all: a
+    text that may name a person is neither stored nor logged.
+
+    Args:
+        events: the events, of the outbox's database.
+        using: its alias; a failed query leaves its transaction usable.
+    """
+    values: set[str] = set()
+    try:
+        with transaction.atomic(using=using or databases.alias()):
+            for event in events:
+                values.update(map(str, sensitive_values(event)))
+                for subject in subjects_of(event):
+                    values.update(map(str, values_of(subject)))
+    except Exception as error:
+        ids = ", ".join(str(event.id) for event in events)
+        reason = f"the personal data of event {ids} could not be read: {type(error).__name__}"
+        logger.warning("A text is not shown: %s", reason)
+        return Cleaner((), refusal=f"(not shown: {reason})")
+    return Cleaner(values)

@@ -1,0 +1,94 @@
+"""Which texts identify a person: declared by the apps that keep them, read when a delivery fails.
+
+An event names its subject ("user:7") only if it carries personal data. Most events are thin: they
+carry the id of an order, and the app that has the orders knows the customer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+_OWN_EVENT = "outbox.SubjectRedacted"  # its key is the subject
+
+
+class About(Protocol):
+    """The columns of an event that tell its subject."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def subject(self) -> str | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """One call of `declare_subject`."""
+
+    kind: str
+    values: Callable[[str], Iterable[str]]
+    keys: Callable[[str], Iterable[str]] | None
+    of_key: Callable[[str], str | None] | None
+
+
+#: In the order of their declaration; several apps may declare the same kind.
+registry: list[Declaration] = []
+
+
+def declare_subject(
+    kind: str,
+    *,
+    values: Callable[[str], Iterable[str]],
+    keys: Callable[[str], Iterable[str]] | None = None,
+    of_key: Callable[[str], str | None] | None = None,
+) -> None:
+    """Declare which texts identify the people of one kind, so that no failure's text has them.
+
+    Call it in `handlers.py`. The functions are called when a delivery fails and when a subject is
+    redacted. They may query the database. If one raises, the failure's text is not stored.
+
+    Args:
+        kind: the part of a subject before the colon: "user" for "user:7".
+        values: takes the part after the colon; returns e-mail addresses, names and the like.
+        keys: takes the same; returns the keys of events about this person which declare no subject.
+        of_key: takes the key of such an event; returns the part after the colon, or None.
+
+    Raises:
+        ValueError: the kind is empty or has a colon.
+    """
+    if not kind or ":" in kind:
+        raise ValueError(f"The kind of a subject is a word without a colon, not {kind!r}.")
+    registry.append(Declaration(kind=kind, values=values, keys=keys, of_key=of_key))
+
+
+def values_of(subject: str) -> list[str]:
+    """Return the texts that identify a subject: "user:7"."""
+    found = (one.values(part) for one, part in _declared(subject))
+    return [value for values in found for value in values if value]
+
+
+def keys_of(subject: str) -> list[str]:
+    """Return the keys of events about a subject which declare none."""
+    return [key for one, part in _declared(subject) if one.keys for key in one.keys(part)]
+
+
+def subjects_of(event: About) -> set[str]:
+    """Return the subjects that an event is about, whether or not it declares one."""
+    named = {event.subject} if event.subject else set()
+    if event.name == _OWN_EVENT:
+        named.add(event.key)
+    for one in registry:
+        part = one.of_key(event.key) if one.of_key else None
+        if part:
+            named.add(f"{one.kind}:{part}")
+    return named
+
+
+def _declared(subject: str) -> Iterator[tuple[Declaration, str]]:
+    kind, _, part = subject.partition(":")
+    for one in registry:
+        if one.kind == kind and part:
+            yield one, part
