@@ -64,17 +64,32 @@ LOOKUPS = [
 ]
 INPUT = [
     Mutant(
-        name="nul-in-a-filter",
-        without="a list of the outbox asks the database for a text with a NUL character",
+        name="value-of-a-filter",
+        without="a filter's value that no column holds ends in a server error",
         edits=(
             Edit(
                 STRICT,
-                '        if any("\\0" in value for given in values for value in given):',
-                "        if False:",
+                "except (OverflowError, DataError) as error:  #",
+                "except ZeroDivisionError as error:  #",
             ),
         ),
-        noticed_by=(f"{PAGES}TestAFilter::test_takes_no_nul",),
+        noticed_by=(
+            f"{LISTS}test_takes_no_value_that_no_column_holds",
+            f"{PAGES}TestAFilter::test_takes_no_nul",
+        ),
         database=POSTGRESQL,
+    ),
+    Mutant(
+        name="year-of-a-list",
+        without="a hierarchy of dates goes on to the year 10000",
+        edits=(
+            Edit(
+                STRICT,
+                "except ValueError as error:  #",
+                "except ZeroDivisionError as error:  #",
+            ),
+        ),
+        noticed_by=(f"{LISTS}test_takes_no_value_that_no_column_holds",),
     ),
     Mutant(
         name="keys-of-chosen-rows",

@@ -175,6 +175,23 @@ class TestAList:
 
         assert client.get(url).status_code == 400
 
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"placed_at__gte": "9999-12-31 23:59:59-23:59"},
+            {"placed_at__lt": "0001-01-01 00:00:00+23:59"},
+            {"placed_at__year": "9999"},
+            {"placed_at__year": "9" * 20},
+            {"placed_at__year": "9999", "placed_at__month": "12", "placed_at__day": "31"},
+        ],
+    )
+    def test_takes_no_value_that_no_column_holds(self, client, query):
+        a_row_of_each()
+
+        answer = client.get("/admin/orders/order/", query)
+
+        assert (answer.status_code, answer["Location"]) == (302, "/admin/orders/order/?e=1")
+
     @pytest.mark.parametrize("one", ADMINS)
     def test_finds_and_orders_nothing_by_what_it_hides(self, root, one):
         request = RequestFactory().get("/")
