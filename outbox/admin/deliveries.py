@@ -53,8 +53,8 @@ def explained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
     return [Explained(row, why(row), list(row.failures.all())) for row in found]
 
 
-def unexplained(rows: QuerySet[Delivery]) -> list[Explained]:
-    """Return each delivery without what may quote an exception."""
+def unexplained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
+    """Return each delivery as `explained` does, without what may quote an exception."""
     return [Explained(row, "", ()) for row in rows.select_related("subscription")]
 
 

@@ -244,12 +244,8 @@ class EventAdmin(ReadOnlyAdmin):
         """Add the deliveries and the link to the timeline."""
         event = kwargs["obj"]
         context["may_see_failures"] = may(request, "see failures")
-        rows = event.deliveries.order_by("id")
-        context["deliveries"] = (
-            explained(rows, failures=_FAILURES_SHOWN)
-            if context["may_see_failures"]
-            else unexplained(rows)
-        )
+        explain = explained if context["may_see_failures"] else unexplained
+        context["deliveries"] = explain(event.deliveries.order_by("id"), failures=_FAILURES_SHOWN)
         context["how_far"] = why_event(event)
         shown = masked(event)
         context["payload"] = _as_text(shown)

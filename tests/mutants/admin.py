@@ -180,7 +180,9 @@ SEEN = [
     Mutant(
         name="failures-of-an-event",
         without="who may view an event reads what its handlers raised",
-        edits=(Edit("outbox/admin/events.py", 'if context["may_see_failures"]\n', "if True\n"),),
+        edits=(
+            Edit("outbox/admin/events.py", 'if context["may_see_failures"] else', "if True else"),
+        ),
         noticed_by=(HIDDEN,),
     ),
     Mutant(
