@@ -52,6 +52,7 @@ PROBLEM: dict[str, Any] = {
 }
 
 FOR_ALL = {
+    "400": "The address, a header or a cookie has a NUL character; or the host is not ours.",
     "401": "There is no valid token.",
     "406": "The answer is JSON, and `Accept` allows none.",
     "429": "Too many requests; `Retry-After` says for how many seconds to wait.",

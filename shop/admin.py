@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from read_only import ReadOnly
+from shop import third_party_admin  # noqa: F401  importing registers them
 from shop.models import Reconciliation
 
 SUMMARY = ("checked_at", "balanced", "differences", "unsettled", "seconds")

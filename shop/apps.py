@@ -1,5 +1,6 @@
 from django.apps import AppConfig
 from django.conf import settings
+from django.contrib.admin import apps as django_admin
 from django.utils.translation import gettext_lazy as _
 
 
@@ -14,3 +15,10 @@ class ShopConfig(AppConfig):
             from .telemetry import start
 
             start()
+
+
+class AdminConfig(django_admin.AdminConfig):
+    """Stands in `INSTALLED_APPS` in the place of `django.contrib.admin`."""
+
+    default = False  # the shop's own is `ShopConfig`
+    default_site = "shop.admin_site.StrictAdminSite"

@@ -32,12 +32,13 @@ class AccessFilter(logging.Filter):
 class ClientErrorFilter(logging.Filter):
     """Log what a client did wrong as a warning of one line, and not as an error of this site.
 
-    Django reports a wrong host name, too many fields and the like as errors with a traceback.
+    Django adds a traceback to a wrong host name, too many fields, a NUL character and the like.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change such a record; let every record pass."""
-        if record.name.startswith("django.security.") and record.exc_info:
+        is_answered = record.name == "django.request" and getattr(record, "status_code", 0) < 500
+        if (is_answered or record.name.startswith("django.security.")) and record.exc_info:
             record.msg, record.args = record.getMessage()[:LONGEST_LINE], ()
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.exc_info = record.exc_text = None

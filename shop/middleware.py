@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponseBase, UnreadablePostError
+from django.utils.translation import gettext as _
 from rest_framework.exceptions import APIException, UnsupportedMediaType
 
 from api.parsing import BodyTooLarge
-from shop.problems import LengthRequired, refusal
+from shop.problems import API, LengthRequired, refusal
+
+#: What no text column of PostgreSQL holds, and what has no UTF-8.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -57,3 +64,44 @@ def _trouble_with_the_body(request: HttpRequest) -> APIException | None:
 def _length(request: HttpRequest) -> int:
     text = request.headers.get("Content-Length", "")
     return int(text[:20]) if text.isascii() and text.isdigit() else 0
+
+
+class StorableTextMiddleware:
+    """Refuse a NUL character and half of a surrogate pair wherever a request has text.
+
+    That is its path, headers, cookies, query and form. A database that is asked for such a text
+    answers with an error, which would be a 500. Bodies of the API are read by `api.parsing`, which
+    refuses the same.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        for where, text in _texts(request):
+            if _UNSTORABLE.search(text):
+                why = _("%(where)s has a NUL character or half of a surrogate pair. Remove it.")
+                raise BadRequest(why % {"where": ascii(where)})
+        return self.get_response(request)
+
+
+def _texts(request: HttpRequest) -> Iterator[tuple[str, str]]:
+    """Return each text of a request, and what to call its place."""
+    yield "path", request.path_info
+    yield from request.headers.items()
+    for name, cookie in request.COOKIES.items():
+        yield name, f"{name}{cookie}"
+    forms = [request.GET]
+    if not request.path.startswith(API):
+        forms.append(_form(request))
+    for form in forms:
+        for name, values in form.lists():
+            yield name, name
+            yield from ((name, str(value)) for value in values)
+
+
+def _form(request: HttpRequest) -> Any:
+    try:
+        return request.POST
+    except UnreadablePostError as error:
+        raise BadRequest(_("The request ended before its form did. Send it again.")) from error

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from django.core.exceptions import BadRequest as DjangosBadRequest
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext, gettext_lazy
 from django.views import defaults
@@ -120,6 +122,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Django's handler400."""
     if request.path.startswith(API):
         return problem(_as_refusal(exception) or BadRequest())
+    if isinstance(exception, DjangosBadRequest):  # its text is for the visitor
+        return render(request, "shop/refused.html", {"why": exception}, status=400)
     return defaults.bad_request(request, exception)
 
 
@@ -155,6 +159,8 @@ def _as_refusal(error: Exception) -> exceptions.APIException | None:
             return exceptions.PermissionDenied()
         case RequestDataTooBig():
             return BodyTooLarge()
+        case DjangosBadRequest():
+            return BadRequest(str(error))
         case SuspiciousOperation():
             return BadRequest()
     return None

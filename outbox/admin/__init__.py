@@ -1,8 +1,9 @@
 """The outbox in Django's admin: read-only lists and pages, and what a person may do.
 
-Public: `TimelineMixin`, for the admin of your own models, whose rows events are about::
+Public, for the admin of your own models: `TimelineMixin`, where events are about their rows, and
+`StrictAdminMixin`, which lets nobody find out by a lookup what the pages do not show::
 
-    class ParcelAdmin(TimelineMixin, admin.ModelAdmin): ...
+    class ParcelAdmin(StrictAdminMixin, TimelineMixin, admin.ModelAdmin): ...
 """
 
 from .delayed import DelayedEventAdmin
@@ -10,6 +11,7 @@ from .deliveries import DeliveryAdmin
 from .events import EventAdmin
 from .operations import OperationAdmin
 from .overview import OverviewAdmin
+from .strict import StrictAdminMixin
 from .subscriptions import SubscriptionAdmin
 from .timeline import TimelineMixin
 
@@ -19,6 +21,7 @@ __all__ = [
     "EventAdmin",
     "OperationAdmin",
     "OverviewAdmin",
+    "StrictAdminMixin",
     "SubscriptionAdmin",
     "TimelineMixin",
 ]

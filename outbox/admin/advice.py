@@ -31,10 +31,24 @@ class Advice:
     is_bad: bool = True
 
 
-def advice(status: Status, lights: Sequence[Light], groups: Sequence[Group]) -> Advice:
-    """Return the most urgent advice; that there is none is one, too."""
+def advice(
+    status: Status, lights: Sequence[Light], groups: Sequence[Group], *, has_failures: bool
+) -> Advice:
+    """Return the most urgent advice, or that nothing is to be done.
+
+    Args:
+        status: what is owed.
+        lights: which parts run.
+        groups: what is dead.
+        has_failures: name exceptions, and what the other side did.
+    """
     nothing = Advice(_("Nothing: all that was told is done or under way."), is_bad=False)
-    parts = (_of_lights(status, lights), _of_groups(groups), _of_handlers(status), _of_age(status))
+    parts = (
+        _of_lights(status, lights),
+        _of_groups(groups, has_failures=has_failures),
+        _of_handlers(status, has_failures=has_failures),
+        _of_age(status),
+    )
     return next((found for part in parts for found in part), nothing)
 
 
@@ -56,21 +70,30 @@ def _of_lights(status: Status, lights: Sequence[Light]) -> Iterator[Advice]:
         yield Advice(text % beat.text)
 
 
-def _of_groups(groups: Sequence[Group]) -> Iterator[Advice]:
+def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advice]:
     for group in groups:
         text = ngettext(
-            "Repair what %(number)d delivery to %(handler)s died of, then retry it: %(what)s.",
-            "Repair what %(number)d deliveries to %(handler)s died of, then retry them: %(what)s.",
+            "Repair what %(number)d delivery to %(handler)s died of, then retry it.",
+            "Repair what %(number)d deliveries to %(handler)s died of, then retry them.",
             group.number,
         )
+        if has_failures:
+            text = ngettext(
+                "Repair what %(number)d delivery to %(handler)s died of, then retry it: %(what)s.",
+                "Repair what %(number)d deliveries to %(handler)s died of, then retry them: "
+                "%(what)s.",
+                group.number,
+            )
         what = group.exception or _("the worker died")
         facts = {"number": group.number, "handler": group.handler, "what": what}
         yield Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
 
 
-def _of_handlers(status: Status) -> Iterator[Advice]:
+def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
     for row in Subscription.objects.filter(breaker_opened_at__isnull=False).order_by("handler"):
-        text = _("Ask the other side: the breaker of %(handler)s is open (%(reason)s).")
+        text = _("Ask the other side: the breaker of %(handler)s is open.")
+        if has_failures:
+            text = _("Ask the other side: the breaker of %(handler)s is open (%(reason)s).")
         facts = {"handler": row.handler, "reason": row.breaker_reason}
         yield Advice(text % facts, handlers_url(), _("Handlers"))
     for one in status.handlers:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
-from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import ShowFacets
@@ -21,6 +20,8 @@ from django.urls import reverse
 from django.utils.functional import Promise, cached_property
 from django.utils.translation import gettext_lazy as _
 
+from .strict import StrictAdminMixin, StrictChangeList
+
 #: Which permission an action of a person needs, apart from seeing the rows.
 PERMISSIONS: Mapping[str, str] = {
     "retry": "outbox.retry_delivery",
@@ -29,6 +30,7 @@ PERMISSIONS: Mapping[str, str] = {
     "pause": "outbox.pause_subscription",
     "correct": "outbox.correct_event",
     "see sensitive fields": "outbox.view_sensitive",
+    "see failures": "outbox.view_delivery",
 }
 
 LIVE_CSS = {"all": ["outbox/outbox.css", "outbox/drawing.css"]}
@@ -94,7 +96,7 @@ class HorizonPaginator(Paginator):  # type: ignore[type-arg]  # generic in stubs
         return rows.count() if isinstance(rows, QuerySet) else len(rows)
 
 
-class BoundedChangeList(ChangeList):
+class BoundedChangeList(StrictChangeList):
     """A page of a list that claims no number of rows which nobody counted."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -105,7 +107,7 @@ class BoundedChangeList(ChangeList):
             self.full_result_count = self.result_count
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
+class ReadOnlyAdmin(StrictAdminMixin):
     """Rows that the engine alone writes: nobody adds, changes or deletes one, superusers neither.
 
     Attributes:
@@ -178,7 +180,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
         response = super().response_action(request, queryset, *args, **kwargs)
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         is_done = response is None or isinstance(response, HttpResponseRedirect)
-        if is_done and "from_page" in request.POST and len(chosen) == 1:
+        is_one = len(chosen) == 1 and self.are_keys(chosen)
+        if is_done and is_one and "from_page" in request.POST:
             page = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
             return HttpResponseRedirect(reverse(page, args=chosen))
         return response

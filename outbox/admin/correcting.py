@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -17,6 +16,7 @@ from outbox.models import Delivery
 from outbox.privacy.sensitive import masked
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
+from .json_object import JSONObjectField
 from .links import delivery_url, event_url
 from .pages import show
 
@@ -24,22 +24,12 @@ from .pages import show
 class CorrectionForm(ReasonForm):
     """Asks for the whole payload, and why."""
 
-    payload = forms.CharField(
+    payload = JSONObjectField(
         label=gettext_lazy("Payload"),
         help_text=gettext_lazy("JSON. What is masked (***) keeps its value if you leave it so."),
         widget=forms.Textarea(attrs={"rows": 16, "cols": 80, "spellcheck": "false"}),
     )
     field_order = ("payload", "reason")
-
-    def clean_payload(self) -> dict[str, Any]:
-        """Read the JSON object."""
-        try:
-            read = json.loads(self.cleaned_data["payload"])
-        except ValueError as error:
-            raise ValidationError(_("This is no JSON: %s") % error) from None
-        if not isinstance(read, dict):
-            raise ValidationError(_("This is no JSON object."))
-        return read
 
 
 def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResponse:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -39,6 +39,14 @@ class BulkForm(ReasonForm):
     )
 
 
+class CauseForm(forms.Form):
+    """One group to the letter, or the filter of the page."""
+
+    handler = forms.CharField(required=False, strip=False)
+    exception = forms.CharField(required=False, strip=False)
+    place = forms.CharField(required=False, strip=False)
+
+
 def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Show the groups, made anew for each look: what is dead is few, or the newest are enough."""
     page.require_view(request)
@@ -57,8 +65,12 @@ def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
         exceptions=sorted({group.exception for group in every if group.exception}),
         chosen={name: request.GET.get(name, "") for name in _FILTERS},
         possible=[(name, TITLES[name]) for name in _ACTIONS if may(request, name)],
-        done=Operation.objects.filter(action__in=_ACTIONS).order_by("-id")[:5],
+        done=_done_lately() if request.user.has_perm("outbox.view_operation") else (),
     )
+
+
+def _done_lately() -> QuerySet[Operation]:
+    return Operation.objects.filter(action__in=_ACTIONS).order_by("-id")[:5]
 
 
 def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
@@ -66,8 +78,11 @@ def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     page.require_view(request)
     action = request.POST.get("action", "")
     if action not in _ACTIONS or not may(request, action):
-        return _refused(page, request)
-    choice = _choice(request.POST)
+        return _refused(page, request, _("You may not do this."))
+    cause = CauseForm(request.POST)
+    if not cause.is_valid():
+        return _refused(page, request, _("There is no such group."))
+    choice = _choice(cause.cleaned_data, is_group="group" in request.POST)
     form = BulkForm(request.POST if "reason" in request.POST else None)
     if not form.is_valid():
         return _ask(page, request, form, action, choice)
@@ -124,19 +139,19 @@ def _ask(
     )
 
 
-def _choice(given: Mapping[str, Any]) -> actions.Choice:
+def _choice(given: Mapping[str, str], *, is_group: bool) -> actions.Choice:
     """Read what is meant: one group to the letter, or all that fit the filter."""
-    handler, *cause = (str(given.get(name, "")) for name in _FILTERS)
+    handler, *cause = (given[name] for name in _FILTERS)
     # An empty field of the filter means "whatever"; of a group it means "none".
-    exception, place = cause if "group" in given else (part or None for part in cause)
+    exception, place = cause if is_group else (part or None for part in cause)
     return actions.Choice(states=_DEAD, handler=handler, exception=exception, place=place)
 
 
-def _fits(group: Group, given: Mapping[str, Any]) -> bool:
+def _fits(group: Group, given: Mapping[str, str]) -> bool:
     wanted: Sequence[tuple[str, str]] = [(name, given.get(name, "")) for name in _FILTERS]
     return all(not value or getattr(group, name) == value for name, value in wanted)
 
 
-def _refused(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
-    page.message_user(request, _("You may not do this."), messages.ERROR)
+def _refused(page: ReadOnlyAdmin, request: HttpRequest, why: str) -> HttpResponse:
+    page.message_user(request, why, messages.ERROR)
     return HttpResponseRedirect(dead_url())

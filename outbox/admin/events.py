@@ -30,12 +30,12 @@ from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, mome
 
 from . import filters, helpings
 from .base import ReadOnlyAdmin, as_uuid, may
-from .deliveries import explained
+from .deliveries import explained, unexplained
 from .keyset import KeysetChangeList
 from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
 from .tally import add_tallies
-from .timeline import find_story
+from .timeline import Story, find_story
 
 if TYPE_CHECKING:
     from .tally import TalliedEvent
@@ -243,7 +243,9 @@ class EventAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """Add the deliveries and the link to the timeline."""
         event = kwargs["obj"]
-        context["deliveries"] = explained(event.deliveries.order_by("id"), failures=_FAILURES_SHOWN)
+        context["may_see_failures"] = may(request, "see failures")
+        explain = explained if context["may_see_failures"] else unexplained
+        context["deliveries"] = explain(event.deliveries.order_by("id"), failures=_FAILURES_SHOWN)
         context["how_far"] = why_event(event)
         shown = masked(event)
         context["payload"] = _as_text(shown)
@@ -278,13 +280,21 @@ class EventAdmin(ReadOnlyAdmin):
     def timeline_part(self, request: HttpRequest) -> HttpResponse:
         """Answer the timeline alone, or 304 where it is as the page has it."""
         self.require_view(request)
-        sought = request.GET.get("q", "").replace("\0", "").strip()
-        return render(request, "outbox/timeline.html", {"story": find_story(sought)})
+        sought = _sought(request)
+        return render(request, "outbox/timeline.html", {"story": _story(request, sought)})
 
     def timeline_view(self, request: HttpRequest) -> HttpResponse:
         """Show the timeline of a key or a correlation id."""
         self.require_view(request)
-        sought = request.GET.get("q", "").replace("\0", "").strip()
-        story = find_story(sought) if sought else None
+        sought = _sought(request)
+        story = _story(request, sought) if sought else None
         template = "admin/outbox/event/timeline.html"
         return show(request, template, of=self, title=_("Timeline"), sought=sought, story=story)
+
+
+def _sought(request: HttpRequest) -> str:
+    return request.GET.get("q", "").replace("\0", "").strip()
+
+
+def _story(request: HttpRequest, sought: str) -> Story:
+    return find_story(sought, explained=may(request, "see failures"))

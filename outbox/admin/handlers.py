@@ -28,12 +28,17 @@ _LATELY = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class HandlerRow:
-    """One handler: what it is owed, what went through lately, and its policy."""
+    """One handler: what it is owed, what went through lately, and its policy.
+
+    Attributes:
+        has_failures: whether it may say what the other side did.
+    """
 
     owed: HandlerStatus
     lately: Totals
     subscriptions: Sequence[Subscription]
     oldest: timedelta | None
+    has_failures: bool
 
     @property
     def first(self) -> Subscription:
@@ -66,11 +71,11 @@ class HandlerRow:
         row = next((row for row in self.subscriptions if row.breaker_opened_at), None)
         if row is None or row.breaker_probe_at is None:
             return ""
-        wait = max(row.breaker_probe_at - clock.now(), timedelta(0))
-        return _("%(why)s; next probe in %(wait)s") % {
-            "why": row.breaker_reason,
-            "wait": span(wait),
-        }
+        wait = span(max(row.breaker_probe_at - clock.now(), timedelta(0)))
+        if not self.has_failures:
+            return _("next probe in %(wait)s") % {"wait": wait}
+        facts = {"why": row.breaker_reason, "wait": wait}
+        return _("%(why)s; next probe in %(wait)s") % facts
 
     @property
     def hears(self) -> list[str]:
@@ -147,10 +152,11 @@ def handlers_part(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _shown(request: HttpRequest) -> dict[str, Any]:
-    return {"handlers": handler_rows(), "may_pause": may(request, "pause")}
+    rows = handler_rows(has_failures=may(request, "see failures"))
+    return {"handlers": rows, "may_pause": may(request, "pause")}
 
 
-def handler_rows() -> list[HandlerRow]:
+def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
     """Return each handler: two reads beyond those of `status`."""
     rows: dict[str, list[Subscription]] = {}
     for row in Subscription.objects.order_by("handler", "event"):
@@ -158,7 +164,13 @@ def handler_rows() -> list[HandlerRow]:
     found = status()
     lately = minutes.by_handler(list(rows), length=_LATELY)
     return [
-        HandlerRow(owed, lately[owed.handler], rows[owed.handler], found.age(owed.oldest))
+        HandlerRow(
+            owed,
+            lately[owed.handler],
+            rows[owed.handler],
+            found.age(owed.oldest),
+            has_failures=has_failures,
+        )
         for owed in found.handlers
         if owed.handler in rows
     ]

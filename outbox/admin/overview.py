@@ -31,7 +31,7 @@ from outbox.monitor.status import Status, status
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
 from .advice import Advice, advice
-from .base import ReadOnlyAdmin
+from .base import ReadOnlyAdmin, may
 from .checkup import findings
 from .links import dead_url, deliveries_url, events_url
 from .pages import show
@@ -62,9 +62,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Overview:
-    """What the page shows, each part read when it is asked for."""
+    """What the page shows, each part read when it is asked for.
+
+    Attributes:
+        now: when it is shown.
+        has_failures: whether it may name exceptions, and what the other side did.
+    """
 
     now: datetime
+    has_failures: bool
 
     @cached_property
     def status(self) -> Status:
@@ -99,7 +105,7 @@ class Overview:
     @cached_property
     def advice(self) -> Advice:
         """What to do next."""
-        return advice(self.status, self.lights, self.groups)
+        return advice(self.status, self.lights, self.groups, has_failures=self.has_failures)
 
     @property
     def tiles(self) -> list[Tile]:
@@ -155,7 +161,7 @@ class OverviewAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """Show the overview."""
         self.require_view(request)
-        context = {"overview": Overview(clock.now()), **(extra_context or {})}
+        context = {"overview": _overview(request), **(extra_context or {})}
         template = "admin/outbox/minute/overview.html"
         return show(request, template, of=self, title=_("Overview"), **context)
 
@@ -163,13 +169,17 @@ class OverviewAdmin(ReadOnlyAdmin):
     def part(self, request: HttpRequest) -> HttpResponse:
         """Answer what changes of the overview alone, or 304 where it is as the page has it."""
         self.require_view(request)
-        return render(request, "outbox/overview.html", {"overview": Overview(clock.now())})
+        return render(request, "outbox/overview.html", {"overview": _overview(request)})
 
     def checkup(self, request: HttpRequest) -> HttpResponse:
         """Examine what can be examined without the broker, which no web request talks to."""
         self.require_view(request)
         template = "admin/outbox/minute/checkup.html"
         return show(request, template, of=self, title=_("Checkup"), findings=findings())
+
+
+def _overview(request: HttpRequest) -> Overview:
+    return Overview(clock.now(), has_failures=may(request, "see failures"))
 
 
 def _charts(found: Sequence[Totals]) -> list[SafeString]:

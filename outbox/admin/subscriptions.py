@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.contrib import admin, messages
-from django.db.models import IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models import BooleanField, IntegerField, OuterRef, QuerySet, Subquery, Value
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
@@ -43,6 +43,7 @@ _CLOSE = gettext_lazy(
 
 
 class _Counts(TypedDict):
+    has_failures: bool
     pending: int
     sent: int
     dead: int
@@ -108,10 +109,12 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> Any:
         """Count what is owed, as far as a person wants to know."""
         rows = super().get_queryset(request)
-        return rows.annotate(**{state.value: _count(state) for state in Delivery.OWED})
+        has_failures = Value(may(request, "see failures"), output_field=BooleanField())
+        counts = {state.value: _count(state) for state in Delivery.OWED}
+        return rows.annotate(has_failures=has_failures, **counts)
 
     @admin.display(description=gettext_lazy("standing"))
-    def standing(self, row: Subscription) -> str:
+    def standing(self, row: Counted) -> str:
         """Say whether it runs, and if not, why."""
         if row.paused_at:
             facts: tuple[Any, ...] = (
@@ -126,7 +129,8 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         if not row.known:
             return _mark(State.PARKED, _("unknown"), _("the code of the last migrate lacks it"))
         if row.breaker_opened_at:
-            facts = (moment(row.breaker_opened_at), row.breaker_reason or NOTHING)
+            reason = row.breaker_reason if row.has_failures else ""
+            facts = (moment(row.breaker_opened_at), reason or NOTHING)
             return _mark(State.DEAD, _("breaker open"), format_html(_("since {}: {}"), *facts))
         return _mark(State.DONE, _("running"), "")
 

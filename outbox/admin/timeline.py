@@ -27,7 +27,7 @@ from outbox.monitor.timeline import (
 )
 from outbox.templatetags.outbox_display import since, span
 
-from .base import LIVE_CSS, LIVE_JS, as_uuid
+from .base import LIVE_CSS, LIVE_JS, as_uuid, may
 from .links import delivery_url, event_url
 
 State = Delivery.State
@@ -150,23 +150,31 @@ def _address(row: TimelineEvent | TimelineDelivery) -> str:
     return event_url(row.seq) if isinstance(row, TimelineEvent) else delivery_url(row.id)
 
 
-def story_of(key: str) -> Story:
-    """Tell what followed from the events about `key`."""
-    return Story(timeline_of(key=key, using=Event.objects.db, most=MOST), key)
+def story_of(key: str, *, explained: bool) -> Story:
+    """Return the timeline of the events about `key`.
+
+    Args:
+        key: the events'.
+        explained: say why deliveries are not done, which may quote an exception.
+    """
+    using = Event.objects.db
+    return Story(timeline_of(key=key, using=using, most=MOST, explained=explained), key)
 
 
-def find_story(text: str) -> Story:
-    """Tell the story that a person means by a key, an event id or a correlation id."""
+def find_story(text: str, *, explained: bool) -> Story:
+    """Return the timeline that a person means by a key, an event id or a correlation id."""
     uuid = as_uuid(text)
     keys = {text, str(uuid)} if uuid else {text}
     condition = Q(key__in=keys) | Q(id=uuid) if uuid else Q(key=text)
     # Without an order, which would lead some plans through all events.
     key = next(iter(Event.objects.filter(condition).values_list("key", flat=True)[:1]), None)
     if key is not None:
-        return story_of(key)
+        return story_of(key, explained=explained)
     if uuid:
-        using = Event.objects.db
-        return Story(timeline_of_correlation(correlation_id=uuid, using=using, most=MOST), text)
+        events = timeline_of_correlation(
+            correlation_id=uuid, using=Event.objects.db, most=MOST, explained=explained
+        )
+        return Story(events, text)
     return Story([], text)
 
 
@@ -177,8 +185,9 @@ class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
 
         class ParcelAdmin(TimelineMixin, admin.ModelAdmin): ...
 
-    Users see it who may view events. An admin with a `change_form_template` of its own includes
-    "outbox/timeline.html" with `story=outbox_story` where it wants the timeline.
+    Users who may view events see it; those who may view deliveries see why one is not done. An
+    admin with a `change_form_template` of its own includes "outbox/timeline.html" with
+    `story=outbox_story` where it wants the timeline.
     """
 
     change_form_template = "outbox/change_form_with_timeline.html"
@@ -197,7 +206,8 @@ class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
         """Add the timeline to the page."""
         obj = kwargs.get("obj")
         if obj is not None and request.user.has_perm("outbox.view_event"):
-            context["outbox_story"] = story_of(self.timeline_key(obj))
+            key = self.timeline_key(obj)
+            context["outbox_story"] = story_of(key, explained=may(request, "see failures"))
         context["outbox_base_template"] = select_template(self._usual_templates())
         return super().render_change_form(request, context, *args, **kwargs)
 

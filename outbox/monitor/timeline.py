@@ -112,13 +112,17 @@ def timeline_of(
 
 
 def timeline_of_correlation(
-    *, correlation_id: UUID, using: str | None = None, most: int | None = None
+    *,
+    correlation_id: UUID,
+    using: str | None = None,
+    most: int | None = None,
+    explained: bool = True,
 ) -> list[TimelineEvent]:
     """Return all events of one correlation id in causal order, as `timeline_of` does."""
     using = using or databases.alias()
     rows = _rows(using).filter(correlation_id=correlation_id).order_by("-seq")
     seqs = list(rows.values_list("seq", flat=True)[:most])
-    return _assemble(_loaded(seqs, most=most, using=using), using=using)
+    return _assemble(_loaded(seqs, most=most, using=using), explained=explained, using=using)
 
 
 def _rows(using: str) -> QuerySet[Event]:

@@ -43,6 +43,13 @@ def _is_of_other_tests(declared_in: str, module: str) -> bool:
 
 
 @pytest.fixture
+def no_guard_of_the_site(settings: Settings) -> None:
+    """The site refuses no text before a page of the outbox sees it, as in another project."""
+    guard = "shop.middleware.StorableTextMiddleware"
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != guard]
+
+
+@pytest.fixture
 def no_nudge(settings: Settings) -> None:
     """There is no broker to nudge."""
     settings.OUTBOX = {**settings.OUTBOX, "NUDGE": False}

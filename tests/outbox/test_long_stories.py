@@ -123,11 +123,11 @@ class TestALongTimeline:
 
     def test_is_asked_for_less_often(self, outbox: Outbox) -> None:
         owed(told(2))
-        short = timeline.story_of("hot").poll_seconds
+        short = timeline.story_of("hot", explained=True).poll_seconds
         owed(told(200))
 
         assert short == 2
-        assert timeline.story_of("hot").poll_seconds == 10
+        assert timeline.story_of("hot", explained=True).poll_seconds == 10
 
 
 class TestGroupsOfMany:

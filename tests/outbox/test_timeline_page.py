@@ -78,7 +78,9 @@ class TestTheTimeline:
         assert "Done: 2 events, 2 deliveries, within" in done
 
     @pytest.mark.parametrize("sought", ["", "nothing", HOSTILE, "%00", str(UUID(int=7))])
-    def test_says_what_to_do_when_there_is_nothing(self, outbox, admin_client, sought):
+    def test_says_what_to_do_when_there_is_nothing(
+        self, outbox, admin_client, no_guard_of_the_site, sought
+    ):
         text = text_of(admin_client, f"{TIMELINE}?q={sought}")
 
         assert 'class="outbox-empty"' in text

@@ -5,120 +5,190 @@ What the monitor's pages ask for in particular is in tests/outbox/test_permissio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
+from django.db.models import Model
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
-from django.urls.resolvers import RoutePattern
+from django.urls import reverse
 
 from api.tokens import add_token
+from orders.models import Order
+from outbox.models import Event
+from tests.shop.access import (
+    FOR_NOBODY,
+    FOR_OWNERS,
+    FOR_STAFF,
+    FOR_STAFF_TOO,
+    MODELS,
+    PUBLIC,
+    QUERIES,
+    keys_to,
+)
+from tests.shop.addresses import Address, addresses
+from tests.shop.rows import FAILURES, a_row_of_each
 
 pytestmark = pytest.mark.django_db
 
-#: For everybody: they show nothing of anybody.
-PUBLIC = {
-    "/",
-    "/api/docs/",
-    "/api/schema/",
-    "/api/products/",
-    "/admin/login/",
-}
-#: For all staff, whatever their rights: their own account, and a start page that lists theirs.
-FOR_STAFF = {
-    "/admin/",
-    "/admin/jsi18n/",
-    "/admin/password_change/",
-    "/admin/password_change/done/",
-    "/admin/second-factor/",
-    "/admin/second-factor/enrol/",
-}
+Rows = dict[type[Model], Model]
+
+#: To a row's own page, which has the same address with "change/" behind it.
+LEADS_ON = "<path:object_id>/"
 
 
-def addresses(
-    patterns: list[URLPattern | URLResolver] | None = None, before: str = "/"
-) -> Iterator[str]:
-    """Each address that can be asked for, with something in the place of each part that varies."""
-    for one in get_resolver().url_patterns if patterns is None else patterns:
-        if not isinstance(one.pattern, RoutePattern):
-            continue  # "anything else", which is answered by 404 or by a redirect
-        here = before + filled(one.pattern)
-        if isinstance(one, URLResolver):
-            yield from addresses(one.url_patterns, here)
-        else:
-            yield here
+@pytest.fixture
+def rows() -> Rows:
+    return a_row_of_each()
 
 
-def filled(pattern: RoutePattern) -> str:
-    route = str(pattern)
-    for name, converter in pattern.converters.items():
-        kind = type(converter).__name__.removesuffix("Converter").lower()
-        value = str(uuid4()) if kind == "uuid" else "1"
-        for spelling in (f"<{kind}:{name}>", f"<path:{name}>", f"<slug:{name}>", f"<{name}>"):
-            route = route.replace(spelling, value)
-    assert "<" not in route, route
-    return route
+def name_of(address: Address) -> str:
+    return address.name or address.route
 
 
-def answers(client: Client, **headers: str) -> dict[str, tuple[int, str]]:
-    """The status of each address, and where it leads."""
-    found = {}
-    for url in sorted(set(addresses())):
-        answer = client.get(url, headers=headers)
-        found[url] = (answer.status_code, answer.headers.get("Location", ""))
-    return found
+def answer_at(client: Client, address: Address, rows: Rows, **headers: str):
+    return client.get(address.url(rows) + QUERIES.get(address.name, ""), headers=headers)
+
+
+def shown(client: Client, rows: Rows, **headers: str) -> set[str]:
+    """The addresses that answer with something to see."""
+    return {
+        name_of(one)
+        for one in addresses()
+        if answer_at(client, one, rows, **headers).status_code == 200
+    }
+
+
+def permissions() -> dict[str, Permission]:
+    found = Permission.objects.select_related("content_type")
+    return {f"{one.content_type.app_label}.{one.codename}": one for one in found}
+
+
+def staff(keys: Iterable[str] = ()) -> Client:
+    """Somebody of the staff with these permissions."""
+    user = User.objects.create_user(str(uuid4()), is_staff=True)
+    known = permissions()
+    user.user_permissions.set(known[key] for key in keys)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def in_the_admin() -> list[Address]:
+    """The addresses that a permission may open."""
+    return [one for one in addresses() if keys_to(one) is not None]
 
 
 class TestEveryAddress:
-    def test_is_walked(self):
-        """The walk finds what it is there for: each kind of address, and pages of several apps."""
-        found = set(addresses())
+    def test_is_in_one_table(self):
+        """A new address fails here until somebody says who may see it."""
+        known = PUBLIC | FOR_STAFF | FOR_OWNERS | FOR_NOBODY
+        opened = {one.name for one in in_the_admin()}
+        found = {name_of(one) for one in addresses() if one.name or LEADS_ON not in one.route}
 
-        assert {*PUBLIC, *FOR_STAFF} <= found
-        assert {"/admin/outbox/minute/periodic/", "/admin/orders/order/processes/"} <= found
-        assert len(found) > 100
+        assert found == known | opened
+        assert not known & opened
+        assert {model._meta.label_lower for model in admin.site._registry} == set(MODELS)
 
-    def test_shows_nothing_to_a_stranger(self, client: Client):
-        shown = {url for url, (status, _to) in answers(client).items() if status == 200}
+    def test_shows_nothing_to_a_stranger(self, rows):
+        assert shown(Client(), rows) == PUBLIC
 
-        assert shown == PUBLIC
+    def test_shows_a_customer_what_is_theirs(self, client, rows):
+        client.force_login(rows[Order].customer)
 
-    def test_shows_nothing_of_the_admin_to_a_customer(self, client: Client):
-        client.force_login(User.objects.create_user("alice"))
+        assert shown(client, rows) == PUBLIC | FOR_OWNERS
 
-        shown = [
-            url
-            for url, (status, _location) in answers(client).items()
-            if url.startswith("/admin/") and status == 200
-        ]
+    def test_shows_nothing_of_that_to_another_customer(self, client, rows):
+        client.force_login(User.objects.create_user("mallory"))
 
-        assert set(shown) <= {"/admin/login/"}
+        assert shown(client, rows) == PUBLIC | {"orders:orders", "webhooks:webhooks"}
 
-    def test_shows_nothing_to_staff_without_rights(self, client: Client):
-        client.force_login(User.objects.create_user("ann", is_staff=True))
+    def test_shows_nothing_to_staff_without_permissions(self, rows):
+        of_everybody = {"orders:orders", "webhooks:webhooks"}
 
-        shown = {
-            url
-            for url, (status, _location) in answers(client).items()
-            if url.startswith("/admin/") and status == 200
-        }
+        assert shown(staff(), rows) == (PUBLIC | FOR_STAFF | of_everybody) - {"admin:login"}
 
-        assert shown == FOR_STAFF
-
-    def test_shows_nothing_of_the_admin_for_a_token(self):
+    def test_shows_nothing_of_the_admin_for_a_token(self, rows):
         add_token(user=User.objects.create_superuser("root"), label="", token="right")
 
-        shown = [
-            url
-            for url, (status, _location) in answers(Client(), Authorization="Bearer right").items()
-            if url.startswith("/admin/") and status == 200
+        found = shown(Client(), rows, Authorization="Bearer right")
+
+        assert {name for name in found if name.startswith("admin:")} == {"admin:login"}
+
+    def test_is_opened_by_its_permission_alone(self, rows):
+        """Each of staff has one permission, or the two that an address asks for together."""
+        closed = [
+            (one.name, keys)
+            for one in in_the_admin()
+            for keys in keys_to(one) or ()
+            if answer_at(staff(keys), one, rows).status_code != 200
         ]
 
-        assert shown == ["/admin/login/"]
+        assert closed == []
 
-    def test_breaks_for_nobody(self, admin_client: Client):
-        broken = {url: code for url, (code, _to) in answers(admin_client).items() if code >= 500}
+    def test_is_opened_by_no_other_permission(self, rows):
+        """Who has all the others is refused, and so is who has any one of them."""
+        every, clients, opened = set(permissions()), {}, []
+        for one in in_the_admin():
+            keys = frozenset().union(*keys_to(one) or ())
+            if keys not in clients:
+                clients[keys] = staff(every - keys)
+            if answer_at(clients[keys], one, rows).status_code == 200:
+                opened.append(one.name)
 
-        assert broken == {}
+        assert opened == []
+
+    @pytest.mark.parametrize("name", sorted(FOR_STAFF_TOO))
+    def test_of_the_api_shows_other_peoples_rows_to_who_has_its_permission(self, rows, name):
+        (address,) = (one for one in addresses() if one.name == name)
+        key = FOR_STAFF_TOO[name]
+
+        answers = [
+            answer_at(staff({key}), address, rows).status_code,
+            answer_at(staff(set(permissions()) - {key}), address, rows).status_code,
+        ]
+
+        assert answers == [200, 404]
+
+    def test_breaks_for_nobody(self, admin_client, rows):
+        broken = [
+            one for one in addresses() if answer_at(admin_client, one, rows).status_code >= 500
+        ]
+
+        assert broken == []
+
+
+class TestAFailure:
+    """What a handler raised, and what was noted of it: for who may view deliveries."""
+
+    KEYS = {"outbox.view_delivery", "outbox.change_delivery"}
+
+    def test_is_shown_to_who_may_see_all(self, admin_client, rows):
+        assert self.told(admin_client, rows, *FAILURES) == set(FAILURES)
+
+    def test_is_shown_to_nobody_without_the_permission(self, rows):
+        client = staff(set(permissions()) - self.KEYS)
+
+        assert self.told(client, rows, *set(FAILURES) - {"operation"}) == set()
+
+    @pytest.mark.parametrize("name", ["outbox_event_timeline", "outbox_event_timeline_part"])
+    @pytest.mark.parametrize("by", ["key", "correlation_id"])
+    def test_is_not_told_by_the_timeline_of_a_key(self, admin_client, rows, name, by):
+        url = f"{reverse(f'admin:{name}')}?q={getattr(rows[Event], by)}"
+        client = staff(set(permissions()) - self.KEYS)
+
+        texts = [one.get(url).content.decode() for one in (admin_client, client)]
+
+        assert [FAILURES["note"] in text for text in texts] == [True, False]
+
+    def test_is_explained_by_an_operation_to_who_may_view_those(self, rows):
+        keys = {"outbox.view_operation", "outbox.change_operation"}
+
+        assert self.told(staff(set(permissions()) - keys), rows, "operation") == set()
+
+    def told(self, client: Client, rows: Rows, *names: str) -> set[str]:
+        """Which of them stand at any address."""
+        texts = [answer_at(client, one, rows).content.decode() for one in addresses()]
+        return {name for name in names for text in texts if FAILURES[name] in text}

@@ -94,6 +94,7 @@ class TestWhatAClientDidWrong:
 from django.test import Client
 Client(HTTP_HOST="evil.example.com" + "x" * 2000).get("/api/products/")
 Client(HTTP_HOST="evil.example.com").get("/")
+Client(HTTP_HOST="shop.example.com").get("/api/products/?a=%00", secure=True)
 """
 
     @pytest.mark.parametrize("form", ["json", "plain"])
@@ -105,10 +106,11 @@ Client(HTTP_HOST="evil.example.com").get("/")
         )
 
         assert answer.returncode == 0, answer.stderr
-        first, second = answer.stderr.splitlines()
+        first, second, third = answer.stderr.splitlines()
         assert "WARNING" in first
         assert "WARNING" in second
         assert "Invalid HTTP_HOST header: 'evil.example.com'" in second
+        assert "'a' has a NUL character" in third
         assert len(first) < 700
 
 

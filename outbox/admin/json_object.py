@@ -1,0 +1,77 @@
+"""A form field for a JSON object that the database can store."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+#: Arrays and objects inside each other. Masking and drawing a payload recurse.
+DEEPEST = 100
+#: PostgreSQL's jsonb refuses both, however they are escaped.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class JSONObjectField(forms.CharField):
+    """Reads a JSON object (RFC 8259: no NaN, no Infinity), at most `DEEPEST` deep."""
+
+    def clean(self, value: Any) -> Any:
+        """Return the object as a dictionary.
+
+        Raises:
+            ValidationError: it is no JSON object, too deep, or has text that no database stores.
+        """
+        document = _read(super().clean(value))
+        if not isinstance(document, dict):
+            raise ValidationError(_("This is no JSON object."))
+        for depth, text in _walk(document):
+            if depth > DEEPEST:
+                raise _too_deep()
+            if _UNSTORABLE.search(text):
+                raise ValidationError(
+                    _("A text has a NUL character or half of a surrogate pair. Remove it.")
+                )
+        return document
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        raise ValidationError(_("This is no JSON: %s") % error) from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(_("%s is not a value of JSON") % name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(_("a number is too large"))
+    return value
+
+
+def _walk(document: Any) -> Iterator[tuple[int, str]]:
+    """Return how deep each value lies, and its text; "" for what is none. Without recursion."""
+    waiting = [(document, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        depth += isinstance(value, dict | list)
+        yield depth, value if isinstance(value, str) else ""
+        if isinstance(value, dict):
+            waiting += [(part, depth) for pair in value.items() for part in pair]
+        elif isinstance(value, list):
+            waiting += [(part, depth) for part in value]
+
+
+def _too_deep() -> ValidationError:
+    return ValidationError(_("Arrays and objects lie at most %d deep.") % DEEPEST)

@@ -1,0 +1,46 @@
+"""The admin site: each registered admin is strict, those of third-party apps too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.admin import AdminSite, ModelAdmin
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.core.validators import MaxLengthValidator
+
+
+class LoginForm(AdminAuthenticationForm):
+    """Refuses a name that is longer than any user's.
+
+    Django bounds its input field alone. django-axes stores the name of each failed login, and
+    PostgreSQL refuses one of more than 255 characters, which would be a 500.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        name: Any = self.fields["username"]
+        name.validators.append(MaxLengthValidator(name.max_length))
+
+
+class StrictAdminSite(AdminSite):
+    """The default site (see `shop.apps.AdminConfig`)."""
+
+    login_form = LoginForm
+
+    def register(
+        self,
+        model_or_iterable: Any,
+        admin_class: type[ModelAdmin[Any]] | None = None,
+        **options: Any,
+    ) -> None:
+        """Register as Django does, with `StrictAdminMixin` put before the class."""
+        super().register(model_or_iterable, _strict(admin_class or ModelAdmin), **options)
+
+
+def _strict(kind: type[ModelAdmin[Any]]) -> type[ModelAdmin[Any]]:
+    # The module of its package registers admins, for which this site must be there already.
+    from outbox.admin.strict import StrictAdminMixin
+
+    if issubclass(kind, StrictAdminMixin):
+        return kind
+    return type(kind.__name__, (StrictAdminMixin, kind), {"__module__": kind.__module__})

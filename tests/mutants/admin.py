@@ -1,0 +1,255 @@
+"""What staff may find out, and what the admin refuses."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
+
+STRICT = "outbox/admin/strict.py"
+LISTS = "tests/shop/test_admin_lookups.py::TestAList::"
+PAGES = "tests/outbox/test_strict_admin.py::"
+SITE = "tests/shop/test_admin_site.py::"
+TEXT = "tests/shop/test_storable_text.py::"
+FAILURES = "tests/shop/test_every_address.py::TestAFailure::"
+HIDDEN = f"{FAILURES}test_is_shown_to_nobody_without_the_permission"
+
+LOOKUPS = [
+    Mutant(
+        name="lookups-of-a-list",
+        without="a list of the admin is filtered by any column that its address names",
+        edits=(Edit(STRICT, "            if lookup not in allowed:", "            if False:"),),
+        noticed_by=(
+            f"{LISTS}test_answers_another_lookup_with_a_refusal",
+            f"{LISTS}test_takes_no_lookup_but_those_of_its_filters",
+        ),
+    ),
+    Mutant(
+        name="lookups-of-third-party-lists",
+        without="the admins of other apps are registered as they are",
+        edits=(Edit("shop/admin_site.py", "_strict(admin_class or ModelAdmin)", "admin_class"),),
+        noticed_by=(
+            f"{LISTS}test_answers_another_lookup_with_a_refusal",
+            f"{SITE}TestTheSite::test_makes_each_admin_strict",
+        ),
+    ),
+    Mutant(
+        name="order-of-a-list",
+        without="a list is ordered by a column that it does not offer",
+        edits=(
+            Edit(
+                STRICT,
+                "is_offered = field_name in (self.sortable_by or ())",
+                "is_offered = True",
+            ),
+        ),
+        noticed_by=(f"{LISTS}test_is_not_ordered_by_a_column_that_it_does_not_offer",),
+    ),
+    Mutant(
+        name="length-of-a-search",
+        without="a list is searched by a text of any length",
+        edits=(Edit(STRICT, "if len(search_term) > LONGEST_SEARCH:", "if False:"),),
+        noticed_by=(f"{LISTS}test_takes_no_search_that_a_database_cannot_hold",),
+    ),
+    Mutant(
+        name="permission-of-an-action",
+        without="an action that declares no permission is for everybody who sees the list",
+        edits=(
+            Edit(
+                STRICT,
+                "        if self.has_change_permission(request):\n            return found",
+                "        if True:\n            return found",
+            ),
+        ),
+        noticed_by=(f"{LISTS}test_offers_no_action_without_a_permission_to_who_may_only_look",),
+    ),
+]
+INPUT = [
+    Mutant(
+        name="value-of-a-filter",
+        without="a filter's value that no column holds ends in a server error",
+        edits=(
+            Edit(
+                STRICT,
+                "except (OverflowError, DataError) as error:  #",
+                "except ZeroDivisionError as error:  #",
+            ),
+        ),
+        noticed_by=(
+            f"{LISTS}test_takes_no_value_that_no_column_holds",
+            f"{PAGES}TestAFilter::test_takes_no_nul",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="year-of-a-list",
+        without="a hierarchy of dates goes on to the year 10000",
+        edits=(
+            Edit(
+                STRICT,
+                "except ValueError as error:  #",
+                "except ZeroDivisionError as error:  #",
+            ),
+        ),
+        noticed_by=(f"{LISTS}test_takes_no_value_that_no_column_holds",),
+    ),
+    Mutant(
+        name="keys-of-chosen-rows",
+        without="an action asks the database for rows by any text",
+        edits=(
+            Edit(
+                STRICT,
+                "if not self.are_keys(request.POST.getlist(ACTION_CHECKBOX_NAME)):",
+                "if False:",
+            ),
+        ),
+        noticed_by=(f"{PAGES}TestAnAction::test_touches_nothing_by_a_key_that_no_row_can_have",),
+    ),
+    Mutant(
+        name="value-that-no-column-holds",
+        without="a form whose value the database refuses ends in a server error",
+        edits=(
+            Edit(
+                STRICT,
+                "        except (OverflowError, DataError) as error:\n            text",
+                "        except ZeroDivisionError as error:\n            text",
+            ),
+        ),
+        noticed_by=(f"{PAGES}TestAForm::test_that_the_database_cannot_store_is_refused",),
+    ),
+    Mutant(
+        name="nul-in-a-cause",
+        without="what is dead is chosen by a text with a NUL character",
+        edits=(
+            Edit(
+                "outbox/admin/dead.py",
+                "    if not cause.is_valid():",
+                "    if not cause.is_valid() and False:",
+            ),
+        ),
+        noticed_by=(f"{PAGES}TestAnAction::test_on_what_is_dead_takes_no_nul",),
+    ),
+    Mutant(
+        name="depth-of-a-correction",
+        without="a corrected payload may be of any depth",
+        edits=(
+            Edit(
+                "outbox/admin/json_object.py",
+                "            if depth > DEEPEST:",
+                "            if False:",
+            ),
+        ),
+        noticed_by=(
+            f"{PAGES}TestACorrection::test_names_what_is_wrong_with_a_payload_and_writes_nothing",
+        ),
+    ),
+    Mutant(
+        name="text-of-a-correction",
+        without="a corrected payload may have text that the database refuses",
+        edits=(
+            Edit(
+                "outbox/admin/json_object.py",
+                "            if _UNSTORABLE.search(text):",
+                "            if False:",
+            ),
+        ),
+        noticed_by=(
+            f"{PAGES}TestACorrection::test_names_what_is_wrong_with_a_payload_and_writes_nothing",
+        ),
+    ),
+    Mutant(
+        name="text-of-a-request",
+        without="the site takes text that no database stores",
+        edits=(
+            Edit("shop/settings/apps.py", '    "shop.middleware.StorableTextMiddleware",\n', ""),
+        ),
+        noticed_by=(f"{TEXT}TestAQuery::test_is_refused", f"{TEXT}TestACookie::test_is_refused"),
+    ),
+    Mutant(
+        name="length-of-a-login",
+        without="a name of any length is tried at the login",
+        edits=(
+            Edit(
+                "shop/admin_site.py",
+                "        name.validators.append(MaxLengthValidator(name.max_length))\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{SITE}TestTheLogin::test_takes_no_name_that_no_user_has",),
+    ),
+]
+SEEN = [
+    Mutant(
+        name="failures-of-an-event",
+        without="who may view an event reads what its handlers raised",
+        edits=(
+            Edit("outbox/admin/events.py", 'if context["may_see_failures"] else', "if True else"),
+        ),
+        noticed_by=(HIDDEN,),
+    ),
+    Mutant(
+        name="failures-of-a-timeline",
+        without="who may view a timeline reads what handlers raised",
+        edits=(
+            Edit(
+                "outbox/admin/events.py",
+                'find_story(sought, explained=may(request, "see failures"))',
+                "find_story(sought, explained=True)",
+            ),
+        ),
+        noticed_by=(f"{FAILURES}test_is_not_told_by_the_timeline_of_a_key",),
+    ),
+    Mutant(
+        name="failures-on-a-row",
+        without="who may view a row reads what handlers of its events raised",
+        edits=(
+            Edit(
+                "outbox/admin/timeline.py",
+                'story_of(key, explained=may(request, "see failures"))',
+                "story_of(key, explained=True)",
+            ),
+        ),
+        noticed_by=(HIDDEN,),
+    ),
+    Mutant(
+        name="failures-of-the-overview",
+        without="who may view the overview reads what handlers raised",
+        edits=(
+            Edit(
+                "outbox/admin/overview.py",
+                'has_failures=may(request, "see failures")',
+                "has_failures=True",
+            ),
+        ),
+        noticed_by=(HIDDEN,),
+    ),
+    Mutant(
+        name="reason-of-a-breaker",
+        without="who may view handlers reads what the other side did",
+        edits=(Edit("outbox/admin/handlers.py", "if not self.has_failures:", "if False:"),),
+        noticed_by=(HIDDEN,),
+    ),
+    Mutant(
+        name="reason-of-a-breaker-in-the-list",
+        without="who may view subscriptions reads what the other side did",
+        edits=(
+            Edit(
+                "outbox/admin/subscriptions.py",
+                'row.breaker_reason if row.has_failures else ""',
+                "row.breaker_reason",
+            ),
+        ),
+        noticed_by=(HIDDEN,),
+    ),
+    Mutant(
+        name="reason-of-an-operation",
+        without="who may view deliveries reads the reasons of operations",
+        edits=(
+            Edit(
+                "outbox/admin/dead.py",
+                'done=_done_lately() if request.user.has_perm("outbox.view_operation") else (),',
+                "done=_done_lately(),",
+            ),
+        ),
+        noticed_by=(f"{FAILURES}test_is_explained_by_an_operation_to_who_may_view_those",),
+    ),
+]
+ADMIN = [*LOOKUPS, *INPUT, *SEEN]

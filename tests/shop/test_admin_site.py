@@ -1,0 +1,99 @@
+"""The admin site, and the admins of third-party apps on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.test import Client
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+from outbox.admin import StrictAdminMixin
+from shop.admin_site import StrictAdminSite
+from tests.shop.forms import forms_of
+from tests.shop.rows import a_row_of_each
+
+pytestmark = pytest.mark.django_db
+
+TASKS = "/admin/django_celery_beat/periodictask/"
+CRONTABS = "/admin/django_celery_beat/crontabschedule/"
+
+
+class TestTheSite:
+    def test_makes_each_admin_strict(self):
+        admins = admin.site._registry.values()
+
+        assert [one for one in admins if not isinstance(one, StrictAdminMixin)] == []
+
+    @pytest.mark.parametrize("options", [{}, {"list_per_page": 7}])
+    def test_makes_a_new_one_strict_and_keeps_what_it_is(self, options: dict[str, Any]):
+        class GroupAdmin(admin.ModelAdmin):
+            list_per_page = 7
+
+        site = StrictAdminSite(name="new")
+        site.register(Group, None if options else GroupAdmin, **options)
+
+        registered = site._registry[Group]
+        assert isinstance(registered, StrictAdminMixin)
+        assert registered.list_per_page == 7
+
+
+class TestTheLogin:
+    @pytest.mark.parametrize(("length", "attempts"), [(150, 1), (151, 0), (5000, 0)])
+    def test_takes_no_name_that_no_user_has(self, client: Client, length: int, attempts: int):
+        answer = client.post("/admin/login/", {"username": "x" * length, "password": "wrong"})
+
+        assert answer.status_code == 200
+        assert AccessAttempt.objects.count() == attempts
+
+
+class TestAPeriodicTask:
+    def given(self, client: Client, **changes: str) -> Any:
+        url = f"{TASKS}{a_row_of_each()[PeriodicTask].pk}/change/"
+        forms = forms_of(client.get(url).content.decode(), url)
+        fields = next(form.fields for form in forms if form.url == url and form.method == "POST")
+        return client.post(url, fields | changes)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "said"),
+        [
+            ("args", "[" * 12_000, "lie too deep"),
+            ("args", "{}", "Write a JSON value such as []"),
+            ("kwargs", '{"a":' * 12_000, "lie too deep"),
+            ("kwargs", "[]", "Write a JSON value such as {}"),
+            ("headers", "[]", "Write a JSON value such as {}"),
+            ("headers", "{", "This is no JSON"),
+            ("task", "x" * 201, "Need name of task"),
+        ],
+    )
+    def test_is_refused_with_what_beat_could_not_read(self, admin_client, field, value, said):
+        answer = self.given(admin_client, **{field: value})
+
+        assert said in " ".join(answer.context["adminform"].form.errors[field])
+
+    def test_needs_no_headers(self, admin_client):
+        answer = self.given(admin_client, headers="")
+
+        assert answer.status_code == 302
+        assert PeriodicTask.objects.get().headers == "{}"
+
+    def test_is_not_run_by_a_request(self, admin_client):
+        """No request of the site talks to the broker."""
+        a_row_of_each()
+
+        assert "run_tasks" not in admin_client.get(TASKS).content.decode()
+
+
+class TestACrontab:
+    def test_that_is_none_is_shown_again(self, admin_client):
+        url = f"{CRONTABS}{a_row_of_each()[CrontabSchedule].pk}/change/"
+        forms = forms_of(admin_client.get(url).content.decode(), url)
+        fields = next(form.fields for form in forms if form.url == url and form.method == "POST")
+
+        answer = admin_client.post(url, fields | {"minute": "-1"})
+
+        assert answer.status_code == 200
+        assert "minute" in answer.context["adminform"].form.errors
