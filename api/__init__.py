@@ -19,7 +19,7 @@ from .conditional import IF_NONE_MATCH, if_changed
 from .idempotency import IDEMPOTENCY_KEY, answer_once
 from .paging import LatestFirst, SafeCursorPagination
 from .problems import Conflict
-from .serializers import MoneyField, StrictSerializer, Text, Truth, WholeNumber
+from .serializers import MoneyField, ShortList, StrictSerializer, Text, Truth, WholeNumber
 
 __all__ = [
     "IDEMPOTENCY_KEY",
@@ -28,6 +28,7 @@ __all__ = [
     "LatestFirst",
     "MoneyField",
     "SafeCursorPagination",
+    "ShortList",
     "StrictSerializer",
     "Text",
     "Truth",

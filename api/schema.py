@@ -12,6 +12,7 @@ from rest_framework.serializers import ListSerializer
 
 from .conditional import IF_NONE_MATCH
 from .idempotency import HEADER, REPLAYED
+from .problems import LONGEST_DETAIL, MOST_ERRORS
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -22,11 +23,16 @@ PROBLEM: dict[str, Any] = {
         "type": {"type": "string", "format": "uri-reference"},
         "title": {"type": "string", "description": "The same for each error of a code."},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What went wrong this time."},
+        "detail": {
+            "type": "string",
+            "maxLength": LONGEST_DETAIL,
+            "description": "What went wrong this time.",
+        },
         "code": {"type": "string", "description": "Stable: decide by this."},
         "errors": {
             "type": "array",
-            "description": "Each wrong part of the body.",
+            "description": "Each wrong part of the body, or the first ones if there are more.",
+            "maxItems": MOST_ERRORS,
             "items": {
                 "type": "object",
                 "properties": {
@@ -35,7 +41,7 @@ PROBLEM: dict[str, Any] = {
                         "description": "Where it is, as a JSON pointer: #/lines/0/quantity",
                     },
                     "code": {"type": "string"},
-                    "detail": {"type": "string"},
+                    "detail": {"type": "string", "maxLength": LONGEST_DETAIL},
                 },
                 "required": ["pointer", "code", "detail"],
                 "additionalProperties": False,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tests.mutants.api import API
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 
-MUTANTS: list[Mutant] = [*ENGINE, *SIGNS, *SHOP]
+MUTANTS: list[Mutant] = [*ENGINE, *SIGNS, *SHOP, *API]

@@ -51,15 +51,11 @@ class TestAHostileParameter:
 
         assert found == []
 
-    def test_of_staff_reaches_no_header_and_breaks_nothing(
-        self, admin_client: Client, value: str
-    ):
+    def test_of_staff_reaches_no_header_and_breaks_nothing(self, admin_client: Client, value: str):
         admin_client.raise_request_exception = False
 
         found = [
-            fault
-            for url in sorted(set(addresses()))
-            for fault in harmful(admin_client, url, value)
+            fault for url in sorted(set(addresses())) for fault in harmful(admin_client, url, value)
         ]
 
         assert found == []
