@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from .conditional import IF_NONE_MATCH, if_changed
 from .idempotency import IDEMPOTENCY_KEY, answer_once
-from .paging import LatestFirst, SafeCursorPagination
+from .paging import LatestFirst, Onward, SafeCursorPagination
 from .problems import Conflict
 from .serializers import MoneyField, ShortList, StrictSerializer, Text, Truth, WholeNumber
 
@@ -27,6 +27,7 @@ __all__ = [
     "Conflict",
     "LatestFirst",
     "MoneyField",
+    "Onward",
     "SafeCursorPagination",
     "ShortList",
     "StrictSerializer",

@@ -149,5 +149,5 @@ class TimelineEventSerializer(serializers.Serializer[Any]):
     emitted_at = serializers.DateTimeField()
     emitted_by = serializers.CharField(help_text="The handler that emitted it, if one did.")
     caused_by = serializers.UUIDField(source="causation_id", allow_null=True)
-    depth = serializers.IntegerField(help_text="How many causes it has in this timeline.")
+    depth = serializers.IntegerField(help_text="How many of its causes are on this page.")
     deliveries = TimelineDeliverySerializer(many=True)

@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from api import IDEMPOTENCY_KEY, IF_NONE_MATCH, LatestFirst, answer_once, if_changed
+from api import IDEMPOTENCY_KEY, IF_NONE_MATCH, LatestFirst, Onward, answer_once, if_changed
 from money import CurrencyMismatch
 from orders import queries, services
 from orders.models import Order
@@ -96,6 +96,7 @@ class OrderDetail(GenericAPIView[Order]):
 
 class OrderTimeline(GenericAPIView[Order]):
     serializer_class = TimelineEventSerializer
+    pagination_class = Onward
 
     def get_queryset(self) -> QuerySet[Order]:
         return queries.orders_seen_by(self.request.user)
@@ -103,7 +104,11 @@ class OrderTimeline(GenericAPIView[Order]):
     @extend_schema(
         operation_id="get_order_timeline",
         summary="What followed from an order",
-        description="Its events in causal order, and each delivery of them to a handler.",
+        description=(
+            "Its events and their effects, the oldest first, and each delivery of them to a "
+            "handler. Within a page an event follows its cause. "
+            "`next` leads on; `previous` is always null."
+        ),
         tags=["orders"],
         responses={200: TimelineEventSerializer(many=True), 404: UNKNOWN},
     )
@@ -111,8 +116,15 @@ class OrderTimeline(GenericAPIView[Order]):
         order = self.get_object()
         # Why may quote an exception, which is nobody's business but ours.
         may_know = request.user.has_perm("outbox.view_delivery")
-        events = timeline_of(key=str(order.pk), explained=may_know)
-        return Response(self.get_serializer(events, many=True).data)
+        pages = Onward()
+        events = pages.page_of(
+            request,
+            lambda after, most: timeline_of(
+                key=str(order.pk), after=after, most=most, explained=may_know
+            ),
+            number=lambda event: event.seq,
+        )
+        return pages.get_paginated_response(self.get_serializer(events, many=True).data)
 
 
 def _place(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from . import guards, nudge, tracing
-from .context import current_cause
+from .context import check_correlation, current_cause
 from .engine.key_locks import lock_key
 from .events import DomainEvent
 from .subscriptions import ordered_events
@@ -74,7 +74,7 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
 
 def store(event: DomainEvent, *, using: str) -> UUID:
     """Insert the event's row; for emit() and the test kit, which differ in what they demand."""
-    facts = _facts(event)
+    facts = _facts(event, using=using)
     with tracing.emitting(facts):
         _insert({**facts, "emitted_at": timezone.now()}, using=using)
     event_id: UUID = facts["id"]
@@ -112,14 +112,15 @@ def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUI
         raise ValueError(f"emit(delay={delay}): what is past cannot be told later.")
     now = timezone.now()
     model = apps.get_model("outbox", "DelayedEvent")
-    facts = _facts(event)
+    facts = _facts(event, using=using)
     with tracing.emitting(facts):
         row: DelayedEvent = model(due_at=now + delay, stored_at=now, **facts)
         row.save(using=using, force_insert=True)
     return row.id
 
 
-def _facts(event: DomainEvent) -> dict[str, Any]:
+def _facts(event: DomainEvent, *, using: str) -> dict[str, Any]:
+    check_correlation(partial(_first_actor, using=using))
     cause = current_cause()
     return {
         "id": uuid7(),
@@ -133,6 +134,11 @@ def _facts(event: DomainEvent) -> dict[str, Any]:
         "emitted_by": cause.emitted_by,
         "actor": cause.actor,
     }
+
+
+def _first_actor(correlation_id: UUID, *, using: str) -> str | None:
+    rows = _event_model().objects.using(using).filter(correlation_id=correlation_id)
+    return rows.order_by("seq").values_list("actor", flat=True).first()
 
 
 def _event_model() -> type[Event]:

@@ -100,4 +100,56 @@ API = [
         ),
         noticed_by=(f"{BODY}TestALimit::test_is_where_the_reference_says",),
     ),
+    Mutant(
+        name="timeline-by-causes",
+        without="a timeline reads all events of its correlation ids",
+        edits=(
+            Edit(
+                "outbox/monitor/timeline.py",
+                "rows.filter(causation_id__in=causes).values_list(*_LINK)[:room]",
+                "[\n"
+                "            (seq, id_)\n"
+                "            for seq, id_, cause in rows.filter(\n"
+                "                correlation_id__in=rows.filter(id__in=causes)"
+                ".values('correlation_id')\n"
+                "            ).values_list(*_LINK, 'causation_id')\n"
+                "            if cause in causes\n"
+                "        ]",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/test_long_stories.py::TestALongTimeline"
+            "::test_reads_nothing_of_others_of_its_request",
+        ),
+    ),
+    Mutant(
+        name="pages-of-a-timeline",
+        without="an order's timeline ends after its first page",
+        edits=(
+            Edit(
+                "api/paging.py",
+                "            self._next = self.encode_cursor(",
+                "            self.encode_cursor(",
+            ),
+        ),
+        noticed_by=(
+            "tests/orders/test_api_timeline.py::TestTheTimelineOfAnOrder"
+            "::test_is_paged_like_every_list",
+        ),
+    ),
+    Mutant(
+        name="owner-of-a-correlation-id",
+        without="a request may store events under the correlation id of somebody else's",
+        edits=(
+            Edit(
+                "outbox/emission.py",
+                "    check_correlation(partial(_first_actor, using=using))\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/test_context.py::TestACorrelationIdOfSomebodyElse"
+            "::test_is_replaced_before_an_event_is_stored_under_it",
+        ),
+    ),
 ]
