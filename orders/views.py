@@ -26,6 +26,7 @@ from orders.serializers import (
     TimelineEventSerializer,
 )
 from outbox import timeline_of
+from smtp import is_sendable
 
 UNKNOWN = OpenApiResponse(description="You have no such order.")
 LOCATION = OpenApiParameter(
@@ -167,4 +168,7 @@ def _own_address(request: Request) -> str:
     address: str = getattr(request.user, "email", "")
     if not address:
         raise ValidationError({"email": [gettext("Your account has no address, so give one.")]})
+    if not is_sendable(address):
+        text = gettext("No e-mail can be sent to the address of your account, so give another one.")
+        raise ValidationError({"email": [text]})
     return address

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, Mutant
 
 SCHEMA = "tests/api/test_schema_view.py::TestTheSchema::"
+LIMITS = "tests/notifications/test_limits.py::"
 BODY = "tests/api/test_limits_of_a_body.py::"
 
 API = [
@@ -150,6 +151,115 @@ API = [
         noticed_by=(
             "tests/outbox/test_context.py::TestACorrelationIdOfSomebodyElse"
             "::test_is_replaced_before_an_event_is_stored_under_it",
+        ),
+    ),
+    Mutant(
+        name="limit-of-a-recipient",
+        without="a recipient is sent any number of e-mails",
+        edits=(
+            Edit(
+                "notifications/limits.py",
+                "        return Suppressed.LIMIT\n",
+                "        return None\n",
+            ),
+        ),
+        noticed_by=(f"{LIMITS}TestARecipient::test_is_sent_no_more_than_the_limit",),
+    ),
+    Mutant(
+        name="mailbox-of-a-recipient",
+        without="the same mailbox in other letters is another recipient",
+        edits=(
+            Edit(
+                "notifications/limits.py",
+                """    local_part, _at, domain = recipient.lower().rpartition("@")
+    return f"{local_part.partition('+')[0]}@{domain}"
+""",
+                "    return recipient\n",
+            ),
+        ),
+        noticed_by=(f"{LIMITS}TestARecipient::test_is_the_same_in_other_letters_and_with_a_tag",),
+    ),
+    Mutant(
+        name="essential-emails-apart",
+        without="cancellations and refunds are stopped by the limit of all e-mails",
+        edits=(
+            Edit(
+                "notifications/limits.py",
+                "    is_essential = kind in Email.ESSENTIAL\n",
+                "    is_essential = False\n",
+            ),
+        ),
+        noticed_by=(
+            f"{LIMITS}TestAnEssentialEmail::test_is_sent_although_the_limit_of_others_is_reached",
+        ),
+    ),
+    Mutant(
+        name="essential-emails-in-the-books",
+        without="the books balance although a cancellation or refund was suppressed",
+        edits=(
+            Edit(
+                "notifications/invariants.py",
+                "    yield from _suppressed_although_essential()\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{LIMITS}TestAnEssentialEmail::test_is_missed_by_the_books_where_it_is_suppressed",
+        ),
+    ),
+    Mutant(
+        name="address-on-the-internet",
+        without="an order takes whatever address Django's own validator takes",
+        edits=(
+            Edit(
+                "orders/serializers.py",
+                "    default_validators = [MailboxValidator()]\n",
+                "    default_validators = [EmailValidator()]\n",
+            ),
+            Edit(
+                "orders/serializers.py",
+                "import RegexValidator\n",
+                "import EmailValidator, RegexValidator\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/orders/test_api_bad_input.py::TestAnOrderThatIsWrong"
+            "::test_is_refused_by_name_and_writes_nothing",
+        ),
+    ),
+    Mutant(
+        name="address-before-sending",
+        without="an address that was stored earlier is handed to the mail server whatever it is",
+        edits=(
+            Edit(
+                "notifications/limits.py",
+                "    if not is_sendable(recipient):",
+                "    if False:",
+            ),
+            Edit(
+                "notifications/services.py",
+                "    if not is_sendable(email.recipient):",
+                "    if False:",
+            ),
+        ),
+        noticed_by=(
+            f"{LIMITS}TestAnAddressThatIsNone::test_never_reaches_the_mail_server_or_the_log",
+            f"{LIMITS}TestAnAddressThatIsNone::test_is_not_sent_to_on_request_either",
+        ),
+    ),
+    Mutant(
+        name="answer-of-the-mail-server",
+        without="what a mail server says is stored and logged as it is",
+        edits=(
+            Edit(
+                "notifications/services.py",
+                '    return printable("; ".join(final))\n',
+                '    return "; ".join(final)\n',
+            ),
+        ),
+        noticed_by=(
+            f"{LIMITS}TestAnAddressThatIsNone"
+            "::test_lets_no_control_character_of_the_mail_server_into_our_records",
         ),
     ),
 ]
