@@ -16,7 +16,7 @@ imported anywhere. How errors look is the project's affair (`shop/problems.py`):
 from __future__ import annotations
 
 from .conditional import IF_NONE_MATCH, if_changed
-from .idempotency import IDEMPOTENCY_KEY, answer_once
+from .idempotency import IDEMPOTENCY_KEY, answer_once, erase_answers_of
 from .paging import LatestFirst, Onward, SafeCursorPagination
 from .problems import Conflict
 from .serializers import MoneyField, ShortList, StrictSerializer, Text, Truth, WholeNumber
@@ -35,5 +35,6 @@ __all__ = [
     "Truth",
     "WholeNumber",
     "answer_once",
+    "erase_answers_of",
     "if_changed",
 ]

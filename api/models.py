@@ -1,4 +1,4 @@
-"""What the API remembers: answers under an Idempotency-Key, and the hashes of tokens."""
+"""What the API stores: answers under an Idempotency-Key, and the hashes of tokens."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ class StoredAnswer(models.Model):
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", verbose_name=_("user")
     )
     path = models.CharField(_("path"), max_length=255)
-    key = models.CharField(_("key"), max_length=255)
-    fingerprint = models.CharField(_("fingerprint of the body"), max_length=64)
-    status = models.PositiveSmallIntegerField(_("status"), default=0)
-    body = models.TextField(_("body"), blank=True)
-    location = models.TextField(_("location"), blank=True)
+    digest = models.CharField(_("SHA-256 of the key"), max_length=64)
+    sealed = models.TextField(
+        _("answer"), blank=True, help_text=_("Encrypted by the key; empty once it is erased.")
+    )
     stored_at = models.DateTimeField(_("stored at"), auto_now_add=True, db_index=True)
 
     class Meta:
         verbose_name = _("stored answer")
         verbose_name_plural = _("stored answers")
         constraints = [
-            models.UniqueConstraint(fields=["user", "path", "key"], name="answer_once_per_key")
+            models.UniqueConstraint(fields=["user", "path", "digest"], name="answer_once_per_key")
         ]
 
     def __str__(self) -> str:
-        return f"{self.status} {self.path}"
+        return self.path
+
+    @property
+    def purpose(self) -> str:
+        """What the answer is encrypted for, beside its key."""
+        return f"{self.user_id}:{self.path}"
 
 
 class ApiToken(models.Model):

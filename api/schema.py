@@ -70,7 +70,10 @@ FOR_BODIES = {
     "415": "The body is not `application/json`.",
 }
 FOR_CURSORS = {"404": "The cursor is not one of ours."}
-FOR_KEYS = {"422": "The `Idempotency-Key` was used before, with another body."}
+FOR_KEYS = {
+    "409": "A request with this `Idempotency-Key` was done before; its answer is no longer kept.",
+    "422": "The `Idempotency-Key` was used before, with another body.",
+}
 FOR_ETAGS = {"304": "It is as `If-None-Match` knows it."}
 
 REPLAYED_HEADER = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Edit, Mutant
 
 SCHEMA = "tests/api/test_schema_view.py::TestTheSchema::"
+ANSWERS = "tests/api/test_stored_answers.py::"
 LIMITS = "tests/notifications/test_limits.py::"
 BODY = "tests/api/test_limits_of_a_body.py::"
 
@@ -261,5 +262,72 @@ API = [
             f"{LIMITS}TestAnAddressThatIsNone"
             "::test_lets_no_control_character_of_the_mail_server_into_our_records",
         ),
+    ),
+    Mutant(
+        name="answers-at-rest",
+        without="what is kept of an answer is in clear",
+        edits=(
+            Edit(
+                "api/sealing.py",
+                "return _cipher(key, purpose).encrypt(json.dumps(document).encode()).decode()",
+                "return json.dumps(document)",
+            ),
+            Edit(
+                "api/sealing.py",
+                "json.loads(_cipher(key, purpose).decrypt(sealed.encode()))",
+                "json.loads(sealed)",
+            ),
+        ),
+        noticed_by=(
+            f"{ANSWERS}TestAnAnswerAtRest::test_has_nothing_of_the_order_or_the_key",
+            f"{ANSWERS}TestAnAnswerAtRest::test_has_no_secret_that_is_shown_once",
+        ),
+    ),
+    Mutant(
+        name="key-of-an-answer",
+        without="an Idempotency-Key is kept as it is",
+        edits=(
+            Edit(
+                "api/sealing.py",
+                "    return hashlib.sha256(key.encode()).hexdigest()\n",
+                "    return key\n",
+            ),
+        ),
+        noticed_by=(f"{ANSWERS}TestAnAnswerAtRest::test_has_nothing_of_the_order_or_the_key",),
+    ),
+    Mutant(
+        name="secret-of-an-answer",
+        without="an answer is read by its Idempotency-Key alone, which can be guessed",
+        edits=(
+            Edit(
+                "api/sealing.py",
+                "    material = hashlib.sha256(secret.encode()).digest() + ",
+                "    material = ",
+            ),
+        ),
+        noticed_by=(
+            f"{ANSWERS}TestAnAnswerAtRest"
+            "::test_is_gone_with_the_secret_key_and_nothing_is_done_again",
+        ),
+    ),
+    Mutant(
+        name="erased-answers",
+        without="the request of an erased answer is taken for a new one",
+        edits=(
+            Edit(
+                "api/idempotency.py",
+                '.exclude(sealed="").update(sealed="")',
+                ".delete()[0]",
+            ),
+        ),
+        noticed_by=(
+            f"{ANSWERS}TestAnErasedAnswer::test_leaves_nothing_and_its_request_is_not_done_again",
+        ),
+    ),
+    Mutant(
+        name="answers-of-the-forgotten",
+        without="the answers of a forgotten customer are kept",
+        edits=(Edit("shop/handlers.py", "erase_answers_of(int(user_id))", "pass"),),
+        noticed_by=(f"{ANSWERS}TestAnErasedAnswer::test_is_erased_when_the_customer_is_forgotten",),
     ),
 ]

@@ -139,7 +139,7 @@ SHOP = [
         edits=(
             Edit(
                 "api/idempotency.py",
-                "        if not is_new:\n            return _replay(stored, fingerprint)\n",
+                "        if not is_new:\n            return _replay(stored, key, fingerprint)\n",
                 "",
             ),
         ),
@@ -154,13 +154,10 @@ SHOP = [
         edits=(
             Edit(
                 "api/idempotency.py",
-                "            user=request.user,\n"
+                "            user=request.user, path=request.path, digest=digest_of(key)\n",
                 "            path=request.path,\n"
-                "            key=key,\n"
-                '            defaults={"fingerprint": fingerprint},\n',
-                "            path=request.path,\n"
-                "            key=key,\n"
-                '            defaults={"user": request.user, "fingerprint": fingerprint},\n',
+                "            digest=digest_of(key),\n"
+                '            defaults={"user": request.user},\n',
             ),
         ),
         noticed_by=(
