@@ -12,7 +12,9 @@ from rest_framework.serializers import ListSerializer
 
 from .conditional import IF_NONE_MATCH
 from .idempotency import HEADER, REPLAYED
+from .linking import move_links
 from .problems import LONGEST_DETAIL, MOST_ERRORS
+from .serializers import ONE_LINE, Text
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -110,7 +112,8 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 
 class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]  # spectacular's registry
-    """A StrictSerializer takes no other fields than its own, and lists of a certain length."""
+    """A StrictSerializer takes no other fields than its own, lists of a certain length, and texts
+    of one line."""
 
     target_class = "api.serializers.StrictSerializer"
     match_subclasses = True
@@ -119,14 +122,20 @@ class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-unt
         """Say so."""
         mapped = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
         for name, part in self.target.fields.items():
-            if isinstance(part, ListSerializer) and name in mapped["properties"]:
-                mapped["properties"][name] |= _limits(part)
+            if name in mapped["properties"]:
+                mapped["properties"][name] = _limits(part) | mapped["properties"][name]
         return {**mapped, "additionalProperties": False}
 
 
-def _limits(part: Any) -> dict[str, int]:
-    limits = {"minItems": part.min_length, "maxItems": part.max_length}
-    return {name: limit for name, limit in limits.items() if limit is not None}
+def _limits(part: Any) -> dict[str, Any]:
+    """Return what spectacular does not see of a field of ours."""
+    if isinstance(part, Text):
+        return {"pattern": ONE_LINE}
+    if isinstance(part, ListSerializer):
+        lengths: Any = part  # which the stubs do not know
+        limits = {"minItems": lengths.min_length, "maxItems": lengths.max_length}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+    return {}
 
 
 def add_problems(
@@ -141,6 +150,7 @@ def add_problems(
 
 
 def _complete(operation: dict[str, Any], method: str) -> None:
+    move_links(operation)
     responses = operation["responses"]
     for status, description in _expected(operation, method).items():
         responses.setdefault(status, {"description": description})

@@ -13,7 +13,11 @@ from rest_framework import serializers
 from money import Money
 
 #: Controls, separators of lines, and what turns the direction of writing round.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+
+#: The pattern of a text without any of them, for the schema.
+ONE_LINE = f"^[^{_CONTROLS}]*$"
 
 #: Unknown fields of one object that are named.
 _MOST_UNKNOWN = 20

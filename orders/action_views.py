@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import status
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.generics import GenericAPIView
@@ -32,11 +32,26 @@ from orders.serializers import (
     RefundSerializer,
     ShipOrderSerializer,
 )
-from orders.views import UNKNOWN
+from orders.views import ALL_THAT_IS_LEFT, PARCEL, UNKNOWN
 
 NOT_CANCELLABLE = OpenApiResponse(description="It is shipped already.")
 NOT_SHIPPABLE = OpenApiResponse(description="It is not ready to ship, or was cancelled.")
 NOT_REFUNDABLE = OpenApiResponse(description="There is not so much to give back.")
+
+SHIPPING = OpenApiExample("a parcel", PARCEL, request_only=True)
+REFUNDS = [
+    OpenApiExample("all that is left", ALL_THAT_IS_LEFT, request_only=True),
+    OpenApiExample(
+        "one bag of tea",
+        {"return_stock": True, "lines": [{"sku": "TEA-SENCHA", "quantity": 1}]},
+        request_only=True,
+    ),
+    OpenApiExample(
+        "an amount",
+        {"return_stock": False, "amount": {"amount": 100, "currency": "JPY"}},
+        request_only=True,
+    ),
+]
 
 
 class OwnerOrMayCancel(BasePermission):
@@ -92,6 +107,7 @@ class OrderShipping(GenericAPIView[Order]):
         tags=["orders"],
         parameters=[IDEMPOTENCY_KEY],
         responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_SHIPPABLE},
+        examples=[SHIPPING],
     )
     def post(self, request: Request, **_: Any) -> Response:
         parcel = self.get_serializer(data=request.data)
@@ -117,6 +133,7 @@ class OrderRefunds(GenericAPIView[Order]):
         tags=["orders"],
         parameters=[IDEMPOTENCY_KEY],
         responses={201: RefundSerializer, 404: UNKNOWN, 409: NOT_REFUNDABLE},
+        examples=REFUNDS,
     )
     def post(self, request: Request, **_: Any) -> Response:
         wanted = self.get_serializer(data=request.data)

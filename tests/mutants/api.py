@@ -330,4 +330,19 @@ API = [
         edits=(Edit("shop/handlers.py", "erase_answers_of(int(user_id))", "pass"),),
         noticed_by=(f"{ANSWERS}TestAnErasedAnswer::test_is_erased_when_the_customer_is_forgotten",),
     ),
+    Mutant(
+        name="look-ups-of-hosts",
+        without="a user may have any number of hosts looked up, each while a thread waits",
+        edits=(
+            Edit(
+                "webhooks/throttles.py",
+                "super().allow_request(request, view)",
+                "True",
+            ),
+        ),
+        noticed_by=(
+            "tests/webhooks/test_api.py::TestLookingUp"
+            "::test_is_done_for_a_limited_number_of_requests",
+        ),
+    ),
 ]
