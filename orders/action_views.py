@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from api import IDEMPOTENCY_KEY, answer_once
+from api import IDEMPOTENCY_KEY, SAME_ID, answer_once, link, links
 from money import CurrencyMismatch, Money
 from orders import queries, services
 from orders.models import Order
@@ -38,6 +38,7 @@ NOT_CANCELLABLE = OpenApiResponse(description="It is shipped already.")
 NOT_SHIPPABLE = OpenApiResponse(description="It is not ready to ship, or was cancelled.")
 NOT_REFUNDABLE = OpenApiResponse(description="There is not so much to give back.")
 
+LOOKS = (link("get_order", id=SAME_ID), link("get_order_timeline", id=SAME_ID))
 SHIPPING = OpenApiExample("a parcel", PARCEL, request_only=True)
 REFUNDS = [
     OpenApiExample("all that is left", ALL_THAT_IS_LEFT, request_only=True),
@@ -87,6 +88,7 @@ class OrderCancellation(GenericAPIView[Order]):
         request=None,
         parameters=[IDEMPOTENCY_KEY],
         responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_CANCELLABLE},
+        extensions=links(*LOOKS),
     )
     def post(self, request: Request, **_: Any) -> Response:
         order = self.get_object()
@@ -108,6 +110,7 @@ class OrderShipping(GenericAPIView[Order]):
         parameters=[IDEMPOTENCY_KEY],
         responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_SHIPPABLE},
         examples=[SHIPPING],
+        extensions=links(*LOOKS, link("refund_order", id=SAME_ID, body=ALL_THAT_IS_LEFT)),
     )
     def post(self, request: Request, **_: Any) -> Response:
         parcel = self.get_serializer(data=request.data)
@@ -134,6 +137,7 @@ class OrderRefunds(GenericAPIView[Order]):
         parameters=[IDEMPOTENCY_KEY],
         responses={201: RefundSerializer, 404: UNKNOWN, 409: NOT_REFUNDABLE},
         examples=REFUNDS,
+        extensions=links(*LOOKS),
     )
     def post(self, request: Request, **_: Any) -> Response:
         wanted = self.get_serializer(data=request.data)

@@ -206,6 +206,7 @@ class WebhookSecret(OwnWebhook):
         request=None,
         parameters=[IDEMPOTENCY_KEY],
         responses={200: NewWebhookSerializer, 404: UNKNOWN},
+        extensions=links(link("get_webhook", id=SAME_ID)),
     )
     def post(self, request: Request, **_: Any) -> Response:
         endpoint = self.get_object()
@@ -226,6 +227,7 @@ class WebhookTest(OwnWebhook):
         request=None,
         parameters=[IDEMPOTENCY_KEY],
         responses={202: WebhookMessageSerializer, 404: UNKNOWN, 409: DISABLED},
+        extensions=links(link("list_webhook_deliveries", id=SAME_ID)),
     )
     def post(self, request: Request, **_: Any) -> Response:
         endpoint = self.get_object()

@@ -345,4 +345,19 @@ API = [
             "::test_is_done_for_a_limited_number_of_requests",
         ),
     ),
+    Mutant(
+        name="error-behind-a-link",
+        without="an order's timeline fails once the order is shipped, which no first request shows",
+        edits=(
+            Edit(
+                "orders/views.py",
+                "        pages = Onward()\n",
+                '        assert order.status != "shipped"\n        pages = Onward()\n',
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_openapi_links.py::TestSchemathesis"
+            "::test_places_orders_and_follows_links",
+        ),
+    ),
 ]

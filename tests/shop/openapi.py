@@ -16,7 +16,7 @@ import pytest
 import schemathesis
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from rest_framework.throttling import SimpleRateThrottle
 
 from api.guessing import WrongTokens
@@ -41,6 +41,7 @@ EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "40"))
 BUDGET = settings(
     max_examples=EXAMPLES,
     stateful_step_count=12,
+    phases=[Phase.explicit, Phase.generate],  # to shrink a finding would take minutes
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),
