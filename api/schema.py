@@ -151,6 +151,7 @@ def add_problems(
 
 def _complete(operation: dict[str, Any], method: str) -> None:
     move_links(operation)
+    _show_example(operation)
     responses = operation["responses"]
     for status, description in _expected(operation, method).items():
         responses.setdefault(status, {"description": description})
@@ -162,6 +163,14 @@ def _complete(operation: dict[str, Any], method: str) -> None:
     responses["429"]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
     _add_headers(operation)
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _show_example(operation: dict[str, Any]) -> None:
+    """Give a body its only example as such: Swagger UI offers several in a list without a label."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        if len(content.get("examples", ())) == 1:
+            ((_name, example),) = content.pop("examples").items()
+            content["example"] = example["value"]
 
 
 def _expected(operation: dict[str, Any], method: str) -> dict[str, str]:

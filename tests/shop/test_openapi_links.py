@@ -45,7 +45,7 @@ for rule in Machine.root_rules:
 Machine._root_labels = frozenset(label for label in Machine._root_labels if "{id}" not in label)
 
 
-class Workflow(Machine):  # type: ignore[misc]  # a class made at run time
+class Workflow(Machine):  # type: ignore[misc, valid-type]  # a class made at run time
     """Requests with random data and by links. Workers take up two orders of three at once."""
 
     outbox: ClassVar[Outbox]
