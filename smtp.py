@@ -2,13 +2,75 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import parseaddr
+from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import EmailValidator
+from django.utils.deconstruct import deconstructible
+from django.utils.translation import gettext_lazy as _
 
 # In seconds. A talk with a mail server has 14 steps at most, from connecting by two addresses to
 # QUIT; each may take the whole time-out.
 LEASE = 15 * settings.EMAIL_TIMEOUT
+
+# Controls except tab and line feed, separators of lines, and marks of the direction of writing.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+LONGEST_ADDRESS = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
+_LONGEST_LOCAL_PART = 64
+#: Names that no mail server of the internet has (RFC 6761, 6762, 7686, 8375, and ICANN).
+_NOT_ON_THE_INTERNET = ("arpa", "internal", "invalid", "local", "localhost", "onion")
+
+
+@deconstructible
+class MailboxValidator(EmailValidator):
+    """Refuses an address that no mailbox on the internet has.
+
+    RFC 5321 also allows quoted names, which may have control characters, and hosts by their IP
+    address. Django's own validator takes these, and `localhost`.
+    """
+
+    message = _("Give an e-mail address such as name@example.com.")
+    domain_allowlist = []
+
+    def __call__(self, value: Any) -> None:
+        """Raise ValidationError, with the code "invalid", for such an address."""
+        local_part, _at, domain = str(value).rpartition("@")
+        if (
+            len(value) > LONGEST_ADDRESS
+            or len(local_part) > _LONGEST_LOCAL_PART
+            or not local_part.isascii()
+            or '"' in local_part
+            or not domain.isprintable()
+            or domain.lower().rpartition(".")[2] in _NOT_ON_THE_INTERNET
+        ):
+            raise ValidationError(self.message, code=self.code, params={"value": value})
+        super().__call__(value)
+
+    def validate_domain_part(self, domain_part: str) -> bool:
+        """Tell whether it is a name that DNS can have; an address in brackets is none."""
+        try:
+            domain_part.encode("idna")
+        except UnicodeError:
+            return False
+        return bool(self.domain_regex.match(domain_part))
+
+
+def is_sendable(address: str) -> bool:
+    """Tell whether an e-mail to this address may be handed to the mail server."""
+    try:
+        MailboxValidator()(address)
+    except ValidationError:
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which a terminal or a mail program would obey."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def sender_domain() -> str:

@@ -16,22 +16,31 @@ imported anywhere. How errors look is the project's affair (`shop/problems.py`):
 from __future__ import annotations
 
 from .conditional import IF_NONE_MATCH, if_changed
-from .idempotency import IDEMPOTENCY_KEY, answer_once
-from .paging import LatestFirst, SafeCursorPagination
+from .idempotency import IDEMPOTENCY_KEY, answer_once, erase_answers_of
+from .linking import FIRST_ID, ITS_ID, SAME_ID, link, links
+from .paging import LatestFirst, Onward, SafeCursorPagination
 from .problems import Conflict
-from .serializers import MoneyField, StrictSerializer, Text, Truth, WholeNumber
+from .serializers import MoneyField, ShortList, StrictSerializer, Text, Truth, WholeNumber
 
 __all__ = [
+    "FIRST_ID",
     "IDEMPOTENCY_KEY",
     "IF_NONE_MATCH",
+    "ITS_ID",
+    "SAME_ID",
     "Conflict",
     "LatestFirst",
     "MoneyField",
+    "Onward",
     "SafeCursorPagination",
+    "ShortList",
     "StrictSerializer",
     "Text",
     "Truth",
     "WholeNumber",
     "answer_once",
+    "erase_answers_of",
     "if_changed",
+    "link",
+    "links",
 ]

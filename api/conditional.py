@@ -1,11 +1,11 @@
-"""ETag and If-None-Match: who has the latest already need not be sent it again."""
+"""ETag and If-None-Match: a client that has the latest answer is not sent it again."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Any
 
-from django.http import HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from django.utils.http import quote_etag
 from drf_spectacular.types import OpenApiTypes
@@ -23,7 +23,19 @@ IF_NONE_MATCH = OpenApiParameter(
 def if_changed(request: Request, response: Response) -> HttpResponseBase:
     """Return the response with its ETag, or 304 where If-None-Match names that."""
     content: Any = JSONRenderer().render(response.data)
+    return unless_known(request, response, content=content, policy="private, no-cache")
+
+
+def unless_known(
+    request: Request, response: HttpResponse, *, content: bytes, policy: str
+) -> HttpResponseBase:
+    """Return the response with an ETag of its content, or 304 where If-None-Match names that.
+
+    Args:
+        content: the bytes that the ETag stands for.
+        policy: the value of Cache-Control; "no-cache" lets a cache keep it and ask each time.
+    """
     etag = quote_etag(hashlib.sha256(content).hexdigest()[:32])
     response["ETag"] = etag
-    response["Cache-Control"] = "private, no-cache"  # keep it, but ask each time
+    response["Cache-Control"] = policy
     return get_conditional_response(request._request, etag=etag, response=response) or response

@@ -1,7 +1,7 @@
 """Idempotency-Key: a request that is sent twice is done once and answered twice.
 
-After the IETF's draft "The Idempotency-Key HTTP Header Field", with Stripe's manners where the
-draft is silent.
+After the IETF's draft "The Idempotency-Key HTTP Header Field", and like Stripe's API where the
+draft is silent. The key is stored as a hash, and the answer encrypted by the key.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -21,6 +21,9 @@ from rest_framework.exceptions import APIException
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+
+from .problems import Conflict
+from .sealing import digest_of, seal, unseal
 
 if TYPE_CHECKING:
     from .models import StoredAnswer
@@ -71,6 +74,16 @@ class IdempotencyKeyReused(APIException):
     default_detail = _("This Idempotency-Key was used before, with another body.")
 
 
+class AnswerGone(Conflict):
+    """The request was done before, and its answer was erased or cannot be read any more."""
+
+    default_code = "idempotency_answer_gone"
+    default_detail = _(
+        "A request with this Idempotency-Key was done before, and its answer is no longer kept. "
+        "Look at what it changed; for another request, take a new key."
+    )
+
+
 def answer_once(request: Request, act: Callable[[], Response]) -> Response:
     """Return what `act` answers, or what it answered when the same request came before.
 
@@ -84,22 +97,24 @@ def answer_once(request: Request, act: Callable[[], Response]) -> Response:
     Raises:
         IdempotencyKeyMissing, IdempotencyKeyInvalid: the header is not as it should be.
         IdempotencyKeyReused: the key came with another body before.
+        AnswerGone: the request was done before, and its answer was erased.
     """
     from .models import StoredAnswer  # models load after this module
 
     assert request.user.is_authenticated
     key, fingerprint = _key_of(request), _fingerprint(request)
     with transaction.atomic():
+        digest = digest_of(key)
         stored, is_new = StoredAnswer.objects.get_or_create(
             user=request.user,
             path=request.path,
-            key=key,
-            defaults={"fingerprint": fingerprint},
+            key__in=(digest, key),  # in clear: a row of the release before
+            defaults={"key": digest},
         )
         if not is_new:
-            return _replay(stored, fingerprint)
+            return _replay(stored, key, fingerprint)
         response = act()
-        _store(response, stored)
+        _store(response, stored, key, fingerprint)
     return response
 
 
@@ -109,6 +124,18 @@ def forget_old_answers() -> int:
 
     deleted, _kinds = StoredAnswer.objects.filter(stored_at__lt=timezone.now() - LIFE).delete()
     return deleted
+
+
+def erase_answers_of(user_id: int) -> int:
+    """Erase the answers that are kept for a user, and return how many there were.
+
+    Their keys stay known until they are old, so that no request is done a second time; a
+    repetition is answered by `AnswerGone`.
+    """
+    from .models import StoredAnswer  # models load after this module
+
+    kept = StoredAnswer.objects.filter(user_id=user_id).exclude(sealed="", status=0)
+    return kept.update(sealed="", fingerprint="", status=0, body="", location="")
 
 
 def _key_of(request: Request) -> str:
@@ -126,20 +153,35 @@ def _fingerprint(request: Request) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _store(response: Response, stored: StoredAnswer) -> None:
+def _store(response: Response, stored: StoredAnswer, key: str, fingerprint: str) -> None:
     if not 200 <= response.status_code < 300:
         raise AssertionError("A refusal must be raised, or it would be kept for a day.")
-    stored.status = response.status_code
-    stored.body = JSONRenderer().render(response.data).decode()
-    stored.location = response.headers.get("Location", "")
-    stored.save(update_fields=["status", "body", "location"])
+    answer = {
+        "fingerprint": fingerprint,
+        "status": response.status_code,
+        "body": JSONRenderer().render(response.data).decode(),
+        "location": response.headers.get("Location", ""),
+    }
+    stored.sealed = seal(answer, key=key, purpose=stored.purpose)
+    stored.save(update_fields=["sealed"])
 
 
-def _replay(stored: StoredAnswer, fingerprint: str) -> Response:
-    if stored.fingerprint != fingerprint:
+def _replay(stored: StoredAnswer, key: str, fingerprint: str) -> Response:
+    answer = _kept_in_clear(stored) or unseal(stored.sealed, key=key, purpose=stored.purpose)
+    if answer is None:
+        raise AnswerGone
+    if answer["fingerprint"] != fingerprint:
         raise IdempotencyKeyReused
-    response = Response(json.loads(stored.body), status=stored.status)
-    if stored.location:
-        response["Location"] = stored.location
+    response = Response(json.loads(answer["body"]), status=answer["status"])
+    if answer["location"]:
+        response["Location"] = answer["location"]
     response[REPLAYED] = "true"
     return response
+
+
+def _kept_in_clear(stored: StoredAnswer) -> dict[str, Any] | None:
+    """Return the answer that a process of the release before has stored."""
+    if not stored.status:
+        return None
+    names = ("fingerprint", "status", "body", "location")
+    return {name: getattr(stored, name) for name in names}

@@ -18,11 +18,20 @@ class StoredAnswer(models.Model):
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", verbose_name=_("user")
     )
     path = models.CharField(_("path"), max_length=255)
-    key = models.CharField(_("key"), max_length=255)
-    fingerprint = models.CharField(_("fingerprint of the body"), max_length=64)
+    key = models.CharField(_("SHA-256 of the key"), max_length=255)
+    sealed = models.TextField(
+        _("answer"),
+        blank=True,
+        default="",
+        db_default="",  # code of the release before inserts without it during a deploy
+        help_text=_("Encrypted by the key; empty once it is erased."),
+    )
+    # Of the release before, whose rows have the key in clear and are deleted within a day. Its
+    # processes still use these columns during a deploy. Drop them in the release after this one.
+    fingerprint = models.CharField(_("fingerprint of the body"), max_length=64, default="")
     status = models.PositiveSmallIntegerField(_("status"), default=0)
-    body = models.TextField(_("body"), blank=True)
-    location = models.TextField(_("location"), blank=True)
+    body = models.TextField(_("body"), blank=True, default="")
+    location = models.TextField(_("location"), blank=True, default="")
     stored_at = models.DateTimeField(_("stored at"), auto_now_add=True, db_index=True)
 
     class Meta:
@@ -33,7 +42,12 @@ class StoredAnswer(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.status} {self.path}"
+        return self.path
+
+    @property
+    def purpose(self) -> str:
+        """What the answer is encrypted for, beside its key."""
+        return f"{self.user_id}:{self.path}"
 
 
 class ApiToken(models.Model):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
+
+T = TypeVar("T")
+
+#: Digits of any number that a BIGINT can hold.
+_LONGEST_NUMBER = 18
 
 
 class SafeCursorPagination(CursorPagination):
@@ -33,3 +39,50 @@ class LatestFirst(SafeCursorPagination):
 
     ordering = "-id"
     page_size = 50
+
+
+class Onward(SafeCursorPagination):
+    """Pages of numbered rows, from the lowest number on, that a function fetches and no queryset.
+
+    `previous` is always null.
+    """
+
+    page_size = 50
+    _next: str | None = None
+
+    def page_of(
+        self, request: Request, fetch: Callable[[int, int], list[T]], *, number: Callable[[T], int]
+    ) -> list[T]:
+        """Return the rows of the page that the request's cursor names.
+
+        Args:
+            fetch: takes a number and how many; returns the first so many rows above the number, in
+                any order.
+            number: returns a row's number, which is at least 1.
+
+        Raises:
+            NotFound: the cursor is not one of ours.
+        """
+        self.base_url = request.build_absolute_uri()
+        rows = fetch(self._start(request), self.page_size + 1)
+        if len(rows) > self.page_size:
+            rows.remove(max(rows, key=number))
+            position = max(map(number, rows))
+            self._next = self.encode_cursor(Cursor(offset=0, reverse=False, position=position))
+        return rows
+
+    def get_next_link(self) -> str | None:
+        """Return the address of the next page, if there is one."""
+        return self._next
+
+    def get_previous_link(self) -> None:
+        """Return None: pages lead onward only."""
+
+    def _start(self, request: Request) -> int:
+        cursor = self.decode_cursor(request)
+        if cursor is None:
+            return 0
+        position = str(cursor.position)
+        if not (position.isascii() and position.isdecimal() and len(position) <= _LONGEST_NUMBER):
+            raise NotFound(self.invalid_cursor_message)
+        return int(position)

@@ -1,9 +1,10 @@
-"""JSON as RFC 8259 has it, and nothing that a database or a serializer would choke on later."""
+"""JSON as RFC 8259 defines it, without what a database or a serializer would refuse later."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from typing import IO, Any
 
 from django.conf import settings
@@ -12,8 +13,15 @@ from django.utils.translation import gettext_lazy
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import JSONParser
 
-#: Arrays and objects inside each other.
-DEEPEST = 20
+#: Limits of a document. Each wrong value costs an error that is longer than the value itself, so
+#: what no address needs is refused before anybody looks at single values.
+DEEPEST = 20  # arrays and objects inside each other
+MOST_ITEMS = 1000  # of an array
+MOST_NAMES = 100  # of an object
+LONGEST_NAME = 64  # in characters
+MOST_VALUES = 5000  # of the whole document; an order of 100 lines has 303
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BodyTooLarge(APIException):
@@ -25,7 +33,10 @@ class BodyTooLarge(APIException):
 
 
 class StrictJSONParser(JSONParser):
-    """Refuses what is too large, too deep, not UTF-8, or says one name twice."""
+    """Refuses a body that is too large or too deep, has too many parts, or is not UTF-8.
+
+    An object that has one name twice is refused, too.
+    """
 
     def parse(
         self,
@@ -36,9 +47,7 @@ class StrictJSONParser(JSONParser):
         """Return the parsed document, or raise ParseError or BodyTooLarge."""
         text = _read(stream)
         try:
-            document = json.loads(
-                text, object_pairs_hook=_no_name_twice, parse_constant=_no_constant
-            )
+            document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
         except RecursionError as error:
             raise ParseError(_too_deep()) from error
         except ValueError as error:
@@ -59,9 +68,11 @@ def _read(stream: IO[Any]) -> str:
         raise ParseError(_("The body is not UTF-8.")) from error
 
 
-def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers of `{"quantity": 1, "quantity": 9}` might understand two things."""
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MOST_NAMES:
+        raise ParseError(_("An object has at most %(most)d names.") % {"most": MOST_NAMES})
     document = dict(pairs)
+    # Two readers of `{"quantity": 1, "quantity": 9}` might understand two things.
     if len(document) < len(pairs):
         raise ValueError("an object has one name twice")
     return document
@@ -72,26 +83,43 @@ def _no_constant(name: str) -> Any:
 
 
 def _check(document: Any) -> None:
-    for depth, text in _walk(document):
-        if depth > DEEPEST:
-            raise ParseError(_too_deep())
-        if "\0" in text:
-            raise ParseError(_("A text has a NUL character."))
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise ParseError(_("A text has half of a surrogate pair."))
-
-
-def _walk(document: Any) -> Iterator[tuple[int, str]]:
-    """Yield each text and name, "" for any other value, and how deep it lies; no recursion."""
-    waiting = [(document, 0)]
+    """Look at each value and name; without recursion, which a deep document would exhaust."""
+    waiting, found = [(document, 0)], 0
     while waiting:
         value, depth = waiting.pop()
-        depth += isinstance(value, dict | list)
-        yield depth, value if isinstance(value, str) else ""
-        if isinstance(value, dict):
-            waiting += [(part, depth) for pair in value.items() for part in pair]
-        elif isinstance(value, list):
-            waiting += [(part, depth) for part in value]
+        if isinstance(value, str):
+            _check_text(value)
+        elif isinstance(value, dict | list):
+            found += len(value)
+            _check_size(value, depth=depth + 1, found=found)
+            parts = value.values() if isinstance(value, dict) else value
+            waiting += [(part, depth + 1) for part in parts]
+
+
+def _check_size(value: dict[str, Any] | list[Any], *, depth: int, found: int) -> None:
+    if depth > DEEPEST:
+        raise ParseError(_too_deep())
+    if isinstance(value, list) and len(value) > MOST_ITEMS:
+        raise ParseError(_("An array has at most %(most)d items.") % {"most": MOST_ITEMS})
+    if found > MOST_VALUES:
+        raise ParseError(_("A body has at most %(most)d values.") % {"most": MOST_VALUES})
+    if isinstance(value, dict):
+        for name in value:
+            _check_name(name)
+
+
+def _check_name(name: str) -> None:
+    if len(name) > LONGEST_NAME:
+        text = _("A name in an object has at most %(most)d characters.")
+        raise ParseError(text % {"most": LONGEST_NAME})
+    _check_text(name)
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise ParseError(_("A text has a NUL character."))
+    if _SURROGATE.search(text):
+        raise ParseError(_("A text has half of a surrogate pair."))
 
 
 def _too_deep() -> str:

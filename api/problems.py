@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from rest_framework.exceptions import APIException
 
+#: Errors of one answer; a body with more wrong parts gets the first ones.
+MOST_ERRORS = 50
+#: Characters of one error's text, which may quote a value of the body.
+LONGEST_DETAIL = 300
+
 
 class Conflict(APIException):
     """The request is a good one, but not as things are now: 409.

@@ -12,6 +12,9 @@ from rest_framework.serializers import ListSerializer
 
 from .conditional import IF_NONE_MATCH
 from .idempotency import HEADER, REPLAYED
+from .linking import move_links
+from .problems import LONGEST_DETAIL, MOST_ERRORS
+from .serializers import ONE_LINE, Text
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -22,11 +25,16 @@ PROBLEM: dict[str, Any] = {
         "type": {"type": "string", "format": "uri-reference"},
         "title": {"type": "string", "description": "The same for each error of a code."},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What went wrong this time."},
+        "detail": {
+            "type": "string",
+            "maxLength": LONGEST_DETAIL,
+            "description": "What went wrong this time.",
+        },
         "code": {"type": "string", "description": "Stable: decide by this."},
         "errors": {
             "type": "array",
-            "description": "Each wrong part of the body.",
+            "description": "Each wrong part of the body, or the first ones if there are more.",
+            "maxItems": MOST_ERRORS,
             "items": {
                 "type": "object",
                 "properties": {
@@ -35,7 +43,7 @@ PROBLEM: dict[str, Any] = {
                         "description": "Where it is, as a JSON pointer: #/lines/0/quantity",
                     },
                     "code": {"type": "string"},
-                    "detail": {"type": "string"},
+                    "detail": {"type": "string", "maxLength": LONGEST_DETAIL},
                 },
                 "required": ["pointer", "code", "detail"],
                 "additionalProperties": False,
@@ -65,7 +73,10 @@ FOR_BODIES = {
     "415": "The body is not `application/json`.",
 }
 FOR_CURSORS = {"404": "The cursor is not one of ours."}
-FOR_KEYS = {"422": "The `Idempotency-Key` was used before, with another body."}
+FOR_KEYS = {
+    "409": "A request with this `Idempotency-Key` was done before; its answer is no longer kept.",
+    "422": "The `Idempotency-Key` was used before, with another body.",
+}
 FOR_ETAGS = {"304": "It is as `If-None-Match` knows it."}
 
 REPLAYED_HEADER = {
@@ -102,7 +113,8 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 
 
 class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]  # spectacular's registry
-    """A StrictSerializer takes no other fields than its own, and lists of a certain length."""
+    """A StrictSerializer takes no other fields than its own, lists of a certain length, and texts
+    of one line."""
 
     target_class = "api.serializers.StrictSerializer"
     match_subclasses = True
@@ -111,14 +123,20 @@ class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-unt
         """Say so."""
         mapped = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
         for name, part in self.target.fields.items():
-            if isinstance(part, ListSerializer) and name in mapped["properties"]:
-                mapped["properties"][name] |= _limits(part)
+            if name in mapped["properties"]:
+                mapped["properties"][name] = _limits(part) | mapped["properties"][name]
         return {**mapped, "additionalProperties": False}
 
 
-def _limits(part: Any) -> dict[str, int]:
-    limits = {"minItems": part.min_length, "maxItems": part.max_length}
-    return {name: limit for name, limit in limits.items() if limit is not None}
+def _limits(part: Any) -> dict[str, Any]:
+    """Return what spectacular does not see of a field of ours."""
+    if isinstance(part, Text):
+        return {"pattern": ONE_LINE}
+    if isinstance(part, ListSerializer):
+        lengths: Any = part  # which the stubs do not know
+        limits = {"minItems": lengths.min_length, "maxItems": lengths.max_length}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+    return {}
 
 
 def add_problems(
@@ -133,6 +151,8 @@ def add_problems(
 
 
 def _complete(operation: dict[str, Any], method: str) -> None:
+    move_links(operation)
+    _show_example(operation)
     responses = operation["responses"]
     for status, description in _expected(operation, method).items():
         responses.setdefault(status, {"description": description})
@@ -144,6 +164,14 @@ def _complete(operation: dict[str, Any], method: str) -> None:
     responses["429"]["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
     _add_headers(operation)
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _show_example(operation: dict[str, Any]) -> None:
+    """Give a body its only example as such: Swagger UI offers several in a list without a label."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        if len(content.get("examples", ())) == 1:
+            ((_name, example),) = content.pop("examples").items()
+            content["example"] = example["value"]
 
 
 def _expected(operation: dict[str, Any], method: str) -> dict[str, str]:

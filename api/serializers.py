@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from typing import Any
 
@@ -12,7 +13,14 @@ from rest_framework import serializers
 from money import Money
 
 #: Controls, separators of lines, and what turns the direction of writing round.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+
+#: The pattern of a text without any of them, for the schema.
+ONE_LINE = f"^[^{_CONTROLS}]*$"
+
+#: Unknown fields of one object that are named.
+_MOST_UNKNOWN = 20
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -21,13 +29,29 @@ class StrictSerializer(serializers.Serializer[Any]):
     default_error_messages = {"unknown_field": _("There is no such field here.")}
 
     def to_internal_value(self, data: Any) -> Any:
-        """Refuse unknown fields, by name; otherwise do as usual."""
-        if isinstance(data, dict) and (unknown := sorted(data.keys() - self.fields.keys())):
+        """Refuse unknown fields, the first ones by name; otherwise do as usual."""
+        if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):
             text = str(self.error_messages["unknown_field"])
+            named = heapq.nsmallest(_MOST_UNKNOWN, unknown)
             raise serializers.ValidationError(
-                {name: [serializers.ErrorDetail(text, "unknown_field")] for name in unknown}
+                {name: [serializers.ErrorDetail(text, "unknown_field")] for name in named}
             )
         return super().to_internal_value(data)
+
+
+class ShortList(serializers.ListField):
+    """A list whose length is checked before its items: each wrong item costs an error."""
+
+    default_error_messages = {
+        "max_length": _("Ensure this field has no more than {max_length} elements.")
+    }
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        """Refuse what is too long, whatever is in it."""
+        if isinstance(data, list) and self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        items: list[Any] = super().to_internal_value(data)
+        return items
 
 
 class WholeNumber(serializers.IntegerField):

@@ -11,10 +11,15 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api import SafeCursorPagination
+from api import SafeCursorPagination, link, links
 from inventory import queries
 from inventory.models import Product
 from inventory.serializers import ProductSerializer
+
+FIRST_PRODUCT = {
+    "payment_method": "tok_success",
+    "lines": [{"sku": "$response.body#/results/0/sku", "quantity": 1}],
+}
 
 
 class BySku(SafeCursorPagination):
@@ -30,6 +35,11 @@ class ProductList(ListAPIView[Product]):
     def get_queryset(self) -> QuerySet[Product]:
         return queries.catalogue()
 
-    @extend_schema(operation_id="list_products", summary="What is on sale", tags=["products"])
+    @extend_schema(
+        operation_id="list_products",
+        summary="What is on sale",
+        tags=["products"],
+        extensions=links(link("place_order", body=FIRST_PRODUCT)),
+    )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().get(request, *args, **kwargs)

@@ -37,11 +37,21 @@ class ResendInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # 
 
 @admin.register(Email)
 class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
-    list_display = ["subject", "kind", "recipient", "language", "written_at", "sent_at", "refusal"]
+    list_display = [
+        "subject",
+        "kind",
+        "recipient",
+        "language",
+        "written_at",
+        "sent_at",
+        "suppressed_because",
+        "refusal",
+    ]
     list_filter = [
         "kind",
         "language",
         ("sent_at", admin.EmptyFieldListFilter),
+        "suppressed_because",
         ("refusal", admin.EmptyFieldListFilter),
     ]
     search_fields = ["order_id", "recipient", "subject", "message_id"]
@@ -54,6 +64,7 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         "message_id",
         "written_at",
         "sent_at",
+        "suppressed_because",
         "refusal",
         "subject",
         "preview",

@@ -27,19 +27,26 @@ CALLED_FOR_BY = {
 CHUNK = 500
 
 
-@invariant(remedy="Write to the customer by hand: the handler has its receipt and will not.")
+@invariant(
+    remedy="Write to the customer by hand, or send what is suppressed again in the admin: the "
+    "handler has its receipt and will not."
+)
 def whoever_is_to_know_was_written_to(look: Look) -> Iterator[Difference]:
-    """An event that a handler has answered by an e-mail has that e-mail, and it was sent."""
-    sent = Email.objects.filter(sent_at__isnull=False)
-    look.saw(sent.count())
+    """An event that a handler has answered by an e-mail has that e-mail, and it was sent.
+
+    One that is suppressed will do, except about a cancellation or a refund.
+    """
+    settled = Email.objects.filter(Q(sent_at__isnull=False) | ~Q(suppressed_because=""))
+    look.saw(settled.count())
     for kind, (name, handler) in CALLED_FOR_BY.items():
         missing = events_without_row(
-            name, sent.filter(kind=kind), key="order_id", handled_by=handler, **_fields(kind)
+            name, settled.filter(kind=kind), key="order_id", handled_by=handler, **_fields(kind)
         )
         for event in _of_whom_we_know(missing):
             facts = {"kind": kind.label, "name": name, "key": event.key}
             text = _("%(name)s of order %(key)s was handled, and no e-mail (%(kind)s) was sent.")
             yield Difference(text % facts, key=event.key, row=event)
+    yield from _suppressed_although_essential()
 
 
 @invariant(remedy="See who made the row; tell the customer if the e-mail said what is not so.")
@@ -58,6 +65,16 @@ def every_email_has_its_event(look: Look) -> Iterator[Difference]:
     for email in emails.exclude(Q(kind=Kind.REFUND) | Q(about="")).iterator():
         facts = {"kind": Kind(email.kind).label, "order": email.order_id}
         text = _("Order %(order)s has an e-mail (%(kind)s) beside the one that it should have.")
+        yield _about(email, text % facts)
+
+
+def _suppressed_although_essential() -> Iterator[Difference]:
+    suppressed = Email.objects.filter(kind__in=Email.ESSENTIAL).exclude(suppressed_because="")
+    # One without a recipient was redacted: it is owed to nobody.
+    for email in suppressed.exclude(recipient="").order_by("pk").iterator():
+        why = email.get_suppressed_because_display()
+        facts = {"kind": Kind(email.kind).label, "order": email.order_id, "why": why}
+        text = _("Order %(order)s has an e-mail (%(kind)s) that was not sent: %(why)s.")
         yield _about(email, text % facts)
 
 

@@ -23,6 +23,13 @@ class Email(models.Model):
         CANCELLATION = "cancellation", _("cancellation")
         REFUND = "refund", _("refund")
 
+    class Suppressed(models.TextChoices):
+        LIMIT = "limit", _("too many e-mails to this recipient")
+        ADDRESS = "address", _("not an address on the internet")
+
+    #: Of money and of a contract that ends: their limit is apart from that of the others.
+    ESSENTIAL = (Kind.CANCELLATION, Kind.REFUND)
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     order_id = models.UUIDField(_("order"))
     kind = models.CharField(_("kind"), max_length=20, choices=Kind.choices)
@@ -36,6 +43,15 @@ class Email(models.Model):
     )
     message_id = models.CharField(_("Message-ID"), max_length=320, unique=True)
     recipient = models.EmailField(_("recipient"))
+    mailbox = models.CharField(
+        _("mailbox"),
+        max_length=254,
+        blank=True,
+        default="",
+        db_default="",  # code of the release before inserts without it during a deploy
+        editable=False,
+        help_text=_("The recipient as the limit counts it: in lower case, without a +tag."),
+    )
     language = models.CharField(_("language"), max_length=10)
     subject = models.CharField(_("subject"), max_length=200)
     text = models.TextField(_("text"))
@@ -50,6 +66,15 @@ class Email(models.Model):
         db_default="",  # code of the release before inserts without it during a deploy
         help_text=_("What the mail server said when it refused it for good."),
     )
+    suppressed_because = models.CharField(
+        _("suppressed, because"),
+        max_length=10,
+        choices=Suppressed.choices,
+        blank=True,
+        default="",
+        db_default="",  # code of the release before inserts without it during a deploy
+        help_text=_("Why it was written and not sent. Staff may send it again."),
+    )
 
     class Meta:
         verbose_name = _("e-mail")
@@ -61,6 +86,7 @@ class Email(models.Model):
                 fields=["order_id", "kind", "about"], name="email_once_per_order_and_kind"
             ),
         ]
+        indexes = [models.Index(fields=["mailbox", "written_at"], name="email_mailbox")]
 
     def __str__(self) -> str:
         return self.subject
@@ -68,7 +94,8 @@ class Email(models.Model):
     @property
     def is_under_way(self) -> bool:
         """It is being sent, or tried again until it is. One without a recipient was redacted."""
-        return bool(self.recipient) and self.sent_at is None and not self.refusal
+        is_over = self.sent_at is not None or self.refusal or self.suppressed_because
+        return bool(self.recipient) and not is_over
 
 
 class Resend(models.Model):

@@ -1,10 +1,12 @@
 """What notifications does: write an e-mail once, send it, and remember that it was sent.
 
-Sent again on request, it is the same e-mail: as it was written, under the same Message-ID.
+Sent again on request, it is the same e-mail: as it was written, under the same Message-ID. One
+that is suppressed is written, too, with the reason; it is sent if staff ask for it.
 """
 
 from __future__ import annotations
 
+import logging
 import smtplib
 from collections.abc import Mapping
 from typing import Any
@@ -16,21 +18,31 @@ from django.utils import timezone
 from django.utils.encoding import force_str
 
 from notifications.events import ResendRequested
+from notifications.limits import mailbox_of, reason_to_suppress
 from notifications.models import Email, Resend
 from notifications.rendering import render
 from orders import queries as orders
 from outbox import PermanentFailure, Receipt, emit
-from smtp import sender_domain
+from smtp import is_sendable, printable, sender_domain
+
+logger = logging.getLogger(__name__)
 
 
 def notify(
     *, order_id: UUID, kind: Email.Kind, receipt: Receipt, about: str = "", **facts: Any
 ) -> None:
-    """Write, send, remember. Nothing is locked and no transaction is open while sending."""
+    """Write, send, remember. Nothing is locked and no transaction is open while sending.
+
+    One that is suppressed is not sent.
+    """
     if not orders.contact(order_id).email:  # redacted: there is nobody to write to
         with receipt:
             return
     email = write_email(order_id=order_id, kind=kind, about=about, facts=facts)
+    if email.suppressed_because:
+        _log_suppression(email)
+        with receipt:
+            return
     if email.sent_at is None:
         send_email(email)
     with receipt:
@@ -84,12 +96,14 @@ def send_email(email: Email) -> None:
     """Hand the e-mail to the mail server, under its own Message-ID each time.
 
     Raises:
-        PermanentFailure: the server refuses this e-mail for good, which is noted on it; or it was
-            redacted.
+        PermanentFailure: the server refuses this e-mail for good, which is noted on it; its address
+            is none on the internet; or it was redacted.
         OSError: it is away, or refuses for now (SMTPException is one, too).
     """
     if not email.recipient:
         raise PermanentFailure("This e-mail was redacted; its text and address are gone.")
+    if not is_sendable(email.recipient):
+        raise PermanentFailure("The recipient is not an address on the internet.")
     try:
         _message(email).send()
     except smtplib.SMTPException as error:
@@ -110,7 +124,7 @@ def forget_recipient(*, subject: str) -> None:
     emails = Email.objects.filter(order_id__in=orders.order_ids_of(subject))
     if any(email.is_under_way for email in emails.select_for_update()):
         raise StillUnderWay(StillUnderWay.__doc__)
-    emails.update(recipient="", subject="", text="", html="", refusal="")
+    emails.update(recipient="", mailbox="", subject="", text="", html="", refusal="")
 
 
 def _final_refusal(error: smtplib.SMTPException) -> str:
@@ -124,7 +138,7 @@ def _final_refusal(error: smtplib.SMTPException) -> str:
     elif isinstance(error, smtplib.SMTPDataError):
         answers.append((error.smtp_code, error.smtp_error))
     final = [f"{code} {force_str(text, errors='replace')}" for code, text in answers if code >= 500]
-    return "; ".join(final)
+    return printable("; ".join(final))
 
 
 def _message(email: Email) -> EmailMultiAlternatives:
@@ -144,7 +158,19 @@ def _message(email: Email) -> EmailMultiAlternatives:
 
 @transaction.atomic
 def mark_as_sent(email: Email) -> None:
-    Email.objects.filter(pk=email.pk, sent_at=None).update(sent_at=timezone.now(), refusal="")
+    Email.objects.filter(pk=email.pk, sent_at=None).update(
+        sent_at=timezone.now(), refusal="", suppressed_because=""
+    )
+
+
+def _log_suppression(email: Email) -> None:
+    logger.warning(
+        "The e-mail %s (%s) of order %s is suppressed: %s",
+        email.pk,
+        email.kind,
+        email.order_id,
+        email.suppressed_because,
+    )
 
 
 def _draft(order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,13 +179,15 @@ def _draft(order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any]) -> dict[s
         kind=kind,
         language=contact.language,
         reference=contact.reference,
-        context={"name": contact.name, "order": orders.summary(order_id), **facts},
+        context={"name": printable(contact.name), "order": orders.summary(order_id), **facts},
     )
     row = Email(order_id=order_id)
     return {
         "id": row.id,
         "message_id": f"<{row.id}@{sender_domain()}>",
         "recipient": contact.email,
+        "mailbox": mailbox_of(contact.email),
+        "suppressed_because": reason_to_suppress(recipient=contact.email, kind=kind) or "",
         "language": contact.language,
         "subject": rendered.subject,
         "text": rendered.text,

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import status
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.generics import GenericAPIView
@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from api import IDEMPOTENCY_KEY, answer_once
+from api import IDEMPOTENCY_KEY, SAME_ID, answer_once, link, links
 from money import CurrencyMismatch, Money
 from orders import queries, services
 from orders.models import Order
@@ -32,11 +32,19 @@ from orders.serializers import (
     RefundSerializer,
     ShipOrderSerializer,
 )
-from orders.views import UNKNOWN
+from orders.views import ALL_THAT_IS_LEFT, PARCEL, UNKNOWN
 
 NOT_CANCELLABLE = OpenApiResponse(description="It is shipped already.")
 NOT_SHIPPABLE = OpenApiResponse(description="It is not ready to ship, or was cancelled.")
 NOT_REFUNDABLE = OpenApiResponse(description="There is not so much to give back.")
+
+LOOKS = (link("get_order", id=SAME_ID), link("get_order_timeline", id=SAME_ID))
+SHIPPING = OpenApiExample("a parcel", PARCEL, request_only=True)
+REFUNDING = OpenApiExample(
+    "one bag of tea",
+    {"return_stock": True, "lines": [{"sku": "TEA-SENCHA", "quantity": 1}]},
+    request_only=True,
+)
 
 
 class OwnerOrMayCancel(BasePermission):
@@ -72,6 +80,7 @@ class OrderCancellation(GenericAPIView[Order]):
         request=None,
         parameters=[IDEMPOTENCY_KEY],
         responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_CANCELLABLE},
+        extensions=links(*LOOKS),
     )
     def post(self, request: Request, **_: Any) -> Response:
         order = self.get_object()
@@ -92,6 +101,8 @@ class OrderShipping(GenericAPIView[Order]):
         tags=["orders"],
         parameters=[IDEMPOTENCY_KEY],
         responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_SHIPPABLE},
+        examples=[SHIPPING],
+        extensions=links(*LOOKS, link("refund_order", id=SAME_ID, body=ALL_THAT_IS_LEFT)),
     )
     def post(self, request: Request, **_: Any) -> Response:
         parcel = self.get_serializer(data=request.data)
@@ -117,6 +128,8 @@ class OrderRefunds(GenericAPIView[Order]):
         tags=["orders"],
         parameters=[IDEMPOTENCY_KEY],
         responses={201: RefundSerializer, 404: UNKNOWN, 409: NOT_REFUNDABLE},
+        examples=[REFUNDING],
+        extensions=links(*LOOKS),
     )
     def post(self, request: Request, **_: Any) -> Response:
         wanted = self.get_serializer(data=request.data)

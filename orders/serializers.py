@@ -8,10 +8,12 @@ from typing import Any
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from api import MoneyField, StrictSerializer, Text, Truth, WholeNumber
 from orders.models import Order, OrderLine, RefundRequest
+from smtp import LONGEST_ADDRESS, MailboxValidator
 
 MOST_LINES = 100
 MOST_UNITS = 1000
@@ -20,6 +22,13 @@ MOST_UNITS = 1000
 class WantedLineSerializer(StrictSerializer):
     sku = Text(max_length=64)
     quantity = WholeNumber(min_value=1, max_value=MOST_UNITS)
+
+
+@extend_schema_field({"type": "string", "format": "email", "maxLength": LONGEST_ADDRESS})
+class Address(Text):
+    """An e-mail address on the internet."""
+
+    default_validators = [MailboxValidator()]
 
 
 class PlaceOrderSerializer(StrictSerializer):
@@ -40,8 +49,10 @@ class PlaceOrderSerializer(StrictSerializer):
         min_length=1,  # type: ignore[call-arg]  # many=True takes it, which the stubs do not know
         max_length=MOST_LINES,
     )
-    email = serializers.EmailField(
-        required=False, max_length=254, help_text="Left out: the address of your account."
+    email = Address(
+        required=False,
+        max_length=LONGEST_ADDRESS,
+        help_text="An address on the internet. Left out: the address of your account.",
     )
     language = serializers.ChoiceField(
         choices=settings.LANGUAGES,
@@ -149,5 +160,5 @@ class TimelineEventSerializer(serializers.Serializer[Any]):
     emitted_at = serializers.DateTimeField()
     emitted_by = serializers.CharField(help_text="The handler that emitted it, if one did.")
     caused_by = serializers.UUIDField(source="causation_id", allow_null=True)
-    depth = serializers.IntegerField(help_text="How many causes it has in this timeline.")
+    depth = serializers.IntegerField(help_text="How many of its causes are on this page.")
     deliveries = TimelineDeliverySerializer(many=True)

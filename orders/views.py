@@ -8,7 +8,12 @@ from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.utils.translation import get_language_from_request, gettext
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+)
 from rest_framework import status
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.generics import GenericAPIView, ListAPIView
@@ -16,7 +21,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from api import IDEMPOTENCY_KEY, IF_NONE_MATCH, LatestFirst, answer_once, if_changed
+from api import (
+    FIRST_ID,
+    IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
+    ITS_ID,
+    SAME_ID,
+    LatestFirst,
+    Onward,
+    answer_once,
+    if_changed,
+    link,
+    links,
+)
 from money import CurrencyMismatch
 from orders import queries, services
 from orders.models import Order
@@ -26,10 +43,18 @@ from orders.serializers import (
     TimelineEventSerializer,
 )
 from outbox import timeline_of
+from smtp import is_sendable
 
 UNKNOWN = OpenApiResponse(description="You have no such order.")
 LOCATION = OpenApiParameter(
     "Location", OpenApiTypes.URI, OpenApiParameter.HEADER, response=[201], description="The order."
+)
+PARCEL = {"carrier": "Yamato", "tracking_number": "4711"}
+ALL_THAT_IS_LEFT = {"return_stock": True}
+PLACING = OpenApiExample(
+    "two bags of tea",
+    {"payment_method": "tok_success", "lines": [{"sku": "TEA-SENCHA", "quantity": 2}]},
+    request_only=True,
 )
 
 
@@ -45,6 +70,7 @@ class OrderList(ListAPIView[Order]):
         summary="Your orders, the latest first",
         tags=["orders"],
         responses={200: OrderSerializer},
+        extensions=links(link("get_order", id=FIRST_ID)),
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().get(request, *args, **kwargs)
@@ -60,6 +86,14 @@ class OrderList(ListAPIView[Order]):
         request=PlaceOrderSerializer,
         parameters=[IDEMPOTENCY_KEY, LOCATION],
         responses={201: OrderSerializer},
+        examples=[PLACING],
+        extensions=links(
+            link("get_order", id=ITS_ID),
+            link("get_order_timeline", id=ITS_ID),
+            link("cancel_order", id=ITS_ID),
+            link("ship_order", id=ITS_ID, body=PARCEL),
+            link("refund_order", id=ITS_ID, body=ALL_THAT_IS_LEFT),
+        ),
     )
     def post(self, request: Request) -> Response:
         wanted = PlaceOrderSerializer(data=request.data)
@@ -88,6 +122,12 @@ class OrderDetail(GenericAPIView[Order]):
         tags=["orders"],
         parameters=[IF_NONE_MATCH],
         responses={200: OrderSerializer, 404: UNKNOWN},
+        extensions=links(
+            link("get_order_timeline", id=SAME_ID),
+            link("cancel_order", id=SAME_ID),
+            link("ship_order", id=SAME_ID, body=PARCEL),
+            link("refund_order", id=SAME_ID, body=ALL_THAT_IS_LEFT),
+        ),
     )
     def get(self, request: Request, **_: Any) -> HttpResponseBase:
         order = self.get_object()
@@ -96,6 +136,7 @@ class OrderDetail(GenericAPIView[Order]):
 
 class OrderTimeline(GenericAPIView[Order]):
     serializer_class = TimelineEventSerializer
+    pagination_class = Onward
 
     def get_queryset(self) -> QuerySet[Order]:
         return queries.orders_seen_by(self.request.user)
@@ -103,16 +144,28 @@ class OrderTimeline(GenericAPIView[Order]):
     @extend_schema(
         operation_id="get_order_timeline",
         summary="What followed from an order",
-        description="Its events in causal order, and each delivery of them to a handler.",
+        description=(
+            "Its events and their effects, the oldest first, and each delivery of them to a "
+            "handler. Within a page an event follows its cause. "
+            "`next` leads on; `previous` is always null."
+        ),
         tags=["orders"],
         responses={200: TimelineEventSerializer(many=True), 404: UNKNOWN},
+        extensions=links(link("get_order", id=SAME_ID)),
     )
     def get(self, request: Request, **_: Any) -> Response:
         order = self.get_object()
         # Why may quote an exception, which is nobody's business but ours.
         may_know = request.user.has_perm("outbox.view_delivery")
-        events = timeline_of(key=str(order.pk), explained=may_know)
-        return Response(self.get_serializer(events, many=True).data)
+        pages = Onward()
+        events = pages.page_of(
+            request,
+            lambda after, most: timeline_of(
+                key=str(order.pk), after=after, most=most, explained=may_know
+            ),
+            number=lambda event: event.seq,
+        )
+        return pages.get_paginated_response(self.get_serializer(events, many=True).data)
 
 
 def _place(
@@ -155,4 +208,7 @@ def _own_address(request: Request) -> str:
     address: str = getattr(request.user, "email", "")
     if not address:
         raise ValidationError({"email": [gettext("Your account has no address, so give one.")]})
+    if not is_sendable(address):
+        text = gettext("No e-mail can be sent to the address of your account, so give another one.")
+        raise ValidationError({"email": [text]})
     return address

@@ -16,6 +16,8 @@ from .tracing import trace_id
 
 CORRELATION_HEADER = "X-Correlation-ID"
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
@@ -34,17 +36,26 @@ class Cause:
     actor: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _RequestCause:
-    """A request as a cause. Its user is asked late: token authentication runs inside the view."""
+    """A request as a cause. Its user is asked late: token authentication runs inside the view.
+
+    Attributes:
+        is_unchecked: the caller chose the correlation id, and nobody has looked whose it is.
+    """
 
     request: HttpRequest
     correlation_id: UUID
+    is_unchecked: bool = False
 
     def resolve(self) -> Cause:
         user = getattr(self.request, "user", None)
         actor = f"user:{user.pk}" if user is not None and user.is_authenticated else ""
         return Cause(correlation_id=self.correlation_id, actor=actor)
+
+    def may_join_any(self) -> bool:
+        user = getattr(self.request, "user", None)
+        return user is not None and user.has_perm("outbox.view_event")
 
 
 _current: ContextVar[Cause | _RequestCause | None] = ContextVar("outbox_cause", default=None)
@@ -56,6 +67,29 @@ def current_cause() -> Cause:
     if isinstance(cause, _RequestCause):
         return cause.resolve()
     return cause or Cause()
+
+
+def check_correlation(actor_of: Callable[[UUID], str | None]) -> None:
+    """Give the running request a new correlation id if it brought one of another actor's.
+
+    Else a caller could add events to what followed from somebody else's request. Callers who may
+    view all events may add to any of them. It is checked once, before the first event.
+
+    Args:
+        actor_of: returns the actor of the first event with a correlation id; None without one.
+    """
+    cause = _current.get()
+    if not isinstance(cause, _RequestCause) or not cause.is_unchecked:
+        return
+    cause.is_unchecked = False
+    owner = actor_of(cause.correlation_id)
+    if owner not in (None, cause.resolve().actor) and not cause.may_join_any():
+        given, cause.correlation_id = cause.correlation_id, uuid7()
+        logger.warning(
+            "The request brought another actor's correlation id, %s; its events get %s.",
+            given,
+            cause.correlation_id,
+        )
 
 
 def running_handler() -> str:
@@ -114,7 +148,8 @@ class RequestContextMiddleware:
     """Give each request a correlation id: the one its header brings, or a new one.
 
     The id is on every event that the request emits, on all that follows from these, and on the
-    response (`X-Correlation-ID`). Put it after Django's authentication middleware.
+    response (`X-Correlation-ID`). An id under which another actor has events already is replaced
+    by a new one. Put it after Django's authentication middleware.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -122,15 +157,16 @@ class RequestContextMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer the request within its context."""
-        correlation_id = _uuid_or_new(request.headers.get(CORRELATION_HEADER, ""))
-        with caused_by(_RequestCause(request, correlation_id)):
+        cause = _request_cause(request)
+        with caused_by(cause):
             response = self.get_response(request)
-        response[CORRELATION_HEADER] = str(correlation_id)
+        response[CORRELATION_HEADER] = str(cause.correlation_id)
         return response
 
 
-def _uuid_or_new(text: str) -> UUID:
+def _request_cause(request: HttpRequest) -> _RequestCause:
     try:
-        return UUID(text)
+        given = UUID(request.headers.get(CORRELATION_HEADER, ""))
     except ValueError:
-        return uuid7()
+        return _RequestCause(request, uuid7())
+    return _RequestCause(request, given, is_unchecked=True)

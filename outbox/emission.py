@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from django.db import connections, transaction
 from uuid_utils.compat import uuid7
 
 from . import clock, databases, guards, nudge, tracing
-from .context import current_cause
+from .context import check_correlation, current_cause
 from .engine.key_locks import lock_key
 from .events import DomainEvent
 from .storable import refuse_unstorable
@@ -78,7 +78,7 @@ def store(event: DomainEvent, *, using: str) -> UUID:
     """
     if event.event_name in ordered_events():
         lock_key(event.key, connection=connections[using])
-    facts = _facts(event)
+    facts = _facts(event, using=using)
     with tracing.emitting(facts):
         _insert(facts, using=using)
     event_id: UUID = facts["id"]
@@ -118,14 +118,15 @@ def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUI
         raise ValueError(f"emit(delay={delay}): what is past cannot be told later.")
     now = clock.now(using=using)
     model = apps.get_model("outbox", "DelayedEvent")
-    facts = _facts(event)
+    facts = _facts(event, using=using)
     with tracing.emitting(facts):
         row: DelayedEvent = model(due_at=now + delay, stored_at=now, **facts)
         row.save(using=using, force_insert=True)
     return row.id
 
 
-def _facts(event: DomainEvent) -> dict[str, Any]:
+def _facts(event: DomainEvent, *, using: str) -> dict[str, Any]:
+    check_correlation(partial(_first_actor, using=using))
     cause = current_cause()
     facts = {
         "id": uuid7(),
@@ -150,6 +151,11 @@ def _lengths() -> dict[str, int]:
     fields = _event_model()._meta.get_fields()
     lengths = {field.name: getattr(field, "max_length", None) for field in fields}
     return {name: length for name, length in lengths.items() if length}
+
+
+def _first_actor(correlation_id: UUID, *, using: str) -> str | None:
+    rows = _event_model().objects.using(using).filter(correlation_id=correlation_id)
+    return rows.order_by("seq").values_list("actor", flat=True).first()
 
 
 def _event_model() -> type[Event]:

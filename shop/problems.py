@@ -7,7 +7,8 @@ its own codes as `APIException`s; what Django refuses before any view is transla
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView, set_rollback
 
 from api.parsing import BodyTooLarge
+from api.problems import LONGEST_DETAIL, MOST_ERRORS
 from outbox.context import CORRELATION_HEADER, current_cause
 
 API = "/api/"
@@ -86,15 +88,16 @@ def handle(error: Exception, context: dict[str, Any]) -> JsonResponse | None:
 
 
 def problem(error: exceptions.APIException) -> JsonResponse:
-    """Write an error down as RFC 9457 has it."""
+    """Write an error down as RFC 9457 has it: at most MOST_ERRORS errors of a bounded length."""
     correlation_id = str(current_cause().correlation_id)
+    errors = _errors(error)
     document = {
         "type": reverse("problem", args=[error.default_code]),
         "title": title_of(type(error)),
         "status": error.status_code,
-        "detail": _detail(error),
+        "detail": _detail(error, errors),
         "code": error.default_code,
-        "errors": _errors(error),
+        "errors": errors[:MOST_ERRORS],
         "correlation_id": correlation_id,
     }
     response = JsonResponse(document, status=error.status_code, content_type=MEDIA_TYPE)
@@ -171,23 +174,34 @@ def _why_unknown(error: exceptions.APIException, request: Request) -> exceptions
     return SecondFactorRequired() if getattr(request, "second_factor_missing", False) else error
 
 
-def _detail(error: exceptions.APIException) -> str:
+def _detail(error: exceptions.APIException, errors: Sequence[dict[str, str]]) -> str:
     if not isinstance(error, exceptions.ValidationError):
-        return str(error.detail)
-    texts = [entry["detail"] for entry in _errors(error)]
-    if len(texts) == 1:
-        return str(texts[0])
-    return gettext("%(count)d things are wrong; `errors` names each.") % {"count": len(texts)}
+        return _short(error.detail)
+    if len(errors) == 1:
+        return errors[0]["detail"]
+    if len(errors) > MOST_ERRORS:
+        text = gettext("More than %(most)d things are wrong; `errors` names the first %(most)d.")
+        return text % {"most": MOST_ERRORS}
+    return gettext("%(count)d things are wrong; `errors` names each.") % {"count": len(errors)}
 
 
 def _errors(error: exceptions.APIException) -> list[dict[str, str]]:
-    """Each wrong part of the body: where (a JSON pointer), a code, a sentence."""
+    """Each wrong part of the body: where (a JSON pointer), a code, a sentence.
+
+    One more than MOST_ERRORS if there are more.
+    """
     if not isinstance(error, exceptions.ValidationError):
         return []
     return [
-        {"pointer": pointer, "code": str(detail.code), "detail": str(detail)}
-        for pointer, detail in _flat(error.detail, "#")
+        {"pointer": pointer, "code": str(detail.code), "detail": _short(detail)}
+        for pointer, detail in islice(_flat(error.detail, "#"), MOST_ERRORS + 1)
     ]
+
+
+def _short(detail: object) -> str:
+    """Cut a text that quotes a long value of the request."""
+    text = str(detail)
+    return text if len(text) <= LONGEST_DETAIL else f"{text[: LONGEST_DETAIL - 1]}…"
 
 
 def _flat(detail: Any, pointer: str) -> Iterator[tuple[str, exceptions.ErrorDetail]]:

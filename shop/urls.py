@@ -9,8 +9,9 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.utils.module_loading import module_has_submodule
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
+from api.views import SchemaView
 from shop import home, invitation, problems
 
 admin.site.site_header = _("Shop")
@@ -35,7 +36,7 @@ urlpatterns = [
         else []
     ),
     path("admin/", admin.site.urls),
-    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema/", SchemaView.as_view(), name="schema"),
     # The split view keeps its script in a file of its own: a strict CSP allows no inline one.
     path("api/docs/", docs, name="docs"),
     *(

@@ -91,7 +91,7 @@ def wait_until_ready_to_ship(up: Running, order: dict[str, Any]) -> None:
 def see_the_banks_reports(up: Running, order: dict[str, Any]) -> None:
     def reports() -> int:
         events = ask(up, f"/api/orders/{order['id']}/timeline/")
-        return sum(event["name"] == "payments.BankReported" for event in events)
+        return sum(event["name"] == "payments.BankReported" for event in events["results"])
 
     # It holds the money, it took it.
     eventually(lambda: reports() == 2, "two webhooks of the bank", within=CEILING)

@@ -56,7 +56,12 @@ class Endpoint(models.Model):
     )
     url = models.CharField(_("URL"), max_length=500)
     url_state = models.CharField(
-        _("state of the URL"), max_length=10, choices=UrlState.choices, default=UrlState.UNCHECKED
+        _("state of the URL"),
+        max_length=10,
+        choices=UrlState.choices,
+        default=UrlState.UNCHECKED,
+        # Code of the release before inserts without it during a deploy, and has checked the URL.
+        db_default=UrlState.ALLOWED,
     )
     description = models.CharField(_("description"), max_length=200, blank=True)
     event_types = models.JSONField(_("event types"))

@@ -1,4 +1,4 @@
-"""The e-mail that tells an owner that we stopped telling their system anything."""
+"""The e-mail to the owner of a webhook that was disabled."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from django.core.mail import EmailMessage
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from smtp import sender_domain
+from smtp import is_sendable, printable, sender_domain
 from webhooks.models import Endpoint
 
 
 def announce_disabling(*, endpoint_id: UUID, event_id: UUID) -> None:
-    """Send it, under the same Message-ID each time. Removed, or in use again: there is no need."""
+    """Send it, under the same Message-ID each time.
+
+    Nothing is sent for a webhook that is removed or in use again, or to an owner whose address is
+    none on the internet.
+    """
     endpoint = Endpoint.objects.select_related("owner").filter(pk=endpoint_id).first()
-    if endpoint is None or endpoint.enabled or not endpoint.owner.email:
+    if endpoint is None or endpoint.enabled or not is_sendable(endpoint.owner.email):
         return
     with translation.override(settings.LANGUAGE_CODE):
         _email(endpoint, event_id).send()
@@ -26,7 +30,7 @@ def _email(endpoint: Endpoint, event_id: UUID) -> EmailMessage:
     facts = {
         "url": endpoint.url,
         "why": endpoint.get_disabled_because_display(),
-        "error": endpoint.disabled_note,
+        "error": printable(endpoint.disabled_note),
     }
     return EmailMessage(
         subject=_("Your webhook is disabled"),

@@ -7,7 +7,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from api import StrictSerializer, Text, Truth
+from api import ShortList, StrictSerializer, Text, Truth
 from webhooks.addresses import LONGEST_URL, AddressRefused, require_allowed
 from webhooks.models import Attempt, Endpoint, EventType, Message
 from webhooks.payloads import PING
@@ -18,7 +18,7 @@ class AddWebhookSerializer(StrictSerializer):
         max_length=LONGEST_URL,
         help_text="Begins with https://, port 443 or 8443, on a host of the internet.",
     )
-    event_types = serializers.ListField(
+    event_types = ShortList(
         child=serializers.ChoiceField(choices=EventType.choices),
         min_length=1,
         max_length=len(EventType),

@@ -7,16 +7,33 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import Http404, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+)
 from rest_framework import status
 from rest_framework.generics import GenericAPIView, ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
+from rest_framework.views import APIView
 
-from api import IDEMPOTENCY_KEY, IF_NONE_MATCH, LatestFirst, answer_once, if_changed
+from api import (
+    FIRST_ID,
+    IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
+    ITS_ID,
+    SAME_ID,
+    LatestFirst,
+    answer_once,
+    if_changed,
+    link,
+    links,
+)
 from webhooks import queries, services
-from webhooks.models import Attempt, Endpoint
+from webhooks.models import Attempt, Endpoint, EventType
 from webhooks.problems import TooManyWebhooks, WebhookDisabled, WebhookHeld
 from webhooks.serializers import (
     AddWebhookSerializer,
@@ -26,6 +43,7 @@ from webhooks.serializers import (
     WebhookMessageSerializer,
     WebhookSerializer,
 )
+from webhooks.throttles import LookUps
 
 UNKNOWN = OpenApiResponse(description="You have no such webhook.")
 TOO_MANY = OpenApiResponse(description="You have as many webhooks as one may have.")
@@ -39,6 +57,14 @@ LOCATION = OpenApiParameter(
     response=[201],
     description="The webhook.",
 )
+
+ADDING = OpenApiExample(
+    "all that happens",
+    {"url": "https://hooks.example.com/shop", "event_types": EventType.values},
+    request_only=True,
+)
+DISABLED_BY_OWNER = {"enabled": False}
+CHANGING = OpenApiExample("disable it", DISABLED_BY_OWNER, request_only=True)
 
 
 class OwnWebhook(GenericAPIView[Endpoint]):
@@ -57,6 +83,7 @@ class OwnWebhook(GenericAPIView[Endpoint]):
 
 
 class WebhookList(ListAPIView[Endpoint]):
+    throttle_classes = [*APIView.throttle_classes, LookUps]
     serializer_class = WebhookSerializer
     pagination_class = LatestFirst
 
@@ -68,6 +95,7 @@ class WebhookList(ListAPIView[Endpoint]):
         summary="Your webhooks, the latest first",
         tags=["webhooks"],
         responses={200: WebhookSerializer},
+        extensions=links(link("get_webhook", id=FIRST_ID)),
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().get(request, *args, **kwargs)
@@ -83,6 +111,15 @@ class WebhookList(ListAPIView[Endpoint]):
         request=AddWebhookSerializer,
         parameters=[IDEMPOTENCY_KEY, LOCATION],
         responses={201: NewWebhookSerializer, 409: TOO_MANY},
+        examples=[ADDING],
+        extensions=links(
+            link("get_webhook", id=ITS_ID),
+            link("change_webhook", id=ITS_ID, body=DISABLED_BY_OWNER),
+            link("test_webhook", id=ITS_ID),
+            link("list_webhook_deliveries", id=ITS_ID),
+            link("rotate_webhook_secret", id=ITS_ID),
+            link("remove_webhook", id=ITS_ID),
+        ),
     )
     def post(self, request: Request) -> Response:
         wanted = AddWebhookSerializer(data=request.data)
@@ -91,12 +128,19 @@ class WebhookList(ListAPIView[Endpoint]):
 
 
 class WebhookDetail(OwnWebhook):
+    throttle_classes = [*APIView.throttle_classes, LookUps]
+
     @extend_schema(
         operation_id="get_webhook",
         summary="One webhook, and how it does",
         tags=["webhooks"],
         parameters=[IF_NONE_MATCH],
         responses={200: WebhookSerializer, 404: UNKNOWN},
+        extensions=links(
+            link("change_webhook", id=SAME_ID, body=DISABLED_BY_OWNER),
+            link("list_webhook_deliveries", id=SAME_ID),
+            link("remove_webhook", id=SAME_ID),
+        ),
     )
     def get(self, request: Request, **_: Any) -> HttpResponseBase:
         return if_changed(request, Response(self.get_serializer(self.get_object()).data))
@@ -108,6 +152,8 @@ class WebhookDetail(OwnWebhook):
         tags=["webhooks"],
         request=ChangeWebhookSerializer,
         responses={200: WebhookSerializer, 404: UNKNOWN, 409: HELD},
+        examples=[CHANGING],
+        extensions=links(link("get_webhook", id=SAME_ID), link("test_webhook", id=SAME_ID)),
     )
     def patch(self, request: Request, **_: Any) -> Response:
         endpoint = self.get_object()
@@ -120,6 +166,7 @@ class WebhookDetail(OwnWebhook):
         summary="Remove a webhook, with its log",
         tags=["webhooks"],
         responses={204: REMOVED, 404: UNKNOWN},
+        extensions=links(link("get_webhook", id=SAME_ID)),
     )
     def delete(self, _request: Request, **_: Any) -> Response:
         services.remove_endpoint(endpoint_id=self.get_object().pk)
@@ -159,6 +206,7 @@ class WebhookSecret(OwnWebhook):
         request=None,
         parameters=[IDEMPOTENCY_KEY],
         responses={200: NewWebhookSerializer, 404: UNKNOWN},
+        extensions=links(link("get_webhook", id=SAME_ID)),
     )
     def post(self, request: Request, **_: Any) -> Response:
         endpoint = self.get_object()
@@ -179,6 +227,7 @@ class WebhookTest(OwnWebhook):
         request=None,
         parameters=[IDEMPOTENCY_KEY],
         responses={202: WebhookMessageSerializer, 404: UNKNOWN, 409: DISABLED},
+        extensions=links(link("list_webhook_deliveries", id=SAME_ID)),
     )
     def post(self, request: Request, **_: Any) -> Response:
         endpoint = self.get_object()

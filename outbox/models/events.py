@@ -92,6 +92,12 @@ class Event(models.Model):
             ),
             models.Index(fields=["key", "seq"], name="outbox_event_key"),
             models.Index(fields=["correlation_id", "seq"], name="outbox_event_correlation"),
+            # For timelines: the effects of an event, however many share its correlation id.
+            models.Index(
+                fields=["causation_id"],
+                condition=Q(causation_id__isnull=False),
+                name="outbox_event_cause",
+            ),
             models.Index(fields=["name", "seq"], name="outbox_event_name"),
             models.Index(
                 fields=["subject", "seq"],

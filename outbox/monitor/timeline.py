@@ -1,4 +1,4 @@
-"""What followed from an event: all events, deliveries and attempts around one key, causes first."""
+"""The timeline of a key: its events and their effects, with deliveries and failed attempts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from outbox.models import Attempt, Delivery, Event
 
 
-#: What links an event to others: seq, id, causation id, correlation id.
-_Link = tuple[int, UUID, UUID | None, UUID]
-_LINKS = ("seq", "id", "causation_id", "correlation_id")
+#: What links an event to its effects.
+_LINK = ("seq", "id")
 
-#: A request may have told of many keys: so many times what is wanted is looked through for it.
-_BESIDE = 20
+#: Events of a timeline, if nothing else is asked for.
+LONGEST = 1000
+#: Links that are read for each event wanted: of the effects, and of earlier events that have some.
+_LINKS_FOR_EACH = 20
 #: Each sentence costs a few reads: so many deliveries of a timeline are explained.
 _EXPLAINED = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailedAttempt:
-    """An attempt that came to no good."""
+    """A failed attempt."""
 
     number: int
     started_at: datetime
@@ -85,65 +86,84 @@ class TimelineEvent:
 
 
 def timeline_of(
-    *, key: str, using: str | None = None, most: int | None = None, explained: bool = True
+    *,
+    key: str,
+    using: str | None = None,
+    most: int = LONGEST,
+    after: int | None = None,
+    explained: bool = True,
 ) -> list[TimelineEvent]:
-    """Return everything that followed from the events about `key`, in causal order.
+    """Return what followed from the events about `key`, in causal order.
 
-    Events of the key and, through their correlation ids, all that came of them, each with its
-    deliveries and their failed attempts. An event follows its cause; siblings stand in the order
-    of `seq`. Events that share a request with another key's, but do not follow from this one's,
-    are left out.
+    The events of the key and their effects, each with its deliveries and their failed attempts. An
+    event follows its cause; siblings are in the order of `seq`. An effect is an event that a
+    handler of one of these events emitted, whatever its key; others of the same correlation id are
+    left out. The cost depends on `most`, not on how much is stored.
 
     Args:
         key: the aggregate's id as text.
         using: the outbox's database alias.
-        most: the newest so many events alone, whatever is stored; None: all.
+        most: so many events at most: the newest ones, or the first ones after `after`.
+        after: a `seq`; for pages, each from the largest `seq` of the page before.
         explained: say of deliveries why they are not done, which takes some reads for each.
     """
     using = using or databases.alias()
     rows = _rows(using)
-    own = list(rows.filter(key=key).order_by("-seq").values_list(*_LINKS)[:most])
-    if not own:
-        return []
-    beside = rows.filter(correlation_id__in={one[3] for one in own}, seq__gte=own[-1][0])
-    found = beside.exclude(key=key).order_by("seq").values_list(*_LINKS)
-    seqs = _connected(own, list(found[: most and most * _BESIDE]))
-    return _assemble(_loaded(seqs, most=most, using=using), explained=explained, using=using)
+    own = _links(rows.filter(key=key), most=most, after=after)
+    seqs = _with_effects(own, rows=rows, room=len(own) + most * _LINKS_FOR_EACH)
+    if after is None:
+        chosen = sorted(seqs)[-most:]
+    else:
+        chosen = sorted(seq for seq in seqs if seq > after)[:most]
+    return _assemble(_loaded(chosen, using=using), explained=explained, using=using)
 
 
 def timeline_of_correlation(
     *,
     correlation_id: UUID,
     using: str | None = None,
-    most: int | None = None,
+    most: int = LONGEST,
     explained: bool = True,
 ) -> list[TimelineEvent]:
-    """Return all events of one correlation id in causal order, as `timeline_of` does."""
+    """Return the newest events of one correlation id in causal order, as `timeline_of` does."""
     using = using or databases.alias()
     rows = _rows(using).filter(correlation_id=correlation_id).order_by("-seq")
     seqs = list(rows.values_list("seq", flat=True)[:most])
-    return _assemble(_loaded(seqs, most=most, using=using), explained=explained, using=using)
+    return _assemble(_loaded(seqs, using=using), explained=explained, using=using)
 
 
 def _rows(using: str) -> QuerySet[Event]:
     return apps.get_model("outbox", "Event").objects.using(using)
 
 
-def _connected(own: Sequence[_Link], others: Sequence[_Link]) -> list[int]:
-    """Return the numbers of the key's own events and of those that descend from one."""
-    ids = {link[1] for link in own}
-    kept = [link[0] for link in own]
-    for seq, id_, causation_id, _correlation_id in sorted([*own, *others]):
-        if causation_id in ids and id_ not in ids:  # a cause precedes its effects
-            kept.append(seq)
-            ids.add(id_)
-    return kept
+def _links(own: QuerySet[Event], *, most: int, after: int | None) -> dict[UUID, int]:
+    """Return the key's own events by their ids: what is wanted of them, and where it begins."""
+    newest = own.order_by("-seq").values_list(*_LINK)
+    if after is None:
+        found = list(newest[:most])
+    else:
+        # Effects of earlier events may be later than `after`.
+        found = list(newest.filter(seq__lte=after)[: most * _LINKS_FOR_EACH])
+        found += own.filter(seq__gt=after).order_by("seq").values_list(*_LINK)[:most]
+    return {id_: seq for seq, id_ in found}
 
 
-def _loaded(seqs: Iterable[int], *, most: int | None, using: str) -> list[Event]:
-    """Load events by their numbers, the newest if they are more than wanted."""
-    newest = sorted(seqs, reverse=True)[:most]
-    return list(_rows(using).filter(seq__in=newest).order_by("seq"))
+def _with_effects(own: dict[UUID, int], *, rows: QuerySet[Event], room: int) -> Iterable[int]:
+    """Return the numbers of these events and of their effects, no more than there is room for.
+
+    One query for each step from cause to effect, by the index of causes.
+    """
+    found, causes = dict(own), list(own)
+    while causes and len(found) < room:
+        effects = rows.filter(causation_id__in=causes).values_list(*_LINK)[:room]
+        new = {id_: seq for seq, id_ in effects if id_ not in found}
+        found |= new
+        causes = list(new)
+    return found.values()
+
+
+def _loaded(seqs: Iterable[int], *, using: str) -> list[Event]:
+    return list(_rows(using).filter(seq__in=list(seqs)).order_by("seq"))
 
 
 def _assemble(rows: Sequence[Event], *, using: str, explained: bool = True) -> list[TimelineEvent]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .apps import INSTALLED_APPS
-from .environment import DEBUG, env
+from .environment import DEBUG, FOR_REAL, env
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -32,6 +32,10 @@ REST_FRAMEWORK: dict[str, Any] = {
         "user": env.str("API_RATE_USER", default="1200/min"),
         "anon": env.str("API_RATE_ANONYMOUS", default="120/min"),
         "wrong_tokens": env.str("API_RATE_WRONG_TOKENS", default="30/min"),
+        # API_RATE_WEBHOOKS: requests of one user that may have us look up the host of a webhook.
+        "webhook_lookups": env.str(
+            "API_RATE_WEBHOOKS", default="20/min" if FOR_REAL else "1200/min"
+        ),
     },
     "EXCEPTION_HANDLER": "shop.problems.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",

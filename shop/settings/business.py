@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from .environment import DEBUG, LOCAL_DIR, env
+from .environment import DEBUG, FOR_REAL, LOCAL_DIR, env
 
 # OUTBOX: its settings as a JSON object, such as {"LEASE_SECONDS": 30}.
 OUTBOX: dict[str, Any] = env.json("OUTBOX", default={})
@@ -69,3 +69,9 @@ EMAIL_TIMEOUT = env.float("EMAIL_TIMEOUT_SECONDS", default=10.0)
 # EMAIL_FROM: the sender of every e-mail, with or without a name.
 DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="The shop <shop@example.com>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
+# EMAIL_LIMIT: e-mails that one recipient is sent within EMAIL_LIMIT_HOURS; 0: any number.
+EMAIL_LIMIT = env.int("EMAIL_LIMIT", default=50 if FOR_REAL else 0)
+# EMAIL_LIMIT_ESSENTIAL: the same for cancellations and refunds, which are counted apart.
+EMAIL_LIMIT_ESSENTIAL = env.int("EMAIL_LIMIT_ESSENTIAL", default=200 if FOR_REAL else 0)
+# EMAIL_LIMIT_HOURS: the span of time in which they are counted.
+EMAIL_LIMIT_SPAN = timedelta(hours=env.float("EMAIL_LIMIT_HOURS", default=24))

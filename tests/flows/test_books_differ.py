@@ -299,6 +299,13 @@ SABOTAGE: dict[str, tuple[str, str, Callable[[Order], object]]] = {
         "refunded",
         lambda order: Email.objects.filter(kind="refund").update(sent_at=None),
     ),
+    "an e-mail of a refund that is suppressed": (
+        "notifications.whoever_is_to_know_was_written_to",
+        "refunded",
+        lambda order: Email.objects.filter(kind="refund").update(
+            sent_at=None, suppressed_because="limit"
+        ),
+    ),
     "an e-mail that is doubled": (
         "notifications.every_email_has_its_event",
         "paid",

@@ -140,7 +140,7 @@ SHOP = [
         edits=(
             Edit(
                 "api/idempotency.py",
-                "        if not is_new:\n            return _replay(stored, fingerprint)\n",
+                "        if not is_new:\n            return _replay(stored, key, fingerprint)\n",
                 "",
             ),
         ),
@@ -157,11 +157,11 @@ SHOP = [
                 "api/idempotency.py",
                 "            user=request.user,\n"
                 "            path=request.path,\n"
-                "            key=key,\n"
-                '            defaults={"fingerprint": fingerprint},\n',
+                "            key__in=(digest, key),  # in clear: a row of the release before\n"
+                '            defaults={"key": digest},\n',
                 "            path=request.path,\n"
-                "            key=key,\n"
-                '            defaults={"user": request.user, "fingerprint": fingerprint},\n',
+                "            key__in=(digest, key),\n"
+                '            defaults={"key": digest, "user": request.user},\n',
             ),
         ),
         noticed_by=(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tests.mutants.admin import ADMIN
+from tests.mutants.api import API
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
 from tests.mutants.recovery import RECOVERY
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 
-MUTANTS: list[Mutant] = [*ENGINE, *RECOVERY, *SIGNS, *SHOP, *ADMIN]
+MUTANTS: list[Mutant] = [*ENGINE, *RECOVERY, *SIGNS, *SHOP, *ADMIN, *API]

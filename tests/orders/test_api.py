@@ -175,9 +175,9 @@ class TestGetTimeline:
         order = place()
         outbox.deliver_all(only="inventory")
 
-        events = signed_in(customer()).get(f"/api/orders/{order.id}/timeline/").json()
+        page = signed_in(customer()).get(f"/api/orders/{order.id}/timeline/").json()
 
-        placed, reserved = events
+        placed, reserved = page["results"]
         assert (placed["name"], placed["depth"], placed["caused_by"]) == (
             "orders.OrderPlaced",
             0,
@@ -200,8 +200,8 @@ class TestGetTimeline:
         outbox.deliver_all(only="orders", raise_errors=False)
 
         def reason(user: Any) -> str:
-            events = signed_in(user).get(f"/api/orders/{order.id}/timeline/").json()
-            return "".join(row["why"] for event in events for row in event["deliveries"])
+            page = signed_in(user).get(f"/api/orders/{order.id}/timeline/").json()
+            return "".join(row["why"] for event in page["results"] for row in event["deliveries"])
 
         insider = clerk("insider", "orders.view_order", "outbox.view_delivery")
         assert "cannot go from received to cancelled" in reason(insider)

@@ -71,6 +71,27 @@ BAD = {
     "no payment method": ({"lines": [TEA]}, "#/payment_method", "required"),
     "a card number": (body(payment_method="4242424242424242"), "#/payment_method", "invalid"),
     "a bad address": (body(email="nobody"), "#/email", "invalid"),
+    "an address that clears a screen": (
+        body(email='"\x1b[2J"@example.com'),
+        "#/email",
+        "control_character",
+    ),
+    "an address in quotes": (body(email='"a b"@example.com'), "#/email", "invalid"),
+    "an address of this machine": (body(email="a@localhost"), "#/email", "invalid"),
+    "an address by IP": (body(email="a@[127.0.0.1]"), "#/email", "invalid"),
+    "an address of a private network": (body(email="a@mail.internal"), "#/email", "invalid"),
+    "an address that is turned round": (
+        body(email="a@exam\u202eple.com"),
+        "#/email",
+        "control_character",
+    ),
+    "two addresses": (body(email="a@example.com, b@example.com"), "#/email", "invalid"),
+    "an address with a header": (
+        body(email="a@example.com\r\nBcc: b@example.com"),
+        "#/email",
+        "control_character",
+    ),
+    "an address that is a number": (body(email=1), "#/email", "invalid"),
     "an unknown language": (body(language="xx"), "#/language", "invalid_choice"),
     "a language that is none": (body(language=["en"]), "#/language", "invalid_choice"),
     "a list for an order": ([TEA], "#", "invalid"),
@@ -144,6 +165,20 @@ class TestAnOrderThatIsWrong:
 
         assert answer.status_code == 400
         assert answer.json()["errors"][0]["pointer"] == "#/email"
+        writes_nothing(outbox)
+
+    @pytest.mark.parametrize("address", ["a@localhost", '"\x1b[2J"@example.com', "a@[127.0.0.1]"])
+    def test_is_refused_where_no_email_can_be_sent_to_the_account(
+        self, outbox: Outbox, address: str
+    ):
+        put_on_sale("TEA")
+        client = signed_in(customer("nobody", email=address))
+
+        answer = client.post("/api/orders/", body(), format="json", headers=a_key())
+
+        assert answer.status_code == 400
+        assert [fault["pointer"] for fault in answer.json()["errors"]] == ["#/email"]
+        assert "\x1b" not in answer.json()["detail"]
         writes_nothing(outbox)
 
 

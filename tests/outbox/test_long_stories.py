@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,10 +19,14 @@ from outbox import PermanentFailure, subscribe
 from outbox.admin import timeline
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.groups import groups
-from outbox.monitor.timeline import timeline_of, timeline_of_correlation
+from outbox.monitor.timeline import TimelineEvent, timeline_of, timeline_of_correlation
 from outbox.testing import Outbox
+from tests.outbox.work import work
 
 REQUEST, OTHER = uuid4(), uuid4()
+STORED = 4000
+#: For a timeline of two events: rows on PostgreSQL, instructions on SQLite.
+A_TIMELINE = {"postgresql": 20, "sqlite": 2000}
 
 
 @pytest.fixture
@@ -50,6 +56,25 @@ def owed(events: list[Event]) -> None:
         Delivery(event=event, subscription=row, due_at=timezone.now() - timedelta(hours=1))
         for event in events
     )
+
+
+def analyze() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
+def read_for(look: Callable[[], object]) -> int:
+    """How much of the big tables is read, by `work`."""
+    with CaptureQueriesContext(connection) as captured:
+        look()
+    return sum(work(query["sql"]) for query in captured.captured_queries)
+
+
+def pages_of(key: str, *, size: int) -> Iterator[list[TimelineEvent]]:
+    after = 0
+    while page := timeline_of(key=key, after=after, most=size):
+        yield page
+        after = max(event.seq for event in page)
 
 
 class TestALongTimeline:
@@ -91,6 +116,61 @@ class TestALongTimeline:
             (second.id, 1),
             (third.id, 2),
         ]
+
+    def test_finds_effects_behind_thousands_of_others_of_its_request(self, outbox: Outbox) -> None:
+        """Seen to fail where so many events of the correlation id were looked through."""
+        (mine,) = told(1)
+        told(STORED, key="k{}")
+        (effect,) = told(1, key="parcel", causation_id=mine.id)
+
+        found = timeline_of(key="hot", most=5)
+
+        assert [(one.id, one.depth) for one in found] == [(mine.id, 0), (effect.id, 1)]
+
+    def test_reads_nothing_of_others_of_its_request(self, outbox: Outbox) -> None:
+        """Seen to fail where all of the correlation id was read."""
+        (mine,) = told(1)
+        told(1, key="parcel", causation_id=mine.id)
+        told(STORED, key="k{}")
+        analyze()
+
+        assert read_for(lambda: timeline_of(key="hot")) <= A_TIMELINE[connection.vendor]
+
+    def test_reads_no_more_effects_than_it_has_room_for(self, outbox: Outbox) -> None:
+        (mine,) = told(1)
+        told(STORED, key="k{}", causation_id=mine.id)
+        analyze()
+
+        found = timeline_of(key="hot", most=5)
+
+        assert len(found) == 5
+        assert (
+            read_for(lambda: timeline_of(key="hot", most=5)) <= 10 * A_TIMELINE[connection.vendor]
+        )
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+    def test_has_each_event_on_one_page(self, outbox: Outbox, size: int) -> None:
+        """Also effects that come much later than their causes."""
+        first, second = told(2)
+        told(3, key="stranger")
+        told(2, key="parcel", causation_id=first.id)
+        third, *_ = told(2, causation_id=second.id)
+        told(2, key="letter", causation_id=third.id)
+
+        pages = list(pages_of("hot", size=size))
+
+        seqs = [sorted(event.seq for event in page) for page in pages]
+        assert all(len(page) == size for page in pages[:-1])
+        assert list(chain(*seqs)) == sorted(event.seq for event in timeline_of(key="hot"))
+        assert len(list(chain(*seqs))) == 8
+
+    def test_has_causes_before_effects_on_a_page(self, outbox: Outbox) -> None:
+        first, second = told(2)
+        (effect,) = told(1, key="parcel", causation_id=first.id)
+
+        (page,) = pages_of("hot", size=10)
+
+        assert [one.id for one in page] == [first.id, effect.id, second.id]
 
     def test_explains_so_many_deliveries_at_most(self, outbox: Outbox) -> None:
         owed(told(120))

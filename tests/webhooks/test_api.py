@@ -6,10 +6,12 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
+from outbox.models import Event
 from tests.orders.buyer import a_key, customer, signed_in
 from tests.webhooks.receiver import answers
 from webhooks import services
 from webhooks.models import Endpoint, Message
+from webhooks.throttles import LookUps
 from webhooks.views import OwnWebhook
 
 pytestmark = pytest.mark.django_db
@@ -199,3 +201,18 @@ class TestTesting:
         assert (shown["type"], shown["number"], shown["status_code"]) == ("ping", 1, 500)
         assert (shown["delivered"], shown["error"]) == (False, "HTTP 500")
         assert client.get(address).json()["last_failure"] == "HTTP 500"
+
+
+class TestLookingUp:
+    def test_is_done_for_a_limited_number_of_requests(self, monkeypatch: pytest.MonkeyPatch):
+        """Each of them has a worker ask a name server."""
+        monkeypatch.setattr(LookUps, "rate", "2/min", raising=False)
+        client = signed_in(customer("throttled", pk=4711))
+
+        answers = [add(client, url=f"https://{host}.example.com/") for host in "abc"]
+        changed = client.patch(answers[0]["Location"], {"url": "https://d.example.com/"})
+
+        assert [answer.status_code for answer in [*answers, changed]] == [201, 201, 429, 429]
+        assert Event.objects.filter(name="webhooks.EndpointUrlChanged").count() == 2
+        assert client.get(URL).status_code == 200
+        assert client.delete(answers[0]["Location"]).status_code == 204

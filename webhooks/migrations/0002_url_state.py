@@ -12,12 +12,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='endpoint',
             name='url_state',
-            field=models.CharField(choices=[('unchecked', 'not checked yet'), ('allowed', 'may be called'), ('unresolved', 'its host cannot be found'), ('refused', 'its host may not be called')], default='allowed', max_length=10, verbose_name='state of the URL'),
+            field=models.CharField(choices=[('unchecked', 'not checked yet'), ('allowed', 'may be called'), ('unresolved', 'its host cannot be found'), ('refused', 'its host may not be called')], db_default='allowed', default='allowed', max_length=10, verbose_name='state of the URL'),
         ),
         migrations.AlterField(
             model_name='endpoint',
             name='url_state',
-            field=models.CharField(choices=[('unchecked', 'not checked yet'), ('allowed', 'may be called'), ('unresolved', 'its host cannot be found'), ('refused', 'its host may not be called')], default='unchecked', max_length=10, verbose_name='state of the URL'),
+            field=models.CharField(choices=[('unchecked', 'not checked yet'), ('allowed', 'may be called'), ('unresolved', 'its host cannot be found'), ('refused', 'its host may not be called')], db_default='allowed', default='unchecked', max_length=10, verbose_name='state of the URL'),
         ),
         migrations.AlterField(
             model_name='endpoint',

@@ -1,0 +1,56 @@
+"""Encrypt what is kept for a client by a key that the client alone keeps.
+
+The encryption key is derived from the client's own key and SECRET_KEY. Neither a copy of the
+database nor that and SECRET_KEY suffice to read it. A client's key may be easy to guess; without
+SECRET_KEY a guess cannot be tried.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import urlsafe_b64encode
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
+
+
+def digest_of(key: str) -> str:
+    """Return the SHA-256 of a client's key, by which its row is found."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def seal(document: dict[str, Any], *, key: str, purpose: str) -> str:
+    """Return the document as text that only `unseal` with the same key and purpose reads.
+
+    Args:
+        document: anything that JSON can hold.
+        key: the client's key.
+        purpose: what it is kept for, such as whose it is; part of the encryption key.
+    """
+    return _cipher(key, purpose).encrypt(json.dumps(document).encode()).decode()
+
+
+def unseal(sealed: str, *, key: str, purpose: str) -> dict[str, Any] | None:
+    """Return the document; None if it was erased, or sealed under a SECRET_KEY that is gone."""
+    try:
+        document: dict[str, Any] = json.loads(_cipher(key, purpose).decrypt(sealed.encode()))
+    except InvalidToken:
+        return None
+    return document
+
+
+def _cipher(key: str, purpose: str) -> MultiFernet:
+    """Seals by SECRET_KEY, and unseals by its fallbacks, too."""
+    secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    return MultiFernet([_fernet(secret, key, purpose) for secret in secrets])
+
+
+def _fernet(secret: str, key: str, purpose: str) -> Fernet:
+    derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"api.sealing:{purpose}".encode())
+    # Of a fixed length each, so that no two pairs are the same input.
+    material = hashlib.sha256(secret.encode()).digest() + hashlib.sha256(key.encode()).digest()
+    return Fernet(urlsafe_b64encode(derive.derive(material)))

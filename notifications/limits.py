@@ -1,0 +1,46 @@
+"""How many e-mails one recipient is sent within a span of time, and which address is sent none."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.utils import timezone
+
+from notifications.models import Email
+from smtp import is_sendable
+
+Suppressed = Email.Suppressed
+
+
+def reason_to_suppress(*, recipient: str, kind: Email.Kind) -> Suppressed | None:
+    """Return why an e-mail that is about to be written must not be sent, or None.
+
+    Essential e-mails are counted apart: no number of others uses up their limit. Workers that
+    write to one recipient at the same moment may exceed a limit by one e-mail each.
+    """
+    if not is_sendable(recipient):
+        return Suppressed.ADDRESS
+    is_essential = kind in Email.ESSENTIAL
+    limit = settings.EMAIL_LIMIT_ESSENTIAL if is_essential else settings.EMAIL_LIMIT
+    if limit and _number_lately(recipient, is_essential=is_essential, most=limit) >= limit:
+        return Suppressed.LIMIT
+    return None
+
+
+def mailbox_of(recipient: str) -> str:
+    """Return the mailbox of an address: that of `Name+tag@Example.com` is `name@example.com`."""
+    local_part, _at, domain = recipient.lower().rpartition("@")
+    return f"{local_part.partition('+')[0]}@{domain}"
+
+
+def _number_lately(recipient: str, *, is_essential: bool, most: int) -> int:
+    emails = Email.objects.filter(
+        mailbox=mailbox_of(recipient),
+        written_at__gt=timezone.now() - settings.EMAIL_LIMIT_SPAN,
+        suppressed_because="",
+    )
+    counted = (
+        emails.filter(kind__in=Email.ESSENTIAL)
+        if is_essential
+        else emails.exclude(kind__in=Email.ESSENTIAL)
+    )
+    return counted.order_by()[:most].count()

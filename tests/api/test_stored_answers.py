@@ -1,0 +1,201 @@
+"""What is kept of an answer can be read with its Idempotency-Key only, and can be erased."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import settings as now
+from django.db import connection
+from django.utils import timezone
+from pytest_django import Settings
+
+from api import erase_answers_of
+from api.models import StoredAnswer
+from api.sealing import seal, unseal
+from orders import services
+from orders.models import Order
+from outbox.privacy.redaction import redact
+from outbox.testing import Outbox
+from tests.inventory.shelf import put_on_sale
+from tests.orders.buyer import customer, signed_in
+from webhooks.models import Endpoint
+
+pytestmark = pytest.mark.django_db
+
+KEY = "the-key-of-the-client"
+ORDER = {"payment_method": "tok_success", "lines": [{"sku": "TEA", "quantity": 1}]}
+WEBHOOK = {"url": "https://1.1.1.1/hooks", "event_types": ["order.placed"]}
+
+
+def post(path: str, body: Any, *, by: str = "hanako") -> Any:
+    client = signed_in(customer(by))
+    return client.post(path, body, format="json", headers={"Idempotency-Key": KEY})
+
+
+def place(*, by: str = "hanako") -> Any:
+    return post("/api/orders/", ORDER, by=by)
+
+
+def at_rest() -> str:
+    """Return all that the table of answers holds, as the database gives it."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {StoredAnswer._meta.db_table}")
+        return str(cursor.fetchall())
+
+
+class TestAnAnswerAtRest:
+    def test_has_nothing_of_the_order_or_the_key(self, outbox: Outbox):
+        put_on_sale("TEA")
+
+        answer = place()
+
+        kept = at_rest()
+        order = answer.json()
+        assert StoredAnswer.objects.count() == 1
+        for clear in (KEY, order["email"], order["reference"], order["id"], answer["Location"]):
+            assert clear not in kept
+
+    @pytest.mark.parametrize("how", ["added", "rotated"])
+    def test_has_no_secret_that_is_shown_once(self, outbox: Outbox, how: str):
+        path, body = "/api/webhooks/", dict(WEBHOOK)
+        if how == "rotated":
+            path, body = f"{path}{post(path, body).json()['id']}/rotate-secret/", {}
+
+        first, second = post(path, body), post(path, body)
+
+        secret = first.json()["secret"]
+        assert secret == Endpoint.objects.get().secret == second.json()["secret"]
+        assert second["Idempotent-Replayed"] == "true"
+        assert secret not in at_rest()
+        assert secret.removeprefix("whsec_") not in at_rest()
+
+    def test_outlives_a_change_of_the_secret_key(self, outbox: Outbox, settings: Settings):
+        put_on_sale("TEA")
+        first = place()
+
+        settings.SECRET_KEY_FALLBACKS = [now.SECRET_KEY]
+        settings.SECRET_KEY = "another" * 10
+        second = place()
+
+        assert second.content == first.content
+        assert second["Idempotent-Replayed"] == "true"
+
+    def test_is_gone_with_the_secret_key_and_nothing_is_done_again(
+        self, outbox: Outbox, settings: Settings
+    ):
+        put_on_sale("TEA")
+        place()
+
+        settings.SECRET_KEY = "another" * 10
+        answer = place()
+
+        assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
+        assert Order.objects.count() == 1
+
+
+class TestAnAnswerOfTheReleaseBefore:
+    """Old and new processes run side by side during a deploy."""
+
+    def stored(self, outbox: Outbox) -> None:
+        """One that an old process has stored, in clear."""
+        put_on_sale("TEA")
+        place()
+        sealed = StoredAnswer.objects.get()
+        answer = unseal(sealed.sealed, key=KEY, purpose=sealed.purpose)
+        assert answer
+        StoredAnswer.objects.update(key=KEY, sealed="", **answer)
+
+    def test_is_repeated(self, outbox: Outbox):
+        self.stored(outbox)
+
+        answer = place()
+
+        assert (answer.status_code, answer["Idempotent-Replayed"]) == (201, "true")
+        assert answer["Location"].endswith(f"/api/orders/{answer.json()['id']}/")
+        assert Order.objects.count() == 1
+
+    def test_can_be_erased(self, outbox: Outbox):
+        self.stored(outbox)
+
+        assert erase_answers_of(customer().pk) == 1
+
+        assert "hanako@example.com" not in at_rest()
+        assert place().json()["code"] == "idempotency_answer_gone"
+
+    def test_is_stored_without_the_new_column(self, outbox: Outbox):
+        """As an old process inserts it."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO {StoredAnswer._meta.db_table} (user_id, path, key, fingerprint, "
+                "status, body, location, stored_at) VALUES (%s, '/', 'k', '', 0, '', '', %s)",
+                [customer().pk, timezone.now()],
+            )
+
+        assert StoredAnswer.objects.get().sealed == ""
+
+
+class TestASeal:
+    def test_is_opened_by_its_key_for_its_purpose(self):
+        sealed = seal({"a": 1}, key=KEY, purpose="7:/api/orders/")
+
+        assert unseal(sealed, key=KEY, purpose="7:/api/orders/") == {"a": 1}
+
+    @pytest.mark.parametrize(
+        ("key", "purpose"),
+        [("the-key-of-anothe", "7:/api/orders/"), (KEY, "8:/api/orders/"), (KEY, "7:/api/")],
+    )
+    def test_is_not_opened_by_anything_else(self, key: str, purpose: str):
+        sealed = seal({"a": 1}, key=KEY, purpose="7:/api/orders/")
+
+        assert unseal(sealed, key=key, purpose=purpose) is None
+
+    def test_is_not_opened_where_a_byte_was_changed(self):
+        sealed = seal({"a": 1}, key=KEY, purpose="p")
+        changed = sealed[:20] + ("A" if sealed[20] != "A" else "B") + sealed[21:]
+
+        assert unseal(changed, key=KEY, purpose="p") is None
+
+
+class TestAnErasedAnswer:
+    def test_leaves_nothing_and_its_request_is_not_done_again(self, outbox: Outbox):
+        put_on_sale("TEA")
+        place()
+
+        assert erase_answers_of(customer().pk) == 1
+        assert set(StoredAnswer.objects.values_list("sealed", flat=True)) == {""}
+
+        answer = place()
+        assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
+        assert Order.objects.count() == 1
+        assert erase_answers_of(customer().pk) == 0
+
+    def test_is_of_that_user_alone(self, outbox: Outbox):
+        put_on_sale("TEA")
+        place()
+        other = place(by="taro")
+
+        erase_answers_of(customer().pk)
+
+        assert place(by="taro").content == other.content
+
+    def test_is_erased_when_the_customer_is_forgotten(self, outbox: Outbox):
+        put_on_sale("TEA")
+        mine, _other = place(), place(by="taro")
+        services.cancel_order(order_id=mine.json()["id"], by="hanako")
+
+        redact(subject=f"user:{customer().pk}", by="ann", reason="asked to", force=True)
+        outbox.deliver_all(only="shop")
+
+        erased = StoredAnswer.objects.filter(sealed="").values_list("user__username", flat=True)
+        assert list(erased) == ["hanako"]
+
+    @pytest.mark.parametrize("subject", ["order:1", "user:x", "user:", "1", "user:²"])
+    def test_is_not_erased_for_a_subject_that_is_no_user(self, outbox: Outbox, subject: str):
+        put_on_sale("TEA")
+        place()
+
+        outbox.given("outbox.SubjectRedacted", subject=subject)
+        outbox.deliver_all(only="shop")
+
+        assert not StoredAnswer.objects.filter(sealed="").exists()

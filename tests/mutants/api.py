@@ -1,0 +1,363 @@
+"""The API's bounds: what one request may cost, and what is kept of its answer."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Edit, Mutant
+
+SCHEMA = "tests/api/test_schema_view.py::TestTheSchema::"
+ANSWERS = "tests/api/test_stored_answers.py::"
+LIMITS = "tests/notifications/test_limits.py::"
+BODY = "tests/api/test_limits_of_a_body.py::"
+
+API = [
+    Mutant(
+        name="schema-generated-once",
+        without="the API's schema is generated for each request",
+        edits=(
+            Edit("api/views.py", "import cache\n", "import lru_cache\n"),
+            Edit("api/views.py", "@cache\n", "@lru_cache(maxsize=0)\n"),
+        ),
+        noticed_by=(f"{SCHEMA}test_is_generated_once_whoever_asks",),
+    ),
+    Mutant(
+        name="language-of-the-schema",
+        without="a parameter may name any language to gettext, which keeps each for good",
+        edits=(
+            Edit(
+                "api/views.py",
+                'return get_supported_language_variant(request.GET.get("lang", ""))',
+                'return request.GET["lang"] if request.GET.get("lang") else "en"',
+            ),
+        ),
+        noticed_by=(f"{SCHEMA}test_keeps_nothing_of_a_language_that_is_not_ours",),
+    ),
+    Mutant(
+        name="parameter-in-a-header",
+        without="the schema's file is named after a parameter of the request",
+        edits=(
+            Edit(
+                "api/views.py",
+                'filename="schema.{renderer.format}"\'',
+                'filename="schema{request.GET.get("version", "")}.{renderer.format}"\'',
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_hostile_parameters.py::TestAHostileParameter"
+            "::test_of_a_stranger_reaches_no_header_and_breaks_nothing",
+        ),
+    ),
+    Mutant(
+        name="errors-of-an-answer",
+        without="an answer names each wrong part of a body, however many there are",
+        edits=(
+            Edit(
+                "shop/problems.py",
+                'in islice(_flat(error.detail, "#"), MOST_ERRORS + 1)',
+                'in _flat(error.detail, "#")',
+            ),
+            Edit("shop/problems.py", '"errors": errors[:MOST_ERRORS],', '"errors": errors,'),
+        ),
+        noticed_by=(f"{BODY}TestAnOversizedBody::test_is_told_that_more_is_wrong_than_is_named",),
+    ),
+    Mutant(
+        name="length-of-an-error",
+        without="an error quotes a value of any length",
+        edits=(
+            Edit(
+                "shop/problems.py",
+                "return text if len(text) <= LONGEST_DETAIL else",
+                "return text if True else",
+            ),
+        ),
+        noticed_by=(
+            f"{BODY}TestAnOversizedBody::test_is_refused_by_a_short_answer_and_writes_nothing",
+        ),
+    ),
+    Mutant(
+        name="unknown-fields-named",
+        without="each unknown field of an object costs an error",
+        edits=(
+            Edit(
+                "api/serializers.py", "heapq.nsmallest(_MOST_UNKNOWN, unknown)", "sorted(unknown)"
+            ),
+        ),
+        noticed_by=(
+            f"{BODY}TestAnOversizedBody::test_names_the_first_unknown_fields_of_an_object",
+        ),
+    ),
+    Mutant(
+        name="length-before-items",
+        without="a list's items are looked at although it is too long",
+        edits=(Edit("api/serializers.py", "and len(data) > self.max_length:", "and False:"),),
+        noticed_by=(f"{BODY}TestAnOversizedBody::test_has_its_length_looked_at_before_its_items",),
+    ),
+    Mutant(
+        name="parts-of-a-body",
+        without="a body may have any number of items, names and values",
+        edits=(
+            Edit("api/parsing.py", "len(value) > MOST_ITEMS", "False"),
+            Edit("api/parsing.py", "len(pairs) > MOST_NAMES", "False"),
+            Edit("api/parsing.py", "found > MOST_VALUES", "False"),
+            Edit("api/parsing.py", "len(name) > LONGEST_NAME", "False"),
+        ),
+        noticed_by=(f"{BODY}TestALimit::test_is_where_the_reference_says",),
+    ),
+    Mutant(
+        name="timeline-by-causes",
+        without="a timeline reads all events of its correlation ids",
+        edits=(
+            Edit(
+                "outbox/monitor/timeline.py",
+                "rows.filter(causation_id__in=causes).values_list(*_LINK)[:room]",
+                "[\n"
+                "            (seq, id_)\n"
+                "            for seq, id_, cause in rows.filter(\n"
+                "                correlation_id__in=rows.filter(id__in=causes)"
+                ".values('correlation_id')\n"
+                "            ).values_list(*_LINK, 'causation_id')\n"
+                "            if cause in causes\n"
+                "        ]",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/test_long_stories.py::TestALongTimeline"
+            "::test_reads_nothing_of_others_of_its_request",
+        ),
+    ),
+    Mutant(
+        name="pages-of-a-timeline",
+        without="an order's timeline ends after its first page",
+        edits=(
+            Edit(
+                "api/paging.py",
+                "            self._next = self.encode_cursor(",
+                "            self.encode_cursor(",
+            ),
+        ),
+        noticed_by=(
+            "tests/orders/test_api_timeline.py::TestTheTimelineOfAnOrder"
+            "::test_is_paged_like_every_list",
+        ),
+    ),
+    Mutant(
+        name="owner-of-a-correlation-id",
+        without="a request may store events under the correlation id of somebody else's",
+        edits=(
+            Edit(
+                "outbox/emission.py",
+                "    check_correlation(partial(_first_actor, using=using))\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/test_context.py::TestACorrelationIdOfSomebodyElse"
+            "::test_is_replaced_before_an_event_is_stored_under_it",
+        ),
+    ),
+    Mutant(
+        name="limit-of-a-recipient",
+        without="a recipient is sent any number of e-mails",
+        edits=(
+            Edit(
+                "notifications/limits.py",
+                "        return Suppressed.LIMIT\n",
+                "        return None\n",
+            ),
+        ),
+        noticed_by=(f"{LIMITS}TestARecipient::test_is_sent_no_more_than_the_limit",),
+    ),
+    Mutant(
+        name="mailbox-of-a-recipient",
+        without="the same mailbox in other letters is another recipient",
+        edits=(
+            Edit(
+                "notifications/limits.py",
+                """    local_part, _at, domain = recipient.lower().rpartition("@")
+    return f"{local_part.partition('+')[0]}@{domain}"
+""",
+                "    return recipient\n",
+            ),
+        ),
+        noticed_by=(f"{LIMITS}TestARecipient::test_is_the_same_in_other_letters_and_with_a_tag",),
+    ),
+    Mutant(
+        name="essential-emails-apart",
+        without="cancellations and refunds are stopped by the limit of all e-mails",
+        edits=(
+            Edit(
+                "notifications/limits.py",
+                "    is_essential = kind in Email.ESSENTIAL\n",
+                "    is_essential = False\n",
+            ),
+        ),
+        noticed_by=(
+            f"{LIMITS}TestAnEssentialEmail::test_is_sent_although_the_limit_of_others_is_reached",
+        ),
+    ),
+    Mutant(
+        name="essential-emails-in-the-books",
+        without="the books balance although a cancellation or refund was suppressed",
+        edits=(
+            Edit(
+                "notifications/invariants.py",
+                "    yield from _suppressed_although_essential()\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{LIMITS}TestAnEssentialEmail::test_is_missed_by_the_books_where_it_is_suppressed",
+        ),
+    ),
+    Mutant(
+        name="address-on-the-internet",
+        without="an order takes whatever address Django's own validator takes",
+        edits=(
+            Edit(
+                "orders/serializers.py",
+                "    default_validators = [MailboxValidator()]\n",
+                "    default_validators = [EmailValidator()]\n",
+            ),
+            Edit(
+                "orders/serializers.py",
+                "import RegexValidator\n",
+                "import EmailValidator, RegexValidator\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/orders/test_api_bad_input.py::TestAnOrderThatIsWrong"
+            "::test_is_refused_by_name_and_writes_nothing",
+        ),
+    ),
+    Mutant(
+        name="address-before-sending",
+        without="an address that was stored earlier is handed to the mail server whatever it is",
+        edits=(
+            Edit(
+                "notifications/limits.py",
+                "    if not is_sendable(recipient):",
+                "    if False:",
+            ),
+            Edit(
+                "notifications/services.py",
+                "    if not is_sendable(email.recipient):",
+                "    if False:",
+            ),
+        ),
+        noticed_by=(
+            f"{LIMITS}TestAnAddressThatIsNone::test_never_reaches_the_mail_server_or_the_log",
+            f"{LIMITS}TestAnAddressThatIsNone::test_is_not_sent_to_on_request_either",
+        ),
+    ),
+    Mutant(
+        name="answer-of-the-mail-server",
+        without="what a mail server says is stored and logged as it is",
+        edits=(
+            Edit(
+                "notifications/services.py",
+                '    return printable("; ".join(final))\n',
+                '    return "; ".join(final)\n',
+            ),
+        ),
+        noticed_by=(
+            f"{LIMITS}TestAnAddressThatIsNone"
+            "::test_lets_no_control_character_of_the_mail_server_into_our_records",
+        ),
+    ),
+    Mutant(
+        name="answers-at-rest",
+        without="what is kept of an answer is in clear",
+        edits=(
+            Edit(
+                "api/sealing.py",
+                "return _cipher(key, purpose).encrypt(json.dumps(document).encode()).decode()",
+                "return json.dumps(document)",
+            ),
+            Edit(
+                "api/sealing.py",
+                "json.loads(_cipher(key, purpose).decrypt(sealed.encode()))",
+                "json.loads(sealed)",
+            ),
+        ),
+        noticed_by=(
+            f"{ANSWERS}TestAnAnswerAtRest::test_has_nothing_of_the_order_or_the_key",
+            f"{ANSWERS}TestAnAnswerAtRest::test_has_no_secret_that_is_shown_once",
+        ),
+    ),
+    Mutant(
+        name="key-of-an-answer",
+        without="an Idempotency-Key is kept as it is",
+        edits=(
+            Edit(
+                "api/sealing.py",
+                "    return hashlib.sha256(key.encode()).hexdigest()\n",
+                "    return key\n",
+            ),
+        ),
+        noticed_by=(f"{ANSWERS}TestAnAnswerAtRest::test_has_nothing_of_the_order_or_the_key",),
+    ),
+    Mutant(
+        name="secret-of-an-answer",
+        without="an answer is read by its Idempotency-Key alone, which can be guessed",
+        edits=(
+            Edit(
+                "api/sealing.py",
+                "    material = hashlib.sha256(secret.encode()).digest() + ",
+                "    material = ",
+            ),
+        ),
+        noticed_by=(
+            f"{ANSWERS}TestAnAnswerAtRest"
+            "::test_is_gone_with_the_secret_key_and_nothing_is_done_again",
+        ),
+    ),
+    Mutant(
+        name="erased-answers",
+        without="the request of an erased answer is taken for a new one",
+        edits=(
+            Edit(
+                "api/idempotency.py",
+                'kept.update(sealed="", fingerprint="", status=0, body="", location="")',
+                "kept.delete()[0]",
+            ),
+        ),
+        noticed_by=(
+            f"{ANSWERS}TestAnErasedAnswer::test_leaves_nothing_and_its_request_is_not_done_again",
+        ),
+    ),
+    Mutant(
+        name="answers-of-the-forgotten",
+        without="the answers of a forgotten customer are kept",
+        edits=(Edit("shop/handlers.py", "erase_answers_of(int(user_id))", "pass"),),
+        noticed_by=(f"{ANSWERS}TestAnErasedAnswer::test_is_erased_when_the_customer_is_forgotten",),
+    ),
+    Mutant(
+        name="look-ups-of-hosts",
+        without="a user may have any number of hosts looked up",
+        edits=(
+            Edit(
+                "webhooks/throttles.py",
+                "super().allow_request(request, view)",
+                "True",
+            ),
+        ),
+        noticed_by=(
+            "tests/webhooks/test_api.py::TestLookingUp"
+            "::test_is_done_for_a_limited_number_of_requests",
+        ),
+    ),
+    Mutant(
+        name="error-behind-a-link",
+        without="an order's timeline fails once the order is shipped, which no first request shows",
+        edits=(
+            Edit(
+                "orders/views.py",
+                "        pages = Onward()\n",
+                '        assert order.status != "shipped"\n        pages = Onward()\n',
+            ),
+        ),
+        noticed_by=(
+            "tests/shop/test_openapi_links.py::TestSchemathesis"
+            "::test_places_orders_and_follows_links",
+        ),
+    ),
+]
