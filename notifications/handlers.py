@@ -1,4 +1,4 @@
-"""What notifications hears. Mail servers are slow at times: these have a queue of their own."""
+"""The events that notifications handles. Mail servers are slow at times: e-mails have a queue."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from uuid import UUID
 from money import Money
 from notifications import services
 from notifications.models import Email
-from outbox import Breaker, Receipt, subscribe
+from outbox import Breaker, Receipt, Retry, subscribe
 from smtp import LEASE
+
+#: Attempts, one each minute. Then an e-mail that is still unsent is not sent any more.
+LONGEST_WAIT_FOR_EMAILS = 5
 
 Kind = Email.Kind
 SMTP = "notifications.smtp"
@@ -67,6 +70,11 @@ def resend_email(resend_id: UUID, receipt: Receipt) -> None:
     services.resend(resend_id=resend_id, receipt=receipt)
 
 
-@subscribe("outbox.SubjectRedacted", queue=SMTP)
-def forget_recipient(subject: str) -> None:
-    services.forget_recipient(subject=subject)
+# Not `outbox.SubjectRedacted`: until all orders are final, more e-mails will be written.
+@subscribe(
+    "orders.CustomerForgotten",
+    queue=SMTP,
+    rules={services.StillUnderWay: Retry(after=60)},
+)
+def forget_recipient(subject: str, attempt: int) -> None:
+    services.forget_recipient(subject=subject, waits=attempt < LONGEST_WAIT_FOR_EMAILS)

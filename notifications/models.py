@@ -93,9 +93,14 @@ class Email(models.Model):
 
     @property
     def is_under_way(self) -> bool:
-        """It is being sent, or tried again until it is. One without a recipient was redacted."""
+        """It is being sent, or tried again until it is."""
         is_over = self.sent_at is not None or self.refusal or self.suppressed_because
-        return bool(self.recipient) and not is_over
+        return not self.is_redacted and not is_over
+
+    @property
+    def is_redacted(self) -> bool:
+        """The customer was forgotten; address and text are blank."""
+        return not self.recipient
 
 
 class Resend(models.Model):

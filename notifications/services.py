@@ -22,7 +22,7 @@ from notifications.limits import mailbox_of, reason_to_suppress
 from notifications.models import Email, Resend
 from notifications.rendering import render
 from orders import queries as orders
-from outbox import PermanentFailure, Receipt, emit
+from outbox import PermanentFailure, Receipt, emit, is_owed
 from smtp import is_sendable, printable, sender_domain
 
 logger = logging.getLogger(__name__)
@@ -35,10 +35,10 @@ def notify(
 
     One that is suppressed is not sent.
     """
-    if not orders.contact(order_id).email:  # redacted: there is nobody to write to
+    email = write_email(order_id=order_id, kind=kind, about=about, facts=facts)
+    if email is None or email.is_redacted:  # the customer was forgotten
         with receipt:
             return
-    email = write_email(order_id=order_id, kind=kind, about=about, facts=facts)
     if email.suppressed_because:
         _log_suppression(email)
         with receipt:
@@ -50,7 +50,7 @@ def notify(
 
 
 class StillUnderWay(Exception):
-    """The e-mail has not been sent yet; it is tried until it is."""
+    """The e-mail has not been sent yet, and may be sent at any moment."""
 
 
 @transaction.atomic
@@ -71,6 +71,9 @@ def request_resend(*, email_id: UUID, by: str) -> Resend:
 def resend(*, resend_id: UUID, receipt: Receipt) -> None:
     """Send what was asked for again, and remember."""
     wanted = Resend.objects.select_related("email").get(pk=resend_id)
+    if wanted.email.is_redacted:
+        with receipt:
+            return
     if wanted.sent_at is None:
         send_email(wanted.email)
     with receipt:
@@ -80,15 +83,24 @@ def resend(*, resend_id: UUID, receipt: Receipt) -> None:
 
 def write_email(
     *, order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any], about: str = ""
-) -> Email:
-    """Store the e-mail of this kind for the order. One that was written before stays as it is."""
+) -> Email | None:
+    """Store the e-mail of this kind for the order. One that was written before stays as it is.
+
+    Returns:
+        None if there is none, and the customer was forgotten: there is nobody to write to.
+    """
     written = Email.objects.filter(order_id=order_id, kind=kind, about=about).first()
     if written:
         return written
-    draft = _draft(order_id, kind, facts)
-    email, _ = Email.objects.get_or_create(
-        order_id=order_id, kind=kind, about=about, defaults=draft
-    )
+    with transaction.atomic():
+        # Locked: a forgetting between this look and the e-mail would miss the e-mail.
+        contact = orders.contact(order_id, lock=True)
+        if not contact.email:
+            return None
+        draft = _draft(order_id, kind, facts, contact)
+        email, _ = Email.objects.get_or_create(
+            order_id=order_id, kind=kind, about=about, defaults=draft
+        )
     return email
 
 
@@ -96,12 +108,10 @@ def send_email(email: Email) -> None:
     """Hand the e-mail to the mail server, under its own Message-ID each time.
 
     Raises:
-        PermanentFailure: the server refuses this e-mail for good, which is noted on it; its address
-            is none on the internet; or it was redacted.
+        PermanentFailure: the server refuses this e-mail for good, which is noted on it; or its
+            address is none on the internet.
         OSError: it is away, or refuses for now (SMTPException is one, too).
     """
-    if not email.recipient:
-        raise PermanentFailure("This e-mail was redacted; its text and address are gone.")
     if not is_sendable(email.recipient):
         raise PermanentFailure("The recipient is not an address on the internet.")
     try:
@@ -110,21 +120,33 @@ def send_email(email: Email) -> None:
         refusal = _final_refusal(error)
         if not refusal:
             raise
-        Email.objects.filter(pk=email.pk).update(refusal=refusal[:500])
+        unredacted = Email.objects.filter(pk=email.pk).exclude(recipient="")
+        unredacted.update(refusal=refusal[:500])  # it quotes the address
         raise PermanentFailure(f"The mail server refuses it: {refusal}") from error
 
 
 @transaction.atomic
-def forget_recipient(*, subject: str) -> None:
-    """Blank address and text of all e-mails to a customer; that and when they were sent is kept.
+def forget_recipient(*, subject: str, waits: bool) -> None:
+    """Blank address and text of all e-mails to a customer. The times of sending are kept.
+
+    An e-mail that waits for another attempt, or for a person, is blanked and is not sent any more.
+
+    Args:
+        subject: "user:7".
+        waits: raise while a worker has one of the e-mails, or is about to; otherwise blank it.
 
     Raises:
-        StillUnderWay: one is not sent yet; nothing is blanked.
+        StillUnderWay: a worker has one of the e-mails; nothing is blanked.
     """
     emails = Email.objects.filter(order_id__in=orders.order_ids_of(subject))
-    if any(email.is_under_way for email in emails.select_for_update()):
+    unsent = {email.order_id for email in emails.select_for_update() if email.is_under_way}
+    if waits and any(_is_in_hand(order_id) for order_id in unsent):
         raise StillUnderWay(StillUnderWay.__doc__)
     emails.update(recipient="", mailbox="", subject="", text="", html="", refusal="")
+
+
+def _is_in_hand(order_id: UUID) -> bool:
+    return is_owed(key=str(order_id), to=["notifications"], failed=False)
 
 
 def _final_refusal(error: smtplib.SMTPException) -> str:
@@ -173,8 +195,9 @@ def _log_suppression(email: Email) -> None:
     )
 
 
-def _draft(order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any]) -> dict[str, Any]:
-    contact = orders.contact(order_id)
+def _draft(
+    order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any], contact: orders.Contact
+) -> dict[str, Any]:
     rendered = render(
         kind=kind,
         language=contact.language,

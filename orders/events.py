@@ -68,3 +68,16 @@ class RefundRequested(DomainEvent, key="order_id"):
     refund_id: UUID
     amount: Money
     returned: list[OrderedLine]
+
+
+class ForgettingPostponed(DomainEvent, key="subject"):
+    """A customer is to be forgotten, and these orders were not final. Emitted with a delay."""
+
+    subject: str
+    order_ids: list[UUID]
+
+
+class CustomerForgotten(DomainEvent, key="subject"):
+    """All orders of a customer are final, and their address is blanked."""
+
+    subject: str

@@ -1,33 +1,87 @@
-"""Blank what the orders of a customer have of them, once nobody needs it any more."""
+"""Forget a customer: which texts and events are about them, and blank what the orders have.
+
+Subjects look like "user:7". The functions are called by `handlers.py`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import UUID
+
+from django.contrib.auth.models import User
 from django.db import transaction
 
+from api import erase_answers_of
+from orders.events import CustomerForgotten, ForgettingPostponed
 from orders.models import Order
-from outbox import PermanentFailure
+from outbox import emit
 
 FINAL = {Order.Status.RECEIVED, Order.Status.CANCELLED}
 
 
-class StillUnderWay(PermanentFailure):
-    """Orders of this customer are under way and need the address: retry when they are done."""
+#: An order takes days: it is neither received nor cancelled, and its address is needed.
+TRIED_AGAIN_AFTER = timedelta(hours=6)
 
 
 @transaction.atomic
 def forget_customer(*, subject: str) -> None:
-    """Blank the address on all orders of "user:7". What was sold, when and for how much is kept:
-    the books need it, for years.
+    """Blank the address on all orders of a customer, and emit `CustomerForgotten`.
 
-    Raises:
-        StillUnderWay: an order is neither received nor cancelled; nothing is blanked.
+    What was sold, when and for how much is kept: bookkeeping needs it for years. If an order is
+    not final, nothing is blanked, and a delayed `ForgettingPostponed` tries again.
     """
-    kind, _, customer = subject.partition(":")
-    if kind != "user" or not customer.isdecimal():
+    customer = _user_id(subject)
+    if customer is None:
         return
-    orders = Order.objects.filter(customer_id=int(customer))
+    orders = Order.objects.filter(customer_id=customer)
     locked = orders.select_for_update().order_by("pk")
-    under_way = [order.reference for order in locked if order.status not in FINAL]
+    under_way = [order.id for order in locked if order.status not in FINAL]
     if under_way:
-        raise StillUnderWay(f"Retry when these orders are done: {', '.join(under_way)}.")
+        emit(ForgettingPostponed(subject=subject, order_ids=under_way), delay=TRIED_AGAIN_AFTER)
+        return
     orders.update(email="")
+    emit(CustomerForgotten(subject=subject))
+
+
+def erase_answers(*, subject: str) -> None:
+    """Erase the answers that the API keeps for a customer."""
+    customer = _user_id(subject)
+    if customer is not None:
+        erase_answers_of(customer)
+
+
+def personal_values(user_id: str) -> Iterator[str]:
+    """Yield the texts that identify a customer: addresses, and the name in full."""
+    if not user_id.isdecimal():
+        return
+    orders = Order.objects.filter(customer_id=int(user_id)).exclude(email="")
+    yield from orders.order_by().values_list("email", flat=True).distinct()
+    user = User.objects.filter(pk=int(user_id)).first()
+    if user:
+        yield user.email
+        # A part of a name may be any word: "May" is not masked in all texts.
+        yield user.get_full_name() if user.first_name and user.last_name else ""
+        yield user.username if "@" in user.username else ""
+
+
+def order_keys(user_id: str) -> Iterator[str]:
+    """Yield the keys of a customer's events: the ids of the orders."""
+    if user_id.isdecimal():
+        orders = Order.objects.filter(customer_id=int(user_id))
+        yield from map(str, orders.values_list("pk", flat=True))
+
+
+def customer_of(key: str) -> str | None:
+    """Return the id of the customer if an event's key is the id of an order."""
+    try:
+        order_id = UUID(key)
+    except ValueError:
+        return None
+    found = Order.objects.filter(pk=order_id).values_list("customer_id", flat=True).first()
+    return None if found is None else str(found)
+
+
+def _user_id(subject: str) -> int | None:
+    kind, _, part = subject.partition(":")
+    return int(part) if kind == "user" and part.isdecimal() else None

@@ -1,11 +1,18 @@
-"""What orders hears. Read top to bottom, this is the order process."""
+"""The events that orders handles. Read from top to bottom, this is the order process."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from orders import services
-from outbox import subscribe
+from outbox import declare_subject, subscribe
+
+declare_subject(
+    "user",
+    values=services.personal_values,
+    keys=services.order_keys,
+    of_key=services.customer_of,
+)
 
 
 @subscribe("inventory.StockReserved")
@@ -33,6 +40,11 @@ def release_for_shipping(order_id: UUID) -> None:
     services.release_for_shipping(order_id=order_id)
 
 
-@subscribe("outbox.SubjectRedacted")
+@subscribe("outbox.SubjectRedacted", "orders.ForgettingPostponed")
 def forget_customer(subject: str) -> None:
     services.forget_customer(subject=subject)
+
+
+@subscribe("outbox.SubjectRedacted")
+def erase_answers(subject: str) -> None:
+    services.erase_answers(subject=subject)

@@ -47,8 +47,14 @@ class OrderSummary:
     changed_at: datetime
 
 
-def contact(order_id: UUID) -> Contact:
-    order = Order.objects.select_related("customer").get(pk=order_id)
+def contact(order_id: UUID, *, lock: bool = False) -> Contact:
+    """Return how to write to the customer of an order; the address is empty if it was blanked.
+
+    Args:
+        lock: lock the order, so that it is not blanked before the caller's transaction ends.
+    """
+    orders = Order.objects.select_related("customer")
+    order = (orders.select_for_update(of=("self",)) if lock else orders).get(pk=order_id)
     return Contact(
         email=order.email,
         name=order.customer.get_full_name() or order.customer.get_username(),

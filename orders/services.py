@@ -21,8 +21,11 @@ from orders.events import (
     OrderReceived,
     OrderShipped,
 )
-from orders.forgetting import StillUnderWay as StillUnderWay
+from orders.forgetting import customer_of as customer_of
+from orders.forgetting import erase_answers as erase_answers
 from orders.forgetting import forget_customer as forget_customer
+from orders.forgetting import order_keys as order_keys
+from orders.forgetting import personal_values as personal_values
 from orders.models import Order, OrderLine
 from orders.refunds import NothingToRefund as NothingToRefund
 from orders.refunds import NotRefundable as NotRefundable

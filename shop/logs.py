@@ -1,4 +1,4 @@
-"""The web server's access line as fields, and what clients did wrong as one line."""
+"""Filters of log records: the access line as fields, client errors as one line, no addresses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from outbox.context import CORRELATION_HEADER
+from outbox.privacy.patterns import masked_patterns
 
 #: Characters of what a client wrote.
 LONGEST_LINE = 300
@@ -42,6 +43,27 @@ class ClientErrorFilter(logging.Filter):
             record.msg, record.args = record.getMessage()[:LONGEST_LINE], ()
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.exc_info = record.exc_text = None
+        return True
+
+
+class PersonalDataFilter(logging.Filter):
+    """Mask e-mail addresses and long numbers in the message and the traceback of a record.
+
+    A library may log what it was given. Fields of `extra` are not searched.
+    """
+
+    _formatter = logging.Formatter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; let every record pass."""
+        try:
+            record.msg, record.args = masked_patterns(record.getMessage()), ()
+        except Exception:
+            return True  # its arguments do not fit: the handler reports that
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self._formatter.formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text, record.exc_info = masked_patterns(record.exc_text), None
         return True
 
 

@@ -96,3 +96,8 @@ def announce_disabling(endpoint_id: UUID, event_id: UUID, receipt: Receipt) -> N
     notices.announce_disabling(endpoint_id=endpoint_id, event_id=event_id)
     with receipt:
         pass  # what is to be remembered is the receipt itself
+
+
+@subscribe("outbox.SubjectRedacted")
+def forget_owner(subject: str) -> None:
+    services.forget_owner(subject=subject)

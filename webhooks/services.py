@@ -117,6 +117,14 @@ def remove_endpoint(*, endpoint_id: UUID) -> None:
 
 
 @transaction.atomic
+def forget_owner(*, subject: str) -> None:
+    """Remove the endpoints of an owner ("user:7"), with all that was sent to them."""
+    kind, _, owner = subject.partition(":")
+    if kind == "user" and owner.isdecimal():
+        Endpoint.objects.filter(owner_id=int(owner)).delete()
+
+
+@transaction.atomic
 def ping(*, endpoint_id: UUID) -> Message:
     """Write a test message to the endpoint; it is sent like any other.
 

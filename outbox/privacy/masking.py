@@ -16,9 +16,12 @@ _TELLING = 8
 
 def masked_values(text: str, values: Iterable[Any], *, mask: str) -> str:
     """Return a text in which none of the values, nor a telling part of one, is left."""
-    forms = {form for value in values for form in _forms(str(value)) if form}
-    for form in sorted(forms, key=len, reverse=True):
+    found = {form for value in values for form in _forms(str(value)) if form}
+    forms = sorted(found, key=len, reverse=True)
+    for form in forms:
         text = _without(text, form, mask)
+    # Only now: "Ann%20Lee" ends as "Ann Lee" does, and would leave "Ann".
+    for form in forms:
         if len(form) > _TELLING:
             text = _without_parts(text, form, mask)
             text = _without_parts(text[::-1], form[::-1], mask)[::-1]

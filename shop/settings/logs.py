@@ -16,6 +16,7 @@ LOGGING: dict[str, Any] = {
     "filters": {
         "correlation": {"()": "outbox.context.CorrelationFilter"},
         "client_errors": {"()": "shop.logs.ClientErrorFilter"},
+        "personal_data": {"()": "shop.logs.PersonalDataFilter"},
     },
     "formatters": {
         "plain": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
@@ -31,7 +32,7 @@ LOGGING: dict[str, Any] = {
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "filters": ["correlation", "client_errors"],
+            "filters": ["correlation", "client_errors", "personal_data"],
             "formatter": LOG_FORMAT,
         }
     },

@@ -185,7 +185,7 @@ class TestAnErasedAnswer:
         services.cancel_order(order_id=mine.json()["id"], by="hanako")
 
         redact(subject=f"user:{customer().pk}", by="ann", reason="asked to", force=True)
-        outbox.deliver_all(only="shop")
+        outbox.deliver_all(only="orders.erase_answers")
 
         erased = StoredAnswer.objects.filter(sealed="").values_list("user__username", flat=True)
         assert list(erased) == ["hanako"]
@@ -196,6 +196,6 @@ class TestAnErasedAnswer:
         place()
 
         outbox.given("outbox.SubjectRedacted", subject=subject)
-        outbox.deliver_all(only="shop")
+        outbox.deliver_all(only="orders.erase_answers")
 
         assert not StoredAnswer.objects.filter(sealed="").exists()

@@ -21,7 +21,7 @@ WELL = (
     TEA,
 )
 #: A handler that no order needs, made to hear one key's events one after the other.
-IN_ORDER = "notifications.forget_recipient"
+IN_ORDER = "orders.erase_answers"
 
 _SHIP = """
 from orders.services import ship_order

@@ -327,7 +327,7 @@ API = [
     Mutant(
         name="answers-of-the-forgotten",
         without="the answers of a forgotten customer are kept",
-        edits=(Edit("shop/handlers.py", "erase_answers_of(int(user_id))", "pass"),),
+        edits=(Edit("orders/forgetting.py", "erase_answers_of(customer)", "pass"),),
         noticed_by=(f"{ANSWERS}TestAnErasedAnswer::test_is_erased_when_the_customer_is_forgotten",),
     ),
     Mutant(

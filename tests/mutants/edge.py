@@ -224,7 +224,11 @@ EDGE = [
         name="errors-of-clients",
         without="a wrong host name is an error of ours, with a traceback",
         edits=(
-            Edit("shop/settings/logs.py", '["correlation", "client_errors"]', '["correlation"]'),
+            Edit(
+                "shop/settings/logs.py",
+                '["correlation", "client_errors", "personal_data"]',
+                '["correlation", "personal_data"]',
+            ),
         ),
         noticed_by=(
             "tests/shop/test_logs.py::TestWhatAClientDidWrong::test_is_a_warning_of_one_line",

@@ -229,7 +229,7 @@ class TestWhatIsSuppressed:
         assert email.suppressed_because == ""
 
     def test_is_forgotten_with_the_customer(self, email: Email):
-        services.forget_recipient(subject=f"user:{customer('mallory').pk}")
+        services.forget_recipient(subject=f"user:{customer('mallory').pk}", waits=True)
 
         email.refresh_from_db()
         assert (email.recipient, email.mailbox, email.text) == ("", "", "")

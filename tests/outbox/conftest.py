@@ -7,11 +7,12 @@ from pytest_django import Settings
 
 from outbox import events, subscriptions
 from outbox.models import Subscription
+from outbox.privacy import subjects
 
 
 @pytest.fixture
 def own_registry(db: None, request: pytest.FixtureRequest) -> Iterator[None]:
-    """No handlers and no subscriptions; what the test registers is forgotten after it.
+    """No handlers, subjects and subscriptions; what the test registers is forgotten after it.
 
     Events of other test modules are away, too: all are called "tests.<class>", and any two of them
     may have one name. Define handlers with `@subscribe` in the test, then make its `Outbox()`,
@@ -19,11 +20,14 @@ def own_registry(db: None, request: pytest.FixtureRequest) -> Iterator[None]:
     """
     handlers = list(subscriptions.registry)
     known = {name: list(classes) for name, classes in events.registry.items()}
+    declared = list(subjects.registry)
     subscriptions.registry.clear()
+    subjects.registry.clear()
     _put_away_events_of_others(request.module.__name__)
     Subscription.objects.all().delete()
     yield
     subscriptions.registry[:] = handlers
+    subjects.registry[:] = declared
     events.registry.clear()
     events.registry.update(known)
 

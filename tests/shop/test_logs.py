@@ -50,6 +50,10 @@ try:
     1 / 0
 except ZeroDivisionError:
     logging.getLogger("orders").exception("it broke")
+try:
+    raise ValueError("for hanako@example.com")
+except ValueError:
+    logging.getLogger("library").exception("no mail to %s, %d%%", "hanako@example.com", 100)
 """
 
 
@@ -67,7 +71,12 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 class TestALogForReal:
     def test_is_an_object_a_line(self, lines):
-        assert [line["message"] for line in lines] == ["late\nline", "in a handler", "it broke"]
+        assert [line["message"] for line in lines] == [
+            "late\nline",
+            "in a handler",
+            "it broke",
+            "no mail to ***, 100%",
+        ]
         assert lines[0]["level"] == "WARNING"
         assert lines[0]["logger"] == "orders"
         assert lines[0]["order"] == 7
@@ -78,10 +87,14 @@ class TestALogForReal:
         assert lines[2]["correlation_id"] == ""
 
     def test_has_the_handler_that_runs(self, lines):
-        assert [line["handler"] for line in lines] == ["", "orders.note_stock", ""]
+        assert [line["handler"] for line in lines] == ["", "orders.note_stock", "", ""]
 
     def test_keeps_a_traceback_within_its_line(self, lines):
         assert "ZeroDivisionError" in lines[2]["exc_info"]
+
+    def test_has_no_address_also_if_a_library_logs_it(self, lines):
+        assert "hanako" not in json.dumps(lines)
+        assert "ValueError: for ***" in lines[3]["exc_info"]
 
     def test_has_no_query_string(self, lines):
         assert "Anns-card" not in json.dumps(lines)

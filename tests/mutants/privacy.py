@@ -1,0 +1,154 @@
+"""The safety parts of personal data: masking, redaction, the archive, and erasure in the shop."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
+
+_DATA = "tests/outbox/test_personal_data.py::"
+_FORGOTTEN = "tests/flows/test_forgetting.py::"
+
+PRIVACY = [
+    Mutant(
+        name="patterns-of-addresses",
+        without="an e-mail address that nobody declared stays in the text of a failure",
+        edits=(Edit("outbox/privacy/patterns.py", "_EMAIL.sub(MASK, text)", "text"),),
+        noticed_by=(f"{_DATA}TestAPattern::test_masks_addresses_and_long_numbers",),
+    ),
+    Mutant(
+        name="whole-values-first",
+        without="a part of a value is masked before the whole of it",
+        edits=(
+            Edit(
+                "outbox/privacy/masking.py",
+                '    # Only now: "Ann%20Lee" ends as "Ann Lee" does, and would leave "Ann".\n'
+                "    for form in forms:\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{_DATA}TestAValue::test_is_masked_whole_where_another_form_of_it_ends_alike",
+        ),
+    ),
+    Mutant(
+        name="declared-values",
+        without="a failure's text keeps the values that apps declare for the subject",
+        edits=(Edit("outbox/privacy/cleaning.py", "map(str, values_of(subject))", "()"),),
+        noticed_by=(
+            f"{_DATA}TestADeclaredValue::test_is_masked_in_the_failures_of_thin_events",
+            "tests/flows/test_personal_data.py"
+            "::TestACustomersData::test_is_nowhere_after_a_redaction",
+        ),
+    ),
+    Mutant(
+        name="thin-events-in-a-redaction",
+        without="a redaction passes over the failures of events that declare no subject",
+        edits=(
+            Edit(
+                "outbox/privacy/redaction.py",
+                "sorted({*keys, *subjects.keys_of(subject)})",
+                "sorted(keys)",
+            ),
+        ),
+        noticed_by=(
+            f"{_DATA}TestADeclaredValue::test_is_masked_in_what_was_stored_before_by_a_redaction",
+        ),
+    ),
+    Mutant(
+        name="no-text-without-values",
+        without="a failure's text is stored although it is not known what to mask in it",
+        edits=(
+            Edit(
+                "outbox/privacy/cleaning.py",
+                "Cleaner((), refusal=f",
+                'Cleaner((), refusal="" and f',
+            ),
+        ),
+        noticed_by=(f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_lets_no_text_through",),
+    ),
+    Mutant(
+        name="archive-without-personal-data",
+        without="sensitive fields are written into the archive, which no redaction reaches",
+        edits=(
+            Edit(
+                "outbox/retention/archive.py",
+                "event.payload if conf().ARCHIVE_SENSITIVE else blanked(event)",
+                "event.payload",
+            ),
+        ),
+        noticed_by=(f"{_DATA}TestAnArchive::test_has_blanks_for_what_is_sensitive",),
+    ),
+    Mutant(
+        name="log-without-addresses",
+        without="an address that a library logs is written to the console",
+        edits=(
+            Edit("shop/settings/logs.py", '"client_errors", "personal_data"]', '"client_errors"]'),
+        ),
+        noticed_by=(
+            "tests/shop/test_logs.py::TestALogForReal"
+            "::test_has_no_address_also_if_a_library_logs_it",
+        ),
+    ),
+    Mutant(
+        name="erasure-ends",
+        without="e-mails that cannot be sent are waited for without end",
+        edits=(Edit("notifications/services.py", "if waits and any(", "if any("),),
+        noticed_by=(
+            f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
+            "::test_is_forgotten_although_an_email_was_never_sent",
+        ),
+    ),
+    Mutant(
+        name="failed-emails-and-erasure",
+        without="an e-mail that is dead, or was discarded, counts as one in hand",
+        edits=(
+            Edit(
+                "notifications/services.py",
+                "if waits and any(_is_in_hand(order_id) for order_id in unsent):",
+                "if unsent:",
+            ),
+        ),
+        noticed_by=(
+            f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
+            "::test_is_forgotten_although_an_email_was_never_sent",
+        ),
+    ),
+    Mutant(
+        name="forgetting-tries-again",
+        without="a customer with an order that is not final is never forgotten",
+        edits=(
+            Edit(
+                "orders/handlers.py",
+                '"outbox.SubjectRedacted", "orders.ForgettingPostponed")',
+                '"outbox.SubjectRedacted")',
+            ),
+        ),
+        noticed_by=(
+            f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
+            "::test_is_forgotten_once_the_last_order_is_final",
+        ),
+    ),
+    Mutant(
+        name="no-email-after-forgetting",
+        without="an e-mail is written beside the forgetting of its customer, and keeps the address",
+        edits=(
+            Edit("notifications/services.py", "contact(order_id, lock=True)", "contact(order_id)"),
+        ),
+        noticed_by=(f"{_FORGOTTEN}TestAnEmailThatIsWrittenMeanwhile::test_is_blanked_too",),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="webhooks-of-the-forgotten",
+        without="the webhooks of a customer outlive the customer",
+        edits=(
+            Edit(
+                "webhooks/services.py",
+                "Endpoint.objects.filter(owner_id=int(owner)).delete()",
+                "pass",
+            ),
+        ),
+        noticed_by=(
+            "tests/flows/test_personal_data.py"
+            "::TestACustomersData::test_is_nowhere_after_a_redaction",
+        ),
+    ),
+]
