@@ -29,6 +29,24 @@ def place(orders: int, *, port: int, token: str) -> list[float]:
         connection.close()
 
 
+def place_steadily(orders: int, *, per_second: float, port: int, token: str) -> list[float]:
+    """Place orders at a steady pace, however long each takes; return the milliseconds of each.
+
+    The time of each begins when it is due: one that has to wait for the one before counts that.
+    """
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    first, taken = time.perf_counter(), []
+    try:
+        for number in range(orders):
+            due = first + number / per_second
+            late = max(0.0, time.perf_counter() - due)
+            time.sleep(max(0.0, due - time.perf_counter()))
+            taken.append(_place(connection, token) + late * 1000)
+    finally:
+        connection.close()
+    return taken
+
+
 def throughput(orders: int, *, customers: int, port: int, token: str) -> float:
     """Have some customers place orders at once; return the orders a second."""
     began = time.perf_counter()
