@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -20,19 +19,13 @@ from django.db import connections
 
 from outbox.subscriptions import Handler
 
+from . import session_sql
 from .connections import drop
 
 logger = logging.getLogger("outbox.isolation")
 
 #: Handlers whose deliveries share no transaction in this process, since they set session state.
 _one_by_one: set[str] = set()
-
-_SETTING = re.compile(
-    r"\s*(?:(?:set|reset|discard|listen|load)\b(?!\s+constraints)"
-    r"|create\s+(?:local\s+|global\s+)?temp|pragma\s+\w+\s*=)"
-)
-_FUNCTIONS = ("set_config", "advisory_lock")  # not pg_advisory_xact_lock()
-_OF_THE_TRANSACTION = re.compile(r"\s*set\s+(?:local|transaction)\b")
 
 
 class SessionStateSet(Exception):
@@ -112,21 +105,12 @@ class SessionWatch:
                 drop(connection)
 
     def _look(
-        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+        self, execute: Callable[..., Any], sql: object, params: Any, many: bool, context: Any
     ) -> Any:
-        text = sql.lower()
-        if _SETTING.match(text) or any(function in text for function in _FUNCTIONS):
+        connection = context["connection"]
+        text = session_sql.text_of(sql, connection)
+        if text is None or session_sql.sets_state(text.lower()):
             self.is_set = True
-            if not _is_of_the_transaction(text, params):
-                self._lasting.add(context["connection"].alias)
+            if text is None or not session_sql.ends_with_transaction(text.lower(), params):
+                self._lasting.add(connection.alias)
         return execute(sql, params, many, context)
-
-
-def _is_of_the_transaction(text: str, params: Any) -> bool:
-    """Return whether what a statement sets ends with its transaction."""
-    if _OF_THE_TRANSACTION.match(text):
-        return True
-    if "set_config" not in text:
-        return False
-    given = list(params) if isinstance(params, (list, tuple)) else []
-    return text.rstrip(" ;").endswith("true)") or given[-1:] == [True]

@@ -478,6 +478,25 @@ LEAKS = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="statements-that-are-no-str",
+        without="the watch of the session takes each statement for a str",
+        edits=(
+            Edit(
+                "outbox/engine/isolation.py",
+                "        text = session_sql.text_of(sql, connection)\n",
+                "        text: Any = sql\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr::test_runs_as_without_the_outbox[batch-bytes]",
+            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr"
+            "::test_runs_as_without_the_outbox[alone-composed]",
+            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr"
+            "::test_is_noticed_if_it_sets_state_of_the_session[bytes]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="caches-after-a-rollback",
         without="a row that was rolled back stays in Django's caches",
         edits=(

@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.utils import timezone, translation
+from psycopg import sql
 
 from outbox import DomainEvent, Receipt, subscribe
 from outbox.engine import isolation
@@ -50,7 +51,7 @@ def states() -> set[str]:
     return set(Delivery.objects.values_list("state", flat=True))
 
 
-def execute(statement: str, *values: Any) -> Any:
+def execute(statement: Any, *values: Any) -> Any:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchone() if cursor.description else None
@@ -188,6 +189,53 @@ class TestTheDatabaseSession:
         deliver_some()
 
         assert len(set(pids)) == 1
+
+
+@pytest.mark.postgresql
+class TestAStatementThatIsNoStr:
+    """Failed: each run ended with AttributeError, and Django itself executes the statement."""
+
+    @pytest.mark.parametrize("kind", ["composed", "bytes"])
+    @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+    def test_runs_as_without_the_outbox(self, kind: str, shares: bool):
+        statements = {
+            "composed": sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("auth_group")),
+            "bytes": b"SELECT count(*) FROM auth_group",
+        }
+
+        @subscribe("tests.Numbered", together=shares)
+        def count() -> None:
+            execute(statements[kind])
+
+        deliver_some()
+
+        assert states() == {"done"}
+        assert not Attempt.objects.exists()
+        assert isolation._one_by_one == set()
+
+    @pytest.mark.parametrize("kind", ["composed", "bytes", "unreadable"])
+    def test_is_noticed_if_it_sets_state_of_the_session(self, kind: str):
+        class Unreadable(sql.SQL):
+            def as_string(self, context: Any = None) -> str:
+                raise NotImplementedError
+
+        statements = {
+            "composed": sql.SQL("SET {} = 'acme'").format(sql.Identifier("shop", "tenant")),
+            "bytes": b"SET shop.tenant = 'acme'",
+            "unreadable": Unreadable("SET shop.tenant = 'acme'"),
+        }
+        seen = []
+
+        @subscribe("tests.Numbered", together=False)
+        def count(number: int) -> None:
+            seen.append(execute(TestTheDatabaseSession.SHOW)[0])
+            if number == 0:
+                execute(statements[kind])
+
+        deliver_some()
+
+        assert states() == {"done"}
+        assert set(seen) <= {None, ""}
 
 
 class TestACacheOfRows:
