@@ -432,6 +432,7 @@ OTHERS = [
 ]
 
 STATE = "test_state_between_deliveries.py::"
+REPLICA = f"{OUTBOX}test_replica.py::"
 
 LEAKS = [
     Mutant(
@@ -569,6 +570,59 @@ LEAKS = [
             "tests/chaos/test_router.py::TestAnOutboxInAnotherDatabase"
             "::test_is_relayed_delivered_and_examined_there",
         ),
+    ),
+    Mutant(
+        name="correction-of-a-replica",
+        without="a correction reads the event that it corrects where the router says",
+        edits=(
+            Edit(
+                "outbox/actions/correcting.py",
+                '    row = rows.select_related("event", "subscription").get()\n',
+                "    row = rows.get()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{REPLICA}TestACorrection::test_stores_nothing_that_was_redacted_since_the_replica",
+            f"{REPLICA}TestWhateverDecidesOrStores::test_asks_no_router_where_to_read",
+        ),
+    ),
+    Mutant(
+        name="archive-of-a-replica",
+        without="an archive has the deliveries that a replica knows",
+        edits=(
+            Edit(
+                "outbox/retention/archive.py",
+                '    rows = Delivery.objects.using(using).filter(event=event).order_by("id")\n',
+                '    rows = event.deliveries.order_by("id")\n',
+            ),
+        ),
+        noticed_by=(
+            f"{REPLICA}TestAnArchive::test_has_the_deliveries_and_failures_that_are_removed",
+        ),
+    ),
+    Mutant(
+        name="columns-of-a-replica",
+        without="a deferred column is read where the router says",
+        edits=(
+            Edit(
+                "outbox/models/rows.py",
+                "        using = using if using or from_queryset is not None else self._state.db\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{REPLICA}TestWhateverDecidesOrStores::test_asks_no_router_where_to_read",),
+    ),
+    Mutant(
+        name="minutes-of-a-replica",
+        without="what is counted is added in a transaction of the database that is read",
+        edits=(
+            Edit(
+                "outbox/counting/minutes.py",
+                "    using = databases.alias()\n    rows = Minute.objects.using(using)\n",
+                "    rows = Minute.objects.all()\n    using = rows.db\n",
+            ),
+        ),
+        noticed_by=(f"{REPLICA}TestMinutes::test_are_added_in_a_transaction_of_the_primary",),
     ),
 ]
 
