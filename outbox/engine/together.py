@@ -135,10 +135,9 @@ def _try(
         with transaction.atomic(using=using):
             _bound(handler, using=using)
             failpoints.reach(failpoints.BEFORE_EFFECTS)
-            _call_each(handler, left, batch, using=using)
+            _call_each(handler, left, batch, callbacks, using=using)
             failpoints.reach(failpoints.BEFORE_RECEIPT)
             _give_receipts(batch.deliveries, using=using)
-            callbacks.guard([one.event for one in batch.deliveries])
             failpoints.reach(failpoints.BEFORE_COMMIT)
         batch.is_kept = True
     except Exception as error:  # whatever it was, what is to blame for it meets it again, alone
@@ -154,7 +153,9 @@ def _try(
     return batch
 
 
-def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using: str) -> None:
+def _call_each(
+    handler: Handler, left: Sequence[_Call], batch: _Batch, callbacks: Callbacks, *, using: str
+) -> None:
     connection = connections[using]
     is_own = is_its_own(connection)
     if is_own:
@@ -164,7 +165,7 @@ def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using:
         for call in left:
             batch.in_hand = call.delivery
             limit.restart()
-            traced = _call(handler, call, using=using)
+            traced = _call(handler, call, callbacks, using=using)
             # Django sets it at any error after which the connection may be unusable.
             if is_own and connection.errors_occurred:
                 raise ErrorHidden(ErrorHidden.__doc__)
@@ -180,7 +181,7 @@ def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using:
             failpoints.reach(failpoints.BETWEEN_DELIVERIES)
 
 
-def _call(handler: Handler, call: _Call, *, using: str) -> Traced:
+def _call(handler: Handler, call: _Call, callbacks: Callbacks, *, using: str) -> Traced:
     delivery = call.delivery
     with (
         tracing.handling(delivery, handler=handler.name, using=using, ends=False) as traced,
@@ -190,6 +191,7 @@ def _call(handler: Handler, call: _Call, *, using: str) -> Traced:
         if arguments is None:
             arguments = calls.arguments(handler, delivery)
         isolation.call(handler, arguments)
+        callbacks.guard(delivery.event)
     return traced
 
 

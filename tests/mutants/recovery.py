@@ -433,6 +433,7 @@ OTHERS = [
 
 STATE = "test_state_between_deliveries.py::"
 REPLICA = f"{OUTBOX}test_replica.py::"
+ON_COMMIT = f"{OUTBOX}test_callbacks.py::"
 
 LEAKS = [
     Mutant(
@@ -475,6 +476,38 @@ LEAKS = [
         noticed_by=(
             f"{OUTBOX}{STATE}TestTheDatabaseSession"
             "::test_of_a_delivery_is_not_that_of_the_next_one[alone-SET shop.tenant = 'acme']",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="context-of-a-callback",
+        without="an on_commit callback runs in the worker's own context",
+        edits=(
+            Edit(
+                "outbox/engine/callbacks.py",
+                "                context.copy().run(function)\n",
+                "                function()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_context_as_it_was[batch]",
+            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_context_as_it_was[alone]",
+            f"{ON_COMMIT}TestWhatACallbackEmits"
+            "::test_has_the_event_of_its_delivery_as_its_cause[batch]",
+        ),
+    ),
+    Mutant(
+        name="session-of-a-callback",
+        without="a session keeps what an on_commit callback has set",
+        edits=(
+            Edit(
+                "outbox/engine/callbacks.py",
+                "            watch.drop_changed()\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_session_as_it_was[batch]",
         ),
         database=POSTGRESQL,
     ),

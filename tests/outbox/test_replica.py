@@ -98,7 +98,11 @@ class ParcelSent(DomainEvent, key="parcel_id", subject="customer:{customer_id}")
 
 
 PARCEL, CUSTOMER = UUID(int=1), UUID(int=2)
-FIELDS: dict[str, Any] = {"parcel_id": PARCEL, "customer_id": CUSTOMER, "email": "hanako@example.co.jp"}
+FIELDS: dict[str, Any] = {
+    "parcel_id": PARCEL,
+    "customer_id": CUSTOMER,
+    "email": "hanako@example.co.jp",
+}
 BY: dict[str, Any] = {"by": "ann", "reason": "a test"}
 
 
