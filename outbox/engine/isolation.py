@@ -28,6 +28,10 @@ logger = logging.getLogger("outbox.isolation")
 _one_by_one: set[str] = set()
 
 
+#: What a function may return without having run.
+_LAZY = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
+
+
 class SessionStateSet(Exception):
     """A handler has set state of the database session within a batch, so it runs again alone."""
 
@@ -36,11 +40,12 @@ def call(handler: Handler, arguments: Mapping[str, Any]) -> None:
     """Call a handler in a copy of the context, so that what it activates ends with it.
 
     Raises:
-        TypeError: it returned a coroutine or a generator, so nothing of it has run.
+        TypeError: it returned a coroutine or a generator of either kind, so nothing of it has run.
     """
     returned = copy_context().run(handler.function, **arguments)
-    if returned is not None and (inspect.isawaitable(returned) or inspect.isgenerator(returned)):
-        returned.close()
+    if returned is not None and any(is_one(returned) for is_one in _LAZY):
+        if hasattr(returned, "close"):  # a coroutine or a generator: it knows then, and warns not
+            returned.close()
         raise TypeError(
             f"{handler.name} returned {type(returned).__name__}, so nothing of it has run. Call "
             "async code by asgiref's async_to_sync."

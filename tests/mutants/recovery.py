@@ -258,8 +258,8 @@ CALLBACKS = [
         edits=(
             Edit(
                 "outbox/engine/callbacks.py",
-                "with unchanged_connections(), time_limit(self._handler.time_limit):",
-                "with unchanged_connections():",
+                "with watch, unchanged_connections(), time_limit(self._handler.time_limit):",
+                "with watch, unchanged_connections():",
             ),
         ),
         noticed_by=(
@@ -557,11 +557,13 @@ LEAKS = [
         edits=(
             Edit(
                 "outbox/engine/isolation.py",
-                "    if returned is not None and (",
-                "    if False and (",
+                "    if returned is not None and any(",
+                "    if False and any(",
             ),
         ),
-        noticed_by=(f"{OUTBOX}{STATE}TestAHandlerThatReturnsACoroutine::test_has_failed",),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestAHandlerThatReturnsWhatHasNotRun::test_has_failed[async_generator]",
+        ),
     ),
     Mutant(
         name="storable-values",

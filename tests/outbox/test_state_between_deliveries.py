@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID, uuid4
@@ -261,11 +261,29 @@ class TestACacheOfRows:
         assert ContentType.objects.get_for_model(Group).pk == before
 
 
-class TestAHandlerThatReturnsACoroutine:
-    def test_has_failed(self):
-        """Failed: it was done, and nothing had run."""
+async def coroutine() -> None: ...
 
-        async def later() -> None: ...
+
+async def async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
+def generator() -> Iterator[int]:
+    yield 1
+
+
+class Promise:
+    """An awaitable that cannot be closed, as a future of asyncio."""
+
+    def __await__(self) -> Any:
+        return iter(())
+
+
+class TestAHandlerThatReturnsWhatHasNotRun:
+    @pytest.mark.parametrize("later", [coroutine, async_generator, generator, Promise])
+    @pytest.mark.filterwarnings("error")
+    def test_has_failed(self, later: Callable[[], Any]):
+        """Failed: it was done, and nothing had run."""
 
         @subscribe("tests.Numbered")
         def count() -> Any:
