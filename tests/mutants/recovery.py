@@ -607,6 +607,21 @@ LEAKS = [
         ),
     ),
     Mutant(
+        name="level-of-isolation",
+        without="the checks accept transactions that read old snapshots",
+        edits=(
+            Edit(
+                "outbox/checks/database.py",
+                "    if given in (None, IsolationLevel.READ_COMMITTED):\n",
+                "    if True:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_checks.py::TestPostgresql::test_must_not_read_old_snapshots[77-77]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="correction-of-a-replica",
         without="a correction reads the event that it corrects where the router says",
         edits=(
