@@ -91,7 +91,7 @@ class SessionWatch:
         self._stack = ExitStack()
 
     def __enter__(self) -> SessionWatch:
-        for connection in connections.all(initialized_only=True):
+        for connection in connections.all():  # the block may be the first to use one of them
             self._stack.enter_context(connection.execute_wrapper(self._look))
         return self
 

@@ -129,13 +129,13 @@ def _try(
     handler: Handler, left: Sequence[_Call], *, lease: Lease, access: DatabaseAccess
 ) -> _Batch:
     batch, began, using = _Batch(), time.monotonic(), access.using
-    callbacks = Callbacks(handler, lease=lease, using=using)
+    callbacks, watch = Callbacks(handler, lease=lease, using=using), SessionWatch()
     try:
         lease.keep()
         with transaction.atomic(using=using):
             _bound(handler, using=using)
             failpoints.reach(failpoints.BEFORE_EFFECTS)
-            _call_each(handler, left, batch, callbacks, using=using)
+            _call_each(handler, left, batch, callbacks, watch, using=using)
             failpoints.reach(failpoints.BEFORE_RECEIPT)
             _give_receipts(batch.deliveries, using=using)
             failpoints.reach(failpoints.BEFORE_COMMIT)
@@ -147,6 +147,9 @@ def _try(
         drop_broken_connection(using=using)
         if is_transient(error, using=using):
             access.recover()
+    finally:
+        # Also after a rollback: it ends no lock of the session, and nothing on another database.
+        watch.drop_changed()
     batch.seconds = time.monotonic() - began
     for one in batch.returns:
         one.traced.ended("done" if batch.is_kept else "rolled_back")
@@ -154,14 +157,20 @@ def _try(
 
 
 def _call_each(
-    handler: Handler, left: Sequence[_Call], batch: _Batch, callbacks: Callbacks, *, using: str
+    handler: Handler,
+    left: Sequence[_Call],
+    batch: _Batch,
+    callbacks: Callbacks,
+    watch: SessionWatch,
+    *,
+    using: str,
 ) -> None:
     connection = connections[using]
     is_own = is_its_own(connection)
     if is_own:
         connection.errors_occurred = False
     began = before = time.monotonic()
-    with SessionWatch() as watch, unchanged_connections(), time_limit(handler.time_limit) as limit:
+    with watch, unchanged_connections(), time_limit(handler.time_limit) as limit:
         for call in left:
             batch.in_hand = call.delivery
             limit.restart()

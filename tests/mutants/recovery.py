@@ -480,6 +480,36 @@ LEAKS = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="session-state-of-a-rollback",
+        without="a session keeps what a batch has set that was rolled back",
+        edits=(
+            Edit("outbox/engine/together.py", "        watch.drop_changed()\n", "        pass\n"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestTheSessionOfAnotherDatabase"
+            "::test_keeps_nothing_of_a_call_within_a_batch[True]",
+            f"{OUTBOX}{STATE}TestTheSessionOfAnotherDatabase"
+            "::test_holds_no_lock_that_outlasts_the_rollback_of_a_batch",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="session-of-a-new-connection",
+        without="nobody watches a database that a handler is the first to use",
+        edits=(
+            Edit(
+                "outbox/engine/isolation.py",
+                "in connections.all():  # the block",
+                "in connections.all(initialized_only=True):  # the block",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestTheSessionOfAnotherDatabase"
+            "::test_keeps_nothing_of_the_first_delivery_that_uses_it",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="context-of-a-callback",
         without="an on_commit callback runs in the worker's own context",
         edits=(

@@ -504,7 +504,9 @@ class TestPostgresql:
         assert complaint.id == "outbox.E027"
         assert complaint.is_serious()
         assert f'DATABASES["default"] has the isolation level {name}.' in complaint.msg
-        assert 'Remove "isolation_level" from DATABASES["default"]["OPTIONS"]' in str(complaint.hint)
+        assert 'Remove "isolation_level" from DATABASES["default"]["OPTIONS"]' in str(
+            complaint.hint
+        )
 
     @pytest.mark.parametrize("level", [None, IsolationLevel.READ_COMMITTED, 2])
     def test_may_read_what_is_committed(self, monkeypatch: pytest.MonkeyPatch, level: object):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
-from django.db import connection
+from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone, translation
 from psycopg import sql
 
@@ -51,8 +53,8 @@ def states() -> set[str]:
     return set(Delivery.objects.values_list("state", flat=True))
 
 
-def execute(statement: Any, *values: Any) -> Any:
-    with connection.cursor() as cursor:
+def execute(statement: Any, *values: Any, using: str = "default") -> Any:
+    with connections[using].cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchone() if cursor.description else None
 
@@ -236,6 +238,78 @@ class TestAStatementThatIsNoStr:
 
         assert states() == {"done"}
         assert set(seen) <= {None, ""}
+
+
+@pytest.fixture
+def second(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """Return what executes a statement on a second alias, which this thread has not used yet."""
+
+    def ensure_connection(self: Any) -> None:  # Django's own, without what its tests put around
+        if self.connection is None:
+            with self.wrap_database_errors:
+                self.connect()
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", ensure_connection)
+    monkeypatch.setitem(connections.settings, "second", dict(connection.settings_dict))
+    yield partial(execute, using="second")
+    connections["second"].close()
+    del connections["second"]
+
+
+@pytest.mark.postgresql
+class TestTheSessionOfAnotherDatabase:
+    def test_keeps_nothing_of_the_first_delivery_that_uses_it(self, second: Callable[[str], Any]):
+        """Failed: an alias that a handler was the first to use was not watched."""
+        seen = []
+
+        @subscribe("tests.Numbered", together=False)
+        def count(number: int) -> None:
+            seen.append(second(TestTheDatabaseSession.SHOW)[0])
+            if number == 0:
+                second("SET shop.tenant = 'acme'")
+
+        deliver_some(2)
+
+        assert states() == {"done"}
+        assert len(seen) == 2
+        assert set(seen) <= {None, ""}
+
+    @pytest.mark.parametrize("is_used_before", [True, False])
+    def test_keeps_nothing_of_a_call_within_a_batch(
+        self, second: Callable[[str], Any], is_used_before: bool
+    ):
+        """Failed: the batch was rolled back, and the other session was not."""
+        seen = []
+        if is_used_before:
+            second("SELECT 1")
+
+        @subscribe("tests.Numbered")
+        def count(number: int) -> None:
+            seen.append((number, second(TestTheDatabaseSession.SHOW)[0]))
+            if number == 1:
+                second("SET shop.tenant = 'acme'")
+
+        deliver_some(3)
+
+        assert states() == {"done"}
+        assert {number for number, _tenant in seen} == {0, 1, 2}
+        assert {tenant for _number, tenant in seen} <= {None, ""}
+
+    def test_holds_no_lock_that_outlasts_the_rollback_of_a_batch(self):
+        """Failed: a lock of the session was there when the earlier calls ran again."""
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7"
+        seen = []
+
+        @subscribe("tests.Numbered")
+        def count(number: int) -> None:
+            seen.append(execute(held)[0])
+            if number == 1:
+                execute("SELECT pg_advisory_lock(7)")
+
+        deliver_some(3)
+
+        assert states() == {"done"}
+        assert set(seen) == {0}
 
 
 class TestACacheOfRows:
