@@ -19,8 +19,8 @@ from django.db import connections
 
 from outbox.subscriptions import Handler
 
-from . import session_sql
 from .connections import drop
+from .session_sql import Scope, scope_of
 
 logger = logging.getLogger("outbox.isolation")
 
@@ -113,9 +113,8 @@ class SessionWatch:
         self, execute: Callable[..., Any], sql: object, params: Any, many: bool, context: Any
     ) -> Any:
         connection = context["connection"]
-        text = session_sql.text_of(sql, connection)
-        if text is None or session_sql.sets_state(text.lower()):
-            self.is_set = True
-            if text is None or not session_sql.ends_with_transaction(text.lower(), params):
-                self._lasting.add(connection.alias)
+        scope = scope_of(sql, params, connection)
+        self.is_set |= scope is not Scope.NONE
+        if scope is Scope.SESSION:
+            self._lasting.add(connection.alias)
         return execute(sql, params, many, context)

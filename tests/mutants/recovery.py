@@ -480,6 +480,22 @@ LEAKS = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="session-state-in-any-statement",
+        without="the watch of the session looks at the first word of a text only",
+        edits=(
+            Edit(
+                "outbox/engine/session_sql.py",
+                '    return _PARTS.sub(" ", text).split(";")\n',
+                "    return [text]\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestTheDatabaseSession"
+            "::test_is_noticed_wherever_the_text_sets_it[SELECT 1; SET shop.tenant = 'acme']",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="session-state-of-a-rollback",
         without="a session keeps what a batch has set that was rolled back",
         edits=(
@@ -547,12 +563,12 @@ LEAKS = [
         edits=(
             Edit(
                 "outbox/engine/isolation.py",
-                "        text = session_sql.text_of(sql, connection)\n",
-                "        text: Any = sql\n",
+                "        scope = scope_of(sql, params, connection)\n",
+                "        scope = scope_of(str(sql.lower()), params, connection)\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr::test_runs_as_without_the_outbox[batch-bytes]",
+            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr::test_runs_as_without_the_outbox[batch-composed]",
             f"{OUTBOX}{STATE}TestAStatementThatIsNoStr"
             "::test_runs_as_without_the_outbox[alone-composed]",
             f"{OUTBOX}{STATE}TestAStatementThatIsNoStr"

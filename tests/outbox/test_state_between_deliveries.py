@@ -143,6 +143,33 @@ class TestTheDatabaseSession:
         is_lasting = "LOCAL" not in statement and ", true)" not in statement[:60]
         assert (last[0][1] != last[1][1]) is is_lasting
 
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "/* tenant */ SET shop.tenant = 'acme'",
+            "-- tenant\nSET shop.tenant = 'acme'",
+            "SELECT 1; SET shop.tenant = 'acme'",
+            "SELECT '--'; SET shop.tenant = 'acme'",
+            "DO $$ BEGIN SET shop.tenant = 'acme'; END $$",
+            "SELECT set_config('shop.tenant', 'acme', false), set_config('shop.other', 'x', true)",
+        ],
+    )
+    def test_is_noticed_wherever_the_text_sets_it(self, statement: str):
+        """Failed: the watch looked at the first word of the text only."""
+        seen = []
+
+        @subscribe("tests.Numbered", together=False)
+        def count(number: int) -> None:
+            seen.append(execute(self.SHOW)[0])
+            if number == 0:
+                execute(statement)
+
+        deliver_some()
+
+        assert states() == {"done"}
+        assert len(seen) == 2
+        assert set(seen) <= {None, ""}
+
     def test_has_its_handler_delivered_one_by_one_from_then_on(
         self, caplog: pytest.LogCaptureFixture
     ):
