@@ -526,6 +526,20 @@ LEAKS = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="session-of-a-pool",
+        without="a session with what a delivery has set goes back to its pool",
+        edits=(
+            Edit("outbox/engine/connections.py", "        session.finish()\n", "        pass\n"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestASessionOfAPool"
+            "::test_is_not_given_to_the_next_delivery_with_its_state[pool]",
+            f"{OUTBOX}{STATE}TestASessionOfAPool"
+            "::test_is_not_given_to_the_next_delivery_with_its_state[close-returns]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="context-of-a-callback",
         without="an on_commit callback runs in the worker's own context",
         edits=(

@@ -267,6 +267,54 @@ class TestAStatementThatIsNoStr:
         assert set(seen) <= {None, ""}
 
 
+@pytest.fixture(params=[{}, {"close_returns": True}], ids=["pool", "close-returns"])
+def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have Django take its connections from a pool, as OPTIONS["pool"] says; it has one of them."""
+    options = {
+        **connection.settings_dict["OPTIONS"],
+        "pool": {"min_size": 1, "max_size": 1, **request.param},
+    }
+    settings = {**connection.settings_dict, "OPTIONS": options, "CONN_MAX_AGE": 0}
+    connection.close()
+    monkeypatch.setattr(connections["default"], "settings_dict", settings)
+    yield
+    connection.close()
+    connection.close_pool()
+
+
+@pytest.mark.postgresql
+@pytest.mark.usefixtures("pool")
+class TestASessionOfAPool:
+    def test_is_not_given_to_the_next_delivery_with_its_state(self):
+        """Failed: the pool got the session back, and gave it to the next delivery."""
+        seen = []
+
+        @subscribe("tests.Numbered", together=False)
+        def count(number: int) -> None:
+            seen.append(execute(TestTheDatabaseSession.SHOW)[0])
+            if number == 0:
+                execute("SET shop.tenant = 'acme'")
+
+        deliver_some()
+
+        assert states() == {"done"}
+        assert len(seen) == 2
+        assert set(seen) <= {None, ""}
+
+    def test_is_kept_where_nothing_was_set(self):
+        pids = []
+
+        @subscribe("tests.Numbered", together=False)
+        def count() -> None:
+            pids.append(execute("SELECT pg_backend_pid()")[0])
+
+        deliver_some(1)
+        connection.close()
+        deliver_some(1)
+
+        assert len(set(pids)) == 1
+
+
 @pytest.fixture
 def second(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     """Return what executes a statement on a second alias, which this thread has not used yet."""
