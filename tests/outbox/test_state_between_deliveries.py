@@ -279,7 +279,7 @@ def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(connections["default"], "settings_dict", settings)
     yield
     connection.close()
-    connection.close_pool()
+    connection.close_pool()  # type: ignore[attr-defined]  # the PostgreSQL backend's own
 
 
 @pytest.mark.postgresql
