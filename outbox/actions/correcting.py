@@ -71,11 +71,12 @@ def correct(
 
 def _locked(delivery_id: int, *, using: str) -> Delivery:
     share_subscriptions(using=using)
-    # The event is read after the lock: a redaction that held it may have blanked the event since.
     rows = Delivery.objects.using(using).filter(pk=delivery_id, state=State.DEAD)
-    row = rows.select_for_update().first()
-    if row is None:
+    if rows.select_for_update().first() is None:
         raise CannotCorrect(_("Delivery %d is not dead (any more).") % delivery_id)
+    # In a statement after the lock: a redaction that held it may have blanked the event since.
+    # And joined: a router may send a look at `row.event` to a replica, which is behind.
+    row = rows.select_related("event", "subscription").get()
     if not row.subscription.active:
         text = _("The subscription of %s has ended; resume the handler first.")
         raise CannotCorrect(text % row.subscription.handler)

@@ -53,7 +53,7 @@ def go_on(
         return end(handler, by=operation.by, reason=operation.reason, report=report, using=using)
     if operation.action == Action.REDACT:  # begun again, it is the same row
         redact(**operation.choice, by=operation.by, reason=operation.reason, using=using)
-        operation.refresh_from_db()
+        operation.refresh_from_db(using=using)
         return operation
     if operation.action == Action.BACKFILL:
         return _backfill(operation, using=using).carry_out(operation, report=report)
@@ -72,7 +72,7 @@ def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
     Operation.objects.using(using).filter(pk=number, state=Operation.State.RUNNING).update(
         state=Operation.State.GIVEN_UP, finished_at=now
     )
-    operation.refresh_from_db()
+    operation.refresh_from_db(using=using)
     if operation.action == Action.BACKFILL:
         _backfill(operation, using=using).release(operation)
     logger.info("%s gave up operation %d", by, number)

@@ -13,6 +13,7 @@ from django.db import connections, transaction
 from django.db.models import F, Max
 
 from outbox import databases
+from outbox.engine import session_sql
 from outbox.engine.attempts import describe
 from outbox.engine.delivery import deliver
 from outbox.models import Delivery, Event
@@ -140,13 +141,14 @@ class _Collector:
     writes: list[str] = field(repr=False)
 
     def __call__(
-        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+        self, execute: Callable[..., Any], sql: object, params: Any, many: bool, context: Any
     ) -> Any:
         result = execute(sql, params, many, context)
-        found = _WRITE.match(sql)
+        text = session_sql.text_of(sql, context["connection"]) or ""
+        found = _WRITE.match(text)
         if found and not found[1].startswith("outbox_"):
             for values in params if many else [params]:
-                self.writes.append(_readable(sql, values))
+                self.writes.append(_readable(text, values))
         return result
 
 

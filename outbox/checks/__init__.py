@@ -2,14 +2,13 @@
 
 Each message begins with the place of the handler or event, "path:line". Their tag is `outbox`.
 One handler is checked in handlers.py, its policy in policy.py, against its events in
-contracts.py; what older releases stored in versions.py. Here:
+contracts.py; what older releases stored in versions.py; the database in database.py. Here:
 
     E008 two handlers have one pinned name
     E009 a handler takes over, by `formerly`, what is another's
     E010 two event classes have one name
     E012 OUTBOX has an unknown key or a value of the wrong type
     W021 OUTBOX["RETENTION"] names an event that nobody declares
-    W002 SQLite takes its write lock late
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
-from django.db import connections, router
 
 from outbox import events, subscriptions
 from outbox.conf import Conf
@@ -30,6 +28,7 @@ from outbox.contracts.catalogue import place
 from outbox.subscriptions import Handler
 
 from .contracts import check_contract, check_event, did_you_mean
+from .database import check_database
 from .extras import check_extras
 from .handlers import check_handler
 from .policy import check_policy
@@ -88,7 +87,7 @@ def check_settings(**_kwargs: Any) -> list[CheckMessage]:
         *_unknown_settings(),
         *_wrong_settings(),
         *_unknown_events(),
-        *_late_write_lock(),
+        *check_database(),
         *check_extras(),
     ]
 
@@ -182,19 +181,4 @@ def _unknown_events() -> Iterator[CheckMessage]:
             hint=did_you_mean(name, events.registry),
             obj="settings",
             id="outbox.W021",
-        )
-
-
-def _late_write_lock() -> Iterator[CheckMessage]:
-    alias = router.db_for_write(apps.get_model("outbox", "Event"))
-    connection = connections[alias]
-    mode = str(connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or "DEFERRED")
-    if connection.vendor == "sqlite" and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
-        yield Warning(
-            f"SQLite takes its write lock late (transaction_mode is {mode}): a transaction that "
-            'reads first and then writes fails with "database is locked" as soon as two run at '
-            "once, and its timeout does not help.",
-            hint=f'DATABASES["{alias}"]["OPTIONS"]["transaction_mode"] = "IMMEDIATE"',
-            obj="settings",
-            id="outbox.W002",
         )

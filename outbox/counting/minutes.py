@@ -178,23 +178,24 @@ def _floor(moment: datetime, step: timedelta = _MINUTE) -> datetime:
 
 def _store(tallies: Mapping[Place, Counter[str]]) -> None:
     """Add, in the order of the rows, so that two processes never wait for each other's."""
-    rows = Minute.objects.all()
-    with transaction.atomic(using=rows.db):
+    using = databases.alias()
+    rows = Minute.objects.using(using)
+    with transaction.atomic(using=using):
         for minute, handler in sorted(tallies):
             mine = rows.filter(minute=minute, handler=handler)
             added = {name: F(name) + number for name, number in tallies[minute, handler].items()}
             if not mine.update(**added):
                 rows.bulk_create([Minute(minute=minute, handler=handler)], ignore_conflicts=True)
                 mine.update(**added)
-    _prune()
+    _prune(using=using)
 
 
-def _prune() -> None:
+def _prune(*, using: str) -> None:
     global _pruned_at
-    now = clock.now()
+    now = clock.now(using=using)
     if now - _pruned_at > _PRUNED_EVERY:
         _pruned_at = now
-        Minute.objects.filter(minute__lt=now - KEPT).delete()
+        Minute.objects.using(using).filter(minute__lt=now - KEPT).delete()
 
 
 _pruned_at = datetime.min.replace(tzinfo=UTC)

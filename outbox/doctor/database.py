@@ -58,6 +58,7 @@ def _of_sqlite(*, using: str) -> Iterator[Finding]:
 
 
 def _of_postgresql(*, using: str) -> Iterator[Finding]:
+    yield _isolation(using=using)
     waiting = _value(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
         "AND wait_event_type = 'Lock' AND now() - query_start > interval '1 second'",
@@ -71,6 +72,19 @@ def _of_postgresql(*, using: str) -> Iterator[Finding]:
         )
     yield from _long_transactions(using=using)
     yield from _unvacuumed(using=using)
+
+
+def _isolation(*, using: str) -> Finding:
+    with transaction.atomic(using=using):  # Django names a level of its settings at its begin
+        level = str(_value("SHOW transaction_isolation", using=using))
+    if level == "read committed":
+        return ok(_PART, "Its transactions read what is committed.")
+    return error(
+        _PART,
+        f"Its transactions are {level.upper()}, so the outbox reads old snapshots under its locks.",
+        "Make default_transaction_isolation of the server, the database and the role 'read "
+        'committed\', and remove OPTIONS["isolation_level"].',
+    )
 
 
 def _long_transactions(*, using: str) -> Iterator[Finding]:

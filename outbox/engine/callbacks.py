@@ -1,10 +1,11 @@
-"""The `on_commit` callbacks of a handler: an error in one, or a long one, harms nothing else."""
+"""The `on_commit` callbacks of a handler: what one of them does harms nothing else."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from outbox.transactions import is_its_own
 
 from .attempts import describe
 from .connections import drop_interrupted, unchanged_connections
+from .isolation import SessionWatch
 from .lease import Lease
 from .time_limit import TimeLimitExceeded, time_limit
 
@@ -28,7 +30,8 @@ class Callbacks:
 
     They run when the receipt is committed. So what one of them raises is logged, and the delivery
     stays done. Each has the handler's time limit, and the leases of the deliveries that wait are
-    extended before it.
+    extended before it. Each runs in a copy of the context in which its handler was called, so its
+    events have the same cause. What it sets in the context or in a database session ends with it.
 
     Args:
         handler: whose callbacks.
@@ -41,34 +44,37 @@ class Callbacks:
         self._lease = lease
         self._using = using
         self._connection = connections[using]
-        self._others = len(self._connection.run_on_commit)
+        self._guarded_so_far = len(self._connection.run_on_commit)
 
-    def guard(self, events: Sequence[Event]) -> None:
-        """Wrap what was registered since; call it before the transaction ends.
+    def guard(self, event: Event) -> None:
+        """Wrap what was registered since the last call; call it after each handler's call.
 
         Args:
-            events: those that were handled in the transaction.
+            event: the one that was handled.
         """
         if not is_its_own(self._connection):
             return  # a test's: it runs them itself, and wants to see what they raise
         # Read only now: a rollback to a savepoint replaces Django's list.
         hooks: list[Any] = self._connection.run_on_commit  # the stubs lack the third part
-        hooks[self._others :] = [
-            (savepoints, self._guarded(function, events), True)
-            for savepoints, function, _robust in hooks[self._others :]
+        context = copy_context()
+        hooks[self._guarded_so_far :] = [
+            (savepoints, self._guarded(function, event, context), True)
+            for savepoints, function, _robust in hooks[self._guarded_so_far :]
         ]
+        self._guarded_so_far = len(hooks)
 
     def _guarded(
-        self, function: Callable[[], object], events: Sequence[Event]
+        self, function: Callable[[], object], event: Event, context: Context
     ) -> Callable[[], object]:
-        return function if function is nudge.poke else partial(self._run, function, events)
+        return function if function is nudge.poke else partial(self._run, function, event, context)
 
-    def _run(self, function: Callable[[], object], events: Sequence[Event]) -> None:
+    def _run(self, function: Callable[[], object], event: Event, context: Context) -> None:
         with suppress(Error):
             self._lease.keep()
+        watch = SessionWatch()
         try:
-            with unchanged_connections(), time_limit(self._handler.time_limit):
-                function()
+            with watch, unchanged_connections(), time_limit(self._handler.time_limit):
+                context.copy().run(function)
         except Exception as error:
             if isinstance(error, TimeLimitExceeded):
                 drop_interrupted()
@@ -78,5 +84,7 @@ class Callbacks:
                 "does not run again. Emit an event for work that must not be lost.\n%s",
                 name,
                 self._handler.name,
-                describe(error, *events, using=self._using).traceback,
+                describe(error, event, using=self._using).traceback,
             )
+        finally:
+            watch.drop_changed()

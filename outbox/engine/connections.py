@@ -77,6 +77,7 @@ def drop(connection: BaseDatabaseWrapper) -> None:
         if _is_in_memory(connection):
             connection._rollback()  # type: ignore[attr-defined]  # to close it would lose all data
         else:
+            _end_pooled_session(connection)
             connection.close()
     connection.in_atomic_block = False
     connection.savepoint_ids, connection.atomic_blocks = [], []
@@ -87,6 +88,16 @@ def drop(connection: BaseDatabaseWrapper) -> None:
         connection.set_autocommit(True)
     else:
         connection.connection = None
+
+
+def _end_pooled_session(connection: BaseDatabaseWrapper) -> None:
+    """End the session of a connection of a pool, which makes a new one in its place.
+
+    Django's close() only gives it back, with all that is set in it, and so may psycopg's.
+    """
+    session = getattr(connection.connection, "pgconn", None)
+    if session is not None and getattr(connection, "pool", None):
+        session.finish()
 
 
 @dataclass(frozen=True)

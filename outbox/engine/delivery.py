@@ -278,5 +278,5 @@ def _transaction(
             raise LeaseLost(LeaseLost.__doc__)
         if key:
             ordering.release((delivery.subscription.handler, key), using=using)
-        callbacks.guard([delivery.event])
+        callbacks.guard(delivery.event)
     failpoints.reach(failpoints.AFTER_RECEIPT)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -21,18 +20,16 @@ from django.db import connections
 from outbox.subscriptions import Handler
 
 from .connections import drop
+from .session_sql import Scope, scope_of
 
 logger = logging.getLogger("outbox.isolation")
 
 #: Handlers whose deliveries share no transaction in this process, since they set session state.
 _one_by_one: set[str] = set()
 
-_SETTING = re.compile(
-    r"\s*(?:(?:set|reset|discard|listen|load)\b(?!\s+constraints)"
-    r"|create\s+(?:local\s+|global\s+)?temp|pragma\s+\w+\s*=)"
-)
-_FUNCTIONS = ("set_config", "advisory_lock")  # not pg_advisory_xact_lock()
-_OF_THE_TRANSACTION = re.compile(r"\s*set\s+(?:local|transaction)\b")
+
+#: What a function may return without having run.
+_LAZY = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
 
 
 class SessionStateSet(Exception):
@@ -43,11 +40,12 @@ def call(handler: Handler, arguments: Mapping[str, Any]) -> None:
     """Call a handler in a copy of the context, so that what it activates ends with it.
 
     Raises:
-        TypeError: it returned a coroutine or a generator, so nothing of it has run.
+        TypeError: it returned a coroutine or a generator of either kind, so nothing of it has run.
     """
     returned = copy_context().run(handler.function, **arguments)
-    if returned is not None and (inspect.isawaitable(returned) or inspect.isgenerator(returned)):
-        returned.close()
+    if returned is not None and any(is_one(returned) for is_one in _LAZY):
+        if hasattr(returned, "close"):  # a coroutine or a generator: it knows then, and warns not
+            returned.close()
         raise TypeError(
             f"{handler.name} returned {type(returned).__name__}, so nothing of it has run. Call "
             "async code by asgiref's async_to_sync."
@@ -93,7 +91,7 @@ class SessionWatch:
         self._stack = ExitStack()
 
     def __enter__(self) -> SessionWatch:
-        for connection in connections.all(initialized_only=True):
+        for connection in connections.all():  # the block may be the first to use one of them
             self._stack.enter_context(connection.execute_wrapper(self._look))
         return self
 
@@ -112,21 +110,11 @@ class SessionWatch:
                 drop(connection)
 
     def _look(
-        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+        self, execute: Callable[..., Any], sql: object, params: Any, many: bool, context: Any
     ) -> Any:
-        text = sql.lower()
-        if _SETTING.match(text) or any(function in text for function in _FUNCTIONS):
-            self.is_set = True
-            if not _is_of_the_transaction(text, params):
-                self._lasting.add(context["connection"].alias)
+        connection = context["connection"]
+        scope = scope_of(sql, params, connection)
+        self.is_set |= scope is not Scope.NONE
+        if scope is Scope.SESSION:
+            self._lasting.add(connection.alias)
         return execute(sql, params, many, context)
-
-
-def _is_of_the_transaction(text: str, params: Any) -> bool:
-    """Return whether what a statement sets ends with its transaction."""
-    if _OF_THE_TRANSACTION.match(text):
-        return True
-    if "set_config" not in text:
-        return False
-    given = list(params) if isinstance(params, (list, tuple)) else []
-    return text.rstrip(" ;").endswith("true)") or given[-1:] == [True]

@@ -129,16 +129,15 @@ def _try(
     handler: Handler, left: Sequence[_Call], *, lease: Lease, access: DatabaseAccess
 ) -> _Batch:
     batch, began, using = _Batch(), time.monotonic(), access.using
-    callbacks = Callbacks(handler, lease=lease, using=using)
+    callbacks, watch = Callbacks(handler, lease=lease, using=using), SessionWatch()
     try:
         lease.keep()
         with transaction.atomic(using=using):
             _bound(handler, using=using)
             failpoints.reach(failpoints.BEFORE_EFFECTS)
-            _call_each(handler, left, batch, using=using)
+            _call_each(handler, left, batch, callbacks, watch, using=using)
             failpoints.reach(failpoints.BEFORE_RECEIPT)
             _give_receipts(batch.deliveries, using=using)
-            callbacks.guard([one.event for one in batch.deliveries])
             failpoints.reach(failpoints.BEFORE_COMMIT)
         batch.is_kept = True
     except Exception as error:  # whatever it was, what is to blame for it meets it again, alone
@@ -148,23 +147,34 @@ def _try(
         drop_broken_connection(using=using)
         if is_transient(error, using=using):
             access.recover()
+    finally:
+        # Also after a rollback: it ends no lock of the session, and nothing on another database.
+        watch.drop_changed()
     batch.seconds = time.monotonic() - began
     for one in batch.returns:
         one.traced.ended("done" if batch.is_kept else "rolled_back")
     return batch
 
 
-def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using: str) -> None:
+def _call_each(
+    handler: Handler,
+    left: Sequence[_Call],
+    batch: _Batch,
+    callbacks: Callbacks,
+    watch: SessionWatch,
+    *,
+    using: str,
+) -> None:
     connection = connections[using]
     is_own = is_its_own(connection)
     if is_own:
         connection.errors_occurred = False
     began = before = time.monotonic()
-    with SessionWatch() as watch, unchanged_connections(), time_limit(handler.time_limit) as limit:
+    with watch, unchanged_connections(), time_limit(handler.time_limit) as limit:
         for call in left:
             batch.in_hand = call.delivery
             limit.restart()
-            traced = _call(handler, call, using=using)
+            traced = _call(handler, call, callbacks, using=using)
             # Django sets it at any error after which the connection may be unusable.
             if is_own and connection.errors_occurred:
                 raise ErrorHidden(ErrorHidden.__doc__)
@@ -180,7 +190,7 @@ def _call_each(handler: Handler, left: Sequence[_Call], batch: _Batch, *, using:
             failpoints.reach(failpoints.BETWEEN_DELIVERIES)
 
 
-def _call(handler: Handler, call: _Call, *, using: str) -> Traced:
+def _call(handler: Handler, call: _Call, callbacks: Callbacks, *, using: str) -> Traced:
     delivery = call.delivery
     with (
         tracing.handling(delivery, handler=handler.name, using=using, ends=False) as traced,
@@ -190,6 +200,7 @@ def _call(handler: Handler, call: _Call, *, using: str) -> Traced:
         if arguments is None:
             arguments = calls.arguments(handler, delivery)
         isolation.call(handler, arguments)
+        callbacks.guard(delivery.event)
     return traced
 
 

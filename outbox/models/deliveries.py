@@ -7,9 +7,10 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from .events import Event
+from .rows import Row
 
 
-class Subscription(models.Model):
+class Subscription(Row):
     """This handler hears that event. Rows, not the running code, decide the fan-out.
 
     The policy columns are what the code declared when it was last synced (`migrate` does that), so
@@ -94,7 +95,7 @@ class Subscription(models.Model):
         return self.paused_at is not None or not self.known
 
 
-class Delivery(models.Model):
+class Delivery(Row):
     """One event owed to one handler: retry state while it is owed, receipt once it is done.
 
     The row also holds the latest attempt (`started_at`, `settled_at`, `worker`), so that an event
@@ -245,7 +246,7 @@ class Delivery(models.Model):
         return self.state == self.State.SENT and self.started_token == self.token
 
 
-class Attempt(models.Model):
+class Attempt(Row):
     """One start of a handler that came to no good. The good one is in its delivery.
 
     A replay resets that receipt; then it is kept here, as `REPLAYED`.

@@ -8,8 +8,10 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
+from .rows import Row
 
-class Event(models.Model):
+
+class Event(Row):
     """A fact that happened, as its producer told it. Its facts never change.
 
     Only `redact` blanks what its class declares sensitive, and says when.
@@ -110,7 +112,7 @@ class Event(models.Model):
         return f"{self.name} {self.key}"
 
 
-class DelayedEvent(models.Model):
+class DelayedEvent(Row):
     """What is to be told later. It becomes an event when it is due; until then it is no fact."""
 
     id = models.UUIDField(

@@ -6,8 +6,10 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Row
 
-class Operation(models.Model):
+
+class Operation(Row):
     """What a person did to the outbox: which action, on what, why, and how far it has come.
 
     A long action works in small transactions, each of which moves `cursor` along with what it

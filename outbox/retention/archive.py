@@ -14,6 +14,7 @@ import gzip
 import json
 import os
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from outbox.conf import conf
-from outbox.models import Delivery, Event
+from outbox.models import Attempt, Delivery, Event
 from outbox.privacy.redaction import blanked
 
 PART = ".part"
@@ -36,14 +37,14 @@ class Archive:
         self._folder = folder
         self._file: BinaryIO | None = None
 
-    def add(self, events: Sequence[Event]) -> None:
+    def add(self, events: Sequence[Event], *, using: str) -> None:
         """Write events with their deliveries and attempts, and see them on disk.
 
         Reads what it needs under the caller's locks, within the transaction that deletes them.
         """
         if not events:
             return
-        lines = "".join(_line(event) for event in events)
+        lines = "".join(_line(event, using=using) for event in events)
         file = self._opened()
         file.write(gzip.compress(lines.encode()))
         file.flush()
@@ -78,12 +79,20 @@ def archive_in(folder: str | Path) -> Iterator[Archive]:
         archive.close()
 
 
-def _line(event: Event) -> str:
-    deliveries = event.deliveries.select_related("subscription").prefetch_related("failures")
+def _line(event: Event, *, using: str) -> str:
+    # Not `event.deliveries`, nor a prefetch: a router may send both to a replica.
+    rows = Delivery.objects.using(using).filter(event=event).order_by("id")
+    attempts = Attempt.objects.using(using).filter(delivery__event=event).order_by("id")
+    failures: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    for attempt in attempts:
+        failures[attempt.delivery_id].append(_columns(attempt))
     told = {
         **_columns(event),
         **_payload(event),
-        "deliveries": [_delivery(row) for row in deliveries.order_by("id")],
+        "deliveries": [
+            {**_columns(row), "handler": row.subscription.handler, "failures": failures[row.pk]}
+            for row in rows.select_related("subscription")
+        ],
     }
     return json.dumps(told, cls=DjangoJSONEncoder, ensure_ascii=False) + "\n"
 
@@ -91,11 +100,6 @@ def _line(event: Event) -> str:
 def _payload(event: Event) -> dict[str, Any]:
     """Return the payload as it is archived: redaction does not reach an archive."""
     return {"payload": event.payload if conf().ARCHIVE_SENSITIVE else blanked(event)}
-
-
-def _delivery(row: Delivery) -> dict[str, Any]:
-    attempts = [_columns(attempt) for attempt in row.failures.all()]
-    return {**_columns(row), "handler": row.subscription.handler, "failures": attempts}
 
 
 def _columns(row: Any) -> dict[str, Any]:

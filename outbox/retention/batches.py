@@ -86,7 +86,8 @@ def prune_some(
         deliveries = lock_deliveries(locked, using=using)
         locked -= {event for _, event, state in deliveries if state in Delivery.OWED}
         if archive:
-            archive.add(list(Event.objects.using(using).filter(seq__in=locked).order_by("seq")))
+            events = Event.objects.using(using).filter(seq__in=locked).order_by("seq")
+            archive.add(list(events), using=using)
         _remove(locked, [id for id, event, _ in deliveries if event in locked], using=using)
     return len(locked)
 

@@ -617,9 +617,9 @@ TOGETHER = [
         edits=(
             Edit(
                 "outbox/engine/together.py",
-                "            traced = _call(handler, call, using=using)\n",
+                "            traced = _call(handler, call, callbacks, using=using)\n",
                 "            try:\n"
-                "                traced = _call(handler, call, using=using)\n"
+                "                traced = _call(handler, call, callbacks, using=using)\n"
                 "            except Exception:\n"
                 "                break\n",
             ),

@@ -258,8 +258,8 @@ CALLBACKS = [
         edits=(
             Edit(
                 "outbox/engine/callbacks.py",
-                "with unchanged_connections(), time_limit(self._handler.time_limit):",
-                "with unchanged_connections():",
+                "with watch, unchanged_connections(), time_limit(self._handler.time_limit):",
+                "with watch, unchanged_connections():",
             ),
         ),
         noticed_by=(
@@ -432,6 +432,8 @@ OTHERS = [
 ]
 
 STATE = "test_state_between_deliveries.py::"
+REPLICA = f"{OUTBOX}test_replica.py::"
+ON_COMMIT = f"{OUTBOX}test_callbacks.py::"
 
 LEAKS = [
     Mutant(
@@ -478,6 +480,117 @@ LEAKS = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="session-state-in-any-statement",
+        without="the watch of the session looks at the first word of a text only",
+        edits=(
+            Edit(
+                "outbox/engine/session_sql.py",
+                '    return _PARTS.sub(" ", text).split(";")\n',
+                "    return [text]\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestTheDatabaseSession"
+            "::test_is_noticed_wherever_the_text_sets_it[SELECT 1; SET shop.tenant = 'acme']",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="session-state-of-a-rollback",
+        without="a session keeps what a batch has set that was rolled back",
+        edits=(
+            Edit("outbox/engine/together.py", "        watch.drop_changed()\n", "        pass\n"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestTheSessionOfAnotherDatabase"
+            "::test_keeps_nothing_of_a_call_within_a_batch[True]",
+            f"{OUTBOX}{STATE}TestTheSessionOfAnotherDatabase"
+            "::test_holds_no_lock_that_outlasts_the_rollback_of_a_batch",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="session-of-a-new-connection",
+        without="nobody watches a database that a handler is the first to use",
+        edits=(
+            Edit(
+                "outbox/engine/isolation.py",
+                "in connections.all():  # the block",
+                "in connections.all(initialized_only=True):  # the block",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestTheSessionOfAnotherDatabase"
+            "::test_keeps_nothing_of_the_first_delivery_that_uses_it",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="session-of-a-pool",
+        without="a session with what a delivery has set goes back to its pool",
+        edits=(
+            Edit("outbox/engine/connections.py", "        session.finish()\n", "        pass\n"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestASessionOfAPool"
+            "::test_is_not_given_to_the_next_delivery_with_its_state[pool]",
+            f"{OUTBOX}{STATE}TestASessionOfAPool"
+            "::test_is_not_given_to_the_next_delivery_with_its_state[close-returns]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="context-of-a-callback",
+        without="an on_commit callback runs in the worker's own context",
+        edits=(
+            Edit(
+                "outbox/engine/callbacks.py",
+                "                context.copy().run(function)\n",
+                "                function()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_context_as_it_was[batch]",
+            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_context_as_it_was[alone]",
+            f"{ON_COMMIT}TestWhatACallbackEmits"
+            "::test_has_the_event_of_its_delivery_as_its_cause[batch]",
+        ),
+    ),
+    Mutant(
+        name="session-of-a-callback",
+        without="a session keeps what an on_commit callback has set",
+        edits=(
+            Edit(
+                "outbox/engine/callbacks.py",
+                "            watch.drop_changed()\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{ON_COMMIT}TestACallbackThatSetsState::test_leaves_the_session_as_it_was[batch]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="statements-that-are-no-str",
+        without="the watch of the session takes each statement for a str",
+        edits=(
+            Edit(
+                "outbox/engine/isolation.py",
+                "        scope = scope_of(sql, params, connection)\n",
+                "        scope = scope_of(str(sql.lower()), params, connection)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr::test_runs_as_without_the_outbox[batch-composed]",
+            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr"
+            "::test_runs_as_without_the_outbox[alone-composed]",
+            f"{OUTBOX}{STATE}TestAStatementThatIsNoStr"
+            "::test_is_noticed_if_it_sets_state_of_the_session[bytes]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="caches-after-a-rollback",
         without="a row that was rolled back stays in Django's caches",
         edits=(
@@ -504,11 +617,13 @@ LEAKS = [
         edits=(
             Edit(
                 "outbox/engine/isolation.py",
-                "    if returned is not None and (",
-                "    if False and (",
+                "    if returned is not None and any(",
+                "    if False and any(",
             ),
         ),
-        noticed_by=(f"{OUTBOX}{STATE}TestAHandlerThatReturnsACoroutine::test_has_failed",),
+        noticed_by=(
+            f"{OUTBOX}{STATE}TestAHandlerThatReturnsWhatHasNotRun::test_has_failed[async_generator]",
+        ),
     ),
     Mutant(
         name="storable-values",
@@ -550,6 +665,74 @@ LEAKS = [
             "tests/chaos/test_router.py::TestAnOutboxInAnotherDatabase"
             "::test_is_relayed_delivered_and_examined_there",
         ),
+    ),
+    Mutant(
+        name="level-of-isolation",
+        without="the checks accept transactions that read old snapshots",
+        edits=(
+            Edit(
+                "outbox/checks/database.py",
+                "    if given in (None, IsolationLevel.READ_COMMITTED):\n",
+                "    if True:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_checks.py::TestPostgresql::test_must_not_read_old_snapshots[77-77]",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="correction-of-a-replica",
+        without="a correction reads the event that it corrects where the router says",
+        edits=(
+            Edit(
+                "outbox/actions/correcting.py",
+                '    row = rows.select_related("event", "subscription").get()\n',
+                "    row = rows.get()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{REPLICA}TestACorrection::test_stores_nothing_that_was_redacted_since_the_replica",
+            f"{REPLICA}TestWhateverDecidesOrStores::test_asks_no_router_where_to_read",
+        ),
+    ),
+    Mutant(
+        name="archive-of-a-replica",
+        without="an archive has the deliveries that a replica knows",
+        edits=(
+            Edit(
+                "outbox/retention/archive.py",
+                '    rows = Delivery.objects.using(using).filter(event=event).order_by("id")\n',
+                '    rows = event.deliveries.order_by("id")\n',
+            ),
+        ),
+        noticed_by=(
+            f"{REPLICA}TestAnArchive::test_has_the_deliveries_and_failures_that_are_removed",
+        ),
+    ),
+    Mutant(
+        name="columns-of-a-replica",
+        without="a deferred column is read where the router says",
+        edits=(
+            Edit(
+                "outbox/models/rows.py",
+                "        using = using if using or from_queryset is not None else self._state.db\n",
+                "",
+            ),
+        ),
+        noticed_by=(f"{REPLICA}TestWhateverDecidesOrStores::test_asks_no_router_where_to_read",),
+    ),
+    Mutant(
+        name="minutes-of-a-replica",
+        without="what is counted is added in a transaction of the database that is read",
+        edits=(
+            Edit(
+                "outbox/counting/minutes.py",
+                "    using = databases.alias()\n    rows = Minute.objects.using(using)\n",
+                "    rows = Minute.objects.all()\n    using = rows.db\n",
+            ),
+        ),
+        noticed_by=(f"{REPLICA}TestMinutes::test_are_added_in_a_transaction_of_the_primary",),
     ),
 ]
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from contextvars import ContextVar, copy_context
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection, transaction
+from django.utils import translation
 
-from outbox import DomainEvent, Receipt, subscribe
+from outbox import DomainEvent, Receipt, emit, subscribe
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import relay_pass
 from outbox.engine.results import Result
-from outbox.models import Attempt, Delivery, Subscription
+from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.testing import Outbox
 
 pytestmark = [
@@ -24,6 +27,11 @@ pytestmark = [
 
 
 class Numbered(DomainEvent, key="order_id"):
+    order_id: UUID
+    number: int
+
+
+class Followed(DomainEvent, key="order_id"):
     order_id: UUID
     number: int
 
@@ -135,6 +143,89 @@ class TestACallbackThatHangs:
 
         assert not connection.in_atomic_block
         assert states() == {"done"}
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="none")
+
+
+def tenant_of_the_session() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('shop.tenant', true)")
+        return cursor.fetchone()[0] or ""
+
+
+def set_tenant_of_the_session() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET shop.tenant = 'acme'")
+
+
+@pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+class TestACallbackThatSetsState:
+    """Failed: what it set was there in the next callback, the next delivery, and the worker."""
+
+    def test_leaves_the_context_as_it_was(self, shares: bool):
+        seen = []
+
+        def activate() -> None:
+            seen.append((translation.get_language(), TENANT.get()))
+            translation.activate("ja")
+            TENANT.set("acme")
+
+        @subscribe("tests.Numbered", together=shares)
+        def count() -> None:
+            seen.append((translation.get_language(), TENANT.get()))
+            transaction.on_commit(activate)
+
+        def run() -> tuple[str, str]:
+            deliver_some(2)
+            deliver_some(1)
+            return translation.get_language(), TENANT.get()
+
+        assert copy_context().run(run) == ("en", "none")
+        assert len(seen) == 6
+        assert set(seen) == {("en", "none")}
+
+    @pytest.mark.postgresql
+    def test_leaves_the_session_as_it_was(self, shares: bool):
+        seen = []
+
+        def set_tenant() -> None:
+            seen.append(tenant_of_the_session())
+            set_tenant_of_the_session()
+
+        @subscribe("tests.Numbered", together=shares)
+        def count() -> None:
+            seen.append(tenant_of_the_session())
+            transaction.on_commit(set_tenant)
+
+        deliver_some(2)
+        deliver_some(1)
+
+        assert seen == [""] * 6
+        assert tenant_of_the_session() == ""
+
+
+class TestWhatACallbackEmits:
+    @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+    def test_has_the_event_of_its_delivery_as_its_cause(self, shares: bool):
+        """Failed in a batch: it had none."""
+
+        def follow(number: int) -> None:
+            with transaction.atomic():
+                emit(Followed(order_id=uuid4(), number=number))
+
+        @subscribe("tests.Numbered", together=shares)
+        def count(number: int) -> None:
+            transaction.on_commit(partial(follow, number))
+
+        deliver_some(3)
+
+        numbered, followed = (
+            Event.objects.filter(name=f"tests.{name}") for name in ("Numbered", "Followed")
+        )
+        causes = {event.causation_id: event.payload["number"] for event in followed}
+        assert causes == {event.id: event.payload["number"] for event in numbered}
+        assert {event.emitted_by for event in followed} == {"tests.count"}
 
 
 class TestAHandlerThatRaisesAfterItsReceipt:

@@ -17,6 +17,7 @@ from django.contrib.auth.models import User
 from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.db import connection
+from psycopg import IsolationLevel
 from pydantic import BaseModel, Field
 
 from outbox import DomainEvent, Receipt, events, subscribe, subscriptions
@@ -481,6 +482,37 @@ class TestTheSetting:
         assert told.returncode == 1
         assert "settings: (outbox.E012) OUTBOX has no setting WINDWO." in told.stderr
         assert "Traceback" not in told.stderr
+
+
+@pytest.mark.postgresql
+class TestPostgresql:
+    @pytest.mark.parametrize(
+        ("level", "name"),
+        [
+            (IsolationLevel.REPEATABLE_READ, "REPEATABLE READ"),
+            (IsolationLevel.SERIALIZABLE.value, "SERIALIZABLE"),
+            (77, "77"),
+        ],
+    )
+    def test_must_not_read_old_snapshots(
+        self, monkeypatch: pytest.MonkeyPatch, level: object, name: str
+    ):
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"isolation_level": level})
+
+        complaint = the_complaint()
+
+        assert complaint.id == "outbox.E027"
+        assert complaint.is_serious()
+        assert f'DATABASES["default"] has the isolation level {name}.' in complaint.msg
+        assert 'Remove "isolation_level" from DATABASES["default"]["OPTIONS"]' in str(
+            complaint.hint
+        )
+
+    @pytest.mark.parametrize("level", [None, IsolationLevel.READ_COMMITTED, 2])
+    def test_may_read_what_is_committed(self, monkeypatch: pytest.MonkeyPatch, level: object):
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"isolation_level": level})
+
+        assert complaints() == []
 
 
 @pytest.mark.sqlite

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from celery import current_app
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
@@ -249,6 +250,19 @@ class TestTheDatabase:
 
         # What other tests have left behind is not vacuumed by a test.
         assert {one.severity for one in found if "dead rows" not in one.text} == {"ok"}
+
+    @pytest.mark.postgresql
+    @pytest.mark.django_db(transaction=True)
+    def test_must_not_read_old_snapshots(self):
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_isolation = 'repeatable read'")
+        try:
+            found = list(database.examine(using="default"))
+        finally:
+            connection.close()
+
+        [isolation] = [one for one in found if one.severity == "error"]
+        assert "Its transactions are REPEATABLE READ" in isolation.text
 
     @pytest.mark.postgresql
     def test_has_a_transaction_that_is_open_for_long(self, monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.management.base import CommandError
+from django.db import connection
 from django.utils import timezone
+from psycopg import sql
 from pytest_django import Settings
 
 from orders.models import Order
@@ -501,6 +503,25 @@ class TestATrial:
         (statement,) = found.writes
         assert statement.startswith('UPDATE "orders_order" SET "status" = \'cancelled\'')
         assert (list(Delivery.objects.values()), list(Event.objects.values())) == before
+
+    @pytest.mark.postgresql
+    def test_shows_a_statement_that_is_no_str(self):
+        """Failed with "raises TypeError", which the handler does not raise in a worker."""
+        place = sql.SQL("UPDATE {} SET status = %s").format(sql.Identifier("orders_order"))
+
+        @subscribe("parcels.ParcelSent")
+        def weigh() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(place, ["cancelled"])
+
+        outbox = Outbox()
+        given(outbox, 1)
+        outbox.deliver_all()
+
+        found = try_out(Delivery.objects.get().pk)
+
+        assert found.error == ""
+        assert found.writes == ["UPDATE \"orders_order\" SET status = 'cancelled'"]
 
     def test_says_what_the_handler_raises(self):
         @subscribe("parcels.ParcelSent", backoff_base=0)

@@ -300,12 +300,12 @@ class TestTheArchive:
         """Seen to fail without the lock."""
         settled(2)
         with archive.archive_in(tmp_path) as other:
-            other.add([Event.objects.order_by("seq")[0]])
+            other.add([Event.objects.order_by("seq")[0]], using="default")
 
             with archive.archive_in(tmp_path):
                 assert len(list(tmp_path.glob("*.part"))) == 1
 
-            other.add([Event.objects.order_by("seq")[1]])
+            other.add([Event.objects.order_by("seq")[1]], using="default")
 
         assert len(archived(tmp_path)) == 2
 

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from outbox import actions, clock, events
+from outbox import actions, clock, databases, events
 from outbox.models import Delivery, Event, Subscription
 
 from .common import find_deliveries
@@ -110,9 +110,9 @@ def moment(text: str) -> datetime:
 
 
 def _refuse_unknown_event(name: str) -> None:
-    if Event.objects.filter(name=name).exists():
+    if Event.objects.using(databases.alias()).filter(name=name).exists():
         return
-    heard = Subscription.objects.values_list("event", flat=True)
+    heard = Subscription.objects.using(databases.alias()).values_list("event", flat=True)
     known = sorted({*events.registry, *heard})
     if name not in known:
         close = get_close_matches(name, known, n=3)

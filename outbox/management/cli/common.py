@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.core.management.base import CommandError
 
+from outbox import databases
 from outbox.models import Delivery, Event
 
 _MOST_EVENTS = 200
@@ -36,7 +37,7 @@ def find_event(text: str) -> Event | None:
         event_id = UUID(text)
     except ValueError:
         return None
-    event = Event.objects.filter(id=event_id).first()
+    event = Event.objects.using(databases.alias()).filter(id=event_id).first()
     if event is None:
         raise CommandError(f"There is no event of the id or key {event_id}; was it pruned?")
     return event
@@ -47,7 +48,9 @@ def find_events(text: str) -> list[Event]:
 
     Raises `CommandError` where the text is a UUID that is neither.
     """
-    about = list(Event.objects.filter(key=text).order_by("seq")[:_MOST_EVENTS])
+    about = list(
+        Event.objects.using(databases.alias()).filter(key=text).order_by("seq")[:_MOST_EVENTS]
+    )
     event = None if about else find_event(text)
     return [event] if event else about
 
@@ -71,9 +74,9 @@ def find_deliveries(texts: Sequence[str]) -> set[int]:
     for text in texts:
         events = find_events(text)
         if events:
-            rows = Delivery.objects.filter(event__in=events)
+            rows = Delivery.objects.using(databases.alias()).filter(event__in=events)
             found.update(rows.values_list("pk", flat=True))
-        elif Delivery.objects.filter(pk=delivery_id(text)).exists():
+        elif Delivery.objects.using(databases.alias()).filter(pk=delivery_id(text)).exists():
             found.add(int(text))
         else:
             raise CommandError(f"There is no delivery {text}; it may have been pruned.")
