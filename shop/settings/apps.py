@@ -37,9 +37,10 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "shop.middleware.NoStoreMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "shop.sessions.SessionLimitMiddleware",
     "django.middleware.locale.LocaleMiddleware",
+    # Before anything that asks the database by a cookie, a header or a field.
     "shop.middleware.StorableTextMiddleware",
+    "shop.sessions.SessionLimitMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
