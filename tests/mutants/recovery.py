@@ -400,11 +400,13 @@ OTHERS = [
         without="two names of one handler keep both deliveries of an event",
         edits=(
             Edit(
-                "outbox/engine/sync.py",
-                "    moved.update(subscription=row)\n    old.delete(using=using)\n",
-                '    kept = deliveries.filter(subscription=row).values("event")\n'
-                "    moved.exclude(event__in=kept).update(subscription=row)\n",
+                "outbox/engine/joining.py",
+                "    moved.update(subscription=row)\n",
+                "    kept = Delivery.objects.using(using).filter(subscription=row)\n"
+                '    moved.exclude(event__in=kept.values("event")).update(subscription=row)\n',
             ),
+            Edit("outbox/engine/joining.py", "    old.delete(using=using)\n", ""),
+            Edit("outbox/engine/joining.py", "    deliveries.filter(pk__in=left).delete()\n", ""),
         ),
         noticed_by=(
             f"{OUTBOX}test_rolling_deploy.py::TestARenameThatIsRolledBack"

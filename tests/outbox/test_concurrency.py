@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from threading import Event as Flag
 from time import sleep
@@ -13,10 +14,11 @@ from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.utils import timezone
 
-from outbox import DomainEvent, actions, emit, subscribe
+from outbox import DomainEvent, Receipt, actions, emit, subscribe, subscriptions
 from outbox.actions.backfilling import missing
 from outbox.engine.delivery import deliver
 from outbox.engine.fan_out import hearers_of
+from outbox.engine.locks import share_subscriptions
 from outbox.engine.looks import looking
 from outbox.engine.relay import Message, relay, relay_pass
 from outbox.engine.results import Result
@@ -222,6 +224,58 @@ class TestADeploy:
 
             assert Delivery.objects.filter(state="pending").count() == 3
 
+    def test_stops_no_relay_while_it_joins_two_names_and_waits_for_a_worker(self):
+        """Failed: every relay waited, behind the deploy, for the end of one handler."""
+        entered, go_on = Flag(), Flag()
+
+        @subscribe("tests.Numbered", atomic=False, lease=60)
+        def count(receipt: Receipt) -> None:
+            with receipt:
+                entered.set()
+                assert go_on.wait(30)
+
+        old = list(subscriptions.registry)
+        subscriptions.registry.clear()
+
+        @subscribe("tests.Numbered", atomic=False, lease=60, formerly=["tests.count"])
+        def count_orders(receipt: Receipt) -> None: ...
+
+        renamed = list(subscriptions.registry)
+        for release in (old, renamed, old):
+            subscriptions.registry[:] = release
+            sync_subscriptions()
+        given()
+        [message] = [one for one in send() if one.handler == "tests.count"]
+        given()
+        worker = in_thread(
+            lambda: deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        )
+        assert entered.wait(20)
+        subscriptions.registry[:] = renamed
+        deploy = in_thread(sync_subscriptions)
+        wait_until_blocked(1)
+
+        relayed = in_thread(impatiently(send))()
+        go_on.set()
+        worker()
+
+        assert deploy() is None
+        assert relayed == []
+        assert Event.objects.filter(fanned_out_at=None).count() == 0
+        assert Subscription.objects.get().handler == "tests.count_orders"
+        assert sorted(Delivery.objects.values_list("state", flat=True)) == ["done", "pending"]
+
+
+def impatiently(action: Callable[[], object]) -> Callable[[], object]:
+    """Do something that returns an error where it waits longer than 5 s for a lock."""
+
+    def run() -> object:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '5s'")
+        return action()
+
+    return run
+
 
 class TestOneKey:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
@@ -282,6 +336,31 @@ class TestASubscriptionThatEnds:
         ended()
 
         assert Delivery.objects.get().state == "discarded"
+
+    def test_stops_no_relay_while_it_waits_for_another_transaction(self):
+        """Failed: relays queued behind the lock of the table, which `end` waited for."""
+        given()
+        held, go_on = Flag(), Flag()
+
+        def hold() -> None:
+            with transaction.atomic():
+                share_subscriptions(using="default")
+                held.set()
+                assert go_on.wait(30)
+
+        holder = in_thread(hold)
+        assert held.wait(20)
+        ended = in_thread(lambda: actions.end("tests.count", by="ann", reason="a test"))
+        wait_until_blocked(1)
+
+        relayed: Any = in_thread(impatiently(send))()
+        go_on.set()
+
+        assert holder() is None
+        done: Any = ended()
+        assert done.state == "finished"
+        assert [message.handler for message in relayed] == ["tests.count"]
+        assert not Subscription.objects.get().active
 
     def test_has_none_of_a_replay(self, monkeypatch: pytest.MonkeyPatch):
         """Failed while a replay asked before its lock whether the subscription is active."""
