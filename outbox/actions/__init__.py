@@ -12,7 +12,7 @@ from .bulk import chosen, discard, replay, replayable, retry, retryable
 from .choice import Choice, described
 from .correcting import CannotCorrect, correct
 from .handlers import UnknownHandler, close_breaker, end, pause, resume, subscriptions_of
-from .operations import RATE
+from .operations import RATE, StillRunning
 from .previewing import Preview, preview
 from .pruning import prune
 from .redacting import redact
@@ -27,6 +27,7 @@ __all__ = [
     "Choice",
     "NotRunning",
     "Preview",
+    "StillRunning",
     "UnknownHandler",
     "backfill",
     "chosen",

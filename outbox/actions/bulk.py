@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
@@ -83,6 +84,9 @@ def replay(
     The receipt is reset and kept as an attempt, `replayed`; the relay sends the delivery under a
     new token, so that a late message of the old one does nothing. What the handler does a second
     time is the handler's matter: `try_out` shows it beforehand. Arguments as for `retry`.
+
+    Raises:
+        StillRunning: the same replay was begun and is not finished.
     """
     using = using or databases.alias()
     return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
@@ -203,20 +207,25 @@ def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
     rows.filter(state=State.DEAD).update(attempts=0)
     _join_line(rows)  # a dead one may have let its successors pass
     note = f"retried by {operation.by}"[:300]
-    rows.update(state=State.PENDING, due_at=clock.now(), note=note)
+    rows.update(state=State.PENDING, due_at=clock.now(using=rows.db), note=note)
 
 
-def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:
-    note = f"{operation.reason or 'no reason was given'} ({operation.by})"[:300]
+def discard_locked(rows: QuerySet[Delivery], *, by: str, reason: str) -> None:
+    """Settle deliveries that the caller has locked, and let the next ones of their keys go on."""
+    note = f"{reason or 'no reason was given'} ({by})"[:300]
     keys = {key for key in rows.values_list("order_key", flat=True) if key}
-    settled = {"settled_at": clock.now(), "order_key": None}  # out of its key's line
+    settled = {"settled_at": clock.now(using=rows.db), "order_key": None}  # out of its key's line
     rows.update(state=State.DISCARDED, note=note, **settled)
     ordering.look_soon(keys, using=rows.db)
 
 
+def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:
+    discard_locked(rows, by=operation.by, reason=operation.reason)
+
+
 def _replay(rows: QuerySet[Delivery], operation: Operation) -> None:
-    now = clock.now()
-    receipts = [_receipt(row, operation) for row in rows.order_by("pk")]
+    now = clock.now(using=rows.db)
+    receipts = [_receipt(row, operation, now=now) for row in rows.order_by("pk")]
     Attempt.objects.using(rows.db).bulk_create(receipts)
     note = f"replayed by {operation.by}"[:300]
     _join_line(rows)
@@ -230,8 +239,8 @@ def _join_line(rows: QuerySet[Delivery]) -> None:
     rows.filter(subscription__in=ordered).update(order_key=Subquery(key))
 
 
-def _receipt(row: Delivery, operation: Operation) -> Attempt:
-    settled = row.settled_at or clock.now()
+def _receipt(row: Delivery, operation: Operation, *, now: datetime) -> Attempt:
+    settled = row.settled_at or now
     return Attempt(
         delivery=row,
         number=row.attempts,

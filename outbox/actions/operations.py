@@ -10,9 +10,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from outbox import clock, nudge
 from outbox.engine import failpoints
@@ -47,6 +49,18 @@ class Task(Protocol):
         """Say what the next step has to wait for, or ""."""
 
 
+class StillRunning(ValueError):
+    """The same replay is not finished. To begin another one would replay its first part twice."""
+
+    def __init__(self, operation: Operation) -> None:
+        text = _(
+            "Operation %(number)d, by %(by)s, replays the same choice and is not finished. Finish "
+            "it by `manage.py outbox go-on %(number)d`, or end it by `manage.py outbox go-on "
+            "%(number)d --give-up`. Then replay."
+        )
+        super().__init__(text % {"number": operation.pk, "by": operation.by})
+
+
 def begin(
     action: str,
     choice: dict[str, Any],
@@ -58,21 +72,42 @@ def begin(
     rate: float | None = None,
     using: str,
 ) -> Operation:
-    """Record that an action begins; or return the same one, where it was killed half-way."""
+    """Record that an action begins.
+
+    An operation of the same action and choice that is not finished is given up, as the new one
+    starts again from the first row and covers it.
+
+    Raises:
+        StillRunning: it is a replay, which must not start again.
+    """
     now = clock.now(using=using)
+    with transaction.atomic(using=using):
+        for same in _unfinished(action, choice, using=using):
+            if action == Operation.Action.REPLAY:
+                raise StillRunning(same)
+            give_up(same, using=using)
+        return Operation.objects.using(using).create(
+            action=action,
+            choice=choice,
+            by=by[:150],
+            reason=reason,
+            started_at=now,
+            seen_at=now,
+            expected=expected,
+            until=until,
+            rate=rate,
+        )
+
+
+def give_up(operation: Operation, *, using: str) -> None:
+    """Leave the rest of an operation undone; one that is under way stops at its next step."""
+    running = Operation.objects.using(using).filter(pk=operation.pk, state=State.RUNNING)
+    running.update(state=State.GIVEN_UP, finished_at=clock.now(using=using))
+
+
+def _unfinished(action: str, choice: dict[str, Any], *, using: str) -> list[Operation]:
     running = Operation.objects.using(using).filter(state=State.RUNNING, action=action)
-    same = next((one for one in running.order_by("id") if one.choice == choice), None)
-    return same or Operation.objects.using(using).create(
-        action=action,
-        choice=choice,
-        by=by[:150],
-        reason=reason,
-        started_at=now,
-        seen_at=now,
-        expected=expected,
-        until=until,
-        rate=rate,
-    )
+    return [one for one in running.order_by("id") if one.choice == choice]
 
 
 def carry_out(
@@ -98,11 +133,16 @@ def carry_out(
 def recorded(
     action: str, choice: dict[str, Any], *, by: str, reason: str, using: str
 ) -> Iterator[Operation]:
-    """Record an action that needs no steps; the block says what it touched."""
-    operation = begin(action, choice, by=by, reason=reason, using=using)
+    """Record an action that needs no steps; the block says what it touched.
+
+    One that was killed, and does all of it again now, keeps its record.
+    """
+    killed = _unfinished(action, choice, using=using)
+    begun = partial(begin, action, choice, by=by, reason=reason, using=using)
+    operation = killed[0] if killed else begun()
     yield operation
     operation.expected = operation.touched
-    _finish(operation)
+    _finish(operation, using=using)
     operation.save(using=using)
 
 
@@ -126,13 +166,13 @@ def _advance(row: Operation, task: Task, found: Sequence[int], *, using: str) ->
         row.cursor, row.seen_at = found[-1], clock.now(using=using)
         transaction.on_commit(nudge.poke, using=using, robust=True)
     else:
-        _finish(row)
+        _finish(row, using=using)
     row.save(using=using)
 
 
-def _finish(row: Operation) -> None:
+def _finish(row: Operation, *, using: str) -> None:
     row.state = State.FINISHED
-    row.finished_at = row.seen_at = clock.now()
+    row.finished_at = row.seen_at = clock.now(using=using)
 
 
 def _copy(row: Operation, operation: Operation) -> None:

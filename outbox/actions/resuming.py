@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from outbox import clock, databases
 from outbox.models import Operation
 
-from . import backfilling
+from . import backfilling, operations
 from .bulk import ELIGIBLE, BulkTask
 from .choice import Choice
 from .handlers import end
@@ -68,10 +68,7 @@ def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
     """
     using = using or databases.alias()
     operation = _running(number, using=using)
-    now = clock.now(using=using)
-    Operation.objects.using(using).filter(pk=number, state=Operation.State.RUNNING).update(
-        state=Operation.State.GIVEN_UP, finished_at=now
-    )
+    operations.give_up(operation, using=using)
     operation.refresh_from_db(using=using)
     if operation.action == Action.BACKFILL:
         _backfill(operation, using=using).release(operation)

@@ -72,4 +72,71 @@ JOINS = [
     ),
 ]
 
-PEOPLE: list[Mutant] = [*JOINS]
+OPERATIONS = "outbox/actions/operations.py"
+TEST_OPERATIONS = f"{OUTBOX}test_operations.py::"
+
+ACTIONS = [
+    Mutant(
+        name="action-begun-again",
+        without="an action that was killed swallows a later one of the same choice",
+        edits=(
+            Edit(
+                OPERATIONS, "            give_up(same, using=using)\n", "            return same\n"
+            ),
+        ),
+        noticed_by=(
+            f"{TEST_OPERATIONS}TestAnOperationThatIsKilled"
+            "::test_is_begun_again_from_the_first_row[retry-pending]",
+        ),
+    ),
+    Mutant(
+        name="replay-begun-twice",
+        without="a replay that was killed is begun again, and replays its first part twice",
+        edits=(
+            Edit(
+                OPERATIONS,
+                "            if action == Operation.Action.REPLAY:",
+                "            if False:",
+            ),
+        ),
+        noticed_by=(
+            f"{TEST_OPERATIONS}TestAnOperationThatIsKilled"
+            "::test_that_is_a_replay_is_not_begun_again",
+            f"{OUTBOX}test_admin_actions.py::TestDiscardingAndReplaying"
+            "::test_says_so_where_the_same_replay_is_not_finished",
+        ),
+    ),
+    Mutant(
+        name="correction-discards",
+        without="a corrected event is owed beside the one that it corrects",
+        edits=(
+            Edit(
+                "outbox/actions/correcting.py",
+                "        discard_locked(Delivery.objects.using(using).filter(pk=row.pk), by=by, "
+                "reason=why)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{TEST_OPERATIONS}TestACorrection"
+            "::test_discards_the_dead_delivery_whatever_else_is_unfinished",
+        ),
+    ),
+    Mutant(
+        name="clock-of-an-action",
+        without="an action goes by the clock of the database that the router names",
+        edits=(
+            Edit(
+                OPERATIONS,
+                "row.finished_at = row.seen_at = clock.now(using=using)",
+                "row.finished_at = row.seen_at = clock.now()",
+            ),
+        ),
+        noticed_by=(
+            f"{TEST_OPERATIONS}TestTheClock"
+            "::test_is_that_of_the_database_that_the_action_is_about[end]",
+        ),
+    ),
+]
+
+PEOPLE: list[Mutant] = [*JOINS, *ACTIONS]
