@@ -175,6 +175,9 @@ class BulkTask:
             _log(locked, operation)
         return len(locked)
 
+    def finish(self, operation: Operation) -> None:
+        """Change nothing."""
+
     def hindrance(self) -> str:
         """Nothing: the relay's window bounds what these set going."""
         return ""

@@ -45,6 +45,9 @@ class Task(Protocol):
     def touch(self, pks: Sequence[int], operation: Operation) -> int:
         """Change those of them that still fit, within the step; return how many."""
 
+    def finish(self, operation: Operation) -> None:
+        """Change what the end of the operation changes, in the transaction that finishes it."""
+
     def hindrance(self) -> str:
         """Say what the next step has to wait for, or ""."""
 
@@ -116,17 +119,25 @@ def carry_out(
     """Go on with an operation until it is finished, no faster than its rate; return it."""
     began, before = time.monotonic(), operation.touched
     while operation.state == State.RUNNING:
-        waits_for = task.hindrance()
-        if waits_for:
-            _say(report, operation, waits_for)
-            time.sleep(_WAIT_SECONDS)
-            continue
+        wait_while(task.hindrance, operation, report=report, using=using)
         _step(operation, task, using=using)
         _say(report, operation, "")
         if operation.state == State.RUNNING and operation.rate:
             ahead = (operation.touched - before) / operation.rate
             time.sleep(max(0.0, began + ahead - time.monotonic()))
     return operation
+
+
+def wait_while(
+    hindrance: Callable[[], str], operation: Operation, *, report: Report | None, using: str
+) -> None:
+    """Wait while there is a hindrance, and the operation is not given up."""
+    while operation.state == State.RUNNING and (waits_for := hindrance()):
+        _say(report, operation, waits_for)
+        time.sleep(_WAIT_SECONDS)
+        mine = Operation.objects.using(using).filter(pk=operation.pk)
+        mine.filter(state=State.RUNNING).update(seen_at=clock.now(using=using))
+        _copy(mine.get(), operation)
 
 
 @contextmanager
@@ -166,6 +177,7 @@ def _advance(row: Operation, task: Task, found: Sequence[int], *, using: str) ->
         row.cursor, row.seen_at = found[-1], clock.now(using=using)
         transaction.on_commit(nudge.poke, using=using, robust=True)
     else:
+        task.finish(row)
         _finish(row, using=using)
     row.save(using=using)
 

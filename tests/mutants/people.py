@@ -139,4 +139,89 @@ ACTIONS = [
     ),
 ]
 
-PEOPLE: list[Mutant] = [*JOINS, *ACTIONS]
+BACKFILLING = "outbox/actions/backfilling.py"
+BACKFILLS = f"{OUTBOX}test_ordered_backfills.py::"
+
+HOLDS = [
+    Mutant(
+        name="workers-of-a-backfill",
+        without="an ordered backfill does not wait for what a worker has in hand",
+        edits=(
+            Edit(
+                BACKFILLING,
+                "            wait_while(self.hold.in_hand, operation, report=report, "
+                "using=self.using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{BACKFILLS}TestALaterEventThatIsInHand"
+            "::test_is_waited_for_and_the_backfill_is_refused_if_it_is_handled",
+        ),
+        database=POSTGRESQL,
+        hangs=True,
+    ),
+    Mutant(
+        name="look-after-the-pause",
+        without="an ordered backfill looks for later events only before it pauses the handler",
+        edits=(
+            Edit(BACKFILLING, "                self.refuse_disorder()\n", "                pass\n"),
+        ),
+        noticed_by=(
+            f"{BACKFILLS}TestALaterEvent"
+            "::test_that_is_handled_between_the_first_look_and_the_pause_is_found",
+        ),
+    ),
+    Mutant(
+        name="end-of-a-backfill",
+        without="the handler is not resumed by the step that finishes its backfill",
+        edits=(Edit(OPERATIONS, "        task.finish(row)\n", ""),),
+        noticed_by=(
+            f"{BACKFILLS}TestABackfillThatIsKilled"
+            "::test_at_its_last_step_leaves_the_handler_paused_only_while_it_is_unfinished[after_step]",
+        ),
+    ),
+    Mutant(
+        name="pause-over-a-backfill",
+        without="the end of a backfill ends the pause of a person or a rule",
+        edits=(
+            Edit(
+                "outbox/engine/pauses.py",
+                "rows.filter(Q(paused_at=None) | own)",
+                "rows.filter(Q(paused_at=None) & ~own)",
+            ),
+        ),
+        noticed_by=(
+            f"{BACKFILLS}TestAPause::test_by_a_person_outlasts_the_backfill",
+            f"{BACKFILLS}TestAPause::test_by_a_rule_outlasts_the_backfill",
+        ),
+    ),
+    Mutant(
+        name="resumed-during-a-backfill",
+        without="a backfill goes on though its handler ran meanwhile",
+        edits=(
+            Edit(
+                "outbox/actions/holding.py",
+                " or row.paused_at == operation.started_at",
+                " or row.paused_at is not None",
+            ),
+        ),
+        noticed_by=(f"{BACKFILLS}TestAPause::test_that_comes_after_a_resumption_does_not_hide_it",),
+    ),
+    Mutant(
+        name="ended-during-a-backfill",
+        without="the end of a backfill makes active what a person has ended",
+        edits=(
+            Edit(
+                "outbox/actions/handlers.py",
+                'paused_by, "", using, _NO_PAUSE)',
+                'paused_by, "", using, {**_NO_PAUSE, "active": True})',
+            ),
+        ),
+        noticed_by=(
+            f"{BACKFILLS}TestAPause::test_of_a_handler_that_has_ended_meanwhile_leaves_it_ended",
+        ),
+    ),
+]
+
+PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *HOLDS]

@@ -416,7 +416,18 @@ OTHERS = [
     Mutant(
         name="ordered-backfill-holds",
         without="an ordered handler runs while its backfill is not complete",
-        edits=(Edit("outbox/actions/backfilling.py", "        self._hold(operation)\n", ""),),
+        edits=(
+            Edit(
+                "outbox/actions/backfilling.py",
+                "                self.hold.begin(operation)\n",
+                "                pass\n",
+            ),
+            Edit(
+                "outbox/actions/backfilling.py",
+                "        self.hold.refuse_resumed(operation)\n",
+                "",
+            ),
+        ),
         noticed_by=(
             f"{OUTBOX}test_ordering.py::TestABackfill"
             "::test_holds_new_events_until_all_old_ones_are_owed",
@@ -425,7 +436,13 @@ OTHERS = [
     Mutant(
         name="ordered-backfill-refused",
         without="a backfill delivers old events after new ones of their key",
-        edits=(Edit("outbox/actions/backfilling.py", "    if in_order:\n", "    if False:\n"),),
+        edits=(
+            Edit(
+                "outbox/actions/backfilling.py",
+                "        if not self.in_order:\n",
+                "        if True:\n",
+            ),
+        ),
         noticed_by=(
             f"{OUTBOX}test_ordering.py::TestABackfill"
             "::test_is_refused_where_a_later_event_of_a_key_is_handled",
