@@ -18,7 +18,7 @@ from outbox.models import Delivery, Event, Operation, Subscription
 from .choice import Choice
 from .handlers import subscriptions_of
 from .holding import CannotBackfill, Hold
-from .operations import Report, begin, carry_out, give_up, wait_while
+from .operations import Report, Touched, begin, carry_out, give_up, wait_while
 
 logger = logging.getLogger("outbox.actions")
 
@@ -142,7 +142,7 @@ class Backfill:
             found.update(nearer.values_list("seq", flat=True)[:most])
         return sorted(found)[:most]
 
-    def touch(self, pks: Sequence[int], operation: Operation) -> int:
+    def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
         """Make the deliveries. The events are locked, so that nothing prunes them meanwhile."""
         made = 0
         note = f"backfilled by {operation.by}"[:300]
@@ -167,7 +167,7 @@ class Backfill:
             Delivery.objects.using(self.using).bulk_create(born, ignore_conflicts=True)
             made += len(born)
         logger.info("%s backfilled %s: %d", operation.by, self.choice.handler, made)
-        return made
+        return Touched(made, pks[-1])
 
     def carry_out(self, operation: Operation, *, report: Report | None = None) -> Operation:
         """Carry out the rest of the operation."""

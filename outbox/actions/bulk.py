@@ -15,7 +15,7 @@ from outbox.engine.locks import share_subscriptions
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 
 from .choice import Choice
-from .operations import RATE, Report, begin, carry_out
+from .operations import RATE, Report, Touched, begin, carry_out
 
 logger = logging.getLogger("outbox.actions")
 
@@ -163,17 +163,26 @@ class BulkTask:
         rows = rows.filter(pk__gt=after, pk__lte=until).order_by("pk")
         return list(rows.values_list("pk", flat=True)[:limit])
 
-    def touch(self, pks: Sequence[int], operation: Operation) -> int:
-        """Lock those that still fit, in the order of ids, as workers do; change them."""
+    def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
+        """Lock those that still fit, in the order of ids, as workers do; change them.
+
+        It stops before the first that another transaction has locked: a receipt block may hold its
+        delivery for as long as its lease, and whoever waits for the lock of the table, such as
+        `end`, would wait for that.
+        """
         share_subscriptions(using=self.using)  # so that none ends meanwhile
-        rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks)
-        locked = _pks(rows.order_by("pk").select_for_update(of=("self",)))
+        rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks).order_by("pk")
+        locked = _pks(rows.select_for_update(of=("self",), skip_locked=True))
+        found = set(locked)
+        busy = next((pk for pk in _pks(rows) if pk not in found), None)
+        if busy is not None:
+            pks, locked = _before(busy, pks), _before(busy, locked)
         if locked:
             _CHANGES[self.action](
                 Delivery.objects.using(self.using).filter(pk__in=locked), operation
             )
             _log(locked, operation)
-        return len(locked)
+        return Touched(len(locked), pks[-1] if pks else None)
 
     def finish(self, operation: Operation) -> None:
         """Change nothing."""
@@ -270,6 +279,10 @@ def _log(pks: Sequence[int], operation: Operation) -> None:
         f": {operation.reason}" if operation.reason else "",
     )
     logger.info("%s %s deliveries (%d): %s%s", operation.by, done, len(pks), shown, reason)
+
+
+def _before(busy: int, pks: Sequence[int]) -> list[int]:
+    return [pk for pk in pks if pk < busy]
 
 
 def _of(rows: QuerySet[Delivery] | None, *, using: str) -> QuerySet[Delivery]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -27,6 +27,7 @@ logger = logging.getLogger("outbox.actions")
 RATE = 500.0
 _SLICE = 200
 _WAIT_SECONDS = 1.0
+_BUSY_SECONDS = 0.2
 #: A step whose process does nothing for so long is ended by PostgreSQL: its host may be gone.
 _IDLE_SECONDS = 60.0
 
@@ -36,14 +37,27 @@ State = Operation.State
 Report = Callable[[Operation, str], object]
 
 
+class Touched(NamedTuple):
+    """What a step has done.
+
+    Attributes:
+        number: how many rows it has changed.
+        cursor: the last key that need not be looked at again; None: another transaction has locked
+            the first row.
+    """
+
+    number: int
+    cursor: int | None
+
+
 class Task(Protocol):
     """The part of a long action that differs."""
 
     def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
         """Return the next rows' keys, in order; read outside of the step's transaction."""
 
-    def touch(self, pks: Sequence[int], operation: Operation) -> int:
-        """Change those of them that still fit, within the step; return how many."""
+    def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
+        """Change those of them that still fit, within the step."""
 
     def finish(self, operation: Operation) -> None:
         """Change what the end of the operation changes, in the transaction that finishes it."""
@@ -120,7 +134,13 @@ def carry_out(
     began, before = time.monotonic(), operation.touched
     while operation.state == State.RUNNING:
         wait_while(task.hindrance, operation, report=report, using=using)
+        at = operation.cursor
         _step(operation, task, using=using)
+        if operation.state == State.RUNNING and operation.cursor == at:
+            # Not within the step: it keeps relays from the table of subscriptions.
+            _say(report, operation, _("another transaction has locked the next delivery"))
+            time.sleep(_BUSY_SECONDS)
+            continue
         _say(report, operation, "")
         if operation.state == State.RUNNING and operation.rate:
             ahead = (operation.touched - before) / operation.rate
@@ -173,8 +193,10 @@ def _step(operation: Operation, task: Task, *, using: str) -> None:
 
 def _advance(row: Operation, task: Task, found: Sequence[int], *, using: str) -> None:
     if found:
-        row.touched += task.touch(found, row)
-        row.cursor, row.seen_at = found[-1], clock.now(using=using)
+        done = task.touch(found, row)
+        row.touched += done.number
+        row.cursor = row.cursor if done.cursor is None else done.cursor
+        row.seen_at = clock.now(using=using)
         transaction.on_commit(nudge.poke, using=using, robust=True)
     else:
         task.finish(row)

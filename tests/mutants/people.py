@@ -224,4 +224,63 @@ HOLDS = [
     ),
 ]
 
-PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *HOLDS]
+BULK = "outbox/actions/bulk.py"
+ORDERING = "outbox/engine/ordering.py"
+
+LOCKS = [
+    Mutant(
+        name="locked-by-a-worker",
+        without="an action waits for a worker's lock, and who waits for the table waits for it",
+        edits=(Edit(BULK, 'of=("self",), skip_locked=True', 'of=("self",)'),),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds"
+            "::test_does_not_wait_for_the_end_of_another_one_whose_worker_is_in_its_receipt",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="before-what-is-locked",
+        without="an action goes past what another transaction has locked, and leaves it out",
+        edits=(Edit(BULK, "        if busy is not None:\n", "        if False:\n"),),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestAnAction"
+            "::test_stops_before_what_is_locked_and_goes_on_when_it_is_free",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="two-discards-of-a-key",
+        without="two that discard deliveries of one key wait for each other",
+        edits=(
+            Edit(
+                ORDERING,
+                "        _make_due(keys, skip_locked=True, using=using)\n",
+                "        _make_due(keys, using=using)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestTwoThatDiscardDeliveriesOfOneKey"
+            "::test_do_not_wait_for_each_other",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="due-after-the-commit",
+        without="what was locked when the head of its key was discarded waits for minutes",
+        edits=(
+            Edit(
+                ORDERING,
+                "        transaction.on_commit(partial(_make_due, keys, using=using), using=using, "
+                "robust=True)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestTwoThatDiscardDeliveriesOfOneKey"
+            "::test_make_due_also_what_a_relay_has_locked_meanwhile",
+        ),
+        database=POSTGRESQL,
+    ),
+]
+
+PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *HOLDS, *LOCKS]
