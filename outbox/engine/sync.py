@@ -52,6 +52,7 @@ def _sync_one(
         row = Subscription(
             event=event, since=clock.now(using=using), window_now=conf().FIRST_WINDOW
         )
+        _pause_like_the_others(row, rows, handler)
     before = _policy(row)
     row.handler, row.known = handler.name, True
     row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch
@@ -71,6 +72,17 @@ def _sync_one(
         line_up(row, using=using)
     if had_shares != (row.share_window is not None):
         fill_shares(row, using=using)
+
+
+def _pause_like_the_others(
+    row: Subscription, rows: dict[tuple[str, str], Subscription], handler: Handler
+) -> None:
+    """Pause a new subscription of a paused handler: a pause is of the handler as a whole."""
+    names = (handler.name, *handler.formerly)
+    for (name, _event), other in rows.items():
+        if name in names and other.paused_at:
+            row.paused_at, row.paused_by = other.paused_at, other.paused_by
+            row.pause_reason = other.pause_reason
 
 
 def _close_breaker(row: Subscription) -> None:

@@ -45,6 +45,19 @@ JOINS = [
         noticed_by=(f"{JOINED}test_stores_the_shares_of_what_the_old_name_was_owed",),
     ),
     Mutant(
+        name="pause-of-a-new-event",
+        without="a paused handler runs for an event to which a deploy subscribes it",
+        edits=(
+            Edit(
+                "outbox/engine/sync.py", "        _pause_like_the_others(row, rows, handler)\n", ""
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_rolling_deploy.py::TestAPausedHandler"
+            "::test_stays_paused_when_the_next_release_subscribes_it_to_another_event",
+        ),
+    ),
+    Mutant(
         name="workers-before-the-table",
         without="a deploy that joins two names waits for a worker with the table locked",
         edits=(Edit(JOINING, "    _wait_for_workers((old, row), using=using)\n", ""),),

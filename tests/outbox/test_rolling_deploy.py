@@ -457,6 +457,28 @@ class TestARenameThatIsRolledBack:
         assert Subscription.objects.get().handler == "tests.count_all"
 
 
+class TestAPausedHandler:
+    @pytest.mark.parametrize("formerly", [[], ["tests.count"]])
+    def test_stays_paused_when_the_next_release_subscribes_it_to_another_event(
+        self, old: Release, formerly: list[str]
+    ):
+        """Failed: it ran for the new event."""
+        name = "tests.count_all" if formerly else "tests.count"
+
+        @subscribe("shops.Cancelled", "shops.Ordered", name=name, formerly=formerly)
+        def count_all() -> None: ...
+
+        wider = taken()
+        migrate(old)
+        with running(old):
+            actions.pause("tests.count", by="ann", reason="it counts wrongly")
+
+        migrate(wider)
+
+        pauses = Subscription.objects.values_list("handler", "paused_by", "pause_reason")
+        assert list(pauses) == [(name, "ann", "it counts wrongly")] * 2
+
+
 class TestAHandlerThatIsGone:
     def test_keeps_its_subscription_until_a_person_ends_it(self, old: Release):
         """Rule 15. Seen to fail with the rows deleted, or made inactive, in `_mark_unknown`."""
