@@ -6,6 +6,7 @@ import logging
 from functools import partial
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from outbox import clock, databases
 from outbox.conf import conf
@@ -27,21 +28,51 @@ def sync_subscriptions(*, using: str | None = None) -> None:
     visible, and goes on when a release that has the handler is migrated.
     """
     using = using or databases.alias()
-    # Both again, if they meet a worker that has a delivery's lock and waits for a subscription.
+    # Each again, if it meets a worker that has a delivery's lock and waits for a subscription.
     retry_transient(partial(join_names, using=using), using=using)
+    for handler in registry:
+        if _changes_what_is_owed(handler, using=using):
+            retry_transient(partial(_sync_alone, handler, using=using), using=using)
     retry_transient(partial(_sync, using=using), using=using)
+
+
+def _changes_what_is_owed(handler: Handler, *, using: str) -> bool:
+    """Return whether deliveries that are owed get a place in line or a share, or lose it."""
+    policies = _rows_of(handler, using=using).values_list("ordered", "on_dead", "share_window")
+    return any(
+        (ordered, on_dead, window is None)
+        != (handler.ordered, handler.on_dead, handler.share_window is None)
+        for ordered, on_dead, window in policies
+    )
+
+
+def _sync_alone(handler: Handler, *, using: str) -> None:
+    """Sync a handler with no other one's rows locked: it may wait for its workers."""
+    with transaction.atomic(using=using):
+        rows = _locked(_rows_of(handler, using=using))
+        for event in handler.events:
+            _sync_one(rows, handler, event, using=using)
 
 
 def _sync(*, using: str) -> None:
     with transaction.atomic(using=using):
-        # In the order of relays, and no_key, so that the deliveries which they make meanwhile need
-        # not wait: a deploy would hold them up, or end in a deadlock.
-        locked = Subscription.objects.using(using).order_by("id").select_for_update(no_key=True)
-        rows = {(row.handler, row.event): row for row in locked}
+        rows = _locked(Subscription.objects.using(using))
         wanted = [(handler, event) for handler in registry for event in handler.events]
         for handler, event in wanted:
             _sync_one(rows, handler, event, using=using)
         _mark_unknown(rows, {(handler.name, event) for handler, event in wanted}, using=using)
+
+
+def _rows_of(handler: Handler, *, using: str) -> QuerySet[Subscription]:
+    names = (handler.name, *handler.formerly)
+    return Subscription.objects.using(using).filter(handler__in=names)
+
+
+def _locked(rows: QuerySet[Subscription]) -> dict[tuple[str, str], Subscription]:
+    # In the order of relays, and no_key, so that the deliveries which they make meanwhile need
+    # not wait: a deploy would hold them up, or end in a deadlock.
+    locked = rows.order_by("id").select_for_update(no_key=True)
+    return {(row.handler, row.event): row for row in locked}
 
 
 def _sync_one(

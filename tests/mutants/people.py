@@ -68,6 +68,23 @@ JOINS = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="one-handler-at-a-time",
+        without="a deploy waits for one handler's workers with all subscriptions locked",
+        edits=(
+            Edit(
+                "outbox/engine/sync.py",
+                "        if _changes_what_is_owed(handler, using=using):\n",
+                "        if False:\n",
+            ),
+        ),
+        noticed_by=tuple(
+            f"{OUTBOX}test_concurrency.py::TestADeploy"
+            f"::test_stops_no_other_handler_while_it_waits_for_the_worker_of_one[change{number}]"
+            for number in range(2)
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
         name="short-tries-for-the-table",
         without="relays queue behind a transaction that waits for the table of subscriptions",
         edits=(

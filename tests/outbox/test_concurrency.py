@@ -268,6 +268,46 @@ class TestADeploy:
         assert Subscription.objects.get().handler == "tests.count_orders"
         assert sorted(Delivery.objects.values_list("state", flat=True)) == ["done", "pending"]
 
+    @pytest.mark.parametrize("change", [{"ordered": True}, {"share_window": 1}])
+    def test_stops_no_other_handler_while_it_waits_for_the_worker_of_one(
+        self, change: dict[str, Any]
+    ):
+        """Failed: all subscriptions were locked meanwhile, so nothing was sent."""
+        entered, go_on = Flag(), Flag()
+
+        def count(receipt: Receipt) -> None:
+            with receipt:
+                entered.set()
+                assert go_on.wait(30)
+
+        policy: dict[str, Any] = {"name": "tests.count", "atomic": False, "lease": 60}
+        subscribe("tests.Numbered", **policy)(count)
+        given()
+        [message] = send()
+        worker = in_thread(
+            lambda: deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        )
+        assert entered.wait(20)
+
+        @subscribe("tests.Numbered")
+        def other() -> None: ...
+
+        sync_subscriptions()
+        given()
+        subscriptions.registry[:] = [
+            one for one in subscriptions.registry if one.name != "tests.count"
+        ]
+        subscribe("tests.Numbered", **policy, **change)(count)
+        deploy = in_thread(sync_subscriptions)
+        wait_until_blocked(1)
+
+        relayed: Any = in_thread(impatiently(send))()
+        go_on.set()
+        worker()
+
+        assert deploy() is None
+        assert [one.handler for one in relayed] == ["tests.other"]
+
 
 def impatiently(action: Callable[[], object]) -> Callable[[], object]:
     """Do something that returns an error where it waits longer than 5 s for a lock."""
