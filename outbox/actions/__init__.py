@@ -7,12 +7,13 @@ and go on where they were when they were killed (`go_on`).
 
 from outbox.retention import countable, prunable
 
-from .backfilling import BACKFILL_RATE, CannotBackfill, backfill
+from .backfilling import BACKFILL_RATE, backfill
 from .bulk import chosen, discard, replay, replayable, retry, retryable
 from .choice import Choice, described
 from .correcting import CannotCorrect, correct
 from .handlers import UnknownHandler, close_breaker, end, pause, resume, subscriptions_of
-from .operations import RATE
+from .holding import CannotBackfill
+from .operations import RATE, StillRunning
 from .previewing import Preview, preview
 from .pruning import prune
 from .redacting import redact
@@ -27,6 +28,7 @@ __all__ = [
     "Choice",
     "NotRunning",
     "Preview",
+    "StillRunning",
     "UnknownHandler",
     "backfill",
     "chosen",

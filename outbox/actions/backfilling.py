@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 
+from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
 from django.utils.translation import gettext as _
 
@@ -15,8 +16,9 @@ from outbox.engine.locks import share_subscriptions
 from outbox.models import Delivery, Event, Operation, Subscription
 
 from .choice import Choice
-from .handlers import resume, subscriptions_of
-from .operations import Report, begin, carry_out
+from .handlers import subscriptions_of
+from .holding import CannotBackfill, Hold
+from .operations import Report, Touched, begin, carry_out, give_up, wait_while
 
 logger = logging.getLogger("outbox.actions")
 
@@ -42,8 +44,9 @@ def backfill(
     or due because of this, so that new events find room and are sent at once.
 
     An ordered handler is paused until all deliveries are created, so that no new event of a key
-    overtakes an old one. It is resumed then. If this is killed, the handler stays paused until the
-    same backfill is run again, or a person resumes it.
+    overtakes an old one. It begins when no worker has a delivery of the handler in hand. The last
+    step resumes the handler, unless a person or a rule has paused it meanwhile. If this is killed,
+    the handler stays paused until `go_on`, `give_up`, the same backfill, or a person's `resume`.
 
     Args:
         choice: the handler, and which of its events; ids and states mean nothing here.
@@ -61,45 +64,15 @@ def backfill(
 
     Raises:
         UnknownHandler: no subscription has this handler.
-        CannotBackfill: the handler is paused, has ended, or no code has it; or the order of a key
-            would be broken.
+        CannotBackfill: the handler is paused, has ended, or no code has it; another backfill of it
+            is not finished; or the order of a key would be broken.
     """
     using = using or databases.alias()
-    task = Backfill(choice, using)
-    task.refuse_what_is_held()
-    if in_order:
-        _refuse_disorder(choice, using=using)
-    rows = missing(choice, using=using)
-    operation = begin(
-        Operation.Action.BACKFILL,
-        choice.as_json(),
-        by=by,
-        reason=reason,
-        expected=sum(events.count() for _row, events in rows),
-        until=Event.objects.using(using).aggregate(last=Max("seq"))["last"] or 0,
-        rate=None if task.is_ordered else rate,
-        using=using,
-    )
+    task = Backfill(choice, using, in_order=in_order)
+    task.hold.refuse_held()
+    task.refuse_disorder()  # before the handler is paused; `carry_out` looks again afterwards
+    operation = task.begin(by=by, reason=reason, rate=rate)
     return task.carry_out(operation, report=report)
-
-
-class CannotBackfill(ValueError):
-    """The deliveries would not be sent, or would break the order of a key."""
-
-
-def _refuse_disorder(choice: Choice, *, using: str) -> None:
-    """Raise `CannotBackfill` where an ordered handler has handled a later event of a key."""
-    mine = list(subscriptions_of(choice.handler, using=using).values_list("pk", flat=True))
-    done = Delivery.objects.using(using).filter(subscription__in=mine, state=State.DONE)
-    later = done.filter(event__key=OuterRef("key"), event__seq__gt=OuterRef("seq"))
-    for row, events in missing(choice, using=using):
-        late = events.filter(Exists(later)).order_by("seq").first() if row.ordered else None
-        if late is not None:
-            raise CannotBackfill(
-                f"{row.handler} is ordered, and has handled an event of key {late.key} that is "
-                f"later than {late.name} ({late.id}). To deliver such events all the same, out of "
-                "order, use --out-of-order. To leave them out, narrow the choice by --until."
-            )
 
 
 def missing(
@@ -119,38 +92,62 @@ def _missing(row: Subscription, choice: Choice, *, using: str) -> QuerySet[Event
     return told.filter(~Exists(its), fanned_out_at__isnull=False)
 
 
-_HOLDER = "backfill:"
-
-
-def _holder(operation: Operation) -> str:
-    """Return who has paused a handler, where it was its backfill."""
-    return f"{_HOLDER}{operation.pk}"
-
-
 @dataclass(frozen=True)
 class Backfill:
     """A handler's backfill, a slice at a time."""
 
     choice: Choice
     using: str
+    in_order: bool = True
+
+    @property
+    def hold(self) -> Hold:
+        """What keeps the handler from running meanwhile."""
+        return Hold(self.choice.handler, self.using)
+
+    @classmethod
+    def of(cls, operation: Operation, *, using: str) -> Backfill:
+        """Return the backfill that an operation carries out."""
+        stored = dict(operation.choice)
+        in_order = stored.pop("in_order", True)
+        return cls(Choice.from_json(stored), using, in_order=in_order)
+
+    def begin(self, *, by: str, reason: str, rate: float | None) -> Operation:
+        """Record that it begins, and pause an ordered handler, in one transaction."""
+        stored = self.choice.as_json() | ({} if self.in_order else {"in_order": False})
+        rows = missing(self.choice, using=self.using)
+        with transaction.atomic(using=self.using):
+            operation = begin(
+                Operation.Action.BACKFILL,
+                stored,
+                by=by,
+                reason=reason,
+                expected=sum(events.count() for _row, events in rows),
+                until=Event.objects.using(self.using).aggregate(last=Max("seq"))["last"] or 0,
+                rate=None if self.hold.is_ordered else rate,
+                using=self.using,
+            )
+            if self.hold.is_ordered:
+                self.hold.begin(operation)
+        return operation
 
     def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
         """Return the next events' seqs, of whatever subscription, as far as there is room."""
         # Live events may have filled the window since `hindrance` looked; to find none would be
         # the end of it, so one more than there is room for is made.
-        most = limit if self.is_ordered else min(limit, max(1, self._room()))
+        most = limit if self.hold.is_ordered else min(limit, max(1, self._room()))
         found: set[int] = set()
         for _row, events in missing(self.choice, using=self.using):
             nearer = events.filter(seq__gt=after, seq__lte=until).order_by("seq")
             found.update(nearer.values_list("seq", flat=True)[:most])
         return sorted(found)[:most]
 
-    def touch(self, pks: Sequence[int], operation: Operation) -> int:
+    def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
         """Make the deliveries. The events are locked, so that nothing prunes them meanwhile."""
         made = 0
         note = f"backfilled by {operation.by}"[:300]
         share_subscriptions(using=self.using)  # so that none ends meanwhile
-        self._hold(operation)
+        self.hold.refuse_resumed(operation)
         for row, events in missing(self.choice, using=self.using):
             if not row.active:
                 continue
@@ -170,58 +167,48 @@ class Backfill:
             Delivery.objects.using(self.using).bulk_create(born, ignore_conflicts=True)
             made += len(born)
         logger.info("%s backfilled %s: %d", operation.by, self.choice.handler, made)
-        return made
-
-    @property
-    def is_ordered(self) -> bool:
-        """Whether the handler keeps each key in order."""
-        return any(row.ordered for row in subscriptions_of(self.choice.handler, using=self.using))
+        return Touched(made, pks[-1])
 
     def carry_out(self, operation: Operation, *, report: Report | None = None) -> Operation:
-        """Carry out the rest of the operation; let an ordered handler run when it is finished."""
-        done = carry_out(operation, self, report=report, using=self.using)
-        self.release(done)
-        return done
+        """Carry out the rest of the operation."""
+        if self.in_order and self.hold.is_ordered and not operation.cursor:
+            wait_while(self.hold.in_hand, operation, report=report, using=self.using)
+            try:
+                self.refuse_disorder()
+            except CannotBackfill:
+                with transaction.atomic(using=self.using):
+                    give_up(operation, using=self.using)
+                    self.finish(operation)
+                raise
+        return carry_out(operation, self, report=report, using=self.using)
 
-    def release(self, operation: Operation) -> None:
-        """Let an ordered handler run again when its backfill is over."""
-        rows = subscriptions_of(self.choice.handler, using=self.using)
-        is_over = operation.state != Operation.State.RUNNING
-        if is_over and rows.filter(paused_by=_holder(operation)).exists():
-            resume(self.choice.handler, by=_holder(operation), using=self.using)
+    def finish(self, operation: Operation) -> None:
+        """Resume the handler, unless somebody else has paused it meanwhile."""
+        self.hold.end(operation)
 
-    def _hold(self, operation: Operation) -> None:
-        """Keep an ordered handler paused, so that new events wait until the old ones are owed."""
-        if not self.is_ordered:
+    def refuse_disorder(self) -> None:
+        """Raise `CannotBackfill` where an ordered handler has handled a later event of a key."""
+        if not self.in_order:
             return
-        rows = subscriptions_of(self.choice.handler, using=self.using)
-        by, reason = _holder(operation), _("Its backfill is not complete.")
-        if not operation.cursor:
-            rows.filter(paused_at=None).update(
-                paused_at=clock.now(using=self.using), paused_by=by, pause_reason=reason
-            )
-        elif rows.exclude(paused_by=by).exists():
-            raise CannotBackfill(
-                f"{self.choice.handler} was resumed before its backfill was complete, so new "
-                f"events may have overtaken old ones. End this one by `manage.py outbox go-on "
-                f"{operation.pk} --give-up`, then start a backfill of what is still missing."
-            )
+        mine = subscriptions_of(self.choice.handler, using=self.using).values_list("pk", flat=True)
+        deliveries = Delivery.objects.using(self.using).filter(subscription__in=list(mine))
+        later = deliveries.filter(
+            state=State.DONE, event__key=OuterRef("key"), event__seq__gt=OuterRef("seq")
+        )
+        for row, events in missing(self.choice, using=self.using):
+            late = events.filter(Exists(later)).order_by("seq").first() if row.ordered else None
+            if late is not None:
+                raise CannotBackfill(
+                    f"{row.handler} is ordered, and has handled an event of key {late.key} that is "
+                    f"later than {late.name} ({late.id}). To deliver such events all the same, out "
+                    "of order, use --out-of-order. To leave them out, narrow the choice by --until."
+                )
 
     def hindrance(self) -> str:
         """Wait while half of a window is due or in flight; an ordered handler is paused anyway."""
-        if self.is_ordered or self._room() > 0:
+        if self.hold.is_ordered or self._room() > 0:
             return ""
         return _("%(handler)s has half of its window in hand") % {"handler": self.choice.handler}
-
-    def refuse_what_is_held(self) -> None:
-        """Raise `CannotBackfill` where the deliveries would not be sent."""
-        for row in subscriptions_of(self.choice.handler, using=self.using):
-            is_own = row.paused_by.startswith(_HOLDER)
-            if (row.is_held and not is_own) or not row.active:
-                raise CannotBackfill(
-                    f"{row.handler} is paused, unknown to the code that was last migrated, or has "
-                    "ended: what was made for it now would only lie there. Let it run first."
-                )
 
     def _room(self) -> int:
         """Say how many more may be under way at once, over all of the handler's subscriptions."""

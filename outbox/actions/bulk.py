@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db.models import Max, OuterRef, QuerySet, Subquery
 
@@ -14,7 +15,7 @@ from outbox.engine.locks import share_subscriptions
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 
 from .choice import Choice
-from .operations import RATE, Report, begin, carry_out
+from .operations import RATE, Report, Touched, begin, carry_out
 
 logger = logging.getLogger("outbox.actions")
 
@@ -83,6 +84,9 @@ def replay(
     The receipt is reset and kept as an attempt, `replayed`; the relay sends the delivery under a
     new token, so that a late message of the old one does nothing. What the handler does a second
     time is the handler's matter: `try_out` shows it beforehand. Arguments as for `retry`.
+
+    Raises:
+        StillRunning: the same replay was begun and is not finished.
     """
     using = using or databases.alias()
     return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
@@ -159,17 +163,29 @@ class BulkTask:
         rows = rows.filter(pk__gt=after, pk__lte=until).order_by("pk")
         return list(rows.values_list("pk", flat=True)[:limit])
 
-    def touch(self, pks: Sequence[int], operation: Operation) -> int:
-        """Lock those that still fit, in the order of ids, as workers do; change them."""
+    def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
+        """Lock those that still fit, in the order of ids, as workers do; change them.
+
+        It stops before the first that another transaction has locked: a receipt block may hold its
+        delivery for as long as its lease, and whoever waits for the lock of the table, such as
+        `end`, would wait for that.
+        """
         share_subscriptions(using=self.using)  # so that none ends meanwhile
-        rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks)
-        locked = _pks(rows.order_by("pk").select_for_update(of=("self",)))
+        rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks).order_by("pk")
+        locked = _pks(rows.select_for_update(of=("self",), skip_locked=True))
+        found = set(locked)
+        busy = next((pk for pk in _pks(rows) if pk not in found), None)
+        if busy is not None:
+            pks, locked = _before(busy, pks), _before(busy, locked)
         if locked:
             _CHANGES[self.action](
                 Delivery.objects.using(self.using).filter(pk__in=locked), operation
             )
             _log(locked, operation)
-        return len(locked)
+        return Touched(len(locked), pks[-1] if pks else None)
+
+    def finish(self, operation: Operation) -> None:
+        """Change nothing."""
 
     def hindrance(self) -> str:
         """Nothing: the relay's window bounds what these set going."""
@@ -203,20 +219,25 @@ def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
     rows.filter(state=State.DEAD).update(attempts=0)
     _join_line(rows)  # a dead one may have let its successors pass
     note = f"retried by {operation.by}"[:300]
-    rows.update(state=State.PENDING, due_at=clock.now(), note=note)
+    rows.update(state=State.PENDING, due_at=clock.now(using=rows.db), note=note)
 
 
-def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:
-    note = f"{operation.reason or 'no reason was given'} ({operation.by})"[:300]
+def discard_locked(rows: QuerySet[Delivery], *, by: str, reason: str) -> None:
+    """Settle deliveries that the caller has locked, and let the next ones of their keys go on."""
+    note = f"{reason or 'no reason was given'} ({by})"[:300]
     keys = {key for key in rows.values_list("order_key", flat=True) if key}
-    settled = {"settled_at": clock.now(), "order_key": None}  # out of its key's line
+    settled = {"settled_at": clock.now(using=rows.db), "order_key": None}  # out of its key's line
     rows.update(state=State.DISCARDED, note=note, **settled)
     ordering.look_soon(keys, using=rows.db)
 
 
+def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:
+    discard_locked(rows, by=operation.by, reason=operation.reason)
+
+
 def _replay(rows: QuerySet[Delivery], operation: Operation) -> None:
-    now = clock.now()
-    receipts = [_receipt(row, operation) for row in rows.order_by("pk")]
+    now = clock.now(using=rows.db)
+    receipts = [_receipt(row, operation, now=now) for row in rows.order_by("pk")]
     Attempt.objects.using(rows.db).bulk_create(receipts)
     note = f"replayed by {operation.by}"[:300]
     _join_line(rows)
@@ -230,8 +251,8 @@ def _join_line(rows: QuerySet[Delivery]) -> None:
     rows.filter(subscription__in=ordered).update(order_key=Subquery(key))
 
 
-def _receipt(row: Delivery, operation: Operation) -> Attempt:
-    settled = row.settled_at or clock.now()
+def _receipt(row: Delivery, operation: Operation, *, now: datetime) -> Attempt:
+    settled = row.settled_at or now
     return Attempt(
         delivery=row,
         number=row.attempts,
@@ -258,6 +279,10 @@ def _log(pks: Sequence[int], operation: Operation) -> None:
         f": {operation.reason}" if operation.reason else "",
     )
     logger.info("%s %s deliveries (%d): %s%s", operation.by, done, len(pks), shown, reason)
+
+
+def _before(busy: int, pks: Sequence[int]) -> list[int]:
+    return [pk for pk in pks if pk < busy]
 
 
 def _of(rows: QuerySet[Delivery] | None, *, using: str) -> QuerySet[Delivery]:

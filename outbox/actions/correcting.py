@@ -19,8 +19,7 @@ from outbox.privacy.marks import MASK
 from outbox.privacy.sensitive import masked
 from outbox.storable import UnstorableValue
 
-from .bulk import discard
-from .choice import Choice
+from .bulk import discard_locked
 from .operations import recorded
 
 logger = logging.getLogger("outbox.actions")
@@ -60,7 +59,7 @@ def correct(
         fact = _fact(row.event, payload)
         event = _store(fact, row, by=by, using=using)
         why = f"corrected by event {event.id}: {reason}"
-        discard(Choice(ids=(row.pk,)), by=by, reason=why, rate=None, using=using)
+        discard_locked(Delivery.objects.using(using).filter(pk=row.pk), by=by, reason=why)
         choice = {"ids": [row.pk]}
         with recorded(Operation.Action.CORRECT, choice, by=by, reason=reason, using=using) as done:
             done.touched = 1

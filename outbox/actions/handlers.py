@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from outbox import clock, databases, nudge
 from outbox.engine import breaker
 from outbox.engine.locks import lock_subscriptions
+from outbox.engine.pauses import pausable, pause_values
 from outbox.models import Operation, Subscription
 from outbox.subscriptions import find
 
@@ -28,7 +29,8 @@ def pause(handler: str, *, by: str, reason: str, using: str | None = None) -> in
     """Start none of a handler's deliveries from now on; they are parked, and delay no other's.
 
     What a worker has started goes on to its end. Pausing a paused handler changes nothing: the
-    first person's reason stays.
+    first person's reason stays. The pause of a running backfill is taken over: the handler stays
+    paused when the backfill ends.
 
     Args:
         handler: its pinned name.
@@ -37,18 +39,16 @@ def pause(handler: str, *, by: str, reason: str, using: str | None = None) -> in
         using: the outbox's database alias.
 
     Returns:
-        How many of its subscriptions were running and are paused now; 0: it was paused already.
+        How many of its subscriptions were running, or paused by a backfill, and are paused by this
+        now; 0: it was paused already.
 
     Raises:
         UnknownHandler: no subscription has this handler.
     """
     using = using or databases.alias()
-    running = subscriptions_of(handler, using=using).filter(paused_at=None)
-    now = clock.now(using=using)
-    return _change(
-        Action.PAUSE, handler, running, by, reason, using,
-        {"paused_at": now, "paused_by": by[:150], "pause_reason": reason},
-    )  # fmt: skip
+    running = pausable(subscriptions_of(handler, using=using))
+    values = pause_values(by=by, reason=reason, using=using)
+    return _change(Action.PAUSE, handler, running, by, reason, using, values)
 
 
 def resume(handler: str, *, by: str, reason: str = "", using: str | None = None) -> int:
@@ -70,10 +70,17 @@ def resume(handler: str, *, by: str, reason: str = "", using: str | None = None)
     rows = subscriptions_of(handler, using=using)
     stopped = rows.exclude(paused_at=None, active=True)
     rows.filter(active=False).update(since=clock.now(using=using))
-    return _change(
-        Action.RESUME, handler, stopped, by, reason, using,
-        {"paused_at": None, "paused_by": "", "pause_reason": "", "active": True},
-    )  # fmt: skip
+    values = {**_NO_PAUSE, "active": True}
+    return _change(Action.RESUME, handler, stopped, by, reason, using, values)
+
+
+def end_pause(handler: str, *, paused_by: str, using: str) -> int:
+    """End the pause of a handler where `paused_by` has paused it; return of how many subscriptions.
+
+    Unlike `resume` it leaves alone what has ended, and what somebody else has paused since.
+    """
+    rows = Subscription.objects.using(using).filter(paused_by=paused_by)  # renamed since, perhaps
+    return _change(Action.RESUME, handler, rows, paused_by, "", using, _NO_PAUSE)
 
 
 def close_breaker(handler: str, *, by: str, reason: str, using: str | None = None) -> int:
@@ -181,6 +188,7 @@ def _change(
     return changed
 
 
+_NO_PAUSE: dict[str, object] = {"paused_at": None, "paused_by": "", "pause_reason": ""}
 _DONE = {
     Action.PAUSE: "paused",
     Action.RESUME: "resumed",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.models import Operation
 
-from . import backfilling
+from . import backfilling, operations
 from .bulk import ELIGIBLE, BulkTask
 from .choice import Choice
 from .handlers import end
@@ -44,6 +45,7 @@ def go_on(
 
     Raises:
         NotRunning: there is no such operation, it is over, or only its own command goes on with it.
+        CannotBackfill: it is a backfill that would break the order of a key now.
     """
     using = using or databases.alias()
     operation = _running(number, using=using)
@@ -56,7 +58,8 @@ def go_on(
         operation.refresh_from_db(using=using)
         return operation
     if operation.action == Action.BACKFILL:
-        return _backfill(operation, using=using).carry_out(operation, report=report)
+        task = backfilling.Backfill.of(operation, using=using)
+        return task.carry_out(operation, report=report)
     return carry_out(operation, _task(operation, using=using), report=report, using=using)
 
 
@@ -67,14 +70,12 @@ def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
         NotRunning: there is no such operation, or it is over.
     """
     using = using or databases.alias()
-    operation = _running(number, using=using)
-    now = clock.now(using=using)
-    Operation.objects.using(using).filter(pk=number, state=Operation.State.RUNNING).update(
-        state=Operation.State.GIVEN_UP, finished_at=now
-    )
+    with transaction.atomic(using=using):
+        operation = _running(number, using=using)
+        operations.give_up(operation, using=using)
+        if operation.action == Action.BACKFILL:
+            backfilling.Backfill.of(operation, using=using).finish(operation)
     operation.refresh_from_db(using=using)
-    if operation.action == Action.BACKFILL:
-        _backfill(operation, using=using).release(operation)
     logger.info("%s gave up operation %d", by, number)
     return operation
 
@@ -88,10 +89,6 @@ def _running(number: int, *, using: str) -> Operation:
         facts = {"number": number, "state": found.get_state_display()}
         raise NotRunning(_("Operation %(number)s is over: %(state)s.") % facts)
     return found
-
-
-def _backfill(operation: Operation, *, using: str) -> backfilling.Backfill:
-    return backfilling.Backfill(Choice.from_json(operation.choice), using)
 
 
 def _task(operation: Operation, *, using: str) -> Task:

@@ -58,7 +58,11 @@ def act(
         return _ask(page, request, form, action, ids)
     reason = form.cleaned_data["reason"] if form.is_bound else ""
     rows = list(_chosen(action, choice))
-    done = CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None)
+    try:
+        done = CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None)
+    except actions.StillRunning as error:
+        page.message_user(request, str(error), messages.ERROR)
+        return None
     text = _("%(action)s (operation %(number)d): %(reason)s") % {
         "action": TITLES[action],
         "number": done.pk,

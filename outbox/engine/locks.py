@@ -7,22 +7,62 @@ what the decision depends on in a statement of its own.
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Collection
+from itertools import count
 
-from django.db import connections
+from django.db import OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F
 
 from outbox.models import Delivery
 
+#: How long one try to lock the table may stop the relays.
+_TRY_SECONDS = 0.3
+_LOCK_NOT_AVAILABLE = "55P03"
 
-def lock_subscriptions(*, using: str) -> None:
+
+def lock_subscriptions(*, using: str, tries: int | None = None) -> None:
     """Wait for every transaction that acts on subscriptions, and keep new ones out.
 
     For a change of who is owed which event: until the caller's transaction ends, no relay makes a
     delivery and nobody replays one. Emitting, and handlers that run, go on. SQLite has one writer
     anyway.
+
+    Every relay queues behind a transaction that waits for this lock. So each try is short, and
+    relays go on between two tries.
+
+    Args:
+        using: the outbox's database alias.
+        tries: how many; None: until the lock is free. A caller that holds row locks must set it:
+            short tries end before PostgreSQL looks for a deadlock.
+
+    Raises:
+        OperationalError: the last try failed.
     """
-    _lock_table("EXCLUSIVE", using=using)
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        return
+    for number in count(1):
+        try:
+            with transaction.atomic(using=using):
+                _lock_briefly(connection)
+            return
+        except OperationalError as error:
+            state = getattr(error.__cause__, "sqlstate", None)
+            if state != _LOCK_NOT_AVAILABLE or number == tries:
+                raise
+        time.sleep(random.uniform(0.5, 1.5) * _TRY_SECONDS)
+
+
+def _lock_briefly(connection: BaseDatabaseWrapper) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        [before] = cursor.fetchone()
+        cursor.execute(f"SET LOCAL lock_timeout = {int(_TRY_SECONDS * 1000)}")
+        cursor.execute("LOCK TABLE outbox_subscription IN EXCLUSIVE MODE")
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
 
 
 def share_subscriptions(*, using: str) -> None:
@@ -31,14 +71,10 @@ def share_subscriptions(*, using: str) -> None:
     Relays have this lock by their own statements. Whoever else makes a delivery owed takes it, and
     then asks whether the subscription is active.
     """
-    _lock_table("ROW SHARE", using=using)
-
-
-def _lock_table(mode: str, *, using: str) -> None:
     connection = connections[using]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute(f"LOCK TABLE outbox_subscription IN {mode} MODE")
+            cursor.execute("LOCK TABLE outbox_subscription IN ROW SHARE MODE")
 
 
 def lock_deliveries(seqs: Collection[int], *, using: str) -> list[tuple[int, int, str]]:

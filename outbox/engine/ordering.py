@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from django.db import connections, transaction
 from django.db.models import F, Min
@@ -31,6 +32,7 @@ NOTE = "an earlier event of its key is owed to this handler"
 
 _LOOK_AGAIN = (timedelta(seconds=1), timedelta(minutes=5))
 _LOOKED_AT_ONCE = 200
+_CHANGED_AT_ONCE = 1000
 
 
 def first_of(keys: Collection[str], *, handler: str = "", using: str) -> dict[Line, int]:
@@ -158,9 +160,26 @@ def first_look(now: datetime) -> datetime:
 
 
 def look_soon(keys: Collection[str], *, using: str) -> None:
-    """Have the relay look again, at its next pass, at what is blocked of these keys."""
-    blocked = Delivery.objects.using(using).filter(order_key__in=keys, state=State.BLOCKED)
-    blocked.update(due_at=clock.now(using=using))
+    """Have the relay look again, at its next pass, at what is blocked of these keys.
+
+    What another transaction has locked is left for the moment when the caller's has committed: two
+    that discard deliveries of one key would wait for each other.
+    """
+    if keys:
+        _make_due(keys, skip_locked=True, using=using)
+        transaction.on_commit(partial(_make_due, keys, using=using), using=using, robust=True)
+
+
+def _make_due(keys: Collection[str], *, skip_locked: bool = False, using: str) -> None:
+    now = clock.now(using=using)
+    deliveries = Delivery.objects.using(using)
+    blocked = deliveries.filter(order_key__in=keys, state=State.BLOCKED, due_at__gt=now)
+    with transaction.atomic(using=using):
+        locked = blocked.order_by("pk").select_for_update(skip_locked=skip_locked)
+        pks = list(locked.values_list("pk", flat=True))
+        for start in range(0, len(pks), _CHANGED_AT_ONCE):
+            some = pks[start : start + _CHANGED_AT_ONCE]
+            deliveries.filter(pk__in=some).update(due_at=now)
 
 
 def _first_waiting(

@@ -25,6 +25,7 @@ from . import breaker, decisions, ordering
 from .attempts import NOTE_LENGTH, Failure, describe, remember
 from .decisions import Next, Retries, Verdict
 from .lease import by_token, receipts_given
+from .pauses import pausable, pause_values
 from .transient_errors import drop_broken_connection, is_transient
 
 logger = logging.getLogger("outbox.settlement")
@@ -293,9 +294,9 @@ def _judge(
 def _pause(
     row: Subscription, action: Pause, error: BaseException, *, note: str, using: str
 ) -> None:
-    running = Subscription.objects.using(using).filter(handler=row.handler, paused_at=None)
-    by, reason = f"rule:{type(error).__name__}"[:150], f"{action.reason} ({note})"
-    if running.update(paused_at=clock.now(using=using), paused_by=by, pause_reason=reason):
+    running = pausable(Subscription.objects.using(using).filter(handler=row.handler))
+    by, reason = f"rule:{type(error).__name__}", f"{action.reason} ({note})"
+    if running.update(**pause_values(by=by, reason=reason, using=using)):
         logger.warning("%s is paused by its own rule: %s", row.handler, reason)
 
 

@@ -6,20 +6,19 @@ import logging
 from functools import partial
 
 from django.db import transaction
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import QuerySet
 
 from outbox import clock, databases
 from outbox.conf import conf
-from outbox.models import Delivery, Event, Subscription
+from outbox.models import Subscription
 from outbox.subscriptions import Handler, registry
 
 from . import breaker
-from .locks import lock_subscriptions
+from .joining import join_names
+from .placing import fill_shares, line_up
 from .transient_errors import retry_transient
 
 logger = logging.getLogger("outbox.sync")
-
-State = Delivery.State
 
 
 def sync_subscriptions(*, using: str | None = None) -> None:
@@ -29,30 +28,62 @@ def sync_subscriptions(*, using: str | None = None) -> None:
     visible, and goes on when a release that has the handler is migrated.
     """
     using = using or databases.alias()
-    # Again, if it meets a worker that waits for a subscription with a delivery's lock in hand.
+    # Each again, if it meets a worker that has a delivery's lock and waits for a subscription.
+    retry_transient(partial(join_names, using=using), using=using)
+    for handler in registry:
+        if _changes_what_is_owed(handler, using=using):
+            retry_transient(partial(_sync_alone, handler, using=using), using=using)
     retry_transient(partial(_sync, using=using), using=using)
+
+
+def _changes_what_is_owed(handler: Handler, *, using: str) -> bool:
+    """Return whether deliveries that are owed get a place in line or a share, or lose it."""
+    policies = _rows_of(handler, using=using).values_list("ordered", "on_dead", "share_window")
+    return any(
+        (ordered, on_dead, window is None)
+        != (handler.ordered, handler.on_dead, handler.share_window is None)
+        for ordered, on_dead, window in policies
+    )
+
+
+def _sync_alone(handler: Handler, *, using: str) -> None:
+    """Sync a handler with no other one's rows locked: it may wait for its workers."""
+    with transaction.atomic(using=using):
+        rows = _locked(_rows_of(handler, using=using))
+        for event in handler.events:
+            _sync_one(rows, handler, event, using=using)
 
 
 def _sync(*, using: str) -> None:
     with transaction.atomic(using=using):
-        # In the order of relays, and no_key, so that the deliveries which they make meanwhile need
-        # not wait: a deploy would hold them up, or end in a deadlock.
-        locked = Subscription.objects.using(using).order_by("id").select_for_update(no_key=True)
-        rows = {(row.handler, row.event): row for row in locked}
+        rows = _locked(Subscription.objects.using(using))
         wanted = [(handler, event) for handler in registry for event in handler.events]
         for handler, event in wanted:
             _sync_one(rows, handler, event, using=using)
         _mark_unknown(rows, {(handler.name, event) for handler, event in wanted}, using=using)
 
 
+def _rows_of(handler: Handler, *, using: str) -> QuerySet[Subscription]:
+    names = (handler.name, *handler.formerly)
+    return Subscription.objects.using(using).filter(handler__in=names)
+
+
+def _locked(rows: QuerySet[Subscription]) -> dict[tuple[str, str], Subscription]:
+    # In the order of relays, and no_key, so that the deliveries which they make meanwhile need
+    # not wait: a deploy would hold them up, or end in a deadlock.
+    locked = rows.order_by("id").select_for_update(no_key=True)
+    return {(row.handler, row.event): row for row in locked}
+
+
 def _sync_one(
     rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
 ) -> None:
-    row = _take_over(rows, handler, event, using=using)
+    row = _take_over(rows, handler, event)
     if row is None:
         row = Subscription(
             event=event, since=clock.now(using=using), window_now=conf().FIRST_WINDOW
         )
+        _pause_like_the_others(row, rows, handler)
     before = _policy(row)
     row.handler, row.known = handler.name, True
     row.queue, row.atomic, row.batch = handler.queue, handler.atomic, handler.batch
@@ -69,39 +100,25 @@ def _sync_one(
     if row._state.adding or _policy(row) != before:
         row.save(using=using)
     if was != (row.ordered, row.on_dead):
-        _line_up(row, using=using)
+        line_up(row, using=using)
     if had_shares != (row.share_window is not None):
-        _fill_shares(row, using=using)
+        fill_shares(row, using=using)
+
+
+def _pause_like_the_others(
+    row: Subscription, rows: dict[tuple[str, str], Subscription], handler: Handler
+) -> None:
+    """Pause a new subscription of a paused handler: a pause is of the handler as a whole."""
+    names = (handler.name, *handler.formerly)
+    for (name, _event), other in rows.items():
+        if name in names and other.paused_at:
+            row.paused_at, row.paused_by = other.paused_at, other.paused_by
+            row.pause_reason = other.pause_reason
 
 
 def _close_breaker(row: Subscription) -> None:
     for name, value in breaker.CLOSED.items():
         setattr(row, name, value)
-
-
-def _line_up(row: Subscription, *, using: str) -> None:
-    """Give what is owed its place in line, or take it, as the handler has become ordered or not.
-
-    Nothing is blocked here: a worker asks before it starts.
-    """
-    owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
-    if row.ordered:
-        key = Event.objects.using(using).filter(pk=OuterRef("event")).values("key")
-        owed.update(order_key=Subquery(key))
-    if not row.ordered or row.on_dead == Subscription.OnDead.PASS:
-        gone = owed.filter(state=State.DEAD) if row.ordered else owed
-        gone.update(order_key=None)
-    blocked = owed.filter(state=State.BLOCKED)
-    blocked.update(due_at=clock.now(using=using))  # the relay looks again
-    if not row.ordered:
-        blocked.update(state=State.PENDING, note="")
-
-
-def _fill_shares(row: Subscription, *, using: str) -> None:
-    """Store the shares of what is owed, or forget them, as the handler has a limit now or not."""
-    owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
-    share = Event.objects.using(using).filter(pk=OuterRef("event")).values("share")
-    owed.update(share=Subquery(share) if row.share_window else None)
 
 
 def _policy(row: Subscription) -> tuple[object, ...]:
@@ -126,63 +143,19 @@ def _policy(row: Subscription) -> tuple[object, ...]:
 
 
 def _take_over(
-    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
+    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str
 ) -> Subscription | None:
-    """Return the handler's row: its own, or the one of a former name."""
+    """Return the handler's row: its own, or the one of a former name.
+
+    `join_names` has left one of them. Another one was made since then, by a migrate of another
+    release: it is joined by the next migrate of this one.
+    """
     row = rows.get((handler.name, event))
     for name in handler.formerly:
-        old = rows.pop((name, event), None)
-        if old is None:
-            continue
-        logger.info("%s takes over from %s", handler.name, name)
-        if row is None:
-            row = old
-        else:
-            _merge(old, row, using=using)
+        if row is None and (name, event) in rows:
+            logger.info("%s takes over from %s", handler.name, name)
+            row = rows.pop((name, event))
     return row
-
-
-def _merge(old: Subscription, row: Subscription, *, using: str) -> None:
-    """Join two rows of one handler, whose renaming was rolled back and comes once more.
-
-    The events between were owed to both names. Of the two deliveries of an event the one stays
-    that got furthest, so that nothing is run again, and nothing is lost. The old row goes.
-    """
-    lock_subscriptions(using=using)  # no relay makes a delivery for the old row meanwhile
-    deliveries = Delivery.objects.using(using)
-    of_both = deliveries.filter(subscription=old).values("event")
-    twice = deliveries.filter(subscription=row, event__in=of_both)
-    pairs: dict[int, list[Delivery]] = {}
-    rows = deliveries.filter(
-        subscription__in=(old, row), event__in=list(twice.values_list("event", flat=True))
-    ).order_by("id")
-    for one in rows.select_for_update():
-        pairs.setdefault(one.event_id, []).append(one)
-    left = [min(pair, key=partial(_progress, new=row)).pk for pair in pairs.values()]
-    deliveries.filter(pk__in=left).delete()
-    moved = deliveries.filter(subscription=old)
-    # The messages of what is on its way name the row that it leaves: it is sent again.
-    on_their_way = moved.filter(state=State.SENT, started_token__lt=F("token"))
-    on_their_way.update(
-        state=State.PENDING,
-        due_at=clock.now(using=using),
-        note="its handler's two names became one",
-    )
-    moved.update(subscription=row)
-    old.delete(using=using)
-
-
-def _progress(delivery: Delivery, *, new: Subscription) -> tuple[int, bool]:
-    """Return how far a delivery got: done, in hand, tried or sent, not tried, discarded."""
-    if delivery.state == State.DONE:
-        far = 4
-    elif delivery.is_started:
-        far = 3
-    elif delivery.state == State.DISCARDED:
-        far = 0
-    else:
-        far = 2 if delivery.attempts or delivery.state == State.SENT else 1
-    return far, delivery.subscription_id == new.pk
 
 
 def _mark_unknown(

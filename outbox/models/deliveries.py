@@ -23,6 +23,9 @@ class Subscription(Row):
         HOLD = "hold", _("later ones wait for a person")
         PASS = "pass", _("later ones go on")
 
+    #: `paused_by` starts with it where the handler's own backfill has paused it.
+    PAUSED_BY_BACKFILL = "backfill:"
+
     handler = models.CharField(_("handler"), max_length=150)
     event = models.CharField(_("event"), max_length=150)
     since = models.DateTimeField(_("since"))

@@ -400,11 +400,13 @@ OTHERS = [
         without="two names of one handler keep both deliveries of an event",
         edits=(
             Edit(
-                "outbox/engine/sync.py",
-                "    moved.update(subscription=row)\n    old.delete(using=using)\n",
-                '    kept = deliveries.filter(subscription=row).values("event")\n'
-                "    moved.exclude(event__in=kept).update(subscription=row)\n",
+                "outbox/engine/joining.py",
+                "    moved.update(subscription=row)\n",
+                "    kept = Delivery.objects.using(using).filter(subscription=row)\n"
+                '    moved.exclude(event__in=kept.values("event")).update(subscription=row)\n',
             ),
+            Edit("outbox/engine/joining.py", "    old.delete(using=using)\n", ""),
+            Edit("outbox/engine/joining.py", "    deliveries.filter(pk__in=left).delete()\n", ""),
         ),
         noticed_by=(
             f"{OUTBOX}test_rolling_deploy.py::TestARenameThatIsRolledBack"
@@ -414,7 +416,18 @@ OTHERS = [
     Mutant(
         name="ordered-backfill-holds",
         without="an ordered handler runs while its backfill is not complete",
-        edits=(Edit("outbox/actions/backfilling.py", "        self._hold(operation)\n", ""),),
+        edits=(
+            Edit(
+                "outbox/actions/backfilling.py",
+                "                self.hold.begin(operation)\n",
+                "                pass\n",
+            ),
+            Edit(
+                "outbox/actions/backfilling.py",
+                "        self.hold.refuse_resumed(operation)\n",
+                "",
+            ),
+        ),
         noticed_by=(
             f"{OUTBOX}test_ordering.py::TestABackfill"
             "::test_holds_new_events_until_all_old_ones_are_owed",
@@ -423,7 +436,13 @@ OTHERS = [
     Mutant(
         name="ordered-backfill-refused",
         without="a backfill delivers old events after new ones of their key",
-        edits=(Edit("outbox/actions/backfilling.py", "    if in_order:\n", "    if False:\n"),),
+        edits=(
+            Edit(
+                "outbox/actions/backfilling.py",
+                "        if not self.in_order:\n",
+                "        if True:\n",
+            ),
+        ),
         noticed_by=(
             f"{OUTBOX}test_ordering.py::TestABackfill"
             "::test_is_refused_where_a_later_event_of_a_key_is_handled",

@@ -199,6 +199,20 @@ class TestDiscardingAndReplaying:
         assert Delivery.objects.get(pk=row.pk).state == state
         assert not Operation.objects.exists()
 
+    def test_says_so_where_the_same_replay_is_not_finished(self, outbox, admin_client):
+        packed(outbox)
+        row = Delivery.objects.get(state="done")
+        now = timezone.now()
+        Operation.objects.create(
+            action="replay", choice={"ids": [row.pk]}, by="cli:ann", started_at=now, seen_at=now
+        )
+        form = {"action": "replay", "_selected_action": [row.pk], "reason": "once more"}
+
+        said = admin_client.post(DELIVERIES, form, follow=True).content.decode()
+
+        assert "by cli:ann, replays the same choice and is not finished" in said
+        assert Delivery.objects.get(pk=row.pk).state == "done"
+
     @pytest.mark.parametrize("reason", [{}, {"reason": "the scales were broken"}])
     def test_of_what_has_left_the_filter_touches_nothing_else(self, outbox, admin_client, reason):
         """Seen to fail where no ids stand for all."""

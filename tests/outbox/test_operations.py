@@ -192,7 +192,7 @@ class TestAnOperationThatIsKilled:
             actions.replay(choice, by="cli:ann", reason="a test", rate=None)
         outbox.deliver_all()  # what was replayed is done again, and must not be taken for new
         first = len(runs)
-        done = actions.replay(choice, by="cli:bob", reason="another", rate=None)
+        done = actions.go_on(Operation.objects.get().pk, by="cli:bob")
         outbox.deliver_all()
 
         assert 0 < first < 7
@@ -223,7 +223,7 @@ class TestAnOperationThatIsKilled:
         done = actions.backfill(choice, by="cli:ann", reason="a test", rate=None)
 
         # In a test's transaction the killed step is rolled back, as it is for real.
-        assert (half, Delivery.objects.count(), done.touched) == (2, 5, 5)
+        assert (half, Delivery.objects.count(), done.touched) == (2, 5, 3)
 
     def test_can_be_given_up(self, runs: list[UUID]):
         deliveries(*["dead"] * 5)
@@ -260,9 +260,99 @@ class TestAnOperationThatIsKilled:
         given(outbox, 3)
         outbox.deliver_all()
 
-        done = actions.replay(actions.Choice(), by="cli:ann", reason="a test", rate=None)
+        done = actions.go_on(Operation.objects.get().pk, by="cli:ann")
 
         assert done.touched == 3
+
+    def test_that_is_a_replay_is_not_begun_again(self, runs: list[UUID]):
+        """Failed: the second one was taken for the rest of the first, and said it was finished."""
+        outbox = Outbox()
+        given(outbox, 3)
+        outbox.deliver_all()
+        line = ("replay", "--handler", "tests.invoice", "--reason", "wrong prices")
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            outbox_command(*line)
+        number = Operation.objects.get().pk
+
+        said = refused(*line)
+        outbox_command("go-on", str(number), "--give-up")
+        outbox_command(*line)
+
+        assert f"Operation {number}, by cli:" in said
+        assert f"`manage.py outbox go-on {number}`" in said
+        assert [one.touched for one in Operation.objects.order_by("id")] == [2, 1]
+
+    @pytest.mark.parametrize(("action", "after"), [("retry", "pending"), ("discard", "discarded")])
+    def test_is_begun_again_from_the_first_row(self, action: str, after: str):
+        """Failed: what was dead again was behind the cursor; "finished", and nothing was done."""
+        deliveries("dead", "dead")
+        choice = actions.Choice(handler="tests.invoice")
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            getattr(actions, action)(choice, by="cli:ann", reason="a test", rate=None)
+        Delivery.objects.update(state="dead", attempts=1)
+
+        done = getattr(actions, action)(choice, by="cli:bob", reason="once more", rate=None)
+
+        assert states() == [after, after]
+        assert (done.by, done.touched, done.state) == ("cli:bob", 2, "finished")
+        first = Operation.objects.order_by("id")[0]
+        assert (first.by, first.touched, first.state) == ("cli:ann", 2, "given_up")
+
+    def test_is_another_one_than_an_action_with_another_choice(self):
+        rows = deliveries("dead", "dead")
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            actions.retry(actions.Choice(ids=(rows[0].pk,)), by="cli:ann", rate=None)
+
+        actions.retry(actions.Choice(ids=(rows[1].pk,)), by="cli:ann", rate=None)
+
+        assert Operation.objects.order_by("id")[0].state == "running"
+
+
+class TestACorrection:
+    def test_discards_the_dead_delivery_whatever_else_is_unfinished(self):
+        """Failed: a discard that was killed swallowed it, and both events were owed."""
+
+        @subscribe("tests.Weighed", attempts=1)
+        def invoice() -> None:
+            raise KeyError("scales")
+
+        outbox = Outbox()
+        event = outbox.given("tests.Weighed", parcel_id=uuid4())
+        outbox.deliver_all(raise_errors=False)
+        row = Delivery.objects.get()
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            actions.discard(
+                actions.Choice(ids=(row.pk,)), by="cli:ann", reason="not wanted", rate=None
+            )
+        Delivery.objects.update(state="dead")
+
+        actions.correct(row.pk, event.payload, by="cli:bob", reason="a repair")
+
+        assert states() == ["discarded", "pending"]
+        assert ": a repair (cli:bob)" in Delivery.objects.get(pk=row.pk).note
+        assert Operation.objects.get(action="discard").state == "running"
+
+
+class TestTheClock:
+    @pytest.mark.parametrize("action", ["retry", "discard", "replay", "end"])
+    def test_is_that_of_the_database_that_the_action_is_about(
+        self, action: str, runs: list[UUID], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: it was that of the database to which the router sends the outbox."""
+        deliveries("dead", "done")
+        asked: list[str | None] = []
+
+        def now(*, using: str | None = None) -> datetime:
+            asked.append(using)
+            return timezone.now()
+
+        monkeypatch.setattr("outbox.clock.now", now)
+        choice: Any = (
+            "tests.invoice" if action == "end" else actions.Choice(handler="tests.invoice")
+        )
+        getattr(actions, action)(choice, by="cli:ann", reason="a test", using="default")
+
+        assert set(asked) == {"default"}
 
 
 class TestReplay:

@@ -9,12 +9,14 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db.models import F
+from django.utils import timezone
 
-from outbox import subscribe, subscriptions
+from outbox import actions, subscribe, subscriptions
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import Message, relay_pass
 from outbox.engine.sync import sync_subscriptions
-from outbox.models import Delivery, Subscription
+from outbox.models import Delivery, Event, Subscription
+from outbox.policy import Breaker
 from outbox.subscriptions import Handler
 from outbox.testing import Outbox
 
@@ -206,7 +208,7 @@ class TestARenameThatIsRolledBack:
     def test_has_its_handler_hear_nothing_twice_when_it_comes_again(
         self, rolled_back: Release, renamed: Release, heard: list[str]
     ):
-        """Rule 6. Seen to fail without `_merge`: both names are owed what was told between."""
+        """Rule 6. Seen to fail without `join_names`: both names are owed what was told between."""
         given(rolled_back)
         work(rolled_back, relay(rolled_back))
         assert heard == ["count"]
@@ -298,6 +300,183 @@ class TestARenameThatIsRolledBack:
         work(rolled_back, relay(rolled_back))
 
         assert heard == ["count", "count_orders"]
+
+    def test_goes_on_where_the_new_name_was_ended_meanwhile(
+        self, rolled_back: Release, renamed: Release, heard: list[str]
+    ):
+        """Failed: what the old name was owed moved to a subscription that had ended."""
+        with running(rolled_back):
+            actions.end("tests.count_orders", by="ann", reason="no code has it")
+        given(rolled_back)
+        relay(rolled_back)
+        since = Subscription.objects.get(handler="tests.count").since
+
+        migrate(renamed)
+        let_time_pass()
+        work(renamed, relay(renamed))
+        given(renamed)
+        work(renamed, relay(renamed))
+
+        row = Subscription.objects.get()
+        assert (row.active, row.since) == (True, since)
+        assert heard == ["count_orders", "count_orders"]
+
+    def test_hears_of_the_old_name_that_was_ended_nothing_but_what_the_new_one_is_owed(
+        self, rolled_back: Release, renamed: Release, heard: list[str]
+    ):
+        given(rolled_back)
+        relay(rolled_back)
+        with running(rolled_back):
+            actions.end("tests.count", by="ann", reason="it counts wrongly")
+
+        migrate(renamed)
+        let_time_pass()
+        work(renamed, relay(renamed))
+
+        assert Subscription.objects.get().active
+        assert heard == ["count_orders"]
+
+    @pytest.mark.parametrize("name", ["tests.count", "tests.count_orders"])
+    def test_stays_paused_where_a_person_has_paused_either_name(
+        self, rolled_back: Release, renamed: Release, heard: list[str], name: str
+    ):
+        """Failed for the old name: the handler ran."""
+        with running(rolled_back):
+            actions.pause(name, by="ann", reason="the bank is closed")
+        given(rolled_back)
+
+        migrate(renamed)
+        let_time_pass()
+        work(renamed, relay(renamed))
+
+        assert heard == []
+        assert Subscription.objects.get().pause_reason == "the bank is closed"
+
+    def test_takes_a_pause_by_a_person_for_more_than_one_by_a_backfill(
+        self, rolled_back: Release, renamed: Release
+    ):
+        of = Subscription.objects.filter
+        now = timezone.now()
+        of(handler="tests.count").update(paused_at=now, paused_by="ann", pause_reason="no")
+        of(handler="tests.count_orders").update(
+            paused_at=now - timedelta(hours=1), paused_by="backfill:7", pause_reason="half of it"
+        )
+
+        migrate(renamed)
+
+        assert Subscription.objects.get().paused_by == "ann"
+
+    def test_keeps_the_breaker_open_that_the_old_name_has_opened(
+        self, rolled_back: Release, heard: list[str]
+    ):
+        """Failed: the other side, which was down, got the whole backlog."""
+        given(rolled_back)
+        now = timezone.now()
+        Subscription.objects.filter(handler="tests.count").update(
+            breaker_opened_at=now, breaker_probe_at=now + timedelta(hours=1), breaker_failures=5,
+            breaker_wait=60, breaker_reason="503",
+        )  # fmt: skip
+
+        @subscribe("shops.Ordered", formerly=["tests.count"], breaker=Breaker(on=(ValueError,)))
+        def count_orders() -> None:
+            heard.append("count_orders")
+
+        again = taken()
+        migrate(again)
+        work(again, relay(again))
+
+        row = Subscription.objects.get()
+        assert (heard, row.breaker_opened_at, row.breaker_reason) == ([], now, "503")
+
+    def test_keeps_the_order_of_a_key_where_the_new_name_is_ordered(self, old: Release):
+        """Failed: what the old name was owed had no place in line, and two of a key were sent."""
+
+        seen: list[UUID] = []
+
+        @subscribe("shops.Ordered", formerly=["tests.count"], ordered=True)
+        def count_orders(event_id: UUID) -> None:
+            seen.append(event_id)
+
+        ordered, key = taken(), uuid4()
+        for release in (old, ordered, old):
+            migrate(release)
+        with running(old):
+            for _ in range(2):
+                Outbox().given("shops.Ordered", order_id=key)
+        relay(old)
+        of = Delivery.objects.filter
+        of(subscription__handler="tests.count_orders").update(state="discarded", order_key=None)
+        of(subscription__handler="tests.count").update(state="sent", attempts=1)
+
+        migrate(ordered)
+
+        assert set(Delivery.objects.values_list("order_key", flat=True)) == {str(key)}
+        let_time_pass()
+        pairs = [pair for message in relay(ordered) for pair in message.pairs]
+        with running(ordered):
+            for pair in sorted(pairs, reverse=True):
+                deliver(handler_name="tests.count_orders", pairs=[pair], worker="w1")
+        let_time_pass()
+        work(ordered, relay(ordered))
+        assert seen == list(Event.objects.order_by("seq").values_list("id", flat=True))
+
+    def test_stores_the_shares_of_what_the_old_name_was_owed(self, old: Release):
+        """Failed: one share got more than its handler allows."""
+
+        @subscribe("shops.Ordered", formerly=["tests.count"], share_window=1)
+        def count_orders() -> None: ...
+
+        limited = taken()
+        for release in (old, limited, old):
+            migrate(release)
+        given(old)
+        relay(old)
+        Event.objects.update(share="acme")
+        Delivery.objects.filter(subscription__handler="tests.count").update(attempts=1)
+
+        migrate(limited)
+
+        assert Delivery.objects.get().share == "acme"
+
+    def test_joins_two_former_names_where_the_present_one_has_no_row(
+        self, rolled_back: Release, heard: list[str]
+    ):
+        """Seen to fail where the second one takes the place of the first."""
+        given(rolled_back)
+
+        @subscribe("shops.Ordered", formerly=["tests.count", "tests.count_orders"])
+        def count_all() -> None:
+            heard.append("count_all")
+
+        latest = taken()
+        migrate(latest)
+        let_time_pass()
+        work(latest, relay(latest))
+
+        assert heard == ["count_all"]
+        assert Subscription.objects.get().handler == "tests.count_all"
+
+
+class TestAPausedHandler:
+    @pytest.mark.parametrize("formerly", [[], ["tests.count"]])
+    def test_stays_paused_when_the_next_release_subscribes_it_to_another_event(
+        self, old: Release, formerly: list[str]
+    ):
+        """Failed: it ran for the new event."""
+        name = "tests.count_all" if formerly else "tests.count"
+
+        @subscribe("shops.Cancelled", "shops.Ordered", name=name, formerly=formerly)
+        def count_all() -> None: ...
+
+        wider = taken()
+        migrate(old)
+        with running(old):
+            actions.pause("tests.count", by="ann", reason="it counts wrongly")
+
+        migrate(wider)
+
+        pauses = Subscription.objects.values_list("handler", "paused_by", "pause_reason")
+        assert list(pauses) == [(name, "ann", "it counts wrongly")] * 2
 
 
 class TestAHandlerThatIsGone:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox.actions import Choice, Preview
+from outbox.actions import Choice, Preview, StillRunning
 from outbox.models import Operation
 from outbox.wording import span
 
@@ -64,13 +64,11 @@ def act(
     needs_reason: bool = True,
 ) -> None:
     """Carry out an action on deliveries; say how many it touched, or fail with `nothing`."""
-    done = action(
-        choice,
-        by=operator(),
-        reason=reason_of(options, required=needs_reason),
-        rate=options["rate"],
-        report=Progress(write),
-    )
+    reason, report = reason_of(options, required=needs_reason), Progress(write)
+    try:
+        done = action(choice, by=operator(), reason=reason, rate=options["rate"], report=report)
+    except StillRunning as error:
+        raise CommandError(str(error)) from error
     if not done.touched:
         raise CommandError(nothing)
     write(f"{count(done.touched, 'delivery', 'deliveries')} {did}. {told(done)}")

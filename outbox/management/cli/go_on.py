@@ -28,6 +28,6 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
             done = actions.give_up(number, by=operator())
         else:
             done = actions.go_on(number, by=operator(), report=Progress(write))
-    except actions.NotRunning as error:
+    except (actions.NotRunning, actions.CannotBackfill) as error:
         raise CommandError(str(error)) from error
     write(f"Operation {number}, {done.action}, is {done.state}: {done.touched:,} touched in all.")

@@ -1,0 +1,316 @@
+"""The safety parts of what people do: deploys, and their actions on handlers and deliveries."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
+
+OUTBOX = "tests/outbox/"
+JOINING = "outbox/engine/joining.py"
+JOINED = f"{OUTBOX}test_rolling_deploy.py::TestARenameThatIsRolledBack::"
+
+JOINS = [
+    Mutant(
+        name="active-of-joined-names",
+        without="two names of one handler become one that has ended, where either has",
+        edits=(Edit(JOINING, "    if old.active:\n", "    if False:\n"),),
+        noticed_by=(f"{JOINED}test_goes_on_where_the_new_name_was_ended_meanwhile",),
+    ),
+    Mutant(
+        name="pause-of-joined-names",
+        without="the pause of a handler's former name is dropped",
+        edits=(
+            Edit(JOINING, "    if _weight_of_pause(old) > _weight_of_pause(row):", "    if False:"),
+        ),
+        noticed_by=(
+            f"{JOINED}test_stays_paused_where_a_person_has_paused_either_name[tests.count]",
+            f"{JOINED}test_takes_a_pause_by_a_person_for_more_than_one_by_a_backfill",
+        ),
+    ),
+    Mutant(
+        name="breaker-of-joined-names",
+        without="the open breaker of a handler's former name is dropped",
+        edits=(Edit(JOINING, "        _copy(breaker.CLOSED, old, row)\n", ""),),
+        noticed_by=(f"{JOINED}test_keeps_the_breaker_open_that_the_old_name_has_opened",),
+    ),
+    Mutant(
+        name="places-of-joined-names",
+        without="what a handler's former name is owed gets no place in line",
+        edits=(Edit(JOINING, "    line_up(row, using=using)\n", ""),),
+        noticed_by=(f"{JOINED}test_keeps_the_order_of_a_key_where_the_new_name_is_ordered",),
+    ),
+    Mutant(
+        name="shares-of-joined-names",
+        without="what a handler's former name is owed gets no share",
+        edits=(Edit(JOINING, "    fill_shares(row, using=using)\n", ""),),
+        noticed_by=(f"{JOINED}test_stores_the_shares_of_what_the_old_name_was_owed",),
+    ),
+    Mutant(
+        name="pause-of-a-new-event",
+        without="a paused handler runs for an event to which a deploy subscribes it",
+        edits=(
+            Edit(
+                "outbox/engine/sync.py", "        _pause_like_the_others(row, rows, handler)\n", ""
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_rolling_deploy.py::TestAPausedHandler"
+            "::test_stays_paused_when_the_next_release_subscribes_it_to_another_event",
+        ),
+    ),
+    Mutant(
+        name="workers-before-the-table",
+        without="a deploy that joins two names waits for a worker with the table locked",
+        edits=(Edit(JOINING, "    _wait_for_workers((old, row), using=using)\n", ""),),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestADeploy"
+            "::test_stops_no_relay_while_it_joins_two_names_and_waits_for_a_worker",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="one-handler-at-a-time",
+        without="a deploy waits for one handler's workers with all subscriptions locked",
+        edits=(
+            Edit(
+                "outbox/engine/sync.py",
+                "        if _changes_what_is_owed(handler, using=using):\n",
+                "        if False:\n",
+            ),
+        ),
+        noticed_by=tuple(
+            f"{OUTBOX}test_concurrency.py::TestADeploy"
+            f"::test_stops_no_other_handler_while_it_waits_for_the_worker_of_one[change{number}]"
+            for number in range(2)
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="short-tries-for-the-table",
+        without="relays queue behind a transaction that waits for the table of subscriptions",
+        edits=(
+            Edit(
+                "outbox/engine/locks.py",
+                '        cursor.execute(f"SET LOCAL lock_timeout = {int(_TRY_SECONDS * 1000)}")\n',
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds"
+            "::test_stops_no_relay_while_it_waits_for_another_transaction",
+        ),
+        database=POSTGRESQL,
+    ),
+]
+
+OPERATIONS = "outbox/actions/operations.py"
+TEST_OPERATIONS = f"{OUTBOX}test_operations.py::"
+
+ACTIONS = [
+    Mutant(
+        name="action-begun-again",
+        without="an action that was killed swallows a later one of the same choice",
+        edits=(
+            Edit(
+                OPERATIONS, "            give_up(same, using=using)\n", "            return same\n"
+            ),
+        ),
+        noticed_by=(
+            f"{TEST_OPERATIONS}TestAnOperationThatIsKilled"
+            "::test_is_begun_again_from_the_first_row[retry-pending]",
+        ),
+    ),
+    Mutant(
+        name="replay-begun-twice",
+        without="a replay that was killed is begun again, and replays its first part twice",
+        edits=(
+            Edit(
+                OPERATIONS,
+                "            if action == Operation.Action.REPLAY:",
+                "            if False:",
+            ),
+        ),
+        noticed_by=(
+            f"{TEST_OPERATIONS}TestAnOperationThatIsKilled"
+            "::test_that_is_a_replay_is_not_begun_again",
+            f"{OUTBOX}test_admin_actions.py::TestDiscardingAndReplaying"
+            "::test_says_so_where_the_same_replay_is_not_finished",
+        ),
+    ),
+    Mutant(
+        name="correction-discards",
+        without="a corrected event is owed beside the one that it corrects",
+        edits=(
+            Edit(
+                "outbox/actions/correcting.py",
+                "        discard_locked(Delivery.objects.using(using).filter(pk=row.pk), by=by, "
+                "reason=why)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{TEST_OPERATIONS}TestACorrection"
+            "::test_discards_the_dead_delivery_whatever_else_is_unfinished",
+        ),
+    ),
+    Mutant(
+        name="clock-of-an-action",
+        without="an action goes by the clock of the database that the router names",
+        edits=(
+            Edit(
+                OPERATIONS,
+                "row.finished_at = row.seen_at = clock.now(using=using)",
+                "row.finished_at = row.seen_at = clock.now()",
+            ),
+        ),
+        noticed_by=(
+            f"{TEST_OPERATIONS}TestTheClock"
+            "::test_is_that_of_the_database_that_the_action_is_about[end]",
+        ),
+    ),
+]
+
+BACKFILLING = "outbox/actions/backfilling.py"
+BACKFILLS = f"{OUTBOX}test_ordered_backfills.py::"
+
+HOLDS = [
+    Mutant(
+        name="workers-of-a-backfill",
+        without="an ordered backfill does not wait for what a worker has in hand",
+        edits=(
+            Edit(
+                BACKFILLING,
+                "            wait_while(self.hold.in_hand, operation, report=report, "
+                "using=self.using)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{BACKFILLS}TestALaterEventThatIsInHand"
+            "::test_is_waited_for_and_the_backfill_is_refused_if_it_is_handled",
+        ),
+        database=POSTGRESQL,
+        hangs=True,
+    ),
+    Mutant(
+        name="look-after-the-pause",
+        without="an ordered backfill looks for later events only before it pauses the handler",
+        edits=(
+            Edit(BACKFILLING, "                self.refuse_disorder()\n", "                pass\n"),
+        ),
+        noticed_by=(
+            f"{BACKFILLS}TestALaterEvent"
+            "::test_that_is_handled_between_the_first_look_and_the_pause_is_found",
+        ),
+    ),
+    Mutant(
+        name="end-of-a-backfill",
+        without="the handler is not resumed by the step that finishes its backfill",
+        edits=(Edit(OPERATIONS, "        task.finish(row)\n", ""),),
+        noticed_by=(
+            f"{BACKFILLS}TestABackfillThatIsKilled"
+            "::test_at_its_last_step_leaves_the_handler_paused_only_while_it_is_unfinished[after_step]",
+        ),
+    ),
+    Mutant(
+        name="pause-over-a-backfill",
+        without="the end of a backfill ends the pause of a person or a rule",
+        edits=(
+            Edit(
+                "outbox/engine/pauses.py",
+                "rows.filter(Q(paused_at=None) | own)",
+                "rows.filter(Q(paused_at=None) & ~own)",
+            ),
+        ),
+        noticed_by=(
+            f"{BACKFILLS}TestAPause::test_by_a_person_outlasts_the_backfill",
+            f"{BACKFILLS}TestAPause::test_by_a_rule_outlasts_the_backfill",
+        ),
+    ),
+    Mutant(
+        name="resumed-during-a-backfill",
+        without="a backfill goes on though its handler ran meanwhile",
+        edits=(
+            Edit(
+                "outbox/actions/holding.py",
+                " or row.paused_at == operation.started_at",
+                " or row.paused_at is not None",
+            ),
+        ),
+        noticed_by=(f"{BACKFILLS}TestAPause::test_that_comes_after_a_resumption_does_not_hide_it",),
+    ),
+    Mutant(
+        name="ended-during-a-backfill",
+        without="the end of a backfill makes active what a person has ended",
+        edits=(
+            Edit(
+                "outbox/actions/handlers.py",
+                'paused_by, "", using, _NO_PAUSE)',
+                'paused_by, "", using, {**_NO_PAUSE, "active": True})',
+            ),
+        ),
+        noticed_by=(
+            f"{BACKFILLS}TestAPause::test_of_a_handler_that_has_ended_meanwhile_leaves_it_ended",
+        ),
+    ),
+]
+
+BULK = "outbox/actions/bulk.py"
+ORDERING = "outbox/engine/ordering.py"
+
+LOCKS = [
+    Mutant(
+        name="locked-by-a-worker",
+        without="an action waits for a worker's lock, and who waits for the table waits for it",
+        edits=(Edit(BULK, 'of=("self",), skip_locked=True', 'of=("self",)'),),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestASubscriptionThatEnds"
+            "::test_does_not_wait_for_the_end_of_another_one_whose_worker_is_in_its_receipt",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="before-what-is-locked",
+        without="an action goes past what another transaction has locked, and leaves it out",
+        edits=(Edit(BULK, "        if busy is not None:\n", "        if False:\n"),),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestAnAction"
+            "::test_stops_before_what_is_locked_and_goes_on_when_it_is_free",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="two-discards-of-a-key",
+        without="two that discard deliveries of one key wait for each other",
+        edits=(
+            Edit(
+                ORDERING,
+                "        _make_due(keys, skip_locked=True, using=using)\n",
+                "        _make_due(keys, using=using)\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestTwoThatDiscardDeliveriesOfOneKey"
+            "::test_do_not_wait_for_each_other",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="due-after-the-commit",
+        without="what was locked when the head of its key was discarded waits for minutes",
+        edits=(
+            Edit(
+                ORDERING,
+                "        transaction.on_commit(partial(_make_due, keys, using=using), using=using, "
+                "robust=True)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_concurrency.py::TestTwoThatDiscardDeliveriesOfOneKey"
+            "::test_make_due_also_what_a_relay_has_locked_meanwhile",
+        ),
+        database=POSTGRESQL,
+    ),
+]
+
+PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *HOLDS, *LOCKS]
