@@ -7,6 +7,9 @@ from pytest_django import Settings
 
 from outbox import events, subscriptions
 from outbox.models import Subscription
+from tests.outbox.outages import link, outage, short_waits
+
+__all__ = ["link", "outage", "short_waits"]
 
 
 @pytest.fixture
