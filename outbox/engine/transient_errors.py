@@ -32,10 +32,23 @@ _TRIES = 5
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 _REPORT_EVERY = 30.0
 
-# PostgreSQL: class 08 connection, 25006 read-only (a primary that became a standby),
-# 40001 serialization, 40P01 deadlock, 55P03 lock not available, 57P01-57P03 shutdown.
+# PostgreSQL: class 08 connection, 25006 read-only (a primary that became a standby), 25P03 and 25P04
+# transaction timeouts, which end the session, 40001 serialization, 40P01 deadlock, 55P03 lock not
+# available, 57P01-57P03 shutdown, 57P05 idle session timeout.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_TRANSIENT_SQLSTATES = ("08", "25006", "40001", "40P01", "55P03", "57P01", "57P02", "57P03")
+_TRANSIENT_SQLSTATES = (
+    "08",
+    "25006",
+    "25P03",
+    "25P04",
+    "40001",
+    "40P01",
+    "55P03",
+    "57P01",
+    "57P02",
+    "57P03",
+    "57P05",
+)
 _TRANSIENT_TEXTS = (
     "database is locked",
     "database table is locked",
