@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -21,7 +21,7 @@ from outbox.contracts import upcasting
 from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import Handler
 
-from . import breaker, failpoints, ordering, settlement
+from . import breaker, failpoints, ordering, settlement, withdrawal
 from .lease import by_token, duration
 from .statements import (
     SENT,
@@ -56,13 +56,18 @@ class _Start:
 
     worker: str
     at: datetime
-    until: datetime
+    lasts: timedelta
     subscription: int | None = None
     is_doubtful: bool = False
 
+    def __post_init__(self) -> None:
+        self.until = self.at + self.lasts
+
     @contextmanager
-    def tried(self) -> Iterator[None]:
-        """Note whether the block fails."""
+    def tried(self, *, using: str) -> Iterator[None]:
+        """Begin the lease, and note whether the block fails."""
+        # At each try: an outage of the database may have outlasted the lease since the last one.
+        self.until = clock.now(using=using) + self.lasts
         try:
             yield
         except Exception:
@@ -101,8 +106,10 @@ def start(
     """
     using = access.using
     now = access.run(lambda: clock.now(using=using))
-    until = now + duration(len(pairs), seconds=handler.lease)
-    this = _Start(worker, now, until, subscription)
+    lasts = duration(len(pairs), seconds=handler.lease)
+    this = _Start(worker, now, lasts, subscription)
+    # Before the first try: it may be stored, and its answer be lost for longer than the lease.
+    withdraw_deaths_later([pk for pk, _token in pairs], worker=worker, at=now, access=access)
     mine = [] if handler.ordered else _start_free(handler, pairs, this, access=access)
     started = {row.id for row in mine}
     left = [pair for pair in pairs if pair[0] not in started]
@@ -124,19 +131,19 @@ def _start_free(
     """Start what nothing stands in the way of, by a statement that commits by itself."""
     using = access.using
     events = _events_of(pairs)
-    values = this.values(using=using)
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
 
     def send() -> list[Rows]:
-        where, more = (_FREE_OR_OURS, values[:2]) if this.is_doubtful else (_FREE, ())
-        statements = [
-            Statement(
-                f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{_RETURNING}",
-                (*values, token, *more),
-            )
-            for token, ids in by_token(pairs).items()
-        ]
-        with this.tried(), _savepoint(using):
+        with this.tried(using=using), _savepoint(using):
+            values = this.values(using=using)
+            where, more = (_FREE_OR_OURS, values[:2]) if this.is_doubtful else (_FREE, ())
+            statements = [
+                Statement(
+                    f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{_RETURNING}",
+                    (*values, token, *more),
+                )
+                for token, ids in by_token(pairs).items()
+            ]
             return read_each(*statements, events, using=using)
 
     failpoints.reach(failpoints.BEFORE_START)
@@ -147,6 +154,23 @@ def _start_free(
     for row in mine:
         row.event = events_by_seq[row.event_id]
     return [row for row in mine if not hand_back_newer(row, worker=this.worker, access=access)]
+
+
+def withdraw_deaths_later(
+    ids: Sequence[int], *, worker: str, at: datetime, access: DatabaseAccess
+) -> None:
+    """Have the deaths of a start withdrawn after each lost connection of its worker."""
+
+    def withdraw() -> None:
+        withdrawal.withdraw_deaths(
+            ids,
+            worker=worker,
+            started_at=at,
+            is_outage=access.outage_seconds > 0,
+            using=access.using,
+        )
+
+    access.after_reconnect(withdraw)
 
 
 def event_of(seq: int) -> Statement:
@@ -164,7 +188,7 @@ def started_at_birth(
     using: str,
 ) -> Delivery:
     """Make the delivery that the relay has stored as started, of its event's row."""
-    this = _Start(worker, at, at + duration(1, seconds=subscription.lease_seconds))
+    this = _Start(worker, at, duration(1, seconds=subscription.lease_seconds))
     of_event = _E.read(event, using=using)
     row = (pk, of_event.seq, subscription.pk, 1, 1, subscription.breaker_failures)
     delivery = _started(row, subscription.handler, this, using=using)
@@ -219,7 +243,7 @@ def _started(row: Sequence[Any], handler: str, this: _Start, *, using: str) -> D
 
 def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list[Delivery]:
     tokens = dict(pairs)
-    with this.tried(), transaction.atomic(using=using):
+    with this.tried(using=using), transaction.atomic(using=using):
         rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]
         fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
         mine = _without_newer(_startable(fresh, using=using), worker=this.worker, using=using)

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.db.models import F
 
 from outbox import DomainEvent
@@ -115,3 +115,32 @@ def outage(link: Link, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
     outage.install(monkeypatch)
     yield outage
     assert outage.errors == []
+
+
+class LostAnswer:
+    """Loses the answer to the first COMMIT of this thread, once `then` is set, and calls that."""
+
+    def __init__(self) -> None:
+        self.then: Callable[[], object] | None = None
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = type(connections["default"])
+        commit: Any = backend._commit  # type: ignore[attr-defined]  # not in the stubs
+        mine = threading.current_thread()
+
+        def commit_and_lose(connection: Any) -> None:
+            commit(connection)
+            then = self.then
+            if then and threading.current_thread() is mine:
+                self.then = None
+                then()
+                raise OperationalError("server closed the connection unexpectedly")
+
+        monkeypatch.setattr(backend, "_commit", commit_and_lose)
+
+
+@pytest.fixture
+def lost_answer(monkeypatch: pytest.MonkeyPatch) -> LostAnswer:
+    lost = LostAnswer()
+    lost.install(monkeypatch)
+    return lost

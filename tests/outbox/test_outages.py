@@ -15,7 +15,7 @@ from django.db import OperationalError, connection, connections
 from django.db.models import F
 
 from outbox import Receipt, clock, subscribe
-from outbox.engine import heartbeat, settlement, transient_errors
+from outbox.engine import heartbeat, settlement, transient_errors, withdrawal
 from outbox.engine.relay import relay_pass
 from outbox.models import Attempt, Delivery, Heartbeat
 from outbox.testing import Outbox
@@ -221,7 +221,11 @@ class TestALeaseThatPassesDuringAnOutage:
         settlement.record_death(row, using="default")
         Delivery.objects.update(attempts=0, token=5)
 
-        assert settlement.withdraw_deaths([row], using="default") == 1
+        number = withdrawal.withdraw_deaths(
+            [row.pk], worker="w1", started_at=row.started_at, using="default"
+        )
+
+        assert number == 1
 
         assert ends() == [("pending", 0)]
 
