@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group
 
 from outbox import Receipt, subscribe
-from outbox.engine import failpoints
-from outbox.engine.relay import relay_pass
-from tests.flows.threads import in_thread
-from tests.link import Link
-from tests.outbox.outages import ends, given, let_leases_pass, outcomes, work
+from tests.outbox.outages import ends, given, outcomes, work
 
 pytestmark = [
     pytest.mark.postgresql,
