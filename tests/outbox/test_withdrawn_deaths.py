@@ -19,8 +19,9 @@ from outbox.engine.transient_errors import DatabaseAccess
 from outbox.models import Attempt, Delivery, Event
 from outbox.subscriptions import Handler, find
 from outbox.testing import Outbox
-from tests.flows.threads import in_thread, wait_until_blocked
+from tests.flows.threads import count_blocked, in_thread, wait_until_blocked
 from tests.outbox.outages import Outage, ends, given, let_leases_pass, outcomes, work
+from tests.shop.processes import eventually
 
 pytestmark = [
     pytest.mark.postgresql,
@@ -161,30 +162,36 @@ class TestADeathByAConnectionThatWasLostWithoutAnOutage:
 class TestARelayThatJudgesAtThatMoment:
     def test_uses_up_no_attempt(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
         """Failed where the relay asked for outages before it locked what it judges."""
-        asked, go_on = threading.Event(), threading.Event()
+        asked, go_on, withdrawn = threading.Event(), threading.Event(), threading.Event()
         recent: Any = heartbeat.recent_outage
+        withdraw: Any = withdrawal.withdraw_deaths
+        others: list[Any] = []
 
         def recent_and_wait(*arguments: Any, **options: Any) -> Any:
             found = recent(*arguments, **options)
-            if threading.current_thread() is not threading.main_thread():
-                asked.set()
-                assert go_on.wait(20)
+            asked.set()
+            assert go_on.wait(20)
             return found
 
-        monkeypatch.setattr(heartbeat, "recent_outage", recent_and_wait)
-        record: Any = heartbeat.record_outage
-        relays: list[Any] = []
+        def withdraw_and_wait(*arguments: Any, **options: Any) -> int:
+            others.append(in_thread(let_relay_go_on))
+            number: int = withdraw(*arguments, **options)
+            withdrawn.set()
+            for other in others:
+                other()
+            return number
 
-        def record_and_let_go(*arguments: Any, **options: Any) -> None:
-            record(*arguments, **options)
+        def let_relay_go_on() -> None:
+            """When the worker has withdrawn its deaths, or waits for the relay's locks."""
+            eventually(lambda: withdrawn.is_set() or count_blocked() > 0, "the worker", within=20)
             go_on.set()
 
-        monkeypatch.setattr(heartbeat, "record_outage", record_and_let_go)
-
         def meanwhile() -> None:
-            relays.append(in_thread(let_leases_pass))
+            others.append(in_thread(let_leases_pass))
             assert asked.wait(20)
 
+        monkeypatch.setattr(heartbeat, "recent_outage", recent_and_wait)
+        monkeypatch.setattr(withdrawal, "withdraw_deaths", withdraw_and_wait)
         outage.meanwhile = meanwhile
 
         @subscribe("tests.Counted", attempts=1)
@@ -193,8 +200,6 @@ class TestARelayThatJudgesAtThatMoment:
             Group.objects.exists()
 
         work(given())
-        [relay] = relays
-        relay()
 
         assert (ends(), outcomes()) == ([("pending", 0)], ["outage"])
 
