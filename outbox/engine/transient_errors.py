@@ -157,6 +157,8 @@ class DatabaseAccess:
         self._sleep = sleep
         self._after_reconnect: list[Callable[[], object]] = []
         self._is_recovering = self._is_lost_again = False
+        #: The driver's connection that is not lost, as far as this is known.
+        self._known: Any = None
 
     @property
     def has_hung(self) -> bool:
@@ -184,6 +186,8 @@ class DatabaseAccess:
     def _time(
         self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
     ) -> Any:
+        if self._known is None:
+            self._known = context["connection"].connection
         began = time.monotonic()
         try:
             return execute(sql, params, many, context)
@@ -224,11 +228,14 @@ class DatabaseAccess:
         if connections[self.using].in_atomic_block:  # of a test: there is nothing to reconnect to
             return False
         connection = connections[self.using]
-        is_lost = _is_lost(connection) or not connection.is_usable()
+        # Django may have opened another one: the end of `atomic()` does so.
+        is_lost = _is_lost(connection) or connection.connection is not self._known
+        is_lost = is_lost or not connection.is_usable()
         drop_broken_connection(using=self.using)
         clock.forget(using=self.using)  # the next connection may lead to another server
         seconds = wait_until_reachable(using=self.using, sleep=self._sleep)
         self.outages += seconds > 0
+        self._known = connection.connection
         if seconds or is_lost:
             self.outage_seconds = seconds
             self._run_after_reconnect()
