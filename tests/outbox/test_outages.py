@@ -253,6 +253,23 @@ class TestAnErrorOfTheDatabase:
         assert list(outcomes) == ["database"] * 5 + ["failed"] * 2
         assert all(waits[:6]), "each waits for its backoff"
 
+    @pytest.mark.parametrize("scope", ["SET LOCAL", "SET"])
+    def test_by_a_timeout_that_the_handler_has_set_is_an_ordinary_failure(self, scope: str):
+        """Failed, five runs, after SET: its connection is dropped, and that is no lost one."""
+        runs = []
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            runs.append(1)
+            with connection.cursor() as cursor:
+                cursor.execute(f"{scope} statement_timeout = '50ms'")
+                cursor.execute("SELECT pg_sleep(20)")
+
+        work(given())
+
+        assert (runs, ends()) == ([1], [("dead", 1)])
+        assert Attempt.objects.get().outcome == "failed"
+
     def test_of_another_database_is_an_ordinary_failure(self, monkeypatch: pytest.MonkeyPatch):
         """Failed while it was repeated without limit, and no breaker opened."""
         runs = []
