@@ -6,7 +6,7 @@ So a worker that is killed is told from a message that is lost, and what must no
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -130,7 +130,7 @@ def _start_free(
 ) -> list[Delivery]:
     """Start what nothing stands in the way of, by a statement that commits by itself."""
     using = access.using
-    events = _events_of(pairs)
+    events, held = _events_of(pairs), _held_of(pairs)
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
 
     def send() -> list[Rows]:
@@ -144,16 +144,28 @@ def _start_free(
                 )
                 for token, ids in by_token(pairs).items()
             ]
-            return read_each(*statements, events, using=using)
+            return read_each(*statements, held, events, using=using)
 
     failpoints.reach(failpoints.BEFORE_START)
-    *found, found_events = access.run(send)
+    *found, found_held, found_events = access.run(send)
     mine = [_started(row, handler.name, this, using=using) for rows in found for row in rows]
     mine.sort(key=attrgetter("id"))
     events_by_seq = {one.seq: one for one in (_E.read(row, using=using) for row in found_events)}
     for row in mine:
         row.event = events_by_seq[row.event_id]
+    mine = _without_held(mine, {pk for (pk,) in found_held}, access=access)
     return [row for row in mine if not hand_back_newer(row, worker=this.worker, access=access)]
+
+
+def _without_held(
+    rows: Sequence[Delivery], held: Collection[int], *, access: DatabaseAccess
+) -> list[Delivery]:
+    """Hand back what was started of a handler that was paused while the start waited for locks."""
+    for row in rows if held else ():
+        if row.subscription_id in held:
+            back = partial(settlement.hand_back_started, row, note=_HELD_NOTE, using=access.using)
+            access.run(back)
+    return [row for row in rows if row.subscription_id not in held]
 
 
 def withdraw_deaths_later(
@@ -284,6 +296,20 @@ def _events_of(pairs: Sequence[Pair]) -> Statement:
     )
 
 
+def _held_of(pairs: Sequence[Pair]) -> Statement:
+    """Read which subscriptions of a message are paused, or have an open breaker.
+
+    By a statement after the UPDATE, which sees each as it was before it waited for a lock.
+    """
+    ids = numbers(pk for pk, _token in pairs)
+    return Statement(
+        "SELECT s.id FROM outbox_subscription s "  # noqa: S608  ours
+        "WHERE (s.paused_at IS NOT NULL OR s.breaker_opened_at IS NOT NULL) AND s.id IN "
+        f"(SELECT d.subscription_id FROM outbox_delivery d WHERE d.id IN ({ids}))"
+    )
+
+
+_HELD_NOTE = "its handler was paused, or its breaker opened, before it could start"
 _STARTED = """
 UPDATE outbox_delivery
 SET started_token = token, attempts = attempts + CASE WHEN started_token < token THEN 1 ELSE 0 END,
@@ -353,13 +379,26 @@ def _newer(row: Delivery, worker: str) -> str:
 
 def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:
     """Put back what must not start by now: its handler is paused or held, or it is not its turn."""
+    if not rows:
+        return []
+    behind = ordering.out_of_turn(rows, using=using)
+    # Read when nothing is waited for any more: a pause may have come meanwhile.
+    _read_subscriptions(rows, using=using)
     settlement.park([row for row in rows if row.subscription.paused_at], using=using)
     rows = [row for row in rows if not row.subscription.paused_at]
     held = {row.pk for row in rows if breaker.holds(row)}
     if held:
         settlement.hold_back(list(held), using=using)
     rows = [row for row in rows if row.pk not in held]
-    behind = ordering.out_of_turn(rows, using=using)
+    behind &= {row.pk for row in rows}
     if behind:
         ordering.block(behind, using=using)
     return [row for row in rows if row.pk not in behind]
+
+
+def _read_subscriptions(rows: Sequence[Delivery], *, using: str) -> None:
+    ids = numbers({row.subscription_id for row in rows})
+    found = read(f"SELECT {_S.text} FROM outbox_subscription s WHERE s.id IN ({ids})", using=using)  # noqa: S608  ours
+    subscriptions = {one.pk: one for one in (_S.read(row, using=using) for row in found)}
+    for row in rows:
+        row.subscription = subscriptions[row.subscription_id]
