@@ -256,8 +256,7 @@ def _receipt(
     handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
 ) -> Receipt:
     def open_transaction() -> AbstractContextManager[None]:
-        limit.end()  # a commit is not interrupted: nobody would know whether it was one
-        return _receipt_transaction(handler, delivery, lease=lease, using=using)
+        return _receipt_transaction(handler, delivery, limit, lease=lease, using=using)
 
     def extend() -> None:
         lease.extend(delivery)
@@ -268,18 +267,27 @@ def _receipt(
 
 @contextmanager
 def _receipt_transaction(
-    handler: Handler, delivery: Delivery, *, lease: Lease, using: str
+    handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
 ) -> Iterator[None]:
     """As `_transaction`; raise LeaseLost before anything is done in it."""
-    with _transaction(handler, delivery, lease=lease, using=using):
-        if not lock_held(delivery, using=using):
-            raise LeaseLost(LeaseLost.__doc__)
-        yield
+    try:
+        # A commit is not interrupted: nobody would know whether it was one.
+        with _transaction(handler, delivery, limit.pause, lease=lease, using=using):
+            if not lock_held(delivery, using=using):
+                raise LeaseLost(LeaseLost.__doc__)
+            yield
+    finally:
+        limit.resume()
 
 
 @contextmanager
 def _transaction(
-    handler: Handler, delivery: Delivery, *, lease: Lease, using: str
+    handler: Handler,
+    delivery: Delivery,
+    before_commit: Callable[[], object] = lambda: None,
+    *,
+    lease: Lease,
+    using: str,
 ) -> Iterator[None]:
     """Open the transaction that ends with the receipt; raise LeaseLost if the start is stale."""
     key = delivery.order_key
@@ -288,6 +296,7 @@ def _transaction(
         bound_transaction(handler.lease, using=using)
         failpoints.reach(failpoints.BEFORE_EFFECTS)
         yield
+        before_commit()
         failpoints.reach(failpoints.BEFORE_RECEIPT)
         if not give_receipts([delivery], using=using):
             raise LeaseLost(LeaseLost.__doc__)
