@@ -6,8 +6,9 @@ from tests.mutants.admin import ADMIN
 from tests.mutants.api import API
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
+from tests.mutants.outages import OUTAGES
 from tests.mutants.recovery import RECOVERY
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 
-MUTANTS: list[Mutant] = [*ENGINE, *RECOVERY, *SIGNS, *SHOP, *ADMIN, *API]
+MUTANTS: list[Mutant] = [*ENGINE, *RECOVERY, *OUTAGES, *SIGNS, *SHOP, *ADMIN, *API]
