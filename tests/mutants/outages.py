@@ -241,8 +241,8 @@ OUTAGES = [
         edits=(
             Edit(
                 "outbox/engine/loop.py",
-                "        with apart_from_forks(access.using):\n            try:\n                access.recover()\n",
-                "        with apart_from_forks():\n            try:\n                access.recover()\n",
+                "(access.using):\n            try:\n                access.recover()\n",
+                "():\n            try:\n                access.recover()\n",
             ),
         ),
         noticed_by=(

@@ -12,6 +12,7 @@ from outbox import subscribe
 from outbox.engine import failpoints
 from outbox.engine import start as start_module
 from outbox.engine.relay import relay_pass
+from outbox.engine.statements import read_each
 from tests.flows.threads import aside
 from tests.outbox.outages import (
     LostAnswer,
@@ -42,7 +43,6 @@ class TestAStartWhoseAnswerIsLostForLongerThanItsLease:
             runs.append(1)
 
         message = given()
-        read_each = start_module.read_each
         lost: list[bool] = []
 
         def read_and_cut(*statements: Any, using: str) -> Any:

@@ -265,7 +265,7 @@ class TestARunThatLostItsDelivery:
                 lambda: settlement.fail(row, ValueError(), handler=handler(), using="default")
             )
             wait_until_blocked(1)
-        state, _failure = failing()
+        ended: Any = failing()
 
-        assert state == "discarded"
+        assert ended[0] == "discarded"
         assert not Attempt.objects.exists()
