@@ -37,17 +37,20 @@ class TestASessionThatPostgresqlEnds:
 
     def test_uses_up_no_attempt(self):
         """Rule 9. Failed while 25P03, an InternalError, was an ordinary failure."""
-        runs = []
+        stopped: list[bool] = []
 
-        @subscribe("tests.Counted", attempts=1, atomic=False, lease=1.0, time_limit=0.9)
-        def count(receipt: Receipt) -> None:
-            runs.append(1)
-            with receipt:
-                if len(runs) == 1:
-                    _wait_until_the_session_ended()
-                Group.objects.create(name=uuid4().hex)
+        @subscribe("tests.Counted", attempts=1, lease=1.0, time_limit=0.9)
+        def count() -> None:
+            Group.objects.create(name=uuid4().hex)
 
-        work(given())
+        def stop_for_longer_than_the_lease() -> None:
+            if not stopped:
+                stopped.append(True)
+                time.sleep(1.5)
+
+        message = given()
+        with failpoints.armed(failpoints.BEFORE_RECEIPT, stop_for_longer_than_the_lease):
+            work(message)
 
         assert "failed" not in outcomes()
         assert ends() == [("done", 1)]
@@ -189,11 +192,6 @@ def _deliver_again_and_again(*, times: int) -> None:
         outbox.let_pass(_A_DAY)
         messages = relay_pass(publish=lambda message: None).messages
         message = messages[0] if messages else None
-
-
-def _wait_until_the_session_ended() -> None:
-    """Do nothing for longer than the lease, as a process that is stopped."""
-    time.sleep(1.5)
 
 
 def _end(others: list[Any]) -> None:
