@@ -13,10 +13,11 @@ can move. `outbox.testing` does this for every test.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -83,8 +84,12 @@ def host_offset(*, using: str | None = None) -> timedelta:
 
 
 def forget(*, using: str) -> None:
-    """Measure again at the next occasion: the next connection may lead to another server."""
-    _measured.pop(using, None)
+    """Measure again at the next occasion: the next connection may lead to another server.
+
+    Until that succeeds the old measurement counts, also for the other threads of this process.
+    """
+    if known := _measured.get(using):
+        _measured[using] = replace(known, at=-math.inf)
 
 
 @contextmanager

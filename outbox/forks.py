@@ -18,13 +18,18 @@ _using = threading.RLock()
 
 
 @contextmanager
-def apart_from_forks() -> Iterator[None]:
+def apart_from_forks(using: str | None = None) -> Iterator[None]:
     """Let no fork happen within the block, and close this thread's SQLite at its end.
 
     For short work in a thread of a process that forks. Nothing of SQLite is then open in a fork;
     connections to other databases stay as they are, and forks need not wait for them.
+
+    Args:
+        using: the only database alias that the block uses; None: it may use all.
     """
-    files = [one for one in connections.all() if one.vendor == "sqlite"]
+    files = [
+        one for one in connections.all() if one.vendor == "sqlite" and using in (None, one.alias)
+    ]
     if not files:
         yield
         return

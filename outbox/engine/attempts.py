@@ -79,6 +79,25 @@ def remember(
     )
 
 
+def count_since_retry(row: Delivery, wanted: Attempt.Outcome, *, using: str) -> int:
+    """Count the attempts with an outcome since a person last retried the delivery.
+
+    Attempts count from one again since then. A number may come twice, for a failure that used up
+    no attempt; a lost lease was recorded as a death before.
+    """
+    attempts = (
+        Attempt.objects.using(using)
+        .filter(delivery=row)
+        .exclude(outcome=Attempt.Outcome.LEASE_LOST)
+    )
+    found, latest = 0, row.attempts
+    for number, outcome in attempts.order_by("-id").values_list("number", "outcome"):
+        if number > latest:
+            break
+        latest, found = number, found + (outcome == wanted)
+    return found
+
+
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)

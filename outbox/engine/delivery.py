@@ -8,6 +8,7 @@ receipt in one commit, fenced by the token: of one delivery, or of many where th
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 
-from django.db import transaction
+from django.db import Error, transaction
 
 from outbox import clock, databases, tracing
 from outbox.context import caused_by
@@ -40,10 +41,12 @@ from .connections import drop_interrupted, unchanged_connections
 from .isolation import SessionWatch
 from .lease import MAX_WORKER_NAME, Lease, give_receipts, lock_held, receipts_given
 from .results import Result
-from .start import Pair, hand_back_newer, start
+from .start import Pair, hand_back_newer, start, withdraw_deaths_later
 from .statements import bound_transaction
 from .time_limit import Limit, TimeLimitExceeded, time_limit
 from .transient_errors import DatabaseAccess
+
+logger = logging.getLogger("outbox.delivery")
 
 
 class ReceiptNotGiven(RuntimeError):
@@ -75,6 +78,7 @@ def deliver(
         One `Result` for each delivery that was started.
     """
     access = DatabaseAccess(using or databases.alias())
+    access.after_reconnect(partial(heartbeat.report_outage, access))
     handler = find(handler_name)
     if handler is None:
         note = f"{worker} has no handler {handler_name}: older code?"
@@ -85,8 +89,9 @@ def deliver(
         return []
     began = time.monotonic()
     worker = worker[:MAX_WORKER_NAME]
-    started = start(handler, pairs, worker=worker, subscription=subscription, access=access)
-    return _run_all(handler, started, began=began, access=access)
+    with access.timed():
+        started = start(handler, pairs, worker=worker, subscription=subscription, access=access)
+        return _run_all(handler, started, began=began, access=access)
 
 
 def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Result]:
@@ -100,14 +105,17 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
         Its `Result`; nothing if this code cannot read its event.
     """
     access = DatabaseAccess(using or databases.alias())
+    access.after_reconnect(partial(heartbeat.report_outage, access))
     # Its lease counts from the pass, and what else the relay had to publish may have taken long.
     now = clock.now(using=access.using)
-    waited = (now - (delivery.started_at or now)).total_seconds()
-    began = time.monotonic() - waited
+    started_at = delivery.started_at or now
+    began = time.monotonic() - (now - started_at).total_seconds()
+    withdraw_deaths_later([delivery.pk], worker=delivery.worker, at=started_at, access=access)
     handler = find(delivery.subscription.handler)
     if handler is None or hand_back_newer(delivery, worker=delivery.worker, access=access):
         return []
-    return _run_all(handler, [delivery], began=began, access=access)
+    with access.timed():
+        return _run_all(handler, [delivery], began=began, access=access)
 
 
 def _run_all(
@@ -117,7 +125,7 @@ def _run_all(
         failpoints.reach(failpoints.AFTER_START)
     using = access.using
     lease = Lease(started, seconds=handler.lease, using=using)
-    access.after_outage(partial(_recover_leases, started, lease, access=access))
+    access.after_reconnect(lease.renew)
     # One that waited for a lock may have left too little of the leases for the handler's limit.
     if time.monotonic() - began > (handler.lease - handler.time_limit) / 2:
         access.run(lease.renew)
@@ -125,13 +133,6 @@ def _run_all(
     if isolation.may_share(handler) and len(started) > 1:
         return together.run(handler, started, lease=lease, alone=alone, access=access)
     return [alone(delivery) for delivery in started]
-
-
-def _recover_leases(started: Sequence[Delivery], lease: Lease, *, access: DatabaseAccess) -> None:
-    """After an outage: tell the relays of it, take back deaths, and extend what is still held."""
-    heartbeat.record_outage(access.outage_seconds, using=access.using)
-    settlement.withdraw_deaths(started, using=access.using)
-    lease.renew()
 
 
 def _run_traced(
@@ -154,15 +155,20 @@ def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: Database
         result = Result(delivery.id, Delivery.State.DONE)
     except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
         result = _fail(handler, delivery, caught, outages=outages, access=access)
-    result = replace(
-        result,
-        seconds=time.monotonic() - began,
-        lag=(clock.now(using=access.using) - delivery.event.emitted_at).total_seconds(),
-    )
+    lag = _lag(delivery, using=access.using)
+    result = replace(result, seconds=time.monotonic() - began, lag=lag)
     results.tell(handler, delivery, result)
     if result.error is None:
         breaker.tell_answer(delivery, access=access)
     return result
+
+
+def _lag(delivery: Delivery, *, using: str) -> float:
+    """Return the seconds since the event was emitted; 0 if the time cannot be known."""
+    try:
+        return (clock.now(using=using) - delivery.event.emitted_at).total_seconds()
+    except Error:  # a number for the log, and other deliveries wait
+        return 0.0
 
 
 def _fail(
@@ -173,7 +179,11 @@ def _fail(
     outages: int,
     access: DatabaseAccess,
 ) -> Result:
-    """Store the failure of a run; a receipt whose answer was lost makes it none."""
+    """Store the failure of a run; a receipt whose answer was lost makes it none.
+
+    Never raises: the other deliveries of the message are run all the same. A delivery whose failure
+    cannot be stored stays started, and a relay judges it when its lease has passed.
+    """
     if isinstance(error, TimeLimitExceeded):
         drop_interrupted()
     isolation.forget_caches()
@@ -186,9 +196,14 @@ def _fail(
             using=access.using,
             # Asked at each try: the outage may become known only when this is stored.
             is_outage=access.outages > outages,
+            has_hung=access.has_hung,
         )
 
-    state, failure = access.run(store)
+    try:
+        state, failure = access.run(store)
+    except Exception:
+        logger.exception("The failure of delivery %s could not be stored.", delivery.pk)
+        return Result(delivery.pk, Delivery.State.SENT, error)
     if state == Delivery.State.DONE:
         return Result(delivery.id, state)
     return Result(delivery.id, state, error, failure)
@@ -241,8 +256,7 @@ def _receipt(
     handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
 ) -> Receipt:
     def open_transaction() -> AbstractContextManager[None]:
-        limit.end()  # a commit is not interrupted: nobody would know whether it was one
-        return _receipt_transaction(handler, delivery, lease=lease, using=using)
+        return _receipt_transaction(handler, delivery, limit, lease=lease, using=using)
 
     def extend() -> None:
         lease.extend(delivery)
@@ -253,18 +267,27 @@ def _receipt(
 
 @contextmanager
 def _receipt_transaction(
-    handler: Handler, delivery: Delivery, *, lease: Lease, using: str
+    handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
 ) -> Iterator[None]:
     """As `_transaction`; raise LeaseLost before anything is done in it."""
-    with _transaction(handler, delivery, lease=lease, using=using):
-        if not lock_held(delivery, using=using):
-            raise LeaseLost(LeaseLost.__doc__)
-        yield
+    try:
+        # A commit is not interrupted: nobody would know whether it was one.
+        with _transaction(handler, delivery, limit.pause, lease=lease, using=using):
+            if not lock_held(delivery, using=using):
+                raise LeaseLost(LeaseLost.__doc__)
+            yield
+    finally:
+        limit.resume()
 
 
 @contextmanager
 def _transaction(
-    handler: Handler, delivery: Delivery, *, lease: Lease, using: str
+    handler: Handler,
+    delivery: Delivery,
+    before_commit: Callable[[], object] = lambda: None,
+    *,
+    lease: Lease,
+    using: str,
 ) -> Iterator[None]:
     """Open the transaction that ends with the receipt; raise LeaseLost if the start is stale."""
     key = delivery.order_key
@@ -273,6 +296,7 @@ def _transaction(
         bound_transaction(handler.lease, using=using)
         failpoints.reach(failpoints.BEFORE_EFFECTS)
         yield
+        before_commit()
         failpoints.reach(failpoints.BEFORE_RECEIPT)
         if not give_receipts([delivery], using=using):
             raise LeaseLost(LeaseLost.__doc__)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connections
+from django.db.models import Min
 from django.utils.translation import gettext as _
 
 from outbox import clock, databases
@@ -26,7 +27,7 @@ from outbox.forks import apart_from_forks
 from outbox.models import Heartbeat
 from outbox.wording import span
 
-from .transient_errors import drop_broken_connection
+from .transient_errors import DatabaseAccess, drop_broken_connection
 
 logger = logging.getLogger("outbox.heartbeat")
 
@@ -86,25 +87,32 @@ def answer(canary: str, *, using: str | None = None) -> None:
 
 
 def record_outage(seconds: float, *, using: str) -> None:
-    """Store that the database could not be reached for so many seconds, until now."""
+    """Store that this thread could not reach the database for so many seconds, until now.
+
+    A row for each thread, which has its latest outage only. So a host that loses its connection
+    again and again extends no outage, and no relay waits for ever for workers to report.
+    """
     now = clock.now(using=using)
     began = now - timedelta(seconds=seconds) - _OUTAGE_NOTICED_WITHIN
-    known = Heartbeat.objects.using(using).filter(kind=Kind.OUTAGE, seen_at__gte=began).first()
-    if known:
-        began = min(began, known.started_at)
-    _upsert(
-        Heartbeat(kind=Kind.OUTAGE, name="database", started_at=began, seen_at=now), using=using
-    )
+    name = f"{own_name()}.{threading.get_native_id()}"
+    _upsert(Heartbeat(kind=Kind.OUTAGE, name=name, started_at=began, seen_at=now), using=using)
+
+
+def report_outage(access: DatabaseAccess) -> None:
+    """Store for how long this process could not reach the database, if it could not."""
+    if seconds := access.unreachable_seconds:
+        record_outage(seconds, using=access.using)
 
 
 def recent_outage(now: datetime, *, using: str) -> datetime | None:
-    """Return when an outage began that ended a moment ago.
+    """Return when the first of the outages began that ended a moment ago.
 
     Workers that survived it extend their leases now. A lease that passed since then tells nothing
     about its worker yet.
     """
     rows = Heartbeat.objects.using(using).filter(kind=Kind.OUTAGE, seen_at__gt=now - _OUTAGE_GRACE)
-    return rows.values_list("started_at", flat=True).first()
+    began: datetime | None = rows.aggregate(began=Min("started_at"))["began"]
+    return began
 
 
 def own_name() -> str:

@@ -173,9 +173,12 @@ class Lane:
     def _settle_lapsed(self) -> int:
         """Tell a worker that died from a message that was lost; return how many were lost."""
         lapsed = self._rows(State.SENT).filter(due_at__lte=self.now).order_by("due_at")
+        rows = list(lapsed[:_LAPSED_PER_PASS])
+        # Read when the rows are locked. A worker that stores its outage later than this waits for
+        # the locks, and then finds the deaths that it withdraws.
         outage = heartbeat.recent_outage(self.now, using=self.using)
         lost = []
-        for row in lapsed[:_LAPSED_PER_PASS]:
+        for row in rows:
             row.subscription = self.row
             if not row.is_started:
                 lost.append(row.pk)

@@ -30,11 +30,12 @@ from .delivery import deliver_started
 from .fan_out import Express
 from .lease import is_started
 from .relay import BrokerUnavailable, Message, Pace, relay
+from .start import withdraw_deaths_later
 from .transient_errors import (
     DatabaseAccess,
+    WaitGivenUp,
     drop_broken_connection,
     is_transient,
-    retry_transient,
 )
 
 logger = logging.getLogger("outbox.loop")
@@ -141,27 +142,38 @@ class RelayLoop:
             else:
                 logger.exception("The relay failed and tries again.")
             drop_all()
-            self._wait_for_database(using)
-            self._forget_what_is_not_stored(using)
+            self._recover(DatabaseAccess(using, sleep=self._stopping.wait))
 
-    def _wait_for_database(self, using: str) -> None:
-        with apart_from_forks():
-            access = DatabaseAccess(using, sleep=self._stopping.wait)
-            access.after_outage(lambda: heartbeat.record_outage(access.outage_seconds, using=using))
+    def _recover(self, access: DatabaseAccess) -> None:
+        started = self._express.started
+        access.after_reconnect(partial(heartbeat.report_outage, access))
+        if started is not None and started.started_at:
+            # It may be stored, and a relay that was not cut off may have declared it dead.
+            withdraw_deaths_later(
+                [started.pk], worker=started.worker, at=started.started_at, access=access
+            )
+        self._wait_for_database(access)
+        self._forget_what_is_not_stored(access)
+
+    def _wait_for_database(self, access: DatabaseAccess) -> None:
+        # Only where this is SQLite: a fork must not wait for the end of an outage.
+        with apart_from_forks(access.using):
             try:
                 access.recover()
+            except WaitGivenUp as error:
+                logger.info("%s", error)
             except Exception:
                 logger.exception("The relay failed after an outage of the database.")
                 drop_all()
 
-    def _forget_what_is_not_stored(self, using: str) -> None:
+    def _forget_what_is_not_stored(self, access: DatabaseAccess) -> None:
         """After a pass that failed: its COMMIT may have happened though the answer was lost."""
         started, self._express.started = self._express.started, None
         if started is None:
             return
         try:
-            with apart_from_forks():
-                if retry_transient(partial(is_started, started, using=using), using=using):
+            with apart_from_forks(access.using):
+                if access.run(partial(is_started, started, using=access.using)):
                     self._express.started = started
         except Exception:  # if it is there, it is sent again after its lease
             logger.exception("Nobody knows whether a delivery was started.")

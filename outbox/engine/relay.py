@@ -20,13 +20,13 @@ from outbox import clock, databases, tracing
 from outbox.conf import conf
 from outbox.counting import counters
 
-from . import failpoints, settlement
+from . import failpoints, heartbeat, settlement
 from .delayed import tell_due
 from .fan_out import Express, Waiting, fan_out, hearers_of, waiting_events, waiting_of
 from .lanes import Lane, free_subscriptions, open_lanes
 from .looks import Due, Work, look, look_at_events, looking, work_of
 from .statements import bound_transaction, bounds, read_each
-from .transient_errors import retry_transient
+from .transient_errors import HUNG_SECONDS, retry_transient
 
 #: A pass whose process does nothing for so long is ended by PostgreSQL: its host may be gone, and
 #: it keeps all other relays from the subscriptions that it has locked.
@@ -228,7 +228,7 @@ def plan(
     express: Express | None = None,
 ) -> Plan:
     """Do a pass's database half and return what is to be published."""
-    now = clock.now(using=using)
+    asked, now = time.monotonic(), clock.now(using=using)
     # Without a lock, so that an idle pass costs two small reads and never a write lock.
     events = Due() if is_hinted else look_at_events(now, using=using)
     if not (is_hinted or events.are_any or _is_any_work(now, using=using)):
@@ -239,6 +239,9 @@ def plan(
             bound_transaction(_IDLE_SECONDS, using=using)  # it locks keys
             tell_due(now, using=using)
         taken = _take(now, using=using, only=only, is_hinted=is_hinted)
+        if (seconds := time.monotonic() - asked) >= HUNG_SECONDS:
+            # The database may have stood still, for workers as well: their leases are not judged.
+            heartbeat.record_outage(seconds, using=using)
         for lane in taken.lanes.values():
             lane.tidy()
             lane.claim()

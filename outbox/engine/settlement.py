@@ -22,18 +22,16 @@ from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
 from . import breaker, decisions, ordering
-from .attempts import NOTE_LENGTH, Failure, describe, remember
+from .attempts import NOTE_LENGTH, Failure, count_since_retry, describe, remember
 from .decisions import Next, Retries, Verdict
 from .lease import by_token, receipts_given
 from .pauses import pausable, pause_values
-from .transient_errors import drop_broken_connection, is_transient
+from .transient_errors import drop_broken_connection
+from .withdrawal import excuse_of, is_excused, withdraw
 
 logger = logging.getLogger("outbox.settlement")
 
 _HAND_BACK_SECONDS = 5
-#: So many runs of a delivery that fail by an error of the database use up no attempt.
-_MAX_DATABASE_ERRORS = 5
-_OUT_OF_REACH = "its worker could not reach the database, and is alive"
 
 State = Delivery.State
 Outcome = Attempt.Outcome
@@ -51,12 +49,14 @@ def fail(
     handler: Handler,
     using: str,
     is_outage: bool = False,
+    has_hung: bool = False,
 ) -> tuple[str, Failure]:
     """Record that a run raised.
 
     An error of the outbox's database uses up no attempt, `_MAX_DATABASE_ERRORS` times; after that
     it is an ordinary failure, so that an event which kills its connection each time ends as dead.
-    An outage never uses one up. A run that lost its lease leaves a record only.
+    An outage never uses one up. A run that lost its lease leaves a record only; where the database
+    is to blame for that, the death that a relay has recorded for the run is withdrawn.
 
     Args:
         delivery: as it was started.
@@ -64,6 +64,7 @@ def fail(
         handler: of the delivery.
         using: the outbox's database alias.
         is_outage: the database could not be reached while the run failed.
+        has_hung: a statement took so long that the lease may have passed meanwhile.
 
     Returns:
         The delivery's state afterwards, and the exception's description. The state is "done" if
@@ -71,7 +72,8 @@ def fail(
     """
     drop_broken_connection(using=using)
     failure = describe(error, delivery.event, using=using)
-    state = _fail(delivery, error, failure, handler=handler, using=using, is_outage=is_outage)
+    excuse = excuse_of(error, is_outage=is_outage, has_hung=has_hung, using=using)
+    state = _fail(delivery, error, failure, handler=handler, excuse=excuse, using=using)
     return state, failure
 
 
@@ -81,26 +83,17 @@ def _fail(
     failure: Failure,
     *,
     handler: Handler,
+    excuse: Outcome | None,
     using: str,
-    is_outage: bool,
 ) -> str:
     with transaction.atomic(using=using):
         row = _held(delivery, using=using)
         if row is None or isinstance(error, LeaseLost):
-            return _record_unheld(delivery, failure, using=using)
+            return _record_unheld(delivery, failure, excuse=excuse, using=using)
         row.event = delivery.event
-        if is_outage:
-            return _hand_back_started(row, failure, outcome=Outcome.OUTAGE, using=using)
-        if _is_spared(row, error, using=using):
-            return _hand_back_started(row, failure, outcome=Outcome.DATABASE, using=using)
+        if excuse and is_excused(excuse, row, using=using):
+            return _hand_back_started(row, failure, outcome=excuse, using=using)
         return _judge(row, error, failure, handler=handler, using=using)
-
-
-def _is_spared(row: Delivery, error: BaseException, *, using: str) -> bool:
-    """Return whether an error of the database uses up no attempt, as it has not come too often."""
-    if not is_transient(error, using=using):
-        return False
-    return _count_since_retry(row, Outcome.DATABASE, using=using) < _MAX_DATABASE_ERRORS
 
 
 def record_death(row: Delivery, *, using: str) -> None:
@@ -110,7 +103,7 @@ def record_death(row: Delivery, *, using: str) -> None:
     """
     remember(row, Outcome.DIED, None, using=using)
     counters.count("attempts", row.subscription.handler, Outcome.DIED.value)
-    deaths = _count_since_retry(row, Outcome.DIED, using=using)
+    deaths = count_since_retry(row, Outcome.DIED, using=using)
     verdict = decisions.after_death(
         attempts=row.attempts,
         deaths=deaths,
@@ -122,52 +115,6 @@ def record_death(row: Delivery, *, using: str) -> None:
     times = "once" if deaths == 1 else f"{deaths} times"
     note = f"the worker died {times} in this handler, no exception was recorded"
     _settle(row, verdict, note=note, using=using)
-
-
-def _count_since_retry(row: Delivery, wanted: Outcome, *, using: str) -> int:
-    """Count the attempts with an outcome since a person last retried the delivery.
-
-    Attempts count from one again since then. A number may come twice, for a failure that used up
-    no attempt; a lost lease was recorded as a death before.
-    """
-    attempts = Attempt.objects.using(using).filter(delivery=row).exclude(outcome=Outcome.LEASE_LOST)
-    found, latest = 0, row.attempts
-    for number, outcome in attempts.order_by("-id").values_list("number", "outcome"):
-        if number > latest:
-            break
-        latest, found = number, found + (outcome == wanted)
-    return found
-
-
-def withdraw_deaths(deliveries: Sequence[Delivery], *, using: str) -> int:
-    """Withdraw the deaths that were recorded for starts whose worker is alive after all.
-
-    The worker calls this when it can reach the database again. An outage, or a cut between worker
-    and database, lasted longer than the lease. The attempt is given back, and what is dead because
-    of it is due again.
-
-    Returns:
-        How many were withdrawn.
-    """
-    return sum(_withdraw_death(delivery, using=using) for delivery in deliveries)
-
-
-def _withdraw_death(delivery: Delivery, *, using: str) -> bool:
-    with transaction.atomic(using=using):
-        row = _same(delivery, using=using).select_for_update(of=("self",)).first()
-        death = _attempts_of_start(delivery, using=using).filter(outcome=Outcome.DIED).first()
-        if row is None or death is None:
-            return False
-        death.outcome, death.message = Outcome.OUTAGE, _OUT_OF_REACH
-        death.save(using=using, update_fields=["outcome", "message"])
-        if row.attempts >= death.number:  # else a person has retried it since
-            row.attempts -= 1
-        if row.token == delivery.token and row.state in (State.PENDING, State.DEAD):
-            row.state, row.due_at, row.note = State.PENDING, clock.now(using=using), _OUT_OF_REACH
-            row.order_key = delivery.event.key if row.subscription.ordered else None
-        row.save(using=using, update_fields=_SETTLED)
-    logger.warning("Delivery %s: its worker is alive, and no attempt is used up.", row.pk)
-    return True
 
 
 def _attempts_of_start(delivery: Delivery, *, using: str) -> QuerySet[Attempt]:
@@ -245,9 +192,12 @@ def _held(delivery: Delivery, *, using: str) -> Delivery | None:
     return rows.select_for_update(of=("self",)).first()
 
 
-def _record_unheld(delivery: Delivery, failure: Failure, *, using: str) -> str:
+def _record_unheld(
+    delivery: Delivery, failure: Failure, *, excuse: Outcome | None, using: str
+) -> str:
     """Record a failure of a run that does not have its delivery any more; return its state."""
-    row = _same(delivery, using=using).first()
+    # Locked, so that it is not pruned before the attempt is stored.
+    row = _same(delivery, using=using).select_for_update(of=("self",)).first()
     if row is None:
         logger.error("Delivery %s is not in the database any more.", delivery.pk)
         return State.DISCARDED
@@ -256,11 +206,16 @@ def _record_unheld(delivery: Delivery, failure: Failure, *, using: str) -> str:
         text = "%s raised after its receipt; the delivery is done: %s"
         logger.error(text, name, failure.summary)
         return State.DONE
-    # One that was declared dead during an outage is recorded already.
-    if not _attempts_of_start(delivery, using=using).filter(outcome=Outcome.OUTAGE).exists():
+    mine = _attempts_of_start(delivery, using=using)
+    death = mine.filter(outcome=Outcome.DIED).first()
+    if excuse and death:
+        withdraw(death, excuse, using=using)
+        row.refresh_from_db(using=using, fields=["state"])
+    # One whose death is withdrawn is recorded already.
+    if not mine.filter(outcome__in=(Outcome.OUTAGE, Outcome.DATABASE)).exists():
         remember(delivery, Outcome.LEASE_LOST, failure, using=using)
-        mine = Subscription.objects.using(using).filter(pk=delivery.subscription_id)
-        mine.update(leases_lost=F("leases_lost") + 1)
+        its = Subscription.objects.using(using).filter(pk=delivery.subscription_id)
+        its.update(leases_lost=F("leases_lost") + 1)
     return row.state
 
 
@@ -331,7 +286,7 @@ def _hand_back_started(row: Delivery, failure: Failure, *, outcome: Outcome, usi
     """Have a delivery tried again without using up an attempt: the database failed."""
     remember(row, outcome, failure, using=using)
     wait = decisions.backoff(
-        attempt=_count_since_retry(row, outcome, using=using),
+        attempt=count_since_retry(row, outcome, using=using),
         base=row.subscription.backoff_base,
         cap=row.subscription.backoff_cap,
         rng=_rng,

@@ -6,10 +6,10 @@ So a worker that is killed is told from a message that is lost, and what must no
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -21,7 +21,7 @@ from outbox.contracts import upcasting
 from outbox.models import Delivery, Event, Subscription
 from outbox.subscriptions import Handler
 
-from . import breaker, failpoints, ordering, settlement
+from . import breaker, failpoints, ordering, settlement, withdrawal
 from .lease import by_token, duration
 from .statements import (
     SENT,
@@ -56,13 +56,18 @@ class _Start:
 
     worker: str
     at: datetime
-    until: datetime
+    lasts: timedelta
     subscription: int | None = None
     is_doubtful: bool = False
 
+    def __post_init__(self) -> None:
+        self.until = self.at + self.lasts
+
     @contextmanager
-    def tried(self) -> Iterator[None]:
-        """Note whether the block fails."""
+    def tried(self, *, using: str) -> Iterator[None]:
+        """Begin the lease, and note whether the block fails."""
+        # At each try: an outage of the database may have outlasted the lease since the last one.
+        self.until = clock.now(using=using) + self.lasts
         try:
             yield
         except Exception:
@@ -101,8 +106,10 @@ def start(
     """
     using = access.using
     now = access.run(lambda: clock.now(using=using))
-    until = now + duration(len(pairs), seconds=handler.lease)
-    this = _Start(worker, now, until, subscription)
+    lasts = duration(len(pairs), seconds=handler.lease)
+    this = _Start(worker, now, lasts, subscription)
+    # Before the first try: it may be stored, and its answer be lost for longer than the lease.
+    withdraw_deaths_later([pk for pk, _token in pairs], worker=worker, at=now, access=access)
     mine = [] if handler.ordered else _start_free(handler, pairs, this, access=access)
     started = {row.id for row in mine}
     left = [pair for pair in pairs if pair[0] not in started]
@@ -123,30 +130,59 @@ def _start_free(
 ) -> list[Delivery]:
     """Start what nothing stands in the way of, by a statement that commits by itself."""
     using = access.using
-    events = _events_of(pairs)
-    values = this.values(using=using)
+    events, held = _events_of(pairs), _held_of(pairs)
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
 
     def send() -> list[Rows]:
-        where, more = (_FREE_OR_OURS, values[:2]) if this.is_doubtful else (_FREE, ())
-        statements = [
-            Statement(
-                f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{_RETURNING}",
-                (*values, token, *more),
-            )
-            for token, ids in by_token(pairs).items()
-        ]
-        with this.tried(), _savepoint(using):
-            return read_each(*statements, events, using=using)
+        with this.tried(using=using), _savepoint(using):
+            values = this.values(using=using)
+            where, more = (_FREE_OR_OURS, values[:2]) if this.is_doubtful else (_FREE, ())
+            statements = [
+                Statement(
+                    f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{_RETURNING}",
+                    (*values, token, *more),
+                )
+                for token, ids in by_token(pairs).items()
+            ]
+            return read_each(*statements, held, events, using=using)
 
     failpoints.reach(failpoints.BEFORE_START)
-    *found, found_events = access.run(send)
+    *found, found_held, found_events = access.run(send)
     mine = [_started(row, handler.name, this, using=using) for rows in found for row in rows]
     mine.sort(key=attrgetter("id"))
     events_by_seq = {one.seq: one for one in (_E.read(row, using=using) for row in found_events)}
     for row in mine:
         row.event = events_by_seq[row.event_id]
+    mine = _without_held(mine, {pk for (pk,) in found_held}, access=access)
     return [row for row in mine if not hand_back_newer(row, worker=this.worker, access=access)]
+
+
+def _without_held(
+    rows: Sequence[Delivery], held: Collection[int], *, access: DatabaseAccess
+) -> list[Delivery]:
+    """Hand back what was started of a handler that was paused while the start waited for locks."""
+    for row in rows if held else ():
+        if row.subscription_id in held:
+            back = partial(settlement.hand_back_started, row, note=_HELD_NOTE, using=access.using)
+            access.run(back)
+    return [row for row in rows if row.subscription_id not in held]
+
+
+def withdraw_deaths_later(
+    ids: Sequence[int], *, worker: str, at: datetime, access: DatabaseAccess
+) -> None:
+    """Have the deaths of a start withdrawn after each lost connection of its worker."""
+
+    def withdraw() -> None:
+        withdrawal.withdraw_deaths(
+            ids,
+            worker=worker,
+            started_at=at,
+            is_outage=access.outage_seconds > 0,
+            using=access.using,
+        )
+
+    access.after_reconnect(withdraw)
 
 
 def event_of(seq: int) -> Statement:
@@ -164,7 +200,7 @@ def started_at_birth(
     using: str,
 ) -> Delivery:
     """Make the delivery that the relay has stored as started, of its event's row."""
-    this = _Start(worker, at, at + duration(1, seconds=subscription.lease_seconds))
+    this = _Start(worker, at, duration(1, seconds=subscription.lease_seconds))
     of_event = _E.read(event, using=using)
     row = (pk, of_event.seq, subscription.pk, 1, 1, subscription.breaker_failures)
     delivery = _started(row, subscription.handler, this, using=using)
@@ -219,7 +255,7 @@ def _started(row: Sequence[Any], handler: str, this: _Start, *, using: str) -> D
 
 def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list[Delivery]:
     tokens = dict(pairs)
-    with this.tried(), transaction.atomic(using=using):
+    with this.tried(using=using), transaction.atomic(using=using):
         rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]
         fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
         mine = _without_newer(_startable(fresh, using=using), worker=this.worker, using=using)
@@ -260,6 +296,20 @@ def _events_of(pairs: Sequence[Pair]) -> Statement:
     )
 
 
+def _held_of(pairs: Sequence[Pair]) -> Statement:
+    """Read which subscriptions of a message are paused, or have an open breaker.
+
+    By a statement after the UPDATE, which sees each as it was before it waited for a lock.
+    """
+    ids = numbers(pk for pk, _token in pairs)
+    return Statement(
+        "SELECT s.id FROM outbox_subscription s "  # noqa: S608  ours
+        "WHERE (s.paused_at IS NOT NULL OR s.breaker_opened_at IS NOT NULL) AND s.id IN "
+        f"(SELECT d.subscription_id FROM outbox_delivery d WHERE d.id IN ({ids}))"
+    )
+
+
+_HELD_NOTE = "its handler was paused, or its breaker opened, before it could start"
 _STARTED = """
 UPDATE outbox_delivery
 SET started_token = token, attempts = attempts + CASE WHEN started_token < token THEN 1 ELSE 0 END,
@@ -329,13 +379,26 @@ def _newer(row: Delivery, worker: str) -> str:
 
 def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:
     """Put back what must not start by now: its handler is paused or held, or it is not its turn."""
+    if not rows:
+        return []
+    behind = ordering.out_of_turn(rows, using=using)
+    # Read when nothing is waited for any more: a pause may have come meanwhile.
+    _read_subscriptions(rows, using=using)
     settlement.park([row for row in rows if row.subscription.paused_at], using=using)
     rows = [row for row in rows if not row.subscription.paused_at]
     held = {row.pk for row in rows if breaker.holds(row)}
     if held:
         settlement.hold_back(list(held), using=using)
     rows = [row for row in rows if row.pk not in held]
-    behind = ordering.out_of_turn(rows, using=using)
+    behind &= {row.pk for row in rows}
     if behind:
         ordering.block(behind, using=using)
     return [row for row in rows if row.pk not in behind]
+
+
+def _read_subscriptions(rows: Sequence[Delivery], *, using: str) -> None:
+    ids = numbers({row.subscription_id for row in rows})
+    found = read(f"SELECT {_S.text} FROM outbox_subscription s WHERE s.id IN ({ids})", using=using)  # noqa: S608  ours
+    subscriptions = {one.pk: one for one in (_S.read(row, using=using) for row in found)}
+    for row in rows:
+        row.subscription = subscriptions[row.subscription_id]

@@ -143,6 +143,10 @@ _UNFLUSHED = Statement("SET LOCAL synchronous_commit = off")
 _COMMIT = Statement("COMMIT")
 
 
+#: Milliseconds, almost 25 days: PostgreSQL takes no longer bound.
+_LONGEST_BOUND = 2**31 - 1
+
+
 def bounds(seconds: float, *, using: str) -> list[Statement]:
     """Return statements that bound how long PostgreSQL waits for the client within a transaction.
 
@@ -157,7 +161,7 @@ def bounds(seconds: float, *, using: str) -> list[Statement]:
     connection = connections[using]
     if connection.vendor != "postgresql" or not is_its_own(connection):
         return []
-    milliseconds = int(seconds * 1000)
+    milliseconds = min(int(seconds * 1000), _LONGEST_BOUND)
     return [
         Statement(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"),
         Statement(f"SET LOCAL tcp_user_timeout = {milliseconds}"),

@@ -36,16 +36,40 @@ _SOON_SECONDS = 0.01
 
 
 class Limit:
-    """The limit of one run: `restart()` gives it its whole time again."""
+    """The limit of one run: `restart()` gives it its whole time again.
+
+    Between `pause()` and `resume()` nothing is interrupted, and no time counts.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.again = min(seconds, _CLEAN_UP_SECONDS)
         self.is_over = False
         self._is_on = True
+        self._due = math.inf
+        self._left = seconds
 
     def restart(self) -> None:
         """Count from now; raise `TimeLimitExceeded` if the time is up already."""
+
+    def pause(self) -> None:
+        """Interrupt nothing until `resume`; raise `TimeLimitExceeded` if the time is up already."""
+        if self.is_over:
+            raise self.exceeded()
+        self._halt()
+        self._left = max(_SOON_SECONDS, self._due - time.monotonic())
+
+    def resume(self) -> None:
+        """Interrupt again, after the time that was left."""
+        if not self._is_on:
+            self._is_on = True
+            self._count(self._left)
+
+    def _halt(self) -> None:
+        self._is_on = False
+
+    def _count(self, seconds: float) -> None:
+        self._due = time.monotonic() + seconds
 
     def stop(self) -> None:
         """Interrupt nothing any more."""
@@ -95,16 +119,26 @@ class _Alarm(Limit):
         self._theirs: Any = signal.signal(signal.SIGALRM, self._ring)
         self._their_seconds, self._their_interval = signal.getitimer(signal.ITIMER_REAL)
         self._began = time.monotonic()
+        self._is_stopped = False
 
     def restart(self) -> None:
         if self.is_over:
             raise self.exceeded()
         if self._is_on:
-            signal.setitimer(signal.ITIMER_REAL, self.seconds, self.again)
+            self._count(self.seconds)
+
+    def _count(self, seconds: float) -> None:
+        super()._count(seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds, self.again)
+
+    def _halt(self) -> None:
+        super()._halt()
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def stop(self) -> None:
-        if self._is_on:
-            super().stop()
+        super().stop()
+        if not self._is_stopped:
+            self._is_stopped = True
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._theirs or signal.SIG_DFL)
             self._set_theirs_again()
@@ -135,7 +169,16 @@ class _Shot(Limit):
             if self.is_over:
                 raise self.exceeded()
             if self._is_on:
-                self._watch.look_after(self, self.seconds)
+                self._count(self.seconds)
+
+    def _count(self, seconds: float) -> None:
+        super()._count(seconds)
+        self._watch.look_after(self, seconds)
+
+    def _halt(self) -> None:
+        with self._lock:
+            super()._halt()
+            self._watch.let_go(self)
 
     def stop(self) -> None:
         with self._lock:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from traceback import walk_tb
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,20 +23,38 @@ from django.db.utils import DatabaseErrorWrapper
 from outbox import clock
 
 from .connections import drop
+from .time_limit import TimeLimitExceeded
 
 logger = logging.getLogger("outbox.database")
 
 T = TypeVar("T")
+
+#: A statement or a connection that takes so many seconds may have waited for a silent network, or
+#: for a server that stands still.
+HUNG_SECONDS = 2.0
 
 _TRIES = 5
 #: Seconds between two attempts to reach the database: the first wait and the longest one.
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 _REPORT_EVERY = 30.0
 
-# PostgreSQL: class 08 connection, 25006 read-only (a primary that became a standby),
-# 40001 serialization, 40P01 deadlock, 55P03 lock not available, 57P01-57P03 shutdown.
+# PostgreSQL: class 08 connection, 25006 read-only (a primary that became a standby), 25P03 and
+# 25P04 timeouts of a transaction, which end the session, 40001 serialization, 40P01 deadlock,
+# 55P03 lock not available, 57P01-57P03 shutdown, 57P05 timeout of an idle session.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_TRANSIENT_SQLSTATES = ("08", "25006", "40001", "40P01", "55P03", "57P01", "57P02", "57P03")
+_TRANSIENT_SQLSTATES = (
+    "08",
+    "25006",
+    "25P03",
+    "25P04",
+    "40001",
+    "40P01",
+    "55P03",
+    "57P01",
+    "57P02",
+    "57P03",
+    "57P05",
+)
 _TRANSIENT_TEXTS = (
     "database is locked",
     "database table is locked",
@@ -63,12 +82,24 @@ def is_transient(error: BaseException, *, using: str) -> bool:
     state = getattr(error.__cause__, "sqlstate", None) or ""
     if state.startswith(_TRANSIENT_SQLSTATES):
         return True
+    if state and not _ended_the_session(error):  # whatever closed the connection came afterwards
+        return False
     if not isinstance(error, OperationalError | InterfaceError):
         return False
     text = str(error).lower()
     if any(part in text for part in _TRANSIENT_TEXTS):
         return True
     return database == using and _is_lost(connections[using])
+
+
+def is_interrupted_statement(error: BaseException, *, using: str) -> bool:
+    """Return whether a time limit has interrupted a handler within a statement of this database.
+
+    A silent network, or a server that stands still, is seen by nothing else.
+    """
+    if not isinstance(error, TimeLimitExceeded):
+        return False
+    return using in (database_of(error), error.__cause__ and database_of(error.__cause__))
 
 
 def database_of(error: BaseException) -> str | None:
@@ -88,11 +119,21 @@ def database_of(error: BaseException) -> str | None:
     return found
 
 
+def _ended_the_session(error: BaseException) -> bool:
+    """Return whether PostgreSQL sent an error with which it ends the session."""
+    severity = getattr(getattr(error.__cause__, "diag", None), "severity_nonlocalized", None)
+    return severity in ("FATAL", "PANIC")
+
+
 def drop_broken_connection(*, using: str) -> None:
     """Close this thread's connection if it broke, so that the next query opens a new one."""
     connection = connections[using]
     if not connection.in_atomic_block:  # else it is a test's: there is nothing to reconnect to
         connection.close_if_unusable_or_obsolete()
+
+
+class WaitGivenUp(Exception):
+    """The process stops, so it waits for the database no longer."""
 
 
 class DatabaseAccess:
@@ -104,19 +145,54 @@ class DatabaseAccess:
 
     Attributes:
         outages: how many outages there were so far.
-        outage_seconds: how long the latest one was waited for.
+        outage_seconds: how long was waited before the latest reconnection; 0 without an outage.
+        hung_seconds: the longest time that a statement within `timed` took.
     """
 
     def __init__(self, using: str, *, sleep: Callable[[float], object] = time.sleep) -> None:
         self.using = using
         self.outages = 0
         self.outage_seconds = 0.0
+        self.hung_seconds = 0.0
         self._sleep = sleep
-        self._after_outage: list[Callable[[], object]] = []
+        self._after_reconnect: list[Callable[[], object]] = []
+        self._is_recovering = self._is_lost_again = False
+        #: The driver's connection that is not lost, as far as this is known.
+        self._known: Any = None
 
-    def after_outage(self, action: Callable[[], object]) -> None:
-        """Have `action` run after each outage, as soon as the database can be reached."""
-        self._after_outage.append(action)
+    @property
+    def has_hung(self) -> bool:
+        """Whether a statement within `timed` took so long that the database may have been away."""
+        return self.hung_seconds >= HUNG_SECONDS
+
+    @property
+    def unreachable_seconds(self) -> float:
+        """How long the database was, or may have been, out of reach; 0 if it was not."""
+        return max(self.outage_seconds, self.hung_seconds if self.has_hung else 0.0)
+
+    def after_reconnect(self, action: Callable[[], object]) -> None:
+        """Have `action` run after each lost connection, as soon as the database can be reached.
+
+        Actions run in the order in which they were registered. An error of one is logged.
+        """
+        self._after_reconnect.append(action)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Measure how long the statements of the block take."""
+        with connections[self.using].execute_wrapper(self._time):
+            yield
+
+    def _time(
+        self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
+    ) -> Any:
+        if self._known is None:
+            self._known = context["connection"].connection
+        began = time.monotonic()
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            self.hung_seconds = max(self.hung_seconds, time.monotonic() - began)
 
     def run(self, action: Callable[[], T], *, through_outages: bool = True) -> T:
         """Run `action`, again after a transient error: after five of them its error is raised.
@@ -143,19 +219,50 @@ class DatabaseAccess:
     def recover(self) -> bool:
         """Get a working connection again; return whether there was an outage.
 
-        There was none if the database could be reached at once.
+        There was none if the database could be reached at once. Where the connection was lost,
+        the actions of `after_reconnect` run in both cases: it may have been silent for long.
+
+        Raises:
+            WaitGivenUp: `sleep` gave up waiting.
         """
         if connections[self.using].in_atomic_block:  # of a test: there is nothing to reconnect to
             return False
+        connection = connections[self.using]
+        # Django may have opened another one: the end of `atomic()` does so.
+        is_lost = _is_lost(connection) or connection.connection is not self._known
+        is_lost = is_lost or not connection.is_usable()
         drop_broken_connection(using=self.using)
         clock.forget(using=self.using)  # the next connection may lead to another server
         seconds = wait_until_reachable(using=self.using, sleep=self._sleep)
-        if not seconds:
-            return False
-        self.outages, self.outage_seconds = self.outages + 1, seconds
-        for action in self._after_outage:
+        self.outages += seconds > 0
+        self._known = connection.connection
+        if seconds or is_lost:
+            self.outage_seconds = seconds
+            self._run_after_reconnect()
+        return seconds > 0
+
+    def _run_after_reconnect(self) -> None:
+        if self._is_recovering:  # an action has lost the connection again
+            self._is_lost_again = True
+            return
+        self._is_recovering = True
+        try:
+            for _ in range(_TRIES):
+                self._is_lost_again = False
+                for action in self._after_reconnect:
+                    self._run_logged(action)
+                if not self._is_lost_again:
+                    return
+        finally:
+            self._is_recovering = False
+
+    def _run_logged(self, action: Callable[[], object]) -> None:
+        try:
             self.run(action)
-        return True
+        except WaitGivenUp:
+            raise
+        except Exception:  # the caller still has work to do, of which each step is fenced
+            logger.exception("A step after a lost connection to %s failed.", self.using)
 
 
 def retry_transient(action: Callable[[], T], *, using: str) -> T:
@@ -175,20 +282,24 @@ def wait_until_reachable(*, using: str, sleep: Callable[[float], object] = time.
 
     Returns:
         The seconds that it took; 0 if the database answered at once.
+
+    Raises:
+        WaitGivenUp: `sleep` gave up waiting.
     """
     began = reported = time.monotonic()
-    wait, seconds = _FIRST_WAIT, 0.0
+    wait = _FIRST_WAIT
     while error := _why_unreachable(using):
-        seconds = time.monotonic() - began
         if wait == _FIRST_WAIT or time.monotonic() - reported >= _REPORT_EVERY:
             reported = time.monotonic()
             logger.warning("The database %s cannot be reached; waiting: %s", using, error)
         if sleep(wait * random.uniform(0.5, 1)):
-            break
+            raise WaitGivenUp(f"The process stops and waits no longer for the database {using}.")
         wait = min(wait * 2, _LONGEST_WAIT)
-        seconds = time.monotonic() - began
-    if seconds:
-        logger.warning("Waited %.1f s for the database %s.", seconds, using)
+    seconds = time.monotonic() - began
+    # A server that stands still refuses no connection: it answers late.
+    if wait == _FIRST_WAIT and seconds < HUNG_SECONDS:
+        return 0.0
+    logger.warning("Waited %.1f s for the database %s.", seconds, using)
     return seconds
 
 

@@ -84,12 +84,13 @@ def in_thread(action: Callable[[], object], *, name: str = "") -> Callable[[], o
 def wait_until_blocked(number: int) -> None:
     """Wait until so many connections to this test's database wait for a lock (PostgreSQL)."""
     deadline = time.monotonic() + 20
-    while (blocked := _count_blocked()) < number:
+    while (blocked := count_blocked()) < number:
         assert time.monotonic() < deadline, f"{blocked} instead of {number} wait for a lock."
         time.sleep(0.01)
 
 
-def _count_blocked() -> int:
+def count_blocked() -> int:
+    """Return how many connections to this test's database wait for a lock (PostgreSQL)."""
     # By database, since other tests may run on this server at the same time.
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees one for good

@@ -420,7 +420,7 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/engine/settlement.py",
-                "        if _is_spared(row, error, using=using):",
+                "        if excuse and is_excused(excuse, row, using=using):",
                 "        if False:",
             ),
         ),

@@ -81,16 +81,18 @@ OUTAGES = [
         without="a worker that survives an outage stays dead in the books",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
-                "    settlement.withdraw_deaths(started, using=access.using)\n",
+                "outbox/engine/start.py",
+                "    access.after_reconnect(withdraw)\n",
                 "",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_outages.py::TestALeaseThatPassesDuringAnOutage"
-            "::test_uses_up_no_attempt_if_the_worker_survives",
-            f"{OUTBOX}test_outages.py::TestALeaseThatPassesDuringAnOutage"
-            "::test_uses_up_none_of_those_that_wait_for_their_turn",
+            f"{OUTBOX}test_lost_starts.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
+            "::test_uses_up_no_attempt",
+            f"{OUTBOX}test_lost_starts.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
+            "::test_uses_up_no_attempt_of_an_ordered_handler",
+            f"{OUTBOX}test_outages_of_the_relay.py::TestAnExpressDeliveryWhoseCommitIsNotAnswered"
+            "::test_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
     ),
@@ -115,9 +117,9 @@ OUTAGES = [
         without="an error of the database never uses up an attempt",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
-                "_count_since_retry(row, Outcome.DATABASE, using=using) < _MAX_DATABASE_ERRORS",
-                "_count_since_retry(row, Outcome.DATABASE, using=using) < 1000",
+                "outbox/engine/withdrawal.py",
+                "count_since_retry(row, excuse, using=using) < _MAX_DATABASE_ERRORS",
+                "count_since_retry(row, excuse, using=using) < 1000",
             ),
         ),
         noticed_by=(

@@ -6,10 +6,21 @@ from tests.mutants.admin import ADMIN
 from tests.mutants.api import API
 from tests.mutants.engine import ENGINE
 from tests.mutants.mutant import Mutant
+from tests.mutants.outages import OUTAGES
 from tests.mutants.people import PEOPLE
 from tests.mutants.privacy import PRIVACY
 from tests.mutants.recovery import RECOVERY
 from tests.mutants.shop import SHOP
 from tests.mutants.signs import SIGNS
 
-MUTANTS: list[Mutant] = [*ENGINE, *RECOVERY, *PEOPLE, *SIGNS, *SHOP, *ADMIN, *API, *PRIVACY]
+MUTANTS: list[Mutant] = [
+    *ENGINE,
+    *RECOVERY,
+    *OUTAGES,
+    *PEOPLE,
+    *SIGNS,
+    *SHOP,
+    *ADMIN,
+    *API,
+    *PRIVACY,
+]

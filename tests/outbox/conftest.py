@@ -8,6 +8,9 @@ from pytest_django import Settings
 from outbox import events, subscriptions
 from outbox.models import Subscription
 from outbox.privacy import subjects
+from tests.outbox.outages import link, lost_answer, outage, short_waits
+
+__all__ = ["link", "lost_answer", "outage", "short_waits"]
 
 
 @pytest.fixture

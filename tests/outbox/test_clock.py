@@ -108,6 +108,18 @@ class TestTheMeasurement:
         with django_assert_num_queries(0):
             assert clock.now() <= clock.now()
 
+    def test_that_is_forgotten_counts_until_there_is_a_new_one(self, monkeypatch):
+        """Another thread forgets it when it loses its connection. Failed."""
+
+        def fail(using: str) -> None:
+            raise OperationalError
+
+        before = clock.now()
+        clock.forget(using="default")
+        monkeypatch.setattr(clock, "_measure", fail)
+
+        assert before <= clock.now() < before + A_MOMENT
+
     def test_is_not_moved_by_a_change_of_the_hosts_clock(self):
         before = clock.now()
 

@@ -4,121 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import OperationalError, connection, connections
 from django.db.models import F
 
-from outbox import DomainEvent, Receipt, clock, subscribe
-from outbox.engine import heartbeat, settlement, transient_errors
-from outbox.engine.delivery import deliver
-from outbox.engine.relay import Message, relay_pass
-from outbox.engine.results import Result
+from outbox import Receipt, clock, subscribe
+from outbox.engine import heartbeat, settlement, transient_errors, withdrawal
+from outbox.engine.relay import relay_pass
 from outbox.models import Attempt, Delivery, Heartbeat
 from outbox.testing import Outbox
 from tests.flows.threads import aside
 from tests.link import Link
+from tests.outbox.outages import Outage, ends, given, let_leases_pass, work
 
 pytestmark = [
     pytest.mark.postgresql,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("own_registry", "no_nudge"),
+    pytest.mark.usefixtures("own_registry", "no_nudge", "short_waits"),
 ]
-
-
-class Counted(DomainEvent, key="order_id"):
-    order_id: UUID
-
-
-@pytest.fixture
-def link(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
-    """The way from this thread to the database; other threads have ways of their own."""
-    settings = connection.settings_dict
-    with Link((settings["HOST"], int(settings["PORT"]))) as link:
-        connection.close()
-        through_it = {**settings, "HOST": "127.0.0.1", "PORT": link.port}
-        monkeypatch.setattr(connections["default"], "settings_dict", through_it)
-        yield link
-        link.mend()
-        connection.close()
-
-
-@pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transient_errors, "_LONGEST_WAIT", 0.1)
-
-
-def given(number: int = 1) -> Message:
-    """Emit events, and return a message with all their deliveries."""
-    outbox = Outbox()
-    for _ in range(number):
-        outbox.given("tests.Counted", order_id=uuid4())
-    messages = relay_pass(publish=lambda message: None).messages
-    return replace(messages[0], pairs=tuple(pair for one in messages for pair in one.pairs))
-
-
-def work(message: Message) -> list[Result]:
-    return deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
-def ends() -> list[tuple[str, int]]:
-    return list(Delivery.objects.order_by("id").values_list("state", "attempts"))
-
-
-def let_leases_pass() -> None:
-    """Let the leases pass, and a relay look at them that can reach the database."""
-    Delivery.objects.filter(state="sent").update(due_at=F("due_at") - timedelta(hours=1))
-    relay_pass(publish=lambda message: None)
-
-
-class Outage:
-    """Cuts the link when it is called, and mends it after `meanwhile` was done by another host."""
-
-    def __init__(self, link: Link, meanwhile: Callable[[], object] = lambda: None) -> None:
-        self.link = link
-        self.meanwhile = meanwhile
-        self.waited = threading.Event()
-        self.errors: list[BaseException] = []
-
-    def __call__(self) -> None:
-        self.link.cut()
-        threading.Thread(target=self._go_on, daemon=True).start()
-
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Notice when the worker waits for the database."""
-        look: Any = transient_errors._why_unreachable
-
-        def note(using: str) -> Exception | None:
-            error: Exception | None = look(using)
-            if error:
-                self.waited.set()
-            return error
-
-        monkeypatch.setattr(transient_errors, "_why_unreachable", note)
-
-    def _go_on(self) -> None:
-        try:
-            assert self.waited.wait(30), "the worker does not wait for the database"
-            self.meanwhile()
-        except BaseException as error:
-            self.errors.append(error)
-        finally:
-            connections.close_all()
-            self.link.mend()
-
-
-@pytest.fixture
-def outage(link: Link, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
-    outage = Outage(link)
-    outage.install(monkeypatch)
-    yield outage
-    assert outage.errors == []
 
 
 class TestAnOutage:
@@ -312,7 +221,11 @@ class TestALeaseThatPassesDuringAnOutage:
         settlement.record_death(row, using="default")
         Delivery.objects.update(attempts=0, token=5)
 
-        assert settlement.withdraw_deaths([row], using="default") == 1
+        number = withdrawal.withdraw_deaths(
+            [row.pk], worker="w1", started_at=row.started_at, using="default"
+        )
+
+        assert number == 1
 
         assert ends() == [("pending", 0)]
 
@@ -339,6 +252,23 @@ class TestAnErrorOfTheDatabase:
         outcomes = Attempt.objects.order_by("id").values_list("outcome", flat=True)
         assert list(outcomes) == ["database"] * 5 + ["failed"] * 2
         assert all(waits[:6]), "each waits for its backoff"
+
+    @pytest.mark.parametrize("scope", ["SET LOCAL", "SET"])
+    def test_by_a_timeout_that_the_handler_has_set_is_an_ordinary_failure(self, scope: str):
+        """Failed, five runs, after SET: its connection is dropped, and that is no lost one."""
+        runs = []
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            runs.append(1)
+            with connection.cursor() as cursor:
+                cursor.execute(f"{scope} statement_timeout = '50ms'")
+                cursor.execute("SELECT pg_sleep(20)")
+
+        work(given())
+
+        assert (runs, ends()) == ([1], [("dead", 1)])
+        assert Attempt.objects.get().outcome == "failed"
 
     def test_of_another_database_is_an_ordinary_failure(self, monkeypatch: pytest.MonkeyPatch):
         """Failed while it was repeated without limit, and no breaker opened."""

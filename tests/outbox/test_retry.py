@@ -4,7 +4,7 @@ import random
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, InternalError, OperationalError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +74,9 @@ class TestIsTransient:
             caused(OperationalError("deadlock detected"), "40P01"),
             caused(OperationalError("could not serialize access"), "40001"),
             caused(OperationalError("terminating connection"), "57P01"),
+            caused(InternalError("idle-in-transaction timeout"), "25P03"),
+            caused(InternalError("transaction timeout"), "25P04"),
+            caused(OperationalError("idle-session timeout"), "57P05"),
             OperationalError("database is locked"),
             OperationalError("server closed the connection unexpectedly"),
             InterfaceError("connection already closed"),

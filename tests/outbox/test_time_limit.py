@@ -14,9 +14,11 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import Group
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from outbox import LeaseLost, Receipt, TimeLimitExceeded, subscribe
+from outbox.engine import failpoints
 from outbox.engine.delivery import deliver
 from outbox.engine.relay import relay_pass
 from outbox.engine.time_limit import time_limit
@@ -231,18 +233,73 @@ class TestAHandlerThatHangs:
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
         assert not Group.objects.exists()
 
-    def test_is_never_interrupted_while_its_receipt_commits(self):
-        """Seen to fail without `limit.end()` where the receipt begins."""
+    @pytest.mark.parametrize("run", [in_this_thread, aside])
+    def test_within_its_receipt_is_interrupted(self, run):
+        """Failed while the limit ended where the receipt began: it held its process for good."""
 
-        @subscribe("shops.Ordered", atomic=False, time_limit=1)
+        @subscribe("shops.Ordered", atomic=False, time_limit=0.2, attempts=1)
         def charge(receipt: Receipt) -> None:
             with receipt:
-                time.sleep(1.2)
-                Group.objects.create(name="charged")
+                Group.objects.create(name="rolled back")
+                spin()
 
-        given(1).deliver_all()
+        outbox = given(1)
+        run(lambda: outbox.deliver_all(raise_errors=False))
+
+        assert Attempt.objects.get().exception == "TimeLimitExceeded"
+        assert Delivery.objects.get().state == "dead"
+        assert not Group.objects.exists()
+
+    @pytest.mark.parametrize("run", [in_this_thread, aside])
+    def test_after_its_receipt_is_interrupted_and_done(self, run):
+        """Failed while the limit ended where the receipt began."""
+        came_to_its_end = []
+
+        @subscribe("shops.Ordered", atomic=False, time_limit=0.2)
+        def charge(receipt: Receipt) -> None:
+            with receipt:
+                Group.objects.create(name="charged")
+            spin()
+            came_to_its_end.append(True)
+
+        outbox = given(1)
+        run(lambda: outbox.deliver_all(raise_errors=False))
 
         assert Delivery.objects.get().state == "done"
+        assert Group.objects.exists()
+        assert came_to_its_end == []
+
+    def test_after_its_receipt_was_refused_is_interrupted(self):
+        came_to_its_end = []
+
+        @subscribe("shops.Ordered", atomic=False, time_limit=0.2)
+        def charge(receipt: Receipt) -> None:
+            aside(lambda: Delivery.objects.update(token=F("token") + 1))
+            with suppress(LeaseLost), receipt:
+                pass
+            spin()
+            came_to_its_end.append(True)
+
+        given(1).deliver_all(raise_errors=False)
+
+        assert Attempt.objects.get().exception == "TimeLimitExceeded"
+        assert came_to_its_end == []
+
+    @pytest.mark.parametrize("run", [in_this_thread, aside])
+    def test_is_never_interrupted_while_its_receipt_commits(self, run):
+        """Seen to fail without `limit.pause` before the receipt is written."""
+
+        @subscribe("shops.Ordered", atomic=False, time_limit=0.5)
+        def charge(receipt: Receipt) -> None:
+            with receipt:
+                Group.objects.create(name="charged")
+
+        outbox = given(1)
+        with failpoints.armed(failpoints.BEFORE_RECEIPT, lambda: time.sleep(0.8)):
+            run(lambda: outbox.deliver_all())
+
+        assert Delivery.objects.get().state == "done"
+        assert Group.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,0 +1,156 @@
+"""Failures that are the database's fault, and deaths that are withdrawn because of that.
+
+An outage never uses up an attempt. Other errors of the database do so when a delivery has had a few
+of them, so that an event which causes them each time ends as dead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from datetime import datetime
+
+from django.db import connections, transaction
+from django.db.models import F, Q, QuerySet
+
+from outbox import clock
+from outbox.models import Attempt, Delivery
+from outbox.receipt import LeaseLost
+
+from .attempts import count_since_retry
+from .key_locks import lock_lines
+from .transient_errors import is_interrupted_statement, is_transient
+
+logger = logging.getLogger("outbox.settlement")
+
+#: So many runs of a delivery that fail by an error of the database use up no attempt.
+_MAX_DATABASE_ERRORS = 5
+_OUT_OF_REACH = "its worker could not reach the database, and is alive"
+_PASSED = f"{_OUT_OF_REACH}; a later event of its key was handled meanwhile, so a person decides"
+
+_REVIVED = ["state", "due_at", "note", "attempts", "order_key"]
+
+State = Delivery.State
+Outcome = Attempt.Outcome
+
+
+def excuse_of(
+    error: BaseException, *, is_outage: bool, has_hung: bool, using: str
+) -> Outcome | None:
+    """Return the outcome of a run whose failure is the database's fault; else None."""
+    if is_outage:
+        return Outcome.OUTAGE
+    if isinstance(error, LeaseLost):
+        return Outcome.DATABASE if has_hung else None
+    if is_transient(error, using=using) or is_interrupted_statement(error, using=using):
+        return Outcome.DATABASE
+    return None
+
+
+def is_excused(excuse: Outcome, row: Delivery, *, using: str) -> bool:
+    """Return whether an excuse holds once more: an outage always, others have a bound."""
+    if excuse is Outcome.OUTAGE:
+        return True
+    return count_since_retry(row, excuse, using=using) < _MAX_DATABASE_ERRORS
+
+
+def withdraw_deaths(
+    ids: Collection[int],
+    *,
+    worker: str,
+    started_at: datetime,
+    using: str,
+    is_outage: bool = True,
+) -> int:
+    """Withdraw the deaths that were recorded for a start whose worker is alive after all.
+
+    The worker calls this when it has lost its connection and can reach the database again. An
+    outage, or a cut between worker and database, lasted longer than the lease. The attempt is given
+    back, and what is dead because of it is due again.
+
+    Args:
+        ids: of the deliveries that were started.
+        worker: who started them.
+        started_at: when.
+        using: the outbox's database alias.
+        is_outage: the database could not be reached. Else the death becomes an error of the
+            database, of which a delivery has a few.
+
+    Returns:
+        How many were withdrawn.
+    """
+    excuse = Outcome.OUTAGE if is_outage else Outcome.DATABASE
+    rows = Delivery.objects.using(using).filter(pk__in=ids).order_by("pk")
+    with transaction.atomic(using=using):
+        # Locked before the deaths are read: a relay that is judging them right now is waited for.
+        list(rows.select_for_update().values_list("pk", flat=True))
+        deaths = Attempt.objects.using(using).filter(
+            delivery__in=ids, worker=worker, started_at=started_at, outcome=Outcome.DIED
+        )
+        return sum(withdraw(death, excuse, using=using) for death in deaths)
+
+
+def withdraw(death: Attempt, excuse: Outcome, *, using: str) -> bool:
+    """Withdraw a death; the caller holds the lock of its delivery."""
+    rows = Delivery.objects.using(using).select_related("subscription", "event")
+    row = rows.get(pk=death.delivery_id)
+    if not is_excused(excuse, row, using=using):
+        return False
+    newer = _newer_than(death, using=using)
+    if not _was_retried_since(death, row, newer):
+        row.attempts -= 1
+        newer.update(number=F("number") - 1)
+    death.outcome, death.message = excuse, _OUT_OF_REACH
+    death.save(using=using, update_fields=["outcome", "message"])
+    if _is_of(row, death) and row.state in (State.PENDING, State.DEAD):
+        _revive(row, using=using)
+    row.save(using=using, update_fields=_REVIVED)
+    logger.warning("Delivery %s: its worker is alive, and no attempt is used up.", row.pk)
+    return True
+
+
+def _newer_than(death: Attempt, *, using: str) -> QuerySet[Attempt]:
+    newer = Attempt.objects.using(using).filter(delivery=death.delivery_id, pk__gt=death.pk)
+    return newer.exclude(outcome=Outcome.LEASE_LOST)
+
+
+def _was_retried_since(death: Attempt, row: Delivery, newer: QuerySet[Attempt]) -> bool:
+    """Return whether a person has given back all attempts since this death was recorded.
+
+    Each start since then has a higher number, unless attempts count from one again.
+    """
+    for number, outcome in newer.values_list("number", "outcome"):
+        if outcome == Outcome.REPLAYED or number <= death.number:
+            return True
+    has_later_start = not _is_of(row, death) and (row.state == State.DONE or row.is_started)
+    return row.attempts - has_later_start < death.number
+
+
+def _is_of(row: Delivery, death: Attempt) -> bool:
+    """Return whether a delivery has not been started since the start that this death is of."""
+    return (row.worker, row.started_at) == (death.worker, death.started_at)
+
+
+def _revive(row: Delivery, *, using: str) -> None:
+    """Make a delivery due again that was declared dead, or that waits for its next attempt."""
+    if row.state == State.DEAD and _was_passed(row, using=using):
+        row.note = _PASSED
+        return
+    row.state, row.due_at, row.note = State.PENDING, clock.now(using=using), _OUT_OF_REACH
+    row.order_key = row.event.key if row.subscription.ordered else None
+
+
+def _was_passed(row: Delivery, *, using: str) -> bool:
+    """Return whether a later delivery of the line was handled, or is in hand: `on_dead="pass"`.
+
+    The line stays locked until the caller's transaction ends, so none is started meanwhile.
+    """
+    if row.order_key is not None or not row.subscription.ordered:
+        return False
+    handler, key = row.subscription.handler, row.event.key
+    lock_lines({(handler, key)}, connection=connections[using])
+    later = Delivery.objects.using(using).filter(
+        subscription__handler=handler, event__key=key, event__gt=row.event_id
+    )
+    is_over = Q(state__in=(State.DONE, State.DISCARDED))
+    return later.filter(is_over | Q(state=State.SENT, started_token=F("token"))).exists()
