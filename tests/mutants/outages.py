@@ -384,7 +384,7 @@ OUTAGES = [
             f"{OUTBOX}test_time_limit.py::TestAHandlerThatHangs"
             "::test_after_its_receipt_is_interrupted_and_done",
             f"{OUTBOX}test_time_limit.py::TestAHandlerThatHangs"
-            "::test_after_its_receipt_was_refused_is_interrupted",
+            "::test_after_its_receipt_could_not_be_given_is_interrupted",
         ),
     ),
     Mutant(

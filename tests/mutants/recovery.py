@@ -56,8 +56,7 @@ OUTAGES = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_outages.py::TestAnOutage"
-            "::test_leaves_the_other_deliveries_of_the_message_to_be_run",
+            f"{OUTBOX}test_outages.py::TestAnOutage::test_before_the_start_delays_it",
             f"{OUTBOX}test_outages.py::TestALeaseThatPassesDuringAnOutage"
             "::test_uses_up_no_attempt_if_the_worker_survives",
         ),
@@ -66,9 +65,7 @@ OUTAGES = [
     Mutant(
         name="outage-is-no-attempt",
         without="a run that fails while the database cannot be reached uses up an attempt",
-        edits=(
-            Edit("outbox/engine/settlement.py", "        if is_outage:\n", "        if False:\n"),
-        ),
+        edits=(Edit("outbox/engine/withdrawal.py", "    if is_outage:\n", "    if False:\n"),),
         noticed_by=(
             f"{OUTBOX}test_outages.py::TestAnOutage"
             "::test_that_a_handler_hides_behind_an_error_of_its_own_uses_up_no_attempt",

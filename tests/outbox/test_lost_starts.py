@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from outbox import subscribe
+from outbox import clock, subscribe
 from outbox.engine import failpoints
 from outbox.engine import start as start_module
 from outbox.engine.relay import relay_pass
 from outbox.engine.statements import read_each
+from outbox.models import Delivery
 from tests.flows.threads import aside
 from tests.outbox.outages import (
     LostAnswer,
@@ -87,11 +88,14 @@ class TestAStartThatWaitsForTheDatabase:
         message = given()
         outage.meanwhile = lambda: time.sleep(0.8)
         outage()
-        with failpoints.armed(failpoints.AFTER_START, lambda: aside(_relay)):
+        left: list[bool] = []
+
+        def look() -> None:
+            left.append(Delivery.objects.get().due_at > clock.now())
+            relay_pass(publish=lambda message: None)
+
+        with failpoints.armed(failpoints.AFTER_START, lambda: aside(look)):
             work(message)
 
+        assert left == [True]
         assert ends() == [("done", 1)]
-
-
-def _relay() -> None:
-    relay_pass(publish=lambda message: None)

@@ -194,14 +194,14 @@ class TestARelayThatJudgesAtThatMoment:
         monkeypatch.setattr(withdrawal, "withdraw_deaths", withdraw_and_wait)
         outage.meanwhile = meanwhile
 
-        @subscribe("tests.Counted", attempts=1)
+        @subscribe("tests.Counted", attempts=1, together=False)
         def count() -> None:
             outage()
             Group.objects.exists()
 
-        work(given())
+        work(given(2))
 
-        assert (ends(), outcomes()) == ([("pending", 0)], ["outage"])
+        assert (ends(), outcomes()) == ([("pending", 0)] * 2, ["outage"] * 2)
 
 
 class TestAnOrderedHandlerThatLetsTheDeadPass:
