@@ -562,9 +562,13 @@ DELIVERY = [
         name="deaths-that-came-back",
         without="a worker that comes back too late hides the death of one before it",
         edits=(
-            Edit("outbox/engine/settlement.py", ".exclude(outcome=Outcome.LEASE_LOST)", ""),
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/engine/attempts.py",
+                "        .exclude(outcome=Attempt.Outcome.LEASE_LOST)\n",
+                "",
+            ),
+            Edit(
+                "outbox/engine/attempts.py",
                 'in attempts.order_by("-id").values_list(',
                 'in attempts.order_by("-id")[: row.attempts].values_list(',
             ),

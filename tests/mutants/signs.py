@@ -16,7 +16,7 @@ INTERRUPTIONS = [
         edits=(
             Edit(
                 "outbox/engine/time_limit.py",
-                "signal.setitimer(signal.ITIMER_REAL, self.seconds, self.again)",
+                "signal.setitimer(signal.ITIMER_REAL, seconds, self.again)",
                 "pass",
             ),
             Edit("outbox/engine/time_limit.py", "                thread.start()\n", ""),
@@ -31,7 +31,7 @@ INTERRUPTIONS = [
         name="interrupted-again",
         without="a handler that swallows its interruption goes on for ever",
         edits=(
-            Edit("outbox/engine/time_limit.py", "self.seconds, self.again)", "self.seconds)"),
+            Edit("outbox/engine/time_limit.py", "REAL, seconds, self.again)", "REAL, seconds)"),
             Edit(
                 "outbox/engine/time_limit.py",
                 "self._watch.look_after(self, self.again)",
@@ -46,11 +46,11 @@ INTERRUPTIONS = [
         edits=(
             Edit(
                 "outbox/engine/time_limit.py",
+                "    def restart(self) -> None:\n"
                 "        if self.is_over:\n"
                 "            raise self.exceeded()\n"
-                "        if self._is_on:\n"
-                "            signal.",
-                "        if self._is_on:\n            signal.",
+                "        if self._is_on:\n",
+                "    def restart(self) -> None:\n        if self._is_on:\n",
             ),
         ),
         noticed_by=(f"{LIMIT}test_gives_no_more_time_to_what_has_swallowed_it",),
