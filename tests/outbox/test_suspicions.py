@@ -1,0 +1,168 @@
+"""Suspicions that proved wrong: each test shows that the engine holds."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
+
+from outbox import subscribe
+from outbox.engine import start, transient_errors, withdrawal
+from outbox.subscriptions import find
+from tests.flows.threads import aside, in_thread, wait_until_blocked
+from tests.outbox.outages import ends, given, let_leases_pass, work
+
+pytestmark = [
+    pytest.mark.postgresql,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge", "short_waits"),
+]
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_set_transaction_is_possible_as_the_first_statement(shares: bool):
+    seen = []
+
+    @subscribe("tests.Counted", together=shares)
+    def count() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+            cursor.execute("SHOW transaction_isolation")
+            seen.append(cursor.fetchone()[0])
+
+    work(given(2))
+
+    assert ends() == [("done", 1)] * 2
+    assert seen[-1] == "serializable"
+
+
+def test_callbacks_within_callbacks_run_once_each():
+    called = []
+
+    def outer() -> None:
+        called.append("outer")
+        with transaction.atomic():
+            Group.objects.create(name=uuid4().hex)
+            transaction.on_commit(lambda: called.append("inner"))
+            transaction.on_commit(lambda: 1 / 0)
+        called.append("never")
+
+    @subscribe("tests.Counted")
+    def count() -> None:
+        transaction.on_commit(outer)
+        transaction.on_commit(lambda: called.append("next"))
+
+    work(given(2))
+
+    assert ends() == [("done", 1)] * 2
+    assert called == ["outer", "inner", "outer", "inner", "next", "next"] or called == [
+        "outer",
+        "inner",
+        "next",
+        "outer",
+        "inner",
+        "next",
+    ]
+
+
+def test_a_callback_that_closes_the_connection_costs_nothing():
+    called = []
+
+    @subscribe("tests.Counted")
+    def count() -> None:
+        transaction.on_commit(lambda: connection.close())
+        transaction.on_commit(lambda: called.append(Group.objects.count()))
+
+    work(given(3))
+
+    assert ends() == [("done", 1)] * 3
+    assert called == [0, 0, 0]
+
+
+def test_a_commit_that_happens_later_doubles_nothing(monkeypatch: pytest.MonkeyPatch):
+    """The COMMIT is on its way while the worker has lost its connection, and runs again."""
+    backend = type(connections["default"])
+    commit: Any = backend._commit  # type: ignore[attr-defined]  # not in the stubs
+    lost: list[Any] = []
+
+    def commit_late(self: Any) -> None:
+        if threading.current_thread() is not threading.main_thread() or lost or not runs:
+            commit(self)
+            return
+        raw = self.connection
+        self.connection = None  # the worker lets go of it; the server commits while it runs again
+
+        def later() -> None:
+            wait_until_blocked(1)
+            raw.commit()
+            raw.close()
+
+        lost.append(in_thread(later))
+        raise OperationalError("server closed the connection unexpectedly")
+
+    runs: list[int] = []
+
+    @subscribe("tests.Counted", attempts=1)
+    def count() -> None:
+        runs.append(1)
+        Group.objects.create(name=uuid4().hex)
+
+    message = given()
+    monkeypatch.setattr(backend, "_commit", commit_late)
+    work(message)
+    assert lost[0]() is None
+
+    assert Group.objects.count() == 1
+    assert [state for state, _attempts in ends()] == ["done"]
+
+
+def test_an_error_of_the_database_that_the_handler_hides_costs_no_attempt():
+    runs = []
+
+    @subscribe("tests.Counted", attempts=1)
+    def count() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_backend_pid()")
+                [pid] = cursor.fetchone()
+            aside(lambda: _terminate(pid))
+            with suppress(DatabaseError):
+                Group.objects.create(name=uuid4().hex)
+
+    work(given())
+
+    assert ends() == [("done", 1)]
+
+
+def _terminate(pid: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+
+def test_a_death_that_is_withdrawn_twice_gives_back_one_attempt():
+    @subscribe("tests.Counted", attempts=3)
+    def count() -> None: ...
+
+    message = given()
+    access = transient_errors.DatabaseAccess("default")
+    handler = find("tests.count")
+    assert handler
+    [row] = start.start(handler, message.pairs, worker="w1", access=access)
+    let_leases_pass()
+    assert ends()[0][1] == 1
+    started_at = row.started_at
+    assert started_at
+
+    def withdraw() -> int:
+        return withdrawal.withdraw_deaths(
+            [row.pk], worker="w1", started_at=started_at, using="default"
+        )
+
+    assert (withdraw(), withdraw()) == (1, 0)
+    assert ends()[0][1] == 0
