@@ -17,7 +17,7 @@ from outbox.policy import Pause
 from outbox.subscriptions import find
 from outbox.testing import Outbox
 from tests.flows.threads import in_thread
-from tests.outbox.test_ordering import B, Died, Listener, die, given, send, work
+from tests.outbox.lines import B, Died, Listener, die, given, send, work
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -247,7 +247,7 @@ class TestABackfillThatIsKilled:
         given_before_it_subscribed(listener, 1, 2)
         with pytest.raises(Died), failpoints.armed(failpoints.IN_STEP, die):
             backfill()
-        other = actions.Choice(handler="tests.note", event="tests.Moved")
+        other = actions.Choice(handler="tests.note", event="tests.Walked")
 
         with pytest.raises(actions.CannotBackfill, match=r"Operation \d+, by ann, is another"):
             actions.backfill(other, by="bob", reason="a test")

@@ -25,13 +25,9 @@ from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.testing import Outbox
 from tests.flows.threads import aside, in_thread, run_together, wait_until_blocked
+from tests.outbox.lines import A, B, Died, Listener, Walked, die, given, send, work
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
-
-
-class Moved(DomainEvent, key="order_id"):
-    order_id: UUID
-    number: int = 0
 
 
 class Renamed(DomainEvent, key="order_id"):
@@ -39,47 +35,9 @@ class Renamed(DomainEvent, key="order_id"):
     number: int = 0
 
 
-A, B = uuid4(), uuid4()
-
-
-class Listener:
-    """An ordered handler that keeps what it heard, and fails at the numbers it is told to."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[UUID, int]] = []
-        self.failing: dict[int, Exception] = {}
-
-    def hear(self, order_id: UUID, number: int) -> None:
-        if number in self.failing:
-            raise self.failing[number]
-        self.heard.append((order_id, number))
-
-    def subscribe(self, *events: str, **policy) -> None:
-        def note(order_id: UUID, number: int) -> None:
-            self.hear(order_id, number)
-
-        policy = {"ordered": True, "backoff_base": 0, **policy}
-        subscribe(*(events or ("tests.Moved",)), name="tests.note", **policy)(note)
-        sync_subscriptions()
-
-
 @pytest.fixture
 def listener(db: None) -> Listener:
     return Listener()
-
-
-def given(*numbers: int, key: UUID = A, name: str = "tests.Moved") -> None:
-    for number in numbers:
-        Outbox().given(name, order_id=key, number=number)
-
-
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def work(messages: list[Message]) -> None:
-    for message in messages:
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
 
 
 def states() -> list[str]:
@@ -140,7 +98,7 @@ class TestAKey:
 
     def test_is_one_line_for_all_events_that_the_handler_hears(self, listener):
         """Rule 18. Seen to fail with lines of one subscription each."""
-        listener.subscribe("tests.Moved", "tests.Renamed")
+        listener.subscribe("tests.Walked", "tests.Renamed")
         given(1)
         given(2, name="tests.Renamed")
         given(3)
@@ -149,7 +107,7 @@ class TestAKey:
         assert states() == ["sent", "blocked", "blocked"]
 
     def test_is_no_matter_to_a_handler_that_is_not_ordered(self, listener):
-        @subscribe("tests.Moved")
+        @subscribe("tests.Walked")
         def count() -> None: ...
 
         listener.subscribe()
@@ -312,7 +270,7 @@ class TestADeploy:
         work(send())
         subscriptions.registry.clear()
 
-        @subscribe("tests.Moved", formerly=["tests.note"], ordered=True)
+        @subscribe("tests.Walked", formerly=["tests.note"], ordered=True)
         def note_down(order_id: UUID, number: int) -> None:
             listener.hear(order_id, number)
 
@@ -395,7 +353,7 @@ class TestAReplay:
         """Number 1 is done and can be replayed; number 2 is sent."""
         overlap = Overlap()
 
-        @subscribe("tests.Moved", name="tests.note", ordered=True, backoff_base=0)
+        @subscribe("tests.Walked", name="tests.note", ordered=True, backoff_base=0)
         def note(number: int) -> None:
             overlap(number)
 
@@ -488,11 +446,11 @@ class TestEmitters:
 
         def emit_second() -> None:
             with transaction.atomic():
-                emit(Moved(order_id=A, number=2))
+                emit(Walked(order_id=A, number=2))
 
         thread = threading.Thread(target=partial(aside, emit_second))
         with transaction.atomic():
-            emit(Moved(order_id=A, number=1))
+            emit(Walked(order_id=A, number=1))
             thread.start()
             wait_until_blocked(1)
             aside(lambda: work(send()))
@@ -507,11 +465,11 @@ class TestEmitters:
 
         def emit_others() -> None:
             with transaction.atomic():
-                emit(Moved(order_id=B, number=1))
+                emit(Walked(order_id=B, number=1))
                 emit(Renamed(order_id=A, number=1))
 
         with transaction.atomic():
-            emit(Moved(order_id=A, number=1))
+            emit(Walked(order_id=A, number=1))
             aside(emit_others)
 
     def test_of_two_keys_in_opposite_order_end_with_one_of_them_rolled_back(self, listener):
@@ -523,9 +481,9 @@ class TestEmitters:
         def both(first: UUID, second: UUID, number: int) -> None:
             try:
                 with transaction.atomic():
-                    emit(Moved(order_id=first, number=number))
+                    emit(Walked(order_id=first, number=number))
                     meet.wait(timeout=20)
-                    emit(Moved(order_id=second, number=number))
+                    emit(Walked(order_id=second, number=number))
             except OperationalError as error:
                 lost.append(error)
 
@@ -541,7 +499,7 @@ class TestEmitters:
 
         with transaction.atomic():
             for number in range(3000):
-                emit(Moved(order_id=uuid4(), number=number))
+                emit(Walked(order_id=uuid4(), number=number))
 
         assert Event.objects.count() == 3000
 
@@ -559,11 +517,11 @@ class TestACorrectedEvent:
         (dead,) = Delivery.objects.all()
 
         with transaction.atomic():
-            emit(Moved(order_id=A, number=2))
+            emit(Walked(order_id=A, number=2))
             correct = partial(actions.correct, dead.pk, payload, by="ann", reason="a test")
             corrected = in_thread(correct)
             wait_until_blocked(1)
-            emit(Moved(order_id=A, number=3))
+            emit(Walked(order_id=A, number=3))
 
         assert isinstance(corrected(), Event), corrected()
         numbers = [event.payload["number"] for event in Event.objects.order_by("seq")]
@@ -667,14 +625,6 @@ class TestABackfill:
             self.backfill(report=resume)
 
 
-class Died(BaseException):
-    """The process is gone; like a kill, it passes whatever catches Exception."""
-
-
-def die() -> None:
-    raise Died
-
-
 @pytest.mark.django_db(transaction=True)
 class TestEverythingAtOnce:
     def test_keeps_each_key_in_the_order_in_which_it_was_told(self, listener):
@@ -707,7 +657,7 @@ class TestEverythingAtOnce:
 
         # Alone, since what is noted in memory does not go with a batch that is rolled back.
         ordered = subscribe(
-            "tests.Moved", name="tests.note", ordered=True, together=False, backoff_base=0
+            "tests.Walked", name="tests.note", ordered=True, together=False, backoff_base=0
         )
         ordered(note)
         sync_subscriptions()
@@ -719,7 +669,7 @@ class TestEverythingAtOnce:
             rng = random.Random(seed)
             for _ in range(12):
                 with transaction.atomic():
-                    emit(Moved(order_id=rng.choice(keys)))
+                    emit(Walked(order_id=rng.choice(keys)))
                     time.sleep(rng.random() * 0.004)
 
         def is_over() -> bool:

@@ -1,0 +1,62 @@
+"""An event, an ordered handler and drivers for the tests of order per key."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from outbox import DomainEvent, subscribe
+from outbox.engine.delivery import deliver
+from outbox.engine.relay import Message, relay_pass
+from outbox.engine.sync import sync_subscriptions
+from outbox.testing import Outbox
+
+
+class Walked(DomainEvent, key="order_id"):
+    order_id: UUID
+    number: int = 0
+
+
+A, B = uuid4(), uuid4()
+
+
+class Listener:
+    """An ordered handler that keeps what it heard, and fails at the numbers it is told to."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[UUID, int]] = []
+        self.failing: dict[int, Exception] = {}
+
+    def hear(self, order_id: UUID, number: int) -> None:
+        if number in self.failing:
+            raise self.failing[number]
+        self.heard.append((order_id, number))
+
+    def subscribe(self, *events: str, **policy) -> None:
+        def note(order_id: UUID, number: int) -> None:
+            self.hear(order_id, number)
+
+        policy = {"ordered": True, "backoff_base": 0, **policy}
+        subscribe(*(events or ("tests.Walked",)), name="tests.note", **policy)(note)
+        sync_subscriptions()
+
+
+def given(*numbers: int, key: UUID = A, name: str = "tests.Walked") -> None:
+    for number in numbers:
+        Outbox().given(name, order_id=key, number=number)
+
+
+def send() -> list[Message]:
+    return list(relay_pass(publish=lambda message: None).messages)
+
+
+def work(messages: list[Message]) -> None:
+    for message in messages:
+        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+
+class Died(BaseException):
+    """The process is gone; like a kill, it passes whatever catches Exception."""
+
+
+def die() -> None:
+    raise Died
