@@ -455,6 +455,7 @@ DELIVERY = [
                 "held = {row.pk for row in rows if breaker.holds(row)}",
                 "held: set[int] = set()",
             ),
+            Edit("outbox/engine/start.py", " OR s.breaker_opened_at IS NOT NULL)", ")"),
         ),
         noticed_by=(
             f"{OUTBOX}test_breaker.py::TestADeadBank::test_is_not_asked_by_what_was_on_its_way",
@@ -543,13 +544,15 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/actions/correcting.py",
-                ".filter(pk=delivery_id, state=State.DEAD)",
-                '.select_related("event").filter(pk=delivery_id, state=State.DEAD)',
+                "    if rows.select_for_update().first() is None:\n",
+                '    joined = rows.select_related("event", "subscription")\n'
+                '    row = joined.select_for_update(of=("self",)).first()\n'
+                "    if row is None:\n",
             ),
             Edit(
                 "outbox/actions/correcting.py",
-                "rows.select_for_update().first()",
-                'rows.select_for_update(of=("self",)).first()',
+                '    row = rows.select_related("event", "subscription").get()\n',
+                "",
             ),
         ),
         noticed_by=(
