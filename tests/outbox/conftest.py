@@ -6,6 +6,7 @@ import pytest
 from pytest_django import Settings
 
 from outbox import events, subscriptions
+from outbox.engine import isolation
 from outbox.models import Subscription
 from outbox.privacy import subjects
 from tests.outbox.outages import link, lost_answer, outage, short_waits
@@ -26,11 +27,13 @@ def own_registry(db: None, request: pytest.FixtureRequest) -> Iterator[None]:
     declared = list(subjects.registry)
     subscriptions.registry.clear()
     subjects.registry.clear()
+    isolation._one_by_one.clear()
     _put_away_events_of_others(request.module.__name__)
     Subscription.objects.all().delete()
     yield
     subscriptions.registry[:] = handlers
     subjects.registry[:] = declared
+    isolation._one_by_one.clear()
     events.registry.clear()
     events.registry.update(known)
 

@@ -36,11 +36,6 @@ class Numbered(DomainEvent, key="order_id"):
     number: int
 
 
-@pytest.fixture(autouse=True)
-def _no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "_one_by_one", set())
-
-
 def deliver_some(number: int = 2) -> None:
     outbox = Outbox()
     for one in range(number):
