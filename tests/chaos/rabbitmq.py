@@ -9,10 +9,11 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from amqp.exceptions import NotFound
+from amqp.exceptions import InternalError, NotFound
 from kombu import Connection
 
 from shop.up.ports import HOST, free_port
@@ -21,6 +22,8 @@ from tests.chaos.wiretap_amqp import AmqpWiretap
 
 #: The scripts themselves; those on the PATH change users.
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
+#: Seconds.
+LONGEST_ELECTION = 20.0
 #: The node tells of each message that is published, at the exchange amq.rabbitmq.trace.
 TRACED = '{trace_vhosts, [<<"/">>]}'
 
@@ -43,10 +46,22 @@ class GivenRabbitMQ:
 
     def wipe(self) -> None:
         """Take every message that waits in a queue."""
-        with self._connection() as connection:
-            for queue in self._queues:
-                with contextlib.suppress(NotFound):
+        for queue in self._queues:
+            self._purge(queue)
+
+    def _purge(self, queue: str) -> None:
+        """Purge a queue. Just after a start a quorum queue has no leader, and answers 541."""
+        until = time.monotonic() + LONGEST_ELECTION
+        while True:
+            try:
+                with self._connection() as connection, contextlib.suppress(NotFound):
                     connection.channel().queue_purge(queue)
+            except InternalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def forget(self) -> None:
         """Fail: it is not ours to empty."""
