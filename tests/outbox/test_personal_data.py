@@ -110,7 +110,9 @@ class TestAPattern:
 class TestAValue:
     def test_is_masked_whole_where_another_form_of_it_ends_alike(self):
         """Failed: "Hanako ***" was left, by the end of the form "Hanako%20Yamada"."""
-        assert masked_values(f"no mailbox of {NAME}", [NAME], mask="***") == "no mailbox of ***"
+        name = "Hanako Yamada-Tester"
+
+        assert masked_values(f"no mailbox of {name}", [name], mask="***") == "no mailbox of ***"
 
 
 class TestACleaner:
