@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from outbox.context import CORRELATION_HEADER
-from outbox.privacy.patterns import masked_patterns
+from outbox.privacy.patterns import masked_addresses
 
 #: Characters of what a client wrote.
 LONGEST_LINE = 300
@@ -47,9 +47,10 @@ class ClientErrorFilter(logging.Filter):
 
 
 class PersonalDataFilter(logging.Filter):
-    """Mask e-mail addresses and long numbers in the message and the traceback of a record.
+    """Mask e-mail addresses in the message and the traceback of a record.
 
-    A library may log what it was given. Fields of `extra` are not searched.
+    A library may log what it was given. Fields of `extra` are not searched. Long numbers stay: the
+    number of a delivery is one. The texts of failures are cleaned of them before they are logged.
     """
 
     _formatter = logging.Formatter()
@@ -57,13 +58,13 @@ class PersonalDataFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record; let every record pass."""
         try:
-            record.msg, record.args = masked_patterns(record.getMessage()), ()
+            record.msg, record.args = masked_addresses(record.getMessage()), ()
         except Exception:
             return True  # its arguments do not fit: the handler reports that
         if record.exc_info and not record.exc_text:
             record.exc_text = self._formatter.formatException(record.exc_info)
         if record.exc_text:
-            record.exc_text, record.exc_info = masked_patterns(record.exc_text), None
+            record.exc_text, record.exc_info = masked_addresses(record.exc_text), None
         return True
 
 

@@ -30,12 +30,17 @@ _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])")
 _KEPT = re.compile("|".join(one.pattern for one in (_UUID, _MOMENT, _IPV4)), re.IGNORECASE)
 
 
+def masked_addresses(text: str) -> str:
+    """Return a text with "***" for each e-mail address."""
+    return _EMAIL.sub(MASK, text)
+
+
 def masked_patterns(text: str) -> str:
     """Return a text with "***" for each e-mail address and each number of nine digits or more.
 
     UUIDs, dates with or without a time, and IPv4 addresses are kept.
     """
-    text = _EMAIL.sub(MASK, text)
+    text = masked_addresses(text)
     made, done = [], 0
     for kept in _KEPT.finditer(text):
         made += [_NUMBER.sub(_masked_number, text[done : kept.start()]), kept[0]]

@@ -53,7 +53,7 @@ except ZeroDivisionError:
 try:
     raise ValueError("for hanako@example.com")
 except ValueError:
-    logging.getLogger("library").exception("no mail to %s, %d%%", "hanako@example.com", 100)
+    logging.getLogger("library").exception("%d: no mail to %s", 1234567890, "hanako@example.com")
 """
 
 
@@ -75,7 +75,7 @@ class TestALogForReal:
             "late\nline",
             "in a handler",
             "it broke",
-            "no mail to ***, 100%",
+            "1234567890: no mail to ***",
         ]
         assert lines[0]["level"] == "WARNING"
         assert lines[0]["logger"] == "orders"
