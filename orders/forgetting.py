@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from api import erase_answers_of
+from orders import queries
 from orders.events import CustomerForgotten, ForgettingPostponed
 from orders.models import Order
 from outbox import emit
@@ -31,7 +32,7 @@ def forget_customer(*, subject: str) -> None:
     What was sold, when and for how much is kept: bookkeeping needs it for years. If an order is
     not final, nothing is blanked, and a delayed `ForgettingPostponed` tries again.
     """
-    customer = _user_id(subject)
+    customer = queries.customer_of(subject)
     if customer is None:
         return
     orders = Order.objects.filter(customer_id=customer)
@@ -46,18 +47,19 @@ def forget_customer(*, subject: str) -> None:
 
 def erase_answers(*, subject: str) -> None:
     """Erase the answers that the API keeps for a customer."""
-    customer = _user_id(subject)
+    customer = queries.customer_of(subject)
     if customer is not None:
         erase_answers_of(customer)
 
 
 def personal_values(user_id: str) -> Iterator[str]:
     """Yield the texts that identify a customer: addresses, and the name in full."""
-    if not user_id.isdecimal():
+    customer = queries.customer_of(f"user:{user_id}")
+    if customer is None:
         return
-    orders = Order.objects.filter(customer_id=int(user_id)).exclude(email="")
+    orders = Order.objects.filter(customer_id=customer).exclude(email="")
     yield from orders.order_by().values_list("email", flat=True).distinct()
-    user = User.objects.filter(pk=int(user_id)).first()
+    user = User.objects.filter(pk=customer).first()
     if user:
         yield user.email
         # A part of a name may be any word: "May" is not masked in all texts.
@@ -67,12 +69,10 @@ def personal_values(user_id: str) -> Iterator[str]:
 
 def order_keys(user_id: str) -> Iterator[str]:
     """Yield the keys of a customer's events: the ids of the orders."""
-    if user_id.isdecimal():
-        orders = Order.objects.filter(customer_id=int(user_id))
-        yield from map(str, orders.values_list("pk", flat=True))
+    yield from map(str, queries.order_ids_of(f"user:{user_id}"))
 
 
-def customer_of(key: str) -> str | None:
+def customer_of_key(key: str) -> str | None:
     """Return the id of the customer if an event's key is the id of an order."""
     try:
         order_id = UUID(key)
@@ -80,8 +80,3 @@ def customer_of(key: str) -> str | None:
         return None
     found = Order.objects.filter(pk=order_id).values_list("customer_id", flat=True).first()
     return None if found is None else str(found)
-
-
-def _user_id(subject: str) -> int | None:
-    kind, _, part = subject.partition(":")
-    return int(part) if kind == "user" and part.isdecimal() else None

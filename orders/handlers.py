@@ -11,7 +11,7 @@ declare_subject(
     "user",
     values=services.personal_values,
     keys=services.order_keys,
-    of_key=services.customer_of,
+    of_key=services.customer_of_key,
 )
 
 

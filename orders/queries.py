@@ -13,6 +13,9 @@ from django.db.models import QuerySet
 from money import Money
 from orders.models import Order
 
+#: Digits: more fit into no column of ids.
+_LONGEST_ID = 18
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contact:
@@ -110,12 +113,19 @@ def placed_since(moment: datetime) -> QuerySet[Order, UUID]:
     return Order.objects.filter(placed_at__gte=moment).order_by().values_list("pk", flat=True)
 
 
+def customer_of(subject: str) -> int | None:
+    """Return the id of the user whom events call "user:7"; None for other subjects."""
+    kind, _, part = subject.partition(":")
+    is_id = part.isdecimal() and len(part) <= _LONGEST_ID
+    return int(part) if kind == "user" and is_id else None
+
+
 def order_ids_of(subject: str) -> list[UUID]:
-    """The orders of a customer whom events call "user:7"; nothing for other subjects."""
-    kind, _, customer = subject.partition(":")
-    if kind != "user" or not customer.isdecimal():
+    """Return the ids of the orders of a customer ("user:7"); nothing for other subjects."""
+    customer = customer_of(subject)
+    if customer is None:
         return []
-    return list(Order.objects.filter(customer_id=int(customer)).values_list("pk", flat=True))
+    return list(Order.objects.filter(customer_id=customer).values_list("pk", flat=True))
 
 
 def forgotten(order_ids: Iterable[UUID]) -> set[UUID]:

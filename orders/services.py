@@ -21,7 +21,7 @@ from orders.events import (
     OrderReceived,
     OrderShipped,
 )
-from orders.forgetting import customer_of as customer_of
+from orders.forgetting import customer_of_key as customer_of_key
 from orders.forgetting import erase_answers as erase_answers
 from orders.forgetting import forget_customer as forget_customer
 from orders.forgetting import order_keys as order_keys

@@ -119,9 +119,9 @@ def remove_endpoint(*, endpoint_id: UUID) -> None:
 @transaction.atomic
 def forget_owner(*, subject: str) -> None:
     """Remove the endpoints of an owner ("user:7"), with all that was sent to them."""
-    kind, _, owner = subject.partition(":")
-    if kind == "user" and owner.isdecimal():
-        Endpoint.objects.filter(owner_id=int(owner)).delete()
+    owner = orders.customer_of(subject)
+    if owner is not None:
+        Endpoint.objects.filter(owner_id=owner).delete()
 
 
 @transaction.atomic

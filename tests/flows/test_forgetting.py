@@ -179,6 +179,18 @@ class TestACustomerWhoIsForgotten:
         assert (email.recipient, email.refusal, email.is_under_way) == ("", "", False)
 
 
+class TestASubjectThatIsNoCustomer:
+    @pytest.mark.parametrize(
+        "subject", ["user:", "user:x", "user:²", f"user:{'9' * 30}", "parcel:7"]
+    )
+    def test_changes_nothing(self, outbox: Outbox, order: Order, subject: str):
+        redact(subject=subject, by="ann", reason="a typing error")
+        outbox.deliver_all()
+
+        assert not Order.objects.filter(email="").exists()
+        assert not Email.objects.filter(recipient="").exists()
+
+
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 class TestAnEmailThatIsWrittenMeanwhile:
