@@ -37,6 +37,8 @@ OTHER_FILES = 128
 CROWDED = 0.75
 #: Seconds between two looks at the connections.
 TICK = 1.0
+#: Seconds that idle threads get to end after the last request.
+THREADS_END_WITHIN = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +150,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         while self.alive and self.ppid == os.getppid():
             self._turn(TICK)
         self._drain()
-        server.task_dispatcher.shutdown(timeout=0)
+        server.task_dispatcher.shutdown(timeout=THREADS_END_WITHIN)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: stop without waiting for the next tick."""
