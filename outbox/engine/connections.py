@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import Error, connections
@@ -126,7 +126,8 @@ class _State:
         )
 
     def has_same_transaction(self, other: _State) -> bool:
-        return replace(self, wrappers=0) == replace(other, wrappers=0)
+        mine = (self.is_open, self.blocks, self.savepoints)
+        return mine == (other.is_open, other.blocks, other.savepoints)
 
 
 def _restore(before: dict[str, _State], *, is_interrupted: bool) -> list[str]:
