@@ -79,7 +79,7 @@ def guards_lifted() -> Iterator[None]:
 def user_line() -> str:
     """Return "path:line" of the innermost code that is neither Python's, a library's nor ours."""
     for frame in frames():
-        if _is_users(frame.f_code.co_filename):
+        if is_users(frame.f_code.co_filename):
             path, here = Path(frame.f_code.co_filename), Path.cwd()
             shown = path.relative_to(here) if path.is_relative_to(here) else path
             return f"{shown}:{frame.f_lineno}"
@@ -95,5 +95,6 @@ def frames() -> Iterator[FrameType]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
+    """Return whether a file is neither Python's nor a library's, and not of the outbox."""
     return not filename.startswith(_NOT_THE_USERS)
