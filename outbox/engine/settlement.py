@@ -113,7 +113,10 @@ def record_death(row: Delivery, *, using: str) -> None:
         rng=_rng,
     )
     times = "once" if deaths == 1 else f"{deaths} times"
-    note = f"the worker died {times} in this handler, no exception was recorded"
+    note = (
+        f"the worker died {times} in this handler, or could not store how it ended; "
+        "no exception was recorded"
+    )
     _settle(row, verdict, note=note, using=using)
 
 
