@@ -16,6 +16,7 @@ own: the nudge, and a worker beside, disturb nobody.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ _NOT_THE_USERS = (
     f"{Path(__file__).parent.parent}/",
     *(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
+
+#: Folders of libraries that `sysconfig` does not name: the user's, the system's, a PYTHONPATH's.
+_LIBRARIES = re.compile(r"[\\/](site|dist)-packages[\\/]")
 
 _is_on = False
 _lifted: ContextVar[bool] = ContextVar("outbox_guards_lifted", default=False)
@@ -97,4 +101,4 @@ def frames() -> Iterator[FrameType]:
 @functools.lru_cache(maxsize=4096)
 def is_users(filename: str) -> bool:
     """Return whether a file is neither Python's nor a library's, and not of the outbox."""
-    return not filename.startswith(_NOT_THE_USERS)
+    return not (filename.startswith(_NOT_THE_USERS) or _LIBRARIES.search(filename))
