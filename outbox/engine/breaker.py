@@ -90,5 +90,10 @@ def tell_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:
     """As `note_answer`, for a delivery that is done: it never raises."""
     try:
         access.run(lambda: note_answer(delivery, using=access.using))
-    except Exception:  # the delivery is done all the same; the next one tells it
-        logger.exception("The breaker of %s was not told of an answer.", delivery)
+    except Exception:
+        logger.exception(
+            "Delivery %s is done, but the breaker of %s could not note that. The next one that is "
+            "done notes it.",
+            delivery.pk,
+            delivery.subscription.handler,
+        )
