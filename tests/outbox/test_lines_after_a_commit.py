@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db import Error, OperationalError, transaction
+from django.utils import timezone
 
 from outbox import Breaker, DomainEvent, Pause, Receipt, subscribe, subscriptions
 from outbox.engine import joining, settlement, sync, transient_errors, withdrawal
@@ -124,7 +125,8 @@ class TestALockThatIsNotFree:
         self, two_names: list[Any]
     ):
         """Failed with "canceling statement due to lock timeout" alone."""
-        other = Subscription.objects.create(event="tests.Other", handler="tests.other")
+        now = timezone.now()
+        other = Subscription.objects.create(event="tests.Other", handler="tests.other", since=now)
         held, go_on = threading.Event(), threading.Event()
 
         def hold() -> None:

@@ -112,7 +112,7 @@ class TestAnotherError:
         assert attempt.place == place("cannot be stored")
 
     def test_into_which_a_handler_turns_an_interruption_is_at_the_line_of_the_handler(self):
-        """Failed: at the outbox's own line that calls the handler."""
+        """Failed: "contextlib:162 __exit__"."""
 
         @subscribe("tests.Named", attempts=1, time_limit=0.2)
         def file_parcel() -> None:
