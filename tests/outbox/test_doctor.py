@@ -370,13 +370,14 @@ class TestTheDebtsOfAHandlerThatIsHeld:
             outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         actions.pause("tests.invoice", by="cli:ann", reason="the printer is broken.")
         relay_pass(publish=lambda message: None)
-        at = moment(Subscription.objects.get(handler="tests.invoice").paused_at)
+        at = Subscription.objects.get(handler="tests.invoice").paused_at
 
         [finding] = self.found().values()
 
+        assert at is not None
         assert finding.severity == "warning"
         assert finding.text == (
-            f"tests.invoice is paused by cli:ann since {at} (the printer is broken), and owed "
+            f"tests.invoice is paused by cli:ann since {moment(at)} (the printer is broken), and owed "
             "2 deliveries (2 parked)."
         )
         assert "`manage.py outbox resume tests.invoice`" in finding.advice

@@ -228,14 +228,13 @@ class TestAWithdrawalThatIsRolledBack:
         deliver()
         row = Delivery.objects.get()
         Attempt.objects.update(outcome="died", worker=row.worker, started_at=row.started_at)
-        assert row.started_at is not None
-        ours = {"worker": row.worker, "started_at": row.started_at, "using": "default"}
+        ours: dict[str, Any] = {"worker": row.worker, "started_at": row.started_at}
 
         with pytest.raises(NotCommitted), transaction.atomic():
-            assert withdrawal.withdraw_deaths([row.pk], **ours) == 1
+            assert withdrawal.withdraw_deaths([row.pk], **ours, using="default") == 1
             raise NotCommitted
         assert number_of("its worker is alive", log) == 0
-        withdrawal.withdraw_deaths([row.pk], **ours)
+        withdrawal.withdraw_deaths([row.pk], **ours, using="default")
 
         assert number_of("its worker is alive", log) == 1
 
