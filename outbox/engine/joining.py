@@ -81,9 +81,9 @@ def _join_pair(former: str, kept: str, rows: QuerySet[Subscription], *, using: s
         pair = rows.filter(handler__in=(former, kept)).order_by("id")
         locked = {row.handler: row for row in pair.select_for_update(no_key=True)}
         if len(locked) == 2:  # else another migrate was faster
-            _join(locked[former], locked[kept], using=using)
             done = partial(logger.info, "%s takes over from %s", kept, former)
             transaction.on_commit(done, using=using)
+            _join(locked[former], locked[kept], using=using)
 
 
 def _join(old: Subscription, row: Subscription, *, using: str) -> None:

@@ -375,9 +375,10 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         [finding] = self.found().values()
 
         assert at is not None
+        since = moment(at)
         assert finding.severity == "warning"
         assert finding.text == (
-            f"tests.invoice is paused by cli:ann since {moment(at)} (the printer is broken), and owed "
+            f"tests.invoice is paused by cli:ann since {since} (the printer is broken), and owed "
             "2 deliveries (2 parked)."
         )
         assert "`manage.py outbox resume tests.invoice`" in finding.advice

@@ -125,13 +125,13 @@ class TestTheLogOfAFailureThatCannotBeStored:
         monkeypatch.setattr(settlement, "fail", refuse)
         with caplog.at_level(logging.INFO, logger="outbox"):
             work(message)
-        lines = [one for one in caplog.records if one.name == "outbox.delivery"]
-        assert [one.levelname for one in lines] == ["ERROR"]
-        return lines[0]
+        [line] = [one for one in caplog.records if one.name == "outbox.delivery"]
+        return line
 
     def test_has_the_failure_its_cause_and_its_outcome(self, line: logging.LogRecord):
         text = line.getMessage()
 
+        assert line.levelname == "ERROR"
         assert " failed in " in text
         assert "ValueError: no mailbox ***" in text
         assert "could not be stored (OperationalError: no room for ***)" in text
