@@ -1,8 +1,8 @@
-"""What is owed that nobody will pay by itself."""
+"""What is owed and does not go on by itself: dead, parked, held by a breaker, unknown, half-way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import or_
 
@@ -11,9 +11,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from outbox import clock, events
 from outbox.actions import unfinished
 from outbox.models import Delivery, Event, Subscription
-from outbox.monitor.status import status
+from outbox.monitor.status import HandlerStatus, status
 from outbox.subscriptions import find
-from outbox.wording import span
+from outbox.wording import moment, one_line, span
 
 from .findings import Finding, error, ok, warning
 
@@ -22,9 +22,16 @@ _LONG = 60.0
 
 
 def examine(*, using: str) -> Iterator[Finding]:
-    """Find what is dead, unknown to this code, ended, or waits for the relay for long."""
+    """Find what is dead, parked, unknown to this code, ended, or waits for the relay for long.
+
+    An open breaker is a finding, too, whether or not a delivery waits for it.
+    """
+    handlers = status(using=using).handlers
     found = [
-        *_dead(using=using),
+        *_dead(handlers),
+        *_paused(handlers),
+        *_parked_as_unknown(handlers),
+        *_open_breakers(handlers, using=using),
         *_unknown_handlers(using=using),
         *_unknown_events(using=using),
         *_waiting(using=using),
@@ -33,16 +40,87 @@ def examine(*, using: str) -> Iterator[Finding]:
     yield from found or [ok(_PART, "Nothing is owed that waits for a person.")]
 
 
-def _dead(*, using: str) -> Iterator[Finding]:
-    for one in status(using=using).handlers:
+def _dead(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
+    for one in handlers:
         if one.dead:
-            is_one = one.dead == 1
-            what, are = ("1 delivery", "is") if is_one else (f"{one.dead:,} deliveries", "are")
             yield warning(
                 _PART,
-                f"{what} to {one.handler} {are} dead.",
+                f"{_deliveries(one.dead, to=one.handler)} dead.",
                 "`manage.py outbox groups` says of what, and how to retry them.",
             )
+
+
+def _paused(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
+    for one in handlers:
+        waiting = _waiting_for(one)
+        if one.paused_at is None or not waiting:
+            continue
+        why = one_line(one.pause_reason) or "no reason was given"
+        yield warning(
+            _PART,
+            f"{one.handler} is paused by {one.paused_by or 'someone'} since "
+            f"{moment(one.paused_at)} ({why}), and owed {waiting}.",
+            _end_of_pause(one),
+        )
+
+
+def _end_of_pause(one: HandlerStatus) -> str:
+    by, prefix, operation = one.paused_by.partition(Subscription.PAUSED_BY_BACKFILL)
+    if prefix and not by:
+        return (
+            f"Its backfill resumes it; `manage.py outbox go-on {operation}` where that has stopped."
+        )
+    return f"`manage.py outbox resume {one.handler}`, when the reason is gone."
+
+
+def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
+    """Find what is parked although this code has the handler: another release was migrated last."""
+    for one in handlers:
+        if one.parked and not one.is_known and find(one.handler) is not None:
+            yield warning(
+                _PART,
+                f"{_deliveries(one.parked, to=one.handler)} parked: the code that was last "
+                "migrated does not subscribe it to all of its events.",
+                "Run `manage.py migrate` with a release that does.",
+            )
+
+
+def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator[Finding]:
+    """Find open breakers of subscriptions that have not ended."""
+    rows = Subscription.objects.using(using).filter(active=True, breaker_opened_at__isnull=False)
+    active = set(rows.values_list("handler", flat=True))
+    for one in handlers:
+        if one.handler not in active or one.breaker_opened_at is None:
+            continue
+        why = one_line(one.breaker_reason) or "no reason was recorded"
+        yield warning(
+            _PART,
+            f"The breaker of {one.handler} is open since {moment(one.breaker_opened_at)} ({why}); "
+            f"{_probe(one)}; waiting: {_waiting_for(one) or 'no delivery'}.",
+            "See whether the other side answers; `manage.py outbox close-breaker "
+            f"{one.handler} --reason TEXT` does not wait for the probe.",
+        )
+
+
+def _probe(one: HandlerStatus) -> str:
+    if one.paused_at is not None:
+        return "no probe is sent while it is paused"
+    if one.breaker_probe_at is None:
+        return "the next probe is due now"
+    return f"the next probe is due at {moment(one.breaker_probe_at)}"
+
+
+def _waiting_for(one: HandlerStatus) -> str:
+    """Return what waits for a handler: "3 deliveries (2 parked, 1 pending)"; "" for nothing."""
+    numbers = {"parked": one.parked, "pending": one.pending, "blocked": one.blocked}
+    total = sum(numbers.values())
+    parts = ", ".join(f"{number:,} {state}" for state, number in numbers.items() if number)
+    noun = "delivery" if total == 1 else "deliveries"
+    return f"{total:,} {noun} ({parts})" if total else ""
+
+
+def _deliveries(number: int, *, to: str) -> str:
+    return f"1 delivery to {to} is" if number == 1 else f"{number:,} deliveries to {to} are"
 
 
 def _unknown_handlers(*, using: str) -> Iterator[Finding]:

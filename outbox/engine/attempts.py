@@ -6,11 +6,12 @@ line and the span all show that description.
 
 from __future__ import annotations
 
+import sys
 import traceback
 from dataclasses import dataclass
 from types import FrameType
 
-from outbox import clock
+from outbox import clock, guards
 from outbox.models import Attempt, Delivery, Event
 from outbox.privacy.cleaning import cleaner_for
 
@@ -21,7 +22,8 @@ NOTE_LENGTH = 300
 _NAME_LENGTH = 200
 _PLACE_LENGTH = 300
 
-_OURS = ("outbox.engine.time_limit",)
+#: Modules whose lines name no cause: the interruption by a time limit.
+_LEAST = ("outbox.engine.time_limit",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +120,31 @@ def _formatted(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Name the innermost line of the project's own code, else the innermost line at all."""
-    frames: list[tuple[FrameType, int]] = [
-        pair
-        for pair in traceback.walk_tb(error.__traceback__)
-        if pair[0].f_globals.get("__name__") not in _OURS
-    ]
+    """Name the innermost line of the project's own code; without one, the innermost at all."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    # A time limit turns what interrupted code raised into an error of its own. Its cause comes
+    # first, so that it counts only where the error itself passed through no better frame.
+    if error.__cause__ is not None:
+        frames = [*traceback.walk_tb(error.__cause__.__traceback__), *frames]
     if not frames:
         return ""
-    own = [pair for pair in frames if "site-packages" not in pair[0].f_code.co_filename]
-    frame, line = (own or frames)[-1]
-    return f"{frame.f_globals.get('__name__', '?')}:{line} {frame.f_code.co_name}"
+    best = min(_distance(frame) for frame, _line in frames)
+    frame, line = [pair for pair in frames if _distance(pair[0]) == best][-1]
+    return f"{_module_of(frame)}:{line} {frame.f_code.co_name}"
+
+
+def _distance(frame: FrameType) -> int:
+    """Return how little a frame shows of a failure's cause; 0: a line of the project's own code.
+
+    The engine's wrappers (of statements, of the time limit) are innermost in many tracebacks.
+    """
+    module = _module_of(frame)
+    if guards.is_users(frame.f_code.co_filename):
+        return 0
+    if module in _LEAST or module.partition(".")[0] in sys.stdlib_module_names:
+        return 3
+    return 2 if module.startswith("outbox.engine.") else 1
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "?"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from functools import partial
 
 from django.db import transaction
 
@@ -62,7 +63,8 @@ def note_failure(
     row.breaker_reason = reason[:300]
     if after.is_open and not before.is_open:
         row.window_now = min(row.window, row.batch, FIRST_BATCH)  # a little, when it closes
-        logger.warning("%s is held, its breaker is open: %s", row.handler, reason)
+        text = "%s is held, its breaker is open: %s"
+        transaction.on_commit(partial(logger.warning, text, row.handler, reason), using=using)
     row.save(using=using, update_fields=[*CLOSED, "window_now"])
     return after.probe_at if before.is_open else None
 
@@ -79,7 +81,8 @@ def note_answer(delivery: Delivery, *, using: str) -> None:
     # Only what this run knew of: it says nothing about what has failed since.
     closed = mine.filter(breaker_opened_at=row.breaker_opened_at).update(**CLOSED)
     if closed and row.breaker_opened_at is not None:
-        logger.info("%s goes on, its breaker is closed", row.handler)
+        text = "%s goes on, its breaker is closed"
+        transaction.on_commit(partial(logger.info, text, row.handler), using=using)
         transaction.on_commit(nudge.poke, using=using, robust=True)
 
 
@@ -87,5 +90,10 @@ def tell_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:
     """As `note_answer`, for a delivery that is done: it never raises."""
     try:
         access.run(lambda: note_answer(delivery, using=access.using))
-    except Exception:  # the delivery is done all the same; the next one tells it
-        logger.exception("The breaker of %s was not told of an answer.", delivery)
+    except Exception:
+        logger.exception(
+            "Delivery %s is done, but the breaker of %s could not note that. The next one that is "
+            "done notes it.",
+            delivery.pk,
+            delivery.subscription.handler,
+        )

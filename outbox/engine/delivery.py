@@ -8,7 +8,6 @@ receipt in one commit, fenced by the token: of one delivery, or of many where th
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -35,18 +34,16 @@ from . import (
     settlement,
     together,
 )
-from .attempts import Failure
+from .attempts import Failure, describe
 from .callbacks import Callbacks
 from .connections import drop_interrupted, unchanged_connections
 from .isolation import SessionWatch
 from .lease import MAX_WORKER_NAME, Lease, give_receipts, lock_held, receipts_given
-from .results import Result
+from .results import Refusal, Result
 from .start import Pair, hand_back_newer, start, withdraw_deaths_later
 from .statements import bound_transaction
 from .time_limit import Limit, TimeLimitExceeded, time_limit
 from .transient_errors import DatabaseAccess
-
-logger = logging.getLogger("outbox.delivery")
 
 
 class ReceiptNotGiven(RuntimeError):
@@ -154,7 +151,7 @@ def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: Database
         access.run(run, through_outages=False)
         result = Result(delivery.id, Delivery.State.DONE)
     except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
-        result = _fail(handler, delivery, caught, outages=outages, access=access)
+        result = _fail(handler, delivery, caught, outages=outages, lease=lease, access=access)
     lag = _lag(delivery, using=access.using)
     result = replace(result, seconds=time.monotonic() - began, lag=lag)
     results.tell(handler, delivery, result)
@@ -177,6 +174,7 @@ def _fail(
     error: Exception,
     *,
     outages: int,
+    lease: Lease,
     access: DatabaseAccess,
 ) -> Result:
     """Store the failure of a run; a receipt whose answer was lost makes it none.
@@ -201,12 +199,19 @@ def _fail(
 
     try:
         state, failure = access.run(store)
-    except Exception:
-        logger.exception("The failure of delivery %s could not be stored.", delivery.pk)
-        return Result(delivery.pk, Delivery.State.SENT, error)
+    except Exception as refused:
+        return _not_stored(delivery, error, refused, lease=lease, using=access.using)
     if state == Delivery.State.DONE:
         return Result(delivery.id, state)
     return Result(delivery.id, state, error, failure)
+
+
+def _not_stored(
+    delivery: Delivery, error: Exception, refused: Exception, *, lease: Lease, using: str
+) -> Result:
+    failure, why = (describe(one, delivery.event, using=using) for one in (error, refused))
+    refusal = Refusal(failure=why, leased_until=lease.until(delivery))
+    return Result(delivery.pk, Delivery.State.SENT, error, failure, refusal=refusal)
 
 
 def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Callable[[], None]:

@@ -10,15 +10,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import F, QuerySet
 
 from outbox import clock
 from outbox.models import Delivery, Subscription
 from outbox.subscriptions import registry
+from outbox.wording import one_line
 
 from . import breaker
-from .locks import lock_subscriptions
+from .locks import is_lock_timeout, lock_subscriptions
 from .placing import fill_shares, line_up
 
 logger = logging.getLogger("outbox.sync")
@@ -26,6 +27,13 @@ logger = logging.getLogger("outbox.sync")
 State = Delivery.State
 
 _LOCK_TRIES = 20
+
+
+class NamesNotJoined(OperationalError):
+    """Two subscriptions of a handler are not joined, since a lock was not free in time.
+
+    It is as transient as the error of the database that it is raised from.
+    """
 
 
 def join_names(*, using: str) -> None:
@@ -41,12 +49,31 @@ def join_names(*, using: str) -> None:
 
 
 def _join_event(names: Sequence[str], event: str, *, using: str) -> None:
-    """Join the rows of one event into that of the first name that has one."""
+    """Join the rows of one event into that of the first name that has one.
+
+    Raises:
+        NamesNotJoined: another transaction holds a lock for too long. Nothing of the pair changed.
+    """
     rows = Subscription.objects.using(using).filter(handler__in=names, event=event)
     found = set(rows.values_list("handler", flat=True))
     kept, *others = [name for name in names if name in found] or [""]
     for former in others:
-        _join_pair(former, kept, rows, using=using)
+        try:
+            _join_pair(former, kept, rows, using=using)
+        except OperationalError as error:
+            if not is_lock_timeout(error):
+                raise
+            why = one_line(str(error))
+            raise _not_joined(former, kept, event, why=why) from error.__cause__ or error
+
+
+def _not_joined(former: str, kept: str, event: str, *, why: str) -> NamesNotJoined:
+    return NamesNotJoined(
+        f"The subscriptions of {former} and {kept} to {event} are not joined: another transaction "
+        f"holds a lock that this needs ({why}). Nothing of the two was changed. End that "
+        "transaction (`manage.py outbox doctor` shows who waits and what is open for long), then "
+        "run `manage.py migrate` again."
+    )
 
 
 def _join_pair(former: str, kept: str, rows: QuerySet[Subscription], *, using: str) -> None:
@@ -54,7 +81,8 @@ def _join_pair(former: str, kept: str, rows: QuerySet[Subscription], *, using: s
         pair = rows.filter(handler__in=(former, kept)).order_by("id")
         locked = {row.handler: row for row in pair.select_for_update(no_key=True)}
         if len(locked) == 2:  # else another migrate was faster
-            logger.info("%s takes over from %s", kept, former)
+            done = partial(logger.info, "%s takes over from %s", kept, former)
+            transaction.on_commit(done, using=using)
             _join(locked[former], locked[kept], using=using)
 
 

@@ -59,6 +59,7 @@ class Lease:
     def __init__(self, rows: Sequence[Delivery], *, seconds: float, using: str) -> None:
         self._waiting = {row.id for row in rows}
         self._starts = by_start(rows)
+        self._until = {row.id: row.due_at for row in rows}
         self._lost: set[int] = set()
         self._seconds = seconds
         self._using = using
@@ -84,6 +85,10 @@ class Lease:
         """Record that `delivery` needs no lease any more."""
         self._waiting.discard(delivery.id)
 
+    def until(self, delivery: Delivery) -> datetime:
+        """Return when the lease of `delivery` expires, as this run has last stored it."""
+        return self._until[delivery.id]
+
     def extend(self, delivery: Delivery) -> None:
         """Give the delivery in hand its whole lease again, and those that wait for it theirs.
 
@@ -105,8 +110,8 @@ class Lease:
 
     def _extend(self, ids: Iterable[int], *, number: int) -> set[int]:
         """Extend the lease of deliveries; return the ids of those that are still held."""
-        until = clock.now(using=self._using) + duration(number, seconds=self._seconds)
-        until = moment(until, using=self._using)
+        ends = clock.now(using=self._using) + duration(number, seconds=self._seconds)
+        until = moment(ends, using=self._using)
         held: set[int] = set()
         for start, started in self._starts.items():
             wanted = started & set(ids)
@@ -114,6 +119,7 @@ class Lease:
                 statement = f"{_EXTEND} WHERE id IN ({numbers(wanted)}) AND {_HELD} RETURNING id"
                 values = start.values(using=self._using)
                 held |= {pk for (pk,) in read(statement, until, *values, using=self._using)}
+        self._until.update(dict.fromkeys(held, ends))
         return held
 
 

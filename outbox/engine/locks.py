@@ -50,10 +50,15 @@ def lock_subscriptions(*, using: str, tries: int | None = None) -> None:
                 _lock_briefly(connection)
             return
         except OperationalError as error:
-            state = getattr(error.__cause__, "sqlstate", None)
-            if state != _LOCK_NOT_AVAILABLE or number == tries:
+            if not is_lock_timeout(error) or number == tries:
                 raise
         time.sleep(random.uniform(0.5, 1.5) * _TRY_SECONDS)
+
+
+def is_lock_timeout(error: OperationalError) -> bool:
+    """Return whether a statement has waited for a lock for as long as it may."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state == _LOCK_NOT_AVAILABLE or "is locked" in str(error)  # the latter: SQLite
 
 
 def _lock_briefly(connection: BaseDatabaseWrapper) -> None:

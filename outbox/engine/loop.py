@@ -175,8 +175,12 @@ class RelayLoop:
             with apart_from_forks(access.using):
                 if access.run(partial(is_started, started, using=access.using)):
                     self._express.started = started
-        except Exception:  # if it is there, it is sent again after its lease
-            logger.exception("Nobody knows whether a delivery was started.")
+        except Exception:
+            logger.exception(
+                "It is not known whether delivery %s was started. If it was, a relay judges it "
+                "when its lease has passed.",
+                started.pk,
+            )
 
     def _goes_on(self) -> bool:
         """Say that it lives, since it may find work in every pass; tell whether it shall go on."""
@@ -210,7 +214,8 @@ class RelayLoop:
                 minutes.note(name, deliver_started(delivery))
             _drop_what_broke()
         except BaseException:  # SystemExit, too: a thread that ends would relay no more
-            logger.exception("A delivery of %s was not run to its end.", name)
+            text = "Running delivery %s of %s raised. If it is not done, a relay judges it when "
+            logger.exception(text + "its lease has passed.", delivery.pk, name)
             drop_all()
         finally:
             self._is_running = False

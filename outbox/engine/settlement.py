@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -113,7 +114,10 @@ def record_death(row: Delivery, *, using: str) -> None:
         rng=_rng,
     )
     times = "once" if deaths == 1 else f"{deaths} times"
-    note = f"the worker died {times} in this handler, no exception was recorded"
+    note = (
+        f"the worker died {times} in this handler, or could not store how it ended; "
+        "no exception was recorded"
+    )
     _settle(row, verdict, note=note, using=using)
 
 
@@ -252,7 +256,8 @@ def _pause(
     running = pausable(Subscription.objects.using(using).filter(handler=row.handler))
     by, reason = f"rule:{type(error).__name__}", f"{action.reason} ({note})"
     if running.update(**pause_values(by=by, reason=reason, using=using)):
-        logger.warning("%s is paused by its own rule: %s", row.handler, reason)
+        text = "%s is paused by its own rule: %s"
+        transaction.on_commit(partial(logger.warning, text, row.handler, reason), using=using)
 
 
 def _settle(row: Delivery, verdict: Verdict, *, note: str, using: str) -> str:

@@ -262,7 +262,7 @@ def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list
         for row in mine:
             row.attempts += row.started_token < row.token
             row.started_token = row.token
-            row.started_at, row.worker = this.at, this.worker
+            row.started_at, row.worker, row.due_at = this.at, this.worker, this.until
         if mine:
             ids = numbers(row.id for row in mine)
             execute(f"{_STARTED} WHERE id IN ({ids})", *this.values(using=using), using=using)

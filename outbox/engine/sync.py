@@ -78,7 +78,7 @@ def _locked(rows: QuerySet[Subscription]) -> dict[tuple[str, str], Subscription]
 def _sync_one(
     rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
 ) -> None:
-    row = _take_over(rows, handler, event)
+    row = _take_over(rows, handler, event, using=using)
     if row is None:
         row = Subscription(
             event=event, since=clock.now(using=using), window_now=conf().FIRST_WINDOW
@@ -143,7 +143,7 @@ def _policy(row: Subscription) -> tuple[object, ...]:
 
 
 def _take_over(
-    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str
+    rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
 ) -> Subscription | None:
     """Return the handler's row: its own, or the one of a former name.
 
@@ -153,7 +153,8 @@ def _take_over(
     row = rows.get((handler.name, event))
     for name in handler.formerly:
         if row is None and (name, event) in rows:
-            logger.info("%s takes over from %s", handler.name, name)
+            done = partial(logger.info, "%s takes over from %s", handler.name, name)
+            transaction.on_commit(done, using=using)
             row = rows.pop((name, event))
     return row
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from datetime import datetime
+from functools import partial
 
 from django.db import connections, transaction
 from django.db.models import F, Q, QuerySet
@@ -105,7 +106,8 @@ def withdraw(death: Attempt, excuse: Outcome, *, using: str) -> bool:
     if _is_of(row, death) and row.state in (State.PENDING, State.DEAD):
         _revive(row, using=using)
     row.save(using=using, update_fields=_REVIVED)
-    logger.warning("Delivery %s: its worker is alive, and no attempt is used up.", row.pk)
+    text = "Delivery %s: its worker is alive, and no attempt is used up."
+    transaction.on_commit(partial(logger.warning, text, row.pk), using=using)
     return True
 
 

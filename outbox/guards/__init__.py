@@ -16,6 +16,7 @@ own: the nudge, and a worker beside, disturb nobody.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -38,6 +39,9 @@ _NOT_THE_USERS = (
     f"{Path(__file__).parent.parent}/",
     *(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
+
+#: Folders of libraries that `sysconfig` does not name: the user's, the system's, a PYTHONPATH's.
+_LIBRARIES = re.compile(r"[\\/](site|dist)-packages[\\/]")
 
 _is_on = False
 _lifted: ContextVar[bool] = ContextVar("outbox_guards_lifted", default=False)
@@ -79,7 +83,7 @@ def guards_lifted() -> Iterator[None]:
 def user_line() -> str:
     """Return "path:line" of the innermost code that is neither Python's, a library's nor ours."""
     for frame in frames():
-        if _is_users(frame.f_code.co_filename):
+        if is_users(frame.f_code.co_filename):
             path, here = Path(frame.f_code.co_filename), Path.cwd()
             shown = path.relative_to(here) if path.is_relative_to(here) else path
             return f"{shown}:{frame.f_lineno}"
@@ -95,5 +99,6 @@ def frames() -> Iterator[FrameType]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_users(filename: str) -> bool:
-    return not filename.startswith(_NOT_THE_USERS)
+def is_users(filename: str) -> bool:
+    """Return whether a file is neither Python's nor a library's, and not of the outbox."""
+    return not (filename.startswith(_NOT_THE_USERS) or _LIBRARIES.search(filename))

@@ -18,7 +18,8 @@ from .marks import MASK
 from .masking import masked_values
 from .patterns import masked_patterns
 from .sensitive import sensitive_values
-from .subjects import subjects_of, values_of
+from .subjects import DeclarationFailed, subjects_of, values_of
+from .tracebacks import without_texts
 
 logger = logging.getLogger("outbox.sensitive")
 
@@ -60,6 +61,9 @@ class Cleaner:
         try:
             return masked_patterns(masked_values(text, self._values, mask=MASK))
         except Exception as error:
+            logger.error(
+                "A text could not be searched for personal data.\n%s", without_texts(error)
+            )
             return (
                 f"(not shown: it could not be searched for personal data: {type(error).__name__})"
             )
@@ -84,7 +88,10 @@ def cleaner_for(*events: Event, using: str | None = None) -> Cleaner:
                     values.update(map(str, values_of(subject)))
     except Exception as error:
         ids = ", ".join(str(event.id) for event in events)
-        reason = f"the personal data of event {ids} could not be read: {type(error).__name__}"
-        logger.warning("A text is not shown: %s", reason)
+        is_declared = isinstance(error, DeclarationFailed)
+        why = str(error) if is_declared else type(error).__name__
+        reason = f"the personal data of event {ids} could not be read: {why}"
+        level = logging.ERROR if is_declared else logging.WARNING
+        logger.log(level, "A text is not shown: %s\n%s", reason, without_texts(error))
         return Cleaner((), refusal=f"(not shown: {reason})")
     return Cleaner(values)

@@ -17,6 +17,7 @@ from outbox.contracts.schema_parts import alternatives, item, other_properties, 
 
 from .marks import MARK, MASK, schema_of
 from .masking import masked_values
+from .tracebacks import without_texts
 
 logger = logging.getLogger("outbox.sensitive")
 
@@ -58,7 +59,7 @@ def masked_text(text: str, event: Stored) -> str:
     try:
         return masked_values(text, sensitive_values(event), mask=MASK)
     except Exception as error:  # better no text than one with a person's data
-        logger.warning("a text about event %s was not masked: %s", event.id, type(error).__name__)
+        logger.error("A text about event %s was not masked.\n%s", event.id, without_texts(error))
         return "(a text that could not be masked)"
 
 

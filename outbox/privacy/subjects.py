@@ -6,7 +6,9 @@ carry the id of an order, and the app that has the orders knows the customer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,14 +26,34 @@ class About(Protocol):
     def subject(self) -> str | None: ...
 
 
+class DeclarationFailed(Exception):
+    """A function that was given to `declare_subject` raised. The text names no data of a person."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """One call of `declare_subject`."""
+    """One call of `declare_subject`.
+
+    Attributes:
+        place: of the call: "orders.handlers:12".
+    """
 
     kind: str
+    place: str
     values: Callable[[str], Iterable[str]]
     keys: Callable[[str], Iterable[str]] | None
     of_key: Callable[[str], str | None] | None
+
+    @contextmanager
+    def calling(self, function: str) -> Iterator[None]:
+        """Turn what the block raises into `DeclarationFailed`; the block calls that function."""
+        try:
+            yield
+        except Exception as error:
+            raise DeclarationFailed(
+                f"`{function}` of the subject {self.kind!r}, declared at {self.place}, raised "
+                f"{type(error).__name__}"
+            ) from error
 
 
 #: In the order of their declaration; several apps may declare the same kind.
@@ -61,27 +83,52 @@ def declare_subject(
     """
     if not kind or ":" in kind:
         raise ValueError(f"The kind of a subject is a word without a colon, not {kind!r}.")
-    registry.append(Declaration(kind=kind, values=values, keys=keys, of_key=of_key))
+    caller = sys._getframe(1)
+    place = f"{caller.f_globals.get('__name__', '?')}:{caller.f_lineno}"
+    registry.append(Declaration(kind=kind, place=place, values=values, keys=keys, of_key=of_key))
 
 
 def values_of(subject: str) -> list[str]:
-    """Return the texts that identify a subject: "user:7"."""
-    found = (one.values(part) for one, part in _declared(subject))
-    return [value for values in found for value in values if value]
+    """Return the texts that identify a subject: "user:7".
+
+    Raises:
+        DeclarationFailed: a declared function raised.
+    """
+    found: list[str] = []
+    for one, part in _declared(subject):
+        with one.calling("values"):
+            found += [value for value in one.values(part) if value]
+    return found
 
 
 def keys_of(subject: str) -> list[str]:
-    """Return the keys of events about a subject which declare none."""
-    return [key for one, part in _declared(subject) if one.keys for key in one.keys(part)]
+    """Return the keys of events about a subject which declare none.
+
+    Raises:
+        DeclarationFailed: a declared function raised.
+    """
+    found: list[str] = []
+    for one, part in _declared(subject):
+        if one.keys:
+            with one.calling("keys"):
+                found += one.keys(part)
+    return found
 
 
 def subjects_of(event: About) -> set[str]:
-    """Return the subjects that an event is about, whether or not it declares one."""
+    """Return the subjects that an event is about, whether or not it declares one.
+
+    Raises:
+        DeclarationFailed: a declared function raised.
+    """
     named = {event.subject} if event.subject else set()
     if event.name == _OWN_EVENT:
         named.add(event.key)
     for one in registry:
-        part = one.of_key(event.key) if one.of_key else None
+        if one.of_key is None:
+            continue
+        with one.calling("of_key"):
+            part = one.of_key(event.key)
         if part:
             named.add(f"{one.kind}:{part}")
     return named

@@ -562,6 +562,23 @@ DELIVERY = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="place-in-the-projects-code",
+        without="the place of a failure is the innermost line, the outbox's own included",
+        edits=(
+            Edit(
+                "outbox/engine/attempts.py",
+                '    return 2 if module.startswith("outbox.engine.") else 1\n',
+                "    return 0\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_places_of_failures.py::TestAnErrorOfTheDatabase"
+            "::test_is_at_the_line_of_the_handler_that_caused_it",
+            f"{OUTBOX}test_places_of_failures.py::TestAnErrorOfTheDatabase"
+            "::test_is_in_another_group_than_one_at_another_line",
+        ),
+    ),
+    Mutant(
         name="deaths-that-came-back",
         without="a worker that comes back too late hides the death of one before it",
         edits=(

@@ -149,8 +149,8 @@ OUTAGES = [
         edits=(
             Edit(
                 "outbox/engine/delivery.py",
-                "        return Result(delivery.pk, Delivery.State.SENT, error)\n",
-                "        raise\n",
+                "return _not_stored(delivery, error, refused, lease=lease, using=access.using)",
+                "raise",
             ),
         ),
         noticed_by=(
@@ -160,6 +160,21 @@ OUTAGES = [
             "::test_for_a_full_disk_costs_its_neighbours_no_attempt",
         ),
         database=POSTGRESQL,
+    ),
+    Mutant(
+        name="failure-not-stored-in-the-log",
+        without="a failure that cannot be stored is an information in the log",
+        edits=(
+            Edit(
+                "outbox/engine/results.py",
+                "        return logging.ERROR\n",
+                "        return logging.INFO\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_failures_that_cannot_be_stored.py::TestTheLogOfAFailureThatCannotBeStored"
+            "::test_has_the_failure_its_cause_and_its_outcome",
+        ),
     ),
     Mutant(
         name="old-measurement",

@@ -45,6 +45,21 @@ JOINS = [
         noticed_by=(f"{JOINED}test_stores_the_shares_of_what_the_old_name_was_owed",),
     ),
     Mutant(
+        name="log-of-joined-names",
+        without="the log says that two names are joined before that is committed",
+        edits=(
+            Edit(
+                JOINING,
+                "            transaction.on_commit(done, using=using)\n",
+                "            done()\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_lines_after_a_commit.py::TestTwoNamesThatAreJoined"
+            "::test_are_not_logged_where_that_is_rolled_back",
+        ),
+    ),
+    Mutant(
         name="pause-of-a-new-event",
         without="a paused handler runs for an event to which a deploy subscribes it",
         edits=(

@@ -70,6 +70,21 @@ PRIVACY = [
         noticed_by=(f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_lets_no_text_through",),
     ),
     Mutant(
+        name="log-without-texts",
+        without="the log has the text of the exception of a declaration that cannot be read",
+        edits=(
+            Edit(
+                "outbox/privacy/tracebacks.py",
+                "{type(one).__name__}",
+                "{one!r}",
+            ),
+        ),
+        noticed_by=(
+            f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_lets_no_text_through[values]",
+            f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_lets_no_text_through[of_key]",
+        ),
+    ),
+    Mutant(
         name="archive-without-personal-data",
         without="sensitive fields are written into the archive, which no redaction reaches",
         edits=(

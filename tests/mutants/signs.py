@@ -282,6 +282,26 @@ DOCTORS = [
             f"{DOCTOR}TestTheDebts::test_name_handlers_and_events_that_this_code_does_not_have",
         ),
     ),
+    Mutant(
+        name="doctor-of-paused-handlers",
+        without="the doctor overlooks what is parked of a paused handler",
+        edits=(Edit("outbox/doctor/debts.py", "        *_paused(handlers),\n", ""),),
+        noticed_by=(
+            f"{DOCTOR}TestTheDebtsOfAHandlerThatIsHeld"
+            "::test_count_what_is_parked_and_name_who_paused_it",
+        ),
+    ),
+    Mutant(
+        name="doctor-of-open-breakers",
+        without="the doctor overlooks open breakers",
+        edits=(
+            Edit("outbox/doctor/debts.py", "        *_open_breakers(handlers, using=using),\n", ""),
+        ),
+        noticed_by=(
+            f"{DOCTOR}TestTheDebtsOfAHandlerThatIsHeld"
+            "::test_name_an_open_breaker_and_what_waits_for_it",
+        ),
+    ),
 ]
 
 SIGNS = [*INTERRUPTIONS, *EXPRESS, *LIFE, *DOCTORS]

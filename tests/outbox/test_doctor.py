@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
 from uuid import uuid4
@@ -23,6 +23,7 @@ from outbox.engine import heartbeat
 from outbox.engine.relay import relay_pass
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
 from outbox.testing import Outbox
+from outbox.wording import moment
 from tests.outbox.command import outbox_command
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -354,6 +355,110 @@ class TestTheDebts:
         (found,) = debts.examine(using="default")
 
         assert f"go-on {Operation.objects.get().pk}" in found.advice
+
+
+class TestTheDebtsOfAHandlerThatIsHeld:
+    """Failed: "Nothing is owed that waits for a person." beside all of these."""
+
+    def found(self) -> dict[str, Finding]:
+        """All findings, but that no class declares the event of these tests."""
+        found = {one.text: one for one in debts.examine(using="default")}
+        return {text: one for text, one in found.items() if "does not declare" not in text}
+
+    def test_count_what_is_parked_and_name_who_paused_it(self, outbox: Outbox):
+        for _ in range(2):
+            outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+        actions.pause("tests.invoice", by="cli:ann", reason="the printer is broken.")
+        relay_pass(publish=lambda message: None)
+        at = Subscription.objects.get(handler="tests.invoice").paused_at
+
+        [finding] = self.found().values()
+
+        assert at is not None
+        since = moment(at)
+        assert finding.severity == "warning"
+        assert finding.text == (
+            f"tests.invoice is paused by cli:ann since {since} (the printer is broken), and owed "
+            "2 deliveries (2 parked)."
+        )
+        assert "`manage.py outbox resume tests.invoice`" in finding.advice
+
+    def test_count_what_waits_and_is_not_parked_yet(self, outbox: Outbox):
+        outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+        relay_pass(publish=lambda message: None)
+        Delivery.objects.update(state="pending")
+        actions.pause("tests.invoice", by="cli:ann", reason="a test")
+
+        [text] = self.found()
+
+        assert "owed 1 delivery (1 pending)." in text
+
+    def test_leave_the_pause_of_a_backfill_to_it(self, outbox: Outbox):
+        outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+        paused = {"paused_at": timezone.now(), "paused_by": "backfill:7"}
+        Subscription.objects.filter(handler="tests.invoice").update(**paused)
+        relay_pass(publish=lambda message: None)
+
+        [finding] = self.found().values()
+
+        assert "resume tests.invoice" not in finding.advice
+        assert "`manage.py outbox go-on 7`" in finding.advice
+
+    def test_count_what_is_parked_since_another_release_was_migrated(self, outbox: Outbox):
+        Subscription.objects.filter(handler="tests.invoice").update(known=False)
+        outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+        relay_pass(publish=lambda message: None)
+
+        [finding] = self.found().values()
+
+        assert finding.text.startswith("1 delivery to tests.invoice is parked: the code that was")
+        assert "`manage.py migrate`" in finding.advice
+
+    def test_name_an_open_breaker_and_what_waits_for_it(self, outbox: Outbox):
+        outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+        relay_pass(publish=lambda message: None)
+        Delivery.objects.filter(subscription__handler="tests.weigh").update(state="pending")
+        opened = self.open_the_breaker()
+
+        [finding] = self.found().values()
+
+        assert finding.severity == "warning"
+        assert finding.text == (
+            f"The breaker of tests.weigh is open since {moment(opened)} (BankDown: no answer); the "
+            f"next probe is due at {moment(opened + timedelta(minutes=1))}; "
+            "waiting: 1 delivery (1 pending)."
+        )
+        assert "outbox close-breaker tests.weigh --reason" in finding.advice
+
+    def test_name_an_open_breaker_for_which_nothing_waits(self, outbox: Outbox):
+        self.open_the_breaker()
+
+        [text] = self.found()
+
+        assert text.endswith("waiting: no delivery.")
+
+    def test_promise_no_probe_of_a_paused_handler(self, outbox: Outbox):
+        self.open_the_breaker()
+        actions.pause("tests.weigh", by="cli:ann", reason="a test")
+
+        [text] = self.found()
+
+        assert "no probe is sent while it is paused" in text
+
+    def test_pass_over_the_breaker_of_a_subscription_that_has_ended(self, outbox: Outbox):
+        self.open_the_breaker()
+        Subscription.objects.filter(handler="tests.weigh").update(active=False)
+
+        assert [one.severity for one in self.found().values()] == ["ok"]
+
+    def open_the_breaker(self) -> datetime:
+        at = timezone.now()
+        Subscription.objects.filter(handler="tests.weigh").update(
+            breaker_opened_at=at,
+            breaker_probe_at=at + timedelta(minutes=1),
+            breaker_reason="BankDown: no answer",
+        )
+        return at
 
 
 def died_at_last(row: Delivery) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, connections, transaction
+from django.db.models import F
 
-from outbox import clock, subscribe
+from outbox import Receipt, clock, subscribe
 from outbox.engine import failpoints, settlement
 from outbox.engine.lease import Lease
+from outbox.engine.results import Result
 from outbox.engine.transient_errors import DatabaseAccess
 from outbox.models import Delivery
+from outbox.wording import moment
 from tests.flows.threads import in_thread
 from tests.outbox.outages import Outage, ends, given, let_leases_pass, outcomes, work
 from tests.shop.processes import eventually
@@ -98,6 +103,95 @@ class TestAFailureThatCannotBeStored:
         assert [one.state for one in results] == ["sent", "done", "done"]
         assert ends() == [("sent", 1), ("done", 1), ("done", 1)]
         assert "could not be stored" in caplog.text
+
+
+class TestTheLogOfAFailureThatCannotBeStored:
+    """Failed: an INFO line said "sent", and a traceback had the texts of all exceptions."""
+
+    @pytest.fixture
+    def line(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> logging.LogRecord:
+        """The line of a handler that failed while the disk was full."""
+
+        @subscribe("tests.Counted", attempts=5)
+        def count() -> None:
+            raise ValueError("no mailbox hanako@example.com")
+
+        def refuse(*_arguments: Any, **_options: Any) -> Any:
+            raise OperationalError("no room for hanako@example.com") from DiskFull()
+
+        message = given()
+        monkeypatch.setattr(settlement, "fail", refuse)
+        with caplog.at_level(logging.INFO, logger="outbox"):
+            work(message)
+        [line] = [one for one in caplog.records if one.name == "outbox.delivery"]
+        return line
+
+    def test_has_the_failure_its_cause_and_its_outcome(self, line: logging.LogRecord):
+        text = line.getMessage()
+
+        assert line.levelname == "ERROR"
+        assert " failed in " in text
+        assert "ValueError: no mailbox ***" in text
+        assert "could not be stored (OperationalError: no room for ***)" in text
+        assert vars(line)["outcome"] == "not_stored"
+        assert "in refuse" in text  # the traceback
+
+    def test_says_until_when_the_delivery_stays_as_it_is(self, line: logging.LogRecord):
+        row = Delivery.objects.get()
+
+        assert row.state == "sent"
+        assert f"Its lease expires at {moment(row.due_at)}" in line.getMessage()
+
+    def test_has_no_personal_data(self, line: logging.LogRecord, caplog: pytest.LogCaptureFixture):
+        assert "hanako" not in line.getMessage() + caplog.text
+
+    def test_is_followed_by_a_death_whose_note_does_not_accuse_the_worker_alone(
+        self, line: logging.LogRecord
+    ):
+        let_leases_pass()
+
+        assert outcomes() == ["died"]
+        assert "or could not store how it ended" in Delivery.objects.get().note
+
+
+class TestTheEndOfALease:
+    """That a worker names is the one that is stored."""
+
+    def test_is_that_of_a_start_of_an_ordered_handler(self, monkeypatch: pytest.MonkeyPatch):
+        @subscribe("tests.Counted", attempts=5, ordered=True)
+        def count() -> None:
+            raise ValueError
+
+        [result] = refused(monkeypatch)
+
+        assert result.refusal is not None
+        assert moment(result.refusal.leased_until) == moment(Delivery.objects.get().due_at)
+
+    def test_is_that_of_its_latest_extension(self, monkeypatch: pytest.MonkeyPatch):
+        @subscribe("tests.Counted", attempts=5, atomic=False, lease=60)
+        def count(receipt: Receipt) -> None:
+            Delivery.objects.update(due_at=F("due_at") - timedelta(hours=1))
+            receipt.extend()
+            raise ValueError
+
+        [result] = refused(monkeypatch)
+
+        assert result.refusal is not None
+        due_at = Delivery.objects.get().due_at
+        assert abs(result.refusal.leased_until - due_at) < timedelta(milliseconds=1)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[Result]:
+    """Deliver an event whose failure the database refuses to store."""
+
+    def refuse(*_arguments: Any, **_options: Any) -> Any:
+        raise OperationalError("could not extend file") from DiskFull()
+
+    message = given()
+    monkeypatch.setattr(settlement, "fail", refuse)
+    return work(message)
 
 
 @pytest.mark.postgresql

@@ -25,6 +25,7 @@ from outbox.privacy.cleaning import Cleaner
 from outbox.privacy.masking import masked_values
 from outbox.privacy.patterns import masked_patterns
 from outbox.privacy.redaction import redact
+from outbox.privacy.subjects import DeclarationFailed
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -182,11 +183,61 @@ class TestADeclaredValue:
             assert NAME not in text
             assert EMAIL not in text
 
+    @pytest.mark.parametrize("part", ["values", "of_key"])
+    def test_that_cannot_be_read_is_named_with_its_place_and_the_line_that_raised(
+        self, outbox: Outbox, caplog: pytest.LogCaptureFixture, part: str
+    ):
+        """Failed: the text named the class of the exception alone, and nothing the line."""
+
+        def broken(_text: str) -> Any:
+            raise LookupError(str.lower("HANAKO is unknown"))
+
+        functions: dict[str, Any] = {"values": CUSTOMERS.get, "of_key": ORDERS.get, part: broken}
+        declare_subject("customer", **functions)  # the declaration
+
+        attempt = fail(outbox)
+
+        named = f"`{part}` of the subject 'customer', declared at {__name__}:{line_of_this()}"
+        assert f"{named}, raised LookupError" in attempt.message
+        [record] = [one for one in caplog.records if "A text is not shown" in one.msg][:1]
+        text = record.getMessage()
+        assert record.levelname == "ERROR"
+        assert f"{named}, raised LookupError" in text
+        assert "in broken" in text
+        assert "hanako" not in text + attempt.message
+
+    def test_that_is_read_one_by_one_is_named_too(self, outbox: Outbox):
+        """Failed: a generator raises after the call of its function."""
+
+        def broken(_part: str) -> Any:
+            yield EMAIL
+            raise LookupError(EMAIL)
+
+        declare_subject("customer", values=broken, of_key=ORDERS.get)
+
+        assert "`values` of the subject 'customer', declared at" in fail(outbox).message
+
+    def test_that_cannot_be_read_stops_a_redaction_that_names_it(self):
+        def broken(_part: str) -> Any:
+            raise LookupError(EMAIL)
+
+        declare_subject("customer", values=lambda part: [], keys=broken)
+
+        with pytest.raises(DeclarationFailed, match="`keys` of the subject 'customer', declared"):
+            redact(subject="customer:7", by="ann", reason="asked to")
+
     @pytest.mark.parametrize("kind", ["", "customer:7"])
     def test_needs_a_kind_without_a_colon(self, kind: str):
         with pytest.raises(ValueError, match="a word without a colon"):
             declare_subject(kind, values=lambda part: [])
         assert subjects.registry == []
+
+
+def line_of_this() -> int:
+    """Return the line of this file that ends with "the declaration"."""
+    lines = Path(__file__).read_text().splitlines()
+    [number] = [at for at, line in enumerate(lines, 1) if line.endswith("# the declaration")]
+    return number
 
 
 class TestAnArchive:
