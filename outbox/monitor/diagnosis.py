@@ -16,6 +16,11 @@ from outbox.wording import moment, one_line, span
 from . import waiting
 
 State = Delivery.State
+Outcome = Attempt.Outcome
+
+#: Not a lost lease: it was recorded as a death before. Not what was replayed: it was done.
+_FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.DIED)
+_EXCUSED = (Outcome.DATABASE, Outcome.OUTAGE)
 
 
 def why(delivery: Delivery) -> str:
@@ -53,19 +58,31 @@ def _not_fanned_out(waited: timedelta, *, using: str | None) -> str:
 
 
 def _done(delivery: Delivery, _now: datetime) -> str:
-    text = _("Done at %(when)s by worker %(worker)s, at the first attempt.")
-    failed = _failed(delivery)
-    if failed:
-        text = ngettext(
-            "Done at %(when)s by worker %(worker)s, after %(n)d failed attempt.",
-            "Done at %(when)s by worker %(worker)s, after %(n)d failed attempts.",
-            failed,
-        )
-    return text % {
+    failed, excused = _failed(delivery)
+    return _("Done at %(when)s by worker %(worker)s, %(before)s.") % {
         "when": _moment(delivery.settled_at),
         "worker": delivery.worker or "?",
-        "n": failed,
+        "before": _runs_before(failed, excused),
     }
+
+
+def _runs_before(failed: int, excused: int) -> str:
+    """Say how many runs came before the one that did it."""
+    parts = []
+    if failed:
+        # Not "attempts": while a breaker is open, a failure uses none up.
+        text = ngettext("after %(n)d failed run", "after %(n)d failed runs", failed)
+        parts.append(text % {"n": failed})
+    if excused:
+        text = ngettext(
+            "after %(n)d run that used up no attempt, since the database failed or could not be "
+            "reached",
+            "after %(n)d runs that used up no attempt, since the database failed or could not be "
+            "reached",
+            excused,
+        )
+        parts.append(text % {"n": excused})
+    return _(" and ").join(parts) or _("at the first attempt")
 
 
 def _discarded(delivery: Delivery, _now: datetime) -> str:
@@ -113,11 +130,16 @@ def _last_failure(delivery: Delivery) -> Attempt | None:
     return delivery.failures.order_by("-id").first()
 
 
-def _failed(delivery: Delivery) -> int:
-    replayed = Attempt.Outcome.REPLAYED  # that one came to good
+def _failed(delivery: Delivery) -> tuple[int, int]:
+    """Count the runs that failed, and those that were the database's fault."""
     if _is_prefetched(delivery):
-        return sum(attempt.outcome != replayed for attempt in delivery.failures.all())
-    return delivery.failures.exclude(outcome=replayed).count()
+        outcomes = [attempt.outcome for attempt in delivery.failures.all()]
+    else:
+        outcomes = list(delivery.failures.values_list("outcome", flat=True))
+    return (
+        sum(outcome in _FAILED for outcome in outcomes),
+        sum(outcome in _EXCUSED for outcome in outcomes),
+    )
 
 
 def _is_prefetched(delivery: Delivery) -> bool:
