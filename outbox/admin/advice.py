@@ -15,7 +15,7 @@ from outbox.monitor.lights import Light
 from outbox.monitor.status import Status
 from outbox.templatetags.outbox_display import span
 
-from .links import dead_url, events_url, handlers_url
+from .links import dead_url, events_url, handlers_url, operation_url
 
 #: Longer than this nothing should wait that can be done.
 _LONG = timedelta(minutes=1)
@@ -97,7 +97,10 @@ def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
         facts = {"handler": row.handler, "reason": row.breaker_reason}
         yield Advice(text % facts, handlers_url(), _("Handlers"))
     for one in status.handlers:
-        if one.paused_at and one.parked:
+        if one.backfill:
+            url = operation_url(one.backfill.pk)
+            yield Advice(one.held_text, url, _("Operation"), is_bad=False)
+        elif one.paused_at and one.parked:
             text = _("Resume %(handler)s when its reason is gone: %(parked)d wait for it.")
             told = text % {"handler": one.handler, "parked": one.parked}
             yield Advice(told, handlers_url(), _("Handlers"), is_bad=False)

@@ -9,11 +9,11 @@ from operator import or_
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox import clock, events
-from outbox.actions import unfinished
+from outbox.actions import next_step, unfinished
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import status
 from outbox.subscriptions import find
-from outbox.wording import span
+from outbox.wording import moment, span
 
 from .findings import Finding, error, ok, warning
 
@@ -88,9 +88,13 @@ def _waiting(*, using: str) -> Iterator[Finding]:
 
 
 def _operations(*, using: str) -> Iterator[Finding]:
+    held = {one.backfill.pk: one.handler for one in status(using=using).handlers if one.backfill}
     for operation in unfinished(using=using):
+        handler = held.get(operation.pk, "")
+        holds = f" It holds {handler}, which runs nothing until it is complete." if handler else ""
         yield warning(
             _PART,
-            f"Operation {operation.pk} ({operation.action} by {operation.by}) stopped half-way.",
-            f"`manage.py outbox go-on {operation.pk}`, with --give-up to leave the rest undone.",
+            f"Operation {operation.pk} ({operation.action} by {operation.by}) stopped half-way; "
+            f"its last sign of life was {moment(operation.seen_at)}.{holds}",
+            next_step(operation),
         )

@@ -99,6 +99,7 @@ class TestStatus:
             "paused_at": None,
             "paused_by": "",
             "pause_reason": "",
+            "held_by_operation": None,
             "is_breaker_open": False,
             "breaker_opened_at": None,
             "breaker_probe_at": None,

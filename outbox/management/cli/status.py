@@ -67,6 +67,8 @@ def _row(found: Status, one: HandlerStatus) -> tuple[object, ...]:
 def _remark(one: HandlerStatus) -> str:
     if not one.is_known:
         return "unknown to the code that was last migrated"
+    if one.backfill:
+        return one.held_text
     if one.paused_at:
         who = one.paused_by or "someone"
         return _with_reason(f"paused by {who} at {moment(one.paused_at)}", one.pause_reason)
@@ -101,9 +103,10 @@ def _as_json(found: Status) -> dict[str, Any]:
 
 def _handler_as_json(found: Status, one: HandlerStatus) -> dict[str, Any]:
     columns = asdict(one)
-    del columns["oldest_in"]
+    del columns["oldest_in"], columns["backfill"]
     return {
         **columns,
+        "held_by_operation": one.backfill.pk if one.backfill else None,
         "oldest_owed_seconds": _seconds(found, one.oldest),
         "is_paused": one.paused_at is not None,
         "is_breaker_open": one.breaker_opened_at is not None,
