@@ -32,6 +32,8 @@ class Choice:
         until: the event was emitted before.
         exception: the class name that the latest failed attempt raised; "": its worker died.
             None: whatever it raised.
+        overtaken: only what is dead since a later event of its key ran before it, as `outbox
+            groups` shows it; False: whichever.
         place: where it was raised, as `outbox groups` shows it; "": nowhere. None: anywhere.
     """
 
@@ -44,6 +46,7 @@ class Choice:
     until: datetime | None = None
     exception: str | None = None
     place: str | None = None
+    overtaken: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -113,7 +116,12 @@ class Choice:
         if self.place is not None:
             rows = rows.alias(raised_at=Subquery(latest.values("place")[:1]))
             rows = rows.filter(raised_at=self.place)
-        return rows
+        if self.overtaken or self.exception == "":
+            rows = rows.alias(ended=Subquery(latest.values("outcome")[:1]))
+        if self.overtaken:
+            return rows.filter(state=Delivery.State.DEAD, ended__in=Attempt.EXCUSED)
+        # Without an exception its worker died, and was not found alive afterwards.
+        return rows.exclude(ended__in=Attempt.EXCUSED) if self.exception == "" else rows
 
 
 def described(choice: Mapping[str, Any]) -> str:

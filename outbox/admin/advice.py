@@ -72,6 +72,9 @@ def _of_lights(status: Status, lights: Sequence[Light]) -> Iterator[Advice]:
 
 def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advice]:
     for group in groups:
+        if group.is_overtaken:
+            yield _on_overtaken(group)
+            continue
         text = ngettext(
             "Repair what %(number)d delivery to %(handler)s died of, then retry it.",
             "Repair what %(number)d deliveries to %(handler)s died of, then retry them.",
@@ -84,9 +87,20 @@ def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advic
                 "%(what)s.",
                 group.number,
             )
-        what = group.exception or _("the worker died")
-        facts = {"number": group.number, "handler": group.handler, "what": what}
+        facts = {"number": group.number, "handler": group.handler, "what": group.cause}
         yield Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
+
+
+def _on_overtaken(group: Group) -> Advice:
+    text = ngettext(
+        "Decide on %(number)d delivery to %(handler)s: a later event of its key ran before it, so "
+        "a retry runs it out of order.",
+        "Decide on %(number)d deliveries to %(handler)s: a later event of its key ran before each, "
+        "so a retry runs them out of order.",
+        group.number,
+    )
+    facts = {"number": group.number, "handler": group.handler}
+    return Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
 
 
 def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:

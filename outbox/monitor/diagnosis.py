@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from django.db.models import F, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -20,7 +21,6 @@ Outcome = Attempt.Outcome
 
 #: Not a lost lease: it was recorded as a death before. Not what was replayed: it was done.
 _FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.DIED)
-_EXCUSED = (Outcome.DATABASE, Outcome.OUTAGE)
 
 
 def why(delivery: Delivery) -> str:
@@ -94,6 +94,8 @@ def _discarded(delivery: Delivery, _now: datetime) -> str:
 
 def _dead(delivery: Delivery, _now: datetime) -> str:
     last = _last_failure(delivery)
+    if last is not None and last.outcome in Attempt.EXCUSED:
+        return _overtaken(delivery, last)
     if last is not None and last.outcome == Attempt.Outcome.REFUSED:
         text = _(
             "Dead: refused for good at %(when)s with %(error)s; when the cause is gone, try it "
@@ -111,6 +113,29 @@ def _dead(delivery: Delivery, _now: datetime) -> str:
         "n": delivery.attempts,
         "when": _moment(last.ended_at if last else None),
         "error": _error(delivery, last),
+        "id": delivery.pk,
+    }
+
+
+def _overtaken(delivery: Delivery, last: Attempt) -> str:
+    """Explain a withdrawn death of an ordered handler with `on_dead="pass"`."""
+    mine = Delivery.objects.using(delivery._state.db).filter(
+        subscription__handler=delivery.subscription.handler,
+        event__key=delivery.event.key,
+        event__gt=delivery.event_id,
+    )
+    later = mine.filter(Q(state=State.DONE) | Q(state=State.SENT, started_token=F("token")))
+    first = later.order_by("event").values_list("pk", flat=True).first()
+    text = _(
+        "Dead, and no attempt is used up: at %(when)s its worker lost the database, and is alive; "
+        "%(later)s ran before it. To run it now is to run it after that one, out of order. If its "
+        "handler bears that: `manage.py outbox retry %(id)d`; else `manage.py outbox discard "
+        "%(id)d`."
+    )
+    named = _("delivery %(later)d, of a later event of its key,") % {"later": first or 0}
+    return text % {
+        "when": moment(last.ended_at),
+        "later": named if first else _("a later event of its key"),
         "id": delivery.pk,
     }
 
@@ -138,7 +163,7 @@ def _failed(delivery: Delivery) -> tuple[int, int]:
         outcomes = list(delivery.failures.values_list("outcome", flat=True))
     return (
         sum(outcome in _FAILED for outcome in outcomes),
-        sum(outcome in _EXCUSED for outcome in outcomes),
+        sum(outcome in Attempt.EXCUSED for outcome in outcomes),
     )
 
 

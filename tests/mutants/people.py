@@ -169,6 +169,24 @@ ACTIONS = [
     ),
 ]
 
+GROUPS = [
+    Mutant(
+        name="overtaken-with-the-died",
+        without="a retry of those whose workers died runs out of order what was overtaken",
+        edits=(
+            Edit(
+                "outbox/actions/choice.py",
+                'rows.exclude(ended__in=Attempt.EXCUSED) if self.exception == "" else rows',
+                "rows",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_overtaken_deaths.py::TestTheGroups"
+            "::test_name_commands_that_touch_the_group_alone",
+        ),
+    ),
+]
+
 BACKFILLING = "outbox/actions/backfilling.py"
 BACKFILLS = f"{OUTBOX}test_ordered_backfills.py::"
 
@@ -345,4 +363,4 @@ LOCKS = [
     ),
 ]
 
-PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *HOLDS, *LOCKS]
+PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *GROUPS, *HOLDS, *LOCKS]

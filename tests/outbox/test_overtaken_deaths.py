@@ -37,6 +37,7 @@ HANDLER = "tests.count"
 DEAD = reverse("admin:outbox_delivery_dead")
 OVERVIEW = reverse("admin:outbox_minute_changelist")
 CAUSE = "a later event of its key ran before it"
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ class TestTheAdmin:
     def test_names_the_cause_on_the_overview(self, overtaken: Delivery, admin_client: Client):
         page = admin_client.get(OVERVIEW).content.decode()
 
-        assert f"× {CAUSE}" in page
+        assert f"{TIMES} {CAUSE}" in page
         assert "the worker died" not in page
 
     def test_advises_to_decide_and_not_to_repair(self, overtaken: Delivery):
