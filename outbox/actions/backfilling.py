@@ -48,7 +48,7 @@ def backfill(
     An ordered handler is paused until all deliveries are created, so that no new event of a key
     overtakes an old one. It begins when no worker has a delivery of the handler in hand. The last
     step resumes the handler, unless a person or a rule has paused it meanwhile. If this is killed,
-    the handler stays paused until `go_on`, `give_up`, the same backfill, or a person's `resume`.
+    the handler stays paused until `go_on`, `give_up`, the same backfill, or `resume` with `force`.
 
     Args:
         choice: the handler, and which of its events; ids and states mean nothing here.

@@ -15,6 +15,7 @@ from django.core.management.base import CommandError
 from outbox import databases
 from outbox.actions import Choice, Preview, StillRunning, next_step
 from outbox.engine.pauses import holder
+from outbox.engine.transient_errors import drop_broken_connection
 from outbox.models import Operation, Subscription
 from outbox.wording import span
 
@@ -94,6 +95,7 @@ def explained_interrupt(action: str, choice: Mapping[str, Any]) -> Iterator[None
     try:
         yield
     except KeyboardInterrupt:
+        drop_broken_connection(using=databases.alias())  # the signal may have hit a statement
         running = Operation.objects.using(databases.alias()).filter(
             action=action, state=Operation.State.RUNNING
         )
