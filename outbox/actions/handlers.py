@@ -214,8 +214,8 @@ class HeldByBackfill(ValueError):
             "nobody else has paused. `manage.py outbox resume %(handler)s --force` lets new events "
             "of a key overtake old ones, and stops the backfill."
         )
-        facts = {"handler": handler, "number": backfill.pk, "held": held_text(handler, backfill)}
-        super().__init__(text % facts)
+        held = held_text(handler, backfill.pk, backfill.seen_at)
+        super().__init__(text % {"handler": handler, "number": backfill.pk, "held": held})
 
 
 def _change(

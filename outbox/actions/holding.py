@@ -134,7 +134,8 @@ class Hold:
         by, reason = row.paused_by, row.pause_reason
         backfill = holding_backfill([row], using=self.using)
         if backfill is not None:
-            return held_pause_text(row.handler, backfill, by=by, reason=reason)
+            seen_at = backfill.seen_at
+            return held_pause_text(row.handler, backfill.pk, seen_at, by=by, reason=reason)
         return (
             f"{by or 'someone'} paused it ({one_line(reason) or 'no reason was given'}). When the "
             f"reason is gone: `manage.py outbox resume {row.handler}`."

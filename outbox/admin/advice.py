@@ -112,7 +112,7 @@ def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
         yield Advice(text % facts, handlers_url(), _("Handlers"))
     for one in status.handlers:
         if one.backfill:
-            url = operation_url(one.backfill.pk)
+            url = operation_url(one.backfill)
             yield Advice(one.held_text, url, _("Operation"), is_bad=False)
         elif one.paused_at and one.parked:
             text = _("Resume %(handler)s when its reason is gone: %(parked)d wait for it.")

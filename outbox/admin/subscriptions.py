@@ -242,7 +242,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
 
 def _held_text(row: Subscription, backfill: Operation) -> str:
     by, reason = row.paused_by, row.pause_reason
-    return held_pause_text(row.handler, backfill, by=by, reason=reason)
+    return held_pause_text(row.handler, backfill.pk, backfill.seen_at, by=by, reason=reason)
 
 
 def _handlers(rows: QuerySet[Subscription]) -> list[str]:

@@ -90,7 +90,7 @@ def _waiting(*, using: str) -> Iterator[Finding]:
 def _operations(*, using: str) -> Iterator[Finding]:
     stopped = list(unfinished(using=using))
     handlers = status(using=using).handlers if stopped else ()
-    held = {one.backfill.pk: one.handler for one in handlers if one.backfill}
+    held = {one.backfill: one.handler for one in handlers if one.backfill}
     for operation in stopped:
         handler = held.get(operation.pk, "")
         holds = f" It holds {handler}, which runs nothing until it is complete." if handler else ""

@@ -113,7 +113,7 @@ def _paused(row: Subscription) -> str:
     if backfill is not None:
         # Not since when: a pause that was taken over has kept the time of the backfill.
         by, reason = row.paused_by, row.pause_reason
-        held = held_pause_text(row.handler, backfill, by=by, reason=reason)
+        held = held_pause_text(row.handler, backfill.pk, backfill.seen_at, by=by, reason=reason)
         return _("Parked: %(held)s") % {"held": held}
     text = _(
         "Parked: %(by)s paused %(handler)s at %(when)s (%(reason)s); "

@@ -209,7 +209,22 @@ class TestTheCommand:
         found = json.loads(outbox_command("status", "--json"))["handlers"]
 
         assert held_text() in said
-        assert [one["held_by_operation"] for one in found] == [the_backfill().pk]
+        assert [one["backfill"] for one in found] == [the_backfill().pk]
+        seen_at = the_backfill().seen_at.isoformat(timespec="milliseconds")
+        assert found[0]["backfill_seen_at"].startswith(seen_at[:-6])
+
+    def test_shows_it_in_status_also_where_a_person_has_taken_over_the_pause(self, held: Listener):
+        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+
+        said = outbox_command("status")
+
+        assert f"bob paused {HANDLER} (the bank is closed), and {held_text()}" in said
+
+    def test_shows_it_in_status_by_its_number_too(self, held: Listener):
+        Subscription.objects.update(paused_at=timezone.now())
+
+        assert held_text() in outbox_command("status")
+        assert why(parked()) == f"Parked: {held_text()}"
 
     def test_names_the_backfill_when_somebody_pauses_it(self, held: Listener):
         said = outbox_command("pause", HANDLER, "--reason", "the bank is closed")

@@ -33,6 +33,6 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
         return
     backfill = actions.held_by(handler)
     if backfill is not None:
-        write(f"{handler} is paused, and {held_text(handler, backfill)}")
+        write(f"{handler} is paused, and {held_text(handler, backfill.pk, backfill.seen_at)}")
         return
     write(f"{handler} is paused: `manage.py outbox resume {handler}` lets it go on.")

@@ -67,7 +67,7 @@ def _row(found: Status, one: HandlerStatus) -> tuple[object, ...]:
 def _remark(one: HandlerStatus) -> str:
     if not one.is_known:
         return "unknown to the code that was last migrated"
-    if one.backfill:
+    if one.held_text:
         return one.held_text
     if one.paused_at:
         who = one.paused_by or "someone"
@@ -103,10 +103,9 @@ def _as_json(found: Status) -> dict[str, Any]:
 
 def _handler_as_json(found: Status, one: HandlerStatus) -> dict[str, Any]:
     columns = asdict(one)
-    del columns["oldest_in"], columns["backfill"]
+    del columns["oldest_in"]
     return {
         **columns,
-        "held_by_operation": one.backfill.pk if one.backfill else None,
         "oldest_owed_seconds": _seconds(found, one.oldest),
         "is_paused": one.paused_at is not None,
         "is_breaker_open": one.breaker_opened_at is not None,
