@@ -356,7 +356,7 @@ class TestABackfillThatIsRefused:
     """Failed: it named three reasons, of which one applied."""
 
     @pytest.fixture(autouse=True)
-    def _handler(self, listener: Listener) -> None:
+    def _handler(self, own_registry: None, listener: Listener) -> None:
         listener.subscribe()
 
     def refusal(self) -> str:

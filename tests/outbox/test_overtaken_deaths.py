@@ -116,7 +116,8 @@ class TestWhy:
 class TestTheLog:
     def test_says_that_it_stays_dead(self, overtaken: Delivery, caplog: pytest.LogCaptureFixture):
         """Failed: it said only that no attempt is used up."""
-        [said] = [record.getMessage() for record in caplog.records if "alive" in record.message]
+        records = caplog.get_records("setup")
+        [said] = [one.getMessage() for one in records if one.name == "outbox.settlement"]
 
         assert said == (
             f"Delivery {overtaken.pk}: its worker is alive, and no attempt is used up. A later "
