@@ -116,12 +116,13 @@ class Choice:
         if self.place is not None:
             rows = rows.alias(raised_at=Subquery(latest.values("place")[:1]))
             rows = rows.filter(raised_at=self.place)
-        if self.overtaken or self.exception == "":
-            rows = rows.alias(ended=Subquery(latest.values("outcome")[:1]))
+        outcome = Subquery(latest.values("outcome")[:1])
         if self.overtaken:
-            return rows.filter(state=Delivery.State.DEAD, ended__in=Attempt.EXCUSED)
-        # Without an exception its worker died, and was not found alive afterwards.
-        return rows.exclude(ended__in=Attempt.EXCUSED) if self.exception == "" else rows
+            dead = rows.filter(state=Delivery.State.DEAD)
+            return dead.alias(ended=outcome).filter(ended__in=Attempt.EXCUSED)
+        if self.exception == "":  # its worker died, and was not found alive afterwards
+            return rows.alias(ended=outcome).exclude(ended__in=Attempt.EXCUSED)
+        return rows
 
 
 def described(choice: Mapping[str, Any]) -> str:

@@ -176,7 +176,7 @@ GROUPS = [
         edits=(
             Edit(
                 "outbox/actions/choice.py",
-                'rows.exclude(ended__in=Attempt.EXCUSED) if self.exception == "" else rows',
+                "rows.alias(ended=outcome).exclude(ended__in=Attempt.EXCUSED)",
                 "rows",
             ),
         ),
