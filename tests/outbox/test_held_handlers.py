@@ -351,6 +351,18 @@ class TestACtrlC:
         )
         assert the_handler().paused_at is not None
 
+    def test_in_another_command_says_where_to_look(
+        self, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: a traceback."""
+
+        def interrupt(**_options: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("outbox.retention.prune", interrupt)
+
+        assert "`manage.py outbox log`" in refused("prune", "--older-than", "30d")
+
 
 class TestABackfillThatIsRefused:
     """Failed: it named three reasons, of which one applied."""

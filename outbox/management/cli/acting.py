@@ -19,14 +19,12 @@ from outbox.engine.transient_errors import drop_broken_connection
 from outbox.models import Operation, Subscription
 from outbox.wording import span
 
-from .common import count, operator, table
+from .common import INTERRUPTED, count, operator, table
 
 Write = Callable[[str], object]
 
 _BAR = 30
 _LINE_EVERY_SECONDS = 10.0
-#: As a shell reports a program that SIGINT has ended.
-_INTERRUPTED = 130
 
 
 def add_acting(parser: ArgumentParser, *, rate: float | None = None) -> None:
@@ -107,7 +105,7 @@ def interrupted(operation: Operation | None) -> CommandError:
     """Return the error that says in which state an interrupted operation is."""
     if operation is None:
         text = "Interrupted. No operation is unfinished because of that: `manage.py outbox log`."
-        return CommandError(text, returncode=_INTERRUPTED)
+        return CommandError(text, returncode=INTERRUPTED)
     number = operation.pk
     held = Subscription.objects.using(databases.alias()).filter(paused_by=holder(operation))
     pauses = "".join(
@@ -120,7 +118,7 @@ def interrupted(operation: Operation | None) -> CommandError:
     return CommandError(
         f"Interrupted: operation {number}, {operation.action}, is not finished{touched}.{pauses} "
         f"{next_step(operation)}",
-        returncode=_INTERRUPTED,
+        returncode=INTERRUPTED,
     )
 
 

@@ -9,6 +9,7 @@ from django.db import InterfaceError, OperationalError, ProgrammingError
 
 from outbox.management import cli
 from outbox.management.cli import database_errors
+from outbox.management.cli.common import INTERRUPTED
 
 
 class Command(BaseCommand):
@@ -32,3 +33,6 @@ class Command(BaseCommand):
             if not text:  # a fault of the code: its traceback is needed
                 raise
             raise CommandError(text) from error
+        except KeyboardInterrupt:
+            text = "Interrupted. `manage.py outbox log` shows what was done, and how far it came."
+            raise CommandError(text, returncode=INTERRUPTED) from None
