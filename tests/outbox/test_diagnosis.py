@@ -344,6 +344,25 @@ class TestWhyADeliveryIsParked:
         assert sentence() == "Was parked; its handler runs again, and the relay takes it up next."
 
 
+class TestWhyADeliveryIsBlocked:
+    def test_names_the_command_that_explains_the_head_of_its_key(self, clock):
+        """Failed: it named the head, and no next step."""
+
+        @subscribe("parcels.ParcelSent", ordered=True)
+        def invoice() -> None: ...
+
+        outbox, parcel_id = Outbox(), uuid4()
+        for _ in range(2):
+            outbox.given("parcels.ParcelSent", parcel_id=parcel_id)
+        passing()
+        head = Delivery.objects.earliest("pk").pk
+
+        assert sentence() == (
+            f"Blocked: delivery {head}, of an earlier event of its key, comes first (sent). See "
+            f"`manage.py outbox why {head}`."
+        )
+
+
 class TestWhyADeliveryIsDiscarded:
     def test_says_when_and_why(self, invoice):
         given()
