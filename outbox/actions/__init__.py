@@ -11,13 +11,22 @@ from .backfilling import BACKFILL_RATE, backfill
 from .bulk import chosen, discard, replay, replayable, retry, retryable
 from .choice import Choice, described
 from .correcting import CannotCorrect, correct
-from .handlers import UnknownHandler, close_breaker, end, pause, resume, subscriptions_of
+from .handlers import (
+    HeldByBackfill,
+    UnknownHandler,
+    close_breaker,
+    end,
+    held_by,
+    pause,
+    resume,
+    subscriptions_of,
+)
 from .holding import CannotBackfill
 from .operations import RATE, StillRunning
 from .previewing import Preview, preview
 from .pruning import prune
 from .redacting import redact
-from .resuming import SILENCE, NotRunning, give_up, go_on, unfinished
+from .resuming import SILENCE, NotRunning, give_up, go_on, next_step, unfinished
 
 __all__ = [
     "BACKFILL_RATE",
@@ -26,6 +35,7 @@ __all__ = [
     "CannotBackfill",
     "CannotCorrect",
     "Choice",
+    "HeldByBackfill",
     "NotRunning",
     "Preview",
     "StillRunning",
@@ -40,6 +50,8 @@ __all__ = [
     "end",
     "give_up",
     "go_on",
+    "held_by",
+    "next_step",
     "pause",
     "preview",
     "prunable",

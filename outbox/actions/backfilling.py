@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, QuerySet
@@ -13,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.engine.locks import share_subscriptions
+from outbox.engine.pauses import holder
 from outbox.models import Delivery, Event, Operation, Subscription
 
 from .choice import Choice
@@ -46,7 +48,7 @@ def backfill(
     An ordered handler is paused until all deliveries are created, so that no new event of a key
     overtakes an old one. It begins when no worker has a delivery of the handler in hand. The last
     step resumes the handler, unless a person or a rule has paused it meanwhile. If this is killed,
-    the handler stays paused until `go_on`, `give_up`, the same backfill, or a person's `resume`.
+    the handler stays paused until `go_on`, `give_up`, the same backfill, or `resume` with `force`.
 
     Args:
         choice: the handler, and which of its events; ids and states mean nothing here.
@@ -110,16 +112,24 @@ class Backfill:
         """Return the backfill that an operation carries out."""
         stored = dict(operation.choice)
         in_order = stored.pop("in_order", True)
-        return cls(Choice.from_json(stored), using, in_order=in_order)
+        choice = Choice.from_json(stored)
+        held = Subscription.objects.using(using).filter(paused_by=holder(operation)).first()
+        if held is not None:  # a deploy may have renamed it since
+            choice = replaced(choice, handler=held.handler)
+        return cls(choice, using, in_order=in_order)
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What the operation stores of it."""
+        return self.choice.as_json() | ({} if self.in_order else {"in_order": False})
 
     def begin(self, *, by: str, reason: str, rate: float | None) -> Operation:
         """Record that it begins, and pause an ordered handler, in one transaction."""
-        stored = self.choice.as_json() | ({} if self.in_order else {"in_order": False})
         rows = missing(self.choice, using=self.using)
         with transaction.atomic(using=self.using):
             operation = begin(
                 Operation.Action.BACKFILL,
-                stored,
+                self.stored,
                 by=by,
                 reason=reason,
                 expected=sum(events.count() for _row, events in rows),

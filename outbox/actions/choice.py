@@ -32,6 +32,8 @@ class Choice:
         until: the event was emitted before.
         exception: the class name that the latest failed attempt raised; "": its worker died.
             None: whatever it raised.
+        overtaken: only what is dead since a later event of its key ran before it, as `outbox
+            groups` shows it; False: whichever.
         place: where it was raised, as `outbox groups` shows it; "": nowhere. None: anywhere.
     """
 
@@ -44,6 +46,7 @@ class Choice:
     until: datetime | None = None
     exception: str | None = None
     place: str | None = None
+    overtaken: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -113,6 +116,12 @@ class Choice:
         if self.place is not None:
             rows = rows.alias(raised_at=Subquery(latest.values("place")[:1]))
             rows = rows.filter(raised_at=self.place)
+        outcome = Subquery(latest.values("outcome")[:1])
+        if self.overtaken:
+            dead = rows.filter(state=Delivery.State.DEAD)
+            return dead.alias(ended=outcome).filter(ended__in=Attempt.EXCUSED)
+        if self.exception == "":  # its worker died, and was not found alive afterwards
+            return rows.alias(ended=outcome).exclude(ended__in=Attempt.EXCUSED)
         return rows
 
 

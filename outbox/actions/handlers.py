@@ -8,11 +8,12 @@ from difflib import get_close_matches
 
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from outbox import clock, databases, nudge
 from outbox.engine import breaker
 from outbox.engine.locks import lock_subscriptions
-from outbox.engine.pauses import pausable, pause_values
+from outbox.engine.pauses import held_text, holding_backfill, pausable, pause_values
 from outbox.models import Operation, Subscription
 from outbox.subscriptions import find
 
@@ -51,13 +52,22 @@ def pause(handler: str, *, by: str, reason: str, using: str | None = None) -> in
     return _change(Action.PAUSE, handler, running, by, reason, using, values)
 
 
-def resume(handler: str, *, by: str, reason: str = "", using: str | None = None) -> int:
+def resume(
+    handler: str,
+    *,
+    by: str,
+    reason: str = "",
+    force: bool = False,
+    using: str | None = None,
+) -> int:
     """Let a paused handler go on, the oldest first; let one that was ended hear again, from now on.
 
     Args:
         handler: its pinned name.
         by: who resumes it.
         reason: why, for the log.
+        force: resume it although its backfill is not complete. New events of a key may overtake
+            old ones, and the backfill stops.
         using: the outbox's database alias.
 
     Returns:
@@ -65,13 +75,41 @@ def resume(handler: str, *, by: str, reason: str = "", using: str | None = None)
 
     Raises:
         UnknownHandler: no subscription has this handler.
+        HeldByBackfill: its backfill is not complete, and `force` is not given. Nothing is changed.
     """
     using = using or databases.alias()
-    rows = subscriptions_of(handler, using=using)
-    stopped = rows.exclude(paused_at=None, active=True)
-    rows.filter(active=False).update(since=clock.now(using=using))
-    values = {**_NO_PAUSE, "active": True}
-    return _change(Action.RESUME, handler, stopped, by, reason, using, values)
+    with transaction.atomic(using=using):
+        rows = subscriptions_of(handler, using=using)
+        # Locked before the look, so that no backfill takes the pause over after it.
+        locked = list(rows.order_by("pk").select_for_update(no_key=True))
+        backfill = holding_backfill(locked, using=using)
+        if backfill is not None and not force:
+            raise HeldByBackfill(handler, backfill)
+        rows.filter(active=False).update(since=clock.now(using=using))
+        stopped = rows.exclude(paused_at=None, active=True)
+        changed = _store(
+            Action.RESUME, handler, stopped, by, reason, using, {**_NO_PAUSE, "active": True}
+        )
+    _log(Action.RESUME, handler, changed, by, reason)
+    if backfill is not None:
+        logger.warning(
+            "The backfill of %s (operation %d) was not complete when %s resumed it: new events of "
+            "a key may overtake old ones.",
+            handler,
+            backfill.pk,
+            by,
+        )
+    return changed
+
+
+def held_by(handler: str, *, using: str | None = None) -> Operation | None:
+    """Return the unfinished backfill that holds a handler, or None.
+
+    Raises:
+        UnknownHandler: no subscription has this handler.
+    """
+    using = using or databases.alias()
+    return holding_backfill(subscriptions_of(handler, using=using), using=using)
 
 
 def end_pause(handler: str, *, paused_by: str, using: str) -> int:
@@ -166,6 +204,20 @@ class UnknownHandler(LookupError):
         super().__init__(f"No subscription has the handler {handler}.{hint}")
 
 
+class HeldByBackfill(ValueError):
+    """The handler was not resumed, since its backfill is not complete."""
+
+    def __init__(self, handler: str, backfill: Operation) -> None:
+        text = _(
+            "%(handler)s was not resumed: %(held)s To leave the rest of the backfill undone: "
+            "`manage.py outbox go-on %(number)d --give-up`, which also resumes a handler that "
+            "nobody else has paused. `manage.py outbox resume %(handler)s --force` lets new events "
+            "of a key overtake old ones, and stops the backfill."
+        )
+        held = held_text(handler, backfill.pk, backfill.seen_at)
+        super().__init__(text % {"handler": handler, "number": backfill.pk, "held": held})
+
+
 def _change(
     action: Action,
     handler: str,
@@ -175,6 +227,21 @@ def _change(
     using: str,
     values: dict[str, object],
 ) -> int:
+    changed = _store(action, handler, rows, by, reason, using, values)
+    _log(action, handler, changed, by, reason)
+    return changed
+
+
+def _store(
+    action: Action,
+    handler: str,
+    rows: QuerySet[Subscription],
+    by: str,
+    reason: str,
+    using: str,
+    values: dict[str, object],
+) -> int:
+    """Change the rows and record the action, in one transaction."""
     with transaction.atomic(using=using):
         changed = rows.update(**values)
         if changed:
@@ -182,10 +249,13 @@ def _change(
             with recorded(action, choice, by=by, reason=reason, using=using) as operation:
                 operation.touched = changed
             transaction.on_commit(nudge.poke, using=using, robust=True)
+    return changed
+
+
+def _log(action: Action, handler: str, changed: int, by: str, reason: str) -> None:
     if changed:
         text = f"{by} {_DONE[action]} {handler}" + (f": {reason}" if reason else "")
         logger.info("%s", text)
-    return changed
 
 
 _NO_PAUSE: dict[str, object] = {"paused_at": None, "paused_by": "", "pause_reason": ""}

@@ -9,8 +9,9 @@ from django.db.models import F, QuerySet
 from django.utils.translation import gettext as _
 
 from outbox.engine import settlement
-from outbox.engine.pauses import pausable
+from outbox.engine.pauses import held_pause_text, holder, holding_backfill, is_held_by, pausable
 from outbox.models import Delivery, Operation, Subscription
+from outbox.wording import moment, one_line
 
 from .handlers import end_pause, subscriptions_of
 
@@ -41,7 +42,7 @@ class Hold:
             is_own = row.paused_by.startswith(_PREFIX) and row.ordered
             is_paused = row.paused_at is not None and not is_own
             if is_paused or not row.known or not row.active:
-                self._refuse()
+                self._refuse(row)
 
     def begin(self, operation: Operation) -> None:
         """Pause the handler, or raise `CannotBackfill`.
@@ -53,21 +54,22 @@ class Hold:
         if other is not None:
             raise CannotBackfill(
                 f"Operation {other.pk}, by {other.by}, is another backfill of {self.handler}, and "
-                f"is not finished. Finish it by `manage.py outbox go-on {other.pk}`, or end it by "
-                f"`manage.py outbox go-on {other.pk} --give-up`."
+                f"is not finished (last sign of life {moment(other.seen_at)}). Finish it by "
+                f"`manage.py outbox go-on {other.pk}`, or end it by `manage.py outbox go-on "
+                f"{other.pk} --give-up`."
             )
-        by = _holder(operation)
+        by = holder(operation)
         pausable(self._rows()).update(
             paused_at=operation.started_at,
             paused_by=by,
             pause_reason=_("Its backfill is not complete."),
         )
-        if self._rows().exclude(paused_by=by).exists():  # a person was faster
-            self._refuse()
+        if row := self._rows().exclude(paused_by=by).first():  # a person was faster
+            self._refuse(row)
 
     def end(self, operation: Operation) -> None:
         """Resume the handler, unless somebody else has paused it meanwhile."""
-        end_pause(self.handler, paused_by=_holder(operation), using=self.using)
+        end_pause(self.handler, paused_by=holder(operation), using=self.using)
 
     def refuse_resumed(self, operation: Operation) -> None:
         """Raise `CannotBackfill` where an ordered handler was not paused all the time.
@@ -77,8 +79,7 @@ class Hold:
         if not self.is_ordered:
             return
         rows = self._rows().order_by("pk").select_for_update(no_key=True)
-        # Whoever took the pause over has left its time.
-        if not all(_is_held(row, operation) for row in rows):
+        if not all(is_held_by(row, operation) for row in rows):
             raise CannotBackfill(
                 f"{self.handler} was resumed before its backfill was complete, so new events may "
                 f"have overtaken old ones. End this one by `manage.py outbox go-on {operation.pk} "
@@ -112,17 +113,30 @@ class Hold:
         running = Operation.objects.using(self.using).filter(state=Operation.State.RUNNING)
         return running.filter(pk__in=[one for one in numbers if one.isdecimal()]).first()
 
-    def _refuse(self) -> None:
+    def _refuse(self, row: Subscription) -> None:
         raise CannotBackfill(
-            f"{self.handler} is paused, unknown to the code that was last migrated, or has ended: "
-            "what was made for it now would only lie there. Let it run first."
+            f"{self.handler} gets no backfill, since nothing would send its deliveries: "
+            f"{self._obstacle(row)}"
         )
 
-
-def _holder(operation: Operation) -> str:
-    """Return the `paused_by` of a handler that its backfill has paused."""
-    return f"{_PREFIX}{operation.pk}"
-
-
-def _is_held(row: Subscription, operation: Operation) -> bool:
-    return row.paused_by == _holder(operation) or row.paused_at == operation.started_at
+    def _obstacle(self, row: Subscription) -> str:
+        """Say why nothing is sent to a subscription, and what to do first."""
+        if not row.active:
+            return (
+                f"its subscription to {row.event} has ended. `manage.py outbox resume "
+                f"{row.handler}` makes it active again."
+            )
+        if not row.known:
+            return (
+                f"the code that was last migrated does not subscribe it to {row.event}. Deploy and "
+                "migrate a release that does."
+            )
+        by, reason = row.paused_by, row.pause_reason
+        backfill = holding_backfill([row], using=self.using)
+        if backfill is not None:
+            seen_at = backfill.seen_at
+            return held_pause_text(row.handler, backfill.pk, seen_at, by=by, reason=reason)
+        return (
+            f"{by or 'someone'} paused it ({one_line(reason) or 'no reason was given'}). When the "
+            f"reason is gone: `manage.py outbox resume {row.handler}`."
+        )

@@ -20,6 +20,7 @@ from outbox import clock, nudge
 from outbox.engine import failpoints
 from outbox.engine.statements import bound_transaction
 from outbox.models import Operation
+from outbox.wording import moment
 
 logger = logging.getLogger("outbox.actions")
 
@@ -71,11 +72,12 @@ class StillRunning(ValueError):
 
     def __init__(self, operation: Operation) -> None:
         text = _(
-            "Operation %(number)d, by %(by)s, replays the same choice and is not finished. Finish "
-            "it by `manage.py outbox go-on %(number)d`, or end it by `manage.py outbox go-on "
-            "%(number)d --give-up`. Then replay."
+            "Operation %(number)d, by %(by)s, replays the same choice and is not finished (last "
+            "sign of life %(seen)s). Finish it by `manage.py outbox go-on %(number)d`, or end it "
+            "by `manage.py outbox go-on %(number)d --give-up`. Then replay."
         )
-        super().__init__(text % {"number": operation.pk, "by": operation.by})
+        seen = moment(operation.seen_at)
+        super().__init__(text % {"number": operation.pk, "by": operation.by, "seen": seen})
 
 
 def begin(

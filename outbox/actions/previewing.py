@@ -14,7 +14,7 @@ from outbox.wording import moment
 from . import backfilling
 from .bulk import ELIGIBLE, chosen
 from .choice import Choice
-from .handlers import subscriptions_of
+from .handlers import HeldByBackfill, held_by, subscriptions_of
 
 Action = Operation.Action
 State = Delivery.State
@@ -54,19 +54,27 @@ class Preview:
         return [f"{name}, {labels.get(what, what)}: {number}" for name, what, number in self.counts]
 
 
-def preview(action: str, choice: Choice, *, using: str | None = None) -> Preview:
+def preview(
+    action: str, choice: Choice, *, force: bool = False, using: str | None = None
+) -> Preview:
     """Say what an action would touch, were it carried out now.
 
     Args:
         action: retry, discard, replay, backfill, pause, resume, end or close_breaker, as
             `Operation.Action` has them; prune has `prunable`.
         choice: which.
+        force: of a resumption: as in `resume`.
         using: the outbox's database alias.
 
     Raises:
         UnknownHandler: it is about a handler, and no subscription has it.
+        HeldByBackfill: it is a resumption that would be refused.
     """
     using = using or databases.alias()
+    if action == Action.RESUME and not force:
+        backfill = held_by(choice.handler, using=using)
+        if backfill is not None:
+            raise HeldByBackfill(choice.handler, backfill)
     if action == Action.BACKFILL:
         return _of_backfill(choice, using=using)
     if action in ELIGIBLE:

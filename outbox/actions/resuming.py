@@ -38,6 +38,23 @@ def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
     return running.filter(seen_at__lt=clock.now(using=using) - SILENCE).order_by("id")
 
 
+def next_step(operation: Operation) -> str:
+    """Say which command finishes or ends an operation, and whether handlers run again by that."""
+    text = _("Begin it again by the same `manage.py outbox %(action)s`. %(end)s")
+    if _can_go_on(operation):
+        text = _(
+            "Finish it by `manage.py outbox go-on %(number)d`: it touches nothing a second time, "
+            "so no handler runs again for an event because of that. %(end)s"
+        )
+    end = _("Or leave the rest undone by `manage.py outbox go-on %(number)d --give-up`.")
+    facts = {"number": operation.pk, "action": operation.action.replace("_", "-")}
+    return text % {**facts, "end": end % facts}
+
+
+def _can_go_on(operation: Operation) -> bool:
+    return operation.action in {*ELIGIBLE, Action.BACKFILL, Action.END, Action.REDACT}
+
+
 def go_on(
     number: int, *, by: str, report: Report | None = None, using: str | None = None
 ) -> Operation:

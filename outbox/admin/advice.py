@@ -15,7 +15,7 @@ from outbox.monitor.lights import Light
 from outbox.monitor.status import Status
 from outbox.templatetags.outbox_display import span
 
-from .links import dead_url, events_url, handlers_url
+from .links import dead_url, events_url, handlers_url, operation_url
 
 #: Longer than this nothing should wait that can be done.
 _LONG = timedelta(minutes=1)
@@ -72,6 +72,9 @@ def _of_lights(status: Status, lights: Sequence[Light]) -> Iterator[Advice]:
 
 def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advice]:
     for group in groups:
+        if group.is_overtaken:
+            yield _on_overtaken(group)
+            continue
         text = ngettext(
             "Repair what %(number)d delivery to %(handler)s died of, then retry it.",
             "Repair what %(number)d deliveries to %(handler)s died of, then retry them.",
@@ -84,9 +87,20 @@ def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advic
                 "%(what)s.",
                 group.number,
             )
-        what = group.exception or _("the worker died")
-        facts = {"number": group.number, "handler": group.handler, "what": what}
+        facts = {"number": group.number, "handler": group.handler, "what": group.cause}
         yield Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
+
+
+def _on_overtaken(group: Group) -> Advice:
+    text = ngettext(
+        "Decide on %(number)d delivery to %(handler)s: a later event of its key ran before it, so "
+        "a retry runs it out of order.",
+        "Decide on %(number)d deliveries to %(handler)s: a later event of its key ran before each, "
+        "so a retry runs them out of order.",
+        group.number,
+    )
+    facts = {"number": group.number, "handler": group.handler}
+    return Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
 
 
 def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
@@ -97,7 +111,10 @@ def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
         facts = {"handler": row.handler, "reason": row.breaker_reason}
         yield Advice(text % facts, handlers_url(), _("Handlers"))
     for one in status.handlers:
-        if one.paused_at and one.parked:
+        if one.backfill:
+            url = operation_url(one.backfill)
+            yield Advice(one.held_text, url, _("Operation"), is_bad=False)
+        elif one.paused_at and one.parked:
             text = _("Resume %(handler)s when its reason is gone: %(parked)d wait for it.")
             told = text % {"handler": one.handler, "parked": one.parked}
             yield Advice(told, handlers_url(), _("Handlers"), is_bad=False)

@@ -45,6 +45,7 @@ class CauseForm(forms.Form):
     handler = forms.CharField(required=False, strip=False)
     exception = forms.CharField(required=False, strip=False)
     place = forms.CharField(required=False, strip=False)
+    overtaken = forms.BooleanField(required=False)
 
 
 def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
@@ -82,7 +83,8 @@ def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     cause = CauseForm(request.POST)
     if not cause.is_valid():
         return _refused(page, request, _("There is no such group."))
-    choice = _choice(cause.cleaned_data, is_group="group" in request.POST)
+    given = cause.cleaned_data
+    choice = _choice(given, is_group="group" in request.POST, overtaken=given["overtaken"])
     form = BulkForm(request.POST if "reason" in request.POST else None)
     if not form.is_valid():
         return _ask(page, request, form, action, choice)
@@ -123,7 +125,8 @@ def _ask(
     choice: actions.Choice,
 ) -> HttpResponse:
     found = actions.preview(action, choice)
-    kept = {name: request.POST[name] for name in (*_FILTERS, "group") if name in request.POST}
+    names = (*_FILTERS, "group", "overtaken")
+    kept = {name: request.POST[name] for name in names if name in request.POST}
     return show(
         request,
         "admin/outbox/ask.html",
@@ -139,12 +142,14 @@ def _ask(
     )
 
 
-def _choice(given: Mapping[str, str], *, is_group: bool) -> actions.Choice:
+def _choice(given: Mapping[str, str], *, is_group: bool, overtaken: bool) -> actions.Choice:
     """Read what is meant: one group to the letter, or all that fit the filter."""
     handler, *cause = (given[name] for name in _FILTERS)
     # An empty field of the filter means "whatever"; of a group it means "none".
     exception, place = cause if is_group else (part or None for part in cause)
-    return actions.Choice(states=_DEAD, handler=handler, exception=exception, place=place)
+    return actions.Choice(
+        states=_DEAD, handler=handler, exception=exception, place=place, overtaken=overtaken
+    )
 
 
 def _fits(group: Group, given: Mapping[str, str]) -> bool:

@@ -53,6 +53,8 @@ class HandlerRow:
     @property
     def standing(self) -> tuple[str, str]:
         """Say whether it runs: the state that colours it, and the words."""
+        if self.owed.backfill:
+            return "parked", _("held by its backfill")
         if self.owed.paused_at:
             return "parked", _("paused")
         if not any(row.active for row in self.subscriptions):
@@ -64,6 +66,8 @@ class HandlerRow:
     @property
     def why(self) -> str:
         """Say why it does not run."""
+        if self.owed.backfill:
+            return self.owed.held_text
         if self.owed.paused_at:
             return self.owed.pause_reason
         if not self.owed.is_known:
@@ -76,6 +80,15 @@ class HandlerRow:
             return _("next probe in %(wait)s") % {"wait": wait}
         facts = {"why": row.breaker_reason, "wait": wait}
         return _("%(why)s; next probe in %(wait)s") % facts
+
+    @property
+    def button(self) -> str:
+        """Which button it has: "pause", "resume" or "", where a backfill needs the pause."""
+        if self.owed.backfill:
+            # A person's pause outlasts the backfill.
+            is_its = self.owed.paused_by.startswith(Subscription.PAUSED_BY_BACKFILL)
+            return "pause" if is_its else ""
+        return "resume" if self.owed.paused_at else "pause"
 
     @property
     def hears(self) -> list[str]:

@@ -99,6 +99,7 @@ class OperationAdmin(ReadOnlyAdmin):
             "operation": operation,
             "is_running": is_running,
             "is_silent": is_running and silence > actions.SILENCE,
+            "next_step": actions.next_step(operation),
         }
 
     @admin.display(description=gettext_lazy("number"), ordering="id")

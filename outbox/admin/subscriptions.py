@@ -16,8 +16,9 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import conditional_page
 
 from outbox import actions
-from outbox.models import Delivery, Subscription
-from outbox.templatetags.outbox_display import NOTHING, actor, link, moment, span_of_seconds
+from outbox.engine.pauses import held_pause_text, holder, holding_backfill
+from outbox.models import Delivery, Operation, Subscription
+from outbox.templatetags.outbox_display import NOTHING, actor, coded, link, moment, span_of_seconds
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
 from .handlers import handlers_part, handlers_view
@@ -116,6 +117,8 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("standing"))
     def standing(self, row: Counted) -> str:
         """Say whether it runs, and if not, why."""
+        if backfill := holding_backfill([row], using=str(row._state.db)):
+            return _mark(State.PARKED, _("held by its backfill"), coded(_held_text(row, backfill)))
         if row.paused_at:
             facts: tuple[Any, ...] = (
                 moment(row.paused_at),
@@ -191,9 +194,14 @@ class SubscriptionAdmin(ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("Resume the handler"), permissions=["pause"])
     def resume(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
-        """Let the handlers of these subscriptions go on."""
+        """Let the handlers of these subscriptions go on, but for those that a backfill holds."""
         for handler in _handlers(rows):
-            if actions.resume(handler, by=doer(request)):
+            try:
+                changed = actions.resume(handler, by=doer(request))
+            except actions.HeldByBackfill as error:
+                self.message_user(request, str(error), messages.ERROR)
+                continue
+            if changed:
                 self.remember(request, _rows_of(handler), _("Resumed."))
                 self.message_user(request, _("%s goes on.") % handler, messages.SUCCESS)
             else:
@@ -222,9 +230,19 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Say what the user may do."""
+        """Say what the user may do, and which backfill holds it."""
+        row = kwargs["obj"]
         context["may_pause"] = self.has_pause_permission(request)
+        backfill = context["backfill"] = holding_backfill([row], using=str(row._state.db))
+        if backfill is not None:
+            context["held_text"] = _held_text(row, backfill)
+            context["is_paused_by_backfill"] = row.paused_by == holder(backfill)
         return super().render_change_form(request, context, *args, **kwargs)
+
+
+def _held_text(row: Subscription, backfill: Operation) -> str:
+    by, reason = row.paused_by, row.pause_reason
+    return held_pause_text(row.handler, backfill.pk, backfill.seen_at, by=by, reason=reason)
 
 
 def _handlers(rows: QuerySet[Subscription]) -> list[str]:

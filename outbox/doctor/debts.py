@@ -9,7 +9,7 @@ from operator import or_
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox import clock, events
-from outbox.actions import unfinished
+from outbox.actions import next_step, unfinished
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import HandlerStatus, status
 from outbox.subscriptions import find
@@ -65,10 +65,10 @@ def _paused(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
 
 
 def _end_of_pause(one: HandlerStatus) -> str:
-    by, prefix, operation = one.paused_by.partition(Subscription.PAUSED_BY_BACKFILL)
-    if prefix and not by:
+    if one.backfill:
         return (
-            f"Its backfill resumes it; `manage.py outbox go-on {operation}` where that has stopped."
+            "Do not resume it: its backfill does so when it is complete. If that process was "
+            f"killed: `manage.py outbox go-on {one.backfill}`."
         )
     return f"`manage.py outbox resume {one.handler}`, when the reason is gone."
 
@@ -166,9 +166,15 @@ def _waiting(*, using: str) -> Iterator[Finding]:
 
 
 def _operations(*, using: str) -> Iterator[Finding]:
-    for operation in unfinished(using=using):
+    stopped = list(unfinished(using=using))
+    handlers = status(using=using).handlers if stopped else ()
+    held = {one.backfill: one.handler for one in handlers if one.backfill}
+    for operation in stopped:
+        handler = held.get(operation.pk, "")
+        holds = f" It holds {handler}, which runs nothing until it is complete." if handler else ""
         yield warning(
             _PART,
-            f"Operation {operation.pk} ({operation.action} by {operation.by}) stopped half-way.",
-            f"`manage.py outbox go-on {operation.pk}`, with --give-up to leave the rest undone.",
+            f"Operation {operation.pk} ({operation.action} by {operation.by}) stopped half-way; "
+            f"its last sign of life was {moment(operation.seen_at)}.{holds}",
+            next_step(operation),
         )

@@ -169,7 +169,10 @@ def park(rows: Iterable[Delivery], *, using: str) -> None:
 def parking_note(subscription: Subscription) -> str:
     """Say why a handler's deliveries are parked."""
     if subscription.paused_at:
-        return f"its handler is paused by {subscription.paused_by or 'someone'}"
+        by, prefix = subscription.paused_by, Subscription.PAUSED_BY_BACKFILL
+        if by.startswith(prefix):
+            return f"its handler is held by its backfill, operation {by.removeprefix(prefix)}"
+        return f"its handler is paused by {by or 'someone'}"
     return "its handler is unknown to the code that was last migrated"
 
 

@@ -125,6 +125,11 @@ def _ended_the_session(error: BaseException) -> bool:
     return severity in ("FATAL", "PANIC")
 
 
+def is_reachable(*, using: str) -> bool:
+    """Return whether this thread can write to the database. It drops a connection that fails."""
+    return _why_unreachable(using) is None
+
+
 def drop_broken_connection(*, using: str) -> None:
     """Close this thread's connection if it broke, so that the next query opens a new one."""
     connection = connections[using]

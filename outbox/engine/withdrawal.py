@@ -106,8 +106,14 @@ def withdraw(death: Attempt, excuse: Outcome, *, using: str) -> bool:
     if _is_of(row, death) and row.state in (State.PENDING, State.DEAD):
         _revive(row, using=using)
     row.save(using=using, update_fields=_REVIVED)
-    text = "Delivery %s: its worker is alive, and no attempt is used up."
-    transaction.on_commit(partial(logger.warning, text, row.pk), using=using)
+    rest = ""
+    if row.state == State.DEAD and row.note == _PASSED:
+        rest = (
+            " A later event of its key ran before it, so it stays dead: `manage.py outbox why "
+            f"{row.pk}`."
+        )
+    text = "Delivery %s: its worker is alive, and no attempt is used up.%s"
+    transaction.on_commit(partial(logger.warning, text, row.pk, rest), using=using)
     return True
 
 

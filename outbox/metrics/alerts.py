@@ -137,7 +137,11 @@ _ALWAYS = (
         lasts="1h",
         severity="ticket",
         says="{{ $labels.handler }} is paused for an hour.",
-        advice="manage.py outbox resume, when the reason is gone.",
+        advice=(
+            "manage.py outbox status says why. Paused by a person or a rule: manage.py outbox "
+            "resume it when the reason is gone. Held by its backfill: do not resume it; manage.py "
+            "outbox go-on the backfill's operation if its process was killed."
+        ),
     ),
     Alert(
         name="OutboxHandlerUnknown",

@@ -266,6 +266,10 @@ class Attempt(Row):
         OUTAGE = "outage", _("the database could not be reached")
         REPLAYED = "replayed", _("settled, and replayed later")
 
+    #: The database's fault. A delivery that is dead after one was overtaken: a later event of its
+    #: key ran before it (`on_dead="pass"`) when the death of its worker was withdrawn.
+    EXCUSED = (Outcome.DATABASE, Outcome.OUTAGE)
+
     delivery = models.ForeignKey(
         Delivery, models.CASCADE, related_name="failures", verbose_name=_("delivery")
     )

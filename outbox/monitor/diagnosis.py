@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from django.db.models import F, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -16,6 +17,10 @@ from outbox.wording import moment, one_line, span
 from . import waiting
 
 State = Delivery.State
+Outcome = Attempt.Outcome
+
+#: Not a lost lease: it was recorded as a death before. Not what was replayed: it was done.
+_FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.DIED)
 
 
 def why(delivery: Delivery) -> str:
@@ -53,19 +58,31 @@ def _not_fanned_out(waited: timedelta, *, using: str | None) -> str:
 
 
 def _done(delivery: Delivery, _now: datetime) -> str:
-    text = _("Done at %(when)s by worker %(worker)s, at the first attempt.")
-    failed = _failed(delivery)
-    if failed:
-        text = ngettext(
-            "Done at %(when)s by worker %(worker)s, after %(n)d failed attempt.",
-            "Done at %(when)s by worker %(worker)s, after %(n)d failed attempts.",
-            failed,
-        )
-    return text % {
+    failed, excused = _failed(delivery)
+    return _("Done at %(when)s by worker %(worker)s, %(before)s.") % {
         "when": _moment(delivery.settled_at),
         "worker": delivery.worker or "?",
-        "n": failed,
+        "before": _runs_before(failed, excused),
     }
+
+
+def _runs_before(failed: int, excused: int) -> str:
+    """Say how many runs came before the one that did it."""
+    parts = []
+    if failed:
+        # Not "attempts": while a breaker is open, a failure uses none up.
+        text = ngettext("after %(n)d failed run", "after %(n)d failed runs", failed)
+        parts.append(text % {"n": failed})
+    if excused:
+        text = ngettext(
+            "after %(n)d run that used up no attempt, since the database failed or could not be "
+            "reached",
+            "after %(n)d runs that used up no attempt, since the database failed or could not be "
+            "reached",
+            excused,
+        )
+        parts.append(text % {"n": excused})
+    return _(" and ").join(parts) or _("at the first attempt")
 
 
 def _discarded(delivery: Delivery, _now: datetime) -> str:
@@ -77,6 +94,8 @@ def _discarded(delivery: Delivery, _now: datetime) -> str:
 
 def _dead(delivery: Delivery, _now: datetime) -> str:
     last = _last_failure(delivery)
+    if last is not None and last.outcome in Attempt.EXCUSED:
+        return _overtaken(delivery, last)
     if last is not None and last.outcome == Attempt.Outcome.REFUSED:
         text = _(
             "Dead: refused for good at %(when)s with %(error)s; when the cause is gone, try it "
@@ -98,6 +117,29 @@ def _dead(delivery: Delivery, _now: datetime) -> str:
     }
 
 
+def _overtaken(delivery: Delivery, last: Attempt) -> str:
+    """Explain a withdrawn death of an ordered handler with `on_dead="pass"`."""
+    mine = Delivery.objects.using(delivery._state.db).filter(
+        subscription__handler=delivery.subscription.handler,
+        event__key=delivery.event.key,
+        event__gt=delivery.event_id,
+    )
+    later = mine.filter(Q(state=State.DONE) | Q(state=State.SENT, started_token=F("token")))
+    first = later.order_by("event").values_list("pk", flat=True).first()
+    text = _(
+        "Dead, and no attempt is used up: at %(when)s its worker lost the database, and is alive; "
+        "%(later)s ran before it. To run it now is to run it after that one, out of order. If its "
+        "handler bears that: `manage.py outbox retry %(id)d`; else `manage.py outbox discard "
+        "%(id)d`."
+    )
+    named = _("delivery %(later)d, of a later event of its key,") % {"later": first or 0}
+    return text % {
+        "when": moment(last.ended_at),
+        "later": named if first else _("a later event of its key"),
+        "id": delivery.pk,
+    }
+
+
 def _error(delivery: Delivery, last: Attempt | None) -> str:
     text = one_line(delivery.note) or _("no reason was recorded")
     return f"{text} ({last.place})" if last is not None and last.place else text
@@ -113,11 +155,16 @@ def _last_failure(delivery: Delivery) -> Attempt | None:
     return delivery.failures.order_by("-id").first()
 
 
-def _failed(delivery: Delivery) -> int:
-    replayed = Attempt.Outcome.REPLAYED  # that one came to good
+def _failed(delivery: Delivery) -> tuple[int, int]:
+    """Count the runs that failed, and those that were the database's fault."""
     if _is_prefetched(delivery):
-        return sum(attempt.outcome != replayed for attempt in delivery.failures.all())
-    return delivery.failures.exclude(outcome=replayed).count()
+        outcomes = [attempt.outcome for attempt in delivery.failures.all()]
+    else:
+        outcomes = list(delivery.failures.values_list("outcome", flat=True))
+    return (
+        sum(outcome in _FAILED for outcome in outcomes),
+        sum(outcome in Attempt.EXCUSED for outcome in outcomes),
+    )
 
 
 def _is_prefetched(delivery: Delivery) -> bool:

@@ -6,7 +6,8 @@ import shlex
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Max, Min, OuterRef, Subquery
+from django.db.models import Case, Count, Max, Min, OuterRef, Subquery, When
+from django.utils.translation import gettext as _
 
 from outbox import databases
 from outbox.models import Attempt, Delivery
@@ -20,6 +21,8 @@ class Group:
         handler: pinned name.
         exception: the class name that the last attempt raised; "" where its worker died.
         place: where it was raised.
+        is_overtaken: no failure has hit them: when the deaths of their workers were withdrawn, a
+            later event of each key had run (`on_dead="pass"`). A retry runs them out of order.
         number: how many are dead of it.
         first: when the earliest of these last attempts ended.
         last: when the latest did.
@@ -33,12 +36,30 @@ class Group:
     first: datetime
     last: datetime
     example: int
+    is_overtaken: bool = False
+
+    @property
+    def cause(self) -> str:
+        """What they are dead of, in words."""
+        if self.is_overtaken:
+            return _("a later event of its key ran before it")
+        return self.exception or _("the worker died")
 
     @property
     def retry(self) -> str:
         """The command that retries the group."""
-        group = ["--handler", self.handler, "--exception", self.exception, "--place", self.place]
-        return shlex.join(["manage.py", "outbox", "retry", "--dead", *group])
+        return shlex.join(["manage.py", "outbox", "retry", "--dead", *self._options])
+
+    @property
+    def discard(self) -> str:
+        """The command that discards the group; it asks for a reason."""
+        return shlex.join(["manage.py", "outbox", "discard", "--state", "dead", *self._options])
+
+    @property
+    def _options(self) -> list[str]:
+        if self.is_overtaken:
+            return ["--handler", self.handler, "--overtaken"]
+        return ["--handler", self.handler, "--exception", self.exception, "--place", self.place]
 
 
 def groups(*, using: str | None = None, most: int | None = None) -> list[Group]:
@@ -58,7 +79,8 @@ def groups(*, using: str | None = None, most: int | None = None) -> list[Group]:
     rows = (
         Attempt.objects.using(using)
         .filter(pk__in=last)
-        .values("delivery__subscription__handler", "exception", "place")
+        .annotate(overtaken=Case(When(outcome__in=Attempt.EXCUSED, then=True), default=False))
+        .values("delivery__subscription__handler", "exception", "place", "overtaken")
         .annotate(
             number=Count("pk"),
             first=Min("ended_at"),
@@ -75,7 +97,8 @@ def groups(*, using: str | None = None, most: int | None = None) -> list[Group]:
             first=row["first"],
             last=row["latest"],
             example=row["example"],
+            is_overtaken=row["overtaken"],
         )
         for row in rows.order_by()
     ]
-    return sorted(found, key=lambda one: (-one.number, one.handler, one.exception, one.place))
+    return sorted(found, key=lambda one: (-one.number, one.handler, one.cause, one.place))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db.models import Count, Min, Q
 
 from outbox import clock, databases
 from outbox.counting import minutes
+from outbox.engine.pauses import held_pause_text, with_backfills
 from outbox.models import Delivery, Event, Subscription
 
 State = Delivery.State
@@ -35,6 +36,9 @@ class HandlerStatus:
         paused_at: since when it is paused, or None.
         paused_by: who paused it.
         pause_reason: why.
+        backfill: the number of the unfinished backfill that holds it, or None; then nobody should
+            resume it.
+        backfill_seen_at: that backfill's last sign of life.
         breaker_opened_at: since when its breaker is open, or None; the earliest of its events'.
         breaker_probe_at: when the next probe is sent, or None.
         breaker_reason: what the other side did.
@@ -54,9 +58,20 @@ class HandlerStatus:
     paused_at: datetime | None = None
     paused_by: str = ""
     pause_reason: str = ""
+    backfill: int | None = None
+    backfill_seen_at: datetime | None = None
     breaker_opened_at: datetime | None = None
     breaker_probe_at: datetime | None = None
     breaker_reason: str = ""
+
+    @property
+    def held_text(self) -> str:
+        """What a person must know of the backfill that holds it; "" where none does."""
+        number, seen_at = self.backfill, self.backfill_seen_at
+        if number is None or seen_at is None:
+            return ""
+        by, reason = self.paused_by, self.pause_reason
+        return held_pause_text(self.handler, number, seen_at, by=by, reason=reason)
 
     STATES: ClassVar = tuple(state.value for state in Delivery.OWED)
 
@@ -94,7 +109,8 @@ def status(*, using: str | None = None) -> Status:
     settled is looked at, so the cost does not grow with history.
     """
     using = using or databases.alias()
-    subscriptions = list(Subscription.objects.using(using).order_by("handler", "event"))
+    stored = Subscription.objects.using(using).order_by("handler", "event")
+    subscriptions = list(with_backfills(stored))
     handlers: dict[str, HandlerStatus] = {}
     for row in subscriptions:
         one = handlers.setdefault(row.handler, HandlerStatus(handler=row.handler, queue=row.queue))
@@ -113,12 +129,14 @@ def status(*, using: str | None = None) -> Status:
     )
 
 
-def _note_standing(one: HandlerStatus, row: Subscription) -> None:
+def _note_standing(one: HandlerStatus, row: Any) -> None:
     """Note whether one of the handler's subscriptions is unknown, paused or held by its breaker."""
     one.is_known = one.is_known and row.known
     if row.paused_at:
         one.paused_at, one.paused_by = row.paused_at, row.paused_by
         one.pause_reason = row.pause_reason
+    if row.backfill is not None:
+        one.backfill, one.backfill_seen_at = row.backfill, row.backfill_seen_at
     opened, before = row.breaker_opened_at, one.breaker_opened_at
     if opened and (before is None or opened < before):
         one.breaker_opened_at, one.breaker_probe_at = opened, row.breaker_probe_at

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox.engine import heartbeat, shares
+from outbox.engine.pauses import held_pause_text, holding_backfill
 from outbox.models import Delivery, Subscription
 from outbox.wording import moment, one_line, span
 
@@ -31,11 +32,17 @@ def blocked(delivery: Delivery, _now: datetime) -> str:
     """Say what comes before it: an earlier event of its key."""
     first = _first_of_its_key(delivery)
     if first is None and (other := _in_hand_of_its_key(delivery)):
-        text = _("Blocked: delivery %(id)d of its key is in hand; they run one after the other.")
+        text = _(
+            "Blocked: delivery %(id)d of its key is in hand; they run one after the other. See "
+            "`manage.py outbox why %(id)d`."
+        )
         return text % {"id": other.pk}
     if first is None:
         return _("Blocked: an earlier event of its key waited; the relay looks again soon.")
-    text = _("Blocked: delivery %(id)d, of an earlier event of its key, comes first (%(state)s).")
+    text = _(
+        "Blocked: delivery %(id)d, of an earlier event of its key, comes first (%(state)s). See "
+        "`manage.py outbox why %(id)d`."
+    )
     return text % {"id": first.pk, "state": first.get_state_display()}
 
 
@@ -102,6 +109,12 @@ def _breaker_open(row: Subscription) -> str:
 
 def _paused(row: Subscription) -> str:
     assert row.paused_at is not None
+    backfill = holding_backfill([row], using=str(row._state.db))
+    if backfill is not None:
+        # Not since when: a pause that was taken over has kept the time of the backfill.
+        by, reason = row.paused_by, row.pause_reason
+        held = held_pause_text(row.handler, backfill.pk, backfill.seen_at, by=by, reason=reason)
+        return _("Parked: %(held)s") % {"held": held}
     text = _(
         "Parked: %(by)s paused %(handler)s at %(when)s (%(reason)s); "
         "`manage.py outbox resume %(handler)s` lets it go on."
@@ -163,14 +176,16 @@ def _share_is_full(delivery: Delivery, now: datetime) -> str:
 
 
 def _just_due(delivery: Delivery) -> str:
+    note = one_line(delivery.note)
     if not delivery.attempts:
-        return _("Due now; the relay sends it next.")
+        text = _("Due now (%(note)s); the relay sends it next.")
+        return text % {"note": note} if note else _("Due now; the relay sends it next.")
     text = ngettext(
         "Due again now, after %(n)d attempt: %(note)s. The relay sends it next.",
         "Due again now, after %(n)d attempts: %(note)s. The relay sends it next.",
         delivery.attempts,
     )
-    return text % {"n": delivery.attempts, "note": one_line(delivery.note)}
+    return text % {"n": delivery.attempts, "note": note or _("no reason was recorded")}
 
 
 def _in_line(delivery: Delivery, now: datetime) -> str:
@@ -204,7 +219,8 @@ def _started(delivery: Delivery, now: datetime) -> str:
     if delivery.due_at <= now:
         text = _(
             "Worker %(worker)s has it since %(since)s and its lease passed at %(until)s: the "
-            "worker died, or the handler needs a longer lease; the relay has it tried again."
+            "worker died, or the handler needs a longer lease, or it cannot reach the database; "
+            "the relay has it tried again."
         )
     return text % {
         "worker": delivery.worker or "?",

@@ -184,6 +184,24 @@ ACTIONS = [
     ),
 ]
 
+GROUPS = [
+    Mutant(
+        name="overtaken-with-the-died",
+        without="a retry of those whose workers died runs out of order what was overtaken",
+        edits=(
+            Edit(
+                "outbox/actions/choice.py",
+                "rows.alias(ended=outcome).exclude(ended__in=Attempt.EXCUSED)",
+                "rows",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_overtaken_deaths.py::TestTheGroups"
+            "::test_name_commands_that_touch_the_group_alone",
+        ),
+    ),
+]
+
 BACKFILLING = "outbox/actions/backfilling.py"
 BACKFILLS = f"{OUTBOX}test_ordered_backfills.py::"
 
@@ -246,7 +264,7 @@ HOLDS = [
         without="a backfill goes on though its handler ran meanwhile",
         edits=(
             Edit(
-                "outbox/actions/holding.py",
+                "outbox/engine/pauses.py",
                 " or row.paused_at == operation.started_at",
                 " or row.paused_at is not None",
             ),
@@ -266,6 +284,38 @@ HOLDS = [
         noticed_by=(
             f"{BACKFILLS}TestAPause::test_of_a_handler_that_has_ended_meanwhile_leaves_it_ended",
         ),
+    ),
+    Mutant(
+        name="held-by-a-backfill",
+        without="a person resumes by mistake a handler whose backfill is not complete",
+        edits=(
+            Edit(
+                "outbox/actions/handlers.py",
+                "        if backfill is not None and not force:\n",
+                "        if False:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_held_handlers.py::TestResuming::test_is_refused_and_changes_nothing",
+            f"{OUTBOX}test_held_handlers.py::TestResuming"
+            "::test_is_refused_also_where_a_person_has_taken_over_the_pause",
+        ),
+    ),
+    Mutant(
+        name="locked-before-a-resumption",
+        without="a resumption looks for a backfill before one that takes the pause over commits",
+        edits=(
+            Edit(
+                "outbox/actions/handlers.py",
+                'rows.order_by("pk").select_for_update(no_key=True)',
+                'rows.order_by("pk")',
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_held_handlers.py::TestResuming"
+            "::test_is_refused_where_a_backfill_takes_the_pause_over_at_that_moment",
+        ),
+        database=POSTGRESQL,
     ),
 ]
 
@@ -328,4 +378,4 @@ LOCKS = [
     ),
 ]
 
-PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *HOLDS, *LOCKS]
+PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *GROUPS, *HOLDS, *LOCKS]

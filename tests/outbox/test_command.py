@@ -99,6 +99,8 @@ class TestStatus:
             "paused_at": None,
             "paused_by": "",
             "pause_reason": "",
+            "backfill": None,
+            "backfill_seen_at": None,
             "is_breaker_open": False,
             "breaker_opened_at": None,
             "breaker_probe_at": None,

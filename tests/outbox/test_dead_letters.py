@@ -201,6 +201,8 @@ class TestALongOperation:
         admin_client.post(reverse("admin:outbox_operation_go_on", args=[left.pk]))
 
         assert "Nobody carries it out any more" in before
+        assert f"<code>manage.py outbox go-on {left.pk}</code>" in before
+        assert "no handler runs again for an event because of that" in before
         eventually(lambda: dead_ones() == 0, "the rest is retried", within=60)
 
     def test_is_given_up_by_those_who_may_do_it(self, outbox, admin_client):

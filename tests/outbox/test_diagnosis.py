@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from outbox import PermanentFailure, actions, subscribe
 from outbox.engine.relay import relay_pass
-from outbox.models import Delivery, Event, Heartbeat, Subscription
+from outbox.models import Attempt, Delivery, Event, Heartbeat, Subscription
 from outbox.monitor.diagnosis import why, why_event
 from outbox.monitor.timeline import timeline_of
 from outbox.testing import Outbox
@@ -88,7 +88,28 @@ class TestWhyADeliveryIsDone:
         given()
         Outbox().deliver_all(raise_errors=False)
 
-        assert sentence().endswith("by worker test, after 2 failed attempts.")
+        assert sentence().endswith("by worker test, after 2 failed runs.")
+
+    @pytest.mark.parametrize("is_prefetched", [False, True])
+    def test_tells_runs_that_used_up_no_attempt_from_those_that_did(self, invoice, is_prefetched):
+        """Failed: each was a "failed attempt", a lost lease besides its death, too."""
+        given()
+        Outbox().deliver_all()
+        for outcome in ("failed", "died", "lease_lost", "outage", "database", "outage", "replayed"):
+            Attempt.objects.create(
+                delivery=Delivery.objects.get(),
+                number=1,
+                started_at=NOON,
+                ended_at=NOON,
+                outcome=outcome,
+            )
+        rows = Delivery.objects.select_related("subscription")
+        rows = rows.prefetch_related("failures") if is_prefetched else rows
+
+        assert why(rows.get()) == (
+            "Done at 2026-11-24 12:00:00 UTC by worker test, after 2 failed runs and after 3 "
+            "runs that used up no attempt, since the database failed or could not be reached."
+        )
 
 
 class TestWhyADeliveryIsDead:
@@ -170,6 +191,14 @@ class TestWhyADeliveryIsPending:
         assert sentence() == (
             "Due again now, after 2 attempts: ValueError: no paper. The relay sends it next."
         )
+
+    def test_keeps_in_sight_why_it_was_handed_back_without_an_attempt(self):
+        """Failed: the note was dropped."""
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+        note = "its worker could not reach the database, and is alive"
+        Delivery.objects.filter(state=State.PENDING).update(note=note)
+
+        assert sentence() == f"Due now ({note}); the relay sends it next."
 
     def test_asks_for_the_relay_when_there_is_room_for_long(self, clock):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
@@ -276,7 +305,8 @@ class TestWhyADeliveryIsSent:
 
         assert sentence().startswith(
             "Worker w1@host has it since 2026-11-24 12:00:00 UTC and its lease passed at "
-            "2026-11-24 12:01:00 UTC: the worker died, or"
+            "2026-11-24 12:01:00 UTC: the worker died, or the handler needs a longer lease, or it "
+            "cannot reach the database;"
         )
 
 
@@ -312,6 +342,25 @@ class TestWhyADeliveryIsParked:
         Delivery.objects.update(state=State.PARKED)
 
         assert sentence() == "Was parked; its handler runs again, and the relay takes it up next."
+
+
+class TestWhyADeliveryIsBlocked:
+    def test_names_the_command_that_explains_the_head_of_its_key(self, clock):
+        """Failed: it named the head, and no next step."""
+
+        @subscribe("parcels.ParcelSent", ordered=True)
+        def invoice() -> None: ...
+
+        outbox, parcel_id = Outbox(), uuid4()
+        for _ in range(2):
+            outbox.given("parcels.ParcelSent", parcel_id=parcel_id)
+        passing()
+        head = Delivery.objects.earliest("pk").pk
+
+        assert sentence() == (
+            f"Blocked: delivery {head}, of an earlier event of its key, comes first (sent). See "
+            f"`manage.py outbox why {head}`."
+        )
 
 
 class TestWhyADeliveryIsDiscarded:

@@ -395,14 +395,22 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
     def test_leave_the_pause_of_a_backfill_to_it(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        paused = {"paused_at": timezone.now(), "paused_by": "backfill:7"}
+        now = timezone.now()
+        backfill = Operation.objects.create(
+            action="backfill",
+            choice={"handler": "tests.invoice"},
+            by="cli:ann",
+            started_at=now,
+            seen_at=now,
+        )
+        paused = {"paused_at": now, "paused_by": f"backfill:{backfill.pk}"}
         Subscription.objects.filter(handler="tests.invoice").update(**paused)
         relay_pass(publish=lambda message: None)
 
         [finding] = self.found().values()
 
         assert "resume tests.invoice" not in finding.advice
-        assert "`manage.py outbox go-on 7`" in finding.advice
+        assert f"`manage.py outbox go-on {backfill.pk}`" in finding.advice
 
     def test_count_what_is_parked_since_another_release_was_migrated(self, outbox: Outbox):
         Subscription.objects.filter(handler="tests.invoice").update(known=False)

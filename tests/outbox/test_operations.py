@@ -20,6 +20,7 @@ from outbox import DomainEvent, Receipt, actions, emit, subscribe, wording
 from outbox.actions import operations
 from outbox.actions.backfilling import Backfill
 from outbox.actions.trial import NoTrial, Trial, try_out
+from outbox.doctor import debts
 from outbox.engine import failpoints
 from outbox.engine.relay import relay_pass
 from outbox.engine.sync import sync_subscriptions
@@ -210,7 +211,7 @@ class TestAnOperationThatIsKilled:
 
         assert half.count("discarded") == 2
         assert set(states()) == {"discarded"}
-        assert said.endswith("is finished: 5 touched in all.\n")
+        assert "is finished: 5 touched in all. What it had touched before was not" in said
 
     def test_makes_no_delivery_twice_in_a_backfill(self, runs: list[UUID]):
         given(Outbox(), 5)
@@ -250,6 +251,9 @@ class TestAnOperationThatIsKilled:
 
         with pytest.raises(CommandError, match="To go on with prune, run it again"):
             outbox_command("go-on", str(Operation.objects.get().pk))
+        Operation.objects.update(seen_at=timezone.now() - 2 * actions.SILENCE)
+        [found] = [one for one in debts.examine(using="default") if "half-way" in one.text]
+        assert found.advice.startswith("Begin it again by the same `manage.py outbox prune`.")
 
     def test_touches_nothing_that_came_later(self, runs: list[UUID]):
         outbox = Outbox()
@@ -510,7 +514,7 @@ class TestBackfill:
         Outbox()
         actions.pause("tests.invoice", by="cli:ann", reason="a test")
 
-        with pytest.raises(CommandError, match="Let it run first"):
+        with pytest.raises(CommandError, match="When the reason is gone"):
             outbox_command("backfill", "tests.invoice", "--reason", "a test")
 
 

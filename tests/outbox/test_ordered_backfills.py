@@ -298,7 +298,7 @@ class TestAPause:
         given_before_it_subscribed(listener, 1, 2)
 
         def resume_and_pause() -> None:
-            actions.resume("tests.note", by="bob")
+            actions.resume("tests.note", by="bob", force=True)
             actions.pause("tests.note", by="bob", reason="on second thoughts")
 
         with pytest.raises(actions.CannotBackfill, match="was resumed before"):

@@ -619,7 +619,7 @@ class TestABackfill:
         self.given_before_it_subscribed(listener, 1, 2)
 
         def resume(*_progress: object) -> None:
-            actions.resume("tests.note", by="bob")
+            actions.resume("tests.note", by="bob", force=True)
 
         with pytest.raises(actions.CannotBackfill, match="was resumed before"):
             self.backfill(report=resume)

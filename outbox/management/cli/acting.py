@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox.actions import Choice, Preview, StillRunning
-from outbox.models import Operation
+from outbox import databases
+from outbox.actions import Choice, Preview, StillRunning, next_step
+from outbox.engine.pauses import holder
+from outbox.engine.transient_errors import drop_broken_connection
+from outbox.models import Operation, Subscription
 from outbox.wording import span
 
-from .common import count, operator, table
+from .common import INTERRUPTED, count, operator, table
 
 Write = Callable[[str], object]
 
@@ -66,12 +70,56 @@ def act(
     """Carry out an action on deliveries; say how many it touched, or fail with `nothing`."""
     reason, report = reason_of(options, required=needs_reason), Progress(write)
     try:
-        done = action(choice, by=operator(), reason=reason, rate=options["rate"], report=report)
+        with explained_interrupt(action.__name__, choice.as_json()):
+            done = action(choice, by=operator(), reason=reason, rate=options["rate"], report=report)
     except StillRunning as error:
         raise CommandError(str(error)) from error
     if not done.touched:
         raise CommandError(nothing)
     write(f"{count(done.touched, 'delivery', 'deliveries')} {did}. {told(done)}")
+
+
+@contextmanager
+def explained_interrupt(action: str, choice: Mapping[str, Any]) -> Iterator[None]:
+    """Let Ctrl-C name the operation that is not finished, and what finishes or ends it.
+
+    Args:
+        action: as `Operation.Action` has it.
+        choice: as the operation stores it.
+
+    Raises:
+        CommandError: Ctrl-C was pressed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        drop_broken_connection(using=databases.alias())  # the signal may have hit a statement
+        running = Operation.objects.using(databases.alias()).filter(
+            action=action, state=Operation.State.RUNNING
+        )
+        mine = [row for row in running.order_by("id") if row.choice == choice]
+        raise interrupted(mine[-1] if mine else None) from None
+
+
+def interrupted(operation: Operation | None) -> CommandError:
+    """Return the error that says in which state an interrupted operation is."""
+    if operation is None:
+        text = "Interrupted. No operation is unfinished because of that: `manage.py outbox log`."
+        return CommandError(text, returncode=INTERRUPTED)
+    number = operation.pk
+    held = Subscription.objects.using(databases.alias()).filter(paused_by=holder(operation))
+    pauses = "".join(
+        f" {handler} stays paused until it is."
+        for handler in sorted(set(held.values_list("handler", flat=True)))
+    )
+    touched = ""
+    if operation.expected:
+        touched = f"; {operation.touched:,} of {operation.expected:,} touched"
+    return CommandError(
+        f"Interrupted: operation {number}, {operation.action}, is not finished{touched}.{pauses} "
+        f"{next_step(operation)}",
+        returncode=INTERRUPTED,
+    )
 
 
 class Progress:

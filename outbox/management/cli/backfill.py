@@ -8,9 +8,17 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import actions
+from outbox import actions, databases
+from outbox.actions.backfilling import Backfill
 
-from .acting import Progress, add_acting, reason_of, told, write_preview
+from .acting import (
+    Progress,
+    add_acting,
+    explained_interrupt,
+    reason_of,
+    told,
+    write_preview,
+)
 from .choosing import add_event_choice, choice_of
 from .common import count, operator
 
@@ -29,19 +37,22 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Backfill, and say how much."""
-    choice = choice_of(options)
+    choice, in_order = choice_of(options), not options["out_of_order"]
     if options["dry_run"]:
         write_preview(actions.preview("backfill", choice), write)
         return
+    reason = reason_of(options)
     try:
-        done = actions.backfill(
-            choice,
-            by=operator(),
-            reason=reason_of(options),
-            rate=options["rate"],
-            in_order=not options["out_of_order"],
-            report=Progress(write),
-        )
+        stored = Backfill(choice, databases.alias(), in_order=in_order).stored
+        with explained_interrupt("backfill", stored):
+            done = actions.backfill(
+                choice,
+                by=operator(),
+                reason=reason,
+                rate=options["rate"],
+                in_order=in_order,
+                report=Progress(write),
+            )
     except actions.CannotBackfill as error:
         raise CommandError(str(error)) from error
     write(f"{count(done.touched, 'delivery', 'deliveries')} made. {told(done)}")

@@ -36,6 +36,11 @@ def add_choice(parser: ArgumentParser, *, states: bool = True) -> None:
         "--exception", metavar="NAME", help="the latest attempt raised this; '': its worker died"
     )
     parser.add_argument("--place", metavar="PLACE", help="and raised it here; see `groups`")
+    parser.add_argument(
+        "--overtaken",
+        action="store_true",
+        help="dead since a later event of its key ran before it; see `groups`",
+    )
 
 
 def add_event_choice(parser: ArgumentParser) -> None:
@@ -62,6 +67,7 @@ def choice_of(options: Mapping[str, Any]) -> actions.Choice:
         until=options.get("until"),
         exception=options.get("exception"),
         place=options.get("place"),
+        overtaken=bool(options.get("overtaken")),
         **{name: options.get(name) or "" for name in names},
     )
 

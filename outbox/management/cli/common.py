@@ -12,6 +12,9 @@ from django.core.management.base import CommandError
 from outbox import databases
 from outbox.models import Delivery, Event
 
+#: The exit code of a command that Ctrl-C has ended, as a shell reports it.
+INTERRUPTED = 130
+
 _MOST_EVENTS = 200
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from outbox import actions
 
-from .acting import Progress, add_acting, reason_of, told, write_preview
+from .acting import Progress, add_acting, explained_interrupt, reason_of, told, write_preview
 from .choosing import refuse_unknown_handler
 from .common import count, operator
 
@@ -27,6 +27,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
         write_preview(actions.preview("end", actions.Choice(handler=handler)), write)
         return
     reason = reason_of(options)
-    done = actions.end(handler, by=operator(), reason=reason, report=Progress(write))
+    with explained_interrupt("end", {"handler": handler}):
+        done = actions.end(handler, by=operator(), reason=reason, report=Progress(write))
     discarded = count(done.touched, "delivery", "deliveries")
     write(f"{handler} hears nothing more; {discarded} discarded. {told(done)}")

@@ -8,10 +8,13 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import actions
+from outbox import actions, databases
+from outbox.models import Operation
 
-from .acting import Progress
+from .acting import Progress, interrupted
 from .common import operator
+
+_SAFE = "What it had touched before was not touched again, so no handler runs again because of it."
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,6 +31,12 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
             done = actions.give_up(number, by=operator())
         else:
             done = actions.go_on(number, by=operator(), report=Progress(write))
-    except (actions.NotRunning, actions.CannotBackfill) as error:
+    except (actions.NotRunning, actions.CannotBackfill, actions.UnknownHandler) as error:
         raise CommandError(str(error)) from error
-    write(f"Operation {number}, {done.action}, is {done.state}: {done.touched:,} touched in all.")
+    except KeyboardInterrupt:
+        row = Operation.objects.using(databases.alias()).filter(pk=number).first()
+        is_running = row is not None and row.state == Operation.State.RUNNING
+        raise interrupted(row if is_running else None) from None
+    state = done.get_state_display()
+    text = f"Operation {number}, {done.action}, is {state}: {done.touched:,} touched in all."
+    write(text if options["give_up"] else f"{text} {_SAFE}")

@@ -36,9 +36,13 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
 
 
 def _write(one: Group, write: Callable[[str], object]) -> None:
-    what = one.exception or "the worker died"
     where = f" at {one.place}" if one.place else ""
     times = f"between {moment(one.first)} and {moment(one.last)}"
-    write(f"{count(one.number, 'delivery', 'deliveries')} to {one.handler}: {what}{where}")
+    write(f"{count(one.number, 'delivery', 'deliveries')} to {one.handler}: {one.cause}{where}")
     write(f"    {times}, for example {one.example}")
-    write(f"    {one.retry}")
+    if one.is_overtaken:
+        write(f"    a retry runs them out of order; see manage.py outbox why {one.example}")
+        write(f"    if the handler bears that: {one.retry}")
+        write(f"    else: {one.discard}")
+    else:
+        write(f"    {one.retry}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from outbox import actions
+from outbox.engine.pauses import held_text
 
 from .acting import add_acting, reason_of, write_preview
 from .choosing import refuse_unknown_handler
@@ -29,5 +30,9 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     changed = actions.pause(handler, by=operator(), reason=reason_of(options))
     if not changed:
         write(f"{handler} was paused already; the earlier reason stays.")
+        return
+    backfill = actions.held_by(handler)
+    if backfill is not None:
+        write(f"{handler} is paused, and {held_text(handler, backfill.pk, backfill.seen_at)}")
         return
     write(f"{handler} is paused: `manage.py outbox resume {handler}` lets it go on.")

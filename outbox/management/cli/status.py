@@ -67,6 +67,8 @@ def _row(found: Status, one: HandlerStatus) -> tuple[object, ...]:
 def _remark(one: HandlerStatus) -> str:
     if not one.is_known:
         return "unknown to the code that was last migrated"
+    if one.held_text:
+        return one.held_text
     if one.paused_at:
         who = one.paused_by or "someone"
         return _with_reason(f"paused by {who} at {moment(one.paused_at)}", one.pause_reason)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError, ProgrammingError
 
 from outbox.management import cli
+from outbox.management.cli import database_errors
+from outbox.management.cli.common import INTERRUPTED
 
 
 class Command(BaseCommand):
@@ -23,4 +26,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the subcommand; what it cannot do it raises as a CommandError."""
-        cli.SUBCOMMANDS[options["subcommand"]].run(options, self.stdout.write)
+        try:
+            cli.SUBCOMMANDS[options["subcommand"]].run(options, self.stdout.write)
+        except (OperationalError, InterfaceError, ProgrammingError) as error:
+            text = database_errors.explained(error)
+            if not text:  # a fault of the code: its traceback is needed
+                raise
+            raise CommandError(text) from error
+        except KeyboardInterrupt:
+            text = "Interrupted. `manage.py outbox log` shows what was done, and how far it came."
+            raise CommandError(text, returncode=INTERRUPTED) from None

@@ -1,0 +1,75 @@
+"""`manage.py outbox` where the database does not do what it was asked: a sentence, no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import OperationalError, ProgrammingError
+
+from outbox.management.cli import status
+from tests.docs.pages import ROOT
+from tests.nobody import port_of_nobody
+from tests.outbox.command import outbox_command, refused
+
+
+def ended(*arguments: str, database: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, on another database."""
+    return subprocess.run(
+        [sys.executable, "manage.py", "outbox", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": database},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class TestADatabase:
+    def test_that_nobody_serves_is_named_with_the_next_step(self):
+        """Failed: a traceback."""
+        done = ended("status", database=f"postgres://nobody@127.0.0.1:{port_of_nobody()}/none")
+
+        assert done.returncode == 1
+        assert done.stderr.startswith("CommandError: The database default cannot be reached")
+        assert "DATABASES['default']" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_that_lacks_the_tables_is_to_be_migrated(self, tmp_path: Path):
+        """Failed: a traceback that ended with "no such table"."""
+        done = ended("status", database=f"sqlite:///{tmp_path}/empty.sqlite3")
+
+        assert done.returncode == 1
+        assert "lacks migrations of the outbox, from 0001_initial on: no such table" in done.stderr
+        assert "`manage.py migrate --database default`" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.django_db(transaction=True)
+    def test_that_answers_and_refuses_is_for_the_doctor(self, monkeypatch: pytest.MonkeyPatch):
+        def refuse(*_arguments: Any) -> None:
+            raise OperationalError("database is locked")
+
+        monkeypatch.setattr(status, "run", refuse)
+
+        said = refused("status")
+
+        assert said.startswith(
+            "The database default answers, but has refused a statement: database"
+        )
+        assert "`manage.py outbox doctor`" in said
+
+    @pytest.mark.django_db(transaction=True)
+    def test_that_is_asked_nonsense_by_the_code_keeps_the_traceback(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        def ask_nonsense(*_arguments: Any) -> None:
+            raise ProgrammingError("syntax error")
+
+        monkeypatch.setattr(status, "run", ask_nonsense)
+
+        with pytest.raises(ProgrammingError):
+            outbox_command("status")

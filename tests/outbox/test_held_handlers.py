@@ -1,0 +1,438 @@
+"""An ordered handler that its unfinished backfill holds: nobody resumes it by mistake."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from outbox import actions
+from outbox.actions import holding, operations
+from outbox.admin.advice import advice
+from outbox.doctor import debts
+from outbox.engine import failpoints
+from outbox.metrics.alerts import alert_rules
+from outbox.models import Delivery, Operation, Subscription
+from outbox.monitor.diagnosis import why
+from outbox.monitor.status import status
+from outbox.testing import Outbox
+from outbox.wording import moment
+from tests.flows.threads import in_thread, wait_until_blocked
+from tests.outbox.command import outbox_command, refused
+from tests.outbox.lines import Died, Listener, die, given, send
+
+pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
+
+HANDLER = "tests.note"
+CHOICE = actions.Choice(handler=HANDLER)
+SUBSCRIPTIONS = reverse("admin:outbox_subscription_changelist")
+HANDLERS = reverse("admin:outbox_subscription_handlers")
+
+
+def the_handler() -> Subscription:
+    return Subscription.objects.get()
+
+
+def the_backfill() -> Operation:
+    return Operation.objects.get(action="backfill")
+
+
+def held_text() -> str:
+    operation = the_backfill()
+    return (
+        f"the backfill of {HANDLER} (operation {operation.pk}, last sign of life "
+        f"{moment(operation.seen_at)}) holds it until it is complete. If that process was killed: "
+        f"`manage.py outbox go-on {operation.pk}`. Do not resume it."
+    )
+
+
+def as_html(text: str) -> str:
+    parts = text.split("`")
+    return "".join(f"<code>{p}</code>" if n % 2 else p for n, p in enumerate(parts))
+
+
+def begun(listener: Listener) -> None:
+    """Kill the backfill of events 1 and 2 after its first step; event 3 comes meanwhile."""
+    given(1, 2)
+    send()
+    listener.subscribe()
+    with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
+        actions.backfill(CHOICE, by="ann", reason="a test")
+    given(3)
+    send()
+
+
+@pytest.fixture
+def listener(db: None, monkeypatch: pytest.MonkeyPatch) -> Listener:
+    monkeypatch.setattr(operations, "_SLICE", 1)
+    return Listener()
+
+
+@pytest.fixture
+def held(listener: Listener) -> Listener:
+    begun(listener)
+    return listener
+
+
+def handled(listener: Listener) -> list[int]:
+    return [number for _key, number in listener.heard]
+
+
+def parked() -> Delivery:
+    return Delivery.objects.select_related("subscription").filter(state="parked").latest("pk")
+
+
+class TestResuming:
+    def test_is_refused_and_changes_nothing(self, held: Listener):
+        """Failed: 3 was handled before 2 was owed."""
+        with pytest.raises(actions.HeldByBackfill) as caught:
+            actions.resume(HANDLER, by="bob")
+        Outbox().deliver_all()
+
+        assert str(caught.value).startswith(f"{HANDLER} was not resumed: {held_text()}")
+        assert f"`manage.py outbox go-on {the_backfill().pk} --give-up`" in str(caught.value)
+        assert "--force" in str(caught.value)
+        assert the_handler().paused_by == f"backfill:{the_backfill().pk}"
+        assert handled(held) == []
+        assert not Operation.objects.filter(action="resume").exists()
+
+    def test_is_refused_also_where_a_person_has_taken_over_the_pause(self, held: Listener):
+        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+
+        with pytest.raises(actions.HeldByBackfill):
+            actions.resume(HANDLER, by="bob")
+
+        assert the_handler().paused_by == "bob"
+
+    def test_of_a_handler_that_was_ended_meanwhile_leaves_it_ended(self, held: Listener):
+        actions.end(HANDLER, by="bob", reason="not needed")
+        since = the_handler().since
+
+        with pytest.raises(actions.HeldByBackfill):
+            actions.resume(HANDLER, by="bob")
+
+        assert (the_handler().active, the_handler().since) == (False, since)
+
+    def test_is_possible_by_force_and_stops_the_backfill(self, held: Listener):
+        assert actions.resume(HANDLER, by="bob", force=True) == 1
+
+        with pytest.raises(actions.CannotBackfill, match="was resumed before"):
+            actions.go_on(the_backfill().pk, by="ann")
+        assert the_handler().paused_at is None
+
+    def test_is_possible_when_the_backfill_is_complete(self, held: Listener):
+        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+        actions.go_on(the_backfill().pk, by="ann")
+
+        assert actions.resume(HANDLER, by="bob") == 1
+        Outbox().deliver_all()
+
+        assert handled(held) == [1, 2, 3]
+
+    def test_is_possible_where_an_older_release_left_the_pause_of_a_complete_backfill(
+        self, held: Listener
+    ):
+        actions.go_on(the_backfill().pk, by="ann")
+        left_by = f"backfill:{the_backfill().pk}"
+        Subscription.objects.update(paused_at=timezone.now(), paused_by=left_by)
+
+        assert actions.resume(HANDLER, by="bob") == 1
+
+    @pytest.mark.postgresql
+    @pytest.mark.django_db(transaction=True)
+    def test_is_refused_where_a_backfill_takes_the_pause_over_at_that_moment(
+        self, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed where the rows were not locked before the look: the backfill was broken into."""
+        given(1, 2)
+        send()
+        listener.subscribe()
+        left_by_an_older_release = {"paused_at": timezone.now(), "paused_by": "backfill:0"}
+        Subscription.objects.update(**left_by_an_older_release)
+        resumptions: list[Callable[[], object]] = []
+        begin: Any = holding.Hold.begin
+
+        def begin_and_wait(self: holding.Hold, operation: Operation) -> None:
+            begin(self, operation)
+            resumptions.append(in_thread(lambda: actions.resume(HANDLER, by="bob")))
+            wait_until_blocked(1)
+
+        monkeypatch.setattr(holding.Hold, "begin", begin_and_wait)
+        with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
+            actions.backfill(CHOICE, by="ann", reason="a test")
+        [resumption] = resumptions
+
+        assert isinstance(resumption(), actions.HeldByBackfill)
+        assert the_handler().paused_by == f"backfill:{the_backfill().pk}"
+
+
+class TestTheCommand:
+    def test_refuses_to_resume_it(self, held: Listener):
+        assert held_text() in refused("resume", HANDLER)
+        assert the_handler().paused_at is not None
+
+    def test_refuses_the_dry_run_in_the_same_words(self, held: Listener):
+        assert refused("resume", HANDLER, "--dry-run") == refused("resume", HANDLER)
+
+    def test_resumes_it_by_force_and_names_what_is_left_to_do(self, held: Listener):
+        said = outbox_command("resume", HANDLER, "--force", "--reason", "no key matters")
+
+        assert said.startswith(f"{HANDLER} runs again. ")
+        assert f"`manage.py outbox go-on {the_backfill().pk} --give-up`" in said
+        assert the_handler().paused_at is None
+
+    def test_shows_by_force_what_would_be_sent(self, held: Listener):
+        said = outbox_command("resume", HANDLER, "--force", "--dry-run")
+
+        assert said.endswith("would be touched; nothing was changed.\n")
+        assert the_handler().paused_at is not None
+
+    def test_says_why_a_delivery_waits(self, held: Listener):
+        assert why(parked()) == f"Parked: {held_text()}"
+
+    def test_says_whose_pause_it_is_besides(self, held: Listener):
+        actions.pause(HANDLER, by="bob", reason="the bank is closed.")
+
+        assert why(parked()) == (
+            f"Parked: bob paused {HANDLER} (the bank is closed), and {held_text()}"
+        )
+
+    def test_shows_it_in_status(self, held: Listener):
+        said = outbox_command("status")
+        found = json.loads(outbox_command("status", "--json"))["handlers"]
+
+        assert held_text() in said
+        assert [one["backfill"] for one in found] == [the_backfill().pk]
+        seen_at = the_backfill().seen_at.isoformat(timespec="milliseconds")
+        assert found[0]["backfill_seen_at"].startswith(seen_at[:-6])
+
+    def test_shows_it_in_status_also_where_a_person_has_taken_over_the_pause(self, held: Listener):
+        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+
+        said = outbox_command("status")
+
+        assert f"bob paused {HANDLER} (the bank is closed), and {held_text()}" in said
+
+    def test_shows_it_in_status_by_its_number_too(self, held: Listener):
+        Subscription.objects.update(paused_at=timezone.now())
+
+        assert held_text() in outbox_command("status")
+        assert why(parked()) == f"Parked: {held_text()}"
+
+    def test_names_the_backfill_when_somebody_pauses_it(self, held: Listener):
+        said = outbox_command("pause", HANDLER, "--reason", "the bank is closed")
+
+        assert said == f"{HANDLER} is paused, and {held_text()}\n"
+
+    def test_names_the_backfill_where_the_deliveries_of_a_second_one_would_only_lie_there(
+        self, held: Listener
+    ):
+        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+
+        said = refused("backfill", HANDLER, "--reason", "again")
+
+        assert held_text() in said
+        assert "outbox resume" not in said
+
+    def test_notes_on_a_parked_delivery_what_holds_it(self, held: Listener):
+        number = the_backfill().pk
+
+        assert parked().note == f"its handler is held by its backfill, operation {number}"
+
+
+class TestTheDoctor:
+    def test_names_the_handler_that_an_unfinished_backfill_holds(self, held: Listener):
+        Operation.objects.update(seen_at=timezone.now() - 2 * actions.SILENCE)
+
+        [found] = [one for one in debts.examine(using="default") if "half-way" in one.text]
+
+        assert f"It holds {HANDLER}" in found.text
+        assert moment(the_backfill().seen_at) in found.text
+
+
+class TestTheAlert:
+    def test_does_not_advise_to_resume_whatever_is_paused(self):
+        rules = alert_rules([])
+        start = rules.index("OutboxHandlerPaused")
+        advice = rules[start : rules.index("- alert", start)]
+
+        assert "do not resume" in advice
+        assert "go-on" in advice
+
+
+class TestTheAdmin:
+    def resume(self, client: Client) -> str:
+        form = {"_selected_action": [the_handler().pk], "action": "resume"}
+        response = client.post(SUBSCRIPTIONS, form, follow=True)
+        return response.content.decode()
+
+    def test_refuses_to_resume_it(self, held: Listener, admin_client: Client):
+        said = self.resume(admin_client)
+
+        assert "was not resumed" in said
+        assert f"go-on {the_backfill().pk}" in said
+        assert the_handler().paused_at is not None
+        assert not LogEntry.objects.exists()
+
+    def test_has_no_button_to_resume_it_on_the_page_of_handlers(
+        self, held: Listener, admin_client: Client
+    ):
+        page = admin_client.get(HANDLERS).content.decode()
+
+        assert f'aria-label="Resume {HANDLER}"' not in page
+        assert f'aria-label="Pause {HANDLER}"' in page
+        assert as_html(held_text()) in page
+
+    def test_has_none_either_where_a_person_has_paused_it_besides(
+        self, held: Listener, admin_client: Client
+    ):
+        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+
+        page = admin_client.get(HANDLERS).content.decode()
+
+        assert f'aria-label="Resume {HANDLER}"' not in page
+        assert f'aria-label="Pause {HANDLER}"' not in page
+        assert "the bank is closed" in page
+        assert as_html(held_text()) in page
+
+    def test_has_none_on_the_page_of_the_subscription(self, held: Listener, admin_client: Client):
+        url = reverse("admin:outbox_subscription_change", args=[the_handler().pk])
+
+        page = admin_client.get(url).content.decode()
+
+        assert "Resume the handler" not in page
+        assert as_html(held_text()) in page
+
+    def test_says_so_in_the_list_of_subscriptions(self, held: Listener, admin_client: Client):
+        assert as_html(held_text()) in admin_client.get(SUBSCRIPTIONS).content.decode()
+
+    def test_advises_to_go_on_with_the_backfill(self, held: Listener):
+        found = advice(status(), [], [], has_failures=True)
+
+        assert found.text == held_text()
+        assert found.url == reverse("admin:outbox_operation_change", args=[the_backfill().pk])
+
+
+class TestTheLog:
+    def test_has_that_a_resumption_by_force_broke_into_the_backfill(
+        self, held: Listener, caplog: pytest.LogCaptureFixture
+    ):
+        with caplog.at_level(logging.WARNING, logger="outbox.actions"):
+            actions.resume(HANDLER, by="bob", force=True)
+
+        assert f"operation {the_backfill().pk}" in caplog.text
+
+
+class TestACtrlC:
+    def test_in_a_backfill_says_what_stays_and_what_to_do(self, listener: Listener):
+        """Failed: a traceback."""
+        given(1, 2)
+        send()
+        listener.subscribe()
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        with failpoints.armed(failpoints.AFTER_STEP, interrupt):
+            said = refused("backfill", HANDLER, "--reason", "a test")
+
+        number = the_backfill().pk
+        assert f"`manage.py outbox go-on {number}`" in said
+        assert said == (
+            f"Interrupted: operation {number}, backfill, is not finished; 1 of 2 touched. "
+            f"{HANDLER} stays paused until it is. {actions.next_step(the_backfill())}"
+        )
+        assert the_handler().paused_at is not None
+
+    def test_in_another_command_says_where_to_look(
+        self, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: a traceback."""
+
+        def interrupt(**_options: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("outbox.retention.prune", interrupt)
+
+        assert "`manage.py outbox log`" in refused("prune", "--older-than", "30d")
+
+
+class TestABackfillThatIsRefused:
+    """Failed: it named three reasons, of which one applied."""
+
+    @pytest.fixture(autouse=True)
+    def _handler(self, own_registry: None, listener: Listener) -> None:
+        listener.subscribe()
+
+    def refusal(self) -> str:
+        with pytest.raises(actions.CannotBackfill) as caught:
+            actions.backfill(CHOICE, by="ann", reason="a test")
+        return str(caught.value)
+
+    def test_names_who_paused_the_handler_and_why(self):
+        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+
+        assert self.refusal() == (
+            f"{HANDLER} gets no backfill, since nothing would send its deliveries: bob paused it "
+            f"(the bank is closed). When the reason is gone: `manage.py outbox resume {HANDLER}`."
+        )
+
+    def test_names_a_subscription_that_has_ended(self):
+        actions.end(HANDLER, by="bob", reason="not needed")
+
+        assert self.refusal().endswith(
+            "its subscription to tests.Walked has ended. `manage.py outbox resume tests.note` "
+            "makes it active again."
+        )
+
+    def test_names_code_that_has_no_such_handler(self):
+        Subscription.objects.update(known=False)
+
+        assert self.refusal().endswith(
+            "the code that was last migrated does not subscribe it to tests.Walked. Deploy and "
+            "migrate a release that does."
+        )
+
+
+class TestAnUnfinishedOperation:
+    def test_of_the_same_replay_is_named_with_its_last_sign_of_life(self, held: Listener):
+        now = timezone.now()
+        other = Operation.objects.create(
+            action="replay", choice=CHOICE.as_json(), by="cli:ann", started_at=now, seen_at=now
+        )
+
+        with pytest.raises(actions.StillRunning, match=f"last sign of life {moment(now)}"):
+            actions.replay(CHOICE, by="bob", reason="a test")
+
+        assert other.state == "running"
+
+    def test_of_the_handler_is_named_with_its_last_sign_of_life(self, held: Listener):
+        seen = moment(the_backfill().seen_at)
+        other = actions.Choice(handler=HANDLER, event="tests.Walked")
+
+        with pytest.raises(actions.CannotBackfill, match=f"last sign of life {seen}"):
+            actions.backfill(other, by="bob", reason="a test")
+
+    def test_of_a_handler_that_was_renamed_is_finished_by_go_on(self, held: Listener):
+        """Failed: no subscription had the former name, so nothing ended the pause."""
+        Subscription.objects.update(handler="tests.renamed")
+
+        outbox_command("go-on", str(the_backfill().pk))
+
+        assert (the_backfill().state, the_handler().paused_at) == ("finished", None)
+
+    def test_whose_handler_is_gone_ends_go_on_with_a_sentence(self, held: Listener):
+        """Failed: a traceback of `UnknownHandler`."""
+        actions.pause(HANDLER, by="bob", reason="a test")
+        Subscription.objects.update(handler="tests.renamed")
+
+        assert "No subscription has the handler tests.note" in refused(
+            "go-on", str(the_backfill().pk)
+        )

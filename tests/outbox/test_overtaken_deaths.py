@@ -1,0 +1,209 @@
+"""What people read of an event that is dead only since a later one of its key ran before it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from outbox import actions, subscribe
+from outbox.admin.advice import advice
+from outbox.engine import withdrawal
+from outbox.engine.relay import relay_pass
+from outbox.engine.start import start
+from outbox.engine.transient_errors import DatabaseAccess
+from outbox.models import Attempt, Delivery
+from outbox.monitor.diagnosis import why
+from outbox.monitor.groups import groups
+from outbox.monitor.status import status
+from outbox.subscriptions import find
+from outbox.testing import Outbox
+from outbox.wording import moment
+from tests.outbox.command import outbox_command
+from tests.outbox.outages import let_leases_pass
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge"),
+]
+
+HANDLER = "tests.count"
+DEAD = reverse("admin:outbox_delivery_dead")
+OVERVIEW = reverse("admin:outbox_minute_changelist")
+CAUSE = "a later event of its key ran before it"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@pytest.fixture
+def overtaken(own_registry: None, caplog: pytest.LogCaptureFixture) -> Delivery:
+    """Event 1 is in hand and declared dead; event 2 is handled; the worker of 1 is alive."""
+
+    @subscribe("tests.Counted", attempts=1, ordered=True, on_dead="pass", name=HANDLER)
+    def count() -> None: ...
+
+    outbox, key = Outbox(), uuid4()
+    for _ in range(2):
+        outbox.given("tests.Counted", order_id=key)
+    [message] = relay_pass(publish=lambda message: None).messages
+    handler = find(HANDLER)
+    assert handler is not None
+    [row] = start(handler, message.pairs, worker="w1", access=DatabaseAccess("default"))
+    let_leases_pass()
+    outbox.deliver_all()
+    assert row.started_at is not None
+    with caplog.at_level(logging.WARNING, logger="outbox.settlement"):
+        withdrawal.withdraw_deaths(
+            [row.pk], worker="w1", started_at=row.started_at, using="default"
+        )
+    return the_first()
+
+
+@pytest.fixture
+def died(overtaken: Delivery) -> Delivery:
+    """Another one of the handler, whose worker did die."""
+    Outbox().given("tests.Counted", order_id=uuid4())
+    relay_pass(publish=lambda message: None)
+    row = Delivery.objects.latest("pk")
+    now = timezone.now()
+    Delivery.objects.filter(pk=row.pk).update(state="dead", attempts=1, order_key=None)
+    Attempt.objects.create(delivery=row, number=1, started_at=now, ended_at=now, outcome="died")
+    return row
+
+
+def the_first() -> Delivery:
+    return Delivery.objects.select_related("subscription").earliest("pk")
+
+
+def later() -> Delivery:
+    return Delivery.objects.order_by("pk")[1]
+
+
+def states() -> list[str]:
+    return list(Delivery.objects.order_by("pk").values_list("state", flat=True))
+
+
+class TestWhy:
+    def test_says_that_the_later_one_ran_before_it_and_what_running_it_means(
+        self, overtaken: Delivery
+    ):
+        """Failed: "Dead after 0 attempts ...; when the cause is gone, try it again"."""
+        ended = moment(overtaken.failures.get().ended_at)
+
+        assert why(overtaken) == (
+            f"Dead, and no attempt is used up: at {ended} its worker lost the database, and is "
+            f"alive; delivery {later().pk}, of a later event of its key, ran before it. To run it "
+            "now is to run it after that one, out of order. If its handler bears that: `manage.py "
+            f"outbox retry {overtaken.pk}`; else `manage.py outbox discard {overtaken.pk}`."
+        )
+
+    def test_says_so_also_where_the_later_one_is_gone(self, overtaken: Delivery):
+        later().delete()
+
+        assert "; a later event of its key ran before it." in why(overtaken)
+
+    def test_of_one_whose_worker_died_is_as_before(self, died: Delivery):
+        died = Delivery.objects.select_related("subscription").get(pk=died.pk)
+
+        assert why(died).startswith("Dead after 1 attempt, at")
+
+
+class TestTheLog:
+    def test_says_that_it_stays_dead(self, overtaken: Delivery, caplog: pytest.LogCaptureFixture):
+        """Failed: it said only that no attempt is used up."""
+        records = caplog.get_records("setup")
+        [said] = [one.getMessage() for one in records if one.name == "outbox.settlement"]
+
+        assert said == (
+            f"Delivery {overtaken.pk}: its worker is alive, and no attempt is used up. A later "
+            "event of its key ran before it, so it stays dead: `manage.py outbox why "
+            f"{overtaken.pk}`."
+        )
+
+
+class TestTheGroups:
+    def test_tell_it_from_one_whose_worker_died(self, overtaken: Delivery, died: Delivery):
+        """Failed: one group, "the worker died"."""
+        found = {group.is_overtaken: (group.number, group.example) for group in groups()}
+
+        assert found == {True: (1, overtaken.pk), False: (1, died.pk)}
+
+    def test_name_commands_that_touch_the_group_alone(self, overtaken: Delivery, died: Delivery):
+        retry = {one["is_overtaken"]: one["retry"] for one in json.loads(self.said("--json"))}
+
+        outbox_command(*shlex.split(retry[False])[2:])
+        assert states() == ["dead", "done", "pending"]
+        outbox_command(*shlex.split(retry[True])[2:])
+        assert states() == ["pending", "done", "pending"]
+
+    def test_say_what_running_it_means(self, overtaken: Delivery):
+        said = self.said()
+
+        assert said.startswith(f"1 delivery to {HANDLER}: {CAUSE}\n")
+        assert "out of order" in said
+        assert f"manage.py outbox why {overtaken.pk}" in said
+        assert "manage.py outbox discard" in said
+
+    def said(self, *arguments: str) -> str:
+        return outbox_command("groups", *arguments)
+
+
+class TestTheAdmin:
+    def test_names_the_cause_on_the_page_of_dead_letters(
+        self, overtaken: Delivery, died: Delivery, admin_client: Client
+    ):
+        page = admin_client.get(DEAD).content.decode()
+
+        assert page.count(f"{HANDLER}: {CAUSE}</h2>") == 1
+        assert page.count(f"{HANDLER}: the worker died</h2>") == 1
+        assert "out of order" in page
+
+    @pytest.mark.parametrize(
+        ("is_overtaken", "left"),
+        [(True, ["discarded", "done", "dead"]), (False, ["dead", "done", "discarded"])],
+    )
+    def test_acts_on_one_of_the_two_groups_alone(
+        self,
+        overtaken: Delivery,
+        died: Delivery,
+        admin_client: Client,
+        is_overtaken: bool,
+        left: list[str],
+    ):
+        form = {"group": "1", "handler": HANDLER, "exception": "", "place": "", "rate": "100"}
+        form |= {"action": "discard", "reason": "too late"}
+        form |= {"overtaken": "1"} if is_overtaken else {}
+        url = reverse("admin:outbox_delivery_dead_act")
+
+        asked = admin_client.post(url, {**form, "reason": ""}).content.decode()
+        admin_client.post(url, form)
+
+        assert ('name="overtaken"' in asked) is is_overtaken
+        assert states() == left
+
+    def test_names_the_cause_on_the_overview(self, overtaken: Delivery, admin_client: Client):
+        page = admin_client.get(OVERVIEW).content.decode()
+
+        assert f"{TIMES} {CAUSE}" in page
+        assert "the worker died" not in page
+
+    def test_advises_to_decide_and_not_to_repair(self, overtaken: Delivery):
+        """Failed: "Repair what 1 delivery died of, then retry it: the worker died"."""
+        found = advice(status(), [], groups(), has_failures=True)
+
+        assert found.text == (
+            f"Decide on 1 delivery to {HANDLER}: a later event of its key ran before it, so a "
+            "retry runs it out of order."
+        )
+
+
+class TestAChoice:
+    def test_of_what_was_overtaken_is_stored_and_read_back(self):
+        meant = actions.Choice(handler=HANDLER, overtaken=True)
+
+        assert actions.Choice.from_json(meant.as_json()) == meant
