@@ -120,7 +120,11 @@ class TestACustomerWhoIsForgotten:
         assert set(Email.objects.filter(order_id=order.pk).values_list("recipient")) == {("",)}
 
     def test_is_written_to_no_more(
-        self, outbox: Outbox, order: Order, mailoutbox: list[EmailMultiAlternatives]
+        self,
+        outbox: Outbox,
+        order: Order,
+        mailoutbox: list[EmailMultiAlternatives],
+        caplog: pytest.LogCaptureFixture,
     ):
         """Seen to fail while the books missed the e-mail that nobody could be sent."""
         receive(order)
@@ -129,9 +133,12 @@ class TestACustomerWhoIsForgotten:
         sent = len(mailoutbox)
 
         services.request_refund(order_id=order.id, return_stock=False, by="staff")
-        outbox.deliver_all()
+        with caplog.at_level(logging.INFO, logger="notifications"):
+            outbox.deliver_all()
 
         assert (len(mailoutbox), owed()) == (sent, 0)
+        said = f"No e-mail (refund) is sent for order {order.pk}: the customer was forgotten."
+        assert said in caplog.text
         assert reconcile().is_balanced
 
     @pytest.mark.parametrize("state", ["dead", "discarded", "parked"])
@@ -164,9 +171,13 @@ class TestACustomerWhoIsForgotten:
         Email.objects.filter(order_id=order.pk, kind=Email.Kind.PAYMENT).update(sent_at=None)
         subject = f"user:{order.customer_id}"
 
-        with pytest.raises(notifications.StillUnderWay):
+        with pytest.raises(notifications.StillUnderWay) as caught:
             notifications.forget_recipient(subject=subject, waits=True)
 
+        assert f"The erasure of {subject} waits" in str(caught.value)
+        assert f"an e-mail of order {order.pk}" in str(caught.value)
+        for about in (subject, order.pk):
+            assert f"`manage.py outbox why {about}`" in str(caught.value)
         notifications.forget_recipient(subject=subject, waits=False)
         assert set(Email.objects.filter(order_id=order.pk).values_list("recipient")) == {("",)}
 
