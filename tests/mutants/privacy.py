@@ -95,7 +95,7 @@ PRIVACY = [
     Mutant(
         name="erasure-ends",
         without="e-mails that cannot be sent are waited for without end",
-        edits=(Edit("notifications/services.py", "if waits and any(", "if any("),),
+        edits=(Edit("notifications/services.py", "    if waits:\n", "    if True:\n"),),
         noticed_by=(
             f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
             "::test_is_forgotten_although_an_email_was_never_sent",
@@ -107,8 +107,8 @@ PRIVACY = [
         edits=(
             Edit(
                 "notifications/services.py",
-                "if waits and any(_is_in_hand(order_id) for order_id in unsent):",
-                "if unsent:",
+                "(one for one in sorted(unsent) if _is_in_hand(one))",
+                "iter(sorted(unsent))",
             ),
         ),
         noticed_by=(
