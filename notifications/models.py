@@ -109,6 +109,11 @@ class Email(models.Model):
         return not self.is_redacted and not is_over
 
     @property
+    def is_essential(self) -> bool:
+        """It is about money, or about a contract that ends."""
+        return self.kind in self.ESSENTIAL
+
+    @property
     def is_redacted(self) -> bool:
         """The customer was forgotten; address and text are blank."""
         return not self.recipient

@@ -18,8 +18,8 @@ from django.utils import timezone
 from django.utils.encoding import force_str
 from django.utils.translation import gettext as _
 
+from notifications import limits
 from notifications.events import ResendRequested
-from notifications.limits import mailbox_of, reason_to_suppress
 from notifications.models import Email, Resend
 from notifications.rendering import render
 from orders import queries as orders
@@ -230,12 +230,13 @@ def mark_as_sent(email: Email) -> None:
 
 
 def _log_suppression(email: Email) -> None:
-    logger.warning(
+    logger.log(
+        logging.ERROR if email.is_essential else logging.WARNING,
         "The e-mail %s (%s) of order %s is suppressed: %s",
         email.pk,
         email.kind,
         email.order_id,
-        email.suppressed_because,
+        limits.explain(email),
     )
 
 
@@ -253,8 +254,8 @@ def _draft(
         "id": row.id,
         "message_id": f"<{row.id}@{sender_domain()}>",
         "recipient": contact.email,
-        "mailbox": mailbox_of(contact.email),
-        "suppressed_because": reason_to_suppress(recipient=contact.email, kind=kind) or "",
+        "mailbox": limits.mailbox_of(contact.email),
+        "suppressed_because": limits.reason_to_suppress(recipient=contact.email, kind=kind) or "",
         "language": contact.language,
         "subject": rendered.subject,
         "text": rendered.text,
