@@ -117,6 +117,32 @@ PRIVACY = [
         ),
     ),
     Mutant(
+        name="delayed-payload-masked",
+        without="the admin shows the payload of a delayed event with what is sensitive in it",
+        edits=(
+            Edit(
+                "outbox/admin/delayed.py",
+                "payload_text(masked(delayed))",
+                "payload_text(delayed.payload)",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/test_delayed.py::TestItsPageInTheAdmin"
+            "::test_shows_the_payload_masked_and_when_it_is_due",
+        ),
+    ),
+    Mutant(
+        name="no-resend-to-the-forgotten",
+        without="staff are promised that an e-mail is sent whose customer was forgotten",
+        edits=(Edit("notifications/services.py", "    _refuse_to_resend(email)\n", ""),),
+        noticed_by=(
+            "tests/notifications/test_admin.py::TestAnEmailOfACustomerWhoWasForgotten"
+            "::test_is_not_sent_again",
+            "tests/notifications/test_admin.py::TestSendingAgain"
+            "::test_waits_until_it_was_sent_once",
+        ),
+    ),
+    Mutant(
         name="forgetting-tries-again",
         without="a customer with an order that is not final is never forgotten",
         edits=(
