@@ -172,6 +172,27 @@ class TestACheck:
         outbox.deliver_all(only="webhooks")
         assert "its host may not be called" in mail.outbox[0].body
 
+    def test_that_disables_logs_that_its_owner_has_no_address(
+        self,
+        client: APIClient,
+        outbox: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ):
+        """Failed: no e-mail was sent, and nothing said so."""
+        User.objects.filter(pk=customer().pk).update(email="hanako@localhost")
+        names(monkeypatch, ["10.0.0.1"])
+        add(client)
+
+        endpoint = check(outbox)
+
+        assert mail.outbox == []
+        [line] = [one for one in caplog.records if one.name == "webhooks.notices"]
+        assert line.levelname == "WARNING"
+        assert f"endpoint {endpoint.pk}" in line.getMessage()
+        assert f"user:{endpoint.owner_id}" in line.getMessage()
+        assert "hanako@" not in line.getMessage()
+
     def test_of_a_resolver_that_hangs_ends(
         self,
         client: APIClient,
