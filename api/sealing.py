@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from base64 import urlsafe_b64encode
 from typing import Any
 
@@ -16,6 +17,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+
+logger = logging.getLogger(__name__)
 
 
 def digest_of(key: str) -> str:
@@ -35,12 +38,30 @@ def seal(document: dict[str, Any], *, key: str, purpose: str) -> str:
 
 
 def unseal(sealed: str, *, key: str, purpose: str) -> dict[str, Any] | None:
-    """Return the document; None if it was erased, or sealed under a SECRET_KEY that is gone."""
+    """Return the document, or None if it was erased.
+
+    Also None, and logged as an error, if it cannot be decrypted: it was sealed under a SECRET_KEY
+    that is gone.
+    """
+    if not sealed:
+        return None
     try:
         document: dict[str, Any] = json.loads(_cipher(key, purpose).decrypt(sealed.encode()))
     except InvalidToken:
+        _log_unreadable(purpose)
         return None
     return document
+
+
+def _log_unreadable(purpose: str) -> None:
+    # Neither keys nor the sealed text: who reads the log must not be able to try keys.
+    logger.error(
+        "The stored answer %s (user:path) cannot be decrypted, so a repeated request gets 409 "
+        "(idempotency_answer_gone). Its row is damaged, or SECRET_KEY was changed since it was "
+        "stored, at most a day ago. In that case add the former key to SECRET_KEY_FALLBACKS and "
+        "restart the web processes.",
+        purpose,
+    )
 
 
 def _cipher(key: str, purpose: str) -> MultiFernet:

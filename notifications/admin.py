@@ -28,11 +28,15 @@ PREVIEW_POLICY = (
 
 class ResendInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
     model = Resend
-    fields = ["requested_at", "requested_by", "sent_at"]
-    readonly_fields = ["requested_at", "requested_by", "sent_at"]
+    fields = ["requested_at", "requested_by", "sent_at", "unsent_reason"]
+    readonly_fields = ["requested_at", "requested_by", "sent_at", "unsent_reason"]
 
     def has_view_permission(self, request: HttpRequest, _email: Email | None = None) -> bool:
         return request.user.has_perm("notifications.view_email")
+
+    @admin.display(description=_("not sent, because"))
+    def unsent_reason(self, resend: Resend) -> str:
+        return resend.unsent_reason
 
 
 @admin.register(Email)
@@ -44,8 +48,7 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         "language",
         "written_at",
         "sent_at",
-        "suppressed_because",
-        "refusal",
+        "unsent_reason",
     ]
     list_filter = [
         "kind",
@@ -64,12 +67,13 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         "message_id",
         "written_at",
         "sent_at",
+        "unsent_reason",
         "suppressed_because",
         "refusal",
         "subject",
         "preview",
     ]
-    readonly_fields = ["preview"]
+    readonly_fields = ["unsent_reason", "preview"]
     inlines = [ResendInline]
     actions = ["send_again"]
 
@@ -85,11 +89,12 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         for email in emails:
             try:
                 services.request_resend(email_id=email.pk, by=request.user.get_username())
-            except services.StillUnderWay:
-                text = _("%(email)s has not been sent yet; it is tried until it is.")
-                self.message_user(request, text % {"email": email}, messages.ERROR)
+            except (services.StillUnderWay, services.RecipientForgotten) as refusal:
+                self.message_user(request, str(refusal), messages.ERROR)
             else:
                 asked += 1
+        if not asked:
+            return
         done = ngettext(
             "%(count)d e-mail will be sent again.", "%(count)d e-mails will be sent again.", asked
         )
@@ -105,6 +110,10 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         if not self.has_view_permission(request, email):
             raise PermissionDenied
         return HttpResponse(email.html, headers={"Content-Security-Policy": PREVIEW_POLICY})
+
+    @admin.display(description=_("not sent, because"))
+    def unsent_reason(self, email: Email) -> str:
+        return email.unsent_reason
 
     @admin.display(description=_("HTML, and text"))
     def preview(self, email: Email) -> str:

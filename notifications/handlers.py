@@ -11,9 +11,6 @@ from notifications.models import Email
 from outbox import Breaker, Receipt, Retry, subscribe
 from smtp import LEASE
 
-#: Attempts, one each minute. Then an e-mail that is still unsent is not sent any more.
-LONGEST_WAIT_FOR_EMAILS = 5
-
 Kind = Email.Kind
 SMTP = "notifications.smtp"
 # Not SMTPException, nor OSError, which it is: a refused recipient says nothing about the server.
@@ -74,7 +71,7 @@ def resend_email(resend_id: UUID, receipt: Receipt) -> None:
 @subscribe(
     "orders.CustomerForgotten",
     queue=SMTP,
-    rules={services.StillUnderWay: Retry(after=60)},
+    rules={services.StillUnderWay: Retry(after=services.ERASURE_RETRY_SECONDS)},
 )
 def forget_recipient(subject: str, attempt: int) -> None:
-    services.forget_recipient(subject=subject, waits=attempt < LONGEST_WAIT_FOR_EMAILS)
+    services.forget_recipient(subject=subject, waits=attempt < services.LAST_ERASURE_ATTEMPT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.utils import timezone
 
@@ -24,6 +26,22 @@ def reason_to_suppress(*, recipient: str, kind: Email.Kind) -> Suppressed | None
     if limit and _number_lately(recipient, is_essential=is_essential, most=limit) >= limit:
         return Suppressed.LIMIT
     return None
+
+
+def explain(email: Email) -> str:
+    """Return why an e-mail is suppressed and what to do, for the log; without the address."""
+    if email.suppressed_because == Suppressed.ADDRESS:
+        return (
+            "its recipient is no address on the internet. Ask the customer for another address; "
+            "'Send again' in the admin would be refused, too."
+        )
+    setting = "EMAIL_LIMIT_ESSENTIAL" if email.is_essential else "EMAIL_LIMIT"
+    limit, hours = getattr(settings, setting), settings.EMAIL_LIMIT_SPAN / timedelta(hours=1)
+    return (
+        f"its recipient was written {limit} e-mails within {hours:g} hours, and {setting} allows "
+        "no more. To send it, choose 'Send again' in the admin. If so many are right, raise "
+        f"{setting} or shorten EMAIL_LIMIT_HOURS."
+    )
 
 
 def mailbox_of(recipient: str) -> str:

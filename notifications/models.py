@@ -6,6 +6,9 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
+#: Why an e-mail is not sent whose address and text were erased before.
+FORGOTTEN = _("the customer was forgotten")
+
 
 class Email(models.Model):
     """One e-mail. There is at most one of each kind for an order, however often it is asked for;
@@ -89,13 +92,26 @@ class Email(models.Model):
         indexes = [models.Index(fields=["mailbox", "written_at"], name="email_mailbox")]
 
     def __str__(self) -> str:
-        return self.subject
+        return self.subject or f"{self.get_kind_display()} {self.order_id}"
+
+    @property
+    def unsent_reason(self) -> str:
+        """Why it was not sent and is not tried any more; empty if it was sent or is under way."""
+        if self.sent_at is not None or self.is_under_way:
+            return ""
+        suppressed = str(self.get_suppressed_because_display())
+        return suppressed or self.refusal or str(FORGOTTEN)
 
     @property
     def is_under_way(self) -> bool:
         """It is being sent, or tried again until it is."""
         is_over = self.sent_at is not None or self.refusal or self.suppressed_because
         return not self.is_redacted and not is_over
+
+    @property
+    def is_essential(self) -> bool:
+        """It is about money, or about a contract that ends."""
+        return self.kind in self.ESSENTIAL
 
     @property
     def is_redacted(self) -> bool:
@@ -121,3 +137,9 @@ class Resend(models.Model):
 
     def __str__(self) -> str:
         return str(self.email)
+
+    @property
+    def unsent_reason(self) -> str:
+        """Why it was not sent and is not tried any more; empty if it was sent or is under way."""
+        is_lost = self.sent_at is None and self.email.is_redacted
+        return str(FORGOTTEN) if is_lost else ""

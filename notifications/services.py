@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import smtplib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -16,9 +16,10 @@ from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
 from django.utils import timezone
 from django.utils.encoding import force_str
+from django.utils.translation import gettext as _
 
+from notifications import limits
 from notifications.events import ResendRequested
-from notifications.limits import mailbox_of, reason_to_suppress
 from notifications.models import Email, Resend
 from notifications.rendering import render
 from orders import queries as orders
@@ -26,6 +27,10 @@ from outbox import PermanentFailure, Receipt, emit, is_owed
 from smtp import is_sendable, printable, sender_domain
 
 logger = logging.getLogger(__name__)
+
+#: The attempt at which an erasure no longer waits for e-mails in hand; seconds between attempts.
+LAST_ERASURE_ATTEMPT = 5
+ERASURE_RETRY_SECONDS = 60
 
 
 def notify(
@@ -36,7 +41,10 @@ def notify(
     One that is suppressed is not sent.
     """
     email = write_email(order_id=order_id, kind=kind, about=about, facts=facts)
-    if email is None or email.is_redacted:  # the customer was forgotten
+    if email is None or email.is_redacted:
+        logger.info(
+            "No e-mail (%s) is sent for order %s: the customer was forgotten.", kind, order_id
+        )
         with receipt:
             return
     if email.suppressed_because:
@@ -50,7 +58,11 @@ def notify(
 
 
 class StillUnderWay(Exception):
-    """The e-mail has not been sent yet, and may be sent at any moment."""
+    """An e-mail has not been sent yet, and may be sent at any moment."""
+
+
+class RecipientForgotten(Exception):
+    """An e-mail has no recipient and no text any more: the customer was forgotten."""
 
 
 @transaction.atomic
@@ -59,13 +71,30 @@ def request_resend(*, email_id: UUID, by: str) -> Resend:
 
     Raises:
         StillUnderWay: it has not been sent a first time, nor refused.
+        RecipientForgotten: it was blanked.
     """
     email = Email.objects.select_for_update().get(pk=email_id)
-    if email.is_under_way:
-        raise StillUnderWay(StillUnderWay.__doc__)
+    _refuse_to_resend(email)
     resend = email.resends.create(requested_by=by)
     emit(ResendRequested(order_id=email.order_id, resend_id=resend.id))
     return resend
+
+
+def _refuse_to_resend(email: Email) -> None:
+    facts = {"kind": Email.Kind(email.kind).label, "order": email.order_id}
+    if email.is_redacted:
+        text = _(
+            "The e-mail (%(kind)s) of order %(order)s cannot be sent: the customer was forgotten, "
+            "and its address and text are erased."
+        )
+        raise RecipientForgotten(text % facts)
+    if email.is_under_way:
+        text = _(
+            "The e-mail (%(kind)s) of order %(order)s is not sent yet: its delivery waits, runs or "
+            "is dead. It is sent when that delivery succeeds. `manage.py outbox why %(order)s` "
+            "names what holds it up; a dead delivery has to be retried."
+        )
+        raise StillUnderWay(text % facts)
 
 
 def resend(*, resend_id: UUID, receipt: Receipt) -> None:
@@ -140,9 +169,24 @@ def forget_recipient(*, subject: str, waits: bool) -> None:
     """
     emails = Email.objects.filter(order_id__in=orders.order_ids_of(subject))
     unsent = {email.order_id for email in emails.select_for_update() if email.is_under_way}
-    if waits and any(_is_in_hand(order_id) for order_id in unsent):
-        raise StillUnderWay(StillUnderWay.__doc__)
+    if waits:
+        _refuse_to_erase(subject, unsent)
     emails.update(recipient="", mailbox="", subject="", text="", html="", refusal="")
+
+
+def _refuse_to_erase(subject: str, unsent: Iterable[UUID]) -> None:
+    """Raise `StillUnderWay` if a worker has an unsent e-mail of one of these orders."""
+    held_up_by = next((one for one in sorted(unsent) if _is_in_hand(one)), None)
+    if held_up_by is None:
+        return
+    text = _(
+        "The erasure of %(subject)s waits: an e-mail of order %(order)s is not sent yet. It is "
+        "tried again every %(seconds)d s; at attempt %(last)d it erases the e-mail, sent or not. "
+        "If it does not end, `manage.py outbox why %(subject)s` shows what holds up the erasure, "
+        "and `manage.py outbox why %(order)s` what holds up the e-mail."
+    )
+    facts = {"seconds": ERASURE_RETRY_SECONDS, "last": LAST_ERASURE_ATTEMPT}
+    raise StillUnderWay(text % {"subject": subject, "order": held_up_by, **facts})
 
 
 def _is_in_hand(order_id: UUID) -> bool:
@@ -186,12 +230,13 @@ def mark_as_sent(email: Email) -> None:
 
 
 def _log_suppression(email: Email) -> None:
-    logger.warning(
+    logger.log(
+        logging.ERROR if email.is_essential else logging.WARNING,
         "The e-mail %s (%s) of order %s is suppressed: %s",
         email.pk,
         email.kind,
         email.order_id,
-        email.suppressed_because,
+        limits.explain(email),
     )
 
 
@@ -209,8 +254,8 @@ def _draft(
         "id": row.id,
         "message_id": f"<{row.id}@{sender_domain()}>",
         "recipient": contact.email,
-        "mailbox": mailbox_of(contact.email),
-        "suppressed_because": reason_to_suppress(recipient=contact.email, kind=kind) or "",
+        "mailbox": limits.mailbox_of(contact.email),
+        "suppressed_because": limits.reason_to_suppress(recipient=contact.email, kind=kind) or "",
         "language": contact.language,
         "subject": rendered.subject,
         "text": rendered.text,

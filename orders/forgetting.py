@@ -5,12 +5,14 @@ Subjects look like "user:7". The functions are called by `handlers.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.utils import timezone
 
 from api import erase_answers_of
 from orders import queries
@@ -18,11 +20,14 @@ from orders.events import CustomerForgotten, ForgettingPostponed
 from orders.models import Order
 from outbox import emit
 
-FINAL = {Order.Status.RECEIVED, Order.Status.CANCELLED}
+logger = logging.getLogger(__name__)
 
+FINAL = {Order.Status.RECEIVED, Order.Status.CANCELLED}
 
 #: An order takes days: it is neither received nor cancelled, and its address is needed.
 TRIED_AGAIN_AFTER = timedelta(hours=6)
+#: Orders that a line of the log names.
+_MOST_NAMED = 10
 
 
 @transaction.atomic
@@ -40,9 +45,25 @@ def forget_customer(*, subject: str) -> None:
     under_way = [order.id for order in locked if order.status not in FINAL]
     if under_way:
         emit(ForgettingPostponed(subject=subject, order_ids=under_way), delay=TRIED_AGAIN_AFTER)
+        _log_wait(subject, under_way)
         return
     orders.update(email="")
     emit(CustomerForgotten(subject=subject))
+
+
+def _log_wait(subject: str, order_ids: Sequence[UUID]) -> None:
+    more = len(order_ids) - _MOST_NAMED
+    logger.warning(
+        "The erasure of %s waits until these orders are received or cancelled: %s%s. It is tried "
+        "again at %s UTC, and every %g hours after that. `manage.py outbox why %s` shows the next "
+        "attempt. If an order stays open, finish or cancel it in the admin.",
+        subject,
+        ", ".join(map(str, order_ids[:_MOST_NAMED])),
+        f" and {more} more" if more > 0 else "",
+        f"{timezone.now() + TRIED_AGAIN_AFTER:%Y-%m-%d %H:%M:%S}",
+        TRIED_AGAIN_AFTER / timedelta(hours=1),
+        subject,
+    )
 
 
 def erase_answers(*, subject: str) -> None:

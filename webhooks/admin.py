@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
@@ -13,6 +15,21 @@ from django.utils.translation import ngettext
 from read_only import ReadOnly
 from webhooks import services
 from webhooks.models import Attempt, Endpoint, Message
+
+#: What staff need to know of a field beside its name.
+HELP = {
+    "url_state": _(
+        "What a worker found when it looked up the host. When it is refused, the endpoint is "
+        "disabled: its owner corrects the URL and enables it again. When its host cannot be found, "
+        "messages are tried all the same. When it stays unchecked, a worker of the queue "
+        "webhooks.http is missing or busy: see `manage.py outbox doctor`."
+    ),
+    "last_failure": _(
+        "The reason of the last delivery or look-up of the host that failed. The log of the "
+        "workers has more about a look-up (webhooks.checking); the delivery attempts have each "
+        "request."
+    ),
+}
 
 
 class ReasonForm(ActionForm):
@@ -37,6 +54,12 @@ class EndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # ge
     search_fields = ["id", "url", "owner__username", "description"]
     action_form = ReasonForm
     actions = ["disable", "enable"]
+
+    def get_form(
+        self, request: HttpRequest, obj: Endpoint | None = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm[Endpoint]]:
+        """Return the form with help for staff; the API's own texts are for owners."""
+        return super().get_form(request, obj, change, **{**kwargs, "help_texts": HELP})
 
     def has_disable_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("webhooks.disable_endpoint")

@@ -1,17 +1,23 @@
 """Look up the host of an endpoint's URL, in a worker: a name server may be slow, or hang.
 
-The result is shown to the owner as the endpoint's `url_state`. It protects nobody: each sending
-resolves the name again, and checks each of its addresses.
+The result is the endpoint's `url_state`, and the reason its `last_failure`: the owner and staff see
+both. The check protects nobody: each sending resolves the name again, and checks its addresses.
 """
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
 from uuid import UUID
+
+from django.utils import timezone
 
 from outbox import Receipt, emit
 from webhooks.addresses import AddressRefused, resolve
 from webhooks.events import EndpointDisabled
 from webhooks.models import Endpoint
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that a look-up may take.
 LOOKUP_SECONDS = 5.0
@@ -21,36 +27,80 @@ LEASE_SECONDS = 30.0
 UrlState = Endpoint.UrlState
 
 
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Whether a URL may be called.
+
+    Attributes:
+        state: the endpoint's new state.
+        reason: why it may not be called, for the owner and staff; empty if it may.
+        cause: what the name server said, for the log.
+    """
+
+    state: Endpoint.UrlState
+    reason: str = ""
+    cause: str = ""
+
+
 def check(*, endpoint_id: UUID, receipt: Receipt) -> None:
-    """Check the URL unless somebody has, with no transaction open while the resolver is asked."""
+    """Check the URL unless it is checked. No transaction is open while the resolver is asked."""
     endpoint = Endpoint.objects.filter(pk=endpoint_id, url_state=UrlState.UNCHECKED).first()
     if endpoint is None:
         with receipt:
             return
-    state, why = _looked_up(endpoint.url)
+    finding = _looked_up(endpoint.url)
     with receipt:
-        _record(endpoint_id, url=endpoint.url, state=state, why=why)
+        is_recorded = _record(endpoint_id, url=endpoint.url, finding=finding)
+    if is_recorded and finding.reason:
+        _log(endpoint, finding)
 
 
-def _looked_up(url: str) -> tuple[Endpoint.UrlState, str]:
+def _looked_up(url: str) -> Finding:
     try:
         resolve(url, seconds=LOOKUP_SECONDS)
     except AddressRefused as refusal:
-        return UrlState.REFUSED, str(refusal)
+        return Finding(state=UrlState.REFUSED, reason=str(refusal))
     except OSError as error:
-        return UrlState.UNRESOLVED, str(error)
-    return UrlState.ALLOWED, ""
+        cause = error.__cause__ or f"no answer within {LOOKUP_SECONDS:g} s"
+        return Finding(state=UrlState.UNRESOLVED, reason=str(error), cause=str(cause))
+    return Finding(state=UrlState.ALLOWED)
 
 
-def _record(endpoint_id: UUID, *, url: str, state: Endpoint.UrlState, why: str) -> None:
+def _record(endpoint_id: UUID, *, url: str, finding: Finding) -> bool:
+    """Store the finding; return False where the endpoint was removed or changed meanwhile."""
     try:
         endpoint = Endpoint.objects.locked(endpoint_id)
-    except Endpoint.DoesNotExist:  # removed meanwhile
-        return
+    except Endpoint.DoesNotExist:
+        return False
     if endpoint.url != url or endpoint.url_state != UrlState.UNCHECKED:
-        return  # changed meanwhile, which has a check of its own
-    endpoint.url_state = state
-    if state is UrlState.REFUSED and endpoint.enabled:
-        endpoint.disable(because=Endpoint.Disabled.REFUSED, note=why)
+        return False  # the change has a check of its own
+    endpoint.url_state = finding.state
+    if finding.reason:
+        endpoint.note_error(finding.reason, at=timezone.now())
+    if finding.state is UrlState.REFUSED and endpoint.enabled:
+        endpoint.disable(because=Endpoint.Disabled.REFUSED, note=finding.reason)
         emit(EndpointDisabled(endpoint_id=endpoint.pk, because=Endpoint.Disabled.REFUSED))
     endpoint.save()
+    return True
+
+
+def _log(endpoint: Endpoint, finding: Finding) -> None:
+    """Log why the URL may not be called, without the URL: it may contain a secret."""
+    who = f"{endpoint.pk} of user:{endpoint.owner_id}"
+    if finding.state is UrlState.REFUSED:
+        logger.warning(
+            "The URL of endpoint %s is refused: %s The endpoint is disabled. Its owner has to "
+            "correct the URL, or the host's addresses, and enable it again. If the host is one of "
+            "ours, add it to WEBHOOK_PRIVATE_HOSTS first.",
+            who,
+            finding.reason,
+        )
+        return
+    logger.warning(
+        "The host of endpoint %s cannot be looked up: %s (%s) Messages to it are tried all the "
+        "same. If many endpoints have this, check the name server of the workers of the queue "
+        "webhooks.http; else its owner has to correct the URL.",
+        who,
+        finding.reason,
+        finding.cause,
+    )

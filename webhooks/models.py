@@ -121,7 +121,11 @@ class Endpoint(models.Model):
         self.failures += 1
         self.failing_since = self.failing_since or now
         self.rests_until = now + rest
-        self.last_failure_at, self.last_failure = now, error[:300]
+        self.note_error(error, at=now)
+
+    def note_error(self, error: str, *, at: datetime) -> None:
+        """Keep the last error. The endpoint does not rest for it, as it does for a failure."""
+        self.last_failure_at, self.last_failure = at, error[:300]
 
     def note_success(self) -> None:
         self.forget_failures()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from uuid import UUID
 
 from django.conf import settings
@@ -12,15 +13,25 @@ from django.utils.translation import gettext as _
 from smtp import is_sendable, printable, sender_domain
 from webhooks.models import Endpoint
 
+logger = logging.getLogger(__name__)
+
 
 def announce_disabling(*, endpoint_id: UUID, event_id: UUID) -> None:
     """Send it, under the same Message-ID each time.
 
     Nothing is sent for a webhook that is removed or in use again, or to an owner whose address is
-    none on the internet.
+    none on the internet. The latter is logged as a warning.
     """
     endpoint = Endpoint.objects.select_related("owner").filter(pk=endpoint_id).first()
-    if endpoint is None or endpoint.enabled or not is_sendable(endpoint.owner.email):
+    if endpoint is None or endpoint.enabled:
+        return
+    if not is_sendable(endpoint.owner.email):
+        logger.warning(
+            "The owner of the disabled endpoint %s gets no e-mail about it: the account user:%s "
+            "has no address on the internet. Correct it in the admin, and inform the owner.",
+            endpoint.pk,
+            endpoint.owner_id,
+        )
         return
     with translation.override(settings.LANGUAGE_CODE):
         _email(endpoint, event_id).send()

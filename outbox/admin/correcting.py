@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -16,7 +14,7 @@ from outbox.models import Delivery
 from outbox.privacy.sensitive import masked
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
-from .json_object import JSONObjectField
+from .json_object import JSONObjectField, payload_text
 from .links import delivery_url, event_url
 from .pages import show
 
@@ -38,7 +36,7 @@ def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResp
     if not may(request, "correct"):
         raise PermissionDenied
     row = _dead(pk)
-    shown = json.dumps(masked(row.event), indent=2, ensure_ascii=False)
+    shown = payload_text(masked(row.event))
     form = CorrectionForm(request.POST or None, initial={"payload": shown})
     if form.is_valid():
         try:

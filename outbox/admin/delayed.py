@@ -1,27 +1,33 @@
-"""Delayed events: what is to be told later."""
+"""Delayed events: events that are emitted later."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy
 
 from outbox.models import DelayedEvent
+from outbox.monitor.diagnosis import why_delayed
+from outbox.privacy.sensitive import masked
 from outbox.templatetags.outbox_display import actor, moment
 
 from .base import ReadOnlyAdmin
+from .json_object import payload_text
 from .links import short_key
 
 
 @admin.register(DelayedEvent)
 class DelayedEventAdmin(ReadOnlyAdmin):
-    """What is to be told when. It is no fact yet: the code that told it may take it back."""
+    """Events with a due time. None is a fact yet: the code that emitted it may cancel it."""
 
     list_display = ["name", "due", "key_short", "stored"]
     list_per_page = 50
     ordering = ["due_at"]
     actions = None
     empty_text = gettext_lazy(
-        "Nothing is to be told later. emit(..., delay=...) puts an event here until it is due."
+        "No event is delayed. emit(..., delay=...) puts an event here until it is due."
     )
     fieldsets = [
         (None, {"fields": ["name", "key_short", "due", "stored", "actor_shown", "emitted_by"]}),
@@ -30,12 +36,12 @@ class DelayedEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("due at"), ordering="due_at")
     def due(self, row: DelayedEvent) -> str:
-        """Say when it is told."""
+        """Show when it is emitted."""
         return moment(row.due_at)
 
     @admin.display(description=gettext_lazy("stored at"))
     def stored(self, row: DelayedEvent) -> str:
-        """Say since when it waits."""
+        """Show since when it waits."""
         return moment(row.stored_at)
 
     @admin.display(description=gettext_lazy("key"))
@@ -47,3 +53,12 @@ class DelayedEventAdmin(ReadOnlyAdmin):
     def actor_shown(self, row: DelayedEvent) -> str:
         """Show who started it all."""
         return actor(row.actor)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add what it waits for, and its masked payload."""
+        delayed = kwargs["obj"]
+        context["what_it_waits_for"] = why_delayed(delayed)
+        context["payload"] = payload_text(masked(delayed))
+        return super().render_change_form(request, context, *args, **kwargs)

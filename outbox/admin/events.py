@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -31,6 +29,7 @@ from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, mome
 from . import filters, helpings
 from .base import ReadOnlyAdmin, as_uuid, may
 from .deliveries import explained, unexplained
+from .json_object import payload_text
 from .keyset import KeysetChangeList
 from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
@@ -76,10 +75,6 @@ class EventChangeList(KeysetChangeList):
         self.result_list = add_tallies(self.result_list)
 
 
-def _as_text(payload: Mapping[str, Any]) -> str:
-    return json.dumps(payload, indent=2, ensure_ascii=False)
-
-
 def _upcast(event: Event) -> str:
     """Show what handlers read, where that is not what was stored."""
     known = events.find(event.name)
@@ -87,7 +82,7 @@ def _upcast(event: Event) -> str:
         return ""
     try:
         payload = current_payload(event)
-        return _as_text(
+        return payload_text(
             masked(Event(name=event.name, version=known.event_version, payload=payload))
         )
     except NotUpcast as error:
@@ -248,7 +243,7 @@ class EventAdmin(ReadOnlyAdmin):
         context["deliveries"] = explain(event.deliveries.order_by("id"), failures=_FAILURES_SHOWN)
         context["how_far"] = why_event(event)
         shown = masked(event)
-        context["payload"] = _as_text(shown)
+        context["payload"] = payload_text(shown)
         context["may_unmask"] = shown != event.payload and may(request, "see sensitive fields")
         context["upcast"] = _upcast(event)
         return super().render_change_form(request, context, *args, **kwargs)
@@ -273,7 +268,7 @@ class EventAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         event = get_object_or_404(Event, pk=pk)
         self.remember(request, [event], _("Looked at its sensitive fields."))
-        template, payload = "admin/outbox/event/sensitive.html", _as_text(event.payload)
+        template, payload = "admin/outbox/event/sensitive.html", payload_text(event.payload)
         return show(request, template, of=self, title=event.name, event=event, payload=payload)
 
     @method_decorator(conditional_page)

@@ -1,11 +1,11 @@
-"""A form field for a JSON object that the database can store."""
+"""JSON objects: their text on a page, and a form field for one that the database can store."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django import forms
@@ -16,6 +16,11 @@ from django.utils.translation import gettext as _
 DEEPEST = 100
 #: PostgreSQL's jsonb refuses both, however they are escaped.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def payload_text(payload: Mapping[str, Any]) -> str:
+    """Return a payload as indented JSON. Mask it first: `outbox.privacy.sensitive.masked`."""
+    return json.dumps(payload, indent=2, ensure_ascii=False)
 
 
 class JSONObjectField(forms.CharField):

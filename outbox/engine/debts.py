@@ -27,7 +27,7 @@ def is_owed(
         using: the outbox's database alias.
     """
     using = using or databases.alias()
-    return _owed_events(to=to, failed=failed, using=using).filter(key=key).exists()
+    return owed_events(to=to, failed=failed, using=using).filter(key=key).exists()
 
 
 def owed_keys(
@@ -35,11 +35,12 @@ def owed_keys(
 ) -> set[str]:
     """Return those of the keys about which `is_owed` is true, in one read."""
     using = using or databases.alias()
-    events = _owed_events(to=to, failed=True, using=using).filter(key__in=keys)
+    events = owed_events(to=to, using=using).filter(key__in=keys)
     return set(events.values_list("key", flat=True))
 
 
-def _owed_events(*, to: Sequence[str], failed: bool, using: str) -> QuerySet[Any]:
+def owed_events(*, to: Sequence[str] = (), failed: bool = True, using: str) -> QuerySet[Any]:
+    """Return the events about which `is_owed` is true, whatever their key."""
     events: QuerySet[Any] = apps.get_model("outbox", "Event").objects.using(using)
     delivery = apps.get_model("outbox", "Delivery")
     owed = delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=delivery.OWED)

@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from outbox import clock
 from outbox.engine import heartbeat
-from outbox.models import Attempt, Delivery, Event
+from outbox.models import Attempt, DelayedEvent, Delivery, Event
 from outbox.wording import moment, one_line, span
 
 from . import waiting
@@ -45,6 +45,21 @@ def why_event(event: Event) -> str:
         "settled": sum(state in Delivery.SETTLED for state in states),
         "all": len(states),
     }
+
+
+def why_delayed(delayed: DelayedEvent) -> str:
+    """Say in one sentence when a delayed event is emitted, or what it waits for when it is due."""
+    using = delayed._state.db
+    now = clock.now(using=using)
+    left, when = delayed.due_at - now, moment(delayed.due_at)
+    if left > timedelta(0):
+        text = _("Emitted at %(when)s, in %(span)s; no handler is called before.")
+        return text % {"when": when, "span": span(left)}
+    if -left < waiting.PATIENCE:
+        return _("Due since %(when)s; the relay emits it next.") % {"when": when}
+    text = _("Due since %(when)s, for %(span)s, and not emitted; %(clue)s")
+    clue = heartbeat.relay_clue(now, using=using)
+    return text % {"when": when, "span": span(-left), "clue": clue}
 
 
 def _not_fanned_out(waited: timedelta, *, using: str | None) -> str:

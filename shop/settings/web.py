@@ -17,6 +17,8 @@ if not SECRET_KEY and FOR_REAL:
         "python -c 'import secrets; print(secrets.token_urlsafe(64))'"
     )
 SECRET_KEY = SECRET_KEY or local_secret_key()
+# SECRET_KEY_FALLBACKS: former keys, separated by commas, which still verify and decrypt.
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 
 # ALLOWED_HOSTS: the host names that this site answers to, separated by commas.
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -42,6 +43,10 @@ def at_rest() -> str:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT * FROM {StoredAnswer._meta.db_table}")
         return str(cursor.fetchall())
+
+
+def unreadable(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name == "api.sealing"]
 
 
 class TestAnAnswerAtRest:
@@ -92,6 +97,24 @@ class TestAnAnswerAtRest:
 
         assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
         assert Order.objects.count() == 1
+
+    def test_that_cannot_be_read_is_an_error_in_the_log_without_any_secret(
+        self, outbox: Outbox, settings: Settings, caplog: pytest.LogCaptureFixture
+    ):
+        """Failed: clients got 409 after a change of SECRET_KEY, and nothing said why."""
+        put_on_sale("TEA")
+        place()
+        secrets = [now.SECRET_KEY, "another" * 10, KEY, StoredAnswer.objects.get().sealed]
+
+        settings.SECRET_KEY = "another" * 10
+        place()
+
+        [line] = unreadable(caplog)
+        assert line.levelname == "ERROR"
+        assert f"The stored answer {customer().pk}:/api/orders/" in line.getMessage()
+        assert "SECRET_KEY was changed" in line.getMessage()
+        assert "add the former key to SECRET_KEY_FALLBACKS" in line.getMessage()
+        assert [secret for secret in secrets if secret in caplog.text] == []
 
 
 class TestAnAnswerOfTheReleaseBefore:
@@ -169,6 +192,15 @@ class TestAnErasedAnswer:
         assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
         assert Order.objects.count() == 1
         assert erase_answers_of(customer().pk) == 0
+
+    def test_is_no_error_in_the_log(self, outbox: Outbox, caplog: pytest.LogCaptureFixture):
+        put_on_sale("TEA")
+        place()
+        erase_answers_of(customer().pk)
+
+        assert place().status_code == 409
+
+        assert unreadable(caplog) == []
 
     def test_is_of_that_user_alone(self, outbox: Outbox):
         put_on_sale("TEA")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 import pytest
+import time_machine
 from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
+from django.utils import timezone
 
 from notifications import services as notifications
 from notifications.models import Email
@@ -14,15 +17,17 @@ from orders import services
 from orders.models import Order
 from outbox import actions
 from outbox.books.reconciliation import reconcile
-from outbox.models import Delivery
+from outbox.models import DelayedEvent, Delivery
 from outbox.privacy.redaction import redact
 from outbox.testing import Outbox
+from outbox.wording import moment
 from tests.bank import BankProcess
 from tests.flows.looks import owed
 from tests.flows.threads import in_thread, wait_until_blocked
 from tests.inventory.shelf import put_on_sale
 from tests.notifications.mail_server import MailServer, mail_server
 from tests.orders.buyer import customer, place
+from tests.outbox.command import outbox_command
 
 __all__ = ["mail_server"]
 
@@ -115,7 +120,11 @@ class TestACustomerWhoIsForgotten:
         assert set(Email.objects.filter(order_id=order.pk).values_list("recipient")) == {("",)}
 
     def test_is_written_to_no_more(
-        self, outbox: Outbox, order: Order, mailoutbox: list[EmailMultiAlternatives]
+        self,
+        outbox: Outbox,
+        order: Order,
+        mailoutbox: list[EmailMultiAlternatives],
+        caplog: pytest.LogCaptureFixture,
     ):
         """Seen to fail while the books missed the e-mail that nobody could be sent."""
         receive(order)
@@ -124,9 +133,12 @@ class TestACustomerWhoIsForgotten:
         sent = len(mailoutbox)
 
         services.request_refund(order_id=order.id, return_stock=False, by="staff")
-        outbox.deliver_all()
+        with caplog.at_level(logging.INFO, logger="notifications"):
+            outbox.deliver_all()
 
         assert (len(mailoutbox), owed()) == (sent, 0)
+        said = f"No e-mail (refund) is sent for order {order.pk}: the customer was forgotten."
+        assert said in caplog.text
         assert reconcile().is_balanced
 
     @pytest.mark.parametrize("state", ["dead", "discarded", "parked"])
@@ -145,9 +157,12 @@ class TestACustomerWhoIsForgotten:
         assert state in {*Delivery.objects.values_list("state", flat=True)}
 
         forget(order, outbox)
+        emails = Email.objects.filter(order_id=order.pk)
+        if state != "parked":
+            assert set(emails.values_list("recipient")) == {("",)}, "at once"
         fail_for(timedelta(hours=10), outbox)
 
-        assert set(Email.objects.filter(order_id=order.pk).values_list("recipient")) == {("",)}
+        assert set(emails.values_list("recipient")) == {("",)}
         if state == "parked":
             actions.resume("notifications.announce_shipping", by="ann")
         actions.retry(actions.Choice(states=("dead",)), by="ann")
@@ -159,9 +174,13 @@ class TestACustomerWhoIsForgotten:
         Email.objects.filter(order_id=order.pk, kind=Email.Kind.PAYMENT).update(sent_at=None)
         subject = f"user:{order.customer_id}"
 
-        with pytest.raises(notifications.StillUnderWay):
+        with pytest.raises(notifications.StillUnderWay) as caught:
             notifications.forget_recipient(subject=subject, waits=True)
 
+        assert f"The erasure of {subject} waits" in str(caught.value)
+        assert f"an e-mail of order {order.pk}" in str(caught.value)
+        for about in (subject, order.pk):
+            assert f"`manage.py outbox why {about}`" in str(caught.value)
         notifications.forget_recipient(subject=subject, waits=False)
         assert set(Email.objects.filter(order_id=order.pk).values_list("recipient")) == {("",)}
 
@@ -177,6 +196,62 @@ class TestACustomerWhoIsForgotten:
 
         email = refused.get()
         assert (email.recipient, email.refusal, email.is_under_way) == ("", "", False)
+
+
+class TestAnErasureThatWaitsForAnOrder:
+    def test_is_in_the_log_with_the_order_and_the_next_attempt(
+        self, outbox: Outbox, order: Order, caplog: pytest.LogCaptureFixture
+    ):
+        """Failed: nothing was logged."""
+        subject = f"user:{order.customer_id}"
+
+        with time_machine.travel(timezone.now(), tick=False), caplog.at_level(logging.WARNING):
+            forget(order, outbox)
+
+        [line] = [one for one in caplog.records if one.name == "orders.forgetting"]
+        assert line.levelname == "WARNING"
+        text = line.getMessage()
+        for part in (subject, str(order.id), moment(DelayedEvent.objects.get().due_at)):
+            assert part in text
+        assert f"manage.py outbox why {subject}" in text
+        assert order.email not in text
+
+    def test_names_ten_orders_and_counts_the_rest(
+        self, outbox: Outbox, order: Order, caplog: pytest.LogCaptureFixture
+    ):
+        put_on_sale("CUP", units=20)
+        for _ in range(11):
+            place(sku="CUP")
+
+        with caplog.at_level(logging.WARNING):
+            forget(order, outbox)
+
+        [line] = [one for one in caplog.records if one.name == "orders.forgetting"]
+        named = [pk for pk in Order.objects.values_list("pk", flat=True) if str(pk) in line.message]
+        assert len(named) == 10
+        assert "and 2 more" in line.message
+
+    def test_is_found_by_the_command_that_the_redaction_names(self, outbox: Outbox, order: Order):
+        """Failed: the command showed nothing that waits."""
+        subject = f"user:{order.customer_id}"
+        said = outbox_command("redact", "--subject", subject, "--reason", "asked to")
+        outbox.deliver_all(raise_errors=False)
+
+        shown = outbox_command("why", subject)
+
+        assert f"manage.py outbox why {subject}" in said
+        [delayed] = DelayedEvent.objects.all()
+        assert f"delayed event {delayed.pk}: orders.ForgettingPostponed {subject}" in shown
+        assert moment(delayed.due_at) in shown
+
+    def test_shows_what_its_orders_are_owed(self, outbox: Outbox, order: Order):
+        put_on_sale("CUP", units=1)
+        fresh = place(sku="CUP")
+
+        shown = outbox_command("why", f"user:{order.customer_id}")
+
+        assert f"orders.OrderPlaced {fresh.id}" in shown
+        assert str(order.id) not in shown, "nothing is owed about it"
 
 
 class TestASubjectThatIsNoCustomer:

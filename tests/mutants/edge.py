@@ -167,7 +167,7 @@ EDGE = [
         edits=(
             Edit(
                 "webhooks/checking.py",
-                "    if state is UrlState.REFUSED and endpoint.enabled:",
+                "    if finding.state is UrlState.REFUSED and endpoint.enabled:",
                 "    if False:",
             ),
         ),

@@ -110,7 +110,7 @@ PRIVACY = [
     Mutant(
         name="erasure-ends",
         without="e-mails that cannot be sent are waited for without end",
-        edits=(Edit("notifications/services.py", "if waits and any(", "if any("),),
+        edits=(Edit("notifications/services.py", "    if waits:\n", "    if True:\n"),),
         noticed_by=(
             f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
             "::test_is_forgotten_although_an_email_was_never_sent",
@@ -122,13 +122,39 @@ PRIVACY = [
         edits=(
             Edit(
                 "notifications/services.py",
-                "if waits and any(_is_in_hand(order_id) for order_id in unsent):",
-                "if unsent:",
+                "(one for one in sorted(unsent) if _is_in_hand(one))",
+                "iter(sorted(unsent))",
             ),
         ),
         noticed_by=(
             f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
             "::test_is_forgotten_although_an_email_was_never_sent",
+        ),
+    ),
+    Mutant(
+        name="delayed-payload-masked",
+        without="the admin shows the payload of a delayed event with what is sensitive in it",
+        edits=(
+            Edit(
+                "outbox/admin/delayed.py",
+                "payload_text(masked(delayed))",
+                "payload_text(delayed.payload)",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/test_delayed.py::TestItsPageInTheAdmin"
+            "::test_shows_the_payload_masked_and_when_it_is_due",
+        ),
+    ),
+    Mutant(
+        name="no-resend-to-the-forgotten",
+        without="staff are promised that an e-mail is sent whose customer was forgotten",
+        edits=(Edit("notifications/services.py", "    _refuse_to_resend(email)\n", ""),),
+        noticed_by=(
+            "tests/notifications/test_admin.py::TestAnEmailOfACustomerWhoWasForgotten"
+            "::test_is_not_sent_again",
+            "tests/notifications/test_admin.py::TestSendingAgain"
+            "::test_waits_until_it_was_sent_once",
         ),
     ),
     Mutant(

@@ -136,7 +136,8 @@ class TestSendingAgain:
 
         page = send_again(client, email).content.decode()
 
-        assert "has not been sent yet" in page
+        assert f"The e-mail (acknowledgement) of order {email.order_id} is not sent yet" in page
+        assert f"manage.py outbox why {email.order_id}" in page
         assert not Resend.objects.exists()
 
     def test_is_a_way_out_of_a_refusal(
@@ -156,3 +157,60 @@ class TestSendingAgain:
         assert len(mailoutbox) == 2
         assert email.sent_at
         assert email.refusal == ""
+
+
+class TestAnEmailOfACustomerWhoWasForgotten:
+    @pytest.fixture
+    def email(self, outbox: Outbox, email: Email) -> Email:
+        """Blanked before it was sent."""
+        Email.objects.update(sent_at=None, recipient="", subject="", text="", html="")
+        return Email.objects.get()
+
+    @pytest.mark.parametrize("page", ["", "{}/change/"])
+    def test_says_why_it_was_not_sent(self, admin_client: Client, email: Email, page: str):
+        """Failed: it looked like one that is still to be sent."""
+        url = "/admin/notifications/email/" + page.format(email.pk)
+
+        assert "the customer was forgotten" in admin_client.get(url).content.decode()
+
+    def test_says_so_in_japanese(self, admin_client: Client, email: Email):
+        url = f"/admin/notifications/email/{email.pk}/change/"
+
+        page = admin_client.get(url, headers={"accept-language": "ja"}).content.decode()
+
+        assert "お客様の個人情報が消去されたため" in page
+
+    def test_is_not_sent_again(self, client: Client, email: Email):
+        """Failed: it promised "1 e-mail will be sent again.", and nothing was sent."""
+        client.force_login(staff("view_email", "resend_email"))
+
+        page = send_again(client, email).content.decode()
+
+        assert f"The e-mail (acknowledgement) of order {email.order_id} cannot be sent" in page
+        assert "0 e-mails will be sent again." not in page
+        assert not Resend.objects.exists()
+
+    def test_says_why_a_repetition_was_not_sent(self, admin_client: Client, email: Email):
+        email.resends.create(requested_by="anna")
+
+        page = admin_client.get(f"/admin/notifications/email/{email.pk}/change/").content.decode()
+
+        assert "the customer was forgotten" in page[page.index("resends-group") :]
+
+    def test_keeps_another_reason(self, admin_client: Client, email: Email):
+        Email.objects.update(suppressed_because="limit")
+
+        page = admin_client.get("/admin/notifications/email/").content.decode()
+
+        assert "too many e-mails to this recipient" in page
+        assert "the customer was forgotten" not in page
+
+    def test_was_sent_if_it_was_sent_before(self, admin_client: Client, email: Email):
+        Email.objects.update(sent_at=email.written_at)
+
+        page = admin_client.get("/admin/notifications/email/").content.decode()
+
+        assert "the customer was forgotten" not in page
+
+    def test_is_named_by_its_kind_and_order(self, email: Email):
+        assert str(email) == f"acknowledgement {email.order_id}"

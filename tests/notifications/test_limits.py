@@ -63,6 +63,10 @@ def cancel(outbox: Outbox, number: int) -> None:
     acknowledge(outbox)
 
 
+def suppressions(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if "is suppressed" in record.msg]
+
+
 def states() -> list[str]:
     return list(Email.objects.order_by("pk").values_list("suppressed_because", flat=True))
 
@@ -206,6 +210,52 @@ class TestWhatIsSuppressed:
         assert str(email.pk) in page
         assert page.count(f"{url}01") == 1
         assert "too many e-mails to this recipient" in detail
+
+    def test_is_a_warning_with_the_setting_and_the_next_step(
+        self, outbox: Outbox, caplog: pytest.LogCaptureFixture
+    ):
+        """Failed: the log had the code of the reason ("limit")."""
+        for _ in range(LIMIT + 1):
+            order()
+        acknowledge(outbox)
+
+        [line] = suppressions(caplog)
+        suppressed = Email.objects.get(suppressed_because="limit")
+        assert line.levelname == "WARNING"
+        assert line.getMessage() == (
+            f"The e-mail {suppressed.pk} (acknowledgement) of order {suppressed.order_id} is "
+            "suppressed: its recipient was written 3 e-mails within 24 hours, and EMAIL_LIMIT "
+            "allows no more. To send it, choose 'Send again' in the admin. If so many are right, "
+            "raise EMAIL_LIMIT or shorten EMAIL_LIMIT_HOURS."
+        )
+
+    def test_is_an_error_where_it_is_essential(
+        self, outbox: Outbox, caplog: pytest.LogCaptureFixture
+    ):
+        """Failed: it was a warning like any other."""
+        cancel(outbox, LIMIT + 1)
+
+        lines = {line.levelname: line.getMessage() for line in suppressions(caplog)}
+        assert lines.keys() == {"ERROR", "WARNING"}, "the acknowledgements are warnings"
+        assert "(cancellation)" in lines["ERROR"]
+        assert "EMAIL_LIMIT_ESSENTIAL allows no more" in lines["ERROR"]
+
+    @pytest.mark.parametrize(
+        ("event", "level"), [("orders.OrderCancelled", "ERROR"), ("orders.OrderPlaced", "WARNING")]
+    )
+    def test_names_the_next_step_for_an_address_that_is_none(
+        self, outbox: Outbox, caplog: pytest.LogCaptureFixture, event: str, level: str
+    ):
+        mine = order("a@localhost")
+        if event == "orders.OrderCancelled":
+            outbox.given(event, order_id=mine.pk, reason="customer")
+        acknowledge(outbox)
+
+        [line] = [one for one in suppressions(caplog) if one.levelname == level]
+        assert "no address on the internet" in line.getMessage()
+        assert "Ask the customer for another address" in line.getMessage()
+        assert "EMAIL_LIMIT" not in line.getMessage()
+        assert "a@localhost" not in line.getMessage()
 
     def test_is_in_the_log_without_the_address(
         self, outbox: Outbox, caplog: pytest.LogCaptureFixture

@@ -9,12 +9,15 @@ from uuid import UUID, uuid4
 
 import pytest
 import time_machine
+from django.core.management.base import CommandError
 from django.db import transaction
+from django.test import Client
 from django.utils import timezone
 
 from outbox import (
     DomainEvent,
     NotInTransaction,
+    Sensitive,
     acting_as,
     cancel_delayed,
     emit,
@@ -23,9 +26,10 @@ from outbox import (
 )
 from outbox.engine.relay import Pace, relay, relay_pass
 from outbox.engine.sync import sync_subscriptions
-from outbox.models import DelayedEvent, Event
+from outbox.models import DelayedEvent, Event, Heartbeat
 from outbox.testing import Outbox
 from tests.flows.threads import aside, run_together
+from tests.outbox.command import outbox_command
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -36,6 +40,12 @@ HOUR = timedelta(hours=1)
 class ReminderDue(DomainEvent, key="order_id"):
     order_id: UUID
     number: int = 0
+
+
+class InvoiceDue(DomainEvent, key="order_id", subject="customer:{customer_id}"):
+    order_id: UUID
+    customer_id: int
+    address: Sensitive[str]
 
 
 def emit_later(order_id: UUID | None = None, *, delay: timedelta = HOUR, number: int = 0) -> UUID:
@@ -153,6 +163,89 @@ class TestCancelling:
         relay_pass(publish=lambda message: None)
 
         assert Event.objects.count() + sum(answers) == 20
+
+
+@pytest.fixture
+def invoice(db: None) -> DelayedEvent:
+    """One that is due in an hour, about customer:7."""
+    with transaction.atomic():
+        emit(InvoiceDue(order_id=uuid4(), customer_id=7, address="Hill Road 1"), delay=HOUR)
+    return DelayedEvent.objects.get()
+
+
+class TestTheCommandWhy:
+    def test_lists_what_is_delayed_about_a_key(self, db):
+        """Failed: a delayed event was found by nothing."""
+        with time_machine.travel(NOW, tick=False):
+            order_id = uuid4()
+            later, sooner = emit_later(order_id, delay=2 * HOUR), emit_later(order_id)
+            emit_later()
+
+            said = outbox_command("why", str(order_id))
+
+        assert said.splitlines() == [
+            f"delayed event {sooner}: tests.ReminderDue {order_id}",
+            "    Emitted at 2030-01-01 01:00:00 UTC, in 1 h; no handler is called before.",
+            f"delayed event {later}: tests.ReminderDue {order_id}",
+            "    Emitted at 2030-01-01 02:00:00 UTC, in 2 h; no handler is called before.",
+        ]
+
+    def test_lists_what_is_delayed_about_a_subject_without_its_payload(self, invoice: DelayedEvent):
+        said = outbox_command("why", "customer:7")
+
+        assert said.startswith(f"delayed event {invoice.pk}: tests.InvoiceDue {invoice.key}")
+        assert "Hill Road" not in said
+
+    def test_answers_for_the_id_of_a_delayed_event(self, invoice: DelayedEvent):
+        assert f"delayed event {invoice.pk}" in outbox_command("why", str(invoice.pk))
+
+    def test_lists_it_after_the_events_of_its_key(self, invoice: DelayedEvent):
+        with transaction.atomic():
+            emit(ReminderDue(order_id=UUID(invoice.key)))
+
+        said = outbox_command("why", invoice.key)
+
+        assert [line.split(":")[0].rpartition(" ")[0] for line in said.splitlines()[::2]] == [
+            "event",
+            "delayed event",
+        ]
+
+    def test_leaves_out_those_of_others(self, invoice: DelayedEvent):
+        with pytest.raises(CommandError, match="customer:8 is neither"):
+            outbox_command("why", "customer:8")
+
+    @pytest.mark.parametrize(
+        ("overdue", "sentence"),
+        [
+            (timedelta(seconds=1), "the relay emits it next."),
+            (HOUR, "not emitted; no relay was seen: is a worker of the queue outbox running?"),
+        ],
+    )
+    def test_says_what_an_overdue_one_waits_for(
+        self, invoice: DelayedEvent, overdue: timedelta, sentence: str
+    ):
+        Heartbeat.objects.all().delete()
+        DelayedEvent.objects.update(due_at=timezone.now() - overdue)
+
+        said = outbox_command("why", "customer:7")
+
+        assert "Due since" in said
+        assert said.rstrip().endswith(sentence)
+
+
+class TestItsPageInTheAdmin:
+    def test_shows_the_payload_masked_and_when_it_is_due(
+        self, admin_client: Client, invoice: DelayedEvent
+    ):
+        """Failed: no payload was shown."""
+        address = f"/admin/outbox/delayedevent/{invoice.pk}/change/"
+
+        page = admin_client.get(address).content.decode()
+
+        assert "&quot;customer_id&quot;: 7" in page
+        assert "&quot;address&quot;: &quot;***&quot;" in page
+        assert "no handler is called before" in page
+        assert "Hill Road" not in page
 
 
 @pytest.mark.django_db(transaction=True)

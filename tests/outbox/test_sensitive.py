@@ -458,6 +458,40 @@ class TestTheCommand:
         said = refused("redact", "--key", str(PARCEL), "--reason", "asked")
 
         assert "1 event left as they are" in said
+        assert f"manage.py outbox why {PARCEL}" in said
+
+    def test_names_the_command_that_shows_what_the_apps_have_left_to_do(self):
+        """Failed: nothing said that the apps erase later, nor where to look."""
+        said = outbox_command("redact", "--subject", "customer:7", "--reason", "asked")
+
+        assert said.splitlines()[-1].endswith("`manage.py outbox why customer:7`.")
+
+    @pytest.mark.parametrize(
+        "arguments", [["--subject", "customer:7", "--dry-run"], ["--key", "parcel-7"]]
+    )
+    def test_names_none_where_no_app_is_asked(self, arguments: list[str]):
+        said = outbox_command("redact", *arguments, "--reason", "asked")
+
+        assert "outbox why" not in said
+
+    def test_leaves_delayed_events_alone_and_leads_to_them(self, parcel_sent: type[DomainEvent]):
+        """Failed: it advised --force, which blanks no delayed event."""
+        subject = f"customer:{CUSTOMER}"
+        with transaction.atomic():
+            emit(parcel_sent(**FIELDS), delay=timedelta(days=1))
+
+        said = refused("redact", "--subject", subject, "--reason", "asked", "--force")
+
+        assert "--force does not blank delayed events" in said
+        assert "delayed event" in outbox_command("why", subject)
+
+    def test_leads_to_what_names_the_subject_and_is_owed(self):
+        """Failed: `why` knew no subjects."""
+        subject, event = f"customer:{CUSTOMER}", given()
+
+        assert f"event {event.id}: tests.ParcelSent" in outbox_command("why", subject)
+        settle()
+        assert "neither" in refused("why", subject)
 
     def test_wants_to_know_whose(self):
         assert "--subject" in refused("redact", "--reason", "asked")

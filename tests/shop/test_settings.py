@@ -56,6 +56,12 @@ class TestAFreshClone:
         assert len(first) >= 50
         assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
 
+    def test_takes_former_secret_keys(self, tmp_path):
+        """Failed: no variable set them, and a change of SECRET_KEY ended all that it had signed."""
+        assert setting(tmp_path, "SECRET_KEY_FALLBACKS") == "[]"
+        former = setting(tmp_path, "SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS="former,older")
+        assert former == "['former', 'older']"
+
     def test_keeps_debug_off(self, tmp_path):
         assert setting(tmp_path, "DEBUG") == "False"
 

@@ -49,6 +49,14 @@ class TestTheAdmin:
             assert old not in text
             assert new not in text
 
+    def test_explains_the_state_and_the_last_error(self, staff, endpoint):
+        """Failed: staff saw "refused" and an empty error, without a next step."""
+        page = staff.get(reverse("admin:webhooks_endpoint_change", args=[endpoint.pk]))
+
+        shown = page.content.decode()
+        assert "When it is refused, the endpoint is disabled" in shown
+        assert "of the last delivery or look-up of the host" in shown
+
     def test_lets_nobody_act_without_the_permission(self, client, endpoint):
         from django.contrib.auth.models import Permission
 

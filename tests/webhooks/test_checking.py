@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ def add(client: APIClient, **more: Any) -> Any:
     return client.post(URL, {**WANTED, **more}, headers=a_key())
 
 
+def reports(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name == "webhooks.checking"]
+
+
 def check(outbox: Any) -> Endpoint:
     outbox.deliver_all(only="webhooks", raise_errors=False)
     return Endpoint.objects.get()
@@ -96,7 +101,59 @@ class TestACheck:
         names(monkeypatch, ["1.1.1.1"])
         add(client)
 
-        assert check(outbox).url_state == "allowed"
+        endpoint = check(outbox)
+
+        assert endpoint.url_state == "allowed"
+        assert (endpoint.last_failure, endpoint.last_failure_at) == ("", None)
+
+    def test_that_refuses_keeps_and_logs_the_reason(
+        self,
+        client: APIClient,
+        outbox: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ):
+        """Failed: nothing was logged, and the last error was empty."""
+        names(monkeypatch, ["10.0.0.1"])
+        add(client, url=f"{HOOKS}?token=geheim")
+
+        endpoint = check(outbox)
+
+        reason = "The host has an address that is not public."
+        assert (endpoint.last_failure, endpoint.failures) == (reason, 0)
+        assert endpoint.last_failure_at
+        [line] = reports(caplog)
+        assert line.levelname == "WARNING"
+        for part in (f"endpoint {endpoint.pk} of user:{endpoint.owner_id}", reason):
+            assert part in line.getMessage()
+        assert "WEBHOOK_PRIVATE_HOSTS" in line.getMessage()
+        assert "geheim" not in caplog.text
+
+    def test_that_finds_no_host_keeps_and_logs_the_reason(
+        self,
+        client: APIClient,
+        outbox: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ):
+        """Failed: the reason was dropped, and the name server's answer with it."""
+
+        def unknown(*_args: Any, **_more: Any) -> list[Any]:
+            raise socket.gaierror(-2, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        address = add(client)["Location"]
+
+        endpoint = check(outbox)
+
+        reason = "The host's name cannot be resolved."
+        assert client.get(address).json()["last_failure"] == reason
+        assert (endpoint.failures, endpoint.rests_until) == (0, None), "a look-up is no delivery"
+        [line] = reports(caplog)
+        assert line.levelname == "WARNING"
+        assert reason in line.getMessage()
+        assert "Name or service not known" in line.getMessage()
+        assert "webhooks.http" in line.getMessage()
 
     def test_disables_what_leads_inside_and_tells_its_owner(
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
@@ -115,12 +172,34 @@ class TestACheck:
         outbox.deliver_all(only="webhooks")
         assert "its host may not be called" in mail.outbox[0].body
 
+    def test_that_disables_logs_that_its_owner_has_no_address(
+        self,
+        client: APIClient,
+        outbox: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ):
+        """Failed: no e-mail was sent, and nothing said so."""
+        User.objects.filter(pk=customer().pk).update(email="hanako@localhost")
+        names(monkeypatch, ["10.0.0.1"])
+        add(client)
+
+        endpoint = check(outbox)
+
+        assert mail.outbox == []
+        [line] = [one for one in caplog.records if one.name == "webhooks.notices"]
+        assert line.levelname == "WARNING"
+        assert f"endpoint {endpoint.pk}" in line.getMessage()
+        assert f"user:{endpoint.owner_id}" in line.getMessage()
+        assert "hanako@" not in line.getMessage()
+
     def test_of_a_resolver_that_hangs_ends(
         self,
         client: APIClient,
         outbox: Any,
         hanging: list[str],
         monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ):
         monkeypatch.setattr(checking, "LOOKUP_SECONDS", 0.1)
         add(client)
@@ -129,6 +208,8 @@ class TestACheck:
 
         assert hanging == ["hooks.example.com"]
         assert (endpoint.url_state, endpoint.enabled) == ("unresolved", True)
+        assert endpoint.last_failure == "The host's name cannot be resolved."
+        assert "no answer within 0.1 s" in reports(caplog)[0].getMessage()
 
     def test_is_made_with_no_transaction_open(
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
@@ -160,6 +241,7 @@ class TestACheck:
         client: APIClient,
         outbox: Any,
         monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
         change: dict[str, Any],
     ):
         address = add(client)["Location"]
@@ -175,6 +257,8 @@ class TestACheck:
 
         assert endpoint.disabled_because == ("by_owner" if "enabled" in change else "")
         assert endpoint.url_state == ("refused" if "enabled" in change else "allowed")
+        assert endpoint.last_failure == ("inside" if "enabled" in change else "")
+        assert len(reports(caplog)) == (1 if "enabled" in change else 0)
 
     def test_of_an_endpoint_that_was_removed_does_nothing(
         self, client: APIClient, outbox: Any, hanging: list[str]

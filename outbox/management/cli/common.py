@@ -15,7 +15,8 @@ from outbox.models import Delivery, Event
 #: The exit code of a command that Ctrl-C has ended, as a shell reports it.
 INTERRUPTED = 130
 
-_MOST_EVENTS = 200
+#: Events of one key that a command reads.
+MOST_EVENTS = 200
 
 
 def operator() -> str:
@@ -46,14 +47,19 @@ def find_event(text: str) -> Event | None:
     return event
 
 
+def events_of_key(key: str) -> list[Event]:
+    """Return the events of a key, the oldest first, up to `MOST_EVENTS`."""
+    return list(
+        Event.objects.using(databases.alias()).filter(key=key).order_by("seq")[:MOST_EVENTS]
+    )
+
+
 def find_events(text: str) -> list[Event]:
     """Return the events of this key, or the one with this UUID; the oldest first, up to a bound.
 
     Raises `CommandError` where the text is a UUID that is neither.
     """
-    about = list(
-        Event.objects.using(databases.alias()).filter(key=text).order_by("seq")[:_MOST_EVENTS]
-    )
+    about = events_of_key(text)
     event = None if about else find_event(text)
     return [event] if event else about
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Redact, or count; fail where something is left to do."""
+    """Redact, or count. Fail where something is left; name the command that shows what."""
     if not (options["subject"] or options["key"]):
         raise CommandError("Say whose data: --subject SUBJECT, or --key KEY.")
     wanted = {
@@ -42,15 +43,24 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
         "force": options["force"],
     }
     done = redaction.redact(**wanted, dry_run=True) if options["dry_run"] else redact(**wanted)
-    write(_told(done, dry_run=options["dry_run"]))
-    if done.owed and not options["dry_run"]:
+    write(_summary(done, dry_run=options["dry_run"]))
+    if options["dry_run"]:
+        return
+    why = f"`manage.py outbox why {shlex.quote(options['subject'] or options['key'][0])}`"
+    if options["subject"]:
+        write(
+            "The apps erase their own rows by themselves, some of them later. What is still owed "
+            f"or delayed is shown by {why}."
+        )
+    if done.owed:
         raise CommandError(
-            f"{count(done.owed, 'event')} left as they are, since a handler is still owed them: "
-            "run it again when they are settled, or with --force."
+            f"{count(done.owed, 'event')} left as they are, since a handler is still owed them or "
+            f"they are delayed: see {why}. Run it again when they are settled, or with --force; "
+            "--force does not blank delayed events."
         )
 
 
-def _told(done: Redaction, *, dry_run: bool) -> str:
+def _summary(done: Redaction, *, dry_run: bool) -> str:
     would = "would be blanked" if dry_run else "blanked"
     return (
         f"{count(done.blanked, 'event')} {would}; {done.empty:,} had nothing to blank, "
