@@ -39,8 +39,8 @@ def ours(**outbox: object) -> Side:
     return Side("outbox", "benchmarks.project.ours", {**TUNED, "OUTBOX": json.dumps(outbox)})
 
 
-#: The outbox where its relay runs the handler itself: `@subscribe(..., express=True)`.
-EXPRESS = replace(ours().having(BENCHMARK_EXPRESS="1"), name="outbox, express")
+#: The outbox where its relay runs the handler itself: `@subscribe(..., inline=True)`.
+INLINE = replace(ours().having(BENCHMARK_INLINE="1"), name="outbox, express")
 
 #: `transaction.on_commit(task.delay)`: what is done where there is no outbox.
 TUNED_CELERY = Side("on_commit(delay), tuned", "benchmarks.project.plain", TUNED)

@@ -1,7 +1,7 @@
 """What inventory hears.
 
-Each delivery in a transaction of its own (`together=False`): many orders want the same product,
-whose row is locked no longer than one of them takes.
+Each delivery has a transaction of its own (`shared_transaction=False`). Many orders want the same
+product, and its row is locked no longer than one of them takes.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from inventory.events import StockLine
 from outbox import subscribe
 
 
-@subscribe("orders.OrderPlaced", together=False)
+@subscribe("orders.OrderPlaced", shared_transaction=False)
 def reserve_stock(order_id: UUID, lines: list[StockLine]) -> None:
     services.reserve_stock(order_id=order_id, lines=lines)
 
 
-@subscribe("orders.OrderCancelled", attempts=None, together=False)
+@subscribe("orders.OrderCancelled", attempts=None, shared_transaction=False)
 def release_stock(order_id: UUID) -> None:
     services.release_stock(order_id=order_id)
 
 
-@subscribe("orders.OrderShipped", together=False)
+@subscribe("orders.OrderShipped", shared_transaction=False)
 def issue_stock(order_id: UUID) -> None:
     services.issue_stock(order_id=order_id)
 
 
-@subscribe("orders.RefundRequested", together=False)
+@subscribe("orders.RefundRequested", shared_transaction=False)
 def return_stock(order_id: UUID, refund_id: UUID, returned: list[StockLine]) -> None:
     services.return_stock(order_id=order_id, refund_id=refund_id, lines=returned)

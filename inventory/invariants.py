@@ -11,12 +11,12 @@ from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
 from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
-from outbox import (
+from outbox.reconciliation import (
     Difference,
-    Look,
+    Examination,
+    duplicate_event_keys,
     events_without_row,
     invariant,
-    keys_told_twice,
     rows_without_event,
 )
 
@@ -35,9 +35,9 @@ EXPLAINS = {
 
 
 @invariant(remedy=COUNT)
-def counters_are_the_sums_of_the_ledger(look: Look) -> Iterator[Difference]:
+def counters_are_the_sums_of_the_ledger(examination: Examination) -> Iterator[Difference]:
     """Each product's counters are the sums of its movements."""
-    look.saw(Product.objects.count())
+    examination.saw(Product.objects.count())
     products: QuerySet[Any] = Product.objects.annotate(
         hand=Coalesce(F("stock__on_hand"), 0),
         aside=Coalesce(F("stock__reserved"), 0),
@@ -55,9 +55,9 @@ def counters_are_the_sums_of_the_ledger(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=COUNT)
-def nothing_is_negative(look: Look) -> Iterator[Difference]:
+def nothing_is_negative(examination: Examination) -> Iterator[Difference]:
     """No more is reserved than is on hand, and neither is below zero."""
-    look.saw(Stock.objects.count())
+    examination.saw(Stock.objects.count())
     wrong = Stock.objects.filter(
         Q(on_hand__lt=0) | Q(reserved__lt=0) | Q(reserved__gt=F("on_hand"))
     )
@@ -68,9 +68,9 @@ def nothing_is_negative(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=COUNT)
-def what_is_reserved_is_reserved_for_an_order(look: Look) -> Iterator[Difference]:
+def what_is_reserved_is_reserved_for_an_order(examination: Examination) -> Iterator[Difference]:
     """Each product's reserved units are those of the reservations that hold it."""
-    look.saw(Stock.objects.count())
+    examination.saw(Stock.objects.count())
     lines = ReservationLine.objects.filter(product=OuterRef("pk"))
     held = lines.filter(reservation__status=Status.RESERVED).order_by().values("product")
     sums = held.annotate(sum=Sum(F("quantity") - F("returned"))).values("sum")
@@ -82,12 +82,12 @@ def what_is_reserved_is_reserved_for_an_order(look: Look) -> Iterator[Difference
 
 
 @invariant(remedy=AROUND)
-def reservations_are_in_the_ledger(look: Look) -> Iterator[Difference]:
+def reservations_are_in_the_ledger(examination: Examination) -> Iterator[Difference]:
     """Each line of a reservation has its movements: reserved, and then released or issued."""
     lines = ReservationLine.objects.select_related("reservation").order_by("pk")
     rows = lines.iterator(chunk_size=CHUNK)
     while chunk := list(islice(rows, CHUNK)):
-        look.saw(len(chunk))
+        examination.saw(len(chunk))
         ledger = _ledger(chunk)
         for line in chunk:
             for kind in _kinds_missing(line, ledger):
@@ -97,10 +97,10 @@ def reservations_are_in_the_ledger(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def reservations_are_told(look: Look) -> Iterator[Difference]:
+def reservations_are_told(examination: Examination) -> Iterator[Difference]:
     """Each answer about stock was told by its event, once, and each such event is an answer."""
-    recent = look.recent(Reservation.objects.all(), "asked_at")
-    look.saw(recent.count())
+    recent = examination.recent(Reservation.objects.all(), "asked_at")
+    examination.saw(recent.count())
     for unanswered in recent.filter(status=Status.ASKED).iterator():
         text = _("Order %(order)s asked for stock, and was given no answer.")
         yield _about(unanswered, text % {"order": unanswered.order_id})
@@ -118,7 +118,7 @@ def _told_without_answer(name: str, reservations: QuerySet[Reservation]) -> Iter
         facts = {"name": name, "key": event.key}
         text = _("%(name)s tells of order %(key)s, and its reservation says otherwise.")
         yield Difference(text % facts, key=event.key, row=event)
-    for key in keys_told_twice(name).iterator():
+    for key in duplicate_event_keys(name).iterator():
         text = _("%(name)s was told more than once of order %(key)s.")
         yield Difference(text % {"name": name, "key": key}, key=key)
 

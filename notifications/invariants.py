@@ -12,7 +12,13 @@ from django.utils.translation import gettext as _
 
 from notifications.models import Email
 from orders import queries as orders
-from outbox import Difference, Look, events_without_row, invariant, rows_without_event
+from outbox.reconciliation import (
+    Difference,
+    Examination,
+    events_without_row,
+    invariant,
+    rows_without_event,
+)
 
 Kind = Email.Kind
 
@@ -31,13 +37,13 @@ CHUNK = 500
     remedy="Write to the customer by hand, or send what is suppressed again in the admin: the "
     "handler has its receipt and will not."
 )
-def whoever_is_to_know_was_written_to(look: Look) -> Iterator[Difference]:
+def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Difference]:
     """An event that a handler has answered by an e-mail has that e-mail, and it was sent.
 
     One that is suppressed will do, except about a cancellation or a refund.
     """
     settled = Email.objects.filter(Q(sent_at__isnull=False) | ~Q(suppressed_because=""))
-    look.saw(settled.count())
+    examination.saw(settled.count())
     for kind, (name, handler) in CALLED_FOR_BY.items():
         missing = events_without_row(
             name, settled.filter(kind=kind), key="order_id", handled_by=handler, **_fields(kind)
@@ -50,12 +56,12 @@ def whoever_is_to_know_was_written_to(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy="See who made the row; tell the customer if the e-mail said what is not so.")
-def every_email_has_its_event(look: Look) -> Iterator[Difference]:
+def every_email_has_its_event(examination: Examination) -> Iterator[Difference]:
     """An order has one e-mail of a kind, of refunds one for each, and an event calls for it."""
     emails = Email.objects.order_by("pk")
-    if look.horizon:
-        emails = emails.filter(order_id__in=orders.placed_since(look.horizon))
-    look.saw(emails.count())
+    if examination.horizon:
+        emails = emails.filter(order_id__in=orders.placed_since(examination.horizon))
+    examination.saw(emails.count())
     for kind, (name, _handler) in CALLED_FOR_BY.items():
         of_kind = emails.filter(kind=kind)
         for email in rows_without_event(of_kind, name, key="order_id", **_fields(kind)).iterator():

@@ -15,12 +15,12 @@ from django.utils.translation import gettext as _
 from inventory import queries as inventory
 from money import Money
 from orders.models import Order, OrderHistory, OrderLine, RefundLine, RefundRequest
-from outbox import (
+from outbox.reconciliation import (
     Difference,
-    Look,
+    Examination,
+    duplicate_event_keys,
     events_without_row,
     invariant,
-    keys_told_twice,
     rows_without_event,
 )
 from payments import queries as payments
@@ -51,9 +51,9 @@ CHUNK = 500
 
 
 @invariant(remedy=AROUND)
-def history_explains_status(look: Look) -> Iterator[Difference]:
+def history_explains_status(examination: Examination) -> Iterator[Difference]:
     """An order is where the last line of its history says."""
-    look.saw(Order.objects.count())
+    examination.saw(Order.objects.count())
     latest = OrderHistory.objects.filter(order=OuterRef("pk")).order_by("-id")
     orders: QuerySet[Any] = Order.objects.annotate(last=_first(latest)).exclude(status=F("last"))
     for order in orders.order_by("pk").iterator():
@@ -63,9 +63,9 @@ def history_explains_status(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def history_has_no_gap(look: Look) -> Iterator[Difference]:
+def history_has_no_gap(examination: Examination) -> Iterator[Difference]:
     """Each move of an order is allowed, and begins where the one before ended."""
-    look.saw(OrderHistory.objects.count())
+    examination.saw(OrderHistory.objects.count())
     earlier = OrderHistory.objects.filter(order=OuterRef("order"), pk__lt=OuterRef("pk"))
     allowed = Q(pk__in=[])
     for before, after in Order.MOVES.items():
@@ -78,10 +78,10 @@ def history_has_no_gap(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def moves_are_told(look: Look) -> Iterator[Difference]:
+def moves_are_told(examination: Examination) -> Iterator[Difference]:
     """Each move of an order was told by its event, once, and each such event by a move."""
-    moves = look.recent(OrderHistory.objects.all(), "moved_at").select_related("order")
-    look.saw(moves.count())
+    moves = examination.recent(OrderHistory.objects.all(), "moved_at").select_related("order")
+    examination.saw(moves.count())
     for status, name in TOLD_BY.items():
         to_it = moves.filter(to_status=status)
         for move in rows_without_event(to_it, name, key="order_id").order_by("pk").iterator():
@@ -92,10 +92,10 @@ def moves_are_told(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def answers_explain_moves(look: Look) -> Iterator[Difference]:
+def answers_explain_moves(examination: Examination) -> Iterator[Difference]:
     """An order moves on only after the answers of stock and bank that the move needs."""
-    moves = look.recent(OrderHistory.objects.exclude(from_status=""), "order__placed_at")
-    look.saw(moves.count())
+    moves = examination.recent(OrderHistory.objects.exclude(from_status=""), "order__placed_at")
+    examination.saw(moves.count())
     for needing, name in EXPLAINED_BY:
         unexplained = rows_without_event(moves.filter(needing), name, key="order_id")
         for move in unexplained.select_related("order").order_by("pk").iterator():
@@ -105,9 +105,9 @@ def answers_explain_moves(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def totals_are_those_of_the_lines(look: Look) -> Iterator[Difference]:
+def totals_are_those_of_the_lines(examination: Examination) -> Iterator[Difference]:
     """An order's total is the sum of its lines, and its refunds are within it."""
-    look.saw(Order.objects.count())
+    examination.saw(Order.objects.count())
     lines = OrderLine.objects.filter(order=OuterRef("pk")).order_by().values("order")
     refunds = RefundRequest.objects.filter(order=OuterRef("pk")).order_by().values("order")
     orders: QuerySet[Any] = Order.objects.annotate(
@@ -126,12 +126,12 @@ def totals_are_those_of_the_lines(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def refunds_are_told(look: Look) -> Iterator[Difference]:
+def refunds_are_told(examination: Examination) -> Iterator[Difference]:
     """Each refund that was asked for was told by its event, and each such event by a refund."""
     name = "orders.RefundRequested"
     refunds = RefundRequest.objects.select_related("order")
-    look.saw(refunds.count())
-    recent = look.recent(refunds, "requested_at")
+    examination.saw(refunds.count())
+    recent = examination.recent(refunds, "requested_at")
     for refund in rows_without_event(recent, name, key="order_id", refund_id="id").iterator():
         facts = {"order": refund.order, "refund": refund, "name": name}
         text = _(
@@ -148,10 +148,10 @@ def refunds_are_told(look: Look) -> Iterator[Difference]:
     waits_for=("orders", "inventory", "payments"),
     remedy="Look at the order's timeline: what should have come next was never told or heard.",
 )
-def whatever_is_under_way_is_owed(look: Look) -> Iterator[Difference]:
+def whatever_is_under_way_is_owed(examination: Examination) -> Iterator[Difference]:
     """An order that waits for stock or money is waiting for something that is owed."""
     orders = Order.objects.filter(status__in=ON_THE_WAY)
-    look.saw(orders.count())
+    examination.saw(orders.count())
     for order in orders.order_by("pk").iterator():
         facts = {"order": order, "status": order.get_status_display()}
         facts["awaits"] = order.get_awaits_display()
@@ -163,10 +163,10 @@ def whatever_is_under_way_is_owed(look: Look) -> Iterator[Difference]:
     waits_for=("orders", "payments"),
     remedy="Compare the order with its payment in the admin, and with the bank's own statement.",
 )
-def money_is_what_orders_are_worth(look: Look) -> Iterator[Difference]:
+def money_is_what_orders_are_worth(examination: Examination) -> Iterator[Difference]:
     """What was captured, less what was refunded, is what the order is worth."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
-        look.saw(len(orders))
+        examination.saw(len(orders))
         asked = _asked_back(orders)
         balances = payments.balances(order.id for order in orders)
         for order in orders:
@@ -184,10 +184,10 @@ def money_is_what_orders_are_worth(look: Look) -> Iterator[Difference]:
     waits_for=("orders", "inventory"),
     remedy="Compare the order with its reservation in the admin, and count the shelf.",
 )
-def goods_are_where_orders_are(look: Look) -> Iterator[Difference]:
+def goods_are_where_orders_are(examination: Examination) -> Iterator[Difference]:
     """Stock is set aside for what is to be shipped, issued for what is, let go when cancelled."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
-        look.saw(len(orders))
+        examination.saw(len(orders))
         lines = _lines(orders)
         reservations = inventory.reservations(order.id for order in orders)
         for order in orders:
@@ -215,7 +215,7 @@ def _told_without_move(name: str, moves: QuerySet[OrderHistory]) -> Iterator[Dif
         facts = {"name": name, "key": event.key}
         text = _("%(name)s tells of order %(key)s, and its history has no such move.")
         yield Difference(text % facts, key=event.key, row=event)
-    for key in keys_told_twice(name).iterator():
+    for key in duplicate_event_keys(name).iterator():
         text = _("%(name)s was told more than once of order %(key)s.")
         yield Difference(text % {"name": name, "key": key}, key=key)
 

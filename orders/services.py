@@ -12,6 +12,11 @@ from django.utils import timezone
 from inventory import queries as inventory
 from money import add_up
 from orders.deadlines import is_our_own_delay
+from orders.erasure import customer_of_key as customer_of_key
+from orders.erasure import erase_answers as erase_answers
+from orders.erasure import forget_customer as forget_customer
+from orders.erasure import order_keys as order_keys
+from orders.erasure import personal_values as personal_values
 from orders.events import (
     OrderCancelled,
     OrderConfirmed,
@@ -21,11 +26,6 @@ from orders.events import (
     OrderReceived,
     OrderShipped,
 )
-from orders.forgetting import customer_of_key as customer_of_key
-from orders.forgetting import erase_answers as erase_answers
-from orders.forgetting import forget_customer as forget_customer
-from orders.forgetting import order_keys as order_keys
-from orders.forgetting import personal_values as personal_values
 from orders.models import Order, OrderLine
 from orders.refunds import NothingToRefund as NothingToRefund
 from orders.refunds import NotRefundable as NotRefundable

@@ -12,20 +12,17 @@
 
 Delivery is at least once; inside the database each handler takes effect at most once.
 This module is the public API, with `outbox.testing` for tests, `outbox.admin` for the admin of your
-own models, `outbox.worker` for your Celery app and `outbox.metrics` for monitors. It imports no
-models, so it may be imported anywhere.
+own models, `outbox.reconciliation` for invariants, `outbox.transports.celery` for your Celery app
+and `outbox.metrics` for monitors. It imports no models, so it may be imported anywhere.
 """
 
 from __future__ import annotations
 
-from .books import Difference, Look, invariant
-from .books.evidence import events_without_row, keys_told_twice, rows_without_event
 from .context import RequestContextMiddleware, acting_as
 from .contracts.upcasting import upcast
+from .deliveries.outstanding import is_owed
+from .deliveries.time_limit import TimeLimitExceeded
 from .emission import NotInTransaction, emit
-from .engine.debts import is_owed
-from .engine.delayed import cancel_delayed
-from .engine.time_limit import TimeLimitExceeded
 from .events import DomainEvent
 from .guards import guards_lifted
 from .guards.locks import mark_locked, saved_under_lock
@@ -34,16 +31,15 @@ from .policy import Breaker, Dead, Discard, Pause, Retry, RetryAfter
 from .privacy.marks import Sensitive
 from .privacy.subjects import declare_subject
 from .receipt import LeaseLost, PermanentFailure, Receipt
+from .relay.delayed import cancel_delayed
 from .subscriptions import subscribe
 
 __all__ = [
     "Breaker",
     "Dead",
-    "Difference",
     "Discard",
     "DomainEvent",
     "LeaseLost",
-    "Look",
     "NotInTransaction",
     "Pause",
     "PermanentFailure",
@@ -57,13 +53,9 @@ __all__ = [
     "cancel_delayed",
     "declare_subject",
     "emit",
-    "events_without_row",
     "guards_lifted",
-    "invariant",
     "is_owed",
-    "keys_told_twice",
     "mark_locked",
-    "rows_without_event",
     "saved_under_lock",
     "subscribe",
     "timeline_of",

@@ -32,7 +32,7 @@ class OutboxConfig(AppConfig):
 
 def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:
     from . import databases
-    from .engine.sync import sync_subscriptions
+    from .deliveries.sync import sync_subscriptions
     from .models import Subscription
 
     if using != databases.alias():

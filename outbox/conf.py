@@ -23,7 +23,7 @@ class Conf:
     """Most deliveries of an atomic handler in one message (others: one); 50 in a window of 500."""
     ATTEMPTS: int = 45
     """With the backoff below, full jitter: a day and a half on average, seldom less than a day."""
-    DEATHS: int = 5
+    MAX_WORKER_CRASHES: int = 5
     """Workers that may die in a handler, with no exception seen, before its delivery is dead."""
     BACKOFF_BASE: float = 2.0
     """Seconds; doubled with each attempt."""
@@ -31,12 +31,12 @@ class Conf:
     """Seconds; no wait is longer."""
     FAN_OUT: int = 500
     """Events that one pass of the relay fans out."""
-    FLOOR_SECONDS: float = 1.0
+    POLL_SECONDS: float = 1.0
     """How long the relay waits at most for a nudge before it looks by itself."""
     HEARTBEAT_SECONDS: float = 10.0
     """How often relays, workers and beat say that they live; three of these are silence."""
     NUDGE: bool = True
-    """Tell the relay after each commit. Off: it looks every FLOOR_SECONDS."""
+    """Tell the relay after each commit. Off: it looks every POLL_SECONDS."""
     GUARDS: bool | None = None
     """Raise at what breaks a rule (`outbox/guards/`). None: where DEBUG is on, and in tests."""
 

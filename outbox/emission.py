@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from . import clock, databases, guards, nudge, tracing
 from .context import check_correlation, current_cause
-from .engine.key_locks import lock_key
+from .deliveries.key_locks import lock_key
 from .events import DomainEvent
 from .storable import refuse_unstorable
 from .subscriptions import ordered_events

@@ -8,8 +8,8 @@ from datetime import timedelta
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
-from .books import Difference, Look, invariant
 from .models import Delivery, Event, Subscription
+from .reconciliation import Difference, Examination, invariant
 
 State = Delivery.State
 
@@ -18,12 +18,14 @@ NEW_SUBSCRIPTION = timedelta(minutes=1)
 
 
 @invariant(remedy="Find who wrote to the outbox's tables; the handler was never run for it.")
-def every_hearer_has_its_delivery(look: Look) -> Iterator[Difference]:
+def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Difference]:
     """Each event has one delivery for each subscription that was active when it was fanned out."""
-    events = Event.objects.using(look.using).filter(fanned_out_at__isnull=False)
-    look.saw(events.count())
-    for row in Subscription.objects.using(look.using).filter(active=True).order_by("id"):
-        mine = Delivery.objects.using(look.using).filter(event=OuterRef("pk"), subscription=row)
+    events = Event.objects.using(examination.using).filter(fanned_out_at__isnull=False)
+    examination.saw(events.count())
+    for row in Subscription.objects.using(examination.using).filter(active=True).order_by("id"):
+        mine = Delivery.objects.using(examination.using).filter(
+            event=OuterRef("pk"), subscription=row
+        )
         heard = events.filter(name=row.event, fanned_out_at__gt=row.since + NEW_SUBSCRIPTION)
         for event in heard.filter(~Exists(mine)).order_by("seq").iterator():
             facts = {"event": event, "handler": row.handler}
@@ -32,21 +34,21 @@ def every_hearer_has_its_delivery(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy="Find who wrote to the outbox's tables; the event will be delivered once more.")
-def what_waits_has_no_delivery(look: Look) -> Iterator[Difference]:
+def what_waits_has_no_delivery(examination: Examination) -> Iterator[Difference]:
     """An event that waits for fan-out has no delivery yet."""
-    waiting = Event.objects.using(look.using).filter(fanned_out_at=None)
-    look.saw(waiting.count())
-    delivered = Delivery.objects.using(look.using).filter(event=OuterRef("pk"))
+    waiting = Event.objects.using(examination.using).filter(fanned_out_at=None)
+    examination.saw(waiting.count())
+    delivered = Delivery.objects.using(examination.using).filter(event=OuterRef("pk"))
     for event in waiting.filter(Exists(delivered)).order_by("seq").iterator():
         text = _("%(event)s waits for fan-out, and has deliveries already.")
         yield Difference(text % {"event": event}, key=event.key, row=event)
 
 
 @invariant(remedy="Compare what the handler did for this event with what it should have done once.")
-def one_receipt_for_each_handler(look: Look) -> Iterator[Difference]:
+def one_receipt_for_each_handler(examination: Examination) -> Iterator[Difference]:
     """A handler has at most one receipt for an event."""
-    done = Delivery.objects.using(look.using).filter(state=State.DONE).order_by()
-    look.saw(done.count())
+    done = Delivery.objects.using(examination.using).filter(state=State.DONE).order_by()
+    examination.saw(done.count())
     # Two rows of one subscription cannot be, so two receipts come through two subscriptions.
     others = done.filter(
         event=OuterRef("event"),
@@ -59,10 +61,10 @@ def one_receipt_for_each_handler(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy="Find who wrote to the outbox's tables; the handler may never have run.")
-def receipts_are_whole(look: Look) -> Iterator[Difference]:
+def receipts_are_whole(examination: Examination) -> Iterator[Difference]:
     """What is done was started under its latest token, and what is settled says since when."""
-    settled = Delivery.objects.using(look.using).filter(state__in=Delivery.SETTLED)
-    look.saw(settled.count())
+    settled = Delivery.objects.using(examination.using).filter(state__in=Delivery.SETTLED)
+    examination.saw(settled.count())
     never_ran = Q(state=State.DONE) & (Q(attempts=0) | ~Q(started_token=F("token")) | Q(token=0))
     for row in _with_names(settled.filter(never_ran | Q(settled_at=None))):
         facts = {**_names(row), "state": row.get_state_display()}

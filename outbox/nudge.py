@@ -3,7 +3,7 @@
 One daemon thread a process, started at the first nudge and again after a fork. Nudges that come
 while one is being sent, or within the milliseconds after it, become one: sending takes as much of
 the processor as storing an event, and a relay that looks finds what is committed meanwhile. While
-the broker is away they are dropped: the relay looks by itself every `OUTBOX["FLOOR_SECONDS"]`, so a
+the broker is away they are dropped: the relay looks by itself every `OUTBOX["POLL_SECONDS"]`, so a
 lost nudge costs latency, never data.
 
 A nudge is an empty message to a fanout exchange: it wakes every relay that is there and is kept for
@@ -82,7 +82,7 @@ def poke() -> None:
         _nudger.poke()
 
 
-def ear(name: str) -> Queue:
+def nudge_queue(name: str) -> Queue:
     """Return a process's own queue for nudges; the broker drops it when the process is gone."""
     own = f"{EXCHANGE.name}.{name}"
     return Queue(own, EXCHANGE, durable=False, auto_delete=True, expires=60, max_length=1)

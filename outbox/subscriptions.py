@@ -33,8 +33,8 @@ class Handler:
     events: tuple[str, ...]
     formerly: tuple[str, ...]
     atomic: bool
-    together: bool
-    express: bool
+    shared_transaction: bool
+    inline: bool
     queue: str
     batch: int
     window: int
@@ -104,8 +104,8 @@ def subscribe(
     name: str = "",
     formerly: Iterable[str] = (),
     atomic: bool = True,
-    together: bool = True,
-    express: bool = False,
+    shared_transaction: bool = True,
+    inline: bool = False,
     queue: str = "",
     batch: int | None = None,
     window: int | None = None,
@@ -164,7 +164,7 @@ def subscribe(
 
     Raises:
         TypeError: the function is async or a generator, no event is named, the receipt and
-            `atomic` do not go together, `express` goes with `atomic=False` or `ordered`, the
+            `atomic` do not go together, `inline` goes with `atomic=False` or `ordered`, the
             function takes `*args`, `**kwargs` or positional-only parameters, or a rule is about
             nothing.
         ValueError: a number makes no sense, the time limit is not shorter than the lease, or
@@ -193,8 +193,8 @@ def subscribe(
             events=events,
             formerly=tuple(formerly),
             atomic=atomic,
-            together=together and atomic,
-            express=express,
+            shared_transaction=shared_transaction and atomic,
+            inline=inline,
             queue=queue or app_label(function.__module__),
             batch=(defaults.BATCH if atomic else 1) if batch is None else batch,
             window=defaults.WINDOW if window is None else window,
@@ -267,12 +267,12 @@ def _refuse_bad_signature(handler: Handler) -> None:
 
 def _refuse_bad_policy(handler: Handler) -> None:
     refuse_bad_rules(handler.name, handler.rules)
-    if handler.express and not handler.atomic:
+    if handler.inline and not handler.atomic:
         raise TypeError(
-            f"{handler.name}: express=True is for atomic handlers. One that calls outside may take "
+            f"{handler.name}: inline=True is for atomic handlers. One that calls outside may take "
             "long, and belongs to a worker."
         )
-    if handler.express and handler.ordered:
+    if handler.inline and handler.ordered:
         raise TypeError(f"{handler.name}: what goes express keeps no order; drop one of the two.")
     if not 0 < handler.time_limit < handler.lease:
         raise ValueError(

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 from celery import current_app, current_task, shared_task
 
-from . import actions, clock, nudge
+from . import clock, nudge, operations
 from .conf import conf
 from .counting import minutes
-from .engine import heartbeat
-from .engine.delivery import deliver
-from .engine.relay import BrokerUnavailable, Message, relay_pass
+from .deliveries import heartbeat
+from .relay.passes import BrokerUnavailable, Message, relay_pass
+from .worker.delivery import deliver
 
 _PRUNING = timedelta(seconds=2)
 
@@ -64,7 +64,7 @@ def prune_old_events() -> None:
     It is short, since the relay's worker hears no nudges meanwhile; what is left goes next time.
     """
     if conf().RETENTION:
-        actions.prune(at_most=_PRUNING, by="outbox.prune")
+        operations.prune(at_most=_PRUNING, by="outbox.prune")
 
 
 def publish(message: Message) -> None:

@@ -29,13 +29,13 @@ from uuid_utils.compat import uuid7
 from . import clock, databases, emission, events, subscriptions
 from .context import Cause, caused_by
 from .contracts import upcasting
-from .counting.book import without_threads
-from .engine import failpoints, settlement
-from .engine.delivery import deliver
-from .engine.relay import Message, relay_pass
-from .engine.results import Result
-from .engine.sync import sync_subscriptions
+from .counting.buffer import without_threads
+from .deliveries import failpoints, settlement
+from .deliveries.sync import sync_subscriptions
 from .guards import hooks as guard_hooks
+from .relay.passes import Message, relay_pass
+from .worker.delivery import deliver
+from .worker.outcome import Result
 
 if TYPE_CHECKING:
     from .models import DelayedEvent, Event

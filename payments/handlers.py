@@ -6,7 +6,7 @@ from uuid import UUID
 
 from money import Money
 from outbox import Breaker, Receipt, subscribe
-from payments import asking, gateway, services, webhooks
+from payments import bank_requests, gateway, services, webhooks
 from payments.gateway import GatewayUnavailable, OutcomeUnknown
 
 # A handler makes five requests at most; each may wait to connect and again for its answer.
@@ -19,7 +19,7 @@ BREAKER = Breaker(on=(GatewayUnavailable, OutcomeUnknown), failures=10, wait=15,
 )
 def authorize_payment(order_id: UUID, total: Money, payment_method: str, receipt: Receipt) -> None:
     payment = services.intend_payment(order_id=order_id, total=total, payment_method=payment_method)
-    answer = asking.authorization(payment)
+    answer = bank_requests.authorization(payment)
     with receipt:
         services.record_authorization(order_id=order_id, answer=answer)
 
@@ -29,7 +29,7 @@ def authorize_payment(order_id: UUID, total: Money, payment_method: str, receipt
 )
 def capture_payment(order_id: UUID, receipt: Receipt) -> None:
     payment = services.intend_capture(order_id=order_id)
-    answer = asking.capture(payment)
+    answer = bank_requests.capture(payment)
     with receipt:
         services.record_capture(order_id=order_id, answer=answer)
 
@@ -45,10 +45,10 @@ def capture_payment(order_id: UUID, receipt: Receipt) -> None:
 def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
     payment = services.intend_reversal(order_id=order_id)
     # The bank may have been asked, its answer may be lost: learn it now, under the same key.
-    services.record_authorization(order_id=order_id, answer=asking.authorization(payment))
-    services.record_capture(order_id=order_id, answer=asking.capture(payment))
+    services.record_authorization(order_id=order_id, answer=bank_requests.authorization(payment))
+    services.record_capture(order_id=order_id, answer=bank_requests.capture(payment))
     payment = services.intend_reversal(order_id=order_id)
-    void, refund = asking.void(payment), asking.refund(payment.refund_of_cancellation)
+    void, refund = bank_requests.void(payment), bank_requests.refund(payment.refund_of_cancellation)
     with receipt:
         services.record_void(order_id=order_id, answer=void)
         services.record_refund(order_id=order_id, refund_id=payment.id, answer=refund)
@@ -64,7 +64,7 @@ def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
 )
 def refund_payment(order_id: UUID, refund_id: UUID, amount: Money, receipt: Receipt) -> None:
     refund = services.intend_refund(order_id=order_id, refund_id=refund_id, amount=amount)
-    answer = asking.refund(refund)
+    answer = bank_requests.refund(refund)
     with receipt:
         services.record_refund(order_id=order_id, refund_id=refund_id, answer=answer)
 

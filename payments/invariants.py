@@ -12,12 +12,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from money import Money
-from outbox import (
+from outbox.reconciliation import (
     Difference,
-    Look,
+    Examination,
+    duplicate_event_keys,
     events_without_row,
     invariant,
-    keys_told_twice,
     rows_without_event,
 )
 from payments import gateway, statements
@@ -42,9 +42,9 @@ CLOCKS = timedelta(minutes=1)
 
 
 @invariant(remedy=AROUND)
-def histories_explain_statuses(look: Look) -> Iterator[Difference]:
+def histories_explain_statuses(examination: Examination) -> Iterator[Difference]:
     """A payment, and a refund, is where the last line of its history says."""
-    look.saw(Payment.objects.count() + Refund.objects.count())
+    examination.saw(Payment.objects.count() + Refund.objects.count())
     moves = PaymentHistory.objects.filter(payment=OuterRef("pk"))
     for payment in _elsewhere(Payment.objects.all(), moves):
         facts = {"order": payment.order_id, "status": payment.status, "last": payment.last}
@@ -58,10 +58,10 @@ def histories_explain_statuses(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def moves_are_told(look: Look) -> Iterator[Difference]:
+def moves_are_told(examination: Examination) -> Iterator[Difference]:
     """Each answer of the bank was told by its event, once, and each such event is an answer."""
-    moves = look.recent(PaymentHistory.objects.select_related("payment"), "moved_at")
-    look.saw(moves.count())
+    moves = examination.recent(PaymentHistory.objects.select_related("payment"), "moved_at")
+    examination.saw(moves.count())
     for status, name in TOLD_BY.items():
         to_it = moves.filter(to_status=status).filter(_is_to_be_told(status))
         for move in rows_without_event(to_it, name, key="payment__order_id").iterator():
@@ -73,18 +73,20 @@ def moves_are_told(look: Look) -> Iterator[Difference]:
             facts = {"name": name, "key": event.key}
             text = _("%(name)s tells of order %(key)s, and its payment has no such move.")
             yield Difference(text % facts, key=event.key, row=event)
-        for key in keys_told_twice(name).iterator():
+        for key in duplicate_event_keys(name).iterator():
             text = _("%(name)s was told more than once of order %(key)s.")
             yield Difference(text % {"name": name, "key": key}, key=key)
 
 
 @invariant(remedy=AROUND)
-def refunds_are_told(look: Look) -> Iterator[Difference]:
+def refunds_are_told(examination: Examination) -> Iterator[Difference]:
     """Each refund that the bank made was told by its event, and each such event is a refund."""
     done = Refund.objects.filter(status=Refund.Status.REFUNDED).select_related("payment")
-    look.saw(done.count())
+    examination.saw(done.count())
     columns = {"key": "payment__order_id", "refund_id": "id"}
-    for refund in rows_without_event(look.recent(done, "moved_at"), REFUNDED, **columns).iterator():
+    for refund in rows_without_event(
+        examination.recent(done, "moved_at"), REFUNDED, **columns
+    ).iterator():
         facts = {"order": refund.payment.order_id, "amount": refund.total.format()}
         text = _("%(amount)s were refunded for order %(order)s, and no event tells of it.")
         yield _about(refund.payment, text % facts)
@@ -94,9 +96,9 @@ def refunds_are_told(look: Look) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def refunds_add_up(look: Look) -> Iterator[Difference]:
+def refunds_add_up(examination: Examination) -> Iterator[Difference]:
     """What a payment is to give back is the sum of its refunds, and no more than was taken."""
-    look.saw(Payment.objects.count())
+    examination.saw(Payment.objects.count())
     sums = Refund.objects.filter(payment=OuterRef("pk")).order_by().values("payment")
     payments: QuerySet[Any] = Payment.objects.annotate(
         of_refunds=Coalesce(Subquery(sums.annotate(sum=Sum("amount")).values("sum")), 0)
@@ -113,12 +115,12 @@ def refunds_add_up(look: Look) -> Iterator[Difference]:
     waits_for=("payments",),
     remedy="Nobody asks the bank any more. Look at its statement, and retry the delivery.",
 )
-def unknown_outcomes_are_owed(look: Look) -> Iterator[Difference]:
+def unknown_outcomes_are_owed(examination: Examination) -> Iterator[Difference]:
     """Where the bank's answer is not on our books, somebody is still to ask for it."""
     asked = Payment.objects.filter(
         Q(status__in=Payment.AWAIT_BANK) | Q(refunds__status=Refund.Status.INTENDED)
     ).distinct()
-    look.saw(asked.count())
+    examination.saw(asked.count())
     for payment in asked.order_by("pk").iterator():
         facts = {"order": payment.order_id, "status": payment.get_status_display()}
         text = _("The payment of order %(order)s is %(status)s and waits for the bank's answer.")
@@ -128,10 +130,10 @@ def unknown_outcomes_are_owed(look: Look) -> Iterator[Difference]:
 @invariant(
     outside=True, remedy="Compare with the bank's statement, and put it right there by hand."
 )
-def the_bank_agrees(look: Look) -> Iterator[Difference]:
+def the_bank_agrees(examination: Examination) -> Iterator[Difference]:
     """The bank holds, has taken and has given back what our books say."""
     bank, unanswered, problem = gateway.current(), 0, ""
-    for payment in statements.to_compare(everything=look.thorough):
+    for payment in statements.to_compare(everything=examination.thorough):
         try:
             found = bank.find(reference=str(payment.order_id))
         except NO_ANSWER as error:
@@ -139,7 +141,7 @@ def the_bank_agrees(look: Look) -> Iterator[Difference]:
             if unanswered == PATIENCE:
                 break
             continue
-        look.saw(1)
+        examination.saw(1)
         yield from _compare(payment, found, not_before=timezone.now() - bank.processing_time)
     if unanswered:
         text = _("The bank could not be asked about each payment (%(problem)s); run this again.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from outbox.books import Difference, reconciliation
-from outbox.books.reconciliation import Finding
-from outbox.books.reconciliation import reconcile as reconcile
+from outbox.reconciliation import Difference, examination
+from outbox.reconciliation.examination import Finding
+from outbox.reconciliation.examination import reconcile as reconcile
 from shop.models import Reconciliation
 
 logger = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 Report = dict[str, Any]
 
 
-def as_report(done: reconciliation.Reconciliation) -> Report:
+def as_report(done: examination.Reconciliation) -> Report:
     """What came of it as one JSON object."""
     return {
         "balanced": done.is_balanced,
@@ -50,7 +50,7 @@ def _difference(found: Difference) -> Report:
     }
 
 
-def remember(done: reconciliation.Reconciliation) -> Reconciliation:
+def remember(done: examination.Reconciliation) -> Reconciliation:
     """Store it for the admin, forget the oldest, and log an error if the books differ."""
     report = as_report(done)
     facts = ("seconds", "balanced", "differences", "unsettled")

@@ -7,11 +7,11 @@ from django.test import TransactionTestCase
 from django.utils import translation
 from hypothesis import HealthCheck, settings
 
-from tests import emptying, forms
+from tests import fast_flush, forms
 from tests.databases import kind_under_test
 
 pytest_plugins = ["outbox.testing"]
-emptying.install()
+fast_flush.install()
 forms.install()
 
 # How long an example takes says how busy the machine is.

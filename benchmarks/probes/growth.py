@@ -21,7 +21,7 @@ from benchmarks.probes.plans import rows_read, scans
 from benchmarks.project.payload import new_payload
 
 if TYPE_CHECKING:
-    from outbox.engine.relay import Message
+    from outbox.relay.passes import Message
 
 ROUNDS, EVENTS = 5, 60
 LOOKS = 12
@@ -51,7 +51,7 @@ def main(day: int) -> None:
 
 def _run(found: dict[str, list[float]]) -> None:
     """Emit, relay, deliver: each pass and each message is a value."""
-    from outbox.engine.relay import relay_pass
+    from outbox.relay.passes import relay_pass
 
     messages: list[Message] = []
     found["emit"].append(milliseconds(_emit))
@@ -71,7 +71,7 @@ def _emit() -> None:
 
 
 def _deliver(message: Message) -> None:
-    from outbox.engine.delivery import deliver
+    from outbox.worker.delivery import deliver
 
     ended = deliver(handler_name=message.handler, pairs=message.pairs, worker="benchmark")
     if {one.state for one in ended} != {"done"} or len(ended) != len(message.pairs):
@@ -79,7 +79,7 @@ def _deliver(message: Message) -> None:
 
 
 def _idle_pass() -> None:
-    from outbox.engine.relay import relay_pass
+    from outbox.relay.passes import relay_pass
 
     if relay_pass(publish=print).found_something:
         raise RuntimeError("This was to be a pass that finds nothing.")

@@ -16,7 +16,7 @@ from benchmarks.probes import milliseconds, tell
 from benchmarks.project.payload import new_payload
 
 if TYPE_CHECKING:
-    from outbox.engine.relay import Message
+    from outbox.relay.passes import Message
 
 #: What a message holds, and what the window of a handler has room for.
 MESSAGE, PASS = 50, 200
@@ -85,7 +85,7 @@ def _emit(orders: int) -> None:
 
 
 def _pass(messages: list[Message]) -> None:
-    from outbox.engine.relay import relay_pass
+    from outbox.relay.passes import relay_pass
 
     messages.clear()
     relay_pass(publish=messages.append)
@@ -97,7 +97,7 @@ def _deliver_all(messages: Sequence[Message]) -> None:
 
 
 def _deliver(message: Message) -> None:
-    from outbox.engine.delivery import deliver
+    from outbox.worker.delivery import deliver
 
     ended = deliver(handler_name=message.handler, pairs=message.pairs, worker="benchmark")
     if [one.state for one in ended] != ["done"] * len(message.pairs):

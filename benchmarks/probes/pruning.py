@@ -12,9 +12,9 @@ from benchmarks.probes import tell
 def main() -> None:
     """Prune until nothing is left."""
     django.setup()
-    from outbox import actions
+    from outbox import operations
 
-    tell(actions.prune(older_than=timedelta(days=30)))
+    tell(operations.prune(older_than=timedelta(days=30)))
 
 
 if __name__ == "__main__":

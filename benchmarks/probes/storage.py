@@ -98,8 +98,8 @@ def _emit_raw(events: int) -> None:
 
 
 def _run(events: int) -> None:
-    from outbox.engine.delivery import deliver
-    from outbox.engine.relay import Message, relay_pass
+    from outbox.relay.passes import Message, relay_pass
+    from outbox.worker.delivery import deliver
 
     done = 0
     while done < events:

@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from outbox import actions
+from outbox import operations
 from outbox.models import Delivery, Operation
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
@@ -20,9 +20,9 @@ from .base import ReadOnlyAdmin, ReasonForm, doer, may
 MOST = 2000
 
 CARRY_OUT: Mapping[str, Callable[..., Operation]] = {
-    "retry": actions.retry,
-    "discard": actions.discard,
-    "replay": actions.replay,
+    "retry": operations.retry,
+    "discard": operations.discard,
+    "replay": operations.replay,
 }
 TITLES: Mapping[str, str | Promise] = {
     "retry": gettext_lazy("Try again now"),
@@ -51,7 +51,7 @@ def act(
         text = _("None of the chosen is in this list any more.")
         page.message_user(request, text, messages.WARNING)
         return None
-    choice = actions.Choice(ids=ids)
+    choice = operations.Choice(ids=ids)
     form = ReasonForm(request.POST if "reason" in request.POST else None)
     is_asked = form.is_bound or action != "retry" or len(ids) > 1
     if is_asked and not form.is_valid():
@@ -60,7 +60,7 @@ def act(
     rows = list(_chosen(action, choice))
     try:
         done = CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None)
-    except actions.StillRunning as error:
+    except operations.StillRunning as error:
         page.message_user(request, str(error), messages.ERROR)
         return None
     text = _("%(action)s (operation %(number)d): %(reason)s") % {
@@ -75,7 +75,7 @@ def act(
 
 def possible(request: HttpRequest, row: Delivery) -> list[tuple[str, str | Promise]]:
     """Return the actions that the user may take on a delivery, and that would touch it."""
-    choice = actions.Choice(ids=(row.pk,))
+    choice = operations.Choice(ids=(row.pk,))
     names = {"retry": "try_again", "discard": "discard", "replay": "replay"}
     return [
         (name, TITLES[action])
@@ -84,8 +84,8 @@ def possible(request: HttpRequest, row: Delivery) -> list[tuple[str, str | Promi
     ]
 
 
-def _chosen(action: str, choice: actions.Choice) -> QuerySet[Delivery]:
-    return actions.chosen(action, choice).select_related("subscription")
+def _chosen(action: str, choice: operations.Choice) -> QuerySet[Delivery]:
+    return operations.chosen(action, choice).select_related("subscription")
 
 
 def _ask(
@@ -95,7 +95,7 @@ def _ask(
     action: str,
     ids: Collection[int],
 ) -> HttpResponse:
-    found = actions.preview(action, actions.Choice(ids=tuple(ids)))
+    found = operations.preview(action, operations.Choice(ids=tuple(ids)))
     lines = found.lines
     left = len(ids) - found.total
     if left:

@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from outbox.models import Subscription
 from outbox.monitor.groups import Group
-from outbox.monitor.lights import Light
+from outbox.monitor.health import Light
 from outbox.monitor.status import Status
 from outbox.templatetags.outbox_display import span
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from outbox import actions
+from outbox import operations
 from outbox.models import Operation
 
 from .acting import CARRY_OUT
@@ -28,7 +28,7 @@ class NotBegun(RuntimeError):
 
 
 def in_background(
-    action: str, choice: actions.Choice, *, by: str, reason: str, rate: float | None
+    action: str, choice: operations.Choice, *, by: str, reason: str, rate: float | None
 ) -> int:
     """Begin an operation; return its number as soon as it has made its first step.
 
@@ -43,7 +43,7 @@ def in_background(
 
 def go_on_in_background(number: int, *, by: str) -> int:
     """Go on with an operation that nobody carries out any more."""
-    return _begun(lambda report: actions.go_on(number, by=by, report=report))
+    return _begun(lambda report: operations.go_on(number, by=by, report=report))
 
 
 def _begun(run: Callable[[Callable[[Operation, str], object]], object]) -> int:

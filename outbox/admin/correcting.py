@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from outbox import actions
+from outbox import operations
 from outbox.models import Delivery
 from outbox.privacy.sensitive import masked
 
@@ -41,7 +41,7 @@ def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResp
     if form.is_valid():
         try:
             return _correct(page, request, row, form)
-        except actions.CannotCorrect as error:
+        except operations.CannotCorrect as error:
             form.add_error("payload", str(error))
     names = {"event": row.event.name, "handler": row.subscription.handler}
     text = _(
@@ -65,7 +65,7 @@ def _correct(
     page: ReadOnlyAdmin, request: HttpRequest, row: Delivery, form: CorrectionForm
 ) -> HttpResponse:
     payload, reason = form.cleaned_data["payload"], form.cleaned_data["reason"]
-    event = actions.correct(row.pk, payload, by=doer(request), reason=reason)
+    event = operations.correct(row.pk, payload, by=doer(request), reason=reason)
     page.remember(
         request, [row], _("Corrected by event %(id)s: %(why)s") % {"id": event.id, "why": reason}
     )

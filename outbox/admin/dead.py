@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from outbox import actions
+from outbox import operations
 from outbox.models import Delivery, Operation
 from outbox.monitor.groups import Group, groups
 
@@ -35,7 +35,7 @@ class BulkForm(ReasonForm):
         label=gettext_lazy("Most in a second"),
         help_text=gettext_lazy("Live traffic has the same workers."),
         min_value=1,
-        initial=actions.RATE,
+        initial=operations.RATE,
     )
 
 
@@ -97,9 +97,9 @@ def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     return _done(page, request, action, number)
 
 
-def _carry_out(action: str, choice: actions.Choice, *, by: str, reason: str, rate: float) -> int:
+def _carry_out(action: str, choice: operations.Choice, *, by: str, reason: str, rate: float) -> int:
     """Do a little now, and much in the background."""
-    if actions.chosen(action, choice)[: MOST + 1].count() > MOST:
+    if operations.chosen(action, choice)[: MOST + 1].count() > MOST:
         return in_background(action, choice, by=by, reason=reason, rate=rate)
     return CARRY_OUT[action](choice, by=by, reason=reason, rate=None).pk
 
@@ -122,9 +122,9 @@ def _ask(
     request: HttpRequest,
     form: BulkForm,
     action: str,
-    choice: actions.Choice,
+    choice: operations.Choice,
 ) -> HttpResponse:
-    found = actions.preview(action, choice)
+    found = operations.preview(action, choice)
     names = (*_FILTERS, "group", "overtaken")
     kept = {name: request.POST[name] for name in names if name in request.POST}
     return show(
@@ -142,12 +142,12 @@ def _ask(
     )
 
 
-def _choice(given: Mapping[str, str], *, is_group: bool, overtaken: bool) -> actions.Choice:
+def _choice(given: Mapping[str, str], *, is_group: bool, overtaken: bool) -> operations.Choice:
     """Read what is meant: one group to the letter, or all that fit the filter."""
     handler, *cause = (given[name] for name in _FILTERS)
     # An empty field of the filter means "whatever"; of a group it means "none".
     exception, place = cause if is_group else (part or None for part in cause)
-    return actions.Choice(
+    return operations.Choice(
         states=_DEAD, handler=handler, exception=exception, place=place, overtaken=overtaken
     )
 

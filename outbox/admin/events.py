@@ -26,18 +26,18 @@ from outbox.monitor.diagnosis import why_event
 from outbox.privacy.sensitive import masked, masked_text
 from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, moment
 
-from . import filters, helpings
+from . import dead_event_pages, filters
 from .base import ReadOnlyAdmin, as_uuid, may
 from .deliveries import explained, unexplained
+from .delivery_counts import add_tallies
 from .json_object import payload_text
 from .keyset import KeysetChangeList
 from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
-from .tally import add_tallies
 from .timeline import Story, find_story
 
 if TYPE_CHECKING:
-    from .tally import TalliedEvent
+    from .delivery_counts import TalliedEvent
 
 State = Delivery.State
 
@@ -60,8 +60,8 @@ class EventChangeList(KeysetChangeList):
             return super().first(number, older=older, newer=newer)
         found: list[Event] = []
         order = "-pk" if newer is None else "pk"
-        for size in helpings.HELPINGS:
-            seqs = helpings.with_dead(size, older=older, newer=newer)
+        for size in dead_event_pages.DEAD_EVENT_PAGES:
+            seqs = dead_event_pages.with_dead(size, older=older, newer=newer)
             rows = self.queryset.filter(pk__in=seqs).order_by(order)
             found += rows[: number - len(found)]
             if len(found) == number or len(seqs) < size:

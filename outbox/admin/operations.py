@@ -16,9 +16,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import conditional_page, require_POST
 
-from outbox import actions, clock
-from outbox.actions import described
+from outbox import clock, operations
 from outbox.models import Operation
+from outbox.operations import described
 from outbox.templatetags.outbox_display import NOTHING, actor, moment
 
 from .background import NotBegun, go_on_in_background
@@ -34,7 +34,7 @@ class OperationAdmin(ReadOnlyAdmin):
     list_filter = ["action", "state"]
     list_per_page = 50
     ordering = ["-id"]
-    actions = None
+    operations = None
     empty_text = gettext_lazy(
         "Nobody has done anything yet. Actions stand on the pages of dead letters, deliveries and "
         "handlers, and in `manage.py outbox`."
@@ -75,8 +75,8 @@ class OperationAdmin(ReadOnlyAdmin):
             if go_on:
                 go_on_in_background(pk, by=doer(request))
             else:
-                actions.give_up(pk, by=doer(request))
-        except (actions.NotRunning, NotBegun) as error:
+                operations.give_up(pk, by=doer(request))
+        except (operations.NotRunning, NotBegun) as error:
             self.message_user(request, str(error), messages.ERROR)
         else:
             self.remember(request, [operation], _("Went on.") if go_on else _("Gave it up."))
@@ -98,8 +98,8 @@ class OperationAdmin(ReadOnlyAdmin):
         return {
             "operation": operation,
             "is_running": is_running,
-            "is_silent": is_running and silence > actions.SILENCE,
-            "next_step": actions.next_step(operation),
+            "is_silent": is_running and silence > operations.SILENCE,
+            "next_step": operations.next_step(operation),
         }
 
     @admin.display(description=gettext_lazy("number"), ordering="id")

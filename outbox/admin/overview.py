@@ -26,7 +26,7 @@ from outbox.counting.minutes import Totals
 from outbox.drawing.chart import Series, chart
 from outbox.models import Event, Minute
 from outbox.monitor.groups import Group, groups
-from outbox.monitor.lights import Light, lights
+from outbox.monitor.health import Light, lights
 from outbox.monitor.status import Status, status
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 

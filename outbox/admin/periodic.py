@@ -19,7 +19,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
 from outbox import clock
-from outbox.monitor.lights import Light, lights
+from outbox.monitor.health import Light, lights
 from outbox.templatetags.outbox_display import span
 
 from .base import ReadOnlyAdmin

@@ -15,15 +15,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import conditional_page
 
-from outbox import actions
-from outbox.engine.pauses import held_pause_text, holder, holding_backfill
+from outbox import operations
+from outbox.deliveries.pauses import held_pause_text, holder, holding_backfill
 from outbox.models import Delivery, Operation, Subscription
 from outbox.templatetags.outbox_display import NOTHING, actor, coded, link, moment, span_of_seconds
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
 from .handlers import handlers_part, handlers_view
 from .links import deliveries_url, handlers_url
-from .network import map_view
+from .map import map_view
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
@@ -76,7 +76,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     list_filter = ["known", "queue"]
     ordering = ["handler", "event"]
     search_fields = ["handler", "event"]
-    actions = ["pause", "resume", "close_breaker"]
+    operations = ["pause", "resume", "close_breaker"]
     empty_text = gettext_lazy(
         "Nobody listens yet. Write a function with @subscribe in the handlers.py of an app and "
         "run migrate."
@@ -184,7 +184,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
             return self.ask(request, form, title=_("Pause"), text=str(_PAUSE), lines=lines)
         reason = form.cleaned_data["reason"]
         for handler in _handlers(rows):
-            if actions.pause(handler, by=doer(request), reason=reason):
+            if operations.pause(handler, by=doer(request), reason=reason):
                 self.remember(request, _rows_of(handler), _("Paused: %s") % reason)
                 text = _("%s is paused; what it is owed waits in the database.") % handler
                 self.message_user(request, text, messages.SUCCESS)
@@ -197,8 +197,8 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         """Let the handlers of these subscriptions go on, but for those that a backfill holds."""
         for handler in _handlers(rows):
             try:
-                changed = actions.resume(handler, by=doer(request))
-            except actions.HeldByBackfill as error:
+                changed = operations.resume(handler, by=doer(request))
+            except operations.HeldByBackfill as error:
                 self.message_user(request, str(error), messages.ERROR)
                 continue
             if changed:
@@ -218,7 +218,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
             return self.ask(request, form, title=title, text=str(_CLOSE), lines=lines)
         reason = form.cleaned_data["reason"]
         for handler in _handlers(rows):
-            if actions.close_breaker(handler, by=doer(request), reason=reason):
+            if operations.close_breaker(handler, by=doer(request), reason=reason):
                 self.remember(request, _rows_of(handler), _("Breaker closed: %s") % reason)
                 text = _("%s goes on, a little at first.") % handler
                 self.message_user(request, text, messages.SUCCESS)

@@ -45,7 +45,9 @@ def check_contract(handler: Handler) -> Iterator[CheckMessage]:
     schemas = _read_schemas(handler)
     for name in handler.events:
         event = events.find(name)
-        yield from _misread(handler, event, schemas) if event else [_hears_nobody(handler, name)]
+        yield from (
+            _misread(handler, event, schemas) if event else [_has_no_subscriber(handler, name)]
+        )
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
@@ -54,7 +56,7 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     return f"Did you mean {close[0]}?" if close else ""
 
 
-def _hears_nobody(handler: Handler, name: str) -> CheckMessage:
+def _has_no_subscriber(handler: Handler, name: str) -> CheckMessage:
     return Error(
         f"{handler.name} hears {name}, which no installed app declares.",
         hint=_similar_event(name) or _declared_events(name),

@@ -83,7 +83,7 @@ def rehearse(
         if owed and handler and subscription.queue not in _queues():
             found.unread_queues.setdefault(subscription.queue, []).append(subscription.handler)
     for event in _untold(using=using):
-        for name, handler in _hearers(event, using=using):
+        for name, handler in _subscribers(event, using=using):
             _try(found, name, handler, event, example=f"event {event.id}")
         _count(found, progress)
     return found
@@ -126,7 +126,7 @@ def _slices(rows: QuerySet[Any]) -> Iterator[list[Any]]:
         yield some
 
 
-def _hearers(event: _Told, *, using: str) -> Iterator[tuple[str, Handler | None]]:
+def _subscribers(event: _Told, *, using: str) -> Iterator[tuple[str, Handler | None]]:
     """Yield who is told of an event that waits: by this code, and by the rows of the last one."""
     for handler in subscriptions.registry:
         if event.name in handler.events:

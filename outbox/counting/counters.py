@@ -16,7 +16,7 @@ from django.db import connections, router
 from outbox import databases
 from outbox.models import Counter
 
-from .book import Book, Tallies
+from .buffer import Book, Tallies
 
 #: Upper bounds in seconds: how long a handler runs, and how long an event takes to be handled.
 RUN_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

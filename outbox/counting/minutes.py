@@ -17,11 +17,11 @@ from django.db import transaction
 from django.db.models import F, Sum
 
 from outbox import clock, databases
-from outbox.engine.results import Result
 from outbox.models import Delivery, Minute
 from outbox.receipt import LeaseLost
+from outbox.worker.outcome import Result
 
-from .book import Book
+from .buffer import Book
 
 #: Upper bounds in seconds of the histogram's columns; the last column is for what took longer.
 LAGS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)

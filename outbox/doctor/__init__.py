@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from outbox import databases
-from outbox.worker import QUEUE
+from outbox.transports.celery import QUEUE
 
 from . import broker, database, debts, life, queues, settings
 from .findings import ERROR, OK, WARNING, Finding, error

@@ -9,11 +9,11 @@ from operator import or_
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox import clock, events
-from outbox.actions import next_step, unfinished
+from outbox.formatting import moment, one_line, span
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import HandlerStatus, status
+from outbox.operations import next_step, unfinished
 from outbox.subscriptions import find
-from outbox.wording import moment, one_line, span
 
 from .findings import Finding, error, ok, warning
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from outbox import clock
-from outbox.engine import heartbeat
+from outbox.deliveries import heartbeat
 from outbox.models import Heartbeat
-from outbox.worker import QUEUE
+from outbox.transports.celery import QUEUE
 
 from .findings import Finding, error, ok, warning
 
@@ -52,7 +52,7 @@ def _examine_beat(*, using: str) -> Iterator[Finding]:
 
 def _examine_clocks(*, using: str) -> Iterator[Finding]:
     """Compare the hosts' clocks, as relays and workers have measured them, with the database's."""
-    fresh = clock.now(using=using) - heartbeat.patience()
+    fresh = clock.now(using=using) - heartbeat.stale_after()
     rows = Heartbeat.objects.using(using).filter(seen_at__gt=fresh)
     rows = rows.filter(kind__in=(Kind.RELAY, Kind.WORKER, Kind.BEAT)).order_by("name")
     wrong = {row.name: row.host_offset for row in rows if abs(row.host_offset) > _MAX_OFFSET}

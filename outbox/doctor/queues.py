@@ -9,11 +9,11 @@ from uuid import uuid4
 from django.db.models import F
 
 from outbox import clock
-from outbox.engine import heartbeat
+from outbox.deliveries import heartbeat
 from outbox.models import Delivery, Heartbeat, Subscription
 from outbox.subscriptions import queues as queues_of_code
 from outbox.tasks import send_canary
-from outbox.worker import QUEUE
+from outbox.transports.celery import QUEUE
 
 from .findings import Finding, error, ok, warning
 
@@ -51,7 +51,7 @@ def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterato
     """Look for the sign of life of one worker, and whether it says that it consumes these."""
     part, now = f"worker {name}", clock.now(using=using)
     row = Heartbeat.objects.using(using).filter(kind=Kind.WORKER, name=name).first()
-    if row is None or now - row.seen_at > heartbeat.patience():
+    if row is None or now - row.seen_at > heartbeat.stale_after():
         age = heartbeat.Sign(at=row.seen_at if row else None).age(now)
         seen = f"It was not seen for {age}." if age else "It was never seen."
         yield error(part, seen, "Start it, or restart it if it runs.")

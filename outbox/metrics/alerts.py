@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from outbox.subscriptions import Handler
-from outbox.worker import QUEUE
+from outbox.transports.celery import QUEUE
 
 #: Seconds that an event may be owed, above the handler's own lease.
 AGE = 300.0

@@ -9,10 +9,10 @@ from typing import Literal
 from outbox import clock, databases
 from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
-from outbox.engine import heartbeat
+from outbox.deliveries import heartbeat
 from outbox.models import Heartbeat, Subscription
 from outbox.monitor.status import HandlerStatus, Status, status
-from outbox.worker import QUEUE
+from outbox.transports.celery import QUEUE
 
 Kind = Literal["gauge", "counter", "histogram"]
 

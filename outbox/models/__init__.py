@@ -9,7 +9,7 @@ from __future__ import annotations
 from .deliveries import Attempt, Delivery, Subscription
 from .events import DelayedEvent, Event, Horizon
 from .operations import Operation
-from .signs import Counter, Heartbeat, Minute
+from .telemetry import Counter, Heartbeat, Minute
 
 __all__ = [
     "Attempt",

@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import clock
-from outbox.engine import heartbeat
+from outbox.deliveries import heartbeat
+from outbox.formatting import moment, one_line, span
 from outbox.models import Attempt, DelayedEvent, Delivery, Event
-from outbox.wording import moment, one_line, span
 
 from . import waiting
 

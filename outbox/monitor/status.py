@@ -10,7 +10,7 @@ from django.db.models import Count, Min, Q
 
 from outbox import clock, databases
 from outbox.counting import minutes
-from outbox.engine.pauses import held_pause_text, with_backfills
+from outbox.deliveries.pauses import held_pause_text, with_backfills
 from outbox.models import Delivery, Event, Subscription
 
 State = Delivery.State

@@ -8,10 +8,10 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from outbox.engine import heartbeat, shares
-from outbox.engine.pauses import held_pause_text, holding_backfill
+from outbox.deliveries import heartbeat, shares
+from outbox.deliveries.pauses import held_pause_text, holding_backfill
+from outbox.formatting import moment, one_line, span
 from outbox.models import Delivery, Subscription
-from outbox.wording import moment, one_line, span
 
 State = Delivery.State
 

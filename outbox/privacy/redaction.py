@@ -17,9 +17,9 @@ from django.db.models import QuerySet
 from outbox import clock, databases, events
 from outbox.context import acting_as
 from outbox.contracts import lock as contract_lock
+from outbox.deliveries.locks import lock_deliveries
+from outbox.deliveries.statements import bound_transaction
 from outbox.emission import emit
-from outbox.engine.locks import lock_deliveries
-from outbox.engine.statements import bound_transaction
 from outbox.models import Attempt, DelayedEvent, Delivery, Event
 from outbox.own_events import SubjectRedacted
 
@@ -28,7 +28,7 @@ from .cleaning import Cleaner
 from .marks import schema_of
 from .sensitive import Schema, blank, replaced, sensitive_values
 
-logger = logging.getLogger("outbox.actions")
+logger = logging.getLogger("outbox.operations")
 
 _Row = TypeVar("_Row", Event, DelayedEvent)
 

@@ -20,7 +20,7 @@ from .batches import look, prunable, prune_some
 
 __all__ = ["countable", "horizons", "prunable", "prune"]
 
-logger = logging.getLogger("outbox.actions")
+logger = logging.getLogger("outbox.operations")
 
 #: Events in one transaction.
 BATCH = 25

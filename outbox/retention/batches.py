@@ -17,8 +17,8 @@ from django.db import connections, transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from outbox import databases
-from outbox.engine.locks import lock_deliveries
-from outbox.engine.statements import bound_transaction, execute, numbers
+from outbox.deliveries.locks import lock_deliveries
+from outbox.deliveries.statements import bound_transaction, execute, numbers
 from outbox.models import Delivery, Event
 from outbox.transactions import is_its_own
 

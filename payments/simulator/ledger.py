@@ -6,7 +6,7 @@ import secrets
 import sqlite3
 from typing import Any
 
-from . import mischief
+from . import faults
 from .answers import Answer, Refusal, error
 from .shapes import authorization_json, capture_json, refund_json, void_json
 from .storage import now
@@ -22,7 +22,7 @@ DECLINES_AT_CAPTURE = {"tok_declined_at_capture": "expired_card"}
 def authorize(
     books: sqlite3.Connection, *, reference: str, amount: int, currency: str, payment_method: str
 ) -> Answer:
-    unknown = None if mischief.is_known(payment_method) else "unknown_payment_method"
+    unknown = None if faults.is_known(payment_method) else "unknown_payment_method"
     decline_code = DECLINES.get(payment_method, unknown)
     status = "declined" if decline_code else "authorized"
     authorization_id = _new_id("auth")

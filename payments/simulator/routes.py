@@ -12,9 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from . import ledger, mischief, notices, statements
+from . import faults, ledger, notices, statements
 from .answers import Answer, HangUp, Refusal
-from .mischief import Trick
+from .faults import Trick
 from .notices import Subscriber
 from .storage import answer_once, reading, remembered, writing
 
@@ -95,7 +95,7 @@ class Bank:
             "payment_method": _text(request.body, "payment_method"),
             **_money(request.body),
         }
-        trick = mischief.trick_for("authorize", wanted["payment_method"])
+        trick = faults.trick_for("authorize", wanted["payment_method"])
         return self._once(request, trick, ledger.authorize, **wanted)
 
     def _capture(self, request: Request, authorization_id: str) -> Answer:
@@ -113,7 +113,7 @@ class Bank:
 
     def _trick(self, operation: str, id_: str) -> Trick:
         with reading(self._file) as books:
-            return mischief.trick_for(operation, mischief.method_of(books, operation, id_))
+            return faults.trick_for(operation, faults.method_of(books, operation, id_))
 
     def _once(
         self, request: Request, trick: Trick, operation: Callable[..., Answer], **wanted: Any
@@ -124,7 +124,7 @@ class Bank:
             self._play(trick, key)
         with writing(self._file) as books:
             if time.monotonic() > deadline:
-                return mischief.too_long()
+                return faults.too_long()
             answer = answer_once(
                 *(books, key, request.fingerprint, lambda: operation(books, **wanted)),
                 key_life=self._habits.key_life,
@@ -133,7 +133,7 @@ class Bank:
                 kind = operation.__name__
                 notice = notices.note(books, kind, answer, self._habits.subscriber)
         self._tell_first(notice)
-        if trick.name in mischief.AFTER_SUCCESS and not answer.is_replayed:
+        if trick.name in faults.AFTER_SUCCESS and not answer.is_replayed:
             self._keep_the_answer_back(trick)
         return answer
 
@@ -156,11 +156,11 @@ class Bank:
         if not trick.is_counted:
             return
         with writing(self._file) as books:
-            is_due = mischief.is_due(books, trick, key)
+            is_due = faults.is_due(books, trick, key)
         if is_due and trick.name == "stuck":
             time.sleep(self._habits.processing_seconds + 0.01)
         elif is_due:
-            mischief.fail(trick)
+            faults.fail(trick)
 
     def _keep_the_answer_back(self, trick: Trick) -> None:
         if trick.name == "hangs_up_after_success":

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from shop.demo.wishes import Wish
+from shop.demo.scenarios import Wish
 
 TRIES = 8
 TIMEOUT = 10.0  # seconds for one request

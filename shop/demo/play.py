@@ -15,10 +15,10 @@ from django.db import connections
 from shop.demo import story, verdict, watch
 from shop.demo.bank import notices_owed
 from shop.demo.customers import Customer, PlacedOrder, Rejected
-from shop.demo.strikes import Strikes
+from shop.demo.faults import Strikes
+from shop.demo.scenarios import BANK, CHAPTERS, RACE, REFUSALS, SHIPPABLE, Change, Chapter, Wish
 from shop.demo.verdict import Verdict
 from shop.demo.watch import Interrupted, NeverHappened, Watch
-from shop.demo.wishes import BANK, CHAPTERS, RACE, REFUSALS, SHIPPABLE, Change, Chapter, Wish
 from shop.up.credentials import Credentials
 from shop.up.files import read_json
 from shop.up.ports import HOST

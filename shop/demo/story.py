@@ -10,8 +10,8 @@ from datetime import datetime
 from orders.models import Order
 from outbox import timeline_of
 from outbox.events import registry
+from outbox.formatting import one_line
 from outbox.monitor.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
-from outbox.wording import one_line
 from shop.demo.customers import PlacedOrder
 
 MAILS = "notifications."

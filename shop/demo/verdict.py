@@ -15,7 +15,7 @@ from django.conf import settings
 
 from orders.models import Order
 from shop.demo.customers import PlacedOrder
-from shop.demo.wishes import SHIPPABLE, Chapter
+from shop.demo.scenarios import SHIPPABLE, Chapter
 
 ORDERS = 24
 SEPARATOR = b"\n" + b"-" * 79 + b"\n"  # Django's backend writes it below each message

@@ -12,7 +12,7 @@ from api import parsing
 from api.models import StoredAnswer
 from api.problems import LONGEST_DETAIL, MOST_ERRORS
 from orders.models import Order
-from tests.orders.buyer import a_key, customer, signed_in
+from tests.orders.factories import a_key, customer, signed_in
 
 pytestmark = pytest.mark.django_db
 

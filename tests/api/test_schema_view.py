@@ -14,7 +14,7 @@ from rest_framework.throttling import AnonRateThrottle, SimpleRateThrottle
 
 from api import views
 from tests.docs.pages import ROOT
-from tests.orders.buyer import customer, signed_in
+from tests.orders.factories import customer, signed_in
 
 pytestmark = pytest.mark.django_db
 

@@ -18,8 +18,8 @@ from orders import services
 from orders.models import Order
 from outbox.privacy.redaction import redact
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import customer, signed_in
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import customer, signed_in
 from webhooks.models import Endpoint
 
 pytestmark = pytest.mark.django_db

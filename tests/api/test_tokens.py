@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from rest_framework.test import APIClient
 
 from api.models import ApiToken
-from tests.orders.buyer import customer
+from tests.orders.factories import customer
 
 pytestmark = pytest.mark.django_db
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from .imports import Import, Source
 
 PROJECT = "shop"
+#: Beside its top-level names a library offers a room to the modules of one kind.
+OFFERED_TO = {"admin": "admin", "invariants": "reconciliation"}
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}
@@ -28,8 +30,8 @@ LAYERS = (
 )
 
 # In the outbox, what runs events does not know who looks at them or repairs them.
-ENGINE = "outbox.engine"
-LOOKERS = {"actions", "admin", "doctor", "drawing", "management", "metrics", "monitor"}
+ENGINE = {"relay", "worker", "deliveries", "transports"}
+LOOKERS = {"operations", "admin", "doctor", "drawing", "management", "metrics", "monitor"}
 
 
 class Project:
@@ -78,10 +80,10 @@ class Project:
             yield f"of another app, only {target}.queries may be imported; or hear its events."
 
     def _reasons_inside(self, imported: Import) -> Iterator[str]:
-        if f"{imported.importer}.".startswith(f"{ENGINE}."):
+        if imported.importer.startswith("outbox.") and imported.importer.split(".")[1] in ENGINE:
             room = imported.target.split(".")[1]
             if room in LOOKERS:
-                yield f"the engine runs without {room}; let {room} import the engine."
+                yield f"relay and worker run without {room}; let {room} import them."
         if self._owner(imported.importer) in self.apps - {PROJECT, *LIBRARIES}:
             ours = self._layer(imported.importer)
             for module in self._reached(imported.target):
@@ -133,9 +135,10 @@ class Project:
         return grouped
 
     def _is_public(self, imported: Import, library: str) -> bool:
-        """Tell whether the library offers this name; what it offers admins, to an admin only."""
+        """Tell whether the library offers this name; what `OFFERED_TO` lists, to those only."""
         inside = imported.importer.removeprefix(f"{self._owner(imported.importer)}.")
-        offering = {library, *({f"{library}.admin"} if inside.split(".")[0] == "admin" else ())}
+        room = OFFERED_TO.get(inside.split(".")[0])
+        offering = {library, *({f"{library}.{room}"} if room else ())}
         return imported.target in offering and imported.name in self._offered(imported.target)
 
     def _offered(self, module: str) -> set[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shop.demo.customers import PlacedOrder
-from shop.demo.wishes import Wish
+from shop.demo.scenarios import Wish
 from tests.browser.site import TEA, Site
 
 WELL = (

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from shop.demo.wishes import CHAPTERS
+from shop.demo.scenarios import CHAPTERS
 from tests.browser import chromium
 from tests.browser.pages import PAGES
 from tests.browser.scene import Scene, furnish

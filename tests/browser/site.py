@@ -15,7 +15,7 @@ import psycopg
 from playwright.sync_api import Page
 
 from shop.demo.customers import Customer, PlacedOrder
-from shop.demo.wishes import Wish
+from shop.demo.scenarios import Wish
 from shop.up.credentials import ADMIN, Credentials
 from shop.up.ports import HOST, free_port
 from tests.databases import fresh_database

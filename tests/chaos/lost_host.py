@@ -19,15 +19,16 @@ def hold(*_arguments: Any, **_options: Any) -> None:
 
 def main(where: str) -> None:
     django.setup()
-    from outbox.engine import failpoints, relay
-    from outbox.engine.delivery import deliver
+    from outbox.deliveries import failpoints
+    from outbox.relay import passes
+    from outbox.worker.delivery import deliver
 
     if where == "pass":
-        relay._fan_out = hold
-        relay.relay_pass(publish=lambda message: None)
+        passes._fan_out = hold
+        passes.relay_pass(publish=lambda message: None)
         return
     failpoints.arm(failpoints.BEFORE_RECEIPT, hold)
-    for message in relay.relay_pass(publish=lambda message: None).messages:
+    for message in passes.relay_pass(publish=lambda message: None).messages:
         deliver(handler_name=message.handler, pairs=message.pairs, worker="lost")
 
 

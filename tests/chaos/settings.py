@@ -2,7 +2,7 @@
 
 import os
 
-from outbox import acknowledgement
+from outbox.transports import acknowledgement
 from shop.settings import *  # noqa: F403  the whole of them, by intention
 
 INSTALLED_APPS = [

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from outbox.engine import failpoints
+from outbox.deliveries import failpoints
 from tests.chaos.stack import Stack
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
@@ -359,9 +359,9 @@ class TestAWorkerOfAllQueues:
 
 class TestARelayThatRunsWhatGoesExpress:
     def test_needs_no_worker_for_what_comes_alone(self, ground: Stack):
-        """Without `express`: nothing is recorded until a worker comes."""
+        """Without `inline`: nothing is recorded until a worker comes."""
         ground.stop_all(but={"broker"})
-        ground.start_relay(GROUND_EXPRESS="1")
+        ground.start_relay(GROUND_INLINE="1")
 
         for number in (1, 2, 3):
             strike(ground, 1)
@@ -377,7 +377,7 @@ class TestARelayThatRunsWhatGoesExpress:
         ground.stop_all(but={"broker"})
         strike(ground, 60)
         ground.start_worker(queues=QUEUES)
-        ground.start_relay(GROUND_EXPRESS="1")
+        ground.start_relay(GROUND_INLINE="1")
 
         settle(ground)
         assert_each_once(ground, 60)
@@ -396,13 +396,13 @@ class TestARelayThatRunsWhatGoesExpress:
     def test_and_is_killed_leaves_all_or_nothing_of_it(self, ground: Stack, point: str):
         """Without the receipt in the effects' transaction: the effect twice, or never."""
         ground.stop_all(but={"broker"})
-        ground.start_relay("doomed", GROUND_EXPRESS="1")
+        ground.start_relay("doomed", GROUND_INLINE="1")
         asked_for = ground.folder / f"die-{point}"
         asked_for.touch()
 
         strike(ground, 1)
         ground.wait_until(lambda: not asked_for.exists(), "the relay died there")
-        ground.start_relay("heir", GROUND_EXPRESS="1")
+        ground.start_relay("heir", GROUND_INLINE="1")
         ground.start_worker(queues=QUEUES)
 
         settle(ground)
@@ -411,10 +411,10 @@ class TestARelayThatRunsWhatGoesExpress:
     def test_is_killed_by_a_handler_once_and_its_second_attempt_kills_a_worker(self, ground: Stack):
         """Without the look at the token: each attempt kills a relay."""
         ground.stop_all(but={"broker"})
-        ground.start_relay("doomed", GROUND_EXPRESS="1")
+        ground.start_relay("doomed", GROUND_INLINE="1")
         strike(ground, 1, "die_always")
         ground.wait_until(lambda: not ground.is_running("doomed"), "the relay died of it")
-        ground.start_relay("heir", GROUND_EXPRESS="1")
+        ground.start_relay("heir", GROUND_INLINE="1")
         ground.start_worker(queues=QUEUES)
 
         dead = "SELECT count(*) FROM outbox_delivery WHERE state = 'dead'"

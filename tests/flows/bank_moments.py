@@ -5,19 +5,19 @@ from __future__ import annotations
 from uuid import UUID
 
 from orders.models import Order
-from payments import asking, services
+from payments import bank_requests, services
 from payments.models import Payment
 
 
 def ask_to_authorize(order: Order) -> None:
     """The worker died, or is slow, between the bank's answer and its note."""
-    asking.authorization(
+    bank_requests.authorization(
         services.intend_payment(order_id=order.id, total=order.total, payment_method="tok_success")
     )
 
 
 def ask_to_capture(order: Order) -> None:
-    asking.capture(services.intend_capture(order_id=order.id))
+    bank_requests.capture(services.intend_capture(order_id=order.id))
 
 
 def payment_moves(order_id: UUID) -> list[str]:

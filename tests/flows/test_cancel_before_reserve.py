@@ -8,8 +8,8 @@ from inventory.models import Reservation
 from outbox.testing import Outbox
 from tests.bank import BankProcess
 from tests.flows.looks import owed, status
-from tests.inventory.shelf import counters, put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import counters, put_on_sale
+from tests.orders.factories import place
 
 pytestmark = pytest.mark.django_db
 

@@ -8,14 +8,14 @@ from pytest_django import Settings
 from inventory.models import Reservation
 from orders import services
 from orders.models import Order
-from outbox import actions
+from outbox import operations
 from outbox.models import Delivery
 from outbox.testing import Outbox
 from tests.bank import BankProcess
 from tests.flows.bank_moments import ask_to_authorize, ask_to_capture, payment_moves
 from tests.flows.looks import emails, moves, owed, status, told
-from tests.inventory.shelf import counters, ledger, put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import counters, ledger, put_on_sale
+from tests.orders.factories import place
 
 pytestmark = pytest.mark.django_db
 
@@ -141,7 +141,7 @@ class TestAnOrderCancelledWhileTheBankIsAsked:
         cancel(order)
         outbox.deliver_all()
 
-        actions.retry(actions.Choice(handler="payments.authorize_payment"), by="staff")
+        operations.retry(operations.Choice(handler="payments.authorize_payment"), by="staff")
         outbox.deliver_all()
 
         charges = bank.charges(order.id)

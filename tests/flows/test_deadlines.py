@@ -15,15 +15,15 @@ from pytest_django import Settings
 
 from orders import services, tasks
 from orders.models import Order
-from outbox import actions
+from outbox import operations
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from tests.bank import API_KEY, BankProcess
+from tests.closed_port import port_of_nobody
 from tests.flows.bank_moments import ask_to_capture
 from tests.flows.looks import emails, moves, owed, status
-from tests.inventory.shelf import counters, ledger, put_on_sale
-from tests.nobody import port_of_nobody
-from tests.orders.buyer import place
+from tests.inventory.factories import counters, ledger, put_on_sale
+from tests.orders.factories import place
 
 pytestmark = pytest.mark.django_db
 
@@ -157,7 +157,7 @@ class TestAHandlerThatIsPausedOrDead:
     def test_postpones_when_staff_paused_it(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller, handler: str
     ):
-        actions.pause(handler, by="staff", reason="stocktaking")
+        operations.pause(handler, by="staff", reason="stocktaking")
         outbox.deliver_all()
         clock.shift(3 * HOUR)
 

@@ -46,8 +46,8 @@ def open_shipment(order_id: UUID) -> None:
 
 PLACE_AND_DELIVER = """
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import place
 from tracking.models import Shipment
 
 put_on_sale()

@@ -15,18 +15,18 @@ from notifications import services as notifications
 from notifications.models import Email
 from orders import services
 from orders.models import Order
-from outbox import actions
-from outbox.books.reconciliation import reconcile
+from outbox import operations
+from outbox.formatting import moment
 from outbox.models import DelayedEvent, Delivery
 from outbox.privacy.redaction import redact
+from outbox.reconciliation.examination import reconcile
 from outbox.testing import Outbox
-from outbox.wording import moment
 from tests.bank import BankProcess
 from tests.flows.looks import owed
 from tests.flows.threads import in_thread, wait_until_blocked
-from tests.inventory.shelf import put_on_sale
+from tests.inventory.factories import put_on_sale
 from tests.notifications.mail_server import MailServer, mail_server
-from tests.orders.buyer import customer, place
+from tests.orders.factories import customer, place
 from tests.outbox.command import outbox_command
 
 __all__ = ["mail_server"]
@@ -150,10 +150,10 @@ class TestACustomerWhoIsForgotten:
         receive(order)
         outbox.deliver_all(raise_errors=False)
         if state == "parked":
-            actions.pause("notifications.announce_shipping", by="ann", reason="a wrong password")
+            operations.pause("notifications.announce_shipping", by="ann", reason="a wrong password")
         fail_for(timedelta(hours=120), outbox)  # 45 attempts
         if state == "discarded":
-            actions.discard(actions.Choice(states=("dead",)), by="ann", reason="no mailbox")
+            operations.discard(operations.Choice(states=("dead",)), by="ann", reason="no mailbox")
         assert state in {*Delivery.objects.values_list("state", flat=True)}
 
         forget(order, outbox)
@@ -164,8 +164,8 @@ class TestACustomerWhoIsForgotten:
 
         assert set(emails.values_list("recipient")) == {("",)}
         if state == "parked":
-            actions.resume("notifications.announce_shipping", by="ann")
-        actions.retry(actions.Choice(states=("dead",)), by="ann")
+            operations.resume("notifications.announce_shipping", by="ann")
+        operations.retry(operations.Choice(states=("dead",)), by="ann")
         outbox.deliver_all()
         assert (owed(), mail_server.taken) == (0, [])
 
@@ -208,7 +208,7 @@ class TestAnErasureThatWaitsForAnOrder:
         with time_machine.travel(timezone.now(), tick=False), caplog.at_level(logging.WARNING):
             forget(order, outbox)
 
-        [line] = [one for one in caplog.records if one.name == "orders.forgetting"]
+        [line] = [one for one in caplog.records if one.name == "orders.erasure"]
         assert line.levelname == "WARNING"
         text = line.getMessage()
         for part in (subject, str(order.id), moment(DelayedEvent.objects.get().due_at)):
@@ -226,7 +226,7 @@ class TestAnErasureThatWaitsForAnOrder:
         with caplog.at_level(logging.WARNING):
             forget(order, outbox)
 
-        [line] = [one for one in caplog.records if one.name == "orders.forgetting"]
+        [line] = [one for one in caplog.records if one.name == "orders.erasure"]
         named = [pk for pk in Order.objects.values_list("pk", flat=True) if str(pk) in line.message]
         assert len(named) == 10
         assert "and 2 more" in line.message

@@ -17,8 +17,8 @@ from orders.models import Order
 from outbox.testing import Outbox
 from tests.flows.looks import status
 from tests.flows.threads import run_together, wait_until_blocked
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import place
 
 ROUNDS = 50
 

@@ -18,8 +18,8 @@ from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from tests.flows.looks import moves, told
 from tests.flows.threads import run_together
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import place
 
 ROUNDS = 10
 

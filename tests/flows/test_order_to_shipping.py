@@ -13,8 +13,8 @@ from outbox.models import Event
 from outbox.testing import Outbox
 from tests.bank import BankProcess
 from tests.flows.looks import emails, moves, owed, status, told
-from tests.inventory.shelf import counters, ledger, put_on_sale
-from tests.orders.buyer import a_key, customer, place, signed_in
+from tests.inventory.factories import counters, ledger, put_on_sale
+from tests.orders.factories import a_key, customer, place, signed_in
 
 pytestmark = pytest.mark.django_db
 

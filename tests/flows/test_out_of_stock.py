@@ -7,8 +7,8 @@ import pytest
 from outbox.testing import Outbox
 from tests.bank import BankProcess
 from tests.flows.looks import emails, moves, owed, status
-from tests.inventory.shelf import counters, put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import counters, put_on_sale
+from tests.orders.factories import place
 
 pytestmark = pytest.mark.django_db
 

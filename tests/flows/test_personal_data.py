@@ -22,16 +22,16 @@ from pytest_django import Settings
 
 from orders import services
 from orders.models import Order
-from outbox import DomainEvent, Sensitive, actions, emit, events, subscribe, subscriptions
+from outbox import DomainEvent, Sensitive, emit, events, operations, subscribe, subscriptions
 from outbox.models import Delivery, Event
 from outbox.privacy.redaction import redact
 from outbox.testing import Outbox
 from shop.logs import PersonalDataFilter
 from shop.metrics import answer
 from tests.bank import BankProcess
-from tests.inventory.shelf import put_on_sale
+from tests.inventory.factories import put_on_sale
 from tests.notifications.mail_server import MailServer, mail_server
-from tests.orders.buyer import a_key, signed_in
+from tests.orders.factories import a_key, signed_in
 from tests.outbox.command import outbox_command
 from tests.webhooks.receiver import Receiver, receiving
 from webhooks import services as webhooks
@@ -221,13 +221,15 @@ class TestACustomersData:
         }
         why = "".join(outbox_command("why", str(pk)) for pk in dead.values_list("pk", flat=True))
 
-        actions.discard(actions.Choice(states=("dead",)), by="ann", reason="asked to be forgotten")
+        operations.discard(
+            operations.Choice(states=("dead",)), by="ann", reason="asked to be forgotten"
+        )
         story.erase()
 
         assert not Delivery.objects.filter(state__in=Delivery.OWED).exists()
         assert Event.objects.filter(redacted_at__isnull=False).exists()
         assert set(where(tables())) <= {ACCOUNT}
-        actions.prune(older_than=timedelta(0), archive=tmp_path)
+        operations.prune(older_than=timedelta(0), archive=tmp_path)
         traces = "".join(span.to_json() for span in spans.get_finished_spans())
         assert traces
         outputs = {

@@ -17,8 +17,8 @@ from payments import gateway
 from payments.queries import payment_of
 from tests.bank import API_KEY, BankProcess
 from tests.flows.looks import moves, owed, status
-from tests.inventory.shelf import counters, ledger, put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import counters, ledger, put_on_sale
+from tests.orders.factories import place
 from tests.payments.orders import retry
 
 pytestmark = pytest.mark.django_db

@@ -7,7 +7,7 @@ from django.test import Client
 
 from inventory import services
 from inventory.models import Reservation, StockMovement
-from tests.inventory.shelf import line, put_on_sale
+from tests.inventory.factories import line, put_on_sale
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from rest_framework.test import APIClient
 
 from inventory import services
 from inventory.models import Product
-from tests.inventory.shelf import line, put_on_sale
+from tests.inventory.factories import line, put_on_sale
 
 pytestmark = pytest.mark.django_db
 

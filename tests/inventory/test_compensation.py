@@ -5,10 +5,10 @@ from uuid_utils.compat import uuid7
 
 from inventory import services
 from inventory.models import Stock
-from outbox import actions
+from outbox import operations
 from outbox.models import Delivery
 from outbox.testing import Outbox
-from tests.inventory.shelf import counters, line, put_on_sale
+from tests.inventory.factories import counters, line, put_on_sale
 
 pytestmark = pytest.mark.django_db
 
@@ -24,12 +24,12 @@ class TestReleaseStock:
         outbox.deliver_all(only="inventory", raise_errors=False)
         owed = Delivery.objects.filter(subscription__handler="inventory.release_stock")
         owed.update(attempts=1000)
-        actions.retry(actions.Choice(handler="inventory.release_stock"), by="ann")
+        operations.retry(operations.Choice(handler="inventory.release_stock"), by="ann")
 
         outbox.deliver_all(only="inventory", raise_errors=False)
 
         assert owed.get().state == "pending"
         Stock.objects.update(reserved=2)
-        actions.retry(actions.Choice(handler="inventory.release_stock"), by="ann")
+        operations.retry(operations.Choice(handler="inventory.release_stock"), by="ann")
         outbox.deliver_all(only="inventory")
         assert counters("TEA") == (5, 0)

@@ -14,7 +14,7 @@ from inventory import services
 from inventory.models import Reservation
 from outbox.testing import Outbox
 from tests.flows.threads import crowd, run_together, wait_until_blocked
-from tests.inventory.shelf import counters, ledger, line, put_on_sale
+from tests.inventory.factories import counters, ledger, line, put_on_sale
 
 
 @pytest.mark.django_db(transaction=True)

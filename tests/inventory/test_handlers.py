@@ -8,7 +8,7 @@ import pytest
 
 from inventory import services
 from outbox.testing import Outbox
-from tests.inventory.shelf import counters, ledger, put_on_sale
+from tests.inventory.factories import counters, ledger, put_on_sale
 
 pytestmark = pytest.mark.django_db
 ORDER = uuid4()

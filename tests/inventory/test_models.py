@@ -6,7 +6,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from inventory.models import Reservation, StockMovement
-from tests.inventory.shelf import put_on_sale
+from tests.inventory.factories import put_on_sale
 
 Status = Reservation.Status
 

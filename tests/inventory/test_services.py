@@ -9,7 +9,7 @@ from inventory.events import MissingLine
 from inventory.models import Product, Reservation, Stock
 from money import Money
 from outbox.testing import Outbox
-from tests.inventory.shelf import counters, ledger, line, put_on_sale
+from tests.inventory.factories import counters, ledger, line, put_on_sale
 
 pytestmark = pytest.mark.django_db
 

@@ -6,7 +6,7 @@ from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 STRICT = "outbox/admin/strict.py"
 LISTS = "tests/shop/test_admin_lookups.py::TestAList::"
-PAGES = "tests/outbox/test_strict_admin.py::"
+PAGES = "tests/outbox/admin/test_strict.py::"
 SITE = "tests/shop/test_admin_site.py::"
 TEXT = "tests/shop/test_storable_text.py::"
 FAILURES = "tests/shop/test_every_address.py::TestAFailure::"

@@ -120,7 +120,7 @@ API = [
             ),
         ),
         noticed_by=(
-            "tests/outbox/test_long_stories.py::TestALongTimeline"
+            "tests/outbox/monitor/test_timeline.py::TestALongTimeline"
             "::test_reads_nothing_of_others_of_its_request",
         ),
     ),
@@ -327,7 +327,7 @@ API = [
     Mutant(
         name="answers-of-the-forgotten",
         without="the answers of a forgotten customer are kept",
-        edits=(Edit("orders/forgetting.py", "erase_answers_of(customer)", "pass"),),
+        edits=(Edit("orders/erasure.py", "erase_answers_of(customer)", "pass"),),
         noticed_by=(f"{ANSWERS}TestAnErasedAnswer::test_is_erased_when_the_customer_is_forgotten",),
     ),
     Mutant(

@@ -23,7 +23,7 @@ RELAY = [
         without="events are found above the last one that was fanned out, not by their state",
         edits=(
             Edit(
-                "outbox/engine/fan_out.py",
+                "outbox/relay/fan_out.py",
                 "FROM outbox_event e WHERE e.fanned_out_at IS NULL",
                 "FROM outbox_event e WHERE e.seq > (SELECT coalesce(max(seq), 0) "
                 "FROM outbox_event WHERE fanned_out_at IS NOT NULL)",
@@ -40,7 +40,7 @@ RELAY = [
         without="nobody looks for leases that have passed",
         edits=(
             Edit(
-                "outbox/engine/lanes.py",
+                "outbox/relay/dispatch.py",
                 "lost = self._settle_lapsed() if self.work.has_lapsed else 0",
                 "lost = 0",
             ),
@@ -49,7 +49,7 @@ RELAY = [
             MODEL,
             f"{OUTBOX}test_transactions.py::TestTheRelay"
             "::test_that_dies_before_it_publishes_leaves_the_rest_to_the_next",
-            f"{OUTBOX}test_relay.py::TestALostMessage"
+            f"{OUTBOX}relay/test_passes.py::TestALostMessage"
             "::test_is_sent_again_under_a_new_token_and_is_no_attempt",
         ),
     ),
@@ -58,14 +58,15 @@ RELAY = [
         without="a handler has no limit of what is in flight",
         edits=(
             Edit(
-                "outbox/engine/lanes.py",
-                "return helping(window=self.row.window_now, in_flight=in_flight, batch=self.batch)",
+                "outbox/relay/dispatch.py",
+                "return free_slots(window=self.row.window_now, in_flight=in_flight, "
+                "batch=self.batch)",
                 "return 1000",
             ),
         ),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}test_relay.py::TestAPass::test_keeps_a_handler_within_its_window",
+            f"{OUTBOX}relay/test_passes.py::TestAPass::test_keeps_a_handler_within_its_window",
         ),
     ),
     Mutant(
@@ -73,7 +74,7 @@ RELAY = [
         without="two relays may work on one subscription at a time",
         edits=(
             Edit(
-                "outbox/engine/lanes.py",
+                "outbox/relay/dispatch.py",
                 "    lock = locking(using=using, skip_locked=True, no_key=True)\n",
                 '    lock = ""\n',
             ),
@@ -89,7 +90,7 @@ RELAY = [
         without="fan-out asks the process's own registry instead of the subscription rows",
         edits=(
             Edit(
-                "outbox/engine/fan_out.py",
+                "outbox/relay/fan_out.py",
                 "    for row in rows:\n",
                 "    from outbox.subscriptions import registry\n\n"
                 "    mine = [handler.name for handler in registry]\n"
@@ -97,7 +98,7 @@ RELAY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_rolling_deploy.py::TestAHandlerThatOnlyTheNextReleaseHas"
+            f"{OUTBOX}deliveries/test_sync.py::TestAHandlerThatOnlyTheNextReleaseHas"
             "::test_is_heard_by_an_old_relay",
         ),
     ),
@@ -106,7 +107,7 @@ RELAY = [
         without="PostgreSQL is free to read all that waits, and to sort it, for one page",
         edits=(
             Edit(
-                "outbox/engine/statements.py",
+                "outbox/deliveries/statements.py",
                 "return [_NO_SORT, one, _SORT] if is_by_index",
                 "return [_NO_SORT, _SORT, one] if is_by_index",
             ),
@@ -122,19 +123,19 @@ RELAY = [
         without="the relay runs a delivery that a crash of the database may take along",
         edits=(
             Edit(
-                "outbox/engine/fan_out.py",
+                "outbox/relay/fan_out.py",
                 "    if chosen:  # what runs",
                 "    if False:  # what runs",
             ),
             Edit(
-                "outbox/engine/fan_out.py",
+                "outbox/relay/fan_out.py",
                 "read_last(mark, *stored, using=using)",
                 "read_last(\n            mark, *stored, "
                 "*([event_of(chosen.seq)] if chosen else []), using=using\n        )",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_lost_passes.py::TestAPass::test_waits_for_it_with_what_runs_at_once",
+            f"{OUTBOX}relay/test_lost_passes.py::TestAPass::test_waits_for_it_with_what_runs_at_once",
         ),
         database=POSTGRESQL,
     ),
@@ -143,13 +144,13 @@ RELAY = [
         without="a pass within somebody's transaction commits it",
         edits=(
             Edit(
-                "outbox/engine/statements.py",
+                "outbox/deliveries/statements.py",
                 "if not (_takes_many(using) and is_its_own(connections[using])):",
                 "if not _takes_many(using):",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_lost_passes.py::TestAPass::test_leaves_the_transaction_of_a_caller_open",
+            f"{OUTBOX}relay/test_lost_passes.py::TestAPass::test_leaves_the_transaction_of_a_caller_open",
         ),
         database=POSTGRESQL,
     ),
@@ -158,7 +159,7 @@ RELAY = [
         without="a relay reads who hears an event before it looks which events wait",
         edits=(
             Edit(
-                "outbox/engine/relay.py",
+                "outbox/relay/passes.py",
                 "    *_, events, free, looked = read_each(\n"
                 "        *bound,\n"
                 "        waiting_events(using=using),\n"
@@ -182,13 +183,13 @@ RELAY = [
         without="the relay looks only when it is nudged",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
-                "if self._stopping.is_set() else conf().FLOOR_SECONDS",
+                "outbox/relay/loop.py",
+                "if self._stopping.is_set() else conf().POLL_SECONDS",
                 "if self._stopping.is_set() else 3600.0",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_loop.py::TestTheLoop::test_looks_by_itself_when_the_floor_is_reached",
+            f"{OUTBOX}relay/test_loop.py::TestTheLoop::test_looks_by_itself_when_the_floor_is_reached",
         ),
     ),
     Mutant(
@@ -196,15 +197,15 @@ RELAY = [
         without="a batch whose worker died is sent again whole",
         edits=(
             Edit(
-                "outbox/engine/decisions.py",
+                "outbox/deliveries/decisions.py",
                 "    fresh = [(id, token) for id, token, attempts in claimed if not attempts]\n",
                 "    fresh = [(id, token) for id, token, attempts in claimed]\n    claimed = ()\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_dead_workers.py::TestAnEventThatKillsItsWorker"
+            f"{OUTBOX}worker/test_dead_workers.py::TestAnEventThatKillsItsWorker"
             "::test_takes_none_along_in_a_second_message",
-            f"{OUTBOX}test_relay.py::TestADeadWorker"
+            f"{OUTBOX}relay/test_passes.py::TestADeadWorker"
             "::test_takes_no_neighbour_along_when_the_batch_is_sent_again",
         ),
     ),
@@ -216,7 +217,7 @@ DELIVERY = [
         without="the receipt is written after the transaction of the effects",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/worker/delivery.py",
                 "        failpoints.reach(failpoints.BEFORE_RECEIPT)\n",
                 "    failpoints.reach(failpoints.BEFORE_RECEIPT)\n    if True:\n",
             ),
@@ -230,9 +231,9 @@ DELIVERY = [
     Mutant(
         name="receipt-given",
         without="a handler that returns without its receipt has succeeded",
-        edits=(Edit("outbox/engine/delivery.py", "    if not receipt.is_given:", "    if False:"),),
+        edits=(Edit("outbox/worker/delivery.py", "    if not receipt.is_given:", "    if False:"),),
         noticed_by=(
-            f"{OUTBOX}test_delivery.py::TestAHandlerWithReceipt"
+            f"{OUTBOX}worker/test_delivery.py::TestAHandlerWithReceipt"
             "::test_has_failed_when_it_returns_without_it",
         ),
     ),
@@ -241,28 +242,28 @@ DELIVERY = [
         without="a message starts a handler whatever token it carries",
         edits=(
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "return row.token == token and ",
                 "return ",
             ),
             Edit(
-                "outbox/engine/start.py", '_FREE = f"token = %s AND', '_FREE = f"token <> -%s AND'
+                "outbox/worker/start.py", '_FREE = f"token = %s AND', '_FREE = f"token <> -%s AND'
             ),
         ),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}test_delivery.py::TestAMessage::test_does_nothing_under_an_old_token",
+            f"{OUTBOX}worker/test_delivery.py::TestAMessage::test_does_nothing_under_an_old_token",
         ),
     ),
     Mutant(
         name="subscription-of-the-message",
         without="a message from before a crash starts a delivery of another handler",
         edits=(
-            Edit("outbox/engine/start.py", "AND {where}{whose}{", "AND {where}{"),
-            Edit("outbox/engine/start.py", " and (is_theirs or self.has(row))", ""),
+            Edit("outbox/worker/start.py", "AND {where}{whose}{", "AND {where}{"),
+            Edit("outbox/worker/start.py", " and (is_theirs or self.has(row))", ""),
         ),
         noticed_by=(
-            f"{OUTBOX}test_lost_passes.py::TestAMessageOfAnotherDelivery"
+            f"{OUTBOX}relay/test_lost_passes.py::TestAMessageOfAnotherDelivery"
             "::test_starts_nothing_of_another_subscription",
         ),
     ),
@@ -271,7 +272,7 @@ DELIVERY = [
         without="a run whose lease was lost writes its receipt all the same",
         edits=(
             Edit(
-                "outbox/engine/lease.py",
+                "outbox/deliveries/lease.py",
                 '_HELD = f"{_STARTED} AND {SENT}"',
                 "_HELD = f\"(%s <> -1 OR %s IS NULL OR %s = '') AND {SENT}\"",
             ),
@@ -280,7 +281,7 @@ DELIVERY = [
             MODEL,
             f"{OUTBOX}test_transactions.py::TestALostLease"
             "::test_keeps_nothing_of_a_handler_that_hides_it",
-            f"{OUTBOX}test_together.py::TestALostToken"
+            f"{OUTBOX}worker/test_batch.py::TestALostToken"
             "::test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing",
         ),
     ),
@@ -289,12 +290,12 @@ DELIVERY = [
         without="a late failure changes a delivery that is in other hands",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 '    rows = _same_start(delivery, using=using).select_related("subscription")\n',
                 "    rows = _same(delivery, using=using)\n",
             ),
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 "if row is None or isinstance(error, LeaseLost):",
                 "if row is None:",
             ),
@@ -307,10 +308,10 @@ DELIVERY = [
     Mutant(
         name="start-marker",
         without="nobody remembers that a worker started",
-        edits=(Edit("outbox/engine/start.py", "SET started_token = token, ", "SET "),),
+        edits=(Edit("outbox/worker/start.py", "SET started_token = token, ", "SET "),),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}test_dead_workers.py::TestAnEventThatKillsItsWorker"
+            f"{OUTBOX}worker/test_dead_workers.py::TestAnEventThatKillsItsWorker"
             "::test_ends_as_dead_and_takes_no_neighbour_along",
         ),
     ),
@@ -319,7 +320,7 @@ DELIVERY = [
         without="two workers that have one message both look before either writes",
         edits=(
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "WHERE {where}{locking(using=using, of=('d',))}",
                 "WHERE {where}",
             ),
@@ -334,9 +335,9 @@ DELIVERY = [
         name="start-once",
         without="a message that comes twice starts its deliveries twice",
         edits=(
-            Edit("outbox/engine/start.py", "%s AND started_token < token AND", "%s AND"),
+            Edit("outbox/worker/start.py", "%s AND started_token < token AND", "%s AND"),
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "fresh = [row for row in rows if row.started_token < row.token or this.has(row)]",
                 "fresh = rows",
             ),
@@ -352,14 +353,14 @@ DELIVERY = [
         without="a start whose answer was lost is forgotten, and counts as a death",
         edits=(
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "            self.is_doubtful = True\n",
                 "            pass\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_lost_answers.py::TestAStart::test_whose_answer_is_lost_is_found_again",
-            f"{OUTBOX}test_lost_answers.py::TestAStart::test_with_care_is_found_again_too",
+            f"{OUTBOX}deliveries/test_lost_answers.py::TestAStart::test_whose_answer_is_lost_is_found_again",
+            f"{OUTBOX}deliveries/test_lost_answers.py::TestAStart::test_with_care_is_found_again_too",
         ),
     ),
     Mutant(
@@ -367,7 +368,7 @@ DELIVERY = [
         without="a run whose lease was lost keeps what it did, without a receipt",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/worker/delivery.py",
                 "        if not give_receipts([delivery], using=using):\n"
                 "            raise LeaseLost(LeaseLost.__doc__)\n",
                 "        give_receipts([delivery], using=using)\n",
@@ -382,14 +383,14 @@ DELIVERY = [
         name="pause-before-the-start",
         without="what was sent before a pause starts during it",
         edits=(
-            Edit("outbox/engine/start.py", "SELECT s.paused_at IS NULL AND ", "SELECT "),
+            Edit("outbox/worker/start.py", "SELECT s.paused_at IS NULL AND ", "SELECT "),
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "    settlement.park([row for row in rows if row.subscription.paused_at]",
                 "    paused_at = None\n    settlement.park([row for row in rows if paused_at]",
             ),
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "    rows = [row for row in rows if not row.subscription.paused_at]\n",
                 "",
             ),
@@ -404,13 +405,13 @@ DELIVERY = [
         without="an old worker hands back what another one has in hand",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 "id__in=ids, token=token, started_token__lt=token, state=State.SENT",
                 "id__in=ids",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_rolling_deploy.py::TestARenamedHandler"
+            f"{OUTBOX}deliveries/test_sync.py::TestARenamedHandler"
             "::test_hears_nothing_twice_that_an_old_worker_still_handles",
         ),
     ),
@@ -419,14 +420,14 @@ DELIVERY = [
         without="a locked database uses up attempts",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 "        if excuse and is_excused(excuse, row, using=using):",
                 "        if False:",
             ),
         ),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}test_delivery.py::TestAnAtomicHandler"
+            f"{OUTBOX}worker/test_delivery.py::TestAnAtomicHandler"
             "::test_is_handed_back_when_the_database_stays_locked",
         ),
     ),
@@ -435,13 +436,13 @@ DELIVERY = [
         without="failures of the other side open no breaker",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 "if handler.breaker is not None and isinstance(error, handler.breaker.on):",
                 "if False:",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_breaker.py::TestADeadBank"
+            f"{OUTBOX}deliveries/test_breaker.py::TestADeadBank"
             "::test_is_asked_by_one_probe_at_a_time_and_ever_more_seldom",
         ),
     ),
@@ -449,16 +450,16 @@ DELIVERY = [
         name="breaker-before-the-start",
         without="what was sent before the breaker opened starts all the same",
         edits=(
-            Edit("outbox/engine/start.py", " AND s.breaker_opened_at IS NULL\n", "\n"),
+            Edit("outbox/worker/start.py", " AND s.breaker_opened_at IS NULL\n", "\n"),
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "held = {row.pk for row in rows if breaker.holds(row)}",
                 "held: set[int] = set()",
             ),
-            Edit("outbox/engine/start.py", " OR s.breaker_opened_at IS NOT NULL)", ")"),
+            Edit("outbox/worker/start.py", " OR s.breaker_opened_at IS NOT NULL)", ")"),
         ),
         noticed_by=(
-            f"{OUTBOX}test_breaker.py::TestADeadBank::test_is_not_asked_by_what_was_on_its_way",
+            f"{OUTBOX}deliveries/test_breaker.py::TestADeadBank::test_is_not_asked_by_what_was_on_its_way",
         ),
     ),
     Mutant(
@@ -472,7 +473,7 @@ DELIVERY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_upcasting.py::TestAnEventOfAnOlderRelease"
+            f"{OUTBOX}contracts/test_upcasting.py::TestAnEventOfAnOlderRelease"
             "::test_is_read_through_each_step_of_the_chain",
         ),
     ),
@@ -488,7 +489,7 @@ DELIVERY = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_actions.py::TestPruneBesideSomeoneElse"
+            f"{OUTBOX}operations/test_operations.py::TestPruneBesideSomeoneElse"
             "::test_keeps_what_is_owed_since_a_moment_ago",
         ),
         database=POSTGRESQL,
@@ -498,15 +499,15 @@ DELIVERY = [
         without="prune does not lock the deliveries whose states it looks at",
         edits=(
             Edit(
-                "outbox/engine/locks.py",
+                "outbox/deliveries/locks.py",
                 "rows.select_for_update().values_list(",
                 "rows.values_list(",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_actions.py::TestPruneBesideSomeoneElse"
+            f"{OUTBOX}operations/test_operations.py::TestPruneBesideSomeoneElse"
             "::test_keeps_what_is_replayed_at_this_moment",
-            f"{OUTBOX}test_sensitive.py::TestRedactionDuring::test_a_replay_blanks_nothing",
+            f"{OUTBOX}privacy/test_sensitive.py::TestRedactionDuring::test_a_replay_blanks_nothing",
         ),
         database=POSTGRESQL,
     ),
@@ -520,7 +521,9 @@ DELIVERY = [
                 "if False:",
             ),
         ),
-        noticed_by=(f"{OUTBOX}test_sensitive.py::TestRedaction::test_leaves_alone_what_is_owed",),
+        noticed_by=(
+            f"{OUTBOX}privacy/test_sensitive.py::TestRedaction::test_leaves_alone_what_is_owed",
+        ),
     ),
     Mutant(
         name="redaction-reads-under-the-lock",
@@ -533,7 +536,7 @@ DELIVERY = [
             ),
         ),
         noticed_by=tuple(
-            f"{OUTBOX}test_sensitive.py::TestRedactionDuring::test_{name}_blanks_nothing"
+            f"{OUTBOX}privacy/test_sensitive.py::TestRedactionDuring::test_{name}_blanks_nothing"
             for name in ("a_pass_of_the_relay", "a_backfill")
         ),
         database=POSTGRESQL,
@@ -543,20 +546,20 @@ DELIVERY = [
         without="a correction reads its event before it has locked the delivery",
         edits=(
             Edit(
-                "outbox/actions/correcting.py",
+                "outbox/operations/corrections.py",
                 "    if rows.select_for_update().first() is None:\n",
                 '    joined = rows.select_related("event", "subscription")\n'
                 '    row = joined.select_for_update(of=("self",)).first()\n'
                 "    if row is None:\n",
             ),
             Edit(
-                "outbox/actions/correcting.py",
+                "outbox/operations/corrections.py",
                 '    row = rows.select_related("event", "subscription").get()\n',
                 "",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_sensitive.py::TestRedactionDuring"
+            f"{OUTBOX}privacy/test_sensitive.py::TestRedactionDuring"
             "::test_a_correction_does_not_bring_back_what_is_blanked",
         ),
         database=POSTGRESQL,
@@ -566,7 +569,7 @@ DELIVERY = [
         without="the place of a failure is the innermost line, the outbox's own included",
         edits=(
             Edit(
-                "outbox/engine/attempts.py",
+                "outbox/deliveries/attempts.py",
                 '    return 2 if module.startswith("outbox.engine.") else 1\n',
                 "    return 0\n",
             ),
@@ -583,30 +586,30 @@ DELIVERY = [
         without="a worker that comes back too late hides the death of one before it",
         edits=(
             Edit(
-                "outbox/engine/attempts.py",
+                "outbox/deliveries/attempts.py",
                 "        .exclude(outcome=Attempt.Outcome.LEASE_LOST)\n",
                 "",
             ),
             Edit(
-                "outbox/engine/attempts.py",
+                "outbox/deliveries/attempts.py",
                 'in attempts.order_by("-id").values_list(',
                 'in attempts.order_by("-id")[: row.attempts].values_list(',
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_relay.py::TestADeadWorker"
+            f"{OUTBOX}relay/test_passes.py::TestADeadWorker"
             "::test_counts_as_dead_although_it_comes_back_too_late",
         ),
     ),
 ]
 
-TOGETHER = [
+SHARED_TRANSACTION = [
     Mutant(
         name="receipts-in-the-batchs-transaction",
         without="the receipts of many deliveries are written after the transaction of the effects",
         edits=(
             Edit(
-                "outbox/engine/together.py",
+                "outbox/worker/batch.py",
                 "            failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
                 "            _give_receipts(batch.deliveries, using=using)\n",
                 "        if True:\n"
@@ -616,7 +619,7 @@ TOGETHER = [
         ),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}test_together.py::TestAWorkerThatDies"
+            f"{OUTBOX}worker/test_batch.py::TestAWorkerThatDies"
             "::test_leaves_all_or_nothing_and_each_is_done_once",
         ),
     ),
@@ -625,13 +628,13 @@ TOGETHER = [
         without="nobody looks whether every delivery of a batch got its receipt",
         edits=(
             Edit(
-                "outbox/engine/together.py",
+                "outbox/worker/batch.py",
                 "    if give_receipts(deliveries, using=using) != len(deliveries):\n",
                 "    if give_receipts(deliveries, using=using) < 0:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_together.py::TestALostToken"
+            f"{OUTBOX}worker/test_batch.py::TestALostToken"
             "::test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing",
         ),
     ),
@@ -640,7 +643,7 @@ TOGETHER = [
         without="a batch is kept although a call in it raised",
         edits=(
             Edit(
-                "outbox/engine/together.py",
+                "outbox/worker/batch.py",
                 "            traced = _call(handler, call, callbacks, using=using)\n",
                 "            try:\n"
                 "                traced = _call(handler, call, callbacks, using=using)\n"
@@ -649,7 +652,7 @@ TOGETHER = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_together.py::TestACallThatRaises"
+            f"{OUTBOX}worker/test_batch.py::TestACallThatRaises"
             "::test_keeps_nothing_and_costs_its_neighbours_nothing",
         ),
     ),
@@ -658,13 +661,13 @@ TOGETHER = [
         without="a transaction takes further deliveries however old it is",
         edits=(
             Edit(
-                "outbox/engine/together.py",
+                "outbox/worker/batch.py",
                 "            if now - began > MOST_SECONDS:\n",
                 "            if False:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_together.py::TestAMessage"
+            f"{OUTBOX}worker/test_batch.py::TestAMessage"
             "::test_is_delivered_in_several_where_it_takes_long",
         ),
     ),
@@ -675,16 +678,16 @@ ORDER = [
         name="order-at-birth",
         without="an ordered handler's deliveries are all born pending, and start when they come",
         edits=(
-            Edit("outbox/engine/lanes.py", "    if is_behind:\n", "    if False:\n"),
+            Edit("outbox/relay/dispatch.py", "    if is_behind:\n", "    if False:\n"),
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "    if behind:\n",
                 "    behind = set()\n    if behind:\n",
             ),
         ),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}test_ordering.py::TestAKey"
+            f"{OUTBOX}deliveries/test_ordering.py::TestAKey"
             "::test_is_heard_one_after_the_other_and_beside_other_keys",
         ),
     ),
@@ -693,13 +696,13 @@ ORDER = [
         without="a worker does not ask whether it is a delivery's turn",
         edits=(
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "    if behind:\n",
                 "    behind = set()\n    if behind:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestTheLastLook"
+            f"{OUTBOX}deliveries/test_ordering.py::TestTheLastLook"
             "::test_before_a_delivery_starts_blocks_what_is_out_of_turn",
         ),
     ),
@@ -708,13 +711,13 @@ ORDER = [
         without="an earlier event that waits for fan-out is overlooked",
         edits=(
             Edit(
-                "outbox/engine/ordering.py",
+                "outbox/deliveries/ordering.py",
                 "    for key, event, seq in _first_waiting(keys,",
                 "    for key, event, seq in _first_waiting((),",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestTwoRelays"
+            f"{OUTBOX}deliveries/test_ordering.py::TestTwoRelays"
             "::test_keep_the_order_though_the_later_event_is_fanned_out_first",
         ),
         database=POSTGRESQL,
@@ -724,7 +727,7 @@ ORDER = [
         without="a dead delivery holds its key for nobody",
         edits=(
             Edit(
-                "outbox/engine/ordering.py",
+                "outbox/deliveries/ordering.py",
                 "order_key__in=keys, subscription__in=list(subscriptions), state__in=Delivery.OWED",
                 "order_key__in=keys,\n        subscription__in=list(subscriptions),\n"
                 "        state__in=set(Delivery.OWED) - {State.DEAD},",
@@ -732,7 +735,7 @@ ORDER = [
         ),
         noticed_by=(
             MODEL,
-            f"{OUTBOX}test_ordering.py::TestADeadHead::test_holds_its_key_until_a_person_retries_it",
+            f"{OUTBOX}deliveries/test_ordering.py::TestADeadHead::test_holds_its_key_until_a_person_retries_it",
         ),
     ),
     Mutant(
@@ -740,13 +743,13 @@ ORDER = [
         without="a dead delivery holds its key although its handler says that it passes",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 "passes = row.subscription.on_dead == Subscription.OnDead.PASS",
                 "passes = False",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestADeadHead"
+            f"{OUTBOX}deliveries/test_ordering.py::TestADeadHead"
             "::test_lets_the_others_pass_where_the_handler_says_so",
         ),
     ),
@@ -755,13 +758,13 @@ ORDER = [
         without="nobody looks again at what is blocked",
         edits=(
             Edit(
-                "outbox/engine/lanes.py",
+                "outbox/relay/dispatch.py",
                 "if self.work.has_blocked and ordering.look_again(",
                 "if False and ordering.look_again(",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestTwoRelays"
+            f"{OUTBOX}deliveries/test_ordering.py::TestTwoRelays"
             "::test_strand_nothing_that_is_born_while_the_head_commits",
         ),
         database=POSTGRESQL,
@@ -777,9 +780,9 @@ ORDER = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestEmitters"
+            f"{OUTBOX}deliveries/test_ordering.py::TestEmitters"
             "::test_of_one_key_follow_each_other_so_that_seq_follows_commit_order",
-            f"{OUTBOX}test_ordering.py::TestACorrectedEvent"
+            f"{OUTBOX}deliveries/test_ordering.py::TestACorrectedEvent"
             "::test_gets_its_seq_after_those_of_a_transaction_that_emits_about_its_key",
         ),
         database=POSTGRESQL,
@@ -789,13 +792,13 @@ ORDER = [
         without="a replay runs beside a later delivery of its key",
         edits=(
             Edit(
-                "outbox/engine/ordering.py",
+                "outbox/deliveries/ordering.py",
                 " or busy.get(line, row.pk) != row.pk\n",
                 "\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestAReplay"
+            f"{OUTBOX}deliveries/test_ordering.py::TestAReplay"
             "::test_does_not_run_beside_a_later_delivery_of_its_key",
         ),
         database=POSTGRESQL,
@@ -805,13 +808,13 @@ ORDER = [
         without="two starts of one line may miss each other",
         edits=(
             Edit(
-                "outbox/engine/ordering.py",
+                "outbox/deliveries/ordering.py",
                 "    lock_lines(set(in_line.values()), connection=connections[using])\n",
                 "",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestAReplay"
+            f"{OUTBOX}deliveries/test_ordering.py::TestAReplay"
             "::test_does_not_run_beside_one_that_starts_at_the_same_moment",
         ),
         database=POSTGRESQL,
@@ -821,18 +824,18 @@ ORDER = [
         without="a delivery that fails and stays in its line releases nobody",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 "    if line:\n        ordering.release(line, using=using)\n",
                 "    if line and row.order_key is None:\n"
                 "        ordering.release(line, using=using)\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestAReplay"
+            f"{OUTBOX}deliveries/test_ordering.py::TestAReplay"
             "::test_goes_on_as_soon_as_the_one_in_hand_has_failed",
         ),
         database=POSTGRESQL,
     ),
 ]
 
-ENGINE = [*RELAY, *DELIVERY, *TOGETHER, *ORDER]
+ENGINE = [*RELAY, *DELIVERY, *SHARED_TRANSACTION, *ORDER]

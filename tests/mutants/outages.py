@@ -11,10 +11,12 @@ OUTAGES = [
         name="own-death-withdrawn",
         without="a run that lost its lease through the database leaves its death recorded",
         edits=(
-            Edit("outbox/engine/settlement.py", "    if excuse and death:\n", "    if False:\n"),
+            Edit(
+                "outbox/deliveries/settlement.py", "    if excuse and death:\n", "    if False:\n"
+            ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_silent_networks.py::TestASilentNetwork"
+            f"{OUTBOX}deliveries/test_silent_networks.py::TestASilentNetwork"
             "::test_that_heals_without_an_error_uses_up_no_attempt_of_the_message",
         ),
         database=POSTGRESQL,
@@ -24,13 +26,13 @@ OUTAGES = [
         without="a lease that passes while a statement hangs uses up an attempt",
         edits=(
             Edit(
-                "outbox/engine/withdrawal.py",
+                "outbox/deliveries/withdrawal.py",
                 "return Outcome.DATABASE if has_hung else None",
                 "return None",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_silent_networks.py::TestASilentNetwork"
+            f"{OUTBOX}deliveries/test_silent_networks.py::TestASilentNetwork"
             "::test_that_heals_without_an_error_uses_up_no_attempt_of_the_message",
         ),
         database=POSTGRESQL,
@@ -40,15 +42,15 @@ OUTAGES = [
         without="a time limit within a statement of the database uses up an attempt",
         edits=(
             Edit(
-                "outbox/engine/withdrawal.py",
+                "outbox/deliveries/withdrawal.py",
                 " or is_interrupted_statement(error, using=using):",
                 ":",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_silent_networks.py::TestAStatementThatTakesLong"
+            f"{OUTBOX}deliveries/test_silent_networks.py::TestAStatementThatTakesLong"
             "::test_and_is_interrupted_each_time_ends_as_dead",
-            f"{OUTBOX}test_frozen_database.py::TestAServerThatStandsStill"
+            f"{OUTBOX}deliveries/test_frozen_database.py::TestAServerThatStandsStill"
             "::test_uses_up_no_attempt_of_an_atomic_handler",
         ),
         database=POSTGRESQL,
@@ -58,13 +60,13 @@ OUTAGES = [
         without="deaths by lost connections are withdrawn without a bound",
         edits=(
             Edit(
-                "outbox/engine/withdrawal.py",
+                "outbox/deliveries/withdrawal.py",
                 "    if not is_excused(excuse, row, using=using):\n",
                 "    if False:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_withdrawn_deaths.py::TestADeathByAConnectionThatWasLostWithoutAnOutage"
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathByAConnectionThatWasLostWithoutAnOutage"
             "::test_is_withdrawn_a_few_times_only",
         ),
         database=POSTGRESQL,
@@ -72,9 +74,9 @@ OUTAGES = [
     Mutant(
         name="ended-sessions",
         without="a session that PostgreSQL ends by a timeout uses up an attempt",
-        edits=(Edit("outbox/engine/transient_errors.py", '    "25P03",\n', ""),),
+        edits=(Edit("outbox/deliveries/transient_errors.py", '    "25P03",\n', ""),),
         noticed_by=(
-            f"{OUTBOX}test_silent_networks.py::TestASessionThatPostgresqlEnds"
+            f"{OUTBOX}deliveries/test_silent_networks.py::TestASessionThatPostgresqlEnds"
             "::test_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
@@ -84,13 +86,13 @@ OUTAGES = [
         without="deaths are withdrawn after an outage that was waited for only",
         edits=(
             Edit(
-                "outbox/engine/transient_errors.py",
+                "outbox/deliveries/transient_errors.py",
                 "        if seconds or is_lost:\n",
                 "        if seconds:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_silent_networks.py::TestASilentNetwork"
+            f"{OUTBOX}deliveries/test_silent_networks.py::TestASilentNetwork"
             "::test_that_ends_by_a_reset_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
@@ -100,13 +102,13 @@ OUTAGES = [
         without="a statement_timeout that a handler sets counts as a lost connection",
         edits=(
             Edit(
-                "outbox/engine/transient_errors.py",
+                "outbox/deliveries/transient_errors.py",
                 "    if state and not _ended_the_session(error):",
                 "    if False:",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_outages.py::TestAnErrorOfTheDatabase"
+            f"{OUTBOX}deliveries/test_outages.py::TestAnErrorOfTheDatabase"
             "::test_by_a_timeout_that_the_handler_has_set_is_an_ordinary_failure[SET]",
         ),
         database=POSTGRESQL,
@@ -116,13 +118,13 @@ OUTAGES = [
         without="a wait that is given up counts as the end of the outage",
         edits=(
             Edit(
-                "outbox/engine/transient_errors.py",
+                "outbox/deliveries/transient_errors.py",
                 "            raise WaitGivenUp(",
                 "            break\n            raise WaitGivenUp(",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_outages_of_the_relay.py::TestALoopThatIsStoppedDuringAnOutage"
+            f"{OUTBOX}relay/test_outages.py::TestALoopThatIsStoppedDuringAnOutage"
             "::test_gives_up_waiting_once",
         ),
         database=POSTGRESQL,
@@ -132,13 +134,13 @@ OUTAGES = [
         without="a step after a lost connection that fails ends the message",
         edits=(
             Edit(
-                "outbox/engine/transient_errors.py",
+                "outbox/deliveries/transient_errors.py",
                 '            logger.exception("A step after',
                 '            raise\n            logger.exception("A step after',
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_failures_that_cannot_be_stored.py::TestAStepAfterALostConnectionThatFails"
+            f"{OUTBOX}worker/test_failures_that_cannot_be_stored.py::TestAStepAfterALostConnectionThatFails"
             "::test_costs_no_delivery_of_the_message_anything",
         ),
         database=POSTGRESQL,
@@ -148,15 +150,15 @@ OUTAGES = [
         without="a failure that cannot be stored ends the message",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/worker/delivery.py",
                 "return _not_stored(delivery, error, refused, lease=lease, using=access.using)",
                 "raise",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_failures_that_cannot_be_stored.py::TestAFailureThatCannotBeStored"
+            f"{OUTBOX}worker/test_failures_that_cannot_be_stored.py::TestAFailureThatCannotBeStored"
             "::test_costs_its_neighbours_no_attempt",
-            f"{OUTBOX}test_failures_that_cannot_be_stored.py::TestAFailureThatCannotBeStored"
+            f"{OUTBOX}worker/test_failures_that_cannot_be_stored.py::TestAFailureThatCannotBeStored"
             "::test_for_a_full_disk_costs_its_neighbours_no_attempt",
         ),
         database=POSTGRESQL,
@@ -166,13 +168,13 @@ OUTAGES = [
         without="a failure that cannot be stored is an information in the log",
         edits=(
             Edit(
-                "outbox/engine/results.py",
+                "outbox/worker/outcome.py",
                 "        return logging.ERROR\n",
                 "        return logging.INFO\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_failures_that_cannot_be_stored.py::TestTheLogOfAFailureThatCannotBeStored"
+            f"{OUTBOX}worker/test_failures_that_cannot_be_stored.py::TestTheLogOfAFailureThatCannotBeStored"
             "::test_has_the_failure_its_cause_and_its_outcome",
         ),
     ),
@@ -197,13 +199,13 @@ OUTAGES = [
         without="the lease of a start counts from before an outage",
         edits=(
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "        self.until = clock.now(using=using) + self.lasts\n",
                 "",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_lost_starts.py::TestAStartThatWaitsForTheDatabase"
+            f"{OUTBOX}worker/test_start.py::TestAStartThatWaitsForTheDatabase"
             "::test_has_its_whole_lease_when_it_is_stored",
         ),
         database=POSTGRESQL,
@@ -213,13 +215,13 @@ OUTAGES = [
         without="a relay asks for outages before it locks what it judges",
         edits=(
             Edit(
-                "outbox/engine/lanes.py",
+                "outbox/relay/dispatch.py",
                 "        rows = list(lapsed[:_LAPSED_PER_PASS])\n",
                 "        rows = lapsed[:_LAPSED_PER_PASS]\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_withdrawn_deaths.py::TestARelayThatJudgesAtThatMoment"
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestARelayThatJudgesAtThatMoment"
             "::test_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
@@ -229,13 +231,13 @@ OUTAGES = [
         without="a short outage of one thread hides a long one of another",
         edits=(
             Edit(
-                "outbox/engine/heartbeat.py",
+                "outbox/deliveries/heartbeat.py",
                 '    name = f"{own_name()}.{threading.get_native_id()}"\n',
                 '    name = "database"\n',
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_outages_of_the_relay.py::TestTheGraceAfterAnOutage"
+            f"{OUTBOX}relay/test_outages.py::TestTheGraceAfterAnOutage"
             "::test_spares_what_passed_in_the_longest_outage_that_was_reported",
         ),
         database=POSTGRESQL,
@@ -243,9 +245,9 @@ OUTAGES = [
     Mutant(
         name="hung-pass",
         without="a relay judges leases that passed while its own statement hung",
-        edits=(Edit("outbox/engine/relay.py", ">= HUNG_SECONDS:", ">= 1e9:"),),
+        edits=(Edit("outbox/relay/passes.py", ">= HUNG_SECONDS:", ">= 1e9:"),),
         noticed_by=(
-            f"{OUTBOX}test_outages_of_the_relay.py::TestTheGraceAfterAnOutage"
+            f"{OUTBOX}relay/test_outages.py::TestTheGraceAfterAnOutage"
             "::test_begins_with_a_pass_whose_own_statement_hung",
         ),
         database=POSTGRESQL,
@@ -255,13 +257,13 @@ OUTAGES = [
         without="no process forks while the relay waits for its database",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
+                "outbox/relay/loop.py",
                 "(access.using):\n            try:\n                access.recover()\n",
                 "():\n            try:\n                access.recover()\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_outages_of_the_relay.py::TestAnOutageBesideASecondDatabaseOnSqlite"
+            f"{OUTBOX}relay/test_outages.py::TestAnOutageBesideASecondDatabaseOnSqlite"
             "::test_lets_the_process_fork",
         ),
         database=POSTGRESQL,
@@ -271,17 +273,17 @@ OUTAGES = [
         without="a withdrawn death gives back an attempt that a person has given back",
         edits=(
             Edit(
-                "outbox/engine/withdrawal.py",
+                "outbox/deliveries/withdrawal.py",
                 "    if not _was_retried_since(death, row, newer):\n",
                 "    if row.attempts:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_withdrawn_deaths.py::TestADeathThatAPersonHasRetried"
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathThatAPersonHasRetried"
             "::test_gives_back_no_attempt_of_the_run_in_hand",
-            f"{OUTBOX}test_withdrawn_deaths.py::TestADeathThatAPersonHasRetried"
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathThatAPersonHasRetried"
             "::test_gives_back_no_attempt_of_the_run_that_is_done",
-            f"{OUTBOX}test_withdrawn_deaths.py::TestADeathThatAPersonHasRetried"
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathThatAPersonHasRetried"
             "::test_gives_back_no_attempt_of_the_run_that_failed",
         ),
         database=POSTGRESQL,
@@ -291,11 +293,13 @@ OUTAGES = [
         without="a withdrawn death leaves the numbers of later attempts",
         edits=(
             Edit(
-                "outbox/engine/withdrawal.py", '        newer.update(number=F("number") - 1)\n', ""
+                "outbox/deliveries/withdrawal.py",
+                '        newer.update(number=F("number") - 1)\n',
+                "",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_withdrawn_deaths.py::TestADeathThatNobodyHasRetried"
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestADeathThatNobodyHasRetried"
             "::test_is_given_back_together_with_a_later_one",
         ),
         database=POSTGRESQL,
@@ -305,13 +309,13 @@ OUTAGES = [
         without="a withdrawn death of a line that passed it is handled after a later event",
         edits=(
             Edit(
-                "outbox/engine/withdrawal.py",
+                "outbox/deliveries/withdrawal.py",
                 "    if row.state == State.DEAD and _was_passed(row, using=using):\n",
                 "    if False:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_withdrawn_deaths.py::TestAnOrderedHandlerThatLetsTheDeadPass"
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestAnOrderedHandlerThatLetsTheDeadPass"
             "::test_handles_no_earlier_event_after_a_later_one",
         ),
         database=POSTGRESQL,
@@ -321,13 +325,13 @@ OUTAGES = [
         without="a lost lease is recorded for a delivery that is pruned at that moment",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 '    row = _same(delivery, using=using).select_for_update(of=("self",)).first()\n',
                 "    row = _same(delivery, using=using).first()\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_withdrawn_deaths.py::TestARunThatLostItsDelivery"
+            f"{OUTBOX}deliveries/test_withdrawal.py::TestARunThatLostItsDelivery"
             "::test_is_recorded_although_the_event_is_pruned_at_that_moment",
         ),
         database=POSTGRESQL,
@@ -335,11 +339,11 @@ OUTAGES = [
     Mutant(
         name="pause-after-a-wait",
         without="a start that waited for a row does not see a pause",
-        edits=(Edit("outbox/engine/start.py", "{pk for (pk,) in found_held}", "set()"),),
+        edits=(Edit("outbox/worker/start.py", "{pk for (pk,) in found_held}", "set()"),),
         noticed_by=(
-            f"{OUTBOX}test_pause.py::TestAPause"
+            f"{OUTBOX}operations/test_pause.py::TestAPause"
             "::test_holds_a_start_that_waits_for_the_lock_of_a_row[False]",
-            f"{OUTBOX}test_pause.py::TestABreakerThatOpens"
+            f"{OUTBOX}operations/test_pause.py::TestABreakerThatOpens"
             "::test_holds_a_start_that_waits_for_the_lock_of_a_row",
         ),
         database=POSTGRESQL,
@@ -347,9 +351,9 @@ OUTAGES = [
     Mutant(
         name="pause-after-a-wait-in-line",
         without="a start in a line that waited for a row does not see a pause",
-        edits=(Edit("outbox/engine/start.py", "    _read_subscriptions(rows, using=using)\n", ""),),
+        edits=(Edit("outbox/worker/start.py", "    _read_subscriptions(rows, using=using)\n", ""),),
         noticed_by=(
-            f"{OUTBOX}test_pause.py::TestAPause"
+            f"{OUTBOX}operations/test_pause.py::TestAPause"
             "::test_holds_a_start_that_waits_for_the_lock_of_a_row[True]",
         ),
         database=POSTGRESQL,
@@ -359,13 +363,13 @@ OUTAGES = [
         without="a lease of a month is more than PostgreSQL takes for a bound",
         edits=(
             Edit(
-                "outbox/engine/statements.py",
+                "outbox/deliveries/statements.py",
                 "min(int(seconds * 1000), _LONGEST_BOUND)",
                 "int(seconds * 1000)",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_silent_networks.py::TestASessionThatPostgresqlEnds"
+            f"{OUTBOX}deliveries/test_silent_networks.py::TestASessionThatPostgresqlEnds"
             "::test_is_possible_for_a_lease_of_a_month",
         ),
         database=POSTGRESQL,
@@ -375,13 +379,13 @@ OUTAGES = [
         without="a handler that hangs within its receipt is never interrupted",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/worker/delivery.py",
                 "        return _receipt_transaction(",
                 "        limit.pause()\n        return _receipt_transaction(",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_time_limit.py::TestAHandlerThatHangs"
+            f"{OUTBOX}deliveries/test_time_limit.py::TestAHandlerThatHangs"
             "::test_within_its_receipt_is_interrupted",
         ),
     ),
@@ -390,15 +394,15 @@ OUTAGES = [
         without="a handler that hangs after its receipt is never interrupted",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/worker/delivery.py",
                 "    finally:\n        limit.resume()\n",
                 "    finally:\n        pass\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_time_limit.py::TestAHandlerThatHangs"
+            f"{OUTBOX}deliveries/test_time_limit.py::TestAHandlerThatHangs"
             "::test_after_its_receipt_is_interrupted_and_done",
-            f"{OUTBOX}test_time_limit.py::TestAHandlerThatHangs"
+            f"{OUTBOX}deliveries/test_time_limit.py::TestAHandlerThatHangs"
             "::test_after_its_receipt_could_not_be_given_is_interrupted",
         ),
     ),
@@ -407,13 +411,13 @@ OUTAGES = [
         without="a time limit interrupts a COMMIT",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/worker/delivery.py",
                 "_transaction(handler, delivery, limit.pause,",
                 "_transaction(handler, delivery,",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_time_limit.py::TestAHandlerThatHangs"
+            f"{OUTBOX}deliveries/test_time_limit.py::TestAHandlerThatHangs"
             "::test_is_never_interrupted_while_its_receipt_commits",
         ),
     ),

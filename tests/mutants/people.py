@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 OUTBOX = "tests/outbox/"
-JOINING = "outbox/engine/joining.py"
-JOINED = f"{OUTBOX}test_rolling_deploy.py::TestARenameThatIsRolledBack::"
+JOINING = "outbox/deliveries/joining.py"
+JOINED = f"{OUTBOX}deliveries/test_sync.py::TestARenameThatIsRolledBack::"
 
 JOINS = [
     Mutant(
@@ -64,11 +64,13 @@ JOINS = [
         without="a paused handler runs for an event to which a deploy subscribes it",
         edits=(
             Edit(
-                "outbox/engine/sync.py", "        _pause_like_the_others(row, rows, handler)\n", ""
+                "outbox/deliveries/sync.py",
+                "        _pause_like_the_others(row, rows, handler)\n",
+                "",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_rolling_deploy.py::TestAPausedHandler"
+            f"{OUTBOX}deliveries/test_sync.py::TestAPausedHandler"
             "::test_stays_paused_when_the_next_release_subscribes_it_to_another_event",
         ),
     ),
@@ -87,7 +89,7 @@ JOINS = [
         without="a deploy waits for one handler's workers with all subscriptions locked",
         edits=(
             Edit(
-                "outbox/engine/sync.py",
+                "outbox/deliveries/sync.py",
                 "        if _changes_what_is_owed(handler, using=using):\n",
                 "        if False:\n",
             ),
@@ -104,7 +106,7 @@ JOINS = [
         without="relays queue behind a transaction that waits for the table of subscriptions",
         edits=(
             Edit(
-                "outbox/engine/locks.py",
+                "outbox/deliveries/locks.py",
                 '        cursor.execute(f"SET LOCAL lock_timeout = {int(_TRY_SECONDS * 1000)}")\n',
                 "",
             ),
@@ -117,8 +119,8 @@ JOINS = [
     ),
 ]
 
-OPERATIONS = "outbox/actions/operations.py"
-TEST_OPERATIONS = f"{OUTBOX}test_operations.py::"
+OPERATIONS = "outbox/operations/progress.py"
+TEST_OPERATIONS = f"{OUTBOX}operations/test_progress.py::"
 
 ACTIONS = [
     Mutant(
@@ -147,7 +149,7 @@ ACTIONS = [
         noticed_by=(
             f"{TEST_OPERATIONS}TestAnOperationThatIsKilled"
             "::test_that_is_a_replay_is_not_begun_again",
-            f"{OUTBOX}test_admin_actions.py::TestDiscardingAndReplaying"
+            f"{OUTBOX}admin/test_actions.py::TestDiscardingAndReplaying"
             "::test_says_so_where_the_same_replay_is_not_finished",
         ),
     ),
@@ -156,7 +158,7 @@ ACTIONS = [
         without="a corrected event is owed beside the one that it corrects",
         edits=(
             Edit(
-                "outbox/actions/correcting.py",
+                "outbox/operations/corrections.py",
                 "        discard_locked(Delivery.objects.using(using).filter(pk=row.pk), by=by, "
                 "reason=why)\n",
                 "",
@@ -190,7 +192,7 @@ GROUPS = [
         without="a retry of those whose workers died runs out of order what was overtaken",
         edits=(
             Edit(
-                "outbox/actions/choice.py",
+                "outbox/operations/selection.py",
                 "rows.alias(ended=outcome).exclude(ended__in=Attempt.EXCUSED)",
                 "rows",
             ),
@@ -202,8 +204,8 @@ GROUPS = [
     ),
 ]
 
-BACKFILLING = "outbox/actions/backfilling.py"
-BACKFILLS = f"{OUTBOX}test_ordered_backfills.py::"
+BACKFILLING = "outbox/operations/backfills.py"
+BACKFILLS = f"{OUTBOX}operations/test_backfills.py::"
 
 HOLDS = [
     Mutant(
@@ -249,7 +251,7 @@ HOLDS = [
         without="the end of a backfill ends the pause of a person or a rule",
         edits=(
             Edit(
-                "outbox/engine/pauses.py",
+                "outbox/deliveries/pauses.py",
                 "rows.filter(Q(paused_at=None) | own)",
                 "rows.filter(Q(paused_at=None) & ~own)",
             ),
@@ -264,7 +266,7 @@ HOLDS = [
         without="a backfill goes on though its handler ran meanwhile",
         edits=(
             Edit(
-                "outbox/engine/pauses.py",
+                "outbox/deliveries/pauses.py",
                 " or row.paused_at == operation.started_at",
                 " or row.paused_at is not None",
             ),
@@ -276,7 +278,7 @@ HOLDS = [
         without="the end of a backfill makes active what a person has ended",
         edits=(
             Edit(
-                "outbox/actions/handlers.py",
+                "outbox/operations/handlers.py",
                 'paused_by, "", using, _NO_PAUSE)',
                 'paused_by, "", using, {**_NO_PAUSE, "active": True})',
             ),
@@ -290,7 +292,7 @@ HOLDS = [
         without="a person resumes by mistake a handler whose backfill is not complete",
         edits=(
             Edit(
-                "outbox/actions/handlers.py",
+                "outbox/operations/handlers.py",
                 "        if backfill is not None and not force:\n",
                 "        if False:\n",
             ),
@@ -306,7 +308,7 @@ HOLDS = [
         without="a resumption looks for a backfill before one that takes the pause over commits",
         edits=(
             Edit(
-                "outbox/actions/handlers.py",
+                "outbox/operations/handlers.py",
                 'rows.order_by("pk").select_for_update(no_key=True)',
                 'rows.order_by("pk")',
             ),
@@ -319,8 +321,8 @@ HOLDS = [
     ),
 ]
 
-BULK = "outbox/actions/bulk.py"
-ORDERING = "outbox/engine/ordering.py"
+BULK = "outbox/operations/bulk.py"
+ORDERING = "outbox/deliveries/ordering.py"
 
 LOCKS = [
     Mutant(

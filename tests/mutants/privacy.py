@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
-_DATA = "tests/outbox/test_personal_data.py::"
+_DATA = "tests/outbox/privacy/test_subjects.py::"
 _FORGOTTEN = "tests/flows/test_forgetting.py::"
 
 PRIVACY = [
@@ -142,7 +142,7 @@ PRIVACY = [
             ),
         ),
         noticed_by=(
-            "tests/outbox/test_delayed.py::TestItsPageInTheAdmin"
+            "tests/outbox/relay/test_delayed.py::TestItsPageInTheAdmin"
             "::test_shows_the_payload_masked_and_when_it_is_due",
         ),
     ),

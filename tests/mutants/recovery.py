@@ -12,13 +12,13 @@ CONNECTIONS = [
         without="a connection that a handler leaves in a transaction is used again",
         edits=(
             Edit(
-                "outbox/engine/connections.py",
+                "outbox/deliveries/connections.py",
                 "        if not was.is_open and (is_changed or is_interrupted):\n",
                 "        if False:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_connections.py::TestAnInterruptionWithinDjangosAtomic"
+            f"{OUTBOX}deliveries/test_connections.py::TestAnInterruptionWithinDjangosAtomic"
             "::test_leaves_a_handler_with_receipt_in_no_transaction",
         ),
         database=POSTGRESQL,
@@ -28,17 +28,17 @@ CONNECTIONS = [
         without="what a handler leaves open within its own transaction stays open",
         edits=(
             Edit(
-                "outbox/engine/connections.py",
+                "outbox/deliveries/connections.py",
                 "        elif was.is_open and is_changed:\n",
                 "        elif False:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_connections.py::TestAnInterruptionWithinDjangosAtomic"
+            f"{OUTBOX}deliveries/test_connections.py::TestAnInterruptionWithinDjangosAtomic"
             "::test_leaves_an_atomic_handler_in_no_transaction",
-            f"{OUTBOX}test_connections.py::TestAnInterruptionWithinDjangosAtomic"
+            f"{OUTBOX}deliveries/test_connections.py::TestAnInterruptionWithinDjangosAtomic"
             "::test_leaves_a_batch_in_no_transaction",
-            f"{OUTBOX}test_connections.py::TestAHandlerThatLeavesATransactionOpen"
+            f"{OUTBOX}deliveries/test_connections.py::TestAHandlerThatLeavesATransactionOpen"
             "::test_has_failed_and_leaves_a_good_connection",
         ),
     ),
@@ -50,14 +50,14 @@ OUTAGES = [
         without="a worker tries a few times to reach the database, and does not wait for it",
         edits=(
             Edit(
-                "outbox/engine/transient_errors.py",
+                "outbox/deliveries/transient_errors.py",
                 "        seconds = wait_until_reachable(using=self.using, sleep=self._sleep)\n",
                 "        seconds = 0.0\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_outages.py::TestAnOutage::test_before_the_start_delays_it",
-            f"{OUTBOX}test_outages.py::TestALeaseThatPassesDuringAnOutage"
+            f"{OUTBOX}deliveries/test_outages.py::TestAnOutage::test_before_the_start_delays_it",
+            f"{OUTBOX}deliveries/test_outages.py::TestALeaseThatPassesDuringAnOutage"
             "::test_uses_up_no_attempt_if_the_worker_survives",
         ),
         database=POSTGRESQL,
@@ -65,11 +65,11 @@ OUTAGES = [
     Mutant(
         name="outage-is-no-attempt",
         without="a run that fails while the database cannot be reached uses up an attempt",
-        edits=(Edit("outbox/engine/withdrawal.py", "    if is_outage:\n", "    if False:\n"),),
+        edits=(Edit("outbox/deliveries/withdrawal.py", "    if is_outage:\n", "    if False:\n"),),
         noticed_by=(
-            f"{OUTBOX}test_outages.py::TestAnOutage"
+            f"{OUTBOX}deliveries/test_outages.py::TestAnOutage"
             "::test_that_a_handler_hides_behind_an_error_of_its_own_uses_up_no_attempt",
-            f"{OUTBOX}test_outages.py::TestAnOutage::test_in_an_atomic_handler_uses_up_no_attempt",
+            f"{OUTBOX}deliveries/test_outages.py::TestAnOutage::test_in_an_atomic_handler_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
     ),
@@ -78,17 +78,17 @@ OUTAGES = [
         without="a worker that survives an outage stays dead in the books",
         edits=(
             Edit(
-                "outbox/engine/start.py",
+                "outbox/worker/start.py",
                 "    access.after_reconnect(withdraw)\n",
                 "",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_lost_starts.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
+            f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
             "::test_uses_up_no_attempt",
-            f"{OUTBOX}test_lost_starts.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
+            f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
             "::test_uses_up_no_attempt_of_an_ordered_handler",
-            f"{OUTBOX}test_outages_of_the_relay.py::TestAnExpressDeliveryWhoseCommitIsNotAnswered"
+            f"{OUTBOX}relay/test_outages.py::TestAnExpressDeliveryWhoseCommitIsNotAnswered"
             "::test_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
@@ -98,13 +98,13 @@ OUTAGES = [
         without="relays judge leases as soon as the database is back",
         edits=(
             Edit(
-                "outbox/engine/lanes.py",
+                "outbox/relay/dispatch.py",
                 "            elif outage is None or row.due_at < outage:\n",
                 "            else:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_outages.py::TestALeaseThatPassesDuringAnOutage"
+            f"{OUTBOX}deliveries/test_outages.py::TestALeaseThatPassesDuringAnOutage"
             "::test_is_not_judged_as_long_as_workers_may_report",
         ),
         database=POSTGRESQL,
@@ -114,13 +114,13 @@ OUTAGES = [
         without="an error of the database never uses up an attempt",
         edits=(
             Edit(
-                "outbox/engine/withdrawal.py",
+                "outbox/deliveries/withdrawal.py",
                 "count_since_retry(row, excuse, using=using) < _MAX_DATABASE_ERRORS",
                 "count_since_retry(row, excuse, using=using) < 1000",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_delivery.py::TestAnAtomicHandler"
+            f"{OUTBOX}worker/test_delivery.py::TestAnAtomicHandler"
             "::test_has_failed_when_the_database_stays_locked_for_long",
         ),
     ),
@@ -129,13 +129,13 @@ OUTAGES = [
         without="an error of any database is taken for one of the outbox's",
         edits=(
             Edit(
-                "outbox/engine/transient_errors.py",
+                "outbox/deliveries/transient_errors.py",
                 "    if database not in (using, None):\n        return False\n",
                 "    database = using\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_outages.py::TestAnErrorOfTheDatabase"
+            f"{OUTBOX}deliveries/test_outages.py::TestAnErrorOfTheDatabase"
             "::test_of_another_database_is_an_ordinary_failure",
         ),
         database=POSTGRESQL,
@@ -145,15 +145,15 @@ OUTAGES = [
         without="the lease is not renewed, nor looked at, before a run is tried again",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/worker/delivery.py",
                 "                return\n            lease.extend(delivery)\n",
                 "                return\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_lost_answers.py::TestATransientErrorAfterALongRun"
+            f"{OUTBOX}deliveries/test_lost_answers.py::TestATransientErrorAfterALongRun"
             "::test_is_retried_with_a_whole_lease",
-            f"{OUTBOX}test_lost_answers.py::TestATransientErrorAfterALongRun"
+            f"{OUTBOX}deliveries/test_lost_answers.py::TestATransientErrorAfterALongRun"
             "::test_is_not_retried_where_another_worker_has_the_delivery",
         ),
         database=POSTGRESQL,
@@ -166,13 +166,13 @@ FAILOVER = [
         without="a receipt names its delivery by id and token",
         edits=(
             Edit(
-                "outbox/engine/lease.py",
+                "outbox/deliveries/lease.py",
                 "started_token = token AND started_at = %s AND worker = %s",
                 "(%s IS NULL OR %s <> '')",
             ),
         ),
         noticed_by=tuple(
-            f"{OUTBOX}test_failover.py::TestAWorkerWhoseEventWasLost"
+            f"{OUTBOX}deliveries/test_failover.py::TestAWorkerWhoseEventWasLost"
             f"::test_settles_nothing_of_the_event_that_has_its_ids_now[{how}]"
             for how in ("gives its receipt", "extends")
         ),
@@ -183,7 +183,7 @@ FAILOVER = [
         without="a failure names its delivery by id and token",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 "        started_token=delivery.token,\n"
                 "        started_at=delivery.started_at,\n"
                 "        worker=delivery.worker,\n",
@@ -191,7 +191,7 @@ FAILOVER = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_failover.py::TestAWorkerWhoseEventWasLost"
+            f"{OUTBOX}deliveries/test_failover.py::TestAWorkerWhoseEventWasLost"
             "::test_settles_nothing_of_the_event_that_has_its_ids_now[raises]",
         ),
         database=POSTGRESQL,
@@ -201,13 +201,13 @@ FAILOVER = [
         without="a lost lease is recorded with whichever delivery has the id now",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 "rows.filter(pk=delivery.pk, event__id=delivery.event.id)",
                 "rows.filter(pk=delivery.pk)",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_failover.py::TestAWorkerWhoseEventWasLost"
+            f"{OUTBOX}deliveries/test_failover.py::TestAWorkerWhoseEventWasLost"
             "::test_settles_nothing_of_the_event_that_has_its_ids_now[raises]",
         ),
         database=POSTGRESQL,
@@ -238,15 +238,15 @@ CALLBACKS = [
         without="an error in an on_commit callback is the delivery's",
         edits=(
             Edit(
-                "outbox/engine/callbacks.py",
+                "outbox/worker/callbacks.py",
                 "        if not is_its_own(self._connection):\n",
                 "        if True:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_callbacks.py::TestACallbackThatRaises"
+            f"{OUTBOX}worker/test_callbacks.py::TestACallbackThatRaises"
             "::test_leaves_the_callbacks_of_its_neighbours_though_one_rolls_back_a_savepoint",
-            f"{OUTBOX}test_callbacks.py::TestACallbackThatHangs"
+            f"{OUTBOX}worker/test_callbacks.py::TestACallbackThatHangs"
             "::test_is_interrupted_and_costs_no_neighbour_its_lease",
         ),
         hangs=True,
@@ -256,13 +256,13 @@ CALLBACKS = [
         without="an on_commit callback runs for as long as it likes",
         edits=(
             Edit(
-                "outbox/engine/callbacks.py",
+                "outbox/worker/callbacks.py",
                 "with watch, unchanged_connections(), time_limit(self._handler.time_limit):",
                 "with watch, unchanged_connections():",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_callbacks.py::TestACallbackThatHangs"
+            f"{OUTBOX}worker/test_callbacks.py::TestACallbackThatHangs"
             "::test_is_interrupted_and_costs_no_neighbour_its_lease",
         ),
         hangs=True,
@@ -272,13 +272,13 @@ CALLBACKS = [
         without="an error after the receipt is recorded as a lost lease",
         edits=(
             Edit(
-                "outbox/engine/settlement.py",
+                "outbox/deliveries/settlement.py",
                 "    if receipts_given([delivery], using=using):\n",
                 "    if False:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_callbacks.py::TestAHandlerThatRaisesAfterItsReceipt"
+            f"{OUTBOX}worker/test_callbacks.py::TestAHandlerThatRaisesAfterItsReceipt"
             "::test_is_done_and_leaves_a_line_in_the_log",
         ),
     ),
@@ -287,13 +287,13 @@ CALLBACKS = [
         without="a handler that hides the short wait of a batch has its fallback stored",
         edits=(
             Edit(
-                "outbox/engine/together.py",
+                "outbox/worker/batch.py",
                 "            if is_own and connection.errors_occurred:\n",
                 "            if False:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_together.py::TestARowThatSomebodyElseHasLocked"
+            f"{OUTBOX}worker/test_batch.py::TestARowThatSomebodyElseHasLocked"
             "::test_is_waited_for_by_a_handler_that_would_hide_the_error",
         ),
         database=POSTGRESQL,
@@ -306,13 +306,13 @@ OTHERS = [
         without="a message is acknowledged when it is done, however long that takes",
         edits=(
             Edit(
-                "outbox/acknowledgement.py",
+                "outbox/transports/acknowledgement.py",
                 "                request.acknowledge()\n",
                 "                pass\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_acknowledgement.py::TestAMessageInHand"
+            f"{OUTBOX}transports/test_acknowledgement.py::TestAMessageInHand"
             "::test_is_acknowledged_once_when_it_is_old",
         ),
     ),
@@ -321,7 +321,7 @@ OTHERS = [
         without="PostgreSQL waits for a relay that has disappeared in the middle of a pass",
         edits=(
             Edit(
-                "outbox/engine/relay.py",
+                "outbox/relay/passes.py",
                 "    bound = bounds(_IDLE_SECONDS, using=using)\n",
                 "    bound: list[object] = []\n",
             ),
@@ -337,7 +337,7 @@ OTHERS = [
         without="PostgreSQL waits for a worker that has disappeared in the middle of a handler",
         edits=(
             Edit(
-                "outbox/engine/delivery.py",
+                "outbox/worker/delivery.py",
                 "        bound_transaction(handler.lease, using=using)\n",
                 "",
             ),
@@ -353,7 +353,7 @@ OTHERS = [
         without="a subscription ends while a pass has read it as active",
         edits=(
             Edit(
-                "outbox/actions/handlers.py",
+                "outbox/operations/handlers.py",
                 "            lock_subscriptions(using=using)  # a pass may know them as active\n",
                 "",
             ),
@@ -369,7 +369,7 @@ OTHERS = [
         without="a replay does not keep its subscriptions from ending",
         edits=(
             Edit(
-                "outbox/actions/bulk.py",
+                "outbox/operations/bulk.py",
                 "        share_subscriptions(using=self.using)  # so that none ends meanwhile\n",
                 "",
             ),
@@ -384,7 +384,7 @@ OTHERS = [
         without="a backfill does not keep its subscription from ending",
         edits=(
             Edit(
-                "outbox/actions/backfilling.py",
+                "outbox/operations/backfills.py",
                 "        share_subscriptions(using=self.using)  # so that none ends meanwhile\n",
                 "",
             ),
@@ -399,16 +399,18 @@ OTHERS = [
         without="two names of one handler keep both deliveries of an event",
         edits=(
             Edit(
-                "outbox/engine/joining.py",
+                "outbox/deliveries/joining.py",
                 "    moved.update(subscription=row)\n",
                 "    kept = Delivery.objects.using(using).filter(subscription=row)\n"
                 '    moved.exclude(event__in=kept.values("event")).update(subscription=row)\n',
             ),
-            Edit("outbox/engine/joining.py", "    old.delete(using=using)\n", ""),
-            Edit("outbox/engine/joining.py", "    deliveries.filter(pk__in=left).delete()\n", ""),
+            Edit("outbox/deliveries/joining.py", "    old.delete(using=using)\n", ""),
+            Edit(
+                "outbox/deliveries/joining.py", "    deliveries.filter(pk__in=left).delete()\n", ""
+            ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_rolling_deploy.py::TestARenameThatIsRolledBack"
+            f"{OUTBOX}deliveries/test_sync.py::TestARenameThatIsRolledBack"
             "::test_has_its_handler_hear_nothing_twice_when_it_comes_again",
         ),
     ),
@@ -417,18 +419,18 @@ OTHERS = [
         without="an ordered handler runs while its backfill is not complete",
         edits=(
             Edit(
-                "outbox/actions/backfilling.py",
+                "outbox/operations/backfills.py",
                 "                self.hold.begin(operation)\n",
                 "                pass\n",
             ),
             Edit(
-                "outbox/actions/backfilling.py",
+                "outbox/operations/backfills.py",
                 "        self.hold.refuse_resumed(operation)\n",
                 "",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestABackfill"
+            f"{OUTBOX}deliveries/test_ordering.py::TestABackfill"
             "::test_holds_new_events_until_all_old_ones_are_owed",
         ),
     ),
@@ -437,21 +439,21 @@ OTHERS = [
         without="a backfill delivers old events after new ones of their key",
         edits=(
             Edit(
-                "outbox/actions/backfilling.py",
+                "outbox/operations/backfills.py",
                 "        if not self.in_order:\n",
                 "        if True:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_ordering.py::TestABackfill"
+            f"{OUTBOX}deliveries/test_ordering.py::TestABackfill"
             "::test_is_refused_where_a_later_event_of_a_key_is_handled",
         ),
     ),
 ]
 
-STATE = "test_state_between_deliveries.py::"
+STATE = "worker/test_isolation.py::"
 REPLICA = f"{OUTBOX}test_replica.py::"
-ON_COMMIT = f"{OUTBOX}test_callbacks.py::"
+ON_COMMIT = f"{OUTBOX}worker/test_callbacks.py::"
 
 LEAKS = [
     Mutant(
@@ -459,7 +461,7 @@ LEAKS = [
         without="what a handler activates stays active in its worker",
         edits=(
             Edit(
-                "outbox/engine/isolation.py",
+                "outbox/worker/isolation.py",
                 "    returned = copy_context().run(handler.function, **arguments)\n",
                 "    returned = handler.function(**arguments)\n",
             ),
@@ -474,7 +476,7 @@ LEAKS = [
         without="what a delivery sets for its transaction is seen by the next one in its batch",
         edits=(
             Edit(
-                "outbox/engine/together.py",
+                "outbox/worker/batch.py",
                 "            if watch.is_set:\n",
                 "            if False:\n",
             ),
@@ -489,7 +491,7 @@ LEAKS = [
         name="session-state-that-lasts",
         without="a session keeps what a delivery has set",
         edits=(
-            Edit("outbox/engine/delivery.py", "        watch.drop_changed()\n", "        pass\n"),
+            Edit("outbox/worker/delivery.py", "        watch.drop_changed()\n", "        pass\n"),
         ),
         noticed_by=(
             f"{OUTBOX}{STATE}TestTheDatabaseSession"
@@ -502,7 +504,7 @@ LEAKS = [
         without="the watch of the session looks at the first word of a text only",
         edits=(
             Edit(
-                "outbox/engine/session_sql.py",
+                "outbox/worker/session_sql.py",
                 '    return _PARTS.sub(" ", text).split(";")\n',
                 "    return [text]\n",
             ),
@@ -516,9 +518,7 @@ LEAKS = [
     Mutant(
         name="session-state-of-a-rollback",
         without="a session keeps what a batch has set that was rolled back",
-        edits=(
-            Edit("outbox/engine/together.py", "        watch.drop_changed()\n", "        pass\n"),
-        ),
+        edits=(Edit("outbox/worker/batch.py", "        watch.drop_changed()\n", "        pass\n"),),
         noticed_by=(
             f"{OUTBOX}{STATE}TestTheSessionOfAnotherDatabase"
             "::test_keeps_nothing_of_a_call_within_a_batch[True]",
@@ -532,7 +532,7 @@ LEAKS = [
         without="nobody watches a database that a handler is the first to use",
         edits=(
             Edit(
-                "outbox/engine/isolation.py",
+                "outbox/worker/isolation.py",
                 "in connections.all():  # the block",
                 "in connections.all(initialized_only=True):  # the block",
             ),
@@ -547,7 +547,9 @@ LEAKS = [
         name="session-of-a-pool",
         without="a session with what a delivery has set goes back to its pool",
         edits=(
-            Edit("outbox/engine/connections.py", "        session.finish()\n", "        pass\n"),
+            Edit(
+                "outbox/deliveries/connections.py", "        session.finish()\n", "        pass\n"
+            ),
         ),
         noticed_by=(
             f"{OUTBOX}{STATE}TestASessionOfAPool"
@@ -562,7 +564,7 @@ LEAKS = [
         without="an on_commit callback runs in the worker's own context",
         edits=(
             Edit(
-                "outbox/engine/callbacks.py",
+                "outbox/worker/callbacks.py",
                 "                context.copy().run(function)\n",
                 "                function()\n",
             ),
@@ -579,7 +581,7 @@ LEAKS = [
         without="a session keeps what an on_commit callback has set",
         edits=(
             Edit(
-                "outbox/engine/callbacks.py",
+                "outbox/worker/callbacks.py",
                 "            watch.drop_changed()\n",
                 "            pass\n",
             ),
@@ -594,7 +596,7 @@ LEAKS = [
         without="the watch of the session takes each statement for a str",
         edits=(
             Edit(
-                "outbox/engine/isolation.py",
+                "outbox/worker/isolation.py",
                 "        scope = scope_of(sql, params, connection)\n",
                 "        scope = scope_of(str(sql.lower()), params, connection)\n",
             ),
@@ -613,7 +615,7 @@ LEAKS = [
         without="a row that was rolled back stays in Django's caches",
         edits=(
             Edit(
-                "outbox/engine/isolation.py",
+                "outbox/worker/isolation.py",
                 '    if apps.is_installed("django.contrib.contenttypes"):\n',
                 "    if False:\n",
             ),
@@ -634,7 +636,7 @@ LEAKS = [
         without="a handler that returns a coroutine is done",
         edits=(
             Edit(
-                "outbox/engine/isolation.py",
+                "outbox/worker/isolation.py",
                 "    if returned is not None and any(",
                 "    if False and any(",
             ),
@@ -659,13 +661,13 @@ LEAKS = [
         without="the outbox runs in a pool of greenlets",
         edits=(
             Edit(
-                "outbox/worker.py",
+                "outbox/transports/celery.py",
                 "        if kind in GREEN_POOLS and ours:\n",
                 "        if False:\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_pools.py::TestAGreenPool"
+            f"{OUTBOX}transports/test_pools.py::TestAGreenPool"
             "::test_is_refused_for_a_queue_of_the_outbox[orders-gevent]",
         ),
     ),
@@ -704,7 +706,7 @@ LEAKS = [
         without="a correction reads the event that it corrects where the router says",
         edits=(
             Edit(
-                "outbox/actions/correcting.py",
+                "outbox/operations/corrections.py",
                 '    row = rows.select_related("event", "subscription").get()\n',
                 "    row = rows.get()\n",
             ),
@@ -760,13 +762,13 @@ SHARES = [
         without="one owner's backlog fills the window of a handler",
         edits=(
             Edit(
-                "outbox/engine/lanes.py",
+                "outbox/relay/dispatch.py",
                 "        if self.row.share_window is None:\n            due = ",
                 "        if True:\n            due = ",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_shares.py::TestAShare"
+            f"{OUTBOX}deliveries/test_shares.py::TestAShare"
             "::test_has_so_many_in_flight_at_most_and_delays_no_other[backlog]",
         ),
     ),
@@ -775,13 +777,13 @@ SHARES = [
         without="one owner's new events fill the window of a handler",
         edits=(
             Edit(
-                "outbox/engine/lanes.py",
+                "outbox/relay/dispatch.py",
                 "            pending = [one for one in pending if self._has_share(one)]\n",
                 "            pass\n",
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_shares.py::TestAShare"
+            f"{OUTBOX}deliveries/test_shares.py::TestAShare"
             "::test_has_so_many_in_flight_at_most_and_delays_no_other[new events]",
         ),
     ),
@@ -790,13 +792,13 @@ SHARES = [
         without="each pass begins with the same share",
         edits=(
             Edit(
-                "outbox/engine/shares.py",
+                "outbox/deliveries/shares.py",
                 '    start = _stopped_at.get(row.pk, "")\n',
                 '    start = ""\n',
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_shares.py::TestAShare"
+            f"{OUTBOX}deliveries/test_shares.py::TestAShare"
             "::test_has_its_turn_where_there_are_more_than_the_window_takes",
         ),
     ),

@@ -109,7 +109,7 @@ SHOP = [
         without="the bank is asked under a key that it may have forgotten, without a look",
         edits=(
             Edit(
-                "payments/asking.py",
+                "payments/bank_requests.py",
                 "    if timezone.now() < key_is_old_at:",
                 "    if True:",
             ),

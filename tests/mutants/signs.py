@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 OUTBOX = "tests/outbox/"
-LIMIT = f"{OUTBOX}test_time_limit.py::TestALimit::"
-HEARTBEAT = f"{OUTBOX}test_heartbeat.py::"
+LIMIT = f"{OUTBOX}deliveries/test_time_limit.py::TestALimit::"
+HEARTBEAT = f"{OUTBOX}deliveries/test_heartbeat.py::"
 DOCTOR = f"{OUTBOX}test_doctor.py::"
 
 INTERRUPTIONS = [
@@ -15,15 +15,15 @@ INTERRUPTIONS = [
         without="a handler that hangs is never interrupted",
         edits=(
             Edit(
-                "outbox/engine/time_limit.py",
+                "outbox/deliveries/time_limit.py",
                 "signal.setitimer(signal.ITIMER_REAL, seconds, self.again)",
                 "pass",
             ),
-            Edit("outbox/engine/time_limit.py", "                thread.start()\n", ""),
+            Edit("outbox/deliveries/time_limit.py", "                thread.start()\n", ""),
         ),
         noticed_by=(
             f"{LIMIT}test_interrupts_what_runs_too_long",
-            f"{OUTBOX}test_time_limit.py::TestAHandlerThatHangs"
+            f"{OUTBOX}deliveries/test_time_limit.py::TestAHandlerThatHangs"
             "::test_has_failed_with_a_clear_error_and_its_neighbours_are_done",
         ),
     ),
@@ -31,9 +31,9 @@ INTERRUPTIONS = [
         name="interrupted-again",
         without="a handler that swallows its interruption goes on for ever",
         edits=(
-            Edit("outbox/engine/time_limit.py", "REAL, seconds, self.again)", "REAL, seconds)"),
+            Edit("outbox/deliveries/time_limit.py", "REAL, seconds, self.again)", "REAL, seconds)"),
             Edit(
-                "outbox/engine/time_limit.py",
+                "outbox/deliveries/time_limit.py",
                 "self._watch.look_after(self, self.again)",
                 "self._watch.let_go(self)",
             ),
@@ -45,7 +45,7 @@ INTERRUPTIONS = [
         without="what swallowed its interruption gets its whole time again",
         edits=(
             Edit(
-                "outbox/engine/time_limit.py",
+                "outbox/deliveries/time_limit.py",
                 "    def restart(self) -> None:\n"
                 "        if self.is_over:\n"
                 "            raise self.exceeded()\n"
@@ -57,14 +57,14 @@ INTERRUPTIONS = [
     ),
 ]
 
-EXPRESS_TESTS = f"{OUTBOX}test_express.py::TestAnExpressHandler::"
-EXPRESS = [
+INLINE_TESTS = f"{OUTBOX}relay/test_inline.py::TestAnExpressHandler::"
+INLINE = [
     Mutant(
         name="express-beside-the-relay",
         without="nobody relays while a delivery goes express",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
+                "outbox/relay/loop.py",
                 "                    delivery = self._relay_in_turn()\n",
                 "                    delivery = self._relay_in_turn()\n"
                 "                    if delivery is not None:\n"
@@ -72,7 +72,7 @@ EXPRESS = [
                 "                        delivery = None\n",
             ),
         ),
-        noticed_by=(f"{EXPRESS_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
+        noticed_by=(f"{INLINE_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
         database=POSTGRESQL,
     ),
     Mutant(
@@ -80,12 +80,12 @@ EXPRESS = [
         without="both threads of the relay may run a delivery, and then nobody relays",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
-                "handler.express and not self._is_running",
+                "outbox/relay/loop.py",
+                "handler.inline and not self._is_running",
                 "handler.express",
             ),
         ),
-        noticed_by=(f"{EXPRESS_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
+        noticed_by=(f"{INLINE_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
         database=POSTGRESQL,
     ),
     Mutant(
@@ -93,13 +93,13 @@ EXPRESS = [
         without="nobody remembers that the relay started what goes express",
         edits=(
             Edit(
-                "outbox/engine/fan_out.py",
+                "outbox/relay/fan_out.py",
                 '"1, 1" if one.worker',
                 '"0, 0" if one.worker',
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_express.py::TestADeliveryThatIsStartedAtBirth"
+            f"{OUTBOX}relay/test_inline.py::TestADeliveryThatIsStartedAtBirth"
             "::test_counts_a_death_when_its_process_dies",
         ),
     ),
@@ -108,60 +108,60 @@ EXPRESS = [
         without="what is in hand waits until an absent broker is back",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
-                "            if self._express.started is None:",
+                "outbox/relay/loop.py",
+                "            if self._inline.started is None:",
                 "            if True:",
             ),
         ),
-        noticed_by=(f"{EXPRESS_TESTS}test_is_run_although_the_broker_is_away",),
+        noticed_by=(f"{INLINE_TESTS}test_is_run_although_the_broker_is_away",),
     ),
     Mutant(
         name="express-found-again",
         without="a delivery is forgotten whose pass committed without an answer",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
-                "                    self._express.started = started",
+                "outbox/relay/loop.py",
+                "                    self._inline.started = started",
                 "                    pass",
             ),
         ),
-        noticed_by=(f"{EXPRESS_TESTS}test_is_run_although_its_pass_did_not_hear_of_its_commit",),
+        noticed_by=(f"{INLINE_TESTS}test_is_run_although_its_pass_did_not_hear_of_its_commit",),
     ),
     Mutant(
         name="express-that-is-not-stored",
         without="a delivery runs whose pass was rolled back",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
-                "started, self._express.started = self._express.started, None",
-                "started = self._express.started",
+                "outbox/relay/loop.py",
+                "started, self._inline.started = self._inline.started, None",
+                "started = self._inline.started",
             ),
         ),
-        noticed_by=(f"{EXPRESS_TESTS}test_is_forgotten_if_its_pass_was_rolled_back",),
+        noticed_by=(f"{INLINE_TESTS}test_is_forgotten_if_its_pass_was_rolled_back",),
     ),
     Mutant(
         name="express-and-the-heartbeat",
         without="a relay whose passes all end with what goes express does not say that it lives",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
+                "outbox/relay/loop.py",
                 "                    self._say_that_it_lives()  # every pass may end so\n",
                 "",
             ),
         ),
-        noticed_by=(f"{EXPRESS_TESTS}test_lets_its_relay_say_that_it_lives",),
+        noticed_by=(f"{INLINE_TESTS}test_lets_its_relay_say_that_it_lives",),
     ),
     Mutant(
         name="express-and-what-is-due",
         without="a relay that is nudged without a pause never looks what is due by its time",
         edits=(
             Edit(
-                "outbox/engine/relay.py",
-                "if is_told and now - self._looked < conf().FLOOR_SECONDS:",
+                "outbox/relay/passes.py",
+                "if is_told and now - self._looked < conf().POLL_SECONDS:",
                 "if is_told:",
             ),
         ),
-        noticed_by=(f"{EXPRESS_TESTS}test_hides_no_delayed_event_however_many_nudges_come",),
+        noticed_by=(f"{INLINE_TESTS}test_hides_no_delayed_event_however_many_nudges_come",),
     ),
 ]
 
@@ -171,7 +171,7 @@ LIFE = [
         without="workers do not say that they live",
         edits=(
             Edit(
-                "outbox/engine/heartbeat.py",
+                "outbox/deliveries/heartbeat.py",
                 "beat(Kind.WORKER, self._worker, queues=self._queues())",
                 "pass",
             ),
@@ -183,7 +183,7 @@ LIFE = [
         without="the relay does not",
         edits=(
             Edit(
-                "outbox/engine/loop.py",
+                "outbox/relay/loop.py",
                 "heartbeat.beat(heartbeat.Kind.RELAY, self._worker)",
                 "pass",
             ),
@@ -203,7 +203,7 @@ LIFE = [
         without="a process that cannot write its heartbeat dies of it",
         edits=(
             Edit(
-                "outbox/engine/heartbeat.py",
+                "outbox/deliveries/heartbeat.py",
                 '        logger.debug("no heartbeat of %s %s: %s", kind, name, error)\n',
                 "        raise\n",
             ),
@@ -215,14 +215,14 @@ LIFE = [
         without="a process is presumed to live however long it is silent",
         edits=(
             Edit(
-                "outbox/engine/heartbeat.py",
-                "is_fresh=clock.now(using=using) - seen_at < patience()",
+                "outbox/deliveries/heartbeat.py",
+                "is_fresh=clock.now(using=using) - seen_at < stale_after()",
                 "is_fresh=True",
             ),
         ),
         noticed_by=(
             f"{HEARTBEAT}TestABeat::test_grows_old",
-            f"{OUTBOX}test_diagnosis.py::TestWhyADeliveryIsSent"
+            f"{OUTBOX}monitor/test_diagnosis.py::TestWhyADeliveryIsSent"
             "::test_tells_a_worker_that_is_silent_from_one_that_lives",
         ),
     ),
@@ -304,4 +304,4 @@ DOCTORS = [
     ),
 ]
 
-SIGNS = [*INTERRUPTIONS, *EXPRESS, *LIFE, *DOCTORS]
+SIGNS = [*INTERRUPTIONS, *INLINE, *LIFE, *DOCTORS]

@@ -11,8 +11,8 @@ from django.test import Client
 from notifications.models import Email, Resend
 from outbox.models import Event
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import customer, place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import customer, place
 
 
 @pytest.fixture

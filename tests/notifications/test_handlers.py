@@ -13,8 +13,8 @@ from notifications.models import Email
 from orders.models import Order
 from outbox.models import Delivery
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import customer, place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import customer, place
 
 MONEY = {"amount": 12800, "currency": "JPY"}
 

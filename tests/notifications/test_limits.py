@@ -17,13 +17,13 @@ from notifications import services
 from notifications.models import Email
 from orders import services as orders
 from orders.models import Order
-from outbox.books.reconciliation import reconcile
 from outbox.models import Delivery
+from outbox.reconciliation.examination import reconcile
 from outbox.testing import Outbox
 from tests.bank import BankProcess, bank, bank_process
-from tests.inventory.shelf import put_on_sale
+from tests.inventory.factories import put_on_sale
 from tests.notifications.mail_server import MailServer, mail_server
-from tests.orders.buyer import customer
+from tests.orders.factories import customer
 
 __all__ = ["bank", "bank_process", "mail_server"]
 

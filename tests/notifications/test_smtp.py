@@ -11,13 +11,13 @@ from django.conf import settings
 from notifications.handlers import AWAY
 from notifications.models import Email
 from orders.models import Order
-from outbox.actions import Choice, retry
 from outbox.models import Delivery
+from outbox.operations import Choice, retry
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
+from tests.inventory.factories import put_on_sale
 from tests.notifications.mail_server import MailServer, mail_server
-from tests.orders.buyer import place
+from tests.orders.factories import place
 
 __all__ = ["mail_server"]
 

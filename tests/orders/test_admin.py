@@ -9,8 +9,8 @@ from django.test import Client
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import customer, place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import customer, place
 
 pytestmark = pytest.mark.django_db
 

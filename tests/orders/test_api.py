@@ -12,8 +12,8 @@ from rest_framework.test import APIClient
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import a_key, clerk, customer, place, signed_in
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import a_key, clerk, customer, place, signed_in
 
 pytestmark = pytest.mark.django_db
 

@@ -14,8 +14,8 @@ from api.models import StoredAnswer
 from inventory.models import Product
 from orders.models import Order
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import a_key, customer, signed_in
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import a_key, customer, signed_in
 from tests.orders.test_api import ready_to_ship, shipper
 
 pytestmark = pytest.mark.django_db

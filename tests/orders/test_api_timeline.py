@@ -13,8 +13,8 @@ from rest_framework.test import APIClient
 from api import Onward
 from outbox import timeline_of
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import a_key, customer, place, signed_in
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import a_key, customer, place, signed_in
 
 pytestmark = pytest.mark.django_db
 

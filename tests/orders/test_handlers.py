@@ -6,8 +6,8 @@ import pytest
 
 from orders.models import Order
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import place
 
 pytestmark = pytest.mark.django_db
 TOTAL = {"amount": 500, "currency": "JPY"}

@@ -7,8 +7,8 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from orders.models import Order, new_reference
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import history, place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import history, place
 
 Status = Order.Status
 

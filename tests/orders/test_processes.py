@@ -14,8 +14,8 @@ from django.utils import timezone
 from orders import processes, services
 from orders.models import Order
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import place
 from tests.outbox.parcels import client_with
 
 PAGE = reverse("admin:orders_order_processes")

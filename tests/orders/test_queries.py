@@ -5,8 +5,8 @@ from django.contrib.auth.models import AnonymousUser
 
 from money import Money
 from orders import queries
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import clerk, customer, place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import clerk, customer, place
 
 pytestmark = pytest.mark.django_db
 

@@ -10,8 +10,8 @@ from orders import services
 from orders.models import Order, RefundRequest
 from outbox.testing import Outbox
 from tests.flows.threads import run_together
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import customer
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import customer
 
 pytestmark = pytest.mark.django_db
 

@@ -10,8 +10,8 @@ from money import CurrencyMismatch, Money
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import customer, history, place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import customer, history, place
 
 pytestmark = pytest.mark.django_db
 

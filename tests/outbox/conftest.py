@@ -6,9 +6,9 @@ import pytest
 from pytest_django import Settings
 
 from outbox import events, subscriptions
-from outbox.engine import isolation
 from outbox.models import Subscription
 from outbox.privacy import subjects
+from outbox.worker import isolation
 from tests.outbox.outages import link, lost_answer, outage, short_waits
 
 __all__ = ["link", "lost_answer", "outage", "short_waits"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from outbox import DomainEvent, subscribe
-from outbox.engine.delivery import deliver
-from outbox.engine.relay import Message, relay_pass
-from outbox.engine.sync import sync_subscriptions
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
 
 
 class Walked(DomainEvent, key="order_id"):

@@ -14,12 +14,12 @@ from django.db import OperationalError, connection, connections
 from django.db.models import F
 
 from outbox import DomainEvent
-from outbox.engine import transient_errors
-from outbox.engine.delivery import deliver
-from outbox.engine.relay import Message, relay_pass
-from outbox.engine.results import Result
+from outbox.deliveries import transient_errors
 from outbox.models import Attempt, Delivery
+from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+from outbox.worker.outcome import Result
 from tests.link import Link
 
 

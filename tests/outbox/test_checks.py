@@ -466,7 +466,7 @@ class TestTheSetting:
         assert complaint.hint == hint
 
     def test_may_be_left_out_or_changed(self, settings):
-        settings.OUTBOX = {"LEASE_SECONDS": 90, "NUDGE": False, "FLOOR_SECONDS": 0.5}
+        settings.OUTBOX = {"LEASE_SECONDS": 90, "NUDGE": False, "POLL_SECONDS": 0.5}
 
         assert complaints() == []
 

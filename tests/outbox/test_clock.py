@@ -11,12 +11,12 @@ from django.db import DataError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from outbox import DomainEvent, clock, emit, subscribe
+from outbox.deliveries import heartbeat
 from outbox.doctor import life
-from outbox.engine import heartbeat
-from outbox.engine.delivery import deliver
-from outbox.engine.relay import Message, relay_pass
 from outbox.models import Attempt, Delivery, Event, Heartbeat
+from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
 
 pytestmark = [
     pytest.mark.postgresql,

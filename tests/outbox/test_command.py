@@ -16,14 +16,14 @@ from django.utils import timezone
 from kombu import Connection, Producer
 
 from outbox import subscribe
-from outbox.engine.relay import relay_pass
 from outbox.management.cli import SUBCOMMANDS
 from outbox.management.cli.common import operator
 from outbox.models import Delivery, Event, Minute, Subscription
 from outbox.nudge import EXCHANGE
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.chaos.stack import Stack, running_stack
-from tests.nobody import port_of_nobody
+from tests.closed_port import port_of_nobody
 from tests.outbox.command import outbox_command
 
 State = Delivery.State
@@ -404,7 +404,7 @@ SETTINGS = """
 from tests.chaos.settings import *
 
 # Nothing but a nudge wakes this relay a second time.
-OUTBOX = {**OUTBOX, "FLOOR_SECONDS": 3600}
+OUTBOX = {**OUTBOX, "POLL_SECONDS": 3600}
 """
 
 

@@ -12,8 +12,8 @@ import pytest
 from django.db import OperationalError, ProgrammingError
 
 from outbox.management.cli import status
+from tests.closed_port import port_of_nobody
 from tests.docs.pages import ROOT
-from tests.nobody import port_of_nobody
 from tests.outbox.command import outbox_command, refused
 
 

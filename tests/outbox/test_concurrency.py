@@ -16,19 +16,19 @@ from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.utils import timezone
 
-from outbox import DomainEvent, Receipt, actions, clock, emit, subscribe, subscriptions
-from outbox.actions.backfilling import missing
-from outbox.engine import ordering
-from outbox.engine.delivery import deliver
-from outbox.engine.fan_out import hearers_of
-from outbox.engine.locks import share_subscriptions
-from outbox.engine.looks import looking
-from outbox.engine.relay import Message, relay, relay_pass
-from outbox.engine.results import Result
-from outbox.engine.statements import Rows, Statement, read_each
-from outbox.engine.sync import sync_subscriptions
+from outbox import DomainEvent, Receipt, clock, emit, operations, subscribe, subscriptions
+from outbox.deliveries import ordering
+from outbox.deliveries.locks import share_subscriptions
+from outbox.deliveries.statements import Rows, Statement, read_each
+from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
+from outbox.operations.backfills import missing
+from outbox.relay.backlog import looking
+from outbox.relay.fan_out import subscribers_of
+from outbox.relay.passes import Message, relay, relay_pass
 from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+from outbox.worker.outcome import Result
 from tests.flows.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = [
@@ -61,7 +61,7 @@ class TestTwoRelays:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
     def test_send_each_delivery_once(self, is_fanned_out: bool):
         """Rules 5 and 19. Seen to fail on PostgreSQL without the locks of `open_lanes` and
-        `Lane._rows`; without that of `waiting_events` the unique delivery raises.
+        `SubscriptionPass._rows`; without that of `waiting_events` the unique delivery raises.
         """
 
         @subscribe("tests.Numbered", batch=1, window=1000)
@@ -118,7 +118,7 @@ class TestAnEventOfADeployThatIsUnderWay:
                     aside(deploy_and_emit)
             return found
 
-        monkeypatch.setattr("outbox.engine.relay.read_each", read_beside_a_deploy)
+        monkeypatch.setattr("outbox.relay.passes.read_each", read_beside_a_deploy)
         send()
         send()
 
@@ -389,7 +389,7 @@ class TestTwoThatDiscardDeliveriesOfOneKey:
         assert due == 3
 
     def discard(self, pk: int) -> None:
-        actions.discard(actions.Choice(ids=(pk,)), by="cli:ann", reason="burnt", rate=None)
+        operations.discard(operations.Choice(ids=(pk,)), by="cli:ann", reason="burnt", rate=None)
 
 
 @pytest.mark.postgresql
@@ -420,8 +420,8 @@ class TestAnAction:
         touched: list[int] = []
         holder = in_thread(hold)
         assert held.wait(20)
-        choice = actions.Choice(states=("dead",))
-        retried = in_thread(lambda: actions.retry(choice, by="ann", rate=None, report=report))
+        choice = operations.Choice(states=("dead",))
+        retried = in_thread(lambda: operations.retry(choice, by="ann", rate=None, report=report))
         waits.wait(20)
         go_on.set()
 
@@ -441,19 +441,19 @@ class TestASubscriptionThatEnds:
         def count() -> None: ...
 
     def end(self) -> object:
-        return actions.end("tests.count", by="ann", reason="a test")
+        return operations.end("tests.count", by="ann", reason="a test")
 
     def test_has_none_of_a_pass_that_had_read_it_as_active(self, monkeypatch: pytest.MonkeyPatch):
         """Failed while `end` waited only for the relay that has the subscription's lock."""
         has_read, may_store = Flag(), Flag()
 
         def read_and_pause(*arguments: Any, **options: Any) -> Any:
-            found = hearers_of(*arguments, **options)
+            found = subscribers_of(*arguments, **options)
             has_read.set()
             assert may_store.wait(30)
             return found
 
-        monkeypatch.setattr("outbox.engine.relay.hearers_of", read_and_pause)
+        monkeypatch.setattr("outbox.relay.passes.subscribers_of", read_and_pause)
         given(1)
         with transaction.atomic():  # as another relay, which has the lock
             Subscription.objects.select_for_update(no_key=True).get()
@@ -480,7 +480,7 @@ class TestASubscriptionThatEnds:
 
         holder = in_thread(hold)
         assert held.wait(20)
-        ended = in_thread(lambda: actions.end("tests.count", by="ann", reason="a test"))
+        ended = in_thread(lambda: operations.end("tests.count", by="ann", reason="a test"))
         wait_until_blocked(1)
 
         relayed: Any = in_thread(impatiently(send))()
@@ -514,10 +514,10 @@ class TestASubscriptionThatEnds:
                 waits.set()
 
         def end_another() -> None:
-            actions.end("tests.count", by="bob", reason="a test")
+            operations.end("tests.count", by="bob", reason="a test")
             is_over.set()
 
-        first = in_thread(lambda: actions.end("tests.slow", by="ann", reason="x", report=report))
+        first = in_thread(lambda: operations.end("tests.slow", by="ann", reason="x", report=report))
         waits.wait(20)
         second = in_thread(end_another)
         is_over.wait(20)
@@ -538,7 +538,7 @@ class TestASubscriptionThatEnds:
         Outbox().deliver_all()
 
         with transaction.atomic():
-            assert actions.replay(actions.Choice(), by="ann", reason="a test").touched == 1
+            assert operations.replay(operations.Choice(), by="ann", reason="a test").touched == 1
             ended = in_thread(self.end)
             wait_until_blocked(1)
         ended()
@@ -547,7 +547,7 @@ class TestASubscriptionThatEnds:
 
     def test_has_none_of_a_backfill(self, monkeypatch: pytest.MonkeyPatch):
         has_read, may_store = Flag(), Flag()
-        choice = actions.Choice(handler="tests.count")
+        choice = operations.Choice(handler="tests.count")
 
         def read_and_pause(*arguments: Any, **options: Any) -> Any:
             found = missing(*arguments, **options)
@@ -559,8 +559,8 @@ class TestASubscriptionThatEnds:
         given(1)
         send()
         Delivery.objects.all().delete()
-        monkeypatch.setattr("outbox.actions.backfilling.missing", read_and_pause)
-        filled = in_thread(lambda: actions.backfill(choice, by="ann", reason="a test"))
+        monkeypatch.setattr("outbox.operations.backfills.missing", read_and_pause)
+        filled = in_thread(lambda: operations.backfill(choice, by="ann", reason="a test"))
         assert has_read.wait(30)
         ended = in_thread(self.end)
         wait_until_blocked(1)
@@ -577,7 +577,7 @@ class TestASubscriptionThatEnds:
         (dead,) = Delivery.objects.all()
         Subscription.objects.update(active=False)
 
-        with pytest.raises(actions.CannotCorrect, match="has ended"):
-            actions.correct(dead.pk, dead.event.payload, by="ann", reason="a test")
+        with pytest.raises(operations.CannotCorrect, match="has ended"):
+            operations.correct(dead.pk, dead.event.payload, by="ann", reason="a test")
 
         assert Event.objects.count() == 1

@@ -17,13 +17,13 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.connection import ConnectionDoesNotExist
 
-from outbox import actions, events, subscribe, subscriptions
+from outbox import events, operations, subscribe, subscriptions
+from outbox.deliveries import heartbeat
 from outbox.doctor import Finding, broker, database, debts, examine, probe, queues, settings
-from outbox.engine import heartbeat
-from outbox.engine.relay import relay_pass
+from outbox.formatting import moment
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.wording import moment
 from tests.outbox.command import outbox_command
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -349,7 +349,7 @@ class TestTheDebts:
         assert [text for text in found if "tests.weigh is owed parcels.ParcelSent" in text]
 
     def test_name_an_action_that_stopped_half_way(self, outbox: Outbox):
-        actions.pause("tests.invoice", by="cli:ann", reason="a test")
+        operations.pause("tests.invoice", by="cli:ann", reason="a test")
         Operation.objects.update(state="running", seen_at=F("started_at") - timedelta(hours=1))
 
         (found,) = debts.examine(using="default")
@@ -368,7 +368,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
     def test_count_what_is_parked_and_name_who_paused_it(self, outbox: Outbox):
         for _ in range(2):
             outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        actions.pause("tests.invoice", by="cli:ann", reason="the printer is broken.")
+        operations.pause("tests.invoice", by="cli:ann", reason="the printer is broken.")
         relay_pass(publish=lambda message: None)
         at = Subscription.objects.get(handler="tests.invoice").paused_at
 
@@ -387,7 +387,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         relay_pass(publish=lambda message: None)
         Delivery.objects.update(state="pending")
-        actions.pause("tests.invoice", by="cli:ann", reason="a test")
+        operations.pause("tests.invoice", by="cli:ann", reason="a test")
 
         [text] = self.found()
 
@@ -447,7 +447,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
     def test_promise_no_probe_of_a_paused_handler(self, outbox: Outbox):
         self.open_the_breaker()
-        actions.pause("tests.weigh", by="cli:ann", reason="a test")
+        operations.pause("tests.weigh", by="cli:ann", reason="a test")
 
         [text] = self.found()
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 from django.db.models import F
 
-from outbox import actions, subscribe
-from outbox.engine.relay import relay_pass
+from outbox import operations, subscribe
 from outbox.models import Delivery, Event
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -47,12 +47,12 @@ class TestTheFactsOfAnEvent:
         outbox.deliver_all(raise_errors=False)  # finds that out
         outbox.deliver_all(raise_errors=False)
         assert Delivery.objects.get().state == "dead"
-        actions.pause("tests.count", by="ann", reason="a test")
-        actions.resume("tests.count", by="ann")
+        operations.pause("tests.count", by="ann", reason="a test")
+        operations.resume("tests.count", by="ann")
         mended.append(True)
-        actions.retry(actions.Choice(), by="ann")
+        operations.retry(operations.Choice(), by="ann")
         outbox.deliver_all(twice=True)
-        actions.prune(older_than=timedelta(days=1))
+        operations.prune(older_than=timedelta(days=1))
 
         assert Delivery.objects.get().state == "done"
         assert facts() == told

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 
-from outbox.forks import apart_from_forks
+from outbox.fork_safety import apart_from_forks
 
 
 class TestAFork:

@@ -13,17 +13,17 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from outbox import actions
-from outbox.actions import holding, operations
+from outbox import operations
 from outbox.admin.advice import advice
+from outbox.deliveries import failpoints
 from outbox.doctor import debts
-from outbox.engine import failpoints
+from outbox.formatting import moment
 from outbox.metrics.alerts import alert_rules
 from outbox.models import Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.monitor.status import status
+from outbox.operations import holds, progress
 from outbox.testing import Outbox
-from outbox.wording import moment
 from tests.flows.threads import in_thread, wait_until_blocked
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.lines import Died, Listener, die, given, send
@@ -31,7 +31,7 @@ from tests.outbox.lines import Died, Listener, die, given, send
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
 HANDLER = "tests.note"
-CHOICE = actions.Choice(handler=HANDLER)
+CHOICE = operations.Choice(handler=HANDLER)
 SUBSCRIPTIONS = reverse("admin:outbox_subscription_changelist")
 HANDLERS = reverse("admin:outbox_subscription_handlers")
 
@@ -64,14 +64,14 @@ def begun(listener: Listener) -> None:
     send()
     listener.subscribe()
     with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
-        actions.backfill(CHOICE, by="ann", reason="a test")
+        operations.backfill(CHOICE, by="ann", reason="a test")
     given(3)
     send()
 
 
 @pytest.fixture
 def listener(db: None, monkeypatch: pytest.MonkeyPatch) -> Listener:
-    monkeypatch.setattr(operations, "_SLICE", 1)
+    monkeypatch.setattr(progress, "_SLICE", 1)
     return Listener()
 
 
@@ -92,8 +92,8 @@ def parked() -> Delivery:
 class TestResuming:
     def test_is_refused_and_changes_nothing(self, held: Listener):
         """Failed: 3 was handled before 2 was owed."""
-        with pytest.raises(actions.HeldByBackfill) as caught:
-            actions.resume(HANDLER, by="bob")
+        with pytest.raises(operations.HeldByBackfill) as caught:
+            operations.resume(HANDLER, by="bob")
         Outbox().deliver_all()
 
         assert str(caught.value).startswith(f"{HANDLER} was not resumed: {held_text()}")
@@ -104,34 +104,34 @@ class TestResuming:
         assert not Operation.objects.filter(action="resume").exists()
 
     def test_is_refused_also_where_a_person_has_taken_over_the_pause(self, held: Listener):
-        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+        operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
-        with pytest.raises(actions.HeldByBackfill):
-            actions.resume(HANDLER, by="bob")
+        with pytest.raises(operations.HeldByBackfill):
+            operations.resume(HANDLER, by="bob")
 
         assert the_handler().paused_by == "bob"
 
     def test_of_a_handler_that_was_ended_meanwhile_leaves_it_ended(self, held: Listener):
-        actions.end(HANDLER, by="bob", reason="not needed")
+        operations.end(HANDLER, by="bob", reason="not needed")
         since = the_handler().since
 
-        with pytest.raises(actions.HeldByBackfill):
-            actions.resume(HANDLER, by="bob")
+        with pytest.raises(operations.HeldByBackfill):
+            operations.resume(HANDLER, by="bob")
 
         assert (the_handler().active, the_handler().since) == (False, since)
 
     def test_is_possible_by_force_and_stops_the_backfill(self, held: Listener):
-        assert actions.resume(HANDLER, by="bob", force=True) == 1
+        assert operations.resume(HANDLER, by="bob", force=True) == 1
 
-        with pytest.raises(actions.CannotBackfill, match="was resumed before"):
-            actions.go_on(the_backfill().pk, by="ann")
+        with pytest.raises(operations.CannotBackfill, match="was resumed before"):
+            operations.go_on(the_backfill().pk, by="ann")
         assert the_handler().paused_at is None
 
     def test_is_possible_when_the_backfill_is_complete(self, held: Listener):
-        actions.pause(HANDLER, by="bob", reason="the bank is closed")
-        actions.go_on(the_backfill().pk, by="ann")
+        operations.pause(HANDLER, by="bob", reason="the bank is closed")
+        operations.go_on(the_backfill().pk, by="ann")
 
-        assert actions.resume(HANDLER, by="bob") == 1
+        assert operations.resume(HANDLER, by="bob") == 1
         Outbox().deliver_all()
 
         assert handled(held) == [1, 2, 3]
@@ -139,11 +139,11 @@ class TestResuming:
     def test_is_possible_where_an_older_release_left_the_pause_of_a_complete_backfill(
         self, held: Listener
     ):
-        actions.go_on(the_backfill().pk, by="ann")
+        operations.go_on(the_backfill().pk, by="ann")
         left_by = f"backfill:{the_backfill().pk}"
         Subscription.objects.update(paused_at=timezone.now(), paused_by=left_by)
 
-        assert actions.resume(HANDLER, by="bob") == 1
+        assert operations.resume(HANDLER, by="bob") == 1
 
     @pytest.mark.postgresql
     @pytest.mark.django_db(transaction=True)
@@ -157,19 +157,19 @@ class TestResuming:
         left_by_an_older_release = {"paused_at": timezone.now(), "paused_by": "backfill:0"}
         Subscription.objects.update(**left_by_an_older_release)
         resumptions: list[Callable[[], object]] = []
-        begin: Any = holding.Hold.begin
+        begin: Any = holds.Hold.begin
 
-        def begin_and_wait(self: holding.Hold, operation: Operation) -> None:
+        def begin_and_wait(self: holds.Hold, operation: Operation) -> None:
             begin(self, operation)
-            resumptions.append(in_thread(lambda: actions.resume(HANDLER, by="bob")))
+            resumptions.append(in_thread(lambda: operations.resume(HANDLER, by="bob")))
             wait_until_blocked(1)
 
-        monkeypatch.setattr(holding.Hold, "begin", begin_and_wait)
+        monkeypatch.setattr(holds.Hold, "begin", begin_and_wait)
         with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
-            actions.backfill(CHOICE, by="ann", reason="a test")
+            operations.backfill(CHOICE, by="ann", reason="a test")
         [resumption] = resumptions
 
-        assert isinstance(resumption(), actions.HeldByBackfill)
+        assert isinstance(resumption(), operations.HeldByBackfill)
         assert the_handler().paused_by == f"backfill:{the_backfill().pk}"
 
 
@@ -198,7 +198,7 @@ class TestTheCommand:
         assert why(parked()) == f"Parked: {held_text()}"
 
     def test_says_whose_pause_it_is_besides(self, held: Listener):
-        actions.pause(HANDLER, by="bob", reason="the bank is closed.")
+        operations.pause(HANDLER, by="bob", reason="the bank is closed.")
 
         assert why(parked()) == (
             f"Parked: bob paused {HANDLER} (the bank is closed), and {held_text()}"
@@ -214,7 +214,7 @@ class TestTheCommand:
         assert found[0]["backfill_seen_at"].startswith(seen_at[:-6])
 
     def test_shows_it_in_status_also_where_a_person_has_taken_over_the_pause(self, held: Listener):
-        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+        operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         said = outbox_command("status")
 
@@ -234,7 +234,7 @@ class TestTheCommand:
     def test_names_the_backfill_where_the_deliveries_of_a_second_one_would_only_lie_there(
         self, held: Listener
     ):
-        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+        operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         said = refused("backfill", HANDLER, "--reason", "again")
 
@@ -249,7 +249,7 @@ class TestTheCommand:
 
 class TestTheDoctor:
     def test_names_the_handler_that_an_unfinished_backfill_holds(self, held: Listener):
-        Operation.objects.update(seen_at=timezone.now() - 2 * actions.SILENCE)
+        Operation.objects.update(seen_at=timezone.now() - 2 * operations.SILENCE)
 
         [found] = [one for one in debts.examine(using="default") if "half-way" in one.text]
 
@@ -293,7 +293,7 @@ class TestTheAdmin:
     def test_has_none_either_where_a_person_has_paused_it_besides(
         self, held: Listener, admin_client: Client
     ):
-        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+        operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         page = admin_client.get(HANDLERS).content.decode()
 
@@ -324,8 +324,8 @@ class TestTheLog:
     def test_has_that_a_resumption_by_force_broke_into_the_backfill(
         self, held: Listener, caplog: pytest.LogCaptureFixture
     ):
-        with caplog.at_level(logging.WARNING, logger="outbox.actions"):
-            actions.resume(HANDLER, by="bob", force=True)
+        with caplog.at_level(logging.WARNING, logger="outbox.operations"):
+            operations.resume(HANDLER, by="bob", force=True)
 
         assert f"operation {the_backfill().pk}" in caplog.text
 
@@ -347,7 +347,7 @@ class TestACtrlC:
         assert f"`manage.py outbox go-on {number}`" in said
         assert said == (
             f"Interrupted: operation {number}, backfill, is not finished; 1 of 2 touched. "
-            f"{HANDLER} stays paused until it is. {actions.next_step(the_backfill())}"
+            f"{HANDLER} stays paused until it is. {operations.next_step(the_backfill())}"
         )
         assert the_handler().paused_at is not None
 
@@ -372,12 +372,12 @@ class TestABackfillThatIsRefused:
         listener.subscribe()
 
     def refusal(self) -> str:
-        with pytest.raises(actions.CannotBackfill) as caught:
-            actions.backfill(CHOICE, by="ann", reason="a test")
+        with pytest.raises(operations.CannotBackfill) as caught:
+            operations.backfill(CHOICE, by="ann", reason="a test")
         return str(caught.value)
 
     def test_names_who_paused_the_handler_and_why(self):
-        actions.pause(HANDLER, by="bob", reason="the bank is closed")
+        operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         assert self.refusal() == (
             f"{HANDLER} gets no backfill, since nothing would send its deliveries: bob paused it "
@@ -385,7 +385,7 @@ class TestABackfillThatIsRefused:
         )
 
     def test_names_a_subscription_that_has_ended(self):
-        actions.end(HANDLER, by="bob", reason="not needed")
+        operations.end(HANDLER, by="bob", reason="not needed")
 
         assert self.refusal().endswith(
             "its subscription to tests.Walked has ended. `manage.py outbox resume tests.note` "
@@ -408,17 +408,17 @@ class TestAnUnfinishedOperation:
             action="replay", choice=CHOICE.as_json(), by="cli:ann", started_at=now, seen_at=now
         )
 
-        with pytest.raises(actions.StillRunning, match=f"last sign of life {moment(now)}"):
-            actions.replay(CHOICE, by="bob", reason="a test")
+        with pytest.raises(operations.StillRunning, match=f"last sign of life {moment(now)}"):
+            operations.replay(CHOICE, by="bob", reason="a test")
 
         assert other.state == "running"
 
     def test_of_the_handler_is_named_with_its_last_sign_of_life(self, held: Listener):
         seen = moment(the_backfill().seen_at)
-        other = actions.Choice(handler=HANDLER, event="tests.Walked")
+        other = operations.Choice(handler=HANDLER, event="tests.Walked")
 
-        with pytest.raises(actions.CannotBackfill, match=f"last sign of life {seen}"):
-            actions.backfill(other, by="bob", reason="a test")
+        with pytest.raises(operations.CannotBackfill, match=f"last sign of life {seen}"):
+            operations.backfill(other, by="bob", reason="a test")
 
     def test_of_a_handler_that_was_renamed_is_finished_by_go_on(self, held: Listener):
         """Failed: no subscription had the former name, so nothing ended the pause."""
@@ -430,7 +430,7 @@ class TestAnUnfinishedOperation:
 
     def test_whose_handler_is_gone_ends_go_on_with_a_sentence(self, held: Listener):
         """Failed: a traceback of `UnknownHandler`."""
-        actions.pause(HANDLER, by="bob", reason="a test")
+        operations.pause(HANDLER, by="bob", reason="a test")
         Subscription.objects.update(handler="tests.renamed")
 
         assert "No subscription has the handler tests.note" in refused(

@@ -10,11 +10,12 @@ from uuid import uuid4
 import pytest
 import time_machine
 
-from outbox import PermanentFailure, actions, subscribe
-from outbox.engine import lease, together
-from outbox.engine.relay import Message, relay_pass
+from outbox import PermanentFailure, operations, subscribe
+from outbox.deliveries import lease
 from outbox.models import Attempt, Delivery
+from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
+from outbox.worker import batch
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -61,7 +62,7 @@ class TestParkedWork:
         def count() -> None: ...
 
         given(5)
-        actions.pause("tests.count", by="ann", reason="a test")
+        operations.pause("tests.count", by="ann", reason="a test")
         passing()
         assert set(states()) == {"parked"}
 
@@ -84,7 +85,7 @@ class TestParkedWork:
         def print_label() -> None: ...
 
         given(2)
-        actions.pause("tests.count", by="ann", reason="a test")
+        operations.pause("tests.count", by="ann", reason="a test")
         passing()
         given(2)
 
@@ -116,14 +117,14 @@ class TestASlowHandler:
         """
         start = datetime.fromisoformat("2030-01-01T00:00:00Z")
 
-        @subscribe("shops.Ordered", batch=5, lease=100, together=shares)
+        @subscribe("shops.Ordered", batch=5, lease=100, shared_transaction=shares)
         def count(number: int) -> None:
             clock.shift(timedelta(seconds=30 if number % 2 else 99))
             passing()
 
         shifted = SimpleNamespace(monotonic=lambda: time.time(), sleep=time.sleep)
         monkeypatch.setattr(lease, "time", shifted)
-        monkeypatch.setattr(together, "time", shifted)
+        monkeypatch.setattr(batch, "time", shifted)
         with time_machine.travel(start, tick=False) as clock:
             outbox = given(5)
             outbox.deliver_all()

@@ -11,9 +11,9 @@ import pytest
 from django.db import Error, OperationalError, transaction
 
 from outbox import Breaker, DomainEvent, Pause, Receipt, subscribe, subscriptions
-from outbox.engine import joining, settlement, sync, transient_errors, withdrawal
-from outbox.engine.joining import NamesNotJoined
-from outbox.engine.sync import sync_subscriptions
+from outbox.deliveries import joining, settlement, sync, transient_errors, withdrawal
+from outbox.deliveries.joining import NamesNotJoined
+from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.testing import Outbox
 from tests.flows.threads import in_thread

@@ -20,8 +20,8 @@ from orders.models import Order
 from outbox import guards_lifted
 from outbox.guards.locks import SavedWithoutLock
 from payments.models import Payment
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import place
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

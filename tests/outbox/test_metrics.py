@@ -19,12 +19,12 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from outbox import PermanentFailure, actions, subscribe
+from outbox import PermanentFailure, operations, subscribe
 from outbox.counting import counters
 from outbox.counting.counters import counted
-from outbox.engine.relay import BrokerUnavailable, relay_pass
 from outbox.metrics import families, metrics
 from outbox.models import Counter, Delivery, Event, Heartbeat, Subscription
+from outbox.relay.passes import BrokerUnavailable, relay_pass
 from outbox.testing import Outbox
 
 TOKEN = "a-token-that-only-the-scraper-knows"
@@ -126,7 +126,7 @@ class TestTheGauges:
 
     def test_tell_who_is_paused_unknown_or_held(self):
         subscribed()
-        actions.pause("tests.count", by="ann", reason="a test")
+        operations.pause("tests.count", by="ann", reason="a test")
         mine = Subscription.objects.filter(handler="tests.announce")
         mine.update(known=False, breaker_opened_at=timezone.now())
 

@@ -11,9 +11,9 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from outbox.counting import minutes
-from outbox.engine.results import Result
 from outbox.models import Delivery, Event, Minute
 from outbox.receipt import LeaseLost
+from outbox.worker.outcome import Result
 
 HANDLER = "tests.weigh_parcel"
 HOUR = timedelta(hours=1)

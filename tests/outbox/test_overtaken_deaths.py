@@ -12,19 +12,19 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from outbox import actions, subscribe
+from outbox import operations, subscribe
 from outbox.admin.advice import advice
-from outbox.engine import withdrawal
-from outbox.engine.relay import relay_pass
-from outbox.engine.start import start
-from outbox.engine.transient_errors import DatabaseAccess
+from outbox.deliveries import withdrawal
+from outbox.deliveries.transient_errors import DatabaseAccess
+from outbox.formatting import moment
 from outbox.models import Attempt, Delivery
 from outbox.monitor.diagnosis import why
 from outbox.monitor.groups import groups
 from outbox.monitor.status import status
+from outbox.relay.passes import relay_pass
 from outbox.subscriptions import find
 from outbox.testing import Outbox
-from outbox.wording import moment
+from outbox.worker.start import start
 from tests.outbox.command import outbox_command
 from tests.outbox.outages import let_leases_pass
 
@@ -204,6 +204,6 @@ class TestTheAdmin:
 
 class TestAChoice:
     def test_of_what_was_overtaken_is_stored_and_read_back(self):
-        meant = actions.Choice(handler=HANDLER, overtaken=True)
+        meant = operations.Choice(handler=HANDLER, overtaken=True)
 
-        assert actions.Choice.from_json(meant.as_json()) == meant
+        assert operations.Choice.from_json(meant.as_json()) == meant

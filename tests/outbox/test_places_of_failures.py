@@ -45,7 +45,7 @@ def place(mark: str) -> str:
 
 class TestAnErrorOfTheDatabase:
     def test_is_at_the_line_of_the_handler_that_caused_it(self):
-        """Failed: "outbox.engine.isolation:120 _look", for whichever line of the handler."""
+        """Failed: "outbox.worker.isolation:120 _look", for whichever line of the handler."""
 
         @subscribe("tests.Named", attempts=1)
         def file_parcel(name: str) -> None:

@@ -16,11 +16,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox import subscribe
-from outbox.engine.delivery import deliver
-from outbox.engine.relay import relay_pass
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.monitor.status import status
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
 from tests.outbox.work import queries, work
 
 STORED = 4000

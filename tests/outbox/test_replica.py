@@ -19,17 +19,17 @@ import pytest
 from django.db import connection, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from outbox import DomainEvent, PermanentFailure, Sensitive, actions, clock, retention, subscribe
-from outbox.actions import operations, resuming
-from outbox.actions.trial import try_out
+from outbox import DomainEvent, PermanentFailure, Sensitive, clock, operations, retention, subscribe
 from outbox.counting import minutes
-from outbox.engine import failpoints
-from outbox.engine.delivery import deliver
-from outbox.engine.relay import relay_pass
+from outbox.deliveries import failpoints
 from outbox.models import Delivery, Event, Minute, Operation, Subscription
+from outbox.operations import progress, resumption
+from outbox.operations.dry_run import try_out
 from outbox.privacy.redaction import redact
 from outbox.privacy.sensitive import masked
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
 from tests.outbox.command import outbox_command
 
 pytestmark = [
@@ -142,7 +142,7 @@ class TestACorrection:
         replicate()
         redact(subject=f"customer:{CUSTOMER}", force=True, **BY)
 
-        actions.correct(on_primary(Delivery).get().pk, masked(first_event()), **BY)
+        operations.correct(on_primary(Delivery).get().pk, masked(first_event()), **BY)
 
         payloads = list(on_primary(Event).values_list("payload", flat=True))
         assert len(payloads) == 3  # the redaction emits one as well
@@ -180,7 +180,7 @@ class TestABackfillThatIsGivenUp:
         self, replicate: Callable[[], None], monkeypatch: pytest.MonkeyPatch
     ):
         """Failed: it was read from the replica as still running, so the pause stayed."""
-        monkeypatch.setattr(operations, "_SLICE", 1)
+        monkeypatch.setattr(progress, "_SLICE", 1)
         for _ in range(2):
             Outbox().given("tests.ParcelSent", **FIELDS)
         relay_pass(publish=lambda message: None)
@@ -190,10 +190,10 @@ class TestABackfillThatIsGivenUp:
 
         Outbox()
         with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
-            actions.backfill(actions.Choice(handler="tests.send"), **BY)
+            operations.backfill(operations.Choice(handler="tests.send"), **BY)
         replicate()
 
-        operation = actions.give_up(on_primary(Operation).get().pk, by="ann")
+        operation = operations.give_up(on_primary(Operation).get().pk, by="ann")
 
         assert operation.state == "given_up"
         assert on_primary(Subscription).get().paused_at is None
@@ -234,7 +234,7 @@ class TestWhateverDecidesOrStores:
     ):
         reads = Reads()
         monkeypatch.setattr(router, "routers", [reads])
-        monkeypatch.setattr(resuming, "SILENCE", timedelta(0))
+        monkeypatch.setattr(resumption, "SILENCE", timedelta(0))
         runs: list[int] = []
 
         @subscribe("tests.ParcelSent", backoff_base=0, attempts=2, ordered=True)
@@ -243,32 +243,32 @@ class TestWhateverDecidesOrStores:
             if len(runs) < 5:
                 raise ValueError("the depot is closed")
 
-        outbox, all_of_it = Outbox(), actions.Choice()
+        outbox, all_of_it = Outbox(), operations.Choice()
         outbox.given("tests.ParcelSent", **FIELDS)
         outbox.given("tests.ParcelSent", **FIELDS)
         deliver_due()
         deliver_due()  # the first is dead
-        actions.retry(all_of_it, **BY, rate=None)
+        operations.retry(all_of_it, **BY, rate=None)
         deliver_due()
         deliver_due()
-        actions.pause("tests.send", **BY)
-        actions.resume("tests.send", by="ann")
+        operations.pause("tests.send", **BY)
+        operations.resume("tests.send", by="ann")
         dead = on_primary(Delivery).get(state="dead")
-        actions.correct(dead.pk, masked(first_event()), **BY)
+        operations.correct(dead.pk, masked(first_event()), **BY)
         deliver_due()
         deliver_due()
         deliver_due()
         try_out(dead.pk)
-        actions.preview("replay", all_of_it)
-        actions.replay(all_of_it, **BY, rate=None)
+        operations.preview("replay", all_of_it)
+        operations.replay(all_of_it, **BY, rate=None)
         with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
-            actions.discard(all_of_it, **BY, rate=None)
-        actions.go_on(on_primary(Operation).get(state="running").pk, by="ann")
+            operations.discard(all_of_it, **BY, rate=None)
+        operations.go_on(on_primary(Operation).get(state="running").pk, by="ann")
         on_primary(Delivery).filter(event=first_event()).delete()
-        actions.backfill(actions.Choice(handler="tests.send", event="tests.ParcelSent"), **BY)
+        operations.backfill(operations.Choice(handler="tests.send", event="tests.ParcelSent"), **BY)
         deliver_due()
         redact(subject=f"customer:{CUSTOMER}", force=True, **BY)
-        actions.end("tests.send", **BY)
+        operations.end("tests.send", **BY)
         on_primary(Event).update(emitted_at="2020-01-01T00:00:00Z")
         retention.prune(older_than=timedelta(days=1), archive=tmp_path / "old", by="ann")
         minutes.flush()

@@ -12,8 +12,9 @@ from django.contrib.auth.models import Group
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
 
 from outbox import subscribe
-from outbox.engine import start, transient_errors, withdrawal
+from outbox.deliveries import transient_errors, withdrawal
 from outbox.subscriptions import find
+from outbox.worker import start
 from tests.flows.threads import aside, in_thread, wait_until_blocked
 from tests.outbox.outages import ends, given, let_leases_pass, work
 
@@ -28,7 +29,7 @@ pytestmark = [
 def test_set_transaction_is_possible_as_the_first_statement(shares: bool):
     seen = []
 
-    @subscribe("tests.Counted", together=shares)
+    @subscribe("tests.Counted", shared_transaction=shares)
     def count() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")

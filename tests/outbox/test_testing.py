@@ -9,8 +9,8 @@ import pytest
 from django.test import TestCase
 
 from outbox import DomainEvent, Receipt, emit, subscribe
-from outbox.counting import book, minutes
-from outbox.engine import settlement
+from outbox.counting import buffer, minutes
+from outbox.deliveries import settlement
 from outbox.models import Delivery, Minute
 from outbox.testing import Outbox, OutboxTestMixin
 
@@ -215,7 +215,7 @@ class TestWhatIsCounted:
         assert timers() == []
 
     def test_is_forgotten_with_the_test(self):
-        with book.without_threads():
+        with buffer.without_threads():
             minutes.note_events(1)
 
         minutes.flush()
@@ -239,7 +239,7 @@ class TestOutboxTestMixin(OutboxTestMixin, TestCase):
         assert self.outbox is self.outbox
 
     def test_leaves_nothing_to_a_thread(self):
-        self.enterContext(mock.patch.object(book, "_has_threads", new=True))
+        self.enterContext(mock.patch.object(buffer, "_has_threads", new=True))
 
         assert self.outbox
         minutes.note_events(1)

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, actions, emit, subscribe
+from outbox import DomainEvent, PermanentFailure, emit, operations, subscribe
 from outbox.context import CorrelationFilter
 from outbox.models import DelayedEvent, Delivery, Event
 from outbox.testing import Outbox
@@ -188,8 +188,8 @@ class TestATrace:
         chain = Chain()
         chain.tell()
         chain.outbox.deliver_all()
-        actions.replay(
-            actions.Choice(
+        operations.replay(
+            operations.Choice(
                 handler=HANDLER, ids=tuple(Delivery.objects.values_list("id", flat=True))
             ),
             by="ann",

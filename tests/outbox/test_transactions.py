@@ -11,12 +11,12 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
-from outbox import DomainEvent, LeaseLost, Receipt, actions, emit, subscribe
-from outbox.engine import failpoints
-from outbox.engine.delivery import deliver
-from outbox.engine.relay import Message, relay_pass
+from outbox import DomainEvent, LeaseLost, Receipt, emit, operations, subscribe
+from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
 from tests.flows.threads import aside
 
 pytestmark = [
@@ -253,7 +253,7 @@ class TestWhatAPersonDoesDuringARun:
         @subscribe("shops.Ordered", atomic=False)
         def charge(order_id: UUID, receipt: Receipt) -> None:
             runs.append(1)
-            aside(lambda: retried.append(actions.retry(actions.Choice(), by="ann").touched))
+            aside(lambda: retried.append(operations.retry(operations.Choice(), by="ann").touched))
             with receipt:
                 Group.objects.create(name=str(order_id))
 
@@ -270,7 +270,7 @@ class TestWhatAPersonDoesDuringARun:
 
         @subscribe("shops.Ordered", atomic=False, window=2)
         def charge(order_id: UUID, receipt: Receipt) -> None:
-            aside(lambda: actions.pause("tests.charge", by="ann", reason="a test"))
+            aside(lambda: operations.pause("tests.charge", by="ann", reason="a test"))
             with receipt:
                 Group.objects.create(name=str(order_id))
 
@@ -291,7 +291,7 @@ class TestWhatAPersonDoesDuringARun:
 
         @subscribe("shops.Ordered", atomic=False)
         def charge(receipt: Receipt) -> None:
-            aside(lambda: pruned.append(actions.prune(older_than=timedelta(days=1))))
+            aside(lambda: pruned.append(operations.prune(older_than=timedelta(days=1))))
             with receipt:
                 pass
 
@@ -321,8 +321,8 @@ class TestPruneBesideARetry:
         removed: list[int] = []
 
         with transaction.atomic():
-            assert actions.retry(actions.Choice(), by="ann").touched == 1
-            aside(lambda: removed.append(actions.prune(older_than=timedelta(days=1))))
+            assert operations.retry(operations.Choice(), by="ann").touched == 1
+            aside(lambda: removed.append(operations.prune(older_than=timedelta(days=1))))
         Subscription.objects.update(pause_reason="mended")
         outbox.deliver_all()
 

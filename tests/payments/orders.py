@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from money import Money
-from outbox import actions
+from outbox import operations
 from outbox.models import Delivery
 from outbox.testing import Outbox
 from payments.models import Payment
@@ -52,7 +52,7 @@ def captured(outbox: Outbox, order_id: UUID) -> None:
 
 def retry() -> None:
     """Try what has failed again, as a person would: the backoff is over, dead is alive."""
-    actions.retry(actions.Choice(), by="test", rate=None)
+    operations.retry(operations.Choice(), by="test", rate=None)
 
 
 def settle_as_dead(handler: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from outbox.testing import Outbox
-from payments import asking, services
+from payments import bank_requests, services
 from tests.bank import BankProcess
 from tests.payments.orders import (
     TOTAL,
@@ -26,7 +26,7 @@ from tests.payments.orders import (
 )
 
 STEPS = {
-    asking: ("authorization", "capture", "void", "refund"),
+    bank_requests: ("authorization", "capture", "void", "refund"),
     services: (
         "intend_payment",
         "record_authorization",

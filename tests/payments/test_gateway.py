@@ -29,7 +29,7 @@ from payments.gateway import (
 )
 from payments.gateway.stripe import StripeGateway
 from tests.bank import API_KEY, ROOT, SLOW_SECONDS, BankProcess
-from tests.nobody import port_of_nobody
+from tests.closed_port import port_of_nobody
 from tests.stripe_stand_in import KEY, StripeStandIn, stand_in
 
 TOTAL = Money(amount=12800, currency="JPY")

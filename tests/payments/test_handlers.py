@@ -11,11 +11,11 @@ from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
 from outbox.testing import Outbox
-from payments import asking, gateway, services
+from payments import bank_requests, gateway, services
 from payments.gateway import BankGateway, GatewayUnavailable, OutcomeUnknown
 from payments.models import Payment
 from tests.bank import BankProcess
-from tests.nobody import port_of_nobody
+from tests.closed_port import port_of_nobody
 from tests.payments.orders import (
     TOTAL,
     authorized,
@@ -360,7 +360,7 @@ class TestVoidOrRefund:
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         """Rule 17. Seen to leave it held without the first question of `void_or_refund`."""
-        asking.authorization(intend(order_id))  # and the worker died before it could note it
+        bank_requests.authorization(intend(order_id))  # and the worker died before it could note it
         cancel(outbox, order_id)
         deliver(outbox)
         place(outbox, order_id)
@@ -375,7 +375,7 @@ class TestVoidOrRefund:
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         authorized(outbox, order_id)
-        asking.capture(services.intend_capture(order_id=order_id))
+        bank_requests.capture(services.intend_capture(order_id=order_id))
         cancel(outbox, order_id)
         deliver(outbox)
         confirm(outbox, order_id)
@@ -413,16 +413,16 @@ class TestVoidOrRefund:
             confirm(outbox, order_id)
         else:
             place(outbox, order_id)
-        ask = getattr(asking, stage)
+        ask = getattr(bank_requests, stage)
 
         def ask_slowly(payment: Payment) -> object:
             answer = ask(payment)
-            monkeypatch.setattr(asking, stage, ask)
+            monkeypatch.setattr(bank_requests, stage, ask)
             cancel(outbox, order_id)
             deliver(outbox, "void_or_refund")
             return answer
 
-        monkeypatch.setattr(asking, stage, ask_slowly)
+        monkeypatch.setattr(bank_requests, stage, ask_slowly)
         deliver(outbox)
 
         way_back = {"authorization": "PaymentVoided", "capture": "PaymentRefunded"}

@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 
 from money import Money
 from outbox.testing import Outbox
-from payments import asking, services
+from payments import bank_requests, services
 from payments.models import BankReport, Refund
 from tests.payments.orders import (
     TOTAL,
@@ -129,7 +129,7 @@ class TestAWebhookOfStripe:
         wanted: dict[str, Any] = {"refund_id": uuid7(), "amount": Money(amount=800, currency="JPY")}
         outbox.given("orders.RefundRequested", order_id=order_id, returned=[], **wanted)
         if is_first:
-            asking.refund(services.intend_refund(order_id=order_id, **wanted))
+            bank_requests.refund(services.intend_refund(order_id=order_id, **wanted))
         else:
             deliver(outbox)
 

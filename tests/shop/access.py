@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.outbox.test_permissions import PAGES
+from tests.outbox.admin.test_permissions import PAGES
 from tests.shop.addresses import Address
 
 #: For everybody: they show nothing of anybody.

@@ -39,9 +39,11 @@ class Asking:
     ) -> None:
         for turn in range(len(kinds) if names else 0):
             pairs = [(name, kinds[(turn + place) % len(kinds)]) for place, name in enumerate(names)]
-            together = [one for one in pairs if one not in self._refused and one[1] != "NUL"]
-            if self._ask(url, together, needed) or len(together) == 1:
-                pairs = [one for one in pairs if one not in together]
+            shared_transaction = [
+                one for one in pairs if one not in self._refused and one[1] != "NUL"
+            ]
+            if self._ask(url, shared_transaction, needed) or len(shared_transaction) == 1:
+                pairs = [one for one in pairs if one not in shared_transaction]
             self._refused |= {one for one in pairs if not self._ask(url, [one], needed)}
 
     def takes(self, url: str, name: str) -> bool:
@@ -97,8 +99,8 @@ class Filling:
         self.seen |= {(form.model, name) for name in names}
         for turn in range(len(KINDS) if names else 0):
             pairs = {name: KINDS[(turn + place) % len(KINDS)] for place, name in enumerate(names)}
-            together = {name: kind for name, kind in pairs.items() if kind != "NUL"}
-            done = self._done_with(self._give(form, together), together)
+            shared_transaction = {name: kind for name, kind in pairs.items() if kind != "NUL"}
+            done = self._done_with(self._give(form, shared_transaction), shared_transaction)
             for name in new:
                 if not done & {name, name.rpartition("_")[0]}:
                     self._give(form, {name: pairs[name]})

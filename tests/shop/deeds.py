@@ -13,7 +13,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 
-from tests.outbox.test_permissions import ACTIONS as OUTBOX_ACTIONS
+from tests.outbox.admin.test_permissions import ACTIONS as OUTBOX_ACTIONS
 from tests.shop.access import MODELS
 
 
@@ -147,7 +147,7 @@ SIGNED = {("payments:bank_webhook", "post")}
 
 
 def deeds() -> Iterator[Deed]:
-    """Return all but those of tests/outbox/test_permissions.py: the outbox's own pages."""
+    """Return all but those of tests/outbox/admin/test_permissions.py: the outbox's own pages."""
     for label in MODELS:
         yield from _actions(label)
         yield from _forms(label)

@@ -25,7 +25,7 @@ from orders import services
 from outbox.testing import Outbox
 from shop.wsgi import application
 from tests.docs.pages import ROOT
-from tests.inventory.shelf import put_on_sale
+from tests.inventory.factories import put_on_sale
 from tests.orders.test_api import shipper
 from webhooks.services import add_endpoint
 

@@ -34,7 +34,7 @@ from outbox.models import (
 )
 from payments.models import BankReport, Payment
 from shop.models import Reconciliation
-from tests.inventory.shelf import put_on_sale
+from tests.inventory.factories import put_on_sale
 from webhooks import models as webhooks
 
 #: No page, search, filter, order or download of the admin shows one of these.

@@ -18,7 +18,7 @@ from django.urls import reverse
 from django_celery_beat.models import PeriodicTask
 
 from outbox.models import Subscription
-from tests.orders.buyer import clerk
+from tests.orders.factories import clerk
 from tests.shop.addresses import addresses
 from tests.shop.rows import SECRETS, a_row_of_each
 from webhooks.models import Endpoint

@@ -10,7 +10,7 @@ import pytest
 from inventory.models import Product
 from orders.models import Order
 from shop.demo.customers import Customer, PlacedOrder, Rejected
-from shop.demo.wishes import Wish
+from shop.demo.scenarios import Wish
 from shop.up.credentials import Credentials
 from shop.up.demo import add_demo_data
 from shop.wsgi import application

@@ -11,8 +11,8 @@ import pytest
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 
+from shop.demo.scenarios import REFUSALS
 from shop.demo.verdict import Books, Verdict, count_emails, read_books, surprise
-from shop.demo.wishes import REFUSALS
 
 BALANCED = Books(balanced=True, report="")
 GOOD = Verdict(shippable=14, cancelled=10, emails=65, unsettled=0, books=BALANCED)

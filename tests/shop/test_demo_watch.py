@@ -10,13 +10,13 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from orders.models import Order
-from outbox.engine.relay import relay
 from outbox.models import Delivery
+from outbox.relay.passes import relay
 from outbox.testing import Outbox
 from shop.demo import watch
 from shop.demo.customers import PlacedOrder
+from shop.demo.scenarios import Wish
 from shop.demo.watch import Interrupted, NeverHappened, Watch
-from shop.demo.wishes import Wish
 
 pytestmark = pytest.mark.django_db
 

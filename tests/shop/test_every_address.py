@@ -1,6 +1,6 @@
 """Every address of the site, those of a new app too: who gets anything there who has no right to?
 
-What the monitor's pages ask for in particular is in tests/outbox/test_permissions.py.
+What the monitor's pages ask for in particular is in tests/outbox/admin/test_permissions.py.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from django.test import Client, RequestFactory
 from django_celery_beat.models import IntervalSchedule
 
 from orders.models import Order
-from tests.outbox.test_permissions import DEEDS as OF_THE_OUTBOX
+from tests.outbox.admin.test_permissions import DEEDS as OF_THE_OUTBOX
 from tests.shop.access import FOR_NOBODY, MODELS
 from tests.shop.addresses import Address, addresses
 from tests.shop.deeds import ACTIONS, IN_ONES_OWN_NAME, ROW, SIGNED, Deed, actions_offered, deeds

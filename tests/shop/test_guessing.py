@@ -21,7 +21,7 @@ from api.guessing import WrongTokens
 from api.models import WrongToken
 from api.tasks import forget_answers
 from api.tokens import add_token
-from tests.orders.buyer import customer
+from tests.orders.factories import customer
 
 pytestmark = pytest.mark.django_db
 

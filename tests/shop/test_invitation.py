@@ -16,8 +16,8 @@ from orders.models import Order
 from shop import urls
 from shop.invitation import place_demo_order
 from shop.up.demo import PRODUCTS
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import customer
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import customer
 
 OVERVIEW = reverse("admin:outbox_minute_changelist")
 

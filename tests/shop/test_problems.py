@@ -11,8 +11,8 @@ from rest_framework.test import APIClient
 from rest_framework.throttling import AnonRateThrottle
 
 from shop.problems import MEDIA_TYPE
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import a_key, customer, place, signed_in
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import a_key, customer, place, signed_in
 
 pytestmark = pytest.mark.django_db
 

@@ -18,8 +18,8 @@ from outbox.testing import Outbox
 from shop.models import Reconciliation
 from shop.tasks import reconcile
 from tests.bank import BankProcess, bank, bank_process
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import place
 
 __all__ = ["bank", "bank_process"]
 

@@ -14,8 +14,8 @@ from uuid import uuid4
 from django.conf import settings
 
 from shop.up.ports import free_port
+from tests.closed_port import port_of_nobody
 from tests.databases import fresh_database
-from tests.nobody import port_of_nobody
 from tests.shop.processes import CEILING, NOTHING_GIVEN, Running, eventually
 
 HOST = "127.0.0.1"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.inventory.shelf import put_on_sale
-from tests.orders.buyer import customer, place
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import customer, place
 from tests.webhooks.receiver import Receiver, receiving
 from webhooks import services
 from webhooks.models import Endpoint

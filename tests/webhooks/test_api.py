@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from outbox.models import Event
-from tests.orders.buyer import a_key, customer, signed_in
+from tests.orders.factories import a_key, customer, signed_in
 from tests.webhooks.receiver import answers
 from webhooks import services
 from webhooks.models import Endpoint, Message

@@ -14,9 +14,9 @@ from django.core import mail
 from django.db import connection
 from rest_framework.test import APIClient
 
-from outbox.engine.relay import relay_pass
 from outbox.models import Delivery
-from tests.orders.buyer import a_key, customer, signed_in
+from outbox.relay.passes import relay_pass
+from tests.orders.factories import a_key, customer, signed_in
 from tests.webhooks.receiver import receiving
 from tests.webhooks.test_addresses import names
 from webhooks import addresses, checking, services
@@ -215,11 +215,11 @@ class TestACheck:
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
     ):
         outer, seen = len(connection.savepoint_ids), []
-        look = addresses.resolve
+        examination = addresses.resolve
 
         def resolve(*args: Any, **more: Any) -> Any:
             seen.append(len(connection.savepoint_ids))
-            return look(*args, **more)
+            return examination(*args, **more)
 
         names(monkeypatch, ["1.1.1.1"])
         monkeypatch.setattr(checking, "resolve", resolve)

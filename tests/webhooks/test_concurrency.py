@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.flows.threads import run_together
-from tests.orders.buyer import customer
+from tests.orders.factories import customer
 from webhooks import sending, services
 from webhooks.models import Endpoint, Message
 

@@ -13,7 +13,7 @@ from jsonschema import (  # type: ignore[import-untyped]  # it has no types
 )
 
 from tests.docs.pages import ROOT
-from tests.orders.buyer import customer
+from tests.orders.factories import customer
 from webhooks import services
 from webhooks.models import EventType
 

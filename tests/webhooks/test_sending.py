@@ -14,9 +14,9 @@ from django.db import connection
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from outbox.models import Delivery
-from tests.inventory.shelf import put_on_sale
-from tests.nobody import port_of_nobody
-from tests.orders.buyer import customer, place
+from tests.closed_port import port_of_nobody
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import customer, place
 from tests.webhooks.receiver import answers, receiving
 from webhooks import posting, sending, services, signatures, tasks
 from webhooks.models import Attempt, Endpoint, Message

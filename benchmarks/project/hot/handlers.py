@@ -10,7 +10,7 @@ from outbox import subscribe
 from .models import Tally
 
 
-@subscribe("hot.CustomerOrdered", together=False)
+@subscribe("hot.CustomerOrdered", shared_transaction=False)
 def count_order(customer: str, order_id: UUID) -> None:
     """Change the one row, then leave the effect that is counted."""
     mine = Tally.objects.filter(customer=customer)

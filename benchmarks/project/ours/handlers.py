@@ -9,6 +9,6 @@ from outbox import subscribe
 from .events import Line
 
 
-@subscribe("ours.OrderPlaced", express="BENCHMARK_EXPRESS" in os.environ)
+@subscribe("ours.OrderPlaced", inline="BENCHMARK_INLINE" in os.environ)
 def record_effect(order_id: UUID, lines: list[Line]) -> None:
     record(order_id, (line["quantity"] for line in lines))

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.project.ours.settings import *  # noqa: F403  as it is, but for the shape
 from outbox import nudge
 
-OUTBOX = {"FLOOR_SECONDS": 3600.0}
+OUTBOX = {"POLL_SECONDS": 3600.0}
 
 
 def _send(connection: Any) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from outbox import databases
-from outbox.actions import Choice, Preview, StillRunning, next_step
-from outbox.engine.pauses import holder
-from outbox.engine.transient_errors import drop_broken_connection
+from outbox.deliveries.pauses import holder
+from outbox.deliveries.transient_errors import drop_broken_connection
+from outbox.formatting import span
 from outbox.models import Operation, Subscription
-from outbox.wording import span
+from outbox.operations import Choice, Preview, StillRunning, next_step
 
 from .common import INTERRUPTED, count, operator, table
 

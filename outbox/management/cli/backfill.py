@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import actions, databases
-from outbox.actions.backfilling import Backfill
+from outbox import databases, operations
+from outbox.operations.backfills import Backfill
 
 from .acting import (
     Progress,
@@ -32,20 +32,20 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="deliver to an ordered handler also what is older than what it has handled of a key",
     )
-    add_acting(parser, rate=actions.BACKFILL_RATE)
+    add_acting(parser, rate=operations.BACKFILL_RATE)
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Backfill, and say how much."""
     choice, in_order = choice_of(options), not options["out_of_order"]
     if options["dry_run"]:
-        write_preview(actions.preview("backfill", choice), write)
+        write_preview(operations.preview("backfill", choice), write)
         return
     reason = reason_of(options)
     try:
         stored = Backfill(choice, databases.alias(), in_order=in_order).stored
         with explained_interrupt("backfill", stored):
-            done = actions.backfill(
+            done = operations.backfill(
                 choice,
                 by=operator(),
                 reason=reason,
@@ -53,6 +53,6 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
                 in_order=in_order,
                 report=Progress(write),
             )
-    except actions.CannotBackfill as error:
+    except operations.CannotBackfill as error:
         raise CommandError(str(error)) from error
     write(f"{count(done.touched, 'delivery', 'deliveries')} made. {told(done)}")

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from outbox import actions, clock, databases, events
+from outbox import clock, databases, events, operations
 from outbox.models import Delivery, Event, Subscription
 
 from .common import find_deliveries
@@ -51,7 +51,7 @@ def add_event_choice(parser: ArgumentParser) -> None:
     parser.add_argument("--until", type=moment, metavar="TIME", help="emitted before (UTC)")
 
 
-def choice_of(options: Mapping[str, Any]) -> actions.Choice:
+def choice_of(options: Mapping[str, Any]) -> operations.Choice:
     """Return the choice; raise `CommandError` for what does not exist."""
     # An event may have no deliveries: then none is meant, and not all that the rest fits.
     ids = tuple(sorted(find_deliveries(options["id"]))) if options.get("id") else None
@@ -60,7 +60,7 @@ def choice_of(options: Mapping[str, Any]) -> actions.Choice:
     if options.get("event"):
         _refuse_unknown_event(options["event"])
     names = ("handler", "event", "key")
-    return actions.Choice(
+    return operations.Choice(
         ids=ids,
         states=tuple(options.get("state") or ()),
         since=options.get("since"),
@@ -72,7 +72,7 @@ def choice_of(options: Mapping[str, Any]) -> actions.Choice:
     )
 
 
-def narrow_choice(options: Mapping[str, Any], *, last: str) -> actions.Choice:
+def narrow_choice(options: Mapping[str, Any], *, last: str) -> operations.Choice:
     """Return the choice; raise `CommandError` where nothing narrows it. `last`: one option more."""
     choice = choice_of(options)
     if choice.is_empty:
@@ -83,8 +83,8 @@ def narrow_choice(options: Mapping[str, Any], *, last: str) -> actions.Choice:
 def refuse_unknown_handler(handler: str) -> None:
     """Raise `CommandError`, with what may be meant, for a handler without subscriptions."""
     try:
-        actions.subscriptions_of(handler)
-    except actions.UnknownHandler as error:
+        operations.subscriptions_of(handler)
+    except operations.UnknownHandler as error:
         raise CommandError(str(error)) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import actions
+from outbox import operations
 
 from .acting import add_acting, reason_of, write_preview
 from .choosing import refuse_unknown_handler
@@ -26,8 +26,10 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     handler = options["handler"]
     refuse_unknown_handler(handler)
     if options["dry_run"]:
-        write_preview(actions.preview("close_breaker", actions.Choice(handler=handler)), write)
+        write_preview(
+            operations.preview("close_breaker", operations.Choice(handler=handler)), write
+        )
         return
-    if not actions.close_breaker(handler, by=operator(), reason=reason_of(options)):
+    if not operations.close_breaker(handler, by=operator(), reason=reason_of(options)):
         raise CommandError(f"No breaker of {handler} is open.")
     write(f"{handler} goes on, a little at first; its breaker opens again if that fails.")

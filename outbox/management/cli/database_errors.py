@@ -6,8 +6,8 @@ from django.db import Error, ProgrammingError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from outbox import databases
-from outbox.engine.transient_errors import database_of, is_reachable
-from outbox.wording import one_line
+from outbox.deliveries.transient_errors import database_of, is_reachable
+from outbox.formatting import one_line
 
 
 def explained(error: Error) -> str:

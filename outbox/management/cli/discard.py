@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from outbox import actions
+from outbox import operations
 
 from .acting import act, add_acting, write_preview
 from .choosing import add_choice, narrow_choice
@@ -15,14 +15,14 @@ from .choosing import add_choice, narrow_choice
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare what narrows the choice; all of it must fit."""
     add_choice(parser)
-    add_acting(parser, rate=actions.RATE)
+    add_acting(parser, rate=operations.RATE)
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Discard the chosen deliveries and say how many."""
     choice = narrow_choice(options, last="--state")
     if options["dry_run"]:
-        write_preview(actions.preview("discard", choice), write)
+        write_preview(operations.preview("discard", choice), write)
         return
     nothing = "Nothing to discard: what is settled or sent is left alone."
-    act(actions.discard, choice, options, write, did="discarded", nothing=nothing)
+    act(operations.discard, choice, options, write, did="discarded", nothing=nothing)

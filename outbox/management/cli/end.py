@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from outbox import actions
+from outbox import operations
 
 from .acting import Progress, add_acting, explained_interrupt, reason_of, told, write_preview
 from .choosing import refuse_unknown_handler
@@ -24,10 +24,10 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     handler = options["handler"]
     refuse_unknown_handler(handler)
     if options["dry_run"]:
-        write_preview(actions.preview("end", actions.Choice(handler=handler)), write)
+        write_preview(operations.preview("end", operations.Choice(handler=handler)), write)
         return
     reason = reason_of(options)
     with explained_interrupt("end", {"handler": handler}):
-        done = actions.end(handler, by=operator(), reason=reason, report=Progress(write))
+        done = operations.end(handler, by=operator(), reason=reason, report=Progress(write))
     discarded = count(done.touched, "delivery", "deliveries")
     write(f"{handler} hears nothing more; {discarded} discarded. {told(done)}")

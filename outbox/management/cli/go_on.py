@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import actions, databases
+from outbox import databases, operations
 from outbox.models import Operation
 
 from .acting import Progress, interrupted
@@ -28,10 +28,10 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     number = options["number"]
     try:
         if options["give_up"]:
-            done = actions.give_up(number, by=operator())
+            done = operations.give_up(number, by=operator())
         else:
-            done = actions.go_on(number, by=operator(), report=Progress(write))
-    except (actions.NotRunning, actions.CannotBackfill, actions.UnknownHandler) as error:
+            done = operations.go_on(number, by=operator(), report=Progress(write))
+    except (operations.NotRunning, operations.CannotBackfill, operations.UnknownHandler) as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
         row = Operation.objects.using(databases.alias()).filter(pk=number).first()

@@ -10,9 +10,9 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
+from outbox.formatting import moment
 from outbox.monitor.groups import Group
 from outbox.monitor.groups import groups as groups_now
-from outbox.wording import moment
 
 from .common import count
 

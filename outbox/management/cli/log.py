@@ -10,9 +10,9 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.forms.models import model_to_dict
 
-from outbox.actions import described
+from outbox.formatting import moment, one_line
 from outbox.models import Operation
-from outbox.wording import moment, one_line
+from outbox.operations import described
 
 from .common import table
 

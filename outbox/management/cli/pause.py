@@ -6,8 +6,8 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from outbox import actions
-from outbox.engine.pauses import held_text
+from outbox import operations
+from outbox.deliveries.pauses import held_text
 
 from .acting import add_acting, reason_of, write_preview
 from .choosing import refuse_unknown_handler
@@ -25,13 +25,13 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     handler = options["handler"]
     refuse_unknown_handler(handler)
     if options["dry_run"]:
-        write_preview(actions.preview("pause", actions.Choice(handler=handler)), write)
+        write_preview(operations.preview("pause", operations.Choice(handler=handler)), write)
         return
-    changed = actions.pause(handler, by=operator(), reason=reason_of(options))
+    changed = operations.pause(handler, by=operator(), reason=reason_of(options))
     if not changed:
         write(f"{handler} was paused already; the earlier reason stays.")
         return
-    backfill = actions.held_by(handler)
+    backfill = operations.held_by(handler)
     if backfill is not None:
         write(f"{handler} is paused, and {held_text(handler, backfill.pk, backfill.seen_at)}")
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import actions
+from outbox import operations
 from outbox.conf import conf
 
 from .acting import reason_of
@@ -40,10 +40,10 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     if how_old is None and not conf().RETENTION:
         raise CommandError('How old? Say --older-than AGE, or set OUTBOX["RETENTION"].')
     if options["dry_run"]:
-        number = actions.countable(older_than=how_old)
+        number = operations.countable(older_than=how_old)
         write(f"{count(number, 'event')} would be removed; nothing was changed.")
         return
-    number = actions.prune(
+    number = operations.prune(
         older_than=how_old,
         archive=options["archive"],
         by=operator(),

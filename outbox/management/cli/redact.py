@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox.actions import redact
+from outbox.operations import redact
 from outbox.privacy import redaction
 from outbox.privacy.redaction import Redaction
 

@@ -16,10 +16,10 @@ from django.core.management.base import CommandError
 from kombu import Connection, Consumer
 from kombu.exceptions import OperationalError
 
-from outbox.engine.loop import RelayLoop
-from outbox.engine.relay import BrokerUnavailable
-from outbox.engine.relay import relay as relay_all
-from outbox.nudge import ear
+from outbox.nudge import nudge_queue
+from outbox.relay.loop import RelayLoop
+from outbox.relay.passes import BrokerUnavailable
+from outbox.relay.passes import relay as relay_all
 from outbox.tasks import publish
 
 from .common import count
@@ -85,7 +85,7 @@ def _listen(loop: RelayLoop, stopping: threading.Event) -> None:
 
 def _hear(connection: Connection, loop: RelayLoop, stopping: threading.Event) -> None:
     connection.ensure_connection(max_retries=1, timeout=1)
-    ears = [ear(f"relay@{socket.gethostname()}.{os.getpid()}")]
+    ears = [nudge_queue(f"relay@{socket.gethostname()}.{os.getpid()}")]
     with Consumer(connection, ears, on_message=lambda _: loop.nudge(), no_ack=True):
         while not stopping.is_set():
             with suppress(TimeoutError):

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import actions
-from outbox.actions.trial import NoTrial, Trial, try_out
+from outbox import operations
 from outbox.models import Delivery
+from outbox.operations.dry_run import NoTrial, Trial, try_out
 
 from .acting import act, add_acting, write_preview
 from .choosing import add_choice, narrow_choice
@@ -26,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="with --dry-run: run the handler for the first few, show what it writes, roll back",
     )
-    add_acting(parser, rate=actions.RATE)
+    add_acting(parser, rate=operations.RATE)
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
@@ -38,14 +38,16 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
         _preview(choice, write, show_writes=options["show_writes"])
         return
     nothing = "Nothing to replay: only what is done or discarded can be."
-    act(actions.replay, choice, options, write, did="due again", nothing=nothing)
+    act(operations.replay, choice, options, write, did="due again", nothing=nothing)
 
 
-def _preview(choice: actions.Choice, write: Callable[[str], object], *, show_writes: bool) -> None:
-    write_preview(actions.preview("replay", choice), write)
+def _preview(
+    choice: operations.Choice, write: Callable[[str], object], *, show_writes: bool
+) -> None:
+    write_preview(operations.preview("replay", choice), write)
     if not show_writes:
         return
-    for row in actions.replayable(choice.deliveries()).order_by("pk")[:_TRIED]:
+    for row in operations.replayable(choice.deliveries()).order_by("pk")[:_TRIED]:
         try:
             _write_trial(try_out(row.pk), write)
         except Delivery.DoesNotExist:

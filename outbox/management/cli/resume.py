@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox import actions
+from outbox import operations
 
 from .acting import add_acting, reason_of, write_preview
 from .choosing import refuse_unknown_handler
@@ -31,20 +31,20 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     refuse_unknown_handler(options["handler"])
     try:
         _preview(options, write) if options["dry_run"] else _resume(options, write)
-    except actions.HeldByBackfill as error:
+    except operations.HeldByBackfill as error:
         raise CommandError(str(error)) from error
 
 
 def _preview(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    choice = actions.Choice(handler=options["handler"])
-    write_preview(actions.preview("resume", choice, force=options["force"]), write)
+    choice = operations.Choice(handler=options["handler"])
+    write_preview(operations.preview("resume", choice, force=options["force"]), write)
 
 
 def _resume(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     handler, force = options["handler"], options["force"]
-    backfill = actions.held_by(handler) if force else None
+    backfill = operations.held_by(handler) if force else None
     reason = reason_of(options, required=False)
-    changed = actions.resume(handler, by=operator(), reason=reason, force=force)
+    changed = operations.resume(handler, by=operator(), reason=reason, force=force)
     rest = ""
     if backfill is not None:
         rest = (

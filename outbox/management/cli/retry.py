@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from outbox import actions
+from outbox import operations
 from outbox.models import Delivery
 
 from .acting import act, add_acting, write_preview
@@ -18,22 +18,22 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare what narrows the choice; all of it must fit."""
     add_choice(parser)
     parser.add_argument("--dead", action="store_true", help="the dead ones only")
-    add_acting(parser, rate=actions.RATE)
+    add_acting(parser, rate=operations.RATE)
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     """Retry the chosen deliveries and say how many."""
     choice = _choice(options)
     if options["dry_run"]:
-        write_preview(actions.preview("retry", choice), write)
+        write_preview(operations.preview("retry", choice), write)
         return
     act(
-        actions.retry, choice, options, write,
+        operations.retry, choice, options, write,
         did="due now", nothing=_nothing(options), needs_reason=False,
     )  # fmt: skip
 
 
-def _choice(options: Mapping[str, Any]) -> actions.Choice:
+def _choice(options: Mapping[str, Any]) -> operations.Choice:
     if options["dead"]:
         return replace(choice_of(options), states=(Delivery.State.DEAD.value,))
     return narrow_choice(options, last="--dead")

@@ -10,9 +10,9 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
+from outbox.formatting import moment, one_line, span
 from outbox.monitor.status import HandlerStatus, Status
 from outbox.monitor.status import status as status_now
-from outbox.wording import moment, one_line, span
 
 from .common import count, table
 

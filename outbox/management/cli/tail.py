@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from outbox.monitor.following import Follower
+from outbox.monitor.tail import Follower
 
 from .choosing import refuse_unknown_handler
 

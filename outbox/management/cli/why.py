@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 from django.db.models import Q
 
 from outbox import databases
-from outbox.engine.debts import owed_events
+from outbox.deliveries.outstanding import owed_events
 from outbox.models import DelayedEvent, Delivery, Event
 from outbox.monitor.diagnosis import why, why_delayed, why_event
 from outbox.privacy import subjects

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from django.apps import AppConfig
 
-from outbox.engine import failpoints
+from outbox.deliveries import failpoints
 
 
 class GroundConfig(AppConfig):

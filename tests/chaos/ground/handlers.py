@@ -13,7 +13,7 @@ from .events import Echoed
 from .models import Effect
 
 #: In a relay that has this in its environment, they go express; elsewhere they do not.
-EXPRESS = bool(os.environ.get("GROUND_EXPRESS"))
+INLINE = bool(os.environ.get("GROUND_INLINE"))
 
 
 def die() -> None:
@@ -38,7 +38,7 @@ def is_first(how: str, event_id: UUID) -> bool:
     return True
 
 
-@subscribe("ground.Struck", express=EXPRESS, backoff_base=0.1, backoff_cap=0.5)
+@subscribe("ground.Struck", inline=INLINE, backoff_base=0.1, backoff_cap=0.5)
 def record(event_id: UUID, thing_id: UUID, how: str) -> None:
     if how == "die_before_effects" and is_first(how, event_id):
         die()
@@ -86,7 +86,7 @@ def linger(event_id: UUID, receipt: Receipt) -> None:
         Effect.objects.create(handler="linger", event_id=event_id)
 
 
-@subscribe("ground.Echoed", express=EXPRESS)
+@subscribe("ground.Echoed", inline=INLINE)
 def record_echo(event_id: UUID) -> None:
     Effect.objects.create(handler="record_echo", event_id=event_id)
 

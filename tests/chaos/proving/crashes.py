@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from outbox.engine import failpoints
+from outbox.deliveries import failpoints
 
 BEFORE_CALL = "before_call"
 AFTER_CALL = "after_call"

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import OperationalError, connection
 
 from outbox import PermanentFailure, Receipt, subscribe, subscriptions
-from outbox.engine.sync import sync_subscriptions
+from outbox.deliveries.sync import sync_subscriptions
 from tests.outbox.model.happenings import RAISING, Mood
 from tests.outbox.model.reference import LEASE, POLICIES, Debt, Policy
 

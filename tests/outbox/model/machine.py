@@ -10,9 +10,9 @@ from itertools import zip_longest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from outbox import actions, cancel_delayed
-from outbox.actions import Choice
+from outbox import cancel_delayed, operations
 from outbox.models import Delivery
+from outbox.operations import Choice
 from tests.outbox.model.handlers import effects
 from tests.outbox.model.happenings import EVENTS, Mood, Relay
 from tests.outbox.model.reference import POLICIES, Debt
@@ -110,7 +110,7 @@ class Machine(RuleBasedStateMachine):
             resume(self.world, handler)
         else:
             self.model.paused.add(handler)
-            actions.pause(handler, by=BY, reason=WHY)
+            operations.pause(handler, by=BY, reason=WHY)
 
     @precondition(lambda self: self.in_state(State.DEAD))
     @rule(pick=PICK)
@@ -123,12 +123,12 @@ class Machine(RuleBasedStateMachine):
     def discard(self, pick: int) -> None:
         rows = self.in_state(*DISCARDABLE)
         row = rows[pick % len(rows)]
-        actions.discard(Choice(ids=(row.pk,)), by=BY, reason=WHY, rate=None)
+        operations.discard(Choice(ids=(row.pk,)), by=BY, reason=WHY, rate=None)
         row.debt.is_discarded = True
 
     @rule()
     def prune(self) -> None:
-        actions.prune(older_than=timedelta(0), archive="", by=BY)
+        operations.prune(older_than=timedelta(0), archive="", by=BY)
 
     @invariant()
     def the_engine_is_as_the_model(self) -> None:
@@ -215,9 +215,9 @@ def _compare_order(world: World) -> None:
 
 def resume(world: World, handler: str) -> None:
     world.model.paused.discard(handler)
-    actions.resume(handler, by=BY)
+    operations.resume(handler, by=BY)
 
 
 def retry(row: Seen) -> None:
     row.debt.retry()
-    actions.retry(Choice(ids=(row.pk,)), by=BY, rate=None)
+    operations.retry(Choice(ids=(row.pk,)), by=BY, rate=None)

@@ -16,10 +16,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from outbox import emit
-from outbox.engine import failpoints, settlement, transient_errors
-from outbox.engine.delivery import deliver
-from outbox.engine.relay import BrokerUnavailable, Message, relay_pass
+from outbox.deliveries import failpoints, settlement, transient_errors
 from outbox.models import Delivery, Event, Subscription
+from outbox.relay.passes import BrokerUnavailable, Message, relay_pass
+from outbox.worker.delivery import deliver
 from tests.outbox.model.handlers import Hand, act, fail, subscribe_all
 from tests.outbox.model.happenings import EVENTS, STALLING, Died, Mood, Relay, die
 from tests.outbox.model.reference import LEASE, Debt, Policy, Reference

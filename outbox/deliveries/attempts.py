@@ -1,0 +1,150 @@
+"""The record of an attempt that failed: when, where, and which exception.
+
+Each failed run is described once, by `describe`. The attempt's row, the delivery's note, the log
+line and the span all show that description.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from types import FrameType
+
+from outbox import clock, guards
+from outbox.models import Attempt, Delivery, Event
+from outbox.privacy.cleaning import cleaner_for
+
+#: Characters, as long as their columns or shorter.
+_TRACEBACK_LENGTH = 20_000
+_MESSAGE_LENGTH = 2_000
+NOTE_LENGTH = 300
+_NAME_LENGTH = 200
+_PLACE_LENGTH = 300
+
+#: Modules whose lines name no cause: the interruption by a time limit.
+_LEAST = ("outbox.deliveries.time_limit",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An exception as it is stored and shown: without personal data, and fit for any database.
+
+    Attributes:
+        exception: the name of its class.
+        message: its text.
+        traceback: the end of its traceback.
+        place: the innermost line of the project's own code: "orders.services:42 place_order".
+    """
+
+    exception: str
+    message: str
+    traceback: str
+    place: str
+
+    @property
+    def summary(self) -> str:
+        """The exception in one line, as long as a note."""
+        return f"{self.exception}: {self.message}"[:NOTE_LENGTH]
+
+
+def describe(error: BaseException, *events: Event, using: str | None = None) -> Failure:
+    """Describe an exception that was raised while these events were handled.
+
+    It reads the personal data of the events' subjects, to leave it out. It never raises.
+    """
+    cleaner = cleaner_for(*events, using=using)
+    return Failure(
+        exception=_storable(type(error).__name__)[:_NAME_LENGTH],
+        message=_storable(cleaner.clean(_text_of(error), longest=_MESSAGE_LENGTH)),
+        traceback=_storable(cleaner.clean_end(_formatted(error), longest=_TRACEBACK_LENGTH)),
+        place=_storable(_place(error))[:_PLACE_LENGTH],
+    )
+
+
+def remember(
+    row: Delivery, outcome: Attempt.Outcome, failure: Failure | None, *, using: str
+) -> None:
+    """Store the attempt that the delivery has just had; `failure` is None if its worker died."""
+    now = clock.now(using=using)
+    Attempt.objects.using(using).create(
+        delivery_id=row.pk,
+        number=row.attempts,
+        started_at=row.started_at or now,
+        ended_at=max(now, row.started_at or now),
+        worker=row.worker,
+        outcome=outcome,
+        exception=failure.exception if failure else "",
+        message=failure.message if failure else "",
+        traceback=failure.traceback if failure else "",
+        place=failure.place if failure else "",
+    )
+
+
+def count_since_retry(row: Delivery, wanted: Attempt.Outcome, *, using: str) -> int:
+    """Count the attempts with an outcome since a person last retried the delivery.
+
+    Attempts count from one again since then. A number may come twice, for a failure that used up
+    no attempt; a lost lease was recorded as a death before.
+    """
+    attempts = (
+        Attempt.objects.using(using)
+        .filter(delivery=row)
+        .exclude(outcome=Attempt.Outcome.LEASE_LOST)
+    )
+    found, latest = 0, row.attempts
+    for number, outcome in attempts.order_by("-id").values_list("number", "outcome"):
+        if number > latest:
+            break
+        latest, found = number, found + (outcome == wanted)
+    return found
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be read)"
+
+
+def _storable(text: str) -> str:
+    """Escape what PostgreSQL does not store: NUL and lone surrogates."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def _formatted(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:
+        return "(its traceback cannot be read)"
+
+
+def _place(error: BaseException) -> str:
+    """Name the innermost line of the project's own code; without one, the innermost at all."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    # A time limit turns what interrupted code raised into an error of its own. Its cause comes
+    # first, so that it counts only where the error itself passed through no better frame.
+    if error.__cause__ is not None:
+        frames = [*traceback.walk_tb(error.__cause__.__traceback__), *frames]
+    if not frames:
+        return ""
+    best = min(_distance(frame) for frame, _line in frames)
+    frame, line = [pair for pair in frames if _distance(pair[0]) == best][-1]
+    return f"{_module_of(frame)}:{line} {frame.f_code.co_name}"
+
+
+def _distance(frame: FrameType) -> int:
+    """Return how little a frame shows of a failure's cause; 0: a line of the project's own code.
+
+    The engine's wrappers (of statements, of the time limit) are innermost in many tracebacks.
+    """
+    module = _module_of(frame)
+    if guards.is_users(frame.f_code.co_filename):
+        return 0
+    if module in _LEAST or module.partition(".")[0] in sys.stdlib_module_names:
+        return 3
+    return 2 if module.startswith("outbox.engine.") else 1
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "?"))

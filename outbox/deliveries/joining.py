@@ -1,0 +1,183 @@
+"""Join two subscription rows of one handler, whose renaming was rolled back and comes again.
+
+Between the rollback and the second release both names were owed the same events. Of the two
+deliveries of an event the one stays that got further, so nothing runs twice and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from django.db import OperationalError, transaction
+from django.db.models import F, QuerySet
+
+from outbox import clock
+from outbox.formatting import one_line
+from outbox.models import Delivery, Subscription
+from outbox.subscriptions import registry
+
+from . import breaker
+from .locks import is_lock_timeout, lock_subscriptions
+from .placing import fill_shares, line_up
+
+logger = logging.getLogger("outbox.sync")
+
+State = Delivery.State
+
+_LOCK_TRIES = 20
+
+
+class NamesNotJoined(OperationalError):
+    """Two subscriptions of a handler are not joined, since a lock was not free in time.
+
+    It is as transient as the error of the database that it is raised from.
+    """
+
+
+def join_names(*, using: str) -> None:
+    """Leave one row of each event for each handler, of those under its present and former names.
+
+    Each pair is joined in a transaction that locks no other subscription, since it may have to wait
+    for a worker that has a delivery of the pair in hand.
+    """
+    for handler in registry:
+        names = list(dict.fromkeys([handler.name, *handler.formerly]))
+        for event in handler.events:
+            _join_event(names, event, using=using)
+
+
+def _join_event(names: Sequence[str], event: str, *, using: str) -> None:
+    """Join the rows of one event into that of the first name that has one.
+
+    Raises:
+        NamesNotJoined: another transaction holds a lock for too long. Nothing of the pair changed.
+    """
+    rows = Subscription.objects.using(using).filter(handler__in=names, event=event)
+    found = set(rows.values_list("handler", flat=True))
+    kept, *others = [name for name in names if name in found] or [""]
+    for former in others:
+        try:
+            _join_pair(former, kept, rows, using=using)
+        except OperationalError as error:
+            if not is_lock_timeout(error):
+                raise
+            why = one_line(str(error))
+            raise _not_joined(former, kept, event, why=why) from error.__cause__ or error
+
+
+def _not_joined(former: str, kept: str, event: str, *, why: str) -> NamesNotJoined:
+    return NamesNotJoined(
+        f"The subscriptions of {former} and {kept} to {event} are not joined: another transaction "
+        f"holds a lock that this needs ({why}). Nothing of the two was changed. End that "
+        "transaction (`manage.py outbox doctor` shows who waits and what is open for long), then "
+        "run `manage.py migrate` again."
+    )
+
+
+def _join_pair(former: str, kept: str, rows: QuerySet[Subscription], *, using: str) -> None:
+    with transaction.atomic(using=using):
+        pair = rows.filter(handler__in=(former, kept)).order_by("id")
+        locked = {row.handler: row for row in pair.select_for_update(no_key=True)}
+        if len(locked) == 2:  # else another migrate was faster
+            done = partial(logger.info, "%s takes over from %s", kept, former)
+            transaction.on_commit(done, using=using)
+            _join(locked[former], locked[kept], using=using)
+
+
+def _join(old: Subscription, row: Subscription, *, using: str) -> None:
+    _wait_for_workers((old, row), using=using)
+    # No relay makes a delivery for the old row meanwhile.
+    lock_subscriptions(using=using, tries=_LOCK_TRIES)
+    _leave_one_each(old, row, using=using)
+    _move(old, row, using=using)
+    _inherit(row, old, using=using)
+    old.delete(using=using)
+    line_up(row, using=using)
+    fill_shares(row, using=using)
+
+
+def _wait_for_workers(rows: Iterable[Subscription], *, using: str) -> None:
+    """Lock what is in flight, before the table is locked, which stops all relays.
+
+    The relay sends no more of it: the caller has locked the two subscriptions.
+    """
+    deliveries = Delivery.objects.using(using).filter(subscription__in=rows, state=State.SENT)
+    list(deliveries.order_by("id").select_for_update().values_list("pk", flat=True))
+
+
+def _leave_one_each(old: Subscription, row: Subscription, *, using: str) -> None:
+    """Delete one of the two deliveries of each event that is owed to both rows."""
+    deliveries = Delivery.objects.using(using)
+    of_both = deliveries.filter(subscription=old).values("event")
+    twice = deliveries.filter(subscription=row, event__in=of_both)
+    pairs: dict[int, list[Delivery]] = {}
+    rows = deliveries.filter(
+        subscription__in=(old, row), event__in=list(twice.values_list("event", flat=True))
+    ).order_by("id")
+    for one in rows.select_for_update():
+        pairs.setdefault(one.event_id, []).append(one)
+    left = [min(pair, key=partial(_progress, new=row)).pk for pair in pairs.values()]
+    deliveries.filter(pk__in=left).delete()
+
+
+def _progress(delivery: Delivery, *, new: Subscription) -> tuple[int, bool]:
+    """Return how far a delivery got: done, in hand, tried or sent, not tried, discarded."""
+    if delivery.state == State.DONE:
+        far = 4
+    elif delivery.is_started:
+        far = 3
+    elif delivery.state == State.DISCARDED:
+        far = 0
+    else:
+        far = 2 if delivery.attempts or delivery.state == State.SENT else 1
+    return far, delivery.subscription_id == new.pk
+
+
+def _move(old: Subscription, row: Subscription, *, using: str) -> None:
+    moved: QuerySet[Delivery] = Delivery.objects.using(using).filter(subscription=old)
+    # The messages of what is on its way name the row that it leaves: it is sent again.
+    on_their_way = moved.filter(state=State.SENT, started_token__lt=F("token"))
+    on_their_way.update(
+        state=State.PENDING,
+        due_at=clock.now(using=using),
+        note="its handler's two names became one",
+    )
+    moved.update(subscription=row)
+
+
+def _inherit(row: Subscription, old: Subscription, *, using: str) -> None:
+    """Keep what people and workers stored in the row that goes.
+
+    One active row is enough, since events were owed to it. A pause or an open breaker of either
+    name holds the handler: a person resumes it, and a probe closes the breaker.
+    """
+    if old.active:
+        row.since = min(row.since, old.since) if row.active else old.since
+        row.active = True
+    if _weight_of_pause(old) > _weight_of_pause(row):
+        _copy(_PAUSE, old, row)
+    if (old.breaker_opened_at is not None, old.breaker_failures) > (
+        row.breaker_opened_at is not None,
+        row.breaker_failures,
+    ):
+        _copy(breaker.CLOSED, old, row)
+        row.window_now = min(row.window_now, old.window_now)
+    row.known = True  # this code has the handler
+    row.leases_lost += old.leases_lost
+    row.save(using=using)
+
+
+def _weight_of_pause(row: Subscription) -> int:
+    """Return 0 for none, 1 for a backfill's, which ends it, and 2 for any other."""
+    is_own = row.paused_by.startswith(Subscription.PAUSED_BY_BACKFILL)
+    return 0 if row.paused_at is None else 1 if is_own else 2
+
+
+_PAUSE = ("paused_at", "paused_by", "pause_reason")
+
+
+def _copy(names: Iterable[str], old: Subscription, row: Subscription) -> None:
+    for name in names:
+        setattr(row, name, getattr(old, name))

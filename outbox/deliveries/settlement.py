@@ -1,0 +1,306 @@
+"""What becomes of a delivery that was not done: tried again, handed back, parked, dead, discarded.
+
+`decisions` decides; here it is read and written.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from functools import partial
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+
+from outbox import clock
+from outbox.conf import conf
+from outbox.counting import counters
+from outbox.models import Attempt, Delivery, Subscription
+from outbox.policy import Dead, Discard, Pause, Retry, action_for, wait_of
+from outbox.receipt import LeaseLost
+from outbox.subscriptions import Handler
+
+from . import breaker, decisions, ordering
+from .attempts import NOTE_LENGTH, Failure, count_since_retry, describe, remember
+from .decisions import Next, Retries, Verdict
+from .lease import by_token, receipts_given
+from .pauses import pausable, pause_values
+from .transient_errors import drop_broken_connection
+from .withdrawal import excuse_of, is_excused, withdraw
+
+logger = logging.getLogger("outbox.settlement")
+
+_HAND_BACK_SECONDS = 5
+
+State = Delivery.State
+Outcome = Attempt.Outcome
+
+_SETTLED = ["state", "due_at", "note", "attempts", "settled_at", "order_key"]
+
+#: Of the system, so that the children of a fork do not draw the same waits.
+_rng = random.SystemRandom()
+
+
+def fail(
+    delivery: Delivery,
+    error: BaseException,
+    *,
+    handler: Handler,
+    using: str,
+    is_outage: bool = False,
+    has_hung: bool = False,
+) -> tuple[str, Failure]:
+    """Record that a run raised.
+
+    An error of the outbox's database uses up no attempt, `_MAX_DATABASE_ERRORS` times; after that
+    it is an ordinary failure, so that an event which kills its connection each time ends as dead.
+    An outage never uses one up. A run that lost its lease leaves a record only; where the database
+    is to blame for that, the death that a relay has recorded for the run is withdrawn.
+
+    Args:
+        delivery: as it was started.
+        error: what the run raised.
+        handler: of the delivery.
+        using: the outbox's database alias.
+        is_outage: the database could not be reached while the run failed.
+        has_hung: a statement took so long that the lease may have passed meanwhile.
+
+    Returns:
+        The delivery's state afterwards, and the exception's description. The state is "done" if
+        the run's receipt is stored: its COMMIT happened, and the answer was lost.
+    """
+    drop_broken_connection(using=using)
+    failure = describe(error, delivery.event, using=using)
+    excuse = excuse_of(error, is_outage=is_outage, has_hung=has_hung, using=using)
+    state = _fail(delivery, error, failure, handler=handler, excuse=excuse, using=using)
+    return state, failure
+
+
+def _fail(
+    delivery: Delivery,
+    error: BaseException,
+    failure: Failure,
+    *,
+    handler: Handler,
+    excuse: Outcome | None,
+    using: str,
+) -> str:
+    with transaction.atomic(using=using):
+        row = _held(delivery, using=using)
+        if row is None or isinstance(error, LeaseLost):
+            return _record_unheld(delivery, failure, excuse=excuse, using=using)
+        row.event = delivery.event
+        if excuse and is_excused(excuse, row, using=using):
+            return _hand_back_started(row, failure, outcome=excuse, using=using)
+        return _judge(row, error, failure, handler=handler, using=using)
+
+
+def record_death(row: Delivery, *, using: str) -> None:
+    """Record that the worker died in this delivery's handler: started, and the lease passed.
+
+    The caller holds the row's lock.
+    """
+    remember(row, Outcome.DIED, None, using=using)
+    counters.count("attempts", row.subscription.handler, Outcome.DIED.value)
+    deaths = count_since_retry(row, Outcome.DIED, using=using)
+    verdict = decisions.after_death(
+        attempts=row.attempts,
+        deaths=deaths,
+        most_deaths=conf().MAX_WORKER_CRASHES,
+        retries=_retries(row.subscription),
+        now=clock.now(using=using),
+        rng=_rng,
+    )
+    times = "once" if deaths == 1 else f"{deaths} times"
+    note = (
+        f"the worker died {times} in this handler, or could not store how it ended; "
+        "no exception was recorded"
+    )
+    _settle(row, verdict, note=note, using=using)
+
+
+def _attempts_of_start(delivery: Delivery, *, using: str) -> QuerySet[Attempt]:
+    """Return the attempts that are recorded of this very start."""
+    start = {"worker": delivery.worker, "started_at": delivery.started_at}
+    return Attempt.objects.using(using).filter(delivery_id=delivery.pk, **start)
+
+
+def hand_back(
+    pairs: Sequence[tuple[int, int]], *, note: str, subscription: int | None = None, using: str
+) -> None:
+    """Return deliveries that were not started, each under its token; they cost no attempt.
+
+    With a subscription, only its own: after a crash a number may be another delivery's.
+    """
+    whose = {} if subscription is None else {"subscription_id": subscription}
+    due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
+    for token, ids in by_token(pairs).items():
+        Delivery.objects.using(using).filter(
+            id__in=ids, token=token, started_token__lt=token, state=State.SENT, **whose
+        ).update(state=State.PENDING, due_at=due_at, note=note[:NOTE_LENGTH])
+
+
+def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
+    """Return a delivery that has started, but did nothing; that costs no attempt."""
+    due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
+    mine = _same_start(row, using=using)
+    mine.update(
+        state=State.PENDING, attempts=F("attempts") - 1, due_at=due_at, note=note[:NOTE_LENGTH]
+    )
+
+
+def hold_back(pks: Sequence[int], *, using: str) -> None:
+    """Return deliveries that must not start while a breaker is open. The caller holds the locks."""
+    rows = Delivery.objects.using(using).filter(pk__in=pks)
+    rows.update(
+        state=State.PENDING, due_at=clock.now(using=using), note="its handler's breaker is open"
+    )
+
+
+def park(rows: Iterable[Delivery], *, using: str) -> None:
+    """Take deliveries of a held handler out of what is due. The caller holds their locks."""
+    for row in rows:
+        note = parking_note(row.subscription)
+        Delivery.objects.using(using).filter(pk=row.pk).update(state=State.PARKED, note=note)
+
+
+def parking_note(subscription: Subscription) -> str:
+    """Say why a handler's deliveries are parked."""
+    if subscription.paused_at:
+        by, prefix = subscription.paused_by, Subscription.PAUSED_BY_BACKFILL
+        if by.startswith(prefix):
+            return f"its handler is held by its backfill, operation {by.removeprefix(prefix)}"
+        return f"its handler is paused by {by or 'someone'}"
+    return "its handler is unknown to the code that was last migrated"
+
+
+def _same(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
+    """Return the row of this delivery, and not of another that got its id after a failover."""
+    rows = Delivery.objects.using(using).select_related("subscription")
+    return rows.filter(pk=delivery.pk, event__id=delivery.event.id)
+
+
+def _same_start(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
+    """Return the row of this delivery as long as this very start has it."""
+    return Delivery.objects.using(using).filter(
+        pk=delivery.pk,
+        state=State.SENT,
+        token=delivery.token,
+        started_token=delivery.token,
+        started_at=delivery.started_at,
+        worker=delivery.worker,
+    )
+
+
+def _held(delivery: Delivery, *, using: str) -> Delivery | None:
+    rows = _same_start(delivery, using=using).select_related("subscription")
+    return rows.select_for_update(of=("self",)).first()
+
+
+def _record_unheld(
+    delivery: Delivery, failure: Failure, *, excuse: Outcome | None, using: str
+) -> str:
+    """Record a failure of a run that does not have its delivery any more; return its state."""
+    # Locked, so that it is not pruned before the attempt is stored.
+    row = _same(delivery, using=using).select_for_update(of=("self",)).first()
+    if row is None:
+        logger.error("Delivery %s is not in the database any more.", delivery.pk)
+        return State.DISCARDED
+    if receipts_given([delivery], using=using):
+        name = delivery.subscription.handler
+        text = "%s raised after its receipt; the delivery is done: %s"
+        logger.error(text, name, failure.summary)
+        return State.DONE
+    mine = _attempts_of_start(delivery, using=using)
+    death = mine.filter(outcome=Outcome.DIED).first()
+    if excuse and death:
+        withdraw(death, excuse, using=using)
+        row.refresh_from_db(using=using, fields=["state"])
+    # One whose death is withdrawn is recorded already.
+    if not mine.filter(outcome__in=(Outcome.OUTAGE, Outcome.DATABASE)).exists():
+        remember(delivery, Outcome.LEASE_LOST, failure, using=using)
+        its = Subscription.objects.using(using).filter(pk=delivery.subscription_id)
+        its.update(leases_lost=F("leases_lost") + 1)
+    return row.state
+
+
+def _judge(
+    row: Delivery, error: BaseException, failure: Failure, *, handler: Handler, using: str
+) -> str:
+    action, now, note = action_for(error, handler.rules), clock.now(using=using), failure.summary
+    is_final = isinstance(action, Dead | Discard)
+    remember(row, Outcome.REFUSED if is_final else Outcome.FAILED, failure, using=using)
+    held_until = None
+    if handler.breaker is not None and isinstance(error, handler.breaker.on):
+        held_until = breaker.note_failure(row, handler.breaker, reason=note, now=now, using=using)
+    elif row.subscription.breaker_probe == row.pk:
+        breaker.note_answer(row, using=using)  # whatever it is, the other side is not down
+    verdict = decisions.after_failure(
+        action,
+        attempts=row.attempts,
+        retries=_retries(row.subscription),
+        now=now,
+        rng=_rng,
+        wait=wait_of(error, action) if isinstance(action, Retry) else None,
+        held_until=held_until,
+    )
+    if isinstance(action, Pause):
+        _pause(row.subscription, action, error, note=note, using=using)
+    if isinstance(action, Discard | Pause):
+        note = f"{action.reason} ({note})"
+    return _settle(row, verdict, note=note, using=using)
+
+
+def _pause(
+    row: Subscription, action: Pause, error: BaseException, *, note: str, using: str
+) -> None:
+    running = pausable(Subscription.objects.using(using).filter(handler=row.handler))
+    by, reason = f"rule:{type(error).__name__}", f"{action.reason} ({note})"
+    if running.update(**pause_values(by=by, reason=reason, using=using)):
+        text = "%s is paused by its own rule: %s"
+        transaction.on_commit(partial(logger.warning, text, row.handler, reason), using=using)
+
+
+def _settle(row: Delivery, verdict: Verdict, *, note: str, using: str) -> str:
+    row.state, row.due_at, row.note = verdict.state.value, verdict.due_at, note[:NOTE_LENGTH]
+    row.attempts -= 0 if verdict.counts else 1
+    if verdict.state is Next.DISCARDED:
+        row.settled_at = clock.now(using=using)
+    _save_and_release(row, using=using)
+    return row.state
+
+
+def _save_and_release(row: Delivery, *, using: str) -> None:
+    """Save a delivery that is not in hand any more; another one of its line may be able to go on.
+
+    One that stays in the line may be of a later event than one that waits: a replay, say.
+    """
+    line = (row.subscription.handler, row.order_key) if row.order_key else None
+    passes = row.subscription.on_dead == Subscription.OnDead.PASS
+    if row.state == State.DISCARDED or (row.state == State.DEAD and passes):
+        row.order_key = None
+    row.save(using=using, update_fields=_SETTLED)
+    if line:
+        ordering.release(line, using=using)
+
+
+def _retries(row: Subscription) -> Retries:
+    return Retries(attempts=row.attempts, base=row.backoff_base, cap=row.backoff_cap)
+
+
+def _hand_back_started(row: Delivery, failure: Failure, *, outcome: Outcome, using: str) -> str:
+    """Have a delivery tried again without using up an attempt: the database failed."""
+    remember(row, outcome, failure, using=using)
+    wait = decisions.backoff(
+        attempt=count_since_retry(row, outcome, using=using),
+        base=row.subscription.backoff_base,
+        cap=row.subscription.backoff_cap,
+        rng=_rng,
+    )
+    row.state, row.due_at = State.PENDING, clock.now(using=using) + wait
+    row.attempts -= 1
+    row.note = f"{outcome.label}: {failure.summary}"[:NOTE_LENGTH]
+    _save_and_release(row, using=using)
+    return State.PENDING

@@ -1,0 +1,93 @@
+"""Follow the outbox by looking: what is new since the last look, on any database.
+
+Each look reads the newest rows, up to a bound. A row of a transaction that commits late has a lower
+number than others that were seen before it; so what was seen is remembered, not the last number.
+No payload is shown, so no field that is sensitive either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.db.models import QuerySet
+
+from outbox import clock, databases
+from outbox.formatting import one_line
+from outbox.models import Delivery, Event
+
+_LOOKED_AT = 1000
+
+State = Delivery.State
+
+
+@dataclass(kw_only=True)
+class Follower:
+    """Tells what is new at each look.
+
+    Attributes:
+        handler: what this handler does only.
+        event: of this event only.
+        key: of this key only.
+        last: how many of the events that are there already to begin with.
+        using: the outbox's database alias.
+    """
+
+    handler: str = ""
+    event: str = ""
+    key: str = ""
+    last: int = 0
+    using: str = field(default_factory=databases.alias)
+    _events: dict[int, None] = field(default_factory=dict)
+    _deliveries: dict[int, tuple[str, int]] = field(default_factory=dict)
+    _first: int | None = None
+
+    def look(self) -> Iterator[str]:
+        """Yield a line for each event that was told, and each delivery that moved, since then."""
+        if self._first is None:
+            newest = list(self._told().values_list("seq", flat=True)[: self.last or 1])
+            self._first = (newest[-1] if self.last else newest[0] + 1) if newest else 0
+        lines = [*self._new_events(), *self._moved_deliveries()]
+        for _, text in sorted(lines, key=lambda line: line[0]):
+            yield text
+
+    def _told(self) -> QuerySet[Event]:
+        rows = Event.objects.using(self.using).order_by("-seq").defer("payload")
+        rows = rows.filter(name=self.event) if self.event else rows
+        return rows.filter(key=self.key) if self.key else rows
+
+    def _new_events(self) -> Iterator[tuple[datetime, str]]:
+        for event in self._told().filter(seq__gte=self._first)[:_LOOKED_AT]:
+            if event.seq in self._events:
+                continue
+            self._events[event.seq] = None
+            by = event.emitted_by or event.actor or "-"
+            if not self.handler:
+                when = event.emitted_at
+                yield when, _line(when, event.name, event.key, f"told by {by}")
+
+    def _moved_deliveries(self) -> Iterator[tuple[datetime, str]]:
+        rows = Delivery.objects.using(self.using).filter(event__gte=self._first)
+        rows = rows.filter(subscription__handler=self.handler) if self.handler else rows
+        rows = rows.filter(event__name=self.event) if self.event else rows
+        rows = rows.filter(event__key=self.key) if self.key else rows
+        found = rows.select_related("event", "subscription").defer("event__payload")
+        for row in found.order_by("-pk")[:_LOOKED_AT]:
+            now = row.state, row.attempts
+            if self._deliveries.get(row.pk) != now:
+                self._deliveries[row.pk] = now
+                when = row.settled_at or row.started_at or row.event.emitted_at
+                yield when, _line(when, row.subscription.handler, row.event.key, _moved(row))
+
+
+def _moved(row: Delivery) -> str:
+    note = f": {one_line(row.note)}" if row.note else ""
+    tried = f" after {row.attempts} attempts" if row.attempts > 1 else ""
+    if row.state == State.PENDING and row.due_at > clock.now():
+        return f"failed{tried}, again at {row.due_at:%H:%M:%S}{note}"
+    return f"{row.state}{tried}{note}"
+
+
+def _line(when: datetime, who: str, key: str, what: str) -> str:
+    return f"{when:%H:%M:%S}  {who}  {key}  {what}"

@@ -1,0 +1,67 @@
+"""Operations of staff on events and deliveries, called by the admin and `manage.py outbox`.
+
+`preview` counts what an operation would change. Each operation is stored as an `Operation`, with
+the person and the reason, and logged (`outbox.operations`). Long operations work in small
+transactions at a bounded rate. `go_on` continues an operation whose process was killed.
+"""
+
+from outbox.retention import countable, prunable
+
+from .backfills import BACKFILL_RATE, backfill
+from .bulk import chosen, discard, replay, replayable, retry, retryable
+from .corrections import CannotCorrect, correct
+from .handlers import (
+    HeldByBackfill,
+    UnknownHandler,
+    close_breaker,
+    end,
+    held_by,
+    pause,
+    resume,
+    subscriptions_of,
+)
+from .holds import CannotBackfill
+from .previews import Preview, preview
+from .progress import RATE, StillRunning
+from .pruning import prune
+from .redaction import redact
+from .resumption import SILENCE, NotRunning, give_up, go_on, next_step, unfinished
+from .selection import Choice, described
+
+__all__ = [
+    "BACKFILL_RATE",
+    "RATE",
+    "SILENCE",
+    "CannotBackfill",
+    "CannotCorrect",
+    "Choice",
+    "HeldByBackfill",
+    "NotRunning",
+    "Preview",
+    "StillRunning",
+    "UnknownHandler",
+    "backfill",
+    "chosen",
+    "close_breaker",
+    "correct",
+    "countable",
+    "described",
+    "discard",
+    "end",
+    "give_up",
+    "go_on",
+    "held_by",
+    "next_step",
+    "pause",
+    "preview",
+    "prunable",
+    "prune",
+    "redact",
+    "replay",
+    "replayable",
+    "resume",
+    "retry",
+    "retryable",
+    "subscriptions_of",
+    "unfinished",
+]

@@ -1,0 +1,233 @@
+"""Backfill: give a handler the events that were told before it listened."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, Max, OuterRef, QuerySet
+from django.utils.translation import gettext as _
+
+from outbox import clock, databases
+from outbox.deliveries.locks import share_subscriptions
+from outbox.deliveries.pauses import holder
+from outbox.models import Delivery, Event, Operation, Subscription
+
+from .handlers import subscriptions_of
+from .holds import CannotBackfill, Hold
+from .progress import Report, Touched, begin, carry_out, give_up, wait_while
+from .selection import Choice
+
+logger = logging.getLogger("outbox.operations")
+
+State = Delivery.State
+
+#: Deliveries in a second, where nobody says otherwise: live traffic has the workers too.
+BACKFILL_RATE = 100.0
+
+
+def backfill(
+    choice: Choice,
+    *,
+    by: str,
+    reason: str,
+    rate: float | None = BACKFILL_RATE,
+    in_order: bool = True,
+    report: Report | None = None,
+    using: str | None = None,
+) -> Operation:
+    """Create the deliveries that a handler lacks, of events that were fanned out without it.
+
+    Oldest first. At no time are more than half of the handler's window of its deliveries in flight
+    or due because of this, so that new events find room and are sent at once.
+
+    An ordered handler is paused until all deliveries are created, so that no new event of a key
+    overtakes an old one. It begins when no worker has a delivery of the handler in hand. The last
+    step resumes the handler, unless a person or a rule has paused it meanwhile. If this is killed,
+    the handler stays paused until `go_on`, `give_up`, the same backfill, or `resume` with `force`.
+
+    Args:
+        choice: the handler, and which of its events; ids and states mean nothing here.
+        by: who asks for it.
+        reason: why, for the log.
+        rate: most deliveries a second; None: as fast as the handler goes. For an ordered handler,
+            which is paused meanwhile, there is no limit.
+        in_order: refuse to deliver to an ordered handler an event that is older than one of the
+            same key which it has handled already. False: deliver it all the same.
+        report: is called after each step with the progress and what it waits for.
+        using: the outbox's database alias.
+
+    Returns:
+        The record of it; `touched` is the number of deliveries that were created.
+
+    Raises:
+        UnknownHandler: no subscription has this handler.
+        CannotBackfill: the handler is paused, has ended, or no code has it; another backfill of it
+            is not finished; or the order of a key would be broken.
+    """
+    using = using or databases.alias()
+    task = Backfill(choice, using, in_order=in_order)
+    task.hold.refuse_held()
+    task.refuse_disorder()  # before the handler is paused; `carry_out` looks again afterwards
+    operation = task.begin(by=by, reason=reason, rate=rate)
+    return task.carry_out(operation, report=report)
+
+
+def missing(
+    choice: Choice, *, using: str | None = None
+) -> list[tuple[Subscription, QuerySet[Event]]]:
+    """Return for each of the handler's subscriptions the events that it was never owed."""
+    using = using or databases.alias()
+    rows = subscriptions_of(choice.handler, using=using).order_by("id")
+    if choice.event:
+        rows = rows.filter(event=choice.event)
+    return [(row, _missing(row, choice, using=using)) for row in rows]
+
+
+def _missing(row: Subscription, choice: Choice, *, using: str) -> QuerySet[Event]:
+    its = Delivery.objects.using(using).filter(event=OuterRef("pk"), subscription=row)
+    told = replaced(choice, event=row.event).events(using=using)
+    return told.filter(~Exists(its), fanned_out_at__isnull=False)
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """A handler's backfill, a slice at a time."""
+
+    choice: Choice
+    using: str
+    in_order: bool = True
+
+    @property
+    def hold(self) -> Hold:
+        """What keeps the handler from running meanwhile."""
+        return Hold(self.choice.handler, self.using)
+
+    @classmethod
+    def of(cls, operation: Operation, *, using: str) -> Backfill:
+        """Return the backfill that an operation carries out."""
+        stored = dict(operation.choice)
+        in_order = stored.pop("in_order", True)
+        choice = Choice.from_json(stored)
+        held = Subscription.objects.using(using).filter(paused_by=holder(operation)).first()
+        if held is not None:  # a deploy may have renamed it since
+            choice = replaced(choice, handler=held.handler)
+        return cls(choice, using, in_order=in_order)
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What the operation stores of it."""
+        return self.choice.as_json() | ({} if self.in_order else {"in_order": False})
+
+    def begin(self, *, by: str, reason: str, rate: float | None) -> Operation:
+        """Record that it begins, and pause an ordered handler, in one transaction."""
+        rows = missing(self.choice, using=self.using)
+        with transaction.atomic(using=self.using):
+            operation = begin(
+                Operation.Action.BACKFILL,
+                self.stored,
+                by=by,
+                reason=reason,
+                expected=sum(events.count() for _row, events in rows),
+                until=Event.objects.using(self.using).aggregate(last=Max("seq"))["last"] or 0,
+                rate=None if self.hold.is_ordered else rate,
+                using=self.using,
+            )
+            if self.hold.is_ordered:
+                self.hold.begin(operation)
+        return operation
+
+    def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
+        """Return the next events' seqs, of whatever subscription, as far as there is room."""
+        # Live events may have filled the window since `hindrance` looked; to find none would be
+        # the end of it, so one more than there is room for is made.
+        most = limit if self.hold.is_ordered else min(limit, max(1, self._room()))
+        found: set[int] = set()
+        for _row, events in missing(self.choice, using=self.using):
+            nearer = events.filter(seq__gt=after, seq__lte=until).order_by("seq")
+            found.update(nearer.values_list("seq", flat=True)[:most])
+        return sorted(found)[:most]
+
+    def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
+        """Make the deliveries. The events are locked, so that nothing prunes them meanwhile."""
+        made = 0
+        note = f"backfilled by {operation.by}"[:300]
+        share_subscriptions(using=self.using)  # so that none ends meanwhile
+        self.hold.refuse_resumed(operation)
+        for row, events in missing(self.choice, using=self.using):
+            if not row.active:
+                continue
+            locked = events.filter(seq__in=pks).order_by("seq").select_for_update(of=("self",))
+            born = [
+                Delivery(
+                    event=event,
+                    subscription=row,
+                    due_at=clock.now(using=self.using),
+                    note=note,
+                    order_key=event.key if row.ordered else None,
+                    share=event.share if row.share_window else None,
+                )
+                for event in locked
+            ]
+            # A relay or another backfill may be quicker; then it is owed already.
+            Delivery.objects.using(self.using).bulk_create(born, ignore_conflicts=True)
+            made += len(born)
+        logger.info("%s backfilled %s: %d", operation.by, self.choice.handler, made)
+        return Touched(made, pks[-1])
+
+    def carry_out(self, operation: Operation, *, report: Report | None = None) -> Operation:
+        """Carry out the rest of the operation."""
+        if self.in_order and self.hold.is_ordered and not operation.cursor:
+            wait_while(self.hold.in_hand, operation, report=report, using=self.using)
+            try:
+                self.refuse_disorder()
+            except CannotBackfill:
+                with transaction.atomic(using=self.using):
+                    give_up(operation, using=self.using)
+                    self.finish(operation)
+                raise
+        return carry_out(operation, self, report=report, using=self.using)
+
+    def finish(self, operation: Operation) -> None:
+        """Resume the handler, unless somebody else has paused it meanwhile."""
+        self.hold.end(operation)
+
+    def refuse_disorder(self) -> None:
+        """Raise `CannotBackfill` where an ordered handler has handled a later event of a key."""
+        if not self.in_order:
+            return
+        mine = subscriptions_of(self.choice.handler, using=self.using).values_list("pk", flat=True)
+        deliveries = Delivery.objects.using(self.using).filter(subscription__in=list(mine))
+        later = deliveries.filter(
+            state=State.DONE, event__key=OuterRef("key"), event__seq__gt=OuterRef("seq")
+        )
+        for row, events in missing(self.choice, using=self.using):
+            late = events.filter(Exists(later)).order_by("seq").first() if row.ordered else None
+            if late is not None:
+                raise CannotBackfill(
+                    f"{row.handler} is ordered, and has handled an event of key {late.key} that is "
+                    f"later than {late.name} ({late.id}). To deliver such events all the same, out "
+                    "of order, use --out-of-order. To leave them out, narrow the choice by --until."
+                )
+
+    def hindrance(self) -> str:
+        """Wait while half of a window is due or in flight; an ordered handler is paused anyway."""
+        if self.hold.is_ordered or self._room() > 0:
+            return ""
+        return _("%(handler)s has half of its window in hand") % {"handler": self.choice.handler}
+
+    def _room(self) -> int:
+        """Say how many more may be under way at once, over all of the handler's subscriptions."""
+        rows = subscriptions_of(self.choice.handler, using=self.using)
+        owed = Delivery.objects.using(self.using).filter(
+            subscription__in=list(rows.values_list("pk", flat=True))
+        )
+        half = max(1, min(row.window_now for row in rows) // 2)
+        used = 0
+        for state in (State.PENDING, State.SENT, State.PARKED, State.BLOCKED):
+            used += owed.filter(state=state).values("pk")[: half + 1].count()
+        return half - used

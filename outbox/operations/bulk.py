@@ -1,0 +1,293 @@
+"""Retry, discard and replay: which deliveries each may touch, and what it does to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Max, OuterRef, QuerySet, Subquery
+
+from outbox import clock, databases
+from outbox.deliveries import ordering
+from outbox.deliveries.locks import share_subscriptions
+from outbox.models import Attempt, Delivery, Event, Operation, Subscription
+
+from .progress import RATE, Report, Touched, begin, carry_out
+from .selection import Choice
+
+logger = logging.getLogger("outbox.operations")
+
+State = Delivery.State
+Action = Operation.Action
+
+_SHOWN = 20
+
+
+def retry(
+    choice: Choice,
+    *,
+    by: str,
+    reason: str = "",
+    rate: float | None = RATE,
+    report: Report | None = None,
+    using: str | None = None,
+) -> Operation:
+    """Make deliveries due now, those that `retryable` names; leave all others alone.
+
+    A dead one gets its full number of attempts again; the failed ones stay on record.
+
+    Args:
+        choice: which.
+        by: who wants it, for example "user:7" or "cli:ann".
+        reason: why, for the log.
+        rate: most deliveries in a second; None: as fast as it goes.
+        report: is told after each step how far it is.
+        using: the outbox's database alias.
+
+    Returns:
+        The record of it; `touched` says how many are due now because of this.
+    """
+    using = using or databases.alias()
+    return _carry_out(Action.RETRY, choice, by, reason, rate, report, using)
+
+
+def discard(
+    choice: Choice,
+    *,
+    by: str,
+    reason: str,
+    rate: float | None = RATE,
+    report: Report | None = None,
+    using: str | None = None,
+) -> Operation:
+    """Settle deliveries that need not be done any more; what is sent is left alone.
+
+    The handler never sees these events, unless somebody replays them. Arguments as for `retry`.
+    """
+    using = using or databases.alias()
+    return _carry_out(Action.DISCARD, choice, by, reason, rate, report, using)
+
+
+def replay(
+    choice: Choice,
+    *,
+    by: str,
+    reason: str,
+    rate: float | None = RATE,
+    report: Report | None = None,
+    using: str | None = None,
+) -> Operation:
+    """Have the same handlers handle settled deliveries once more, on purpose.
+
+    The receipt is reset and kept as an attempt, `replayed`; the relay sends the delivery under a
+    new token, so that a late message of the old one does nothing. What the handler does a second
+    time is the handler's matter: `try_out` shows it beforehand. Arguments as for `retry`.
+
+    Raises:
+        StillRunning: the same replay was begun and is not finished.
+    """
+    using = using or databases.alias()
+    return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
+
+
+def retryable(
+    rows: QuerySet[Delivery] | None = None, *, using: str | None = None
+) -> QuerySet[Delivery]:
+    """Return what `retry` would touch: dead, waiting for its next attempt, or parked for nothing.
+
+    Of `rows`, or of all. Not what is sent (it is in a worker's hands), is due already, or is
+    parked for a handler that is paused or unknown (resume or deploy the handler).
+    """
+    using = using or databases.alias()
+    active = Subscription.objects.using(using).filter(active=True)
+    held = _pks(active.exclude(paused_at=None, known=True))
+    # By exclusion: SQLite's planner fails on a disjunction of states that partial indexes match.
+    return (
+        _of(rows, using=using)
+        .filter(subscription__in=_pks(active), state__in=(State.DEAD, State.PENDING, State.PARKED))
+        .exclude(state=State.PENDING, due_at__lte=clock.now(using=using))
+        .exclude(state=State.PARKED, subscription__in=held)
+    )
+
+
+def discardable(
+    rows: QuerySet[Delivery] | None = None, *, using: str | None = None
+) -> QuerySet[Delivery]:
+    """Return what `discard` would touch: all that is owed, but for what is sent.
+
+    What is owed to a subscription that has ended goes whatever its state: nobody works on it.
+    """
+    using = using or databases.alias()
+    owed = _of(rows, using=using).filter(state__in=Delivery.OWED)
+    active = _pks(Subscription.objects.using(using).filter(active=True))
+    return owed.exclude(state=State.SENT, subscription__in=active)
+
+
+def replayable(
+    rows: QuerySet[Delivery] | None = None, *, using: str | None = None
+) -> QuerySet[Delivery]:
+    """Return what `replay` would touch: what is settled, of subscriptions that are active."""
+    using = using or databases.alias()
+    active = _pks(Subscription.objects.using(using).filter(active=True))
+    settled = _of(rows, using=using).filter(state__in=Delivery.SETTLED)
+    return settled.filter(subscription__in=active)
+
+
+#: What each action may touch.
+ELIGIBLE: Mapping[str, Callable[..., QuerySet[Delivery]]] = {
+    Action.RETRY: retryable,
+    Action.DISCARD: discardable,
+    Action.REPLAY: replayable,
+}
+
+
+def chosen(action: str, choice: Choice, *, using: str | None = None) -> QuerySet[Delivery]:
+    """Return what an action would touch of what is chosen."""
+    using = using or databases.alias()
+    return ELIGIBLE[action](choice.deliveries(using=using), using=using)
+
+
+@dataclass(frozen=True)
+class BulkTask:
+    """One of the three actions on what is chosen, a slice at a time."""
+
+    action: str
+    choice: Choice
+    using: str
+
+    def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
+        """Return the next deliveries' ids."""
+        rows = chosen(self.action, self.choice, using=self.using)
+        rows = rows.filter(pk__gt=after, pk__lte=until).order_by("pk")
+        return list(rows.values_list("pk", flat=True)[:limit])
+
+    def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
+        """Lock those that still fit, in the order of ids, as workers do; change them.
+
+        It stops before the first that another transaction has locked: a receipt block may hold its
+        delivery for as long as its lease, and whoever waits for the lock of the table, such as
+        `end`, would wait for that.
+        """
+        share_subscriptions(using=self.using)  # so that none ends meanwhile
+        rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks).order_by("pk")
+        locked = _pks(rows.select_for_update(of=("self",), skip_locked=True))
+        found = set(locked)
+        busy = next((pk for pk in _pks(rows) if pk not in found), None)
+        if busy is not None:
+            pks, locked = _before(busy, pks), _before(busy, locked)
+        if locked:
+            _CHANGES[self.action](
+                Delivery.objects.using(self.using).filter(pk__in=locked), operation
+            )
+            _log(locked, operation)
+        return Touched(len(locked), pks[-1] if pks else None)
+
+    def finish(self, operation: Operation) -> None:
+        """Change nothing."""
+
+    def hindrance(self) -> str:
+        """Nothing: the relay's window bounds what these set going."""
+        return ""
+
+
+def _carry_out(
+    action: str,
+    choice: Choice,
+    by: str,
+    reason: str,
+    rate: float | None,
+    report: Report | None,
+    using: str,
+) -> Operation:
+    rows = chosen(action, choice, using=using)
+    operation = begin(
+        action,
+        choice.as_json(),
+        by=by,
+        reason=reason,
+        expected=rows.count(),
+        until=Delivery.objects.using(using).aggregate(last=Max("pk"))["last"] or 0,
+        rate=rate,
+        using=using,
+    )
+    return carry_out(operation, BulkTask(action, choice, using), report=report, using=using)
+
+
+def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
+    rows.filter(state=State.DEAD).update(attempts=0)
+    _join_line(rows)  # a dead one may have let its successors pass
+    note = f"retried by {operation.by}"[:300]
+    rows.update(state=State.PENDING, due_at=clock.now(using=rows.db), note=note)
+
+
+def discard_locked(rows: QuerySet[Delivery], *, by: str, reason: str) -> None:
+    """Settle deliveries that the caller has locked, and let the next ones of their keys go on."""
+    note = f"{reason or 'no reason was given'} ({by})"[:300]
+    keys = {key for key in rows.values_list("order_key", flat=True) if key}
+    settled = {"settled_at": clock.now(using=rows.db), "order_key": None}  # out of its key's line
+    rows.update(state=State.DISCARDED, note=note, **settled)
+    ordering.look_soon(keys, using=rows.db)
+
+
+def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:
+    discard_locked(rows, by=operation.by, reason=operation.reason)
+
+
+def _replay(rows: QuerySet[Delivery], operation: Operation) -> None:
+    now = clock.now(using=rows.db)
+    receipts = [_receipt(row, operation, now=now) for row in rows.order_by("pk")]
+    Attempt.objects.using(rows.db).bulk_create(receipts)
+    note = f"replayed by {operation.by}"[:300]
+    _join_line(rows)
+    rows.update(state=State.PENDING, due_at=now, attempts=0, settled_at=None, note=note)
+
+
+def _join_line(rows: QuerySet[Delivery]) -> None:
+    """Put what ordered handlers are owed again back into the line of its key."""
+    ordered = _pks(Subscription.objects.using(rows.db).filter(ordered=True))
+    key = Event.objects.using(rows.db).filter(pk=OuterRef("event")).values("key")
+    rows.filter(subscription__in=ordered).update(order_key=Subquery(key))
+
+
+def _receipt(row: Delivery, operation: Operation, *, now: datetime) -> Attempt:
+    settled = row.settled_at or now
+    return Attempt(
+        delivery=row,
+        number=row.attempts,
+        started_at=min(row.started_at or settled, settled),
+        ended_at=settled,
+        worker=row.worker,
+        outcome=Attempt.Outcome.REPLAYED,
+        message=f"{row.get_state_display()}, then replayed by {operation.by}: {operation.reason}",
+    )
+
+
+_CHANGES: Mapping[str, Callable[[QuerySet[Delivery], Operation], None]] = {
+    Action.RETRY: _retry,
+    Action.DISCARD: _discard,
+    Action.REPLAY: _replay,
+}
+_DONE = {Action.RETRY: "retried", Action.DISCARD: "discarded", Action.REPLAY: "replayed"}
+
+
+def _log(pks: Sequence[int], operation: Operation) -> None:
+    shown = ", ".join(map(str, pks[:_SHOWN])) + (", ..." if len(pks) > _SHOWN else "")
+    done, reason = (
+        _DONE[Action(operation.action)],
+        f": {operation.reason}" if operation.reason else "",
+    )
+    logger.info("%s %s deliveries (%d): %s%s", operation.by, done, len(pks), shown, reason)
+
+
+def _before(busy: int, pks: Sequence[int]) -> list[int]:
+    return [pk for pk in pks if pk < busy]
+
+
+def _of(rows: QuerySet[Delivery] | None, *, using: str) -> QuerySet[Delivery]:
+    return Delivery.objects.using(using) if rows is None else rows
+
+
+def _pks(rows: QuerySet[Delivery] | QuerySet[Subscription]) -> list[int]:
+    return list(rows.values_list("pk", flat=True))

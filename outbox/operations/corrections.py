@@ -1,0 +1,145 @@
+"""Correct: tell a dead delivery's handler the event anew, with a payload that a person repaired."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+from pydantic import ValidationError
+
+from outbox import clock, databases, emission, events, nudge
+from outbox.context import Cause, caused_by
+from outbox.deliveries.locks import share_subscriptions
+from outbox.events import DomainEvent
+from outbox.models import Delivery, Event, Operation
+from outbox.privacy.marks import MASK
+from outbox.privacy.sensitive import masked
+from outbox.storable import UnstorableValue
+
+from .bulk import discard_locked
+from .progress import recorded
+
+logger = logging.getLogger("outbox.operations")
+
+State = Delivery.State
+
+
+class CannotCorrect(ValueError):
+    """The delivery is not dead, or the payload does not fit its event."""
+
+
+def correct(
+    delivery_id: int, payload: Mapping[str, Any], *, by: str, reason: str, using: str | None = None
+) -> Event:
+    """Store the event anew with another payload, owed to the dead delivery's handler alone.
+
+    The old event stays as it was told, and its dead delivery is discarded, in the same transaction.
+    Other handlers, which have dealt with the old one, hear nothing.
+
+    Args:
+        delivery_id: a dead delivery.
+        payload: all fields; one that is still masked ("***") keeps its stored value.
+        by: who corrects it.
+        reason: why, for the log and for the discarded delivery.
+        using: the outbox's database alias.
+
+    Returns:
+        The new event; `corrects` holds the old one's id.
+
+    Raises:
+        CannotCorrect: the delivery is not dead, its subscription has ended, no code has the event's
+            class, the payload does not fit it, or is about another key.
+    """
+    using = using or databases.alias()
+    with transaction.atomic(using=using):
+        row = _locked(delivery_id, using=using)
+        fact = _fact(row.event, payload)
+        event = _store(fact, row, by=by, using=using)
+        why = f"corrected by event {event.id}: {reason}"
+        discard_locked(Delivery.objects.using(using).filter(pk=row.pk), by=by, reason=why)
+        choice = {"ids": [row.pk]}
+        with recorded(Operation.Action.CORRECT, choice, by=by, reason=reason, using=using) as done:
+            done.touched = 1
+        transaction.on_commit(nudge.poke, using=using, robust=True)
+    logger.info("%s corrected event %s by %s: %s", by, row.event.id, event.id, reason)
+    return event
+
+
+def _locked(delivery_id: int, *, using: str) -> Delivery:
+    share_subscriptions(using=using)
+    rows = Delivery.objects.using(using).filter(pk=delivery_id, state=State.DEAD)
+    if rows.select_for_update().first() is None:
+        raise CannotCorrect(_("Delivery %d is not dead (any more).") % delivery_id)
+    # In a statement after the lock: a redaction that held it may have blanked the event since.
+    # And joined: a router may send a look at `row.event` to a replica, which is behind.
+    row = rows.select_related("event", "subscription").get()
+    if not row.subscription.active:
+        text = _("The subscription of %s has ended; resume the handler first.")
+        raise CannotCorrect(text % row.subscription.handler)
+    return row
+
+
+def _fact(event: Event, payload: Mapping[str, Any]) -> DomainEvent:
+    known = events.find(event.name)
+    if known is None:
+        raise CannotCorrect(_("This code does not know %s.") % event.name)
+    whole = _with_stored(payload, masked(event), event.payload)
+    try:
+        fact = known.model_validate(whole, by_name=True)
+    except ValidationError as error:
+        raise CannotCorrect(_told(error)) from None  # its own text quotes the values
+    if fact.key != event.key:
+        raise CannotCorrect(_("It must stay about %s.") % event.key)
+    return fact
+
+
+def _told(error: ValidationError) -> str:
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
+
+
+def _with_stored(given: Any, shown: Any, stored: Any) -> Any:
+    """Put back what was masked where the person saw it and left it masked."""
+    if given == MASK and shown == MASK:
+        return stored
+    if isinstance(given, dict) and isinstance(shown, dict) and isinstance(stored, dict):
+        return {
+            name: _with_stored(value, shown.get(name), stored.get(name))
+            for name, value in given.items()
+        }
+    if isinstance(given, list) and isinstance(shown, list) and isinstance(stored, list):
+        known = [*zip(shown, stored, strict=True)][: len(given)]
+        padded = known + [(None, None)] * (len(given) - len(known))
+        return [_with_stored(one, *two) for one, two in zip(given, padded, strict=True)]
+    return given
+
+
+def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
+    """Store it as fanned out already, with the one delivery that is wanted."""
+    old, now = row.event, clock.now(using=using)
+    cause = Cause(
+        correlation_id=old.correlation_id,
+        causation_id=old.causation_id,
+        emitted_by=old.emitted_by,
+        actor=by,
+    )
+    try:
+        with caused_by(cause):
+            event_id = emission.store(fact, using=using)
+    except UnstorableValue as error:
+        raise CannotCorrect(str(error)) from None
+    event = Event.objects.using(using).get(id=event_id)
+    event.corrects, event.fanned_out_at = old.id, now
+    event.save(using=using, update_fields=["corrects", "fanned_out_at"])
+    Delivery.objects.using(using).create(
+        event=event,
+        subscription=row.subscription,
+        due_at=now,
+        note=f"corrected by {by}"[:300],
+        order_key=event.key if row.subscription.ordered else None,
+        share=event.share if row.subscription.share_window else None,
+    )
+    return event

@@ -1,0 +1,168 @@
+"""Try a handler out: run it for a delivery as a worker would, show what it did, roll back."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connections, transaction
+from django.db.models import F, Max
+
+from outbox import databases
+from outbox.deliveries.attempts import describe
+from outbox.formatting import one_line
+from outbox.models import Delivery, Event
+from outbox.privacy.cleaning import cleaner_for
+from outbox.subscriptions import find
+from outbox.worker import session_sql
+from outbox.worker.delivery import deliver
+
+_WRITE = re.compile(r"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO)\s+\"?(\w+)", re.I)
+_LONGEST = 400
+
+
+class NoTrial(ValueError):
+    """This handler cannot be tried out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a handler did before it was rolled back.
+
+    Attributes:
+        delivery_id: for which delivery it ran.
+        handler: its pinned name.
+        writes: the statements that write, with their values, in order; the outbox's own left out.
+        events: the events that it emitted, as "app.ClassName key".
+        error: what it raised, in words, or "".
+
+    Personal data is masked in all of them, as in a failure.
+    """
+
+    delivery_id: int
+    handler: str
+    writes: Sequence[str]
+    events: Sequence[str]
+    error: str = ""
+
+
+def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
+    """Run an atomic handler for a delivery, whatever its state, in a transaction that rolls back.
+
+    It takes the way of a worker: the event is decoded, the handler called, the receipt written.
+    Other databases that the handler writes to are rolled back as well. What runs after a commit
+    (`on_commit`) does not run. Locks are held until the handler is through.
+
+    Args:
+        delivery_id: which.
+        using: the outbox's database alias.
+
+    Raises:
+        NoTrial: this code has no such handler, it acts outside of its transaction, or it would not
+            start: it is paused, or the event is of a version that only a later release can read.
+        Delivery.DoesNotExist: there is no such delivery.
+    """
+    using = using or databases.alias()
+    row = Delivery.objects.using(using).select_related("subscription", "event").get(pk=delivery_id)
+    name = row.subscription.handler
+    _refuse_untriable(name)
+    writes: list[str] = []
+    with _rolled_back(), _quiet(), ExitStack() as stack:
+        for alias in connections:
+            stack.enter_context(connections[alias].execute_wrapper(_Collector(writes)))
+        before = Event.objects.using(using).aggregate(last=Max("seq"))["last"] or 0
+        error = _run(row, name, using=using)
+        told = Event.objects.using(using).filter(seq__gt=before, causation_id=row.event.id)
+        told = told.filter(emitted_by=name).order_by("seq")
+        events = [f"{event.name} {event.key}" for event in told]
+    cleaner = cleaner_for(row.event, using=using)
+    return Trial(
+        delivery_id=row.pk,
+        handler=name,
+        writes=[_cut(cleaner.clean(text, longest=_LONGEST + 1)) for text in writes],
+        events=events,
+        error=describe(error, row.event, using=using).summary if error else "",
+    )
+
+
+def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
+    mine = Delivery.objects.using(using).filter(pk=row.pk)
+    mine.update(state=Delivery.State.SENT, token=F("token") + 1)
+    results = deliver(
+        handler_name=name, pairs=[(row.pk, row.token + 1)], worker="trial", using=using
+    )
+    if not results:
+        why = one_line(mine.values_list("note", flat=True).get())
+        raise NoTrial(f"{name} did not start ({why}).")
+    return results[0].error
+
+
+def _refuse_untriable(name: str) -> None:
+    handler = find(name)
+    if handler is None:
+        raise NoTrial(f"This code has no handler {name}.")
+    if not handler.atomic:
+        raise NoTrial(
+            f"{name} is declared with atomic=False: it acts outside of its transaction, and what "
+            "it does there (a call, an e-mail) cannot be rolled back. Read its code instead."
+        )
+
+
+@contextmanager
+def _rolled_back() -> Iterator[None]:
+    """Roll back whatever the block writes, to whichever database."""
+    with ExitStack() as stack:
+        for alias in connections:
+            stack.enter_context(transaction.atomic(using=alias))
+        yield
+        for alias in connections:
+            transaction.set_rollback(True, using=alias)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep "done in 3 ms" out of the log: nothing was done."""
+    logger = logging.getLogger("outbox.delivery")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+@dataclass
+class _Collector:
+    """Notes each statement that writes to a table other than the outbox's own."""
+
+    writes: list[str] = field(repr=False)
+
+    def __call__(
+        self, execute: Callable[..., Any], sql: object, params: Any, many: bool, context: Any
+    ) -> Any:
+        result = execute(sql, params, many, context)
+        text = session_sql.text_of(sql, context["connection"]) or ""
+        found = _WRITE.match(text)
+        if found and not found[1].startswith("outbox_"):
+            for values in params if many else [params]:
+                self.writes.append(_readable(text, values))
+        return result
+
+
+def _readable(sql: str, params: Any) -> str:
+    """Put the values where their places are, for reading only."""
+    values = iter(params or ())
+    return re.sub(r"%s", lambda _: _shown(next(values, "?")), " ".join(sql.split()))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def _shown(value: object) -> str:
+    return (
+        repr(value) if isinstance(value, (int, float, str, bool, type(None))) else repr(str(value))
+    )

@@ -1,0 +1,116 @@
+"""The dry run: what an action would touch, by handler and state, with a few examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db.models import Count
+
+from outbox import databases
+from outbox.formatting import moment
+from outbox.models import Delivery, Event, Operation, Subscription
+
+from . import backfills
+from .bulk import ELIGIBLE, chosen
+from .handlers import HeldByBackfill, held_by, subscriptions_of
+from .selection import Choice
+
+Action = Operation.Action
+State = Delivery.State
+
+_EXAMPLES = 5
+
+#: What an action on a whole handler is about.
+_STATES = {
+    Action.PAUSE: (State.PENDING, State.SENT),
+    Action.RESUME: (State.PARKED,),
+    Action.CLOSE_BREAKER: (State.PENDING,),
+    Action.END: Delivery.OWED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What an action would touch; nothing was changed.
+
+    Attributes:
+        counts: (handler, state or event, number) of what it would touch.
+        examples: some of it, a line each.
+    """
+
+    counts: Sequence[tuple[str, str, int]]
+    examples: Sequence[str]
+
+    @property
+    def total(self) -> int:
+        """How much it would touch."""
+        return sum(number for _handler, _what, number in self.counts)
+
+    @property
+    def lines(self) -> list[str]:
+        """The counts in the reader's language, a line each."""
+        labels = {state.value: state.label for state in State}
+        return [f"{name}, {labels.get(what, what)}: {number}" for name, what, number in self.counts]
+
+
+def preview(
+    action: str, choice: Choice, *, force: bool = False, using: str | None = None
+) -> Preview:
+    """Say what an action would touch, were it carried out now.
+
+    Args:
+        action: retry, discard, replay, backfill, pause, resume, end or close_breaker, as
+            `Operation.Action` has them; prune has `prunable`.
+        choice: which.
+        force: of a resumption: as in `resume`.
+        using: the outbox's database alias.
+
+    Raises:
+        UnknownHandler: it is about a handler, and no subscription has it.
+        HeldByBackfill: it is a resumption that would be refused.
+    """
+    using = using or databases.alias()
+    if action == Action.RESUME and not force:
+        backfill = held_by(choice.handler, using=using)
+        if backfill is not None:
+            raise HeldByBackfill(choice.handler, backfill)
+    if action == Action.BACKFILL:
+        return _of_backfill(choice, using=using)
+    if action in ELIGIBLE:
+        rows = chosen(action, choice, using=using)
+    else:
+        subscriptions_of(choice.handler, using=using)
+        rows = choice.deliveries(using=using).filter(state__in=_STATES[Action(action)])
+    found = rows.order_by().values_list("subscription", "state").annotate(number=Count("pk"))
+    names = dict(Subscription.objects.using(using).values_list("pk", "handler"))
+    counts: dict[tuple[str, str], int] = {}
+    for subscription, state, number in found:
+        pair = names[subscription], state
+        counts[pair] = counts.get(pair, 0) + number
+    oldest = rows.select_related("subscription", "event").order_by("pk")[:_EXAMPLES]
+    return Preview(
+        counts=[(*pair, number) for pair, number in sorted(counts.items())],
+        examples=[
+            _line(row.event, to=f"delivery {row.pk} to {row.subscription.handler}")
+            for row in oldest
+        ],
+    )
+
+
+def _of_backfill(choice: Choice, *, using: str) -> Preview:
+    lacking = backfills.missing(choice, using=using)
+    return Preview(
+        counts=[
+            (row.handler, row.event, number) for row, some in lacking if (number := some.count())
+        ],
+        examples=[
+            _line(event, to=f"a new delivery to {row.handler}")
+            for row, some in lacking
+            for event in some.order_by("seq")[:_EXAMPLES]
+        ],
+    )
+
+
+def _line(event: Event, *, to: str) -> str:
+    return f"{to}: {event.name} {event.key}, {moment(event.emitted_at)}"

@@ -1,0 +1,115 @@
+"""Go on with an operation that was killed half-way, or give it up."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from outbox import clock, databases
+from outbox.models import Operation
+
+from . import backfills, progress
+from .bulk import ELIGIBLE, BulkTask
+from .handlers import end
+from .progress import Report, Task, carry_out
+from .redaction import redact
+from .selection import Choice
+
+logger = logging.getLogger("outbox.operations")
+
+Action = Operation.Action
+
+#: An operation that is under way gives a sign of life more often than this.
+SILENCE = timedelta(minutes=1)
+
+
+class NotRunning(LookupError):
+    """There is no such operation, or it is over."""
+
+
+def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
+    """Return the operations that nobody carries out any more, though they are not finished."""
+    using = using or databases.alias()
+    running = Operation.objects.using(using).filter(state=Operation.State.RUNNING)
+    return running.filter(seen_at__lt=clock.now(using=using) - SILENCE).order_by("id")
+
+
+def next_step(operation: Operation) -> str:
+    """Say which command finishes or ends an operation, and whether handlers run again by that."""
+    text = _("Begin it again by the same `manage.py outbox %(action)s`. %(end)s")
+    if _can_go_on(operation):
+        text = _(
+            "Finish it by `manage.py outbox go-on %(number)d`: it touches nothing a second time, "
+            "so no handler runs again for an event because of that. %(end)s"
+        )
+    end = _("Or leave the rest undone by `manage.py outbox go-on %(number)d --give-up`.")
+    facts = {"number": operation.pk, "action": operation.action.replace("_", "-")}
+    return text % {**facts, "end": end % facts}
+
+
+def _can_go_on(operation: Operation) -> bool:
+    return operation.action in {*ELIGIBLE, Action.BACKFILL, Action.END, Action.REDACT}
+
+
+def go_on(
+    number: int, *, by: str, report: Report | None = None, using: str | None = None
+) -> Operation:
+    """Carry out the rest of an operation. Two that do so at once share the work.
+
+    Raises:
+        NotRunning: there is no such operation, it is over, or only its own command goes on with it.
+        CannotBackfill: it is a backfill that would break the order of a key now.
+    """
+    using = using or databases.alias()
+    operation = _running(number, using=using)
+    logger.info("%s goes on with operation %d", by, number)
+    if operation.action == Action.END:
+        handler = operation.choice["handler"]
+        return end(handler, by=operation.by, reason=operation.reason, report=report, using=using)
+    if operation.action == Action.REDACT:  # begun again, it is the same row
+        redact(**operation.choice, by=operation.by, reason=operation.reason, using=using)
+        operation.refresh_from_db(using=using)
+        return operation
+    if operation.action == Action.BACKFILL:
+        task = backfills.Backfill.of(operation, using=using)
+        return task.carry_out(operation, report=report)
+    return carry_out(operation, _task(operation, using=using), report=report, using=using)
+
+
+def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
+    """Leave the rest of an operation undone; one that is under way stops at its next step.
+
+    Raises:
+        NotRunning: there is no such operation, or it is over.
+    """
+    using = using or databases.alias()
+    with transaction.atomic(using=using):
+        operation = _running(number, using=using)
+        progress.give_up(operation, using=using)
+        if operation.action == Action.BACKFILL:
+            backfills.Backfill.of(operation, using=using).finish(operation)
+    operation.refresh_from_db(using=using)
+    logger.info("%s gave up operation %d", by, number)
+    return operation
+
+
+def _running(number: int, *, using: str) -> Operation:
+    found = Operation.objects.using(using).filter(pk=number).first()
+    if found is None:
+        text = _("There is no operation %(number)s; see `manage.py outbox log`.")
+        raise NotRunning(text % {"number": number})
+    if found.state != Operation.State.RUNNING:
+        facts = {"number": number, "state": found.get_state_display()}
+        raise NotRunning(_("Operation %(number)s is over: %(state)s.") % facts)
+    return found
+
+
+def _task(operation: Operation, *, using: str) -> Task:
+    action = operation.action
+    if action not in ELIGIBLE:  # whose choice is not of deliveries
+        raise NotRunning(_("To go on with %(action)s, run it again.") % {"action": action})
+    return BulkTask(action, Choice.from_json(operation.choice), using)

@@ -1,0 +1,162 @@
+"""A look at what there is to do, of events and for each subscription; it writes nothing.
+
+Each part is one probe of one of the small indexes of what is owed, so it costs the same however
+much waits. In SQL, since the planner makes `EXISTS` into a set of all that waits, and reads it
+whole, while it knows little of a young table; `ORDER BY ... LIMIT 1` is a probe whatever it thinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from outbox.deliveries.decisions import free_slots, message_size
+from outbox.deliveries.statements import Columns, Rows, Statement, moment, read, read_each
+from outbox.models import Delivery
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingWork:
+    """What there is to do for a subscription, and what bounds it.
+
+    `first_lease` is the moment when the first lease passes of what is in flight.
+    """
+
+    is_held: bool
+    has_pending: bool
+    has_due: bool
+    has_lapsed: bool
+    has_parked: bool
+    has_blocked: bool
+    first_lease: datetime | None
+    in_flight: int
+    window_now: int
+    batch: int
+    is_open: bool
+    may_probe: bool
+
+    @property
+    def is_any(self) -> bool:
+        """Whether a relay that has the lock would find something to do."""
+        if self.has_lapsed or self.has_blocked:
+            return True
+        if self.is_held:
+            return self.has_pending
+        return self.has_parked or (self.has_due and self._may_send)
+
+    @property
+    def _may_send(self) -> bool:
+        if self.is_open:
+            return self.may_probe
+        batch = message_size(window_now=self.window_now, batch=self.batch)
+        room = free_slots(window=self.window_now, in_flight=self.in_flight, batch=batch)
+        return bool(room)
+
+
+@dataclass(frozen=True)
+class Due:
+    """What of events is due: some wait for fan-out, the time of delayed ones has come."""
+
+    has_waiting: bool = False
+    has_delayed: bool = False
+
+    @property
+    def are_any(self) -> bool:
+        """Whether a pass would find something."""
+        return self.has_waiting or self.has_delayed
+
+
+def look_at_events(now: datetime, *, using: str) -> Due:
+    """Return what of events is due."""
+    ((waiting, delayed),) = read(_LOOK_AT_EVENTS, moment(now, using=using), using=using)
+    return Due(waiting is not None, delayed is not None)
+
+
+def look(now: datetime, *, using: str) -> dict[int, PendingWork]:
+    """Return what there is to do for each active subscription, by its id."""
+    (rows,) = read_each(looking(now, using=using), using=using)
+    return work_of(rows, now=now, using=using)
+
+
+def looking(now: datetime, *, using: str, is_brief: bool = False) -> Statement:
+    """Ask what there is to do for each active subscription.
+
+    A brief look asks for what can be sent alone, and finds nothing lapsed, parked or blocked. It
+    takes half the time, most of which is PostgreSQL's planning.
+    """
+    return Statement(_LOOK_BRIEFLY if is_brief else _LOOK, (moment(now, using=using),))
+
+
+def work_of(rows: Rows, *, now: datetime, using: str) -> dict[int, PendingWork]:
+    """Return what there is to do by the rows that `looking` has found, by subscription."""
+    return {row[0]: _work(row[1:], now=now, using=using) for row in rows}
+
+
+def _work(columns: Sequence[Any], *, now: datetime, using: str) -> PendingWork:
+    is_held, opened_at, probe_at, pending, sent, blocked, parked, *numbers = columns
+    pending, sent, blocked, probe_at = (
+        _due_at(one, using=using) for one in (pending, sent, blocked, probe_at)
+    )
+    in_flight, window_now, batch = numbers
+    return PendingWork(
+        is_held=bool(is_held),  # SQLite has numbers for truth
+        has_pending=pending is not None,
+        has_due=pending is not None and pending <= now,
+        has_lapsed=sent is not None and sent <= now,
+        has_parked=parked is not None,
+        has_blocked=blocked is not None and blocked <= now,
+        first_lease=sent,
+        in_flight=in_flight,
+        window_now=window_now,
+        batch=batch,
+        is_open=opened_at is not None,
+        may_probe=probe_at is None or probe_at <= now,
+    )
+
+
+def _due_at(value: Any, *, using: str) -> datetime | None:
+    """Return a moment as the models have it."""
+    found: datetime | None = _DUE.convert([value], using=using)[0]
+    return found
+
+
+def _first(column: str, state: str) -> str:
+    return (
+        f"(SELECT d.{column} FROM outbox_delivery d WHERE d.subscription_id = s.id "  # noqa: S608  words of our own
+        f"AND d.state = '{state}' ORDER BY d.{column} LIMIT 1)"
+    )
+
+
+_LOOK_AT_EVENTS = """
+SELECT
+    (SELECT seq FROM outbox_event WHERE fanned_out_at IS NULL ORDER BY seq LIMIT 1),
+    (SELECT id FROM outbox_delayedevent WHERE due_at <= %s ORDER BY due_at LIMIT 1)
+"""
+
+_DUE = Columns(Delivery, alias="d", names=("due_at",))
+
+
+def _text(*, is_brief: bool) -> str:
+    seldom = [_first("due_at", "sent"), _first("due_at", "blocked"), _first("id", "parked")]
+    sent, blocked, parked = ["NULL"] * 3 if is_brief else seldom
+    return f"""
+SELECT
+    s.id,
+    s.paused_at IS NOT NULL OR NOT s.known,
+    s.breaker_opened_at,
+    s.breaker_probe_at,
+    {_first("due_at", "pending")},
+    {sent},
+    {blocked},
+    {parked},
+    (SELECT count(*) FROM outbox_delivery d
+     WHERE d.subscription_id = s.id AND d.state = 'sent' AND d.due_at > %s),
+    s.window_now,
+    s.batch
+FROM outbox_subscription s WHERE s.active ORDER BY s.id
+"""  # noqa: S608  words of our own
+
+
+_LOOK, _LOOK_BRIEFLY = _text(is_brief=False), _text(is_brief=True)

@@ -1,0 +1,78 @@
+"""Delayed events: stored now, told when they are due, and until then no fact and cancellable."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.apps import apps
+from django.db import connections, router
+from django.db.models import QuerySet
+
+from outbox import tracing
+from outbox.conf import conf
+from outbox.deliveries.key_locks import lock_free_keys
+from outbox.subscriptions import ordered_events
+
+if TYPE_CHECKING:
+    from outbox.models import DelayedEvent
+
+_FACTS = (
+    "id",
+    "name",
+    "version",
+    "key",
+    "subject",
+    "share",
+    "payload",
+    "correlation_id",
+    "causation_id",
+    "emitted_by",
+    "actor",
+)
+
+
+def cancel_delayed(event_id: UUID) -> bool:
+    """Take back an event that was emitted with a delay, in the caller's transaction if one is open.
+
+    Args:
+        event_id: what `emit` returned.
+
+    Returns:
+        Whether it will not be told. False: it has been told, or taken back before.
+    """
+    model = apps.get_model("outbox", "DelayedEvent")
+    rows = model._default_manager.using(router.db_for_write(model))
+    deleted, _ = rows.filter(pk=event_id).delete()
+    return bool(deleted)
+
+
+def due(now: datetime, *, using: str) -> QuerySet[DelayedEvent]:
+    """Return the delayed events whose time has come, the longest due first."""
+    model = apps.get_model("outbox", "DelayedEvent")
+    rows: QuerySet[DelayedEvent] = model._default_manager.using(using)
+    return rows.filter(due_at__lte=now).order_by("due_at", "id")
+
+
+def tell_due(now: datetime, *, using: str) -> None:
+    """Turn what is due into events, which get their `seq` now. The caller's transaction is open.
+
+    A key about which somebody emits at this moment waits for the next pass, if order matters.
+    """
+    found = list(due(now, using=using).select_for_update(skip_locked=True)[: conf().FAN_OUT])
+    ordered = ordered_events()
+    keys = {row.key for row in found if row.name in ordered}
+    free = lock_free_keys(keys, connection=connections[using])
+    told = [row for row in found if row.name not in ordered or row.key in free]
+    if not told:
+        return
+    event = apps.get_model("outbox", "Event")
+    facts = (
+        {**{name: getattr(row, name) for name in _FACTS}, "traceparent": tracing.told_later(row)}
+        for row in told
+    )
+    event._default_manager.using(using).bulk_create(
+        [event(emitted_at=now, **values) for values in facts]
+    )
+    due(now, using=using).filter(pk__in=[row.pk for row in told]).delete()

@@ -1,0 +1,312 @@
+"""Lanes: one subscription's share of a pass of the relay, while it holds the row's lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+from django.db.models import QuerySet
+
+from outbox.conf import conf
+from outbox.deliveries import heartbeat, ordering, settlement, shares
+from outbox.deliveries.breaker import circuit_of
+from outbox.deliveries.decisions import (
+    Claimed,
+    cut,
+    free_slots,
+    message_size,
+    next_window,
+    whole_messages,
+)
+from outbox.deliveries.lease import duration
+from outbox.deliveries.statements import Columns, Rows, Statement, execute, locking, moment, numbers
+from outbox.models import Delivery, Subscription
+
+from .backlog import PendingWork
+
+State = Delivery.State
+
+_LAPSED_PER_PASS = 500
+_PARKED_PER_PASS = 1000
+_QUICK = timedelta(seconds=1)
+
+
+@dataclass
+class SubscriptionPass:
+    """One subscription during one pass: its row is locked, so its window is one relay's."""
+
+    row: Subscription
+    work: PendingWork
+    now: datetime
+    using: str
+    in_flight: int
+    claimed: list[Claimed] = field(default_factory=list)
+
+    @property
+    def room(self) -> int:
+        """How many more may be sent."""
+        if circuit_of(self.row).is_open:
+            return 0
+        in_flight = self.in_flight + len(self.claimed)
+        return free_slots(window=self.row.window_now, in_flight=in_flight, batch=self.batch)
+
+    @property
+    def batch(self) -> int:
+        """How many go into a message."""
+        return message_size(window_now=self.row.window_now, batch=self.row.batch)
+
+    def housekeep(self) -> None:
+        """Settle passed leases, move what must be parked or set free, adapt the window."""
+        lost = self._settle_lapsed() if self.work.has_lapsed else 0
+        if self.row.is_held and self.work.has_pending:
+            self._move(State.PENDING, State.PARKED, note=settlement.parking_note(self.row))
+        elif not self.row.is_held and self.work.has_parked:
+            self._move(State.PARKED, State.PENDING, note="", due_at=self.now)
+        if self.work.has_blocked and ordering.look_again(self.row, now=self.now, using=self.using):
+            self.work = replace(self.work, has_due=True)
+        self._adapt_window(lost=lost)
+
+    def claim(self) -> None:
+        """Send what is due, oldest first, as far as there is room, or a probe."""
+        is_probe = circuit_of(self.row).may_probe(self.now)
+        limit = 1 if is_probe else self.room
+        if not self._has_due() or not limit:
+            return
+        found = self._due(limit)
+        found = found[: self._whole(len(found))]
+        if found:
+            ids = numbers(row[0] for row in found)
+            until = moment(self.lease_until, using=self.using)
+            execute(f"{_SEND} WHERE id IN ({ids})", until, using=self.using)
+        self.claimed += [(id, token + 1, attempts) for id, token, attempts in found]
+        if found and is_probe:
+            self._note_probe(found[0][0])
+
+    def _due(self, limit: int) -> list[Claimed]:
+        if self.row.share_window is None:
+            due = self._rows(State.PENDING).filter(due_at__lte=self.now).order_by("due_at", "id")
+            return list(due[:limit].values_list("id", "token", "attempts"))
+        found = shares.claimable(
+            self.row, self._of_shares, limit=limit, now=self.now, using=self.using
+        )
+        self._of_shares.update(one.share for one in found if one.share is not None)
+        return [one[:3] for one in found]
+
+    @cached_property
+    def _of_shares(self) -> Counter[str]:
+        """What is in flight by share, with what this pass has claimed."""
+        return shares.in_flight(self.row, now=self.now, using=self.using)
+
+    def _has_due(self) -> bool:
+        # By what was read with the lock; a lost or parked delivery has become due since.
+        work = self.work
+        return not self.row.is_held and (work.has_due or work.has_lapsed or work.has_parked)
+
+    def _note_probe(self, delivery_id: int) -> None:
+        # If the probe is lost, or its worker dies, another one is sent when its lease has passed.
+        mine = Subscription.objects.using(self.using).filter(pk=self.row.pk)
+        mine.update(breaker_probe=delivery_id, breaker_probe_at=self.lease_until)
+
+    @property
+    def lease_until(self) -> datetime:
+        """When the lease passes of what is sent now."""
+        return self.now + timedelta(seconds=self.row.lease_seconds)
+
+    def take(self, born: Sequence[NewDelivery]) -> list[NewDelivery]:
+        """Decide of new deliveries, oldest first: sent at once where there is room, or parked."""
+        pending = [one for one in born if one.state == State.PENDING]
+        if self.row.is_held:
+            note = settlement.parking_note(self.row)
+            held = {one.seq for one in pending}
+            return [
+                one._replace(state=State.PARKED, note=note) if one.seq in held else one
+                for one in born
+            ]
+        if self.row.share_window is not None:
+            pending = [one for one in pending if self._has_share(one)]
+        number = self._whole(min(self.room, len(pending)))
+        sent = {one.seq for one in pending[:number]}
+        until = self.lease_until
+        return [
+            one._replace(state=State.SENT, token=1, due_at=until) if one.seq in sent else one
+            for one in born
+        ]
+
+    def _has_share(self, one: NewDelivery) -> bool:
+        """Return whether a new delivery's share has room, and take that room."""
+        if one.share is None:
+            return True
+        self._of_shares[one.share] += 1
+        return self._of_shares[one.share] <= (self.row.share_window or 1)
+
+    def messages(self) -> Iterator[tuple[tuple[tuple[int, int], ...], bool]]:
+        """Cut what was claimed into messages; say of each whether the relay is to look after it.
+
+        So it is of the last one, and of so many before it that the window never runs dry.
+        """
+        messages = cut(self.claimed, batch=1 if self._first_death_is_last else self.batch)
+        may_more_wait = self.may_more_wait
+        for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
+            # Of one share more may wait for the place of each, whatever the window has.
+            is_last = left % self._looked_after == 0 or self.row.share_window is not None
+            yield pairs, may_more_wait and is_last
+
+    @property
+    def may_more_wait(self) -> bool:
+        """Whether so much is in flight that others may wait for its place."""
+        if self.row.share_window is not None:
+            return True
+        in_flight = self.in_flight + len(self.claimed)
+        return in_flight >= min(self.batch, self.row.window_now)
+
+    @property
+    def _looked_after(self) -> int:
+        """After how many messages there is room for the next helping."""
+        return max(1, self.row.window_now // 4 // self.batch)
+
+    def _whole(self, number: int) -> int:
+        in_flight = self.in_flight + len(self.claimed)
+        return whole_messages(number, in_flight=in_flight, batch=self.batch)
+
+    @property
+    def _first_death_is_last(self) -> bool:
+        """Whether one death ends a delivery; a batch would then be dead for one of its own."""
+        return self.row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
+
+    def _settle_lapsed(self) -> int:
+        """Tell a worker that died from a message that was lost; return how many were lost."""
+        lapsed = self._rows(State.SENT).filter(due_at__lte=self.now).order_by("due_at")
+        rows = list(lapsed[:_LAPSED_PER_PASS])
+        # Read when the rows are locked. A worker that stores its outage later than this waits for
+        # the locks, and then finds the deaths that it withdraws.
+        outage = heartbeat.recent_outage(self.now, using=self.using)
+        lost = []
+        for row in rows:
+            row.subscription = self.row
+            if not row.is_started:
+                lost.append(row.pk)
+            elif outage is None or row.due_at < outage:
+                settlement.record_death(row, using=self.using)
+        self._deliveries().filter(pk__in=lost).update(
+            state=State.PENDING, due_at=self.now, note="no worker started it within its lease"
+        )
+        return len(lost)
+
+    def _move(self, before: str, after: str, **values: object) -> None:
+        pks = list(
+            self._rows(before).order_by("id").values_list("pk", flat=True)[:_PARKED_PER_PASS]
+        )
+        self._deliveries().filter(pk__in=pks).update(state=after, **values)
+
+    def _adapt_window(self, *, lost: int) -> None:
+        now = next_window(
+            window=self.row.window,
+            window_now=self.row.window_now,
+            batch=self.row.batch,
+            lost=lost,
+            room=self.room,
+            has_due=self.work.has_due,
+            is_quick=self._is_quick,
+            first=conf().FIRST_WINDOW,
+        )
+        if now != self.row.window_now:
+            self.row.window_now = now
+            Subscription.objects.using(self.using).filter(pk=self.row.pk).update(window_now=now)
+
+    @property
+    def _is_quick(self) -> bool:
+        """Whether something is in flight, and all of it was sent or started in the last second."""
+        if self.work.first_lease is None:
+            return False
+        # A batch that has started has a longer lease than what waits.
+        leases = (duration(number, seconds=self.row.lease_seconds) for number in (1, 2))
+        ages = [self.now + lease - self.work.first_lease for lease in leases]
+        return any(timedelta(0) <= age < _QUICK for age in ages)
+
+    def _deliveries(self) -> QuerySet[Delivery]:
+        return Delivery.objects.using(self.using)
+
+    def _rows(self, state: str) -> QuerySet[Delivery]:
+        rows = self._deliveries().filter(subscription=self.row, state=state)
+        return rows.select_for_update(skip_locked=True)
+
+
+class NewDelivery(NamedTuple):
+    """A delivery that is about to be stored."""
+
+    seq: int
+    subscription: int
+    state: str
+    due_at: datetime
+    token: int = 0
+    note: str = ""
+    order_key: str | None = None
+    share: str | None = None
+    #: Who has started it already, "" for nobody.
+    worker: str = ""
+
+    @property
+    def shared(self) -> tuple[object, ...]:
+        """What others of the same page have in common with it."""
+        given = (self.order_key is not None, self.share is not None)
+        return self.subscription, self.state, self.due_at, self.token, self.note, given, self.worker
+
+
+class EventLike(Protocol):
+    """What a new delivery needs of its event."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def share(self) -> str | None: ...
+
+
+def newborn(event: EventLike, row: Subscription, *, now: datetime, is_behind: bool) -> NewDelivery:
+    """Create an event's delivery, in its line where the handler is ordered."""
+    order_key = event.key if row.ordered else None
+    share = event.share if row.share_window else None
+    made = NewDelivery(event.seq, row.pk, State.PENDING, now, order_key=order_key, share=share)
+    if is_behind:
+        due_at, note = ordering.first_look(now), ordering.NOTE
+        return made._replace(state=State.BLOCKED, due_at=due_at, note=note)
+    return made
+
+
+def free_subscriptions(*, using: str) -> Statement:
+    """Lock the active subscriptions that no other relay works on right now."""
+    # no_key: the foreign keys of deliveries that others insert need not wait for this lock.
+    lock = locking(using=using, skip_locked=True, no_key=True)
+    return Statement(f"{_ACTIVE}{lock}")
+
+
+def open_lanes(
+    rows: Rows,
+    work: Mapping[int, PendingWork],
+    now: datetime,
+    *,
+    using: str,
+    only: Collection[str] | None,
+) -> dict[int, SubscriptionPass]:
+    """Return the lanes of the rows that `free_subscriptions` has found.
+
+    `work` is read after they were locked, by a statement of its own: the one that locks may count
+    what is in flight as it was before another relay, which has just let go of the lock, sent its
+    part.
+    """
+    free = (_S.read(row, using=using) for row in rows)
+    return {
+        row.pk: SubscriptionPass(row, work[row.pk], now, using, work[row.pk].in_flight)
+        for row in free
+        if row.pk in work and (only is None or row.handler in only)
+    }
+
+
+_S = Columns(Subscription, alias="s")
+_ACTIVE = f"SELECT {_S.text} FROM outbox_subscription s WHERE s.active ORDER BY s.id"  # noqa: S608  ours
+_SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"

@@ -1,0 +1,1 @@
+"""How dispatched deliveries reach workers."""

@@ -1,0 +1,182 @@
+"""The relay inside Celery: `install(app)` adds a waiting loop to the worker of queue `outbox`.
+
+Three bootsteps. One keeps the threads that run the relay: woken by a nudge, else every
+`OUTBOX["POLL_SECONDS"]`. Another listens for nudges on the worker's own broker connection, in
+the main process, so that neither a busy pool nor a full queue delays them, and any broker that
+Celery speaks can wake the relay. The third says that the worker lives.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Celery, bootsteps, concurrency, signals
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from kombu import Consumer
+
+from outbox.counting.buffer import write_all
+from outbox.deliveries.connections import drop
+from outbox.deliveries.transient_errors import drop_broken_connection
+from outbox.nudge import nudge_queue
+from outbox.subscriptions import queues
+
+from .acknowledgement import AcknowledgeStep
+
+logger = logging.getLogger("outbox.worker")
+
+#: The queue whose workers run the relay.
+QUEUE = "outbox"
+
+#: Celery's pools of greenlets, by the names of their modules.
+GREEN_POOLS = ("gevent", "eventlet")
+
+
+def install(app: Celery) -> None:
+    """Teach a Celery app the outbox: the queues of all installed handlers, and the relay's loop.
+
+    Call it once, in the module that creates your Celery app. A worker without `-Q` then consumes
+    every handler's queue and runs the relay; `-Q outbox` runs the relay alone.
+    """
+    app.add_defaults(lambda: {"worker_consumer": "outbox.transports.celery_consumer:Consumer"})
+    app.steps["worker"].update([PoolStep, RelayStep, HeartbeatStep])
+    app.steps["consumer"].update([NudgeStep, AcknowledgeStep])
+    signals.celeryd_init.connect(_add_queues, weak=False)
+    signals.task_prerun.connect(_drop_old_connections, weak=False)
+    for ending in (signals.worker_process_shutdown, signals.worker_shutdown):
+        ending.connect(_store_counts, weak=False)
+
+
+def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
+    # After django.setup(), before the worker chooses its queues.
+    known = instance.app.amqp.queues
+    for name in sorted(all_queues()):
+        # As the producer makes it, quorum or classic: a broker refuses two kinds of one name.
+        known.select_add(known[name] if name in known else known.new_missing(name))
+
+
+def all_queues() -> set[str]:
+    """Return the queues of the relay and of this code's handlers."""
+    return {QUEUE}.union(*queues().values())
+
+
+def _store_counts(**_kwargs: Any) -> None:
+    """Store what a worker's processes counted, before they end."""
+    write_all()
+
+
+def _drop_old_connections(*, task: Any = None, **_kwargs: Any) -> None:
+    """Do before each task what Django does before each request.
+
+    Celery opens a connection for each task, which costs more than most handlers. Where
+    `CELERY_DB_REUSE_MAX` lets it keep them, somebody has to drop those that are old or dead:
+    `CONN_MAX_AGE` and `CONN_HEALTH_CHECKS` then hold for tasks, too.
+    """
+    is_eager = task is None or task.request.is_eager
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block and not is_eager:
+            # Celery's own soft time limit may have interrupted the task before this one.
+            logger.warning("A task left a transaction open on %s.", connection.alias)
+            drop(connection)
+        drop_broken_connection(using=connection.alias)
+
+
+class RelayStep(bootsteps.StartStopStep):
+    """Keeps the relay's threads in the worker's main process."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        worker.outbox_relay = None
+
+    def include_if(self, worker: Any) -> bool:
+        """Only where the queue `outbox` is consumed."""
+        return QUEUE in worker.app.amqp.queues.consume_from
+
+    def start(self, worker: Any) -> None:
+        """Start the loop."""
+        from outbox.relay.loop import RelayLoop  # needs the models, which load after the Celery app
+
+        worker.outbox_relay = RelayLoop(worker.hostname)
+        worker.outbox_relay.start()
+
+    def stop(self, worker: Any) -> None:
+        """Let the present pass end."""
+        if worker.outbox_relay is not None:
+            worker.outbox_relay.stop()
+
+    def terminate(self, worker: Any) -> None:
+        """As stop()."""
+        self.stop(worker)
+
+
+class PoolStep(bootsteps.StartStopStep):
+    """Refuses a pool in which a handler's time limit has no effect."""
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        kind = concurrency.get_implementation(worker.pool_cls).__module__.rpartition(".")[2]
+        ours = sorted(set(worker.app.amqp.queues.consume_from) & all_queues())
+        if kind in GREEN_POOLS and ours:
+            raise ImproperlyConfigured(
+                f"A worker with --pool {kind} cannot consume {', '.join(ours)}: the time limits of "
+                "the outbox's handlers have no effect between greenlets, so one handler that hangs "
+                "stops them all. Use --pool prefork, threads or solo for these queues, or leave "
+                "them out of this worker's -Q."
+            )
+
+
+class HeartbeatStep(bootsteps.StartStopStep):
+    """Says every few seconds that this worker lives, and which queues it consumes."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        worker.outbox_heartbeat = None
+
+    def start(self, worker: Any) -> None:
+        """Start the thread."""
+        from outbox.deliveries.heartbeat import HeartbeatThread  # needs the models
+
+        consumed = worker.app.amqp.queues
+        worker.outbox_heartbeat = HeartbeatThread(
+            worker.hostname, lambda: list(consumed.consume_from)
+        )
+        worker.outbox_heartbeat.start()
+
+    def stop(self, worker: Any) -> None:
+        """End the thread."""
+        if worker.outbox_heartbeat is not None:
+            worker.outbox_heartbeat.stop()
+
+    def terminate(self, worker: Any) -> None:
+        """As stop()."""
+        self.stop(worker)
+
+
+class NudgeStep(bootsteps.ConsumerStep):
+    """Hears nudges on the worker's broker connection and wakes the loop."""
+
+    requires = ("celery.worker.consumer:Tasks",)
+
+    def include_if(self, consumer: Any) -> bool:
+        """Only where the relay runs."""
+        return QUEUE in consumer.app.amqp.queues.consume_from
+
+    def get_consumers(self, channel: Any) -> list[Consumer]:
+        """Listen on a queue of this worker's own."""
+        return [
+            Consumer(channel, [nudge_queue(self.hostname)], callbacks=[self._wake], no_ack=True)
+        ]
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self.hostname = consumer.hostname
+        self._worker = consumer.controller
+
+    def _wake(self, _body: Any, _message: Any) -> None:
+        if self._worker.outbox_relay is not None:
+            self._worker.outbox_relay.nudge()

@@ -1,0 +1,1 @@
+"""The worker: start a message's deliveries, call the handler, store the receipt or the failure."""

@@ -1,0 +1,90 @@
+"""The `on_commit` callbacks of a handler: what one of them does harms nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any
+
+from django.db import Error, connections
+
+from outbox import nudge
+from outbox.deliveries.attempts import describe
+from outbox.deliveries.connections import drop_interrupted, unchanged_connections
+from outbox.deliveries.lease import Lease
+from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
+from outbox.models import Event
+from outbox.subscriptions import Handler
+from outbox.transactions import is_its_own
+
+from .isolation import SessionWatch
+
+logger = logging.getLogger("outbox.delivery")
+
+
+class Callbacks:
+    """The callbacks that a handler registers in the transaction that is about to be opened.
+
+    They run when the receipt is committed. So what one of them raises is logged, and the delivery
+    stays done. Each has the handler's time limit, and the leases of the deliveries that wait are
+    extended before it. Each runs in a copy of the context in which its handler was called, so its
+    events have the same cause. What it sets in the context or in a database session ends with it.
+
+    Args:
+        handler: whose callbacks.
+        lease: of the message in hand.
+        using: the outbox's database alias.
+    """
+
+    def __init__(self, handler: Handler, *, lease: Lease, using: str) -> None:
+        self._handler = handler
+        self._lease = lease
+        self._using = using
+        self._connection = connections[using]
+        self._guarded_so_far = len(self._connection.run_on_commit)
+
+    def guard(self, event: Event) -> None:
+        """Wrap what was registered since the last call; call it after each handler's call.
+
+        Args:
+            event: the one that was handled.
+        """
+        if not is_its_own(self._connection):
+            return  # a test's: it runs them itself, and wants to see what they raise
+        # Read only now: a rollback to a savepoint replaces Django's list.
+        hooks: list[Any] = self._connection.run_on_commit  # the stubs lack the third part
+        context = copy_context()
+        hooks[self._guarded_so_far :] = [
+            (savepoints, self._guarded(function, event, context), True)
+            for savepoints, function, _robust in hooks[self._guarded_so_far :]
+        ]
+        self._guarded_so_far = len(hooks)
+
+    def _guarded(
+        self, function: Callable[[], object], event: Event, context: Context
+    ) -> Callable[[], object]:
+        return function if function is nudge.poke else partial(self._run, function, event, context)
+
+    def _run(self, function: Callable[[], object], event: Event, context: Context) -> None:
+        with suppress(Error):
+            self._lease.keep()
+        watch = SessionWatch()
+        try:
+            with watch, unchanged_connections(), time_limit(self._handler.time_limit):
+                context.copy().run(function)
+        except Exception as error:
+            if isinstance(error, TimeLimitExceeded):
+                drop_interrupted()
+            name = getattr(function, "__qualname__", repr(function))
+            logger.error(
+                "The on_commit callback %s of %s failed. Its delivery is done, and the callback "
+                "does not run again. Emit an event for work that must not be lost.\n%s",
+                name,
+                self._handler.name,
+                describe(error, event, using=self._using).traceback,
+            )
+        finally:
+            watch.drop_changed()

@@ -1,0 +1,302 @@
+"""Run one handler for its deliveries: start marker, effects and receipt, or what went wrong.
+
+The protocol, per message: a commit that says "started" for the whole batch (attempt + 1, only
+where the token still matches and has not started; see `start`), then effects, emitted events and
+receipt in one commit, fenced by the token: of one delivery, or of many where the handler allows it
+(`shared_transaction`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import count
+
+from django.db import Error, transaction
+
+from outbox import clock, databases, tracing
+from outbox.context import caused_by
+from outbox.deliveries import breaker, failpoints, heartbeat, ordering, settlement
+from outbox.deliveries.attempts import Failure, describe
+from outbox.deliveries.connections import drop_interrupted, unchanged_connections
+from outbox.deliveries.lease import MAX_WORKER_NAME, Lease, give_receipts, lock_held, receipts_given
+from outbox.deliveries.statements import bound_transaction
+from outbox.deliveries.time_limit import Limit, TimeLimitExceeded, time_limit
+from outbox.deliveries.transient_errors import DatabaseAccess
+from outbox.models import Delivery
+from outbox.receipt import LeaseLost, Receipt
+from outbox.subscriptions import Handler, find
+
+from . import batch, calls, isolation, outcome
+from .callbacks import Callbacks
+from .isolation import SessionWatch
+from .outcome import Refusal, Result
+from .start import Pair, hand_back_newer, start, withdraw_deaths_later
+
+
+class ReceiptNotGiven(RuntimeError):
+    """The handler returned without `with receipt:`; nothing proves that its effects are stored."""
+
+
+def deliver(
+    *,
+    handler_name: str,
+    pairs: Sequence[Pair],
+    worker: str,
+    subscription: int | None = None,
+    using: str | None = None,
+) -> list[Result]:
+    """Run a handler for the deliveries of one message.
+
+    Repeating a message does nothing: a token starts once. Deliveries of a handler that this code
+    does not have are handed back and cost no attempt; those of a paused handler are parked. While
+    the database cannot be reached, it waits.
+
+    Args:
+        handler_name: the pinned name.
+        pairs: (delivery id, token) of each delivery.
+        worker: who runs it, for the record.
+        subscription: runs only deliveries of this one; None: all that the message names.
+        using: the outbox's database alias.
+
+    Returns:
+        One `Result` for each delivery that was started.
+    """
+    access = DatabaseAccess(using or databases.alias())
+    access.after_reconnect(partial(heartbeat.report_outage, access))
+    handler = find(handler_name)
+    if handler is None:
+        note = f"{worker} has no handler {handler_name}: older code?"
+        back = partial(
+            settlement.hand_back, pairs, note=note, subscription=subscription, using=access.using
+        )
+        access.run(back)
+        return []
+    began = time.monotonic()
+    worker = worker[:MAX_WORKER_NAME]
+    with access.timed():
+        started = start(handler, pairs, worker=worker, subscription=subscription, access=access)
+        return _run_all(handler, started, began=began, access=access)
+
+
+def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Result]:
+    """Run the handler of a delivery that the relay has started for this very process.
+
+    Args:
+        delivery: with its event and its subscription.
+        using: the outbox's database alias.
+
+    Returns:
+        Its `Result`; nothing if this code cannot read its event.
+    """
+    access = DatabaseAccess(using or databases.alias())
+    access.after_reconnect(partial(heartbeat.report_outage, access))
+    # Its lease counts from the pass, and what else the relay had to publish may have taken long.
+    now = clock.now(using=access.using)
+    started_at = delivery.started_at or now
+    began = time.monotonic() - (now - started_at).total_seconds()
+    withdraw_deaths_later([delivery.pk], worker=delivery.worker, at=started_at, access=access)
+    handler = find(delivery.subscription.handler)
+    if handler is None or hand_back_newer(delivery, worker=delivery.worker, access=access):
+        return []
+    with access.timed():
+        return _run_all(handler, [delivery], began=began, access=access)
+
+
+def _run_all(
+    handler: Handler, started: Sequence[Delivery], *, began: float, access: DatabaseAccess
+) -> list[Result]:
+    if started:
+        failpoints.reach(failpoints.AFTER_START)
+    using = access.using
+    lease = Lease(started, seconds=handler.lease, using=using)
+    access.after_reconnect(lease.renew)
+    # One that waited for a lock may have left too little of the leases for the handler's limit.
+    if time.monotonic() - began > (handler.lease - handler.time_limit) / 2:
+        access.run(lease.renew)
+    alone = partial(_run_traced, handler, lease=lease, access=access)
+    if isolation.may_share(handler) and len(started) > 1:
+        return batch.run(handler, started, lease=lease, alone=alone, access=access)
+    return [alone(delivery) for delivery in started]
+
+
+def _run_traced(
+    handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess
+) -> Result:
+    with tracing.handling(delivery, handler=handler.name, using=access.using) as traced:
+        result = _run(handler, delivery, lease=lease, access=access)
+        traced.ended(result.outcome)
+        if result.failure is not None:
+            traced.failed(result.failure.exception, text=result.failure.message)
+    return result
+
+
+def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess) -> Result:
+    began, outages = time.monotonic(), access.outages
+    try:
+        access.run(lambda: lease.begin(delivery))
+        run = _once(handler, delivery, lease=lease, using=access.using)
+        access.run(run, through_outages=False)
+        result = Result(delivery.id, Delivery.State.DONE)
+    except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
+        result = _fail(handler, delivery, caught, outages=outages, lease=lease, access=access)
+    lag = _lag(delivery, using=access.using)
+    result = replace(result, seconds=time.monotonic() - began, lag=lag)
+    outcome.tell(handler, delivery, result)
+    if result.error is None:
+        breaker.tell_answer(delivery, access=access)
+    return result
+
+
+def _lag(delivery: Delivery, *, using: str) -> float:
+    """Return the seconds since the event was emitted; 0 if the time cannot be known."""
+    try:
+        return (clock.now(using=using) - delivery.event.emitted_at).total_seconds()
+    except Error:  # a number for the log, and other deliveries wait
+        return 0.0
+
+
+def _fail(
+    handler: Handler,
+    delivery: Delivery,
+    error: Exception,
+    *,
+    outages: int,
+    lease: Lease,
+    access: DatabaseAccess,
+) -> Result:
+    """Store the failure of a run; a receipt whose answer was lost makes it none.
+
+    Never raises: the other deliveries of the message are run all the same. A delivery whose failure
+    cannot be stored stays started, and a relay judges it when its lease has passed.
+    """
+    if isinstance(error, TimeLimitExceeded):
+        drop_interrupted()
+    isolation.forget_caches()
+
+    def store() -> tuple[str, Failure]:
+        return settlement.fail(
+            delivery,
+            error,
+            handler=handler,
+            using=access.using,
+            # Asked at each try: the outage may become known only when this is stored.
+            is_outage=access.outages > outages,
+            has_hung=access.has_hung,
+        )
+
+    try:
+        state, failure = access.run(store)
+    except Exception as refused:
+        return _not_stored(delivery, error, refused, lease=lease, using=access.using)
+    if state == Delivery.State.DONE:
+        return Result(delivery.id, state)
+    return Result(delivery.id, state, error, failure)
+
+
+def _not_stored(
+    delivery: Delivery, error: Exception, refused: Exception, *, lease: Lease, using: str
+) -> Result:
+    failure, why = (describe(one, delivery.event, using=using) for one in (error, refused))
+    refusal = Refusal(failure=why, leased_until=lease.until(delivery))
+    return Result(delivery.pk, Delivery.State.SENT, error, failure, refusal=refusal)
+
+
+def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Callable[[], None]:
+    """Return what runs it; again only if it is not done, and its lease still holds."""
+    tries = count()
+
+    def run() -> None:
+        if next(tries):
+            isolation.forget_caches()
+            if receipts_given([delivery], using=using):  # its COMMIT happened, the answer was lost
+                return
+            lease.extend(delivery)
+        _run_once(handler, delivery, lease=lease, using=using)
+
+    return run
+
+
+def _run_once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
+    watch = SessionWatch()
+    try:
+        with caused_by(calls.cause(handler, delivery)), watch:
+            run = _run_atomic if handler.atomic else _run_with_receipt
+            run(handler, delivery, lease=lease, using=using)
+    finally:
+        watch.drop_changed()
+
+
+def _run_atomic(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
+    arguments = calls.arguments(handler, delivery)
+    with (
+        _transaction(handler, delivery, lease=lease, using=using),
+        unchanged_connections(),
+        time_limit(handler.time_limit),
+    ):
+        isolation.call(handler, arguments)
+
+
+def _run_with_receipt(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
+    with unchanged_connections(), time_limit(handler.time_limit) as limit:
+        receipt = _receipt(handler, delivery, limit, lease=lease, using=using)
+        isolation.call(handler, calls.arguments(handler, delivery, receipt=receipt))
+    if not receipt.is_given:
+        raise ReceiptNotGiven(f"{handler.name} returned without `with receipt:`.")
+
+
+def _receipt(
+    handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
+) -> Receipt:
+    def open_transaction() -> AbstractContextManager[None]:
+        return _receipt_transaction(handler, delivery, limit, lease=lease, using=using)
+
+    def extend() -> None:
+        lease.extend(delivery)
+        limit.restart()
+
+    return Receipt(open_transaction, extend)
+
+
+@contextmanager
+def _receipt_transaction(
+    handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
+) -> Iterator[None]:
+    """As `_transaction`; raise LeaseLost before anything is done in it."""
+    try:
+        # A commit is not interrupted: nobody would know whether it was one.
+        with _transaction(handler, delivery, limit.pause, lease=lease, using=using):
+            if not lock_held(delivery, using=using):
+                raise LeaseLost(LeaseLost.__doc__)
+            yield
+    finally:
+        limit.resume()
+
+
+@contextmanager
+def _transaction(
+    handler: Handler,
+    delivery: Delivery,
+    before_commit: Callable[[], object] = lambda: None,
+    *,
+    lease: Lease,
+    using: str,
+) -> Iterator[None]:
+    """Open the transaction that ends with the receipt; raise LeaseLost if the start is stale."""
+    key = delivery.order_key
+    callbacks = Callbacks(handler, lease=lease, using=using)
+    with transaction.atomic(using=using):
+        bound_transaction(handler.lease, using=using)
+        failpoints.reach(failpoints.BEFORE_EFFECTS)
+        yield
+        before_commit()
+        failpoints.reach(failpoints.BEFORE_RECEIPT)
+        if not give_receipts([delivery], using=using):
+            raise LeaseLost(LeaseLost.__doc__)
+        if key:
+            ordering.release((delivery.subscription.handler, key), using=using)
+        callbacks.guard(delivery.event)
+    failpoints.reach(failpoints.AFTER_RECEIPT)

@@ -1,0 +1,120 @@
+"""Keep what one delivery changes in its process from the next one.
+
+Three kinds of state outlive a call: context variables (Django's language and time zone among
+them), settings of the database session, and caches of rows that were rolled back.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from contextvars import copy_context
+from types import TracebackType
+from typing import Any
+
+from django.apps import apps
+from django.db import connections
+
+from outbox.deliveries.connections import drop
+from outbox.subscriptions import Handler
+
+from .session_sql import Scope, scope_of
+
+logger = logging.getLogger("outbox.isolation")
+
+#: Handlers whose deliveries share no transaction in this process, since they set session state.
+_one_by_one: set[str] = set()
+
+
+#: What a function may return without having run.
+_LAZY = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
+
+
+class SessionStateSet(Exception):
+    """A handler has set state of the database session within a batch, so it runs again alone."""
+
+
+def call(handler: Handler, arguments: Mapping[str, Any]) -> None:
+    """Call a handler in a copy of the context, so that what it activates ends with it.
+
+    Raises:
+        TypeError: it returned a coroutine or a generator of either kind, so nothing of it has run.
+    """
+    returned = copy_context().run(handler.function, **arguments)
+    if returned is not None and any(is_one(returned) for is_one in _LAZY):
+        if hasattr(returned, "close"):  # a coroutine or a generator: it knows then, and warns not
+            returned.close()
+        raise TypeError(
+            f"{handler.name} returned {type(returned).__name__}, so nothing of it has run. Call "
+            "async code by asgiref's async_to_sync."
+        )
+
+
+def may_share(handler: Handler) -> bool:
+    """Return whether deliveries of a handler may share a transaction."""
+    return handler.shared_transaction and handler.name not in _one_by_one
+
+
+def deliver_one_by_one(handler: Handler) -> None:
+    """Share no transaction between deliveries of this handler any more."""
+    if handler.name not in _one_by_one:
+        _one_by_one.add(handler.name)
+        logger.warning(
+            "%s sets state of the database session, so its deliveries share no transaction. "
+            "Declare that by @subscribe(..., shared_transaction=False).",
+            handler.name,
+        )
+
+
+def forget_caches() -> None:
+    """Empty Django's caches of rows: one that was just rolled back may be in them."""
+    if apps.is_installed("django.contrib.contenttypes"):
+        apps.get_model("contenttypes", "ContentType").objects.clear_cache()
+    if apps.is_installed("django.contrib.sites"):
+        from django.contrib.sites.models import SITE_CACHE
+
+        SITE_CACHE.clear()
+
+
+class SessionWatch:
+    """Notes the statements of a block that set state of a database session.
+
+    Attributes:
+        is_set: something was set, perhaps for the present transaction only.
+    """
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._lasting: set[str] = set()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> SessionWatch:
+        for connection in connections.all():  # the block may be the first to use one of them
+            self._stack.enter_context(connection.execute_wrapper(self._look))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def drop_changed(self) -> None:
+        """Drop the connections whose sessions keep what was set beyond their transaction."""
+        for connection in connections.all(initialized_only=True):
+            if connection.alias in self._lasting and not connection.in_atomic_block:
+                drop(connection)
+
+    def _look(
+        self, execute: Callable[..., Any], sql: object, params: Any, many: bool, context: Any
+    ) -> Any:
+        connection = context["connection"]
+        scope = scope_of(sql, params, connection)
+        self.is_set |= scope is not Scope.NONE
+        if scope is Scope.SESSION:
+            self._lasting.add(connection.alias)
+        return execute(sql, params, many, context)

@@ -1,0 +1,403 @@
+"""The start of a message: one commit that says for all its deliveries that a worker has begun.
+
+So a worker that is killed is told from a message that is lost, and what must not run is put back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+from django.db import connections, transaction
+
+from outbox import clock
+from outbox.contracts import upcasting
+from outbox.deliveries import breaker, failpoints, ordering, settlement, withdrawal
+from outbox.deliveries.lease import by_token, duration
+from outbox.deliveries.statements import (
+    SENT,
+    Columns,
+    Rows,
+    Statement,
+    execute,
+    locking,
+    moment,
+    numbers,
+    read,
+    read_each,
+    stored,
+)
+from outbox.deliveries.transient_errors import DatabaseAccess
+from outbox.models import Delivery, Event, Subscription
+from outbox.subscriptions import Handler
+
+logger = logging.getLogger("outbox.start")
+
+State = Delivery.State
+
+#: A delivery as a message names it: its id and the token it was sent under.
+Pair = tuple[int, int]
+
+
+@dataclass
+class _Start:
+    """Which start this is. It stands in its rows, so a second try finds what the first has done.
+
+    `subscription`: whose deliveries alone are meant. `is_doubtful`: a try has failed, of which
+    something may be stored. The answer of the database was lost, or "locked" came after half of it.
+    """
+
+    worker: str
+    at: datetime
+    lasts: timedelta
+    subscription: int | None = None
+    is_doubtful: bool = False
+
+    def __post_init__(self) -> None:
+        self.until = self.at + self.lasts
+
+    @contextmanager
+    def tried(self, *, using: str) -> Iterator[None]:
+        """Begin the lease, and note whether the block fails."""
+        # At each try: an outage of the database may have outlasted the lease since the last one.
+        self.until = clock.now(using=using) + self.lasts
+        try:
+            yield
+        except Exception:
+            self.is_doubtful = True
+            raise
+
+    def has(self, row: Delivery) -> bool:
+        """Tell whether a delivery was started by an earlier try."""
+        return self.is_doubtful and (row.started_at, row.worker) == (self.at, self.worker)
+
+    def is_meant(self, row: Delivery, token: int) -> bool:
+        """Tell whether a message with this token means this delivery, or this start has had it."""
+        is_theirs = self.subscription in (None, row.subscription_id)
+        return row.token == token and (is_theirs or self.has(row))
+
+    def values(self, *, using: str) -> tuple[Any, ...]:
+        """Return what is written."""
+        return moment(self.at, using=using), self.worker, moment(self.until, using=using)
+
+
+def start(
+    handler: Handler,
+    pairs: Sequence[Pair],
+    *,
+    worker: str,
+    subscription: int | None = None,
+    access: DatabaseAccess,
+) -> list[Delivery]:
+    """Note that the handler starts, attempt + 1 each; return the deliveries that may run.
+
+    Only what is still owed under the token that the message carries, and did not start under it.
+    Nearly always nothing stands in the way, and one UPDATE starts them all. What it leaves out is
+    looked at with care, and put back if it must not run. What is of another subscription than the
+    message is left alone: a crash of the database may have set it back, so that its deliveries have
+    the numbers of others, which the broker still has.
+    """
+    using = access.using
+    now = access.run(lambda: clock.now(using=using))
+    lasts = duration(len(pairs), seconds=handler.lease)
+    this = _Start(worker, now, lasts, subscription)
+    # Before the first try: it may be stored, and its answer be lost for longer than the lease.
+    withdraw_deaths_later([pk for pk, _token in pairs], worker=worker, at=now, access=access)
+    mine = [] if handler.ordered else _start_free(handler, pairs, this, access=access)
+    started = {row.id for row in mine}
+    left = [pair for pair in pairs if pair[0] not in started]
+    if not left:
+        return mine
+    with_care = partial(_start_with_care, left, this, using=using)
+    try:
+        return mine + access.run(with_care)
+    except Exception:
+        if not mine:
+            raise
+        logger.exception("Some of a message was not started; it is sent again after its lease.")
+        return mine
+
+
+def _start_free(
+    handler: Handler, pairs: Sequence[Pair], this: _Start, *, access: DatabaseAccess
+) -> list[Delivery]:
+    """Start what nothing stands in the way of, by a statement that commits by itself."""
+    using = access.using
+    events, held = _events_of(pairs), _held_of(pairs)
+    whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
+
+    def send() -> list[Rows]:
+        with this.tried(using=using), _savepoint(using):
+            values = this.values(using=using)
+            where, more = (_FREE_OR_OURS, values[:2]) if this.is_doubtful else (_FREE, ())
+            statements = [
+                Statement(
+                    f"{_STARTED} WHERE id IN ({numbers(ids)}) AND {where}{whose}{_RETURNING}",
+                    (*values, token, *more),
+                )
+                for token, ids in by_token(pairs).items()
+            ]
+            return read_each(*statements, held, events, using=using)
+
+    failpoints.reach(failpoints.BEFORE_START)
+    *found, found_held, found_events = access.run(send)
+    mine = [_started(row, handler.name, this, using=using) for rows in found for row in rows]
+    mine.sort(key=attrgetter("id"))
+    events_by_seq = {one.seq: one for one in (_E.read(row, using=using) for row in found_events)}
+    for row in mine:
+        row.event = events_by_seq[row.event_id]
+    mine = _without_held(mine, {pk for (pk,) in found_held}, access=access)
+    return [row for row in mine if not hand_back_newer(row, worker=this.worker, access=access)]
+
+
+def _without_held(
+    rows: Sequence[Delivery], held: Collection[int], *, access: DatabaseAccess
+) -> list[Delivery]:
+    """Hand back what was started of a handler that was paused while the start waited for locks."""
+    for row in rows if held else ():
+        if row.subscription_id in held:
+            back = partial(settlement.hand_back_started, row, note=_HELD_NOTE, using=access.using)
+            access.run(back)
+    return [row for row in rows if row.subscription_id not in held]
+
+
+def withdraw_deaths_later(
+    ids: Sequence[int], *, worker: str, at: datetime, access: DatabaseAccess
+) -> None:
+    """Have the deaths of a start withdrawn after each lost connection of its worker."""
+
+    def withdraw() -> None:
+        withdrawal.withdraw_deaths(
+            ids,
+            worker=worker,
+            started_at=at,
+            is_outage=access.outage_seconds > 0,
+            using=access.using,
+        )
+
+    access.after_reconnect(withdraw)
+
+
+def event_of(seq: int) -> Statement:
+    """Read of an event what a handler may ask for."""
+    return Statement(f"SELECT {_E.text} FROM outbox_event e WHERE e.seq = {seq:d}")  # noqa: S608  ours
+
+
+def started_at_birth(
+    pk: int,
+    subscription: Subscription,
+    event: Sequence[Any],
+    *,
+    worker: str,
+    at: datetime,
+    using: str,
+) -> Delivery:
+    """Make the delivery that the relay has stored as started, of its event's row."""
+    this = _Start(worker, at, duration(1, seconds=subscription.lease_seconds))
+    of_event = _E.read(event, using=using)
+    row = (pk, of_event.seq, subscription.pk, 1, 1, subscription.breaker_failures)
+    delivery = _started(row, subscription.handler, this, using=using)
+    delivery.event = of_event
+    return delivery
+
+
+def hand_back_newer(row: Delivery, *, worker: str, access: DatabaseAccess) -> bool:
+    """Hand back a started delivery of an event that only a later release can read; tell if so."""
+    if not upcasting.is_newer(row.event):
+        return False
+    note = _newer(row, worker)
+    back = partial(settlement.hand_back_started, row, note=note, using=access.using)
+    access.run(back)
+    return True
+
+
+def _savepoint(using: str) -> AbstractContextManager[object]:
+    """Within somebody's transaction (a test's, a trial's) let it go on if this fails."""
+    is_within = connections[using].in_atomic_block
+    return transaction.atomic(using=using) if is_within else nullcontext()
+
+
+def _started(row: Sequence[Any], handler: str, this: _Start, *, using: str) -> Delivery:
+    """Make a delivery of what its start returned. Its handler is not paused, its breaker closed."""
+    pk, event_id, subscription_id, token, attempts, failures = row
+    values = {
+        "id": pk,
+        "event_id": event_id,
+        "subscription_id": subscription_id,
+        "state": State.SENT,
+        "token": token,
+        "started_token": token,
+        "attempts": attempts,
+        "order_key": None,
+        "started_at": this.at,
+        "worker": this.worker,
+        "due_at": this.until,
+    }
+    delivery = stored(Delivery, values, using=using)
+    subscription = {
+        "id": subscription_id,
+        "handler": handler,
+        "paused_at": None,
+        "breaker_failures": failures,
+        "breaker_opened_at": None,
+        "breaker_probe": None,
+    }
+    delivery.subscription = stored(Subscription, subscription, using=using)
+    return delivery
+
+
+def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list[Delivery]:
+    tokens = dict(pairs)
+    with this.tried(using=using), transaction.atomic(using=using):
+        rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]
+        fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
+        mine = _without_newer(_startable(fresh, using=using), worker=this.worker, using=using)
+        for row in mine:
+            row.attempts += row.started_token < row.token
+            row.started_token = row.token
+            row.started_at, row.worker, row.due_at = this.at, this.worker, this.until
+        if mine:
+            ids = numbers(row.id for row in mine)
+            execute(f"{_STARTED} WHERE id IN ({ids})", *this.values(using=using), using=using)
+        failpoints.reach(failpoints.BEFORE_START)
+    return mine
+
+
+def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
+    """Lock and read deliveries with their events, and with what says whether they may start."""
+    where = f"d.id IN ({numbers(ids)}) AND d.{SENT} ORDER BY d.id"
+    rows = read(f"{_DELIVERIES} WHERE {where}{locking(using=using, of=('d',))}", using=using)
+    subscriptions: dict[int, Subscription] = {}  # one or a few: each is made once
+    deliveries = []
+    for row in rows:
+        delivery = _D.read(row[: len(_D)], using=using)
+        delivery.event = _E.read(row[len(_D) : -len(_S)], using=using)
+        pk = delivery.subscription_id
+        if pk not in subscriptions:
+            subscriptions[pk] = _S.read(row[-len(_S) :], using=using)
+        delivery.subscription = subscriptions[pk]
+        deliveries.append(delivery)
+    return deliveries
+
+
+def _events_of(pairs: Sequence[Pair]) -> Statement:
+    """Read the events of a message: of all, though most start, or of a repeated one none."""
+    ids = numbers(pk for pk, _token in pairs)
+    return Statement(
+        f"SELECT {_E.text} FROM outbox_event e WHERE e.seq IN "  # noqa: S608  ours
+        f"(SELECT d.event_id FROM outbox_delivery d WHERE d.id IN ({ids}))"
+    )
+
+
+def _held_of(pairs: Sequence[Pair]) -> Statement:
+    """Read which subscriptions of a message are paused, or have an open breaker.
+
+    By a statement after the UPDATE, which sees each as it was before it waited for a lock.
+    """
+    ids = numbers(pk for pk, _token in pairs)
+    return Statement(
+        "SELECT s.id FROM outbox_subscription s "  # noqa: S608  ours
+        "WHERE (s.paused_at IS NOT NULL OR s.breaker_opened_at IS NOT NULL) AND s.id IN "
+        f"(SELECT d.subscription_id FROM outbox_delivery d WHERE d.id IN ({ids}))"
+    )
+
+
+_HELD_NOTE = "its handler was paused, or its breaker opened, before it could start"
+_STARTED = """
+UPDATE outbox_delivery
+SET started_token = token, attempts = attempts + CASE WHEN started_token < token THEN 1 ELSE 0 END,
+    started_at = %s, worker = %s, due_at = %s"""
+_D = Columns(Delivery, alias="d")
+# Of an event what a handler, or its trace, may ask for; the rest is read where a call fails.
+_E = Columns(
+    Event,
+    alias="e",
+    names=(
+        "seq",
+        "id",
+        "name",
+        "version",
+        "key",
+        "payload",
+        "emitted_at",
+        "correlation_id",
+        "causation_id",
+        "actor",
+        "traceparent",
+        "fanned_out_at",
+    ),
+)
+# Of a subscription only what each start asks for: it comes with each delivery again.
+_S = Columns(
+    Subscription,
+    alias="s",
+    names=(
+        "id",
+        "handler",
+        "paused_at",
+        "breaker_failures",
+        "breaker_opened_at",
+        "breaker_probe",
+    ),
+)
+_UNHINDERED = f"""{SENT} AND order_key IS NULL AND (
+    SELECT s.paused_at IS NULL AND s.breaker_opened_at IS NULL
+    FROM outbox_subscription s WHERE s.id = subscription_id
+)"""  # noqa: S608  ours
+_FREE = f"token = %s AND started_token < token AND {_UNHINDERED}"
+_OURS = "started_token = token AND started_at = %s AND worker = %s"
+_FREE_OR_OURS = f"token = %s AND (started_token < token OR ({_OURS})) AND {_UNHINDERED}"
+_RETURNING = """
+RETURNING id, event_id, subscription_id, token, attempts, (
+    SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
+)"""
+_DELIVERIES = f"""
+SELECT {_D.text}, {_E.text}, {_S.text}
+FROM outbox_delivery d
+JOIN outbox_event e ON e.seq = d.event_id
+JOIN outbox_subscription s ON s.id = d.subscription_id"""  # noqa: S608  names of our own models
+
+
+def _without_newer(rows: Sequence[Delivery], *, worker: str, using: str) -> list[Delivery]:
+    """Hand back events of versions that only a later release, which runs by now, can read."""
+    newer = [row for row in rows if upcasting.is_newer(row.event)]
+    for row in newer:
+        settlement.hand_back([(row.id, row.token)], note=_newer(row, worker), using=using)
+    return [row for row in rows if row not in newer] if newer else list(rows)
+
+
+def _newer(row: Delivery, worker: str) -> str:
+    return f"{worker} cannot read version {row.event.version} of {row.event.name}: older code?"
+
+
+def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:
+    """Put back what must not start by now: its handler is paused or held, or it is not its turn."""
+    if not rows:
+        return []
+    behind = ordering.out_of_turn(rows, using=using)
+    # Read when nothing is waited for any more: a pause may have come meanwhile.
+    _read_subscriptions(rows, using=using)
+    settlement.park([row for row in rows if row.subscription.paused_at], using=using)
+    rows = [row for row in rows if not row.subscription.paused_at]
+    held = {row.pk for row in rows if breaker.holds(row)}
+    if held:
+        settlement.hold_back(list(held), using=using)
+    rows = [row for row in rows if row.pk not in held]
+    behind &= {row.pk for row in rows}
+    if behind:
+        ordering.block(behind, using=using)
+    return [row for row in rows if row.pk not in behind]
+
+
+def _read_subscriptions(rows: Sequence[Delivery], *, using: str) -> None:
+    ids = numbers({row.subscription_id for row in rows})
+    found = read(f"SELECT {_S.text} FROM outbox_subscription s WHERE s.id IN ({ids})", using=using)  # noqa: S608  ours
+    subscriptions = {one.pk: one for one in (_S.read(row, using=using) for row in found)}
+    for row in rows:
+        row.subscription = subscriptions[row.subscription_id]

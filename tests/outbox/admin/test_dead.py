@@ -1,0 +1,334 @@
+"""Dead letters in the admin: groups of one cause, and what a person does with one or all."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from outbox import DomainEvent, PermanentFailure, Sensitive, operations, subscribe
+from outbox.admin import dead
+from outbox.models import Attempt, Delivery, Event, Operation
+from outbox.testing import Outbox
+from tests.outbox.parcels import client_with, page_of, text_of
+from tests.shop.processes import eventually
+
+DEAD = reverse("admin:outbox_delivery_dead")
+ACT = reverse("admin:outbox_delivery_dead_act")
+TIMES = "\N{MULTIPLICATION SIGN}"
+REASON = "the scales are mended"
+
+
+class Gauged(DomainEvent, key="parcel_id"):
+    """A parcel was put on the scales."""
+
+    parcel_id: UUID
+    grams: int
+    weighed_by: Sensitive[str] = "ann@example.com"
+
+
+class Scales:
+    """What is wrong with them."""
+
+    error: Exception | None = PermanentFailure("The scales are broken")
+
+
+@pytest.fixture
+def scales() -> Scales:
+    return Scales()
+
+
+@pytest.fixture
+def outbox(own_registry: None, no_nudge: None, scales: Scales) -> Outbox:
+    @subscribe("tests.Gauged")
+    def print_label(grams: int) -> None:
+        if scales.error is not None:
+            raise scales.error
+
+    @subscribe("tests.Gauged")
+    def note_weight(grams: int) -> None: ...
+
+    return Outbox()
+
+
+def weighed(outbox: Outbox, number: int = 1) -> None:
+    for _ in range(number):
+        outbox.given("tests.Gauged", parcel_id=uuid4(), grams=1)
+    outbox.deliver_all(raise_errors=False)
+
+
+def die_with_the_worker(number: int) -> None:
+    """Make the latest dead ones what is left of a killed worker."""
+    for row in Delivery.objects.filter(state="dead").order_by("-pk")[:number]:
+        row.failures.update(exception="", place="", outcome=Attempt.Outcome.DIED)
+
+
+def dead_ones() -> int:
+    return Delivery.objects.filter(state="dead").count()
+
+
+def group_of(delivery: Delivery) -> dict[str, str]:
+    last = delivery.failures.latest("id")
+    name = delivery.subscription.handler
+    return {"group": "1", "handler": name, "exception": last.exception, "place": last.place}
+
+
+class TestTheGroups:
+    def test_are_those_of_one_handler_exception_and_place(self, outbox, scales, admin_client):
+        weighed(outbox, 2)
+        scales.error = LookupError("no such parcel")
+        weighed(outbox)
+        Delivery.objects.filter(state="pending").update(state="dead")
+
+        text = text_of(admin_client, DEAD)
+
+        assert f"2 {TIMES} tests.print_label: PermanentFailure" in text
+        assert f"1 {TIMES} tests.print_label: LookupError" in text
+        assert "3 deliveries used up their attempts" in text
+
+    def test_are_kept_by_a_filter(self, outbox, admin_client):
+        weighed(outbox)
+
+        none = text_of(admin_client, f"{DEAD}?exception=LookupError")
+        one = text_of(admin_client, f"{DEAD}?handler=tests.print_label")
+
+        assert "Nothing dead matches" in none
+        assert f"1 {TIMES} tests.print_label" in one
+
+    def test_say_so_where_nothing_is_dead(self, outbox, admin_client):
+        assert "Nothing is dead." in text_of(admin_client, DEAD)
+
+
+class TestActingOnAGroup:
+    def test_shows_first_what_it_would_touch_and_asks_why(self, outbox, admin_client):
+        weighed(outbox, 2)
+        form = group_of(Delivery.objects.filter(state="dead").latest("pk"))
+
+        text = admin_client.post(ACT, {**form, "action": "retry"}).content.decode()
+
+        assert "tests.print_label, dead: 2" in text
+        assert "Most in a second" in text
+        assert dead_ones() == 2
+
+    def test_touches_the_group_alone_and_empties_it(self, outbox, admin_client, admin_user):
+        weighed(outbox, 3)
+        die_with_the_worker(1)
+        form = group_of(Delivery.objects.filter(state="dead").earliest("pk"))
+
+        admin_client.post(ACT, {**form, "action": "retry", "reason": REASON, "rate": "500"})
+
+        operation = Operation.objects.get()
+        assert (operation.touched, operation.by) == (2, f"user:{admin_user.pk}")
+        assert operation.reason == REASON
+        assert dead_ones() == 1
+        assert LogEntry.objects.get().change_message.endswith(REASON)
+
+    def test_takes_no_exception_for_none_at_all(self, outbox, admin_client):
+        """Seen to fail where an empty exception meant "whatever": all three were discarded."""
+        weighed(outbox, 3)
+        die_with_the_worker(1)
+        form = group_of(Delivery.objects.filter(state="dead").latest("pk"))
+
+        admin_client.post(ACT, {**form, "action": "discard", "reason": REASON, "rate": "500"})
+
+        assert Operation.objects.get().touched == 1
+        assert dead_ones() == 2
+
+    def test_reaches_all_that_fit_the_filter(self, outbox, admin_client):
+        weighed(outbox, 3)
+        die_with_the_worker(1)
+        form = {"handler": "tests.print_label", "exception": "", "place": ""}
+
+        admin_client.post(ACT, {**form, "action": "retry", "reason": REASON, "rate": "500"})
+
+        assert dead_ones() == 0
+
+    @pytest.mark.parametrize("permission", ["retry_delivery", "discard_delivery"])
+    def test_is_for_those_who_may(self, outbox, permission):
+        weighed(outbox)
+        form = group_of(Delivery.objects.get(state="dead"))
+        client = client_with("view_delivery", permission)
+        other = {"retry_delivery": "discard", "discard_delivery": "retry"}[permission]
+
+        text = text_of(client, DEAD)
+        client.post(ACT, {**form, "action": other, "reason": REASON, "rate": "500"})
+
+        assert f'name="action" value="{other}"' not in text
+        assert dead_ones() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+class TestALongOperation:
+    def test_goes_on_in_the_background_and_shows_how_far_it_is(
+        self, outbox, admin_client, monkeypatch
+    ):
+        weighed(outbox, 6)
+        monkeypatch.setattr(dead, "MOST", 2)
+        form = {**group_of(Delivery.objects.filter(state="dead").latest("pk")), "rate": "1"}
+
+        answer = admin_client.post(ACT, {**form, "action": "retry", "reason": REASON})
+        first = text_of(admin_client, answer["Location"])
+
+        assert "hx-get=" in first
+        assert "1 a second at most" in first
+        eventually(lambda: Operation.objects.get().state == "finished", "its end", within=60)
+        last = text_of(admin_client, answer["Location"])
+        assert "6 of 6" in last
+        assert "hx-get=" not in last
+        assert dead_ones() == 0
+
+    def test_that_nobody_carries_out_any_more_goes_on_by_a_button(self, outbox, admin_client):
+        weighed(outbox, 2)
+        choice = operations.Choice(states=("dead",))
+        left = Operation.objects.create(
+            action="retry",
+            choice=choice.as_json(),
+            by="user:1",
+            started_at=timezone.now(),
+            seen_at=timezone.now() - timedelta(minutes=5),
+            expected=2,
+            until=Delivery.objects.latest("pk").pk,
+        )
+
+        before = text_of(admin_client, page_of(left))
+        admin_client.post(reverse("admin:outbox_operation_go_on", args=[left.pk]))
+
+        assert "Nobody carries it out any more" in before
+        assert f"<code>manage.py outbox go-on {left.pk}</code>" in before
+        assert "no handler runs again for an event because of that" in before
+        eventually(lambda: dead_ones() == 0, "the rest is retried", within=60)
+
+    def test_is_given_up_by_those_who_may_do_it(self, outbox, admin_client):
+        left = Operation.objects.create(
+            action="retry", by="user:1", started_at=timezone.now(), seen_at=timezone.now()
+        )
+        url = reverse("admin:outbox_operation_give_up", args=[left.pk])
+
+        refused = client_with("view_operation", "discard_delivery").post(url)
+        admin_client.post(url)
+
+        left.refresh_from_db()
+        assert (refused.status_code, left.state) == (403, "given_up")
+
+
+class TestCorrecting:
+    def url(self) -> str:
+        return reverse("admin:outbox_delivery_correct", args=[self.row().pk])
+
+    def row(self) -> Delivery:
+        return Delivery.objects.filter(subscription__handler="tests.print_label").earliest("pk")
+
+    def form(self, **fields: object) -> dict[str, str]:
+        payload = {"grams": 2, "weighed_by": "***", **fields}
+        payload.setdefault("parcel_id", self.row().event.key)
+        return {"payload": json.dumps(payload), "reason": REASON}
+
+    def test_tells_the_handler_alone_what_was_repaired(self, outbox, scales, admin_client):
+        weighed(outbox)
+        old = self.row().event
+
+        admin_client.post(self.url(), self.form())
+        scales.error = None
+        outbox.deliver_all()
+
+        new = Event.objects.get(corrects=old.id)
+        assert new.payload["grams"] == 2
+        assert (new.key, new.correlation_id) == (old.key, old.correlation_id)
+        delivery = new.deliveries.get()
+        assert (delivery.subscription.handler, delivery.state) == ("tests.print_label", "done")
+        assert (self.row().state, Event.objects.get(pk=old.pk).payload["grams"]) == ("discarded", 1)
+        assert f"corrected by event {new.id}" in self.row().note
+
+    def test_keeps_the_value_of_what_stayed_masked(self, outbox, admin_client):
+        """Seen to fail with the mask stored for the address."""
+        weighed(outbox)
+
+        shown = text_of(admin_client, self.url())
+        admin_client.post(self.url(), self.form())
+
+        assert "ann@example.com" not in shown
+        assert Event.objects.latest("pk").payload["weighed_by"] == "ann@example.com"
+
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"grams": "heavy"}, "grams"),
+            ({"colour": "red"}, "colour"),
+            ({"parcel_id": str(UUID(int=1))}, "It must stay about"),
+        ],
+    )
+    def test_takes_only_what_fits_the_event(self, outbox, admin_client, fields, said):
+        weighed(outbox)
+
+        text = admin_client.post(self.url(), self.form(**fields)).content.decode()
+
+        assert said in text
+        assert self.row().state == "dead"
+        assert Event.objects.count() == 1
+
+    def test_is_recorded(self, outbox, admin_client, admin_user):
+        weighed(outbox)
+
+        admin_client.post(self.url(), self.form())
+
+        assert Operation.objects.filter(
+            action="correct", by=f"user:{admin_user.pk}", reason=REASON, state="finished"
+        ).exists()
+        assert REASON in LogEntry.objects.get().change_message
+
+    def test_is_refused_to_those_who_may_only_retry(self, outbox):
+        weighed(outbox)
+        client = client_with("view_delivery", "retry_delivery", "discard_delivery")
+
+        answer = client.post(self.url(), self.form())
+
+        assert answer.status_code == 403
+        assert self.row().state == "dead"
+
+    def test_is_only_for_what_is_dead(self, outbox, scales, admin_client):
+        scales.error = None
+        weighed(outbox)
+
+        assert admin_client.get(self.url()).status_code == 404
+
+
+class TestSensitiveFields:
+    def url(self, event: Event) -> str:
+        return reverse("admin:outbox_event_sensitive", args=[event.pk])
+
+    def test_are_shown_on_request_and_who_looked_is_recorded(
+        self, outbox: Outbox, admin_client: Client, admin_user
+    ) -> None:
+        weighed(outbox)
+        event = Event.objects.get()
+
+        masked = text_of(admin_client, page_of(event))
+        shown = admin_client.post(self.url(event)).content.decode()
+
+        assert "ann@example.com" not in masked
+        assert "ann@example.com" in shown
+        entry = LogEntry.objects.get()
+        assert (entry.user, entry.object_id) == (admin_user, str(event.pk))
+
+    def test_are_not_shown_to_those_who_may_only_look(self, outbox: Outbox) -> None:
+        weighed(outbox)
+        event = Event.objects.get()
+        viewer = client_with("view_event", "view_delivery")
+
+        text = text_of(viewer, page_of(event))
+        answer = viewer.post(self.url(event))
+
+        assert "Show what is masked" not in text
+        assert answer.status_code == 403
+        assert not LogEntry.objects.exists()
+
+    def test_are_not_shown_to_a_mere_link(self, outbox: Outbox, admin_client: Client) -> None:
+        weighed(outbox)
+
+        assert admin_client.get(self.url(Event.objects.get())).status_code == 405

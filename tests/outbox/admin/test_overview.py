@@ -1,0 +1,200 @@
+"""The overview: its numbers, who lives, and the one sentence that says what to do next."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+import time_machine
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from outbox import PermanentFailure, operations, subscribe
+from outbox.models import Delivery, Event, Heartbeat, Minute, Subscription
+from outbox.monitor.health import lights
+from outbox.testing import Outbox
+
+OVERVIEW = reverse("admin:outbox_minute_changelist")
+PART = reverse("admin:outbox_minute_part")
+DEAD = reverse("admin:outbox_delivery_dead")
+
+Kind = Heartbeat.Kind
+
+
+@pytest.fixture
+def outbox(own_registry: None) -> Outbox:
+    """One handler does its work, the other refuses it for good."""
+
+    @subscribe("tests.Sent", queue="labels")
+    def label_parcel() -> None: ...
+
+    @subscribe("tests.Sent", queue="scales")
+    def weigh_parcel() -> None:
+        raise PermanentFailure("The scales are broken")
+
+    return Outbox()
+
+
+@pytest.fixture
+def alive(outbox: Outbox) -> None:
+    """Every part of the system has just given a sign of life."""
+    for kind in (Kind.RELAY, Kind.BEAT, Kind.BROKER):
+        sign(kind)
+    sign(Kind.WORKER, queues=["outbox", "labels", "scales"])
+
+
+def sign(kind: str, *, ago: timedelta = timedelta(0), queues: list[str] | None = None) -> None:
+    now = timezone.now()
+    Heartbeat.objects.update_or_create(
+        kind=kind,
+        name="one",
+        defaults={"queues": queues or [], "started_at": now - ago, "seen_at": now - ago},
+    )
+
+
+def told(outbox: Outbox, number: int = 1) -> None:
+    for _ in range(number):
+        outbox.given("tests.Sent", key=str(uuid4()))
+    outbox.deliver_all(raise_errors=False)
+
+
+def text_of(client: Client, url: str = OVERVIEW) -> str:
+    response = client.get(url)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def advice(client: Client) -> str:
+    text = text_of(client)
+    start = text.index("What to do next")
+    return text[start : text.index("</p>", start)]
+
+
+class TestTheTiles:
+    def test_count_what_is_owed_and_lead_to_it(self, outbox, admin_client):
+        told(outbox, 3)
+        Delivery.objects.filter(state="done").update(
+            state="pending", attempts=2, due_at=timezone.now() + timedelta(hours=1)
+        )
+
+        tiles = {tile.name: tile for tile in admin_client.get(OVERVIEW).context["overview"].tiles}
+
+        shown = {name: tiles[name].value for name in ("pending", "retrying", "dead")}
+        assert shown == {"pending": "3", "retrying": "3", "dead": "3"}
+        assert len(admin_client.get(tiles["retrying"].url).context["cl"].result_list) == 3
+        assert tiles["dead"].url == DEAD
+
+    def test_say_how_much_goes_through_and_how_fast(self, outbox, admin_client):
+        Minute.objects.create(minute=timezone.now(), events=60, done=100, lag_3=100)
+
+        text = text_of(admin_client)
+
+        assert "0.2</span>" in text  # 60 in five minutes
+        assert "750 ms</span>" in text  # half way from 0.5 s to 1 s
+
+    def test_show_the_age_of_the_oldest_that_is_owed(self, outbox, admin_client):
+        told(outbox)
+        Event.objects.update(emitted_at=timezone.now() - timedelta(hours=2, minutes=5))
+
+        assert "2 h 5 min</span>" in text_of(admin_client)
+
+
+class TestALight:
+    def by_name(self) -> dict[str, bool]:
+        return {light.name: light.is_on for light in lights()}
+
+    def test_is_on_where_the_last_sign_of_life_is_recent(self, alive):
+        assert set(self.by_name().values()) == {True}
+        assert set(self.by_name()) >= {"relay", "beat", "broker", "database", "queue scales"}
+
+    @pytest.mark.parametrize("kind", ["relay", "beat", "broker"])
+    def test_goes_out_when_its_part_is_silent(self, alive, kind):
+        sign(kind, ago=timedelta(minutes=4))
+
+        assert [name for name, is_on in self.by_name().items() if not is_on] == [kind]
+        assert "silent for 4 min" in {light.text for light in lights()}
+
+    def test_is_out_for_a_queue_that_no_worker_consumes(self, alive):
+        sign(Kind.WORKER, queues=["outbox", "labels"])
+
+        assert [name for name, is_on in self.by_name().items() if not is_on] == ["queue scales"]
+
+
+class TestTheAdvice:
+    def test_is_nothing_where_all_is_well(self, alive, admin_client):
+        assert "Nothing: all that was told is done or under way." in advice(admin_client)
+
+    def test_puts_a_silent_relay_before_all_else(self, outbox, alive, admin_client):
+        told(outbox)
+        sign(Kind.RELAY, ago=timedelta(minutes=4))
+
+        assert "Start a worker of the queue outbox" in advice(admin_client)
+
+    def test_names_the_queue_for_which_work_waits(self, outbox, alive, admin_client):
+        sign(Kind.WORKER, queues=["outbox", "scales"])
+        without_work = advice(admin_client)
+        told(outbox)
+        Delivery.objects.filter(subscription__queue="labels").update(state="pending")
+
+        assert "Start a worker with -Q labels" in advice(admin_client)
+        assert "labels" not in without_work
+
+    def test_leads_to_what_is_dead(self, outbox, alive, admin_client):
+        told(outbox, 2)
+
+        said = advice(admin_client)
+
+        assert "Repair what 2 deliveries to tests.weigh_parcel died of" in said
+        assert f'href="{DEAD}?handler=tests.weigh_parcel"' in said
+
+    def test_remembers_a_paused_handler_for_which_work_waits(self, outbox, alive, admin_client):
+        operations.pause("tests.weigh_parcel", by="user:1", reason="Broken scales")
+        told(outbox)
+
+        assert "Resume tests.weigh_parcel" in advice(admin_client)
+
+    def test_tells_of_an_open_breaker(self, outbox, alive, admin_client):
+        Subscription.objects.filter(handler="tests.label_parcel").update(
+            breaker_opened_at=timezone.now(), breaker_reason="ConnectionRefusedError"
+        )
+
+        assert "the breaker of tests.label_parcel is open" in advice(admin_client)
+
+
+class TestTheLivePart:
+    def test_is_not_sent_again_to_a_page_that_has_it(self, outbox, alive, admin_client):
+        with time_machine.travel(timezone.now(), tick=False):  # a chart names its minutes
+            first = admin_client.get(PART)
+            again = admin_client.get(PART, headers={"If-None-Match": first["ETag"]})
+
+        assert "outbox-tiles" in first.content.decode()
+        assert (again.status_code, again.content) == (304, b"")
+
+    def test_is_sent_when_something_happened(self, outbox, alive, admin_client):
+        first = admin_client.get(PART)
+        told(outbox)
+
+        again = admin_client.get(PART, headers={"If-None-Match": first["ETag"]})
+
+        assert again.status_code == 200
+
+
+class TestItsCost:
+    def test_does_not_grow_with_what_is_stored(self, outbox, alive, admin_client):
+        told(outbox)
+        few = self.queries(admin_client)
+        told(outbox, 20)
+
+        many = self.queries(admin_client)
+
+        assert len(many) == len(few) <= 24
+
+    def queries(self, client: Client) -> list[str]:
+        client.get(PART)
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get(PART).status_code == 200
+        return [query["sql"] for query in captured.captured_queries]

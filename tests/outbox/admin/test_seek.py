@@ -1,0 +1,61 @@
+"""Finding a moment among the events by halving."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from outbox import subscribe
+from outbox.admin.seek import first_since
+from outbox.models import Event
+from outbox.testing import Outbox
+from tests.outbox.history import store
+
+STORED = 3000
+
+
+@pytest.fixture
+def history(own_registry: None) -> None:
+    """Events of thirty days, one a quarter of an hour or so; the newest is twenty minutes old."""
+
+    @subscribe("others.Seldom")
+    def wonder() -> None: ...
+
+    Outbox()
+    store(STORED, names=("tests.Kept",), rare="others.Seldom")
+
+
+class TestFirstSince:
+    @pytest.mark.parametrize("days", [0, 0.02, 0.5, 1, 7, 29, 31])
+    def test_leaves_out_nothing_that_is_newer_and_little_that_is_older(
+        self, history: None, days: float
+    ) -> None:
+        moment = timezone.now() - timedelta(days=days)
+
+        first = first_since(moment)
+
+        newer = Event.objects.filter(emitted_at__gte=moment)
+        older = Event.objects.filter(seq__gte=first, emitted_at__lt=moment)
+        assert not newer.filter(seq__lt=first).exists()
+        assert older.count() < 300
+
+    def test_bears_with_clocks_that_differ(self, history: None) -> None:
+        """Two servers tell in turn, one event a second; one's clock is four minutes ahead."""
+        now, rows = timezone.now(), list(Event.objects.only("seq").order_by("seq"))
+        for number, event in enumerate(rows):
+            ahead = timedelta(minutes=4) if number % 2 else timedelta(0)
+            event.emitted_at = now - timedelta(seconds=STORED - number) + ahead
+        Event.objects.bulk_update(rows, ["emitted_at"], batch_size=500)
+        moment = now - timedelta(minutes=20)
+
+        first = first_since(moment)
+
+        newer = Event.objects.filter(emitted_at__gte=moment)
+        assert first > rows[0].seq
+        assert not newer.filter(seq__lt=first).exists()
+
+    @pytest.mark.django_db
+    def test_is_content_with_nothing(self) -> None:
+        assert first_since(timezone.now()) == 0

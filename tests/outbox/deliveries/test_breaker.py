@@ -1,0 +1,360 @@
+"""A handler is held while the other side is down, and nobody's attempts are used up for it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import uuid4
+
+import pytest
+import time_machine
+from django.db.models import F
+from django.urls import reverse
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from outbox import Breaker, PermanentFailure, Receipt, operations, subscribe
+from outbox.deliveries.decisions import Circuit, after_call_failed
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.models import Attempt, Delivery, Operation, Subscription
+from outbox.monitor.diagnosis import why
+from outbox.relay.passes import Message, relay_pass
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+from tests.flows.threads import run_together
+from tests.outbox.command import outbox_command, refused
+
+pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
+
+NOW = datetime.fromisoformat("2030-01-01T00:00:00Z")
+MANY = 300
+
+
+class BankDown(Exception):
+    pass
+
+
+class Bank:
+    """The other side; it counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = BankDown("no answer")
+        self.asked = 0
+
+    def ask(self) -> None:
+        self.asked += 1
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def bank(db: None) -> Bank:
+    bank = Bank()
+
+    @subscribe(
+        "shops.Ordered",
+        atomic=False,
+        window=50,
+        lease=60,
+        breaker=Breaker(on=(BankDown,), failures=5, wait=30, longest=900),
+    )
+    def charge(receipt: Receipt) -> None:
+        bank.ask()
+        with receipt:
+            pass
+
+    sync_subscriptions()
+    return bank
+
+
+def given(number: int) -> Outbox:
+    outbox = Outbox()
+    for _ in range(number):
+        outbox.given("shops.Ordered", order_id=uuid4())
+    return outbox
+
+
+def send() -> list[Message]:
+    return list(relay_pass(publish=lambda message: None).messages)
+
+
+def work(messages: list[Message]) -> None:
+    for message in messages:
+        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+
+def row() -> Subscription:
+    return Subscription.objects.get()
+
+
+class TestADeadBank:
+    def test_does_not_use_up_the_attempts_of_a_long_backlog(self, bank):
+        """Seen to fail without the breaker: by the end of the day each was tried a dozen times.
+
+        Without `held_until` in `after_failure` the probe's attempts run out.
+        """
+        with time_machine.travel(NOW, tick=False) as clock:
+            outbox = given(MANY)
+            for _ in range(24 * 12):
+                outbox.deliver_all(raise_errors=False)
+                clock.shift(timedelta(minutes=5))
+
+        states = list(Delivery.objects.values_list("state", "attempts"))
+        assert {state for state, _ in states} == {"pending"}
+        assert sum(attempts for _, attempts in states) == 5, "those that opened it"
+        assert 24 * 3 <= bank.asked <= 5 + 24 * 5
+        assert Attempt.objects.count() == bank.asked, "each is remembered"
+
+    def test_is_asked_by_one_probe_at_a_time_and_ever_more_seldom(self, bank):
+        with time_machine.travel(NOW, tick=False) as clock:
+            outbox = given(MANY)
+            outbox.deliver_all(raise_errors=False)
+            assert bank.asked == 5
+            probes = []
+            for _ in range(400):
+                clock.shift(timedelta(seconds=10))
+                asked = bank.asked
+                for _ in range(3):
+                    outbox.deliver_all(raise_errors=False)
+                assert bank.asked <= asked + 1
+                if bank.asked > asked:
+                    probes.append(row().breaker_wait)
+
+        assert probes[:6] == [60, 120, 240, 480, 900, 900]
+
+    def test_that_is_back_gets_the_backlog_a_little_at_first(self, bank):
+        with time_machine.travel(NOW, tick=False) as clock:
+            outbox = given(MANY)
+            outbox.deliver_all(raise_errors=False)
+            clock.shift(timedelta(hours=3))
+            bank.error = None
+            work(send())
+            assert row().breaker_opened_at is None
+            first = send()
+            outbox_states = Delivery.objects.filter(state="done").count()
+
+        assert outbox_states == 1
+        assert len(first) <= 2, "the window starts at one and is doubled"
+        work(first)
+        with time_machine.travel(NOW + timedelta(hours=4), tick=False):
+            outbox.deliver_all()
+        assert set(Delivery.objects.values_list("state", flat=True)) == {"done"}
+
+    def test_costs_a_pass_two_reads(self, bank, django_assert_num_queries):
+        """Seen to fail with an open breaker's deliveries among what is busy."""
+        given(MANY).deliver_all(raise_errors=False)
+
+        with django_assert_num_queries(2):
+            assert send() == []
+
+    def test_whose_probe_is_lost_is_asked_by_another(self, bank):
+        """Seen to fail without `breaker_probe_at` moved by the relay: all hang on one message."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            given(20).deliver_all(raise_errors=False)
+            clock.shift(timedelta(minutes=10))
+            [lost] = send()
+            assert send() == []
+            clock.shift(timedelta(seconds=61))
+
+            [again] = send()
+            bank.error = None
+            work([lost, again])
+
+        assert row().breaker_opened_at is None
+        assert Delivery.objects.filter(state="done").count() == 1
+
+    def test_whose_probe_died_with_its_worker_is_asked_by_another(self, bank):
+        with time_machine.travel(NOW, tick=False) as clock:
+            given(20).deliver_all(raise_errors=False)
+            clock.shift(timedelta(minutes=10))
+            [message] = send()
+            for delivery_id, token in message.pairs:
+                Delivery.objects.filter(id=delivery_id).update(
+                    started_token=token, attempts=F("attempts") + 1, started_at=NOW, worker="w1"
+                )
+            clock.shift(timedelta(minutes=10))
+
+            [another] = send()
+            bank.error = None
+            work([another])
+
+        assert row().breaker_opened_at is None
+
+    def test_is_not_asked_by_what_was_on_its_way(self, bank):
+        """Seen to fail without `breaker.holds` where a delivery starts."""
+        given(40)
+        messages = send()
+        assert len(messages) == 40
+
+        work(messages)
+
+        assert bank.asked == 5
+        assert Delivery.objects.filter(state="pending", attempts=0).count() == 35
+
+    def test_is_what_a_held_delivery_waits_for(self, bank):
+        """Seen to fail without `_breaker_open`: it asks whether a relay is running."""
+        given(20).deliver_all(raise_errors=False)
+
+        told = why(Delivery.objects.filter(attempts=0)[0])
+
+        assert told.startswith("Held: the breaker of tests.charge is open since ")
+        assert "(BankDown: no answer); the next probe is sent at" in told
+
+    def test_is_told_by_status(self, bank):
+        """Seen to fail with the row's state left out of `_note_standing`."""
+        given(MANY).deliver_all(raise_errors=False)
+
+        [handler] = json.loads(outbox_command("status", "--json"))["handlers"]
+        said = outbox_command("status")
+
+        assert handler["is_breaker_open"]
+        assert handler["breaker_reason"] == "BankDown: no answer"
+        assert "breaker open since" in said
+        assert ": BankDown: no answer" in said
+
+
+class TestAPerson:
+    """Knows sooner than a probe that the other side is back."""
+
+    def test_lets_the_handler_go_on_at_once_a_little_at_first(self, bank):
+        """Seen to fail with a command that closes nothing."""
+        given(MANY).deliver_all(raise_errors=False)
+        assert send() == []
+        bank.error = None
+
+        said = outbox_command("close-breaker", "tests.charge", "--reason", "ticket 7")
+
+        first = send()
+        assert said.startswith("tests.charge goes on")
+        assert 1 <= len(first) <= 2
+        work(first)
+        assert Delivery.objects.filter(state="done").count() == len(first)
+        operation = Operation.objects.get()
+        assert (operation.action, operation.reason) == ("close_breaker", "ticket 7")
+        assert operation.touched == 1
+
+    def test_is_asked_why_and_told_beforehand_what_waits(self, bank):
+        given(MANY).deliver_all(raise_errors=False)
+
+        told = outbox_command("close-breaker", "tests.charge", "--dry-run")
+
+        assert "--reason" in refused("close-breaker", "tests.charge")
+        assert f"{MANY} deliveries would be touched" in told
+        assert row().breaker_opened_at is not None
+
+    def test_is_told_where_no_breaker_is_open(self, bank):
+        said = refused("close-breaker", "tests.charge", "--reason", "ticket 7")
+
+        assert said == "No breaker of tests.charge is open."
+        assert not Operation.objects.exists()
+
+    def test_who_is_wrong_has_it_opened_again(self, bank):
+        given(MANY).deliver_all(raise_errors=False)
+        operations.close_breaker("tests.charge", by="cli:ann", reason="a rumour")
+
+        for _ in range(10):
+            work(send())
+
+        assert row().breaker_opened_at is not None
+        assert bank.asked == 10
+
+    def test_closes_it_in_the_admin_with_a_reason(self, bank, admin_client, admin_user):
+        given(MANY).deliver_all(raise_errors=False)
+        url = reverse("admin:outbox_subscription_changelist")
+        form = {"action": "close_breaker", "_selected_action": [row().pk]}
+
+        asked = admin_client.post(url, form).content.decode()
+        still_open = row().breaker_opened_at
+        admin_client.post(url, {**form, "reason": "ticket 7"})
+
+        assert "This field is required" in asked or "For whoever wonders later" in asked
+        assert still_open is not None
+        assert row().breaker_opened_at is None
+        assert Operation.objects.get().by == f"user:{admin_user.pk}"
+
+
+class TestAnAnswer:
+    def test_ends_the_count_of_failures_in_a_row(self, bank):
+        given(30)
+        messages = send()
+        work(messages[:4])
+        bank.error = None
+        work(messages[4:5])
+        bank.error = BankDown()
+        work(messages[5:9])
+
+        assert row().breaker_opened_at is None
+        assert row().breaker_failures == 4
+
+    def test_may_be_a_refusal(self, bank):
+        """A probe that fails in another way: the other side is not down."""
+        with time_machine.travel(NOW, tick=False) as clock:
+            given(20).deliver_all(raise_errors=False)
+            clock.shift(timedelta(hours=1))
+            bank.error = PermanentFailure("wrong key")
+
+            work(send())
+
+        assert row().breaker_opened_at is None
+
+    def test_of_other_failures_opens_nothing(self, bank):
+        bank.error = ValueError()
+
+        with time_machine.travel(NOW, tick=False):
+            given(20).deliver_all(raise_errors=False)
+
+        assert bank.asked == 20
+        assert row().breaker_failures == 0
+
+
+class TestABreakerThatTheNextReleaseDoesNotHave:
+    def test_is_closed_by_its_migrate(self, bank):
+        from outbox import subscriptions
+
+        given(20).deliver_all(raise_errors=False)
+        assert row().breaker_opened_at is not None
+        subscriptions.registry.clear()
+
+        @subscribe("shops.Ordered", atomic=False)
+        def charge(receipt: Receipt) -> None: ...
+
+        sync_subscriptions()
+
+        assert row().breaker_opened_at is None
+
+
+@pytest.mark.django_db(transaction=True)
+class TestManyWorkersAndRelays:
+    def test_open_it_once_and_send_one_probe(self, bank):
+        """Seen to fail on PostgreSQL without the row's lock in `note_failure`."""
+        given(40)
+        messages = send()
+        run_together([partial(work, messages[n::4]) for n in range(4)])
+
+        opened = row()
+        assert opened.breaker_opened_at is not None
+        assert opened.breaker_wait == 30
+        assert sum(Delivery.objects.values_list("attempts", flat=True)) == 5
+        Subscription.objects.update(breaker_probe_at=NOW - timedelta(days=9999))
+        Delivery.objects.update(due_at=NOW - timedelta(days=9999))
+        probes: list[Message] = []
+        run_together([lambda: probes.extend(send())] * 4)
+
+        assert len(probes) == 1
+
+
+class TestTheDecision:
+    @for_all(kinds=st.lists(st.booleans(), max_size=60))
+    def test_waits_longer_after_each_probe_and_never_longer_than_the_longest(self, kinds):
+        breaker, now = Breaker(on=(BankDown,), failures=3, wait=30, longest=900), NOW
+        circuit = Circuit()
+        for is_probe in kinds:
+            after = after_call_failed(circuit, breaker, now=now, is_probe=is_probe)
+            assert after.wait <= 900
+            assert after.wait >= circuit.wait
+            assert not circuit.is_open or after.is_open, "a failure closes nothing"
+            assert after.is_open == (after.failures >= 3)
+            if after.is_open:
+                assert after.probe_at is not None
+            circuit, now = after, now + timedelta(seconds=7)

@@ -1,0 +1,172 @@
+"""The database goes away in the middle: PostgreSQL ends our connection at the worst moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from django.contrib.auth.models import Group
+from django.db import DatabaseError, connection
+
+from outbox import DomainEvent, Receipt, emit, subscribe
+from outbox.deliveries import failpoints
+from outbox.models import Attempt, Delivery
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+
+pytestmark = [
+    pytest.mark.postgresql,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge", "no_health_check"),
+]
+
+
+_GONE = "SELECT pg_terminate_backend(%s, 10000)"  # ms: it waits until the backend is gone
+
+
+class Counted(DomainEvent, key="order_id"):
+    order_id: UUID
+
+
+@pytest.fixture
+def no_health_check(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a project whose settings do not ask for CONN_HEALTH_CHECKS."""
+    monkeypatch.setitem(connection.settings_dict, "CONN_HEALTH_CHECKS", False)
+    connection.close()
+    yield
+    connection.close()
+
+
+class Cut:
+    """Ends this thread's connection from another one, once."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+
+    def __call__(self) -> None:
+        if not self.is_done:
+            self.is_done = True
+            cut_connection()
+
+
+def cut_connection() -> None:
+    connection.ensure_connection()
+    parameters = connection.get_connection_params()
+    wanted = {name: parameters[name] for name in ("host", "port", "user", "password", "dbname")}
+    with psycopg.connect(**wanted) as other:
+        other.execute(_GONE, [connection.connection.info.backend_pid])
+
+
+def assert_counted_once(outbox: Outbox) -> None:
+    """The one event had its effect once, said so once, and no attempt was spent on the cut."""
+    assert Group.objects.count() == 1
+    assert len(outbox.all_emitted("tests.Counted")) == 1
+    assert Delivery.objects.values_list("state", "attempts").get() == ("done", 1)
+    assert not Attempt.objects.exists()
+
+
+class TestAConnectionThatIsCut:
+    @pytest.mark.parametrize("moment", ["before the effects", "after them", "at the receipt"])
+    def test_in_a_handler_costs_no_attempt_and_doubles_no_effect(self, moment: str):
+        """Rules 6 and 9. Seen to fail with `is_transient` always false, or with the receipt in a
+        transaction of its own.
+        """
+        cut = Cut()
+
+        @subscribe("shops.Ordered")
+        def count(order_id: UUID) -> None:
+            if moment == "before the effects":
+                cut()
+            Group.objects.create(name=str(order_id))
+            emit(Counted(order_id=order_id))
+            if moment == "after them":
+                cut()
+
+        outbox = Outbox()
+        outbox.given("shops.Ordered", order_id=uuid4())
+        at_the_receipt = cut if moment == "at the receipt" else lambda: None
+
+        with failpoints.armed(failpoints.BEFORE_RECEIPT, at_the_receipt):
+            outbox.deliver_all()
+
+        assert cut.is_done
+        assert_counted_once(outbox)
+
+    @pytest.mark.parametrize("moment", ["before a look", "before the receipt", "in the receipt"])
+    def test_in_a_handler_that_calls_outside_costs_no_attempt(self, moment: str):
+        """Rule 9. Seen to fail without `drop_broken_connection` in `retry_transient`."""
+        cut = Cut()
+
+        @subscribe("shops.Ordered", atomic=False)
+        def charge(order_id: UUID, receipt: Receipt) -> None:
+            if moment != "in the receipt":
+                cut()
+            if moment == "before a look":
+                assert not Group.objects.exists()
+            with receipt:
+                Group.objects.create(name=str(order_id))
+                emit(Counted(order_id=order_id))
+                if moment == "in the receipt":
+                    cut()
+
+        outbox = Outbox()
+        outbox.given("shops.Ordered", order_id=uuid4())
+
+        outbox.deliver_all()
+
+        assert cut.is_done
+        assert_counted_once(outbox)
+
+    def test_between_two_tasks_costs_nothing(self):
+        """Seen to fail with the start outside of `retry_transient`: the lease had to pass."""
+
+        @subscribe("shops.Ordered")
+        def count(order_id: UUID) -> None:
+            Group.objects.create(name=str(order_id))
+            emit(Counted(order_id=order_id))
+
+        outbox = Outbox()
+        outbox.given("shops.Ordered", order_id=uuid4())
+        [message] = relay_pass(publish=lambda message: None).messages
+        cut_connection()
+
+        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+        assert_counted_once(outbox)
+
+    def test_is_no_excuse_for_a_handler_that_raises(self):
+        """Seen to fail with `settlement.fail` outside of `retry_transient`: nobody took note."""
+
+        @subscribe("shops.Ordered", atomic=False)
+        def charge(receipt: Receipt) -> None:
+            cut_connection()
+            raise ValueError
+
+        outbox = Outbox()
+        outbox.given("shops.Ordered", order_id=uuid4())
+
+        outbox.deliver_all(raise_errors=False)
+
+        assert Delivery.objects.values_list("state", "attempts").get() == ("pending", 1)
+        assert Attempt.objects.get().exception == "ValueError"
+
+    def test_leaves_no_half_effect_where_the_handler_swallows_the_error(self):
+        cut = Cut()
+
+        @subscribe("shops.Ordered")
+        def count(order_id: UUID) -> None:
+            Group.objects.create(name=str(order_id))
+            cut()
+            with suppress(DatabaseError):
+                emit(Counted(order_id=order_id))
+
+        outbox = Outbox()
+        outbox.given("shops.Ordered", order_id=uuid4())
+
+        outbox.deliver_all()
+
+        assert_counted_once(outbox)

@@ -1,0 +1,148 @@
+"""Signs of life: cheap, and deadly to nobody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError, connection
+from django.db.models import F
+from pytest_django import DjangoAssertNumQueries
+
+from outbox.deliveries import heartbeat
+from outbox.models import Heartbeat
+from outbox.relay import loop
+from outbox.tasks import run_relay
+from tests.shop.processes import eventually
+
+Kind = Heartbeat.Kind
+
+
+@pytest.fixture(autouse=True)
+def _fresh(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has not beaten yet."""
+    monkeypatch.setattr(heartbeat, "_written", {})
+    monkeypatch.setattr(heartbeat, "_started", {})
+
+
+def let_time_pass(**length: float) -> None:
+    Heartbeat.objects.update(seen_at=F("seen_at") - timedelta(**length))
+    heartbeat._written.clear()
+
+
+class TestABeat:
+    def test_is_one_row_that_moves(self):
+        heartbeat.beat(Kind.WORKER, "w1", queues=["mail"])
+        let_time_pass(minutes=5)
+
+        heartbeat.beat(Kind.WORKER, "w1", queues=["mail", "bank"])
+
+        row = Heartbeat.objects.get()
+        assert row.queues == ["bank", "mail"]
+        assert heartbeat.latest(Kind.WORKER, queue="bank").is_fresh
+        assert not heartbeat.latest(Kind.WORKER, queue="stock").is_fresh
+
+    def test_is_written_no_more_often_than_it_needs(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ):
+        """Without the limit an idle relay writes once a second."""
+        heartbeat.beat(Kind.RELAY, "r1")
+
+        with django_assert_num_queries(0):
+            for _ in range(100):
+                heartbeat.beat(Kind.RELAY, "r1")
+
+    def test_costs_one_statement(self, django_assert_num_queries: DjangoAssertNumQueries):
+        heartbeat.beat(Kind.RELAY, "r1")
+        let_time_pass(minutes=5)
+
+        with django_assert_num_queries(1):
+            heartbeat.beat(Kind.RELAY, "r1")
+
+    def test_never_raises(self):
+        asked: list[object] = []
+
+        def fail(_execute: object, statement: object, *_others: object) -> None:
+            asked.append(statement)
+            raise DatabaseError("the disk is full")
+
+        with connection.execute_wrapper(fail):
+            heartbeat.beat(Kind.RELAY, "r1")
+
+        assert asked
+
+    def test_grows_old(self):
+        heartbeat.beat(Kind.RELAY, "r1")
+        let_time_pass(seconds=40)
+
+        sign = heartbeat.latest(Kind.RELAY)
+
+        assert sign.at is not None
+        assert not sign.is_fresh
+
+    def test_forgets_those_that_are_gone_for_a_day(self):
+        heartbeat.beat(Kind.RELAY, "r1")
+        let_time_pass(days=2)
+
+        heartbeat.beat(Kind.RELAY, "r2")
+
+        assert Heartbeat.objects.get().name == "r2"
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAThread:
+    """Of a worker, or of the relay: it beats for its process, on a connection of its own."""
+
+    def test_of_a_worker_names_its_queues(self):
+        thread = heartbeat.HeartbeatThread("w1@host", lambda: ["mail"])
+
+        with beating(thread):
+            eventually(Heartbeat.objects.exists, "a heartbeat", within=20)
+
+        row = Heartbeat.objects.get()
+        assert (row.kind, row.name, row.queues) == (Kind.WORKER, "w1@host", ["mail"])
+
+    def test_of_the_relay_says_so_when_it_has_looked_for_work(self, monkeypatch):
+        monkeypatch.setattr(loop, "relay", lambda **_options: 0)
+        thread = loop.RelayLoop("relay@host")
+
+        with beating(thread):
+            eventually(Heartbeat.objects.exists, "a heartbeat", within=20)
+
+        row = Heartbeat.objects.get()
+        assert (row.kind, row.name) == (Kind.RELAY, "relay@host")
+
+    def test_of_the_relay_says_so_though_it_finds_work_in_every_pass(self, monkeypatch):
+        """Seen to fail with `is_wanted` that only looks whether it is to stop."""
+
+        def find_work(*, is_wanted: Callable[[], bool], **_options: object) -> int:
+            while is_wanted():
+                time.sleep(0.01)
+            return 0
+
+        monkeypatch.setattr(loop, "relay", find_work)
+        thread = loop.RelayLoop("relay@host")
+
+        with beating(thread):
+            eventually(Heartbeat.objects.exists, "a heartbeat", within=20)
+
+
+@contextmanager
+def beating(thread: heartbeat.HeartbeatThread | loop.RelayLoop) -> Iterator[None]:
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.stop()
+        if isinstance(thread, heartbeat.HeartbeatThread):  # which nobody else waits for
+            thread.join(20)
+
+
+class TestBeat:
+    def test_is_alive_when_its_task_comes(self):
+        run_relay()
+
+        assert heartbeat.latest(Kind.BEAT).is_fresh

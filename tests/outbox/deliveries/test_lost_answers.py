@@ -1,0 +1,358 @@
+"""An answer of the database that is lost, or "locked" after half of the work: nobody died of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Event as Flag
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import OperationalError, connection, connections, transaction
+from django.utils import timezone
+
+from outbox import DomainEvent, subscribe
+from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.relay.passes import Message, relay_pass
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+from outbox.worker.outcome import Result
+from tests.flows.threads import aside, run_together
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge"),
+]
+
+
+class Numbered(DomainEvent, key="order_id"):
+    order_id: UUID
+
+
+class Fault:
+    """A statement fails once: after it was run, so that its answer is lost, or in place of that."""
+
+    def __init__(self, part: str, *, number: int = 1, times: int = 1, is_run: bool = False) -> None:
+        self._part, self._number, self._times, self._is_run = part, number, times, is_run
+        self.seen = 0
+
+    def __call__(
+        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
+    ) -> Any:
+        self.seen += self._part in sql
+        is_hit = self._number <= self.seen < self._number + self._times and self._part in sql
+        if is_hit and self._is_run:
+            execute(sql, params, many, context)
+            raise OperationalError("server closed the connection unexpectedly")
+        if is_hit:
+            raise OperationalError("database is locked")
+        return execute(sql, params, many, context)
+
+
+#: The UPDATE that starts, the SELECT of what it started, the look with care.
+START, EVENTS, CARE = "SET started_token", "FROM outbox_event e WHERE", "JOIN outbox_subscription s"
+
+
+def given(number: int = 1) -> None:
+    for _ in range(number):
+        Outbox().given("tests.Numbered", order_id=uuid4())
+
+
+def send() -> Message:
+    [message] = relay_pass(publish=lambda message: None).messages
+    return message
+
+
+def work(message: Message) -> list[Result]:
+    return deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+
+def let_leases_pass() -> None:
+    Delivery.objects.filter(state="sent").update(due_at=timezone.now() - timedelta(seconds=1))
+    relay_pass(publish=lambda message: None)
+
+
+def ends() -> list[tuple[str, int]]:
+    return list(Delivery.objects.order_by("id").values_list("state", "attempts"))
+
+
+def lose_an_answer_to_commit(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Have the next COMMIT done, and its answer lost; the list says whether that has happened."""
+    lost: list[bool] = []
+    backend = type(connections["default"])
+    commit: Callable[[Any], None] = backend._commit  # type: ignore[attr-defined]
+
+    def commit_and_lose(self: Any) -> None:
+        commit(self)
+        if not lost:
+            lost.append(True)
+            raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(backend, "_commit", commit_and_lose)
+    return lost
+
+
+class TestAStart:
+    def test_whose_answer_is_lost_is_found_again(self):
+        """Rule 9. Seen to fail, dead at its only attempt, with `_FREE` for each try."""
+        runs = []
+
+        @subscribe("tests.Numbered", attempts=1)
+        def count() -> None:
+            runs.append(1)
+
+        given()
+        message = send()
+        with connection.execute_wrapper(Fault(START, is_run=True)):
+            work(message)
+        let_leases_pass()
+
+        assert len(runs) == 1
+        assert ends() == [("done", 1)]
+
+    def test_is_found_though_its_delivery_changes_its_subscription_meanwhile(self):
+        """As where two names become one. Seen to fail, dead, without `has` in `is_meant`."""
+        runs = []
+
+        @subscribe("tests.Numbered", attempts=1)
+        def count() -> None:
+            runs.append(1)
+
+        given()
+        message = send()
+        other = Subscription.objects.get()
+        other.pk, other.handler = None, "tests.other"
+        other.save()
+
+        def lose(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            result = execute(sql, params, many, context)
+            if START in sql and not Delivery.objects.filter(subscription=other).exists():
+                Delivery.objects.update(subscription=other)
+                raise OperationalError("server closed the connection unexpectedly")
+            return result
+
+        with connection.execute_wrapper(lose):
+            deliver(
+                handler_name=message.handler,
+                pairs=message.pairs,
+                worker="w1",
+                subscription=message.subscription,
+            )
+
+        assert len(runs) == 1
+        assert ends() == [("done", 1)]
+
+    def test_with_care_is_found_again_too(self, monkeypatch: pytest.MonkeyPatch):
+        """Rule 9. Seen to fail, dead at its only attempt, without the look at whose start it is."""
+        runs = []
+
+        @subscribe("tests.Numbered", attempts=1, ordered=True)
+        def count() -> None:
+            runs.append(1)
+
+        given()
+        message = send()
+        lost = lose_an_answer_to_commit(monkeypatch)
+        work(message)
+        let_leases_pass()
+
+        assert lost
+        assert len(runs) == 1
+        assert ends() == [("done", 1)]
+
+    @pytest.mark.sqlite
+    @pytest.mark.parametrize("locked", [Fault(EVENTS), Fault(START, number=2)])
+    def test_that_is_locked_after_half_of_it_goes_on(self, locked: Fault):
+        """Rule 9, where each statement commits alone. Seen to fail with `_FREE` for each try."""
+        runs = []
+
+        @subscribe("tests.Numbered", attempts=2)
+        def count() -> None:
+            runs.append(1)
+
+        given()
+        send()
+        # As if handed back: its next token is another than the first of the other.
+        Delivery.objects.update(state="pending", due_at=timezone.now())
+        given()
+        relay_pass(publish=lambda message: None, only=[])
+        message = send()
+        assert {token for _, token in message.pairs} == {1, 2}
+
+        with connection.execute_wrapper(locked):
+            work(message)
+        let_leases_pass()
+
+        assert locked.seen > 1
+        assert len(runs) == 2
+        assert ends() == [("done", 1), ("done", 1)]
+
+    def test_that_fails_for_some_runs_the_others(self):
+        """Seen to fail, with a death for each that was started, where it raised."""
+        runs = []
+
+        @subscribe("tests.Numbered")
+        def count() -> None:
+            runs.append(1)
+
+        given(3)
+        message = send()
+        Delivery.objects.filter(pk=message.pairs[0][0]).update(state="discarded")
+
+        with connection.execute_wrapper(Fault(CARE, times=5)):
+            work(message)
+
+        assert len(runs) == 2
+        assert ends() == [("discarded", 0), ("done", 1), ("done", 1)]
+
+    def test_hands_a_newer_event_back_although_the_database_is_locked_once(self):
+        """Rule 9. Seen to fail, with three deaths, without `retry_transient` around it."""
+        runs = []
+
+        @subscribe("tests.Numbered")
+        def count() -> None:
+            runs.append(1)
+
+        given(3)
+        message = send()
+        Event.objects.filter(pk=Event.objects.earliest("seq").pk).update(version=99)
+
+        with connection.execute_wrapper(Fault('"outbox_delivery"."attempts" - ')):
+            work(message)
+
+        assert len(runs) == 2
+        assert ends() == [("pending", 0), ("done", 1), ("done", 1)]
+
+    @pytest.mark.postgresql
+    def test_that_waited_for_a_lock_has_its_whole_lease(self):
+        """Seen to fail, over before the handler began, without `renew`."""
+        left = []
+
+        @subscribe("tests.Numbered", lease=2, time_limit=1)
+        def count() -> None:
+            left.append(Delivery.objects.get().due_at - timezone.now())
+
+        given()
+        message = send()
+        is_held, has_waited = Flag(), Flag()
+
+        def hold() -> None:
+            with transaction.atomic():
+                Delivery.objects.select_for_update().get()
+                is_held.set()
+                has_waited.wait(2.5)
+
+        def start() -> None:
+            is_held.wait()
+            work(message)
+
+        run_together([hold, start])
+
+        assert left[0] > timedelta(seconds=1)
+        assert ends() == [("done", 1)]
+
+    def test_with_care_of_one_among_many_has_the_lease_of_many(self):
+        """Rule 11. Seen to fail with the lease reckoned from what is left alone."""
+        left = {}
+
+        @subscribe("tests.Numbered", lease=60)
+        def count() -> None:
+            rows = Delivery.objects.filter(state="sent")
+            left.update({row.pk: row.due_at - timezone.now() for row in rows})
+
+        given(4)
+        message = send()
+        last, _token = message.pairs[-1]
+        Delivery.objects.filter(pk=last).update(order_key="of a release that ordered them")
+
+        work(message)
+
+        assert left[last] > timedelta(seconds=70)
+
+    @pytest.mark.postgresql
+    def test_within_another_transaction_leaves_that_in_order(self):
+        """Seen to fail without the savepoint: nothing could be asked any more."""
+
+        @subscribe("tests.Numbered")
+        def count() -> None: ...
+
+        given()
+        message = send()
+
+        def deliver_within() -> None:
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute("SET LOCAL lock_timeout = '50ms'")
+                with pytest.raises(OperationalError, match="lock timeout"):
+                    work(message)
+                assert not Group.objects.exists()
+
+        with transaction.atomic():
+            Delivery.objects.select_for_update().get()
+            aside(deliver_within)
+
+
+class TestAReceipt:
+    def test_whose_answer_is_lost_is_found_and_no_lost_lease(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail, with an attempt that lost its lease, without `has_receipt`."""
+
+        @subscribe("tests.Numbered")
+        def count(order_id: UUID) -> None:
+            Group.objects.create(name=str(order_id))
+
+        given()
+        message = send()
+        lost = lose_an_answer_to_commit(monkeypatch)
+        [result] = work(message)
+
+        assert lost
+        assert (result.state, result.error) == ("done", None)
+        assert Group.objects.count() == 1
+        assert not Attempt.objects.exists()
+
+
+@pytest.mark.postgresql
+class TestATransientErrorAfterALongRun:
+    def test_is_retried_with_a_whole_lease(self):
+        """Failed while the lease was not renewed between tries: the relay recorded a death."""
+        runs = []
+
+        def nearly_pass_the_lease() -> None:
+            Delivery.objects.update(due_at=timezone.now() + timedelta(milliseconds=1))
+
+        @subscribe("tests.Numbered", attempts=1, shared_transaction=False)
+        def count() -> None:
+            runs.append(1)
+            if len(runs) == 1:
+                aside(nearly_pass_the_lease)
+                raise OperationalError("database is locked")
+            aside(lambda: relay_pass(publish=lambda message: None))
+            Group.objects.create(name=uuid4().hex)
+
+        given()
+        work(send())
+
+        assert len(runs) == 2
+        assert ends() == [("done", 1)]
+        assert not Attempt.objects.exists()
+
+    def test_is_not_retried_where_another_worker_has_the_delivery(self):
+        runs = []
+
+        @subscribe("tests.Numbered", shared_transaction=False)
+        def count() -> None:
+            runs.append(1)
+            if len(runs) == 1:
+                aside(let_leases_pass)
+                raise OperationalError("database is locked")
+
+        given()
+        work(send())
+
+        assert len(runs) == 1
+        assert [outcome for outcome, _ in Attempt.objects.values_list("outcome", "id")] == [
+            "died",
+            "lease_lost",
+        ]

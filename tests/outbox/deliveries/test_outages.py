@@ -1,0 +1,333 @@
+"""The database cannot be reached for a while: nobody's attempt is used up, and nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import OperationalError, connection, connections
+from django.db.models import F
+
+from outbox import Receipt, clock, subscribe
+from outbox.deliveries import heartbeat, settlement, transient_errors, withdrawal
+from outbox.models import Attempt, Delivery, Heartbeat
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+from tests.flows.threads import aside
+from tests.link import Link
+from tests.outbox.outages import Outage, ends, given, let_leases_pass, work
+
+pytestmark = [
+    pytest.mark.postgresql,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge", "short_waits"),
+]
+
+
+class TestAnOutage:
+    def test_in_an_atomic_handler_uses_up_no_attempt(self, outage: Outage):
+        """Rule 9. Failed, dead at its only attempt, while five quick tries were all."""
+        runs = []
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            runs.append(1)
+            if len(runs) == 1:
+                outage()
+            Group.objects.create(name=uuid4().hex)
+
+        work(given())
+
+        assert ends() == [("pending", 0)]
+        assert Attempt.objects.get().outcome == "outage"
+        assert not Group.objects.exists()
+
+    def test_in_a_handler_with_receipt_uses_up_no_attempt(self, outage: Outage):
+        @subscribe("tests.Counted", attempts=1, atomic=False)
+        def call(receipt: Receipt) -> None:
+            outage()
+            with receipt:
+                pass
+
+        work(given())
+
+        assert ends() == [("pending", 0)]
+
+    def test_that_a_handler_hides_behind_an_error_of_its_own_uses_up_no_attempt(
+        self, outage: Outage
+    ):
+        @subscribe("tests.Counted", attempts=1, atomic=False)
+        def count(receipt: Receipt) -> None:
+            outage()
+            try:
+                Group.objects.exists()
+            except OperationalError:
+                raise ValueError("the shelf cannot be read") from None
+
+        work(given())
+
+        assert ends() == [("pending", 0)]
+
+    def test_leaves_the_other_deliveries_of_the_message_to_be_run(self, outage: Outage):
+        """Failed while all that had started of a message expired as deaths."""
+        runs = []
+
+        @subscribe("tests.Counted", attempts=1, shared_transaction=False)
+        def count() -> None:
+            runs.append(1)
+            if len(runs) == 1:
+                outage()
+            Group.objects.create(name=uuid4().hex)
+
+        work(given(3))
+
+        assert ends() == [("pending", 0), ("done", 1), ("done", 1)]
+        assert Group.objects.count() == 2
+
+    def test_of_a_whole_batch_runs_each_of_it_once_more(self, outage: Outage):
+        runs = []
+
+        @subscribe("tests.Counted")
+        def count() -> None:
+            runs.append(1)
+            if len(runs) == 2:
+                outage()
+            Group.objects.create(name=uuid4().hex)
+
+        work(given(3))
+
+        assert ends() == [("done", 1)] * 3
+        assert Group.objects.count() == 3
+
+    def test_before_the_start_delays_it(self, outage: Outage):
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            Group.objects.create(name=uuid4().hex)
+
+        message = given()
+        outage()
+
+        work(message)
+
+        assert ends() == [("done", 1)]
+
+    def test_that_hides_the_answer_to_a_commit_leaves_the_delivery_done(
+        self, outage: Outage, monkeypatch: pytest.MonkeyPatch
+    ):
+        backend = type(connections["default"])
+        commit: Any = backend._commit  # type: ignore[attr-defined]  # not in the stubs
+        lost: list[bool] = []
+
+        def commit_and_cut(self: Any) -> None:
+            commit(self)
+            if threading.current_thread() is threading.main_thread() and not lost:
+                lost.append(True)
+                outage()
+                raise OperationalError("server closed the connection unexpectedly")
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            Group.objects.create(name=uuid4().hex)
+            monkeypatch.setattr(backend, "_commit", commit_and_cut)
+
+        [result] = work(given())
+
+        assert result.error is None
+        assert ends() == [("done", 1)]
+        assert not Attempt.objects.exists()
+        assert Group.objects.count() == 1
+
+
+class TestALeaseThatPassesDuringAnOutage:
+    def test_uses_up_no_attempt_if_the_worker_survives(self, outage: Outage):
+        """Another host declared it dead. Failed, dead, while nobody took that back."""
+        outage.meanwhile = let_leases_pass
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            outage()
+            Group.objects.exists()
+
+        work(given())
+
+        assert ends() == [("pending", 0)]
+        assert Attempt.objects.get().outcome == "outage"
+
+    def test_uses_up_none_of_those_that_wait_for_their_turn(self, outage: Outage):
+        outage.meanwhile = let_leases_pass
+        runs = []
+
+        @subscribe("tests.Counted", attempts=1, shared_transaction=False)
+        def count() -> None:
+            runs.append(1)
+            outage()
+            Group.objects.exists()
+
+        work(given(3))
+
+        assert runs == [1], "what is declared dead does not run"
+        assert ends() == [("pending", 0)] * 3
+        assert set(Attempt.objects.values_list("outcome", flat=True)) == {"outage"}
+
+    def test_counts_if_the_worker_stood_still_without_an_outage(self, link: Link):
+        """Rule 11: a worker that comes back too late has died all the same."""
+
+        @subscribe("tests.Counted", attempts=2)
+        def count() -> None:
+            aside(let_leases_pass)
+
+        work(given())
+
+        assert ends() == [("pending", 1)]
+        outcomes = Attempt.objects.order_by("id").values_list("outcome", flat=True)
+        assert list(outcomes) == ["died", "lease_lost"]
+
+    def test_is_not_judged_as_long_as_workers_may_report(self, link: Link):
+        """The relay knows of the outage. Failed while it looked at leases at once."""
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None: ...
+
+        message = given()
+        now = clock.now()
+        Delivery.objects.update(
+            started_token=F("token"), attempts=1, started_at=now, worker="w1", due_at=now
+        )
+        heartbeat.record_outage(5.0, using="default")
+
+        relay_pass(publish=lambda message: None)
+        assert ends() == [("sent", 1)]
+
+        Heartbeat.objects.filter(kind="outage").update(seen_at=now - timedelta(minutes=1))
+        relay_pass(publish=lambda message: None)
+        assert ends() == [("dead", 1)]
+        assert message.pairs
+
+    def test_gives_nothing_back_where_a_person_has_retried_since(self, link: Link):
+        @subscribe("tests.Counted", attempts=3)
+        def count() -> None: ...
+
+        given()
+        row = Delivery.objects.get()
+        row.started_at, row.worker, row.attempts = row.due_at, "w1", 2
+        row.started_token = row.token
+        row.save()
+        settlement.record_death(row, using="default")
+        Delivery.objects.update(attempts=0, token=5)
+
+        number = withdrawal.withdraw_deaths(
+            [row.pk], worker="w1", started_at=row.started_at, using="default"
+        )
+
+        assert number == 1
+
+        assert ends() == [("pending", 0)]
+
+
+class TestAnErrorOfTheDatabase:
+    def test_that_an_event_causes_each_time_ends_as_dead(self):
+        """Failed: 20 rounds were 100 runs, and no attempt, no record and no backoff."""
+
+        @subscribe("tests.Counted", attempts=2)
+        def count() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        outbox = Outbox()
+        outbox.given("tests.Counted", order_id=uuid4())
+        waits = []
+        for _ in range(7):
+            outbox.deliver_all(raise_errors=False)
+            row = Delivery.objects.get()
+            waits.append(row.due_at > clock.now())
+            outbox.let_pass(timedelta(days=1))
+
+        assert ends() == [("dead", 2)]
+        outcomes = Attempt.objects.order_by("id").values_list("outcome", flat=True)
+        assert list(outcomes) == ["database"] * 5 + ["failed"] * 2
+        assert all(waits[:6]), "each waits for its backoff"
+
+    @pytest.mark.parametrize("scope", ["SET LOCAL", "SET"])
+    def test_by_a_timeout_that_the_handler_has_set_is_an_ordinary_failure(self, scope: str):
+        """Failed, five runs, after SET: its connection is dropped, and that is no lost one."""
+        runs = []
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            runs.append(1)
+            with connection.cursor() as cursor:
+                cursor.execute(f"{scope} statement_timeout = '50ms'")
+                cursor.execute("SELECT pg_sleep(20)")
+
+        work(given())
+
+        assert (runs, ends()) == ([1], [("dead", 1)])
+        assert Attempt.objects.get().outcome == "failed"
+
+    def test_of_another_database_is_an_ordinary_failure(self, monkeypatch: pytest.MonkeyPatch):
+        """Failed while it was repeated without limit, and no breaker opened."""
+        runs = []
+
+        def run_elsewhere() -> None:
+            runs.append(1)
+            other = connection.copy(alias="elsewhere")
+            other.settings_dict = {**other.settings_dict, "PORT": 1}
+            with other.cursor():
+                pass
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            run_elsewhere()
+
+        work(given())
+
+        assert runs == [1]
+        assert ends() == [("dead", 1)]
+        assert Attempt.objects.get().outcome == "failed"
+
+
+class TestTheWait:
+    def test_is_reported_at_its_beginning_and_end(
+        self, outage: Outage, caplog: pytest.LogCaptureFixture
+    ):
+        outage()
+
+        seconds = transient_errors.DatabaseAccess("default")
+        began = time.monotonic()
+        assert seconds.recover()
+
+        assert 0 < seconds.outage_seconds <= time.monotonic() - began
+        assert "cannot be reached; waiting" in caplog.text
+        assert "s for the database default" in caplog.text
+
+    def test_goes_on_while_the_database_is_read_only(self, monkeypatch: pytest.MonkeyPatch):
+        """As a standby is, or a primary that became one."""
+        seen: list[int] = []
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")
+        connection.close()
+        try:
+            assert transient_errors.wait_until_reachable(using="default", sleep=self.reset(seen))
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("SET default_transaction_read_only = off")
+                cursor.execute("ALTER ROLE CURRENT_USER RESET default_transaction_read_only")
+            connection.close()
+        assert seen
+
+    def reset(self, seen: list[int]) -> Callable[[float], object]:
+        def sleep(_seconds: float) -> bool:
+            seen.append(1)
+            with connection.cursor() as cursor:
+                cursor.execute("SET default_transaction_read_only = off")
+                cursor.execute("ALTER ROLE CURRENT_USER RESET default_transaction_read_only")
+            connection.close()
+            return False
+
+        return sleep

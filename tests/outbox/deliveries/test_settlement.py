@@ -1,0 +1,259 @@
+"""What a handler's rules make of its exceptions."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import time_machine
+from django.contrib.auth.models import Group
+from django.utils import timezone
+from pytest_django import Settings
+
+from outbox import (
+    Breaker,
+    Dead,
+    Discard,
+    LeaseLost,
+    Pause,
+    PermanentFailure,
+    Retry,
+    RetryAfter,
+    operations,
+    subscribe,
+    subscriptions,
+)
+from outbox.checks import check_settings
+from outbox.checks.policy import check_policy
+from outbox.models import Attempt, Delivery, Subscription
+from outbox.policy import Rules, action_for, wait_of
+from outbox.testing import Outbox
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+NOW = datetime.fromisoformat("2030-01-01T00:00:00Z")
+
+
+class BankDown(Exception):
+    pass
+
+
+class BankAsleep(BankDown):
+    pass
+
+
+class Asked(Exception):
+    """A library's own exception that carries a wait."""
+
+    def __init__(self, retry_after: object) -> None:
+        self.retry_after = retry_after
+
+
+def raising(error: Exception, **policy: object) -> Delivery:
+    """Let a handler with this policy write a row and raise; return its delivery afterwards."""
+
+    @subscribe("shops.Ordered", **policy)  # type: ignore[arg-type]  # whatever the test gives
+    def charge() -> None:
+        Group.objects.create(name="half done")
+        raise error
+
+    outbox = Outbox()
+    outbox.given("shops.Ordered", order_id=uuid4())
+    outbox.deliver_all(raise_errors=False)
+    assert not Group.objects.exists(), "its effects are rolled back, whatever the rule"
+    return Delivery.objects.select_related("subscription").get()
+
+
+class TestARule:
+    def test_retries_after_a_given_time_and_not_by_the_backoff(self):
+        with time_machine.travel(NOW, tick=False):
+            delivery = raising(BankDown(), rules={BankDown: Retry(after=90)}, backoff_base=0)
+
+        assert (delivery.state, delivery.attempts) == ("pending", 1)
+        assert delivery.due_at == NOW + timedelta(seconds=90)
+
+    @pytest.mark.parametrize("error", [RetryAfter(600), Asked(600), Asked(timedelta(minutes=10))])
+    def test_is_overruled_by_the_time_that_the_exception_carries(self, error):
+        with time_machine.travel(NOW, tick=False):
+            delivery = raising(error, rules={type(error): Retry(after=5)})
+
+        assert delivery.due_at == NOW + timedelta(minutes=10)
+
+    def test_gives_up_at_once(self):
+        delivery = raising(BankDown("no such card"), rules={BankDown: Dead()})
+
+        assert (delivery.state, delivery.attempts) == ("dead", 1)
+        assert Attempt.objects.get().outcome == "refused"
+
+    def test_discards_with_its_reason(self):
+        delivery = raising(BankDown("B2B"), rules={BankDown: Discard("not an order of ours")})
+
+        assert (delivery.state, delivery.is_owed) == ("discarded", False)
+        assert delivery.settled_at is not None
+        assert delivery.note == "not an order of ours (BankDown: B2B)"
+
+    def test_pauses_the_handler_and_says_by_which_rule_and_why(self):
+        """Seen to fail with the attempt counted: each resume would use up another one."""
+        delivery = raising(BankDown("expired"), rules={BankDown: Pause("renew it")}, attempts=1)
+
+        row = Subscription.objects.get()
+        assert (delivery.state, delivery.attempts) == ("parked", 0)
+        assert (row.paused_by, row.pause_reason) == (
+            "rule:BankDown",
+            "renew it (BankDown: expired)",
+        )
+        assert Attempt.objects.get().outcome == "failed"
+
+    def test_that_paused_lets_all_go_on_once_a_person_resumes(self):
+        raising(BankDown(), rules={BankDown: Pause("renew it")})
+        operations.resume("tests.charge", by="ann")
+
+        Outbox().deliver_all(raise_errors=False)
+
+        assert Subscription.objects.get().paused_at is not None, "it was tried, and failed again"
+        assert Attempt.objects.count() == 2
+
+
+class TestOfTwoRules:
+    RULES: Rules = {Exception: Dead(), BankDown: Retry(after=1), BankAsleep: Discard("it sleeps")}
+
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (BankAsleep(), Discard("it sleeps")),
+            (BankDown(), Retry(after=1)),
+            (type("BankBusy", (BankDown,), {})(), Retry(after=1)),
+            (ValueError(), Dead()),
+        ],
+    )
+    def test_the_one_for_the_nearest_class_holds(self, error, expected):
+        assert action_for(error, self.RULES) == expected
+
+    def test_none_is_needed_for_a_failure_for_good(self):
+        assert action_for(PermanentFailure(), {}) == Dead()
+        assert action_for(PermanentFailure(), {Exception: Retry()}) == Dead()
+        assert action_for(PermanentFailure(), {PermanentFailure: Retry()}) == Retry()
+
+
+class TestAWaitThatAnExceptionCarries:
+    @pytest.mark.parametrize("nonsense", [None, "soon", -1, float("nan"), float("inf"), True])
+    def test_is_left_alone_if_it_is_nonsense(self, nonsense):
+        assert wait_of(Asked(nonsense), Retry(after=7)) == timedelta(seconds=7)
+
+    @pytest.mark.parametrize("long", [1e300, 10**9, timedelta(days=4000)])
+    def test_is_a_week_at_most(self, long):
+        assert wait_of(Asked(long), Retry()) == timedelta(days=7)
+
+
+class TestNonsense:
+    @pytest.mark.parametrize(
+        "rules",
+        [
+            {"BankDown": Dead()},
+            {BankDown(): Dead()},
+            {KeyboardInterrupt: Dead()},
+            {LeaseLost: Dead()},
+            {BankDown: Dead},
+            {BankDown: "dead"},
+        ],
+    )
+    def test_is_refused_at_import(self, rules):
+        with pytest.raises(TypeError, match=r"tests\.charge"):
+
+            @subscribe("shops.Ordered", rules=rules)
+            def charge() -> None: ...
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: Retry(after=-1),
+            lambda: Retry(after="1"),  # type: ignore[arg-type]
+            lambda: Discard(""),
+            lambda: Pause(" "),
+        ],
+    )
+    def test_is_refused_as_soon_as_it_is_said(self, make):
+        with pytest.raises(ValueError, match=r"Retry|Discard|Pause"):
+            make()
+
+    @pytest.mark.parametrize(
+        ("policy", "told"),
+        [
+            ({"attempts": "5"}, "attempts='5': a whole number of 1 or more, or None: no last one"),
+            ({"attempts": 0}, "attempts=0: a whole number of 1 or more"),
+            ({"batch": 0}, "batch=0: a whole number of 1 or more"),
+            ({"batch": True}, "batch=True: a whole number of 1 or more"),
+            ({"window": -1}, "window=-1: a whole number of 1 or more"),
+            ({"window": 2.5}, "window=2.5: a whole number of 1 or more"),
+            ({"lease": 0}, "lease=0: seconds, above zero"),
+            ({"lease": timedelta(minutes=1)}, "lease=.*: seconds, above zero"),
+            ({"time_limit": "1"}, "time_limit='1': seconds, above zero"),
+            ({"backoff_base": -1}, "backoff_base=-1: seconds, 0 or more"),
+            ({"backoff_cap": float("inf")}, "backoff_cap=inf: seconds, 0 or more"),
+        ],
+    )
+    def test_of_a_number_that_makes_no_sense_is_refused(self, policy: dict[str, Any], told: str):
+        """Seen to fail where a default takes its place, or nobody looks at it."""
+        with pytest.raises(ValueError, match=rf"tests\.charge: {told}"):
+            subscribe("shops.Ordered", name="tests.charge", **policy)(lambda: None)
+
+    def test_leaves_it_to_the_check_to_refuse_a_default(self, settings: Settings):
+        """Or nobody would be told that it is a setting which makes no sense."""
+        settings.OUTBOX = {"WINDOW": 0}
+
+        subscribe("shops.Ordered", name="tests.charge")(lambda: None)
+
+        assert [one.id for one in check_settings()] == ["outbox.E012"]
+
+    def test_of_times_and_words_is_refused_too(self):
+        with pytest.raises(ValueError, match="time_limit=60 must be above zero and below"):
+            subscribe("shops.Ordered", lease=60, time_limit=60)(lambda: None)
+        with pytest.raises(ValueError, match="on_dead="):
+            subscribe("shops.Ordered", ordered=True, on_dead="skip")(lambda: None)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="on_dead= is for ordered handlers"):
+            subscribe("shops.Ordered", on_dead="pass")(lambda: None)
+
+
+class TestTheCheck:
+    def found(self, **policy) -> list[str]:
+        subscribe("shops.Ordered", name="tests.charge", **policy)(lambda: None)
+        [handler] = subscriptions.registry
+        return [str(message.id) for message in check_policy(handler)]
+
+    def test_finds_nothing_in_a_policy_that_makes_sense(self):
+        assert self.found(rules={BankDown: Retry(after=1)}) == []
+
+    def test_finds_a_breaker_that_counts_what_a_rule_takes_for_final(self):
+        breaker = Breaker(on=(BankAsleep,))
+
+        assert "outbox.E013" in self.found(rules={BankDown: Dead()}, breaker=breaker)
+
+    def test_finds_a_breaker_where_nobody_is_called(self):
+        assert self.found(breaker=Breaker(on=(BankDown,))) == ["outbox.W003"]
+
+    def test_finds_a_retry_where_there_is_a_single_attempt(self):
+        assert self.found(rules={BankDown: Retry()}, attempts=1) == ["outbox.W004"]
+
+
+class TestTheCadenceOfRetries:
+    @pytest.mark.parametrize("passes", [1, 8])
+    def test_does_not_depend_on_how_many_relays_and_workers_run(self, passes: int):
+        """With a failure that is due at once, or by who looks: more passes, more attempts."""
+        tried: list[datetime] = []
+
+        @subscribe("shops.Ordered", rules={BankDown: Retry(after=60)}, attempts=100)
+        def charge() -> None:
+            tried.append(timezone.now())
+            raise BankDown
+
+        with time_machine.travel(NOW, tick=False) as clock:
+            outbox = Outbox()
+            outbox.given("shops.Ordered", order_id=uuid4())
+            for _ in range(100):
+                for _ in range(passes):
+                    outbox.deliver_all(raise_errors=False)
+                clock.shift(timedelta(seconds=10))
+
+        assert tried == [NOW + timedelta(minutes=n) for n in range(17)]

@@ -1,0 +1,271 @@
+"""Of one share a handler has few deliveries in flight, and delays no other share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from outbox import DomainEvent, emit, operations, subscribe
+from outbox.deliveries import shares
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.models import Delivery, Event, Subscription
+from outbox.monitor.diagnosis import why
+from outbox.relay.passes import Message, relay_pass
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+
+pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
+
+
+class Written(DomainEvent, key="message_id", share="owner:{owner}"):
+    message_id: str
+    owner: int
+
+
+@pytest.fixture(autouse=True)
+def _from_the_first_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "_stopped_at", {})
+
+
+def subscribe_sender(*, share_window: int | None = 2, **policy) -> None:
+    policy = {"batch": 1, **policy}
+
+    @subscribe("tests.Written", name="tests.send", share_window=share_window, **policy)
+    def send(owner: int) -> None: ...
+
+    sync_subscriptions()
+
+
+def given(*owners: int) -> None:
+    outbox = Outbox()
+    for owner in owners:
+        outbox.given("tests.Written", message_id=uuid4().hex, owner=owner)
+
+
+def send() -> list[Message]:
+    return list(relay_pass(publish=lambda message: None).messages)
+
+
+def fan_out() -> None:
+    """Create the deliveries, and send none."""
+    relay_pass(publish=lambda message: None, only=[])
+
+
+def work(messages: list[Message]) -> None:
+    for message in messages:
+        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+
+def sent() -> Counter[str | None]:
+    """How many deliveries are in flight, by share."""
+    rows = Delivery.objects.filter(state="sent")
+    return Counter(rows.values_list("share", flat=True))
+
+
+class TestAShare:
+    @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["new events", "backlog"])
+    def test_has_so_many_in_flight_at_most_and_delays_no_other(self, is_fanned_out: bool):
+        """Failed: the window was filled with deliveries of one owner."""
+        subscribe_sender(window=10)
+        given(*[1] * 50, 2, 3, 3, 3)
+        if is_fanned_out:
+            fan_out()
+
+        send()
+
+        assert sent() == {"owner:1": 2, "owner:2": 1, "owner:3": 2}
+
+    def test_gets_its_next_one_when_one_is_done(self):
+        subscribe_sender()
+        given(1, 1, 1)
+        first, second = send()
+        assert first.refill
+        assert second.refill, "the worker nudges the relay, since more may wait for its place"
+
+        work([first])
+        send()
+
+        assert sent() == {"owner:1": 2}
+
+    def test_is_sent_in_the_order_of_its_events(self):
+        subscribe_sender(share_window=1)
+        given(1, 1, 1)
+        order = []
+        while messages := send():
+            [message] = messages
+            order.append(Delivery.objects.get(pk=message.pairs[0][0]).event_id)
+            work(messages)
+
+        assert order == sorted(Event.objects.values_list("seq", flat=True))
+
+    def test_that_is_none_has_no_limit(self):
+        @subscribe("elsewhere.Written", name="tests.send", share_window=1, batch=1)
+        def send_message() -> None: ...
+
+        outbox = Outbox()
+        for _ in range(5):
+            outbox.given("elsewhere.Written", key="1")
+        fan_out()
+
+        send()
+
+        assert sent() == {None: 5}
+
+    def test_has_its_turn_where_there_are_more_than_the_window_takes(self):
+        subscribe_sender(window=3, share_window=1)
+        given(*[1, 2, 3, 4, 5, 6] * 3)
+        fan_out()
+        turns = []
+        while messages := send():
+            ids = [message.pairs[0][0] for message in messages]
+            turns.append(set(Delivery.objects.filter(pk__in=ids).values_list("share", flat=True)))
+            work(messages)
+
+        assert [len(turn) for turn in turns] == [3] * 6
+        assert turns[0] | turns[1] == {f"owner:{owner}" for owner in range(1, 7)}
+        assert not Delivery.objects.exclude(state="done").exists()
+
+    def test_counts_what_two_events_have_in_flight_each(self):
+        """A subscription has its own count, as it has its own window."""
+        subscribe_sender(share_window=1)
+        given(1)
+        send()
+        given(1, 2)
+
+        send()
+
+        assert sent() == {"owner:1": 1, "owner:2": 1}
+
+    def test_whose_lease_has_passed_takes_no_place(self):
+        subscribe_sender(share_window=1)
+        given(1, 1)
+        send()
+        Delivery.objects.filter(state="sent").update(due_at=timezone.now() - timedelta(hours=1))
+
+        send()
+
+        assert sent() == {"owner:1": 1}
+
+    def test_is_named_by_why(self):
+        subscribe_sender(share_window=1)
+        given(1, 1)
+        send()
+        Delivery.objects.filter(state="pending").update(
+            due_at=timezone.now() - timedelta(minutes=1)
+        )
+
+        text = why(Delivery.objects.get(state="pending"))
+
+        assert "owner:1 has 1 delivery of tests.send in flight, the most (share_window)" in text
+
+
+class TestTheShareOfAnEvent:
+    @pytest.mark.django_db
+    def test_is_stored_with_it_and_with_delayed_ones(self):
+        Outbox()
+        with transaction.atomic():
+            emit(Written(message_id="1", owner=7))
+            emit(Written(message_id="2", owner=8), delay=timedelta(days=1))
+
+        outbox = Outbox()
+        outbox.let_pass(timedelta(days=2))
+        outbox.deliver_all()
+
+        assert list(Event.objects.order_by("seq").values_list("share", flat=True)) == [
+            "owner:7",
+            "owner:8",
+        ]
+
+    @pytest.mark.parametrize(
+        ("share", "problem"),
+        [("owner:{who}", "has no field 'who'"), ("owner", "names no field")],
+    )
+    def test_is_made_of_its_fields(self, share: str, problem: str):
+        with pytest.raises(TypeError, match=problem):
+
+            class Bad(DomainEvent, key="message_id", share=share):
+                message_id: str
+
+    def test_is_not_stored_with_deliveries_of_other_handlers(self):
+        subscribe_sender(share_window=None)
+        given(1)
+        send()
+
+        assert Delivery.objects.get().share is None
+
+    @pytest.mark.parametrize("bad", [0, -1, 1.5, "2"])
+    def test_needs_a_whole_number_as_its_window(self, bad: object):
+        with pytest.raises(ValueError, match="share_window"):
+            subscribe("tests.Written", share_window=bad)(lambda: None)  # type: ignore[arg-type]
+
+
+class TestADeploy:
+    def test_that_brings_the_limit_holds_for_what_is_owed(self):
+        subscribe_sender(share_window=None)
+        given(1, 1, 1)
+        fan_out()
+        from outbox import subscriptions
+
+        subscriptions.registry.clear()
+        subscribe_sender(share_window=1)
+
+        send()
+
+        assert sent() == {"owner:1": 1}
+        assert Subscription.objects.get().share_window == 1
+
+    def test_that_takes_it_away_sends_everything(self):
+        subscribe_sender(share_window=1)
+        given(1, 1, 1)
+        fan_out()
+        from outbox import subscriptions
+
+        subscriptions.registry.clear()
+        subscribe_sender(share_window=None)
+
+        send()
+
+        assert sent() == {None: 3}
+
+    def test_has_its_backfill_keep_to_it(self):
+        given(1, 1, 1)
+        fan_out()
+        subscribe_sender(share_window=1)
+        operations.backfill(operations.Choice(handler="tests.send"), by="ann", reason="a test")
+
+        send()
+
+        assert sent() == {"owner:1": 1}
+
+
+@pytest.mark.postgresql
+class TestABacklogOfOneShare:
+    def test_is_not_read_for_the_others(self):
+        """Failed with a statement that ranks all that is due."""
+        subscribe_sender(share_window=1, window=100)
+        given(*[1] * 2000, 2)
+        while Event.objects.filter(fanned_out_at=None).exists():
+            fan_out()
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE outbox_delivery")
+        row = Subscription.objects.get()
+        plans: list[str] = []
+
+        def explain(execute, sql, params, many, context):
+            if "RECURSIVE shares" in sql:
+                with context["connection"].connection.cursor() as raw:
+                    raw.execute(f"EXPLAIN (ANALYZE, BUFFERS) {sql}", params)
+                    plans.extend(line for (line,) in raw.fetchall())
+            return execute(sql, params, many, context)
+
+        with transaction.atomic(), connection.execute_wrapper(explain):
+            found = shares.claimable(row, Counter(), limit=100, now=timezone.now(), using="default")
+
+        assert Counter(one.share for one in found) == {"owner:1": 1, "owner:2": 1}
+        assert "Seq Scan on outbox_delivery" not in "\n".join(plans)
+        assert "outbox_delivery_share" in "\n".join(plans)

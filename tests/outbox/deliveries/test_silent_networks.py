@@ -1,0 +1,199 @@
+"""No byte passes between worker and database, and no connection is refused or closed.
+
+A worker notices nothing until it is over. Meanwhile its leases pass, and relays of hosts that are
+not cut off declare it dead.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+
+from outbox import Receipt, subscribe
+from outbox.deliveries import failpoints, transient_errors
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+from tests.flows.threads import aside, in_thread
+from tests.link import Link
+from tests.outbox.outages import ends, given, let_leases_pass, outcomes, work
+
+_A_DAY = timedelta(days=1)
+
+pytestmark = [
+    pytest.mark.postgresql,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge", "short_waits"),
+]
+
+
+class TestASessionThatPostgresqlEnds:
+    """`bound_transaction` ends the session of a process that is stopped within a transaction."""
+
+    def test_uses_up_no_attempt(self):
+        """Rule 9. Failed while 25P03, an InternalError, was an ordinary failure."""
+        stopped: list[bool] = []
+
+        @subscribe("tests.Counted", attempts=1, lease=1.0, time_limit=0.9)
+        def count() -> None:
+            Group.objects.create(name=uuid4().hex)
+
+        def stop_for_longer_than_the_lease() -> None:
+            if not stopped:
+                stopped.append(True)
+                time.sleep(1.5)
+
+        message = given()
+        with failpoints.armed(failpoints.BEFORE_RECEIPT, stop_for_longer_than_the_lease):
+            work(message)
+
+        assert "failed" not in outcomes()
+        assert ends() == [("done", 1)]
+
+    def test_is_possible_for_a_lease_of_a_month(self):
+        """Failed, "Value exceeds integer range", from 24.9 days on."""
+
+        @subscribe("tests.Counted", attempts=1, lease=30 * 86400.0, time_limit=60.0)
+        def count() -> None: ...
+
+        work(given())
+
+        assert ends() == [("done", 1)]
+
+
+class TestASilentNetwork:
+    """Rule 9, where nobody sees an outage: the database can be reached when it is over."""
+
+    def test_that_ends_by_a_reset_uses_up_no_attempt(self, link: Link):
+        silent: list[Any] = []
+
+        def other_host() -> None:
+            time.sleep(0.5)
+            let_leases_pass()
+            link.cut()
+            link.mend()
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            link.silence()
+            silent.append(in_thread(other_host))
+            Group.objects.create(name=uuid4().hex)
+
+        work(given())
+        _end(silent)
+
+        assert ends() == [("pending", 0)]
+        assert outcomes() in (["outage"], ["database"])
+
+    @pytest.mark.parametrize("end", ["mend", "reset"])
+    def test_at_a_receipt_uses_up_no_attempt_of_the_message(self, link: Link, end: str):
+        """No limit interrupts a receipt or a COMMIT, so the worker waits there. Real leases."""
+        silent: list[Any] = []
+
+        @subscribe("tests.Counted", attempts=1, shared_transaction=False, lease=1.5, time_limit=1.0)
+        def count() -> None: ...
+
+        def other_host() -> None:
+            for _ in range(30):
+                time.sleep(0.1)
+                relay_pass(publish=lambda message: None)
+            if end == "reset":
+                link.cut()
+            link.mend()
+
+        def silence() -> None:
+            if not silent:
+                link.silence()
+                silent.append(in_thread(other_host))
+
+        message = given(3)
+        with failpoints.armed(failpoints.BEFORE_RECEIPT, silence):
+            work(message)
+        _end(silent)
+
+        assert "died" not in outcomes()
+        assert ends() == [("pending", 0)] * 3
+
+    def test_that_heals_without_an_error_uses_up_no_attempt_of_the_message(self, link: Link):
+        silent: list[Any] = []
+
+        def other_host() -> None:
+            time.sleep(transient_errors.HUNG_SECONDS + 0.2)
+            let_leases_pass()
+            link.mend()
+
+        @subscribe("tests.Counted", attempts=1, atomic=False)
+        def count(receipt: Receipt) -> None:
+            if not silent:
+                link.silence()
+                silent.append(in_thread(other_host))
+            Group.objects.exists()
+            with receipt:
+                pass
+
+        work(given(2))
+        _end(silent)
+
+        assert ends() == [("pending", 0)] * 2
+        assert outcomes() == ["database"] * 2
+
+
+class TestAStatementThatTakesLong:
+    def test_and_costs_the_lease_each_time_ends_as_dead(self, monkeypatch: pytest.MonkeyPatch):
+        """Rule 11. A silent network and a slow query look the same, so the excuse has a bound."""
+        monkeypatch.setattr(transient_errors, "HUNG_SECONDS", 0.05)
+
+        @subscribe("tests.Counted", attempts=1)
+        def count() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(0.1)")
+            aside(let_leases_pass)
+
+        _deliver_again_and_again(times=7)
+
+        assert ends() == [("dead", 1)]
+        assert outcomes() == ["database"] * 5 + ["died", "lease_lost"]
+
+    def test_and_is_interrupted_each_time_ends_as_dead(self):
+        """Rule 11. Only a time limit notices a server that stands still, or a query that hangs."""
+
+        @subscribe("tests.Counted", attempts=1, time_limit=0.3)
+        def count() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(20)")
+
+        _deliver_again_and_again(times=7)
+
+        assert ends() == [("dead", 1)]
+        assert outcomes() == ["database"] * 5 + ["failed"]
+
+    def test_is_no_excuse_for_a_handler_that_hangs_elsewhere(self):
+        @subscribe("tests.Counted", attempts=1, time_limit=0.3)
+        def count() -> None:
+            Group.objects.exists()
+            time.sleep(20)
+
+        work(given())
+
+        assert (ends(), outcomes()) == ([("dead", 1)], ["failed"])
+
+
+def _deliver_again_and_again(*, times: int) -> None:
+    outbox = Outbox()
+    message: Any = given()
+    for _ in range(times):
+        if message:
+            work(message)
+        outbox.let_pass(_A_DAY)
+        messages = relay_pass(publish=lambda message: None).messages
+        message = messages[0] if messages else None
+
+
+def _end(others: list[Any]) -> None:
+    for other in others:
+        other()

@@ -1,0 +1,496 @@
+"""Two releases run at once: each has handlers, or names, that the other has not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.db.models import F
+from django.utils import timezone
+
+from outbox import operations, subscribe, subscriptions
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.models import Delivery, Event, Subscription
+from outbox.policy import Breaker
+from outbox.relay.passes import Message, relay_pass
+from outbox.subscriptions import Handler
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+Release = list[Handler]
+
+
+@pytest.fixture
+def heard() -> list[str]:
+    """The function names of the handlers that ran."""
+    return []
+
+
+@pytest.fixture
+def old(heard: list[str]) -> Release:
+    """A release with the handler `tests.count`."""
+
+    @subscribe("shops.Ordered")
+    def count() -> None:
+        heard.append("count")
+
+    return taken()
+
+
+@pytest.fixture
+def renamed(old: Release, heard: list[str]) -> Release:
+    """The next release, in which it is called `tests.count_orders`."""
+
+    @subscribe("shops.Ordered", formerly=["tests.count"])
+    def count_orders() -> None:
+        heard.append("count_orders")
+
+    return taken()
+
+
+@pytest.fixture
+def grown(old: Release, heard: list[str]) -> Release:
+    """The next release, which has the handler `tests.print_label` besides."""
+    subscriptions.registry.extend(old)
+
+    @subscribe("shops.Ordered")
+    def print_label(order_id: UUID) -> None:
+        heard.append("print_label")
+
+    return taken()
+
+
+def taken() -> Release:
+    """Take what was registered out of the registry: a release that no process runs yet."""
+    handlers = list(subscriptions.registry)
+    subscriptions.registry.clear()
+    return handlers
+
+
+@contextmanager
+def running(release: Release) -> Iterator[None]:
+    """Be a process of this release."""
+    subscriptions.registry.extend(release)
+    try:
+        yield
+    finally:
+        subscriptions.registry.clear()
+
+
+def migrate(release: Release) -> None:
+    with running(release):
+        sync_subscriptions()
+
+
+def given(release: Release) -> None:
+    with running(release):
+        Outbox().given("shops.Ordered", order_id=uuid4())
+
+
+def relay(release: Release) -> list[Message]:
+    with running(release):
+        return list(relay_pass(publish=lambda message: None).messages)
+
+
+def work(release: Release, messages: list[Message]) -> None:
+    with running(release):
+        for message in messages:
+            deliver(
+                handler_name=message.handler,
+                pairs=message.pairs,
+                worker="w1",
+                subscription=message.subscription,
+            )
+
+
+def let_time_pass() -> None:
+    Delivery.objects.filter(state="pending").update(due_at=F("due_at") - timedelta(minutes=1))
+
+
+class TestAHandlerThatOnlyTheNextReleaseHas:
+    def test_is_heard_by_an_old_relay(self, old: Release, grown: Release):
+        """Rule 15. Seen to fail with `subscribers_of` asking the registry of its process."""
+        given(grown)
+
+        messages = relay(old)
+
+        assert {message.handler for message in messages} == {"tests.count", "tests.print_label"}
+
+    def test_is_given_back_by_an_old_worker_without_an_attempt(
+        self, old: Release, grown: Release, heard: list[str]
+    ):
+        """Rule 15. Seen to fail with the hand-back removed from `deliver`: its lease must pass."""
+        given(grown)
+        work(old, relay(old))
+        assert heard == ["count"]
+
+        let_time_pass()
+        work(grown, relay(old))
+
+        assert heard == ["count", "print_label"]
+        assert set(Delivery.objects.values_list("state", "attempts")) == {("done", 1)}
+
+
+class TestARenamedHandler:
+    def test_hears_what_was_sent_under_its_old_name(
+        self, old: Release, renamed: Release, heard: list[str]
+    ):
+        """The new worker hands it back, without an attempt, and it comes under the new name."""
+        given(old)
+        messages = relay(old)
+        migrate(renamed)
+
+        work(renamed, messages)
+        assert (heard, attempts()) == ([], 0)
+        let_time_pass()
+        work(renamed, relay(old))
+
+        assert (heard, attempts()) == (["count_orders"], 1)
+        assert Delivery.objects.get().state == "done"
+
+    def test_is_left_by_an_old_worker_to_a_new_one(
+        self, old: Release, renamed: Release, heard: list[str]
+    ):
+        migrate(old)
+        migrate(renamed)
+        given(renamed)
+        messages = relay(renamed)
+
+        work(old, messages)
+        assert (heard, attempts()) == ([], 0)
+        let_time_pass()
+        work(renamed, relay(renamed))
+
+        assert (heard, attempts()) == (["count_orders"], 1)
+
+    def test_hears_nothing_twice_that_an_old_worker_still_handles(
+        self, old: Release, renamed: Release, heard: list[str]
+    ):
+        """A worker of the old release gets a message that was sent before the migration."""
+        given(old)
+        messages = relay(old)
+        migrate(renamed)
+
+        work(old, messages)
+        work(renamed, messages)
+        let_time_pass()
+        work(renamed, relay(renamed))
+
+        assert heard == ["count"]
+        assert Delivery.objects.get().subscription.handler == "tests.count_orders"
+
+    def test_keeps_what_an_old_worker_fails_at(self, old: Release, renamed: Release):
+        """Its retry comes under the new name."""
+        given(old)
+        relay(old)
+        migrate(renamed)
+
+        Delivery.objects.update(state="pending", attempts=1)  # as `settlement.fail` leaves it
+        let_time_pass()
+
+        assert [sent.handler for sent in relay(old)] == ["tests.count_orders"]
+
+
+class TestARenameThatIsRolledBack:
+    @pytest.fixture
+    def rolled_back(self, old: Release, renamed: Release) -> Release:
+        """The old release again, after the new one was migrated, and then this one."""
+        migrate(old)
+        migrate(renamed)
+        migrate(old)
+        return old
+
+    def test_has_its_handler_hear_nothing_twice_when_it_comes_again(
+        self, rolled_back: Release, renamed: Release, heard: list[str]
+    ):
+        """Rule 6. Seen to fail without `join_names`: both names are owed what was told between."""
+        given(rolled_back)
+        work(rolled_back, relay(rolled_back))
+        assert heard == ["count"]
+
+        migrate(renamed)
+        work(renamed, relay(renamed))
+
+        assert heard == ["count"]
+        assert Subscription.objects.get().handler == "tests.count_orders"
+        assert Delivery.objects.get().state == "done"
+
+    def test_loses_nothing_that_is_owed_when_it_comes_again(
+        self, rolled_back: Release, renamed: Release, heard: list[str]
+    ):
+        given(rolled_back)
+
+        migrate(renamed)
+        let_time_pass()
+        work(renamed, relay(renamed))
+
+        assert heard == ["count_orders"]
+        assert Delivery.objects.get().state == "done"
+
+    def test_sends_again_what_is_on_its_way_when_it_comes_again(
+        self, rolled_back: Release, renamed: Release, heard: list[str]
+    ):
+        """Its message names a row that is gone. Seen to fail, heard after a lease, without that."""
+        given(rolled_back)
+        messages = relay(rolled_back)
+
+        migrate(renamed)
+        work(rolled_back, messages)
+        work(renamed, relay(renamed))
+
+        assert heard == ["count_orders"]
+
+    @pytest.mark.parametrize(
+        ("under_the_old_name", "under_the_new_name", "kept"),
+        [
+            ({"state": "done"}, {"state": "dead", "attempts": 3}, "done"),
+            ({"state": "dead", "attempts": 3}, {"state": "done"}, "done"),
+            ({"state": "discarded"}, {"state": "pending", "attempts": 1}, "pending"),
+            ({"state": "pending", "attempts": 1}, {"state": "discarded"}, "pending"),
+            ({"state": "pending", "attempts": 1}, {"state": "parked", "attempts": 0}, "pending"),
+            (
+                {"state": "sent", "token": 1, "started_token": 1, "attempts": 1},
+                {"state": "dead", "attempts": 3},
+                "sent",
+            ),
+        ],
+    )
+    def test_leaves_one_delivery_and_one_subscription_when_it_comes_again(
+        self,
+        rolled_back: Release,
+        renamed: Release,
+        under_the_old_name: dict[str, object],
+        under_the_new_name: dict[str, object],
+        kept: str,
+    ):
+        """Failed with two subscriptions: each new event was owed to the old name, too, and a
+        second rollback ran it twice.
+        """
+        given(rolled_back)
+        relay(rolled_back)
+        of = Delivery.objects.filter
+        of(subscription__handler="tests.count").update(**under_the_old_name)
+        of(subscription__handler="tests.count_orders").update(**under_the_new_name)
+
+        migrate(renamed)
+
+        assert Subscription.objects.get().handler == "tests.count_orders"
+        assert Delivery.objects.get().state == kept
+
+    def test_runs_new_events_once_through_a_second_rollback(
+        self, rolled_back: Release, renamed: Release, heard: list[str]
+    ):
+        """Failed: the old subscription was left, and had a delivery of what was handled."""
+        given(rolled_back)
+        messages = relay(rolled_back)
+        of = Delivery.objects.filter
+        of(subscription__handler="tests.count_orders").update(state="dead", attempts=3)
+        work(rolled_back, messages)
+
+        migrate(renamed)
+        given(renamed)
+        work(renamed, relay(renamed))
+        migrate(rolled_back)
+        let_time_pass()
+        work(rolled_back, relay(rolled_back))
+
+        assert heard == ["count", "count_orders"]
+
+    def test_goes_on_where_the_new_name_was_ended_meanwhile(
+        self, rolled_back: Release, renamed: Release, heard: list[str]
+    ):
+        """Failed: what the old name was owed moved to a subscription that had ended."""
+        with running(rolled_back):
+            operations.end("tests.count_orders", by="ann", reason="no code has it")
+        given(rolled_back)
+        relay(rolled_back)
+        since = Subscription.objects.get(handler="tests.count").since
+
+        migrate(renamed)
+        let_time_pass()
+        work(renamed, relay(renamed))
+        given(renamed)
+        work(renamed, relay(renamed))
+
+        row = Subscription.objects.get()
+        assert (row.active, row.since) == (True, since)
+        assert heard == ["count_orders", "count_orders"]
+
+    def test_hears_of_the_old_name_that_was_ended_nothing_but_what_the_new_one_is_owed(
+        self, rolled_back: Release, renamed: Release, heard: list[str]
+    ):
+        given(rolled_back)
+        relay(rolled_back)
+        with running(rolled_back):
+            operations.end("tests.count", by="ann", reason="it counts wrongly")
+
+        migrate(renamed)
+        let_time_pass()
+        work(renamed, relay(renamed))
+
+        assert Subscription.objects.get().active
+        assert heard == ["count_orders"]
+
+    @pytest.mark.parametrize("name", ["tests.count", "tests.count_orders"])
+    def test_stays_paused_where_a_person_has_paused_either_name(
+        self, rolled_back: Release, renamed: Release, heard: list[str], name: str
+    ):
+        """Failed for the old name: the handler ran."""
+        with running(rolled_back):
+            operations.pause(name, by="ann", reason="the bank is closed")
+        given(rolled_back)
+
+        migrate(renamed)
+        let_time_pass()
+        work(renamed, relay(renamed))
+
+        assert heard == []
+        assert Subscription.objects.get().pause_reason == "the bank is closed"
+
+    def test_takes_a_pause_by_a_person_for_more_than_one_by_a_backfill(
+        self, rolled_back: Release, renamed: Release
+    ):
+        of = Subscription.objects.filter
+        now = timezone.now()
+        of(handler="tests.count").update(paused_at=now, paused_by="ann", pause_reason="no")
+        of(handler="tests.count_orders").update(
+            paused_at=now - timedelta(hours=1), paused_by="backfill:7", pause_reason="half of it"
+        )
+
+        migrate(renamed)
+
+        assert Subscription.objects.get().paused_by == "ann"
+
+    def test_keeps_the_breaker_open_that_the_old_name_has_opened(
+        self, rolled_back: Release, heard: list[str]
+    ):
+        """Failed: the other side, which was down, got the whole backlog."""
+        given(rolled_back)
+        now = timezone.now()
+        Subscription.objects.filter(handler="tests.count").update(
+            breaker_opened_at=now, breaker_probe_at=now + timedelta(hours=1), breaker_failures=5,
+            breaker_wait=60, breaker_reason="503",
+        )  # fmt: skip
+
+        @subscribe("shops.Ordered", formerly=["tests.count"], breaker=Breaker(on=(ValueError,)))
+        def count_orders() -> None:
+            heard.append("count_orders")
+
+        again = taken()
+        migrate(again)
+        work(again, relay(again))
+
+        row = Subscription.objects.get()
+        assert (heard, row.breaker_opened_at, row.breaker_reason) == ([], now, "503")
+
+    def test_keeps_the_order_of_a_key_where_the_new_name_is_ordered(self, old: Release):
+        """Failed: what the old name was owed had no place in line, and two of a key were sent."""
+
+        seen: list[UUID] = []
+
+        @subscribe("shops.Ordered", formerly=["tests.count"], ordered=True)
+        def count_orders(event_id: UUID) -> None:
+            seen.append(event_id)
+
+        ordered, key = taken(), uuid4()
+        for release in (old, ordered, old):
+            migrate(release)
+        with running(old):
+            for _ in range(2):
+                Outbox().given("shops.Ordered", order_id=key)
+        relay(old)
+        of = Delivery.objects.filter
+        of(subscription__handler="tests.count_orders").update(state="discarded", order_key=None)
+        of(subscription__handler="tests.count").update(state="sent", attempts=1)
+
+        migrate(ordered)
+
+        assert set(Delivery.objects.values_list("order_key", flat=True)) == {str(key)}
+        let_time_pass()
+        pairs = [pair for message in relay(ordered) for pair in message.pairs]
+        with running(ordered):
+            for pair in sorted(pairs, reverse=True):
+                deliver(handler_name="tests.count_orders", pairs=[pair], worker="w1")
+        let_time_pass()
+        work(ordered, relay(ordered))
+        assert seen == list(Event.objects.order_by("seq").values_list("id", flat=True))
+
+    def test_stores_the_shares_of_what_the_old_name_was_owed(self, old: Release):
+        """Failed: one share got more than its handler allows."""
+
+        @subscribe("shops.Ordered", formerly=["tests.count"], share_window=1)
+        def count_orders() -> None: ...
+
+        limited = taken()
+        for release in (old, limited, old):
+            migrate(release)
+        given(old)
+        relay(old)
+        Event.objects.update(share="acme")
+        Delivery.objects.filter(subscription__handler="tests.count").update(attempts=1)
+
+        migrate(limited)
+
+        assert Delivery.objects.get().share == "acme"
+
+    def test_joins_two_former_names_where_the_present_one_has_no_row(
+        self, rolled_back: Release, heard: list[str]
+    ):
+        """Seen to fail where the second one takes the place of the first."""
+        given(rolled_back)
+
+        @subscribe("shops.Ordered", formerly=["tests.count", "tests.count_orders"])
+        def count_all() -> None:
+            heard.append("count_all")
+
+        latest = taken()
+        migrate(latest)
+        let_time_pass()
+        work(latest, relay(latest))
+
+        assert heard == ["count_all"]
+        assert Subscription.objects.get().handler == "tests.count_all"
+
+
+class TestAPausedHandler:
+    @pytest.mark.parametrize("formerly", [[], ["tests.count"]])
+    def test_stays_paused_when_the_next_release_subscribes_it_to_another_event(
+        self, old: Release, formerly: list[str]
+    ):
+        """Failed: it ran for the new event."""
+        name = "tests.count_all" if formerly else "tests.count"
+
+        @subscribe("shops.Cancelled", "shops.Ordered", name=name, formerly=formerly)
+        def count_all() -> None: ...
+
+        wider = taken()
+        migrate(old)
+        with running(old):
+            operations.pause("tests.count", by="ann", reason="it counts wrongly")
+
+        migrate(wider)
+
+        pauses = Subscription.objects.values_list("handler", "paused_by", "pause_reason")
+        assert list(pauses) == [(name, "ann", "it counts wrongly")] * 2
+
+
+class TestAHandlerThatIsGone:
+    def test_keeps_its_subscription_until_a_person_ends_it(self, old: Release):
+        """Rule 15. Seen to fail with the rows deleted, or made inactive, in `_mark_unknown`."""
+        migrate(old)
+
+        migrate([])
+        given([])
+        relay([])
+
+        assert Subscription.objects.get().active
+        assert Delivery.objects.get().state == "parked"
+
+
+def attempts() -> int:
+    return Delivery.objects.get().attempts

@@ -1,0 +1,480 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import time_machine
+from django.db.models import F
+from django.utils import timezone
+
+from outbox import PermanentFailure, operations, subscribe
+from outbox.formatting import moment, one_line, span
+from outbox.models import Attempt, Delivery, Event, Heartbeat, Subscription
+from outbox.monitor.diagnosis import why, why_event
+from outbox.monitor.timeline import timeline_of
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+State = Delivery.State
+Kind = Heartbeat.Kind
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock():
+    """A clock that stands at noon until it is moved."""
+    with time_machine.travel(NOON, tick=False) as traveller:
+        yield traveller
+
+
+def given(number: int = 1) -> Event:
+    outbox = Outbox()
+    for _ in range(number):
+        event = outbox.given("parcels.ParcelSent", parcel_id=uuid4())
+    return event
+
+
+def passing() -> None:
+    relay_pass(publish=lambda message: None)
+
+
+def start(worker: str) -> None:
+    Delivery.objects.filter(state=State.SENT).update(
+        started_token=F("token"), attempts=1, started_at=timezone.now(), worker=worker
+    )
+
+
+def sentence() -> str:
+    return why(Delivery.objects.select_related("subscription").latest("pk"))
+
+
+@pytest.fixture
+def invoice(own_registry, clock) -> None:
+    """A handler that does nothing."""
+
+    @subscribe("parcels.ParcelSent", window=2, batch=1)
+    def invoice() -> None: ...
+
+
+def sign(kind: Kind, *, queues: Sequence[str] = ()) -> None:
+    """A sign of life, as a process gives it."""
+    Heartbeat.objects.update_or_create(
+        kind=kind,
+        name="w1",
+        defaults={
+            "queues": list(queues), "started_at": timezone.now(), "seen_at": timezone.now()
+        },
+    )  # fmt: skip
+
+
+class TestWhyADeliveryIsDone:
+    def test_says_when_and_by_whom(self, invoice):
+        given()
+        Outbox().deliver_all()
+
+        assert sentence() == "Done at 2026-11-24 12:00:00 UTC by worker test, at the first attempt."
+
+    def test_counts_what_failed_before(self, clock):
+        @subscribe("parcels.ParcelSent", backoff_base=0)
+        def invoice(attempt: int) -> None:
+            if attempt < 3:
+                raise RuntimeError
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+        assert sentence().endswith("by worker test, after 2 failed runs.")
+
+    @pytest.mark.parametrize("is_prefetched", [False, True])
+    def test_tells_runs_that_used_up_no_attempt_from_those_that_did(self, invoice, is_prefetched):
+        """Failed: each was a "failed attempt", a lost lease besides its death, too."""
+        given()
+        Outbox().deliver_all()
+        for outcome in ("failed", "died", "lease_lost", "outage", "database", "outage", "replayed"):
+            Attempt.objects.create(
+                delivery=Delivery.objects.get(),
+                number=1,
+                started_at=NOON,
+                ended_at=NOON,
+                outcome=outcome,
+            )
+        rows = Delivery.objects.select_related("subscription")
+        rows = rows.prefetch_related("failures") if is_prefetched else rows
+
+        assert why(rows.get()) == (
+            "Done at 2026-11-24 12:00:00 UTC by worker test, after 2 failed runs and after 3 "
+            "runs that used up no attempt, since the database failed or could not be reached."
+        )
+
+
+class TestWhyADeliveryIsDead:
+    def test_says_what_went_wrong_where_and_what_to_do(self, clock):
+        @subscribe("parcels.ParcelSent", attempts=2, backoff_base=0)
+        def invoice() -> None:
+            raise RuntimeError("no such\nprice.")
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+        delivery = Delivery.objects.get()
+        place = delivery.failures.latest("id").place
+        assert place.startswith("tests.outbox.monitor.test_diagnosis:")
+        assert sentence() == (
+            "Dead after 2 attempts, the last at 2026-11-24 12:00:00 UTC: RuntimeError: no such "
+            f"price ({place}); when the cause is gone, try it again in the admin or by "
+            f"`manage.py outbox retry {delivery.pk}`."
+        )
+
+    def test_tells_a_refusal_from_a_failure(self, clock):
+        @subscribe("parcels.ParcelSent")
+        def invoice() -> None:
+            raise PermanentFailure("no address")
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+        assert sentence().startswith("Dead: refused for good at 2026-11-24 12:00:00 UTC with Perm")
+        assert "no address" in sentence()
+
+
+class TestWhyADeliveryWaitsForItsBackoff:
+    def test_says_until_when_and_after_what(self, clock):
+        @subscribe("parcels.ParcelSent")
+        def invoice() -> None:
+            raise RuntimeError("the printer is out of paper")
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+        Delivery.objects.update(due_at=NOON + timedelta(minutes=10))
+
+        assert sentence() == (
+            "Tried again at 2026-11-24 12:10:00 UTC, in 10 min, after 1 attempt: "
+            "RuntimeError: the printer is out of paper."
+        )
+
+    def test_tells_a_message_that_was_never_started(self, invoice):
+        given()
+        passing()
+        Delivery.objects.update(
+            state=State.PENDING, due_at=NOON + timedelta(seconds=5), note="old has no handler"
+        )
+
+        assert sentence() == "Sent again at 2026-11-24 12:00:05 UTC, in 5 s: old has no handler."
+
+
+class TestWhyADeliveryIsPending:
+    @pytest.fixture(autouse=True)
+    def _three_of_which_two_fit_the_window(self, invoice):
+        given(3)
+        passing()
+
+    def test_waits_its_turn_while_the_window_is_full(self):
+        assert sentence() == (
+            "Waits its turn: 2 of at most 2 deliveries of tests.invoice are in flight, and 0 are "
+            "due before this one."
+        )
+
+    def test_is_sent_next_when_there_is_room(self):
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+
+        assert sentence() == "Due now; the relay sends it next."
+
+    def test_keeps_the_last_error_in_sight_when_it_is_due_again(self):
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+        Delivery.objects.filter(state=State.PENDING).update(attempts=2, note="ValueError: no paper")
+
+        assert sentence() == (
+            "Due again now, after 2 attempts: ValueError: no paper. The relay sends it next."
+        )
+
+    def test_keeps_in_sight_why_it_was_handed_back_without_an_attempt(self):
+        """Failed: the note was dropped."""
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+        note = "its worker could not reach the database, and is alive"
+        Delivery.objects.filter(state=State.PENDING).update(note=note)
+
+        assert sentence() == f"Due now ({note}); the relay sends it next."
+
+    def test_asks_for_the_relay_when_there_is_room_for_long(self, clock):
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+        clock.shift(90)
+
+        assert sentence() == (
+            "Due for 1 min 30 s and not yet sent; no relay was seen: is a worker of the queue "
+            "outbox running?"
+        )
+
+    def test_asks_for_the_relay_even_if_others_wait_in_line(self, clock):
+        Delivery.objects.filter(state=State.SENT).update(
+            state=State.PENDING, due_at=NOON - timedelta(minutes=1)
+        )
+        clock.shift(90)
+
+        assert "is a worker of the queue outbox running?" in sentence()
+
+    def test_asks_for_the_broker_when_it_took_no_message(self, clock):
+        Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
+        Delivery.objects.update(note="the broker did not take it: ConnectionError: refused")
+        clock.shift(90)
+
+        assert sentence() == (
+            "Due for 1 min 30 s and not yet sent (the broker did not take it: ConnectionError: "
+            "refused); no relay was seen: is a worker of the queue outbox running?"
+        )
+
+    def test_is_parked_in_a_moment_when_its_handler_is_paused(self):
+        operations.pause("tests.invoice", by="cli:ann", reason="wrong prices.")
+
+        assert sentence() == (
+            "Parked: cli:ann paused tests.invoice at 2026-11-24 12:00:00 UTC (wrong prices); "
+            "`manage.py outbox resume tests.invoice` lets it go on."
+        )
+
+
+class TestWhyADeliveryIsSent:
+    @pytest.fixture(autouse=True)
+    def _one_sent(self, invoice):
+        given()
+        passing()
+
+    def test_was_just_sent(self):
+        assert sentence() == "Just sent to the queue tests; a worker starts it next."
+
+    def test_asks_for_a_worker_when_none_starts_it(self, clock):
+        clock.shift(40)
+
+        assert sentence() == (
+            "Its message is in the queue tests for 40 s (sent 1 time so far), sent again after "
+            "2026-11-24 12:01:00 UTC, and no worker started it; no worker on queue tests was seen: "
+            "is one running?"
+        )
+
+    def test_tells_a_worker_that_is_silent_from_one_that_lives(self, clock):
+        sign(Kind.WORKER, queues=["tests"])
+        clock.shift(40)
+        silent = sentence()
+        sign(Kind.WORKER, queues=["tests"])
+        alive = sentence()
+
+        assert silent.endswith("no worker on queue tests was seen for 40 s: is one running?")
+        assert alive.endswith("was seen 0 s ago; `manage.py outbox doctor` looks further.")
+
+    def test_waits_behind_what_the_queues_workers_have_in_hand(self, clock):
+        start("w1")
+        given()
+        passing()
+        clock.shift(40)
+
+        assert sentence() == (
+            "Its message is in the queue tests for 40 s, whose workers have 1 other in hand; "
+            "sent again after 2026-11-24 12:01:00 UTC."
+        )
+
+    def test_is_sent_again_when_its_lease_has_passed(self, clock):
+        clock.shift(61)
+
+        assert sentence() == (
+            "No worker of the queue tests started it by 2026-11-24 12:01:00 UTC; the relay sends "
+            "it again; no worker on queue tests was seen: is one running?"
+        )
+
+    def test_blames_the_relay_when_the_queues_workers_live(self, clock):
+        sign(Kind.RELAY)
+        clock.shift(61)
+        sign(Kind.WORKER, queues=["tests"])
+
+        assert "the relay was not seen for 1 min 1 s" in sentence()
+
+    def test_names_the_worker_that_has_it(self, clock):
+        start("w1@host")
+        clock.shift(40)
+
+        assert sentence() == (
+            "Worker w1@host has it since 2026-11-24 12:00:00 UTC (attempt 1), leased until "
+            "2026-11-24 12:01:00 UTC."
+        )
+
+    def test_suspects_the_worker_whose_lease_has_passed(self, clock):
+        start("w1@host")
+        clock.shift(61)
+
+        assert sentence().startswith(
+            "Worker w1@host has it since 2026-11-24 12:00:00 UTC and its lease passed at "
+            "2026-11-24 12:01:00 UTC: the worker died, or the handler needs a longer lease, or it "
+            "cannot reach the database;"
+        )
+
+
+class TestWhyADeliveryIsParked:
+    def test_names_who_paused_its_handler_and_why(self, invoice):
+        Outbox()
+        operations.pause("tests.invoice", by="user:7", reason="")
+        given()
+        passing()
+
+        assert Delivery.objects.get().state == "parked"
+        assert sentence().startswith(
+            "Parked: user:7 paused tests.invoice at 2026-11-24 12:00:00 UTC (no reason was given);"
+        )
+
+    def test_says_that_the_code_has_no_such_handler(self, invoice):
+        Outbox()
+        Subscription.objects.update(known=False)
+        Event.objects.create(
+            name="parcels.ParcelSent", key="1", payload={}, emitted_at=NOON, correlation_id=uuid4()
+        )
+        passing()
+
+        assert Delivery.objects.get().state == "parked"
+        assert sentence().startswith(
+            "Parked: the code that was last migrated has no handler tests.invoice for "
+            "parcels.ParcelSent; deploy and migrate"
+        )
+
+    def test_goes_on_once_its_handler_runs_again(self, invoice):
+        given()
+        passing()
+        Delivery.objects.update(state=State.PARKED)
+
+        assert sentence() == "Was parked; its handler runs again, and the relay takes it up next."
+
+
+class TestWhyADeliveryIsBlocked:
+    def test_names_the_command_that_explains_the_head_of_its_key(self, clock):
+        """Failed: it named the head, and no next step."""
+
+        @subscribe("parcels.ParcelSent", ordered=True)
+        def invoice() -> None: ...
+
+        outbox, parcel_id = Outbox(), uuid4()
+        for _ in range(2):
+            outbox.given("parcels.ParcelSent", parcel_id=parcel_id)
+        passing()
+        head = Delivery.objects.earliest("pk").pk
+
+        assert sentence() == (
+            f"Blocked: delivery {head}, of an earlier event of its key, comes first (sent). See "
+            f"`manage.py outbox why {head}`."
+        )
+
+
+class TestWhyADeliveryIsDiscarded:
+    def test_says_when_and_why(self, invoice):
+        given()
+        passing()
+        Delivery.objects.update(
+            state=State.DISCARDED, settled_at=NOON, note="user:7: the order was a test"
+        )
+
+        assert sentence() == ("Discarded at 2026-11-24 12:00:00 UTC: user:7: the order was a test.")
+
+
+class TestWhyADeliveryIsNeverSent:
+    def test_says_that_its_subscription_has_ended(self, invoice):
+        given()
+        passing()
+        Delivery.objects.update(state=State.PENDING)
+        Subscription.objects.update(active=False)
+
+        assert sentence() == (
+            "Not sent: the subscription of tests.invoice to parcels.ParcelSent has ended."
+        )
+
+
+class TestWhy:
+    @pytest.mark.parametrize("state", State.values)
+    def test_costs_at_most_two_reads(self, invoice, state, django_assert_max_num_queries):
+        given(3)
+        passing()
+        delivery = Delivery.objects.select_related("subscription").latest("pk")
+        delivery.state = state
+
+        with django_assert_max_num_queries(2):
+            why(delivery)
+
+    def test_reads_no_failures_that_were_fetched_before(self, clock, django_assert_max_num_queries):
+        @subscribe("parcels.ParcelSent", attempts=1)
+        def invoice() -> None:
+            raise RuntimeError
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+        rows = Delivery.objects.select_related("subscription").prefetch_related("failures")
+        delivery = rows.get()
+
+        with django_assert_max_num_queries(0):
+            text = why(delivery)
+
+        assert "tests.outbox.monitor.test_diagnosis:" in text
+
+    def test_stands_in_the_timeline_of_what_is_not_done(self, invoice):
+        event = given()
+        passing()
+
+        (entry,) = timeline_of(key=event.key)
+
+        assert entry.deliveries[0].why == "Just sent to the queue tests; a worker starts it next."
+
+
+class TestWhyAnEvent:
+    def test_waits_for_fan_out_at_first(self, clock):
+        assert why_event(given()) == "Emitted a moment ago; the relay makes its deliveries next."
+
+    def test_asks_for_the_relay_when_it_waits_for_long(self, clock):
+        event = given()
+        clock.shift(3 * 3600)
+
+        assert why_event(event) == (
+            "Emitted 3 h ago and not fanned out; no relay was seen: is a worker of the queue "
+            "outbox running?"
+        )
+
+    def test_counts_what_is_settled(self, invoice):
+        @subscribe("parcels.ParcelSent")
+        def fail() -> None:
+            raise RuntimeError
+
+        event = given()
+        Outbox().deliver_all(raise_errors=False)
+        event.refresh_from_db()
+
+        assert why_event(event) == (
+            "Fanned out at 2026-11-24 12:00:00 UTC; 1 of 2 deliveries are settled."
+        )
+
+    def test_says_that_nobody_heard_it(self, clock):
+        event = given()
+        Outbox().deliver_all()
+        event.refresh_from_db()
+
+        assert why_event(event) == "Fanned out at 2026-11-24 12:00:00 UTC; no handler heard it."
+
+
+class TestWording:
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0, "0 s"),
+            (-3, "0 s"),
+            (59.6, "1 min"),
+            (61, "1 min 1 s"),
+            (7200, "2 h"),
+            (7205, "2 h"),
+            (90061, "1 d 1 h"),
+        ],
+    )
+    def test_shows_the_two_largest_units_of_a_span(self, seconds, text):
+        assert span(timedelta(seconds=seconds)) == text
+
+    def test_shows_moments_in_utc(self):
+        tokyo = datetime.fromisoformat("2026-11-24T21:00:00+09:00")
+
+        assert moment(tokyo) == "2026-11-24 12:00:00 UTC"
+
+    def test_joins_lines_and_drops_the_last_stop(self):
+        assert one_line("Error: a\n  b.\n") == "Error: a b"

@@ -1,0 +1,89 @@
+"""Following by looking: each thing once, and nothing that a late commit hides."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from outbox import subscribe
+from outbox.models import Event
+from outbox.monitor.tail import Follower
+from outbox.testing import Outbox
+from tests.outbox.command import outbox_command
+
+pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    """A handler that fails at first, and one that does not."""
+
+    @subscribe("parcels.ParcelSent", backoff_base=3600)
+    def invoice() -> None:
+        raise ValueError("no paper")
+
+    @subscribe("parcels.ParcelSent")
+    def notify() -> None: ...
+
+    return Outbox()
+
+
+def given(outbox: Outbox, key: UUID | None = None) -> Event:
+    return outbox.given("parcels.ParcelSent", parcel_id=key or uuid4())
+
+
+class TestFollowing:
+    def test_tells_each_event_and_each_move_once(self, outbox: Outbox):
+        follower = Follower()
+        assert list(follower.look()) == []
+        event = given(outbox)
+
+        told = list(follower.look())
+        outbox.deliver_all(raise_errors=False)
+        moved = list(follower.look())
+
+        assert [line.split("  ")[1:] for line in told] == [
+            ["parcels.ParcelSent", event.key, "told by test"]
+        ]
+        assert len(moved) == 2
+        assert [line for line in moved if line.endswith(f"tests.notify  {event.key}  done")]
+        assert [
+            line for line in moved if "tests.invoice" in line and "ValueError: no paper" in line
+        ]
+        assert list(follower.look()) == []
+
+    def test_misses_nothing_that_commits_late(self, outbox: Outbox):
+        """Rule 5. With "seq above the last one" the late event is never told."""
+        given(outbox)
+        follower = Follower()
+        list(follower.look())
+        late, early = given(outbox), given(outbox)
+        Event.objects.filter(pk=late.pk).delete()  # not committed yet
+        assert len(list(follower.look())) == 1
+
+        late.save(force_insert=True)
+
+        (line,) = follower.look()
+        assert late.key in line
+        assert early.key not in line
+
+    def test_shows_no_payload(self, outbox: Outbox):
+        outbox.given("parcels.ParcelSent", parcel_id=uuid4(), to="Anna")
+
+        said = outbox_command("tail", "--no-follow")
+
+        assert "parcels.ParcelSent" in said
+        assert "Anna" not in said
+
+    def test_is_narrowed(self, outbox: Outbox):
+        key = uuid4()
+        given(outbox, key)
+        given(outbox)
+        outbox.deliver_all(raise_errors=False)
+
+        said = outbox_command(
+            "tail", "--no-follow", "--key", str(key), "--handler", "tests.notify"
+        ).splitlines()
+
+        assert [line.split("  ")[1:] for line in said] == [["tests.notify", str(key), "done"]]

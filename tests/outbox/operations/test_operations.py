@@ -1,0 +1,411 @@
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from outbox import nudge, operations, subscribe
+from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.relay.passes import Message, relay_pass
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+from tests.flows.threads import in_thread, wait_until_blocked
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+State = Delivery.State
+
+
+def given(outbox: Outbox, number: int = 1) -> list[Event]:
+    return [outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(number)]
+
+
+def passing() -> list[Message]:
+    """Run one pass of the relay and return what it sends."""
+    return list(relay_pass(publish=lambda message: None).messages)
+
+
+def let_backoffs_and_leases_pass() -> None:
+    Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
+
+
+def state() -> str:
+    return Delivery.objects.get().state
+
+
+class Flaky:
+    """A handler's effect that fails until it is mended."""
+
+    def __init__(self) -> None:
+        self.is_broken = True
+        self.runs = 0
+
+    def __call__(self) -> None:
+        self.runs += 1
+        if self.is_broken:
+            raise RuntimeError("broken")
+
+
+@pytest.fixture
+def flaky() -> Flaky:
+    """The effect of the handler `tests.invoice`, which has two attempts."""
+    effect = Flaky()
+
+    @subscribe("parcels.ParcelSent", attempts=2, backoff_base=0)
+    def invoice() -> None:
+        effect()
+
+    return effect
+
+
+class TestRetry:
+    def test_runs_a_dead_delivery_again_which_then_succeeds(self, flaky: Flaky):
+        outbox = Outbox()
+        given(outbox)
+        outbox.deliver_all(raise_errors=False)
+        assert state() == "dead"
+        flaky.is_broken = False
+
+        number = operations.retry(
+            operations.Choice(ids=(Delivery.objects.get().pk,)), by="cli:ann"
+        ).touched
+
+        assert number == 1
+        outbox.deliver_all()
+        assert state() == "done"
+        assert [failure.number for failure in Attempt.objects.all()] == [1, 2]
+
+    def test_gives_a_dead_delivery_all_its_attempts_again(self, flaky: Flaky):
+        outbox = Outbox()
+        given(outbox)
+        outbox.deliver_all(raise_errors=False)
+
+        operations.retry(operations.Choice(), by="cli:ann")
+        outbox.deliver_all(raise_errors=False)
+
+        assert state() == "dead"
+        assert flaky.runs == 4
+        assert Attempt.objects.count() == 4
+
+    def test_gives_a_delivery_whose_workers_died_all_its_deaths_again(self, settings):
+        @subscribe("parcels.ParcelSent")
+        def kill_the_worker() -> None: ...
+
+        settings.OUTBOX = {"DEATHS": 2, "BACKOFF_BASE": 0}
+        given(Outbox())
+        die_until_dead()
+
+        operations.retry(operations.Choice(), by="cli:ann")
+
+        assert die_until_dead() == 2
+
+    def test_makes_a_delivery_in_backoff_due_now(self):
+        @subscribe("parcels.ParcelSent", backoff_base=3600)
+        def invoice(attempt: int) -> None:
+            if attempt == 1:
+                raise RuntimeError
+
+        outbox = Outbox()
+        given(outbox)
+        outbox.deliver_all(raise_errors=False)
+        Delivery.objects.update(due_at=timezone.now() + timedelta(hours=1))
+
+        number = operations.retry(operations.Choice(), by="cli:ann").touched
+
+        assert number == 1
+        outbox.deliver_all()
+        delivery = Delivery.objects.get()
+        assert (delivery.state, delivery.attempts) == ("done", 2)
+
+    def test_sends_what_was_left_parked(self, flaky: Flaky):
+        given(Outbox())
+        passing()
+        Delivery.objects.update(state=State.PARKED)
+
+        number = operations.retry(operations.Choice(), by="cli:ann").touched
+
+        assert number == 1
+        assert state() == "pending"
+
+    @pytest.mark.parametrize("settled_or_moving", [State.SENT, State.DONE, State.DISCARDED])
+    def test_leaves_alone_what_needs_no_retry(self, flaky: Flaky, settled_or_moving: State):
+        given(Outbox())
+        passing()
+        Delivery.objects.update(state=settled_or_moving)
+        before = Delivery.objects.values().get()
+
+        number = operations.retry(operations.Choice(), by="cli:ann").touched
+
+        assert number == 0
+        assert Delivery.objects.values().get() == before
+
+    def test_leaves_parked_what_a_paused_handler_is_owed(self, flaky: Flaky):
+        outbox = Outbox()
+        operations.pause("tests.invoice", by="cli:ann", reason="stocktaking")
+        given(outbox)
+        passing()
+
+        number = operations.retry(operations.Choice(), by="cli:bob").touched
+
+        assert number == 0
+        assert state() == "parked"
+
+    def test_says_in_the_log_who_retried_what(self, flaky: Flaky, caplog):
+        outbox = Outbox()
+        given(outbox)
+        outbox.deliver_all(raise_errors=False)
+        pk = Delivery.objects.get().pk
+
+        with caplog.at_level(logging.INFO, logger="outbox.operations"):
+            operations.retry(operations.Choice(ids=(pk,)), by="cli:ann")
+
+        assert caplog.messages[-1] == f"cli:ann retried deliveries (1): {pk}"
+
+    def test_nudges_the_relay_once_it_is_committed(
+        self, flaky: Flaky, django_capture_on_commit_callbacks
+    ):
+        outbox = Outbox()
+        given(outbox)
+        outbox.deliver_all(raise_errors=False)
+
+        with django_capture_on_commit_callbacks() as callbacks:
+            operations.retry(operations.Choice(), by="cli:ann")
+
+        assert callbacks == [nudge.poke]
+
+
+class TestPause:
+    def test_parks_what_the_handler_is_owed_and_delays_no_other(self, flaky: Flaky):
+        @subscribe("parcels.ParcelSent")
+        def notify() -> None: ...
+
+        outbox = Outbox()
+        changed = operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
+        given(outbox, 3)
+
+        outbox.deliver_all()
+
+        assert changed == 1
+        states = Delivery.objects.order_by("pk").values_list("subscription__handler", "state")
+        assert set(states) == {("tests.invoice", "parked"), ("tests.notify", "done")}
+        assert flaky.runs == 0
+
+    def test_stops_what_is_sent_and_not_yet_started(self, flaky: Flaky):
+        given(Outbox())
+        (message,) = passing()
+
+        operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
+        results = deliver(handler_name="tests.invoice", pairs=message.pairs, worker="w1")
+
+        assert not results
+        delivery = Delivery.objects.get()
+        assert (delivery.state, delivery.attempts) == ("parked", 0)
+
+    def test_keeps_the_first_reason(self, flaky: Flaky):
+        Outbox()
+        operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
+
+        changed = operations.pause("tests.invoice", by="cli:bob", reason="no idea")
+
+        assert changed == 0
+        row = Subscription.objects.get()
+        assert (row.paused_by, row.pause_reason) == ("cli:ann", "wrong prices")
+
+    def test_says_in_the_log_who_paused_what_and_why(self, flaky: Flaky, caplog):
+        Outbox()
+
+        with caplog.at_level(logging.INFO, logger="outbox.operations"):
+            operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
+
+        assert caplog.messages == ["cli:ann paused tests.invoice: wrong prices"]
+
+    def test_knows_what_a_mistyped_handler_was_meant_to_be(self, flaky: Flaky):
+        Outbox()
+
+        with pytest.raises(operations.UnknownHandler, match=r"Did you mean tests\.invoice\?"):
+            operations.pause("tests.invioce", by="cli:ann", reason="wrong prices")
+
+    def test_asks_for_migrate_where_the_subscription_is_not_stored(self, flaky: Flaky):
+        with pytest.raises(operations.UnknownHandler, match="run migrate"):
+            operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
+
+
+class TestResume:
+    def test_delivers_what_was_parked(self, flaky: Flaky):
+        flaky.is_broken = False
+        outbox = Outbox()
+        operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
+        given(outbox, 3)
+        outbox.deliver_all()
+        assert flaky.runs == 0
+
+        changed = operations.resume("tests.invoice", by="cli:ann")
+
+        assert changed == 1
+        outbox.deliver_all()
+        assert flaky.runs == 3
+        assert set(Delivery.objects.values_list("state", flat=True)) == {"done"}
+
+    def test_changes_nothing_where_nothing_is_paused(self, flaky: Flaky):
+        Outbox()
+
+        assert operations.resume("tests.invoice", by="cli:ann") == 0
+
+    def test_nudges_the_relay_once_it_is_committed(
+        self, flaky: Flaky, django_capture_on_commit_callbacks
+    ):
+        Outbox()
+        operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
+
+        with django_capture_on_commit_callbacks() as callbacks:
+            operations.resume("tests.invoice", by="cli:ann")
+
+        assert callbacks == [nudge.poke]
+
+
+MONTH = timedelta(days=30)
+
+
+def age(*events: Event, by: timedelta = 2 * MONTH) -> None:
+    chosen = Event.objects.filter(pk__in=[event.pk for event in events])
+    chosen.update(emitted_at=F("emitted_at") - by)
+
+
+class TestPrune:
+    @pytest.fixture
+    def outbox(self) -> Outbox:
+        """An outbox whose events are heard by two handlers; one of them fails at first."""
+
+        @subscribe("parcels.ParcelSent", backoff_base=0)
+        def invoice(attempt: int) -> None:
+            if attempt == 1:
+                raise RuntimeError
+
+        @subscribe("parcels.ParcelSent")
+        def notify() -> None: ...
+
+        return Outbox()
+
+    def test_removes_settled_events_with_deliveries_and_attempts(self, outbox: Outbox):
+        age(*given(outbox, 7))
+        outbox.deliver_all(raise_errors=False)
+        assert Attempt.objects.count() == 7
+
+        removed = operations.prune(older_than=MONTH, batch=3)
+
+        assert removed == 7
+        assert not Event.objects.exists()
+        assert not Delivery.objects.exists()
+        assert not Attempt.objects.exists()
+
+    def test_removes_what_nobody_heard(self):
+        outbox = Outbox()
+        age(*given(outbox))
+        outbox.deliver_all()
+
+        assert operations.prune(older_than=MONTH) == 1
+
+    def test_keeps_what_is_young(self, outbox: Outbox):
+        old, young = given(outbox, 2)
+        age(old)
+        outbox.deliver_all(raise_errors=False)
+
+        removed = operations.prune(older_than=MONTH)
+
+        assert removed == 1
+        assert Event.objects.get() == young
+
+    @pytest.mark.parametrize("owed", Delivery.OWED)
+    def test_keeps_what_is_owed_to_a_single_handler(self, outbox: Outbox, owed: State):
+        first, second, third = given(outbox, 3)
+        age(first, second, third)
+        outbox.deliver_all(raise_errors=False)
+        still = second.deliveries.order_by("pk").first()
+        assert still is not None
+        Delivery.objects.filter(pk=still.pk).update(state=owed)
+
+        removed = operations.prune(older_than=MONTH, batch=1)
+
+        assert removed == 2
+        assert Event.objects.get() == second
+        assert second.deliveries.count() == 2
+
+    def test_keeps_what_waits_for_fan_out(self, outbox: Outbox):
+        age(*given(outbox))
+
+        assert operations.prune(older_than=MONTH) == 0
+        assert Event.objects.exists()
+
+    def test_removes_what_a_person_discarded(self, outbox: Outbox):
+        age(*given(outbox))
+        outbox.deliver_all(raise_errors=False)
+        Delivery.objects.filter(subscription__handler="tests.notify").update(state=State.DISCARDED)
+
+        assert operations.prune(older_than=MONTH) == 1
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+class TestPruneBesideSomeoneElse:
+    def test_keeps_what_is_owed_since_a_moment_ago(self):
+        """Without the second look under the lock it removes a delivery that is owed."""
+
+        @subscribe("parcels.ParcelSent")
+        def notify() -> None: ...
+
+        outbox = Outbox()
+        (event,) = given(outbox)
+        age(event)
+        outbox.deliver_all()
+        newcomer = Subscription.objects.get()
+        newcomer.pk, newcomer.handler = None, "tests.newcomer"
+        newcomer.save()
+
+        with transaction.atomic():
+            Event.objects.select_for_update().get()
+            Delivery.objects.create(event=event, subscription=newcomer, due_at=timezone.now())
+            removed = in_thread(lambda: operations.prune(older_than=MONTH))
+            wait_until_blocked(1)
+
+        assert removed() == 0
+        assert set(Delivery.objects.values_list("state", flat=True)) == {"done", "pending"}
+
+    def test_keeps_what_is_replayed_at_this_moment(self):
+        """Without the lock on its deliveries it deletes one that is owed again.
+
+        Then the record of the replay, which refers to it, ends the whole run with an error.
+        """
+
+        @subscribe("parcels.ParcelSent")
+        def notify() -> None: ...
+
+        outbox = Outbox()
+        age(*given(outbox))
+        outbox.deliver_all()
+
+        with transaction.atomic():
+            assert operations.replay(operations.Choice(), by="ann", reason="a test").touched == 1
+            removed = in_thread(lambda: operations.prune(older_than=MONTH))
+            wait_until_blocked(1)
+
+        assert removed() == 0
+        assert state() == State.PENDING
+        assert Attempt.objects.get().outcome == "replayed"
+
+
+def die_until_dead() -> int:
+    """Have workers die in the one delivery's handler until it is dead; return how many died."""
+    before = Attempt.objects.count()
+    for _ in range(20):
+        let_backoffs_and_leases_pass()
+        for message in passing():
+            started = Delivery.objects.filter(pk__in=[pk for pk, _ in message.pairs])
+            started.update(started_token=F("token"), attempts=F("attempts") + 1)
+        if state() == State.DEAD:
+            return Attempt.objects.count() - before
+    raise AssertionError("It never died.")

@@ -1,0 +1,717 @@
+"""Actions as operations: previewed, recorded, and carried on where they were killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.core.management.base import CommandError
+from django.db import connection
+from django.utils import timezone
+from psycopg import sql
+from pytest_django import Settings
+
+from orders.models import Order
+from outbox import DomainEvent, Receipt, emit, formatting, operations, subscribe
+from outbox.deliveries import failpoints
+from outbox.deliveries.sync import sync_subscriptions
+from outbox.doctor import debts
+from outbox.management.cli.choosing import moment
+from outbox.models import Attempt, Delivery, Event, Operation, Subscription
+from outbox.operations import progress
+from outbox.operations.backfills import Backfill
+from outbox.operations.dry_run import NoTrial, Trial, try_out
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+from tests.outbox.command import outbox_command, refused
+
+pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
+
+State = Delivery.State
+
+
+class Weighed(DomainEvent, key="parcel_id"):
+    """A parcel was weighed."""
+
+    parcel_id: UUID
+
+
+class Killed(BaseException):
+    """The process is gone; like a kill, it passes whatever catches Exception."""
+
+
+@contextmanager
+def killed_at(point: str, *, time: int) -> Iterator[None]:
+    """Die when the point is reached for the n-th time."""
+    left = [time]
+
+    def die() -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+
+    with failpoints.armed(point, die), pytest.raises(Killed):
+        yield
+
+
+@pytest.fixture
+def runs(own_registry: None) -> list[UUID]:
+    """The events that `tests.invoice` handled, in order; it fails where the table says so."""
+    seen: list[UUID] = []
+
+    @subscribe("parcels.ParcelSent")
+    def invoice(event_id: UUID) -> None:
+        seen.append(event_id)
+
+    return seen
+
+
+def given(outbox: Outbox, number: int) -> list[Event]:
+    return [outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(number)]
+
+
+def deliveries(*states: str) -> list[Delivery]:
+    """Fan out, and give the deliveries these states; without the relay's hand on any."""
+    given(Outbox(), len(states))
+    relay_pass(publish=lambda message: None)
+    rows = list(Delivery.objects.order_by("pk"))
+    for row, state in zip(rows, states, strict=True):
+        settled = timezone.now() if state in Delivery.SETTLED else None
+        due = timezone.now() + timedelta(hours=1)
+        Delivery.objects.filter(pk=row.pk).update(
+            state=state, attempts=1, due_at=due, settled_at=settled, worker="w1"
+        )
+    return rows
+
+
+def states() -> list[str]:
+    return list(Delivery.objects.order_by("pk").values_list("state", flat=True))
+
+
+EACH = ("pending", "sent", "dead", "parked", "done", "discarded")
+
+
+@pytest.mark.usefixtures("runs")
+class TestADryRun:
+    @pytest.mark.parametrize("action", ["retry", "discard", "replay"])
+    def test_says_what_the_run_then_touches(self, action: str):
+        deliveries(*EACH, *EACH)
+        choice = operations.Choice(handler="tests.invoice")
+
+        before = states()
+        told = operations.preview(action, choice)
+        same = states()
+        done = getattr(operations, action)(choice, by="cli:ann", reason="a test")
+
+        assert before == same
+        assert told.total == done.touched == done.expected > 0
+        changed = [a for a, b in zip(before, states(), strict=True) if a != b]
+        counted = {state: number for _handler, state, number in told.counts}
+        # What waits for its next attempt is due now: retried, and pending as before.
+        counted.pop("pending", None) if action == "retry" else None
+        assert counted == {state: changed.count(state) for state in set(changed)}
+
+    def test_shows_examples_with_their_time_the_oldest_first(self):
+        """Seen to fail with a time without its zone."""
+        rows = deliveries("dead", "dead")
+
+        told = operations.preview("retry", operations.Choice())
+
+        assert [line.split(":")[0] for line in told.examples] == [
+            f"delivery {row.pk} to tests.invoice" for row in rows
+        ]
+        assert told.examples[0].endswith(f", {formatting.moment(rows[0].event.emitted_at)}")
+
+    def test_of_a_backfill_says_what_the_run_then_makes(self):
+        given(Outbox(), 3)
+        Delivery.objects.all().delete()
+        Event.objects.update(fanned_out_at=timezone.now())
+        choice = operations.Choice(handler="tests.invoice")
+
+        told = operations.preview("backfill", choice)
+        done = operations.backfill(choice, by="cli:ann", reason="a test", rate=None)
+
+        assert told.total == done.touched == Delivery.objects.count() == 3
+
+    def test_of_an_end_says_what_the_run_then_discards(self):
+        deliveries(*EACH)
+
+        told = operations.preview("end", operations.Choice(handler="tests.invoice"))
+        done = operations.end("tests.invoice", by="cli:ann", reason="a test")
+
+        assert told.total == done.touched == 4
+
+    @pytest.mark.parametrize(
+        ("choice", "number"),
+        [
+            ({"ids": ()}, 0),
+            ({"states": ("dead",)}, 2),
+            ({"handler": "tests.other"}, 0),
+            ({"event": "parcels.ParcelSent"}, 3),
+            ({"event": "parcels.ParcelLost"}, 0),
+            ({"exception": "KeyError"}, 1),
+            ({"exception": "KeyError", "place": "shelf:7 take"}, 1),
+            ({"exception": "KeyError", "place": "shelf:8 take"}, 0),
+            ({"since": timedelta(hours=-1)}, 3),
+            ({"until": timedelta(hours=-1)}, 0),
+        ],
+    )
+    def test_is_about_what_was_chosen(self, choice: dict[str, Any], number: int):
+        dead, *_ = deliveries("dead", "dead", "parked", "done")
+        for exception in ("ValueError", "KeyError"):  # the latest counts
+            Attempt.objects.create(
+                delivery=dead, number=1, started_at=timezone.now(), ended_at=timezone.now(),
+                outcome="failed", exception=exception, place="shelf:7 take",
+            )  # fmt: skip
+        moments = {"since", "until"} & choice.keys()
+        given_ = choice | {name: timezone.now() + choice[name] for name in moments}
+        meant = operations.Choice(**given_)
+
+        assert operations.preview("discard", meant).total == number
+        assert operations.Choice.from_json(meant.as_json()) == meant
+
+
+class TestAnOperationThatIsKilled:
+    @pytest.fixture(autouse=True)
+    def _small_steps(self, monkeypatch: pytest.MonkeyPatch, runs: list[UUID]) -> None:
+        monkeypatch.setattr(progress, "_SLICE", 2)
+
+    @pytest.mark.parametrize("point", [failpoints.IN_STEP, failpoints.AFTER_STEP])
+    def test_goes_on_where_it_was_and_replays_nothing_twice(self, point: str, runs: list[UUID]):
+        """With the cursor saved outside of the step's transaction: some handled twice."""
+        outbox = Outbox()
+        events = given(outbox, 7)
+        outbox.deliver_all()
+        choice = operations.Choice(handler="tests.invoice")
+        runs.clear()
+
+        with killed_at(point, time=2):
+            operations.replay(choice, by="cli:ann", reason="a test", rate=None)
+        outbox.deliver_all()  # what was replayed is done again, and must not be taken for new
+        first = len(runs)
+        done = operations.go_on(Operation.objects.get().pk, by="cli:bob")
+        outbox.deliver_all()
+
+        assert 0 < first < 7
+        assert sorted(runs) == sorted(event.id for event in events)
+        assert (done.touched, done.state, done.by) == (7, "finished", "cli:ann")
+        assert Operation.objects.count() == 1
+
+    def test_is_carried_on_by_its_number(self, runs: list[UUID]):
+        deliveries(*["dead"] * 5)
+
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            operations.discard(operations.Choice(states=("dead",)), by="cli:ann", reason="a test")
+        half = states()
+        said = outbox_command("go-on", str(Operation.objects.get().pk))
+
+        assert half.count("discarded") == 2
+        assert set(states()) == {"discarded"}
+        assert "is finished: 5 touched in all. What it had touched before was not" in said
+
+    def test_makes_no_delivery_twice_in_a_backfill(self, runs: list[UUID]):
+        given(Outbox(), 5)
+        Event.objects.update(fanned_out_at=timezone.now())
+        choice = operations.Choice(handler="tests.invoice")
+
+        with killed_at(failpoints.IN_STEP, time=2):
+            operations.backfill(choice, by="cli:ann", reason="a test", rate=None)
+        half = Delivery.objects.count()
+        done = operations.backfill(choice, by="cli:ann", reason="a test", rate=None)
+
+        # In a test's transaction the killed step is rolled back, as it is for real.
+        assert (half, Delivery.objects.count(), done.touched) == (2, 5, 3)
+
+    def test_can_be_given_up(self, runs: list[UUID]):
+        deliveries(*["dead"] * 5)
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            operations.discard(operations.Choice(states=("dead",)), by="cli:ann", reason="a test")
+        number = str(Operation.objects.get().pk)
+
+        outbox_command("go-on", number, "--give-up")
+
+        with pytest.raises(CommandError, match="is over: given up"):
+            outbox_command("go-on", number)
+        assert states().count("dead") == 3
+
+    @pytest.mark.usefixtures("runs")
+    def test_says_so_where_its_own_command_has_to_go_on(self, monkeypatch: pytest.MonkeyPatch):
+        """Prune's choice is none of deliveries. Seen to fail where it is read as one."""
+
+        def die(**_options: Any) -> None:
+            raise Killed
+
+        monkeypatch.setattr("outbox.retention.prune", die)
+        with pytest.raises(Killed):
+            operations.prune(older_than=timedelta(days=30), by="cli:cron")
+
+        with pytest.raises(CommandError, match="To go on with prune, run it again"):
+            outbox_command("go-on", str(Operation.objects.get().pk))
+        Operation.objects.update(seen_at=timezone.now() - 2 * operations.SILENCE)
+        [found] = [one for one in debts.examine(using="default") if "half-way" in one.text]
+        assert found.advice.startswith("Begin it again by the same `manage.py outbox prune`.")
+
+    def test_touches_nothing_that_came_later(self, runs: list[UUID]):
+        outbox = Outbox()
+        given(outbox, 3)
+        outbox.deliver_all()
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            operations.replay(operations.Choice(), by="cli:ann", reason="a test", rate=None)
+        given(outbox, 3)
+        outbox.deliver_all()
+
+        done = operations.go_on(Operation.objects.get().pk, by="cli:ann")
+
+        assert done.touched == 3
+
+    def test_that_is_a_replay_is_not_begun_again(self, runs: list[UUID]):
+        """Failed: the second one was taken for the rest of the first, and said it was finished."""
+        outbox = Outbox()
+        given(outbox, 3)
+        outbox.deliver_all()
+        line = ("replay", "--handler", "tests.invoice", "--reason", "wrong prices")
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            outbox_command(*line)
+        number = Operation.objects.get().pk
+
+        said = refused(*line)
+        outbox_command("go-on", str(number), "--give-up")
+        outbox_command(*line)
+
+        assert f"Operation {number}, by cli:" in said
+        assert f"`manage.py outbox go-on {number}`" in said
+        assert [one.touched for one in Operation.objects.order_by("id")] == [2, 1]
+
+    @pytest.mark.parametrize(("action", "after"), [("retry", "pending"), ("discard", "discarded")])
+    def test_is_begun_again_from_the_first_row(self, action: str, after: str):
+        """Failed: what was dead again was behind the cursor; "finished", and nothing was done."""
+        deliveries("dead", "dead")
+        choice = operations.Choice(handler="tests.invoice")
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            getattr(operations, action)(choice, by="cli:ann", reason="a test", rate=None)
+        Delivery.objects.update(state="dead", attempts=1)
+
+        done = getattr(operations, action)(choice, by="cli:bob", reason="once more", rate=None)
+
+        assert states() == [after, after]
+        assert (done.by, done.touched, done.state) == ("cli:bob", 2, "finished")
+        first = Operation.objects.order_by("id")[0]
+        assert (first.by, first.touched, first.state) == ("cli:ann", 2, "given_up")
+
+    def test_is_another_one_than_an_action_with_another_choice(self):
+        rows = deliveries("dead", "dead")
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            operations.retry(operations.Choice(ids=(rows[0].pk,)), by="cli:ann", rate=None)
+
+        operations.retry(operations.Choice(ids=(rows[1].pk,)), by="cli:ann", rate=None)
+
+        assert Operation.objects.order_by("id")[0].state == "running"
+
+
+class TestACorrection:
+    def test_discards_the_dead_delivery_whatever_else_is_unfinished(self):
+        """Failed: a discard that was killed swallowed it, and both events were owed."""
+
+        @subscribe("tests.Weighed", attempts=1)
+        def invoice() -> None:
+            raise KeyError("scales")
+
+        outbox = Outbox()
+        event = outbox.given("tests.Weighed", parcel_id=uuid4())
+        outbox.deliver_all(raise_errors=False)
+        row = Delivery.objects.get()
+        with killed_at(failpoints.AFTER_STEP, time=1):
+            operations.discard(
+                operations.Choice(ids=(row.pk,)), by="cli:ann", reason="not wanted", rate=None
+            )
+        Delivery.objects.update(state="dead")
+
+        operations.correct(row.pk, event.payload, by="cli:bob", reason="a repair")
+
+        assert states() == ["discarded", "pending"]
+        assert ": a repair (cli:bob)" in Delivery.objects.get(pk=row.pk).note
+        assert Operation.objects.get(action="discard").state == "running"
+
+
+class TestTheClock:
+    @pytest.mark.parametrize("action", ["retry", "discard", "replay", "end"])
+    def test_is_that_of_the_database_that_the_action_is_about(
+        self, action: str, runs: list[UUID], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: it was that of the database to which the router sends the outbox."""
+        deliveries("dead", "done")
+        asked: list[str | None] = []
+
+        def now(*, using: str | None = None) -> datetime:
+            asked.append(using)
+            return timezone.now()
+
+        monkeypatch.setattr("outbox.clock.now", now)
+        choice: Any = (
+            "tests.invoice" if action == "end" else operations.Choice(handler="tests.invoice")
+        )
+        getattr(operations, action)(choice, by="cli:ann", reason="a test", using="default")
+
+        assert set(asked) == {"default"}
+
+
+class TestReplay:
+    def test_runs_the_handler_again_under_a_new_token_and_keeps_the_receipt(self, runs: list[UUID]):
+        outbox = Outbox()
+        (event,) = given(outbox, 1)
+        outbox.deliver_all()
+        token = Delivery.objects.get().token
+
+        operations.replay(operations.Choice(), by="cli:ann", reason="wrong prices")
+        outbox.deliver_all()
+
+        again = Delivery.objects.get()
+        assert runs == [event.id, event.id]
+        assert (again.state, again.attempts) == ("done", 1)
+        assert again.token > token
+        kept = Attempt.objects.get()
+        assert (kept.outcome, kept.worker) == ("replayed", "test")
+        assert kept.message == "done, then replayed by cli:ann: wrong prices"
+
+    def test_takes_up_what_was_discarded(self, runs: list[UUID]):
+        deliveries("discarded")
+
+        operations.replay(operations.Choice(), by="cli:ann", reason="it matters after all")
+        Outbox().deliver_all()
+
+        assert states() == ["done"]
+
+
+class TestDiscard:
+    def test_says_why_and_by_whom_for_ever(self, runs: list[UUID]):
+        (row,) = deliveries("dead")
+
+        said = outbox_command("discard", str(row.pk), "--reason", "the parcel burnt")
+
+        assert said.startswith("1 delivery discarded.")
+        assert "the parcel burnt (cli:" in Delivery.objects.get().note
+        assert "the parcel burnt" in outbox_command("log")
+
+    def test_lets_the_next_of_its_key_go_on(self):
+        """Without the release the second waits for minutes, until the relay looks again."""
+        heard: list[int] = []
+
+        @subscribe("parcels.ParcelSent", ordered=True, attempts=1)
+        def weigh(number: int) -> None:
+            heard.append(number)
+            if number == 1:
+                raise KeyError("scales")
+
+        outbox, parcel = Outbox(), uuid4()
+        for number in (1, 2):
+            outbox.given("parcels.ParcelSent", parcel_id=parcel, number=number)
+        outbox.deliver_all(raise_errors=False)
+        assert states() == ["dead", "blocked"]
+
+        operations.discard(operations.Choice(states=("dead",)), by="cli:ann", reason="burnt")
+        outbox.deliver_all()
+
+        assert heard == [1, 2]
+        assert states() == ["discarded", "done"]
+
+    def test_of_an_event_without_deliveries_touches_none_of_the_handlers_others(
+        self, runs: list[UUID]
+    ):
+        """It waits for fan-out, say. Seen to fail where no ids stand for all."""
+        deliveries("dead")
+        (waiting,) = given(Outbox(), 1)
+
+        said = refused(
+            "discard", str(waiting.id), "--handler", "tests.invoice", "--reason", "it burnt"
+        )
+
+        assert "Nothing to discard" in said
+        assert states() == ["dead"]
+
+    def test_wants_a_reason(self, runs: list[UUID]):
+        (row,) = deliveries("dead")
+
+        with pytest.raises(CommandError, match="Say why"):
+            outbox_command("discard", str(row.pk))
+
+        assert states() == ["dead"]
+
+
+class TestBackfill:
+    def test_gives_a_new_handler_what_was_told_before_it_listened(self, runs: list[UUID]):
+        outbox = Outbox()
+        events = given(outbox, 3)
+        outbox.deliver_all()
+        heard: list[UUID] = []
+
+        @subscribe("parcels.ParcelSent")
+        def count(event_id: UUID) -> None:
+            heard.append(event_id)
+
+        sync_subscriptions()
+        operations.backfill(
+            operations.Choice(handler="tests.count"), by="cli:ann", reason="a new handler"
+        )
+        outbox.deliver_all()
+
+        assert heard == [event.id for event in events]
+        assert runs == heard  # the other handler heard each once
+
+    def test_waits_while_half_of_the_window_is_in_hand(self, runs: list[UUID], monkeypatch):
+        """Without the wait: all of them at once, and live traffic finds no room."""
+        outbox = Outbox()
+        Subscription.objects.update(window=4, window_now=4)
+        given(outbox, 6)
+        Event.objects.update(fanned_out_at=timezone.now())
+        most: list[int] = []
+
+        def work(_seconds: float) -> None:
+            most.append(Delivery.objects.filter(state__in=("pending", "sent")).count())
+            outbox.deliver_all()
+
+        monkeypatch.setattr("outbox.operations.progress.time.sleep", work)
+        operations.backfill(
+            operations.Choice(handler="tests.invoice"), by="cli:ann", reason="a test", rate=None
+        )
+
+        assert max(most) == 2
+        assert Delivery.objects.count() == 6
+
+    @pytest.mark.parametrize("live", [2, 3])
+    def test_is_not_through_because_live_events_fill_the_window_between_two_looks(
+        self, live: int, runs: list[UUID], monkeypatch: pytest.MonkeyPatch
+    ):
+        """Half of it and more. Seen to fail where no room is taken for nothing left to do."""
+        outbox = Outbox()
+        Subscription.objects.update(window=4, window_now=4)
+        given(outbox, 3)
+        Event.objects.update(fanned_out_at=timezone.now())
+        look = Backfill.hindrance
+
+        def look_too_early(task: Backfill) -> str:
+            found = look(task)
+            if not found and not Delivery.objects.exists():
+                given(outbox, live)
+                relay_pass(publish=lambda message: None)
+            return found
+
+        def work(_seconds: float) -> None:
+            Delivery.objects.update(state=State.DONE)
+
+        monkeypatch.setattr(Backfill, "hindrance", look_too_early)
+        monkeypatch.setattr("outbox.operations.progress.time.sleep", work)
+        done = operations.backfill(
+            operations.Choice(handler="tests.invoice"), by="cli:ann", reason="a test", rate=None
+        )
+
+        assert done.touched == 3
+
+    def test_refuses_a_paused_handler(self, runs: list[UUID]):
+        Outbox()
+        operations.pause("tests.invoice", by="cli:ann", reason="a test")
+
+        with pytest.raises(CommandError, match="When the reason is gone"):
+            outbox_command("backfill", "tests.invoice", "--reason", "a test")
+
+
+class TestEnd:
+    def test_lets_nothing_more_be_owed(self, runs: list[UUID]):
+        deliveries(*EACH)
+        outbox = Outbox()
+
+        outbox_command("end", "tests.invoice", "--reason", "nobody wants invoices")
+        given(outbox, 1)
+        outbox.deliver_all()
+
+        assert states() == [*["discarded"] * 4, "done", "discarded"]
+        assert not runs
+
+    def test_is_undone_by_resuming_and_backfilling(self, runs: list[UUID]):
+        outbox = Outbox()
+        operations.end("tests.invoice", by="cli:ann", reason="a mistake")
+        (missed,) = given(outbox, 1)
+        outbox.deliver_all()
+
+        operations.resume("tests.invoice", by="cli:ann")
+        operations.backfill(
+            operations.Choice(handler="tests.invoice"), by="cli:ann", reason="missed"
+        )
+        outbox.deliver_all()
+
+        assert runs == [missed.id]
+
+
+class TestTheRate:
+    def test_bounds_what_is_touched_in_a_second(self, runs: list[UUID], monkeypatch):
+        deliveries(*["dead"] * 10)
+        slept: list[float] = []
+        monkeypatch.setattr("outbox.operations.progress.time.sleep", slept.append)
+        monkeypatch.setattr("outbox.operations.progress.time.monotonic", lambda: 0.0)
+
+        operations.retry(operations.Choice(), by="cli:ann", rate=5)
+
+        assert slept == [1.0, 2.0]
+
+
+class TestTheLog:
+    def test_has_who_did_what_and_why(self, runs: list[UUID]):
+        outbox = Outbox()
+        given(outbox, 2)
+        outbox.deliver_all()
+        operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
+        operations.resume("tests.invoice", by="cli:bob", reason="right ones")
+        Event.objects.update(emitted_at=timezone.now() - timedelta(days=2))
+        for _ in range(2):  # the second finds nothing, and is not recorded
+            operations.prune(older_than=timedelta(days=1), by="cli:cron")
+
+        lines = outbox_command("log").splitlines()
+
+        assert "cli:ann" in lines[1]
+        assert lines[1].endswith("wrong prices")
+        assert "resume" in lines[2]
+        assert "older_than=1 day" in lines[3]
+        assert len(lines) == 4
+
+
+class TestATrial:
+    def test_shows_what_an_atomic_handler_writes_and_emits_and_keeps_nothing(self):
+        """Without the rollback: a second order and a second event."""
+
+        @subscribe("parcels.ParcelSent")
+        def weigh(parcel_id: UUID, event_id: UUID) -> None:
+            Subscription.objects.filter(pk=-1).update(handler="x")  # the outbox's own: left out
+            Order.objects.filter(pk=uuid4()).update(status="cancelled")
+            emit(Weighed(parcel_id=parcel_id))
+
+        outbox = Outbox()
+        (event,) = given(outbox, 1)
+        outbox.deliver_all()
+        before = list(Delivery.objects.values()), list(Event.objects.values())
+        pk = Delivery.objects.get(event=event).pk
+
+        found = try_out(pk)
+
+        assert found.events == [f"tests.Weighed {event.key}"]
+        (statement,) = found.writes
+        assert statement.startswith('UPDATE "orders_order" SET "status" = \'cancelled\'')
+        assert (list(Delivery.objects.values()), list(Event.objects.values())) == before
+
+    @pytest.mark.postgresql
+    def test_shows_a_statement_that_is_no_str(self):
+        """Failed with "raises TypeError", which the handler does not raise in a worker."""
+        place = sql.SQL("UPDATE {} SET status = %s").format(sql.Identifier("orders_order"))
+
+        @subscribe("parcels.ParcelSent")
+        def weigh() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(place, ["cancelled"])
+
+        outbox = Outbox()
+        given(outbox, 1)
+        outbox.deliver_all()
+
+        found = try_out(Delivery.objects.get().pk)
+
+        assert found.error == ""
+        assert found.writes == ["UPDATE \"orders_order\" SET status = 'cancelled'"]
+
+    def test_says_what_the_handler_raises(self):
+        @subscribe("parcels.ParcelSent", backoff_base=0)
+        def weigh(attempt: int) -> None:
+            if attempt > 1:
+                raise KeyError("scales")
+
+        outbox = Outbox()
+        given(outbox, 1)
+        outbox.deliver_all()
+
+        said = outbox_command(
+            "replay", "--handler", "tests.weigh", "--dry-run", "--show-writes"
+        ).splitlines()
+
+        assert said[-1] == "    raises KeyError: 'scales'"
+        assert states() == ["done"]
+
+    def test_leaves_out_what_was_pruned_since_it_was_listed(self, monkeypatch: pytest.MonkeyPatch):
+        @subscribe("parcels.ParcelSent")
+        def weigh() -> None: ...
+
+        outbox = Outbox()
+        given(outbox, 2)
+        outbox.deliver_all()
+        first, second = Delivery.objects.order_by("pk")
+
+        def prune_the_first(pk: int) -> Trial:
+            Delivery.objects.filter(pk=first.pk).delete()
+            return try_out(pk)
+
+        monkeypatch.setattr("outbox.management.cli.replay.try_out", prune_the_first)
+        said = outbox_command("replay", "--handler", "tests.weigh", "--dry-run", "--show-writes")
+
+        assert f"delivery {first.pk} to tests.weigh, tried" not in said
+        assert f"delivery {second.pk} to tests.weigh, tried" in said
+
+    def test_is_refused_where_it_could_not_be_rolled_back(self):
+        @subscribe("parcels.ParcelSent", atomic=False)
+        def call(receipt: Receipt) -> None:
+            with receipt:
+                pass
+
+        outbox = Outbox()
+        given(outbox, 1)
+        outbox.deliver_all()
+
+        with pytest.raises(NoTrial, match="atomic=False"):
+            try_out(Delivery.objects.get().pk)
+
+    @pytest.mark.usefixtures("runs")
+    def test_says_so_where_the_handler_is_paused(self):
+        (row,) = deliveries("done")
+        operations.pause("tests.invoice", by="cli:ann", reason="a test")
+
+        with pytest.raises(NoTrial, match=r"did not start \(its handler is paused by cli:ann\)\."):
+            try_out(row.pk)
+
+    def test_says_so_where_only_a_later_release_can_read_the_event(self):
+        """Seen to fail where whatever does not start is taken for paused."""
+
+        @subscribe("tests.Weighed")
+        def invoice() -> None: ...
+
+        Outbox().given("tests.Weighed", stored_version=2, parcel_id=uuid4())
+        relay_pass(publish=lambda message: None)
+
+        with pytest.raises(NoTrial, match=r"did not start .* cannot read version 2 of tests\.Wei"):
+            try_out(Delivery.objects.get().pk)
+
+
+class TestATime:
+    @pytest.mark.parametrize(
+        "said", ["2026-11-25T10:00", "2026-11-25 10:00:00", "2026-11-25T19:00+09:00"]
+    )
+    def test_is_of_utc_wherever_the_project_is(self, settings: Settings, said: str):
+        """Seen to fail with a time of the project's TIME_ZONE."""
+        settings.TIME_ZONE = "Asia/Tokyo"
+
+        assert moment(said) == datetime(2026, 11, 25, 10, tzinfo=UTC)
+
+
+@pytest.mark.usefixtures("runs")
+class TestATypingError:
+    @pytest.mark.parametrize(
+        ("arguments", "meant"),
+        [
+            (["discard", "--handler", "tests.invoic"], r"tests\.invoice"),
+            (["replay", "--event", "parcels.ParcelSend"], r"parcels\.ParcelSent"),
+            (["end", "tests.invioce"], r"tests\.invoice"),
+        ],
+    )
+    def test_is_told_what_was_meant(self, arguments: list[str], meant: str):
+        Outbox()
+
+        with pytest.raises(CommandError, match=rf"[Dd]id you mean {meant}\?"):
+            outbox_command(*arguments)

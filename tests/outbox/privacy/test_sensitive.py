@@ -1,0 +1,528 @@
+"""What is sensitive is shown nowhere, and can be blanked for good."""
+
+import logging
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.checks import run_checks
+from django.db import transaction
+from django.test import Client
+from pydantic import BaseModel, StringConstraints
+
+from outbox import (
+    Breaker,
+    DomainEvent,
+    Pause,
+    PermanentFailure,
+    Receipt,
+    Sensitive,
+    emit,
+    subscribe,
+)
+from outbox.management.cli.common import operator
+from outbox.models import Attempt, Delivery, Event, Operation
+from outbox.operations import Choice, backfill, correct, replay
+from outbox.privacy.redaction import Redaction, redact
+from outbox.privacy.sensitive import masked, masked_text
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+from outbox.worker.outcome import logger as delivery_logger
+from tests.flows.threads import in_thread, wait_until_blocked
+from tests.outbox.command import outbox_command, refused
+
+EMAIL = "hanako.yamada+shop@example.co.jp"
+NAME = "山田 花子"
+PARCEL, CUSTOMER = UUID(int=1), UUID(int=2)
+
+
+class Address(BaseModel):
+    street: Sensitive[str]
+    country: str
+
+
+@pytest.fixture(autouse=True)
+def parcel_sent(own_registry: None) -> type[DomainEvent]:
+    """The proving event: sensitive fields in each position."""
+
+    class ParcelSent(DomainEvent, key="parcel_id", subject="customer:{customer_id}"):
+        parcel_id: UUID
+        customer_id: UUID
+        email: Sensitive[str]
+        name: Sensitive[str | None] = None
+        born: Sensitive[date] = date(1970, 1, 1)
+        to: list[Address] = []
+        phones: dict[str, Sensitive[str] | None] = {}
+        weight: int = 1
+
+    return ParcelSent
+
+
+FIELDS: dict[str, Any] = {
+    "parcel_id": PARCEL,
+    "customer_id": CUSTOMER,
+    "email": EMAIL,
+    "name": NAME,
+    "born": "1988-02-29",
+    "to": [{"street": "1-2-3 Sakura", "country": "JP"}],
+    "phones": {"home": "+81 3 1234 5678", "work": None},
+    "weight": 7,
+}
+
+
+@pytest.fixture
+def failing() -> None:
+    """A handler whose error quotes all that it was given."""
+
+    @subscribe("tests.ParcelSent")
+    def write(email: str, name: str | None, attempt: int) -> None:
+        try:
+            raise ValueError(f"550 <{email.upper()}> unknown, {name!a}")
+        except ValueError as error:
+            raise PermanentFailure(f"{EMAIL[:14]}...{EMAIL[-12:]} is refused") from error
+
+
+def given() -> Event:
+    return Outbox().given("tests.ParcelSent", **FIELDS)
+
+
+def settle(state: str = "done") -> None:
+    Outbox()
+    relay_pass(publish=lambda message: None)
+    Delivery.objects.update(state=state)
+
+
+def values() -> list[str]:
+    return [EMAIL, EMAIL.upper(), NAME, ascii(NAME)[1:-1], "1988-02-29", "Sakura", "1234 5678"]
+
+
+class TestMasking:
+    def test_hides_the_fields_in_every_position(self):
+        assert masked(given()) == {
+            "parcel_id": str(PARCEL),
+            "customer_id": str(CUSTOMER),
+            "email": "***",
+            "name": "***",
+            "born": "***",
+            "to": [{"street": "***", "country": "JP"}],
+            "phones": {"home": "***", "work": None},
+            "weight": 7,
+        }
+
+    def test_hides_everything_of_an_event_that_this_code_does_not_know(self):
+        """Seen to fail with such an event shown as it is."""
+        row = Outbox().given("elsewhere.Told", thing_id=1, email=EMAIL)
+
+        assert masked(row) == {"thing_id": "***", "email": "***"}
+
+    @pytest.mark.parametrize(
+        "quoted",
+        [
+            f"to {EMAIL}",
+            f"to {EMAIL.upper()}",
+            f"?to={EMAIL.replace('@', '%40').replace('+', '%2B')}",
+            f"input_value='{EMAIL[:20]}...",
+            f"...{EMAIL[-15:]}' is wrong",
+            f"hello {NAME}",
+            f"hello {NAME!a}",
+        ],
+    )
+    def test_finds_a_value_however_a_text_quotes_it(self, quoted: str):
+        """Seen to fail with the plain value alone, with case minded, and with parts left."""
+        text = masked_text(quoted, given())
+
+        assert "***" in text
+        for value in (EMAIL[:8], EMAIL[-8:], "yamada", "花子", "u82b1"):
+            assert value not in text.lower()
+
+    def test_leaves_words_alone_that_a_short_value_stands_in(self, own_registry: None):
+        class Named(DomainEvent, key="id"):
+            id: UUID
+            name: Sensitive[str]
+
+        row = Outbox().given("tests.Named", id=uuid4(), name="Al")
+
+        assert masked_text("Also: Al, normally", row) == "Also: ***, normally"
+
+    def test_hides_the_fields_of_a_printed_event(self, parcel_sent: type[DomainEvent]):
+        assert "hanako" not in repr(parcel_sent(**FIELDS))
+        assert "Sakura" not in str(parcel_sent(**FIELDS))
+
+
+class TestAFailedAttempt:
+    def test_is_stored_and_logged_without_them(
+        self, failing: None, caplog: pytest.LogCaptureFixture
+    ):
+        """Message, traceback, note, log. Seen to fail with each of the four unmasked."""
+        given()
+
+        with caplog.at_level(logging.INFO, logger=delivery_logger.name):
+            Outbox().deliver_all(raise_errors=False)
+
+        attempt, delivery = Attempt.objects.get(), Delivery.objects.get()
+        told = [attempt.message, attempt.traceback, delivery.note, caplog.text]
+        for text in told:
+            assert "is refused" in text
+            assert [value for value in (*values(), EMAIL[:14], EMAIL[-12:]) if value in text] == []
+
+    def test_of_a_value_that_does_not_fit_is_too(self):
+        @subscribe("tests.ParcelSent")
+        def write(email: int) -> None: ...
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+        assert "hanako" not in Attempt.objects.get().message
+        assert "hanako" not in Attempt.objects.get().traceback
+
+
+class TestTheAdmin:
+    def test_shows_none_of_them(self, failing: None, admin_client: Client):
+        """Seen to fail with the payload as it is stored."""
+        row = given()
+        Outbox().deliver_all(raise_errors=False)
+
+        pages = [
+            admin_client.get(f"/admin/outbox/event/{row.seq}/change/"),
+            admin_client.get(f"/admin/outbox/delivery/{Delivery.objects.get().pk}/change/"),
+            admin_client.get("/admin/outbox/event/timeline/", {"q": str(PARCEL)}),
+        ]
+
+        for page in pages:
+            assert page.status_code == 200
+            assert [value for value in values() if value in page.content.decode()] == []
+        assert "&quot;email&quot;: &quot;***&quot;" in pages[0].content.decode()
+
+
+class TestEveryDisplay:
+    """Of a dead delivery, a handler that paused itself, and one whose breaker is open."""
+
+    @pytest.fixture(autouse=True)
+    def _all_went_wrong(self, failing: None) -> None:
+        """Each error quotes all that its handler was given."""
+
+        @subscribe("tests.ParcelSent", rules={LookupError: Pause("the other side is odd")})
+        def pausing(email: str, name: str | None) -> None:
+            raise LookupError(f"{email} {name}")
+
+        breaker = Breaker(on=(OSError,), failures=1, wait=30, longest=60)
+
+        @subscribe("tests.ParcelSent", atomic=False, breaker=breaker)
+        def calling(email: str, name: str | None, receipt: Receipt) -> None:
+            raise OSError(f"{email} {name}")
+
+        @subscribe("tests.ParcelSent")
+        def writing(email: str, name: str | None) -> None:
+            Group.objects.filter(name=email).update(name=name)
+
+        given()
+        Outbox().deliver_all(raise_errors=False)
+
+    @pytest.mark.parametrize(
+        ("arguments", "shown"),
+        [
+            (["status"], "breaker open"),
+            (["status", "--json"], "LookupError: ***"),
+            (["tail", "--no-follow", "--last", "9"], "is refused"),
+            (["groups"], "PermanentFailure"),
+            (["why", str(PARCEL)], "is refused"),
+            (["log"], ""),
+            (["replay", "--handler", "tests.writing", "--dry-run", "--show-writes"], "***"),
+        ],
+        ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+    )
+    def test_in_the_terminal_hides_them(self, arguments: list[str], shown: str):
+        """Seen to fail with what an exception says, and what a trial writes, left as it is."""
+        said = outbox_command(*arguments)
+
+        assert shown in said
+        assert [value for value in values() if value in said] == []
+
+    @pytest.mark.parametrize(
+        "page",
+        ["event", "delivery", "delivery/dead", "delivery/blocked", "subscription",
+         "subscription/handlers", "subscription/map", "operation"],
+    )  # fmt: skip
+    def test_in_the_admin_hides_them(self, admin_client: Client, page: str):
+        """Seen to fail with the notes and reasons left as exceptions say them."""
+        answer = admin_client.get(f"/admin/outbox/{page}/")
+
+        assert answer.status_code == 200
+        assert [value for value in values() if value in answer.content.decode()] == []
+
+    def test_on_the_overview_hides_them(self, admin_client: Client):
+        answer = admin_client.get("/admin/outbox/")
+
+        assert answer.status_code == 200
+        assert [value for value in values() if value in answer.content.decode()] == []
+
+
+class TestRedaction:
+    def test_blanks_what_is_sensitive_and_keeps_the_rest(self, parcel_sent: type[DomainEvent]):
+        row = given()
+        other = Outbox().given("tests.ParcelSent", **{**FIELDS, "customer_id": uuid4()})
+        settle()
+
+        done = redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked to")
+
+        assert (done.blanked, done.owed) == (1, 0)
+        stored = Event.objects.get(pk=row.pk)
+        assert stored.redacted_at is not None
+        assert stored.payload == {
+            "parcel_id": str(PARCEL),
+            "customer_id": str(CUSTOMER),
+            "email": "",
+            "name": None,
+            "born": "1970-01-01",
+            "to": [{"street": "", "country": "JP"}],
+            "phones": {"home": "", "work": None},
+            "weight": 7,
+        }
+        parcel_sent.model_validate(stored.payload)
+        assert Event.objects.get(pk=other.pk).payload["email"] == EMAIL
+
+    @pytest.mark.parametrize("state", Delivery.OWED)
+    def test_leaves_alone_what_is_owed(self, failing: None, state: str):
+        """Seen to fail without the question."""
+        given()
+        settle(state)
+
+        assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
+        assert Event.objects.get(name="tests.ParcelSent").payload["email"] == EMAIL
+
+    def test_leaves_alone_what_waits_for_fan_out(self):
+        given()
+
+        assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
+
+    def test_leaves_alone_what_is_told_later_and_finds_it_when_it_was(
+        self, parcel_sent: type[DomainEvent]
+    ):
+        """Seen to fail with the subject left behind by a delayed event."""
+        outbox = Outbox()
+        with transaction.atomic():
+            emit(parcel_sent(**FIELDS), delay=timedelta(days=1))
+        assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
+
+        outbox.let_pass(timedelta(days=2))
+        outbox.deliver_all()
+
+        assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").blanked == 1
+
+    def test_can_be_forced_and_handlers_then_read_blanks(self):
+        read: list[Any] = []
+
+        @subscribe("tests.ParcelSent")
+        def write(email: str, name: str | None, born: date) -> None:
+            read.append((email, name, born))
+
+        given()
+        redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked", force=True)
+        Outbox().deliver_all()
+
+        assert read == [("", None, date(1970, 1, 1))]
+
+    def test_masks_what_attempts_of_before_the_mark_still_quote(self, failing: None):
+        """Seen to fail with attempts left as they are."""
+        given()
+        settle("dead")
+        delivery = Delivery.objects.get()
+        moment = delivery.due_at
+        delivery.failures.create(
+            number=1, started_at=moment, ended_at=moment, outcome="failed",
+            message=f"no {EMAIL}", traceback=f"at {NAME}",
+        )  # fmt: skip
+        Delivery.objects.update(state="discarded", note=f"ValueError: {EMAIL}")
+
+        redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked")
+
+        attempt = Attempt.objects.get()
+        told = f"{attempt.message} {attempt.traceback} {Delivery.objects.get().note}"
+        assert (EMAIL in told, NAME in told) == (False, False)
+
+    def test_finds_events_by_their_key_too(self):
+        given()
+        settle()
+
+        assert redact(keys=[str(PARCEL)], by="ann", reason="asked").blanked == 1
+
+    def test_tells_the_other_apps_in_an_event(self):
+        heard: list[str] = []
+
+        @subscribe("outbox.SubjectRedacted")
+        def forget(subject: str) -> None:
+            heard.append(subject)
+
+        redact(subject="customer:7", by="ann", reason="asked")
+        Outbox().deliver_all()
+
+        assert heard == ["customer:7"]
+
+    def test_says_who_and_why(self, caplog: pytest.LogCaptureFixture):
+        with caplog.at_level(logging.INFO, logger="outbox.operations"):
+            redact(subject="customer:7", by="ann", reason="ticket 4711")
+
+        assert "ann redacted customer:7 (0 events): ticket 4711" in caplog.text
+
+    def test_does_nothing_in_a_dry_run(self):
+        given()
+        settle()
+
+        done = redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked", dry_run=True)
+
+        assert done.blanked == 1
+        assert Event.objects.get().payload["email"] == EMAIL
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("failing")
+class TestRedactionDuring:
+    """Another transaction adds a delivery while the redaction waits for the event's lock.
+
+    Each test failed while the redaction looked for deliveries in the statement that locks.
+    """
+
+    def test_a_pass_of_the_relay_blanks_nothing(self):
+        given()
+
+        self.redact_during(lambda: relay_pass(publish=lambda message: None))
+
+    def test_a_replay_blanks_nothing(self):
+        given()
+        settle()
+
+        self.redact_during(lambda: replay(Choice(), by="ann", reason="a test"))
+
+    def test_a_backfill_blanks_nothing(self):
+        given()
+        settle()
+        Delivery.objects.all().delete()
+
+        choice = Choice(handler="tests.write")
+        self.redact_during(lambda: backfill(choice, by="ann", reason="a test"))
+
+    def test_a_correction_does_not_bring_back_what_is_blanked(self):
+        """Failed while the correction read the event in the statement that locks the delivery."""
+        given()
+        settle("dead")
+        (dead,) = Delivery.objects.all()
+        shown = masked(dead.event)
+
+        with transaction.atomic():
+            redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked to", force=True)
+            corrected = in_thread(lambda: correct(dead.pk, shown, by="ann", reason="a test"))
+            wait_until_blocked(1)
+
+        assert isinstance(corrected(), Event), corrected()
+        stored = Event.objects.filter(name="tests.ParcelSent")
+        assert [row.payload["email"] for row in stored] == ["", ""]
+
+    def redact_during(self, other: Callable[[], object]) -> None:
+        with transaction.atomic():
+            other()
+            redacted = in_thread(
+                lambda: redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked to")
+            )
+            wait_until_blocked(1)
+
+        done = redacted()
+
+        assert isinstance(done, Redaction), done
+        assert (done.blanked, done.owed) == (0, 1)
+        assert Event.objects.get(name="tests.ParcelSent").payload["email"] == EMAIL
+
+
+class TestTheCommand:
+    def test_redacts_and_says_how_many(self):
+        given()
+        settle()
+
+        said = outbox_command("redact", "--subject", f"customer:{CUSTOMER}", "--reason", "asked")
+
+        assert said.startswith("1 event blanked; 0 had nothing to blank, 0 are still owed.")
+
+    def test_is_recorded_with_who_and_why(self):
+        outbox_command("redact", "--subject", "customer:7", "--reason", "ticket 4711")
+
+        [row] = Operation.objects.all()
+        assert (row.action, row.reason, row.state) == ("redact", "ticket 4711", "finished")
+        assert (row.choice["subject"], row.by) == ("customer:7", operator())
+
+    def test_fails_where_something_is_left(self):
+        given()
+
+        said = refused("redact", "--key", str(PARCEL), "--reason", "asked")
+
+        assert "1 event left as they are" in said
+        assert f"manage.py outbox why {PARCEL}" in said
+
+    def test_names_the_command_that_shows_what_the_apps_have_left_to_do(self):
+        """Failed: nothing said that the apps erase later, nor where to look."""
+        said = outbox_command("redact", "--subject", "customer:7", "--reason", "asked")
+
+        assert said.splitlines()[-1].endswith("`manage.py outbox why customer:7`.")
+
+    @pytest.mark.parametrize(
+        "arguments", [["--subject", "customer:7", "--dry-run"], ["--key", "parcel-7"]]
+    )
+    def test_names_none_where_no_app_is_asked(self, arguments: list[str]):
+        said = outbox_command("redact", *arguments, "--reason", "asked")
+
+        assert "outbox why" not in said
+
+    def test_leaves_delayed_events_alone_and_leads_to_them(self, parcel_sent: type[DomainEvent]):
+        """Failed: it advised --force, which blanks no delayed event."""
+        subject = f"customer:{CUSTOMER}"
+        with transaction.atomic():
+            emit(parcel_sent(**FIELDS), delay=timedelta(days=1))
+
+        said = refused("redact", "--subject", subject, "--reason", "asked", "--force")
+
+        assert "--force does not blank delayed events" in said
+        assert "delayed event" in outbox_command("why", subject)
+
+    def test_leads_to_what_names_the_subject_and_is_owed(self):
+        """Failed: `why` knew no subjects."""
+        subject, event = f"customer:{CUSTOMER}", given()
+
+        assert f"event {event.id}: tests.ParcelSent" in outbox_command("why", subject)
+        settle()
+        assert "neither" in refused("why", subject)
+
+    def test_wants_to_know_whose(self):
+        assert "--subject" in refused("redact", "--reason", "asked")
+
+
+class TestTheChecks:
+    def complaints(self) -> list[tuple[str | None, str]]:
+        found = run_checks(tags=["outbox"])
+        return [(one.id, one.msg) for one in found if one.id in ("outbox.E024", "outbox.E025")]
+
+    def test_accept_the_proving_event(self):
+        assert self.complaints() == []
+
+    def test_refuse_a_sensitive_key(self):
+        class Bad(DomainEvent, key="email"):
+            email: Sensitive[str]
+
+        assert [one for one, _ in self.complaints()] == ["outbox.E024"]
+
+    def test_refuse_a_type_that_takes_no_blank(self):
+        class Bad(DomainEvent, key="id"):
+            id: UUID
+            phone: Sensitive[Annotated[str, StringConstraints(pattern=r"^\+\d+$")]]
+
+        [(number, message)] = self.complaints()
+
+        assert number == "outbox.E025"
+        assert message.startswith("phone of tests.Bad is sensitive, and its type takes no blank")
+
+    def test_refuse_a_subject_without_such_a_field(self):
+        with pytest.raises(TypeError, match="has no field 'nobody'"):
+
+            class Bad(DomainEvent, key="id", subject="customer:{nobody}"):
+                id: UUID

@@ -1,0 +1,258 @@
+"""What apps declare about a subject is masked wherever a failure is stored, shown or archived."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from outbox import DomainEvent, PermanentFailure, Sensitive, declare_subject, operations, subscribe
+from outbox.models import Attempt, Delivery
+from outbox.privacy import subjects
+from outbox.privacy.cleaning import Cleaner
+from outbox.privacy.masking import masked_values
+from outbox.privacy.patterns import masked_patterns
+from outbox.privacy.redaction import redact
+from outbox.privacy.subjects import DeclarationFailed
+from outbox.testing import Outbox
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+EMAIL, NAME = "hanako@example.com", "Hanako Yamada"
+CUSTOMERS = {"7": [EMAIL, NAME], "8": ["taro@example.com"]}
+ORDERS = {"order-1": "7", "order-2": "8"}
+
+
+class OrderNoted(DomainEvent, key="order"):
+    """Thin: it names no subject."""
+
+    order: str
+
+
+class ParcelNoted(DomainEvent, key="order", subject="customer:{customer}"):
+    order: str
+    customer: int
+    email: Sensitive[str]
+
+
+def declare() -> None:
+    declare_subject(
+        "customer",
+        values=lambda part: CUSTOMERS.get(part, []),
+        keys=lambda part: [key for key, customer in ORDERS.items() if customer == part],
+        of_key=ORDERS.get,
+    )
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    """With a handler of thin events whose error names both customers."""
+
+    @subscribe("tests.OrderNoted")
+    def write(order: str) -> None:
+        raise PermanentFailure(f"{NAME} and Taro Tanaka of {order}")
+
+    return Outbox()
+
+
+def fail(outbox: Outbox, key: str = "order-1") -> Attempt:
+    outbox.given("tests.OrderNoted", order=key)
+    outbox.deliver_all(raise_errors=False)
+    return Attempt.objects.get(delivery__event__key=key)
+
+
+class TestAPattern:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "hanako.yamada+shop@example.co.jp",
+            "HANAKO@EXAMPLE.COM",
+            '"hanako yamada"@example.com',
+            "hanako%40example.com",
+            "hanako&#x40;example.com",
+            "hanako@[192.0.2.1]",
+            "花子@例え.jp",
+            "+81 3 1234 5678",
+            "(03) 1234-56789",
+            "4242424242424242",
+            "4242 4242 4242 4242",
+        ],
+    )
+    def test_masks_addresses_and_long_numbers(self, text: str):
+        assert masked_patterns(f"to <{text}>, refused") == "to <***>, refused"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "01a21f54-408b-77b7-863a-ec9ef03bcfd2",
+            "2026-11-27T23:25:45.075+00:00",
+            "2026-11-27 23:25:45",
+            "192.168.100.200",
+            "line 1234567 of views.py",
+            "@subscribe at 0x7fe592fdd950",
+        ],
+    )
+    def test_keeps_what_identifies_nobody(self, text: str):
+        assert masked_patterns(text) == text
+
+
+class TestAValue:
+    def test_is_masked_whole_where_another_form_of_it_ends_alike(self):
+        """Failed: "Hanako ***" was left, by the end of the form "Hanako%20Yamada"."""
+        name = "Hanako Yamada-Tester"
+
+        assert masked_values(f"no mailbox of {name}", [name], mask="***") == "no mailbox of ***"
+
+
+class TestACleaner:
+    def test_cuts_a_long_text_where_no_value_is_cut_in_two(self):
+        text = "x" * 395 + EMAIL + "y" * 1000
+
+        assert "hanako" not in Cleaner([EMAIL]).clean(text, longest=100)
+        assert "hanako" not in Cleaner([EMAIL]).clean_end(text, longest=260)
+
+    def test_returns_its_refusal_in_place_of_each_text(self):
+        cleaner = Cleaner([], refusal="(not shown)")
+
+        assert (cleaner.clean("a", longest=20), cleaner.clean_end("a", longest=4)) == (
+            "(not shown)",
+            "(not",
+        )
+
+
+class TestADeclaredValue:
+    def test_is_masked_in_the_failures_of_thin_events(
+        self, outbox: Outbox, caplog: pytest.LogCaptureFixture
+    ):
+        declare()
+
+        attempt = fail(outbox)
+
+        assert attempt.message == "*** and Taro Tanaka of order-1"
+        note = Delivery.objects.get().note
+        for text in (attempt.traceback, note, caplog.text):
+            assert NAME not in text
+            assert "***" in text
+
+    def test_is_of_that_subject_alone(self, outbox: Outbox):
+        declare()
+
+        assert NAME in fail(outbox, "order-2").message
+
+    def test_is_masked_in_what_was_stored_before_by_a_redaction(self, outbox: Outbox):
+        """Failed: a redaction looked at events that declare the subject, and at no others."""
+        attempt, other = fail(outbox), fail(outbox, "order-2")
+        assert NAME in attempt.message
+        declare()
+
+        redact(subject="customer:7", by="ann", reason="asked to")
+
+        attempt.refresh_from_db()
+        other.refresh_from_db()
+        note = Delivery.objects.get(event__key="order-1").note
+        assert NAME not in attempt.message + attempt.traceback + note
+        assert NAME in other.message
+
+    @pytest.mark.parametrize("part", ["values", "of_key"])
+    def test_that_cannot_be_read_lets_no_text_through(
+        self, outbox: Outbox, caplog: pytest.LogCaptureFixture, part: str
+    ):
+        def broken(_text: str) -> Any:
+            raise LookupError(EMAIL)
+
+        functions: dict[str, Any] = {"values": CUSTOMERS.get, "of_key": ORDERS.get, part: broken}
+        declare_subject("customer", **functions)
+
+        attempt = fail(outbox)
+
+        assert attempt.message.startswith("(not shown: the personal data of event ")
+        assert "LookupError" in attempt.message
+        for text in (attempt.message, attempt.traceback, Delivery.objects.get().note, caplog.text):
+            assert NAME not in text
+            assert EMAIL not in text
+
+    @pytest.mark.parametrize("part", ["values", "of_key"])
+    def test_that_cannot_be_read_is_named_with_its_place_and_the_line_that_raised(
+        self, outbox: Outbox, caplog: pytest.LogCaptureFixture, part: str
+    ):
+        """Failed: the text named the class of the exception alone, and nothing the line."""
+
+        def broken(_text: str) -> Any:
+            raise LookupError(str.lower("HANAKO is unknown"))
+
+        functions: dict[str, Any] = {"values": CUSTOMERS.get, "of_key": ORDERS.get, part: broken}
+        declare_subject("customer", **functions)  # the declaration
+
+        attempt = fail(outbox)
+
+        named = f"`{part}` of the subject 'customer', declared at {__name__}:{line_of_this()}"
+        assert f"{named}, raised LookupError" in attempt.message
+        [record] = [one for one in caplog.records if "A text is not shown" in one.msg][:1]
+        text = record.getMessage()
+        assert record.levelname == "ERROR"
+        assert f"{named}, raised LookupError" in text
+        assert "in broken" in text
+        assert "hanako" not in text + attempt.message
+
+    def test_that_is_read_one_by_one_is_named_too(self, outbox: Outbox):
+        """Failed: a generator raises after the call of its function."""
+
+        def broken(_part: str) -> Any:
+            yield EMAIL
+            raise LookupError(EMAIL)
+
+        declare_subject("customer", values=broken, of_key=ORDERS.get)
+
+        assert "`values` of the subject 'customer', declared at" in fail(outbox).message
+
+    def test_that_cannot_be_read_stops_a_redaction_that_names_it(self):
+        def broken(_part: str) -> Any:
+            raise LookupError(EMAIL)
+
+        declare_subject("customer", values=lambda part: [], keys=broken)
+
+        with pytest.raises(DeclarationFailed, match="`keys` of the subject 'customer', declared"):
+            redact(subject="customer:7", by="ann", reason="asked to")
+
+    @pytest.mark.parametrize("kind", ["", "customer:7"])
+    def test_needs_a_kind_without_a_colon(self, kind: str):
+        with pytest.raises(ValueError, match="a word without a colon"):
+            declare_subject(kind, values=lambda part: [])
+        assert subjects.registry == []
+
+
+def line_of_this() -> int:
+    """Return the line of this file that ends with "the declaration"."""
+    lines = Path(__file__).read_text().splitlines()
+    [number] = [at for at, line in enumerate(lines, 1) if line.endswith("# the declaration")]
+    return number
+
+
+class TestAnArchive:
+    @pytest.fixture
+    def noted(self) -> None:
+        outbox = Outbox()
+        outbox.given("tests.ParcelNoted", order="order-1", customer=7, email=EMAIL)
+        outbox.deliver_all()
+
+    def payload(self, folder: Path) -> dict[str, Any]:
+        operations.prune(older_than=timedelta(0), archive=folder)
+        [file] = folder.glob("*.gz")
+        line: dict[str, Any] = json.loads(gzip.decompress(file.read_bytes()))
+        payload: dict[str, Any] = line["payload"]
+        return payload
+
+    def test_has_blanks_for_what_is_sensitive(self, noted: None, tmp_path: Path):
+        assert self.payload(tmp_path) == {"order": "order-1", "customer": 7, "email": ""}
+
+    def test_has_all_where_the_settings_want_it(
+        self, noted: None, tmp_path: Path, settings: Settings
+    ):
+        settings.OUTBOX = {**settings.OUTBOX, "ARCHIVE_SENSITIVE": True}
+
+        assert self.payload(tmp_path)["email"] == EMAIL

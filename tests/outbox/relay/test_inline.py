@@ -1,0 +1,521 @@
+"""What goes express: run by the relay's own process, at once, where it comes alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import Error, OperationalError, connections, transaction
+from django.utils import timezone
+
+from outbox import DomainEvent, Receipt, emit, subscribe
+from outbox.models import Attempt, DelayedEvent, Delivery, Event, Heartbeat
+from outbox.relay import loop
+from outbox.relay import passes as relay_module
+from outbox.relay.fan_out import Inline, fan_out
+from outbox.relay.loop import RelayLoop
+from outbox.relay.passes import Message, relay_pass
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver_started
+from outbox.worker.outcome import Result
+from tests.shop.processes import eventually
+
+HOUR = 3600.0
+
+
+class Published(list[Message]):
+    """Stands in for the broker; keeps what the relay has published."""
+
+    def __call__(self, message: Message) -> None:
+        self.append(message)
+
+    def wait_for(self, *numbers: int) -> None:
+        """Wait for messages of so many deliveries each."""
+        sizes = list(numbers)
+        eventually(lambda: [len(one.pairs) for one in self] == sizes, f"{sizes}", within=20)
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> Published:
+    published = Published()
+    monkeypatch.setattr(loop, "publish", published)
+    return published
+
+
+@contextmanager
+def relaying(worker: str = "relay@host") -> Iterator[RelayLoop]:
+    relay_loop = RelayLoop(worker)
+    relay_loop.start()
+    try:
+        yield relay_loop
+    finally:
+        relay_loop.stop()
+
+
+def is_done(number: int) -> bool:
+    return Delivery.objects.filter(state="done").count() == number
+
+
+def wait_until_done(number: int) -> None:
+    eventually(lambda: is_done(number), f"{number} done", within=20)
+
+
+def wait_until_idle(relay_loop: RelayLoop) -> None:
+    """Else what comes next goes to the workers."""
+    eventually(lambda: not relay_loop._is_running, "its handler has ended", within=20)
+
+
+def tell(outbox: Outbox, number: int = 0) -> None:
+    outbox.given("shops.Ordered", order_id=uuid4(), number=number)
+
+
+class Ordered(DomainEvent, key="order_id"):
+    order_id: UUID
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("own_registry", "no_nudge")
+class TestAnExpressHandler:
+    def test_is_run_by_the_relay_itself(self, published: Published):
+        @subscribe("shops.Ordered", inline=True)
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+
+        outbox = Outbox()
+        with relaying() as relay_loop:
+            for number in range(3):
+                tell(outbox, number)
+                relay_loop.nudge()
+                wait_until_done(number + 1)
+                wait_until_idle(relay_loop)
+
+        assert published == []
+        assert set(Group.objects.values_list("name", flat=True)) == {"0", "1", "2"}
+        assert set(Delivery.objects.values_list("worker", "attempts")) == {("relay@host", 1)}
+
+    def test_alone_is_its_neighbours_go_to_the_workers(self, published: Published):
+        """Seen to fail with `_takes` that does not ask what the handler wants."""
+
+        @subscribe("shops.Ordered")
+        def mail() -> None: ...
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            wait_until_done(1)
+            published.wait_for(1)
+
+        assert published[0].handler == "tests.mail"
+
+    def test_has_what_does_not_come_alone_run_by_the_workers(self, published: Published):
+        """Seen to fail with `_start_one` that takes the first of several."""
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        for _ in range(3):
+            tell(outbox)
+        with relaying():
+            published.wait_for(3)
+
+        assert not Delivery.objects.filter(state="done").exists()
+
+    @pytest.mark.postgresql  # on SQLite nobody else can write while a handler is at it
+    def test_has_the_next_one_run_by_the_workers_while_it_is_slow(self, published: Published):
+        """Seen to fail with a relay that runs it in its turn: nothing is published meanwhile."""
+        is_running, may_end = threading.Event(), threading.Event()
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None:
+            is_running.set()
+            assert may_end.wait(30)
+
+        outbox = Outbox()
+        with relaying() as relay_loop:
+            tell(outbox)
+            assert is_running.wait(20)
+            for number in (1, 2):
+                tell(outbox)
+                relay_loop.nudge()
+                published.wait_for(*[1] * number)
+            may_end.set()
+            wait_until_done(1)
+            wait_until_idle(relay_loop)
+            tell(outbox)
+            wait_until_done(2)
+
+        assert len(published) == 2
+
+    def test_is_tried_again_by_the_workers(self, published: Published):
+
+        @subscribe("shops.Ordered", inline=True, backoff_base=0.01, backoff_cap=0.01)
+        def count() -> None:
+            raise ValueError
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            published.wait_for(1)
+
+        assert published[0].pairs[0][1] == 2
+        attempt = Attempt.objects.get()
+        assert (attempt.outcome, attempt.worker) == ("failed", "relay@host")
+
+    def test_that_hangs_is_interrupted_there_too(self, published: Published):
+        @subscribe("shops.Ordered", inline=True, time_limit=0.2, attempts=1)
+        def count() -> None:
+            end = time.monotonic() + 15
+            while time.monotonic() < end:
+                time.sleep(0.01)
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            eventually(Attempt.objects.exists, "it is interrupted", within=10)
+
+        assert Attempt.objects.get().exception == "TimeLimitExceeded"
+
+    @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+    def test_takes_the_next_ones_after_runs_that_were_cut_short(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    ):
+        """Seen to fail without the `finally` of `_run`, and with its `except Exception`."""
+        failures = [error(), error()]
+
+        def fail_twice(delivery: Delivery) -> list[Result]:
+            if failures:
+                raise failures.pop()
+            return deliver_started(delivery)
+
+        monkeypatch.setattr(loop, "deliver_started", fail_twice)
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        outbox, end = Outbox(), time.monotonic() + 60
+        with relaying() as relay_loop:
+            while not Delivery.objects.filter(state="done").exists():
+                assert time.monotonic() < end
+                tell(outbox)
+                relay_loop.nudge()
+                # One at a time, however slow the machine is: what comes in a crowd is published.
+                while Event.objects.filter(fanned_out_at=None).exists():
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+
+    def test_is_run_although_the_broker_is_away(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail with a relay that waits for the broker first."""
+
+        def refuse(message: Message) -> None:
+            raise ConnectionError
+
+        monkeypatch.setattr(loop, "publish", refuse)
+        monkeypatch.setattr(loop, "is_broker_there", lambda: False)
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        @subscribe("shops.Ordered")
+        def mail() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            wait_until_done(1)
+
+        assert Delivery.objects.get(state="done").subscription.handler == "tests.count"
+
+    def test_is_run_although_its_pass_did_not_hear_of_its_commit(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch, caplog
+    ):
+        """Seen to fail without `_forget_what_is_not_stored`: nobody runs what is started."""
+        raise_once = iter([OperationalError("server closed the connection unexpectedly")])
+
+        def count_after_the_commit(*_arguments: object) -> None:
+            for error in raise_once:
+                raise error
+
+        monkeypatch.setattr(relay_module, "_count", count_after_the_commit)
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            wait_until_done(1)
+
+        assert "The relay failed" in caplog.text
+        assert not Attempt.objects.exists()
+
+    def test_is_forgotten_if_its_pass_was_rolled_back(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail where nobody asks whether it is stored: it runs without a row, and again."""
+        raise_once = iter([ValueError("rolled back")])
+
+        def fail_before_the_commit(*arguments: Any, **options: Any) -> None:
+            fan_out(*arguments, **options)
+            for error in raise_once:
+                raise error
+
+        monkeypatch.setattr(relay_module, "fan_out", fail_before_the_commit)
+        runs: list[int] = []
+
+        @subscribe("shops.Ordered", inline=True)
+        def count(number: int) -> None:
+            runs.append(number)
+
+        outbox = Outbox()
+        tell(outbox, 7)
+        with relaying():
+            wait_until_done(1)
+
+        assert runs == [7]
+
+    @pytest.mark.postgresql
+    def test_leaves_its_place_to_the_next_at_once(self, published: Published, settings):
+        """Seen to fail without `refill`: the next one waits for the floor."""
+        settings.OUTBOX = {**settings.OUTBOX, "POLL_SECONDS": HOUR}
+        is_running, may_end = threading.Event(), threading.Event()
+
+        @subscribe("shops.Ordered", inline=True, window=1)
+        def count() -> None:
+            is_running.set()
+            assert may_end.wait(30)
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying() as relay_loop:
+            assert is_running.wait(20)
+            tell(outbox)
+            relay_loop.nudge()
+            eventually(lambda: Delivery.objects.count() == 2, "it is fanned out", within=20)
+            may_end.set()
+            published.wait_for(1)
+
+    def test_lets_its_relay_say_that_it_lives(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail without the heartbeat after a run: each pass may end with one."""
+        monkeypatch.setattr(loop, "_FIRST_SECONDS", HOUR)
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying("relay@elsewhere") as relay_loop:
+            relay_loop.nudge()
+            wait_until_done(1)
+            beats = Heartbeat.objects.filter(name="relay@elsewhere")
+            eventually(beats.exists, "a heartbeat", within=20)
+
+    @pytest.mark.postgresql
+    def test_leaves_no_broken_connection_of_another_database_behind(
+        self, published: Published, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail without `_drop_what_broke`: the next one that needs it fails, for ever."""
+        monkeypatch.setitem(connections.settings, "second", connections.settings["default"])
+        broken: list[Any] = []
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None:
+            second = connections["second"]
+            second.connect()
+            second.connection.close()
+            with pytest.raises(Error), second.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            broken.append(second)
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            wait_until_done(1)
+            eventually(lambda: broken[0].connection is None, "it is dropped", within=20)
+
+    def test_is_waited_for_by_who_stops_the_relay(self, published: Published):
+        is_running = threading.Event()
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None:
+            is_running.set()
+            time.sleep(0.3)
+
+        outbox = Outbox()
+        tell(outbox)
+        with relaying():
+            assert is_running.wait(20)
+
+        assert Delivery.objects.get().state == "done"
+
+    def test_hides_no_delayed_event_however_many_nudges_come(
+        self, published: Published, settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Seen to fail with a pace of each `relay()` its own: all are hinted, and end at once."""
+        monkeypatch.setattr(loop, "_FIRST_SECONDS", 0.5)  # so that a nudge comes first, always
+        settings.OUTBOX = {**settings.OUTBOX, "POLL_SECONDS": 0.2}
+
+        @subscribe("tests.Ordered", inline=True)
+        def count() -> None: ...
+
+        Outbox()  # which stores its subscription
+        with transaction.atomic():
+            emit(Ordered(order_id=uuid4()), delay=timedelta(seconds=0.3))
+        with relaying() as relay_loop:
+            end, number = time.monotonic() + 10, 0
+            while DelayedEvent.objects.exists():
+                with transaction.atomic():
+                    emit(Ordered(order_id=uuid4()))
+                relay_loop.nudge()
+                number += 1
+                while not is_done(number) and DelayedEvent.objects.exists():
+                    assert time.monotonic() < end
+
+
+def for_here() -> Inline:
+    return Inline("relay@host", lambda name: True)
+
+
+def start_one() -> Delivery:
+    """Have a pass start what is owed for this process, as the loop does."""
+    published: list[Message] = []
+    inline = for_here()
+    relay_pass(publish=published.append, inline=inline)
+    assert published == []
+    assert inline.started is not None
+    return inline.started
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("own_registry", "no_nudge")
+class TestADeliveryThatIsStartedAtBirth:
+    def test_is_as_its_row(self):
+        """It is not read again before its handler runs."""
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        tell(Outbox())
+        started = start_one()
+
+        row = Delivery.objects.select_related("event", "subscription").get()
+        names = (
+            "id",
+            "event_id",
+            "subscription_id",
+            "state",
+            "token",
+            "started_token",
+            "attempts",
+            "order_key",
+            "started_at",
+            "worker",
+            "due_at",
+        )
+        assert [getattr(started, name) for name in names] == [getattr(row, name) for name in names]
+        assert (started.event, started.event.payload) == (row.event, row.event.payload)
+        assert started.subscription == row.subscription
+        assert row.is_started
+
+    def test_counts_a_death_when_its_process_dies(self):
+        """Seen to fail with a row that does not say that it was started."""
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        tell(Outbox())
+        start_one()
+        Delivery.objects.update(due_at=timezone.now())
+
+        relay_pass(publish=lambda message: None)
+
+        assert Attempt.objects.get().outcome == "died"
+
+    @pytest.mark.postgresql  # on SQLite its lease and its handler would wait for each other
+    def test_has_a_new_lease_when_its_pass_took_most_of_it(self):
+        """Seen to fail with a lease that counts from the run: another one would start beside it."""
+
+        leases: list[datetime] = []
+
+        @subscribe("shops.Ordered", inline=True, lease=60, time_limit=40)
+        def count() -> None:
+            leases.append(Delivery.objects.get().due_at)
+
+        tell(Outbox())
+        started = start_one()
+        assert started.started_at is not None
+        started.started_at -= timedelta(seconds=50)
+        Delivery.objects.update(
+            started_at=started.started_at, due_at=timezone.now() + timedelta(seconds=10)
+        )
+
+        deliver_started(started)
+
+        assert leases[0] > timezone.now() + timedelta(seconds=30)
+
+    def test_is_handed_back_by_code_that_cannot_read_its_event(self):
+        """Seen to fail without `hand_back_newer` in `deliver_started`."""
+
+        class Grown(DomainEvent, key="order_id", version=1):
+            order_id: UUID
+
+        @subscribe("tests.Grown", inline=True)
+        def count() -> None: ...
+
+        Outbox().given("tests.Grown", stored_version=2, order_id=uuid4())
+
+        assert deliver_started(start_one()) == []
+
+        row = Delivery.objects.get()
+        assert (row.state, row.attempts) == ("pending", 0)
+        assert "cannot read version 2" in row.note
+
+    def test_is_none_where_the_pass_has_sent_another_one(self):
+        """Seen to fail without the look at what the lane has claimed: two messages for one."""
+
+        @subscribe("shops.Ordered", inline=True)
+        def count() -> None: ...
+
+        outbox = Outbox()
+        tell(outbox)
+        relay_pass(publish=lambda message: None)
+        Delivery.objects.update(state="pending", due_at=timezone.now())
+        tell(outbox)
+        sent: list[Message] = []
+
+        relay_pass(publish=sent.append, inline=(inline := for_here()))
+
+        assert inline.started is None
+        assert [len(message.pairs) for message in sent] == [2]
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestAHandlerThatCallsOutside:
+    def test_cannot_go_express(self):
+        with pytest.raises(TypeError, match="inline=True is for atomic handlers"):
+
+            @subscribe("shops.Ordered", atomic=False, inline=True)
+            def charge(receipt: Receipt) -> None: ...
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestAnOrderedHandler:
+    def test_cannot_go_express(self):
+        with pytest.raises(TypeError, match="what goes express keeps no order"):
+
+            @subscribe("shops.Ordered", ordered=True, inline=True)
+            def count() -> None: ...

@@ -1,0 +1,197 @@
+"""The relay's waiting loop, without a broker: when it looks, and what it survives."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+from django.db import connections
+
+from outbox import subscribe
+from outbox.conf import Conf
+from outbox.relay import loop
+from outbox.relay.loop import RelayLoop
+from outbox.relay.passes import BrokerUnavailable, Message, relay
+from outbox.testing import Outbox
+from tests.shop.processes import eventually
+
+HOUR = 3600.0
+
+
+class Scans:
+    """Stands in for the relay; counts how often it is asked to scan."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.during: Callable[[], object] = lambda: None
+
+    def __call__(self, **_options: object) -> int:
+        self.number += 1
+        self.during()
+        return 0
+
+    def reach(self, number: int) -> None:
+        eventually(lambda: self.number >= number, f"scan {number}", within=20)
+
+
+@pytest.fixture
+def scans(monkeypatch: pytest.MonkeyPatch) -> Scans:
+    scans = Scans()
+    monkeypatch.setattr(loop, "relay", scans)
+    return scans
+
+
+@contextmanager
+def running() -> Iterator[RelayLoop]:
+    relay_loop = RelayLoop()
+    relay_loop.start()
+    try:
+        yield relay_loop
+    finally:
+        relay_loop.stop()
+
+
+class TestTheLoop:
+    def test_looks_by_itself_when_the_floor_is_reached(self, scans: Scans, settings):
+        """Rule 12. Seen to fail without the time-out in `run`."""
+        settings.OUTBOX = {"POLL_SECONDS": 0.01}
+
+        with running():
+            scans.reach(5)
+
+    def test_has_a_floor_of_one_second_by_default(self):
+        assert Conf().POLL_SECONDS == 1.0
+
+    def test_looks_at_once_when_it_is_nudged(self, scans: Scans, settings):
+        settings.OUTBOX = {"POLL_SECONDS": HOUR}
+
+        with running() as relay_loop:
+            scans.reach(1)
+            relay_loop.nudge()
+            scans.reach(2)
+
+    def test_looks_again_when_it_is_nudged_during_a_scan(self, scans: Scans, settings):
+        """Rule 12. Seen to fail with the nudge cleared after the scan instead of before it."""
+        settings.OUTBOX = {"POLL_SECONDS": HOUR}
+        entered, go_on = threading.Event(), threading.Event()
+
+        def dawdle() -> None:
+            entered.set()
+            assert go_on.wait(30)
+
+        scans.during = dawdle
+        with running() as relay_loop:
+            assert entered.wait(30)
+            relay_loop.nudge()
+            go_on.set()
+            scans.reach(2)
+
+    @pytest.mark.parametrize("error", [ValueError, BrokerUnavailable])
+    def test_outlives_a_scan_that_fails(
+        self, scans: Scans, settings, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    ):
+        """Seen to fail without the `except Exception` of `_relay`."""
+        settings.OUTBOX = {"POLL_SECONDS": 0.01}
+        monkeypatch.setattr(loop, "is_broker_there", lambda: True)
+
+        def fail() -> None:
+            if scans.number == 1:
+                raise error
+
+        scans.during = fail
+        with running():
+            scans.reach(3)
+
+    def test_asks_an_absent_broker_for_a_sign_of_life_before_it_scans_again(
+        self, scans: Scans, settings, monkeypatch: pytest.MonkeyPatch
+    ):
+        """So that nothing is claimed and handed back in circles meanwhile."""
+        settings.OUTBOX = {"POLL_SECONDS": 0.01}
+        asked: list[int] = []
+
+        def is_broker_there() -> bool:
+            asked.append(scans.number)
+            return len(asked) == 5
+
+        def fail() -> None:
+            if scans.number == 1:
+                raise BrokerUnavailable
+
+        monkeypatch.setattr(loop, "is_broker_there", is_broker_there)
+        scans.during = fail
+        with running():
+            scans.reach(2)
+
+        assert asked == [1] * 5
+
+
+class Hung:
+    """Stands in for a thread that does not end; keeps how long it was waited for."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def join(self, timeout: float) -> None:
+        self.waits.append(timeout)
+        time.sleep(timeout)
+
+
+class TestAStop:
+    def test_waits_for_both_threads_as_long_as_for_one(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail with a wait for each: a supervisor kills what takes twice as long."""
+        monkeypatch.setattr(loop, "_STOP_SECONDS", 0.2)
+        relay_loop, hung = RelayLoop(), Hung()
+        relay_loop._threads = [hung, hung]  # type: ignore[list-item]
+
+        relay_loop.stop()
+
+        assert len(hung.waits) == 2
+        assert sum(hung.waits) <= 0.2
+
+
+@pytest.mark.postgresql  # SQLite's test database is in memory, and gone with its connection
+@pytest.mark.django_db(transaction=True)
+class TestTheWaitForTheTurn:
+    def test_keeps_no_connection_for_long(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail with a wait that closes nothing: it may be dead when it is needed again."""
+        monkeypatch.setattr(loop, "_WARM_SECONDS", 0.01)
+        relay_loop, kept = RelayLoop(), [object()]
+
+        def wait() -> None:
+            connections["default"].ensure_connection()
+            kept[:] = [connections["default"]]
+            relay_loop._wait_for_turn()
+            relay_loop._turn.release()
+
+        def is_closed() -> bool:
+            return getattr(kept[0], "connection", kept) is None
+
+        with relay_loop._turn:
+            waiting = threading.Thread(target=wait)
+            waiting.start()
+            eventually(is_closed, "its connection is closed", within=20)
+        waiting.join(20)
+        assert not waiting.is_alive()
+
+
+@pytest.mark.usefixtures("own_registry")
+class TestARelay:
+    def test_scans_until_it_finds_nothing(self, settings):
+        """Rule 12. Seen to fail without the `continue` in `relay`: the rest waits for the floor."""
+        settings.OUTBOX = {"FAN_OUT": 2}
+
+        @subscribe("shops.Ordered")
+        def count() -> None: ...
+
+        outbox = Outbox()
+        for _ in range(7):
+            outbox.given("shops.Ordered", order_id=uuid4())
+        sent: list[Message] = []
+
+        relay(publish=sent.append)
+
+        assert sum(len(message.pairs) for message in sent) == 7

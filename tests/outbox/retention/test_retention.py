@@ -1,0 +1,378 @@
+"""What goes and what stays, by type; what is written down before; what PostgreSQL is told."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import json
+import logging
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.apps import apps
+from django.db import connection
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
+
+from outbox import operations, retention, subscribe
+from outbox.checks import check_settings
+from outbox.models import Attempt, Delivery, Event, Operation
+from outbox.retention import archive, batches
+from outbox.tasks import prune_old_events
+from outbox.testing import Outbox
+from tests.outbox.command import outbox_command, refused
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+MONTH = timedelta(days=30)
+
+
+@pytest.fixture
+def keep(settings: Settings) -> Callable[..., None]:
+    """Set OUTBOX["RETENTION"]; names with "__" for the dot."""
+
+    def set_days(**days: float | None) -> None:
+        named = {name.replace("__", "."): value for name, value in days.items()}
+        settings.OUTBOX = {**settings.OUTBOX, "RETENTION": named}
+
+    return set_days
+
+
+def settled(number: int = 1, *, name: str = "parcels.Sent", days: int = 100, **more: Any) -> None:
+    """Store events of this age that their handler is through with, at the second attempt."""
+
+    @subscribe(name, name=f"tests.note_{uuid4()}", backoff_base=0)
+    def note(attempt: int) -> None:
+        if attempt == 1:
+            raise RuntimeError("the first one")
+
+    outbox = Outbox()
+    rows = [outbox.given(name, parcel_id=uuid4(), **more) for _ in range(number)]
+    Event.objects.filter(pk__in=[row.pk for row in rows]).update(
+        emitted_at=F("emitted_at") - timedelta(days=days)
+    )
+    outbox.deliver_all(raise_errors=False)
+
+
+def names() -> list[str]:
+    return sorted(Event.objects.values_list("name", flat=True))
+
+
+class TestRetention:
+    def test_is_of_each_type_its_own(self, keep: Callable[..., None]):
+        """Seen to fail with the default for all, and with the default for none."""
+        settled(name="parcels.Sent")
+        settled(name="parcels.Paid")
+        settled(name="parcels.Lost")
+        keep(default=90, parcels__Paid=400, parcels__Lost=30)
+
+        assert operations.prune() == 2
+
+        assert names() == ["parcels.Paid"]
+
+    def test_keeps_for_ever_what_has_none(self, keep: Callable[..., None]):
+        settled(name="parcels.Sent")
+        settled(name="parcels.Paid")
+        keep(parcels__Sent=90)
+
+        assert operations.prune() == 1
+        assert names() == ["parcels.Paid"]
+
+    def test_can_be_for_ever_beside_a_default(self, keep: Callable[..., None]):
+        settled(name="parcels.Sent")
+        settled(name="parcels.Paid")
+        keep(default=90, parcels__Paid=None)
+
+        operations.prune()
+
+        assert names() == ["parcels.Paid"]
+
+    def test_gives_way_to_an_age_that_a_person_says(self, keep: Callable[..., None]):
+        settled(days=50)
+        keep(default=90)
+
+        assert operations.prune() == 0
+        assert operations.prune(older_than=MONTH) == 1
+
+    def test_of_nothing_is_an_age_too_and_recorded_as_one(
+        self, keep: Callable[..., None], caplog: pytest.LogCaptureFixture
+    ):
+        settled()
+        keep(default=900)
+
+        with caplog.at_level(logging.INFO, logger="outbox"):
+            removed = operations.prune(older_than=timedelta(0))
+
+        assert removed == 1
+        assert Operation.objects.get().choice == {"older_than": "0:00:00"}
+        assert "pruned 1 events older than 0:00:00" in caplog.text
+
+    def test_removes_nothing_where_nothing_is_set(self):
+        settled()
+
+        assert operations.prune() == 0
+
+    def test_reads_no_event_of_a_type_that_stays(self, keep: Callable[..., None]):
+        """By what is asked: one type by name, and only up to the first batch that is young."""
+        settled(3, name="parcels.Paid")
+        settled(3, name="parcels.Sent", days=1)
+        keep(parcels__Sent=90)
+
+        with CaptureQueriesContext(connection) as queries:
+            operations.prune(batch=1)
+
+        walked = [one["sql"] for one in queries if "ORDER BY name, seq" in one["sql"]]
+        assert len(walked) == 1
+        assert "parcels.Sent" in walked[0]
+
+    def test_goes_on_behind_what_is_still_owed(self):
+        """However much that is. Seen to fail where a look that finds nothing is the last."""
+        settled(2 * retention.LOOK)
+        Delivery.objects.update(state="dead")
+        settled(2)
+
+        assert operations.prune(older_than=MONTH, batch=1) == 2
+        assert set(Delivery.objects.values_list("state", flat=True)) == {"dead"}
+
+    def test_rests_after_each_batch(self, monkeypatch: pytest.MonkeyPatch):
+        """Longer than that took. Seen to fail without, and with a rest just as long."""
+        settled(3)
+        clock = Clock()
+        monkeypatch.setattr(retention, "time", clock)
+        monkeypatch.setattr(retention, "prune_some", clock.lasting(2.0, batches.prune_some))
+
+        assert operations.prune(older_than=MONTH, batch=1) == 3
+
+        assert clock.rests == [2.0 * retention.REST] * 3
+
+    def test_ends_when_its_time_is_over(self, keep: Callable[..., None]):
+        settled(3)
+        keep(default=90)
+
+        assert operations.prune(at_most=timedelta(microseconds=1), batch=1) == 0
+        assert operations.prune(at_most=timedelta(0), batch=1) == 0
+        assert Event.objects.count() == 3
+
+    def test_touches_no_further_type_when_its_time_is_over(self, monkeypatch: pytest.MonkeyPatch):
+        """Seen to fail with the time asked for between batches alone: a horizon for each type."""
+        settled(2, name="parcels.Paid")
+        settled(2, name="parcels.Sent")
+        clock = Clock()
+        monkeypatch.setattr(retention, "time", clock)
+        monkeypatch.setattr(retention, "prune_some", clock.lasting(2.0, batches.prune_some))
+
+        with CaptureQueriesContext(connection) as queries:
+            removed = operations.prune(older_than=MONTH, at_most=timedelta(seconds=1), batch=1)
+
+        assert removed == 1
+        assert len([one for one in queries if 'INTO "outbox_horizon"' in one["sql"]]) == 1
+        assert not [one for one in queries if "= 'parcels.Sent'" in one["sql"]]
+
+
+class Clock:
+    """A clock that stands but for what is said to last."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.rests: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.rests.append(seconds)
+
+    def lasting(self, seconds: float, work: Callable[..., int]) -> Callable[..., int]:
+        def longer(*args: Any, **kwargs: Any) -> int:
+            self.now += seconds
+            return work(*args, **kwargs)
+
+        return longer
+
+
+class TestBeatsTask:
+    def test_prunes_by_what_is_set(self, keep: Callable[..., None]):
+        settled()
+        keep(default=90)
+
+        prune_old_events()
+
+        assert names() == []
+
+    def test_does_nothing_where_nothing_is_set(self):
+        settled()
+
+        prune_old_events()
+
+        assert names() == ["parcels.Sent"]
+
+
+class TestTheCheck:
+    @pytest.mark.parametrize("wrong", [90, {"default": 0}, {"default": "90"}, {"default": -1}])
+    def test_refuses_what_is_no_retention(self, settings: Settings, wrong: Any):
+        settings.OUTBOX = {"RETENTION": wrong}
+
+        assert [one.id for one in check_settings()] == ["outbox.E012"]
+
+    def test_lets_a_type_be_kept_for_ever(self, settings: Settings):
+        """Seen to fail where each value must be a number."""
+        settings.OUTBOX = {"RETENTION": {"default": 90, "orders.OrderPlaced": None}}
+
+        assert check_settings() == []
+
+    def test_finds_a_name_that_nobody_declares(self, settings: Settings):
+        settings.OUTBOX = {"RETENTION": {"orders.OrderPlacd": 30}}
+
+        [found] = check_settings()
+
+        assert (found.id, found.hint) == ("outbox.W021", "Did you mean orders.OrderPlaced?")
+
+
+class TestTheArchive:
+    def test_has_all_that_was_removed(self, tmp_path: Path):
+        settled(7, colour="赤")
+        ids = {str(one) for one in Event.objects.values_list("id", flat=True)}
+
+        operations.prune(older_than=MONTH, archive=tmp_path, batch=3)
+
+        told = archived(tmp_path)
+        assert {one["id"] for one in told} == ids
+        assert told[0]["payload"]["colour"] == "赤"
+        [delivery] = told[0]["deliveries"]
+        assert delivery["state"] == "done"
+        assert delivery["handler"].startswith("tests.note_")
+        assert delivery["failures"][0]["message"] == "the first one"
+
+    def test_is_on_disk_before_anything_is_removed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Killed at the delete, it has lost nothing. Seen to fail with the delete first."""
+        settled(2)
+        seen: list[int] = []
+
+        def killed(*_args: Any, **_kwargs: Any) -> None:
+            seen.extend(1 for _ in archived(tmp_path, "events-*.part"))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(batches, "_remove", killed)
+
+        with pytest.raises(KeyboardInterrupt):
+            operations.prune(older_than=MONTH, archive=tmp_path)
+
+        assert len(seen) == 2
+        assert Event.objects.count() == 2
+
+    def test_is_not_gone_on_without(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        """A full disk stops pruning. Seen to fail with the error of the archive passed over."""
+        settled()
+
+        def full(descriptor: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("outbox.retention.archive.os.fsync", full)
+
+        with pytest.raises(OSError, match="No space"):
+            operations.prune(older_than=MONTH, archive=tmp_path)
+
+        assert Event.objects.count() == 1
+        assert Attempt.objects.count() == 1
+
+    def test_has_whole_lines_after_a_kill_in_the_middle_of_one(self, tmp_path: Path):
+        """The next run mends it. Seen to fail without: the file ends in half a member."""
+        whole = gzip.compress(b'{"id": 1}\n') + gzip.compress(b'{"id": 2}\n')
+        torn = gzip.compress(b'{"id": 3}\n' * 1000)[:-9]
+        (tmp_path / "events-1.ndjson.gz.part").write_bytes(whole + torn)
+        (tmp_path / "events-2.ndjson.gz.part").write_bytes(torn)
+
+        settled()
+        operations.prune(older_than=MONTH, archive=tmp_path)
+
+        assert [one["id"] for one in archived(tmp_path, "events-1.ndjson.gz")] == [1, 2]
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == [".gz", ".gz"]
+
+    def test_leaves_a_file_alone_that_another_run_writes(self, tmp_path: Path):
+        """Seen to fail without the lock."""
+        settled(2)
+        with archive.archive_in(tmp_path) as other:
+            other.add([Event.objects.order_by("seq")[0]], using="default")
+
+            with archive.archive_in(tmp_path):
+                assert len(list(tmp_path.glob("*.part"))) == 1
+
+            other.add([Event.objects.order_by("seq")[1]], using="default")
+
+        assert len(archived(tmp_path)) == 2
+
+    def test_is_no_file_where_nothing_went(self, tmp_path: Path):
+        settled(days=1)
+
+        operations.prune(older_than=MONTH, archive=tmp_path)
+
+        assert list(tmp_path.iterdir()) == []
+
+    def test_can_be_set_for_all_runs(self, tmp_path: Path, settings: Settings):
+        settled()
+        settings.OUTBOX = {"RETENTION": {"default": 30}, "ARCHIVE": str(tmp_path / "old")}
+
+        prune_old_events()
+
+        assert len(archived(tmp_path / "old")) == 1
+
+
+class TestTheCommand:
+    def test_takes_the_ages_that_are_set(self, keep: Callable[..., None]):
+        settled()
+        settled(name="parcels.Paid")
+        keep(default=90, parcels__Paid=400)
+
+        assert outbox_command("prune", "--dry-run").startswith("1 event would be removed")
+        assert outbox_command("prune").startswith("1 event removed")
+
+    def test_wants_to_know_how_old(self):
+        assert "--older-than" in refused("prune")
+
+    def test_archives(self, tmp_path: Path):
+        settled()
+
+        outbox_command("prune", "--older-than", "30d", "--archive", str(tmp_path))
+
+        assert len(archived(tmp_path)) == 1
+
+
+@pytest.mark.postgresql
+class TestTheTables:
+    def test_are_vacuumed_as_the_traffic_goes(self):
+        assert "autovacuum_vacuum_scale_factor=0.01" in options_of("outbox_delivery")
+        assert "autovacuum_vacuum_insert_scale_factor=0.05" in options_of("outbox_event")
+
+    def test_leave_no_hole_for_one_row(self):
+        assert "fillfactor=90" in options_of("outbox_delivery")
+
+    def test_have_settings_that_can_be_taken_back(self):
+        for name in ("0014_fillfactor", "0004_autovacuum"):
+            with connection.schema_editor() as editor:
+                importlib.import_module(f"outbox.migrations.{name}").reset(apps, editor)
+
+        assert options_of("outbox_delivery") == options_of("outbox_event") == []
+
+
+def options_of(table: str) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT reloptions FROM pg_class WHERE relname = %s", [table])
+        return cursor.fetchone()[0] or []
+
+
+def archived(folder: Path, pattern: str = "events-*.ndjson.gz") -> list[dict[str, Any]]:
+    lines = [
+        line
+        for path in sorted(folder.glob(pattern))
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines()
+    ]
+    assert all(re.fullmatch(r"\{.*\}", line) for line in lines)
+    return [json.loads(line) for line in lines]

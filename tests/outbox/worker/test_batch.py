@@ -1,0 +1,397 @@
+"""Many deliveries in one transaction: faster than alone, and nobody is worse off than alone."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.models import F
+
+from outbox import DomainEvent, PermanentFailure, emit, subscribe
+from outbox.deliveries import failpoints
+from outbox.models import Attempt, Delivery, Event
+from outbox.relay.passes import Message, relay_pass
+from outbox.testing import Outbox
+from outbox.worker import batch
+from outbox.worker.delivery import deliver
+from outbox.worker.outcome import Result
+from tests.flows.threads import aside
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge"),
+]
+
+
+class Counted(DomainEvent, key="order_id"):
+    order_id: UUID
+
+
+class Died(BaseException):
+    """The process is gone; like a kill, it passes whatever catches Exception."""
+
+
+def die() -> None:
+    raise Died
+
+
+def given(number: int) -> None:
+    outbox = Outbox()
+    for count in range(number):
+        outbox.given("shops.Ordered", order_id=uuid4(), number=count)
+
+
+def send() -> list[Message]:
+    return list(relay_pass(publish=lambda message: None).messages)
+
+
+def work() -> list[Result]:
+    [message] = send()
+    return deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+
+
+def effects() -> list[str]:
+    return sorted(Group.objects.values_list("name", flat=True))
+
+
+def states() -> list[str]:
+    return list(Delivery.objects.order_by("event").values_list("state", flat=True))
+
+
+def let_leases_and_backoffs_pass() -> None:
+    Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, what is to share a transaction does."""
+    monkeypatch.setattr(batch, "MOST_SECONDS", 60)
+
+
+@pytest.fixture
+def commits():
+    """The number of states in which deliveries were, at each commit of receipts."""
+    seen: list[int] = []
+
+    def note() -> None:
+        seen.append(Delivery.objects.filter(state="done").count())
+
+    with failpoints.armed(failpoints.AFTER_RECEIPT, note):
+        yield seen
+
+
+class TestAMessage:
+    def test_is_delivered_in_one_transaction(self, commits: list[int]):
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+
+        given(4)
+
+        results = work()
+
+        assert commits == [4]
+        assert effects() == ["0", "1", "2", "3"]
+        assert [result.outcome for result in results] == ["done"] * 4
+        assert states() == ["done"] * 4
+
+    def test_is_delivered_in_several_where_it_takes_long(self, commits, monkeypatch):
+        """Seen to fail without the bound: what the first locks is locked until the last is done."""
+        monkeypatch.setattr(batch, "MOST_SECONDS", 0)
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+
+        given(3)
+
+        work()
+
+        assert commits == [1, 2, 3]
+        assert effects() == ["0", "1", "2"]
+
+    def test_is_delivered_one_by_one_where_the_handler_wants_that(self, commits: list[int]):
+        @subscribe("shops.Ordered", shared_transaction=False)
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+
+        given(3)
+
+        work()
+
+        assert commits == [1, 2, 3]
+
+    def test_has_one_cause_for_each_event_that_is_emitted(self):
+        """Seen to fail with one `caused_by` around all calls."""
+
+        @subscribe("shops.Ordered")
+        def count(order_id: UUID) -> None:
+            emit(Counted(order_id=order_id))
+
+        given(3)
+
+        work()
+
+        causes = dict(Event.objects.filter(name="shops.Ordered").values_list("key", "id"))
+        told = Event.objects.filter(name="tests.Counted").values_list("key", "causation_id")
+        assert dict(told) == causes
+
+
+class TestACallThatRaises:
+    @pytest.mark.parametrize("error", [ValueError, PermanentFailure])
+    def test_keeps_nothing_and_costs_its_neighbours_nothing(self, error: type[Exception]):
+        """Seen to fail with the batch kept although a call in it raised."""
+
+        @subscribe("shops.Ordered")
+        def count(number: int, order_id: UUID) -> None:
+            Group.objects.create(name=str(number))
+            emit(Counted(order_id=order_id))
+            if number == 2:
+                raise error
+
+        given(5)
+
+        results = work()
+
+        assert effects() == ["0", "1", "3", "4"]
+        assert Event.objects.filter(name="tests.Counted").count() == 4
+        assert states()[2] in {"pending", "dead"}
+        assert states().count("done") == 4
+        assert Attempt.objects.get().number == 1
+        assert sorted(result.delivery_id for result in results) == sorted(
+            Delivery.objects.values_list("id", flat=True)
+        )
+
+    def test_has_its_failure_recorded_once_each_where_all_raise(self):
+        @subscribe("shops.Ordered")
+        def count() -> None:
+            raise ValueError
+
+        given(4)
+
+        work()
+
+        assert states() == ["pending"] * 4
+        assert list(Attempt.objects.values_list("number", flat=True)) == [1] * 4
+
+    @pytest.mark.postgresql
+    def test_is_found_although_it_hides_that_its_transaction_is_broken(self):
+        """The next one's first query fails of it. Seen to fail with that one blamed."""
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            if number == 1:  # without a savepoint around it
+                with suppress(IntegrityError):
+                    Group.objects.create(name="taken")
+                return
+            Group.objects.create(name=str(number))
+
+        Group.objects.create(name="taken")
+        given(4)
+
+        work()
+
+        assert effects() == ["0", "2", "3", "taken"]
+        assert states() == ["done", "pending", "done", "done"]
+
+
+class TestADeferredConstraint:
+    def test_that_fails_at_the_commit_costs_its_neighbours_nothing(self):
+        """It fails outside of every call. Seen to fail with each blamed for it."""
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+            if number == 1:
+                Permission.objects.create(name="x", codename="x", content_type_id=2_000_000)
+
+        given(4)
+
+        work()
+
+        assert effects() == ["0", "2", "3"]
+        assert states() == ["done", "pending", "done", "done"]
+        assert Attempt.objects.get().exception == "IntegrityError"
+
+
+class TestACommitWhoseAnswerIsLost:
+    def test_counts_as_one(self, monkeypatch):
+        """The database kept it. Seen to fail where nobody looks what was kept."""
+        commit, is_lost = connection.commit, []
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+            is_lost.append(number)
+
+        def lose_the_answer() -> None:
+            commit()
+            if is_lost:
+                is_lost.clear()
+                raise OperationalError("the answer is lost")
+
+        monkeypatch.setattr(connection, "commit", lose_the_answer)
+        given(3)
+
+        results = work()
+
+        assert effects() == ["0", "1", "2"]
+        assert states() == ["done"] * 3
+        assert [result.outcome for result in results] == ["done"] * 3
+        assert not Attempt.objects.exists()
+
+
+class TestALostToken:
+    def test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing(self):
+        """Seen to fail with receipts that are written whatever the token."""
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+
+        given(3)
+        lost = Event.objects.order_by("seq")[1]
+
+        def give_to_another() -> None:
+            Delivery.objects.filter(event=lost).update(token=F("token") + 1)
+
+        with failpoints.armed(failpoints.AFTER_START, give_to_another):
+            work()
+
+        assert effects() == ["0", "2"]
+        assert states() == ["done", "sent", "done"]
+        assert Attempt.objects.get().outcome == "lease_lost"
+
+
+class TestAWorkerThatDies:
+    @pytest.mark.parametrize(
+        "point",
+        [
+            failpoints.BEFORE_START,
+            failpoints.AFTER_START,
+            failpoints.BEFORE_EFFECTS,
+            failpoints.BETWEEN_DELIVERIES,
+            failpoints.BEFORE_RECEIPT,
+            failpoints.BEFORE_COMMIT,
+            failpoints.AFTER_RECEIPT,
+        ],
+    )
+    def test_leaves_all_or_nothing_and_each_is_done_once(self, point: str):
+        """Seen to fail with the receipts in a transaction of their own."""
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            Group.objects.create(name=str(number))
+
+        given(3)
+        with suppress(Died), failpoints.armed(point, die):
+            work()
+        assert effects() == (["0", "1", "2"] if point == failpoints.AFTER_RECEIPT else [])
+
+        for _ in range(2):  # the relay sees that it died, then sends again what it had
+            let_leases_and_backoffs_pass()
+            for message in send():
+                deliver(handler_name=message.handler, pairs=message.pairs, worker="w2")
+
+        assert effects() == ["0", "1", "2"]
+        assert states() == ["done"] * 3
+
+
+class TestACallbackAfterTheCommit:
+    def test_that_raises_does_not_cost_its_neighbours_theirs(self):
+        """Seen to fail with callbacks as the handlers left them."""
+        heard: list[int] = []
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            def call_back() -> None:
+                if number == 0:
+                    raise ValueError
+                heard.append(number)
+
+            transaction.on_commit(call_back)
+
+        given(3)
+
+        work()
+
+        assert heard == [1, 2]
+        assert states() == ["done"] * 3
+        assert not Attempt.objects.exists()
+
+
+@pytest.mark.postgresql
+class TestARowThatSomebodyElseHasLocked:
+    def test_keeps_its_neighbours_waiting_for_a_moment_only(self):
+        """Seen to hang without `lock_timeout`: all of them wait as long as it is locked."""
+        row = Group.objects.create(name="contended")
+        others_are_done, is_locked = threading.Event(), threading.Event()
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            if number == 3:
+                Group.objects.select_for_update().get(pk=row.pk)
+            Group.objects.create(name=str(number))
+
+        def keep_it_locked() -> None:
+            with transaction.atomic():
+                Group.objects.select_for_update().get(pk=row.pk)
+                is_locked.set()
+                others_are_done.wait(60)
+
+        def let_go() -> None:
+            if len(effects()) == 4:
+                others_are_done.set()
+
+        given(4)
+        with ExitStack() as stack:
+            stack.enter_context(failpoints.armed(failpoints.AFTER_RECEIPT, let_go))
+            other = threading.Thread(target=aside, args=[keep_it_locked])
+            other.start()
+            assert is_locked.wait(60)
+            work()
+            was_released = others_are_done.is_set()
+            others_are_done.set()
+            other.join()
+
+        assert was_released
+        assert states() == ["done"] * 4
+
+    def test_is_waited_for_by_a_handler_that_would_hide_the_error(self):
+        """Failed while the short wait of a batch was an error to the handler: its fallback was
+        stored, where alone it would have waited.
+        """
+        row = Group.objects.create(name="contended")
+        is_locked, may_end = threading.Event(), threading.Event()
+
+        @subscribe("shops.Ordered")
+        def count(number: int) -> None:
+            try:
+                with transaction.atomic():
+                    Group.objects.select_for_update().get(pk=row.pk)
+            except OperationalError:
+                may_end.set()
+                Group.objects.create(name=f"{number} without the lock")
+            else:
+                Group.objects.create(name=str(number))
+
+        def keep_it_locked() -> None:
+            with transaction.atomic():
+                Group.objects.select_for_update().get(pk=row.pk)
+                is_locked.set()
+                assert may_end.wait(60)
+
+        given(2)
+        other = threading.Thread(target=aside, args=[keep_it_locked])
+        other.start()
+        assert is_locked.wait(60)
+        work()
+        other.join()
+
+        assert states() == ["done"] * 2
+        assert effects() == ["0", "1", "contended"]

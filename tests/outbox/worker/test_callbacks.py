@@ -1,0 +1,246 @@
+"""The on_commit callbacks of handlers: what one of them does harms no delivery and no neighbour."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
+from functools import partial
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import IntegrityError, connection, transaction
+from django.utils import translation
+
+from outbox import DomainEvent, Receipt, emit, subscribe
+from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.relay.passes import relay_pass
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+from outbox.worker.outcome import Result
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("own_registry", "no_nudge"),
+]
+
+
+class Numbered(DomainEvent, key="order_id"):
+    order_id: UUID
+    number: int
+
+
+class Followed(DomainEvent, key="order_id"):
+    order_id: UUID
+    number: int
+
+
+def deliver_some(number: int = 1) -> list[Result]:
+    outbox = Outbox()
+    for one in range(number):
+        outbox.given("tests.Numbered", order_id=uuid4(), number=one)
+    results = []
+    for message in relay_pass(publish=lambda message: None).messages:
+        results += deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+    return results
+
+
+def states() -> set[str]:
+    return set(Delivery.objects.values_list("state", flat=True))
+
+
+def fail() -> None:
+    raise ValueError("the cache is away")
+
+
+class TestACallbackThatRaises:
+    def test_leaves_a_single_delivery_done(self, caplog: pytest.LogCaptureFixture):
+        """Failed: the delivery was done, and recorded as a lost lease."""
+        called = []
+
+        @subscribe("tests.Numbered", shared_transaction=False)
+        def count() -> None:
+            transaction.on_commit(fail)
+            transaction.on_commit(lambda: called.append(1))
+
+        [result] = deliver_some()
+
+        assert result.error is None
+        assert (states(), called) == ({"done"}, [1])
+        assert not Attempt.objects.exists()
+        assert Subscription.objects.get().leases_lost == 0
+        assert "on_commit callback fail of tests.count failed" in caplog.text
+
+    def test_leaves_a_delivery_with_receipt_done(self):
+        @subscribe("tests.Numbered", atomic=False)
+        def count(receipt: Receipt) -> None:
+            with receipt:
+                transaction.on_commit(fail)
+
+        [result] = deliver_some()
+
+        assert result.error is None
+        assert states() == {"done"}
+        assert not Attempt.objects.exists()
+
+    def test_leaves_the_callbacks_of_its_neighbours_though_one_rolls_back_a_savepoint(self):
+        """Failed: Django replaces its list then, and all later callbacks of the batch were lost."""
+        called = []
+
+        @subscribe("tests.Numbered")
+        def count(number: int) -> None:
+            if number == 1:
+                with suppress(IntegrityError), transaction.atomic():
+                    transaction.on_commit(lambda: called.append(-1))
+                    raise IntegrityError
+            if number == 2:
+                transaction.on_commit(fail)
+            transaction.on_commit(lambda: called.append(number))
+
+        deliver_some(5)
+
+        assert states() == {"done"}
+        assert called == [0, 1, 2, 3, 4]
+
+
+class TestACallbackThatHangs:
+    def test_is_interrupted_and_costs_no_neighbour_its_lease(
+        self, caplog: pytest.LogCaptureFixture
+    ):
+        """Failed while it had no limit: its neighbours' leases passed, as deaths."""
+        called = []
+
+        def hang() -> None:
+            end = time.monotonic() + 30
+            while time.monotonic() < end:
+                time.sleep(0.01)
+            called.append(-1)
+
+        @subscribe("tests.Numbered", time_limit=0.3)
+        def count(number: int) -> None:
+            if number == 0:
+                transaction.on_commit(hang)
+            transaction.on_commit(lambda: called.append(number))
+
+        deliver_some(3)
+
+        assert states() == {"done"}
+        assert called == [0, 1, 2]
+        assert "TimeLimitExceeded" in caplog.text
+
+    def test_leaves_the_connection_as_it_was(self):
+        def hang_in_a_transaction() -> None:
+            transaction.atomic().__enter__()
+            time.sleep(30)
+
+        @subscribe("tests.Numbered", time_limit=0.3)
+        def count() -> None:
+            transaction.on_commit(hang_in_a_transaction)
+
+        deliver_some(2)
+        deliver_some(1)
+
+        assert not connection.in_atomic_block
+        assert states() == {"done"}
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="none")
+
+
+def tenant_of_the_session() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('shop.tenant', true)")
+        return cursor.fetchone()[0] or ""
+
+
+def set_tenant_of_the_session() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET shop.tenant = 'acme'")
+
+
+@pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+class TestACallbackThatSetsState:
+    """Failed: what it set was there in the next callback, the next delivery, and the worker."""
+
+    def test_leaves_the_context_as_it_was(self, shares: bool):
+        seen = []
+
+        def activate() -> None:
+            seen.append((translation.get_language(), TENANT.get()))
+            translation.activate("ja")
+            TENANT.set("acme")
+
+        @subscribe("tests.Numbered", shared_transaction=shares)
+        def count() -> None:
+            seen.append((translation.get_language(), TENANT.get()))
+            transaction.on_commit(activate)
+
+        def run() -> tuple[str, str]:
+            deliver_some(2)
+            deliver_some(1)
+            return translation.get_language(), TENANT.get()
+
+        assert copy_context().run(run) == ("en", "none")
+        assert len(seen) == 6
+        assert set(seen) == {("en", "none")}
+
+    @pytest.mark.postgresql
+    def test_leaves_the_session_as_it_was(self, shares: bool):
+        seen = []
+
+        def set_tenant() -> None:
+            seen.append(tenant_of_the_session())
+            set_tenant_of_the_session()
+
+        @subscribe("tests.Numbered", shared_transaction=shares)
+        def count() -> None:
+            seen.append(tenant_of_the_session())
+            transaction.on_commit(set_tenant)
+
+        deliver_some(2)
+        deliver_some(1)
+
+        assert seen == [""] * 6
+        assert tenant_of_the_session() == ""
+
+
+class TestWhatACallbackEmits:
+    @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+    def test_has_the_event_of_its_delivery_as_its_cause(self, shares: bool):
+        """Failed in a batch: it had none."""
+
+        def follow(number: int) -> None:
+            with transaction.atomic():
+                emit(Followed(order_id=uuid4(), number=number))
+
+        @subscribe("tests.Numbered", shared_transaction=shares)
+        def count(number: int) -> None:
+            transaction.on_commit(partial(follow, number))
+
+        deliver_some(3)
+
+        numbered, followed = (
+            Event.objects.filter(name=f"tests.{name}") for name in ("Numbered", "Followed")
+        )
+        causes = {event.causation_id: event.payload["number"] for event in followed}
+        assert causes == {event.id: event.payload["number"] for event in numbered}
+        assert {event.emitted_by for event in followed} == {"tests.count"}
+
+
+class TestAHandlerThatRaisesAfterItsReceipt:
+    def test_is_done_and_leaves_a_line_in_the_log(self, caplog: pytest.LogCaptureFixture):
+        """Failed: it was recorded as a lost lease."""
+
+        @subscribe("tests.Numbered", atomic=False)
+        def count(receipt: Receipt) -> None:
+            with receipt:
+                Group.objects.create(name=uuid4().hex)
+            fail()
+
+        [result] = deliver_some()
+
+        assert result.error is None
+        assert states() == {"done"}
+        assert not Attempt.objects.exists()
+        assert "raised after its receipt" in caplog.text

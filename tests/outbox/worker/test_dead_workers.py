@@ -1,0 +1,145 @@
+"""A worker that is killed in the middle of a message, and what its deliveries come to."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db.models import F
+
+from outbox import Receipt, subscribe
+from outbox.models import Attempt, Delivery
+from outbox.relay.passes import Message, relay_pass
+from outbox.testing import Outbox
+from outbox.worker.delivery import deliver
+from tests.flows.threads import aside
+
+pytestmark = pytest.mark.usefixtures("own_registry")
+
+
+class Killed(BaseException):
+    """The kernel's out-of-memory killer; nothing catches it."""
+
+
+def given(number: int) -> None:
+    outbox = Outbox()
+    for count in range(number):
+        outbox.given("shops.Ordered", order_id=uuid4(), is_poison=not count)
+
+
+def send() -> list[Message]:
+    return list(relay_pass(publish=lambda message: None).messages)
+
+
+def work(messages: list[Message]) -> None:
+    """Run messages as workers do of which some are killed."""
+    for message in messages:
+        try:
+            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        except Killed:
+            continue
+
+
+def work_until_quiet() -> None:
+    """Let leases and backoffs pass, relay, work, as often as something is due."""
+    for _ in range(20):
+        Delivery.objects.filter(state__in=["pending", "sent"]).update(
+            due_at=F("due_at") - timedelta(days=1)
+        )
+        work(send())
+        if not Delivery.objects.filter(state__in=["pending", "sent"]).exists():
+            return
+    raise AssertionError("It never became quiet.")
+
+
+def states() -> list[str]:
+    return list(Delivery.objects.order_by("id").values_list("state", flat=True))
+
+
+class TestAnEventThatKillsItsWorker:
+    def test_ends_as_dead_and_takes_no_neighbour_along(self, settings):
+        """Rule 11. Seen to go round for ever without the start marker or `attempts + 1`."""
+
+        @subscribe("shops.Ordered")
+        def count(order_id: UUID, is_poison: bool) -> None:
+            if is_poison:
+                raise Killed
+            Group.objects.create(name=str(order_id))
+
+        settings.OUTBOX = {"DEATHS": 3}
+        given(4)
+
+        work_until_quiet()
+
+        assert states() == ["dead", "done", "done", "done"]
+        assert Group.objects.count() == 3
+        assert Attempt.objects.filter(delivery__state="dead").count() == 3
+
+    def test_takes_none_along_in_a_second_message(self):
+        """Rule 11. Seen to fail with what once failed in a batch with the rest."""
+
+        @subscribe("shops.Ordered")
+        def count(is_poison: bool) -> None:
+            if is_poison:
+                raise Killed
+
+        given(4)
+
+        work_until_quiet()
+
+        neighbours = Attempt.objects.filter(delivery__state="done")
+        assert neighbours.count() == 3, "once, in the batch, and never again"
+
+    def test_takes_none_along_that_has_a_single_attempt(self):
+        """Rule 11. Seen to fail with a batch for such a handler: all of it is dead at once."""
+
+        @subscribe("shops.Ordered", attempts=1)
+        def count(is_poison: bool) -> None:
+            if is_poison:
+                raise Killed
+
+        given(4)
+
+        work_until_quiet()
+
+        assert states() == ["dead", "done", "done", "done"]
+
+    def test_takes_none_along_where_a_single_death_is_the_last(self, settings):
+        @subscribe("shops.Ordered")
+        def count(is_poison: bool) -> None:
+            if is_poison:
+                raise Killed
+
+        settings.OUTBOX = {"DEATHS": 1}
+        given(4)
+
+        work_until_quiet()
+
+        assert states() == ["dead", "done", "done", "done"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("no_nudge")
+class TestTheStartMarker:
+    def test_is_committed_for_the_whole_batch_before_the_first_handler_runs(self):
+        """Rule 11. Seen to fail with the marker written with the receipt, and one by one."""
+        seen: list[list[tuple[int, int]]] = []
+
+        def look() -> None:
+            rows = Delivery.objects.order_by("id").values_list("attempts", "started_token")
+            seen.append(list(rows))
+
+        @subscribe("shops.Ordered", atomic=False, batch=3)
+        def charge(receipt: Receipt) -> None:
+            if not seen:
+                aside(look)
+            with receipt:
+                pass
+
+        given(3)
+
+        work(send())
+
+        assert seen == [[(1, 1)] * 3]
