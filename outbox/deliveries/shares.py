@@ -10,9 +10,11 @@ a million deliveries of one owner do not stand before the first one of another.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
+from itertools import pairwise
 from typing import NamedTuple
 
 from django.db import connections
@@ -53,49 +55,60 @@ def claimable(
         now: when they have to be due.
         using: the outbox's database alias.
     """
-    most = row.share_window or 1
-    full = [share for share, number in sent.items() if number >= most]
     start = _stopped_at.get(row.pk, "")
-    found = _read(row, most, full, start, limit, now, using=using)
-    if len(found) < limit and start:
-        taken = {one.id for one in found}
-        again = _read(row, most, full, "", limit, now, using=using)
-        found += [one for one in again if one.id not in taken]
-    chosen = _within(found, sent, most=most)[:limit]
-    shares = [one.share for one in chosen if one.share is not None]
-    _stopped_at[row.pk] = shares[-1] if len(chosen) == limit and shares else ""
-    return chosen
+    chosen: dict[int, Due] = {}
+    for had, level in pairwise(_levels(row.share_window or 1)):
+        for after in (start, "") if start else ("",):
+            found = _read(
+                row, sent, had, level, after, limit - len(chosen), is_first=not had, now=now,
+                using=using,
+            )  # fmt: skip
+            chosen.update((one.id, one) for one in found)
+    last = next(reversed(chosen.values())).share if len(chosen) == limit else None
+    _stopped_at[row.pk] = last or ""
+    return list(chosen.values())
 
 
-def _within(found: Iterable[Due], sent: Mapping[str, int], *, most: int) -> list[Due]:
-    """Leave out what a share has no room for."""
-    counted, chosen = Counter(sent), []
-    for one in found:
-        if one.share is None or counted[one.share] < most:
-            counted[one.share or ""] += one.share is not None
-            chosen.append(one)
-    return chosen
+def _levels(most: int) -> list[int]:
+    """Return 0, 1, 2, 4 and so on up to `most`.
+
+    Each share is filled up to one level before any is filled up to the next one. So free places go
+    to the shares that have least in flight.
+    """
+    levels = [0, 1]
+    while levels[-1] < most:
+        levels.append(min(levels[-1] * 2, most))
+    return levels
 
 
 def _read(
     row: Subscription,
-    most: int,
-    full: list[str],
+    sent: Mapping[str, int],
+    had: int,
+    level: int,
     after: str,
     limit: int,
-    now: datetime,
     *,
+    is_first: bool,
+    now: datetime,
     using: str,
 ) -> list[Due]:
-    """Read what is due of the shares after one, in their order, and then what has no share."""
+    """Read due deliveries of the shares after `after`, by share.
+
+    Of each share those that fill it from `had` to `level` in flight. More of one share would use up
+    the limit, and the shares behind it would not be read. Where `is_first`, deliveries without a
+    share follow.
+    """
+    if not limit:
+        return []
     at = moment(now, using=using)
     if connections[using].vendor == "postgresql":
-        values = (row.pk, after, row.pk, row.pk, at, most, full, limit)
+        values = (row.pk, after, row.pk, json.dumps(sent), row.pk, at, had, level, had, limit)
         found = read(_BY_SHARE, *values, using=using)
     else:
-        statement = _BY_RANK.format(full="".join([", %s"] * len(full)))
-        found = read(statement, row.pk, at, after, *full, most, limit, using=using)
-    if len(found) < limit:
+        values = (json.dumps(sent), row.pk, at, after, had, level, limit)
+        found = read(_BY_RANK, *values, using=using)
+    if is_first and len(found) < limit:
         lock = locking(using=using, skip_locked=True)
         found += read(f"{_WITHOUT_SHARE}{lock}", row.pk, at, limit - len(found), using=using)
     return [Due(*one) for one in found]
@@ -118,23 +131,26 @@ WITH RECURSIVE shares AS (
     FROM shares WHERE shares.share IS NOT NULL
 )
 SELECT one.* FROM shares, LATERAL (
+    SELECT coalesce((%s::jsonb ->> shares.share)::int, 0) AS sent
+) flying, LATERAL (
     SELECT d.id, d.token, d.attempts, d.share FROM outbox_delivery d
     WHERE d.subscription_id = %s AND d.state = 'pending' AND d.share = shares.share
     AND d.due_at <= %s
-    ORDER BY d.due_at, d.id LIMIT %s FOR UPDATE SKIP LOCKED
+    ORDER BY d.due_at, d.id
+    OFFSET greatest(%s - flying.sent, 0) LIMIT greatest(%s - greatest(flying.sent, %s), 0)
+    FOR UPDATE SKIP LOCKED
 ) one
-WHERE shares.share <> ALL(%s) LIMIT %s
+LIMIT %s
 """
-# SQLite has no LATERAL: it ranks all that is due.
+# SQLite has no LATERAL: it ranks all that is due. `place` counts those in flight as well.
 _BY_RANK = """
 SELECT id, token, attempts, share FROM (
-    SELECT d.id, d.token, d.attempts, d.share, d.due_at,
-        row_number() OVER (PARTITION BY d.share ORDER BY d.due_at, d.id) AS place
-    FROM outbox_delivery d
-    WHERE d.subscription_id = %s AND d.state = 'pending' AND d.due_at <= %s
-    AND d.share > %s AND d.share NOT IN (''{full})
+    SELECT d.id, d.token, d.attempts, d.share, coalesce(f.value, 0)
+        + row_number() OVER (PARTITION BY d.share ORDER BY d.due_at, d.id) AS place
+    FROM outbox_delivery d LEFT JOIN json_each(%s) f ON f.key = d.share
+    WHERE d.subscription_id = %s AND d.state = 'pending' AND d.due_at <= %s AND d.share > %s
 )
-WHERE place <= %s ORDER BY share, place LIMIT %s
+WHERE place > %s AND place <= %s ORDER BY share, place LIMIT %s
 """
 _WITHOUT_SHARE = """
 SELECT d.id, d.token, d.attempts, d.share FROM outbox_delivery d

@@ -45,6 +45,8 @@ class SubscriptionPass:
     using: str
     in_flight: int
     claimed: list[Claimed] = field(default_factory=list)
+    #: The shares of claimed deliveries by id, where the handler has a `share_window`.
+    share_of: dict[int, str | None] = field(default_factory=dict)
 
     @property
     def room(self) -> int:
@@ -77,7 +79,8 @@ class SubscriptionPass:
         if not self._has_due() or not limit:
             return
         found = self._due(limit)
-        found = found[: self._whole(len(found))]
+        if self.row.share_window is None:  # a whole message of one share would delay another one
+            found = found[: self._whole(len(found))]
         if found:
             ids = numbers(row[0] for row in found)
             until = moment(self.lease_until, using=self.using)
@@ -94,6 +97,7 @@ class SubscriptionPass:
             self.row, self._of_shares, limit=limit, now=self.now, using=self.using
         )
         self._of_shares.update(one.share for one in found if one.share is not None)
+        self.share_of.update((one.id, one.share) for one in found)
         return [one[:3] for one in found]
 
     @cached_property
@@ -126,9 +130,11 @@ class SubscriptionPass:
                 one._replace(state=State.PARKED, note=note) if one.seq in held else one
                 for one in born
             ]
-        if self.row.share_window is not None:
+        number = min(self.room, len(pending))
+        if self.row.share_window is None:
+            number = self._whole(number)
+        else:
             pending = [one for one in pending if self._has_share(one)]
-        number = self._whole(min(self.room, len(pending)))
         sent = {one.seq for one in pending[:number]}
         until = self.lease_until
         return [
@@ -148,7 +154,12 @@ class SubscriptionPass:
 
         So it is of the last one, and of so many before it that the window never runs dry.
         """
-        messages = cut(self.claimed, batch=1 if self._first_death_is_last else self.batch)
+        batch = 1 if self._first_death_is_last else self.batch
+        # One message has one share: its deliveries run one after the other.
+        by_share: dict[str | None, list[Claimed]] = {}
+        for one in self.claimed:
+            by_share.setdefault(self.share_of.get(one[0]), []).append(one)
+        messages = [part for some in by_share.values() for part in cut(some, batch=batch)]
         may_more_wait = self.may_more_wait
         for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
             # Of one share more may wait for the place of each, whatever the window has.

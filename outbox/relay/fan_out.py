@@ -122,9 +122,10 @@ def fan_out(
         _marked, *found = read_each(mark, *stored, event_of(chosen.seq), using=using)
     else:
         _marked, *found = read_last(mark, *stored, using=using)
-    for pk, delivery_id, state in chain(*found[: len(stored)]):
+    for pk, delivery_id, state, share in chain(*found[: len(stored)]):
         if state == State.SENT:
             lanes[pk].claimed.append((delivery_id, 1, 0))
+            lanes[pk].share_of[delivery_id] = share
     if inline and chosen:
         lane = lanes[chosen.subscription]
         inline.refill = lane.may_more_wait
@@ -222,4 +223,4 @@ INSERT INTO outbox_delivery (
     event_id, subscription_id, state, due_at, token, note, order_key, share,
     started_token, attempts, worker, started_at
 )"""
-_RETURNING = "RETURNING subscription_id, id, state"
+_RETURNING = "RETURNING subscription_id, id, state, share"

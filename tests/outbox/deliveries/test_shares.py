@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from datetime import timedelta
 from uuid import uuid4
@@ -53,7 +54,8 @@ def send() -> list[Message]:
 
 def fan_out() -> None:
     """Create the deliveries, and send none."""
-    relay_pass(publish=lambda message: None, only=[])
+    while Event.objects.filter(fanned_out_at=None).exists():
+        relay_pass(publish=lambda message: None, only=[])
 
 
 def work(messages: list[Message]) -> None:
@@ -102,6 +104,65 @@ class TestAShare:
             work(messages)
 
         assert order == sorted(Event.objects.values_list("seq", flat=True))
+
+    def test_with_a_free_place_does_not_use_up_the_places_of_others(self):
+        """Failed: owner 2 was sent after 300 deliveries of owner 1, which had one free place."""
+        subscribe_sender(window=5, share_window=4)
+        given(1, 1, 1)
+        send()
+        given(*[1] * 20, 2)
+        fan_out()
+
+        send()
+
+        assert sent() == {"owner:1": 4, "owner:2": 1}
+
+    def test_has_its_turn_whichever_delivery_ends_next(self):
+        """Failed: twelve owners had 80, 76, 80, 80, 46, 18, 5, 5, 1, 4, 1 and 4 deliveries done."""
+        subscribe_sender(window=20, share_window=4)
+        given(*[owner for owner in range(10, 22) for _ in range(90)])
+        fan_out()
+        chance = random.Random(7)
+        in_flight = send()
+        for _ in range(200):
+            work([in_flight.pop(chance.randrange(len(in_flight)))])
+            in_flight += send()
+
+        done = Counter(Delivery.objects.filter(state="done").values_list("share", flat=True))
+
+        assert len(done) == 12
+        assert max(done.values()) < 3 * min(done.values())
+
+    @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["new event", "backlog"])
+    def test_is_not_delayed_until_a_message_is_full(self, is_fanned_out: bool):
+        """Failed: while a batch was in flight, a delivery of another share waited for a batch."""
+        subscribe_sender(window=100, share_window=3, batch=2)
+        given(*[1] * 20)
+        fan_out()
+        send()
+        given(2)
+        if is_fanned_out:
+            fan_out()
+
+        send()
+
+        assert sent() == {"owner:1": 3, "owner:2": 1}
+
+    @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["new events", "backlog"])
+    def test_has_messages_of_its_own(self, is_fanned_out: bool):
+        """Failed: a message held deliveries of two owners, so one waited for the other's runs."""
+        subscribe_sender(batch=10)
+        given(1, 1, 1, 2)
+        if is_fanned_out:
+            fan_out()
+
+        messages = send()
+
+        owners = [
+            set(Delivery.objects.filter(pk__in=dict(one.pairs)).values_list("share", flat=True))
+            for one in messages
+        ]
+        assert sorted(owners, key=str) == [{"owner:1"}, {"owner:2"}]
 
     def test_that_is_none_has_no_limit(self):
         @subscribe("elsewhere.Written", name="tests.send", share_window=1, batch=1)
