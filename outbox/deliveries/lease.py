@@ -19,7 +19,7 @@ from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.transactions import is_open
 
-from .statements import SENT, execute, locking, moment, numbers, read
+from .statements import SENT, execute, locking, numbers, read, timestamp
 
 #: Characters that are stored of a worker's name.
 MAX_WORKER_NAME = 150
@@ -42,7 +42,7 @@ class Start(NamedTuple):
 
     def values(self, *, using: str) -> tuple[object, ...]:
         """Return the parameters of `_STARTED`."""
-        return self.token, moment(self.at, using=using), self.worker
+        return self.token, timestamp(self.at, using=using), self.worker
 
 
 class Lease:
@@ -111,7 +111,7 @@ class Lease:
     def _extend(self, ids: Iterable[int], *, number: int) -> set[int]:
         """Extend the lease of deliveries; return the ids of those that are still held."""
         ends = clock.now(using=self._using) + duration(number, seconds=self._seconds)
-        until = moment(ends, using=self._using)
+        until = timestamp(ends, using=self._using)
         held: set[int] = set()
         for start, started in self._starts.items():
             wanted = started & set(ids)
@@ -153,7 +153,7 @@ def lock_held(delivery: Delivery, *, using: str) -> bool:
 
 def give_receipts(deliveries: Sequence[Delivery], *, using: str) -> int:
     """Write the receipts of those that their starts still have; return how many there were."""
-    now = moment(clock.now(using=using), using=using)
+    now = timestamp(clock.now(using=using), using=using)
     return sum(
         execute(
             f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}",

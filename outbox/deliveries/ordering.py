@@ -26,7 +26,7 @@ from .key_locks import lock_lines
 State = Delivery.State
 
 #: A handler's pinned name and a key.
-Line = tuple[str, str]
+OrderedKey = tuple[str, str]
 
 NOTE = "an earlier event of its key is owed to this handler"
 
@@ -35,7 +35,7 @@ _LOOKED_AT_ONCE = 200
 _CHANGED_AT_ONCE = 1000
 
 
-def first_of(keys: Collection[str], *, handler: str = "", using: str) -> dict[Line, int]:
+def first_of(keys: Collection[str], *, handler: str = "", using: str) -> dict[OrderedKey, int]:
     """Return the `seq` of the first event of each line of these keys; an empty line is left out.
 
     Args:
@@ -47,12 +47,12 @@ def first_of(keys: Collection[str], *, handler: str = "", using: str) -> dict[Li
     rows = rows.filter(handler=handler) if handler else rows
     ordered = list(rows.values_list("pk", "handler", "event"))
     handlers = {pk: name for pk, name, _ in ordered}
-    found: list[tuple[Line, int]] = []
+    found: list[tuple[OrderedKey, int]] = []
     for key, event, seq in _first_waiting(keys, {event for _, _, event in ordered}, using=using):
         found += [((name, key), seq) for _, name, heard in ordered if heard == event]
     for pk, key, seq in _first_owed(keys, handlers, using=using):
         found.append(((handlers[pk], key), seq))
-    firsts: dict[Line, int] = {}
+    firsts: dict[OrderedKey, int] = {}
     for line, seq in found:
         firsts[line] = min(seq, firsts.get(line, seq))
     return firsts
@@ -81,7 +81,7 @@ def out_of_turn(rows: Sequence[Delivery], *, using: str) -> set[int]:
     }
 
 
-def _in_hand(keys: Collection[str], *, using: str) -> dict[Line, int]:
+def _in_hand(keys: Collection[str], *, using: str) -> dict[OrderedKey, int]:
     """Return by line the delivery that a worker has started; there is one at most."""
     started = Delivery.objects.using(using).filter(
         order_key__in=keys, state=State.SENT, started_token=F("token")
@@ -90,7 +90,7 @@ def _in_hand(keys: Collection[str], *, using: str) -> dict[Line, int]:
     return {(handler, key or ""): pk for handler, key, pk in rows}
 
 
-def is_behind(seq: int, firsts: Mapping[Line, int], *, line: Line) -> bool:
+def is_behind(seq: int, firsts: Mapping[OrderedKey, int], *, line: OrderedKey) -> bool:
     """Tell whether something of the line comes before an event."""
     return firsts.get(line, seq) < seq
 
@@ -102,7 +102,7 @@ def block(pks: Collection[int], *, using: str) -> None:
     rows.update(state=State.BLOCKED, due_at=due_at, note=NOTE)
 
 
-def release(line: Line, *, using: str) -> None:
+def release(line: OrderedKey, *, using: str) -> None:
     """Let the first of a line go on, if it is blocked.
 
     Call it when a delivery of the line is settled or no longer in hand, in that transaction.
@@ -120,7 +120,7 @@ def release(line: Line, *, using: str) -> None:
         transaction.on_commit(nudge.poke, using=using, robust=True)
 
 
-def look_again(subscription: Subscription, *, now: datetime, using: str) -> int:
+def recheck(subscription: Subscription, *, now: datetime, using: str) -> int:
     """Free what is blocked for nothing, of what is due to be looked at; return how many.
 
     Each is looked at when it has waited for 1 s, 2 s, 4 s, ..., then every five minutes, so a long
@@ -154,7 +154,7 @@ def _until_next_look(waited: timedelta) -> timedelta:
     return min(max(waited, soonest), latest)
 
 
-def first_look(now: datetime) -> datetime:
+def first_check(now: datetime) -> datetime:
     """Return when a delivery that is born blocked is looked at for the first time."""
     return now + _LOOK_AGAIN[0]
 

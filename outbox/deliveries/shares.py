@@ -19,7 +19,7 @@ from django.db import connections
 
 from outbox.models import Subscription
 
-from .statements import locking, moment, read
+from .statements import locking, read, timestamp
 
 
 class Due(NamedTuple):
@@ -37,7 +37,7 @@ _stopped_at: dict[int, str] = {}
 
 def in_flight(row: Subscription, *, now: datetime, using: str) -> Counter[str]:
     """Return the number of a subscription's deliveries in flight, by share."""
-    found = read(_IN_FLIGHT, row.pk, moment(now, using=using), using=using)
+    found = read(_IN_FLIGHT, row.pk, timestamp(now, using=using), using=using)
     return Counter(dict(found))
 
 
@@ -88,7 +88,7 @@ def _read(
     using: str,
 ) -> list[Due]:
     """Read what is due of the shares after one, in their order, and then what has no share."""
-    at = moment(now, using=using)
+    at = timestamp(now, using=using)
     if connections[using].vendor == "postgresql":
         values = (row.pk, after, row.pk, row.pk, at, most, full, limit)
         found = read(_BY_SHARE, *values, using=using)

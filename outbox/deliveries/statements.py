@@ -48,14 +48,14 @@ def locking(
     return " " + connection.ops.for_update_sql(of=of, skip_locked=skip_locked, no_key=no_key)
 
 
-def moment(at: datetime, *, using: str) -> Any:
+def timestamp(at: datetime, *, using: str) -> Any:
     """Return a moment as a parameter."""
     return connections[using].ops.adapt_datetimefield_value(at)
 
 
 def instant(at: datetime | None, *, using: str) -> str:
     """Return a moment, or none, as it stands in a statement whose other columns say no types."""
-    text = "NULL" if at is None else f"'{moment(at, using=using)}'"
+    text = "NULL" if at is None else f"'{timestamp(at, using=using)}'"
     return f"{text}::timestamptz" if connections[using].vendor == "postgresql" else text
 
 

@@ -759,8 +759,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/relay/dispatch.py",
-                "if self.work.has_blocked and ordering.look_again(",
-                "if False and ordering.look_again(",
+                "if self.work.has_blocked and ordering.recheck(",
+                "if False and ordering.recheck(",
             ),
         ),
         noticed_by=(
