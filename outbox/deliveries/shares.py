@@ -1,11 +1,11 @@
-"""Shares: of one owner, or tenant, a handler has so many deliveries in flight at most.
+"""Shares: limit how many deliveries of one owner or tenant a handler has in flight.
 
 An event's class names its share by fields (`share="owner:{owner_id}"`). The share is stored with
-the event, and with each delivery of a handler that has a `share_window`. The relay counts what is
-in flight by share while it holds the subscription's lock, as it does for the whole window.
+the event and with each delivery of a handler that has a `share_window`. The relay counts the
+deliveries in flight by share. It holds the subscription's lock meanwhile, as for the whole window.
 
-The backlog is read share by share, a few rows of each, by an index that has them in this order. So
-a million deliveries of one owner do not stand before the first one of another.
+The backlog is read share by share, a few rows of each, by an index in this order. So a million
+deliveries of one owner do not delay the first one of another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .statements import locking, read, timestamp
 
 
 class Due(NamedTuple):
-    """A delivery that is due, and its share; None: its event has none, and it has no limit."""
+    """A due delivery and its share; None means that its event has none: no limit applies."""
 
     id: int
     token: int
@@ -31,7 +31,7 @@ class Due(NamedTuple):
     share: str | None
 
 
-#: Where the last pass of this process stopped, by subscription, so that each share has its turn.
+#: Last share that this process claimed from, by subscription: round robin over the shares.
 _stopped_at: dict[int, str] = {}
 
 
@@ -48,9 +48,9 @@ def claimable(
 
     Args:
         row: a subscription with a `share_window`, locked.
-        sent: what is in flight, by share.
-        limit: the most that is returned.
-        now: when they have to be due.
+        sent: number of deliveries in flight, by share.
+        limit: maximum number of deliveries.
+        now: only deliveries that are due by then.
         using: the outbox's database alias.
     """
     most = row.share_window or 1
@@ -68,7 +68,7 @@ def claimable(
 
 
 def _within(found: Iterable[Due], sent: Mapping[str, int], *, most: int) -> list[Due]:
-    """Leave out what a share has no room for."""
+    """Leave out deliveries for which their share has no room."""
     counted, chosen = Counter(sent), []
     for one in found:
         if one.share is None or counted[one.share] < most:
@@ -87,7 +87,7 @@ def _read(
     *,
     using: str,
 ) -> list[Due]:
-    """Read what is due of the shares after one, in their order, and then what has no share."""
+    """Read due deliveries of the shares after `after`, in order, then those without a share."""
     at = timestamp(now, using=using)
     if connections[using].vendor == "postgresql":
         values = (row.pk, after, row.pk, row.pk, at, most, full, limit)
@@ -125,7 +125,7 @@ SELECT one.* FROM shares, LATERAL (
 ) one
 WHERE shares.share <> ALL(%s) LIMIT %s
 """
-# SQLite has no LATERAL: it ranks all that is due.
+# SQLite has no LATERAL, so it ranks all due deliveries.
 _BY_RANK = """
 SELECT id, token, attempts, share FROM (
     SELECT d.id, d.token, d.attempts, d.share, d.due_at,
