@@ -19,8 +19,8 @@ from django.db.models.base import ModelState
 from outbox.transactions import is_its_own
 
 #: Condition "the delivery is in flight", written so that no index matches it. Otherwise PostgreSQL
-#: looks up ids in the partial index of sent deliveries, which it estimates as tiny. For each message
-#: it then reads the entries of all deliveries done since the last vacuum: thousands.
+#: finds ids in the partial index of sent deliveries, which it estimates as tiny. Each message then
+#: reads the entries of all deliveries that were done since the last vacuum: thousands.
 SENT = "state || '' = 'sent'"
 
 M = TypeVar("M", bound=Model)
@@ -135,8 +135,8 @@ class Statement(NamedTuple):
 
 
 #: Set around each page on PostgreSQL. Its statistics miss a new backlog and new or restored tables.
-#: So it expects few rows, and reads and sorts the whole backlog for each page. Other statements keep
-#: the sort, since no index has their order.
+#: So it expects few rows, and reads and sorts the whole backlog for each page. Other statements
+#: keep the sort, since no index has their order.
 _NO_SORT = Statement("SET LOCAL enable_sort = off")
 _SORT = Statement("SET LOCAL enable_sort TO DEFAULT")
 _UNFLUSHED = Statement("SET LOCAL synchronous_commit = off")

@@ -158,7 +158,9 @@ def _born(
     for event in events:
         seq, key = event.seq, event.key
         for row in subscribers.get(event.name, ()):
-            is_behind = row.ordered and ordering.is_behind(seq, firsts, line=(row.handler, key))
+            is_behind = row.ordered and ordering.is_behind(
+                seq, firsts, ordered_key=(row.handler, key)
+            )
             delivery = newborn(event, row, now=now, is_behind=is_behind)
             born.setdefault(row.pk, []).append(delivery)
     return born
