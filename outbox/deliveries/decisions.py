@@ -187,8 +187,8 @@ def next_window(
 def message_size(*, window_now: int, batch: int) -> int:
     """Return the maximum number of deliveries per message, which grows with the window.
 
-    It is a tenth of the window, so that ten processes can share the work. Only a quick handler's
-    window grows: the last delivery of a message waits for all others, even if workers are idle.
+    It is a tenth of the window, so that ten processes can share the work. Only quick handlers get
+    more: the last delivery of a message waits for all others, even if other workers are idle.
     """
     return min(batch, max(FIRST_BATCH, window_now // 10))
 

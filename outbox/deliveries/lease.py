@@ -166,7 +166,7 @@ def give_receipts(deliveries: Sequence[Delivery], *, using: str) -> int:
 
 
 def receipts_given(deliveries: Sequence[Delivery], *, using: str) -> set[int]:
-    """Return the ids of deliveries that are done by their recorded starts."""
+    """Return the ids of deliveries that these starts have done; a token has one start."""
     done: set[int] = set()
     for start, ids in by_start(deliveries).items():
         statement = f"{_DONE} WHERE id IN ({numbers(ids)}) AND state = 'done' AND {_STARTED}"
