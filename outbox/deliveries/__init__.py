@@ -1,1 +1,1 @@
-"""What relay and worker share: lease, settlement, order per key, breaker, statements."""
+"""Code that relay and worker share: lease, settlement, order per key, breaker, statements."""

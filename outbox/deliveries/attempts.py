@@ -1,7 +1,7 @@
-"""The record of an attempt that failed: when, where, and which exception.
+"""Records of failed attempts: time, place and exception.
 
-Each failed run is described once, by `describe`. The attempt's row, the delivery's note, the log
-line and the span all show that description.
+`describe` describes each failed run once. The attempt's row, the delivery's note, the log line and
+the span all show that description.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from outbox import clock, guards
 from outbox.models import Attempt, Delivery, Event
 from outbox.privacy.cleaning import cleaner_for
 
-#: Characters, as long as their columns or shorter.
+#: Maximum lengths in characters, at most those of their columns.
 _TRACEBACK_LENGTH = 20_000
 _MESSAGE_LENGTH = 2_000
 NOTE_LENGTH = 300
 _NAME_LENGTH = 200
 _PLACE_LENGTH = 300
 
-#: Modules whose lines name no cause: the interruption by a time limit.
-_LEAST = ("outbox.deliveries.time_limit",)
+#: The outbox's own code that runs around a handler.
+_PROCESS_ROOMS = ("outbox.relay.", "outbox.worker.", "outbox.deliveries.", "outbox.transports.")
+#: Modules that are never the cause of a failure: a time limit raises in them.
+_NEVER_CAUSES = ("outbox.deliveries.time_limit",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An exception as it is stored and shown: without personal data, and fit for any database.
+    """An exception as it is stored and shown, without personal data and storable in any database.
 
     Attributes:
         exception: the name of its class.
@@ -44,14 +46,14 @@ class Failure:
 
     @property
     def summary(self) -> str:
-        """The exception in one line, as long as a note."""
+        """The exception in one line, at most as long as a note."""
         return f"{self.exception}: {self.message}"[:NOTE_LENGTH]
 
 
 def describe(error: BaseException, *events: Event, using: str | None = None) -> Failure:
     """Describe an exception that was raised while these events were handled.
 
-    It reads the personal data of the events' subjects, to leave it out. It never raises.
+    Read the personal data of the events' subjects and remove it from the texts. Never raises.
     """
     cleaner = cleaner_for(*events, using=using)
     return Failure(
@@ -65,7 +67,7 @@ def describe(error: BaseException, *events: Event, using: str | None = None) -> 
 def remember(
     row: Delivery, outcome: Attempt.Outcome, failure: Failure | None, *, using: str
 ) -> None:
-    """Store the attempt that the delivery has just had; `failure` is None if its worker died."""
+    """Store the delivery's latest attempt; `failure` is None if the worker died."""
     now = clock.now(using=using)
     Attempt.objects.using(using).create(
         delivery_id=row.pk,
@@ -82,10 +84,10 @@ def remember(
 
 
 def count_since_retry(row: Delivery, wanted: Attempt.Outcome, *, using: str) -> int:
-    """Count the attempts with an outcome since a person last retried the delivery.
+    """Count the attempts with the outcome `wanted` since staff last retried the delivery.
 
-    Attempts count from one again since then. A number may come twice, for a failure that used up
-    no attempt; a lost lease was recorded as a death before.
+    A retry restarts the attempt numbers at one. A number occurs twice if a failure used up no
+    attempt. Lost leases are left out, because the relay has already recorded a death for them.
     """
     attempts = (
         Attempt.objects.using(using)
@@ -108,7 +110,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def _storable(text: str) -> str:
-    """Escape what PostgreSQL does not store: NUL and lone surrogates."""
+    """Escape characters that PostgreSQL does not store: NUL and lone surrogates."""
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
@@ -120,10 +122,10 @@ def _formatted(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Name the innermost line of the project's own code; without one, the innermost at all."""
+    """Return the innermost line of the project's own code; without one, the innermost line."""
     frames = list(traceback.walk_tb(error.__traceback__))
-    # A time limit turns what interrupted code raised into an error of its own. Its cause comes
-    # first, so that it counts only where the error itself passed through no better frame.
+    # A time limit replaces the exception of interrupted code by its own error. The frames of the
+    # cause come first: they count only if the error itself passed through no better frame.
     if error.__cause__ is not None:
         frames = [*traceback.walk_tb(error.__cause__.__traceback__), *frames]
     if not frames:
@@ -134,16 +136,16 @@ def _place(error: BaseException) -> str:
 
 
 def _distance(frame: FrameType) -> int:
-    """Return how little a frame shows of a failure's cause; 0: a line of the project's own code.
+    """Return the frame's distance from the likely cause; 0 is the project's own code.
 
-    The engine's wrappers (of statements, of the time limit) are innermost in many tracebacks.
+    The outbox's wrappers (of statements, of the time limit) are innermost in many tracebacks.
     """
     module = _module_of(frame)
     if guards.is_users(frame.f_code.co_filename):
         return 0
-    if module in _LEAST or module.partition(".")[0] in sys.stdlib_module_names:
+    if module in _NEVER_CAUSES or module.partition(".")[0] in sys.stdlib_module_names:
         return 3
-    return 2 if module.startswith("outbox.engine.") else 1
+    return 2 if module.startswith(_PROCESS_ROOMS) else 1
 
 
 def _module_of(frame: FrameType) -> str:

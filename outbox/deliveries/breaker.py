@@ -1,7 +1,7 @@
-"""The circuit breaker of a handler that calls outside: its state is in the subscription's row.
+"""The circuit breaker of a handler with external calls, stored in the subscription's row.
 
-`decisions.Circuit` decides. Here it is read from the row and written to it: by workers, when the
-calls fail or succeed, and by the relay, when it sends a probe.
+`decisions.Circuit` decides. This module reads and writes the row. Workers use it when calls fail or
+succeed, and the relay when it sends a probe.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLOSED = {
 
 
 def circuit_of(row: Subscription) -> Circuit:
-    """Return the breaker's state as the row has it."""
+    """Return the breaker's state from the row."""
     return Circuit(
         failures=row.breaker_failures,
         opened_at=row.breaker_opened_at,
@@ -42,7 +42,7 @@ def circuit_of(row: Subscription) -> Circuit:
 
 
 def holds(delivery: Delivery) -> bool:
-    """Whether a delivery must not start: the breaker is open, and it is not the probe."""
+    """Return whether the breaker is open and the delivery is not its probe, so must not start."""
     row = delivery.subscription
     return row.breaker_opened_at is not None and row.breaker_probe != delivery.pk
 
@@ -50,9 +50,9 @@ def holds(delivery: Delivery) -> bool:
 def note_failure(
     delivery: Delivery, breaker: Breaker, *, reason: str, now: datetime, using: str
 ) -> datetime | None:
-    """Count a failure; return when the next probe is sent, if it was open before, else None.
+    """Count a failure; if the breaker was open before, return the time of the next probe.
 
-    The caller's transaction holds the delivery's lock; no relay waits for that one.
+    The caller's transaction holds the delivery's lock, for which no relay waits.
     """
     rows = Subscription.objects.using(using).select_for_update(no_key=True)
     row = rows.get(pk=delivery.subscription_id)
@@ -62,7 +62,7 @@ def note_failure(
     row.breaker_opened_at, row.breaker_probe_at = after.opened_at, after.probe_at
     row.breaker_reason = reason[:300]
     if after.is_open and not before.is_open:
-        row.window_now = min(row.window, row.batch, FIRST_BATCH)  # a little, when it closes
+        row.window_now = min(row.window, row.batch, FIRST_BATCH)  # start small when it closes
         text = "%s is held, its breaker is open: %s"
         transaction.on_commit(partial(logger.warning, text, row.handler, reason), using=using)
     row.save(using=using, update_fields=[*CLOSED, "window_now"])
@@ -70,15 +70,15 @@ def note_failure(
 
 
 def note_answer(delivery: Delivery, *, using: str) -> None:
-    """Close it, or forget the failures that it counted: the other side has answered.
+    """Close the breaker, or reset its failure count: the external system has answered.
 
-    Nothing is written, as in nearly every case, where there was nothing when the delivery started.
+    Write nothing if the breaker had counted no failure at the delivery's start: the usual case.
     """
     row = delivery.subscription
     if not row.breaker_failures and row.breaker_opened_at is None:
         return
     mine = Subscription.objects.using(using).filter(pk=row.pk)
-    # Only what this run knew of: it says nothing about what has failed since.
+    # Only the state that this run started with; failures since then still count.
     closed = mine.filter(breaker_opened_at=row.breaker_opened_at).update(**CLOSED)
     if closed and row.breaker_opened_at is not None:
         text = "%s goes on, its breaker is closed"

@@ -1,9 +1,9 @@
 """Keep Django's database connections as they were before a handler ran, or drop them.
 
 A time limit interrupts a handler at any line, also within Django's own `atomic()`. Then Django's
-record of the transaction can be wrong for good: it believes that a transaction is open, so nothing
-commits any more, and no clean-up closes the connection, since that would end somebody's
-transaction. A handler can do the same by hand (`set_autocommit(False)`, `atomic().__enter__()`).
+record of the transaction can stay wrong: a transaction seems open. So nothing commits any more, and
+no clean-up closes the connection, to protect the supposed transaction. A handler can cause the same
+with `set_autocommit(False)` or `atomic().__enter__()`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class TransactionLeftOpen(RuntimeError):
 def unchanged_connections() -> Iterator[None]:
     """Restore each database connection of this thread to its state before the block.
 
-    A connection that was in no transaction and is in one afterwards is dropped, and so is each
-    that the interruption of a time limit may have hit within a statement. A transaction that was
-    open before stays open; what the block has begun within it is rolled back.
+    Drop each connection whose transaction was opened within the block, and each one that a time
+    limit may have interrupted within a statement. A transaction that was open before stays open.
+    Savepoints that the block has begun within it are rolled back.
 
     Raises:
         TransactionLeftOpen: the block ended without an error and left a transaction open.
@@ -51,7 +51,7 @@ def unchanged_connections() -> Iterator[None]:
 
 
 def drop_all() -> None:
-    """Drop every connection of this thread, also one that seems to be in a transaction."""
+    """Drop every connection of this thread, even one that seems to be in a transaction."""
     for connection in connections.all(initialized_only=True):
         drop(connection)
 
@@ -59,8 +59,8 @@ def drop_all() -> None:
 def drop_interrupted() -> None:
     """Drop every connection of this thread that is in no transaction.
 
-    For after the interruption of a time limit: it may have come within a statement, and nobody
-    knows in which state the connection to the server is.
+    Use it after a time limit's interruption, which may have hit within a statement. The state of
+    the connection to the server is then unknown.
     """
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
@@ -68,14 +68,14 @@ def drop_interrupted() -> None:
 
 
 def drop(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection and reset Django's record of its transaction, whatever state both are in.
+    """Close a connection and reset Django's record of its transaction, in any state.
 
     The server rolls back. The next statement opens a new connection.
     """
-    connection.closed_in_transaction = False  # else close() does nothing
+    connection.closed_in_transaction = False  # otherwise close() does nothing
     with suppress(Error):
         if _is_in_memory(connection):
-            connection._rollback()  # type: ignore[attr-defined]  # to close it would lose all data
+            connection._rollback()  # type: ignore[attr-defined]  # closing it would lose all data
         else:
             _end_pooled_session(connection)
             connection.close()
@@ -91,9 +91,9 @@ def drop(connection: BaseDatabaseWrapper) -> None:
 
 
 def _end_pooled_session(connection: BaseDatabaseWrapper) -> None:
-    """End the session of a connection of a pool, which makes a new one in its place.
+    """End the session of a pooled connection; the pool then opens a new one.
 
-    Django's close() only gives it back, with all that is set in it, and so may psycopg's.
+    Django's close() only returns it to the pool, with all its session state. So may psycopg's.
     """
     session = getattr(connection.connection, "pgconn", None)
     if session is not None and getattr(connection, "pool", None):
@@ -149,13 +149,13 @@ def _restore(before: dict[str, _State], *, is_interrupted: bool) -> list[str]:
 
 
 def _begins_none(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether autocommit is as the settings have it: no statement begins a transaction."""
+    """Return whether autocommit is as in the settings, so no statement begins a transaction."""
     is_open = connection.connection is not None
     return not is_open or connection.autocommit == connection.settings_dict["AUTOCOMMIT"]
 
 
 def _roll_back_to(was: _State, connection: BaseDatabaseWrapper) -> None:
-    """Roll back what the block has begun within a transaction that stays open."""
+    """Roll back the block's savepoints within a transaction that stays open."""
     begun = connection.savepoint_ids[len(was.savepoints) :]
     connection.in_atomic_block = True
     connection.atomic_blocks = list(was.blocks)

@@ -1,7 +1,7 @@
-"""What the engine decides, as pure functions: no row, no clock, no broker, no chance of their own.
+"""Decisions of relay and settlement as pure functions: no rows, clock, broker or randomness.
 
-The relay and the settlement read, ask here, and write what they are told. Time and randomness come
-in as arguments, so that a test can play through years and every order of events.
+The relay and the settlement read rows, call these functions, and write the results. Time and
+randomness are arguments, so that tests can run through years and every order of events.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from outbox.policy import Action, Breaker, Dead, Discard, Pause
 
 
 class Next(StrEnum):
-    """The states in which a delivery can be after an attempt that came to no good."""
+    """Possible states of a delivery after a failed attempt."""
 
     PENDING = "pending"
     DEAD = "dead"
@@ -26,7 +26,7 @@ class Next(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Retries:
-    """How often, and how long apart. `attempts` None: there is no last one."""
+    """Retry policy: maximum attempts (None: no maximum), and backoff in seconds."""
 
     attempts: int | None
     base: float
@@ -35,7 +35,7 @@ class Retries:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What becomes of a delivery; `counts`: the attempt is used up."""
+    """The next state and due time of a delivery; `counts`: the attempt is used up."""
 
     state: Next
     due_at: datetime
@@ -50,8 +50,8 @@ def backoff(*, attempt: int, base: float, cap: float, rng: random.Random) -> tim
 
     Args:
         attempt: number of the attempt that failed, from 1.
-        base: seconds, the longest wait after the first attempt.
-        cap: seconds, the longest wait of all.
+        base: seconds, longest wait after the first attempt.
+        cap: seconds, longest wait after any attempt.
         rng: source of randomness.
     """
     ceiling = min(cap, base * 2 ** min(attempt - 1, 60))
@@ -59,7 +59,7 @@ def backoff(*, attempt: int, base: float, cap: float, rng: random.Random) -> tim
 
 
 def is_last(*, attempts: int, limit: int | None) -> bool:
-    """Return whether the `attempts`-th attempt was the last one (`limit` None: there is none)."""
+    """Return whether the `attempts`-th attempt was the last one (`limit` None: never)."""
     return limit is not None and attempts >= limit
 
 
@@ -76,13 +76,13 @@ def after_failure(
     """Decide after a handler raised.
 
     Args:
-        action: what the rules say about the exception.
-        attempts: how many there were, this one included.
+        action: action of the rule that matches the exception.
+        attempts: number of attempts, including this one.
         retries: the handler's policy.
-        now: the present moment.
+        now: current time.
         rng: source of randomness.
-        wait: a given time in place of the backoff.
-        held_until: the breaker is open until then: the failure uses up no attempt.
+        wait: a fixed wait that replaces the backoff.
+        held_until: the breaker is open until then, so the failure uses up no attempt.
     """
     if isinstance(action, Pause):
         return Verdict(state=Next.PARKED, due_at=now, counts=False)
@@ -126,20 +126,20 @@ class Circuit:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing but probes is sent."""
+        """Whether only probes are sent."""
         return self.opened_at is not None
 
     def may_probe(self, now: datetime) -> bool:
-        """Whether it is time for one delivery to try."""
+        """Return whether a probe is due."""
         return self.opened_at is not None and (self.probe_at is None or self.probe_at <= now)
 
 
 def after_call_failed(
     circuit: Circuit, breaker: Breaker, *, now: datetime, is_probe: bool
 ) -> Circuit:
-    """Count a failure of the kinds that the breaker counts: it opens, or waits longer.
+    """Count a failure that the breaker watches for: it opens, or waits longer.
 
-    What fails while it is open and is no probe was on its way before: that tells nothing new.
+    While it is open, failures other than the probe's are of deliveries sent before: ignore them.
     """
     if circuit.is_open and not is_probe:
         return circuit
@@ -155,7 +155,7 @@ def after_call_failed(
     )
 
 
-#: What a message holds at first, whatever it may hold: more is for those that have proved quick.
+#: Initial maximum of deliveries per message. Handlers that have proved quick get larger messages.
 FIRST_BATCH = 50
 
 
@@ -170,11 +170,11 @@ def next_window(
     is_quick: bool,
     first: int,
 ) -> int:
-    """Halve the window when messages outwait their lease; double it when it runs dry.
+    """Halve the window when leases of waiting messages expire; double it when it is nearly free.
 
-    So a slow handler's backlog stays in the database instead of being sent in circles. A quick
-    one's, of which nothing stays in flight for long, takes fewer passes and larger messages: its
-    window doubles whenever a quarter of it is free. When nothing waits it is the `first` again.
+    So a slow handler's backlog stays in the database instead of being resent repeatedly. The window
+    of a quick handler doubles whenever a quarter of it is free, which gives fewer passes and larger
+    messages. Without a backlog, the window returns to `first` at most.
     """
     if lost:
         return max(min(batch, FIRST_BATCH, window), window_now // 2)
@@ -185,38 +185,38 @@ def next_window(
 
 
 def message_size(*, window_now: int, batch: int) -> int:
-    """Return how many deliveries go into a message: more where the window has grown.
+    """Return the maximum number of deliveries per message, which grows with the window.
 
-    A tenth of it, so that ten processes have their part; and only of a handler that is quick, since
-    what is at the end of a message waits for all before it, whoever is idle meanwhile.
+    It is a tenth of the window, so that ten processes can share the work. Only quick handlers get
+    more: the last delivery of a message waits for all others, even if other workers are idle.
     """
     return min(batch, max(FIRST_BATCH, window_now // 10))
 
 
 def free_slots(*, window: int, in_flight: int, batch: int) -> int:
-    """Return how many more may be sent: what the window has room for, or none for a while.
+    """Return how many more deliveries may be sent: the free part of the window, or 0 for now.
 
-    While a message and more is in flight, a little room is let grow to a quarter of the window. To
-    fill each gap at once would take a pass of the relay and a message for every few deliveries.
+    While a whole message is in flight, it is 0 until a quarter of the window is free. To fill each
+    gap at once would cost a relay pass and a message for every few deliveries.
     """
     room = max(0, window - in_flight)
     return 0 if in_flight >= batch and room < max(batch, window // 4) else room
 
 
 def whole_messages(number: int, *, in_flight: int, batch: int) -> int:
-    """Return how many of `number` deliveries go now: while others are in flight, whole messages.
+    """Return how many of `number` deliveries to send now: while others run, only whole messages.
 
-    The workers have enough to do meanwhile, and what is left becomes a whole message, too.
+    The workers are busy meanwhile, and the rest grows to a whole message later.
     """
     return number - number % batch if in_flight >= batch else number
 
 
-#: A claimed delivery: its id, its token, and how often it was attempted.
+#: A claimed delivery: id, token, number of attempts.
 Claimed = tuple[int, int, int]
 
 
 def cut(claimed: Sequence[Claimed], *, batch: int) -> list[tuple[tuple[int, int], ...]]:
-    """Cut what was claimed into messages of (id, token); what once failed travels alone."""
+    """Cut claimed deliveries into messages of (id, token); each one with attempts gets its own."""
     fresh = [(id, token) for id, token, attempts in claimed if not attempts]
     batches = [tuple(fresh[start : start + batch]) for start in range(0, len(fresh), batch)]
     return batches + [((id, token),) for id, token, attempts in claimed if attempts]

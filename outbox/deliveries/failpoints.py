@@ -1,6 +1,6 @@
-"""Named points of the code at which a test lets the process die. Unarmed they do nothing.
+"""Named fail points, at which a test lets the process die. Unarmed ones do nothing.
 
-They are part of the code, not patched in, so that what a test kills is what production runs.
+They are part of the code, not patched in, so that a test kills the code that production runs.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from contextlib import contextmanager
 
 #: The relay's transaction is open, and nothing is claimed yet.
 BEFORE_CLAIM = "before_claim"
-#: What is claimed is committed, and the broker has none of it.
+#: The claim is committed, and no message is published yet.
 AFTER_CLAIM = "after_claim"
-#: The broker has taken one message; others of the same pass may wait for their turn.
+#: The broker has accepted one message; others of the same pass may not be published yet.
 AFTER_PUBLISH = "after_publish"
-#: A worker is about to commit that it starts; the message is in its hands alone.
+#: A worker is about to commit its start; only the worker holds the message.
 BEFORE_START = "before_start"
-#: It is committed that the handler started, and it has done nothing.
+#: The start is committed, and the handler has done nothing.
 AFTER_START = "after_start"
-#: The receipt's transaction is open: a handler with `atomic=False` has called outside.
+#: The receipt's transaction is open; a handler with `atomic=False` has made its external calls.
 BEFORE_EFFECTS = "before_effects"
-#: In the transaction of many deliveries, after one handler's effects and before the next one's.
+#: Within a batch's transaction, after one delivery's effects and before the next one's.
 BETWEEN_DELIVERIES = "between_deliveries"
-#: After a handler's effects, before its receipt is written; both are rolled back. Of many
-#: deliveries in one transaction: after the effects of all.
+#: After a handler's effects, before its receipt is written; both are rolled back. In a batch's
+#: transaction: after the effects of all deliveries.
 BEFORE_RECEIPT = "before_receipt"
-#: Effects and receipts are there, and nothing is committed.
+#: Effects and receipts are written, and not committed.
 BEFORE_COMMIT = "before_commit"
-#: Effects and receipt are committed, and the broker does not know.
+#: Effects and receipt are committed, and the message is not acknowledged.
 AFTER_RECEIPT = "after_receipt"
 #: Within a step of an operation, after its changes and before its commit.
 IN_STEP = "in_step"
@@ -51,7 +51,7 @@ _armed: dict[str, Callable[[], None]] = {}
 
 
 def reach(name: str) -> None:
-    """Say that the point `name` is reached; what is armed there runs."""
+    """Run the action that is armed at the point `name`, if any."""
     if action := _armed.get(name):
         action()
 

@@ -1,8 +1,8 @@
-"""Signs of life: relays, workers and beat say every few seconds that they are there.
+"""Heartbeats: relays, workers and beat record every few seconds that they run.
 
-One small row a process, written by an upsert that costs next to nothing and never raises: whoever
-cannot say that it lives must not die of that. So `why`, `doctor` and a monitor can say "the relay
-was not seen for 40 s" or "no worker of the queue inventory" without asking the broker.
+Each process has one small row. A cheap upsert writes it and never raises, because a failed
+heartbeat must not end a process. So `why`, `doctor` and a monitor can report "the relay was not
+seen for 40 s" or "no worker of the queue inventory" without a query to the broker.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ logger = logging.getLogger("outbox.heartbeat")
 
 Kind = Heartbeat.Kind
 
-#: Seconds after an outage of the database in which workers extend the leases that passed in it.
+#: Time after a database outage in which workers extend the leases that expired during it.
 _OUTAGE_GRACE = timedelta(seconds=10)
-#: An outage may have begun so long before a process noticed it.
+#: Longest time between the start of an outage and its detection by a process.
 _OUTAGE_NOTICED_WITHIN = timedelta(seconds=15)
 
-#: So many heartbeats may fail to come before a process is said to be silent.
+#: Number of missed heartbeats after which a process counts as silent.
 _MISSED = 3
-_FORGOTTEN = timedelta(days=1)
+#: Age at which a heartbeat row is deleted.
+_KEPT_FOR = timedelta(days=1)
 
 _started: dict[tuple[str, str], datetime] = {}
 _written: dict[tuple[str, str], float] = {}
@@ -48,23 +49,23 @@ _written: dict[tuple[str, str], float] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Sign:
-    """The latest sign of life of its kind.
+    """The latest heartbeat of a kind of process.
 
     Attributes:
-        at: when it was, or None if there never was one.
-        is_fresh: it is recent enough that its process is presumed to live.
+        at: its time, or None if there never was one.
+        is_fresh: it is recent enough that its process is presumed to run.
     """
 
     at: datetime | None = None
     is_fresh: bool = False
 
     def age(self, now: datetime) -> str:
-        """Return how long ago it was, in words."""
+        """Return its age in words; "" if there never was one."""
         return span(now - self.at) if self.at else ""
 
 
 def beat(kind: str, name: str, *, queues: Sequence[str] = (), using: str | None = None) -> None:
-    """Say that this process lives; at most every `OUTBOX["HEARTBEAT_SECONDS"]`. Never raises."""
+    """Write a heartbeat, at most every `OUTBOX["HEARTBEAT_SECONDS"]` seconds. Never raises."""
     using = using or databases.alias()
     pair, now = (kind, name), time.monotonic()
     try:
@@ -80,17 +81,17 @@ def beat(kind: str, name: str, *, queues: Sequence[str] = (), using: str | None 
 
 
 def answer(canary: str, *, using: str | None = None) -> None:
-    """Write that a canary was taken; the doctor that sent it removes the row."""
+    """Record that a worker received a canary; the doctor that sent it deletes the row."""
     using = using or databases.alias()
     now = clock.now(using=using)
     _upsert(Heartbeat(kind=Kind.CANARY, name=canary, started_at=now, seen_at=now), using=using)
 
 
 def record_outage(seconds: float, *, using: str) -> None:
-    """Store that this thread could not reach the database for so many seconds, until now.
+    """Store that this thread could not reach the database for `seconds` until now.
 
-    A row for each thread, which has its latest outage only. So a host that loses its connection
-    again and again extends no outage, and no relay waits for ever for workers to report.
+    Each thread has one row with its latest outage only. So a host that loses its connection
+    repeatedly extends no outage, and no relay waits for workers forever.
     """
     now = clock.now(using=using)
     began = now - timedelta(seconds=seconds) - _OUTAGE_NOTICED_WITHIN
@@ -99,16 +100,16 @@ def record_outage(seconds: float, *, using: str) -> None:
 
 
 def report_outage(access: DatabaseAccess) -> None:
-    """Store for how long this process could not reach the database, if it could not."""
+    """Store the outage that `access` has measured, if there was one."""
     if seconds := access.unreachable_seconds:
         record_outage(seconds, using=access.using)
 
 
 def recent_outage(now: datetime, *, using: str) -> datetime | None:
-    """Return when the first of the outages began that ended a moment ago.
+    """Return the earliest start of the outages that have just ended; None without one.
 
-    Workers that survived it extend their leases now. A lease that passed since then tells nothing
-    about its worker yet.
+    Workers that survived are extending their leases now. So a lease that expired since that start
+    does not yet mean that its worker died.
     """
     rows = Heartbeat.objects.using(using).filter(kind=Kind.OUTAGE, seen_at__gt=now - _OUTAGE_GRACE)
     began: datetime | None = rows.aggregate(began=Min("started_at"))["began"]
@@ -116,12 +117,12 @@ def recent_outage(now: datetime, *, using: str) -> datetime | None:
 
 
 def own_name() -> str:
-    """Name this process: "host.pid"."""
+    """Return the name of this process: "host.pid"."""
     return f"{socket.gethostname()}.{os.getpid()}"
 
 
 def latest(kind: str, *, queue: str = "", using: str | None = None) -> Sign:
-    """Return the latest sign of life of a kind; of workers of one queue, if one is named."""
+    """Return the latest heartbeat of a kind, only of workers of `queue` if it is given."""
     using = using or databases.alias()
     rows = Heartbeat.objects.using(using).filter(kind=kind).order_by("-seen_at")
     for seen_at, queues in rows.values_list("seen_at", "queues"):
@@ -131,7 +132,7 @@ def latest(kind: str, *, queue: str = "", using: str | None = None) -> Sign:
 
 
 def workers(*, using: str | None = None) -> dict[str, Sign]:
-    """Return the latest sign of life of each queue's workers, in one read."""
+    """Return the latest heartbeat of each queue's workers, in one read."""
     using = using or databases.alias()
     rows = Heartbeat.objects.using(using).filter(kind=Kind.WORKER).order_by("seen_at")
     fresh = clock.now(using=using) - stale_after()
@@ -143,12 +144,12 @@ def workers(*, using: str | None = None) -> dict[str, Sign]:
 
 
 def stale_after() -> timedelta:
-    """Return after how much silence a process is presumed to be gone."""
+    """Return the time without a heartbeat after which a process is presumed dead."""
     return timedelta(seconds=_MISSED * conf(lenient=True).HEARTBEAT_SECONDS)
 
 
 def relay_clue(now: datetime, *, using: str | None) -> str:
-    """Say what is known of the relay, to end a sentence about what it should have done."""
+    """Return the relay's last heartbeat in words, to end a sentence about an overdue step."""
     sign = latest(Kind.RELAY, using=using)
     if sign.is_fresh:
         text = _("a relay was seen %(age)s ago; `manage.py outbox doctor` looks further.")
@@ -160,7 +161,7 @@ def relay_clue(now: datetime, *, using: str | None) -> str:
 
 
 def worker_clue(queue: str, now: datetime, *, using: str | None) -> str:
-    """Say what is known of a queue's workers, to end a sentence."""
+    """Return the last heartbeat of a queue's workers in words, to end a sentence."""
     sign = latest(Kind.WORKER, queue=queue, using=using)
     if sign.is_fresh:
         text = _("a worker of it was seen %(age)s ago; `manage.py outbox doctor` looks further.")
@@ -172,7 +173,7 @@ def worker_clue(queue: str, now: datetime, *, using: str | None) -> str:
 
 
 class HeartbeatThread(threading.Thread):
-    """Beats for a worker until stopped, on a connection of its own."""
+    """Thread that writes a worker's heartbeats until stopped, on a separate connection."""
 
     def __init__(self, name: str, queues: Callable[[], Sequence[str]]) -> None:
         super().__init__(name="outbox-heartbeat", daemon=True)
@@ -181,7 +182,7 @@ class HeartbeatThread(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Beat, wait, beat."""
+        """Write heartbeats until stopped."""
         try:
             while not self._stopping.is_set():
                 with apart_from_forks():  # the pool's children are forked from this process
@@ -191,7 +192,7 @@ class HeartbeatThread(threading.Thread):
             connections.close_all()
 
     def stop(self) -> None:
-        """End; nobody waits for a heartbeat."""
+        """Stop without waiting for the thread."""
         self._stopping.set()
 
 
@@ -199,7 +200,7 @@ def _write(pair: tuple[str, str], queues: Sequence[str], *, using: str) -> None:
     now = clock.now(using=using)
     rows = Heartbeat.objects.using(using)
     if pair not in _started:
-        rows.filter(seen_at__lt=now - _FORGOTTEN).delete()
+        rows.filter(seen_at__lt=now - _KEPT_FOR).delete()
     kind, name = pair
     began = _started.setdefault(pair, now)
     _upsert(

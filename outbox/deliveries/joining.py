@@ -1,7 +1,7 @@
-"""Join two subscription rows of one handler, whose renaming was rolled back and comes again.
+"""Merge two subscription rows of one handler after a rename was rolled back and released again.
 
-Between the rollback and the second release both names were owed the same events. Of the two
-deliveries of an event the one stays that got further, so nothing runs twice and nothing is lost.
+Between the rollback and the second release, both names were owed the same events. For each event,
+the delivery that made more progress stays. So no event is handled twice, and none is lost.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _LOCK_TRIES = 20
 
 
 class NamesNotJoined(OperationalError):
-    """Two subscriptions of a handler are not joined, since a lock was not free in time.
+    """Two subscriptions of a handler were not joined, because a lock was not free in time.
 
-    It is as transient as the error of the database that it is raised from.
+    It is transient if the database error that caused it is transient.
     """
 
 
 def join_names(*, using: str) -> None:
-    """Leave one row of each event for each handler, of those under its present and former names.
+    """Merge, for each handler and event, the rows of its present and former names into one.
 
-    Each pair is joined in a transaction that locks no other subscription, since it may have to wait
-    for a worker that has a delivery of the pair in hand.
+    Each pair is merged in a transaction that locks no other subscription, since it may have to
+    wait for a worker that is running a delivery of the pair.
     """
     for handler in registry:
         names = list(dict.fromkeys([handler.name, *handler.formerly]))
@@ -49,7 +49,7 @@ def join_names(*, using: str) -> None:
 
 
 def _join_event(names: Sequence[str], event: str, *, using: str) -> None:
-    """Join the rows of one event into that of the first name that has one.
+    """Merge the rows of one event into the row of the first name that has one.
 
     Raises:
         NamesNotJoined: another transaction holds a lock for too long. Nothing of the pair changed.
@@ -80,7 +80,7 @@ def _join_pair(former: str, kept: str, rows: QuerySet[Subscription], *, using: s
     with transaction.atomic(using=using):
         pair = rows.filter(handler__in=(former, kept)).order_by("id")
         locked = {row.handler: row for row in pair.select_for_update(no_key=True)}
-        if len(locked) == 2:  # else another migrate was faster
+        if len(locked) == 2:  # otherwise another migrate was faster
             done = partial(logger.info, "%s takes over from %s", kept, former)
             transaction.on_commit(done, using=using)
             _join(locked[former], locked[kept], using=using)
@@ -88,7 +88,7 @@ def _join_pair(former: str, kept: str, rows: QuerySet[Subscription], *, using: s
 
 def _join(old: Subscription, row: Subscription, *, using: str) -> None:
     _wait_for_workers((old, row), using=using)
-    # No relay makes a delivery for the old row meanwhile.
+    # From here on, no relay creates a delivery for the old row.
     lock_subscriptions(using=using, tries=_LOCK_TRIES)
     _leave_one_each(old, row, using=using)
     _move(old, row, using=using)
@@ -99,9 +99,9 @@ def _join(old: Subscription, row: Subscription, *, using: str) -> None:
 
 
 def _wait_for_workers(rows: Iterable[Subscription], *, using: str) -> None:
-    """Lock what is in flight, before the table is locked, which stops all relays.
+    """Lock the deliveries in flight. Do so before the table lock, which blocks all relays.
 
-    The relay sends no more of it: the caller has locked the two subscriptions.
+    The relay sends no further ones, because the caller has locked the two subscriptions.
     """
     deliveries = Delivery.objects.using(using).filter(subscription__in=rows, state=State.SENT)
     list(deliveries.order_by("id").select_for_update().values_list("pk", flat=True))
@@ -110,36 +110,36 @@ def _wait_for_workers(rows: Iterable[Subscription], *, using: str) -> None:
 def _leave_one_each(old: Subscription, row: Subscription, *, using: str) -> None:
     """Delete one of the two deliveries of each event that is owed to both rows."""
     deliveries = Delivery.objects.using(using)
-    of_both = deliveries.filter(subscription=old).values("event")
-    twice = deliveries.filter(subscription=row, event__in=of_both)
+    old_events = deliveries.filter(subscription=old).values("event")
+    shared = deliveries.filter(subscription=row, event__in=old_events)
     pairs: dict[int, list[Delivery]] = {}
     rows = deliveries.filter(
-        subscription__in=(old, row), event__in=list(twice.values_list("event", flat=True))
+        subscription__in=(old, row), event__in=list(shared.values_list("event", flat=True))
     ).order_by("id")
     for one in rows.select_for_update():
         pairs.setdefault(one.event_id, []).append(one)
-    left = [min(pair, key=partial(_progress, new=row)).pk for pair in pairs.values()]
-    deliveries.filter(pk__in=left).delete()
+    dropped = [min(pair, key=partial(_progress, new=row)).pk for pair in pairs.values()]
+    deliveries.filter(pk__in=dropped).delete()
 
 
 def _progress(delivery: Delivery, *, new: Subscription) -> tuple[int, bool]:
-    """Return how far a delivery got: done, in hand, tried or sent, not tried, discarded."""
+    """Return a delivery's progress: done, running, tried or sent, not tried, discarded."""
     if delivery.state == State.DONE:
-        far = 4
+        progress = 4
     elif delivery.is_started:
-        far = 3
+        progress = 3
     elif delivery.state == State.DISCARDED:
-        far = 0
+        progress = 0
     else:
-        far = 2 if delivery.attempts or delivery.state == State.SENT else 1
-    return far, delivery.subscription_id == new.pk
+        progress = 2 if delivery.attempts or delivery.state == State.SENT else 1
+    return progress, delivery.subscription_id == new.pk
 
 
 def _move(old: Subscription, row: Subscription, *, using: str) -> None:
     moved: QuerySet[Delivery] = Delivery.objects.using(using).filter(subscription=old)
-    # The messages of what is on its way name the row that it leaves: it is sent again.
-    on_their_way = moved.filter(state=State.SENT, started_token__lt=F("token"))
-    on_their_way.update(
+    # Messages of sent deliveries name the old row, so these deliveries are sent again.
+    sent = moved.filter(state=State.SENT, started_token__lt=F("token"))
+    sent.update(
         state=State.PENDING,
         due_at=clock.now(using=using),
         note="its handler's two names became one",
@@ -148,10 +148,10 @@ def _move(old: Subscription, row: Subscription, *, using: str) -> None:
 
 
 def _inherit(row: Subscription, old: Subscription, *, using: str) -> None:
-    """Keep what people and workers stored in the row that goes.
+    """Copy the state that staff and workers stored in the old row.
 
-    One active row is enough, since events were owed to it. A pause or an open breaker of either
-    name holds the handler: a person resumes it, and a probe closes the breaker.
+    The result is active if either row is, since that row is owed events. A pause or an open
+    breaker of either row holds the handler: staff resume it, and a probe closes the breaker.
     """
     if old.active:
         row.since = min(row.since, old.since) if row.active else old.since
@@ -170,7 +170,7 @@ def _inherit(row: Subscription, old: Subscription, *, using: str) -> None:
 
 
 def _weight_of_pause(row: Subscription) -> int:
-    """Return 0 for none, 1 for a backfill's, which ends it, and 2 for any other."""
+    """Return 0 for no pause, 1 for a backfill's, which the backfill ends, 2 for any other."""
     is_own = row.paused_by.startswith(Subscription.PAUSED_BY_BACKFILL)
     return 0 if row.paused_at is None else 1 if is_own else 2
 

@@ -1,8 +1,8 @@
-"""Let `seq` follow commit order for one key, where an ordered handler hears the event (rule 18).
+"""Advisory locks per key: `seq` follows commit order for events of ordered handlers (rule 18).
 
-SQLite has one writer anyway. On PostgreSQL an emitter takes an advisory lock of its transaction,
-one for each key that it emits about, before the event gets its `seq`. Two transactions that take
-two keys in different order end as every deadlock does: PostgreSQL rolls one of them back.
+SQLite has one writer anyway. On PostgreSQL, `emit` takes a transaction-level advisory lock for the
+event's key before the event gets its `seq`. If two transactions lock two keys in different order,
+they deadlock: PostgreSQL rolls one of them back.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def lock_key(key: str, *, connection: BaseDatabaseWrapper) -> None:
-    """Until this transaction ends nobody else emits about the key; wait for who does so now."""
+    """Lock a key against emits of other transactions until this one ends; wait for the lock."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_number(key)])
 
 
 def lock_free_keys(keys: Collection[str], *, connection: BaseDatabaseWrapper) -> set[str]:
-    """As `lock_key` for many, without waiting; return the keys that nobody else has."""
+    """As `lock_key` for many keys, but without waiting; return the keys that were locked."""
     if connection.vendor != "postgresql" or not keys:
         return set(keys)
     numbers = {_number(key): key for key in keys}
@@ -36,15 +36,15 @@ def lock_free_keys(keys: Collection[str], *, connection: BaseDatabaseWrapper) ->
 
 
 def lock_lines(lines: Collection[tuple[str, str]], *, connection: BaseDatabaseWrapper) -> None:
-    """Let nobody else start a delivery of these lines until this transaction ends.
+    """Lock ordered keys against starts of other transactions until this one ends.
 
     Args:
-        lines: pairs of an ordered handler and a key.
-        connection: of the transaction. On SQLite it is the only one that writes.
+        lines: ordered keys: pairs of an ordered handler and a key.
+        connection: the transaction's connection. On SQLite it is the only one that writes.
     """
     if connection.vendor != "postgresql" or not lines:
         return
-    # Sorted, so that two messages with the same lines cannot wait for each other.
+    # Sorted, so that two messages with the same ordered keys cannot deadlock.
     numbers = sorted({_number(f"{key} {handler}", kind=b"line") for handler, key in lines})
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,8 +1,8 @@
-"""Starts and leases: which run a delivery belongs to, for how long, and its receipt.
+"""Starts, leases and receipts: the run that holds a delivery, for how long, and its end.
 
-A start is identified by its worker, its token and its time, not by the delivery's id and token
-alone. After a failover to a standby that lacks the last commits, a new event can get the id of one
-that was lost, and its first token is 1 again. The worker that had the lost one must not settle it.
+Worker, token and time identify a start. The delivery's id and token alone do not: after a failover
+to a standby that lacks the last commits, a new event can get the id of a lost one, and its first
+token is 1 again. The worker that had the lost delivery must not settle the new one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.transactions import is_open
 
-from .statements import SENT, execute, locking, moment, numbers, read
+from .statements import SENT, execute, locking, numbers, read, timestamp
 
-#: Characters that are stored of a worker's name.
+#: Maximum number of stored characters of a worker's name.
 MAX_WORKER_NAME = 150
 
 _RENEWED_AFTER = 1 / 3
 
 
 class Start(NamedTuple):
-    """One start of deliveries by a worker; those of one message nearly always share it."""
+    """One start of deliveries by a worker; deliveries of one message nearly always share it."""
 
     token: int
     worker: str
@@ -36,19 +36,19 @@ class Start(NamedTuple):
 
     @classmethod
     def of(cls, delivery: Delivery) -> Start:
-        """Return the start that a delivery instance was read or made with."""
+        """Return the start that a delivery instance records."""
         assert delivery.started_at is not None
         return cls(delivery.token, delivery.worker, delivery.started_at)
 
     def values(self, *, using: str) -> tuple[object, ...]:
         """Return the parameters of `_STARTED`."""
-        return self.token, moment(self.at, using=using), self.worker
+        return self.token, timestamp(self.at, using=using), self.worker
 
 
 class Lease:
     """The lease of one message's deliveries.
 
-    It is renewed between the deliveries, so that it has to outlast only one of them.
+    The worker renews it between the deliveries, so it has to outlast only one of them.
 
     Args:
         rows: the deliveries that were started.
@@ -66,7 +66,7 @@ class Lease:
         self._renewed = time.monotonic()
 
     def begin(self, delivery: Delivery) -> None:
-        """Record that `delivery` is next; extend the others' lease if a third of it is over.
+        """Record that `delivery` runs next; extend the others' lease if a third of it is over.
 
         Raises:
             LeaseLost: another worker has the delivery, or it was declared dead.
@@ -77,20 +77,20 @@ class Lease:
             raise LeaseLost(LeaseLost.__doc__)
 
     def keep(self) -> None:
-        """Extend the lease of the deliveries that wait if a third of it is over."""
+        """Extend the lease of the waiting deliveries if a third of it is over."""
         if time.monotonic() - self._renewed > self._seconds * _RENEWED_AFTER:
             self.renew()
 
     def end(self, delivery: Delivery) -> None:
-        """Record that `delivery` needs no lease any more."""
+        """Record that `delivery` no longer needs a lease."""
         self._waiting.discard(delivery.id)
 
     def until(self, delivery: Delivery) -> datetime:
-        """Return when the lease of `delivery` expires, as this run has last stored it."""
+        """Return the end of the lease of `delivery`, as this run has last stored it."""
         return self._until[delivery.id]
 
     def extend(self, delivery: Delivery) -> None:
-        """Give the delivery in hand its whole lease again, and those that wait for it theirs.
+        """Restart the whole lease of the running delivery and of those that wait behind it.
 
         Raises:
             LeaseLost: another worker has the delivery, or it was declared dead.
@@ -103,7 +103,7 @@ class Lease:
         self.renew()
 
     def renew(self) -> None:
-        """Extend the lease of the deliveries that wait, and note which of them are lost."""
+        """Extend the lease of the waiting deliveries, and note the lost ones."""
         held = self._extend(self._waiting, number=len(self._waiting))
         self._lost |= self._waiting - held
         self._renewed = time.monotonic()
@@ -111,7 +111,7 @@ class Lease:
     def _extend(self, ids: Iterable[int], *, number: int) -> set[int]:
         """Extend the lease of deliveries; return the ids of those that are still held."""
         ends = clock.now(using=self._using) + duration(number, seconds=self._seconds)
-        until = moment(ends, using=self._using)
+        until = timestamp(ends, using=self._using)
         held: set[int] = set()
         for start, started in self._starts.items():
             wanted = started & set(ids)
@@ -124,7 +124,7 @@ class Lease:
 
 
 def duration(number: int, *, seconds: float) -> timedelta:
-    """Return the lease of `number` deliveries: whichever is next still has `seconds` of it."""
+    """Return the lease of `number` deliveries: the next one always has `seconds` left."""
     return timedelta(seconds=seconds * (1 + _RENEWED_AFTER if number > 1 else 1))
 
 
@@ -137,7 +137,7 @@ def by_start(rows: Iterable[Delivery]) -> dict[Start, set[int]]:
 
 
 def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
-    """Return ids by the tokens under which they were sent: of one message, nearly always one."""
+    """Return delivery ids by token; one message nearly always has one token."""
     ids: dict[int, list[int]] = {}
     for delivery_id, token in pairs:
         ids.setdefault(token, []).append(delivery_id)
@@ -145,15 +145,15 @@ def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 
 
 def lock_held(delivery: Delivery, *, using: str) -> bool:
-    """Lock the delivery's row if this very start still has it; return whether it has."""
+    """Lock the delivery's row if this start still holds it; return whether it does."""
     statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}{locking(using=using)}"  # noqa: S608  ours
     values = Start.of(delivery).values(using=using)
     return bool(read(statement, delivery.id, *values, using=using))
 
 
 def give_receipts(deliveries: Sequence[Delivery], *, using: str) -> int:
-    """Write the receipts of those that their starts still have; return how many there were."""
-    now = moment(clock.now(using=using), using=using)
+    """Write the receipts of deliveries that their starts still hold; return their number."""
+    now = timestamp(clock.now(using=using), using=using)
     return sum(
         execute(
             f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}",
@@ -166,7 +166,7 @@ def give_receipts(deliveries: Sequence[Delivery], *, using: str) -> int:
 
 
 def receipts_given(deliveries: Sequence[Delivery], *, using: str) -> set[int]:
-    """Return the ids of those that are done by this very start, of which there is one a token."""
+    """Return the ids of deliveries that these starts have done; a token has one start."""
     done: set[int] = set()
     for start, ids in by_start(deliveries).items():
         statement = f"{_DONE} WHERE id IN ({numbers(ids)}) AND state = 'done' AND {_STARTED}"
@@ -175,7 +175,7 @@ def receipts_given(deliveries: Sequence[Delivery], *, using: str) -> set[int]:
 
 
 def is_started(delivery: Delivery, *, using: str) -> bool:
-    """Return whether it is stored that this very start has happened, and nothing has since."""
+    """Return whether this start is stored and still holds the delivery."""
     statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}"  # noqa: S608  ours
     values = Start.of(delivery).values(using=using)
     return bool(read(statement, delivery.id, *values, using=using))

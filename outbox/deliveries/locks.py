@@ -1,8 +1,8 @@
-"""Row and table locks that the relay, operations, redaction and retention have in common.
+"""Row and table locks that the relay, operations, redaction and retention share.
 
-A statement that waits for a lock sees the locked rows as they are afterwards, but everything else
-(a joined table, an EXISTS) as it was when the statement began. So take the lock first, and read
-what the decision depends on in a statement of its own.
+A statement that waits for a lock sees the locked rows as they are afterwards. It sees everything
+else (a joined table, an EXISTS) as it was when the statement began. So take the lock first, then
+read the facts for the decision in a separate statement.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from django.db.models import F
 
 from outbox.models import Delivery
 
-#: How long one try to lock the table may stop the relays.
+#: Longest time that one try to lock the table may block the relays.
 _TRY_SECONDS = 0.3
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
 def lock_subscriptions(*, using: str, tries: int | None = None) -> None:
-    """Wait for every transaction that acts on subscriptions, and keep new ones out.
+    """Wait for every transaction that acts on subscriptions, and block new ones.
 
-    For a change of who is owed which event: until the caller's transaction ends, no relay makes a
-    delivery and nobody replays one. Emitting, and handlers that run, go on. SQLite has one writer
-    anyway.
+    Use it to change which handlers are owed which events. Until the caller's transaction ends, no
+    relay creates a delivery and no operation replays one. Emitting and running handlers continue.
+    On SQLite it does nothing, since SQLite has one writer.
 
     Every relay queues behind a transaction that waits for this lock. So each try is short, and
-    relays go on between two tries.
+    relays continue between two tries.
 
     Args:
         using: the outbox's database alias.
-        tries: how many; None: until the lock is free. A caller that holds row locks must set it:
-            short tries end before PostgreSQL looks for a deadlock.
+        tries: maximum number of tries; None retries until the lock is free. A caller that holds
+            row locks must set it: short tries end before PostgreSQL checks for a deadlock.
 
     Raises:
         OperationalError: the last try failed.
@@ -56,7 +56,7 @@ def lock_subscriptions(*, using: str, tries: int | None = None) -> None:
 
 
 def is_lock_timeout(error: OperationalError) -> bool:
-    """Return whether a statement has waited for a lock for as long as it may."""
+    """Return whether a statement failed because its wait for a lock timed out."""
     state = getattr(error.__cause__, "sqlstate", None)
     return state == _LOCK_NOT_AVAILABLE or "is locked" in str(error)  # the latter: SQLite
 
@@ -73,8 +73,8 @@ def _lock_briefly(connection: BaseDatabaseWrapper) -> None:
 def share_subscriptions(*, using: str) -> None:
     """Keep `lock_subscriptions` out until the caller's transaction ends.
 
-    Relays have this lock by their own statements. Whoever else makes a delivery owed takes it, and
-    then asks whether the subscription is active.
+    The relays' own statements take this lock implicitly. Other code that makes a delivery owed
+    takes it first, then checks that the subscription is active.
     """
     connection = connections[using]
     if connection.vendor == "postgresql":
@@ -85,7 +85,7 @@ def share_subscriptions(*, using: str) -> None:
 def lock_deliveries(seqs: Collection[int], *, using: str) -> list[tuple[int, int, str]]:
     """Lock all deliveries of some events.
 
-    The caller has locked the events. So no delivery can be added to them meanwhile.
+    The caller has locked the events, so no delivery can be added to them meanwhile.
 
     Args:
         seqs: the events' `seq`.
@@ -94,7 +94,7 @@ def lock_deliveries(seqs: Collection[int], *, using: str) -> list[tuple[int, int
     Returns:
         (delivery id, event seq, state) of each delivery, read under its lock.
     """
-    # In the order of ids, like every code that locks several deliveries. `+ 0`: asked for the
-    # plain order, the planner may walk the whole primary key.
+    # All code locks several deliveries in the order of ids. `+ 0` prevents the planner from
+    # scanning the whole primary key for that order.
     rows = Delivery.objects.using(using).filter(event__in=seqs).order_by(F("id") + 0)
     return list(rows.select_for_update().values_list("id", "event_id", "state"))

@@ -1,12 +1,12 @@
-"""Order per key: of a handler and a key, one delivery at a time, in the order of `seq`.
+"""Order per key: one delivery at a time of a handler and a key, in the order of `seq`.
 
-A *line* is a pair of an ordered handler and a key; over all events that the handler hears. In it
-stands every delivery that is owed (its `order_key` is set), and every event that the handler hears
-and that has no deliveries yet. Who is not the first of the line is BLOCKED. That is decided at
-fan-out, asked again by the worker before it starts, and undone by the settlement of the first.
+An *ordered key* is a pair of an ordered handler and a key, across all the handler's event names.
+Outstanding are its owed deliveries (with an `order_key`), and its events that wait for fan-out.
+Every delivery behind the first outstanding event is BLOCKED. Fan-out decides that, the worker
+checks it again before the start, and settling the first delivery releases the next one.
 
-`first_of` reads the events before the deliveries. An event leaves the one set and enters the other
-in one commit, so it may be seen twice, but never not at all.
+`first_of` reads the events before the deliveries. One commit moves an event from the first set to
+the second, so it may be read twice, but is never missed.
 """
 
 from __future__ import annotations
@@ -25,64 +25,65 @@ from .key_locks import lock_lines
 
 State = Delivery.State
 
-#: A handler's pinned name and a key.
-Line = tuple[str, str]
+#: An ordered handler's pinned name, and a key.
+OrderedKey = tuple[str, str]
 
 NOTE = "an earlier event of its key is owed to this handler"
 
-_LOOK_AGAIN = (timedelta(seconds=1), timedelta(minutes=5))
-_LOOKED_AT_ONCE = 200
+_RECHECK_AFTER = (timedelta(seconds=1), timedelta(minutes=5))
+_RECHECKED_AT_ONCE = 200
 _CHANGED_AT_ONCE = 1000
 
 
-def first_of(keys: Collection[str], *, handler: str = "", using: str) -> dict[Line, int]:
-    """Return the `seq` of the first event of each line of these keys; an empty line is left out.
+def first_of(keys: Collection[str], *, handler: str = "", using: str) -> dict[OrderedKey, int]:
+    """Return the `seq` of the first outstanding event by ordered key, if it has one.
 
     Args:
-        keys: the keys to look at.
-        handler: of this handler alone; "": of all ordered ones.
+        keys: the keys to read.
+        handler: only of this handler; "" means all ordered ones.
         using: the outbox's database alias.
     """
     rows = Subscription.objects.using(using).filter(active=True, ordered=True)
     rows = rows.filter(handler=handler) if handler else rows
     ordered = list(rows.values_list("pk", "handler", "event"))
     handlers = {pk: name for pk, name, _ in ordered}
-    found: list[tuple[Line, int]] = []
+    found: list[tuple[OrderedKey, int]] = []
     for key, event, seq in _first_waiting(keys, {event for _, _, event in ordered}, using=using):
-        found += [((name, key), seq) for _, name, heard in ordered if heard == event]
+        found += [((name, key), seq) for _, name, subscribed in ordered if subscribed == event]
     for pk, key, seq in _first_owed(keys, handlers, using=using):
         found.append(((handlers[pk], key), seq))
-    firsts: dict[Line, int] = {}
-    for line, seq in found:
-        firsts[line] = min(seq, firsts.get(line, seq))
+    firsts: dict[OrderedKey, int] = {}
+    for ordered_key, seq in found:
+        firsts[ordered_key] = min(seq, firsts.get(ordered_key, seq))
     return firsts
 
 
 def out_of_turn(rows: Sequence[Delivery], *, using: str) -> set[int]:
     """Return the ids of those deliveries that must not start now.
 
-    They are not the first of their line, or a worker has another delivery of it in hand. That one
-    can be of a later event: a replay, a retry of what was dead, and a backfill take their places
-    in the line by `seq` while later deliveries are on their way.
+    They are not the first of their ordered key, or another delivery of it is running. The running
+    one may be of a later event: replays, retries of dead deliveries, and backfills are ordered by
+    `seq` while later deliveries are in flight.
 
-    The lines stay locked until the caller's transaction ends, which starts the others. So no two
-    starts of one line can miss each other.
+    The ordered keys stay locked until the end of the caller's transaction, which starts the other
+    deliveries. So two starts of one ordered key always see each other.
     """
-    in_line = {row: (row.subscription.handler, row.order_key) for row in rows if row.order_key}
-    if not in_line:
+    ordered_keys = {row: (row.subscription.handler, row.order_key) for row in rows if row.order_key}
+    if not ordered_keys:
         return set()
-    lock_lines(set(in_line.values()), connection=connections[using])
-    keys = {key for _handler, key in in_line.values()}
-    firsts, busy = first_of(keys, using=using), _in_hand(keys, using=using)
+    lock_lines(set(ordered_keys.values()), connection=connections[using])
+    keys = {key for _handler, key in ordered_keys.values()}
+    firsts, running = first_of(keys, using=using), _running(keys, using=using)
     return {
         row.pk
-        for row, line in in_line.items()
-        if is_behind(row.event_id, firsts, line=line) or busy.get(line, row.pk) != row.pk
+        for row, ordered_key in ordered_keys.items()
+        if is_behind(row.event_id, firsts, ordered_key=ordered_key)
+        or running.get(ordered_key, row.pk) != row.pk
     }
 
 
-def _in_hand(keys: Collection[str], *, using: str) -> dict[Line, int]:
-    """Return by line the delivery that a worker has started; there is one at most."""
+def _running(keys: Collection[str], *, using: str) -> dict[OrderedKey, int]:
+    """Return the running delivery by ordered key; each has at most one."""
     started = Delivery.objects.using(using).filter(
         order_key__in=keys, state=State.SENT, started_token=F("token")
     )
@@ -90,28 +91,28 @@ def _in_hand(keys: Collection[str], *, using: str) -> dict[Line, int]:
     return {(handler, key or ""): pk for handler, key, pk in rows}
 
 
-def is_behind(seq: int, firsts: Mapping[Line, int], *, line: Line) -> bool:
-    """Tell whether something of the line comes before an event."""
-    return firsts.get(line, seq) < seq
+def is_behind(seq: int, firsts: Mapping[OrderedKey, int], *, ordered_key: OrderedKey) -> bool:
+    """Return whether the ordered key has an outstanding event before this one."""
+    return firsts.get(ordered_key, seq) < seq
 
 
 def block(pks: Collection[int], *, using: str) -> None:
-    """Take deliveries out of what is due until it is their turn. The caller holds their locks."""
-    due_at = clock.now(using=using) + _LOOK_AGAIN[0]
+    """Block deliveries until it is their turn. The caller holds their locks."""
+    due_at = clock.now(using=using) + _RECHECK_AFTER[0]
     rows = Delivery.objects.using(using).filter(pk__in=pks)
     rows.update(state=State.BLOCKED, due_at=due_at, note=NOTE)
 
 
-def release(line: Line, *, using: str) -> None:
-    """Let the first of a line go on, if it is blocked.
+def release(ordered_key: OrderedKey, *, using: str) -> None:
+    """Make the first delivery of an ordered key due, if it is blocked.
 
-    Call it when a delivery of the line is settled or no longer in hand, in that transaction.
+    Call it in the transaction in which a delivery of the ordered key is settled or stops running.
 
-    It cannot see what another transaction is about to commit: a delivery that is born blocked at
-    this very moment. The relay looks again at what is blocked, soon and then ever more seldom.
+    It cannot see uncommitted deliveries that another transaction is creating as blocked. For those,
+    the relay rechecks blocked deliveries, soon and then at growing intervals.
     """
-    handler, key = line
-    first = first_of([key], handler=handler, using=using).get(line)
+    handler, key = ordered_key
+    first = first_of([key], handler=handler, using=using).get(ordered_key)
     mine = Subscription.objects.using(using).filter(handler=handler)
     blocked = Delivery.objects.using(using).filter(
         order_key=key, subscription__in=mine, event=first, state=State.BLOCKED
@@ -120,50 +121,50 @@ def release(line: Line, *, using: str) -> None:
         transaction.on_commit(nudge.poke, using=using, robust=True)
 
 
-def look_again(subscription: Subscription, *, now: datetime, using: str) -> int:
-    """Free what is blocked for nothing, of what is due to be looked at; return how many.
+def recheck(subscription: Subscription, *, now: datetime, using: str) -> int:
+    """Release deliveries that are blocked without need and due for a recheck; return how many.
 
-    Each is looked at when it has waited for 1 s, 2 s, 4 s, ..., then every five minutes, so a long
-    line behind a dead delivery costs next to nothing. The caller holds the subscription's lock.
+    Each is rechecked at an age of 1 s, 2 s, 4 s, ..., then every five minutes. So a long queue
+    behind a dead delivery costs next to nothing. The caller holds the subscription's lock.
     """
-    rows = _to_look_at(subscription, now=now, using=using)
+    rows = _due_for_recheck(subscription, now=now, using=using)
     handler, keys = subscription.handler, {row.event.key for row in rows}
     firsts = first_of(keys, handler=handler, using=using)
-    busy = _in_hand(keys, using=using)
+    running = _running(keys, using=using)
     free: list[Delivery] = []
     still: list[Delivery] = []
     for row in rows:
-        line = (handler, row.event.key)
-        waits = is_behind(row.event_id, firsts, line=line) or line in busy
+        ordered_key = (handler, row.event.key)
+        waits = is_behind(row.event_id, firsts, ordered_key=ordered_key) or ordered_key in running
         (still if waits else free).append(row)
-        row.due_at = now + _until_next_look(now - (row.event.fanned_out_at or now))
+        row.due_at = now + _until_next_recheck(now - (row.event.fanned_out_at or now))
     Delivery.objects.using(using).bulk_update(still, ["due_at"])
     pks = [row.pk for row in free]
     freed = Delivery.objects.using(using).filter(pk__in=pks)
     return freed.update(state=State.PENDING, due_at=now, note="")
 
 
-def _to_look_at(row: Subscription, *, now: datetime, using: str) -> list[Delivery]:
+def _due_for_recheck(row: Subscription, *, now: datetime, using: str) -> list[Delivery]:
     blocked = Delivery.objects.using(using).filter(subscription=row, state=State.BLOCKED)
     due = blocked.filter(due_at__lte=now).order_by("due_at").select_related("event")
-    return list(due.select_for_update(of=("self",), skip_locked=True)[:_LOOKED_AT_ONCE])
+    return list(due.select_for_update(of=("self",), skip_locked=True)[:_RECHECKED_AT_ONCE])
 
 
-def _until_next_look(waited: timedelta) -> timedelta:
-    soonest, latest = _LOOK_AGAIN
-    return min(max(waited, soonest), latest)
+def _until_next_recheck(waited: timedelta) -> timedelta:
+    shortest, longest = _RECHECK_AFTER
+    return min(max(waited, shortest), longest)
 
 
-def first_look(now: datetime) -> datetime:
-    """Return when a delivery that is born blocked is looked at for the first time."""
-    return now + _LOOK_AGAIN[0]
+def first_check(now: datetime) -> datetime:
+    """Return the time of the first recheck of a delivery that is created as blocked."""
+    return now + _RECHECK_AFTER[0]
 
 
 def look_soon(keys: Collection[str], *, using: str) -> None:
-    """Have the relay look again, at its next pass, at what is blocked of these keys.
+    """Have the relay recheck the blocked deliveries of these keys in its next pass.
 
-    What another transaction has locked is left for the moment when the caller's has committed: two
-    that discard deliveries of one key would wait for each other.
+    Deliveries that another transaction has locked follow after the caller's commit. Otherwise two
+    transactions that discard deliveries of one key would wait for each other.
     """
     if keys:
         _make_due(keys, skip_locked=True, using=using)

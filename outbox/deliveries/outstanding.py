@@ -1,4 +1,4 @@
-"""Whether anything is still owed about a key, for code that must not decide too early."""
+"""Outstanding deliveries of a key, for code that must not decide too early."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from outbox import clock, databases
 def is_owed(
     *, key: str, to: Sequence[str] = (), failed: bool = True, using: str | None = None
 ) -> bool:
-    """Tell whether a handler still has to see an event about `key`, or a person to decide.
+    """Return whether an event of `key` is owed: to a handler, or to staff who must decide.
 
-    An event that waits for fan-out counts, since nobody knows yet who is owed it. One read at one
-    moment: an event that a handler has just emitted counts no later than its receipt.
+    An event that waits for fan-out counts, since its deliveries are not known yet. This is one
+    read in one snapshot: an event that a handler emits counts no later than the handler's receipt.
 
     Args:
         key: the aggregate's id as text.
-        to: app labels; only what their handlers are owed. Empty: everybody's.
-        failed: False leaves out what a handler tried and failed at, while it waits for its next
-            attempt or, dead, for a person. What is due, in hand or parked counts in any case.
+        to: app labels; count only deliveries to their handlers. Empty: to all handlers.
+        failed: False leaves out failed deliveries that wait for a retry, and dead ones. Due,
+            running and parked deliveries always count.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -33,14 +33,14 @@ def is_owed(
 def owed_keys(
     keys: Collection[str], *, to: Sequence[str] = (), using: str | None = None
 ) -> set[str]:
-    """Return those of the keys about which `is_owed` is true, in one read."""
+    """Return the keys for which `is_owed` is true, in one read."""
     using = using or databases.alias()
     events = owed_events(to=to, using=using).filter(key__in=keys)
     return set(events.values_list("key", flat=True))
 
 
 def owed_events(*, to: Sequence[str] = (), failed: bool = True, using: str) -> QuerySet[Any]:
-    """Return the events about which `is_owed` is true, whatever their key."""
+    """Return the events for which `is_owed` is true, of any key."""
     events: QuerySet[Any] = apps.get_model("outbox", "Event").objects.using(using)
     delivery = apps.get_model("outbox", "Delivery")
     owed = delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=delivery.OWED)

@@ -1,7 +1,7 @@
-"""Pause a handler, where its own backfill may have paused it before.
+"""Pause a handler that its own backfill may have paused before.
 
-A person or a rule takes over the pause of a backfill, so the end of the backfill does not resume
-the handler. The time of the pause stays: by it the backfill knows that nobody has resumed it.
+Staff or a rule take over the pause of a backfill, so the end of the backfill does not resume the
+handler. The time of the pause stays. It shows the backfill that nobody has resumed the handler.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from outbox.models import Operation, Subscription
 
 
 def pausable(rows: QuerySet[Subscription]) -> QuerySet[Subscription]:
-    """Return the subscriptions that run, and those that a backfill has paused."""
+    """Return the subscriptions that are not paused, and those that a backfill has paused."""
     own = Q(paused_by__startswith=Subscription.PAUSED_BY_BACKFILL)
     return rows.filter(Q(paused_at=None) | own)
 
 
 def pause_values(*, by: str, reason: str, using: str) -> dict[str, Any]:
-    """Return what to store in `pausable` rows."""
+    """Return the column values that pause `pausable` rows."""
     now = Value(clock.now(using=using), output_field=DateTimeField())
     at = Coalesce(F("paused_at"), now)
     return {"paused_at": at, "paused_by": by[:150], "pause_reason": reason}
@@ -38,15 +38,15 @@ def holder(operation: Operation) -> str:
 
 
 def is_held_by(row: Subscription, operation: Operation) -> bool:
-    """Return whether a handler has been paused since its backfill has paused it."""
-    # Whoever took the pause over has left its time.
+    """Return whether a handler has stayed paused since its backfill paused it."""
+    # A takeover of the pause keeps its time.
     return row.paused_by == holder(operation) or row.paused_at == operation.started_at
 
 
 def with_backfills(rows: QuerySet[Subscription]) -> QuerySet[Any]:
     """Annotate subscriptions with the unfinished backfill that holds them, in the same read.
 
-    `backfill` is the number of its operation, `backfill_seen_at` its last sign of life.
+    `backfill` is the number of its operation, `backfill_seen_at` its latest heartbeat.
     """
     its_holder = Concat(Value(Subscription.PAUSED_BY_BACKFILL), Cast("pk", CharField()))
     holding = _unfinished(using=rows.db).alias(holder=its_holder)
@@ -60,7 +60,7 @@ def with_backfills(rows: QuerySet[Subscription]) -> QuerySet[Any]:
 
 
 def holding_backfill(rows: Iterable[Subscription], *, using: str) -> Operation | None:
-    """Return the unfinished backfill for which one of a handler's subscriptions is paused."""
+    """Return the unfinished backfill that holds one of a handler's subscriptions, if any."""
     paused = [row for row in rows if row.paused_at is not None]
     unfinished = _unfinished(using=using) if paused else ()
     found = (one for one in unfinished if any(is_held_by(row, one) for row in paused))
@@ -73,7 +73,7 @@ def _unfinished(*, using: str) -> QuerySet[Operation]:
 
 
 def held_pause_text(handler: str, number: int, seen_at: datetime, *, by: str, reason: str) -> str:
-    """Return `held_text`, after who has taken the pause over from the backfill, and why."""
+    """Return `held_text`, preceded by the name and reason of a takeover of the pause."""
     held = held_text(handler, number, seen_at)
     if by.startswith(Subscription.PAUSED_BY_BACKFILL):
         return held
@@ -87,14 +87,14 @@ def held_pause_text(handler: str, number: int, seen_at: datetime, *, by: str, re
 
 
 def held_text(handler: str, number: int, seen_at: datetime) -> str:
-    """Return what a person must know of a handler that an unfinished backfill holds.
+    """Return the notice that an unfinished backfill holds a handler.
 
     It begins in lower case, to follow a colon or an "and".
 
     Args:
-        handler: its pinned name.
-        number: of the backfill's operation.
-        seen_at: the operation's last sign of life.
+        handler: the handler's pinned name.
+        number: number of the backfill's operation.
+        seen_at: the operation's latest heartbeat.
     """
     text = _(
         "the backfill of %(handler)s (operation %(number)d, last sign of life %(seen)s) holds it "

@@ -1,6 +1,6 @@
-"""What becomes of a delivery that was not done: tried again, handed back, parked, dead, discarded.
+"""Record deliveries that were not done: retried, handed back, parked, dead or discarded.
 
-`decisions` decides; here it is read and written.
+`decisions` decides; this module reads and writes the rows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Outcome = Attempt.Outcome
 
 _SETTLED = ["state", "due_at", "note", "attempts", "settled_at", "order_key"]
 
-#: Of the system, so that the children of a fork do not draw the same waits.
+#: System randomness, so that forked processes do not draw the same waits.
 _rng = random.SystemRandom()
 
 
@@ -52,24 +52,24 @@ def fail(
     is_outage: bool = False,
     has_hung: bool = False,
 ) -> tuple[str, Failure]:
-    """Record that a run raised.
+    """Record a failed run.
 
-    An error of the outbox's database uses up no attempt, `_MAX_DATABASE_ERRORS` times; after that
-    it is an ordinary failure, so that an event which kills its connection each time ends as dead.
-    An outage never uses one up. A run that lost its lease leaves a record only; where the database
-    is to blame for that, the death that a relay has recorded for the run is withdrawn.
+    The first `_MAX_DATABASE_ERRORS` errors of the outbox's database use up no attempt. Later ones
+    are ordinary failures, so an event that kills its connection each time ends as dead. An outage
+    never uses up an attempt. A run that lost its lease is only recorded. If that was the
+    database's fault, the death that a relay has recorded for the run is withdrawn.
 
     Args:
-        delivery: as it was started.
-        error: what the run raised.
-        handler: of the delivery.
+        delivery: the delivery as it was started.
+        error: the exception that the run raised.
+        handler: the delivery's handler.
         using: the outbox's database alias.
-        is_outage: the database could not be reached while the run failed.
-        has_hung: a statement took so long that the lease may have passed meanwhile.
+        is_outage: the database was unreachable when the run failed.
+        has_hung: a statement took so long that the lease may have expired meanwhile.
 
     Returns:
         The delivery's state afterwards, and the exception's description. The state is "done" if
-        the run's receipt is stored: its COMMIT happened, and the answer was lost.
+        the run's receipt is stored: its COMMIT succeeded, but the confirmation was lost.
     """
     drop_broken_connection(using=using)
     failure = describe(error, delivery.event, using=using)
@@ -98,7 +98,7 @@ def _fail(
 
 
 def record_death(row: Delivery, *, using: str) -> None:
-    """Record that the worker died in this delivery's handler: started, and the lease passed.
+    """Record that the worker died in the handler: it has started, and the lease has expired.
 
     The caller holds the row's lock.
     """
@@ -122,7 +122,7 @@ def record_death(row: Delivery, *, using: str) -> None:
 
 
 def _attempts_of_start(delivery: Delivery, *, using: str) -> QuerySet[Attempt]:
-    """Return the attempts that are recorded of this very start."""
+    """Return the recorded attempts of this start."""
     start = {"worker": delivery.worker, "started_at": delivery.started_at}
     return Attempt.objects.using(using).filter(delivery_id=delivery.pk, **start)
 
@@ -130,20 +130,20 @@ def _attempts_of_start(delivery: Delivery, *, using: str) -> QuerySet[Attempt]:
 def hand_back(
     pairs: Sequence[tuple[int, int]], *, note: str, subscription: int | None = None, using: str
 ) -> None:
-    """Return deliveries that were not started, each under its token; they cost no attempt.
+    """Hand back deliveries that were not started, each under its token; this uses up no attempt.
 
-    With a subscription, only its own: after a crash a number may be another delivery's.
+    With a subscription, only its deliveries: after a crash, an id may be another delivery's.
     """
-    whose = {} if subscription is None else {"subscription_id": subscription}
+    only = {} if subscription is None else {"subscription_id": subscription}
     due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
     for token, ids in by_token(pairs).items():
         Delivery.objects.using(using).filter(
-            id__in=ids, token=token, started_token__lt=token, state=State.SENT, **whose
+            id__in=ids, token=token, started_token__lt=token, state=State.SENT, **only
         ).update(state=State.PENDING, due_at=due_at, note=note[:NOTE_LENGTH])
 
 
 def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
-    """Return a delivery that has started, but did nothing; that costs no attempt."""
+    """Hand back a delivery that has started but done nothing; this uses up no attempt."""
     due_at = clock.now(using=using) + timedelta(seconds=_HAND_BACK_SECONDS)
     mine = _same_start(row, using=using)
     mine.update(
@@ -152,7 +152,7 @@ def hand_back_started(row: Delivery, *, note: str, using: str) -> None:
 
 
 def hold_back(pks: Sequence[int], *, using: str) -> None:
-    """Return deliveries that must not start while a breaker is open. The caller holds the locks."""
+    """Make deliveries pending again while a breaker is open. The caller holds their locks."""
     rows = Delivery.objects.using(using).filter(pk__in=pks)
     rows.update(
         state=State.PENDING, due_at=clock.now(using=using), note="its handler's breaker is open"
@@ -160,14 +160,14 @@ def hold_back(pks: Sequence[int], *, using: str) -> None:
 
 
 def park(rows: Iterable[Delivery], *, using: str) -> None:
-    """Take deliveries of a held handler out of what is due. The caller holds their locks."""
+    """Park deliveries of a held handler. The caller holds their locks."""
     for row in rows:
         note = parking_note(row.subscription)
         Delivery.objects.using(using).filter(pk=row.pk).update(state=State.PARKED, note=note)
 
 
 def parking_note(subscription: Subscription) -> str:
-    """Say why a handler's deliveries are parked."""
+    """Return the reason why a handler's deliveries are parked."""
     if subscription.paused_at:
         by, prefix = subscription.paused_by, Subscription.PAUSED_BY_BACKFILL
         if by.startswith(prefix):
@@ -177,13 +177,13 @@ def parking_note(subscription: Subscription) -> str:
 
 
 def _same(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
-    """Return the row of this delivery, and not of another that got its id after a failover."""
+    """Return this delivery's row, but not another delivery that got its id after a failover."""
     rows = Delivery.objects.using(using).select_related("subscription")
     return rows.filter(pk=delivery.pk, event__id=delivery.event.id)
 
 
 def _same_start(delivery: Delivery, *, using: str) -> QuerySet[Delivery]:
-    """Return the row of this delivery as long as this very start has it."""
+    """Return the row of this delivery while it still belongs to this start."""
     return Delivery.objects.using(using).filter(
         pk=delivery.pk,
         state=State.SENT,
@@ -202,8 +202,8 @@ def _held(delivery: Delivery, *, using: str) -> Delivery | None:
 def _record_unheld(
     delivery: Delivery, failure: Failure, *, excuse: Outcome | None, using: str
 ) -> str:
-    """Record a failure of a run that does not have its delivery any more; return its state."""
-    # Locked, so that it is not pruned before the attempt is stored.
+    """Record a failure of a run that has lost its delivery; return the delivery's state."""
+    # The lock prevents pruning before the attempt is stored.
     row = _same(delivery, using=using).select_for_update(of=("self",)).first()
     if row is None:
         logger.error("Delivery %s is not in the database any more.", delivery.pk)
@@ -218,7 +218,7 @@ def _record_unheld(
     if excuse and death:
         withdraw(death, excuse, using=using)
         row.refresh_from_db(using=using, fields=["state"])
-    # One whose death is withdrawn is recorded already.
+    # A run whose death is withdrawn is recorded already.
     if not mine.filter(outcome__in=(Outcome.OUTAGE, Outcome.DATABASE)).exists():
         remember(delivery, Outcome.LEASE_LOST, failure, using=using)
         its = Subscription.objects.using(using).filter(pk=delivery.subscription_id)
@@ -236,7 +236,7 @@ def _judge(
     if handler.breaker is not None and isinstance(error, handler.breaker.on):
         held_until = breaker.note_failure(row, handler.breaker, reason=note, now=now, using=using)
     elif row.subscription.breaker_probe == row.pk:
-        breaker.note_answer(row, using=using)  # whatever it is, the other side is not down
+        breaker.note_answer(row, using=using)  # any other exception: the external system is up
     verdict = decisions.after_failure(
         action,
         attempts=row.attempts,
@@ -273,17 +273,17 @@ def _settle(row: Delivery, verdict: Verdict, *, note: str, using: str) -> str:
 
 
 def _save_and_release(row: Delivery, *, using: str) -> None:
-    """Save a delivery that is not in hand any more; another one of its line may be able to go on.
+    """Save a delivery that no longer runs, and release the next one of its ordered key.
 
-    One that stays in the line may be of a later event than one that waits: a replay, say.
+    A delivery that keeps its order key may be of a later event than a blocked one: a replay is.
     """
-    line = (row.subscription.handler, row.order_key) if row.order_key else None
+    ordered_key = (row.subscription.handler, row.order_key) if row.order_key else None
     passes = row.subscription.on_dead == Subscription.OnDead.PASS
     if row.state == State.DISCARDED or (row.state == State.DEAD and passes):
         row.order_key = None
     row.save(using=using, update_fields=_SETTLED)
-    if line:
-        ordering.release(line, using=using)
+    if ordered_key:
+        ordering.release(ordered_key, using=using)
 
 
 def _retries(row: Subscription) -> Retries:
@@ -291,7 +291,7 @@ def _retries(row: Subscription) -> Retries:
 
 
 def _hand_back_started(row: Delivery, failure: Failure, *, outcome: Outcome, using: str) -> str:
-    """Have a delivery tried again without using up an attempt: the database failed."""
+    """Schedule a retry that uses up no attempt: the database failed."""
     remember(row, outcome, failure, using=using)
     wait = decisions.backoff(
         attempt=count_since_retry(row, outcome, using=using),

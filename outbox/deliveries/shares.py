@@ -1,11 +1,11 @@
-"""Shares: of one owner, or tenant, a handler has so many deliveries in flight at most.
+"""Shares: limit how many deliveries of one owner or tenant a handler has in flight.
 
 An event's class names its share by fields (`share="owner:{owner_id}"`). The share is stored with
-the event, and with each delivery of a handler that has a `share_window`. The relay counts what is
-in flight by share while it holds the subscription's lock, as it does for the whole window.
+the event and with each delivery of a handler that has a `share_window`. The relay counts the
+deliveries in flight by share. It holds the subscription's lock meanwhile, as for the whole window.
 
-The backlog is read share by share, a few rows of each, by an index that has them in this order. So
-a million deliveries of one owner do not stand before the first one of another.
+The backlog is read share by share, a few rows of each, by an index in this order. So a million
+deliveries of one owner do not delay the first one of another.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connections
 
 from outbox.models import Subscription
 
-from .statements import locking, moment, read
+from .statements import locking, read, timestamp
 
 
 class Due(NamedTuple):
-    """A delivery that is due, and its share; None: its event has none, and it has no limit."""
+    """A due delivery and its share; None means that its event has none: no limit applies."""
 
     id: int
     token: int
@@ -33,13 +33,13 @@ class Due(NamedTuple):
     share: str | None
 
 
-#: Where the last pass of this process stopped, by subscription, so that each share has its turn.
+#: Last share that this process claimed from, by subscription: round robin over the shares.
 _stopped_at: dict[int, str] = {}
 
 
 def in_flight(row: Subscription, *, now: datetime, using: str) -> Counter[str]:
     """Return the number of a subscription's deliveries in flight, by share."""
-    found = read(_IN_FLIGHT, row.pk, moment(now, using=using), using=using)
+    found = read(_IN_FLIGHT, row.pk, timestamp(now, using=using), using=using)
     return Counter(dict(found))
 
 
@@ -50,9 +50,9 @@ def claimable(
 
     Args:
         row: a subscription with a `share_window`, locked.
-        sent: what is in flight, by share.
-        limit: the most that is returned.
-        now: when they have to be due.
+        sent: number of deliveries in flight, by share.
+        limit: maximum number of deliveries.
+        now: only deliveries that are due by then.
         using: the outbox's database alias.
     """
     start = _stopped_at.get(row.pk, "")
@@ -101,12 +101,24 @@ def _read(
     """
     if not limit:
         return []
-    at = moment(now, using=using)
+    at = timestamp(now, using=using)
+    flying = json.dumps(sent)
     if connections[using].vendor == "postgresql":
-        values = (row.pk, after, row.pk, json.dumps(sent), row.pk, at, had, level, had, limit)
+        values: tuple[Any, ...] = (
+            row.pk,
+            after,
+            row.pk,
+            flying,
+            row.pk,
+            at,
+            had,
+            level,
+            had,
+            limit,
+        )
         found = read(_BY_SHARE, *values, using=using)
     else:
-        values = (json.dumps(sent), row.pk, at, after, had, level, limit)
+        values = (flying, row.pk, at, after, had, level, limit)
         found = read(_BY_RANK, *values, using=using)
     if is_first and len(found) < limit:
         lock = locking(using=using, skip_locked=True)

@@ -1,8 +1,8 @@
-"""Parts of the statements that relay and workers send all the time, written out as text.
+"""Raw SQL for the most frequent statements of relay and workers.
 
-The ORM takes up to ten times as long to make a wide SELECT as it takes to send it and to read its
-answer, and psycopg parses each placeholder of the hundreds that a page of deliveries would have. So
-numbers stand in these statements as they are, and all else is a parameter.
+The ORM takes up to ten times as long to build a wide SELECT as to send it and read the result.
+psycopg parses each placeholder, and a page of deliveries would have hundreds. So these statements
+contain numbers as literals, and everything else as a parameter.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from django.db.models.base import ModelState
 
 from outbox.transactions import is_its_own
 
-#: That a delivery is in flight, in words that no index has. Rows that are named by their ids are
-#: else sought in the index of what is sent: PostgreSQL takes it for tiny, and reads, for each
-#: message, all entries of deliveries that are done by now: thousands, between two vacuums.
+#: Condition "the delivery is in flight", written so that no index matches it. Otherwise PostgreSQL
+#: finds ids in the partial index of sent deliveries, which it estimates as tiny. Each message then
+#: reads the entries of all deliveries that were done since the last vacuum: thousands.
 SENT = "state || '' = 'sent'"
 
 M = TypeVar("M", bound=Model)
@@ -31,9 +31,9 @@ Rows = list[tuple[Any, ...]]
 
 
 def numbers(ids: Iterable[int]) -> str:
-    """Return ids for `IN (...)`; of none, what nothing is in.
+    """Return ids as text for `IN (...)`; no ids give NULL, which matches nothing.
 
-    Raises ValueError or TypeError for what is no number, as a message from the broker may bring.
+    Raise ValueError or TypeError for an id that is no number: a broker's message may contain one.
     """
     return ", ".join(str(int(one)) for one in ids) or "NULL"
 
@@ -41,28 +41,28 @@ def numbers(ids: Iterable[int]) -> str:
 def locking(
     *, using: str, of: tuple[str, ...] = (), skip_locked: bool = False, no_key: bool = False
 ) -> str:
-    """Return the end of a SELECT that locks its rows; nothing on SQLite, which has one writer."""
+    """Return the FOR UPDATE clause of a SELECT; "" on SQLite, which has one writer."""
     connection = connections[using]
     if not connection.features.has_select_for_update:
         return ""
     return " " + connection.ops.for_update_sql(of=of, skip_locked=skip_locked, no_key=no_key)
 
 
-def moment(at: datetime, *, using: str) -> Any:
-    """Return a moment as a parameter."""
+def timestamp(at: datetime, *, using: str) -> Any:
+    """Return a time as a parameter for the driver."""
     return connections[using].ops.adapt_datetimefield_value(at)
 
 
 def instant(at: datetime | None, *, using: str) -> str:
-    """Return a moment, or none, as it stands in a statement whose other columns say no types."""
-    text = "NULL" if at is None else f"'{moment(at, using=using)}'"
+    """Return a time, or NULL, as a literal, with a cast for statements that imply no type."""
+    text = "NULL" if at is None else f"'{timestamp(at, using=using)}'"
     return f"{text}::timestamptz" if connections[using].vendor == "postgresql" else text
 
 
 def stored(model: type[M], values: Mapping[str, Any], *, using: str) -> M:
-    """Make an instance of a row that is stored, by its attributes.
+    """Make a model instance of a stored row from its attributes.
 
-    As `Model.from_db` does, in one step: that asks for each field, and sends two signals.
+    A faster `Model.from_db`, which checks each field and sends two signals.
     """
     instance = model.__new__(model)
     state = ModelState()
@@ -72,12 +72,12 @@ def stored(model: type[M], values: Mapping[str, Any], *, using: str) -> M:
 
 
 class Columns(Generic[M]):
-    """The columns of one model in a SELECT of several tables, and its instances made of them.
+    """The columns of one model in a SELECT of several tables; makes instances of the rows.
 
     Args:
-        model: whose columns.
+        model: the model of the columns.
         alias: the table's name within the statement.
-        names: of fields; none: all. Others are read when somebody asks for them.
+        names: names of fields; empty means all. Other fields are deferred.
     """
 
     def __init__(self, model: type[M], *, alias: str, names: Sequence[str] = ()) -> None:
@@ -91,19 +91,19 @@ class Columns(Generic[M]):
         return len(self._fields)
 
     def read(self, values: Sequence[Any], *, using: str) -> M:
-        """Make an instance of its part of a row."""
+        """Make an instance of this model's part of a row."""
         values = self.convert(values, using=using)
         return stored(self._model, dict(zip(self._names, values, strict=True)), using=using)
 
     def convert(self, values: Sequence[Any], *, using: str) -> list[Any]:
-        """Return its part of a row as the model has it."""
+        """Convert this model's part of a row to the fields' Python values."""
         converted = list(values)
         for place, step in self._converters(using):
             converted[place] = step(converted[place])
         return converted
 
     def _find_converters(self, using: str) -> list[tuple[int, Convert]]:
-        """Ask backend and field, as the ORM does, what they make of what the driver reads."""
+        """Return the converters of backend and field for the driver's values, as the ORM does."""
         found: list[tuple[int, Convert]] = []
         connection = connections[using]
         for place, field in enumerate(self._fields):
@@ -121,11 +121,11 @@ def _bound(step: Any, column: Any, connection: Any) -> Convert:
 
 
 class Statement(NamedTuple):
-    """What is sent to the database.
+    """An SQL statement and its parameters.
 
     Attributes:
-        text: with placeholders.
-        values: what stands for them.
+        text: SQL with placeholders.
+        values: the parameters.
         is_page: it reads the first rows of many, in the order of an index, within a transaction.
     """
 
@@ -134,29 +134,32 @@ class Statement(NamedTuple):
     is_page: bool = False
 
 
-#: Around a page, on PostgreSQL. Its statistics know nothing of a backlog that has just come, nor of
-#: any table that is young or restored: it takes what waits for a few rows, reads them all and sorts
-#: them, for each page again. Around nothing else: what has no index in its order needs the sort.
+#: Set around each page on PostgreSQL. Its statistics miss a new backlog and new or restored tables.
+#: So it expects few rows, and reads and sorts the whole backlog for each page. Other statements
+#: keep the sort, since no index has their order.
 _NO_SORT = Statement("SET LOCAL enable_sort = off")
 _SORT = Statement("SET LOCAL enable_sort TO DEFAULT")
 _UNFLUSHED = Statement("SET LOCAL synchronous_commit = off")
 _COMMIT = Statement("COMMIT")
 
 
-#: Milliseconds, almost 25 days: PostgreSQL takes no longer bound.
+#: Milliseconds, almost 25 days: the longest timeout that PostgreSQL accepts.
 _LONGEST_BOUND = 2**31 - 1
 
 
 def bounds(seconds: float, *, using: str) -> list[Statement]:
     """Return statements that bound how long PostgreSQL waits for the client within a transaction.
 
-    A host that loses power or network in the middle of a transaction keeps its row locks until
-    PostgreSQL notices, which takes two hours by Linux's defaults. The first bound ends a
-    transaction that is idle, the second one the connection of a client that acknowledges nothing.
+    A host that loses power or network within a transaction keeps its row locks until PostgreSQL
+    notices, which takes two hours by Linux's defaults. The first bound ends an idle transaction.
+    The second one ends the connection of a client that acknowledges no packets.
 
     Args:
-        seconds: the longest that the client does nothing within the transaction.
-        using: the alias. Empty for a transaction that is not the caller's own, and on SQLite.
+        seconds: the longest time that the client may be idle within the transaction.
+        using: the database alias.
+
+    Returns:
+        No statements on SQLite, and none for a transaction that is not the caller's own.
     """
     connection = connections[using]
     if connection.vendor != "postgresql" or not is_its_own(connection):
@@ -169,21 +172,21 @@ def bounds(seconds: float, *, using: str) -> list[Statement]:
 
 
 def bound_transaction(seconds: float, *, using: str) -> None:
-    """Set `bounds` for the caller's transaction, which has just begun."""
+    """Apply `bounds` to the caller's new transaction."""
     if statements := bounds(seconds, using=using):
         read_each(*statements, using=using)
 
 
 def read(statement: str, *values: Any, using: str) -> Rows:
-    """Run a statement that returns rows; return them as the driver reads them."""
+    """Run a statement; return its rows as the driver reads them."""
     return _send(Statement(statement, values), number=1, using=using)[0]
 
 
 def read_each(*statements: Statement, using: str) -> list[Rows]:
-    """Run statements that know nothing of each other's rows; return the rows of each, if any.
+    """Run statements that do not depend on each other's rows; return the rows of each, if any.
 
-    In one round trip where the driver can do so: each wakes two processes, which on a quiet machine
-    takes longer than the statements do. Each sees what was committed before it, as if sent alone.
+    Use one round trip if the driver supports it. Each round trip wakes two processes, which takes
+    longer than the statements on an idle machine. Each statement has its own snapshot.
     """
     sent = [part for one in statements for part in _around(one, using=using)]
     if _takes_many(using):
@@ -192,19 +195,19 @@ def read_each(*statements: Statement, using: str) -> list[Rows]:
         found = _send(Statement(text, values), number=len(sent), using=using)
     else:
         found = [rows for one in sent for rows in _send(one, number=1, using=using)]
-    asked = zip(sent, found, strict=True)
-    return [rows for one, rows in asked if one not in (_NO_SORT, _SORT)]
+    pairs = zip(sent, found, strict=True)
+    return [rows for one, rows in pairs if one not in (_NO_SORT, _SORT)]
 
 
 def read_last(*statements: Statement, using: str) -> list[Rows]:
-    """As `read_each`: the last statements of a transaction that can be had again if it is lost.
+    """As `read_each`, for the last statements of a transaction that can be repeated if lost.
 
-    Where the driver can do so its COMMIT goes along, and does not wait for the disk: if the
-    database crashes within the next moments, it may be as if the transaction had never been.
+    If the driver supports it, COMMIT is sent with them and does not wait for the disk. A crash of
+    the database shortly afterwards may lose the whole transaction.
     """
     if not (_takes_many(using) and is_its_own(connections[using])):
         return read_each(*statements, using=using)
-    # Django asks for a COMMIT all the same, and psycopg finds that the transaction is over.
+    # Django commits afterwards as usual; psycopg skips that, since the transaction is over.
     return read_each(_UNFLUSHED, *statements, _COMMIT, using=using)[1:-1]
 
 
@@ -214,7 +217,7 @@ def _around(one: Statement, *, using: str) -> list[Statement]:
 
 
 def _takes_many(using: str) -> bool:
-    """Whether several statements go as one text: psycopg's, whose cursors put values into it."""
+    """Return whether one text may hold several statements: with psycopg's client-side binding."""
     connection = connections[using]
     if not hasattr(getattr(connection, "Database", None), "ClientCursor"):
         return False
@@ -233,7 +236,7 @@ def _send(statement: Statement, *, number: int, using: str) -> list[Rows]:
 
 
 def execute(statement: str, *values: Any, using: str) -> int:
-    """Run a statement that returns no rows; return how many it touched."""
+    """Run a statement that returns no rows; return the number of affected rows."""
     with connections[using].cursor() as cursor:
         cursor.execute(statement, values or None)
         return int(cursor.rowcount)

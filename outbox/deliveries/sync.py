@@ -1,4 +1,4 @@
-"""Bring the subscription rows in line with this code's handlers; `migrate` ends with it."""
+"""Sync the subscription rows with this code's handlers, at the end of `migrate`."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ logger = logging.getLogger("outbox.sync")
 
 
 def sync_subscriptions(*, using: str | None = None) -> None:
-    """Add, update and mark the subscription rows. Ending one is a person's explicit step.
+    """Add, update and mark the subscription rows. Only staff end a subscription.
 
-    A handler that this code no longer has keeps its row, marked unknown: what it is owed is parked,
-    visible, and goes on when a release that has the handler is migrated.
+    A handler that this code no longer has keeps its row, marked unknown. Its owed deliveries are
+    parked and stay visible. They continue after `migrate` of a release that has the handler.
     """
     using = using or databases.alias()
-    # Each again, if it meets a worker that has a delivery's lock and waits for a subscription.
+    # Each step retries after a deadlock with a worker that locks a delivery, then a subscription.
     retry_transient(partial(join_names, using=using), using=using)
     for handler in registry:
-        if _changes_what_is_owed(handler, using=using):
+        if _changes_owed_deliveries(handler, using=using):
             retry_transient(partial(_sync_alone, handler, using=using), using=using)
     retry_transient(partial(_sync, using=using), using=using)
 
 
-def _changes_what_is_owed(handler: Handler, *, using: str) -> bool:
-    """Return whether deliveries that are owed get a place in line or a share, or lose it."""
+def _changes_owed_deliveries(handler: Handler, *, using: str) -> bool:
+    """Return whether owed deliveries gain or lose an order key or a share."""
     policies = _rows_of(handler, using=using).values_list("ordered", "on_dead", "share_window")
     return any(
         (ordered, on_dead, window is None)
@@ -47,7 +47,7 @@ def _changes_what_is_owed(handler: Handler, *, using: str) -> bool:
 
 
 def _sync_alone(handler: Handler, *, using: str) -> None:
-    """Sync a handler with no other one's rows locked: it may wait for its workers."""
+    """Sync one handler without locking rows of others, since it may wait for its workers."""
     with transaction.atomic(using=using):
         rows = _locked(_rows_of(handler, using=using))
         for event in handler.events:
@@ -69,8 +69,8 @@ def _rows_of(handler: Handler, *, using: str) -> QuerySet[Subscription]:
 
 
 def _locked(rows: QuerySet[Subscription]) -> dict[tuple[str, str], Subscription]:
-    # In the order of relays, and no_key, so that the deliveries which they make meanwhile need
-    # not wait: a deploy would hold them up, or end in a deadlock.
+    # Lock in the order of the relays, which avoids deadlocks. With `no_key`, relays can insert
+    # deliveries meanwhile, so a deploy does not block them.
     locked = rows.order_by("id").select_for_update(no_key=True)
     return {(row.handler, row.event): row for row in locked}
 
@@ -108,7 +108,7 @@ def _sync_one(
 def _pause_like_the_others(
     row: Subscription, rows: dict[tuple[str, str], Subscription], handler: Handler
 ) -> None:
-    """Pause a new subscription of a paused handler: a pause is of the handler as a whole."""
+    """Pause a new subscription of a paused handler: a pause covers all its subscriptions."""
     names = (handler.name, *handler.formerly)
     for (name, _event), other in rows.items():
         if name in names and other.paused_at:
@@ -145,10 +145,10 @@ def _policy(row: Subscription) -> tuple[object, ...]:
 def _take_over(
     rows: dict[tuple[str, str], Subscription], handler: Handler, event: str, *, using: str
 ) -> Subscription | None:
-    """Return the handler's row: its own, or the one of a former name.
+    """Return the handler's row, under its present or a former name.
 
-    `join_names` has left one of them. Another one was made since then, by a migrate of another
-    release: it is joined by the next migrate of this one.
+    `join_names` has left one row. If a `migrate` of another release has added one since, the next
+    `migrate` of this release joins them.
     """
     row = rows.get((handler.name, event))
     for name in handler.formerly:
@@ -162,5 +162,5 @@ def _take_over(
 def _mark_unknown(
     rows: dict[tuple[str, str], Subscription], wanted: set[tuple[str, str]], *, using: str
 ) -> None:
-    gone = [row.pk for pair, row in rows.items() if pair not in wanted and row.known]
-    Subscription.objects.using(using).filter(pk__in=gone).update(known=False)
+    unknown = [row.pk for pair, row in rows.items() if pair not in wanted and row.known]
+    Subscription.objects.using(using).filter(pk__in=unknown).update(known=False)

@@ -1,12 +1,11 @@
-"""Interrupt a handler that runs too long, and nothing else: not its batch, not its worker.
+"""Interrupt a handler that runs too long, but neither its batch nor its worker.
 
-In a process's main thread (pools `prefork` and `solo`) by an alarm signal, which also ends a wait
-for a socket. In another thread (pool `threads`) by an exception that Python raises there before its
-next bytecode: a call into C that does not return is interrupted when it returns.
+In a process's main thread (pools `prefork` and `solo`), an alarm signal interrupts it, also while
+it waits for a socket. In another thread (pool `threads`), Python raises an exception before the
+next bytecode. So a call into C is interrupted only when it returns.
 
-An interruption can be swallowed: by an `except:` of the handler's, by a library that turns all
-that it catches into an error of its own, by a finalizer, whose exceptions Python drops. So it comes
-again and again, until the block ends.
+An interruption can be swallowed: by an `except:` in the handler, by a library that converts all
+exceptions, or by a finalizer, whose exceptions Python drops. So it repeats until the block ends.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ from typing import Any
 
 
 class TimeLimitExceeded(Exception):
-    """The handler ran longer than its `time_limit`; what it did in the database is rolled back."""
+    """The handler ran longer than its `time_limit`; its database changes are rolled back."""
 
 
 class _Interrupt(BaseException):
-    """No `except Exception` of a handler's catches it."""
+    """The interruption; an `except Exception` in a handler does not catch it."""
 
 
-#: Seconds that what was interrupted has for cleaning up, at most, before it is interrupted again.
+#: Maximum seconds that interrupted code has for clean-up before the next interruption.
 _CLEAN_UP_SECONDS = 5.0
 _SOON_SECONDS = 0.01
 
 
 class Limit:
-    """The limit of one run: `restart()` gives it its whole time again.
+    """The time limit of one run: `restart()` grants the whole time again.
 
-    Between `pause()` and `resume()` nothing is interrupted, and no time counts.
+    Between `pause()` and `resume()` it interrupts nothing, and no time counts.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -50,17 +49,17 @@ class Limit:
         self._left = seconds
 
     def restart(self) -> None:
-        """Count from now; raise `TimeLimitExceeded` if the time is up already."""
+        """Restart the time now; raise `TimeLimitExceeded` if it is already up."""
 
     def pause(self) -> None:
-        """Interrupt nothing until `resume`; raise `TimeLimitExceeded` if the time is up already."""
+        """Interrupt nothing until `resume`; raise `TimeLimitExceeded` if the time is already up."""
         if self.is_over:
             raise self.exceeded()
         self._halt()
         self._left = max(_SOON_SECONDS, self._due - time.monotonic())
 
     def resume(self) -> None:
-        """Interrupt again, after the time that was left."""
+        """Continue with the remaining time."""
         if not self._is_on:
             self._is_on = True
             self._count(self._left)
@@ -72,29 +71,30 @@ class Limit:
         self._due = time.monotonic() + seconds
 
     def stop(self) -> None:
-        """Interrupt nothing any more."""
+        """Interrupt nothing from now on."""
         self._is_on = False
 
     def end(self) -> None:
-        """Stop; raise `TimeLimitExceeded` if the block went on although it was interrupted."""
+        """Stop; raise `TimeLimitExceeded` if the block continued after an interruption."""
         self.stop()
         if self.is_over:
             raise self.exceeded()
 
     def exceeded(self) -> TimeLimitExceeded:
-        """Return the error that says so."""
+        """Return the error for this limit."""
         return TimeLimitExceeded(f"It ran for more than {self.seconds:g} s and was interrupted.")
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[Limit]:
-    """Interrupt the block after so many seconds.
+    """Interrupt the block after `seconds`.
 
-    Raises `TimeLimitExceeded`, also where the block has swallowed the interruption, or has turned
-    it into another exception, which is its cause then.
+    Raises:
+        TimeLimitExceeded: the time is up, even if the block has swallowed the interruption. If
+            the block has raised another exception instead, that one is the cause.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    limit = _Alarm(seconds) if in_main_thread else _Shot(seconds)
+    limit = _SignalLimit(seconds) if in_main_thread else _ThreadLimit(seconds)
     try:
         try:
             limit.restart()
@@ -102,7 +102,7 @@ def time_limit(seconds: float) -> Iterator[Limit]:
         finally:
             limit.stop()
     except _Interrupt as interrupt:
-        limit.stop()  # where the interruption came during the other stop()
+        limit.stop()  # if the interruption hit during the other stop()
         raise limit.exceeded().with_traceback(interrupt.__traceback__) from None
     except Exception as error:
         if limit.is_over and not isinstance(error, TimeLimitExceeded):
@@ -111,13 +111,13 @@ def time_limit(seconds: float) -> Iterator[Limit]:
     limit.end()
 
 
-class _Alarm(Limit):
-    """By SIGALRM. An alarm that somebody else has set is set again afterwards."""
+class _SignalLimit(Limit):
+    """Limit by SIGALRM, for the main thread. It restores an alarm that was set before."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
-        self._theirs: Any = signal.signal(signal.SIGALRM, self._ring)
-        self._their_seconds, self._their_interval = signal.getitimer(signal.ITIMER_REAL)
+        self._previous_handler: Any = signal.signal(signal.SIGALRM, self._ring)
+        self._previous_seconds, self._previous_interval = signal.getitimer(signal.ITIMER_REAL)
         self._began = time.monotonic()
         self._is_stopped = False
 
@@ -140,13 +140,13 @@ class _Alarm(Limit):
         if not self._is_stopped:
             self._is_stopped = True
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._theirs or signal.SIG_DFL)
-            self._set_theirs_again()
+            signal.signal(signal.SIGALRM, self._previous_handler or signal.SIG_DFL)
+            self._restore_previous_timer()
 
-    def _set_theirs_again(self) -> None:
-        if self._their_seconds:
-            left = self._their_seconds - (time.monotonic() - self._began)
-            signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), self._their_interval)
+    def _restore_previous_timer(self) -> None:
+        if self._previous_seconds:
+            left = self._previous_seconds - (time.monotonic() - self._began)
+            signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), self._previous_interval)
 
     def _ring(self, _number: int, _frame: object) -> None:
         if self._is_on:
@@ -154,13 +154,13 @@ class _Alarm(Limit):
             raise _Interrupt
 
 
-class _Shot(Limit):
-    """By an exception that the watch has Python raise in this thread."""
+class _ThreadLimit(Limit):
+    """Limit for other threads: the watch has Python raise an exception in this thread."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self._target = ctypes.c_ulong(threading.get_ident())
-        # Where an interruption comes between its step and its block, this thread gets it again.
+        # Reentrant: an interruption between acquiring and entering the block leaves it acquired.
         self._lock = threading.RLock()
         self._watch = _watch
 
@@ -173,63 +173,63 @@ class _Shot(Limit):
 
     def _count(self, seconds: float) -> None:
         super()._count(seconds)
-        self._watch.look_after(self, seconds)
+        self._watch.schedule(self, seconds)
 
     def _halt(self) -> None:
         with self._lock:
             super()._halt()
-            self._watch.let_go(self)
+            self._watch.cancel(self)
 
     def stop(self) -> None:
         with self._lock:
             super().stop()
-            self._watch.let_go(self)
+            self._watch.cancel(self)
             if self.is_over:
-                _raise_in(self._target, None)  # it may still be on its way
+                _raise_in(self._target, None)  # it may still be pending
 
-    def shoot(self, now: float) -> None:
-        """Interrupt, for the watch, if it is due by now and neither ends nor begins anew."""
+    def interrupt(self, now: float) -> None:
+        """Interrupt the thread if the limit is due and is not just stopping or restarting."""
         if not self._lock.acquire(blocking=False):
             return
         try:
             if self._is_on and self._watch.is_due(self, now):
                 self.is_over = True
                 _raise_in(self._target, _Interrupt)
-                self._watch.look_after(self, self.again)
+                self._watch.schedule(self, self.again)
         finally:
             self._lock.release()
 
 
 class _Watch:
-    """A thread that looks after the limits of a process's other threads.
+    """A thread that enforces the limits of a process's other threads.
 
-    One for all of them: to start a timer for each run takes longer than many a handler. It is not
-    woken when a limit ends, which nearly all do: it finds nothing when that would have been due.
-    And it shares no lock with them, which an interruption at the wrong moment would leave locked.
+    One thread serves all, because starting a timer per run takes longer than many handlers. A
+    limit that ends in time does not wake it: the thread then finds nothing due. It shares no lock
+    with the other threads, since an interruption could leave the lock acquired.
     """
 
     def __init__(self) -> None:
-        self._due: dict[_Shot, float] = {}  # each change of it is one step of the interpreter
-        self._looks_at = math.inf
+        self._due: dict[_ThreadLimit, float] = {}  # each change is atomic in the interpreter
+        self._wakes_at = math.inf
         self._is_sooner = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def look_after(self, shot: _Shot, seconds: float) -> None:
-        """Let it shoot after so many seconds from now."""
+    def schedule(self, limit: _ThreadLimit, seconds: float) -> None:
+        """Schedule an interruption in `seconds` from now."""
         if self._thread is None:
             self._start()
-        at = self._due[shot] = time.monotonic() + seconds
-        if at < self._looks_at:
+        at = self._due[limit] = time.monotonic() + seconds
+        if at < self._wakes_at:
             self._is_sooner.set()
 
-    def is_due(self, shot: _Shot, now: float) -> bool:
-        """Tell whether its time is up."""
-        return self._due.get(shot, math.inf) <= now
+    def is_due(self, limit: _ThreadLimit, now: float) -> bool:
+        """Return whether the limit's time is up."""
+        return self._due.get(limit, math.inf) <= now
 
-    def let_go(self, shot: _Shot) -> None:
-        """Look after it no more."""
-        self._due.pop(shot, None)
+    def cancel(self, limit: _ThreadLimit) -> None:
+        """Cancel the scheduled interruption."""
+        self._due.pop(limit, None)
 
     def _start(self) -> None:
         with self._starting:
@@ -241,12 +241,12 @@ class _Watch:
     def _run(self) -> None:
         while True:
             self._is_sooner.clear()
-            self._looks_at = math.inf  # whoever comes while this looks wakes it once more
+            self._wakes_at = math.inf  # a limit scheduled during this round wakes the thread again
             now = time.monotonic()
-            for shot, at in list(self._due.items()):
+            for limit, at in list(self._due.items()):
                 if at <= now:
-                    shot.shoot(now)
-            soonest = self._looks_at = min(list(self._due.values()), default=math.inf)
+                    limit.interrupt(now)
+            soonest = self._wakes_at = min(list(self._due.values()), default=math.inf)
             forever = soonest == math.inf
             self._is_sooner.wait(None if forever else max(_SOON_SECONDS, soonest - now))
 
@@ -255,7 +255,7 @@ _watch = _Watch()
 
 
 def _renew() -> None:
-    # A fork takes neither the thread nor the limits, and a lock may be held for ever.
+    # A fork copies neither the thread nor its limits, and a copied lock may stay acquired.
     global _watch
     _watch = _Watch()
 
@@ -264,5 +264,5 @@ os.register_at_fork(after_in_child=_renew)
 
 
 def _raise_in(thread: ctypes.c_ulong, kind: type[BaseException] | None) -> None:
-    ask: Callable[..., int] = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    ask(thread, ctypes.py_object(kind) if kind else None)
+    set_async_exc: Callable[..., int] = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    set_async_exc(thread, ctypes.py_object(kind) if kind else None)

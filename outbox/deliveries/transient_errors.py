@@ -1,8 +1,8 @@
 """Errors that are the database's fault: retry at once, or wait until it can be reached.
 
-Two kinds are told apart by a question to the database. If it answers, the error (a deadlock, a
-lock, one lost connection) is retried at once, a few times. If it cannot be reached, nothing is
-counted: the process waits, however long the outage lasts.
+A query to the database distinguishes two kinds. If the database answers, the action (after a
+deadlock, a lock, one lost connection) is retried at once, a few times. If it is unreachable, no
+try is counted: the process waits, however long the outage lasts.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ logger = logging.getLogger("outbox.database")
 
 T = TypeVar("T")
 
-#: A statement or a connection that takes so many seconds may have waited for a silent network, or
-#: for a server that stands still.
+#: A statement or connection that takes this many seconds may have waited for a silent network or a
+#: frozen server.
 HUNG_SECONDS = 2.0
 
 _TRIES = 5
@@ -82,7 +82,7 @@ def is_transient(error: BaseException, *, using: str) -> bool:
     state = getattr(error.__cause__, "sqlstate", None) or ""
     if state.startswith(_TRANSIENT_SQLSTATES):
         return True
-    if state and not _ended_the_session(error):  # whatever closed the connection came afterwards
+    if state and not _ended_the_session(error):  # the connection was closed later, by another cause
         return False
     if not isinstance(error, OperationalError | InterfaceError):
         return False
@@ -95,7 +95,7 @@ def is_transient(error: BaseException, *, using: str) -> bool:
 def is_interrupted_statement(error: BaseException, *, using: str) -> bool:
     """Return whether a time limit has interrupted a handler within a statement of this database.
 
-    A silent network, or a server that stands still, is seen by nothing else.
+    Nothing else detects a silent network or a frozen server.
     """
     if not isinstance(error, TimeLimitExceeded):
         return False
@@ -105,7 +105,7 @@ def is_interrupted_statement(error: BaseException, *, using: str) -> bool:
 def database_of(error: BaseException) -> str | None:
     """Return the alias of the database that raised an error; None if no database did.
 
-    Django's exceptions do not name it, but the frames that they passed through do.
+    Django's exceptions do not name it, but the frames of their traceback do.
     """
     found = None
     for frame, _line in walk_tb(error.__traceback__):
@@ -120,25 +120,25 @@ def database_of(error: BaseException) -> str | None:
 
 
 def _ended_the_session(error: BaseException) -> bool:
-    """Return whether PostgreSQL sent an error with which it ends the session."""
+    """Return whether PostgreSQL ended the session with this error."""
     severity = getattr(getattr(error.__cause__, "diag", None), "severity_nonlocalized", None)
     return severity in ("FATAL", "PANIC")
 
 
 def is_reachable(*, using: str) -> bool:
-    """Return whether this thread can write to the database. It drops a connection that fails."""
+    """Return whether this thread can write to the database. Drop a connection that fails."""
     return _why_unreachable(using) is None
 
 
 def drop_broken_connection(*, using: str) -> None:
     """Close this thread's connection if it broke, so that the next query opens a new one."""
     connection = connections[using]
-    if not connection.in_atomic_block:  # else it is a test's: there is nothing to reconnect to
+    if not connection.in_atomic_block:  # a test's transaction must not reconnect
         connection.close_if_unusable_or_obsolete()
 
 
 class WaitGivenUp(Exception):
-    """The process stops, so it waits for the database no longer."""
+    """The process is stopping and has given up waiting for the database."""
 
 
 class DatabaseAccess:
@@ -146,12 +146,12 @@ class DatabaseAccess:
 
     Args:
         using: the database's alias.
-        sleep: waits for so many seconds; returns true to give up waiting.
+        sleep: waits for the given seconds; returns true to give up waiting.
 
     Attributes:
-        outages: how many outages there were so far.
-        outage_seconds: how long was waited before the latest reconnection; 0 without an outage.
-        hung_seconds: the longest time that a statement within `timed` took.
+        outages: number of outages so far.
+        outage_seconds: wait before the latest reconnection; 0 without an outage.
+        hung_seconds: duration of the slowest statement within `timed`.
     """
 
     def __init__(self, using: str, *, sleep: Callable[[float], object] = time.sleep) -> None:
@@ -162,21 +162,21 @@ class DatabaseAccess:
         self._sleep = sleep
         self._after_reconnect: list[Callable[[], object]] = []
         self._is_recovering = self._is_lost_again = False
-        #: The driver's connection that is not lost, as far as this is known.
+        #: The driver's connection that was last known to work.
         self._known: Any = None
 
     @property
     def has_hung(self) -> bool:
-        """Whether a statement within `timed` took so long that the database may have been away."""
+        """Whether a statement within `timed` took so long that the database may have been down."""
         return self.hung_seconds >= HUNG_SECONDS
 
     @property
     def unreachable_seconds(self) -> float:
-        """How long the database was, or may have been, out of reach; 0 if it was not."""
+        """Seconds for which the database was, or may have been, unreachable; 0 if it was not."""
         return max(self.outage_seconds, self.hung_seconds if self.has_hung else 0.0)
 
     def after_reconnect(self, action: Callable[[], object]) -> None:
-        """Have `action` run after each lost connection, as soon as the database can be reached.
+        """Register `action` to run after each lost connection, once the database is reachable.
 
         Actions run in the order in which they were registered. An error of one is logged.
         """
@@ -184,7 +184,7 @@ class DatabaseAccess:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Measure how long the statements of the block take."""
+        """Measure the duration of the block's statements."""
         with connections[self.using].execute_wrapper(self._time):
             yield
 
@@ -200,10 +200,10 @@ class DatabaseAccess:
             self.hung_seconds = max(self.hung_seconds, time.monotonic() - began)
 
     def run(self, action: Callable[[], T], *, through_outages: bool = True) -> T:
-        """Run `action`, again after a transient error: after five of them its error is raised.
+        """Run `action`; retry it after transient errors, and raise the fifth one.
 
-        An outage is waited for and is not counted. `through_outages=False` raises its error
-        afterwards, for an action that must not be repeated so late.
+        After an outage, wait for its end and count no try. With `through_outages=False`, raise
+        its error afterwards, for an action that must not be retried so late.
         """
         tries = 0
         while True:
@@ -224,16 +224,16 @@ class DatabaseAccess:
     def recover(self) -> bool:
         """Get a working connection again; return whether there was an outage.
 
-        There was none if the database could be reached at once. Where the connection was lost,
-        the actions of `after_reconnect` run in both cases: it may have been silent for long.
+        There was none if the database was reachable at once. If the connection was lost, run the
+        actions of `after_reconnect` in both cases, since it may have been silent for long.
 
         Raises:
             WaitGivenUp: `sleep` gave up waiting.
         """
-        if connections[self.using].in_atomic_block:  # of a test: there is nothing to reconnect to
+        if connections[self.using].in_atomic_block:  # a test's transaction: do not reconnect
             return False
         connection = connections[self.using]
-        # Django may have opened another one: the end of `atomic()` does so.
+        # Django may have opened another connection, as the end of `atomic()` does.
         is_lost = _is_lost(connection) or connection.connection is not self._known
         is_lost = is_lost or not connection.is_usable()
         drop_broken_connection(using=self.using)
@@ -266,12 +266,12 @@ class DatabaseAccess:
             self.run(action)
         except WaitGivenUp:
             raise
-        except Exception:  # the caller still has work to do, of which each step is fenced
+        except Exception:  # the caller continues, since a token fences each further step
             logger.exception("A step after a lost connection to %s failed.", self.using)
 
 
 def retry_transient(action: Callable[[], T], *, using: str) -> T:
-    """Run `action` as `DatabaseAccess.run` does."""
+    """Run `action` with the retries of `DatabaseAccess.run`."""
     return DatabaseAccess(using).run(action)
 
 
@@ -283,10 +283,10 @@ def wait_until_reachable(*, using: str, sleep: Callable[[float], object] = time.
 
     Args:
         using: the database's alias.
-        sleep: waits for so many seconds; returns true to give up waiting.
+        sleep: waits for the given seconds; returns true to give up waiting.
 
     Returns:
-        The seconds that it took; 0 if the database answered at once.
+        Seconds waited; 0 if the database answered at once.
 
     Raises:
         WaitGivenUp: `sleep` gave up waiting.
@@ -301,7 +301,7 @@ def wait_until_reachable(*, using: str, sleep: Callable[[float], object] = time.
             raise WaitGivenUp(f"The process stops and waits no longer for the database {using}.")
         wait = min(wait * 2, _LONGEST_WAIT)
     seconds = time.monotonic() - began
-    # A server that stands still refuses no connection: it answers late.
+    # A frozen server refuses no connection; it answers late.
     if wait == _FIRST_WAIT and seconds < HUNG_SECONDS:
         return 0.0
     logger.warning("Waited %.1f s for the database %s.", seconds, using)
@@ -315,7 +315,7 @@ def _is_lost(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _why_unreachable(using: str) -> Exception | None:
-    """Return the error that keeps this thread from writing to the database, if there is one."""
+    """Return the error that prevents this thread from writing to the database, if any."""
     connection = connections[using]
     try:
         with connection.cursor() as cursor:
@@ -327,7 +327,7 @@ def _why_unreachable(using: str) -> Exception | None:
     except Error as error:
         drop(connection)
         return error
-    if is_read_only == "on":  # a standby, or a primary that is no longer one
+    if is_read_only == "on":  # a standby, or a demoted primary
         drop(connection)
         return OperationalError("it is read-only")
     return None

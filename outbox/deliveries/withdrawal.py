@@ -1,7 +1,7 @@
-"""Failures that are the database's fault, and deaths that are withdrawn because of that.
+"""Failures that are the database's fault, and the deaths that are withdrawn for that reason.
 
-An outage never uses up an attempt. Other errors of the database do so when a delivery has had a few
-of them, so that an event which causes them each time ends as dead.
+An outage never uses up an attempt. Other errors of the database use one up after a delivery has had
+a few of them. So an event that causes them each time ends as dead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .transient_errors import is_interrupted_statement, is_transient
 
 logger = logging.getLogger("outbox.settlement")
 
-#: So many runs of a delivery that fail by an error of the database use up no attempt.
+#: Number of runs per delivery that may fail with a database error and use up no attempt.
 _MAX_DATABASE_ERRORS = 5
 _OUT_OF_REACH = "its worker could not reach the database, and is alive"
 _PASSED = f"{_OUT_OF_REACH}; a later event of its key was handled meanwhile, so a person decides"
@@ -38,7 +38,7 @@ Outcome = Attempt.Outcome
 def excuse_of(
     error: BaseException, *, is_outage: bool, has_hung: bool, using: str
 ) -> Outcome | None:
-    """Return the outcome of a run whose failure is the database's fault; else None."""
+    """Return the outcome of a run that failed through the database's fault; otherwise None."""
     if is_outage:
         return Outcome.OUTAGE
     if isinstance(error, LeaseLost):
@@ -49,7 +49,7 @@ def excuse_of(
 
 
 def is_excused(excuse: Outcome, row: Delivery, *, using: str) -> bool:
-    """Return whether an excuse holds once more: an outage always, others have a bound."""
+    """Return whether the excuse is accepted: always for an outage, a few times for others."""
     if excuse is Outcome.OUTAGE:
         return True
     return count_since_retry(row, excuse, using=using) < _MAX_DATABASE_ERRORS
@@ -63,27 +63,27 @@ def withdraw_deaths(
     using: str,
     is_outage: bool = True,
 ) -> int:
-    """Withdraw the deaths that were recorded for a start whose worker is alive after all.
+    """Withdraw the deaths that were recorded for a start although its worker is alive.
 
-    The worker calls this when it has lost its connection and can reach the database again. An
-    outage, or a cut between worker and database, lasted longer than the lease. The attempt is given
-    back, and what is dead because of it is due again.
+    The worker calls this when it has reconnected to the database. An outage, or a cut between
+    worker and database, lasted longer than the lease. Give back the attempt, and make deliveries
+    due again that are dead because of it.
 
     Args:
-        ids: of the deliveries that were started.
-        worker: who started them.
-        started_at: when.
+        ids: ids of the started deliveries.
+        worker: name of the worker that started them.
+        started_at: time of the start.
         using: the outbox's database alias.
-        is_outage: the database could not be reached. Else the death becomes an error of the
-            database, of which a delivery has a few.
+        is_outage: the database was unreachable. If False, the death becomes a database error, of
+            which a delivery may have a few.
 
     Returns:
-        How many were withdrawn.
+        The number of withdrawn deaths.
     """
     excuse = Outcome.OUTAGE if is_outage else Outcome.DATABASE
     rows = Delivery.objects.using(using).filter(pk__in=ids).order_by("pk")
     with transaction.atomic(using=using):
-        # Locked before the deaths are read: a relay that is judging them right now is waited for.
+        # Lock before reading the deaths, to wait for a relay that is recording one.
         list(rows.select_for_update().values_list("pk", flat=True))
         deaths = Attempt.objects.using(using).filter(
             delivery__in=ids, worker=worker, started_at=started_at, outcome=Outcome.DIED
@@ -92,7 +92,7 @@ def withdraw_deaths(
 
 
 def withdraw(death: Attempt, excuse: Outcome, *, using: str) -> bool:
-    """Withdraw a death; the caller holds the lock of its delivery."""
+    """Withdraw a death; return whether it was accepted. The caller holds the delivery's lock."""
     rows = Delivery.objects.using(using).select_related("subscription", "event")
     row = rows.get(pk=death.delivery_id)
     if not is_excused(excuse, row, using=using):
@@ -123,9 +123,9 @@ def _newer_than(death: Attempt, *, using: str) -> QuerySet[Attempt]:
 
 
 def _was_retried_since(death: Attempt, row: Delivery, newer: QuerySet[Attempt]) -> bool:
-    """Return whether a person has given back all attempts since this death was recorded.
+    """Return whether staff have reset the attempts since this death was recorded.
 
-    Each start since then has a higher number, unless attempts count from one again.
+    Without a reset, each start since then has a higher number.
     """
     for number, outcome in newer.values_list("number", "outcome"):
         if outcome == Outcome.REPLAYED or number <= death.number:
@@ -135,12 +135,12 @@ def _was_retried_since(death: Attempt, row: Delivery, newer: QuerySet[Attempt]) 
 
 
 def _is_of(row: Delivery, death: Attempt) -> bool:
-    """Return whether a delivery has not been started since the start that this death is of."""
+    """Return whether the delivery's latest start is the one of this death."""
     return (row.worker, row.started_at) == (death.worker, death.started_at)
 
 
 def _revive(row: Delivery, *, using: str) -> None:
-    """Make a delivery due again that was declared dead, or that waits for its next attempt."""
+    """Make a delivery due again that is dead or waits for its next attempt."""
     if row.state == State.DEAD and _was_passed(row, using=using):
         row.note = _PASSED
         return
@@ -149,9 +149,9 @@ def _revive(row: Delivery, *, using: str) -> None:
 
 
 def _was_passed(row: Delivery, *, using: str) -> bool:
-    """Return whether a later delivery of the line was handled, or is in hand: `on_dead="pass"`.
+    """Return whether a later delivery of the key is settled or running (`on_dead="pass"`).
 
-    The line stays locked until the caller's transaction ends, so none is started meanwhile.
+    The ordered key stays locked until the caller's transaction ends, so none starts meanwhile.
     """
     if row.order_key is not None or not row.subscription.ordered:
         return False
@@ -160,5 +160,5 @@ def _was_passed(row: Delivery, *, using: str) -> bool:
     later = Delivery.objects.using(using).filter(
         subscription__handler=handler, event__key=key, event__gt=row.event_id
     )
-    is_over = Q(state__in=(State.DONE, State.DISCARDED))
-    return later.filter(is_over | Q(state=State.SENT, started_token=F("token"))).exists()
+    is_settled = Q(state__in=(State.DONE, State.DISCARDED))
+    return later.filter(is_settled | Q(state=State.SENT, started_token=F("token"))).exists()

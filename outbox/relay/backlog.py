@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from outbox.deliveries.decisions import free_slots, message_size
-from outbox.deliveries.statements import Columns, Rows, Statement, moment, read, read_each
+from outbox.deliveries.statements import Columns, Rows, Statement, read, read_each, timestamp
 from outbox.models import Delivery
 
 
@@ -70,7 +70,7 @@ class Due:
 
 def look_at_events(now: datetime, *, using: str) -> Due:
     """Return what of events is due."""
-    ((waiting, delayed),) = read(_LOOK_AT_EVENTS, moment(now, using=using), using=using)
+    ((waiting, delayed),) = read(_LOOK_AT_EVENTS, timestamp(now, using=using), using=using)
     return Due(waiting is not None, delayed is not None)
 
 
@@ -86,7 +86,7 @@ def looking(now: datetime, *, using: str, is_brief: bool = False) -> Statement:
     A brief look asks for what can be sent alone, and finds nothing lapsed, parked or blocked. It
     takes half the time, most of which is PostgreSQL's planning.
     """
-    return Statement(_LOOK_BRIEFLY if is_brief else _LOOK, (moment(now, using=using),))
+    return Statement(_LOOK_BRIEFLY if is_brief else _LOOK, (timestamp(now, using=using),))
 
 
 def work_of(rows: Rows, *, now: datetime, using: str) -> dict[int, PendingWork]:

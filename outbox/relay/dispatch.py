@@ -23,7 +23,15 @@ from outbox.deliveries.decisions import (
     whole_messages,
 )
 from outbox.deliveries.lease import duration
-from outbox.deliveries.statements import Columns, Rows, Statement, execute, locking, moment, numbers
+from outbox.deliveries.statements import (
+    Columns,
+    Rows,
+    Statement,
+    execute,
+    locking,
+    numbers,
+    timestamp,
+)
 from outbox.models import Delivery, Subscription
 
 from .backlog import PendingWork
@@ -68,7 +76,7 @@ class SubscriptionPass:
             self._move(State.PENDING, State.PARKED, note=settlement.parking_note(self.row))
         elif not self.row.is_held and self.work.has_parked:
             self._move(State.PARKED, State.PENDING, note="", due_at=self.now)
-        if self.work.has_blocked and ordering.look_again(self.row, now=self.now, using=self.using):
+        if self.work.has_blocked and ordering.recheck(self.row, now=self.now, using=self.using):
             self.work = replace(self.work, has_due=True)
         self._adapt_window(lost=lost)
 
@@ -83,7 +91,7 @@ class SubscriptionPass:
             found = found[: self._whole(len(found))]
         if found:
             ids = numbers(row[0] for row in found)
-            until = moment(self.lease_until, using=self.using)
+            until = timestamp(self.lease_until, using=self.using)
             execute(f"{_SEND} WHERE id IN ({ids})", until, using=self.using)
         self.claimed += [(id, token + 1, attempts) for id, token, attempts in found]
         if found and is_probe:
@@ -284,7 +292,7 @@ def newborn(event: EventLike, row: Subscription, *, now: datetime, is_behind: bo
     share = event.share if row.share_window else None
     made = NewDelivery(event.seq, row.pk, State.PENDING, now, order_key=order_key, share=share)
     if is_behind:
-        due_at, note = ordering.first_look(now), ordering.NOTE
+        due_at, note = ordering.first_check(now), ordering.NOTE
         return made._replace(state=State.BLOCKED, due_at=due_at, note=note)
     return made
 

@@ -19,10 +19,10 @@ from outbox.deliveries.statements import (
     Statement,
     instant,
     locking,
-    moment,
     numbers,
     read_each,
     read_last,
+    timestamp,
 )
 from outbox.models import Delivery, Event, Subscription
 from outbox.worker.start import event_of, started_at_birth
@@ -116,7 +116,7 @@ def fan_out(
             born[pk] = lane.take(born[pk])
     chosen = _start_one(born, lanes, inline) if inline else None
     seqs = numbers(event.seq for event in events)
-    mark = Statement(f"{_MARK} WHERE seq IN ({seqs})", (moment(now, using=using),))
+    mark = Statement(f"{_MARK} WHERE seq IN ({seqs})", (timestamp(now, using=using),))
     stored = [*_store([one for some in born.values() for one in some], now=now, using=using)]
     if chosen:  # what runs at once, must be stored
         _marked, *found = read_each(mark, *stored, event_of(chosen.seq), using=using)
@@ -159,7 +159,9 @@ def _born(
     for event in events:
         seq, key = event.seq, event.key
         for row in subscribers.get(event.name, ()):
-            is_behind = row.ordered and ordering.is_behind(seq, firsts, line=(row.handler, key))
+            is_behind = row.ordered and ordering.is_behind(
+                seq, firsts, ordered_key=(row.handler, key)
+            )
             delivery = newborn(event, row, now=now, is_behind=is_behind)
             born.setdefault(row.pk, []).append(delivery)
     return born
@@ -167,7 +169,7 @@ def _born(
 
 def _first_of_lines(
     events: Sequence[Waiting], subscribers: Subscribers, *, using: str
-) -> dict[ordering.Line, int]:
+) -> dict[ordering.OrderedKey, int]:
     """Look at the lines that these events join. The events themselves are in them already."""
     keys = {one.key for one in events if any(row.ordered for row in subscribers.get(one.name, ()))}
     return ordering.first_of(keys, using=using) if keys else {}

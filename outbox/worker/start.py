@@ -27,11 +27,11 @@ from outbox.deliveries.statements import (
     Statement,
     execute,
     locking,
-    moment,
     numbers,
     read,
     read_each,
     stored,
+    timestamp,
 )
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Subscription
@@ -84,7 +84,7 @@ class _Start:
 
     def values(self, *, using: str) -> tuple[Any, ...]:
         """Return what is written."""
-        return moment(self.at, using=using), self.worker, moment(self.until, using=using)
+        return timestamp(self.at, using=using), self.worker, timestamp(self.until, using=using)
 
 
 def start(

@@ -570,7 +570,7 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/deliveries/attempts.py",
-                '    return 2 if module.startswith("outbox.engine.") else 1\n',
+                "    return 2 if module.startswith(_PROCESS_ROOMS) else 1\n",
                 "    return 0\n",
             ),
         ),
@@ -759,8 +759,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/relay/dispatch.py",
-                "if self.work.has_blocked and ordering.look_again(",
-                "if False and ordering.look_again(",
+                "if self.work.has_blocked and ordering.recheck(",
+                "if False and ordering.recheck(",
             ),
         ),
         noticed_by=(
@@ -793,7 +793,7 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/deliveries/ordering.py",
-                " or busy.get(line, row.pk) != row.pk\n",
+                " or running.get(ordered_key, row.pk) != row.pk\n",
                 "\n",
             ),
         ),
@@ -809,7 +809,7 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/deliveries/ordering.py",
-                "    lock_lines(set(in_line.values()), connection=connections[using])\n",
+                "    lock_lines(set(ordered_keys.values()), connection=connections[using])\n",
                 "",
             ),
         ),
@@ -825,9 +825,9 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/deliveries/settlement.py",
-                "    if line:\n        ordering.release(line, using=using)\n",
-                "    if line and row.order_key is None:\n"
-                "        ordering.release(line, using=using)\n",
+                "    if ordered_key:\n        ordering.release(ordered_key, using=using)\n",
+                "    if ordered_key and row.order_key is None:\n"
+                "        ordering.release(ordered_key, using=using)\n",
             ),
         ),
         noticed_by=(

@@ -406,7 +406,9 @@ OTHERS = [
             ),
             Edit("outbox/deliveries/joining.py", "    old.delete(using=using)\n", ""),
             Edit(
-                "outbox/deliveries/joining.py", "    deliveries.filter(pk__in=left).delete()\n", ""
+                "outbox/deliveries/joining.py",
+                "    deliveries.filter(pk__in=dropped).delete()\n",
+                "",
             ),
         ),
         noticed_by=(

@@ -34,8 +34,8 @@ INTERRUPTIONS = [
             Edit("outbox/deliveries/time_limit.py", "REAL, seconds, self.again)", "REAL, seconds)"),
             Edit(
                 "outbox/deliveries/time_limit.py",
-                "self._watch.look_after(self, self.again)",
-                "self._watch.let_go(self)",
+                "self._watch.schedule(self, self.again)",
+                "self._watch.cancel(self)",
             ),
         ),
         noticed_by=(f"{LIMIT}test_interrupts_again_what_has_swallowed_it",),

@@ -44,7 +44,7 @@ def states() -> list[str]:
     return list(Delivery.objects.order_by("event").values_list("state", flat=True))
 
 
-def look_again() -> None:
+def recheck() -> None:
     Delivery.objects.filter(state="blocked").update(due_at=timezone.now())
 
 
@@ -128,7 +128,7 @@ class TestADeadHead:
         given(1, 2)
         given(1, key=B)
         Outbox().deliver_all(raise_errors=False)
-        look_again()
+        recheck()
         send()
         assert states() == ["dead", "blocked", "dead"]
 
@@ -149,14 +149,14 @@ class TestADeadHead:
         assert states() == ["dead", "done", "done"]
 
     def test_that_is_discarded_by_hand_lets_them_go_on_at_the_next_look(self, listener):
-        """Seen to fail without `look_again`: nobody else would ever notice."""
+        """Seen to fail without `recheck`: nobody else would ever notice."""
         listener.subscribe()
         listener.failing[1] = PermanentFailure("no")
         given(1, 2)
         Outbox().deliver_all(raise_errors=False)
         Delivery.objects.filter(state="dead").update(state="discarded")
 
-        look_again()
+        recheck()
         Outbox().deliver_all()
 
         assert states() == ["discarded", "done"]
@@ -179,7 +179,7 @@ class TestADeadHead:
         Outbox().deliver_all(raise_errors=False)
         blocked_at = timezone.now() - timedelta(minutes=2)
         Event.objects.update(fanned_out_at=blocked_at)
-        look_again()
+        recheck()
 
         before = timezone.now()
         send()
@@ -227,7 +227,7 @@ class TestAPausedHandler:
 
 class TestADeploy:
     def test_that_makes_a_handler_ordered_puts_in_line_what_is_owed(self, listener):
-        """Seen to fail without `_line_up`."""
+        """Seen to fail without `line_up`."""
         listener.subscribe(ordered=False)
         given(1, 2, 3)
         messages = send()
@@ -295,13 +295,13 @@ class TestTwoRelays:
             aside(lambda: work(send()))
             assert states() == ["blocked"]
             assert listener.heard == []
-        look_again()
+        recheck()
         Outbox().deliver_all()
 
         assert [number for _, number in listener.heard] == [1, 2]
 
     def test_strand_nothing_that_is_born_while_the_head_commits(self, listener):
-        """Rule 18: the one race. Seen to fail without `look_again`."""
+        """Rule 18: the one race. Seen to fail without `recheck`."""
         listener.subscribe()
         given(1)
         [message] = send()
@@ -312,7 +312,7 @@ class TestTwoRelays:
             ordering.release(("tests.note", str(A)), using="default")
             aside(send)
             assert Delivery.objects.filter(state="blocked").count() == 1
-        look_again()
+        recheck()
         Outbox().deliver_all()
 
         assert [number for _, number in listener.heard] == [2]

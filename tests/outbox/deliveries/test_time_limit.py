@@ -164,7 +164,7 @@ def how_it_ends() -> bytes:
 
 class TestAnAlarmOfSomebodyElse:
     def test_rings_all_the_same(self):
-        """Seen to fail without `_set_theirs_again`."""
+        """Seen to fail without `_restore_previous_timer`."""
         rung = threading.Event()
         theirs = signal.signal(signal.SIGALRM, lambda *_: rung.set())
         before = signal.setitimer(signal.ITIMER_REAL, 0.1)
