@@ -231,9 +231,9 @@ def _done(handler: Handler, batch: _Batch, *, lease: Lease, access: DatabaseAcce
         lag = (now - one.delivery.event.emitted_at).total_seconds()
         seconds = one.seconds + share
         result = Result(one.delivery.pk, Delivery.State.DONE, seconds=seconds, lag=lag)
-        outcome.tell(handler, one.delivery, result)
+        outcome.record(handler, one.delivery, result)
         ended.append(result)
-    breaker.tell_answer(batch.returns[0].delivery, access=access)  # which is that of them all
+    breaker.record_answer(batch.returns[0].delivery, access=access)  # which is that of them all
     return ended
 
 

@@ -145,9 +145,9 @@ def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: Database
         result = _fail(handler, delivery, caught, outages=outages, lease=lease, access=access)
     lag = _lag(delivery, using=access.using)
     result = replace(result, seconds=time.monotonic() - began, lag=lag)
-    outcome.tell(handler, delivery, result)
+    outcome.record(handler, delivery, result)
     if result.error is None:
-        breaker.tell_answer(delivery, access=access)
+        breaker.record_answer(delivery, access=access)
     return result
 
 

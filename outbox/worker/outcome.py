@@ -65,7 +65,7 @@ class Result:
         return "retry" if self.error and self.state == Delivery.State.PENDING else self.state
 
 
-def tell(handler: Handler, delivery: Delivery, result: Result) -> None:
+def record(handler: Handler, delivery: Delivery, result: Result) -> None:
     """Log a result, and count it."""
     if logger.isEnabledFor(_level(result)):
         _log(handler, delivery, result)

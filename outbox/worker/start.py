@@ -189,7 +189,7 @@ def event_of(seq: int) -> Statement:
     return Statement(f"SELECT {_E.text} FROM outbox_event e WHERE e.seq = {seq:d}")  # noqa: S608  ours
 
 
-def started_at_birth(
+def started_by_relay(
     pk: int,
     subscription: Subscription,
     event: Sequence[Any],
