@@ -174,11 +174,11 @@ class SubscriptionPass:
 
     @property
     def _first_death_is_last(self) -> bool:
-        """Whether one crash makes a delivery dead. A batch would then die with one of its own."""
+        """Whether one worker death makes deliveries dead, so that one could end a whole batch."""
         return self.row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
 
     def _settle_lapsed(self) -> int:
-        """Record crashes of workers, make lost messages due again, and return the number lost."""
+        """Record worker deaths, make lost deliveries due again, and return how many were lost."""
         lapsed = self._rows(State.SENT).filter(due_at__lte=self.now).order_by("due_at")
         rows = list(lapsed[:_LAPSED_PER_PASS])
         # Read after the rows are locked. A worker that stores its outage later waits for these

@@ -149,7 +149,7 @@ class RelayLoop:
         started = self._inline.started
         access.after_reconnect(partial(heartbeat.report_outage, access))
         if started is not None and started.started_at:
-            # It may be stored, and a relay that was not cut off may have recorded a crash.
+            # It may be stored, and a relay that was not cut off may have recorded a death.
             withdraw_deaths_later(
                 [started.pk], worker=started.worker, at=started.started_at, access=access
             )

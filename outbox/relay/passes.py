@@ -239,7 +239,7 @@ def plan(
             emit_due(now, using=using)
         taken = _take(now, using=using, only=only, is_nudged=is_nudged)
         if (seconds := time.monotonic() - asked) >= HUNG_SECONDS:
-            # The database may have hung for workers too, so no expired lease is a crash.
+            # The database may have hung for workers too, so no expired lease is a death.
             heartbeat.record_outage(seconds, using=using)
         for subscription_pass in taken.passes.values():
             subscription_pass.housekeep()
