@@ -227,7 +227,7 @@ def plan(
     inline: Inline | None = None,
 ) -> Plan:
     """Do the database part of a pass and return its plan."""
-    asked, now = time.monotonic(), clock.now(using=using)
+    began, now = time.monotonic(), clock.now(using=using)
     # Without a lock: an idle pass costs two small reads and no write lock.
     events = Due() if is_nudged else read_due_events(now, using=using)
     if not (is_nudged or events.are_any or _is_any_work(now, using=using)):
@@ -238,7 +238,7 @@ def plan(
             bound_transaction(_IDLE_SECONDS, using=using)  # it locks keys
             emit_due(now, using=using)
         taken = _take(now, using=using, only=only, is_nudged=is_nudged)
-        if (seconds := time.monotonic() - asked) >= HUNG_SECONDS:
+        if (seconds := time.monotonic() - began) >= HUNG_SECONDS:
             # The database may have hung for workers too, so no expired lease is a death.
             heartbeat.record_outage(seconds, using=using)
         for subscription_pass in taken.passes.values():
