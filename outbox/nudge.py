@@ -1,13 +1,13 @@
-"""The nudge: after a commit, tell the relay that something is owed, never from the caller's thread.
+"""The nudge: wake the relay after a commit, never from the caller's thread.
 
-One daemon thread a process, started at the first nudge and again after a fork. Nudges that come
-while one is being sent, or within the milliseconds after it, become one: sending takes as much of
-the processor as storing an event, and a relay that looks finds what is committed meanwhile. While
-the broker is away they are dropped: the relay looks by itself every `OUTBOX["POLL_SECONDS"]`, so a
-lost nudge costs latency, never data.
+Each process has one daemon thread, started at the first nudge and again after a fork. Nudges during
+a send, or within milliseconds after it, are merged into one. Sending one takes as much processor
+time as storing an event, and the relay finds everything that is committed by then. Nudges are
+dropped while the broker is away. The relay also polls every `OUTBOX["POLL_SECONDS"]`, so a lost
+nudge costs latency, never data.
 
-A nudge is an empty message to a fanout exchange: it wakes every relay that is there and is kept for
-none that is not.
+A nudge is an empty message to a fanout exchange. It wakes every running relay and is not stored for
+others.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 EXCHANGE = Exchange("outbox.nudge", type="fanout", durable=False, delivery_mode="transient")
 
-#: Seconds from one nudge to the next: the shortest, and the longest, under steady traffic.
+#: Seconds between two nudges: shortest, and longest under steady traffic.
 _PAUSES = (0.002, 0.02)
 _PAUSE_AFTER_FAILURE = 1.0
 
 
 class _Nudger:
-    """The thread and its flag."""
+    """The thread that sends nudges, and its flag."""
 
     def __init__(self) -> None:
         self._wanted = threading.Event()
@@ -40,7 +40,7 @@ class _Nudger:
         self._thread: threading.Thread | None = None
 
     def poke(self) -> None:
-        """Ask for a nudge; returns at once."""
+        """Request a nudge; return at once."""
         self._wanted.set()
         if self._thread is None:
             self._start()
@@ -61,14 +61,14 @@ class _Nudger:
                 connection = connection or _connect(current_app)
                 _send(connection)
                 pause = self._rest(pause)
-            except Exception as error:  # the broker is away: drop it, the relay looks by itself
+            except Exception as error:  # the broker is away: drop it, the relay polls
                 logger.debug("nudge dropped: %s", error)
                 _close(connection)
                 connection = None
                 time.sleep(_PAUSE_AFTER_FAILURE)
 
     def _rest(self, pause: float) -> float:
-        """Wait, and return how long to wait the next time: twice as long where more has come."""
+        """Wait, and return the next wait: twice as long if another nudge is requested."""
         time.sleep(pause)
         return min(pause * 2, _PAUSES[1]) if self._wanted.is_set() else _PAUSES[0]
 
@@ -77,19 +77,19 @@ _nudger = _Nudger()
 
 
 def poke() -> None:
-    """Hint that something is owed. Returns at once, never raises, never talks to the broker."""
+    """Request a nudge of the relay. Returns at once, never raises, never waits for the broker."""
     if conf().NUDGE:
         _nudger.poke()
 
 
 def nudge_queue(name: str) -> Queue:
-    """Return a process's own queue for nudges; the broker drops it when the process is gone."""
+    """Return the nudge queue of a process. The broker deletes it after the process ends."""
     own = f"{EXCHANGE.name}.{name}"
     return Queue(own, EXCHANGE, durable=False, auto_delete=True, expires=60, max_length=1)
 
 
 def _renew() -> None:
-    # A fork takes the flag but not the thread, and a lock may be held for ever.
+    # A forked child has the flag but not the thread, and may have a lock that is never released.
     global _nudger
     _nudger = _Nudger()
 

@@ -1,4 +1,4 @@
-"""Thin Celery shells around the relay and the delivery."""
+"""Celery tasks: thin wrappers around the relay, the worker, pruning and the canary."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def deliver_message(
 ) -> None:
     """Run one handler for the deliveries of one message.
 
-    Arguments that a newer release may send are ignored, and an older one sends no subscription,
-    since both run during a deploy.
+    Two releases run during a deploy. So unknown arguments of a newer one are ignored, and an older
+    one sends no subscription.
     """
     worker = current_task.request.hostname or "unknown"
     ended = deliver(
@@ -43,9 +43,9 @@ def deliver_message(
 
 @shared_task(name="outbox.relay", ignore_result=True)
 def run_relay() -> None:
-    """Relay once; beat sends this as a second floor below the relay's own waiting loop.
+    """Run one pass of the relay. Beat sends this as a fallback for the relay's own waiting loop.
 
-    That it comes is beat's sign of life, and the broker's.
+    Its arrival is the heartbeat of beat and of the broker.
     """
     heartbeat.beat(heartbeat.Kind.BEAT, "beat")
     heartbeat.beat(heartbeat.Kind.BROKER, "beat")
@@ -54,21 +54,21 @@ def run_relay() -> None:
             publish=publish, report=lambda plan: minutes.note_events(plan.fanned_out)
         )
     except BrokerUnavailable:
-        return  # the loop and the next beat try again; nothing is lost
+        return  # the loop and the next task try again; nothing is lost
 
 
 @shared_task(name="outbox.prune", ignore_result=True)
 def prune_old_events() -> None:
-    """Prune by `OUTBOX["RETENTION"]`, if there is one; beat sends this every five minutes.
+    """Prune by `OUTBOX["RETENTION"]`, if it is set. Beat sends this every five minutes.
 
-    It is short, since the relay's worker hears no nudges meanwhile; what is left goes next time.
+    It is short, because the relay's worker receives no nudges meanwhile. The next run continues.
     """
     if conf().RETENTION:
         operations.prune(at_most=_PRUNING, by="outbox.prune")
 
 
 def publish(message: Message) -> None:
-    """Hand one message to the broker, without a retry of its own: the database has the retry."""
+    """Send one message to the broker, without a retry: the relay retries from the database."""
     deliver_message.apply_async(
         args=(message.handler, message.pairs),
         kwargs={"subscription": message.subscription, "refill": message.refill},
@@ -80,20 +80,20 @@ def publish(message: Message) -> None:
 
 @shared_task(name="outbox.canary", ignore_result=True)
 def answer_canary(name: str, until: str) -> None:
-    """Answer the doctor, unless it has stopped waiting: a worker of this queue consumes."""
+    """Answer the doctor, if it still waits, to prove that a worker consumes this queue."""
     if clock.now() <= datetime.fromisoformat(until):
         heartbeat.answer(name)
 
 
 def send_canary(queue: str, name: str, *, expires: float) -> None:
-    """Send a canary through a queue; one that no worker takes within `expires` seconds is void."""
+    """Send a canary through a queue. It is void if no worker takes it within `expires` seconds."""
     # Celery's own `expires` compares the clocks of two hosts.
     until = clock.now() + timedelta(seconds=expires)
     answer_canary.apply_async(args=(name, until.isoformat()), queue=queue, retry=False)
 
 
 def is_broker_there() -> bool:
-    """Ask the broker for a sign of life, within the transport's socket timeout."""
+    """Return whether the broker answers within the transport's socket timeout."""
     try:
         with current_app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=1)

@@ -1,17 +1,17 @@
-"""One trace from the request through `emit`, the relay and every handler, by OpenTelemetry.
+"""OpenTelemetry traces from the request through `emit`, the relay and every handler.
 
-The trace context stands in the event's row, so it needs no broker and survives whatever the event
-survives. Spans follow the conventions for messaging:
+The trace context is stored in the event's row. So it needs no broker and is as durable as the
+event. Spans follow OpenTelemetry's conventions for messaging:
 
     emit orders.OrderPlaced                        in the caller's span
-      relay orders.OrderPlaced                     from its emission to its deliveries
-      wait orders.OrderPlaced                      from there to a handler's start
-      inventory.reserve_stock orders.OrderPlaced   the attempt; what it emits is below it
+      relay orders.OrderPlaced                     from its emission to its fan-out
+      wait orders.OrderPlaced                      from its fan-out to a handler's start
+      inventory.reserve_stock orders.OrderPlaced   the attempt, parent of the events it emits
 
-What happens long afterwards (a delayed event, a late retry, a replay) begins a trace of its own,
-with a link to the one that it comes from: a trace that ends tomorrow can be read by nobody.
+A delayed event, a late retry and a replay each begin a new trace, with a link to the original one.
+A trace that lasts for days is unreadable.
 
-Nothing is done, and `opentelemetry` is not imported, unless `OUTBOX["TRACING"]` is set.
+Without `OUTBOX["TRACING"]`, nothing is traced and `opentelemetry` is not imported.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 
     from .models import DelayedEvent, Delivery
 
-#: What starts later than this after its event is no part of its trace, and links to it.
+#: An attempt that starts later than this after its event begins a new trace, with a link.
 LATE = timedelta(minutes=15)
 
 
 class Traced:
-    """The span of one attempt, or nothing."""
+    """The span of one attempt, or no span if tracing is off."""
 
     def __init__(self, span: Span | None = None) -> None:
         self._span = span
         self.returned_at = 0
 
     def failed(self, kind: str, *, text: str = "") -> None:
-        """Mark the attempt as failed: the class of its exception, and its text, cleaned."""
+        """Mark the attempt as failed, with the class and the cleaned text of its exception."""
         if self._span is not None:
             from opentelemetry.trace import Status, StatusCode
 
@@ -54,7 +54,7 @@ class Traced:
             self._span.set_status(Status(StatusCode.ERROR, f"{kind}: {text}" if text else kind))
 
     def ended(self, outcome: str) -> None:
-        """Say how the attempt ended."""
+        """Record the outcome of the attempt."""
         if self._span is not None:
             self._span.set_attribute("outbox.outcome", outcome)
             if self.returned_at:
@@ -70,7 +70,7 @@ def is_on() -> bool:
 
 
 def trace_id() -> str:
-    """Return the id of the trace that the caller is in, 32 hexadecimal digits, or ""."""
+    """Return the id of the current trace, 32 hexadecimal digits, or ""."""
     if not is_on():
         return ""
     from opentelemetry import trace
@@ -80,14 +80,14 @@ def trace_id() -> str:
 
 
 def trace_id_of(traceparent: str) -> str:
-    """Return the id of the trace that a stored context names, or ""."""
+    """Return the trace id of a stored trace context, or ""."""
     parts = traceparent.split("-")
     return parts[1] if len(parts) == 4 else ""
 
 
 @contextmanager
 def emitting(facts: dict[str, Any]) -> Iterator[None]:
-    """Trace the storing of an event; adds its context to the facts that are stored."""
+    """Trace the storing of an event, and add its trace context to the stored facts."""
     if not is_on():
         yield
         return
@@ -100,7 +100,7 @@ def emitting(facts: dict[str, Any]) -> Iterator[None]:
         name,
         kind=SpanKind.PRODUCER,
         attributes=attributes,
-        record_exception=False,  # a database quotes the row that it refuses
+        record_exception=False,  # the database's error quotes the row
         set_status_on_exception=False,
     ) as span:
         facts["traceparent"] = _traceparent_of(span)
@@ -112,7 +112,7 @@ def emitting(facts: dict[str, Any]) -> Iterator[None]:
 
 
 def told_later(row: DelayedEvent) -> str:
-    """Begin the trace of a delayed event that is told now; return its context."""
+    """Begin the trace of a delayed event that is emitted now; return its trace context."""
     if not is_on() or not row.traceparent:
         return row.traceparent
     from opentelemetry.context import Context
@@ -135,7 +135,7 @@ def told_later(row: DelayedEvent) -> str:
 
 
 def relayed(events: Sequence[tuple[str, str, datetime]], now: datetime) -> None:
-    """Trace that events waited for the relay until now: name, stored context and emission."""
+    """Trace the wait of events (name, stored context, emission time) for fan-out until now."""
     if not is_on():
         return
     from opentelemetry.trace import SpanKind
@@ -155,10 +155,10 @@ def relayed(events: Sequence[tuple[str, str, datetime]], now: datetime) -> None:
 def handling(
     delivery: Delivery, *, handler: str, using: str, ends: bool = True
 ) -> AbstractContextManager[Traced]:
-    """Trace one attempt, and how long its delivery waited for it.
+    """Trace one attempt, and the wait of its delivery before it.
 
-    `ends` False: what becomes of it is known later. Say so by `ended()`, if the block does not
-    raise; its span ends with the block all the same.
+    `ends` False: its outcome is known only after the block. If the block does not raise, call
+    `ended()` with the outcome. The span's end time is the end of the block in any case.
     """
     if not is_on():
         return nullcontext(_UNTRACED)
@@ -181,7 +181,7 @@ def _handling(delivery: Delivery, *, handler: str, using: str, ends: bool) -> It
         kind=SpanKind.CONSUMER,
         attributes=_of_attempt(delivery, handler=handler),
         links=_link(event.traceparent) if is_late else [],
-        record_exception=False,  # its text may have personal data in it
+        record_exception=False,  # its text may contain personal data
         set_status_on_exception=False,
         end_on_exit=ends,
     ) as span:
@@ -224,7 +224,7 @@ def _is_late(delivery: Delivery, *, using: str) -> bool:
     attempts = apps.get_model("outbox", "Attempt")._default_manager.using(using)
     try:
         return bool(attempts.filter(delivery=delivery, outcome="replayed").exists())
-    except DatabaseError:  # the run itself finds out what is wrong with the database
+    except DatabaseError:  # the attempt itself will meet the database's error
         return False
 
 

@@ -86,7 +86,7 @@ def note_answer(delivery: Delivery, *, using: str) -> None:
         transaction.on_commit(nudge.poke, using=using, robust=True)
 
 
-def tell_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:
+def record_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:
     """As `note_answer`, for a delivery that is done: it never raises."""
     try:
         access.run(lambda: note_answer(delivery, using=access.using))

@@ -1,8 +1,8 @@
-"""A look at what there is to do, of events and for each subscription; it writes nothing.
+"""The relay's pending work: read it for events and for each subscription, without a write.
 
-Each part is one probe of one of the small indexes of what is owed, so it costs the same however
-much waits. In SQL, since the planner makes `EXISTS` into a set of all that waits, and reads it
-whole, while it knows little of a young table; `ORDER BY ... LIMIT 1` is a probe whatever it thinks.
+Each part is one probe of a small partial index on owed rows. So the cost does not depend on the
+size of the backlog. It is SQL because PostgreSQL may plan `EXISTS` as a scan of the whole backlog
+while it has few statistics of a new table. `ORDER BY ... LIMIT 1` is a probe under any plan.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from outbox.models import Delivery
 
 @dataclass(frozen=True, kw_only=True)
 class PendingWork:
-    """What there is to do for a subscription, and what bounds it.
+    """Pending work of a subscription, and its limits.
 
-    `first_lease` is the moment when the first lease passes of what is in flight.
+    `first_lease` is the time at which the first lease of its deliveries in flight expires.
     """
 
     is_held: bool
@@ -39,7 +39,7 @@ class PendingWork:
 
     @property
     def is_any(self) -> bool:
-        """Whether a relay that has the lock would find something to do."""
+        """Whether a relay that holds the lock has something to do."""
         if self.has_lapsed or self.has_blocked:
             return True
         if self.is_held:
@@ -57,40 +57,40 @@ class PendingWork:
 
 @dataclass(frozen=True)
 class Due:
-    """What of events is due: some wait for fan-out, the time of delayed ones has come."""
+    """Due events: whether some wait for fan-out, and whether delayed ones are due."""
 
     has_waiting: bool = False
     has_delayed: bool = False
 
     @property
     def are_any(self) -> bool:
-        """Whether a pass would find something."""
+        """Whether a pass has events to process."""
         return self.has_waiting or self.has_delayed
 
 
-def look_at_events(now: datetime, *, using: str) -> Due:
-    """Return what of events is due."""
-    ((waiting, delayed),) = read(_LOOK_AT_EVENTS, timestamp(now, using=using), using=using)
+def read_due_events(now: datetime, *, using: str) -> Due:
+    """Return which kinds of events are due."""
+    ((waiting, delayed),) = read(_READ_DUE_EVENTS, timestamp(now, using=using), using=using)
     return Due(waiting is not None, delayed is not None)
 
 
-def look(now: datetime, *, using: str) -> dict[int, PendingWork]:
-    """Return what there is to do for each active subscription, by its id."""
-    (rows,) = read_each(looking(now, using=using), using=using)
+def read_work(now: datetime, *, using: str) -> dict[int, PendingWork]:
+    """Return the pending work of each active subscription, by its id."""
+    (rows,) = read_each(work_statement(now, using=using), using=using)
     return work_of(rows, now=now, using=using)
 
 
-def looking(now: datetime, *, using: str, is_brief: bool = False) -> Statement:
-    """Ask what there is to do for each active subscription.
+def work_statement(now: datetime, *, using: str, is_brief: bool = False) -> Statement:
+    """Return the statement that reads the pending work of each active subscription.
 
-    A brief look asks for what can be sent alone, and finds nothing lapsed, parked or blocked. It
+    A brief one reads only what can be sent. It finds no lapsed, parked or blocked deliveries. It
     takes half the time, most of which is PostgreSQL's planning.
     """
-    return Statement(_LOOK_BRIEFLY if is_brief else _LOOK, (timestamp(now, using=using),))
+    return Statement(_READ_BRIEFLY if is_brief else _READ_WORK, (timestamp(now, using=using),))
 
 
 def work_of(rows: Rows, *, now: datetime, using: str) -> dict[int, PendingWork]:
-    """Return what there is to do by the rows that `looking` has found, by subscription."""
+    """Convert the rows of `work_statement` to the pending work by subscription id."""
     return {row[0]: _work(row[1:], now=now, using=using) for row in rows}
 
 
@@ -101,7 +101,7 @@ def _work(columns: Sequence[Any], *, now: datetime, using: str) -> PendingWork:
     )
     in_flight, window_now, batch = numbers
     return PendingWork(
-        is_held=bool(is_held),  # SQLite has numbers for truth
+        is_held=bool(is_held),  # SQLite returns 0 or 1
         has_pending=pending is not None,
         has_due=pending is not None and pending <= now,
         has_lapsed=sent is not None and sent <= now,
@@ -117,19 +117,19 @@ def _work(columns: Sequence[Any], *, now: datetime, using: str) -> PendingWork:
 
 
 def _due_at(value: Any, *, using: str) -> datetime | None:
-    """Return a moment as the models have it."""
+    """Convert a database value to a `datetime`, as the model does."""
     found: datetime | None = _DUE.convert([value], using=using)[0]
     return found
 
 
 def _first(column: str, state: str) -> str:
     return (
-        f"(SELECT d.{column} FROM outbox_delivery d WHERE d.subscription_id = s.id "  # noqa: S608  words of our own
+        f"(SELECT d.{column} FROM outbox_delivery d WHERE d.subscription_id = s.id "  # noqa: S608  own words
         f"AND d.state = '{state}' ORDER BY d.{column} LIMIT 1)"
     )
 
 
-_LOOK_AT_EVENTS = """
+_READ_DUE_EVENTS = """
 SELECT
     (SELECT seq FROM outbox_event WHERE fanned_out_at IS NULL ORDER BY seq LIMIT 1),
     (SELECT id FROM outbox_delayedevent WHERE due_at <= %s ORDER BY due_at LIMIT 1)
@@ -139,8 +139,8 @@ _DUE = Columns(Delivery, alias="d", names=("due_at",))
 
 
 def _text(*, is_brief: bool) -> str:
-    seldom = [_first("due_at", "sent"), _first("due_at", "blocked"), _first("id", "parked")]
-    sent, blocked, parked = ["NULL"] * 3 if is_brief else seldom
+    rare = [_first("due_at", "sent"), _first("due_at", "blocked"), _first("id", "parked")]
+    sent, blocked, parked = ["NULL"] * 3 if is_brief else rare
     return f"""
 SELECT
     s.id,
@@ -156,7 +156,7 @@ SELECT
     s.window_now,
     s.batch
 FROM outbox_subscription s WHERE s.active ORDER BY s.id
-"""  # noqa: S608  words of our own
+"""  # noqa: S608  own words
 
 
-_LOOK, _LOOK_BRIEFLY = _text(is_brief=False), _text(is_brief=True)
+_READ_WORK, _READ_BRIEFLY = _text(is_brief=False), _text(is_brief=True)

@@ -1,4 +1,4 @@
-"""Delayed events: stored now, told when they are due, and until then no fact and cancellable."""
+"""Delayed events: stored now, emitted when due. Until then they can be cancelled."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _FACTS = (
 
 
 def cancel_delayed(event_id: UUID) -> bool:
-    """Take back an event that was emitted with a delay, in the caller's transaction if one is open.
+    """Cancel an event that was emitted with a delay, in the caller's transaction if one is open.
 
     Args:
-        event_id: what `emit` returned.
+        event_id: the id that `emit` returned.
 
     Returns:
-        Whether it will not be told. False: it has been told, or taken back before.
+        True if it is cancelled now. False if it was emitted or cancelled before.
     """
     model = apps.get_model("outbox", "DelayedEvent")
     rows = model._default_manager.using(router.db_for_write(model))
@@ -49,30 +49,30 @@ def cancel_delayed(event_id: UUID) -> bool:
 
 
 def due(now: datetime, *, using: str) -> QuerySet[DelayedEvent]:
-    """Return the delayed events whose time has come, the longest due first."""
+    """Return the delayed events that are due, the longest due first."""
     model = apps.get_model("outbox", "DelayedEvent")
     rows: QuerySet[DelayedEvent] = model._default_manager.using(using)
     return rows.filter(due_at__lte=now).order_by("due_at", "id")
 
 
-def tell_due(now: datetime, *, using: str) -> None:
-    """Turn what is due into events, which get their `seq` now. The caller's transaction is open.
+def emit_due(now: datetime, *, using: str) -> None:
+    """Store the due delayed events as events, with a new `seq`, in the caller's transaction.
 
-    A key about which somebody emits at this moment waits for the next pass, if order matters.
+    If order matters and another transaction emits for the same key now, the next pass emits it.
     """
     found = list(due(now, using=using).select_for_update(skip_locked=True)[: conf().FAN_OUT])
     ordered = ordered_events()
     keys = {row.key for row in found if row.name in ordered}
     free = lock_free_keys(keys, connection=connections[using])
-    told = [row for row in found if row.name not in ordered or row.key in free]
-    if not told:
+    emitted = [row for row in found if row.name not in ordered or row.key in free]
+    if not emitted:
         return
     event = apps.get_model("outbox", "Event")
     facts = (
         {**{name: getattr(row, name) for name in _FACTS}, "traceparent": tracing.told_later(row)}
-        for row in told
+        for row in emitted
     )
     event._default_manager.using(using).bulk_create(
         [event(emitted_at=now, **values) for values in facts]
     )
-    due(now, using=using).filter(pk__in=[row.pk for row in told]).delete()
+    due(now, using=using).filter(pk__in=[row.pk for row in emitted]).delete()

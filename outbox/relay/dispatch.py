@@ -1,4 +1,4 @@
-"""Lanes: one subscription's share of a pass of the relay, while it holds the row's lock."""
+"""One subscription's part of a pass: under its row's lock, claim deliveries within its window."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _QUICK = timedelta(seconds=1)
 
 @dataclass
 class SubscriptionPass:
-    """One subscription during one pass: its row is locked, so its window is one relay's."""
+    """One subscription during one pass. Its row is locked, so no other relay uses its window."""
 
     row: Subscription
     work: PendingWork
@@ -58,7 +58,7 @@ class SubscriptionPass:
 
     @property
     def room(self) -> int:
-        """How many more may be sent."""
+        """Number of deliveries that may still be sent."""
         if circuit_of(self.row).is_open:
             return 0
         in_flight = self.in_flight + len(self.claimed)
@@ -66,11 +66,11 @@ class SubscriptionPass:
 
     @property
     def batch(self) -> int:
-        """How many go into a message."""
+        """Number of deliveries in a message."""
         return message_size(window_now=self.row.window_now, batch=self.row.batch)
 
     def housekeep(self) -> None:
-        """Settle passed leases, move what must be parked or set free, adapt the window."""
+        """Handle expired leases, park or release deliveries, and adapt the window."""
         lost = self._settle_lapsed() if self.work.has_lapsed else 0
         if self.row.is_held and self.work.has_pending:
             self._move(State.PENDING, State.PARKED, note=settlement.parking_note(self.row))
@@ -81,7 +81,7 @@ class SubscriptionPass:
         self._adapt_window(lost=lost)
 
     def claim(self) -> None:
-        """Send what is due, oldest first, as far as there is room, or a probe."""
+        """Claim due deliveries, oldest first, as far as there is room, or one probe."""
         is_probe = circuit_of(self.row).may_probe(self.now)
         limit = 1 if is_probe else self.room
         if not self._has_due() or not limit:
@@ -110,33 +110,33 @@ class SubscriptionPass:
 
     @cached_property
     def _of_shares(self) -> Counter[str]:
-        """What is in flight by share, with what this pass has claimed."""
+        """Deliveries in flight by share, including the claims of this pass."""
         return shares.in_flight(self.row, now=self.now, using=self.using)
 
     def _has_due(self) -> bool:
-        # By what was read with the lock; a lost or parked delivery has become due since.
+        # Read when the row was locked. Lost or parked deliveries have become due since.
         work = self.work
         return not self.row.is_held and (work.has_due or work.has_lapsed or work.has_parked)
 
     def _note_probe(self, delivery_id: int) -> None:
-        # If the probe is lost, or its worker dies, another one is sent when its lease has passed.
+        # If the probe is lost, or its worker dies, another one is sent after its lease.
         mine = Subscription.objects.using(self.using).filter(pk=self.row.pk)
         mine.update(breaker_probe=delivery_id, breaker_probe_at=self.lease_until)
 
     @property
     def lease_until(self) -> datetime:
-        """When the lease passes of what is sent now."""
+        """End of the lease of a delivery that is sent now."""
         return self.now + timedelta(seconds=self.row.lease_seconds)
 
-    def take(self, born: Sequence[NewDelivery]) -> list[NewDelivery]:
-        """Decide of new deliveries, oldest first: sent at once where there is room, or parked."""
-        pending = [one for one in born if one.state == State.PENDING]
+    def take(self, new: Sequence[NewDelivery]) -> list[NewDelivery]:
+        """Mark new deliveries, oldest first, as sent while there is room, or as parked if held."""
+        pending = [one for one in new if one.state == State.PENDING]
         if self.row.is_held:
             note = settlement.parking_note(self.row)
             held = {one.seq for one in pending}
             return [
                 one._replace(state=State.PARKED, note=note) if one.seq in held else one
-                for one in born
+                for one in new
             ]
         number = min(self.room, len(pending))
         if self.row.share_window is None:
@@ -147,20 +147,20 @@ class SubscriptionPass:
         until = self.lease_until
         return [
             one._replace(state=State.SENT, token=1, due_at=until) if one.seq in sent else one
-            for one in born
+            for one in new
         ]
 
     def _has_share(self, one: NewDelivery) -> bool:
-        """Return whether a new delivery's share has room, and take that room."""
+        """Return whether a new delivery's share has room, and count the delivery."""
         if one.share is None:
             return True
         self._of_shares[one.share] += 1
         return self._of_shares[one.share] <= (self.row.share_window or 1)
 
     def messages(self) -> Iterator[tuple[tuple[tuple[int, int], ...], bool]]:
-        """Cut what was claimed into messages; say of each whether the relay is to look after it.
+        """Yield each message's pairs, and whether its worker nudges the relay afterwards.
 
-        So it is of the last one, and of so many before it that the window never runs dry.
+        The last message does, and enough earlier ones that the window does not run dry.
         """
         batch = 1 if self._first_death_is_last else self.batch
         # One message has one share: its deliveries run one after the other.
@@ -170,21 +170,21 @@ class SubscriptionPass:
         messages = [part for some in by_share.values() for part in cut(some, batch=batch)]
         may_more_wait = self.may_more_wait
         for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
-            # Of one share more may wait for the place of each, whatever the window has.
-            is_last = left % self._looked_after == 0 or self.row.share_window is not None
+            # A full share may have a backlog even if the window has room.
+            is_last = left % self._messages_per_refill == 0 or self.row.share_window is not None
             yield pairs, may_more_wait and is_last
 
     @property
     def may_more_wait(self) -> bool:
-        """Whether so much is in flight that others may wait for its place."""
+        """Whether so many are in flight that others may wait for a free slot."""
         if self.row.share_window is not None:
             return True
         in_flight = self.in_flight + len(self.claimed)
         return in_flight >= min(self.batch, self.row.window_now)
 
     @property
-    def _looked_after(self) -> int:
-        """After how many messages there is room for the next helping."""
+    def _messages_per_refill(self) -> int:
+        """Number of messages that free enough room for the next claim."""
         return max(1, self.row.window_now // 4 // self.batch)
 
     def _whole(self, number: int) -> int:
@@ -193,15 +193,15 @@ class SubscriptionPass:
 
     @property
     def _first_death_is_last(self) -> bool:
-        """Whether one death ends a delivery; a batch would then be dead for one of its own."""
+        """Whether one worker death makes deliveries dead, so that one could end a whole batch."""
         return self.row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
 
     def _settle_lapsed(self) -> int:
-        """Tell a worker that died from a message that was lost; return how many were lost."""
+        """Record worker deaths, make lost deliveries due again, and return how many were lost."""
         lapsed = self._rows(State.SENT).filter(due_at__lte=self.now).order_by("due_at")
         rows = list(lapsed[:_LAPSED_PER_PASS])
-        # Read when the rows are locked. A worker that stores its outage later than this waits for
-        # the locks, and then finds the deaths that it withdraws.
+        # Read after the rows are locked. A worker that stores its outage later waits for these
+        # locks, and then finds the deaths to withdraw.
         outage = heartbeat.recent_outage(self.now, using=self.using)
         lost = []
         for row in rows:
@@ -241,7 +241,7 @@ class SubscriptionPass:
         """Whether something is in flight, and all of it was sent or started in the last second."""
         if self.work.first_lease is None:
             return False
-        # A batch that has started has a longer lease than what waits.
+        # A batch that has started has a longer lease than a message that has not.
         leases = (duration(number, seconds=self.row.lease_seconds) for number in (1, 2))
         ages = [self.now + lease - self.work.first_lease for lease in leases]
         return any(timedelta(0) <= age < _QUICK for age in ages)
@@ -265,18 +265,18 @@ class NewDelivery(NamedTuple):
     note: str = ""
     order_key: str | None = None
     share: str | None = None
-    #: Who has started it already, "" for nobody.
+    #: Worker that has already started it, or "".
     worker: str = ""
 
     @property
     def shared(self) -> tuple[object, ...]:
-        """What others of the same page have in common with it."""
+        """Columns that most other deliveries of the same page share with it."""
         given = (self.order_key is not None, self.share is not None)
         return self.subscription, self.state, self.due_at, self.token, self.note, given, self.worker
 
 
 class EventLike(Protocol):
-    """What a new delivery needs of its event."""
+    """Attributes of an event that a new delivery needs."""
 
     @property
     def seq(self) -> int: ...
@@ -287,7 +287,7 @@ class EventLike(Protocol):
 
 
 def newborn(event: EventLike, row: Subscription, *, now: datetime, is_behind: bool) -> NewDelivery:
-    """Create an event's delivery, in its line where the handler is ordered."""
+    """Create an event's delivery: blocked if `is_behind` an owed one of its key."""
     order_key = event.key if row.ordered else None
     share = event.share if row.share_window else None
     made = NewDelivery(event.seq, row.pk, State.PENDING, now, order_key=order_key, share=share)
@@ -298,13 +298,13 @@ def newborn(event: EventLike, row: Subscription, *, now: datetime, is_behind: bo
 
 
 def free_subscriptions(*, using: str) -> Statement:
-    """Lock the active subscriptions that no other relay works on right now."""
-    # no_key: the foreign keys of deliveries that others insert need not wait for this lock.
+    """Lock the active subscriptions that no other relay has locked."""
+    # no_key: inserts of deliveries by others need not wait for this lock (foreign key).
     lock = locking(using=using, skip_locked=True, no_key=True)
     return Statement(f"{_ACTIVE}{lock}")
 
 
-def open_lanes(
+def open_passes(
     rows: Rows,
     work: Mapping[int, PendingWork],
     now: datetime,
@@ -312,11 +312,10 @@ def open_lanes(
     using: str,
     only: Collection[str] | None,
 ) -> dict[int, SubscriptionPass]:
-    """Return the lanes of the rows that `free_subscriptions` has found.
+    """Return the subscription passes of the rows of `free_subscriptions`, by id.
 
-    `work` is read after they were locked, by a statement of its own: the one that locks may count
-    what is in flight as it was before another relay, which has just let go of the lock, sent its
-    part.
+    `work` is read by a later statement than the one that locks. The locking one may count what was
+    in flight before the claims of a relay that has just released the lock.
     """
     free = (_S.read(row, using=using) for row in rows)
     return {

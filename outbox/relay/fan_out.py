@@ -1,6 +1,6 @@
-"""Fan-out: an event becomes one delivery for each subscription that hears it.
+"""Fan-out: create one delivery of an event for each of its subscriptions.
 
-A page of events costs the same number of statements, however many there are.
+The number of statements does not depend on the number of events in a page.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from outbox.deliveries.statements import (
     timestamp,
 )
 from outbox.models import Delivery, Event, Subscription
-from outbox.worker.start import event_of, started_at_birth
+from outbox.worker.start import event_of, started_by_relay
 
 from .dispatch import NewDelivery, SubscriptionPass, newborn
 
 State = Delivery.State
 Subscribers = Mapping[str, Sequence[Subscription]]
 
-#: Deliveries that one INSERT stores; if no two are alike, SQLite unites no more.
+#: Deliveries that one INSERT stores. SQLite allows as many SELECTs in one UNION ALL.
 _STORED_AT_ONCE = 500
 
 
 @dataclass
 class Inline:
-    """Lets a pass start a delivery for its own process to run.
+    """Lets a pass start a delivery that the relay's own process runs.
 
     Attributes:
-        worker: under whose name.
-        takes: whether a delivery of this handler, by its pinned name, is wanted.
-        started: what a pass has started. If the pass has raised, it may not be stored.
-        refill: more may wait for the place that it leaves.
+        worker: name that the start stores.
+        takes: returns whether it runs a delivery of the handler with this pinned name.
+        started: the delivery that a pass has started. If the pass raised, it may not be stored.
+        refill: others may wait for the slot that it frees.
     """
 
     worker: str
@@ -54,7 +54,7 @@ class Inline:
 
 
 class Waiting(NamedTuple):
-    """What the relay reads of an event that waits for fan-out, in the order of the model."""
+    """Columns of an event that waits for fan-out, in the order of the model."""
 
     seq: int
     name: str
@@ -65,24 +65,24 @@ class Waiting(NamedTuple):
 
 
 def waiting_events(*, using: str) -> Statement:
-    """Take a page of the events that have no deliveries yet, as far as no other relay has them."""
+    """Lock a page of the events that wait for fan-out and that no other relay has locked."""
     page = f"ORDER BY e.seq LIMIT {conf().FAN_OUT:d}{locking(using=using, skip_locked=True)}"
     return Statement(f"{_WAITING} {page}", is_page=True)
 
 
 def waiting_of(rows: Rows, *, using: str) -> list[Waiting]:
-    """Return the events of the rows that `waiting_events` has found."""
+    """Return the events of the rows of `waiting_events`."""
     return [Waiting(*_W.convert(row, using=using)) for row in rows]
 
 
 def subscribers_of(
     events: Sequence[Waiting], rows: Sequence[Subscription] | None, *, using: str
 ) -> Subscribers:
-    """Return who hears the events, by their names.
+    """Return the subscriptions of the events, by event name.
 
     Args:
-        events: what was locked.
-        rows: all active subscriptions, read after the events were; None: that is done here.
+        events: the locked events.
+        rows: all active subscriptions, read after the events; None: read them here.
         using: the outbox's database alias.
     """
     names = {event.name for event in events}
@@ -98,64 +98,71 @@ def subscribers_of(
 def fan_out(
     events: Sequence[Waiting],
     subscribers: Subscribers,
-    lanes: Mapping[int, SubscriptionPass],
+    passes: Mapping[int, SubscriptionPass],
     now: datetime,
     *,
     inline: Inline | None,
     using: str,
 ) -> None:
-    """Make the deliveries of events, and claim for the lanes what they have room for.
+    """Store the deliveries of events, and claim those for which `passes` have room.
 
-    A subscription that another relay holds gets its deliveries too; a later pass sends them. One
-    that goes express is stored as started, and noted there. It is the last thing in the pass's
-    transaction, which is over afterwards unless it is somebody else's (`read_last`).
+    Deliveries of a subscription that another relay has locked are stored too. A later pass sends
+    them. A delivery that runs inline is stored as started and set as `inline.started`. These are
+    the last statements of the pass's transaction. They also end it, unless the caller opened it
+    (`read_last`).
     """
-    born = _born(events, subscribers, now=now, using=using)
-    for pk, lane in lanes.items():
-        if pk in born:
-            born[pk] = lane.take(born[pk])
-    chosen = _start_one(born, lanes, inline) if inline else None
+    new = _new_deliveries(events, subscribers, now=now, using=using)
+    for pk, subscription_pass in passes.items():
+        if pk in new:
+            new[pk] = subscription_pass.take(new[pk])
+    chosen = _start_one(new, passes, inline) if inline else None
     seqs = numbers(event.seq for event in events)
     mark = Statement(f"{_MARK} WHERE seq IN ({seqs})", (timestamp(now, using=using),))
-    stored = [*_store([one for some in born.values() for one in some], now=now, using=using)]
-    if chosen:  # what runs at once, must be stored
+    stored = [*_store([one for some in new.values() for one in some], now=now, using=using)]
+    if chosen:  # its COMMIT must be on disk before it runs
         _marked, *found = read_each(mark, *stored, event_of(chosen.seq), using=using)
     else:
         _marked, *found = read_last(mark, *stored, using=using)
     for pk, delivery_id, state, share in chain(*found[: len(stored)]):
         if state == State.SENT:
-            lanes[pk].claimed.append((delivery_id, 1, 0))
-            lanes[pk].share_of[delivery_id] = share
+            passes[pk].claimed.append((delivery_id, 1, 0))
+            passes[pk].share_of[delivery_id] = share
     if inline and chosen:
-        lane = lanes[chosen.subscription]
-        inline.refill = lane.may_more_wait
-        ((delivery_id, _token, _attempts),) = lane.claimed
-        lane.claimed.clear()  # it needs no message
-        inline.started = started_at_birth(
-            delivery_id, lane.row, found[-1][0], worker=inline.worker, at=now, using=using
+        subscription_pass = passes[chosen.subscription]
+        inline.refill = subscription_pass.may_more_wait
+        ((delivery_id, _token, _attempts),) = subscription_pass.claimed
+        subscription_pass.claimed.clear()  # it needs no message
+        inline.started = started_by_relay(
+            delivery_id,
+            subscription_pass.row,
+            found[-1][0],
+            worker=inline.worker,
+            at=now,
+            using=using,
         )
 
 
 def _start_one(
-    born: dict[int, list[NewDelivery]], lanes: Mapping[int, SubscriptionPass], inline: Inline
+    new: dict[int, list[NewDelivery]], passes: Mapping[int, SubscriptionPass], inline: Inline
 ) -> NewDelivery | None:
-    """Start a delivery that would be alone in its message, if its handler wants it express."""
-    for pk, lane in lanes.items():
-        sent = [one for one in born.get(pk, ()) if one.state == State.SENT]
-        is_alone = len(sent) == 1 and not lane.claimed and not lane.row.ordered
-        if is_alone and inline.takes(lane.row.handler):
+    """Start a delivery that would be alone in its message, if `inline` takes its handler."""
+    for pk, subscription_pass in passes.items():
+        row = subscription_pass.row
+        sent = [one for one in new.get(pk, ()) if one.state == State.SENT]
+        is_alone = len(sent) == 1 and not subscription_pass.claimed and not row.ordered
+        if is_alone and inline.takes(row.handler):
             started = sent[0]._replace(worker=inline.worker)
-            born[pk] = [started if one is sent[0] else one for one in born[pk]]
+            new[pk] = [started if one is sent[0] else one for one in new[pk]]
             return started
     return None
 
 
-def _born(
+def _new_deliveries(
     events: Sequence[Waiting], subscribers: Subscribers, *, now: datetime, using: str
 ) -> dict[int, list[NewDelivery]]:
-    """Make the deliveries of events, by subscription and in order."""
+    """Return the new deliveries of events by subscription id, in order of the events."""
     firsts = _first_of_lines(events, subscribers, using=using)
-    born: dict[int, list[NewDelivery]] = {}
+    new: dict[int, list[NewDelivery]] = {}
     for event in events:
         seq, key = event.seq, event.key
         for row in subscribers.get(event.name, ()):
@@ -163,27 +170,27 @@ def _born(
                 seq, firsts, ordered_key=(row.handler, key)
             )
             delivery = newborn(event, row, now=now, is_behind=is_behind)
-            born.setdefault(row.pk, []).append(delivery)
-    return born
+            new.setdefault(row.pk, []).append(delivery)
+    return new
 
 
 def _first_of_lines(
     events: Sequence[Waiting], subscribers: Subscribers, *, using: str
 ) -> dict[ordering.OrderedKey, int]:
-    """Look at the lines that these events join. The events themselves are in them already."""
+    """Return the first owed event of each ordered key, these events included."""
     keys = {one.key for one in events if any(row.ordered for row in subscribers.get(one.name, ()))}
     return ordering.first_of(keys, using=using) if keys else {}
 
 
-def _store(born: Sequence[NewDelivery], *, now: datetime, using: str) -> Iterator[Statement]:
-    """Store deliveries; each statement returns subscription, id and state of some.
+def _store(new: Sequence[NewDelivery], *, now: datetime, using: str) -> Iterator[Statement]:
+    """Yield statements that store deliveries and return their subscription, id and state.
 
-    Nearly all of a page are alike but for their events, so what they share stands once for all of
-    them: PostgreSQL takes as long to read a row of eleven literals as it takes to store it.
+    Most deliveries of a page differ only in their events. So the columns they share are written
+    once: PostgreSQL takes as long to parse a row of eleven literals as to store it.
     """
-    for start in range(0, len(born), _STORED_AT_ONCE):
+    for start in range(0, len(new), _STORED_AT_ONCE):
         alike: dict[object, list[NewDelivery]] = {}
-        for one in born[start : start + _STORED_AT_ONCE]:
+        for one in new[start : start + _STORED_AT_ONCE]:
             alike.setdefault(one.shared, []).append(one)
         selects = [_select(some, now=now, using=using) for some in alike.values()]
         text = " UNION ALL ".join(one.text for one in selects)
@@ -192,9 +199,9 @@ def _store(born: Sequence[NewDelivery], *, now: datetime, using: str) -> Iterato
 
 
 def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> Statement:
-    """Return rows for the INSERT: what is ours as it is, what is not by placeholders."""
+    """Return rows for the INSERT: own values as literals, values of users as parameters."""
     one = alike[0]
-    # What differs between them, beside the event: a place in line, a share.
+    # Columns that differ between them, apart from the event.
     given = [name for name in ("order_key", "share") if getattr(one, name) is not None]
     place = {name: f"column{number}" for number, name in enumerate(given, start=2)}
     columns = (
@@ -211,9 +218,9 @@ def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> State
         instant(now if one.worker else None, using=using),
     )
     row = f"({{:d}}{', %s' * len(given)})"
-    rows = ", ".join(row.format(birth.seq) for birth in alike)
-    values = [getattr(birth, name) for birth in alike for name in given]
-    text = f"SELECT {', '.join(columns)} FROM (VALUES {rows}) born"  # noqa: S608  ours
+    rows = ", ".join(row.format(delivery.seq) for delivery in alike)
+    values = [getattr(delivery, name) for delivery in alike for name in given]
+    text = f"SELECT {', '.join(columns)} FROM (VALUES {rows}) new_rows"  # noqa: S608  ours
     return Statement(text, (one.note, one.worker, *values))
 
 

@@ -1,10 +1,10 @@
 """The relay's waiting loop: two threads in the main process of the worker of queue `outbox`.
 
-One of them relays, until a pass has started a delivery that goes express, because its handler asks
-for that. It leaves relaying to the other one, and runs that delivery itself, on a connection that
-is warm. Meanwhile all others go to the workers as ever; and so does, at any time, what does not
-come alone and what was sent before. So a handler that is slow here, or hangs, delays nobody, one
-that kills its process does so once, and a backlog is the workers'.
+One thread relays until a pass has started a delivery of an inline handler. It then runs this
+delivery itself, on an open connection, and the other thread relays. Meanwhile all other deliveries
+go to the workers. Workers also run a delivery that shares its message or was sent before. So an
+inline handler that is slow or hangs delays no other. One that kills its process does so once. A
+backlog is processed by the workers.
 """
 
 from __future__ import annotations
@@ -42,25 +42,26 @@ logger = logging.getLogger("outbox.loop")
 
 _STOP_SECONDS = 10.0
 
-#: So long whoever waits for the turn keeps the connection that it will need again.
+#: Seconds for which the thread that waits for its turn keeps its connections.
 _WARM_SECONDS = 30.0
 
-#: Whoever takes the turn waits so long for a nudge first, since the other one runs a delivery now.
+#: Seconds for which a thread that takes its turn first waits for a nudge. The other thread has
+#: just begun to run a delivery.
 _FIRST_SECONDS = 0.01
 
 
 class RelayLoop:
-    """Relays until stopped: clears the nudge, scans until it finds nothing, waits."""
+    """Relays until stopped: clear the nudge, run passes until one finds nothing, wait."""
 
     def __init__(self, worker: str = "") -> None:
         self._worker = worker or heartbeat.own_name()
         self._nudged = threading.Event()
         self._stopping = threading.Event()
-        #: Held by who relays.
+        #: Held by the thread that relays.
         self._turn = threading.Lock()
         self._pace = Pace(self._rest)
         self._inline = Inline(self._worker, self._takes)
-        #: Whether one of the two runs a delivery. Only one does, so that the other one relays.
+        #: Whether one thread runs a delivery. Only one may, so that the other one relays.
         self._is_running = False
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
@@ -68,7 +69,7 @@ class RelayLoop:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
@@ -77,7 +78,7 @@ class RelayLoop:
         self._nudged.set()
 
     def stop(self) -> None:
-        """End after the present pass, and the delivery in hand; wait for that, 10 s at most."""
+        """End after the current pass and the running delivery; wait at most 10 s."""
         self._stopping.set()
         self._nudged.set()
         end = time.monotonic() + _STOP_SECONDS
@@ -94,18 +95,18 @@ class RelayLoop:
                     self._turn.release()
                 if delivery is not None:
                     self._run(delivery)
-                    self._say_that_it_lives()  # every pass may end so
+                    self._beat()  # every pass may end in an inline delivery
         finally:
             connections.close_all()
 
     def _wait_for_turn(self) -> None:
-        """Wait, and keep no connection for long that nobody uses, and that may be dead then."""
+        """Wait, and close connections that are unused for long: they may be dead by then."""
         if not self._turn.acquire(timeout=_WARM_SECONDS):
             connections.close_all()
             self._turn.acquire()
 
     def _relay_in_turn(self) -> Delivery | None:
-        """Relay, wait, relay, until stopped; or until there is what this thread is to run."""
+        """Relay and wait until stopped, or until a delivery is started; return that delivery."""
         seconds = _FIRST_SECONDS
         while True:
             is_nudged = self._nudged.wait(seconds)
@@ -117,15 +118,15 @@ class RelayLoop:
             if delivery is not None:
                 self._is_running = True
                 return delivery
-            self._say_that_it_lives()  # last, so that nothing waits for that
+            self._beat()  # last, so that no delivery waits for it
             seconds = 0.0 if self._stopping.is_set() else conf().POLL_SECONDS
 
     def _relay(self, *, is_nudged: bool) -> None:
         try:
             relay(
                 publish=self._publish,
-                is_hinted=is_nudged,
-                is_wanted=self._goes_on,
+                is_nudged=is_nudged,
+                is_wanted=self._may_continue,
                 pace=self._pace,
                 report=lambda plan: minutes.note_events(plan.fanned_out),
                 around=apart_from_forks,  # a worker of all queues forks its pool's children
@@ -148,7 +149,7 @@ class RelayLoop:
         started = self._inline.started
         access.after_reconnect(partial(heartbeat.report_outage, access))
         if started is not None and started.started_at:
-            # It may be stored, and a relay that was not cut off may have declared it dead.
+            # It may be stored, and a relay that was not cut off may have recorded a death.
             withdraw_deaths_later(
                 [started.pk], worker=started.worker, at=started.started_at, access=access
             )
@@ -167,7 +168,7 @@ class RelayLoop:
                 drop_all()
 
     def _forget_what_is_not_stored(self, access: DatabaseAccess) -> None:
-        """After a pass that failed: its COMMIT may have happened though the answer was lost."""
+        """Drop a start that is not stored. A failed pass may have committed and lost the answer."""
         started, self._inline.started = self._inline.started, None
         if started is None:
             return
@@ -182,20 +183,20 @@ class RelayLoop:
                 started.pk,
             )
 
-    def _goes_on(self) -> bool:
-        """Say that it lives, since it may find work in every pass; tell whether it shall go on."""
+    def _may_continue(self) -> bool:
+        """Return whether to run another pass. Store a heartbeat: passes may find work for long."""
         if self._inline.started is not None:
             return False
-        self._say_that_it_lives()
+        self._beat()
         return not self._stopping.is_set()
 
     def _rest(self, seconds: float) -> bool:
-        """Wait for a nudge; tell whether one came."""
+        """Wait for a nudge; return whether one arrived."""
         is_nudged = self._nudged.wait(seconds)
         self._nudged.clear()
         return is_nudged
 
-    def _say_that_it_lives(self) -> None:
+    def _beat(self) -> None:
         with apart_from_forks():
             heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
 
@@ -213,7 +214,7 @@ class RelayLoop:
             with apart_from_forks():
                 minutes.note(name, deliver_started(delivery))
             _drop_what_broke()
-        except BaseException:  # SystemExit, too: a thread that ends would relay no more
+        except BaseException:  # also SystemExit: the thread must not end
             text = "Running delivery %s of %s raised. If it is not done, a relay judges it when "
             logger.exception(text + "its lease has passed.", delivery.pk, name)
             drop_all()
@@ -224,14 +225,14 @@ class RelayLoop:
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().POLL_SECONDS):
-            self._say_that_it_lives()
+            self._beat()
             if is_broker_there():
                 logger.info("The broker is back.")
                 return
 
 
 def _drop_what_broke() -> None:
-    """Drop what a handler broke of other databases; a worker does so before each task."""
+    """Drop other databases' connections that a handler broke; a worker does so before each task."""
     for connection in connections.all(initialized_only=True):
-        if connection.alias != databases.alias():  # the relay looks after that one
+        if connection.alias != databases.alias():  # the relay checks that one itself
             drop_broken_connection(using=connection.alias)

@@ -1,8 +1,8 @@
-"""The relay: events to deliveries, and what is due to the broker, within each handler's window.
+"""The relay's pass: fan events out, and dispatch due deliveries within each handler's window.
 
-A pass plans in one transaction and publishes after its commit. Any number of relays may run: rows
-are claimed under locks that others skip (PostgreSQL) or wait for (SQLite, one writer at a time),
-and every claim carries a new token, so a message sent twice does nothing the second time.
+A pass plans in one transaction and publishes after its commit. Any number of relays may run. Rows
+are claimed under locks that others skip (PostgreSQL) or wait for (SQLite, one writer at a time).
+Every claim stores a new token, so a message that is sent twice has no effect the second time.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from outbox.deliveries import failpoints, heartbeat, settlement
 from outbox.deliveries.statements import bound_transaction, bounds, read_each
 from outbox.deliveries.transient_errors import HUNG_SECONDS, retry_transient
 
-from .backlog import Due, PendingWork, look, look_at_events, looking, work_of
-from .delayed import tell_due
-from .dispatch import SubscriptionPass, free_subscriptions, open_lanes
+from .backlog import Due, PendingWork, read_due_events, read_work, work_of, work_statement
+from .delayed import emit_due
+from .dispatch import SubscriptionPass, free_subscriptions, open_passes
 from .fan_out import Inline, Waiting, fan_out, subscribers_of, waiting_events, waiting_of
 
-#: A pass whose process does nothing for so long is ended by PostgreSQL: its host may be gone, and
-#: it keeps all other relays from the subscriptions that it has locked.
+#: PostgreSQL ends a pass whose process is idle for so many seconds. Its host may be gone, and its
+#: locks keep all other relays from its subscriptions.
 _IDLE_SECONDS = 10.0
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
 
-#: How long the relay rests after a small pass, or until it is nudged: so it leaves the processor to
-#: those who hand on, and handle, what was published.
+#: Seconds to rest after a small pass, unless nudged. This leaves the processor to the broker and
+#: the workers.
 _REST_SECONDS = 0.01
-#: How long it rests in any case after a pass with more than a few events. Under steady traffic it
-#: would else find a few in each, and a pass and a message take as long for a few as for many.
+#: Seconds to rest in any case after a pass with `_FEW` events or more. Otherwise each pass would
+#: find a few under steady traffic. A pass and a message take as long for a few as for many.
 _PACE_SECONDS = 0.02
 _FEW = 5
 _SMALL = 100
 
 
 class BrokerUnavailable(Exception):
-    """The broker took no message. Nothing is lost: what was claimed is due again soon."""
+    """The broker took no message. Nothing is lost: the claimed deliveries are due again soon."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What goes to the broker: deliveries of one subscription, by id and token, and nothing else.
+    """A message to the broker: deliveries of one subscription, by id and token only.
 
     Attributes:
         handler: pinned name.
         queue: the handler's queue.
-        subscription: id of what they are owed by.
+        subscription: id of the subscription.
         pairs: (delivery id, token) of each delivery.
-        refill: more is waiting in the database; the worker nudges the relay when it is through.
+        refill: more wait in the database, so the worker nudges the relay after the message.
     """
 
     handler: str
@@ -72,12 +72,12 @@ Publish = Callable[[Message], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What one pass decided.
+    """The result of one pass.
 
     Attributes:
-        messages: to be published.
-        fanned_out: number of events that became deliveries.
-        is_contended: another relay held a subscription for which something is due.
+        messages: messages to publish.
+        fanned_out: number of events that were fanned out.
+        is_contended: another relay has locked a subscription with due deliveries.
     """
 
     messages: Sequence[Message] = ()
@@ -86,12 +86,12 @@ class Plan:
 
     @property
     def is_small(self) -> bool:
-        """Whether it was hardly worth a pass, so that the next one is better with more."""
+        """Whether it had so little work that the next pass should wait for more."""
         return self.fanned_out + sum(len(message.pairs) for message in self.messages) < _SMALL
 
     @property
     def found_something(self) -> bool:
-        """Whether another pass is worth its while."""
+        """Whether another pass may find work."""
         return bool(self.messages or self.fanned_out)
 
 
@@ -101,29 +101,29 @@ def _sleep(seconds: float) -> bool:
 
 
 class Pace:
-    """How long a relay rests between passes, and which of them look before they begin.
+    """Decides how long a relay rests between passes, and which of them first read the backlog.
 
     Args:
-        rest: waits for so many seconds, or until something is told, and says which.
+        rest: waits for so many seconds, or until a nudge, and returns whether one arrived.
     """
 
     def __init__(self, rest: Callable[[float], bool] = _sleep) -> None:
         self._rest = rest
-        self._looked = time.monotonic()
+        self._last_read = time.monotonic()
 
-    def may_begin(self, *, is_told: bool) -> bool:
-        """Tell whether the next pass may begin without a look, since something was told.
+    def may_begin(self, *, is_nudged: bool) -> bool:
+        """Return whether the next pass may begin without reading the backlog, after a nudge.
 
-        However often that is so: what is due by its time, only a look finds.
+        It is False at least every `POLL_SECONDS`: only that read finds deliveries by due time.
         """
         now = time.monotonic()
-        if is_told and now - self._looked < conf().POLL_SECONDS:
+        if is_nudged and now - self._last_read < conf().POLL_SECONDS:
             return True
-        self._looked = now
+        self._last_read = now
         return False
 
     def rest_after(self, done: Plan) -> bool:
-        """Rest after a small pass; tell whether something was told meanwhile."""
+        """Rest after a small pass; return whether a nudge arrived or is assumed."""
         if not done.is_small:
             return False
         if done.fanned_out < _FEW:
@@ -136,37 +136,36 @@ def relay(
     *,
     publish: Publish,
     using: str | None = None,
-    is_hinted: bool = False,
+    is_nudged: bool = False,
     is_wanted: Callable[[], bool] = lambda: True,
     pace: Pace | None = None,
     report: Callable[[Plan], object] | None = None,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
     inline: Inline | None = None,
 ) -> int:
-    """Run passes until one finds nothing; return how many messages were published.
+    """Run passes until one finds nothing; return the number of published messages.
 
-    Where `is_hinted` says that somebody has just told something, the first pass need not look
-    before it begins. Under steady traffic each pass finds something, so `is_wanted` is asked before
-    each further one. Who relays again and again keeps one `pace`. `report` is told what each pass
-    has planned, and each runs within a context of `around`. A pass may start a delivery for the
-    caller to run: `express.started`.
+    With `is_nudged`, the first pass begins without reading the backlog. Under steady traffic each
+    pass finds something, so `is_wanted` is called before each further one. Repeated callers keep
+    one `pace`. `report` is called with the plan of each pass. Each pass runs within a context of
+    `around`. A pass may start a delivery that the caller must run: `inline.started`.
 
-    Raises `BrokerUnavailable` when the broker takes no message.
+    Raises `BrokerUnavailable` if the broker takes no message.
     """
     using = using or databases.alias()
     published = contended = 0
     pace = pace or Pace()
-    is_hinted = pace.may_begin(is_told=is_hinted)
+    is_nudged = pace.may_begin(is_nudged=is_nudged)
     while True:
         with around():
             done = relay_pass(
-                publish=publish, using=using, report=report, is_hinted=is_hinted, inline=inline
+                publish=publish, using=using, report=report, is_nudged=is_nudged, inline=inline
             )
         published += len(done.messages)
         if not is_wanted():
             return published
-        if done.found_something or is_hinted:
-            is_hinted = pace.may_begin(is_told=pace.rest_after(done))
+        if done.found_something or is_nudged:
+            is_nudged = pace.may_begin(is_nudged=pace.rest_after(done))
             continue
         if not done.is_contended or contended == _CONTENDED_TRIES:
             return published
@@ -180,26 +179,26 @@ def relay_pass(
     using: str | None = None,
     only: Collection[str] | None = None,
     report: Callable[[Plan], object] | None = None,
-    is_hinted: bool = False,
+    is_nudged: bool = False,
     inline: Inline | None = None,
 ) -> Plan:
     """Fan out, claim, commit, publish.
 
     Args:
-        publish: hands one message to the broker; whatever it raises means "not taken".
+        publish: sends one message to the broker; any exception means "not taken".
         using: the outbox's database alias.
-        only: send for these handlers alone (the test kit asks for that).
-        report: is told what is planned, committed by then, before it is published.
-        is_hinted: begin without a look whether there is anything to do, and look briefly. Delayed
-            events, and what is lapsed, parked or blocked, wait for a pass that is not.
-        express: for which handlers it may start a delivery, which the caller then has to run.
+        only: send for these handlers only (used by the test kit).
+        report: called with the plan, after its commit and before publishing.
+        is_nudged: begin without reading the backlog, and read it briefly. Delayed events, and
+            lapsed, parked or blocked deliveries, wait for a pass without it.
+        inline: handlers of which it may start a delivery, which the caller then must run.
 
     Raises:
-        BrokerUnavailable: a message was not taken. It and those after it are due again within
-            a few seconds.
+        BrokerUnavailable: a message was not taken. Its deliveries and those after it are due
+            again within a few seconds.
     """
     using = using or databases.alias()
-    planned = plan(using=using, only=only, is_hinted=is_hinted, inline=inline)
+    planned = plan(using=using, only=only, is_nudged=is_nudged, inline=inline)
     if report is not None:
         report(planned)
     started = inline.started if inline else None
@@ -224,89 +223,90 @@ def plan(
     *,
     using: str,
     only: Collection[str] | None = None,
-    is_hinted: bool = False,
+    is_nudged: bool = False,
     inline: Inline | None = None,
 ) -> Plan:
-    """Do a pass's database half and return what is to be published."""
-    asked, now = time.monotonic(), clock.now(using=using)
-    # Without a lock, so that an idle pass costs two small reads and never a write lock.
-    events = Due() if is_hinted else look_at_events(now, using=using)
-    if not (is_hinted or events.are_any or _is_any_work(now, using=using)):
+    """Do the database part of a pass and return its plan."""
+    began, now = time.monotonic(), clock.now(using=using)
+    # Without a lock: an idle pass costs two small reads and no write lock.
+    events = Due() if is_nudged else read_due_events(now, using=using)
+    if not (is_nudged or events.are_any or _is_any_work(now, using=using)):
         return Plan()
     with transaction.atomic(using=using):
         failpoints.reach(failpoints.BEFORE_CLAIM)
         if events.has_delayed:
             bound_transaction(_IDLE_SECONDS, using=using)  # it locks keys
-            tell_due(now, using=using)
-        taken = _take(now, using=using, only=only, is_hinted=is_hinted)
-        if (seconds := time.monotonic() - asked) >= HUNG_SECONDS:
-            # The database may have stood still, for workers as well: their leases are not judged.
+            emit_due(now, using=using)
+        taken = _take(now, using=using, only=only, is_nudged=is_nudged)
+        if (seconds := time.monotonic() - began) >= HUNG_SECONDS:
+            # The database may have hung for workers too, so no expired lease is a death.
             heartbeat.record_outage(seconds, using=using)
-        for lane in taken.lanes.values():
-            lane.housekeep()
-            lane.claim()
+        for subscription_pass in taken.passes.values():
+            subscription_pass.housekeep()
+            subscription_pass.claim()
         if taken.events:
             _fan_out(taken, inline=inline, using=using)
     _count(taken.events, taken.now)
     traces = [(one.name, one.traceparent, one.emitted_at) for one in taken.events]
     tracing.relayed(traces, taken.now)
-    messages = [message for lane in taken.lanes.values() for message in _messages(lane)]
+    messages = [message for one in taken.passes.values() for message in _messages(one)]
     is_contended = only is None and any(work.is_any for work in taken.others.values())
     return Plan(messages, len(taken.events), is_contended=is_contended)
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """What one pass works on, locked until it commits; `others`: what it could not lock."""
+    """Rows that one pass has locked until it commits; `others`: work that it could not lock."""
 
     now: datetime
     events: Sequence[Waiting]
-    lanes: Mapping[int, SubscriptionPass]
+    passes: Mapping[int, SubscriptionPass]
     others: Mapping[int, PendingWork]
 
 
-def _take(began: datetime, *, using: str, only: Collection[str] | None, is_hinted: bool) -> _Taken:
+def _take(began: datetime, *, using: str, only: Collection[str] | None, is_nudged: bool) -> _Taken:
     bound = bounds(_IDLE_SECONDS, using=using)
-    # Events first: a handler that is there when an event is stored is found after it.
-    *_, events, free, looked = read_each(
+    # Events first: a subscription that exists when an event is stored is then found.
+    *_, events, free, work_rows = read_each(
         *bound,
         waiting_events(using=using),
         free_subscriptions(using=using),
-        looking(began, using=using, is_brief=is_hinted),
+        work_statement(began, using=using, is_brief=is_nudged),
         using=using,
     )
-    now = clock.now(using=using)  # events may have come while this waited
-    work = work_of(looked, now=began, using=using)
-    lanes = open_lanes(free, work, now, using=using, only=only)
-    others = {pk: one for pk, one in work.items() if pk not in lanes}
-    return _Taken(now, waiting_of(events, using=using), lanes, others)
+    now = clock.now(using=using)  # events may have been stored during the wait
+    work = work_of(work_rows, now=began, using=using)
+    passes = open_passes(free, work, now, using=using, only=only)
+    others = {pk: one for pk, one in work.items() if pk not in passes}
+    return _Taken(now, waiting_of(events, using=using), passes, others)
 
 
 def _fan_out(taken: _Taken, *, inline: Inline | None, using: str) -> None:
-    rows = None if taken.others else [lane.row for lane in taken.lanes.values()]
+    rows = None if taken.others else [one.row for one in taken.passes.values()]
     subscribers = subscribers_of(taken.events, rows, using=using)
-    fan_out(taken.events, subscribers, taken.lanes, taken.now, inline=inline, using=using)
+    fan_out(taken.events, subscribers, taken.passes, taken.now, inline=inline, using=using)
 
 
-def _count(told: Sequence[Waiting], now: datetime) -> None:
-    for event in told if counters.are_on() else ():
+def _count(events: Sequence[Waiting], now: datetime) -> None:
+    for event in events if counters.are_on() else ():
         lag = (now - event.emitted_at).total_seconds()
         counters.count("events", event.name)
         counters.observe("fan_out", lag, bounds=counters.WAIT_BOUNDS)
 
 
 def _is_any_work(now: datetime, *, using: str) -> bool:
-    return any(work.is_any for work in look(now, using=using).values())
+    return any(work.is_any for work in read_work(now, using=using).values())
 
 
-def _messages(lane: SubscriptionPass) -> Iterator[Message]:
-    for pairs, refill in lane.messages():
-        yield Message(lane.row.handler, lane.row.queue, lane.row.pk, pairs, refill=refill)
+def _messages(subscription_pass: SubscriptionPass) -> Iterator[Message]:
+    row = subscription_pass.row
+    for pairs, refill in subscription_pass.messages():
+        yield Message(row.handler, row.queue, row.pk, pairs, refill=refill)
 
 
 def _hand_back(messages: Sequence[Message], error: Exception, *, using: str) -> None:
     note = f"the broker did not take it: {type(error).__name__}: {error}"
     pairs = [pair for message in messages for pair in message.pairs]
-    # A worker may start some of them meanwhile: a broker that hangs up may have taken the message.
+    # A worker may start some meanwhile: a broker that disconnects may have taken the message.
     back = partial(settlement.hand_back, pairs, note=note, using=using)
     retry_transient(back, using=using)

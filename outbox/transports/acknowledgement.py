@@ -1,10 +1,10 @@
-"""Acknowledge a message that takes long, before the broker gives up on its worker.
+"""Acknowledge a long-running message before the broker closes its consumer or repeats the message.
 
-Celery acknowledges the outbox's messages when they are done (`acks_late`), so that a worker which
-ends takes none along. But RabbitMQ closes the channel of a consumer that does not acknowledge for
-half an hour (`consumer_timeout`), which ends the worker; Redis and SQS send the message once more.
-A message that is some minutes old needs its broker no longer: the lease of each delivery in it is
-in the database, and what a dead worker leaves is sent again from there.
+Celery acknowledges the outbox's messages when they are done (`acks_late`), so a worker that ends
+loses none. But RabbitMQ closes the channel of a consumer that does not acknowledge for half an hour
+(`consumer_timeout`), and this ends the worker. Redis and SQS send the message again. A message that
+is some minutes old no longer needs the broker. The leases of its deliveries are in the database, so
+a relay sends the deliveries of a dead worker again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 from celery import bootsteps
 from celery.worker import state
 
-#: Seconds after which a message is acknowledged although it is not done, and how often that is
-#: looked at. RabbitMQ's shortest sensible `consumer_timeout` is a minute, its default 30 minutes.
+#: Seconds after which an unfinished message is acknowledged, and seconds between two checks.
+#: RabbitMQ's shortest sensible `consumer_timeout` is a minute, its default 30 minutes.
 AFTER_SECONDS = 300.0
 EVERY_SECONDS = 15.0
 
@@ -25,9 +25,9 @@ TASK = "outbox.deliver"
 
 
 class AcknowledgeStep(bootsteps.StartStopStep):
-    """Looks at the messages in hand from the worker's main process.
+    """Checks the running messages in the worker's main process.
 
-    In the pool `solo` nothing can be done there while a message is in hand.
+    In the pool `solo` it cannot: the main process runs the message itself.
     """
 
     requires = ("celery.worker.consumer:Tasks",)
@@ -38,18 +38,18 @@ class AcknowledgeStep(bootsteps.StartStopStep):
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Look at them every few seconds."""
+        """Start the repeated check."""
         every = min(EVERY_SECONDS, AFTER_SECONDS)
         self._timer = consumer.timer.call_repeatedly(every, self.acknowledge_old)
 
     def stop(self, consumer: Any) -> None:
-        """Look at them no more."""
+        """Stop the check."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def acknowledge_old(self) -> None:
-        """Acknowledge the messages that were received too long ago."""
+        """Acknowledge the messages that were received `AFTER_SECONDS` ago or more."""
         now = time.monotonic()
         for request in list(state.reserved_requests):
             if request.name != TASK or request.acknowledged:

@@ -1,9 +1,9 @@
 """The relay inside Celery: `install(app)` adds a waiting loop to the worker of queue `outbox`.
 
-Three bootsteps. One keeps the threads that run the relay: woken by a nudge, else every
-`OUTBOX["POLL_SECONDS"]`. Another listens for nudges on the worker's own broker connection, in
-the main process, so that neither a busy pool nor a full queue delays them, and any broker that
-Celery speaks can wake the relay. The third says that the worker lives.
+`RelayStep` keeps the relay's threads. A nudge wakes them, or `OUTBOX["POLL_SECONDS"]` without one.
+`NudgeStep` consumes nudges on the worker's own broker connection, in the main process. So neither
+a busy pool nor a full queue delays them, and any broker that Celery supports can wake the relay.
+`HeartbeatStep` stores the worker's heartbeat.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ GREEN_POOLS = ("gevent", "eventlet")
 
 
 def install(app: Celery) -> None:
-    """Teach a Celery app the outbox: the queues of all installed handlers, and the relay's loop.
+    """Add the queues of all installed handlers and the relay's loop to a Celery app.
 
     Call it once, in the module that creates your Celery app. A worker without `-Q` then consumes
-    every handler's queue and runs the relay; `-Q outbox` runs the relay alone.
+    every handler's queue and runs the relay. With `-Q outbox` it runs only the relay.
     """
     app.add_defaults(lambda: {"worker_consumer": "outbox.transports.celery_consumer:Consumer"})
     app.steps["worker"].update([PoolStep, RelayStep, HeartbeatStep])
@@ -52,26 +52,26 @@ def _add_queues(*, instance: Any, **_kwargs: Any) -> None:
     # After django.setup(), before the worker chooses its queues.
     known = instance.app.amqp.queues
     for name in sorted(all_queues()):
-        # As the producer makes it, quorum or classic: a broker refuses two kinds of one name.
+        # Of the producer's type, quorum or classic: a broker refuses two types under one name.
         known.select_add(known[name] if name in known else known.new_missing(name))
 
 
 def all_queues() -> set[str]:
-    """Return the queues of the relay and of this code's handlers."""
+    """Return the queues of the relay and of the installed handlers."""
     return {QUEUE}.union(*queues().values())
 
 
 def _store_counts(**_kwargs: Any) -> None:
-    """Store what a worker's processes counted, before they end."""
+    """Store the counts of a worker's process before it ends."""
     write_all()
 
 
 def _drop_old_connections(*, task: Any = None, **_kwargs: Any) -> None:
-    """Do before each task what Django does before each request.
+    """Drop old and dead connections before each task, as Django does before each request.
 
-    Celery opens a connection for each task, which costs more than most handlers. Where
-    `CELERY_DB_REUSE_MAX` lets it keep them, somebody has to drop those that are old or dead:
-    `CONN_MAX_AGE` and `CONN_HEALTH_CHECKS` then hold for tasks, too.
+    Celery opens a connection for each task, which costs more than most handlers. With
+    `CELERY_DB_REUSE_MAX` it keeps them. `CONN_MAX_AGE` and `CONN_HEALTH_CHECKS` then apply to tasks
+    because of this function.
     """
     is_eager = task is None or task.request.is_eager
     for connection in connections.all(initialized_only=True):
@@ -96,14 +96,14 @@ class RelayStep(bootsteps.StartStopStep):
         return QUEUE in worker.app.amqp.queues.consume_from
 
     def start(self, worker: Any) -> None:
-        """Start the loop."""
+        """Start the relay's loop."""
         from outbox.relay.loop import RelayLoop  # needs the models, which load after the Celery app
 
         worker.outbox_relay = RelayLoop(worker.hostname)
         worker.outbox_relay.start()
 
     def stop(self, worker: Any) -> None:
-        """Let the present pass end."""
+        """Stop after the current pass."""
         if worker.outbox_relay is not None:
             worker.outbox_relay.stop()
 
@@ -129,7 +129,7 @@ class PoolStep(bootsteps.StartStopStep):
 
 
 class HeartbeatStep(bootsteps.StartStopStep):
-    """Says every few seconds that this worker lives, and which queues it consumes."""
+    """Stores a heartbeat every few seconds, with the queues that this worker consumes."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -138,7 +138,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
         worker.outbox_heartbeat = None
 
     def start(self, worker: Any) -> None:
-        """Start the thread."""
+        """Start the heartbeat's thread."""
         from outbox.deliveries.heartbeat import HeartbeatThread  # needs the models
 
         consumed = worker.app.amqp.queues
@@ -148,7 +148,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
         worker.outbox_heartbeat.start()
 
     def stop(self, worker: Any) -> None:
-        """End the thread."""
+        """Stop the thread."""
         if worker.outbox_heartbeat is not None:
             worker.outbox_heartbeat.stop()
 
@@ -158,7 +158,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
 
 class NudgeStep(bootsteps.ConsumerStep):
-    """Hears nudges on the worker's broker connection and wakes the loop."""
+    """Consumes nudges on the worker's broker connection and wakes the relay's loop."""
 
     requires = ("celery.worker.consumer:Tasks",)
 
@@ -167,7 +167,7 @@ class NudgeStep(bootsteps.ConsumerStep):
         return QUEUE in consumer.app.amqp.queues.consume_from
 
     def get_consumers(self, channel: Any) -> list[Consumer]:
-        """Listen on a queue of this worker's own."""
+        """Return the consumer of this worker's nudge queue."""
         return [
             Consumer(channel, [nudge_queue(self.hostname)], callbacks=[self._wake], no_ack=True)
         ]

@@ -1,9 +1,9 @@
-"""The worker's consumer, made to outlive a broker that goes away while work is in hand.
+"""The worker's consumer, which survives a loss of the broker while messages are running.
 
-With kombu 5.7 a worker that has a message in hand when its broker dies ends with "'NoneType' object
-has no attribute 'hostname'": it tries to put the message back through the connection that it is
-closing, and later to ack it there. Neither is needed here. The delivery's lease sees to a message
-whose work was not done, its token to one that comes again.
+With kombu 5.7, a worker that runs a message when its broker dies ends with "'NoneType' object has
+no attribute 'hostname'". It tries to return the message through the connection that it closes, and
+later to acknowledge it there. Neither is needed here. The delivery's lease covers a message that
+was not done. The delivery's token covers a message that is delivered twice.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 
 
 class Consumer(CeleryConsumer):
-    """Reconnects whatever is in hand. Celery uses it by its setting `worker_consumer`."""
+    """Reconnects while messages are running. Celery's setting `worker_consumer` selects it."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Let go of the messages in hand, then close the lost connection and connect again."""
+        """Release the running messages, close the lost connection and reconnect."""
         for channel in _virtual_channels(self.connection):
             channel.do_restore = False
-            channel.basic_ack = channel.basic_reject = _in_vain
+            channel.basic_ack = channel.basic_reject = _ignore
         super().on_connection_error_after_connected(exc)
 
 
 def _virtual_channels(connection: Any) -> list[Any]:
-    """List the channels that kombu emulates, as for Redis; AMQP's own need no help."""
-    # Not by its public name: that one connects again first, and raises while the broker is away.
+    """Return the channels that kombu emulates, as for Redis. AMQP's channels need no change."""
+    # The public attribute would reconnect first, and raise while the broker is away.
     channels = getattr(connection._connection, "channels", None)
     return list(channels) if isinstance(channels, list) else []
 
 
-def _in_vain(*_args: object, **_kwargs: object) -> None:
-    """Take the ack of a message that came over a connection which is gone."""
+def _ignore(*_args: object, **_kwargs: object) -> None:
+    """Ignore the ack of a message that was received over a lost connection."""

@@ -1,14 +1,14 @@
-"""Many deliveries of an atomic handler in one transaction: one commit, and one UPDATE of receipts.
+"""A batch: many deliveries of an atomic handler share one transaction and one UPDATE of receipts.
 
-Most of what a delivery costs is its transaction. Here each handler's call is followed by the next,
-until a transaction is 20 ms old, so that what it locks is not locked for long; then all receipts
-are written at once, each under its token, and effects, events and receipts commit.
+Most of the cost of a delivery is its transaction. In a batch the handler is called for one delivery
+after the other until the transaction is 20 ms old, so that its locks are short. Then all receipts
+are written at once, each under its token. Effects, events and receipts commit in one transaction.
 
-If anything goes wrong nothing of the transaction is kept, and what it held is delivered anew: what
-came before the call that raised once more together, and that one alone, where its failure is
-recorded. Where no call is to blame (a deferred constraint that fails at COMMIT, a lost token) each
-is delivered alone. So a delivery is never worse off than alone, only later; and no savepoints are
-needed, which would cost every delivery what a failure costs the few.
+If anything fails, the transaction is rolled back and its deliveries run again. Those before the
+call that raised run again as a batch. The one that raised runs alone, and its failure is recorded.
+If no call is to blame (a deferred constraint that fails at COMMIT, a stale token), each runs alone.
+So a delivery of a batch has the same result as alone, only later. No savepoints are needed: they
+would slow down every delivery, and a failure slows down few.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from .callbacks import Callbacks
 from .isolation import SessionStateSet, SessionWatch
 from .outcome import Result
 
-#: A transaction that is so old takes no further delivery.
+#: Age in seconds at which a transaction takes no further delivery.
 MOST_SECONDS = 0.02
-#: How long a call waits for a lock; alone it waits as long as it takes. Two batches that lock the
-#: same rows in different order would else stop each other until PostgreSQL finds the deadlock.
+#: How long a call in a batch waits for a lock; alone it waits without this limit. Otherwise two
+#: batches with the same rows in different order would wait until PostgreSQL finds the deadlock.
 LOCK_TIMEOUT = "200ms"
 
 
@@ -60,7 +60,7 @@ Alone = Callable[[Delivery], Result]
 
 @dataclass(slots=True)
 class _Call:
-    """A delivery and what its handler is called with; None: to make that raises, in its turn."""
+    """A delivery and its handler's arguments; None: creating them raises again when called."""
 
     delivery: Delivery
     cause: Cause
@@ -69,7 +69,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Return:
-    """A call that returned; whether it is kept, its transaction tells."""
+    """A call that returned. It is kept if its transaction commits."""
 
     delivery: Delivery
     seconds: float
@@ -78,10 +78,10 @@ class _Return:
 
 @dataclass
 class _Batch:
-    """What was tried in one transaction."""
+    """The calls of one transaction; `running` is the delivery whose call has not returned."""
 
     returns: list[_Return] = field(default_factory=list)
-    in_hand: Delivery | None = None
+    running: Delivery | None = None
     is_kept: bool = False
     seconds: float = 0.0
 
@@ -98,21 +98,21 @@ def run(
     alone: Alone,
     access: DatabaseAccess,
 ) -> list[Result]:
-    """Deliver them all: as many at a time as fit, and by `alone` what does not go together."""
+    """Run all deliveries in batches, and those that cannot share a transaction by `alone`."""
     ended: list[Result] = []
-    # Before the transactions, which are shorter so. And between two statements, when the processor
-    # has done the database's work, this would take three times as long.
+    # Before the transactions, to keep them short. Between two statements this takes three times as
+    # long, since the database has used the processor.
     left = [_prepared(handler, delivery) for delivery in deliveries]
     while left:
         batch = _try(handler, left, lease=lease, access=access)
-        if not batch.returns:  # where the first of them fails, all may: that is tried no further
+        if not batch.returns:  # the first failed, so all may: no further batches
             return ended + [alone(call.delivery) for call in left]
-        left = left[len(batch.returns) + (batch.in_hand is not None) :]
+        left = left[len(batch.returns) + (batch.running is not None) :]
         if batch.is_kept:
             ended += _done(handler, batch, lease=lease, access=access)
-        elif batch.in_hand is not None:
+        elif batch.running is not None:
             ended += run(handler, batch.deliveries, lease=lease, alone=alone, access=access)
-            ended.append(alone(batch.in_hand))
+            ended.append(alone(batch.running))
         else:
             ended += _settle_each(handler, batch, lease=lease, alone=alone, access=access)
     return ended
@@ -141,7 +141,7 @@ def _try(
             _give_receipts(batch.deliveries, using=using)
             failpoints.reach(failpoints.BEFORE_COMMIT)
         batch.is_kept = True
-    except Exception as error:  # whatever it was, what is to blame for it meets it again, alone
+    except Exception as error:  # the call that is to blame raises it again, alone
         if isinstance(error, TimeLimitExceeded):
             drop_interrupted()
         isolation.forget_caches()
@@ -149,7 +149,7 @@ def _try(
         if is_transient(error, using=using):
             access.recover()
     finally:
-        # Also after a rollback: it ends no lock of the session, and nothing on another database.
+        # Also after a rollback: it releases no session lock, and affects no other database.
         watch.drop_changed()
     batch.seconds = time.monotonic() - began
     for one in batch.returns:
@@ -173,10 +173,10 @@ def _call_each(
     began = before = time.monotonic()
     with watch, unchanged_connections(), time_limit(handler.time_limit) as limit:
         for call in left:
-            batch.in_hand = call.delivery
+            batch.running = call.delivery
             limit.restart()
             traced = _call(handler, call, callbacks, using=using)
-            # Django sets it at any error after which the connection may be unusable.
+            # Django sets it after any error that may leave the connection unusable.
             if is_own and connection.errors_occurred:
                 raise ErrorHidden(ErrorHidden.__doc__)
             if watch.is_set:
@@ -184,7 +184,7 @@ def _call_each(
                 raise SessionStateSet(SessionStateSet.__doc__)
             now = time.monotonic()
             batch.returns.append(_Return(call.delivery, now - before, traced))
-            batch.in_hand = None
+            batch.running = None
             if now - began > MOST_SECONDS:
                 break
             before = now
@@ -206,7 +206,7 @@ def _call(handler: Handler, call: _Call, callbacks: Callbacks, *, using: str) ->
 
 
 def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
-    """Write all receipts; raise `LeaseLost`, so that nothing is kept, if one token is stale."""
+    """Write all receipts; raise `LeaseLost`, which rolls the batch back, if one token is stale."""
     if give_receipts(deliveries, using=using) != len(deliveries):
         raise LeaseLost(LeaseLost.__doc__)
     for delivery in deliveries:
@@ -216,7 +216,7 @@ def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
 
 
 def _bound(handler: Handler, *, using: str) -> None:
-    """Wait a short time for locks; end with the lease if this process is cut off."""
+    """Limit waits for locks, and let PostgreSQL end a cut-off transaction after the lease."""
     if bound := bounds(handler.lease, using=using):
         read_each(Statement(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"), *bound, using=using)
 
@@ -231,16 +231,16 @@ def _done(handler: Handler, batch: _Batch, *, lease: Lease, access: DatabaseAcce
         lag = (now - one.delivery.event.emitted_at).total_seconds()
         seconds = one.seconds + share
         result = Result(one.delivery.pk, Delivery.State.DONE, seconds=seconds, lag=lag)
-        outcome.tell(handler, one.delivery, result)
+        outcome.record(handler, one.delivery, result)
         ended.append(result)
-    breaker.tell_answer(batch.returns[0].delivery, access=access)  # which is that of them all
+    breaker.record_answer(batch.returns[0].delivery, access=access)  # one counts for all
     return ended
 
 
 def _settle_each(
     handler: Handler, batch: _Batch, *, lease: Lease, alone: Alone, access: DatabaseAccess
 ) -> list[Result]:
-    """Deliver each alone; a connection that broke at COMMIT may have committed all the same."""
+    """Deliver each alone, unless it is done: a COMMIT may succeed although its connection broke."""
     done = access.run(partial(receipts_given, batch.deliveries, using=access.using))
     kept = _Batch([one for one in batch.returns if one.delivery.pk in done], seconds=batch.seconds)
     ended = _done(handler, kept, lease=lease, access=access) if done else []

@@ -1,4 +1,4 @@
-"""The `on_commit` callbacks of a handler: what one of them does harms nothing else."""
+"""The `on_commit` callbacks of a handler, each isolated from deliveries and other callbacks."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ logger = logging.getLogger("outbox.delivery")
 
 
 class Callbacks:
-    """The callbacks that a handler registers in the transaction that is about to be opened.
+    """The callbacks that a handler registers in the transaction that the caller opens next.
 
-    They run when the receipt is committed. So what one of them raises is logged, and the delivery
-    stays done. Each has the handler's time limit, and the leases of the deliveries that wait are
-    extended before it. Each runs in a copy of the context in which its handler was called, so its
-    events have the same cause. What it sets in the context or in a database session ends with it.
+    They run after the receipt's commit. So an exception is logged, and the delivery stays done.
+    Each has the handler's time limit. The leases of waiting deliveries are extended before it.
+    Each runs in a copy of the context of its handler's call, so its events have the same cause.
+    Its changes of the context or of a database session end with it.
 
     Args:
-        handler: whose callbacks.
-        lease: of the message in hand.
+        handler: the handler that registers them.
+        lease: lease of the current message.
         using: the outbox's database alias.
     """
 
@@ -47,13 +47,13 @@ class Callbacks:
         self._guarded_so_far = len(self._connection.run_on_commit)
 
     def guard(self, event: Event) -> None:
-        """Wrap what was registered since the last call; call it after each handler's call.
+        """Wrap the callbacks registered since the last call. Call it after each handler's call.
 
         Args:
-            event: the one that was handled.
+            event: the handled event.
         """
         if not is_its_own(self._connection):
-            return  # a test's: it runs them itself, and wants to see what they raise
+            return  # a test's: it runs them itself and must see their exceptions
         # Read only now: a rollback to a savepoint replaces Django's list.
         hooks: list[Any] = self._connection.run_on_commit  # the stubs lack the third part
         context = copy_context()

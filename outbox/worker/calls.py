@@ -1,4 +1,4 @@
-"""How a handler is called for a delivery: with which arguments, and as the cause of what."""
+"""The arguments of a handler's call for a delivery, and the cause of the events it emits."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from outbox.subscriptions import Handler
 
 
 def arguments(handler: Handler, delivery: Delivery, **more: Any) -> dict[str, Any]:
-    """Return what the handler is called with.
+    """Return the keyword arguments of the handler's call.
 
-    Raises `PermanentFailure` when the stored event does not fit it.
+    Raises `PermanentFailure` if the stored event does not fit the handler.
     """
     payload = upcasting.current_payload(delivery.event)
     return handler.arguments(payload=payload, facts={**_facts(delivery), **more})
 
 
 def cause(handler: Handler, delivery: Delivery) -> Cause:
-    """Return the cause of what the handler emits."""
+    """Return the cause of the events that the handler emits."""
     event = delivery.event
     return Cause(
         correlation_id=event.correlation_id,

@@ -1,9 +1,9 @@
-"""Run one handler for its deliveries: start marker, effects and receipt, or what went wrong.
+"""Run one handler for its deliveries: store the start, then effects and receipt, or the failure.
 
-The protocol, per message: a commit that says "started" for the whole batch (attempt + 1, only
-where the token still matches and has not started; see `start`), then effects, emitted events and
-receipt in one commit, fenced by the token: of one delivery, or of many where the handler allows it
-(`shared_transaction`).
+The protocol of a message has two steps. One commit stores the start of the whole batch: attempt + 1
+for each delivery whose token still matches and has not started (see `start`). Then effects, emitted
+events and receipt commit in one transaction, fenced by the token. It holds one delivery, or many if
+the handler allows `shared_transaction`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .start import Pair, hand_back_newer, start, withdraw_deaths_later
 
 
 class ReceiptNotGiven(RuntimeError):
-    """The handler returned without `with receipt:`; nothing proves that its effects are stored."""
+    """The handler returned without `with receipt:`: nothing proves that its effects are stored."""
 
 
 def deliver(
@@ -51,15 +51,15 @@ def deliver(
 ) -> list[Result]:
     """Run a handler for the deliveries of one message.
 
-    Repeating a message does nothing: a token starts once. Deliveries of a handler that this code
-    does not have are handed back and cost no attempt; those of a paused handler are parked. While
+    A repeated message has no effect: a token starts once. Deliveries of a handler that this code
+    does not have are handed back without an attempt. Those of a paused handler are parked. While
     the database cannot be reached, it waits.
 
     Args:
         handler_name: the pinned name.
         pairs: (delivery id, token) of each delivery.
-        worker: who runs it, for the record.
-        subscription: runs only deliveries of this one; None: all that the message names.
+        worker: name of the worker, which is stored.
+        subscription: run only deliveries of this subscription; None: all of the message.
         using: the outbox's database alias.
 
     Returns:
@@ -83,18 +83,18 @@ def deliver(
 
 
 def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Result]:
-    """Run the handler of a delivery that the relay has started for this very process.
+    """Run the handler of a delivery that the relay has started for its own process.
 
     Args:
         delivery: with its event and its subscription.
         using: the outbox's database alias.
 
     Returns:
-        Its `Result`; nothing if this code cannot read its event.
+        Its `Result`; an empty list if this code lacks the handler or cannot read the event.
     """
     access = DatabaseAccess(using or databases.alias())
     access.after_reconnect(partial(heartbeat.report_outage, access))
-    # Its lease counts from the pass, and what else the relay had to publish may have taken long.
+    # Its lease began with the pass, and publishing the other messages may have taken long.
     now = clock.now(using=access.using)
     started_at = delivery.started_at or now
     began = time.monotonic() - (now - started_at).total_seconds()
@@ -114,7 +114,7 @@ def _run_all(
     using = access.using
     lease = Lease(started, seconds=handler.lease, using=using)
     access.after_reconnect(lease.renew)
-    # One that waited for a lock may have left too little of the leases for the handler's limit.
+    # A start that waited for a lock may leave too little of the lease for the time limit.
     if time.monotonic() - began > (handler.lease - handler.time_limit) / 2:
         access.run(lease.renew)
     alone = partial(_run_traced, handler, lease=lease, access=access)
@@ -141,21 +141,21 @@ def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: Database
         run = _once(handler, delivery, lease=lease, using=access.using)
         access.run(run, through_outages=False)
         result = Result(delivery.id, Delivery.State.DONE)
-    except Exception as caught:  # whatever a handler raises, its neighbours in the batch go on
+    except Exception as caught:  # the other deliveries of the message run in any case
         result = _fail(handler, delivery, caught, outages=outages, lease=lease, access=access)
     lag = _lag(delivery, using=access.using)
     result = replace(result, seconds=time.monotonic() - began, lag=lag)
-    outcome.tell(handler, delivery, result)
+    outcome.record(handler, delivery, result)
     if result.error is None:
-        breaker.tell_answer(delivery, access=access)
+        breaker.record_answer(delivery, access=access)
     return result
 
 
 def _lag(delivery: Delivery, *, using: str) -> float:
-    """Return the seconds since the event was emitted; 0 if the time cannot be known."""
+    """Return the seconds since the event was emitted; 0 if the clock cannot be read."""
     try:
         return (clock.now(using=using) - delivery.event.emitted_at).total_seconds()
-    except Error:  # a number for the log, and other deliveries wait
+    except Error:  # only a number for the log; other deliveries wait
         return 0.0
 
 
@@ -168,10 +168,10 @@ def _fail(
     lease: Lease,
     access: DatabaseAccess,
 ) -> Result:
-    """Store the failure of a run; a receipt whose answer was lost makes it none.
+    """Store the failure of a run, unless its receipt is stored and only the answer was lost.
 
-    Never raises: the other deliveries of the message are run all the same. A delivery whose failure
-    cannot be stored stays started, and a relay judges it when its lease has passed.
+    Never raises, so that the other deliveries of the message run. A delivery whose failure cannot
+    be stored stays started. A relay records a worker death after its lease.
     """
     if isinstance(error, TimeLimitExceeded):
         drop_interrupted()
@@ -183,7 +183,7 @@ def _fail(
             error,
             handler=handler,
             using=access.using,
-            # Asked at each try: the outage may become known only when this is stored.
+            # Evaluated at each try: storing may be the first to notice the outage.
             is_outage=access.outages > outages,
             has_hung=access.has_hung,
         )
@@ -206,13 +206,13 @@ def _not_stored(
 
 
 def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Callable[[], None]:
-    """Return what runs it; again only if it is not done, and its lease still holds."""
+    """Return a function that runs it. Its later calls require that it is owed and still leased."""
     tries = count()
 
     def run() -> None:
         if next(tries):
             isolation.forget_caches()
-            if receipts_given([delivery], using=using):  # its COMMIT happened, the answer was lost
+            if receipts_given([delivery], using=using):  # COMMIT succeeded, its answer was lost
                 return
             lease.extend(delivery)
         _run_once(handler, delivery, lease=lease, using=using)
@@ -265,9 +265,9 @@ def _receipt(
 def _receipt_transaction(
     handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
 ) -> Iterator[None]:
-    """As `_transaction`; raise LeaseLost before anything is done in it."""
+    """As `_transaction`, but raise LeaseLost at its beginning."""
     try:
-        # A commit is not interrupted: nobody would know whether it was one.
+        # The limit does not interrupt a COMMIT: its outcome would be unknown.
         with _transaction(handler, delivery, limit.pause, lease=lease, using=using):
             if not lock_held(delivery, using=using):
                 raise LeaseLost(LeaseLost.__doc__)
@@ -285,7 +285,7 @@ def _transaction(
     lease: Lease,
     using: str,
 ) -> Iterator[None]:
-    """Open the transaction that ends with the receipt; raise LeaseLost if the start is stale."""
+    """Open a transaction that ends with the receipt; raise LeaseLost if the start is stale."""
     key = delivery.order_key
     callbacks = Callbacks(handler, lease=lease, using=using)
     with transaction.atomic(using=using):

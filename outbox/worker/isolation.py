@@ -1,7 +1,7 @@
-"""Keep what one delivery changes in its process from the next one.
+"""Isolate deliveries that run one after the other in the same process.
 
-Three kinds of state outlive a call: context variables (Django's language and time zone among
-them), settings of the database session, and caches of rows that were rolled back.
+Three kinds of state outlive a call: context variables (such as Django's language and time zone),
+settings of the database session, and caches of rows that were rolled back.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .session_sql import Scope, scope_of
 
 logger = logging.getLogger("outbox.isolation")
 
-#: Handlers whose deliveries share no transaction in this process, since they set session state.
+#: Handlers that have set session state in this process, so their deliveries share no transaction.
 _one_by_one: set[str] = set()
 
 
-#: What a function may return without having run.
+#: Predicates of values that a function returns before its body has run.
 _LAZY = (inspect.isawaitable, inspect.isgenerator, inspect.isasyncgen)
 
 
@@ -37,14 +37,14 @@ class SessionStateSet(Exception):
 
 
 def call(handler: Handler, arguments: Mapping[str, Any]) -> None:
-    """Call a handler in a copy of the context, so that what it activates ends with it.
+    """Call a handler in a copy of the context, so that its context variables end with it.
 
     Raises:
-        TypeError: it returned a coroutine or a generator of either kind, so nothing of it has run.
+        TypeError: it returned a coroutine or a generator, so its body has not run.
     """
     returned = copy_context().run(handler.function, **arguments)
     if returned is not None and any(is_one(returned) for is_one in _LAZY):
-        if hasattr(returned, "close"):  # a coroutine or a generator: it knows then, and warns not
+        if hasattr(returned, "close"):  # avoids the warning "never awaited"
             returned.close()
         raise TypeError(
             f"{handler.name} returned {type(returned).__name__}, so nothing of it has run. Call "
@@ -58,7 +58,7 @@ def may_share(handler: Handler) -> bool:
 
 
 def deliver_one_by_one(handler: Handler) -> None:
-    """Share no transaction between deliveries of this handler any more."""
+    """Let deliveries of this handler share no transaction in this process from now on."""
     if handler.name not in _one_by_one:
         _one_by_one.add(handler.name)
         logger.warning(
@@ -69,7 +69,7 @@ def deliver_one_by_one(handler: Handler) -> None:
 
 
 def forget_caches() -> None:
-    """Empty Django's caches of rows: one that was just rolled back may be in them."""
+    """Clear Django's caches of rows, which may contain rolled-back rows."""
     if apps.is_installed("django.contrib.contenttypes"):
         apps.get_model("contenttypes", "ContentType").objects.clear_cache()
     if apps.is_installed("django.contrib.sites"):
@@ -79,10 +79,10 @@ def forget_caches() -> None:
 
 
 class SessionWatch:
-    """Notes the statements of a block that set state of a database session.
+    """Records whether statements of a block set state of a database session.
 
     Attributes:
-        is_set: something was set, perhaps for the present transaction only.
+        is_set: whether state was set, perhaps only for the current transaction.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class SessionWatch:
         self._stack.close()
 
     def drop_changed(self) -> None:
-        """Drop the connections whose sessions keep what was set beyond their transaction."""
+        """Drop the connections whose session state outlasts the transaction."""
         for connection in connections.all(initialized_only=True):
             if connection.alias in self._lasting and not connection.in_atomic_block:
                 drop(connection)

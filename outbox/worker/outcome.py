@@ -1,4 +1,4 @@
-"""How a delivery of a message ended: what is said, counted and logged of it."""
+"""The result of one delivery of a message, and its log line and counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
-#: Its lines are the worker's record of what it delivered, whichever way that went.
+#: The worker's log of all its deliveries, successful or not.
 logger = logging.getLogger("outbox.delivery")
 
 
@@ -22,8 +22,8 @@ class Refusal:
     """Why the failure of a run could not be stored.
 
     Attributes:
-        failure: what storing it raised.
-        leased_until: when the delivery's lease expires, after which a relay judges it.
+        failure: the exception raised by the attempt to store it.
+        leased_until: end of the delivery's lease, after which a relay records a worker death.
     """
 
     failure: Failure
@@ -35,13 +35,13 @@ class Result:
     """How one delivery of a message ended.
 
     Attributes:
-        delivery_id: its number.
+        delivery_id: its primary key.
         state: its state afterwards.
-        error: what the handler raised, if anything.
-        failure: how that is described: without personal data.
-        seconds: how long it ran, the record of how it ended included (in a batch: its part of it).
-        lag: seconds from the event's commit to this end.
-        refusal: why the failure could not be stored, so that the delivery stays started; else None.
+        error: the handler's exception, or None.
+        failure: description of the exception, without personal data.
+        seconds: duration, including storing the result (in a batch: its part of that).
+        lag: seconds from the event's emission to this end.
+        refusal: why the failure could not be stored, so that the delivery stays started, or None.
     """
 
     delivery_id: int
@@ -54,9 +54,9 @@ class Result:
 
     @property
     def outcome(self) -> str:
-        """How the attempt ended, in one word.
+        """Outcome of the attempt.
 
-        It is done, retry, dead, discarded, parked, lease_lost or not_stored.
+        One of done, retry, dead, discarded, parked, lease_lost, not_stored.
         """
         if self.refusal is not None:
             return "not_stored"
@@ -65,8 +65,8 @@ class Result:
         return "retry" if self.error and self.state == Delivery.State.PENDING else self.state
 
 
-def tell(handler: Handler, delivery: Delivery, result: Result) -> None:
-    """Log a result, and count it."""
+def record(handler: Handler, delivery: Delivery, result: Result) -> None:
+    """Log and count a result."""
     if logger.isEnabledFor(_level(result)):
         _log(handler, delivery, result)
     if counters.are_on():
@@ -88,7 +88,7 @@ def _level(result: Result) -> int:
 
 
 def _reason(result: Result) -> str:
-    """Return what the line adds about a failure: what it was, and what happens to its delivery."""
+    """Return the part of the log line about the failure and the delivery's next step."""
     failure, refusal = result.failure, result.refusal
     text = f": {failure.exception}: {failure.message}" if failure else ""
     if refusal is not None:

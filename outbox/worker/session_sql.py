@@ -11,14 +11,14 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 class Scope(IntEnum):
-    """How long the state lasts that a statement sets; NONE: it sets none."""
+    """How long the state set by a statement lasts; NONE: it sets none."""
 
     NONE = 0
     TRANSACTION = 1
     SESSION = 2
 
 
-# Comments; and strings and quoted names, since what is in them is no comment and no statement.
+# Comments, strings and quoted names. The latter two may contain comment signs and semicolons.
 _PARTS = re.compile(
     r"""--[^\n]* | /\*.*?\*/
     | (?<!\w)e'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
@@ -43,10 +43,10 @@ _LOCAL_CONFIG = re.compile(r"set_config\s*\([^()]*,\s*true\s*\)")
 
 
 def scope_of(sql: object, params: Any, connection: BaseDatabaseWrapper) -> Scope:
-    """Return how long the state lasts that is set by what is passed to `cursor.execute()`.
+    """Return how long the state set by an argument of `cursor.execute()` lasts.
 
-    A text that cannot be read is taken for one that sets state of the session. What a function or a
-    procedure of the database sets is not seen, unless it is PostgreSQL's own.
+    SQL whose text cannot be read counts as `SESSION`. State set inside a function or procedure of
+    the database is not detected, except by PostgreSQL's own functions.
     """
     text = text_of(sql, connection)
     if text is None:
@@ -57,9 +57,9 @@ def scope_of(sql: object, params: Any, connection: BaseDatabaseWrapper) -> Scope
 
 
 def text_of(sql: object, connection: BaseDatabaseWrapper) -> str | None:
-    """Return the text of what is passed to `cursor.execute()`; None if it cannot be read.
+    """Return the text of an argument of `cursor.execute()`; None if it cannot be read.
 
-    Django passes it on to the driver, so it may also be `bytes` or a `Composable` of psycopg.
+    Django passes it to the driver, so it may also be `bytes` or a `Composable` of psycopg.
     """
     if isinstance(sql, str):
         return sql
@@ -67,7 +67,7 @@ def text_of(sql: object, connection: BaseDatabaseWrapper) -> str | None:
         return sql.decode(errors="replace")
     try:
         return str(sql.as_string(connection.connection))  # type: ignore[attr-defined]  # a driver's
-    except Exception:  # what the statement is worth, the driver decides
+    except Exception:  # the driver raises its own error
         return None
 
 

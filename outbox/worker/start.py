@@ -1,6 +1,7 @@
-"""The start of a message: one commit that says for all its deliveries that a worker has begun.
+"""The start of a message: one commit stores the start of all its deliveries by a worker.
 
-So a worker that is killed is told from a message that is lost, and what must not run is put back.
+It distinguishes a killed worker from a lost message. Deliveries that must not run are
+parked, blocked or handed back.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ logger = logging.getLogger("outbox.start")
 
 State = Delivery.State
 
-#: A delivery as a message names it: its id and the token it was sent under.
+#: A delivery in a message: its id and the token under which it was sent.
 Pair = tuple[int, int]
 
 
 @dataclass
 class _Start:
-    """Which start this is. It stands in its rows, so a second try finds what the first has done.
+    """One start. Its rows contain its identity, so a second try finds the result of the first.
 
-    `subscription`: whose deliveries alone are meant. `is_doubtful`: a try has failed, of which
-    something may be stored. The answer of the database was lost, or "locked" came after half of it.
+    `subscription`: start only its deliveries. `is_doubtful`: a try has failed that may be stored in
+    part: the database's answer was lost, or "locked" was raised after half of its statements.
     """
 
     worker: str
@@ -64,7 +65,7 @@ class _Start:
 
     @contextmanager
     def tried(self, *, using: str) -> Iterator[None]:
-        """Begin the lease, and note whether the block fails."""
+        """Begin the lease, and record whether the block fails."""
         # At each try: an outage of the database may have outlasted the lease since the last one.
         self.until = clock.now(using=using) + self.lasts
         try:
@@ -74,16 +75,16 @@ class _Start:
             raise
 
     def has(self, row: Delivery) -> bool:
-        """Tell whether a delivery was started by an earlier try."""
+        """Return whether an earlier try started a delivery."""
         return self.is_doubtful and (row.started_at, row.worker) == (self.at, self.worker)
 
     def is_meant(self, row: Delivery, token: int) -> bool:
-        """Tell whether a message with this token means this delivery, or this start has had it."""
+        """Return whether the message refers to this delivery, or this start has it already."""
         is_theirs = self.subscription in (None, row.subscription_id)
         return row.token == token and (is_theirs or self.has(row))
 
     def values(self, *, using: str) -> tuple[Any, ...]:
-        """Return what is written."""
+        """Return the values of the start's columns."""
         return timestamp(self.at, using=using), self.worker, timestamp(self.until, using=using)
 
 
@@ -95,19 +96,19 @@ def start(
     subscription: int | None = None,
     access: DatabaseAccess,
 ) -> list[Delivery]:
-    """Note that the handler starts, attempt + 1 each; return the deliveries that may run.
+    """Store the start of a message's deliveries, attempt + 1 each; return those that may run.
 
-    Only what is still owed under the token that the message carries, and did not start under it.
-    Nearly always nothing stands in the way, and one UPDATE starts them all. What it leaves out is
-    looked at with care, and put back if it must not run. What is of another subscription than the
-    message is left alone: a crash of the database may have set it back, so that its deliveries have
-    the numbers of others, which the broker still has.
+    A delivery starts only if it is owed under the message's token and has not started under it.
+    Nearly always one UPDATE starts all of them. The others are locked and checked, and handed back
+    if they must not run. Deliveries of another subscription than the message's are left untouched:
+    after a database crash, ids of lost deliveries are assigned again while the broker still has the
+    old messages.
     """
     using = access.using
     now = access.run(lambda: clock.now(using=using))
     lasts = duration(len(pairs), seconds=handler.lease)
     this = _Start(worker, now, lasts, subscription)
-    # Before the first try: it may be stored, and its answer be lost for longer than the lease.
+    # Before the first try: it may be stored, and its answer lost for longer than the lease.
     withdraw_deaths_later([pk for pk, _token in pairs], worker=worker, at=now, access=access)
     mine = [] if handler.ordered else _start_free(handler, pairs, this, access=access)
     started = {row.id for row in mine}
@@ -127,7 +128,7 @@ def start(
 def _start_free(
     handler: Handler, pairs: Sequence[Pair], this: _Start, *, access: DatabaseAccess
 ) -> list[Delivery]:
-    """Start what nothing stands in the way of, by a statement that commits by itself."""
+    """Start the deliveries that nothing prevents, by a statement that commits by itself."""
     using = access.using
     events, held = _events_of(pairs), _held_of(pairs)
     whose = "" if this.subscription is None else f" AND subscription_id = {this.subscription:d}"
@@ -159,7 +160,7 @@ def _start_free(
 def _without_held(
     rows: Sequence[Delivery], held: Collection[int], *, access: DatabaseAccess
 ) -> list[Delivery]:
-    """Hand back what was started of a handler that was paused while the start waited for locks."""
+    """Hand back started deliveries whose handler was held while the start waited for locks."""
     for row in rows if held else ():
         if row.subscription_id in held:
             back = partial(settlement.hand_back_started, row, note=_HELD_NOTE, using=access.using)
@@ -170,7 +171,7 @@ def _without_held(
 def withdraw_deaths_later(
     ids: Sequence[int], *, worker: str, at: datetime, access: DatabaseAccess
 ) -> None:
-    """Have the deaths of a start withdrawn after each lost connection of its worker."""
+    """Withdraw the deaths of a start after each lost connection of its worker."""
 
     def withdraw() -> None:
         withdrawal.withdraw_deaths(
@@ -185,11 +186,11 @@ def withdraw_deaths_later(
 
 
 def event_of(seq: int) -> Statement:
-    """Read of an event what a handler may ask for."""
+    """Return the statement that reads the columns of an event for a handler."""
     return Statement(f"SELECT {_E.text} FROM outbox_event e WHERE e.seq = {seq:d}")  # noqa: S608  ours
 
 
-def started_at_birth(
+def started_by_relay(
     pk: int,
     subscription: Subscription,
     event: Sequence[Any],
@@ -198,7 +199,7 @@ def started_at_birth(
     at: datetime,
     using: str,
 ) -> Delivery:
-    """Make the delivery that the relay has stored as started, of its event's row."""
+    """Return the delivery that the relay has stored as started, with its event."""
     this = _Start(worker, at, duration(1, seconds=subscription.lease_seconds))
     of_event = _E.read(event, using=using)
     row = (pk, of_event.seq, subscription.pk, 1, 1, subscription.breaker_failures)
@@ -208,7 +209,7 @@ def started_at_birth(
 
 
 def hand_back_newer(row: Delivery, *, worker: str, access: DatabaseAccess) -> bool:
-    """Hand back a started delivery of an event that only a later release can read; tell if so."""
+    """Hand back a started delivery whose event only a later release can read; return if so."""
     if not upcasting.is_newer(row.event):
         return False
     note = _newer(row, worker)
@@ -218,13 +219,13 @@ def hand_back_newer(row: Delivery, *, worker: str, access: DatabaseAccess) -> bo
 
 
 def _savepoint(using: str) -> AbstractContextManager[object]:
-    """Within somebody's transaction (a test's, a trial's) let it go on if this fails."""
+    """Return a savepoint within a caller's transaction (a test's, a dry run's), else nothing."""
     is_within = connections[using].in_atomic_block
     return transaction.atomic(using=using) if is_within else nullcontext()
 
 
 def _started(row: Sequence[Any], handler: str, this: _Start, *, using: str) -> Delivery:
-    """Make a delivery of what its start returned. Its handler is not paused, its breaker closed."""
+    """Return a delivery from a row of its start. Its handler is not paused, its breaker closed."""
     pk, event_id, subscription_id, token, attempts, failures = row
     values = {
         "id": pk,
@@ -270,10 +271,10 @@ def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list
 
 
 def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
-    """Lock and read deliveries with their events, and with what says whether they may start."""
+    """Lock and read deliveries, with their events and subscriptions."""
     where = f"d.id IN ({numbers(ids)}) AND d.{SENT} ORDER BY d.id"
     rows = read(f"{_DELIVERIES} WHERE {where}{locking(using=using, of=('d',))}", using=using)
-    subscriptions: dict[int, Subscription] = {}  # one or a few: each is made once
+    subscriptions: dict[int, Subscription] = {}  # one or a few; shared instances
     deliveries = []
     for row in rows:
         delivery = _D.read(row[: len(_D)], using=using)
@@ -287,7 +288,7 @@ def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
 
 
 def _events_of(pairs: Sequence[Pair]) -> Statement:
-    """Read the events of a message: of all, though most start, or of a repeated one none."""
+    """Return the statement that reads the events of a message: of all, since most start."""
     ids = numbers(pk for pk, _token in pairs)
     return Statement(
         f"SELECT {_E.text} FROM outbox_event e WHERE e.seq IN "  # noqa: S608  ours
@@ -296,9 +297,10 @@ def _events_of(pairs: Sequence[Pair]) -> Statement:
 
 
 def _held_of(pairs: Sequence[Pair]) -> Statement:
-    """Read which subscriptions of a message are paused, or have an open breaker.
+    """Return the statement that reads which subscriptions of a message are held.
 
-    By a statement after the UPDATE, which sees each as it was before it waited for a lock.
+    They are paused, or have an open breaker. It runs after the UPDATE, which may have read them
+    before it waited for a lock.
     """
     ids = numbers(pk for pk, _token in pairs)
     return Statement(
@@ -314,7 +316,7 @@ UPDATE outbox_delivery
 SET started_token = token, attempts = attempts + CASE WHEN started_token < token THEN 1 ELSE 0 END,
     started_at = %s, worker = %s, due_at = %s"""
 _D = Columns(Delivery, alias="d")
-# Of an event what a handler, or its trace, may ask for; the rest is read where a call fails.
+# Columns of an event for a handler or its trace. Others are read only when a call fails.
 _E = Columns(
     Event,
     alias="e",
@@ -333,7 +335,7 @@ _E = Columns(
         "fanned_out_at",
     ),
 )
-# Of a subscription only what each start asks for: it comes with each delivery again.
+# Columns of a subscription that a start needs. They are read once for each delivery.
 _S = Columns(
     Subscription,
     alias="s",
@@ -365,7 +367,7 @@ JOIN outbox_subscription s ON s.id = d.subscription_id"""  # noqa: S608  names o
 
 
 def _without_newer(rows: Sequence[Delivery], *, worker: str, using: str) -> list[Delivery]:
-    """Hand back events of versions that only a later release, which runs by now, can read."""
+    """Hand back deliveries whose event only a later release can read; return the others."""
     newer = [row for row in rows if upcasting.is_newer(row.event)]
     for row in newer:
         settlement.hand_back([(row.id, row.token)], note=_newer(row, worker), using=using)
@@ -377,11 +379,11 @@ def _newer(row: Delivery, worker: str) -> str:
 
 
 def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:
-    """Put back what must not start by now: its handler is paused or held, or it is not its turn."""
+    """Return the deliveries that may start; park, hold back or block the others."""
     if not rows:
         return []
     behind = ordering.out_of_turn(rows, using=using)
-    # Read when nothing is waited for any more: a pause may have come meanwhile.
+    # Read after all waits for locks: the handler may have been paused meanwhile.
     _read_subscriptions(rows, using=using)
     settlement.park([row for row in rows if row.subscription.paused_at], using=using)
     rows = [row for row in rows if not row.subscription.paused_at]

@@ -10,7 +10,7 @@ OUTBOX = {
     "WINDOW": 20,
     "BACKOFF_BASE": 0.2,
     "BACKOFF_CAP": 2.0,
-    "DEATHS": 6,
+    "MAX_WORKER_CRASHES": 6,
 }
 EMAIL_BACKEND = "tests.chaos.proving.mail.Backend"
 EMAIL_TIMEOUT = 1

@@ -108,7 +108,7 @@ class TestPgBouncerInTransactionMode:
 
 class TestAnyNumberOfRelays:
     def test_makes_no_difference(self, ground: Stack):
-        """Without the locks in `open_lanes`: windows are exceeded."""
+        """Without the locks in `open_passes`: windows are exceeded."""
         ground.stop_all(but={"broker", "worker"})
         ground.start_worker(queues=QUEUES)
         before = self.deadlocks(ground)

@@ -124,8 +124,8 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/relay/fan_out.py",
-                "    if chosen:  # what runs",
-                "    if False:  # what runs",
+                "    if chosen:  # its COMMIT",
+                "    if False:  # its COMMIT",
             ),
             Edit(
                 "outbox/relay/fan_out.py",
@@ -160,15 +160,15 @@ RELAY = [
         edits=(
             Edit(
                 "outbox/relay/passes.py",
-                "    *_, events, free, looked = read_each(\n"
+                "    *_, events, free, work_rows = read_each(\n"
                 "        *bound,\n"
                 "        waiting_events(using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        looking(began, using=using, is_brief=is_hinted),\n",
-                "    *_, free, looked, events = read_each(\n"
+                "        work_statement(began, using=using, is_brief=is_nudged),\n",
+                "    *_, free, work_rows, events = read_each(\n"
                 "        *bound,\n"
                 "        free_subscriptions(using=using),\n"
-                "        looking(began, using=using, is_brief=is_hinted),\n"
+                "        work_statement(began, using=using, is_brief=is_nudged),\n"
                 "        waiting_events(using=using),\n",
             ),
         ),

@@ -82,7 +82,7 @@ INLINE = [
             Edit(
                 "outbox/relay/loop.py",
                 "handler.inline and not self._is_running",
-                "handler.express",
+                "handler.inline",
             ),
         ),
         noticed_by=(f"{INLINE_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
@@ -145,7 +145,7 @@ INLINE = [
         edits=(
             Edit(
                 "outbox/relay/loop.py",
-                "                    self._say_that_it_lives()  # every pass may end so\n",
+                "                    self._beat()  # every pass may end in an inline delivery\n",
                 "",
             ),
         ),
@@ -157,8 +157,8 @@ INLINE = [
         edits=(
             Edit(
                 "outbox/relay/passes.py",
-                "if is_told and now - self._looked < conf().POLL_SECONDS:",
-                "if is_told:",
+                "if is_nudged and now - self._last_read < conf().POLL_SECONDS:",
+                "if is_nudged:",
             ),
         ),
         noticed_by=(f"{INLINE_TESTS}test_hides_no_delayed_event_however_many_nudges_come",),

@@ -23,7 +23,7 @@ from outbox.deliveries.statements import Rows, Statement, read_each
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.operations.backfills import missing
-from outbox.relay.backlog import looking
+from outbox.relay.backlog import work_statement
 from outbox.relay.fan_out import subscribers_of
 from outbox.relay.passes import Message, relay, relay_pass
 from outbox.testing import Outbox
@@ -60,7 +60,7 @@ def send() -> list[Message]:
 class TestTwoRelays:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
     def test_send_each_delivery_once(self, is_fanned_out: bool):
-        """Rules 5 and 19. Seen to fail on PostgreSQL without the locks of `open_lanes` and
+        """Rules 5 and 19. Seen to fail on PostgreSQL without the locks of `open_passes` and
         `SubscriptionPass._rows`; without that of `waiting_events` the unique delivery raises.
         """
 
@@ -79,7 +79,7 @@ class TestTwoRelays:
         assert set(Delivery.objects.values_list("token", flat=True)) == {1}
 
     def test_keep_a_handler_within_its_window_together(self):
-        """Rule 13. Seen to fail on PostgreSQL without the lock of `open_lanes`, and with what is
+        """Rule 13. Seen to fail on PostgreSQL without the lock of `open_passes`, and with what is
         in flight counted in the statement that locks.
         """
 
@@ -113,7 +113,7 @@ class TestAnEventOfADeployThatIsUnderWay:
             found = []
             for statement in asked:
                 found += read_each(statement, using=using)
-                has_looked = statement.text == looking(timezone.now(), using=using).text
+                has_looked = statement.text == work_statement(timezone.now(), using=using).text
                 if has_looked and not Subscription.objects.exists():
                     aside(deploy_and_emit)
             return found

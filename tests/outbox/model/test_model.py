@@ -28,6 +28,6 @@ AT_LENGTH = settings(ALWAYS, max_examples=EXAMPLES or 1, stateful_step_count=60)
 class TestTheEngine:
     def test_does_as_its_model_whatever_happens(self, settings: Settings):
         """Rules 3, 6, 9, 10, 11, 13 and 18. Mutants of the engine that it finds: `make mutants`."""
-        settings.OUTBOX = {"NUDGE": False, "DEATHS": MOST_DEATHS}
+        settings.OUTBOX = {"NUDGE": False, "MAX_WORKER_CRASHES": MOST_DEATHS}
 
         run_state_machine_as_test(Machine, settings=AT_LENGTH if EXAMPLES else IN_EACH_RUN)

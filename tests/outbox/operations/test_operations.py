@@ -96,7 +96,7 @@ class TestRetry:
         @subscribe("parcels.ParcelSent")
         def kill_the_worker() -> None: ...
 
-        settings.OUTBOX = {"DEATHS": 2, "BACKOFF_BASE": 0}
+        settings.OUTBOX = {"MAX_WORKER_CRASHES": 2, "BACKOFF_BASE": 0}
         given(Outbox())
         die_until_dead()
 

@@ -151,7 +151,7 @@ class TestCancelling:
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("round", range(5))
     def test_beside_a_relay_is_told_or_taken_back_and_never_both(self, round):
-        """Seen to fail with `tell_due` that locks nothing."""
+        """Seen to fail with `emit_due` that locks nothing."""
         answers: list[bool] = []
         ids = [emit_later() for _ in range(20)]
         Outbox().let_pass(HOUR)
@@ -251,7 +251,7 @@ class TestItsPageInTheAdmin:
 @pytest.mark.django_db(transaction=True)
 class TestTwoRelays:
     def test_tell_each_once(self):
-        """Seen to fail on PostgreSQL with `tell_due` that locks nothing: an id twice."""
+        """Seen to fail on PostgreSQL with `emit_due` that locks nothing: an id twice."""
         for _ in range(50):
             emit_later()
         Outbox().let_pass(HOUR)
@@ -297,7 +297,7 @@ class TestARelayThatWasNudged:
         emit_later()
         DelayedEvent.objects.update(due_at=timezone.now())
 
-        relay(publish=lambda message: None, is_hinted=True)
+        relay(publish=lambda message: None, is_nudged=True)
 
         assert Event.objects.count() == 1
 
@@ -311,7 +311,7 @@ class TestARelayThatWasNudged:
 
         relay(
             publish=lambda message: None,
-            is_hinted=True,
+            is_nudged=True,
             is_wanted=lambda: not Event.objects.exists() and time.monotonic() < end,
             pace=Pace(lambda seconds: True),
         )

@@ -220,7 +220,7 @@ class TestAPass:
             return fan_out.waiting_events(**more)
 
         monkeypatch.setattr("outbox.relay.passes.waiting_events", lock_late)
-        relay_pass(publish=lambda message: None, is_hinted=True)
+        relay_pass(publish=lambda message: None, is_nudged=True)
 
         event = Event.objects.get()
         assert event.fanned_out_at is not None
@@ -236,7 +236,7 @@ class TestAPass:
         given(1)
 
         with django_assert_num_queries(4 if connection.vendor == "postgresql" else 7):
-            relay_pass(publish=lambda message: None, is_hinted=True)
+            relay_pass(publish=lambda message: None, is_nudged=True)
 
 
 class TestARelay:
@@ -265,7 +265,7 @@ class TestARelay:
         passing()
         Delivery.objects.update(state=state, due_at=timezone.now())
 
-        assert relay(publish=lambda message: None, is_hinted=True) == 1
+        assert relay(publish=lambda message: None, is_nudged=True) == 1
 
 
 class TestALostMessage:
@@ -295,7 +295,7 @@ class TestALostMessage:
         let_leases_pass()
         sent: list[Message] = []
 
-        relay(publish=sent.append, is_hinted=True)
+        relay(publish=sent.append, is_nudged=True)
 
         assert [message.pairs[0][1] for message in sent] == [2]
 

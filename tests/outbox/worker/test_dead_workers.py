@@ -68,7 +68,7 @@ class TestAnEventThatKillsItsWorker:
                 raise Killed
             Group.objects.create(name=str(order_id))
 
-        settings.OUTBOX = {"DEATHS": 3}
+        settings.OUTBOX = {"MAX_WORKER_CRASHES": 3}
         given(4)
 
         work_until_quiet()
@@ -112,7 +112,7 @@ class TestAnEventThatKillsItsWorker:
             if is_poison:
                 raise Killed
 
-        settings.OUTBOX = {"DEATHS": 1}
+        settings.OUTBOX = {"MAX_WORKER_CRASHES": 1}
         given(4)
 
         work_until_quiet()
