@@ -21,7 +21,7 @@ NEW_SUBSCRIPTION = timedelta(minutes=1)
 def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Difference]:
     """Each event has one delivery for each subscription that was active when it was fanned out."""
     events = Event.objects.using(examination.using).filter(fanned_out_at__isnull=False)
-    examination.saw(events.count())
+    examination.count_rows(events.count())
     for row in Subscription.objects.using(examination.using).filter(active=True).order_by("id"):
         mine = Delivery.objects.using(examination.using).filter(
             event=OuterRef("pk"), subscription=row
@@ -37,7 +37,7 @@ def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Di
 def what_waits_has_no_delivery(examination: Examination) -> Iterator[Difference]:
     """An event that waits for fan-out has no delivery yet."""
     waiting = Event.objects.using(examination.using).filter(fanned_out_at=None)
-    examination.saw(waiting.count())
+    examination.count_rows(waiting.count())
     delivered = Delivery.objects.using(examination.using).filter(event=OuterRef("pk"))
     for event in waiting.filter(Exists(delivered)).order_by("seq").iterator():
         text = _("%(event)s waits for fan-out, and has deliveries already.")
@@ -48,7 +48,7 @@ def what_waits_has_no_delivery(examination: Examination) -> Iterator[Difference]
 def one_receipt_for_each_handler(examination: Examination) -> Iterator[Difference]:
     """A handler has at most one receipt for an event."""
     done = Delivery.objects.using(examination.using).filter(state=State.DONE).order_by()
-    examination.saw(done.count())
+    examination.count_rows(done.count())
     # Two rows of one subscription cannot be, so two receipts come through two subscriptions.
     others = done.filter(
         event=OuterRef("event"),
@@ -64,7 +64,7 @@ def one_receipt_for_each_handler(examination: Examination) -> Iterator[Differenc
 def receipts_are_whole(examination: Examination) -> Iterator[Difference]:
     """What is done was started under its latest token, and what is settled says since when."""
     settled = Delivery.objects.using(examination.using).filter(state__in=Delivery.SETTLED)
-    examination.saw(settled.count())
+    examination.count_rows(settled.count())
     never_ran = Q(state=State.DONE) & (Q(attempts=0) | ~Q(started_token=F("token")) | Q(token=0))
     for row in _with_names(settled.filter(never_ran | Q(settled_at=None))):
         facts = {**_names(row), "state": row.get_state_display()}
