@@ -1,4 +1,4 @@
-"""What must hold of the outbox's own tables, whatever is told and heard."""
+"""Invariants of the outbox's own tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .reconciliation import Difference, Examination, invariant
 
 State = Delivery.State
 
-# A relay that began before a subscription was committed has not seen it.
+# A fan-out that began before a subscription was committed does not see it.
 NEW_SUBSCRIPTION = timedelta(minutes=1)
 
 
@@ -23,11 +23,11 @@ def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Di
     events = Event.objects.using(examination.using).filter(fanned_out_at__isnull=False)
     examination.count_rows(events.count())
     for row in Subscription.objects.using(examination.using).filter(active=True).order_by("id"):
-        mine = Delivery.objects.using(examination.using).filter(
+        own = Delivery.objects.using(examination.using).filter(
             event=OuterRef("pk"), subscription=row
         )
-        heard = events.filter(name=row.event, fanned_out_at__gt=row.since + NEW_SUBSCRIPTION)
-        for event in heard.filter(~Exists(mine)).order_by("seq").iterator():
+        later = events.filter(name=row.event, fanned_out_at__gt=row.since + NEW_SUBSCRIPTION)
+        for event in later.filter(~Exists(own)).order_by("seq").iterator():
             facts = {"event": event, "handler": row.handler}
             text = _("%(event)s was fanned out, and %(handler)s was never owed it.")
             yield Difference(text % facts, key=event.key, row=event)
@@ -49,7 +49,7 @@ def one_receipt_for_each_handler(examination: Examination) -> Iterator[Differenc
     """A handler has at most one receipt for an event."""
     done = Delivery.objects.using(examination.using).filter(state=State.DONE).order_by()
     examination.count_rows(done.count())
-    # Two rows of one subscription cannot be, so two receipts come through two subscriptions.
+    # A subscription has one delivery of an event, so a second receipt has another subscription.
     others = done.filter(
         event=OuterRef("event"),
         subscription__handler=OuterRef("subscription__handler"),

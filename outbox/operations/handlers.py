@@ -175,7 +175,7 @@ def end(
     rows = subscriptions_of(handler, using=using)
     with recorded(Action.END, {"handler": handler}, by=by, reason=reason, using=using) as done:
         with transaction.atomic(using=using):
-            lock_subscriptions(using=using)  # a fan-out may have read them before
+            lock_subscriptions(using=using)  # a fan-out may have read them
             rows.update(active=False)
         choice = Choice(handler=handler)
         discarded = discard(choice, by=by, reason=reason, report=report, using=using)

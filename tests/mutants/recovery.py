@@ -354,7 +354,7 @@ OTHERS = [
         edits=(
             Edit(
                 "outbox/operations/handlers.py",
-                "            lock_subscriptions(using=using)  # a fan-out may have read them before\n",
+                "            lock_subscriptions(using=using)  # a fan-out may have read them\n",
                 "",
             ),
         ),
