@@ -182,11 +182,11 @@ def _store(tallies: Mapping[Place, Counter[str]]) -> None:
     rows = Minute.objects.using(using)
     with transaction.atomic(using=using):
         for minute, handler in sorted(tallies):
-            mine = rows.filter(minute=minute, handler=handler)
+            own = rows.filter(minute=minute, handler=handler)
             added = {name: F(name) + number for name, number in tallies[minute, handler].items()}
-            if not mine.update(**added):
+            if not own.update(**added):
                 rows.bulk_create([Minute(minute=minute, handler=handler)], ignore_conflicts=True)
-                mine.update(**added)
+                own.update(**added)
     _prune(using=using)
 
 

@@ -90,13 +90,13 @@ def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
 
 
 def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
-    mine = Delivery.objects.using(using).filter(pk=row.pk)
-    mine.update(state=Delivery.State.SENT, token=F("token") + 1)
+    rows = Delivery.objects.using(using).filter(pk=row.pk)
+    rows.update(state=Delivery.State.SENT, token=F("token") + 1)
     results = deliver(
         handler_name=name, pairs=[(row.pk, row.token + 1)], worker="trial", using=using
     )
     if not results:
-        why = one_line(mine.values_list("note", flat=True).get())
+        why = one_line(rows.values_list("note", flat=True).get())
         raise NoTrial(f"{name} did not start ({why}).")
     return results[0].error
 

@@ -156,9 +156,9 @@ def wait_while(
     while operation.state == State.RUNNING and (waits_for := hindrance()):
         _report(report, operation, waits_for)
         time.sleep(_WAIT_SECONDS)
-        mine = Operation.objects.using(using).filter(pk=operation.pk)
-        mine.filter(state=State.RUNNING).update(seen_at=clock.now(using=using))
-        _copy(mine.get(), operation)
+        own = Operation.objects.using(using).filter(pk=operation.pk)
+        own.filter(state=State.RUNNING).update(seen_at=clock.now(using=using))
+        _copy(own.get(), operation)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Reconciliation:
 
     Attributes:
         checked_at: the time of the snapshot.
-        unsettled: the number of keys with an owed delivery at that time.
+        unsettled: the number of keys with an owed delivery or a waiting event at that time.
         findings: the result of each invariant, in the order of INSTALLED_APPS.
         seconds: the duration.
     """
@@ -106,27 +106,27 @@ def reconcile(*, thorough: bool = False, using: str | None = None) -> Reconcilia
     )
 
 
-def _examine(finding: InvariantResult, examination: Examination) -> None:
+def _examine(result: InvariantResult, examination: Examination) -> None:
     began = time.monotonic()
-    found = finding.invariant.examine(examination)
+    found = result.invariant.examine(examination)
     while chunk := list(islice(found, _CHUNK)):
-        _sort(finding, chunk, using=examination.using)
-    finding.checked = examination.seen
-    finding.seconds = time.monotonic() - began
+        _sort(result, chunk, using=examination.using)
+    result.checked = examination.seen
+    result.seconds = time.monotonic() - began
 
 
-def _sort(finding: InvariantResult, found: Sequence[Difference], *, using: str) -> None:
+def _sort(result: InvariantResult, found: Sequence[Difference], *, using: str) -> None:
     """Count the differences and the unsettled ones, and keep the first of each."""
-    waits_for = finding.invariant.waits_for
+    waits_for = result.invariant.waits_for
     keys = {one.key for one in found}
     owed = owed_keys(keys, to=waits_for, using=using) if waits_for else set()
     for one in found:
         if one.key in owed:
-            finding.unsettled += 1
-            _keep(finding.kept_unsettled, one)
+            result.unsettled += 1
+            _keep(result.kept_unsettled, one)
         else:
-            finding.differences += 1
-            _keep(finding.kept, one)
+            result.differences += 1
+            _keep(result.kept, one)
 
 
 def _keep(kept: list[Difference], one: Difference) -> None:
