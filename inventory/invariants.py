@@ -37,7 +37,7 @@ EXPLAINS = {
 @invariant(remedy=COUNT)
 def counters_are_the_sums_of_the_ledger(examination: Examination) -> Iterator[Difference]:
     """Each product's counters are the sums of its movements."""
-    examination.saw(Product.objects.count())
+    examination.count_rows(Product.objects.count())
     products: QuerySet[Any] = Product.objects.annotate(
         hand=Coalesce(F("stock__on_hand"), 0),
         aside=Coalesce(F("stock__reserved"), 0),
@@ -57,7 +57,7 @@ def counters_are_the_sums_of_the_ledger(examination: Examination) -> Iterator[Di
 @invariant(remedy=COUNT)
 def nothing_is_negative(examination: Examination) -> Iterator[Difference]:
     """No more is reserved than is on hand, and neither is below zero."""
-    examination.saw(Stock.objects.count())
+    examination.count_rows(Stock.objects.count())
     wrong = Stock.objects.filter(
         Q(on_hand__lt=0) | Q(reserved__lt=0) | Q(reserved__gt=F("on_hand"))
     )
@@ -70,7 +70,7 @@ def nothing_is_negative(examination: Examination) -> Iterator[Difference]:
 @invariant(remedy=COUNT)
 def what_is_reserved_is_reserved_for_an_order(examination: Examination) -> Iterator[Difference]:
     """Each product's reserved units are those of the reservations that hold it."""
-    examination.saw(Stock.objects.count())
+    examination.count_rows(Stock.objects.count())
     lines = ReservationLine.objects.filter(product=OuterRef("pk"))
     held = lines.filter(reservation__status=Status.RESERVED).order_by().values("product")
     sums = held.annotate(sum=Sum(F("quantity") - F("returned"))).values("sum")
@@ -87,7 +87,7 @@ def reservations_are_in_the_ledger(examination: Examination) -> Iterator[Differe
     lines = ReservationLine.objects.select_related("reservation").order_by("pk")
     rows = lines.iterator(chunk_size=CHUNK)
     while chunk := list(islice(rows, CHUNK)):
-        examination.saw(len(chunk))
+        examination.count_rows(len(chunk))
         ledger = _ledger(chunk)
         for line in chunk:
             for kind in _kinds_missing(line, ledger):
@@ -100,7 +100,7 @@ def reservations_are_in_the_ledger(examination: Examination) -> Iterator[Differe
 def reservations_are_told(examination: Examination) -> Iterator[Difference]:
     """Each answer about stock was told by its event, once, and each such event is an answer."""
     recent = examination.recent(Reservation.objects.all(), "asked_at")
-    examination.saw(recent.count())
+    examination.count_rows(recent.count())
     for unanswered in recent.filter(status=Status.ASKED).iterator():
         text = _("Order %(order)s asked for stock, and was given no answer.")
         yield _about(unanswered, text % {"order": unanswered.order_id})

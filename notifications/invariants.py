@@ -43,7 +43,7 @@ def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Diff
     One that is suppressed will do, except about a cancellation or a refund.
     """
     settled = Email.objects.filter(Q(sent_at__isnull=False) | ~Q(suppressed_because=""))
-    examination.saw(settled.count())
+    examination.count_rows(settled.count())
     for kind, (name, handler) in CALLED_FOR_BY.items():
         missing = events_without_row(
             name, settled.filter(kind=kind), key="order_id", handled_by=handler, **_fields(kind)
@@ -61,7 +61,7 @@ def every_email_has_its_event(examination: Examination) -> Iterator[Difference]:
     emails = Email.objects.order_by("pk")
     if examination.horizon:
         emails = emails.filter(order_id__in=orders.placed_since(examination.horizon))
-    examination.saw(emails.count())
+    examination.count_rows(emails.count())
     for kind, (name, _handler) in CALLED_FOR_BY.items():
         of_kind = emails.filter(kind=kind)
         for email in rows_without_event(of_kind, name, key="order_id", **_fields(kind)).iterator():

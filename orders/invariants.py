@@ -53,7 +53,7 @@ CHUNK = 500
 @invariant(remedy=AROUND)
 def history_explains_status(examination: Examination) -> Iterator[Difference]:
     """An order is where the last line of its history says."""
-    examination.saw(Order.objects.count())
+    examination.count_rows(Order.objects.count())
     latest = OrderHistory.objects.filter(order=OuterRef("pk")).order_by("-id")
     orders: QuerySet[Any] = Order.objects.annotate(last=_first(latest)).exclude(status=F("last"))
     for order in orders.order_by("pk").iterator():
@@ -65,7 +65,7 @@ def history_explains_status(examination: Examination) -> Iterator[Difference]:
 @invariant(remedy=AROUND)
 def history_has_no_gap(examination: Examination) -> Iterator[Difference]:
     """Each move of an order is allowed, and begins where the one before ended."""
-    examination.saw(OrderHistory.objects.count())
+    examination.count_rows(OrderHistory.objects.count())
     earlier = OrderHistory.objects.filter(order=OuterRef("order"), pk__lt=OuterRef("pk"))
     allowed = Q(pk__in=[])
     for before, after in Order.MOVES.items():
@@ -81,7 +81,7 @@ def history_has_no_gap(examination: Examination) -> Iterator[Difference]:
 def moves_are_told(examination: Examination) -> Iterator[Difference]:
     """Each move of an order was told by its event, once, and each such event by a move."""
     moves = examination.recent(OrderHistory.objects.all(), "moved_at").select_related("order")
-    examination.saw(moves.count())
+    examination.count_rows(moves.count())
     for status, name in TOLD_BY.items():
         to_it = moves.filter(to_status=status)
         for move in rows_without_event(to_it, name, key="order_id").order_by("pk").iterator():
@@ -95,7 +95,7 @@ def moves_are_told(examination: Examination) -> Iterator[Difference]:
 def answers_explain_moves(examination: Examination) -> Iterator[Difference]:
     """An order moves on only after the answers of stock and bank that the move needs."""
     moves = examination.recent(OrderHistory.objects.exclude(from_status=""), "order__placed_at")
-    examination.saw(moves.count())
+    examination.count_rows(moves.count())
     for needing, name in EXPLAINED_BY:
         unexplained = rows_without_event(moves.filter(needing), name, key="order_id")
         for move in unexplained.select_related("order").order_by("pk").iterator():
@@ -107,7 +107,7 @@ def answers_explain_moves(examination: Examination) -> Iterator[Difference]:
 @invariant(remedy=AROUND)
 def totals_are_those_of_the_lines(examination: Examination) -> Iterator[Difference]:
     """An order's total is the sum of its lines, and its refunds are within it."""
-    examination.saw(Order.objects.count())
+    examination.count_rows(Order.objects.count())
     lines = OrderLine.objects.filter(order=OuterRef("pk")).order_by().values("order")
     refunds = RefundRequest.objects.filter(order=OuterRef("pk")).order_by().values("order")
     orders: QuerySet[Any] = Order.objects.annotate(
@@ -130,7 +130,7 @@ def refunds_are_told(examination: Examination) -> Iterator[Difference]:
     """Each refund that was asked for was told by its event, and each such event by a refund."""
     name = "orders.RefundRequested"
     refunds = RefundRequest.objects.select_related("order")
-    examination.saw(refunds.count())
+    examination.count_rows(refunds.count())
     recent = examination.recent(refunds, "requested_at")
     for refund in rows_without_event(recent, name, key="order_id", refund_id="id").iterator():
         facts = {"order": refund.order, "refund": refund, "name": name}
@@ -151,7 +151,7 @@ def refunds_are_told(examination: Examination) -> Iterator[Difference]:
 def whatever_is_under_way_is_owed(examination: Examination) -> Iterator[Difference]:
     """An order that waits for stock or money is waiting for something that is owed."""
     orders = Order.objects.filter(status__in=ON_THE_WAY)
-    examination.saw(orders.count())
+    examination.count_rows(orders.count())
     for order in orders.order_by("pk").iterator():
         facts = {"order": order, "status": order.get_status_display()}
         facts["awaits"] = order.get_awaits_display()
@@ -166,7 +166,7 @@ def whatever_is_under_way_is_owed(examination: Examination) -> Iterator[Differen
 def money_is_what_orders_are_worth(examination: Examination) -> Iterator[Difference]:
     """What was captured, less what was refunded, is what the order is worth."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
-        examination.saw(len(orders))
+        examination.count_rows(len(orders))
         asked = _asked_back(orders)
         balances = payments.balances(order.id for order in orders)
         for order in orders:
@@ -187,7 +187,7 @@ def money_is_what_orders_are_worth(examination: Examination) -> Iterator[Differe
 def goods_are_where_orders_are(examination: Examination) -> Iterator[Difference]:
     """Stock is set aside for what is to be shipped, issued for what is, let go when cancelled."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
-        examination.saw(len(orders))
+        examination.count_rows(len(orders))
         lines = _lines(orders)
         reservations = inventory.reservations(order.id for order in orders)
         for order in orders:

@@ -1,4 +1,4 @@
-"""What must hold of the outbox's own tables, whatever is told and heard."""
+"""Invariants of the outbox's own tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .reconciliation import Difference, Examination, invariant
 
 State = Delivery.State
 
-# A relay that began before a subscription was committed has not seen it.
+# A fan-out that began before a subscription was committed does not see it.
 NEW_SUBSCRIPTION = timedelta(minutes=1)
 
 
@@ -21,13 +21,13 @@ NEW_SUBSCRIPTION = timedelta(minutes=1)
 def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Difference]:
     """Each event has one delivery for each subscription that was active when it was fanned out."""
     events = Event.objects.using(examination.using).filter(fanned_out_at__isnull=False)
-    examination.saw(events.count())
+    examination.count_rows(events.count())
     for row in Subscription.objects.using(examination.using).filter(active=True).order_by("id"):
-        mine = Delivery.objects.using(examination.using).filter(
+        own = Delivery.objects.using(examination.using).filter(
             event=OuterRef("pk"), subscription=row
         )
-        heard = events.filter(name=row.event, fanned_out_at__gt=row.since + NEW_SUBSCRIPTION)
-        for event in heard.filter(~Exists(mine)).order_by("seq").iterator():
+        later = events.filter(name=row.event, fanned_out_at__gt=row.since + NEW_SUBSCRIPTION)
+        for event in later.filter(~Exists(own)).order_by("seq").iterator():
             facts = {"event": event, "handler": row.handler}
             text = _("%(event)s was fanned out, and %(handler)s was never owed it.")
             yield Difference(text % facts, key=event.key, row=event)
@@ -37,7 +37,7 @@ def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Di
 def what_waits_has_no_delivery(examination: Examination) -> Iterator[Difference]:
     """An event that waits for fan-out has no delivery yet."""
     waiting = Event.objects.using(examination.using).filter(fanned_out_at=None)
-    examination.saw(waiting.count())
+    examination.count_rows(waiting.count())
     delivered = Delivery.objects.using(examination.using).filter(event=OuterRef("pk"))
     for event in waiting.filter(Exists(delivered)).order_by("seq").iterator():
         text = _("%(event)s waits for fan-out, and has deliveries already.")
@@ -48,8 +48,8 @@ def what_waits_has_no_delivery(examination: Examination) -> Iterator[Difference]
 def one_receipt_for_each_handler(examination: Examination) -> Iterator[Difference]:
     """A handler has at most one receipt for an event."""
     done = Delivery.objects.using(examination.using).filter(state=State.DONE).order_by()
-    examination.saw(done.count())
-    # Two rows of one subscription cannot be, so two receipts come through two subscriptions.
+    examination.count_rows(done.count())
+    # A subscription has one delivery of an event, so a second receipt has another subscription.
     others = done.filter(
         event=OuterRef("event"),
         subscription__handler=OuterRef("subscription__handler"),
@@ -64,7 +64,7 @@ def one_receipt_for_each_handler(examination: Examination) -> Iterator[Differenc
 def receipts_are_whole(examination: Examination) -> Iterator[Difference]:
     """What is done was started under its latest token, and what is settled says since when."""
     settled = Delivery.objects.using(examination.using).filter(state__in=Delivery.SETTLED)
-    examination.saw(settled.count())
+    examination.count_rows(settled.count())
     never_ran = Q(state=State.DONE) & (Q(attempts=0) | ~Q(started_token=F("token")) | Q(token=0))
     for row in _with_names(settled.filter(never_ran | Q(settled_at=None))):
         facts = {**_names(row), "state": row.get_state_display()}

@@ -44,7 +44,7 @@ CLOCKS = timedelta(minutes=1)
 @invariant(remedy=AROUND)
 def histories_explain_statuses(examination: Examination) -> Iterator[Difference]:
     """A payment, and a refund, is where the last line of its history says."""
-    examination.saw(Payment.objects.count() + Refund.objects.count())
+    examination.count_rows(Payment.objects.count() + Refund.objects.count())
     moves = PaymentHistory.objects.filter(payment=OuterRef("pk"))
     for payment in _elsewhere(Payment.objects.all(), moves):
         facts = {"order": payment.order_id, "status": payment.status, "last": payment.last}
@@ -61,7 +61,7 @@ def histories_explain_statuses(examination: Examination) -> Iterator[Difference]
 def moves_are_told(examination: Examination) -> Iterator[Difference]:
     """Each answer of the bank was told by its event, once, and each such event is an answer."""
     moves = examination.recent(PaymentHistory.objects.select_related("payment"), "moved_at")
-    examination.saw(moves.count())
+    examination.count_rows(moves.count())
     for status, name in TOLD_BY.items():
         to_it = moves.filter(to_status=status).filter(_is_to_be_told(status))
         for move in rows_without_event(to_it, name, key="payment__order_id").iterator():
@@ -82,7 +82,7 @@ def moves_are_told(examination: Examination) -> Iterator[Difference]:
 def refunds_are_told(examination: Examination) -> Iterator[Difference]:
     """Each refund that the bank made was told by its event, and each such event is a refund."""
     done = Refund.objects.filter(status=Refund.Status.REFUNDED).select_related("payment")
-    examination.saw(done.count())
+    examination.count_rows(done.count())
     columns = {"key": "payment__order_id", "refund_id": "id"}
     for refund in rows_without_event(
         examination.recent(done, "moved_at"), REFUNDED, **columns
@@ -98,7 +98,7 @@ def refunds_are_told(examination: Examination) -> Iterator[Difference]:
 @invariant(remedy=AROUND)
 def refunds_add_up(examination: Examination) -> Iterator[Difference]:
     """What a payment is to give back is the sum of its refunds, and no more than was taken."""
-    examination.saw(Payment.objects.count())
+    examination.count_rows(Payment.objects.count())
     sums = Refund.objects.filter(payment=OuterRef("pk")).order_by().values("payment")
     payments: QuerySet[Any] = Payment.objects.annotate(
         of_refunds=Coalesce(Subquery(sums.annotate(sum=Sum("amount")).values("sum")), 0)
@@ -120,7 +120,7 @@ def unknown_outcomes_are_owed(examination: Examination) -> Iterator[Difference]:
     asked = Payment.objects.filter(
         Q(status__in=Payment.AWAIT_BANK) | Q(refunds__status=Refund.Status.INTENDED)
     ).distinct()
-    examination.saw(asked.count())
+    examination.count_rows(asked.count())
     for payment in asked.order_by("pk").iterator():
         facts = {"order": payment.order_id, "status": payment.get_status_display()}
         text = _("The payment of order %(order)s is %(status)s and waits for the bank's answer.")
@@ -141,7 +141,7 @@ def the_bank_agrees(examination: Examination) -> Iterator[Difference]:
             if unanswered == PATIENCE:
                 break
             continue
-        examination.saw(1)
+        examination.count_rows(1)
         yield from _compare(payment, found, not_before=timezone.now() - bank.processing_time)
     if unanswered:
         text = _("The bank could not be asked about each payment (%(problem)s); run this again.")

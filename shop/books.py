@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from outbox.reconciliation import Difference, examination
-from outbox.reconciliation.examination import Finding
+from outbox.reconciliation.examination import InvariantResult
 from outbox.reconciliation.examination import reconcile as reconcile
 from shop.models import Reconciliation
 
@@ -27,7 +27,7 @@ def as_report(done: examination.Reconciliation) -> Report:
     }
 
 
-def _finding(one: Finding) -> Report:
+def _finding(one: InvariantResult) -> Report:
     return {
         "name": one.invariant.name,
         "says": one.invariant.says,

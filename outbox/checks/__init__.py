@@ -1,14 +1,14 @@
-"""System checks: what an import would have caught, `manage.py check` catches by name.
+"""System checks of `manage.py check`, for references by name that no import verifies.
 
-Each message begins with the place of the handler or event, "path:line". Their tag is `outbox`.
-One handler is checked in handlers.py, its policy in policy.py, against its events in
-contracts.py; what older releases stored in versions.py; the database in database.py. Here:
+Each message begins with the place of the handler or event, "path:line". The tag is `outbox`. The
+other modules check one handler (handlers.py), its policy (policy.py), its parameters against its
+events (contracts.py), stored versions (versions.py) and the database (database.py). Here:
 
     E008 two handlers have one pinned name
-    E009 a handler takes over, by `formerly`, what is another's
+    E009 a handler takes over, by `formerly`, the name of another handler
     E010 two event classes have one name
     E012 OUTBOX has an unknown key or a value of the wrong type
-    W021 OUTBOX["RETENTION"] names an event that nobody declares
+    W021 OUTBOX["RETENTION"] names an event that no app declares
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _PROPER_TEXT = {
 def check_contracts(
     app_configs: Sequence[AppConfig] | None = None, **_kwargs: Any
 ) -> list[CheckMessage]:
-    """Compare what handlers read with what events carry: those of the given apps, or all."""
+    """Compare parameters of handlers with fields of events, of the given apps or of all."""
     labels = {config.label for config in app_configs} if app_configs is not None else None
     declared = [event for known in events.registry.values() for event in known]
     found: list[CheckMessage] = []
@@ -71,7 +71,7 @@ def check_contracts(
 
 @register("outbox")
 def check_names(**_kwargs: Any) -> list[CheckMessage]:
-    """Find pinned names and event names that are given twice."""
+    """Find duplicate pinned names, event names and upcasters."""
     return [
         *_same_handlers(),
         *_takeovers(),
@@ -82,7 +82,7 @@ def check_names(**_kwargs: Any) -> list[CheckMessage]:
 
 @register("outbox")
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
-    """Find what OUTBOX cannot have, and a database that would fail under load."""
+    """Find invalid settings, missing packages, and a database that would fail under load."""
     return [
         *_unknown_settings(),
         *_wrong_settings(),

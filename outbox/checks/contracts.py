@@ -1,8 +1,8 @@
-"""What a handler reads, against what each event that it hears carries.
+"""Checks of a handler's parameters against the fields of each event that it subscribes to.
 
-E001 a handler hears an event that nobody declares
+E001 a handler subscribes to an event that no app declares
 E002 a parameter is neither a field of the event nor one of its facts
-E003 a parameter's type does not fit what the event carries
+E003 a parameter's type does not fit the event's field
 E011 an event's fields cannot be resolved or described
 """
 
@@ -27,7 +27,7 @@ from .handlers import first_line
 
 
 def check_event(event: type[DomainEvent]) -> Iterator[CheckMessage]:
-    """Find out whether the event's fields have a JSON form."""
+    """Check that the event's fields have a JSON form."""
     try:
         written_schema(event)
     except NOT_DESCRIBED as error:
@@ -41,22 +41,22 @@ def check_event(event: type[DomainEvent]) -> Iterator[CheckMessage]:
 
 
 def check_contract(handler: Handler) -> Iterator[CheckMessage]:
-    """Compare a handler with each event that it hears."""
+    """Compare a handler with each event that it subscribes to."""
     schemas = _read_schemas(handler)
     for name in handler.events:
         event = events.find(name)
         yield from (
-            _misread(handler, event, schemas) if event else [_has_no_subscriber(handler, name)]
+            _misread(handler, event, schemas) if event else [_is_not_declared(handler, name)]
         )
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return "Did you mean ...?", or "" where nothing is similar."""
+    """Return "Did you mean ...?", or "" if no word is similar."""
     close = get_close_matches(word, list(words), n=1)
     return f"Did you mean {close[0]}?" if close else ""
 
 
-def _has_no_subscriber(handler: Handler, name: str) -> CheckMessage:
+def _is_not_declared(handler: Handler, name: str) -> CheckMessage:
     return Error(
         f"{handler.name} hears {name}, which no installed app declares.",
         hint=_similar_event(name) or _declared_events(name),
@@ -89,7 +89,7 @@ def _declared_events(name: str) -> str:
 
 
 def _read_schemas(handler: Handler) -> dict[str, Any]:
-    """Describe the parameters that can be described; handlers.py tells of the others."""
+    """Return the schemas of the parameters that have one; handlers.py reports the others."""
     schemas: dict[str, Any] = {}
     with suppress(Exception):  # an annotation is code, which may raise anything
         for name, kind in handler.fields.items():
@@ -104,7 +104,7 @@ def _misread(
     """Compare the parameters with the fields of one event."""
     try:
         written = written_schema(event)
-    except NOT_DESCRIBED:  # check_event() tells
+    except NOT_DESCRIBED:  # check_event() reports it
         return
     for name in handler.parameters:
         if name not in FACTS and name not in written["properties"]:

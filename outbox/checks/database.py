@@ -1,4 +1,4 @@
-"""How Django connects to the outbox's database. The messages:
+"""Checks of the connection to the outbox's database. The messages:
 
 E027 transactions read an old snapshot on PostgreSQL
 W002 SQLite takes its write lock late
@@ -15,7 +15,7 @@ from outbox import databases
 
 
 def check_database() -> Iterator[CheckMessage]:
-    """Find options of the connection with which the outbox breaks its promises, or fails often."""
+    """Find connection options that break the outbox's guarantees or cause frequent failures."""
     using = databases.alias()
     if connections[using].vendor == "postgresql":
         yield from _old_snapshots(using)

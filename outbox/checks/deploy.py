@@ -1,6 +1,6 @@
-"""`manage.py check --deploy --database default`: can this code do what is owed? Its messages:
+"""`manage.py check --deploy --database default`: can this code handle the owed deliveries?
 
-E023 something that is owed could not be read, or would be orphaned (contracts/rehearsal.py)
+E023 an owed delivery could not be read, or would have no handler (contracts/rehearsal.py)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from outbox.models import Delivery
 
 @register(Tags.database, deploy=True)
 def check_owed(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
-    """Rehearse what is owed in the outbox's database, if that is among those to be checked."""
+    """Rehearse the owed deliveries, if the outbox's database is among the given ones."""
     using = router.db_for_write(Delivery)
     tables = connections[using].introspection.table_names
     if using not in (databases or ()) or Delivery._meta.db_table not in tables():

@@ -1,6 +1,6 @@
-"""What a setting needs beside the outbox. Its message:
+"""Check of the optional packages that settings need. The message:
 
-E026 a setting asks for a package that is not installed
+E026 a setting needs a package that is not installed
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NEEDED = (
 
 
 def check_extras() -> Iterator[CheckMessage]:
-    """Find a setting whose package is missing: better now than at the first request."""
+    """Find settings whose package is missing, before the first request fails."""
     given = getattr(settings, "OUTBOX", {})
     for name, module, package in _NEEDED:
         if given.get(name) and find_spec(module) is None:

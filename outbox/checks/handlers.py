@@ -1,4 +1,4 @@
-"""A handler by itself: can it be called, and can its parameters be read?
+"""Checks of one handler: its annotations and parameter types.
 
 E004 an annotation cannot be resolved
 E005 a parameter's type cannot be read from JSON
@@ -36,7 +36,7 @@ _FACT_TYPES: dict[str, tuple[type[Any], ...]] = {
 
 
 def check_handler(handler: Handler) -> Iterator[CheckMessage]:
-    """Find what would fail or surprise whatever the events carry."""
+    """Find problems of a handler that do not depend on its events."""
     yield from _unannotated(handler)
     try:
         types = handler.types
@@ -48,7 +48,7 @@ def check_handler(handler: Handler) -> Iterator[CheckMessage]:
 
 
 def first_line(error: Exception) -> str:
-    """Say an error in one line that ends with a full stop."""
+    """Return an error's message as one line that ends with a full stop."""
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".") + "."
 
 
@@ -96,7 +96,7 @@ def _takes(kind: Any, given: type[Any]) -> bool:
         return any(_takes(one, given) for one in get_args(kind))
     if hasattr(kind, "__supertype__"):  # NewType
         return _takes(kind.__supertype__, given)
-    if kind is Any or not isinstance(kind, type):  # what we cannot judge, we let pass
+    if kind is Any or not isinstance(kind, type):  # unknown types pass
         return True
     return issubclass(given, kind)
 

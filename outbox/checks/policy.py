@@ -1,8 +1,8 @@
-"""A handler's policy by itself: does one part of it make another one idle?
+"""Checks of a handler's policy: parts of it that have no effect because of another.
 
-E013 its breaker counts what a rule takes for final
-W003 its breaker guards a handler that calls nobody outside
-W004 a rule retries what has a single attempt
+E013 its breaker counts an exception that a rule makes final
+W003 its breaker guards an atomic handler, which calls no external system
+W004 a rule retries, but the handler has a single attempt
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from outbox.subscriptions import Handler
 
 
 def check_policy(handler: Handler) -> Iterator[CheckMessage]:
-    """Find rules and breakers that cannot do what they say."""
+    """Find rules and breakers that cannot take effect."""
     yield from _counted_and_final(handler)
     if handler.breaker is not None and handler.atomic:
         yield Warning(

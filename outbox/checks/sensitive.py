@@ -1,4 +1,4 @@
-"""Can what is sensitive be blanked? Called with the other checks; its messages:
+"""Checks that sensitive fields can be masked and blanked. The messages:
 
 E024 an event's key, or a field of its subject, is sensitive
 E025 a sensitive field's type takes no blank value
@@ -20,7 +20,7 @@ from outbox.privacy.sensitive import Schema, blank
 
 
 def check_sensitive(event: type[DomainEvent]) -> Iterator[CheckMessage]:
-    """Find sensitive fields that could not be masked everywhere, or not be blanked."""
+    """Find sensitive fields that cannot be masked everywhere, or cannot be blanked."""
     schema = schema_of(event)
     if schema is None:
         return
@@ -35,7 +35,7 @@ def check_sensitive(event: type[DomainEvent]) -> Iterator[CheckMessage]:
 
 
 def _example(schema: Any, defs: Schema, path: tuple[str, ...], marked: set[Any]) -> Any:
-    """Make a payload of blanks that has all fields and an item in each list; note the marked."""
+    """Return a payload of blanks with all fields and one item per list; collect marked paths."""
     if schema.get(MARK):
         marked.add(path)
         return blank(schema, defs)

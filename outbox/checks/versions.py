@@ -1,9 +1,9 @@
-"""Can what older releases stored still be read? Called with the other checks; its messages:
+"""Checks that events of older releases can still be read. The messages:
 
 E020 a step of an event's chain of upcasters is missing
 E021 an upcaster is for an event or version that does not exist, or two are for one step
-E022 an event changed other than by an optional field (contracts/lock.py), or its lock is unreadable
-W020 events.lock.json does not have what the code declares
+E022 an event changed other than by an optional field (contracts/lock.py), or its lock is invalid
+W020 events.lock.json lacks something that the code declares
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .contracts import did_you_mean
 
 
 def check_versions(event: type[DomainEvent]) -> Iterator[CheckMessage]:
-    """Find the gaps between version 1 of an event and today's."""
+    """Find missing upcasters between version 1 and the current version of an event."""
     steps = upcasting.steps_of(event.event_name)
     for version in range(1, event.event_version):
         if version not in steps:
@@ -41,7 +41,7 @@ def check_versions(event: type[DomainEvent]) -> Iterator[CheckMessage]:
 
 
 def check_upcasters() -> Iterator[CheckMessage]:
-    """Find upcasters that nothing would call, and two for one step."""
+    """Find upcasters that are never called, and two for one step."""
     for one in upcasting.registry:
         event = events.find(one.event)
         if event is None:
@@ -66,7 +66,7 @@ def check_upcasters() -> Iterator[CheckMessage]:
 
 
 def check_lock(config: AppConfig) -> Iterator[CheckMessage]:
-    """Compare an app's events with its lock; an app without one is not held to anything yet."""
+    """Compare an app's events with its lock; without a lock there is nothing to compare."""
     if not contract_lock.path_of(config).exists():
         return
     try:
@@ -82,7 +82,7 @@ def check_lock(config: AppConfig) -> Iterator[CheckMessage]:
 
 
 def breach_message(breach: contract_lock.Breach) -> CheckMessage:
-    """Say what was changed and what to do about it."""
+    """Return the message about an incompatible change, with the next step."""
     event = breach.event
     version = event.event_version
     return Error(

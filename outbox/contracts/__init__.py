@@ -1,1 +1,1 @@
-"""What events promise to their handlers through every release: schema, versions, catalogue."""
+"""Contracts between events and handlers across releases: schema, versions, catalogue."""

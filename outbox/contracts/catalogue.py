@@ -1,4 +1,4 @@
-"""The catalogue: every event that this code declares, where it is made and who hears it."""
+"""The catalogue: every event that this code declares, with its source place and handlers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from outbox.subscriptions import Handler
 
 from .shapes import NOT_DESCRIBED, written_schema
 
-# A dotted name outside quotes; the quoted alternative comes first, so that it is left alone.
+# A dotted name outside quotes. The quoted alternative is first, so that quotes are skipped.
 _QUOTED_OR_DOTTED = re.compile(r"""('[^']*'|"[^"]*")|\b(?:\w+\.)+(?=\w)""")
 
 
@@ -32,7 +32,7 @@ class CatalogueField:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueHandler:
-    """A handler that hears the event; `place` is its "path:line", `reads` its parameters."""
+    """A handler of the event; `place` is its "path:line", `reads` its parameters."""
 
     name: str
     place: str
@@ -48,7 +48,7 @@ class CatalogueHandler:
 
     @property
     def policy(self) -> str:
-        """How it is run and retried, in one line."""
+        """The delivery options and retry policy, in one line."""
         return ", ".join(
             (
                 "atomic" if self.atomic else "with a receipt",
@@ -67,13 +67,13 @@ class CatalogueEntry:
 
     Attributes:
         name: "app.ClassName".
-        version: of its fields' meaning.
-        key: the field that says what it is about.
+        version: the version of its fields' meaning.
+        key: the name of its key field.
         description: its docstring.
         place: "path:line" of its class, relative to the working directory where possible.
         fields: its fields in the order of declaration, computed ones last.
-        handlers: who hears it, in the order of registration.
-        schema: the JSON Schema (2020-12) of what is stored.
+        handlers: its handlers in the order of registration.
+        schema: the JSON Schema (2020-12) of the stored payload.
     """
 
     name: str
@@ -87,10 +87,10 @@ class CatalogueEntry:
 
 
 def catalogue() -> list[CatalogueEntry]:
-    """Return every event of the installed apps by name, with those who hear it.
+    """Return every event of the installed apps by name, with its handlers.
 
-    What `manage.py check` objects to (a name that nobody declares, two classes of one name) is not
-    shown here; of two classes the later one is.
+    Errors of `manage.py check` are not shown: subscriptions to undeclared events are left out, and
+    of two classes with one name the later one is returned.
     """
     return [_entry(name, declared[-1]) for name, declared in sorted(events.registry.items())]
 
@@ -98,20 +98,20 @@ def catalogue() -> list[CatalogueEntry]:
 def place(thing: type[Any] | Handler | Callable[..., Any]) -> str:
     """Return "path:line" of a class, a handler or a function, relative to the working directory.
 
-    Files outside it keep their full path; what has no source file is named by its module.
+    Files outside it keep their full path. Without a source file, return the module's name.
     """
     source = inspect.unwrap(thing.function) if isinstance(thing, Handler) else thing
     try:
         path = Path(inspect.getsourcefile(source) or "").resolve()
         line = inspect.getsourcelines(source)[1]
-    except (OSError, TypeError):  # made by exec() or typed into a shell
+    except (OSError, TypeError):  # defined by exec() or in a shell
         return source.__module__
     here = Path.cwd().resolve()
     return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{line}"
 
 
 def type_name(kind: Any) -> str:
-    """Return a type as one reads it, without module names: "list[OrderLine]", "UUID | None"."""
+    """Return a type without module names: "list[OrderLine]", "UUID | None"."""
     if isinstance(kind, type) and not hasattr(kind, "__origin__"):
         return kind.__name__
     return _QUOTED_OR_DOTTED.sub(lambda match: match[1] or "", str(kind))
@@ -134,7 +134,7 @@ def _entry(name: str, event: type[DomainEvent]) -> CatalogueEntry:
 def _schema(event: type[DomainEvent]) -> dict[str, Any]:
     try:
         return written_schema(event)
-    except NOT_DESCRIBED:  # the system check tells; the list goes on
+    except NOT_DESCRIBED:  # a system check reports it; the entry stays
         return {"properties": {name: {} for name in event.model_fields}}
 
 

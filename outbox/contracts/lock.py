@@ -1,7 +1,7 @@
-"""The committed catalogue: `events.lock.json` beside each events.py, every version told so far.
+"""The committed catalogue: `events.lock.json` beside each events.py, with all released versions.
 
-Events are read long after they were told, by code of other releases. So what was told once is
-written down, and `manage.py check` compares: an event only grows, by optional fields.
+Events are read long after they were emitted, by code of other releases. So each version is
+recorded, and `manage.py check` compares: an event may only gain optional fields.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ ABOUT = (
     "`manage.py outbox catalogue`; commit it with events.py."
 )
 
-#: Of one event, by version as text: {"key": ..., "schema": ...}.
+#: The record of one event, by version as text: {"key": ..., "schema": ...}.
 Versions = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Breach:
-    """A change that stored events or older code would not survive."""
+    """A change that is incompatible with stored events or older code."""
 
     event: type[DomainEvent]
     what: str
 
 
 def path_of(config: AppConfig) -> Path:
-    """Return where an app's lock stands."""
+    """Return the path of an app's lock."""
     return Path(config.path) / FILE
 
 
 def read(config: AppConfig) -> dict[str, Versions]:
-    """Return what is recorded of an app's events, by name; nothing where there is no lock.
+    """Return the recorded versions of an app's events, by name; {} without a lock.
 
-    Raises `ValueError` for a file that is no such lock, after a bad merge for example.
+    Raises `ValueError` for an invalid file, for example after a bad merge.
     """
     path = path_of(config)
     if not path.exists():
@@ -59,7 +59,7 @@ def read(config: AppConfig) -> dict[str, Versions]:
 
 
 def apps_with_events() -> Iterator[AppConfig]:
-    """Yield the installed apps that declare events, or have a lock of such."""
+    """Yield the installed apps that declare events or have a lock."""
     labels = {name.partition(".")[0] for name, declared in events.registry.items() if declared}
     for config in apps.get_app_configs():
         if config.label in labels or path_of(config).exists():
@@ -67,7 +67,7 @@ def apps_with_events() -> Iterator[AppConfig]:
 
 
 def breaches(config: AppConfig) -> list[Breach]:
-    """Return what has changed in an app's events other than by new optional fields."""
+    """Return the changes of an app's events other than new optional fields."""
     recorded = read(config)
     return [
         Breach(event, what)
@@ -77,20 +77,20 @@ def breaches(config: AppConfig) -> list[Breach]:
 
 
 def unrecorded(config: AppConfig) -> list[str]:
-    """Say what the lock does not have yet: new events, versions, fields, and events now gone."""
+    """Return what the lock lacks, in words: new events, versions and fields, and removed events."""
     recorded, now = read(config), up_to_date(config)
-    told = [
+    changed = [
         _news(name, recorded.get(name, {}), versions)
         for name, versions in now.items()
         if recorded.get(name) != versions
     ]
-    return told + [f"{name} is no longer declared" for name in recorded if name not in now]
+    return changed + [f"{name} is no longer declared" for name in recorded if name not in now]
 
 
 def write(config: AppConfig) -> bool:
-    """Bring an app's lock up to date; return whether that changed it.
+    """Update an app's lock; return whether that changed it.
 
-    The caller has looked for `breaches` first: what is written here is what holds from now on.
+    The caller checks for `breaches` first: the written contract is the one to compare with later.
     """
     path, text = path_of(config), _as_text(up_to_date(config))
     if path.exists() and path.read_text("utf-8") == text:
@@ -100,7 +100,7 @@ def write(config: AppConfig) -> bool:
 
 
 def up_to_date(config: AppConfig) -> dict[str, Versions]:
-    """Return what an app's lock should hold: the versions of today, and all before them."""
+    """Return the content of an app's lock: the current versions and all recorded ones."""
     recorded = read(config)
     return {
         event.event_name: {
@@ -126,7 +126,7 @@ def _declared(config: AppConfig) -> Iterator[type[DomainEvent]]:
         if name.partition(".")[0] == config.label and declared:
             try:
                 recorded_schema(declared[-1])
-            except NOT_DESCRIBED:  # another check tells
+            except NOT_DESCRIBED:  # another check reports it
                 continue
             yield declared[-1]
 
@@ -144,7 +144,7 @@ def _breaches_of(event: type[DomainEvent], versions: Versions) -> Iterator[str]:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Compare both ways: today's code reads what was stored, older code what is told today."""
+    """Compare both ways: current code reads stored events, older code reads current ones."""
     forward = misfits(before, now)
     backward = misfits(_whole(now), _whole(before))
     for sentence in forward:
@@ -156,13 +156,13 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
 
 
 def _in_words(sentence: str, writer: str, reader: str) -> str:
-    # The comparison speaks of an event and a handler, for which it was made.
+    # `misfits` words its sentences for an event and a handler.
     place, _colon, what = sentence.partition(": ")
     return f"{place}: {what.replace('the event', writer).replace('the handler', reader)}"
 
 
 def _whole(schema: Any) -> Any:
-    """Return a schema in which all properties are always there: so that a lost one is found."""
+    """Return a schema in which all properties are required, so that a missing one is found."""
     if isinstance(schema, list):
         return [_whole(one) for one in schema]
     if not isinstance(schema, Mapping):

@@ -1,7 +1,7 @@
-"""Read everything that is owed with this code, before a deploy: what would fail, and why.
+"""Rehearsal: read all owed deliveries with this code before a deploy, and report failures.
 
-Nothing is run and nothing is changed. It reads owed rows only, by the indexes of what is owed, a
-few hundred at a time.
+It runs no handler and changes nothing. It reads owed rows only, by their own indexes, a few hundred
+at a time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from . import upcasting
 
 _AT_ONCE = 500
 _EXAMPLES = 3
-_Told = Event | DelayedEvent
+_StoredEvent = Event | DelayedEvent
 _NO_FACTS: Mapping[str, Any] = dict.fromkeys(FACTS)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of trouble: handler and event by name, the stored version, the reason in words."""
+    """One kind of failure: handler and event by name, the stored version, the reason in words."""
 
     handler: str
     event: str
@@ -41,13 +41,13 @@ class Problem:
 
 @dataclass
 class Rehearsal:
-    """What a rehearsal found.
+    """The result of a rehearsal.
 
     Attributes:
-        read: owed deliveries, events that wait for fan-out, and those to be told later.
+        read: the number of owed deliveries, events that wait for fan-out, and delayed events.
         problems: how many of them each problem concerns.
         examples: some delivery ids, or "event <id>", of each problem.
-        unread_queues: handlers by a queue on which no handler of this code works.
+        unread_queues: handlers with owed deliveries by queue, of queues that this code lacks.
     """
 
     read: int = 0
@@ -56,7 +56,7 @@ class Rehearsal:
     unread_queues: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, problem: Problem, example: str) -> None:
-        """Count a problem, and keep a few examples of it."""
+        """Count a problem and keep a few examples."""
         self.problems[problem] += 1
         if len(self.examples[problem]) < _EXAMPLES:
             self.examples[problem].append(example)
@@ -65,10 +65,10 @@ class Rehearsal:
 def rehearse(
     *, progress: Callable[[int], object] | None = None, using: str | None = None
 ) -> Rehearsal:
-    """Read every owed delivery, and every event that waits or is told later, as its handler would.
+    """Read every owed delivery, waiting event and delayed event as its handlers would.
 
     Args:
-        progress: called now and then with the number of rows that were read so far.
+        progress: called from time to time with the number of rows that were read.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -82,7 +82,7 @@ def rehearse(
             _count(found, progress)
         if owed and handler and subscription.queue not in _queues():
             found.unread_queues.setdefault(subscription.queue, []).append(subscription.handler)
-    for event in _untold(using=using):
+    for event in _not_fanned_out(using=using):
         for name, handler in _subscribers(event, using=using):
             _try(found, name, handler, event, example=f"event {event.id}")
         _count(found, progress)
@@ -90,7 +90,7 @@ def rehearse(
 
 
 def _handler_of(subscription: Subscription) -> Handler | None:
-    """Return who would be given the subscription's deliveries after a migrate of this code."""
+    """Return the handler of the subscription after a migrate of this code, or None."""
     for handler in subscriptions.registry:
         if subscription.handler in (handler.name, *handler.formerly):
             return handler if subscription.event in handler.events else None
@@ -102,7 +102,7 @@ def _queues() -> set[str]:
 
 
 def _owed(subscription: Subscription, *, using: str) -> Iterator[Delivery]:
-    """Yield what a handler is owed; state by state, since each has an index of its own."""
+    """Yield a subscription's owed deliveries, by state, since each state has its own index."""
     rows = Delivery.objects.using(using).filter(subscription=subscription)
     for state in Delivery.OWED:
         for ids in _slices(rows.filter(state=state)):
@@ -110,8 +110,8 @@ def _owed(subscription: Subscription, *, using: str) -> Iterator[Delivery]:
             yield from some.select_related("event").order_by("pk")
 
 
-def _untold(*, using: str) -> Iterator[_Told]:
-    """Yield the events that wait for fan-out, and those that are told later."""
+def _not_fanned_out(*, using: str) -> Iterator[_StoredEvent]:
+    """Yield the events that wait for fan-out, and the delayed events."""
     rows = Event.objects.using(using).filter(fanned_out_at=None)
     for ids in _slices(rows.order_by("seq")):
         yield from Event.objects.using(using).filter(pk__in=ids).order_by("seq")
@@ -126,8 +126,8 @@ def _slices(rows: QuerySet[Any]) -> Iterator[list[Any]]:
         yield some
 
 
-def _subscribers(event: _Told, *, using: str) -> Iterator[tuple[str, Handler | None]]:
-    """Yield who is told of an event that waits: by this code, and by the rows of the last one."""
+def _subscribers(event: _StoredEvent, *, using: str) -> Iterator[tuple[str, Handler | None]]:
+    """Yield the handlers of an event: by this code, and by the rows of the last migrated one."""
     for handler in subscriptions.registry:
         if event.name in handler.events:
             yield handler.name, handler
@@ -141,7 +141,7 @@ def _try(
     found: Rehearsal,
     name: str,
     handler: Handler | None,
-    event: _Told,
+    event: _StoredEvent,
     *,
     example: str,
 ) -> None:
@@ -150,8 +150,8 @@ def _try(
         found.note(Problem(name, event.name, event.version, reason), example)
 
 
-def _reason(handler: Handler | None, event: _Told) -> str:
-    """Say why a handler could not be given an event; "" where it could."""
+def _reason(handler: Handler | None, event: _StoredEvent) -> str:
+    """Return why a handler could not be called with an event; "" if it could."""
     if handler is None:
         return "no handler of this code hears it under this name"
     if events.find(event.name) is None:
@@ -166,7 +166,7 @@ def _reason(handler: Handler | None, event: _Told) -> str:
 
 
 def _without_values(error: PermanentFailure) -> str:
-    """Say what is wrong in words that are the same for all such events, and show no payload."""
+    """Return the error in words that are the same for all such events and show no payload."""
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
         return str(error).splitlines()[0]

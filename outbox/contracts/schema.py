@@ -1,12 +1,12 @@
-"""Does what a producer writes fit what a handler reads? JSON Schema against JSON Schema.
+"""Compare the JSON Schema of a producer with the JSON Schema of a handler.
 
-The reader is tolerant: it need not know all that is written. Everything that is written and that
-it does read must fit. Compared are types, formats, properties and whether they are always there,
-items and fixed positions, keys and values of dictionaries, literals and enums, alternatives
-(unions, with and without a discriminator), recursive types.
+The reader is tolerant: it may ignore written values. Each written value that it reads must fit.
+Compared are types, formats, properties and whether they are required, items and fixed positions,
+keys and values of dictionaries, literals and enums, alternatives (unions, with and without a
+discriminator), recursive types.
 
-Ignored are bounds (minimum, lengths, patterns), aware against naive datetimes, other aliases than
-the first, and whatever a validator of your own demands beyond its type's schema.
+Ignored are bounds (minimum, lengths, patterns), aware against naive datetimes, aliases other than
+the first, and checks of custom validators beyond the type's schema.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .schema_parts import ANYTHING, Schema
 _ANY_NAME: Schema = {"type": "string"}
 #: Formats that take any string: bytes, paths and secrets.
 _ANY_STRING = frozenset({None, "binary", "path", "password"})
-#: A format on the left is a special case of those on the right.
+#: A format (key) is a special case of other formats (value).
 _SPECIAL_CASES = {
     **{f"uuid{version}": {"uuid"} for version in range(1, 9)},
     "ipv4": {"ipvanyaddress"},
@@ -33,20 +33,20 @@ def misfits(written: Schema, read: Schema, *, path: str = "") -> list[str]:
     """Return why some value that fits the schema `written` does not fit the schema `read`.
 
     Args:
-        written: what the producer may write.
-        read: what the handler accepts.
-        path: the name of the value, with which each sentence begins.
+        written: the schema of the producer.
+        read: the schema of the handler's parameter.
+        path: the name of the value; each sentence begins with it.
 
     Returns:
         A sentence for each place, "lines[].quantity: the event carries a string, the handler reads
-        an integer"; nothing if every value fits.
+        an integer"; [] if every value fits.
     """
     comparison = _Comparison(written.get("$defs", {}), read.get("$defs", {}))
     return list(dict.fromkeys(comparison.compare(written, read, path)))
 
 
 class _Comparison:
-    """One pair of schemas with their definitions."""
+    """The comparison of two schemas with their definitions."""
 
     def __init__(self, written_defs: Schema, read_defs: Schema) -> None:
         self._written_defs = written_defs
@@ -54,7 +54,7 @@ class _Comparison:
         self._open: set[tuple[int, int]] = set()
 
     def compare(self, written: Schema | bool, read: Schema | bool, path: str) -> list[str]:
-        """Return the misfits; a pair that is being compared further up (recursion) has none."""
+        """Return the misfits; [] for a pair that is already being compared (recursion)."""
         written = parts.resolve(written, self._written_defs)
         read = parts.resolve(read, self._read_defs)
         pair = id(written), id(read)
@@ -80,13 +80,13 @@ class _Comparison:
         return found
 
     def _one(self, written: Schema, readers: list[Schema], path: str) -> list[str]:
-        """Compare one alternative of the writer: it must fit one of the readers."""
+        """Compare one alternative of the writer: it must fit one alternative of the reader."""
         tried = [(one, self._pair(written, one, path)) for one in readers]
         if any(not found for _, found in tried):
             return []
         alike = [found for one, found in tried if one.get("type") == written.get("type")]
         if alike and written.get("type") in ("object", "array"):
-            return min(alike, key=len)  # of a discriminated union: most likely the one meant
+            return min(alike, key=len)  # of a discriminated union, probably the intended one
         return [_sentence(path, parts.noun(written), parts.either(readers))]
 
     def _pair(self, written: Schema, read: Schema, path: str) -> list[str]:
@@ -101,7 +101,7 @@ class _Comparison:
         return [_sentence(path, parts.noun(written), parts.noun(read))]
 
     def _properties(self, written: Schema, read: Schema, path: str) -> list[str]:
-        """Compare what the reader knows by name."""
+        """Compare the properties that the reader names."""
         found: list[str] = []
         others = _others(written)
         for name, wanted in read.get("properties", {}).items():
@@ -114,7 +114,7 @@ class _Comparison:
         return found
 
     def _rest(self, written: Schema, read: Schema, path: str) -> list[str]:
-        """Compare what the reader does not know by name."""
+        """Compare the properties that the reader does not name."""
         extra = parts.other_properties(read, default=ANYTHING)
         names = read.get("propertyNames", _ANY_NAME)
         found: list[str] = []
@@ -153,7 +153,7 @@ class _Comparison:
 
 
 def _others(written: Schema) -> Any:
-    # pydantic writes no more than a model declares.
+    # pydantic writes only the declared fields of a model.
     return parts.other_properties(written, default="properties" not in written)
 
 
@@ -167,7 +167,7 @@ def _is_value_within(value: Any, read: Schema) -> bool:
     allowed = parts.literals(read)
     if allowed is not None:
         return any(parts.type_of(one) == kind and one == value for one in allowed)
-    # Lists and objects are the values of an odd enum: only the same one is sure to fit.
+    # A list or object is the value of an unusual enum: only an equal one certainly fits.
     return kind not in ("array", "object") and _is_scalar_within({"type": kind}, read)
 
 

@@ -1,4 +1,4 @@
-"""One JSON Schema: what it may stand for, what its parts are, and how to say it in words."""
+"""Parts of one JSON Schema: its alternatives, properties and items, and its wording."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list:
 
 
 def resolve(schema: Schema | bool, defs: Schema) -> Schema | bool:
-    """Follow references; what stands beside one describes and does not constrain."""
+    """Follow references. Keywords beside a reference only describe and are ignored."""
     while not isinstance(schema, bool) and "$ref" in schema:
         schema = defs[schema["$ref"].rpartition("/")[2]]
     return schema
 
 
 def alternatives(schema: Schema | bool, defs: Schema) -> Iterator[Schema]:
-    """Yield what a schema may stand for, each resolved; unions and lists of types taken apart."""
+    """Yield the resolved alternatives of a schema, from unions and lists of types."""
     schema = resolve(schema, defs)
     if isinstance(schema, bool):
         yield from [ANYTHING] if schema else []
@@ -51,7 +51,7 @@ def alternatives(schema: Schema | bool, defs: Schema) -> Iterator[Schema]:
 
 
 def is_anything(schema: Schema) -> bool:
-    """Return whether every value fits."""
+    """Return whether every value fits the schema."""
     return not {"type", "enum", "const", "allOf", "not"} & set(schema)
 
 
@@ -63,17 +63,17 @@ def literals(schema: Schema) -> list[Any] | None:
 
 
 def type_of(value: Any) -> str:
-    """Return JSON Schema's word for the type of a JSON value."""
+    """Return JSON Schema's name for the type of a JSON value."""
     return "null" if value is None else _TYPES.get(type(value), "object")
 
 
 def format_of(schema: Schema) -> Any:
-    """Return what a string holds: "uuid", "date-time", "application/json", or None."""
+    """Return the format of a string: "uuid", "date-time", "application/json", or None."""
     return schema.get("format", schema.get("contentMediaType"))
 
 
 def other_properties(schema: Schema, *, default: Any) -> Any:
-    """Return the schema of properties that are not named, or False if there are none."""
+    """Return the schema of unnamed properties, or False if none are allowed."""
     by_pattern = list(schema.get("patternProperties", {}).values())
     return schema.get("additionalProperties", {"anyOf": by_pattern} if by_pattern else default)
 
@@ -90,7 +90,7 @@ def item(schema: Schema, index: int) -> Any:
 
 
 def noun(schema: Schema) -> str:
-    """Say a schema in a few words: "a string (uuid)", "an object (Money)", "a list of 2"."""
+    """Return a schema in a few words: "a string (uuid)", "an object (Money)", "a list of 2"."""
     only = literals(schema)
     if only is not None:
         return quoted(only)
@@ -102,12 +102,12 @@ def noun(schema: Schema) -> str:
 
 
 def either(schemas: list[Schema]) -> str:
-    """Say several: "an integer or null"."""
+    """Return several schemas in words: "an integer or null"."""
     return " or ".join(dict.fromkeys(noun(one) for one in schemas)) or "nothing"
 
 
 def quoted(values: list[Any]) -> str:
-    """Say values as JSON has them."""
+    """Return values in words, as JSON."""
     return " or ".join(json.dumps(one, ensure_ascii=False) for one in values)
 
 

@@ -1,4 +1,4 @@
-"""A contract as JSON Schema: what an event stores, and what a handler's parameter accepts."""
+"""JSON Schemas of contracts: of an event's stored payload, and of a handler's parameter."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-#: What these raise for a type without a JSON form, and for a name that cannot be found.
+#: Raised for a type without a JSON form, and for a name that cannot be resolved.
 NOT_DESCRIBED = (PydanticUserError, NameError)
 
 
 def written_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON Schema of what is stored when a `model` is emitted.
+    """Return the JSON Schema of the payload that is stored when a `model` is emitted.
 
-    Raises one of `NOT_DESCRIBED` for a type that has none or cannot be resolved.
+    Raises one of `NOT_DESCRIBED` for a type without a JSON form or with an unknown name.
     """
     return model.model_json_schema(
         mode="serialization", by_alias=False, schema_generator=ContractSchema
@@ -23,11 +23,11 @@ def written_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def recorded_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what is recorded of an event for later releases: what all its stored events have.
+    """Return the schema to record for later releases: it fits all stored events of the version.
 
-    Without prose, which may change, and without the refusal of further fields: there will be some.
-    What has a default is not required, since events that were
-    told before the field was there lack it. Raises the same.
+    It has no descriptions, which may change, and does not forbid further fields, which may follow.
+    A field with a default is not required, since events from before the field lack it. Raises the
+    same as `written_schema`.
     """
     made = model.model_json_schema(
         mode="serialization", by_alias=False, schema_generator=RecordedSchema
@@ -37,23 +37,23 @@ def recorded_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def read_schema(kind: Any) -> dict[str, Any]:
-    """Return the JSON Schema of what a parameter of type `kind` accepts. Raises the same."""
+    """Return the JSON Schema of a parameter of type `kind`. Raises as `written_schema`."""
     return TypeAdapter(kind).json_schema(mode="validation", schema_generator=ContractSchema)
 
 
 class ContractSchema(GenerateJsonSchema):
-    """Pydantic's JSON Schema, and three things that it leaves out."""
+    """Pydantic's JSON Schema with three corrections."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
 
     def field_is_required(self, field: Any, total: bool) -> bool:
-        """What has a default is stored like the rest; only TypedDict keys may be missing."""
+        """Return True also for stored fields with a default; only TypedDict keys may be missing."""
         if self.mode == "serialization" and field["type"] != "typed-dict-field":
             return field.get("serialization_exclude_if") is None
         return super().field_is_required(field, total)
 
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
-        """Not every string is a decimal."""
+        """Add the format "decimal", since not every string is a decimal."""
         made = super().decimal_schema(schema)
         for one in made.get("anyOf", [made]):
             if one["type"] == "string":
@@ -61,7 +61,7 @@ class ContractSchema(GenerateJsonSchema):
         return made
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        """Not every string is a key of a `dict[int, ...]`."""
+        """Add the schema of the keys, since not every string is a key of a `dict[int, ...]`."""
         made = super().dict_schema(schema)
         if "patternProperties" not in made and "keys_schema" in schema:
             made["propertyNames"] = _as_key(self.generate_inner(schema["keys_schema"]))
@@ -69,15 +69,15 @@ class ContractSchema(GenerateJsonSchema):
 
 
 class RecordedSchema(ContractSchema):
-    """What has been written since the event was first told."""
+    """The JSON Schema of all stored events of a version, old and new."""
 
     def field_is_required(self, field: Any, total: bool) -> bool:
-        """What has a default may be missing from older events."""
+        """Return False for a field with a default: older events may lack it."""
         return GenerateJsonSchema.field_is_required(self, field, total)
 
 
 def _recorded(schema: Any) -> Any:
-    """Drop what is not recorded; a property may itself be called "description"."""
+    """Drop the unrecorded keywords, but no property that is called "description"."""
     if isinstance(schema, list):
         return [_recorded(one) for one in schema]
     if not isinstance(schema, dict):

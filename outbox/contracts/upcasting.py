@@ -1,6 +1,6 @@
-"""@upcast: read an event that an older release stored as if today's release had told it.
+"""@upcast: read events that an older release stored in the current version.
 
-What is stored never changes; each reading translates. A step leads from one version to the next,
+The stored payload never changes; each read converts it. A step leads from one version to the next,
 and the steps form a chain up to the version of the event's class.
 """
 
@@ -17,29 +17,29 @@ from outbox.receipt import PermanentFailure
 if TYPE_CHECKING:
     from outbox.models import DelayedEvent, Event
 
-#: From the payload of one version to that of the next. Pure: it reads nothing but its argument.
+#: Converts the payload of one version to the next. Pure: it reads only its argument.
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upcaster:
-    """One step of an event's chain: `function` makes version `from_version + 1`."""
+    """One step of an event's chain: `function` returns version `from_version + 1`."""
 
     event: str
     from_version: int
     function: Step
 
 
-#: All of them in the order of registration; two for one step are for the check to report.
+#: All upcasters in the order of registration; a system check reports two for one step.
 registry: list[Upcaster] = []
 
 
 class NotUpcast(PermanentFailure):
-    """A stored event is of a version from which no chain of upcasters leads to today's."""
+    """No chain of upcasters leads from a stored event's version to the current one."""
 
 
 def upcast(event: str, *, from_version: int) -> Callable[[Step], Step]:
-    """Translate stored events of one version to the next, whenever they are read.
+    """Convert stored events of one version to the next, whenever they are read.
 
     In your app's `events.py`, below the class whose `version` you raised::
 
@@ -47,9 +47,9 @@ def upcast(event: str, *, from_version: int) -> Callable[[Step], Step]:
         def weigh_in_grams(payload: dict[str, Any]) -> dict[str, Any]:
             return {**payload, "weight_in_grams": payload["weight_in_kilos"] * 1000}
 
-    The function gets a copy of the payload as JSON has it and returns the whole payload of version
+    The function takes a copy of the payload as JSON values and returns the whole payload of version
     `from_version + 1`. It must be pure: no database, no clock. `manage.py check` finds gaps, and
-    `manage.py outbox rehearse` runs it on all that is owed.
+    `manage.py outbox rehearse` runs it on all owed events.
 
     Args:
         event: the event's name, "app.ClassName".
@@ -58,7 +58,7 @@ def upcast(event: str, *, from_version: int) -> Callable[[Step], Step]:
 
     def register(function: Step) -> Step:
         step = Upcaster(event=event, from_version=from_version, function=function)
-        # A module that is loaded again replaces its own.
+        # A reloaded module replaces its own upcasters.
         registry[:] = [one for one in registry if not _is_reloaded(one, step)]
         registry.append(step)
         return function
@@ -67,7 +67,7 @@ def upcast(event: str, *, from_version: int) -> Callable[[Step], Step]:
 
 
 def steps_of(event: str) -> dict[int, Upcaster]:
-    """Return an event's steps by the version that they read."""
+    """Return an event's upcasters by the version that they read."""
     return {one.from_version: one for one in registry if one.event == event}
 
 
@@ -78,11 +78,11 @@ def is_newer(event: Event | DelayedEvent) -> bool:
 
 
 def current_payload(event: Event | DelayedEvent) -> dict[str, Any]:
-    """Return a stored event's payload as this release tells it; the stored one stays as it is.
+    """Return a stored event's payload in the current version. The stored one does not change.
 
-    An event that this code does not declare is returned as it was stored.
+    The payload of an event that this code does not declare is returned as it was stored.
 
-    Raises `NotUpcast` where a step is missing, fails, or does not return a dictionary.
+    Raises `NotUpcast` if a step is missing, fails, or does not return a dictionary.
     """
     known = events.find(event.name)
     if known is None or event.version >= known.event_version:

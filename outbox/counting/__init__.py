@@ -1,1 +1,1 @@
-"""What happened, in numbers that cost the same however much is stored: totals, minutes, rates."""
+"""Counts of events and deliveries, at a cost independent of the stored rows."""

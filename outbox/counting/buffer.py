@@ -1,8 +1,8 @@
-"""What a process counts in its memory until a thread of its own adds it to the database.
+"""Counts of a process in memory, which a thread adds to the database.
 
-Counting returns at once, and a write comes every ten seconds and only after work. A fork takes
-neither counts nor thread along. What a killed process had not written is missing in the numbers
-that are made of it, and nowhere else.
+Counting returns at once. The thread writes every ten seconds, if anything was counted. A forked
+child starts without counts and thread. Unwritten counts of a killed process are lost; only the
+statistics depend on them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from outbox.fork_safety import apart_from_forks
 
 logger = logging.getLogger("outbox.book")
 
-#: A write opens a connection of its own, and what is handled beside it is some milliseconds late:
-#: with one every three seconds in each process, that was more than one event in a hundred.
+#: A write opens its own connection and delays concurrent deliveries by some milliseconds. With a
+#: write every three seconds in each process, more than one event in a hundred was delayed.
 _EVERY_SECONDS = 10.0
-#: More places than this were never seen; a database that is away must not fill the memory.
+#: Limits the memory while the database is unreachable; normal operation needs fewer places.
 _MOST_PLACES = 20_000
 
 Place = TypeVar("Place", bound=Hashable)
@@ -36,12 +36,12 @@ _has_threads = True
 
 
 class Book(Generic[Place]):
-    """Tallies by place, and the thread that stores them."""
+    """Counts by place, and the thread that stores them."""
 
     def __init__(self, store: Callable[[Tallies[Place]], None]) -> None:
         self._store = store
         self._forget()
-        _books.add(self)  # type: ignore[arg-type]  # it is only asked to forget
+        _books.add(self)  # type: ignore[arg-type]  # nothing is added through it
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class Book(Generic[Place]):
         self._timer: threading.Timer | None = None
 
     def add(self, tallies: Tallies[Place]) -> None:
-        """Count; returns at once."""
+        """Add counts. Return at once."""
         with self._lock:
             for place, tally in tallies.items():
                 if place in self._tallies or len(self._tallies) < _MOST_PLACES:
@@ -60,7 +60,7 @@ class Book(Generic[Place]):
                 self._timer.start()
 
     def empty(self) -> None:
-        """Forget what was counted and is not stored yet."""
+        """Discard the counts that are not stored yet."""
         with self._lock:
             self._tallies = {}
             if self._timer is not None:
@@ -68,7 +68,7 @@ class Book(Generic[Place]):
                 self._timer = None
 
     def write(self) -> None:
-        """Store what was counted, now; what cannot be stored is kept for the next time."""
+        """Store the counts now. If that fails, keep them for the next write."""
         with self._lock:
             tallies, self._tallies, self._timer = self._tallies, {}, None
         try:
@@ -82,23 +82,24 @@ class Book(Generic[Place]):
         try:
             with apart_from_forks():  # the relay counts in a process whose pool is forked
                 self.write()
-        except Exception as error:  # they are numbers; the work itself is recorded elsewhere
+        except Exception as error:  # only statistics are late
             logger.warning("what was counted could not be stored yet: %s", error)
         finally:
             connections.close_all()
 
 
 def write_all() -> None:
-    """Store what every book of this process holds, where it ends without Python's own end."""
+    """Store all counts of this process, for an exit that skips Python's own exit handlers."""
     for book in list(_books):
         book._write_in_thread()
 
 
 @contextmanager
 def without_threads() -> Iterator[None]:
-    """Within it nothing is stored unless asked for; what is left at the end is forgotten.
+    """Store nothing in the block except by `write`; discard the remaining counts at its end.
 
-    For tests: a thread commits beside a test's transaction, and a later test finds its rows.
+    For tests: a thread would commit outside of a test's transaction, and a later test would find
+    its rows.
     """
     global _has_threads
     before, _has_threads = _has_threads, False
@@ -111,7 +112,7 @@ def without_threads() -> Iterator[None]:
 
 
 def _forget_all() -> None:
-    # The thread is not there in the child, and a lock may be held for ever.
+    # The child has no thread, and its copy of the lock may be held for ever.
     for book in list(_books):
         book._forget()
 

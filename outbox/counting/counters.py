@@ -1,7 +1,7 @@
-"""What has happened since the beginning, in numbers: each process counts, the database adds up.
+"""Counters since the first start: each process counts, and the database adds the counts.
 
-So one scrape of one address tells what all processes on all machines did, and no folder is shared.
-Nothing is counted unless `OUTBOX["METRICS_TOKEN"]` is set.
+So one scrape of one URL returns the counts of all processes on all machines, without a shared
+folder. Nothing is counted unless `OUTBOX["METRICS_TOKEN"]` is set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from outbox.models import Counter
 
 from .buffer import Book, Tallies
 
-#: Upper bounds in seconds: how long a handler runs, and how long an event takes to be handled.
+#: Upper bounds in seconds of the handler's run time, and of the time until an event is handled.
 RUN_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 WAIT_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
 SUM = "sum"
@@ -30,19 +30,19 @@ Place = tuple[str, str]
 
 
 def are_on() -> bool:
-    """Whether this process counts."""
-    # Not by conf(), which costs more: it is asked several times for each delivery.
+    """Return whether this process counts."""
+    # Not by conf(), which costs more: this is called several times for each delivery.
     return bool(getattr(settings, "OUTBOX", {}).get("METRICS_TOKEN"))
 
 
 def count(name: str, label: str = "", part: str = "", *, number: int = 1) -> None:
-    """Count what happened. Returns at once; does nothing where nobody asks for metrics."""
+    """Add to a counter. Return at once; do nothing if metrics are off."""
     if are_on():
         _book.add({(name, label): Tally({part: number})})
 
 
 def observe(name: str, seconds: float, label: str = "", *, bounds: Sequence[float]) -> None:
-    """Count a length of time into its bucket and into the sum."""
+    """Add a duration to its bucket and to the sum of a histogram."""
     if are_on():
         place = bisect_left(bounds, seconds)
         bucket = str(float(bounds[place])) if place < len(bounds) else "+Inf"
@@ -52,12 +52,12 @@ def observe(name: str, seconds: float, label: str = "", *, bounds: Sequence[floa
 
 
 def flush() -> None:
-    """Add what this process counted to the database now; a thread does it every ten seconds."""
+    """Store the counts of this process now; a thread does it every ten seconds."""
     _book.write()
 
 
 def counted(*, using: str | None = None) -> Iterator[tuple[Place, str, float]]:
-    """Return all counts: as many as there are events, handlers and buckets, whatever happened."""
+    """Yield all counts. Their number depends on event names, handlers and buckets only."""
     using = using or databases.alias()
     rows = Counter.objects.using(using).order_by("name", "label", "part")
     for name, label, part, value in rows.values_list("name", "label", "part", "value"):
@@ -65,7 +65,7 @@ def counted(*, using: str | None = None) -> Iterator[tuple[Place, str, float]]:
 
 
 def _store(tallies: Tallies[Place]) -> None:
-    """Add in one statement, in the order of the rows, so that two processes never deadlock."""
+    """Add the counts in the order of the rows, so that two processes never deadlock."""
     rows = sorted(
         (name, label, part, value)
         for (name, label), tally in tallies.items()

@@ -1,7 +1,7 @@
-"""What went through, minute by minute: for the overview, and for whoever wants to draw it.
+"""Throughput by minute, for the overview and for charts.
 
-Each process counts what it does (`book.py`), and that is added to one small row a minute and
-handler. So nobody reads events or deliveries in order to count them, however many are stored.
+Each process counts in memory (`buffer.py`) and adds the counts to one small row for each minute and
+handler. So no query counts events or deliveries, however many are stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from outbox.worker.outcome import Result
 
 from .buffer import Book
 
-#: Upper bounds in seconds of the histogram's columns; the last column is for what took longer.
+#: Upper bounds in seconds of the histogram's columns; the last column has the longer times.
 LAGS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 #: How long the rows are kept.
 KEPT = timedelta(hours=25)
@@ -33,22 +33,22 @@ _PRUNED_EVERY = timedelta(minutes=10)
 _COUNTS = ("events", "done", "failed", "dead")
 _COLUMNS = tuple(f"lag_{number}" for number in range(len(LAGS) + 1))
 
-#: A minute and a handler, "" for all of them.
+#: A minute and a handler; "" for the sum of all handlers.
 Place = tuple[datetime, str]
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What went through in some time.
+    """The throughput in a period.
 
     Attributes:
-        start: when that time began.
-        events: fanned out.
-        done: deliveries that were done.
-        failed: attempts that raised.
-        dead: deliveries that died of one of these.
-        seconds: how long handlers ran, in all.
-        lags: how many were done within each bound of `LAGS`, and beyond the last.
+        start: the start of the period.
+        events: the number of events that were fanned out.
+        done: the number of deliveries that were done.
+        failed: the number of attempts that raised.
+        dead: the number of these attempts after which the delivery was dead.
+        seconds: the total run time of handlers.
+        lags: the number of done deliveries within each bound of `LAGS`, and beyond the last.
     """
 
     start: datetime
@@ -61,20 +61,20 @@ class Totals:
 
     @property
     def mean_seconds(self) -> float | None:
-        """How long a run took; None without any."""
+        """The mean run time in seconds; None without a run."""
         runs = self.done + self.failed
         return self.seconds / runs if runs else None
 
     @property
     def error_share(self) -> float | None:
-        """Which part of the runs raised; None without any."""
+        """The share of runs that raised; None without a run."""
         runs = self.done + self.failed
         return self.failed / runs if runs else None
 
     def lag(self, share: float) -> float | None:
-        """Return within how many seconds of its commit this share was done; None without any.
+        """Return the seconds after the commit within which this share was done; None without any.
 
-        As exact as the histogram is: a straight line is drawn within a column.
+        It is as exact as the histogram: values are interpolated within a column.
         """
         left, low = share * sum(self.lags), 0.0
         for number, bound in zip(self.lags, (*LAGS, LAGS[-1]), strict=True):
@@ -85,7 +85,7 @@ class Totals:
 
 
 def note(handler: str, ended: Iterable[Result]) -> None:
-    """Count how a message's deliveries ended. Returns at once, never raises."""
+    """Count the results of a message's deliveries. Return at once, never raise."""
     tally: Counter[str] = Counter()
     for result in ended:
         tally.update(_counted(result))
@@ -95,18 +95,18 @@ def note(handler: str, ended: Iterable[Result]) -> None:
 
 
 def note_events(number: int) -> None:
-    """Count events that were fanned out. Returns at once, never raises."""
+    """Count events that were fanned out. Return at once, never raise."""
     if number:
         _book.add({(_floor(clock.now()), ""): Counter(events=number)})
 
 
 def flush() -> None:
-    """Add what this process has counted to the rows, now."""
+    """Store the counts of this process now."""
     _book.write()
 
 
 def series(*, end: datetime, length: timedelta, step: timedelta) -> list[Totals]:
-    """Return what went through, step by step, the oldest first; reads one row a minute."""
+    """Return the throughput of each step, oldest first. It reads one row a minute."""
     steps = round(length / step)
     first = _floor(end, step) - step * (steps - 1)
     sums = [Counter[str]() for _ in range(steps)]
@@ -117,7 +117,7 @@ def series(*, end: datetime, length: timedelta, step: timedelta) -> list[Totals]
 
 
 def recent(length: timedelta) -> Totals:
-    """Return what went through lately, over all handlers."""
+    """Return the recent throughput of all handlers."""
     since = clock.now() - length
     rows = Minute.objects.filter(handler="", minute__gte=_floor(since))
     sums = {name: Sum(name, default=0) for name in (*_COUNTS, "seconds", *_COLUMNS)}
@@ -125,7 +125,7 @@ def recent(length: timedelta) -> Totals:
 
 
 def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Totals]:
-    """Return for each handler what went through lately."""
+    """Return the recent throughput of each handler."""
     since = clock.now() - length
     rows = Minute.objects.filter(handler__in=handlers, minute__gte=_floor(since))
     sums = {name: Sum(name) for name in (*_COUNTS, "seconds", *_COLUMNS)}
@@ -136,9 +136,9 @@ def by_handler(handlers: Sequence[str], *, length: timedelta) -> dict[str, Total
 
 
 def done_in_a_minute(handlers: Collection[str], *, using: str | None = None) -> dict[str, int]:
-    """Return for each handler how many deliveries were done in the last sixty seconds.
+    """Return for each handler the number of deliveries done in the last sixty seconds.
 
-    Of the minute before this one counts the part that lies within them, as if all went evenly.
+    Of the previous minute only the share within the sixty seconds counts, assuming an even rate.
     """
     using = using or databases.alias()
     now = clock.now(using=using)
@@ -162,7 +162,7 @@ def _totals(start: datetime, found: Mapping[str, Any]) -> Totals:
 
 
 def _counted(result: Result) -> dict[str, float]:
-    if isinstance(result.error, LeaseLost):  # another run of it counts
+    if isinstance(result.error, LeaseLost):  # another attempt of the delivery counts
         return {}
     if result.error is None:
         column = _COLUMNS[bisect_left(LAGS, result.lag)]
@@ -177,16 +177,16 @@ def _floor(moment: datetime, step: timedelta = _MINUTE) -> datetime:
 
 
 def _store(tallies: Mapping[Place, Counter[str]]) -> None:
-    """Add, in the order of the rows, so that two processes never wait for each other's."""
+    """Add the counts in the order of the rows, so that two processes never deadlock."""
     using = databases.alias()
     rows = Minute.objects.using(using)
     with transaction.atomic(using=using):
         for minute, handler in sorted(tallies):
-            mine = rows.filter(minute=minute, handler=handler)
+            own = rows.filter(minute=minute, handler=handler)
             added = {name: F(name) + number for name, number in tallies[minute, handler].items()}
-            if not mine.update(**added):
+            if not own.update(**added):
                 rows.bulk_create([Minute(minute=minute, handler=handler)], ignore_conflicts=True)
-                mine.update(**added)
+                own.update(**added)
     _prune(using=using)
 
 

@@ -1,4 +1,4 @@
-"""How often each event is told at present, read from the newest rows alone."""
+"""The current rate of each event, from the newest rows only."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from django.db.models import Count, Max
 from outbox import clock, databases
 from outbox.models import Event
 
-#: What counts as "at present", and the most rows that are read for it.
+#: The time over which rates are measured, and the most rows that are read.
 WINDOW = timedelta(minutes=10)
 _MOST_ROWS = 5000
 
 
 def rates(*, using: str | None = None) -> dict[str, float]:
-    """Return events a minute by name, over the last ten minutes.
+    """Return the events a minute by name, over the last ten minutes.
 
-    Reads at most 5,000 rows, the newest, however many are stored; under more traffic than that the
-    rate is that of the shorter time which they cover.
+    It reads at most the newest 5,000 rows. Under more traffic the rate is measured over the shorter
+    time that these rows cover.
     """
     using = using or databases.alias()
     events = Event.objects.using(using)

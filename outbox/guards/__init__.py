@@ -1,16 +1,16 @@
-"""Guard rails: what breaks a rule, and shows only under load or after a crash, raises at once.
+"""Guards: raise at once for mistakes that would show only under load or after a crash.
 
-On in DEBUG and in tests (`OUTBOX["GUARDS"]`). Off, they cost nothing. Each error begins with the
-line of the user's code that is to blame, and ends with what to do instead.
+They are on in DEBUG and in tests (`OUTBOX["GUARDS"]`). When off, they cost nothing. Each error
+begins with the line of user code that broke the rule, and ends with the correct way.
 
     a task is sent inside a transaction                     `guards/hooks.py`
     a handler connects to something inside a transaction    `guards/hooks.py`
     an event is emitted beside another database's           `emission.py`
     a row is saved without its lock                         `guards/locks.py`
 
-The transaction that Django's TestCase opens around a test is none, callbacks of
-`transaction.on_commit` run after theirs, and threads have connections, so transactions, of their
-own: the nudge, and a worker beside, disturb nobody.
+The transaction that Django's TestCase opens around a test does not count. Callbacks of
+`transaction.on_commit` run after the transaction. Threads have their own connections, and so their
+own transactions: the nudge and a worker in another thread are not refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from outbox.conf import conf
 
 
 class RuleBroken(RuntimeError):
-    """A guard rail found code that works until there is load, or a crash; its text says where."""
+    """A guard refused code that would fail under load or after a crash. The text has the line."""
 
 
 _NOT_THE_USERS = (
@@ -40,7 +40,7 @@ _NOT_THE_USERS = (
     *(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
 
-#: Folders of libraries that `sysconfig` does not name: the user's, the system's, a PYTHONPATH's.
+#: Library folders that `sysconfig` lacks: of the user, of the system, or of a PYTHONPATH.
 _LIBRARIES = re.compile(r"[\\/](site|dist)-packages[\\/]")
 
 _is_on = False
@@ -48,30 +48,30 @@ _lifted: ContextVar[bool] = ContextVar("outbox_guards_lifted", default=False)
 
 
 def are_on() -> bool:
-    """Return whether the guards look, here and now."""
+    """Return whether the guards are on and not lifted."""
     return _is_on and not _lifted.get()
 
 
 def switch_on(*, by_default: bool | None = None) -> bool:
-    """Switch the guards on if `OUTBOX["GUARDS"]` wants them; return whether they are on.
+    """Switch the guards on if `OUTBOX["GUARDS"]` is true; return whether they are on.
 
     Args:
-        by_default: whether, if the setting leaves it open. None: if DEBUG is on.
+        by_default: the value to use if the setting is None. None: the value of DEBUG.
     """
     global _is_on
-    wanted = conf(lenient=True).GUARDS
-    if wanted is None:
-        wanted = settings.DEBUG if by_default is None else by_default
-    _is_on = _is_on or wanted
+    enabled = conf(lenient=True).GUARDS
+    if enabled is None:
+        enabled = settings.DEBUG if by_default is None else by_default
+    _is_on = _is_on or enabled
     return _is_on
 
 
 @contextmanager
 def guards_lifted() -> Iterator[None]:
-    """Let the block do what the guards refuse, for the rare case that knows why.
+    """Allow in the block what the guards refuse, for a rare case with a reason.
 
-    A handler that asks a cache beside it inside its transaction, for example; or a test that puts
-    a row into a state, whatever the rules.
+    For example a handler that reads a local cache inside its transaction, or a test that sets the
+    state of a row directly.
     """
     reset = _lifted.set(True)
     try:
@@ -81,7 +81,7 @@ def guards_lifted() -> Iterator[None]:
 
 
 def user_line() -> str:
-    """Return "path:line" of the innermost code that is neither Python's, a library's nor ours."""
+    """Return "path:line" of the innermost frame outside of Python, libraries and the outbox."""
     for frame in frames():
         if is_users(frame.f_code.co_filename):
             path, here = Path(frame.f_code.co_filename), Path.cwd()
@@ -91,7 +91,7 @@ def user_line() -> str:
 
 
 def frames() -> Iterator[FrameType]:
-    """Yield what runs now, the innermost first."""
+    """Yield the frames of the current stack, the innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame
@@ -100,5 +100,5 @@ def frames() -> Iterator[FrameType]:
 
 @functools.lru_cache(maxsize=4096)
 def is_users(filename: str) -> bool:
-    """Return whether a file is neither Python's nor a library's, and not of the outbox."""
+    """Return whether a file belongs neither to Python, a library nor the outbox."""
     return not (filename.startswith(_NOT_THE_USERS) or _LIBRARIES.search(filename))

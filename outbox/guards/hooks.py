@@ -1,12 +1,12 @@
 """The guards that hook into Celery and into Python's sockets; installed by `start()`.
 
-Sending is seen by wrapping `Task.apply_async` and `Celery.send_task`. Celery's signal
-`before_task_publish` would be gentler, but Celery logs what a receiver raises and publishes all the
-same, and in eager mode it sends no signal.
+Wrappers of `Task.apply_async` and `Celery.send_task` detect the sending of tasks. The signal
+`before_task_publish` would need no wrapper, but Celery only logs exceptions of its receivers and
+publishes the task, and in eager mode it sends no signal.
 
-Connecting is seen by an audit hook, which patches no client library and sees those in C, too. It
-does not see a connection that was opened before, one that another thread opens, or that of a
-database driver in C, which is meant to be there.
+An audit hook detects connections, also those of client libraries in C, without patching them. It
+does not detect earlier connections, those of other threads, or those of database drivers in C.
+Database connections are allowed anyway.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from . import locks
 
 
 class SentInTransaction(guards.RuleBroken):
-    """A task was sent inside a transaction: it may run before the commit, or without one."""
+    """A task was sent inside a transaction: it may run before the commit, or after a rollback."""
 
 
 class ConnectedInTransaction(guards.RuleBroken):
-    """A handler connected to something inside a transaction, whose locks wait for the answer."""
+    """A handler connected inside a transaction, which then holds its locks until the answer."""
 
 
 _NETWORK = (socket.AF_INET, socket.AF_INET6)
@@ -41,14 +41,14 @@ _is_hooked = False
 
 
 def start(*, by_default: bool | None = None) -> None:
-    """Install the guards if they are wanted (see `guards.switch_on`). Again, it changes nothing."""
+    """Install the guards if they are on (see `guards.switch_on`). A second call changes nothing."""
     global _is_hooked
     if not guards.switch_on(by_default=by_default):
         return
     locks.watch()
     if not _is_hooked:
-        _is_hooked = True  # for the life of the process: an audit hook cannot be taken away
-        sys.addaudithook(_look_at_connection)
+        _is_hooked = True  # an audit hook cannot be removed from the process
+        sys.addaudithook(_check_connection)
         _wrap(Task, "apply_async", lambda task, *_args, **_options: str(task.name))
         _wrap(Celery, "send_task", lambda _app, name, *_args, **_options: str(name))
 
@@ -73,7 +73,7 @@ def _refuse_to_send(task: str) -> None:
     )
 
 
-def _look_at_connection(event: str, args: tuple[Any, ...]) -> None:
+def _check_connection(event: str, args: tuple[Any, ...]) -> None:
     if event != "socket.connect" or not guards.are_on() or args[0].family not in _NETWORK:
         return
     handler = running_handler()
@@ -90,5 +90,5 @@ def _refuse_to_connect(handler: str, host: str, port: int) -> None:
 
 
 def _is_for_a_database() -> bool:
-    """Return whether Django is talking to one: a driver in Python opens sockets, too."""
+    """Return whether a database backend of Django opens it: drivers in Python use sockets, too."""
     return any("/django/db/backends/" in one.f_code.co_filename for one in guards.frames())

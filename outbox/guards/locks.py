@@ -1,4 +1,4 @@
-"""Rows that move only under their lock: a guard rail for "lock, then read, decide and emit".
+"""Rows that are saved only under their lock: a guard for "lock, then read, decide and emit".
 
     class ParcelQuerySet(QuerySet["Parcel"]):
         def locked(self, parcel_id: UUID) -> Parcel:
@@ -7,10 +7,10 @@
     @saved_under_lock
     class Parcel(Model): ...
 
-The mark is a callback of `transaction.on_commit` that does nothing: Django forgets it when the
-transaction ends, and when the savepoint is rolled back in which the row was locked. That is the
-life of the lock itself, on both databases, and nothing is to be tidied up. What `save()` does not
-see, this does not either: `QuerySet.update()`.
+The mark is a callback of `transaction.on_commit` that does nothing. Django removes it at the end of
+the transaction, and at the rollback of the savepoint in which the row was locked. The lock itself
+ends at the same times, on both databases, so no cleanup is needed. `QuerySet.update()` is not
+checked, since it does not call `save()`.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ _models: list[type[Any]] = []
 
 
 class SavedWithoutLock(guards.RuleBroken):
-    """A row was saved that may have changed since it was read: two moves could undo each other."""
+    """A row was saved without its lock: it may overwrite a change since the row was read."""
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """Says, while its transaction lasts, that the row is locked."""
+    """Marks a row as locked until the end of its transaction."""
 
     row: Any
 
     def __call__(self) -> None:
-        """Do nothing: it is the place that counts."""
+        """Do nothing: the presence among the callbacks is the mark."""
 
 
 def mark_locked(row: Row) -> Row:
-    """Say that the row was read with `select_for_update()`; it may be saved in this transaction."""
+    """Mark a row as read with `select_for_update()`: this transaction may save it."""
     if guards.are_on():
         transaction.on_commit(_Mark(row), using=_alias(row))
     return row
 
 
 def saved_under_lock(model: ModelClass) -> ModelClass:
-    """Have the guards refuse a `save()` of this model's rows without `mark_locked()`."""
+    """Make the guards refuse `save()` of this model's rows without `mark_locked()`."""
     _models.append(model)
     return model
 
 
 def watch() -> None:
-    """Look at each save of the models that want it. Again, it changes nothing."""
+    """Check each save of the registered models. A second call changes nothing."""
     for model in _models:
         pre_save.connect(_refuse_without_lock, sender=model)
         post_save.connect(_mark_new, sender=model)
@@ -76,7 +76,7 @@ def _refuse_without_lock(*, instance: Any, using: str, raw: bool, **_: Any) -> N
 
 
 def _mark_new(*, instance: Any, created: bool, **_: Any) -> None:
-    if created:  # nobody else can see the row before the commit
+    if created:  # no other transaction sees the row before the commit
         mark_locked(instance)
 
 

@@ -1,4 +1,4 @@
-"""Backfill: give a handler the events that were told before it listened."""
+"""Backfill: create a handler's deliveries of events from before its subscription."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("outbox.operations")
 
 State = Delivery.State
 
-#: Deliveries in a second, where nobody says otherwise: live traffic has the workers too.
+#: Default rate, in deliveries a second. Live traffic needs the workers too.
 BACKFILL_RATE = 100.0
 
 
@@ -42,37 +42,38 @@ def backfill(
 ) -> Operation:
     """Create the deliveries that a handler lacks, of events that were fanned out without it.
 
-    Oldest first. At no time are more than half of the handler's window of its deliveries in flight
-    or due because of this, so that new events find room and are sent at once.
+    It begins with the oldest event. At most half of the handler's window is in flight or due
+    because of the backfill. So new events find room and are sent at once.
 
     An ordered handler is paused until all deliveries are created, so that no new event of a key
-    overtakes an old one. It begins when no worker has a delivery of the handler in hand. The last
-    step resumes the handler, unless a person or a rule has paused it meanwhile. If this is killed,
-    the handler stays paused until `go_on`, `give_up`, the same backfill, or `resume` with `force`.
+    overtakes an old one. It begins when no delivery of the handler is running. The last step
+    resumes the handler, unless a person or a rule has paused it meanwhile. If the process is
+    killed, the handler stays paused until `go_on`, `give_up`, the same backfill, or `resume` with
+    `force`.
 
     Args:
-        choice: the handler, and which of its events; ids and states mean nothing here.
-        by: who asks for it.
-        reason: why, for the log.
-        rate: most deliveries a second; None: as fast as the handler goes. For an ordered handler,
-            which is paused meanwhile, there is no limit.
-        in_order: refuse to deliver to an ordered handler an event that is older than one of the
-            same key which it has handled already. False: deliver it all the same.
-        report: is called after each step with the progress and what it waits for.
+        choice: the handler, and the events; ids and states are ignored.
+        by: the person or process that starts the backfill.
+        reason: the reason, for the log.
+        rate: most deliveries a second; None: no limit. An ordered handler has no limit, since it
+            is paused meanwhile.
+        in_order: refuse the backfill if an ordered handler has handled a later event of a key.
+            False: create the delivery of the older event all the same.
+        report: called after each step with the operation and the reason for waiting.
         using: the outbox's database alias.
 
     Returns:
-        The record of it; `touched` is the number of deliveries that were created.
+        The operation; `touched` is the number of deliveries that were created.
 
     Raises:
         UnknownHandler: no subscription has this handler.
-        CannotBackfill: the handler is paused, has ended, or no code has it; another backfill of it
-            is not finished; or the order of a key would be broken.
+        CannotBackfill: the handler is paused, ended or unknown to the code. Or another backfill of
+            it is not finished. Or the order of a key would be broken.
     """
     using = using or databases.alias()
     task = Backfill(choice, using, in_order=in_order)
     task.hold.refuse_held()
-    task.refuse_disorder()  # before the handler is paused; `carry_out` looks again afterwards
+    task.refuse_disorder()  # before the handler is paused; `carry_out` checks again afterwards
     operation = task.begin(by=by, reason=reason, rate=rate)
     return task.carry_out(operation, report=report)
 
@@ -80,7 +81,7 @@ def backfill(
 def missing(
     choice: Choice, *, using: str | None = None
 ) -> list[tuple[Subscription, QuerySet[Event]]]:
-    """Return for each of the handler's subscriptions the events that it was never owed."""
+    """Return each subscription of the handler with the events that it has no delivery of."""
     using = using or databases.alias()
     rows = subscriptions_of(choice.handler, using=using).order_by("id")
     if choice.event:
@@ -89,14 +90,14 @@ def missing(
 
 
 def _missing(row: Subscription, choice: Choice, *, using: str) -> QuerySet[Event]:
-    its = Delivery.objects.using(using).filter(event=OuterRef("pk"), subscription=row)
-    told = replaced(choice, event=row.event).events(using=using)
-    return told.filter(~Exists(its), fanned_out_at__isnull=False)
+    own = Delivery.objects.using(using).filter(event=OuterRef("pk"), subscription=row)
+    events = replaced(choice, event=row.event).events(using=using)
+    return events.filter(~Exists(own), fanned_out_at__isnull=False)
 
 
 @dataclass(frozen=True)
 class Backfill:
-    """A handler's backfill, a slice at a time."""
+    """A handler's backfill, carried out in slices."""
 
     choice: Choice
     using: str
@@ -104,27 +105,27 @@ class Backfill:
 
     @property
     def hold(self) -> Hold:
-        """What keeps the handler from running meanwhile."""
+        """The pause of the handler by this backfill."""
         return Hold(self.choice.handler, self.using)
 
     @classmethod
     def of(cls, operation: Operation, *, using: str) -> Backfill:
-        """Return the backfill that an operation carries out."""
+        """Return the backfill of a stored operation."""
         stored = dict(operation.choice)
         in_order = stored.pop("in_order", True)
         choice = Choice.from_json(stored)
         held = Subscription.objects.using(using).filter(paused_by=holder(operation)).first()
-        if held is not None:  # a deploy may have renamed it since
+        if held is not None:  # a deploy may have renamed the handler
             choice = replaced(choice, handler=held.handler)
         return cls(choice, using, in_order=in_order)
 
     @property
     def stored(self) -> dict[str, Any]:
-        """What the operation stores of it."""
+        """The choice and options, as the operation stores them."""
         return self.choice.as_json() | ({} if self.in_order else {"in_order": False})
 
     def begin(self, *, by: str, reason: str, rate: float | None) -> Operation:
-        """Record that it begins, and pause an ordered handler, in one transaction."""
+        """Store the operation and pause an ordered handler, in one transaction."""
         rows = missing(self.choice, using=self.using)
         with transaction.atomic(using=self.using):
             operation = begin(
@@ -142,21 +143,21 @@ class Backfill:
         return operation
 
     def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
-        """Return the next events' seqs, of whatever subscription, as far as there is room."""
-        # Live events may have filled the window since `hindrance` looked; to find none would be
-        # the end of it, so one more than there is room for is made.
+        """Return the seqs of the next events, over all subscriptions, up to the free room."""
+        # Live events may have filled the window since `hindrance`. An empty result would finish
+        # the operation, so at least one event is returned.
         most = limit if self.hold.is_ordered else min(limit, max(1, self._room()))
         found: set[int] = set()
         for _row, events in missing(self.choice, using=self.using):
-            nearer = events.filter(seq__gt=after, seq__lte=until).order_by("seq")
-            found.update(nearer.values_list("seq", flat=True)[:most])
+            following = events.filter(seq__gt=after, seq__lte=until).order_by("seq")
+            found.update(following.values_list("seq", flat=True)[:most])
         return sorted(found)[:most]
 
     def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
-        """Make the deliveries. The events are locked, so that nothing prunes them meanwhile."""
+        """Create the deliveries. The events are locked against pruning."""
         made = 0
         note = f"backfilled by {operation.by}"[:300]
-        share_subscriptions(using=self.using)  # so that none ends meanwhile
+        share_subscriptions(using=self.using)  # so that none of them ends
         self.hold.refuse_resumed(operation)
         for row, events in missing(self.choice, using=self.using):
             if not row.active:
@@ -173,7 +174,7 @@ class Backfill:
                 )
                 for event in locked
             ]
-            # A relay or another backfill may be quicker; then it is owed already.
+            # A relay or another backfill may have created the delivery first.
             Delivery.objects.using(self.using).bulk_create(born, ignore_conflicts=True)
             made += len(born)
         logger.info("%s backfilled %s: %d", operation.by, self.choice.handler, made)
@@ -193,15 +194,15 @@ class Backfill:
         return carry_out(operation, self, report=report, using=self.using)
 
     def finish(self, operation: Operation) -> None:
-        """Resume the handler, unless somebody else has paused it meanwhile."""
+        """Resume the handler, unless a person or rule has paused it meanwhile."""
         self.hold.end(operation)
 
     def refuse_disorder(self) -> None:
-        """Raise `CannotBackfill` where an ordered handler has handled a later event of a key."""
+        """Raise `CannotBackfill` if an ordered handler has handled a later event of a key."""
         if not self.in_order:
             return
-        mine = subscriptions_of(self.choice.handler, using=self.using).values_list("pk", flat=True)
-        deliveries = Delivery.objects.using(self.using).filter(subscription__in=list(mine))
+        rows = subscriptions_of(self.choice.handler, using=self.using).values_list("pk", flat=True)
+        deliveries = Delivery.objects.using(self.using).filter(subscription__in=list(rows))
         later = deliveries.filter(
             state=State.DONE, event__key=OuterRef("key"), event__seq__gt=OuterRef("seq")
         )
@@ -215,13 +216,13 @@ class Backfill:
                 )
 
     def hindrance(self) -> str:
-        """Wait while half of a window is due or in flight; an ordered handler is paused anyway."""
+        """Return the reason to wait: half of the window is used. Not for an ordered handler."""
         if self.hold.is_ordered or self._room() > 0:
             return ""
         return _("%(handler)s has half of its window in hand") % {"handler": self.choice.handler}
 
     def _room(self) -> int:
-        """Say how many more may be under way at once, over all of the handler's subscriptions."""
+        """Return the free part of half a window, over all subscriptions of the handler."""
         rows = subscriptions_of(self.choice.handler, using=self.using)
         owed = Delivery.objects.using(self.using).filter(
             subscription__in=list(rows.values_list("pk", flat=True))

@@ -1,4 +1,4 @@
-"""Retry, discard and replay: which deliveries each may touch, and what it does to them."""
+"""Retry, discard and replay: the eligible deliveries and the changes to them."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def retry(
     report: Report | None = None,
     using: str | None = None,
 ) -> Operation:
-    """Make deliveries due now, those that `retryable` names; leave all others alone.
+    """Make the deliveries that `retryable` returns due now. Other deliveries do not change.
 
-    A dead one gets its full number of attempts again; the failed ones stay on record.
+    A dead delivery gets its full number of attempts again. Its failed attempts stay stored.
 
     Args:
-        choice: which.
-        by: who wants it, for example "user:7" or "cli:ann".
-        reason: why, for the log.
-        rate: most deliveries in a second; None: as fast as it goes.
-        report: is told after each step how far it is.
+        choice: the deliveries.
+        by: the person or process that retries, for example "user:7" or "cli:ann".
+        reason: the reason, for the log.
+        rate: most deliveries a second; None: no limit.
+        report: called after each step with the operation and the reason for waiting.
         using: the outbox's database alias.
 
     Returns:
-        The record of it; `touched` says how many are due now because of this.
+        The operation; `touched` is the number of deliveries that were made due.
     """
     using = using or databases.alias()
     return _carry_out(Action.RETRY, choice, by, reason, rate, report, using)
@@ -62,9 +62,9 @@ def discard(
     report: Report | None = None,
     using: str | None = None,
 ) -> Operation:
-    """Settle deliveries that need not be done any more; what is sent is left alone.
+    """Settle deliveries without running the handler. Sent deliveries do not change.
 
-    The handler never sees these events, unless somebody replays them. Arguments as for `retry`.
+    The handler never receives these events, except by a replay. Arguments as for `retry`.
     """
     using = using or databases.alias()
     return _carry_out(Action.DISCARD, choice, by, reason, rate, report, using)
@@ -79,14 +79,14 @@ def replay(
     report: Report | None = None,
     using: str | None = None,
 ) -> Operation:
-    """Have the same handlers handle settled deliveries once more, on purpose.
+    """Run the handlers of settled deliveries again.
 
-    The receipt is reset and kept as an attempt, `replayed`; the relay sends the delivery under a
-    new token, so that a late message of the old one does nothing. What the handler does a second
-    time is the handler's matter: `try_out` shows it beforehand. Arguments as for `retry`.
+    The receipt is reset and kept as an attempt, `replayed`. The relay sends the delivery under a
+    new token, so a late message with the old token does nothing. Repeating the effect must be safe
+    for the handler: `try_out` shows it beforehand. Arguments as for `retry`.
 
     Raises:
-        StillRunning: the same replay was begun and is not finished.
+        StillRunning: the same replay is not finished.
     """
     using = using or databases.alias()
     return _carry_out(Action.REPLAY, choice, by, reason, rate, report, using)
@@ -95,10 +95,10 @@ def replay(
 def retryable(
     rows: QuerySet[Delivery] | None = None, *, using: str | None = None
 ) -> QuerySet[Delivery]:
-    """Return what `retry` would touch: dead, waiting for its next attempt, or parked for nothing.
+    """Return the deliveries that `retry` would change, of `rows` or of all.
 
-    Of `rows`, or of all. Not what is sent (it is in a worker's hands), is due already, or is
-    parked for a handler that is paused or unknown (resume or deploy the handler).
+    They are dead, wait for the next attempt, or are parked without a reason. Excluded are sent
+    deliveries, due ones, and those parked for a paused or unknown handler (resume or deploy it).
     """
     using = using or databases.alias()
     active = Subscription.objects.using(using).filter(active=True)
@@ -115,9 +115,9 @@ def retryable(
 def discardable(
     rows: QuerySet[Delivery] | None = None, *, using: str | None = None
 ) -> QuerySet[Delivery]:
-    """Return what `discard` would touch: all that is owed, but for what is sent.
+    """Return the deliveries that `discard` would change: owed ones that are not sent.
 
-    What is owed to a subscription that has ended goes whatever its state: nobody works on it.
+    Sent deliveries of an ended subscription are included: no worker runs them.
     """
     using = using or databases.alias()
     owed = _of(rows, using=using).filter(state__in=Delivery.OWED)
@@ -128,14 +128,14 @@ def discardable(
 def replayable(
     rows: QuerySet[Delivery] | None = None, *, using: str | None = None
 ) -> QuerySet[Delivery]:
-    """Return what `replay` would touch: what is settled, of subscriptions that are active."""
+    """Return the deliveries that `replay` would change: settled ones of active subscriptions."""
     using = using or databases.alias()
     active = _pks(Subscription.objects.using(using).filter(active=True))
     settled = _of(rows, using=using).filter(state__in=Delivery.SETTLED)
     return settled.filter(subscription__in=active)
 
 
-#: What each action may touch.
+#: The query for the eligible deliveries of each action.
 ELIGIBLE: Mapping[str, Callable[..., QuerySet[Delivery]]] = {
     Action.RETRY: retryable,
     Action.DISCARD: discardable,
@@ -144,33 +144,33 @@ ELIGIBLE: Mapping[str, Callable[..., QuerySet[Delivery]]] = {
 
 
 def chosen(action: str, choice: Choice, *, using: str | None = None) -> QuerySet[Delivery]:
-    """Return what an action would touch of what is chosen."""
+    """Return the deliveries of a choice that are eligible for an action."""
     using = using or databases.alias()
     return ELIGIBLE[action](choice.deliveries(using=using), using=using)
 
 
 @dataclass(frozen=True)
 class BulkTask:
-    """One of the three actions on what is chosen, a slice at a time."""
+    """Retry, discard or replay of a choice, carried out in slices."""
 
     action: str
     choice: Choice
     using: str
 
     def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
-        """Return the next deliveries' ids."""
+        """Return the ids of the next deliveries."""
         rows = chosen(self.action, self.choice, using=self.using)
         rows = rows.filter(pk__gt=after, pk__lte=until).order_by("pk")
         return list(rows.values_list("pk", flat=True)[:limit])
 
     def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
-        """Lock those that still fit, in the order of ids, as workers do; change them.
+        """Lock the deliveries that are still eligible, by id as workers do, and change them.
 
-        It stops before the first that another transaction has locked: a receipt block may hold its
-        delivery for as long as its lease, and whoever waits for the lock of the table, such as
-        `end`, would wait for that.
+        It stops before the first delivery that another transaction has locked. A receipt block may
+        hold this lock as long as its lease, and a step that waited would delay `end`, which needs
+        the lock of the subscriptions table.
         """
-        share_subscriptions(using=self.using)  # so that none ends meanwhile
+        share_subscriptions(using=self.using)  # so that none of them ends
         rows = ELIGIBLE[self.action](using=self.using).filter(pk__in=pks).order_by("pk")
         locked = _pks(rows.select_for_update(of=("self",), skip_locked=True))
         found = set(locked)
@@ -188,7 +188,7 @@ class BulkTask:
         """Change nothing."""
 
     def hindrance(self) -> str:
-        """Nothing: the relay's window bounds what these set going."""
+        """Return "": the relay's window limits the deliveries in flight."""
         return ""
 
 
@@ -217,16 +217,16 @@ def _carry_out(
 
 def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
     rows.filter(state=State.DEAD).update(attempts=0)
-    _join_line(rows)  # a dead one may have let its successors pass
+    _join_queue(rows)  # a dead delivery may have left the queue of its key
     note = f"retried by {operation.by}"[:300]
     rows.update(state=State.PENDING, due_at=clock.now(using=rows.db), note=note)
 
 
 def discard_locked(rows: QuerySet[Delivery], *, by: str, reason: str) -> None:
-    """Settle deliveries that the caller has locked, and let the next ones of their keys go on."""
+    """Settle deliveries that the caller has locked, and release the next ones of their keys."""
     note = f"{reason or 'no reason was given'} ({by})"[:300]
     keys = {key for key in rows.values_list("order_key", flat=True) if key}
-    settled = {"settled_at": clock.now(using=rows.db), "order_key": None}  # out of its key's line
+    settled = {"settled_at": clock.now(using=rows.db), "order_key": None}  # leaves its key's queue
     rows.update(state=State.DISCARDED, note=note, **settled)
     ordering.look_soon(keys, using=rows.db)
 
@@ -240,12 +240,12 @@ def _replay(rows: QuerySet[Delivery], operation: Operation) -> None:
     receipts = [_receipt(row, operation, now=now) for row in rows.order_by("pk")]
     Attempt.objects.using(rows.db).bulk_create(receipts)
     note = f"replayed by {operation.by}"[:300]
-    _join_line(rows)
+    _join_queue(rows)
     rows.update(state=State.PENDING, due_at=now, attempts=0, settled_at=None, note=note)
 
 
-def _join_line(rows: QuerySet[Delivery]) -> None:
-    """Put what ordered handlers are owed again back into the line of its key."""
+def _join_queue(rows: QuerySet[Delivery]) -> None:
+    """Put deliveries of ordered handlers back into the queue of their key."""
     ordered = _pks(Subscription.objects.using(rows.db).filter(ordered=True))
     key = Event.objects.using(rows.db).filter(pk=OuterRef("event")).values("key")
     rows.filter(subscription__in=ordered).update(order_key=Subquery(key))

@@ -1,4 +1,4 @@
-"""Correct: tell a dead delivery's handler the event anew, with a payload that a person repaired."""
+"""Correct a dead delivery: store its event again with a payload that a person repaired."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ class CannotCorrect(ValueError):
 def correct(
     delivery_id: int, payload: Mapping[str, Any], *, by: str, reason: str, using: str | None = None
 ) -> Event:
-    """Store the event anew with another payload, owed to the dead delivery's handler alone.
+    """Store an event with a corrected payload, and one delivery to the dead delivery's handler.
 
-    The old event stays as it was told, and its dead delivery is discarded, in the same transaction.
-    Other handlers, which have dealt with the old one, hear nothing.
+    The old event does not change. Its dead delivery is discarded in the same transaction. Other
+    handlers get no delivery of the new event.
 
     Args:
-        delivery_id: a dead delivery.
-        payload: all fields; one that is still masked ("***") keeps its stored value.
-        by: who corrects it.
-        reason: why, for the log and for the discarded delivery.
+        delivery_id: the id of a dead delivery.
+        payload: all fields; a field that is still masked ("***") keeps its stored value.
+        by: the person who corrects it.
+        reason: the reason, for the log and the discarded delivery.
         using: the outbox's database alias.
 
     Returns:
         The new event; `corrects` holds the old one's id.
 
     Raises:
-        CannotCorrect: the delivery is not dead, its subscription has ended, no code has the event's
-            class, the payload does not fit it, or is about another key.
+        CannotCorrect: the delivery is not dead, or its subscription has ended. Or no code declares
+            the event, or the payload does not fit the event or has another key.
     """
     using = using or databases.alias()
     with transaction.atomic(using=using):
@@ -73,8 +73,8 @@ def _locked(delivery_id: int, *, using: str) -> Delivery:
     rows = Delivery.objects.using(using).filter(pk=delivery_id, state=State.DEAD)
     if rows.select_for_update().first() is None:
         raise CannotCorrect(_("Delivery %d is not dead (any more).") % delivery_id)
-    # In a statement after the lock: a redaction that held it may have blanked the event since.
-    # And joined: a router may send a look at `row.event` to a replica, which is behind.
+    # Read after the lock: a redaction that held the lock may have blanked the event.
+    # Joined: a router may send a lazy read of `row.event` to a replica, which is behind.
     row = rows.select_related("event", "subscription").get()
     if not row.subscription.active:
         text = _("The subscription of %s has ended; resume the handler first.")
@@ -90,19 +90,19 @@ def _fact(event: Event, payload: Mapping[str, Any]) -> DomainEvent:
     try:
         fact = known.model_validate(whole, by_name=True)
     except ValidationError as error:
-        raise CannotCorrect(_told(error)) from None  # its own text quotes the values
+        raise CannotCorrect(_without_values(error)) from None  # str(error) quotes the values
     if fact.key != event.key:
         raise CannotCorrect(_("It must stay about %s.") % event.key)
     return fact
 
 
-def _told(error: ValidationError) -> str:
+def _without_values(error: ValidationError) -> str:
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
 
 
 def _with_stored(given: Any, shown: Any, stored: Any) -> Any:
-    """Put back what was masked where the person saw it and left it masked."""
+    """Restore the stored value of each masked field that the person left masked."""
     if given == MASK and shown == MASK:
         return stored
     if isinstance(given, dict) and isinstance(shown, dict) and isinstance(stored, dict):
@@ -118,7 +118,7 @@ def _with_stored(given: Any, shown: Any, stored: Any) -> Any:
 
 
 def _store(fact: DomainEvent, row: Delivery, *, by: str, using: str) -> Event:
-    """Store it as fanned out already, with the one delivery that is wanted."""
+    """Store the event as fanned out, with one delivery to the same subscription."""
     old, now = row.event, clock.now(using=using)
     cause = Cause(
         correlation_id=old.correlation_id,

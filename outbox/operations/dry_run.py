@@ -1,4 +1,4 @@
-"""Try a handler out: run it for a delivery as a worker would, show what it did, roll back."""
+"""Try out a handler: run it for a delivery as a worker would, report its effects, roll back."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class NoTrial(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What a handler did before it was rolled back.
+    """The effects of a handler that was rolled back.
 
     Attributes:
-        delivery_id: for which delivery it ran.
+        delivery_id: the delivery that it ran for.
         handler: its pinned name.
-        writes: the statements that write, with their values, in order; the outbox's own left out.
-        events: the events that it emitted, as "app.ClassName key".
-        error: what it raised, in words, or "".
+        writes: the statements that write, with their values, in order; without the outbox's own.
+        events: the emitted events, as "app.ClassName key".
+        error: a summary of the raised exception, or "".
 
-    Personal data is masked in all of them, as in a failure.
+    Personal data is masked, as in a failed attempt.
     """
 
     delivery_id: int
@@ -53,17 +53,17 @@ class Trial:
 def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
     """Run an atomic handler for a delivery, whatever its state, in a transaction that rolls back.
 
-    It takes the way of a worker: the event is decoded, the handler called, the receipt written.
-    Other databases that the handler writes to are rolled back as well. What runs after a commit
-    (`on_commit`) does not run. Locks are held until the handler is through.
+    It does the same as a worker: decode the event, call the handler, write the receipt. Writes to
+    other databases are rolled back as well. Callbacks of `on_commit` do not run. Locks are held
+    until the handler returns.
 
     Args:
-        delivery_id: which.
+        delivery_id: the id of the delivery.
         using: the outbox's database alias.
 
     Raises:
-        NoTrial: this code has no such handler, it acts outside of its transaction, or it would not
-            start: it is paused, or the event is of a version that only a later release can read.
+        NoTrial: this code has no such handler, or the handler acts outside of its transaction. Or
+            it would not start: it is paused, or only a later release can read the event's version.
         Delivery.DoesNotExist: there is no such delivery.
     """
     using = using or databases.alias()
@@ -76,9 +76,9 @@ def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
             stack.enter_context(connections[alias].execute_wrapper(_Collector(writes)))
         before = Event.objects.using(using).aggregate(last=Max("seq"))["last"] or 0
         error = _run(row, name, using=using)
-        told = Event.objects.using(using).filter(seq__gt=before, causation_id=row.event.id)
-        told = told.filter(emitted_by=name).order_by("seq")
-        events = [f"{event.name} {event.key}" for event in told]
+        emitted = Event.objects.using(using).filter(seq__gt=before, causation_id=row.event.id)
+        emitted = emitted.filter(emitted_by=name).order_by("seq")
+        events = [f"{event.name} {event.key}" for event in emitted]
     cleaner = cleaner_for(row.event, using=using)
     return Trial(
         delivery_id=row.pk,
@@ -90,13 +90,13 @@ def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
 
 
 def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
-    mine = Delivery.objects.using(using).filter(pk=row.pk)
-    mine.update(state=Delivery.State.SENT, token=F("token") + 1)
+    rows = Delivery.objects.using(using).filter(pk=row.pk)
+    rows.update(state=Delivery.State.SENT, token=F("token") + 1)
     results = deliver(
         handler_name=name, pairs=[(row.pk, row.token + 1)], worker="trial", using=using
     )
     if not results:
-        why = one_line(mine.values_list("note", flat=True).get())
+        why = one_line(rows.values_list("note", flat=True).get())
         raise NoTrial(f"{name} did not start ({why}).")
     return results[0].error
 
@@ -114,7 +114,7 @@ def _refuse_untriable(name: str) -> None:
 
 @contextmanager
 def _rolled_back() -> Iterator[None]:
-    """Roll back whatever the block writes, to whichever database."""
+    """Roll back the block's writes to all databases."""
     with ExitStack() as stack:
         for alias in connections:
             stack.enter_context(transaction.atomic(using=alias))
@@ -125,7 +125,7 @@ def _rolled_back() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep "done in 3 ms" out of the log: nothing was done."""
+    """Disable the log of deliveries: a trial settles none."""
     logger = logging.getLogger("outbox.delivery")
     before, logger.disabled = logger.disabled, True
     try:
@@ -136,7 +136,7 @@ def _quiet() -> Iterator[None]:
 
 @dataclass
 class _Collector:
-    """Notes each statement that writes to a table other than the outbox's own."""
+    """Collect each statement that writes to a table other than the outbox's."""
 
     writes: list[str] = field(repr=False)
 
@@ -153,7 +153,7 @@ class _Collector:
 
 
 def _readable(sql: str, params: Any) -> str:
-    """Put the values where their places are, for reading only."""
+    """Return a statement with its values in place of the placeholders, for display only."""
     values = iter(params or ())
     return re.sub(r"%s", lambda _: _shown(next(values, "?")), " ".join(sql.split()))
 

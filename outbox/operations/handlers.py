@@ -1,4 +1,4 @@
-"""Pause, resume, end, close a breaker: what a person does to a handler as a whole."""
+"""Operations on a whole handler: pause, resume, end, close its breaker."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ Action = Operation.Action
 
 
 def pause(handler: str, *, by: str, reason: str, using: str | None = None) -> int:
-    """Start none of a handler's deliveries from now on; they are parked, and delay no other's.
+    """Stop starting a handler's deliveries. They are parked, and delay no other handler.
 
-    What a worker has started goes on to its end. Pausing a paused handler changes nothing: the
-    first person's reason stays. The pause of a running backfill is taken over: the handler stays
-    paused when the backfill ends.
+    Running deliveries run to their end. Pausing a paused handler changes nothing: the first reason
+    stays. The pause of a running backfill is taken over: the handler stays paused when the backfill
+    ends.
 
     Args:
         handler: its pinned name.
-        by: who pauses it.
-        reason: why, for whoever finds it paused.
+        by: the person or process that pauses it.
+        reason: the reason, shown with the paused handler.
         using: the outbox's database alias.
 
     Returns:
-        How many of its subscriptions were running, or paused by a backfill, and are paused by this
-        now; 0: it was paused already.
+        The number of its subscriptions that are paused by this call: they were active, or paused
+        by a backfill. 0: the handler was paused already.
 
     Raises:
         UnknownHandler: no subscription has this handler.
@@ -60,18 +60,18 @@ def resume(
     force: bool = False,
     using: str | None = None,
 ) -> int:
-    """Let a paused handler go on, the oldest first; let one that was ended hear again, from now on.
+    """Resume a paused handler, oldest deliveries first, or an ended one, for events from now on.
 
     Args:
         handler: its pinned name.
-        by: who resumes it.
-        reason: why, for the log.
+        by: the person or process that resumes it.
+        reason: the reason, for the log.
         force: resume it although its backfill is not complete. New events of a key may overtake
             old ones, and the backfill stops.
         using: the outbox's database alias.
 
     Returns:
-        How many of its subscriptions were paused or ended and run now; 0: none was.
+        The number of its subscriptions that were paused or ended; 0: none was.
 
     Raises:
         UnknownHandler: no subscription has this handler.
@@ -80,7 +80,7 @@ def resume(
     using = using or databases.alias()
     with transaction.atomic(using=using):
         rows = subscriptions_of(handler, using=using)
-        # Locked before the look, so that no backfill takes the pause over after it.
+        # Locked before the check, so that no backfill takes the pause over after it.
         locked = list(rows.order_by("pk").select_for_update(no_key=True))
         backfill = holding_backfill(locked, using=using)
         if backfill is not None and not force:
@@ -113,28 +113,29 @@ def held_by(handler: str, *, using: str | None = None) -> Operation | None:
 
 
 def end_pause(handler: str, *, paused_by: str, using: str) -> int:
-    """End the pause of a handler where `paused_by` has paused it; return of how many subscriptions.
+    """End the pauses that `paused_by` has set; return the number of subscriptions.
 
-    Unlike `resume` it leaves alone what has ended, and what somebody else has paused since.
+    Unlike `resume` it does not change ended subscriptions, nor those that another has paused since.
     """
-    rows = Subscription.objects.using(using).filter(paused_by=paused_by)  # renamed since, perhaps
+    # Not by handler: a deploy may have renamed it.
+    rows = Subscription.objects.using(using).filter(paused_by=paused_by)
     return _change(Action.RESUME, handler, rows, paused_by, "", using, _NO_PAUSE)
 
 
 def close_breaker(handler: str, *, by: str, reason: str, using: str | None = None) -> int:
-    """Let a handler whose breaker is open go on at once, a little at first, without a probe.
+    """Close the open breaker of a handler at once, without a probe. Its window starts small.
 
-    For whoever knows that the other side is back. The breaker opens again if it is not. What has
-    failed while it was open waits for the time of the next probe, unless it is retried.
+    Call it if you know that the external system is back. If it is not, the breaker opens again.
+    Deliveries that failed meanwhile wait for the time of the next probe, unless they are retried.
 
     Args:
         handler: its pinned name.
-        by: who closes it.
-        reason: how they know, for the log.
+        by: the person or process that closes it.
+        reason: the reason, for the log.
         using: the outbox's database alias.
 
     Returns:
-        How many of its breakers were open and are closed now; 0: none was.
+        The number of its breakers that were open; 0: none was.
 
     Raises:
         UnknownHandler: no subscription has this handler.
@@ -152,20 +153,20 @@ def end(
     report: Report | None = None,
     using: str | None = None,
 ) -> Operation:
-    """End a handler's subscriptions: it hears nothing more, and what it is owed is discarded.
+    """End a handler's subscriptions and discard its owed deliveries.
 
-    A worker that has one of them in hand loses its lease and keeps nothing of that run. `resume`
-    lets the handler hear again, and `backfill` gives it what it missed.
+    A worker that runs one of them loses its lease, and its run commits nothing. `resume` makes the
+    subscriptions active again, and `backfill` creates the deliveries that were missed.
 
     Args:
         handler: its pinned name.
-        by: who ends it.
-        reason: why, for the log and for each discarded delivery.
-        report: is told how far the discarding is.
+        by: the person or process that ends it.
+        reason: the reason, for the log and each discarded delivery.
+        report: called after each step of the discard.
         using: the outbox's database alias.
 
     Returns:
-        The record of it; `touched` says how many deliveries were discarded.
+        The operation; `touched` is the number of discarded deliveries.
 
     Raises:
         UnknownHandler: no subscription has this handler.
@@ -174,7 +175,7 @@ def end(
     rows = subscriptions_of(handler, using=using)
     with recorded(Action.END, {"handler": handler}, by=by, reason=reason, using=using) as done:
         with transaction.atomic(using=using):
-            lock_subscriptions(using=using)  # a pass may know them as active
+            lock_subscriptions(using=using)  # a fan-out may have read them
             rows.update(active=False)
         choice = Choice(handler=handler)
         discarded = discard(choice, by=by, reason=reason, report=report, using=using)
@@ -184,7 +185,7 @@ def end(
 
 
 def subscriptions_of(handler: str, *, using: str | None = None) -> QuerySet[Subscription]:
-    """Return a handler's subscriptions by its pinned name; raise `UnknownHandler` for none."""
+    """Return a handler's subscriptions by its pinned name; raise `UnknownHandler` if none."""
     using = using or databases.alias()
     every = Subscription.objects.using(using)
     rows = every.filter(handler=handler)
@@ -205,7 +206,7 @@ class UnknownHandler(LookupError):
 
 
 class HeldByBackfill(ValueError):
-    """The handler was not resumed, since its backfill is not complete."""
+    """The handler was not resumed: its backfill is not complete."""
 
     def __init__(self, handler: str, backfill: Operation) -> None:
         text = _(
@@ -241,7 +242,7 @@ def _store(
     using: str,
     values: dict[str, object],
 ) -> int:
-    """Change the rows and record the action, in one transaction."""
+    """Update the rows and record the operation, in one transaction."""
     with transaction.atomic(using=using):
         changed = rows.update(**values)
         if changed:

@@ -26,18 +26,18 @@ class CannotBackfill(ValueError):
 
 @dataclass(frozen=True)
 class Hold:
-    """The pause of a handler by its own backfill. It has the time at which the operation began."""
+    """The pause of a handler by its own backfill. Its time is the start of the operation."""
 
     handler: str
     using: str
 
     @property
     def is_ordered(self) -> bool:
-        """Whether the handler keeps each key in order. Another one is not paused."""
+        """Whether the handler is ordered. Only ordered handlers are paused."""
         return any(row.ordered for row in self._rows())
 
     def refuse_held(self) -> None:
-        """Raise `CannotBackfill` where the deliveries would not be sent."""
+        """Raise `CannotBackfill` if the deliveries would not be sent."""
         for row in self._rows():
             is_own = row.paused_by.startswith(_PREFIX) and row.ordered
             is_paused = row.paused_at is not None and not is_own
@@ -47,8 +47,8 @@ class Hold:
     def begin(self, operation: Operation) -> None:
         """Pause the handler, or raise `CannotBackfill`.
 
-        It takes over the pause of a backfill that is over, whose process died before it resumed
-        the handler; those of older releases could.
+        It takes over the pause of a finished backfill that did not resume the handler. Backfills
+        of older releases could die before that.
         """
         other = self._unfinished()
         if other is not None:
@@ -64,17 +64,17 @@ class Hold:
             paused_by=by,
             pause_reason=_("Its backfill is not complete."),
         )
-        if row := self._rows().exclude(paused_by=by).first():  # a person was faster
+        if row := self._rows().exclude(paused_by=by).first():  # a person paused it first
             self._refuse(row)
 
     def end(self, operation: Operation) -> None:
-        """Resume the handler, unless somebody else has paused it meanwhile."""
+        """Resume the handler, unless a person or rule has paused it meanwhile."""
         end_pause(self.handler, paused_by=holder(operation), using=self.using)
 
     def refuse_resumed(self, operation: Operation) -> None:
-        """Raise `CannotBackfill` where an ordered handler was not paused all the time.
+        """Raise `CannotBackfill` if an ordered handler was resumed meanwhile.
 
-        Nobody resumes it until the caller's transaction ends.
+        Its subscriptions are locked, so it stays paused until the caller's transaction ends.
         """
         if not self.is_ordered:
             return
@@ -87,10 +87,10 @@ class Hold:
             )
 
     def in_hand(self) -> str:
-        """Say that a worker may handle a later event, or ""; take back what none has started.
+        """Park sent deliveries that have not started. Return a text while others run, or "".
 
-        The handler is paused, so nothing starts any more, but a start may be under way. It changes
-        the same row: either it sees that the delivery is parked, or this sees that it has started.
+        The handler is paused, but a worker may be starting a delivery now. The start updates the
+        same row: either the worker sees the parked delivery, or this query sees the started one.
         """
         sent = Delivery.objects.using(self.using).filter(
             subscription__in=list(self._rows()), state=State.SENT
@@ -107,7 +107,7 @@ class Hold:
         return subscriptions_of(self.handler, using=self.using)
 
     def _unfinished(self) -> Operation | None:
-        """Return a backfill that has paused the handler and is not finished."""
+        """Return an unfinished backfill that has paused the handler."""
         own = self._rows().filter(paused_by__startswith=_PREFIX)
         numbers = [by.removeprefix(_PREFIX) for by in own.values_list("paused_by", flat=True)]
         running = Operation.objects.using(self.using).filter(state=Operation.State.RUNNING)
@@ -120,7 +120,7 @@ class Hold:
         )
 
     def _obstacle(self, row: Subscription) -> str:
-        """Say why nothing is sent to a subscription, and what to do first."""
+        """Return why a subscription's deliveries are not sent, and the next step."""
         if not row.active:
             return (
                 f"its subscription to {row.event} has ended. `manage.py outbox resume "

@@ -1,4 +1,4 @@
-"""The dry run: what an action would touch, by handler and state, with a few examples."""
+"""Preview of an operation: counts by handler and state, with a few examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ State = Delivery.State
 
 _EXAMPLES = 5
 
-#: What an action on a whole handler is about.
+#: The states of the deliveries that an action on a whole handler concerns.
 _STATES = {
     Action.PAUSE: (State.PENDING, State.SENT),
     Action.RESUME: (State.PARKED,),
@@ -32,11 +32,11 @@ _STATES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What an action would touch; nothing was changed.
+    """The rows that an operation would change.
 
     Attributes:
-        counts: (handler, state or event, number) of what it would touch.
-        examples: some of it, a line each.
+        counts: tuples of handler, state or event, and number.
+        examples: some of the rows, a line each.
     """
 
     counts: Sequence[tuple[str, str, int]]
@@ -44,12 +44,12 @@ class Preview:
 
     @property
     def total(self) -> int:
-        """How much it would touch."""
+        """The number of rows that it would change."""
         return sum(number for _handler, _what, number in self.counts)
 
     @property
     def lines(self) -> list[str]:
-        """The counts in the reader's language, a line each."""
+        """The counts in the active language, a line each."""
         labels = {state.value: state.label for state in State}
         return [f"{name}, {labels.get(what, what)}: {number}" for name, what, number in self.counts]
 
@@ -57,18 +57,18 @@ class Preview:
 def preview(
     action: str, choice: Choice, *, force: bool = False, using: str | None = None
 ) -> Preview:
-    """Say what an action would touch, were it carried out now.
+    """Return the rows that an operation would change now. Change nothing.
 
     Args:
-        action: retry, discard, replay, backfill, pause, resume, end or close_breaker, as
-            `Operation.Action` has them; prune has `prunable`.
-        choice: which.
-        force: of a resumption: as in `resume`.
+        action: an `Operation.Action`: retry, discard, replay, backfill, pause, resume, end or
+            close_breaker. For prune use `prunable`.
+        choice: the deliveries, events or handler.
+        force: only for resume: see `resume`.
         using: the outbox's database alias.
 
     Raises:
-        UnknownHandler: it is about a handler, and no subscription has it.
-        HeldByBackfill: it is a resumption that would be refused.
+        UnknownHandler: no subscription has the chosen handler.
+        HeldByBackfill: the resumption would be refused.
     """
     using = using or databases.alias()
     if action == Action.RESUME and not force:

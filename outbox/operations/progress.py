@@ -1,7 +1,7 @@
-"""How a long action is carried out: in small steps, recorded, at a bounded rate, resumable.
+"""Carry out long operations in small steps, recorded, at a limited rate, resumable.
 
-Each step is one transaction that locks the operation's row, touches a slice and moves the cursor.
-So what is killed goes on where it was, and two that carry out the same operation share its work.
+Each step is one transaction that locks the operation's row, changes a slice and moves the cursor.
+So a killed operation continues at its cursor, and two processes that carry it out share the work.
 """
 
 from __future__ import annotations
@@ -24,27 +24,26 @@ from outbox.models import Operation
 
 logger = logging.getLogger("outbox.operations")
 
-#: Most rows in a second, where nobody says otherwise.
+#: Default rate, in rows a second.
 RATE = 500.0
 _SLICE = 200
 _WAIT_SECONDS = 1.0
 _BUSY_SECONDS = 0.2
-#: A step whose process does nothing for so long is ended by PostgreSQL: its host may be gone.
+#: PostgreSQL ends a step that is idle for so long: its host may be down.
 _IDLE_SECONDS = 60.0
 
 State = Operation.State
 
-#: Is told after each step how far the operation is, and what it waits for ("": nothing).
+#: Called after each step with the operation and the reason for waiting ("": it does not wait).
 Report = Callable[[Operation, str], object]
 
 
 class Touched(NamedTuple):
-    """What a step has done.
+    """The result of a step.
 
     Attributes:
-        number: how many rows it has changed.
-        cursor: the last key that need not be looked at again; None: another transaction has locked
-            the first row.
+        number: the number of changed rows.
+        cursor: the last key that is finished; None: another transaction has locked the first row.
     """
 
     number: int
@@ -52,23 +51,23 @@ class Touched(NamedTuple):
 
 
 class Task(Protocol):
-    """The part of a long action that differs."""
+    """The part of a long operation that depends on its action."""
 
     def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
-        """Return the next rows' keys, in order; read outside of the step's transaction."""
+        """Return the keys of the next rows, in order. Called outside of the step's transaction."""
 
     def touch(self, pks: Sequence[int], operation: Operation) -> Touched:
-        """Change those of them that still fit, within the step."""
+        """Change those rows that are still eligible. Called in the step's transaction."""
 
     def finish(self, operation: Operation) -> None:
-        """Change what the end of the operation changes, in the transaction that finishes it."""
+        """Make the final changes, in the transaction that finishes the operation."""
 
     def hindrance(self) -> str:
-        """Say what the next step has to wait for, or ""."""
+        """Return the reason why the next step has to wait, or ""."""
 
 
 class StillRunning(ValueError):
-    """The same replay is not finished. To begin another one would replay its first part twice."""
+    """The same replay is not finished. A second one would replay its first part twice."""
 
     def __init__(self, operation: Operation) -> None:
         text = _(
@@ -91,13 +90,13 @@ def begin(
     rate: float | None = None,
     using: str,
 ) -> Operation:
-    """Record that an action begins.
+    """Store a new operation.
 
-    An operation of the same action and choice that is not finished is given up, as the new one
-    starts again from the first row and covers it.
+    An unfinished operation of the same action and choice is given up: the new one starts from the
+    first row and includes its rest.
 
     Raises:
-        StillRunning: it is a replay, which must not start again.
+        StillRunning: the same replay is not finished; it must not start again.
     """
     now = clock.now(using=using)
     with transaction.atomic(using=using):
@@ -119,7 +118,7 @@ def begin(
 
 
 def give_up(operation: Operation, *, using: str) -> None:
-    """Leave the rest of an operation undone; one that is under way stops at its next step."""
+    """Give up the rest of an operation. A running one stops at its next step."""
     running = Operation.objects.using(using).filter(pk=operation.pk, state=State.RUNNING)
     running.update(state=State.GIVEN_UP, finished_at=clock.now(using=using))
 
@@ -132,18 +131,18 @@ def _unfinished(action: str, choice: dict[str, Any], *, using: str) -> list[Oper
 def carry_out(
     operation: Operation, task: Task, *, report: Report | None = None, using: str
 ) -> Operation:
-    """Go on with an operation until it is finished, no faster than its rate; return it."""
+    """Carry out an operation to its end, no faster than its rate; return it."""
     began, before = time.monotonic(), operation.touched
     while operation.state == State.RUNNING:
         wait_while(task.hindrance, operation, report=report, using=using)
         at = operation.cursor
         _step(operation, task, using=using)
         if operation.state == State.RUNNING and operation.cursor == at:
-            # Not within the step: it keeps relays from the table of subscriptions.
-            _say(report, operation, _("another transaction has locked the next delivery"))
+            # Not within the step: its lock of the subscriptions table delays relays.
+            _report(report, operation, _("another transaction has locked the next delivery"))
             time.sleep(_BUSY_SECONDS)
             continue
-        _say(report, operation, "")
+        _report(report, operation, "")
         if operation.state == State.RUNNING and operation.rate:
             ahead = (operation.touched - before) / operation.rate
             time.sleep(max(0.0, began + ahead - time.monotonic()))
@@ -153,26 +152,26 @@ def carry_out(
 def wait_while(
     hindrance: Callable[[], str], operation: Operation, *, report: Report | None, using: str
 ) -> None:
-    """Wait while there is a hindrance, and the operation is not given up."""
+    """Wait while `hindrance` returns a reason and the operation is running."""
     while operation.state == State.RUNNING and (waits_for := hindrance()):
-        _say(report, operation, waits_for)
+        _report(report, operation, waits_for)
         time.sleep(_WAIT_SECONDS)
-        mine = Operation.objects.using(using).filter(pk=operation.pk)
-        mine.filter(state=State.RUNNING).update(seen_at=clock.now(using=using))
-        _copy(mine.get(), operation)
+        own = Operation.objects.using(using).filter(pk=operation.pk)
+        own.filter(state=State.RUNNING).update(seen_at=clock.now(using=using))
+        _copy(own.get(), operation)
 
 
 @contextmanager
 def recorded(
     action: str, choice: dict[str, Any], *, by: str, reason: str, using: str
 ) -> Iterator[Operation]:
-    """Record an action that needs no steps; the block says what it touched.
+    """Record an operation without steps. The block sets `touched`.
 
-    One that was killed, and does all of it again now, keeps its record.
+    A killed operation of the same action and choice is continued under its own row.
     """
     killed = _unfinished(action, choice, using=using)
-    begun = partial(begin, action, choice, by=by, reason=reason, using=using)
-    operation = killed[0] if killed else begun()
+    start = partial(begin, action, choice, by=by, reason=reason, using=using)
+    operation = killed[0] if killed else start()
     yield operation
     operation.expected = operation.touched
     _finish(operation, using=using)
@@ -181,7 +180,7 @@ def recorded(
 
 def _step(operation: Operation, task: Task, *, using: str) -> None:
     limit = int(max(1, min(_SLICE, operation.rate or _SLICE)))
-    # Read first: a search may take long, and SQLite has one writer.
+    # Outside the transaction: a search may take long, and SQLite has one writer.
     found = task.find(after=operation.cursor, until=operation.until, limit=limit)
     with transaction.atomic(using=using):
         bound_transaction(_IDLE_SECONDS, using=using)
@@ -216,6 +215,6 @@ def _copy(row: Operation, operation: Operation) -> None:
         setattr(operation, field.attname, getattr(row, field.attname))
 
 
-def _say(report: Report | None, operation: Operation, waits_for: str) -> None:
+def _report(report: Report | None, operation: Operation, waits_for: str) -> None:
     if report is not None:
         report(operation, waits_for)

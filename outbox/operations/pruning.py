@@ -1,4 +1,4 @@
-"""Prune, recorded. What goes and what stays is retention's matter."""
+"""Prune events and record the operation. The rules are in `outbox.retention`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def prune(
     reason: str = "",
     using: str | None = None,
 ) -> int:
-    """Remove old events of which nothing is owed, as `retention.prune` does, and record it.
+    """Remove old events without owed deliveries by `retention.prune`, and record it.
 
-    One that was killed has removed what it has removed; the next one goes on. What removed nothing
-    is not recorded: a schedule calls this.
+    After a kill, the next call continues. A run that removes nothing is not recorded, since a
+    schedule calls this function.
     """
     using = using or databases.alias()
     choice = {"older_than": "OUTBOX['RETENTION']" if older_than is None else str(older_than)}

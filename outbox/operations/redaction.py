@@ -1,4 +1,4 @@
-"""Redact, recorded. What is blanked is redaction's matter."""
+"""Redact events and record the operation. The rules are in `outbox.privacy.redaction`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def redact(
     force: bool = False,
     using: str | None = None,
 ) -> Redaction:
-    """Blank a person's data, as `redaction.redact` does, and record whose, by whom and why."""
+    """Blank a person's data by `redaction.redact`, and record subject, keys, actor and reason."""
     using = using or databases.alias()
     choice = {"subject": subject, "keys": sorted(keys), "force": force}
     action = Operation.Action.REDACT

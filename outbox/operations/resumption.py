@@ -1,4 +1,4 @@
-"""Go on with an operation that was killed half-way, or give it up."""
+"""Continue an operation whose process was killed, or give it up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("outbox.operations")
 
 Action = Operation.Action
 
-#: An operation that is under way gives a sign of life more often than this.
+#: A running operation updates `seen_at` more often than this.
 SILENCE = timedelta(minutes=1)
 
 
@@ -32,14 +32,14 @@ class NotRunning(LookupError):
 
 
 def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
-    """Return the operations that nobody carries out any more, though they are not finished."""
+    """Return unfinished operations that no process carries out any more."""
     using = using or databases.alias()
     running = Operation.objects.using(using).filter(state=Operation.State.RUNNING)
     return running.filter(seen_at__lt=clock.now(using=using) - SILENCE).order_by("id")
 
 
 def next_step(operation: Operation) -> str:
-    """Say which command finishes or ends an operation, and whether handlers run again by that."""
+    """Return the commands that finish or end an operation, and whether handlers run again."""
     text = _("Begin it again by the same `manage.py outbox %(action)s`. %(end)s")
     if _can_go_on(operation):
         text = _(
@@ -58,11 +58,11 @@ def _can_go_on(operation: Operation) -> bool:
 def go_on(
     number: int, *, by: str, report: Report | None = None, using: str | None = None
 ) -> Operation:
-    """Carry out the rest of an operation. Two that do so at once share the work.
+    """Carry out the rest of an operation. Two processes that do so at once share the work.
 
     Raises:
-        NotRunning: there is no such operation, it is over, or only its own command goes on with it.
-        CannotBackfill: it is a backfill that would break the order of a key now.
+        NotRunning: there is no such operation, it is over, or only its own command continues it.
+        CannotBackfill: the backfill would break the order of a key now.
     """
     using = using or databases.alias()
     operation = _running(number, using=using)
@@ -70,7 +70,7 @@ def go_on(
     if operation.action == Action.END:
         handler = operation.choice["handler"]
         return end(handler, by=operation.by, reason=operation.reason, report=report, using=using)
-    if operation.action == Action.REDACT:  # begun again, it is the same row
+    if operation.action == Action.REDACT:  # `recorded` continues the same row
         redact(**operation.choice, by=operation.by, reason=operation.reason, using=using)
         operation.refresh_from_db(using=using)
         return operation
@@ -81,7 +81,7 @@ def go_on(
 
 
 def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
-    """Leave the rest of an operation undone; one that is under way stops at its next step.
+    """Give up the rest of an operation. A running one stops at its next step.
 
     Raises:
         NotRunning: there is no such operation, or it is over.
@@ -110,6 +110,6 @@ def _running(number: int, *, using: str) -> Operation:
 
 def _task(operation: Operation, *, using: str) -> Task:
     action = operation.action
-    if action not in ELIGIBLE:  # whose choice is not of deliveries
+    if action not in ELIGIBLE:  # its choice is not of deliveries
         raise NotRunning(_("To go on with %(action)s, run it again.") % {"action": action})
     return BulkTask(action, Choice.from_json(operation.choice), using)

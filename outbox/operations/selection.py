@@ -1,4 +1,4 @@
-"""Which deliveries an action is to touch: a filter that can be stored and read back."""
+"""The choice of deliveries for an operation: a filter that can be stored as JSON."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from outbox import databases
 from outbox.models import Attempt, Delivery, Event, Subscription
 
 _TIMES = ("since", "until")
-#: Empty, these mean something; None: whichever.
+#: For these an empty value is a filter; None: any.
 _MAY_BE_EMPTY = ("ids", "exception", "place")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What is meant. All that is given must fit; nothing given means all.
+    """A filter of deliveries or events. All given conditions must match; none given means all.
 
     Attributes:
-        ids: numbers of deliveries; empty: none. None: whichever.
+        ids: ids of deliveries; empty: none. None: any.
         handler: a handler's pinned name.
         event: an event's name, "app.ClassName".
-        key: what the event is about.
+        key: the event's key.
         states: delivery states.
-        since: the event was emitted then or later.
-        until: the event was emitted before.
-        exception: the class name that the latest failed attempt raised; "": its worker died.
-            None: whatever it raised.
-        overtaken: only what is dead since a later event of its key ran before it, as `outbox
-            groups` shows it; False: whichever.
-        place: where it was raised, as `outbox groups` shows it; "": nowhere. None: anywhere.
+        since: the event was emitted at this time or later.
+        until: the event was emitted before this time.
+        exception: the exception's class name in the latest failed attempt; "": its worker died.
+            None: any.
+        overtaken: only dead deliveries that a later event of the key overtook, as in `outbox
+            groups`; False: any.
+        place: the place that raised, as in `outbox groups`; "": none. None: any.
     """
 
     ids: tuple[int, ...] | None = None
@@ -50,18 +50,18 @@ class Choice:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing narrows it."""
+        """Whether it has no condition."""
         return self == Choice()
 
     def deliveries(self, *, using: str | None = None) -> QuerySet[Delivery]:
-        """Return the deliveries that are meant."""
+        """Return the matching deliveries."""
         using = using or databases.alias()
         rows = Delivery.objects.using(using)
         if self.ids is not None:
             rows = rows.filter(pk__in=self.ids)
-        if self.handler:  # by the ids that the indexes begin with
-            heard = Subscription.objects.using(using).filter(handler=self.handler)
-            rows = rows.filter(subscription__in=list(heard.values_list("pk", flat=True)))
+        if self.handler:  # by ids, the first column of the indexes
+            subscriptions = Subscription.objects.using(using).filter(handler=self.handler)
+            rows = rows.filter(subscription__in=list(subscriptions.values_list("pk", flat=True)))
         if self.states:
             rows = rows.filter(state__in=self.states)
         if self._is_about_events:
@@ -69,7 +69,7 @@ class Choice:
         return self._of_group(rows, using=using)
 
     def events(self, *, using: str | None = None) -> QuerySet[Event]:
-        """Return the events that are meant, whoever hears them."""
+        """Return the matching events, whatever their handlers."""
         using = using or databases.alias()
         rows = Event.objects.using(using)
         if self.event:
@@ -81,7 +81,7 @@ class Choice:
         return rows.filter(emitted_at__lt=self.until) if self.until else rows
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is given, fit for JSON."""
+        """Return the given conditions as JSON values."""
         given = {name: value for name, value in asdict(self).items() if value}
         given |= {
             name: value for name in _MAY_BE_EMPTY if (value := getattr(self, name)) is not None
@@ -93,7 +93,7 @@ class Choice:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Choice:
-        """Read what `as_json` returned."""
+        """Return the choice that `as_json` stored."""
         read: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in stored.items()
@@ -108,7 +108,7 @@ class Choice:
         return bool(self.event or self.key or self.since or self.until)
 
     def _of_group(self, rows: QuerySet[Delivery], *, using: str) -> QuerySet[Delivery]:
-        """Keep those whose latest failed attempt is of the group."""
+        """Keep the deliveries whose latest failed attempt belongs to the group."""
         latest = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")
         if self.exception is not None:
             rows = rows.alias(raised=Subquery(latest.values("exception")[:1]))
@@ -126,7 +126,7 @@ class Choice:
 
 
 def described(choice: Mapping[str, Any]) -> str:
-    """Return a choice in one line, cut where it is long."""
+    """Return a choice in one line; long lists are cut."""
     parts = []
     for name, value in choice.items():
         values = value if isinstance(value, list) else [value]

@@ -1,1 +1,1 @@
-"""Personal data in events: marked where declared, masked where shown, blanked on request."""
+"""Personal data in events: mark it in declarations, mask it in displays, blank it on request."""

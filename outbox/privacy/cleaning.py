@@ -1,7 +1,7 @@
-"""Remove personal data from a text that quotes it: a failure's message, its traceback, a note.
+"""Mask personal data in texts that quote it: messages and tracebacks of failures, and notes.
 
-Three things are masked: the values of the event's sensitive fields, the values that apps declare
-for the event's subject, and whatever looks like an e-mail address or a long number.
+Three kinds are masked: values of the event's sensitive fields, values that apps declare for the
+event's subject, and everything that resembles an e-mail address or a long number.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .tracebacks import without_texts
 
 logger = logging.getLogger("outbox.sensitive")
 
-#: A text is cut before it is searched, to so many times the length that is kept: one may be huge.
+#: A text may be huge. Before the search it is cut to so many times the length that is kept.
 _SEARCHED = 4
-#: Characters at the cut that are dropped, since a value may have been cut in two there.
+#: Number of characters that are dropped at the cut, since the cut may divide a value.
 _DROPPED = 320
 
 
@@ -33,8 +33,8 @@ class Cleaner:
     """Masks personal data in texts. It never raises.
 
     Args:
-        values: the texts to mask, beside the patterns.
-        refusal: returned in place of each text, if it is not known what to mask.
+        values: the values to mask, in addition to the patterns.
+        refusal: returned in place of every text if the values could not be read.
     """
 
     def __init__(self, values: Iterable[str], *, refusal: str = "") -> None:
@@ -42,7 +42,7 @@ class Cleaner:
         self._refusal = refusal
 
     def clean(self, text: str, *, longest: int) -> str:
-        """Return the beginning of a text, of `longest` characters at most, with "***" for data."""
+        """Return the first `longest` characters of a text, with "***" for personal data."""
         if self._refusal:
             return self._refusal[:longest]
         window = text[: longest * _SEARCHED]
@@ -50,7 +50,7 @@ class Cleaner:
         return (cleaned if window == text else cleaned[:-_DROPPED])[:longest]
 
     def clean_end(self, text: str, *, longest: int) -> str:
-        """As `clean`, but return the end of the text."""
+        """Return the last `longest` characters of a text, with "***" for personal data."""
         if self._refusal:
             return self._refusal[:longest]
         window = text[-longest * _SEARCHED :]
@@ -70,14 +70,14 @@ class Cleaner:
 
 
 def cleaner_for(*events: Event, using: str | None = None) -> Cleaner:
-    """Return what cleans texts about these events.
+    """Return the cleaner for texts about these events.
 
-    It reads what identifies their subjects. If that fails, the cleaner returns no text at all: a
-    text that may name a person is neither stored nor logged.
+    It reads the values that identify their subjects. If that fails, the cleaner returns a refusal
+    in place of each text: a text that may name a person is neither stored nor logged.
 
     Args:
-        events: the events, of the outbox's database.
-        using: its alias; a failed query leaves its transaction usable.
+        events: stored events.
+        using: the outbox's database alias; a failed query leaves its transaction usable.
     """
     values: set[str] = set()
     try:

@@ -1,4 +1,4 @@
-"""Sensitive[...]: the mark of fields that hold personal data.
+"""Sensitive[...]: the mark of fields with personal data.
 
 class ParcelSent(DomainEvent, key="parcel_id", subject="customer:{customer_id}"):
     parcel_id: UUID
@@ -25,7 +25,7 @@ MARK = "sensitive"
 
 
 class _Mark:
-    """Marks the JSON Schema, so that the mark is found in any position, and recorded."""
+    """Adds the mark to the JSON Schema, where it is found in any position and recorded."""
 
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -36,24 +36,24 @@ class _Mark:
 Sensitive = Annotated[T, _Mark()]
 """A field with personal data: `email: Sensitive[str]`, `born: Sensitive[date | None] = None`.
 
-Also within lists and models. Handlers read it as ever. It is masked in the admin, in logs, in the
-command's output, and in the messages and tracebacks of failed attempts that quote it.
-`manage.py outbox redact` blanks it in stored events: null where the type allows it, else an empty
-text, zero, an empty list and so on; `manage.py check` finds types that take no such value.
+It may be nested in lists and models. Handlers get the value. It is masked in the admin, in logs, in
+the command's output, and in messages and tracebacks of failed attempts. `manage.py outbox redact`
+blanks it in stored events: by null if the type allows it, otherwise by an empty text, zero, an
+empty list and so on. `manage.py check` finds types that accept no such value.
 """
 
 
 @lru_cache(maxsize=1000)
 def schema_of(event: type[BaseModel]) -> Schema | None:
-    """Return the schema of a model, or None where it has none."""
+    """Return the schema of a model, or None if it has none."""
     try:
         return recorded_schema(event)
-    except NOT_DESCRIBED:  # the system check tells
+    except NOT_DESCRIBED:  # a system check reports it
         return None
 
 
 def is_sensitive(model: type[BaseModel], field: str | None) -> bool:
-    """Return whether a field of a model is, or holds, something sensitive."""
+    """Return whether a field of a model is marked, or contains a marked one."""
     schema = schema_of(model)
     found: list[Any] = []
     if schema and field in schema.get("properties", {}):

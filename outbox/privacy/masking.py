@@ -1,4 +1,4 @@
-"""Find values in a text, however they are quoted there, and put a mask in their place."""
+"""Find values in a text in any quoted form, and replace them by a mask."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-#: From so many characters on, a part with which a value begins or ends gives it away, too: messages
-#: are cut ("hanako.yamad...example.com").
-_TELLING = 8
+#: The shortest beginning or end of a value that is masked, too, in characters: messages are cut
+#: ("hanako.yamad...example.com").
+_SHORTEST_PART = 8
 
 
 def masked_values(text: str, values: Iterable[Any], *, mask: str) -> str:
-    """Return a text in which none of the values, nor a telling part of one, is left."""
+    """Return a text without the values, and without long parts at their beginning or end."""
     found = {form for value in values for form in _forms(str(value)) if form}
     forms = sorted(found, key=len, reverse=True)
     for form in forms:
         text = _without(text, form, mask)
-    # Only now: "Ann%20Lee" ends as "Ann Lee" does, and would leave "Ann".
+    # After all forms: "Ann%20Lee" ends as "Ann Lee" and would leave "Ann".
     for form in forms:
-        if len(form) > _TELLING:
+        if len(form) > _SHORTEST_PART:
             text = _without_parts(text, form, mask)
             text = _without_parts(text[::-1], form[::-1], mask)[::-1]
     return text
 
 
 def _forms(value: str) -> Iterable[str]:
-    """Return how a value may be written: plain, as JSON, by repr(), in an address, in HTML."""
+    """Return the written forms of a value: plain, as JSON, by repr(), in a URL, in HTML."""
     return (
         value,
         json.dumps(value)[1:-1],
@@ -43,18 +43,18 @@ def _forms(value: str) -> Iterable[str]:
 
 
 def _without(text: str, form: str, mask: str) -> str:
-    # A short value stands in many words: only where it is one is it the value.
+    # Many words contain a short value, so it is masked only as a whole word.
     edges = (r"(?<!\w)", r"(?!\w)") if len(form) < 4 else ("", "")
     pattern = edges[0] + re.escape(form) + edges[1]
     return re.sub(pattern, lambda _: mask, text, flags=re.IGNORECASE)
 
 
 def _without_parts(text: str, form: str, mask: str) -> str:
-    """Mask what `form` begins with, as far as it goes."""
+    """Mask each longest part of the text with which `form` begins."""
     lowered, sought = text.lower(), form.lower()
     made, done = "", 0
-    while (start := lowered.find(sought[:_TELLING], done)) >= 0:
-        end = start + _TELLING
+    while (start := lowered.find(sought[:_SHORTEST_PART], done)) >= 0:
+        end = start + _SHORTEST_PART
         while (
             end < len(lowered)
             and end - start < len(sought)

@@ -1,8 +1,8 @@
-"""Mask what looks like an e-mail address or a long number: the last line of defence.
+"""Mask e-mail addresses and long numbers by patterns: the last line of defence.
 
-The values that events mark as `Sensitive`, and those that an app declares for a subject, are masked
-by their own text. What is left of a failure's text may still quote a person of whom the outbox
-knows nothing. So these patterns are applied to every such text before it is stored or logged.
+Values that events mark as `Sensitive`, and values that apps declare for a subject, are masked by
+their own text. The rest of a failure's text may quote a person that the outbox does not know. So
+these patterns are applied to each such text before it is stored or logged.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 
 from .marks import MASK
 
-#: A number from so many digits on is masked: telephone numbers, cards, bank accounts.
+#: Longer numbers are masked: telephone numbers, cards, bank accounts.
 MOST_DIGITS = 8
 
-# The local part as RFC 5322 has it without quotes, or quoted; also as an URL has it ("%40").
+# The local part is unquoted as in RFC 5322, or quoted. The "@" may be encoded as in a URL ("%40").
 _EMAIL = re.compile(
     r"""(?:"[^"\r\n]{1,64}"|[\w.!\#$%&'*+/=?^`{|}~-]{1,128})
         (?:@|%40|\\u0040|&\#(?:64|x40);)
@@ -23,7 +23,7 @@ _EMAIL = re.compile(
 )
 _NUMBER = re.compile(r"(?<![\w.])\+?\(?\d(?:[ .()/-]{0,2}\d)+(?!\w)")
 
-# What consists of as many digits and names nobody.
+# Texts with as many digits that identify no person.
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])")

@@ -1,7 +1,7 @@
 """Blank a person's data in stored events, and mask it in the failures of their deliveries.
 
-The other fields of an event stay. Rows of other apps are not touched: those apps subscribe to
-`outbox.SubjectRedacted`.
+The other fields of an event do not change. Rows of other apps do not change: those apps subscribe
+to `outbox.SubjectRedacted`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _Row = TypeVar("_Row", Event, DelayedEvent)
 
 _AT_ONCE = 200
 _KEYS_AT_ONCE = 500
-#: A step whose process does nothing for so long is ended by PostgreSQL: its host may be gone.
+#: PostgreSQL ends a step that is idle for so long: its host may be down.
 _IDLE_SECONDS = 60.0
 
 
 @dataclass
 class Redaction:
-    """How many events were blanked, had nothing to blank, and are owed and were left alone."""
+    """The number of events that were blanked, had nothing to blank, or were skipped as owed."""
 
     blanked: int = 0
     empty: int = 0
@@ -57,31 +57,31 @@ def redact(
     dry_run: bool = False,
     using: str | None = None,
 ) -> Redaction:
-    """Blank the sensitive fields of all stored events about a person, and inform the other apps.
+    """Blank the sensitive fields of all stored events about a person, and notify the other apps.
 
-    It works in small transactions. After an interruption it can be repeated. The failed attempts
-    and the notes of these events' deliveries are cleaned of the person's data: of the sensitive
-    values, and of the values that apps declare by `declare_subject`. Then `outbox.SubjectRedacted`
-    is emitted, if a subject is given, for the apps that have rows about the person.
+    It works in small transactions. After an interruption it can be repeated. In the failed attempts
+    and notes of these events' deliveries it masks the sensitive values, and the values that apps
+    declare by `declare_subject`. If a subject is given, it then emits `outbox.SubjectRedacted` for
+    the apps that have rows about the person.
 
     Args:
-        subject: who, as the events declare it: "customer:7". Events of the keys that
+        subject: the person, as events declare it: "customer:7". Events of the keys that
             `declare_subject` returns for it are included.
         keys: keys of further events, emitted before their class declared a subject.
-        by: who wants it.
-        reason: why, for the log.
-        force: also blank events that still have deliveries to come: their handlers read blanks.
+        by: the person or process that redacts.
+        reason: the reason, for the log.
+        force: also blank events with owed deliveries; their handlers will read blanks.
         dry_run: count only.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
     done = Redaction()
     all_keys = sorted({*keys, *subjects.keys_of(subject)})
-    # Read first: an app that blanks its rows afterwards knows them no more.
+    # Read before the event is emitted: afterwards the apps blank the rows with these values.
     values = subjects.values_of(subject)
     for seqs in _slices(Event.objects.using(using), subject, all_keys):
         _redact_some(done, seqs, values, force=force, dry_run=dry_run, using=using)
-    # A delayed event is not blanked: cancel it, or run this again after it was emitted.
+    # A delayed event is not blanked: cancel it, or redact again after it was emitted.
     for delayed in _chosen(DelayedEvent.objects.using(using), subject, all_keys):
         done.owed += sum(1 for row in delayed.iterator() if blanked(row) != row.payload)
     if not dry_run:
@@ -109,7 +109,7 @@ def _stored_schema(event: Event | DelayedEvent) -> Schema | None:
 
 
 def _chosen(rows: QuerySet[_Row], subject: str, keys: Sequence[str]) -> Iterator[QuerySet[_Row]]:
-    """Yield the rows of the subject and then those of the keys; no row comes twice."""
+    """Yield the rows of the subject and then those of the keys, no row twice."""
     if subject:
         yield rows.filter(subject=subject)
     for start in range(0, len(keys), _KEYS_AT_ONCE):
@@ -138,10 +138,10 @@ def _redact_some(
         bound_transaction(_IDLE_SECONDS, using=using)
         rows = Event.objects.using(using).filter(seq__in=seqs).order_by("seq")
         found = list(rows.select_for_update())
-        # Only now: a relay, replay or backfill may have held these locks, and has committed since.
+        # After the locks: a relay, replay or backfill may have held them, and has committed since.
         states = lock_deliveries([event.seq for event in found], using=using)
         owed = {seq for _id, seq, state in states if state in Delivery.OWED}
-        if not dry_run:  # while the values that the events have are still known
+        if not dry_run:  # before the events lose their values
             _clean_failures(found, values, using=using)
         for event in found:
             if (payload := blanked(event)) == event.payload:

@@ -1,7 +1,7 @@
-"""Whatever shows a payload, or a text that may quote one, masks what is sensitive in it first.
+"""Mask or replace sensitive values in payloads, and in texts that may quote them.
 
-`masked` and `masked_text` are for every display. An event of which this code knows nothing is
-masked as a whole. `blank` says what is put in a value's place for good.
+Every display uses `masked` and `masked_text`. An event without a known schema is masked as a whole.
+`blank` returns the value that permanently replaces a sensitive one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger("outbox.sensitive")
 
 
 class Stored(Protocol):
-    """An event as it is stored: the row, or its part of a timeline."""
+    """A stored event: the row, or its entry in a timeline."""
 
     @property
     def id(self) -> UUID: ...
@@ -36,12 +36,12 @@ class Stored(Protocol):
 
 
 Schema = Mapping[str, Any]
-#: What to put in the place of a sensitive value, from its schema, the definitions and the value.
+#: Returns the replacement of a sensitive value from its schema, the definitions and the value.
 Replacement = Callable[[Schema, Schema, Any], Any]
 
 
 def masked(event: Stored) -> dict[str, Any]:
-    """Return a stored event's payload to be shown: sensitive values are "***"."""
+    """Return a stored event's payload for display: sensitive values are "***"."""
     schemas = _schemas(name=event.name, version=event.version)
     payload = dict(event.payload)
     if not schemas:
@@ -52,9 +52,10 @@ def masked(event: Stored) -> dict[str, Any]:
 
 
 def masked_text(text: str, event: Stored) -> str:
-    """Return a text in which sensitive values of this event are "***", however they are quoted.
+    """Return a text in which sensitive values of this event are "***", in any quoted form.
 
-    Also parts of at least eight characters with which such a value begins or ends. Never raises.
+    Parts of at least eight characters at the beginning or end of a value are masked, too. It never
+    raises.
     """
     try:
         return masked_values(text, sensitive_values(event), mask=MASK)
@@ -64,7 +65,7 @@ def masked_text(text: str, event: Stored) -> str:
 
 
 def sensitive_values(event: Stored) -> list[Any]:
-    """Return the sensitive values of a stored event, lists and objects taken apart."""
+    """Return the sensitive values of a stored event, with lists and objects flattened."""
     found: list[Any] = []
 
     def collect(_schema: Schema, _defs: Schema, value: Any) -> Any:
@@ -86,8 +87,9 @@ def replaced(payload: Mapping[str, Any], schema: Schema, replace: Replacement) -
 
 
 def _schemas(*, name: str, version: int) -> list[Schema]:
-    """Return what tells the sensitive fields of a stored event: the class, and for an older version
-    the lock, since the class may have lost a field by now.
+    """Return the schemas of a stored event: of the class, and of an older version from the lock.
+
+    The class alone does not suffice: it may have lost a sensitive field since.
     """
     known = events.find(name)
     schemas = [schema_of(known)] if known else []
@@ -133,7 +135,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def blank(schema: Schema, defs: Schema, *_value: Any) -> Any:
-    """Return a value that fits a schema and says nothing: null where it may be."""
+    """Return a blank value that fits a schema: null if the schema allows it."""
     kinds = list(alternatives(schema, defs))
     if not kinds or any(one.get("type") == "null" for one in kinds):
         return None

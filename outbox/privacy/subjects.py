@@ -1,7 +1,7 @@
-"""Which texts identify a person: declared by the apps that keep them, read when a delivery fails.
+"""Texts that identify a person: declared by the apps that store them, read after a failure.
 
-An event names its subject ("user:7") only if it carries personal data. Most events are thin: they
-carry the id of an order, and the app that has the orders knows the customer.
+An event has a subject ("user:7") only if it carries personal data. Most events carry only an id,
+for example of an order, and the app that owns the orders knows the customer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OWN_EVENT = "outbox.SubjectRedacted"  # its key is the subject
 
 
 class About(Protocol):
-    """The columns of an event that tell its subject."""
+    """The columns of an event from which its subjects follow."""
 
     @property
     def name(self) -> str: ...
@@ -27,7 +27,7 @@ class About(Protocol):
 
 
 class DeclarationFailed(Exception):
-    """A function that was given to `declare_subject` raised. The text names no data of a person."""
+    """A function that was passed to `declare_subject` raised. The text has no personal data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Declaration:
     """One call of `declare_subject`.
 
     Attributes:
-        place: of the call: "orders.handlers:12".
+        place: module and line of the call: "orders.handlers:12".
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Declaration:
 
     @contextmanager
     def calling(self, function: str) -> Iterator[None]:
-        """Turn what the block raises into `DeclarationFailed`; the block calls that function."""
+        """Convert exceptions of the block, which calls this function, to `DeclarationFailed`."""
         try:
             yield
         except Exception as error:
@@ -56,7 +56,7 @@ class Declaration:
             ) from error
 
 
-#: In the order of their declaration; several apps may declare the same kind.
+#: All declarations in their order; several apps may declare the same kind.
 registry: list[Declaration] = []
 
 
@@ -67,7 +67,7 @@ def declare_subject(
     keys: Callable[[str], Iterable[str]] | None = None,
     of_key: Callable[[str], str | None] | None = None,
 ) -> None:
-    """Declare which texts identify the people of one kind, so that no failure's text has them.
+    """Declare the texts that identify people of one kind, so that they are masked in failures.
 
     Call it in `handlers.py`. The functions are called when a delivery fails and when a subject is
     redacted. They may query the database. If one raises, the failure's text is not stored.
@@ -75,7 +75,7 @@ def declare_subject(
     Args:
         kind: the part of a subject before the colon: "user" for "user:7".
         values: takes the part after the colon; returns e-mail addresses, names and the like.
-        keys: takes the same; returns the keys of events about this person which declare no subject.
+        keys: takes the same; returns keys of events about this person that declare no subject.
         of_key: takes the key of such an event; returns the part after the colon, or None.
 
     Raises:
@@ -102,7 +102,7 @@ def values_of(subject: str) -> list[str]:
 
 
 def keys_of(subject: str) -> list[str]:
-    """Return the keys of events about a subject which declare none.
+    """Return the keys of events about a subject that do not declare it.
 
     Raises:
         DeclarationFailed: a declared function raised.

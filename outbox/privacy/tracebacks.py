@@ -1,4 +1,4 @@
-"""A traceback without the texts of its exceptions, for a log: a text may hold personal data."""
+"""Tracebacks for logs without exception messages, since a message may hold personal data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import traceback
 
 
 def without_texts(error: BaseException) -> str:
-    """Return the frames and class names of an exception, and of what it was raised from.
+    """Return the frames and class names of an exception and of its causes.
 
-    The order is Python's: the first exception comes first. It never raises.
+    The first exception is first, as in Python. It never raises.
     """
     parts: list[str] = []
     seen: set[int] = set()

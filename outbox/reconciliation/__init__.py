@@ -1,12 +1,12 @@
-"""What must hold of an app's books, and what does not: invariants and differences.
+"""Invariants of an app's tables, and the differences from them.
 
-In an app's `invariants.py`, which `reconcile()` finds by itself::
+Declare them in the app's `invariants.py`, which `reconcile()` imports::
 
     @invariant(remedy="See who changed the row, and set it back.")
     def weight_is_positive(examination: Examination) -> Iterator[Difference]:
         \"\"\"Each parcel weighs something.\"\"\"
         parcels = Parcel.objects.all()
-        examination.saw(parcels.count())
+        examination.count_rows(parcels.count())
         for parcel in parcels.filter(weight__lt=1).iterator():
             yield Difference(f"{parcel} weighs nothing.", key=str(parcel.id), row=parcel)
 """
@@ -41,12 +41,12 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that does not hold.
+    """One violation of an invariant.
 
     Attributes:
-        text: what differs, as one plain sentence.
-        key: the aggregate that it is about; what is owed about it may still put it right.
-        row: what a person should look at; the admin links to it.
+        text: the violation, as one plain sentence.
+        key: the key of its events; owed deliveries of this key may still correct it.
+        row: the row to inspect; the admin links to it.
     """
 
     text: str
@@ -56,13 +56,13 @@ class Difference:
 
 @dataclass
 class Examination:
-    """One look at the books, handed to each invariant.
+    """The argument of an invariant: options of the run, and the count of examined rows.
 
     Attributes:
-        thorough: look at all there is, where only a part is looked at by default.
-        horizon: events emitted before this moment may have been pruned; None: all are there.
+        thorough: examine all rows, where the default is a part.
+        horizon: events emitted before this time may have been pruned; None: none was pruned.
         using: the outbox's database alias.
-        seen: how many rows were looked at, as `saw` was told.
+        seen: the number of examined rows, counted by `count_rows`.
     """
 
     thorough: bool = False
@@ -70,16 +70,16 @@ class Examination:
     using: str = field(default_factory=databases.alias)
     seen: int = 0
 
-    def saw(self, number: int) -> None:
-        """Add to the number of rows that were looked at."""
+    def count_rows(self, number: int) -> None:
+        """Add to the number of examined rows."""
         self.seen += number
 
     def recent(self, rows: QuerySet[M], when: str) -> QuerySet[M]:
-        """Return the rows whose events are all kept: those from the horizon on.
+        """Return the rows of which no event was pruned: those from the horizon on.
 
         Args:
-            rows: some model's rows.
-            when: the column with the time before which none of a row's events was emitted.
+            rows: rows of a model.
+            when: the column with a time that is not later than the first event of the row.
         """
         return rows.filter(**{f"{when}__gte": self.horizon}) if self.horizon else rows
 
@@ -89,15 +89,15 @@ Examine = Callable[[Examination], Iterator[Difference]]
 
 @dataclass(frozen=True)
 class Invariant:
-    """What must hold; made by `@invariant`.
+    """A declared invariant; created by `@invariant`.
 
     Attributes:
         name: app label and function name, such as "orders.moves_are_told".
-        says: what must hold, as one sentence.
-        remedy: what to do about a difference.
-        waits_for: the apps whose handlers may still put a difference right.
-        outside: whether it calls outside, so that it runs with no transaction open.
-        examine: yields what differs.
+        says: the invariant, as one sentence.
+        remedy: the action to take on a difference.
+        waits_for: the apps whose handlers may still correct a difference.
+        outside: whether it calls an external system; then it runs without a transaction.
+        examine: the function that yields the differences.
     """
 
     name: str
@@ -114,17 +114,17 @@ registry: dict[str, Invariant] = {}
 def invariant(
     *, remedy: str, waits_for: tuple[str, ...] = (), outside: bool = False
 ) -> Callable[[Examine], Examine]:
-    """Declare what must hold of an app's books: in its `invariants.py`, for `reconcile()`.
+    """Declare an invariant of an app's tables, in its `invariants.py`, for `reconcile()`.
 
     The function takes an `Examination` and yields a `Difference` for each violation. The first line
     of its docstring states the invariant. All invariants of a run read one snapshot.
 
     Args:
-        remedy: what to do about a difference, as one sentence.
-        waits_for: app labels. While one of their handlers is owed something about a difference's
-            key, it is unsettled and not wrong. Empty: it must hold at any moment.
-        outside: it calls somebody outside. It runs after the others, with no transaction open,
-            and has to find out by itself what changed meanwhile.
+        remedy: the action to take on a difference, as one sentence.
+        waits_for: app labels. While a delivery of the difference's key is owed to one of their
+            handlers, the difference is unsettled and not wrong. Empty: it must hold at any time.
+        outside: it calls an external system. It runs after the others, with no transaction open,
+            and has to detect by itself the changes since the snapshot.
     """
 
     def register(examine: Examine) -> Examine:

@@ -1,4 +1,4 @@
-"""Rows and the events that tell of them, compared in the database: for invariants."""
+"""Queries for invariants: compare rows with their events, in the database."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ M = TypeVar("M", bound=Model)
 
 
 def rows_without_event(rows: QuerySet[M], name: str, *, key: str, **fields: str) -> QuerySet[M]:
-    """Return the rows of which no event of this name tells.
+    """Return the rows that have no event of this name.
 
     Args:
-        rows: some model's rows.
+        rows: rows of a model.
         name: the event's name.
-        key: the column that holds what the event's key names.
-        fields: more of the event's fields, each with the column that holds the same.
+        key: the column with the same value as the event's key.
+        fields: further fields of the event, each with the column of the same value.
     """
-    told = _events(name, using=rows.db).filter(key=_as_text(rows.model, key))
+    events = _events(name, using=rows.db).filter(key=_as_text(rows.model, key))
     for field, column in fields.items():
-        told = told.annotate(**{f"_{field}": _field(field)})
-        told = told.filter(**{f"_{field}": _as_text(rows.model, column)})
-    return rows.filter(~Exists(told))
+        events = events.annotate(**{f"_{field}": _field(field)})
+        events = events.filter(**{f"_{field}": _as_text(rows.model, column)})
+    return rows.filter(~Exists(events))
 
 
 def events_without_row(
     name: str, rows: QuerySet[Any], *, key: str, handled_by: str = "", **fields: str
 ) -> QuerySet[Event]:
-    """Return the events of this name for which there is none of the rows, the first one first.
+    """Return the events of this name that have none of the rows, in the order of seq.
 
     Args:
         name: the event's name.
-        rows: some model's rows.
-        key: the column that holds what the event's key names.
-        handled_by: a handler's pinned name; only events for which it has its receipt.
-        fields: more of the event's fields, each with the column that holds the same.
+        rows: rows of a model.
+        key: the column with the same value as the event's key.
+        handled_by: a handler's pinned name; only events with a receipt of this handler.
+        fields: further fields of the event, each with the column of the same value.
     """
     events = _events(name, using=rows.db)
     if handled_by:
@@ -69,7 +69,7 @@ def events_without_row(
 
 
 def duplicate_event_keys(name: str, *, using: str | None = None) -> QuerySet[Event, str]:
-    """Return the keys of which more than one event of this name tells."""
+    """Return the keys that have more than one event of this name."""
     using = using or databases.alias()
     keys = _events(name, using=using).values("key").annotate(times=Count("pk"))
     return keys.filter(times__gt=1).order_by("key").values_list("key", flat=True)
@@ -81,18 +81,18 @@ def _events(name: str, *, using: str) -> QuerySet[Event]:
 
 
 def _field(name: str) -> Coalesce:
-    """Return an event's field as text; "" where the event has none."""
+    """Return an event's field as text; "" if the event lacks it."""
     return Coalesce(KeyTextTransform(name, "payload"), Value(""), output_field=CharField())
 
 
 def _as_text(model: type[Model], column: str) -> Any:
-    """Return a column as events spell it."""
+    """Return a column as text in the format of event payloads."""
     outer = OuterRef(column)
     return _UUIDAsText(outer) if _is_uuid(model, column) else Cast(outer, CharField())
 
 
 def _as_column(model: type[Model], column: str, text: OuterRef) -> Any:
-    """Return what an event spells in the column's own type, so that its index is used."""
+    """Return a text of an event in the column's type, so that the column's index is used."""
     return _TextAsUUID(text) if _is_uuid(model, column) else text
 
 
@@ -106,7 +106,7 @@ def _is_uuid(model: type[Model], column: str) -> bool:
 
 
 class _UUIDAsText(Func):
-    """A UUID column with its hyphens; SQLite stores it without."""
+    """A UUID column as text with hyphens; SQLite stores it without."""
 
     output_field = CharField()
     template = "CAST(%(expressions)s AS text)"
@@ -121,7 +121,7 @@ _PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 
 
 class _TextAsUUID(Func):
-    """A text as a UUID column stores it; NULL if it is none."""
+    """A text as a UUID column stores it; NULL if it is no UUID (PostgreSQL)."""
 
     output_field = UUIDField()
     template = "CAST(%(expressions)s AS text)"

@@ -1,4 +1,4 @@
-"""Reconcile the books: examine every invariant of every installed app, on one snapshot."""
+"""Reconciliation: examine every invariant of every installed app, on one snapshot."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from outbox.models import Delivery, Event, Horizon
 from . import Difference, Examination, Invariant, registry
 from .snapshot import snapshot
 
-#: Most differences of one invariant that are kept; the others are counted.
+#: Most differences that are kept of one invariant; the others are only counted.
 MOST_KEPT = 50
 
 _CHUNK = 500
 
 
 @dataclass(kw_only=True)
-class Finding:
-    """What came of one invariant.
+class InvariantResult:
+    """The result of one invariant.
 
     Attributes:
-        invariant: which one.
-        checked: how many rows were looked at.
-        differences: how many things do not hold.
-        unsettled: how many do not hold yet, and something is owed that may put them right.
-        kept: the first of the differences.
-        kept_unsettled: the first of what is unsettled.
-        seconds: how long it took.
+        invariant: the invariant.
+        checked: the number of examined rows.
+        differences: the number of violations.
+        unsettled: the number of violations that an owed delivery may still correct.
+        kept: the first differences.
+        kept_unsettled: the first unsettled differences.
+        seconds: the duration.
     """
 
     invariant: Invariant
@@ -49,45 +49,45 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Reconciliation:
-    """What came of all invariants.
+    """The result of all invariants.
 
     Attributes:
-        checked_at: the moment of the snapshot.
-        unsettled: about how many keys something was owed then.
-        findings: one for each invariant, in the order of INSTALLED_APPS.
-        seconds: how long it took.
+        checked_at: the time of the snapshot.
+        unsettled: the number of keys with an owed delivery or a waiting event at that time.
+        findings: the result of each invariant, in the order of INSTALLED_APPS.
+        seconds: the duration.
     """
 
     checked_at: datetime
     unsettled: int
-    findings: Sequence[Finding]
+    findings: Sequence[InvariantResult]
     seconds: float
 
     @property
     def differences(self) -> int:
-        """How many things differ."""
+        """The number of differences of all invariants."""
         return sum(one.differences for one in self.findings)
 
     @property
     def is_balanced(self) -> bool:
-        """Whether nothing differs; what is unsettled is no difference."""
+        """Whether there is no difference; unsettled ones do not count."""
         return self.differences == 0
 
 
 def reconcile(*, thorough: bool = False, using: str | None = None) -> Reconciliation:
-    """Examine every invariant, and say what differs.
+    """Examine every invariant and return the differences.
 
-    Reads one snapshot, so that what is moving meanwhile is seen before its move or after it. The
-    invariants that call outside come last, with no transaction open.
+    It reads one snapshot, so a concurrent change is seen completely or not at all. Invariants that
+    call an external system run last, with no transaction open.
 
     Args:
-        thorough: look at all there is, where only a part is looked at by default.
+        thorough: examine all rows, where the default is a part.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
     autodiscover_modules("invariants")
     began = time.monotonic()
-    findings = [Finding(invariant=one) for one in registry.values()]
+    findings = [InvariantResult(invariant=one) for one in registry.values()]
     with snapshot(using=using):
         checked_at, unsettled = clock.now(using=using), _count_owed(using=using)
         horizon = Horizon.objects.using(using).aggregate(at=Max("emitted_before"))["at"]
@@ -106,27 +106,27 @@ def reconcile(*, thorough: bool = False, using: str | None = None) -> Reconcilia
     )
 
 
-def _examine(finding: Finding, examination: Examination) -> None:
+def _examine(result: InvariantResult, examination: Examination) -> None:
     began = time.monotonic()
-    found = finding.invariant.examine(examination)
+    found = result.invariant.examine(examination)
     while chunk := list(islice(found, _CHUNK)):
-        _sort(finding, chunk, using=examination.using)
-    finding.checked = examination.seen
-    finding.seconds = time.monotonic() - began
+        _sort(result, chunk, using=examination.using)
+    result.checked = examination.seen
+    result.seconds = time.monotonic() - began
 
 
-def _sort(finding: Finding, found: Sequence[Difference], *, using: str) -> None:
-    """Tell what is wrong from what is not done yet."""
-    waits_for = finding.invariant.waits_for
+def _sort(result: InvariantResult, found: Sequence[Difference], *, using: str) -> None:
+    """Count the differences and the unsettled ones, and keep the first of each."""
+    waits_for = result.invariant.waits_for
     keys = {one.key for one in found}
     owed = owed_keys(keys, to=waits_for, using=using) if waits_for else set()
     for one in found:
         if one.key in owed:
-            finding.unsettled += 1
-            _keep(finding.kept_unsettled, one)
+            result.unsettled += 1
+            _keep(result.kept_unsettled, one)
         else:
-            finding.differences += 1
-            _keep(finding.kept, one)
+            result.differences += 1
+            _keep(result.kept, one)
 
 
 def _keep(kept: list[Difference], one: Difference) -> None:
@@ -135,7 +135,7 @@ def _keep(kept: list[Difference], one: Difference) -> None:
 
 
 def _count_owed(*, using: str) -> int:
-    """Count the keys about which something is owed; what is settled is not looked at."""
+    """Count the keys with an owed delivery or an event that waits for fan-out."""
     owed = Delivery.objects.using(using).filter(state__in=Delivery.OWED).values("event")
     events = Event.objects.using(using).filter(Q(fanned_out_at=None) | Q(pk__in=owed))
     return events.values("key").distinct().count()

@@ -1,4 +1,4 @@
-"""One moment of the database, for reads that must fit together."""
+"""A snapshot of the database, for reads that must be consistent with each other."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from outbox import databases
 
 @contextmanager
 def snapshot(*, using: str | None = None) -> Iterator[None]:
-    """Let all reads within see the database as it is now, and hold nobody up.
+    """Make all reads in the block see the database as it is now, without blocking writers.
 
     PostgreSQL: REPEATABLE READ READ ONLY. SQLite: a deferred transaction, which in WAL mode reads
-    beside the writer. Within a TestCase the test's own transaction has to do.
+    beside the writer. Within a TestCase: the transaction of the test.
 
     Raises:
-        RuntimeError: a transaction is open; it may have its snapshot already.
+        RuntimeError: a transaction is open, which may have an older snapshot.
     """
     using = using or databases.alias()
     connection: Any = connections[using]
@@ -38,7 +38,7 @@ def snapshot(*, using: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def _mode(connection: Any, mode: str) -> Iterator[None]:
-    """Let SQLite begin in this mode; other databases know none."""
+    """Set the mode in which SQLite begins transactions; other databases ignore it."""
     connection.ensure_connection()
     before = getattr(connection, "transaction_mode", None)
     connection.transaction_mode = mode

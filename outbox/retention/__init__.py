@@ -1,4 +1,4 @@
-"""Retention: the only way that events go, and only when nothing of them is owed."""
+"""Retention: the only way to delete events. Events with owed deliveries stay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from outbox.conf import conf
 from outbox.models import Event, Horizon
 
 from .archive import archive_in
-from .batches import look, prunable, prune_some
+from .batches import prunable, prune_some, read_slice
 
 __all__ = ["countable", "horizons", "prunable", "prune"]
 
@@ -25,10 +25,10 @@ logger = logging.getLogger("outbox.operations")
 #: Events in one transaction.
 BATCH = 25
 
-#: Batches for which events are looked up at a time.
-LOOK = 10
+#: Batches whose events are read at a time.
+SLICE_BATCHES = 10
 
-#: How many times as long as a batch took it rests.
+#: The rest after a batch, as a multiple of the batch's duration.
 REST = 2
 
 
@@ -41,24 +41,24 @@ def prune(
     by: str = "unnamed",
     using: str | None = None,
 ) -> int:
-    """Remove old events of which nothing is owed, with their deliveries and attempts.
+    """Remove old events without owed deliveries, with their deliveries and attempts.
 
-    Event type by event type, the oldest first, each batch in a transaction of its own; after each
-    it rests twice as long as that took, so that others have most of the time. An event that
-    waits for fan-out, or has a delivery that is not settled, stays, however old.
+    It prunes one event type after the other, the oldest events first, each batch in its own
+    transaction. After a batch it rests twice as long as the batch took, so that others have most of
+    the time. An event that waits for fan-out or has an owed delivery stays, however old.
 
     Args:
-        older_than: the age, since they were emitted, from which events of all types go; None: each
-            type's own, `OUTBOX["RETENTION"]`. A type that has none there is kept.
-        archive: the folder where what goes is written to first; None: `OUTBOX["ARCHIVE"]`; "": it
-            is written nowhere.
-        at_most: how long this may take; what is left goes the next time.
+        older_than: the age since emission from which events of all types are pruned; None: the age
+            of each type in `OUTBOX["RETENTION"]`. A type without an entry there is kept.
+        archive: the folder to which pruned events are written first; None: `OUTBOX["ARCHIVE"]`;
+            "": no archive.
+        at_most: the longest duration; the next run continues.
         batch: most events in one transaction.
-        by: who wants it.
+        by: the person or process that prunes.
         using: the outbox's database alias.
 
     Returns:
-        How many events were removed.
+        The number of removed events.
     """
     using = using or databases.alias()
     folder = conf().ARCHIVE if archive is None else archive
@@ -81,7 +81,7 @@ def prune(
 def horizons(
     *, older_than: timedelta | None = None, using: str | None = None
 ) -> Iterator[tuple[str, datetime]]:
-    """Yield each stored event type that is not kept for ever, and before when its events go."""
+    """Yield each stored event type with a retention, and the time before which it is pruned."""
     using = using or databases.alias()
     retention, now = conf().RETENTION, clock.now(using=using)
     for name in _names(using=using):
@@ -93,7 +93,7 @@ def horizons(
 
 
 def countable(*, older_than: timedelta | None = None, using: str | None = None) -> int:
-    """Return how many events `prune` would remove now."""
+    """Return the number of events that `prune` would remove now."""
     using = using or databases.alias()
     ages = horizons(older_than=older_than, using=using)
     return sum(
@@ -102,7 +102,7 @@ def countable(*, older_than: timedelta | None = None, using: str | None = None) 
 
 
 def _remember_horizon(before: datetime, *, using: str) -> None:
-    """Commit first how far it goes: what is missing since then was pruned, and not lost."""
+    """Commit the horizon before pruning: missing events before it are pruned and not lost."""
     with transaction.atomic(using=using):
         horizons = Horizon.objects.using(using)
         horizons.bulk_create([Horizon(emitted_before=before)], ignore_conflicts=True)
@@ -110,7 +110,7 @@ def _remember_horizon(before: datetime, *, using: str) -> None:
 
 
 def _names(*, using: str) -> Iterator[str]:
-    """Yield the names of stored events: one look into their index for each, none at the rows."""
+    """Yield the names of stored events, by one index lookup for each name."""
     name: str | None = ""
     rows = Event.objects.using(using).order_by("name").values_list("name", flat=True)
     while name := rows.filter(name__gt=name).first():
@@ -118,14 +118,14 @@ def _names(*, using: str) -> Iterator[str]:
 
 
 def _batches(name: str, before: datetime, *, batch: int, using: str) -> Iterator[Sequence[int]]:
-    """Walk one type by seq, which follows the time of emission, to a look that has no old event.
+    """Yield the prunable events of one type by seq, until a slice has no old event.
 
-    So the end is found by the index of name and seq, without one on the time, and without reading
-    other types or all that is young. Rests after each batch; one is empty where a whole look is
-    owed, so that the caller can look at the time.
+    Seq follows the time of emission. So the index of name and seq finds the end without an index on
+    the time, and without reading other types or all young events. It rests after each batch. If
+    all events of a slice are owed, it yields an empty batch, so that the caller checks the time.
     """
     seq, began = 0, time.monotonic()
-    while found := look(name, seq, before=before, number=LOOK * batch, using=using):
+    while found := read_slice(name, seq, before=before, number=SLICE_BATCHES * batch, using=using):
         for seqs in _parts(found.prunable, batch):
             yield seqs
             time.sleep(REST * (time.monotonic() - began))
@@ -134,6 +134,6 @@ def _batches(name: str, before: datetime, *, batch: int, using: str) -> Iterator
 
 
 def _parts(seqs: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Yield parts of this size, the last one smaller; a single empty one of nothing."""
+    """Yield parts of this size, the last one smaller; of an empty sequence one empty part."""
     for start in range(0, max(len(seqs), 1), size):
         yield seqs[start : start + size]

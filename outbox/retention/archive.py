@@ -1,10 +1,10 @@
-"""What pruned events leave behind: newline-delimited JSON, gzip, on disk before they are deleted.
+"""Archive of pruned events: newline-delimited JSON, gzip, on disk before they are deleted.
 
-One run writes one file, `events-<moment>-<pid>.ndjson.gz`. A batch is one gzip member of it, synced
-to disk before the transaction that deletes the batch is committed. So nothing is deleted that is
-not in a file; an event whose deletion was rolled back, after a crash for example, is in two of
-them: its `id` tells. While a run writes, and after it was killed, the name ends in `.part`; the
-next run cuts what a killed one left incomplete and gives the file its name.
+One run writes one file, `events-<time>-<pid>.ndjson.gz`. Each batch is one gzip member of it,
+synced to disk before the transaction that deletes the batch commits. So every deleted event is in a
+file. If a deletion was rolled back, for example by a crash, the event is in two files under the
+same `id`. While a run writes, and after it was killed, the name ends in `.part`. The next run cuts
+the incomplete member of a killed run and gives the file its final name.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ PART = ".part"
 
 
 class Archive:
-    """One run's file, made when its first batch comes. Get it from `archive_in`."""
+    """The file of one run, created at the first batch. Use `archive_in`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: BinaryIO | None = None
 
     def add(self, events: Sequence[Event], *, using: str) -> None:
-        """Write events with their deliveries and attempts, and see them on disk.
+        """Write events with their deliveries and attempts, and sync them to disk.
 
-        Reads what it needs under the caller's locks, within the transaction that deletes them.
+        It reads under the caller's locks, within the transaction that deletes the events.
         """
         if not events:
             return
@@ -60,18 +60,18 @@ class Archive:
         if self._file is None:
             name = f"events-{timezone.now():%Y%m%dT%H%M%S%fZ}-{os.getpid()}.ndjson.gz{PART}"
             self._file = (self._folder / name).open("xb")
-            fcntl.flock(self._file, fcntl.LOCK_EX)  # until it is closed: this one is being written
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # until close: marks the file as being written
             _sync_folder(self._folder)
         return self._file
 
 
 @contextmanager
 def archive_in(folder: str | Path) -> Iterator[Archive]:
-    """Open an archive in a folder, which is made if it is not there."""
+    """Open an archive in a folder. Create the folder if it is missing."""
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     for left in sorted(path.glob(f"events-*{PART}")):
-        _heal(left)
+        _recover(left)
     archive = Archive(path)
     try:
         yield archive
@@ -80,13 +80,13 @@ def archive_in(folder: str | Path) -> Iterator[Archive]:
 
 
 def _line(event: Event, *, using: str) -> str:
-    # Not `event.deliveries`, nor a prefetch: a router may send both to a replica.
+    # Not by `event.deliveries` or a prefetch: a router may send both to a replica.
     rows = Delivery.objects.using(using).filter(event=event).order_by("id")
     attempts = Attempt.objects.using(using).filter(delivery__event=event).order_by("id")
     failures: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for attempt in attempts:
         failures[attempt.delivery_id].append(_columns(attempt))
-    told = {
+    line = {
         **_columns(event),
         **_payload(event),
         "deliveries": [
@@ -94,11 +94,11 @@ def _line(event: Event, *, using: str) -> str:
             for row in rows.select_related("subscription")
         ],
     }
-    return json.dumps(told, cls=DjangoJSONEncoder, ensure_ascii=False) + "\n"
+    return json.dumps(line, cls=DjangoJSONEncoder, ensure_ascii=False) + "\n"
 
 
 def _payload(event: Event) -> dict[str, Any]:
-    """Return the payload as it is archived: redaction does not reach an archive."""
+    """Return the payload, blanked unless `ARCHIVE_SENSITIVE`: redaction does not reach archives."""
     return {"payload": event.payload if conf().ARCHIVE_SENSITIVE else blanked(event)}
 
 
@@ -106,21 +106,21 @@ def _columns(row: Any) -> dict[str, Any]:
     return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
 
 
-def _heal(path: Path) -> None:
-    """Cut what a killed run did not write to its end; leave a file alone that is being written."""
+def _recover(path: Path) -> None:
+    """Cut the incomplete member of a killed run and finish its file; skip a file in use."""
     with path.open("r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return
-        if path.exists():  # else its run has just finished it
+        if path.exists():  # unless its run has just finished it
             file.truncate(_whole_members(file))
             os.fsync(file.fileno())
             _finish(path)
 
 
 def _whole_members(file: BinaryIO) -> int:
-    """Return how many bytes of a gzip file are whole members."""
+    """Return the length in bytes of the complete members of a gzip file."""
     whole, member = 0, zlib.decompressobj(zlib.MAX_WBITS | 16)
     rest = b""
     while chunk := rest or file.read(1 << 16):

@@ -1,8 +1,8 @@
-"""One batch of what goes: find it, lock it, look again whether something is owed, delete it.
+"""Prune one batch: find it, lock it, check again for owed deliveries, delete it.
 
-Each statement is a probe of an index, whatever the planner believes of the tables. A planner that
-has no statistics yet (a young table, a restored one) reads all deliveries for three hundred events,
-and all events of a type for the next batch of them.
+Each statement uses an index, whatever the planner's statistics are. Without statistics (a new or
+restored table) the planner would read all deliveries for three hundred events, and all events of a
+type for its next batch.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ from .archive import Archive
 
 
 def prunable(*, before: datetime, using: str | None = None) -> QuerySet[Event]:
-    """Return the events emitted before a moment of which nothing is owed any more."""
+    """Return the events emitted before a time that have no owed delivery."""
     using = using or databases.alias()
     owed = Delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=Delivery.OWED)
-    # The first in order, not `EXISTS`, which the planner may make into a set of all that is owed.
+    # The first in order, not `EXISTS`: the planner may turn that into a set of all owed rows.
     debt = Subquery(owed.order_by("event", "subscription").values("pk")[:1])
     old = Event.objects.using(using).filter(emitted_at__lt=before, fanned_out_at__isnull=False)
     return old.alias(debt=debt).filter(debt=None)
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a look along a type found: its prunable events, and the seq up to which it went."""
+class Slice:
+    """A slice of the events of a type: the prunable ones, and the last seq of the slice."""
 
     prunable: Sequence[int]
     until: int
 
 
-def look(name: str, seq: int, *, before: datetime, number: int, using: str) -> Look | None:
-    """Look at the next events of a type after a seq, without a lock; None: none of them is old."""
+def read_slice(name: str, seq: int, *, before: datetime, number: int, using: str) -> Slice | None:
+    """Read the next events of a type after a seq, without a lock; None: none of them is old."""
     with _sparing_reads(using):
         found = _following(name, seq, number=number, using=using)
         old = [row.seq for row in found if row.emitted_at < before]
         if not old:
             return None
         rows = prunable(before=before, using=using).filter(seq__in=old).order_by("seq")
-        return Look(list(rows.values_list("seq", flat=True)), until=found[-1].seq)
+        return Slice(list(rows.values_list("seq", flat=True)), until=found[-1].seq)
 
 
 def _following(name: str, seq: int, *, number: int, using: str) -> list[Event]:
     after = _AFTER_PAIR if connections[using].vendor == "postgresql" else _AFTER
-    asked = {"name": name, "seq": seq, "number": number}
-    return list(Event.objects.using(using).raw(_FOLLOWING.format(after=after), asked))
+    params = {"name": name, "seq": seq, "number": number}
+    return list(Event.objects.using(using).raw(_FOLLOWING.format(after=after), params))
 
 
 _FOLLOWING = """
 SELECT seq, emitted_at FROM outbox_event WHERE {after} ORDER BY name, seq LIMIT %(number)s
 """
 _AFTER = "name = %(name)s AND seq > %(seq)s"
-# Only the index of name and seq has the order of pairs. Of a type that is rare among old events,
-# PostgreSQL believes that it is everywhere, and would walk the primary key through all the others.
+# Only the index of name and seq has the order of pairs. PostgreSQL assumes that a type is evenly
+# spread even if it is rare among old events. It would scan the primary key through all other types.
 # (SQLite finds the place in the index by equality only.)
 _AFTER_PAIR = "(name, seq) > (%(name)s, %(seq)s) AND name <= %(name)s"
 
@@ -73,14 +73,14 @@ _AFTER_PAIR = "(name, seq) > (%(name)s, %(seq)s) AND name <= %(name)s"
 def prune_some(
     seqs: Sequence[int], *, before: datetime, archive: Archive | None, using: str
 ) -> int:
-    """Remove those of the events of which nothing is owed any more; return how many that were.
+    """Remove the events that have no owed delivery now; return the number of removed events.
 
-    They were prunable a moment ago: fanned out, and that is never undone.
+    They were prunable before, so they are fanned out, which is never undone.
     """
     if not seqs:
         return 0
     with _sparing(using):
-        # No delivery can be added to a locked event, and none of those it has can be replayed.
+        # A locked event gets no new delivery, and none of its deliveries can be replayed.
         events = Event.objects.using(using).filter(seq__in=seqs, emitted_at__lt=before)
         locked = set(events.order_by("seq").select_for_update().values_list("seq", flat=True))
         deliveries = lock_deliveries(locked, using=using)
@@ -93,19 +93,18 @@ def prune_some(
 
 
 def _sparing_reads(using: str) -> AbstractContextManager[Any]:
-    """As `_sparing` where there is something to set; on SQLite a transaction would lock."""
+    """Return `_sparing` on PostgreSQL only: on SQLite a transaction would take the write lock."""
     is_postgresql = connections[using].vendor == "postgresql"
     return _sparing(using) if is_postgresql else nullcontext()
 
 
 @contextmanager
 def _sparing(using: str) -> Iterator[None]:
-    """A transaction in which PostgreSQL takes indexes, and whose flush nobody waits for.
+    """Open a transaction in which PostgreSQL uses indexes and commits asynchronously.
 
-    If the server dies within the next half second, what was deleted may be there again, whole: its
-    deliveries came back with it, and it is pruned again. What was committed before is flushed
-    before, the horizon for example. Within a caller's transaction nothing is set, since that
-    would hold to its end.
+    If the server crashes within the next half second, deleted events may exist again, with all
+    their deliveries, and are pruned again. Earlier commits are flushed earlier, for example the
+    horizon. Within a caller's transaction nothing is set, since it would last until its end.
     """
     with transaction.atomic(using=using):
         connection = connections[using]
@@ -116,7 +115,7 @@ def _sparing(using: str) -> Iterator[None]:
         yield
 
 
-#: A batch whose process does nothing for so long is ended by PostgreSQL: its host may be gone.
+#: PostgreSQL ends a batch that is idle for so long: its host may be down.
 _IDLE_SECONDS = 60.0
 _SETTINGS = """
 SELECT set_config('synchronous_commit', 'off', true),
@@ -125,10 +124,10 @@ SELECT set_config('synchronous_commit', 'off', true),
 
 
 def _remove(seqs: Collection[int], deliveries: Collection[int], *, using: str) -> None:
-    """Delete in the order that foreign keys ask for.
+    """Delete rows in the order that the foreign keys need.
 
-    Written out, since nothing else refers to these rows: Django's delete() would load each of them
-    first, which held the write lock of SQLite several times as long.
+    By statements, since no other table refers to these rows. Django's delete() would load each row
+    first and hold the write lock of SQLite several times as long.
     """
     _delete("outbox_attempt", "delivery_id", deliveries, using=using)
     _delete("outbox_delivery", "id", deliveries, using=using)

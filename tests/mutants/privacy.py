@@ -24,7 +24,7 @@ PRIVACY = [
         edits=(
             Edit(
                 "outbox/privacy/masking.py",
-                '    # Only now: "Ann%20Lee" ends as "Ann Lee" does, and would leave "Ann".\n'
+                '    # After all forms: "Ann%20Lee" ends as "Ann Lee" and would leave "Ann".\n'
                 "    for form in forms:\n",
                 "",
             ),

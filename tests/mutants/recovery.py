@@ -354,7 +354,7 @@ OTHERS = [
         edits=(
             Edit(
                 "outbox/operations/handlers.py",
-                "            lock_subscriptions(using=using)  # a pass may know them as active\n",
+                "            lock_subscriptions(using=using)  # a fan-out may have read them\n",
                 "",
             ),
         ),
@@ -370,7 +370,7 @@ OTHERS = [
         edits=(
             Edit(
                 "outbox/operations/bulk.py",
-                "        share_subscriptions(using=self.using)  # so that none ends meanwhile\n",
+                "        share_subscriptions(using=self.using)  # so that none of them ends\n",
                 "",
             ),
         ),
@@ -385,7 +385,7 @@ OTHERS = [
         edits=(
             Edit(
                 "outbox/operations/backfills.py",
-                "        share_subscriptions(using=self.using)  # so that none ends meanwhile\n",
+                "        share_subscriptions(using=self.using)  # so that none of them ends\n",
                 "",
             ),
         ),

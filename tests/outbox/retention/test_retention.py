@@ -133,7 +133,7 @@ class TestRetention:
 
     def test_goes_on_behind_what_is_still_owed(self):
         """However much that is. Seen to fail where a look that finds nothing is the last."""
-        settled(2 * retention.LOOK)
+        settled(2 * retention.SLICE_BATCHES)
         Delivery.objects.update(state="dead")
         settled(2)
 
