@@ -7,6 +7,7 @@ Every claim stores a new token, so a message that is sent twice has no effect th
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -28,9 +29,19 @@ from .delayed import emit_due
 from .dispatch import SubscriptionPass, free_subscriptions, open_passes
 from .fan_out import Inline, Waiting, fan_out, subscribers_of, waiting_events, waiting_of
 
+logger = logging.getLogger("outbox.relay")
+
+_REFUSED = (
+    "The broker refuses messages for queue %s (%s: %s). Their deliveries are due again in a few "
+    "seconds. Other queues are not affected. Compare the queue's arguments and the permissions of "
+    "the broker's user with the settings."
+)
+
 #: PostgreSQL ends a pass whose process is idle for so many seconds. Its host may be gone, and its
 #: locks keep all other relays from its subscriptions.
 _IDLE_SECONDS = 10.0
+#: A broker that took so many seconds to refuse messages in a pass is not asked any more in it.
+_BROKER_SECONDS = 2.0
 _CONTENDED_SECONDS = 0.02
 _CONTENDED_TRIES = 50
 
@@ -194,8 +205,8 @@ def relay_pass(
         inline: handlers of which it may start a delivery, which the caller then must run.
 
     Raises:
-        BrokerUnavailable: a message was not taken. Its deliveries and those after it are due
-            again within a few seconds.
+        BrokerUnavailable: the broker took no message, or it hangs. The deliveries are due again
+            within a few seconds.
     """
     using = using or databases.alias()
     planned = plan(using=using, only=only, is_nudged=is_nudged, inline=inline)
@@ -206,17 +217,48 @@ def relay_pass(
         counters.count("sent", started.subscription.handler)
     if planned.messages or started:
         failpoints.reach(failpoints.AFTER_CLAIM)
-    for number, message in enumerate(planned.messages):
+    _publish_each(planned.messages, publish, using=using)
+    return planned
+
+
+def _publish_each(messages: Sequence[Message], publish: Publish, *, using: str) -> None:
+    """Publish messages; return the deliveries of those that the broker did not take.
+
+    A broker may refuse a single queue, whose arguments differ or for which a permission is missing.
+    The messages of other queues are published all the same.
+
+    Raises:
+        BrokerUnavailable: it took no message, or it hangs.
+    """
+    refused: dict[str, Exception] = {}
+    returned: list[Message] = []
+    hung = 0.0
+    for message in messages:
+        if message.queue in refused or hung > _BROKER_SECONDS:
+            returned.append(message)
+            continue
+        began = time.monotonic()
         try:
             publish(message)
         except Exception as error:
             counters.count("broker_failures")
-            _hand_back(planned.messages[number:], error, using=using)
-            raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error
+            refused[message.queue] = error
+            returned.append(message)
+            hung += time.monotonic() - began
+            continue
         counters.count("messages", message.handler)
         counters.count("sent", message.handler, number=len(message.pairs))
         failpoints.reach(failpoints.AFTER_PUBLISH)
-    return planned
+    if not refused:
+        return
+    last = next(reversed(refused.values()))
+    for queue in {message.queue for message in returned}:
+        mine = [message for message in returned if message.queue == queue]
+        _hand_back(mine, refused.get(queue, last), using=using)
+    if len(returned) == len(messages) or hung > _BROKER_SECONDS:
+        raise BrokerUnavailable(f"{type(last).__name__}: {last}") from last
+    for queue, error in refused.items():
+        logger.error(_REFUSED, queue, type(error).__name__, error)
 
 
 def plan(

@@ -54,6 +54,21 @@ RELAY = [
         ),
     ),
     Mutant(
+        name="other-queues-of-a-broker",
+        without="one queue that the broker refuses stops the handlers behind it",
+        edits=(
+            Edit(
+                "outbox/relay/passes.py",
+                "if message.queue in refused or hung > _BROKER_SECONDS:",
+                "if refused:",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}relay/test_passes.py::TestABrokerThatRefusesOneQueue"
+            "::test_gets_the_messages_of_other_queues",
+        ),
+    ),
+    Mutant(
         name="window",
         without="a handler has no limit of what is in flight",
         edits=(

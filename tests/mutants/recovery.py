@@ -790,6 +790,30 @@ SHARES = [
         ),
     ),
     Mutant(
+        name="room-of-each-share",
+        without="a share with one free place uses up the limit of a pass",
+        edits=(
+            Edit(
+                "outbox/deliveries/shares.py",
+                "[0, 1]\n    while levels[-1] < most:",
+                "[0, most]\n    while levels[-1] < most:",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}deliveries/test_shares.py::TestAShare"
+            "::test_has_its_turn_whichever_delivery_ends_next",
+        ),
+    ),
+    Mutant(
+        name="messages-of-one-share",
+        without="a message holds deliveries of several shares, which wait for each other",
+        edits=(Edit("outbox/relay/dispatch.py", "self.share_of.get(one[0])", "None"),),
+        noticed_by=(
+            f"{OUTBOX}deliveries/test_shares.py::TestAShare"
+            "::test_has_messages_of_its_own[new events]",
+        ),
+    ),
+    Mutant(
         name="turn-of-each-share",
         without="each pass begins with the same share",
         edits=(

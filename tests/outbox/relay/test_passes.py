@@ -15,7 +15,7 @@ from outbox.deliveries.statements import Statement, read_each
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
-from outbox.relay import fan_out
+from outbox.relay import fan_out, passes
 from outbox.relay.dispatch import NewDelivery
 from outbox.relay.passes import BrokerUnavailable, Message, relay, relay_pass
 from outbox.testing import Outbox
@@ -454,6 +454,66 @@ class TestABrokerThatTakesNothing:
 
         assert len([one for one in queries if "did not take it" in one["sql"]]) == 1
         assert set(Delivery.objects.values_list("state", "token")) == {("pending", 1)}
+
+
+class TestABrokerThatRefusesOneQueue:
+    @pytest.fixture(autouse=True)
+    def _two_queues(self, db: None, own_registry: None) -> None:
+        """Two handlers; the one with the refused queue is first in each pass."""
+
+        @subscribe("tests.Ordered", queue="refused")
+        def count() -> None: ...
+
+        @subscribe("tests.Ordered", queue="accepted")
+        def add_up() -> None: ...
+
+        given(2)
+
+    def states(self) -> dict[str, str]:
+        return dict(Delivery.objects.values_list("subscription__handler", "state"))
+
+    def test_gets_the_messages_of_other_queues(self, caplog: pytest.LogCaptureFixture):
+        """Failed: the messages behind the refused one were never published."""
+        published: list[Message] = []
+
+        def publish(message: Message) -> None:
+            if message.queue == "refused":
+                raise OSError("PRECONDITION_FAILED - inequivalent arg 'x-queue-type'")
+            published.append(message)
+
+        relay_pass(publish=publish)
+
+        assert [one.queue for one in published] == ["accepted"]
+        assert self.states() == {"tests.count": "pending", "tests.add_up": "sent"}
+        note = Delivery.objects.filter(state="pending")[0].note
+        assert note.startswith("the broker did not take it: OSError: PRECONDITION_FAILED")
+        assert "The broker refuses messages for queue refused" in caplog.text
+
+    def test_is_asked_once_for_each_queue(self):
+        asked: list[str] = []
+
+        def refuse(message: Message) -> None:
+            asked.append(message.queue)
+            raise ConnectionError("refused")
+
+        with pytest.raises(BrokerUnavailable):
+            relay_pass(publish=refuse)
+
+        assert asked == ["refused", "accepted"]
+
+    def test_that_hangs_is_not_asked_for_other_queues(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(passes, "_BROKER_SECONDS", 0.0)
+        asked: list[str] = []
+
+        def refuse(message: Message) -> None:
+            asked.append(message.queue)
+            raise TimeoutError("timed out")
+
+        with pytest.raises(BrokerUnavailable, match="TimeoutError: timed out"):
+            relay_pass(publish=refuse)
+
+        assert asked == ["refused"]
+        assert set(self.states().values()) == {"pending"}
 
 
 def _forget_handlers() -> list:
