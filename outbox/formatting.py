@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
-def moment(when: datetime) -> str:
+def format_time(when: datetime) -> str:
     """Return "2026-11-24 23:39:05 UTC"."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 

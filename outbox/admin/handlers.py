@@ -91,7 +91,7 @@ class HandlerRow:
         return "resume" if self.owed.paused_at else "pause"
 
     @property
-    def hears(self) -> list[str]:
+    def event_names(self) -> list[str]:
         """The names of its events."""
         return [row.event for row in self.subscriptions]
 

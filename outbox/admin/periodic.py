@@ -31,7 +31,7 @@ _BEAT = "django_celery_beat"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class PeriodicTaskRow:
     """One entry of the schedule.
 
     Attributes:
@@ -86,18 +86,18 @@ def periodic_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     )
 
 
-def works(*, may_change: bool = False) -> Sequence[Work]:
+def works(*, may_change: bool = False) -> Sequence[PeriodicTaskRow]:
     """Return each entry: what is late first, what is off last."""
     found = _of_rows(may_change=may_change) if apps.is_installed(_BEAT) else _of_settings()
     return sorted(found, key=lambda one: (not one.is_enabled, -one.late, one.name))
 
 
-def _of_rows(*, may_change: bool) -> list[Work]:
+def _of_rows(*, may_change: bool) -> list[PeriodicTaskRow]:
     model = apps.get_model(_BEAT, "PeriodicTask")
     rows = model._default_manager.exclude(name="celery.backend_cleanup")
     kinds = ("interval", "crontab", "solar", "clocked")
     return [
-        Work(
+        PeriodicTaskRow(
             name=row.name,
             task=row.task,
             queue=row.queue or "",
@@ -125,9 +125,9 @@ def _url(pk: int) -> str:
         return ""
 
 
-def _of_settings() -> list[Work]:
+def _of_settings() -> list[PeriodicTaskRow]:
     return [
-        Work(
+        PeriodicTaskRow(
             name=name,
             task=entry["task"],
             queue=entry.get("options", {}).get("queue", ""),

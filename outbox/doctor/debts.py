@@ -9,7 +9,7 @@ from operator import or_
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox import clock, events
-from outbox.formatting import moment, one_line, span
+from outbox.formatting import format_time, one_line, span
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import HandlerStatus, status
 from outbox.operations import next_step, unfinished
@@ -59,7 +59,7 @@ def _paused(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
         yield warning(
             _PART,
             f"{one.handler} is paused by {one.paused_by or 'someone'} since "
-            f"{moment(one.paused_at)} ({why}), and owed {waiting}.",
+            f"{format_time(one.paused_at)} ({why}), and owed {waiting}.",
             _end_of_pause(one),
         )
 
@@ -95,8 +95,8 @@ def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator
         why = one_line(one.breaker_reason) or "no reason was recorded"
         yield warning(
             _PART,
-            f"The breaker of {one.handler} is open since {moment(one.breaker_opened_at)} ({why}); "
-            f"{_probe(one)}; waiting: {_waiting_for(one) or 'no delivery'}.",
+            f"The breaker of {one.handler} is open since {format_time(one.breaker_opened_at)} "
+            f"({why}); {_probe(one)}; waiting: {_waiting_for(one) or 'no delivery'}.",
             "See whether the other side answers; `manage.py outbox close-breaker "
             f"{one.handler} --reason TEXT` does not wait for the probe.",
         )
@@ -107,7 +107,7 @@ def _probe(one: HandlerStatus) -> str:
         return "no probe is sent while it is paused"
     if one.breaker_probe_at is None:
         return "the next probe is due now"
-    return f"the next probe is due at {moment(one.breaker_probe_at)}"
+    return f"the next probe is due at {format_time(one.breaker_probe_at)}"
 
 
 def _waiting_for(one: HandlerStatus) -> str:
@@ -175,6 +175,6 @@ def _operations(*, using: str) -> Iterator[Finding]:
         yield warning(
             _PART,
             f"Operation {operation.pk} ({operation.action} by {operation.by}) stopped half-way; "
-            f"its last sign of life was {moment(operation.seen_at)}.{holds}",
+            f"its last sign of life was {format_time(operation.seen_at)}.{holds}",
             next_step(operation),
         )

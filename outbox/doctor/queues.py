@@ -19,7 +19,7 @@ from .findings import Finding, error, ok, warning
 
 Kind = Heartbeat.Kind
 
-_LOOK_EVERY_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 def all_queues(*, using: str) -> set[str]:
@@ -67,7 +67,7 @@ def _answered(waiting: dict[str, str], *, timeout: float, using: str) -> set[str
     until = time.monotonic() + timeout
     came: set[str] = set()
     while len(came) < len(waiting) and time.monotonic() < until:
-        time.sleep(_LOOK_EVERY_SECONDS)
+        time.sleep(_POLL_SECONDS)
         names = set(rows.values_list("name", flat=True))
         came = {queue for queue, name in waiting.items() if name in names}
     rows.delete()

@@ -50,10 +50,10 @@ class Network:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def unheard(self) -> list[str]:
+    def unsubscribed(self) -> list[str]:
         """Events that nobody hears."""
-        heard = {arrow.event for arrow in self.arrows}
-        return [name for name in self.events if name not in heard]
+        subscribed = {arrow.event for arrow in self.arrows}
+        return [name for name in self.events if name not in subscribed]
 
     @property
     def deaf(self) -> list[str]:
@@ -125,13 +125,13 @@ class _Drawing:
             yield svg.element("g", tip, *drawn, class_=kind)
 
     def events(self) -> Iterator[SafeString]:
-        unheard = set(self.network.unheard)
+        unsubscribed = set(self.network.unsubscribed)
         yield from self._apps(self.left, x=_MARGIN)
         for name, y in self.left.items():
             note = self.network.notes.get(name, "")
             words = " · ".join(filter(None, [short(name), note]))
             yield self._box(
-                words, x=_MARGIN, y=y, href=self.event_address(name), is_odd=name in unheard
+                words, x=_MARGIN, y=y, href=self.event_address(name), is_odd=name in unsubscribed
             )
 
     def handlers(self) -> Iterator[SafeString]:

@@ -17,7 +17,7 @@ MOST = 50
 
 
 @dataclass(frozen=True)
-class Line:
+class BlockedKey:
     """A key's line of one handler: what stands first, and how many wait behind."""
 
     handler: str
@@ -27,7 +27,7 @@ class Line:
     why: str
 
 
-def longest_lines(most: int = MOST) -> list[Line]:
+def longest_lines(most: int = MOST) -> list[BlockedKey]:
     """Return the longest lines: three reads, and a few small ones for each head."""
     blocked = Delivery.objects.filter(state=State.BLOCKED)
     rows = blocked.values_list("subscription__handler", "order_key").annotate(number=Count("pk"))
@@ -37,7 +37,7 @@ def longest_lines(most: int = MOST) -> list[Line]:
     ]
     heads = _heads({key for _handler, key, _number in found})
     return [
-        Line(handler, key, number, head, why(head) if head else "")
+        BlockedKey(handler, key, number, head, why(head) if head else "")
         for handler, key, number in found
         for head in [heads.get((handler, key))]
     ]

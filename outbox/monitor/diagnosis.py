@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from outbox import clock
 from outbox.deliveries import heartbeat
-from outbox.formatting import moment, one_line, span
+from outbox.formatting import format_time, one_line, span
 from outbox.models import Attempt, DelayedEvent, Delivery, Event
 
 from . import waiting
@@ -41,7 +41,7 @@ def why_event(event: Event) -> str:
     if states:
         text = _("Fanned out at %(when)s; %(settled)d of %(all)d deliveries are settled.")
     return text % {
-        "when": moment(event.fanned_out_at),
+        "when": format_time(event.fanned_out_at),
         "settled": sum(state in Delivery.SETTLED for state in states),
         "all": len(states),
     }
@@ -51,7 +51,7 @@ def why_delayed(delayed: DelayedEvent) -> str:
     """Say in one sentence when a delayed event is emitted, or what it waits for when it is due."""
     using = delayed._state.db
     now = clock.now(using=using)
-    left, when = delayed.due_at - now, moment(delayed.due_at)
+    left, when = delayed.due_at - now, format_time(delayed.due_at)
     if left > timedelta(0):
         text = _("Emitted at %(when)s, in %(span)s; no handler is called before.")
         return text % {"when": when, "span": span(left)}
@@ -75,7 +75,7 @@ def _not_fanned_out(waited: timedelta, *, using: str | None) -> str:
 def _done(delivery: Delivery, _now: datetime) -> str:
     failed, excused = _failed(delivery)
     return _("Done at %(when)s by worker %(worker)s, %(before)s.") % {
-        "when": _moment(delivery.settled_at),
+        "when": _time_or_unknown(delivery.settled_at),
         "worker": delivery.worker or "?",
         "before": _runs_before(failed, excused),
     }
@@ -102,7 +102,7 @@ def _runs_before(failed: int, excused: int) -> str:
 
 def _discarded(delivery: Delivery, _now: datetime) -> str:
     return _("Discarded at %(when)s: %(note)s.") % {
-        "when": _moment(delivery.settled_at),
+        "when": _time_or_unknown(delivery.settled_at),
         "note": one_line(delivery.note) or _("no reason was given"),
     }
 
@@ -126,7 +126,7 @@ def _dead(delivery: Delivery, _now: datetime) -> str:
         )
     return text % {
         "n": delivery.attempts,
-        "when": _moment(last.ended_at if last else None),
+        "when": _time_or_unknown(last.ended_at if last else None),
         "error": _error(delivery, last),
         "id": delivery.pk,
     }
@@ -149,7 +149,7 @@ def _overtaken(delivery: Delivery, last: Attempt) -> str:
     )
     named = _("delivery %(later)d, of a later event of its key,") % {"later": first or 0}
     return text % {
-        "when": moment(last.ended_at),
+        "when": format_time(last.ended_at),
         "later": named if first else _("a later event of its key"),
         "id": delivery.pk,
     }
@@ -160,8 +160,8 @@ def _error(delivery: Delivery, last: Attempt | None) -> str:
     return f"{text} ({last.place})" if last is not None and last.place else text
 
 
-def _moment(when: datetime | None) -> str:
-    return moment(when) if when else _("an unknown time")
+def _time_or_unknown(when: datetime | None) -> str:
+    return format_time(when) if when else _("an unknown time")
 
 
 def _last_failure(delivery: Delivery) -> Attempt | None:

@@ -17,7 +17,7 @@ from outbox import clock, databases
 from outbox.formatting import one_line
 from outbox.models import Delivery, Event
 
-_LOOKED_AT = 1000
+_MAX_ROWS = 1000
 
 State = Delivery.State
 
@@ -43,7 +43,7 @@ class Follower:
     _deliveries: dict[int, tuple[str, int]] = field(default_factory=dict)
     _first: int | None = None
 
-    def look(self) -> Iterator[str]:
+    def poll(self) -> Iterator[str]:
         """Yield a line for each event that was told, and each delivery that moved, since then."""
         if self._first is None:
             newest = list(self._told().values_list("seq", flat=True)[: self.last or 1])
@@ -58,7 +58,7 @@ class Follower:
         return rows.filter(key=self.key) if self.key else rows
 
     def _new_events(self) -> Iterator[tuple[datetime, str]]:
-        for event in self._told().filter(seq__gte=self._first)[:_LOOKED_AT]:
+        for event in self._told().filter(seq__gte=self._first)[:_MAX_ROWS]:
             if event.seq in self._events:
                 continue
             self._events[event.seq] = None
@@ -73,7 +73,7 @@ class Follower:
         rows = rows.filter(event__name=self.event) if self.event else rows
         rows = rows.filter(event__key=self.key) if self.key else rows
         found = rows.select_related("event", "subscription").defer("event__payload")
-        for row in found.order_by("-pk")[:_LOOKED_AT]:
+        for row in found.order_by("-pk")[:_MAX_ROWS]:
             now = row.state, row.attempts
             if self._deliveries.get(row.pk) != now:
                 self._deliveries[row.pk] = now

@@ -10,7 +10,7 @@ from django.utils.translation import ngettext
 
 from outbox.deliveries import heartbeat, shares
 from outbox.deliveries.pauses import held_pause_text, holding_backfill
-from outbox.formatting import moment, one_line, span
+from outbox.formatting import format_time, one_line, span
 from outbox.models import Delivery, Subscription
 
 State = Delivery.State
@@ -101,9 +101,9 @@ def _breaker_open(row: Subscription) -> str:
     )
     return text % {
         "handler": row.handler,
-        "since": moment(row.breaker_opened_at),
+        "since": format_time(row.breaker_opened_at),
         "reason": one_line(row.breaker_reason) or _("no reason was recorded"),
-        "probe": moment(row.breaker_probe_at or row.breaker_opened_at),
+        "probe": format_time(row.breaker_probe_at or row.breaker_opened_at),
     }
 
 
@@ -122,7 +122,7 @@ def _paused(row: Subscription) -> str:
     return text % {
         "by": row.paused_by or _("someone"),
         "handler": row.handler,
-        "when": moment(row.paused_at),
+        "when": format_time(row.paused_at),
         "reason": one_line(row.pause_reason) or _("no reason was given"),
     }
 
@@ -138,7 +138,7 @@ def _backing_off(delivery: Delivery, now: datetime) -> str:
     return text % {
         "n": delivery.attempts,
         "note": one_line(delivery.note) or _("no reason was recorded"),
-        "when": moment(delivery.due_at),
+        "when": format_time(delivery.due_at),
         "span": span(delivery.due_at - now),
     }
 
@@ -224,8 +224,8 @@ def _started(delivery: Delivery, now: datetime) -> str:
         )
     return text % {
         "worker": delivery.worker or "?",
-        "since": moment(delivery.started_at) if delivery.started_at else "?",
-        "until": moment(delivery.due_at),
+        "since": format_time(delivery.started_at) if delivery.started_at else "?",
+        "until": format_time(delivery.due_at),
         "n": delivery.attempts,
     }
 
@@ -256,7 +256,7 @@ def _unstarted(delivery: Delivery, now: datetime) -> str:
     return text % {
         "queue": queue,
         "span": span(waited),
-        "until": moment(delivery.due_at),
+        "until": format_time(delivery.due_at),
         "busy": busy,
         "n": delivery.token,
         "clue": clue,

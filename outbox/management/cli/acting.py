@@ -76,7 +76,7 @@ def act(
         raise CommandError(str(error)) from error
     if not done.touched:
         raise CommandError(nothing)
-    write(f"{count(done.touched, 'delivery', 'deliveries')} {did}. {told(done)}")
+    write(f"{count(done.touched, 'delivery', 'deliveries')} {did}. {summary(done)}")
 
 
 @contextmanager
@@ -145,7 +145,7 @@ class Progress:
             self._write(f"{operation.touched:,} of {operation.expected:,}{waiting}")
 
 
-def told(operation: Operation) -> str:
+def summary(operation: Operation) -> str:
     """Say under which number an operation is recorded."""
     return f"Recorded as operation {operation.pk}: `manage.py outbox log`."
 

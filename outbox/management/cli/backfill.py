@@ -16,7 +16,7 @@ from .acting import (
     add_acting,
     explained_interrupt,
     reason_of,
-    told,
+    summary,
     write_preview,
 )
 from .choosing import add_event_choice, choice_of
@@ -55,4 +55,4 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
             )
     except operations.CannotBackfill as error:
         raise CommandError(str(error)) from error
-    write(f"{count(done.touched, 'delivery', 'deliveries')} made. {told(done)}")
+    write(f"{count(done.touched, 'delivery', 'deliveries')} made. {summary(done)}")

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.forms.models import model_to_dict
 
-from outbox.formatting import moment, one_line
+from outbox.formatting import format_time, one_line
 from outbox.models import Operation
 from outbox.operations import described
 
@@ -41,7 +41,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
 def _row(row: Operation) -> tuple[object, ...]:
     return (
         row.pk,
-        moment(row.started_at),
+        format_time(row.started_at),
         row.by,
         row.action,
         row.touched,

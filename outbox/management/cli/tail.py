@@ -11,7 +11,7 @@ from outbox.monitor.tail import Follower
 
 from .choosing import refuse_unknown_handler
 
-_LOOK_EVERY_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -34,15 +34,15 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
         last=max(0, options["last"]),
     )
     try:
-        for _ in _looks(once=options["no_follow"]):
-            for line in follower.look():
+        for _ in _polls(once=options["no_follow"]):
+            for line in follower.poll():
                 write(line)
     except KeyboardInterrupt:
         return
 
 
-def _looks(*, once: bool) -> Iterator[None]:
+def _polls(*, once: bool) -> Iterator[None]:
     yield
     while not once:
-        time.sleep(_LOOK_EVERY_SECONDS)
+        time.sleep(_POLL_SECONDS)
         yield
