@@ -76,7 +76,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     list_filter = ["known", "queue"]
     ordering = ["handler", "event"]
     search_fields = ["handler", "event"]
-    operations = ["pause", "resume", "close_breaker"]
+    actions = ["pause", "resume", "close_breaker"]
     empty_text = gettext_lazy(
         "Nobody listens yet. Write a function with @subscribe in the handlers.py of an app and "
         "run migrate."
