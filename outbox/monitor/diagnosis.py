@@ -1,4 +1,4 @@
-"""Why a delivery is where it is, in one sentence, and what to look at when it should not be."""
+"""One sentence on why a delivery is in its state and, if it is stuck, the next step."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from . import waiting
 State = Delivery.State
 Outcome = Attempt.Outcome
 
-#: Not a lost lease: it was recorded as a death before. Not what was replayed: it was done.
+#: Without a lost lease, which is already recorded as a death, and without replayed ones.
 _FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.DIED)
 
 
 def why(delivery: Delivery) -> str:
-    """Say in one sentence why a delivery is in its state, and what to do where it is stuck.
+    """Explain in one sentence why a delivery is in its state and, if it is stuck, what to do.
 
-    Costs at most four small reads, none of which grows with history; fetch the delivery with
-    `select_related("subscription")` and, for many, `prefetch_related("failures")`.
+    Cost: at most four small queries, independent of history. Fetch the delivery with
+    `select_related("subscription")`. Fetch many with `prefetch_related("failures")`, too.
     """
     return _SENTENCES[State(delivery.state)](delivery, clock.now())
 
 
 def why_event(event: Event) -> str:
-    """Say in one sentence how far an event has come: waiting for fan-out, owed or settled."""
+    """Describe an event's progress in one sentence: waiting for fan-out, owed or settled."""
     if event.fanned_out_at is None:
         return _not_fanned_out(clock.now() - event.emitted_at, using=event._state.db)
     states = list(event.deliveries.values_list("state", flat=True))
@@ -48,7 +48,7 @@ def why_event(event: Event) -> str:
 
 
 def why_delayed(delayed: DelayedEvent) -> str:
-    """Say in one sentence when a delayed event is emitted, or what it waits for when it is due."""
+    """Describe in one sentence when a delayed event is emitted, or why a due one is not yet."""
     using = delayed._state.db
     now = clock.now(using=using)
     left, when = delayed.due_at - now, format_time(delayed.due_at)
@@ -82,10 +82,10 @@ def _done(delivery: Delivery, _now: datetime) -> str:
 
 
 def _runs_before(failed: int, excused: int) -> str:
-    """Say how many runs came before the one that did it."""
+    """Describe the number of runs before the successful one."""
     parts = []
     if failed:
-        # Not "attempts": while a breaker is open, a failure uses none up.
+        # Not "attempts": a failure while a breaker is open uses up no attempt.
         text = ngettext("after %(n)d failed run", "after %(n)d failed runs", failed)
         parts.append(text % {"n": failed})
     if excused:
@@ -171,7 +171,7 @@ def _last_failure(delivery: Delivery) -> Attempt | None:
 
 
 def _failed(delivery: Delivery) -> tuple[int, int]:
-    """Count the runs that failed, and those that were the database's fault."""
+    """Return the number of failed runs, and of runs that failed because of the database."""
     if _is_prefetched(delivery):
         outcomes = [attempt.outcome for attempt in delivery.failures.all()]
     else:
