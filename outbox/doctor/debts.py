@@ -1,4 +1,7 @@
-"""What is owed and does not go on by itself: dead, parked, held by a breaker, unknown, half-way."""
+"""Findings about outstanding work that does not continue by itself.
+
+Dead, parked, held by a breaker, owed to an unknown handler, or an unfinished operation.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ _LONG = 60.0
 
 
 def examine(*, using: str) -> Iterator[Finding]:
-    """Find what is dead, parked, unknown to this code, ended, or waits for the relay for long.
+    """Find dead, parked, unknown, ended or long-waiting work, and unfinished operations.
 
-    An open breaker is a finding, too, whether or not a delivery waits for it.
+    An open breaker is a finding even if no delivery waits for it.
     """
     handlers = status(using=using).handlers
     found = [
@@ -74,7 +77,7 @@ def _end_of_pause(one: HandlerStatus) -> str:
 
 
 def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
-    """Find what is parked although this code has the handler: another release was migrated last."""
+    """Find parked deliveries of a handler that this code has: another release was migrated last."""
     for one in handlers:
         if one.parked and not one.is_known and find(one.handler) is not None:
             yield warning(
@@ -86,7 +89,7 @@ def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
 
 
 def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator[Finding]:
-    """Find open breakers of subscriptions that have not ended."""
+    """Find open breakers of active subscriptions."""
     rows = Subscription.objects.using(using).filter(active=True, breaker_opened_at__isnull=False)
     active = set(rows.values_list("handler", flat=True))
     for one in handlers:
@@ -111,7 +114,7 @@ def _probe(one: HandlerStatus) -> str:
 
 
 def _waiting_for(one: HandlerStatus) -> str:
-    """Return what waits for a handler: "3 deliveries (2 parked, 1 pending)"; "" for nothing."""
+    """Count the waiting deliveries of a handler: "3 deliveries (2 parked, 1 pending)", or ""."""
     numbers = {"parked": one.parked, "pending": one.pending, "blocked": one.blocked}
     total = sum(numbers.values())
     parts = ", ".join(f"{number:,} {state}" for state, number in numbers.items() if number)
@@ -138,7 +141,7 @@ def _unknown_handlers(*, using: str) -> Iterator[Finding]:
 
 
 def _owed(*, using: str) -> QuerySet[Subscription]:
-    """Return whom something is owed; looks state by state, as each has an index of its own."""
+    """Return the subscriptions with owed deliveries; one condition for each state's index."""
     mine = Delivery.objects.using(using).filter(subscription=OuterRef("pk"))
     states = [Q(Exists(mine.filter(state=state))) for state in Delivery.OWED]
     return Subscription.objects.using(using).filter(reduce(or_, states))
