@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """End it."""
+    """End the subscriptions, or preview that."""
     handler = options["handler"]
     refuse_unknown_handler(handler)
     if options["dry_run"]:

@@ -23,11 +23,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Write each group."""
+    """Write the groups, or the JSON."""
     found = groups_now()
     if options["json"]:
-        told = [{**asdict(one), "retry": one.retry} for one in found]
-        write(json.dumps(told, cls=DjangoJSONEncoder, indent=2))
+        rows = [{**asdict(one), "retry": one.retry} for one in found]
+        write(json.dumps(rows, cls=DjangoJSONEncoder, indent=2))
         return
     for one in found:
         _write(one, write)

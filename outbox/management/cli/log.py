@@ -20,13 +20,13 @@ _HEAD = ("NUMBER", "STARTED", "BY", "ACTION", "TOUCHED", "STATE", "CHOICE", "REA
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare how many, and --json."""
+    """Declare --last and --json."""
     parser.add_argument("--last", type=int, default=20, metavar="N", help="how many (20)")
     parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Write the latest, the newest last."""
+    """Write the latest operations, the newest last."""
     newest = Operation.objects.order_by("-id")[: max(0, options["last"])]
     rows = list(newest)[::-1]
     if options["json"]:
