@@ -41,9 +41,9 @@ _PAGES_AHEAD = 10
 _LAST_PAGE = 1000
 
 
-def may(request: HttpRequest, what: str) -> bool:
-    """Return whether the user may do this (a key of `PERMISSIONS`)."""
-    return request.user.has_perm(PERMISSIONS[what])
+def may(request: HttpRequest, action: str) -> bool:
+    """Return whether the user may carry out an action, a key of `PERMISSIONS`."""
+    return request.user.has_perm(PERMISSIONS[action])
 
 
 def doer(request: HttpRequest) -> str:

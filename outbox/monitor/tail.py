@@ -89,5 +89,5 @@ def _moved(row: Delivery) -> str:
     return f"{row.state}{tried}{note}"
 
 
-def _line(when: datetime, who: str, key: str, what: str) -> str:
-    return f"{when:%H:%M:%S}  {who}  {key}  {what}"
+def _line(when: datetime, name: str, key: str, text: str) -> str:
+    return f"{when:%H:%M:%S}  {name}  {key}  {text}"
