@@ -116,8 +116,8 @@ def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
             yield Advice(one.held_text, url, _("Operation"), is_bad=False)
         elif one.paused_at and one.parked:
             text = _("Resume %(handler)s when its reason is gone: %(parked)d wait for it.")
-            facts = {"handler": one.handler, "parked": one.parked}
-            yield Advice(text % facts, handlers_url(), _("Handlers"), is_bad=False)
+            values = {"handler": one.handler, "parked": one.parked}
+            yield Advice(text % values, handlers_url(), _("Handlers"), is_bad=False)
 
 
 def _of_age(status: Status) -> Iterator[Advice]:
