@@ -1,4 +1,4 @@
-"""Times, spans and texts as a person on call reads them."""
+"""Format times, spans and texts for operators."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
-def moment(when: datetime) -> str:
+def format_time(when: datetime) -> str:
     """Return "2026-11-24 23:39:05 UTC"."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def span(length: timedelta) -> str:
-    """Return the two largest units, "2 h 5 min" or "12 s"; a negative length is none."""
+    """Return the two largest units, "2 h 5 min" or "12 s"; "0 s" for a negative length."""
     left = max(0, round(length.total_seconds()))
     parts = []
     for unit, size in _UNITS:
@@ -24,5 +24,5 @@ def span(length: timedelta) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line breaks and final full stops, to stand within a sentence."""
+    """Return a text without line breaks and final full stops, for use within a sentence."""
     return " ".join(text.split()).rstrip(". ")

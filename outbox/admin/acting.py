@@ -1,4 +1,4 @@
-"""Retry, discard and replay in the admin: what they would touch, why, and what came of it."""
+"""Retry, discard and replay in the admin: preview, reason, and result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from outbox.models import Delivery, Operation
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
 
-#: More is not for a request to do: the command has a rate and goes on where it was killed.
+#: Maximum for one request. For more use the command: it has a rate, and can be continued.
 MOST = 2000
 
 CARRY_OUT: Mapping[str, Callable[..., Operation]] = {
@@ -42,7 +42,10 @@ TEXTS: Mapping[str, str | Promise] = {
 def act(
     page: ReadOnlyAdmin, request: HttpRequest, chosen: QuerySet[Delivery], *, action: str
 ) -> HttpResponse | None:
-    """Ask why, unless one delivery is retried; then carry it out and say what came of it."""
+    """Carry out an action on the chosen deliveries, and show the result.
+
+    It asks for a reason first, except to retry a single delivery. More than `MOST` are refused.
+    """
     ids = tuple(chosen.order_by().values_list("pk", flat=True)[: MOST + 1])
     if len(ids) > MOST:
         _refuse(page, request, action)
@@ -53,8 +56,8 @@ def act(
         return None
     choice = operations.Choice(ids=ids)
     form = ReasonForm(request.POST if "reason" in request.POST else None)
-    is_asked = form.is_bound or action != "retry" or len(ids) > 1
-    if is_asked and not form.is_valid():
+    needs_reason = form.is_bound or action != "retry" or len(ids) > 1
+    if needs_reason and not form.is_valid():
         return _ask(page, request, form, action, ids)
     reason = form.cleaned_data["reason"] if form.is_bound else ""
     rows = list(_chosen(action, choice))
@@ -69,12 +72,12 @@ def act(
         "reason": reason or "-",
     }
     page.remember(request, rows, text)
-    _tell(page, request, action, touched=done.touched, left=len(ids) - done.touched)
+    _show_result(page, request, action, touched=done.touched, left=len(ids) - done.touched)
     return None
 
 
 def possible(request: HttpRequest, row: Delivery) -> list[tuple[str, str | Promise]]:
-    """Return the actions that the user may take on a delivery, and that would touch it."""
+    """Return the actions that the user may carry out and that would affect the delivery."""
     choice = operations.Choice(ids=(row.pk,))
     names = {"retry": "try_again", "discard": "discard", "replay": "replay"}
     return [
@@ -109,7 +112,7 @@ def _refuse(page: ReadOnlyAdmin, request: HttpRequest, action: str) -> None:
     page.message_user(request, text % {"most": MOST, "action": action}, messages.ERROR)
 
 
-def _tell(
+def _show_result(
     page: ReadOnlyAdmin, request: HttpRequest, action: str, *, touched: int, left: int
 ) -> None:
     if touched:

@@ -1,4 +1,4 @@
-"""What to do next, in one sentence with a link: the most urgent thing that the numbers show."""
+"""Advice on the most urgent next step, in one sentence with a link."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from outbox.templatetags.outbox_display import span
 
 from .links import dead_url, events_url, handlers_url, operation_url
 
-#: Longer than this nothing should wait that can be done.
+#: An owed delivery older than this needs attention.
 _LONG = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
 class Advice:
-    """A sentence, where it leads, and whether it is about something broken."""
+    """A sentence with a link, and whether it is about something broken."""
 
     text: str
     url: str = ""
@@ -34,13 +34,13 @@ class Advice:
 def advice(
     status: Status, lights: Sequence[Light], groups: Sequence[Group], *, has_failures: bool
 ) -> Advice:
-    """Return the most urgent advice, or that nothing is to be done.
+    """Return the most urgent advice, or that there is nothing to do.
 
     Args:
-        status: what is owed.
-        lights: which parts run.
-        groups: what is dead.
-        has_failures: name exceptions, and what the other side did.
+        status: outstanding deliveries.
+        lights: health of the parts.
+        groups: dead deliveries.
+        has_failures: include exceptions, and the reasons of open breakers.
     """
     nothing = Advice(_("Nothing: all that was told is done or under way."), is_bad=False)
     parts = (
@@ -116,8 +116,8 @@ def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
             yield Advice(one.held_text, url, _("Operation"), is_bad=False)
         elif one.paused_at and one.parked:
             text = _("Resume %(handler)s when its reason is gone: %(parked)d wait for it.")
-            told = text % {"handler": one.handler, "parked": one.parked}
-            yield Advice(told, handlers_url(), _("Handlers"), is_bad=False)
+            values = {"handler": one.handler, "parked": one.parked}
+            yield Advice(text % values, handlers_url(), _("Handlers"), is_bad=False)
 
 
 def _of_age(status: Status) -> Iterator[Advice]:

@@ -1,7 +1,7 @@
-"""Long operations that a page begins: carried out by a thread of the web process.
+"""Long operations started from a page, carried out by a thread of the web process.
 
-The thread may die with its process at any moment, for a deploy for example. An operation goes on
-where it was: its page says that nobody carries it out any more, and has a button for that.
+The thread may die with its process at any time, for example by a deploy. The operation's page then
+shows that it has stopped, and has a button to continue it from its last step.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _BEGIN_SECONDS = 30.0
 
 
 class NotBegun(RuntimeError):
-    """The operation has not made its first step."""
+    """The operation did not complete its first step."""
 
 
 def in_background(
     action: str, choice: operations.Choice, *, by: str, reason: str, rate: float | None
 ) -> int:
-    """Begin an operation; return its number as soon as it has made its first step.
+    """Start an operation; return its id after its first step.
 
-    Raises `NotBegun` where it breaks off before, or takes longer than half a minute for it.
+    Raises `NotBegun` if it fails before, or if its first step takes longer than 30 seconds.
     """
 
     def run(report: Callable[[Operation, str], object]) -> object:
@@ -42,7 +42,7 @@ def in_background(
 
 
 def go_on_in_background(number: int, *, by: str) -> int:
-    """Go on with an operation that nobody carries out any more."""
+    """Continue an operation whose process has stopped."""
     return _begun(lambda report: operations.go_on(number, by=by, report=report))
 
 
@@ -57,7 +57,7 @@ def _begun(run: Callable[[Callable[[Operation, str], object]], object]) -> int:
     def work() -> None:
         try:
             run(report)
-        except Exception:  # its record says how far it came; whoever watches sees that it is silent
+        except Exception:  # its record keeps the progress; its page shows that it is silent
             logger.exception("An operation broke off.")
         finally:
             has_begun.set()

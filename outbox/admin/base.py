@@ -1,4 +1,4 @@
-"""What the outbox's admin pages share: read-only rows, bounded counting, permissions, the log."""
+"""Shared parts of the outbox's admin pages: read-only rows, bounded counts, permissions, log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .strict import StrictAdminMixin, StrictChangeList
 
-#: Which permission an action of a person needs, apart from seeing the rows.
+#: Permissions of staff actions, in addition to the view permission.
 PERMISSIONS: Mapping[str, str] = {
     "retry": "outbox.retry_delivery",
     "discard": "outbox.discard_delivery",
@@ -41,18 +41,18 @@ _PAGES_AHEAD = 10
 _LAST_PAGE = 1000
 
 
-def may(request: HttpRequest, what: str) -> bool:
-    """Return whether the user may do this (a key of `PERMISSIONS`)."""
-    return request.user.has_perm(PERMISSIONS[what])
+def may(request: HttpRequest, action: str) -> bool:
+    """Return whether the user may carry out an action, a key of `PERMISSIONS`."""
+    return request.user.has_perm(PERMISSIONS[action])
 
 
 def doer(request: HttpRequest) -> str:
-    """Name the user as events and the log of actions do."""
+    """Return the user's name in events and operations: "user:7"."""
     return f"user:{request.user.pk}"
 
 
 def as_uuid(text: str) -> UUID | None:
-    """Read a UUID in any spelling, or return None."""
+    """Parse a UUID in any spelling; return None if the text is none."""
     try:
         return UUID(text)
     except ValueError:
@@ -60,7 +60,7 @@ def as_uuid(text: str) -> UUID | None:
 
 
 class ReasonForm(forms.Form):
-    """Asks why."""
+    """A required reason."""
 
     reason = forms.CharField(
         label=_("Reason"),
@@ -71,10 +71,10 @@ class ReasonForm(forms.Form):
 
 
 class HorizonPaginator(Paginator):  # type: ignore[type-arg]  # generic in stubs only
-    """Counts no further than a few pages beyond the shown one, however many rows there are.
+    """A paginator that counts only a few pages beyond the shown one.
 
     Attributes:
-        is_cut: there are more rows than `count` says.
+        is_cut: whether there are more rows than `count`.
     """
 
     def __init__(self, *args: Any, page: int, **kwargs: Any) -> None:
@@ -83,7 +83,7 @@ class HorizonPaginator(Paginator):  # type: ignore[type-arg]  # generic in stubs
 
     @cached_property
     def count(self) -> int:
-        """How many rows there are up to the horizon."""
+        """The number of rows up to the horizon."""
         return min(self._counted, self._horizon)
 
     @property
@@ -97,10 +97,10 @@ class HorizonPaginator(Paginator):  # type: ignore[type-arg]  # generic in stubs
 
 
 class BoundedChangeList(StrictChangeList):
-    """A page of a list that claims no number of rows which nobody counted."""
+    """A page of a list that shows no row count unless all rows were counted."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Say how many were found only where something was sought, and counted to the end."""
+        """Show the number of results only for a search or filter whose rows were all counted."""
         super().get_results(request)
         is_narrowed = self.query or self.has_active_filters
         if self.paginator.is_cut or not is_narrowed:
@@ -108,12 +108,12 @@ class BoundedChangeList(StrictChangeList):
 
 
 class ReadOnlyAdmin(StrictAdminMixin):
-    """Rows that the engine alone writes: nobody adds, changes or deletes one, superusers neither.
+    """Rows that only the outbox writes. Nobody adds, changes or deletes one, not even superusers.
 
     Attributes:
-        empty_text: what to do when the table is empty.
-        no_match_text: what to do when a filter or search finds nothing.
-        invites: whether an empty table invites to whatever the project has to try.
+        empty_text: advice for an empty table.
+        no_match_text: advice for a filter or search without results.
+        invites: whether the page of an empty table links to the project's own examples.
     """
 
     empty_text: ClassVar[str | Promise] = ""
@@ -131,30 +131,30 @@ class ReadOnlyAdmin(StrictAdminMixin):
         js = LIVE_JS
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody may."""
+        """Return False."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Nobody may."""
+        """Return False."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Nobody may."""
+        """Return False."""
         return False
 
     def require_view(self, request: HttpRequest) -> None:
-        """Raise `PermissionDenied` unless the user may see these rows."""
+        """Raise `PermissionDenied` if the user may not view these rows."""
         if not self.has_view_permission(request):
             raise PermissionDenied
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Use the list that does not count the table."""
+        """Return the list that does not count the whole table."""
         return BoundedChangeList
 
     def get_paginator(
         self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **kwargs: Any
     ) -> HorizonPaginator:
-        """Count as far as a person will page, not the table."""
+        """Return the paginator that does not count the whole table."""
         try:
             page = int(request.GET.get(PAGE_VAR, 1))
         except ValueError:
@@ -164,7 +164,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show the list, or what to do when it is empty."""
+        """Show the list, or advice if it is empty."""
         context = {
             "empty_text": self.empty_text,
             "no_match_text": self.no_match_text,
@@ -176,7 +176,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
     ) -> HttpResponse | None:
-        """Go back to the row's own page when the action's button stands there."""
+        """Return to the row's own page if the action was started there."""
         response = super().response_action(request, queryset, *args, **kwargs)
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         is_done = response is None or isinstance(response, HttpResponseRedirect)
@@ -189,7 +189,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
     def ask(
         self, request: HttpRequest, form: ReasonForm, *, title: str, text: str, lines: Sequence[str]
     ) -> HttpResponse:
-        """Show what an action would touch and ask why; the answer comes to the same action."""
+        """Show the effect of an action, and the form for its reason, which posts to that action."""
         context = {
             **self.admin_site.each_context(request),
             "title": title,
@@ -211,5 +211,5 @@ class ReadOnlyAdmin(StrictAdminMixin):
         return TemplateResponse(request, "admin/outbox/ask.html", context)
 
     def remember(self, request: HttpRequest, rows: Iterable[Model], text: str) -> None:
-        """Write into the admin's log who did what to these rows."""
+        """Log the user's action on these rows in the admin's log."""
         LogEntry.objects.log_actions(request.user.pk, list(rows), CHANGE, change_message=text)  # type: ignore[arg-type]  # it takes any iterable

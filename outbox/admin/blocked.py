@@ -12,7 +12,7 @@ from .pages import show
 
 
 def blocked_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the longest lines, with what stands first in each."""
+    """Show the keys with the most blocked deliveries, and what blocks each."""
     page.require_view(request)
     title, lines = _("Blocked keys"), longest_lines()
     return show(request, "admin/outbox/delivery/blocked.html", of=page, title=title, lines=lines)

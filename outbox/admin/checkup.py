@@ -1,4 +1,4 @@
-"""What the doctor can see without the broker: settings, database, signs of life, debts."""
+"""The doctor's findings without the broker: settings, database, heartbeats, outstanding work."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _LEVELS: Mapping[str, tuple[str, str | Promise]] = {
 
 @dataclass(frozen=True)
 class Shown:
-    """A finding with the word and the colour for how bad it is."""
+    """A finding with the word and the colour of its severity."""
 
     finding: Finding
 
     @property
     def level(self) -> str:
-        """The state whose colour it has."""
+        """The delivery state whose colour it has."""
         return _LEVELS[self.finding.severity][0]
 
     @property
     def word(self) -> str | Promise:
-        """How bad it is."""
+        """Its severity in words."""
         return _LEVELS[self.finding.severity][1]
 
 
 def findings(*, using: str | None = None) -> list[Shown]:
-    """Examine, and return the worst first."""
+    """Return the findings, the most severe first."""
     using = using or databases.alias()
     order = list(_LEVELS)[::-1]
     found = doctor.examine_here(using=using)

@@ -1,4 +1,4 @@
-"""Correct a dead delivery's event: a form with its payload, and what came of it."""
+"""Correct the payload of a dead delivery's event: the form, and its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .pages import show
 
 
 class CorrectionForm(ReasonForm):
-    """Asks for the whole payload, and why."""
+    """The whole payload, and a reason."""
 
     payload = JSONObjectField(
         label=gettext_lazy("Payload"),
@@ -31,7 +31,7 @@ class CorrectionForm(ReasonForm):
 
 
 def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResponse:
-    """Show the payload; take the repaired one, and go to the event that is stored with it."""
+    """Show the payload; store a corrected one, and redirect to the new event."""
     page.require_view(request)
     if not may(request, "correct"):
         raise PermissionDenied

@@ -1,4 +1,4 @@
-"""Dead letters: what is dead in groups of one cause, and retrying or discarding a group or all."""
+"""Dead letters in groups of one cause; retry or discard one group, or all that match."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .pages import show
 
 _FILTERS = ("handler", "exception", "place")
 _ACTIONS = ("retry", "discard")
-#: The newest so many are grouped; an action touches all that fit, however many they are.
+#: Only this many of the newest are grouped; an action affects all that match.
 _GROUPED = 3000
 _DEAD = (Delivery.State.DEAD.value,)
 
 
 class BulkForm(ReasonForm):
-    """Asks why, and how fast."""
+    """A reason, and a rate."""
 
     rate = forms.FloatField(
         label=gettext_lazy("Most in a second"),
@@ -40,7 +40,7 @@ class BulkForm(ReasonForm):
 
 
 class CauseForm(forms.Form):
-    """One group to the letter, or the filter of the page."""
+    """One exact group, or the filter of the page."""
 
     handler = forms.CharField(required=False, strip=False)
     exception = forms.CharField(required=False, strip=False)
@@ -49,7 +49,7 @@ class CauseForm(forms.Form):
 
 
 def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the groups, made anew for each look: what is dead is few, or the newest are enough."""
+    """Show the groups, computed for each request: of the newest dead deliveries only."""
     page.require_view(request)
     every = groups(most=_GROUPED)
     found = [group for group in every if _fits(group, request.GET)]
@@ -66,16 +66,16 @@ def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
         exceptions=sorted({group.exception for group in every if group.exception}),
         chosen={name: request.GET.get(name, "") for name in _FILTERS},
         possible=[(name, TITLES[name]) for name in _ACTIONS if may(request, name)],
-        done=_done_lately() if request.user.has_perm("outbox.view_operation") else (),
+        done=_latest_actions() if request.user.has_perm("outbox.view_operation") else (),
     )
 
 
-def _done_lately() -> QuerySet[Operation]:
+def _latest_actions() -> QuerySet[Operation]:
     return Operation.objects.filter(action__in=_ACTIONS).order_by("-id")[:5]
 
 
 def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
-    """Say what an action would do to a group or to all that fit; ask why; carry it out."""
+    """Preview an action on one group or all that match, ask for a reason, and carry it out."""
     page.require_view(request)
     action = request.POST.get("action", "")
     if action not in _ACTIONS or not may(request, action):
@@ -98,7 +98,7 @@ def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _carry_out(action: str, choice: operations.Choice, *, by: str, reason: str, rate: float) -> int:
-    """Do a little now, and much in the background."""
+    """Carry out up to `MOST` now, and more in the background; return the operation's id."""
     if operations.chosen(action, choice)[: MOST + 1].count() > MOST:
         return in_background(action, choice, by=by, reason=reason, rate=rate)
     return CARRY_OUT[action](choice, by=by, reason=reason, rate=None).pk
@@ -143,9 +143,9 @@ def _ask(
 
 
 def _choice(given: Mapping[str, str], *, is_group: bool, overtaken: bool) -> operations.Choice:
-    """Read what is meant: one group to the letter, or all that fit the filter."""
+    """Return the choice: one exact group, or all that match the filter."""
     handler, *cause = (given[name] for name in _FILTERS)
-    # An empty field of the filter means "whatever"; of a group it means "none".
+    # An empty field of the filter means "any"; of a group it means "none".
     exception, place = cause if is_group else (part or None for part in cause)
     return operations.Choice(
         states=_DEAD, handler=handler, exception=exception, place=place, overtaken=overtaken

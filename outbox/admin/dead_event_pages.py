@@ -1,19 +1,19 @@
-"""Events with a dead delivery, from a given one on, by the index of what is dead.
+"""Events with a dead delivery, in pages by the index of dead deliveries.
 
-Asked at once for events, these and an order, PostgreSQL goes through the events from the newest on:
-it does not know that what is dead may all be old. So they are asked for in helpings, ever larger.
+For one query on events, dead deliveries and an order, PostgreSQL scans the events from the newest:
+it does not know that all dead ones may be old. So they are read in pages of growing size.
 """
 
 from __future__ import annotations
 
 from outbox.models import Delivery
 
-#: How many events each has. Who wants more than all of them asks at once for the rest.
+#: Sizes of the pages. One query reads the rest.
 DEAD_EVENT_PAGES = (200, 1600, 12800)
 
 
 def with_dead(size: int, *, older: int | None, newer: int | None) -> list[int]:
-    """Return the numbers of so many events: those above `newer`, rising, else falling."""
+    """Return the `seq` of `size` events: above `newer` ascending, otherwise descending."""
     dead = Delivery.objects.filter(state=Delivery.State.DEAD).values_list("event", flat=True)
     if newer is not None:
         return list(dead.filter(event__gt=newer).order_by("event").distinct()[:size])

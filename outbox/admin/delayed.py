@@ -1,4 +1,4 @@
-"""Delayed events: events that are emitted later."""
+"""Delayed events: list and detail page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .links import short_key
 
 @admin.register(DelayedEvent)
 class DelayedEventAdmin(ReadOnlyAdmin):
-    """Events with a due time. None is a fact yet: the code that emitted it may cancel it."""
+    """Events to be emitted at their due time. Until then the emitting code may cancel them."""
 
     list_display = ["name", "due", "key_short", "stored"]
     list_per_page = 50
@@ -36,12 +36,12 @@ class DelayedEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("due at"), ordering="due_at")
     def due(self, row: DelayedEvent) -> str:
-        """Show when it is emitted."""
+        """Show its due time."""
         return moment(row.due_at)
 
     @admin.display(description=gettext_lazy("stored at"))
     def stored(self, row: DelayedEvent) -> str:
-        """Show since when it waits."""
+        """Show when it was stored."""
         return moment(row.stored_at)
 
     @admin.display(description=gettext_lazy("key"))
@@ -51,13 +51,13 @@ class DelayedEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("actor"))
     def actor_shown(self, row: DelayedEvent) -> str:
-        """Show who started it all."""
+        """Show the actor of the first cause."""
         return actor(row.actor)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Add what it waits for, and its masked payload."""
+        """Add the sentence on why it waits, and its masked payload."""
         delayed = kwargs["obj"]
         context["what_it_waits_for"] = why_delayed(delayed)
         context["payload"] = payload_text(masked(delayed))

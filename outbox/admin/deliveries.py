@@ -1,4 +1,4 @@
-"""Deliveries: the list, one delivery's page, and trying again."""
+"""Deliveries: the list, the detail page, and actions on them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from .dead import act_view, dead_view
 from .keyset import KeysetChangeList
 from .links import event_url, short_key, timeline_url
 
-#: Most failed attempts that the page of a delivery shows, the newest.
+#: Maximum of failed attempts on the page of a delivery, the newest.
 _FAILURES_SHOWN = 50
 _EVENTS_SEARCHED = 1000
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A delivery with its sentence and its latest failed attempts, the newest first."""
+    """A delivery with its explanation and its latest failed attempts, the newest first."""
 
     row: Delivery
     why: str
@@ -45,7 +45,7 @@ class Explained:
 
 
 def explained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
-    """Explain each delivery, with so many of its failed attempts at most."""
+    """Return each delivery with its explanation and at most `failures` failed attempts."""
     rank = Window(RowNumber(), partition_by="delivery", order_by="-id")
     newest = Attempt.objects.annotate(rank=rank).filter(rank__lte=failures).order_by("-id")
     found = rows.select_related("subscription", "event")
@@ -54,13 +54,13 @@ def explained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
 
 
 def unexplained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
-    """Return each delivery as `explained` does, without what may quote an exception."""
+    """Return each delivery as `explained` does, without texts that may quote an exception."""
     return [Explained(row, "", ()) for row in rows.select_related("subscription")]
 
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
-    """What is owed to whom, and what came of it. Search is exact: a number, a key, an event id."""
+    """All deliveries. Search is exact: a number, a key or an event id."""
 
     list_display = ["number", "handler", "state_shown", "about", "note_shown", "due"]
     list_filter = [filters.DeliveryStateFilter, filters.DueFilter, filters.HandlerFilter]
@@ -89,7 +89,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     ]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the pages of what is dead and of what is blocked."""
+        """Add the pages of dead letters, corrections and blocked keys."""
         view = self.admin_site.admin_view
         return [
             path("dead/", view(partial(dead_view, self)), name="outbox_delivery_dead"),
@@ -104,18 +104,18 @@ class DeliveryAdmin(ReadOnlyAdmin):
         ]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Page by key."""
+        """Return the list that pages by key."""
         return KeysetChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Leave the payloads where they are."""
+        """Defer the payloads."""
         rows = super().get_queryset(request).select_related("event", "subscription")
         return rows.defer("event__payload")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Match exactly, so that each search is a look into an index."""
+        """Match exactly, so that each search uses an index."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -141,30 +141,30 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("event"))
     def about(self, delivery: Delivery) -> str:
-        """Link the event and the timeline of its key, in little room."""
+        """Link the event and the timeline of its key, shortened."""
         return format_html("{}<br>{}", self.event_shown(delivery), short_key(delivery.event.key))
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
     def number(self, delivery: Delivery) -> int:
-        """Show the id, by which `manage.py outbox` knows it, without thousands' separators."""
+        """Show the id as `manage.py outbox` takes it, without thousands separators."""
         return delivery.pk
 
     @admin.display(description=gettext_lazy("state"))
     def state_shown(self, delivery: Delivery) -> str:
-        """Show the state, and how many attempts it took to come there."""
+        """Show the state and the number of attempts."""
         html = '{}<br><span class="outbox-nowrap">{}</span>'
         return format_html(html, badge(delivery.state), tries(delivery.attempts))
 
     @admin.display(description=gettext_lazy("note"))
     def note_shown(self, delivery: Delivery) -> str:
-        """Show the last thing that was said about it, with room to read it."""
+        """Show its latest note in a wide column."""
         if not delivery.note:
             return NOTHING
         return format_html('<div class="outbox-wide">{}</div>', delivery.note)
 
     @admin.display(description=gettext_lazy("attempts"))
     def tried(self, delivery: Delivery) -> str:
-        """Say how many attempts of how many it has had."""
+        """Show the number of attempts and their limit."""
         limit = delivery.subscription.attempts
         if limit is None:
             return _("%(attempts)d (no limit)") % {"attempts": delivery.attempts}
@@ -172,56 +172,56 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("due at"))
     def due(self, delivery: Delivery) -> str:
-        """Say when something happens to it by itself."""
+        """Show the due time of a pending or sent delivery."""
         waits = delivery.state in (Delivery.State.PENDING, Delivery.State.SENT)
         return moment(delivery.due_at) if waits else NOTHING
 
     @admin.display(description=gettext_lazy("started at"))
     def started(self, delivery: Delivery) -> str:
-        """Say when a worker last started the handler."""
+        """Show when a worker last started the handler."""
         return moment(delivery.started_at)
 
     @admin.display(description=gettext_lazy("settled at"))
     def settled(self, delivery: Delivery) -> str:
-        """Say when it was done."""
+        """Show when it was done or discarded."""
         return moment(delivery.settled_at)
 
     @admin.display(description=gettext_lazy("took"))
     def took(self, delivery: Delivery) -> str:
-        """Say how long the handler ran."""
+        """Show how long the handler ran."""
         return took(delivery) or NOTHING
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Say who may try again."""
+        """Return whether the user may retry."""
         return may(request, "retry")
 
     def has_discard_permission(self, request: HttpRequest) -> bool:
-        """Say who may discard."""
+        """Return whether the user may discard."""
         return may(request, "discard")
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        """Say who may replay."""
+        """Return whether the user may replay."""
         return may(request, "replay")
 
     @admin.action(description=gettext_lazy("Try again now"), permissions=["retry"])
     def try_again(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
-        """Make what is dead, waits for a backoff or is parked for nothing due now."""
+        """Make deliveries due now that are dead, in backoff, or left parked without a reason."""
         return act(self, request, chosen, action="retry")
 
     @admin.action(description=gettext_lazy("Discard"), permissions=["discard"])
     def discard(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
-        """Settle what need not be done any more."""
+        """Settle deliveries without running their handlers."""
         return act(self, request, chosen, action="discard")
 
     @admin.action(description=gettext_lazy("Replay"), permissions=["replay"])
     def replay(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
-        """Have the handlers handle what is settled once more."""
+        """Run the handlers of settled deliveries again."""
         return act(self, request, chosen, action="replay")
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Add the sentence, the attempts and what the user may do."""
+        """Add the explanation, the attempts and the user's actions."""
         row = kwargs["obj"]
         rows = Delivery.objects.filter(pk=row.pk)
         names = {"event": row.event.name, "handler": row.subscription.handler}
@@ -233,7 +233,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
 
 
 def _seqs(term: str) -> list[int]:
-    """Find the events first: a join would keep the database from using its indexes."""
+    """Return the `seq` of matching events first: with a join the database uses no index."""
     condition, uuid = Q(key=term), as_uuid(term)
     if uuid:
         condition |= Q(key=str(uuid)) | Q(id=uuid)

@@ -1,4 +1,4 @@
-"""How many deliveries of each event are in which state, for a whole page of events at once."""
+"""Number of deliveries by state for each event of a page, in one query."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 State = Delivery.State
 
-#: The worst first.
+#: States, the most severe first.
 SEVERITY = (
     State.DEAD,
     State.PARKED,
@@ -30,7 +30,7 @@ SEVERITY = (
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of an event's deliveries are in which state."""
+    """The number of an event's deliveries by state."""
 
     counts: Counter[str]
 
@@ -40,7 +40,7 @@ class Tally:
 
     @property
     def worst(self) -> str:
-        """The state that a person should know of; empty without deliveries."""
+        """The most severe state; empty without deliveries."""
         return next((state for state in SEVERITY if self.counts[state]), "")
 
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 def add_tallies(rows: Iterable[Any]) -> list[Any]:
-    """Give each event its `tally`, by one query for all of them."""
+    """Set the `tally` of each event; cost: one query for all."""
     listed = list(rows)
     states = Delivery.objects.filter(event__in=listed).values_list("event", "state")
     counts: dict[int, Counter[str]] = defaultdict(Counter)

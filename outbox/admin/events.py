@@ -1,4 +1,4 @@
-"""Events: the list, one event's page, and the timeline of any key."""
+"""Events: the list, the detail page, and the timeline of a key."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
 
 State = Delivery.State
 
-#: Most failed attempts of each delivery that an event's page shows, the newest.
+#: Maximum of failed attempts per delivery on the page of an event, the newest.
 _FAILURES_SHOWN = 5
 
 
 class EventChangeList(KeysetChangeList):
-    """A page of events with their tallies."""
+    """A page of events with their delivery counts."""
 
     def get_queryset(self, *args: Any, **kwargs: Any) -> QuerySet[Event]:
-        """Leave the payloads where they are."""
+        """Defer the payloads."""
         return super().get_queryset(*args, **kwargs).defer("payload")
 
     def first(
         self, number: int, *, older: int | None = None, newer: int | None = None
     ) -> list[Event]:
-        """Begin with what is dead, where that alone is sought: it may all be old."""
+        """Read events by their dead deliveries if only those are wanted: all may be old."""
         if self.params.get("state") != State.DEAD or self.query:
             return super().first(number, older=older, newer=newer)
         found: list[Event] = []
@@ -70,13 +70,13 @@ class EventChangeList(KeysetChangeList):
         return found + super().first(number - len(found), older=older, newer=newer)
 
     def get_results(self, request: HttpRequest) -> None:
-        """Count deliveries for the page, not for each row."""
+        """Count the deliveries of all rows in one query."""
         super().get_results(request)
         self.result_list = add_tallies(self.result_list)
 
 
 def _upcast(event: Event) -> str:
-    """Show what handlers read, where that is not what was stored."""
+    """Return the upcast payload that handlers read; "" if it is the stored one."""
     known = events.find(event.name)
     if known is None or event.version >= known.event_version:
         return ""
@@ -91,7 +91,7 @@ def _upcast(event: Event) -> str:
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    """What happened. Search is exact: a key, an event id or a correlation id."""
+    """All events. Search is exact: a key, an event id or a correlation id."""
 
     list_display = ["name", "worst", "progress", "key_short", "emitted"]
     list_filter = [
@@ -138,13 +138,13 @@ class EventAdmin(ReadOnlyAdmin):
     ]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Use the list that counts by page."""
+        """Return the list that pages by key and counts deliveries."""
         return EventChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Match exactly, so that each search is a look into an index."""
+        """Match exactly, so that each search uses an index."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -160,17 +160,17 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("key"))
     def key_short(self, event: Event) -> str:
-        """Link the key to its timeline, in little room."""
+        """Link the shortened key to its timeline."""
         return short_key(event.key)
 
     @admin.display(description=gettext_lazy("emitted at"))
     def emitted(self, event: Event) -> str:
-        """Show the second, as that is what one compares with logs."""
+        """Show the time to the second, to compare it with logs."""
         return moment(event.emitted_at)
 
     @admin.display(description=gettext_lazy("handled"))
     def progress(self, event: TalliedEvent) -> str:
-        """Say how many of its handlers are through."""
+        """Show how many of its handlers are done."""
         if event.fanned_out_at is None:
             return _("waits for the relay")
         total = event.tally.total
@@ -181,14 +181,14 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("worst state"))
     def worst(self, event: TalliedEvent) -> str:
-        """Show the state that a person should know of."""
+        """Show the most severe state of its deliveries."""
         waiting = State.PENDING if event.fanned_out_at is None else ""
         state = event.tally.worst or waiting
         return badge(state) if state else NOTHING
 
     @admin.display(description=gettext_lazy("actor"))
     def actor_shown(self, event: Event) -> str:
-        """Show who started it all."""
+        """Show the actor of the first cause."""
         return actor(event.actor)
 
     @admin.display(description=gettext_lazy("caused by"))
@@ -205,7 +205,7 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("correlation id"))
     def correlation(self, event: Event) -> str:
-        """Link all events of the same first cause."""
+        """Link all events of the same correlation id, and their timeline."""
         listed = events_url(q=str(event.correlation_id))
         timeline = timeline_url(event.correlation_id)
         return format_html(
@@ -214,7 +214,7 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("corrects"))
     def corrected(self, event: Event) -> str:
-        """Link the event whose payload a person repaired in this one."""
+        """Link the event whose payload this one corrects."""
         if event.corrects is None:
             return NOTHING
         seq = Event.objects.filter(id=event.corrects).values_list("seq", flat=True).first()
@@ -222,7 +222,7 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("trace"))
     def trace(self, event: Event) -> str:
-        """Link the trace, where there is one and a place that shows it."""
+        """Show the trace id, as a link if `TRACE_URL` is set."""
         trace_id, template = tracing.trace_id_of(event.traceparent), conf().TRACE_URL
         if not trace_id:
             return NOTHING
@@ -230,13 +230,13 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("fanned out at"))
     def fanned_out(self, event: Event) -> str:
-        """Say when its deliveries were made."""
+        """Show when it was fanned out."""
         return moment(event.fanned_out_at)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Add the deliveries and the link to the timeline."""
+        """Add the deliveries, the progress, and the masked and upcast payloads."""
         event = kwargs["obj"]
         context["may_see_failures"] = may(request, "see failures")
         explain = explained if context["may_see_failures"] else unexplained
@@ -249,7 +249,7 @@ class EventAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the timeline's page, before the pattern that takes anything for an event."""
+        """Add the timeline's pages before Django's pattern, which matches any path as an event."""
         view = self.admin_site.admin_view(self.timeline_view)
         part = self.admin_site.admin_view(self.timeline_part)
         sensitive = self.admin_site.admin_view(self.sensitive_view)
@@ -262,7 +262,7 @@ class EventAdmin(ReadOnlyAdmin):
 
     @method_decorator([require_POST, never_cache])
     def sensitive_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Show a payload unmasked, and record who looked, first."""
+        """Show a payload unmasked, after logging the user."""
         self.require_view(request)
         if not may(request, "see sensitive fields"):
             raise PermissionDenied
@@ -273,7 +273,7 @@ class EventAdmin(ReadOnlyAdmin):
 
     @method_decorator(conditional_page)
     def timeline_part(self, request: HttpRequest) -> HttpResponse:
-        """Answer the timeline alone, or 304 where it is as the page has it."""
+        """Return only the timeline, or 304 if it is unchanged."""
         self.require_view(request)
         sought = _sought(request)
         return render(request, "outbox/timeline.html", {"story": _story(request, sought)})

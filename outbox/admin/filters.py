@@ -1,4 +1,4 @@
-"""The filters of the lists. None reads the big tables to know its choices."""
+"""Filters of the lists. None reads the large tables to find its choices."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Choices = Sequence[tuple[str, Any]]
 
 
 def known_names() -> list[str]:
-    """Return the event names that this code emits or that somebody hears."""
-    heard = Subscription.objects.values_list("event", flat=True).distinct()
-    return sorted({*events.registry, *heard})
+    """Return the event names that this code declares or that have a subscription."""
+    subscribed = Subscription.objects.values_list("event", flat=True).distinct()
+    return sorted({*events.registry, *subscribed})
 
 
 def _owed(column: str) -> list[QuerySet[Delivery, Any]]:
-    """Return a column of what is owed, state by state: each has an index of its own."""
+    """Return a column of owed deliveries, one query per state: each state has its own index."""
     return [Delivery.objects.filter(state=state).values_list(column) for state in Delivery.OWED]
 
 
@@ -47,18 +47,18 @@ class NameFilter(SimpleListFilter):
 
 
 class AppFilter(SimpleListFilter):
-    """Events told by one app."""
+    """Events of one app."""
 
     title = _("app")
     parameter_name = "app"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Offer each app that tells something."""
+        """Offer each app with events."""
         apps = {name.partition(".")[0] for name in known_names()}
         return [(label, label) for label in sorted(apps)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
-        """Keep the chosen app's names; a LIKE would not use the index of names everywhere."""
+        """Keep the chosen app's names; LIKE does not use the index of names on every database."""
         if not self.value():
             return queryset
         names = [name for name in known_names() if name.partition(".")[0] == self.value()]
@@ -72,7 +72,7 @@ class EventStateFilter(SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Offer what is owed first, as that is what people look for."""
+        """Offer owed and waiting events first, then each state."""
         return [
             ("owed", _("anything owed")),
             ("waiting", _("waits for the relay")),
@@ -80,14 +80,14 @@ class EventStateFilter(SimpleListFilter):
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
-        """Keep events by the small indexes of what is owed, not by looking at each event."""
+        """Keep events by the small indexes of owed deliveries, without a scan of all events."""
         value = self.value()
         if value == "waiting":
             return queryset.filter(fanned_out_at=None)
         if value == "owed":
             waiting = Event.objects.filter(fanned_out_at=None).values_list("seq")
             return queryset.filter(seq__in=waiting.union(*_owed("event"), all=True))
-        if value == State.DONE:  # nearly all are, so the newest are soon found
+        if value == State.DONE:  # nearly all are done, so a page fills soon
             done = Delivery.objects.filter(event=OuterRef("pk"), state=State.DONE)
             return queryset.filter(Exists(done))
         if value in State.values:
@@ -96,7 +96,7 @@ class EventStateFilter(SimpleListFilter):
 
 
 class TimeFilter(SimpleListFilter):
-    """Events of the last while."""
+    """Events of the last minutes, hours or days."""
 
     title = _("time")
     parameter_name = "since"
@@ -108,7 +108,7 @@ class TimeFilter(SimpleListFilter):
     }
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Offer the spans that people on call ask for."""
+        """Offer four spans of time."""
         return [
             ("15m", _("last 15 minutes")),
             ("1h", _("last hour")),
@@ -117,7 +117,7 @@ class TimeFilter(SimpleListFilter):
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
-        """Keep what was emitted since then; its times alone have no index."""
+        """Keep events emitted since then; `seq` narrows them, as `emitted_at` has no index."""
         span = self.spans.get(self.value() or "")
         if span is None:
             return queryset
@@ -132,7 +132,7 @@ class DeliveryStateFilter(SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Offer all that is owed, and each state."""
+        """Offer all owed deliveries, and each state."""
         return [("owed", _("owed")), *((state.value, state.label) for state in State)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
@@ -145,7 +145,7 @@ class DeliveryStateFilter(SimpleListFilter):
 
 
 class HandlerFilter(SimpleListFilter):
-    """Deliveries owed to one handler, whatever it hears."""
+    """Deliveries to one handler, of all its events."""
 
     title = _("handler")
     parameter_name = "handler"
@@ -156,10 +156,10 @@ class HandlerFilter(SimpleListFilter):
         return [(name, name) for name in names.order_by("handler")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
-        """Keep its deliveries, by the ids that the indexes begin with.
+        """Keep its deliveries, by subscription ids, the first column of the indexes.
 
-        That their events have the names that it hears is no news; but the database knows which
-        names are seldom, and then finds them by the events instead of looking through all.
+        The condition on event names is redundant. But the database knows which names are rare, and
+        then starts from their events instead of a scan.
         """
         if not self.value():
             return queryset
@@ -169,7 +169,7 @@ class HandlerFilter(SimpleListFilter):
 
 
 class DueFilter(SimpleListFilter):
-    """Deliveries by when something is to happen to them."""
+    """Deliveries by their due time."""
 
     title = _("due")
     parameter_name = "due"
@@ -180,7 +180,7 @@ class DueFilter(SimpleListFilter):
     }
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Offer what waits for the relay, for its backoff, and what a worker may have lost."""
+        """Offer due deliveries, those in backoff, and those with an expired lease."""
         return [
             ("now", _("now")),
             ("later", _("later, after a backoff")),
@@ -188,6 +188,6 @@ class DueFilter(SimpleListFilter):
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
-        """Keep these."""
+        """Keep the chosen deliveries."""
         condition = self.conditions.get(self.value() or "")
         return queryset.filter(condition()) if condition else queryset

@@ -1,4 +1,4 @@
-"""Handlers: one row for each, whatever it hears: how it goes, its policy, pausing it."""
+"""The page of handlers: condition, throughput, policy and pause of each."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ _LATELY = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class HandlerRow:
-    """One handler: what it is owed, what went through lately, and its policy.
+    """One handler: its owed deliveries, recent throughput, and policy.
 
     Attributes:
-        has_failures: whether it may say what the other side did.
+        owed: its outstanding deliveries.
+        lately: its totals of the last 15 minutes.
+        subscriptions: its rows, one for each event.
+        oldest: age of its oldest owed event.
+        has_failures: whether to show the failures behind an open breaker.
     """
 
     owed: HandlerStatus
@@ -47,12 +51,12 @@ class HandlerRow:
 
     @property
     def is_held(self) -> bool:
-        """Whether a breaker of its is open."""
+        """Whether one of its breakers is open."""
         return any(row.breaker_opened_at for row in self.subscriptions)
 
     @property
     def standing(self) -> tuple[str, str]:
-        """Say whether it runs: the state that colours it, and the words."""
+        """Its condition: the delivery state whose colour it has, and the words."""
         if self.owed.backfill:
             return "parked", _("held by its backfill")
         if self.owed.paused_at:
@@ -65,7 +69,7 @@ class HandlerRow:
 
     @property
     def why(self) -> str:
-        """Say why it does not run."""
+        """Why it does not run."""
         if self.owed.backfill:
             return self.owed.held_text
         if self.owed.paused_at:
@@ -83,53 +87,53 @@ class HandlerRow:
 
     @property
     def button(self) -> str:
-        """Which button it has: "pause", "resume" or "", where a backfill needs the pause."""
+        """Its button: "pause", "resume", or "" if it is held by a backfill and paused otherwise."""
         if self.owed.backfill:
-            # A person's pause outlasts the backfill.
+            # A pause by a person outlasts the backfill.
             is_its = self.owed.paused_by.startswith(Subscription.PAUSED_BY_BACKFILL)
             return "pause" if is_its else ""
         return "resume" if self.owed.paused_at else "pause"
 
     @property
-    def hears(self) -> list[str]:
+    def event_names(self) -> list[str]:
         """The names of its events."""
         return [row.event for row in self.subscriptions]
 
     @property
     def rate(self) -> str:
-        """Deliveries done in a minute."""
+        """Deliveries done per minute."""
         value = self.lately.done / (_LATELY.total_seconds() / 60)
         return formats.number_format(value, 1 if value < 10 else 0)
 
     @property
     def half(self) -> str:
-        """Within what time half were done, from the commit."""
+        """Median time from commit to done."""
         return _written(self.lately.lag(0.5))
 
     @property
     def most(self) -> str:
-        """Within what time nearly all were done, from the commit."""
+        """95th percentile of the time from commit to done."""
         return _written(self.lately.lag(0.95))
 
     @property
     def duration(self) -> str:
-        """How long a run takes."""
+        """Mean duration of a run."""
         return _written(self.lately.mean_seconds)
 
     @property
     def errors(self) -> str:
-        """Which share of the runs raised."""
+        """Share of runs that failed."""
         share = self.lately.error_share
         return NOTHING if share is None else f"{share:.0%}"
 
     @property
     def behind(self) -> str:
-        """How old the oldest is that it is owed."""
+        """Age of its oldest owed event."""
         return span(self.oldest) if self.oldest is not None else NOTHING
 
     @property
     def policy(self) -> str:
-        """When it is tried again, and how often."""
+        """Its attempts and its backoff."""
         row = self.first
         tries = _("no last attempt")
         if row.attempts is not None:
@@ -140,7 +144,7 @@ class HandlerRow:
 
     @property
     def counts(self) -> list[tuple[str, int]]:
-        """What it is owed by state, without the states that have none."""
+        """Number of owed deliveries by state, without zeros."""
         states = ("dead", "parked", "blocked", "pending", "sent")
         return [(state, number) for state in states if (number := getattr(self.owed, state))]
 
@@ -159,7 +163,7 @@ def handlers_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def handlers_part(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
-    """Answer what changes of the page alone."""
+    """Return only the part of the page that changes."""
     page.require_view(request)
     return render(request, "outbox/handlers.html", _shown(request))
 
@@ -170,7 +174,7 @@ def _shown(request: HttpRequest) -> dict[str, Any]:
 
 
 def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
-    """Return each handler: two reads beyond those of `status`."""
+    """Return each handler; cost: two queries more than `status`."""
     rows: dict[str, list[Subscription]] = {}
     for row in Subscription.objects.order_by("handler", "event"):
         rows.setdefault(row.handler, []).append(row)

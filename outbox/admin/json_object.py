@@ -1,4 +1,4 @@
-"""JSON objects: their text on a page, and a form field for one that the database can store."""
+"""JSON objects: their text on a page, and a form field for storable ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-#: Arrays and objects inside each other. Masking and drawing a payload recurse.
+#: Maximum nesting of arrays and objects, as masking and drawing a payload recurse.
 DEEPEST = 100
-#: PostgreSQL's jsonb refuses both, however they are escaped.
+#: NUL and surrogates: PostgreSQL's jsonb refuses both, even escaped.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -24,13 +24,13 @@ def payload_text(payload: Mapping[str, Any]) -> str:
 
 
 class JSONObjectField(forms.CharField):
-    """Reads a JSON object (RFC 8259: no NaN, no Infinity), at most `DEEPEST` deep."""
+    """A JSON object (RFC 8259: no NaN, no Infinity), nested at most `DEEPEST` levels."""
 
     def clean(self, value: Any) -> Any:
         """Return the object as a dictionary.
 
         Raises:
-            ValidationError: it is no JSON object, too deep, or has text that no database stores.
+            ValidationError: it is no JSON object, too deep, or has text that cannot be stored.
         """
         document = _read(super().clean(value))
         if not isinstance(document, dict):
@@ -66,7 +66,7 @@ def _finite(text: str) -> float:
 
 
 def _walk(document: Any) -> Iterator[tuple[int, str]]:
-    """Return how deep each value lies, and its text; "" for what is none. Without recursion."""
+    """Yield the depth of each value, and its text ("" for other types), without recursion."""
     waiting = [(document, 0)]
     while waiting:
         value, depth = waiting.pop()

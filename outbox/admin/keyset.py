@@ -1,6 +1,6 @@
-"""Lists that page by key: a page begins where the one before ended, so each costs the same.
+"""Lists with keyset pagination: a page begins at the last key of the previous one.
 
-Nothing is counted and nothing is skipped: page 10,000 is a look into the index, as page 1 is.
+Rows are neither counted nor skipped. So each page is one index range and costs the same.
 """
 
 from __future__ import annotations
@@ -12,34 +12,35 @@ from django.http import HttpRequest
 
 from .base import BoundedChangeList
 
-#: Only what is older, or newer, than the row of this number.
+#: Query parameters: only rows older, or newer, than this key.
 OLDER, NEWER = "older", "newer"
 
 
 class KeysetChangeList(BoundedChangeList):
-    """The latest first, from a given row on. For lists that are ordered by falling key alone.
+    """A list ordered only by descending key, from a given row.
 
     Attributes:
-        is_keyset: the page is not one of a known number.
-        newer_url: the page before this one; empty on the first.
-        older_url: the page after this one; empty on the last.
+        is_keyset: True; the number of pages is unknown.
+        newer_url: URL of the previous page; empty on the first.
+        older_url: URL of the next page; empty on the last.
+        newest_url: URL of the first page.
     """
 
     is_keyset = True
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Leave out where the page begins: it is no filter."""
+        """Leave out the page's start, which is no filter."""
         found = super().get_filters_params(params)
         return {name: value for name, value in found.items() if name not in (OLDER, NEWER)}
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read one page, and one row more, which tells whether it is the last."""
+        """Read one page, and one row more to know whether it is the last page."""
         rows, has_newer, has_older = self._read(request)
         self.result_list = rows
         self.result_count = len(rows)
         is_all = not has_newer and not has_older
         is_narrowed = bool(self.query or self.has_active_filters)
-        # Unequal: the admin says how many were found; nobody has counted more than a page.
+        # If the two counts differ, the admin shows the number of results: only if all are known.
         self.full_result_count = -1 if is_all and is_narrowed else self.result_count
         self.show_full_result_count = False
         self.show_admin_actions = True
@@ -61,7 +62,7 @@ class KeysetChangeList(BoundedChangeList):
     def first(
         self, number: int, *, older: int | None = None, newer: int | None = None
     ) -> list[Any]:
-        """Return so many rows: those above `newer`, rising, else those below `older`, falling."""
+        """Return `number` rows: above `newer` ascending, otherwise below `older` descending."""
         if newer is not None:
             return list(self.queryset.filter(pk__gt=newer).order_by("pk")[:number])
         rows = self.queryset if older is None else self.queryset.filter(pk__lt=older)
@@ -71,10 +72,10 @@ class KeysetChangeList(BoundedChangeList):
         return self.get_query_string(new, list(removed))
 
     def get_queryset(self, *args: Any, **kwargs: Any) -> QuerySet[Any]:
-        """Keep the order that the pages rely on, whatever the address asks for."""
+        """Keep the order by key, whatever the URL requests."""
         return super().get_queryset(*args, **kwargs).order_by("-pk")
 
 
 def _number(text: str) -> int | None:
-    """Read a key; what is none begins at the first page."""
+    """Parse a key; return None, for the first page, if the text is none."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

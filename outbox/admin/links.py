@@ -1,4 +1,4 @@
-"""Addresses of the outbox's admin pages."""
+"""URLs of the outbox's admin pages."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from django.utils.http import urlencode
 
 
 def event_url(seq: int) -> str:
-    """The page of one event."""
+    """Return the URL of an event."""
     return reverse("admin:outbox_event_change", args=[seq])
 
 
 def events_url(**query: str) -> str:
-    """The list of events, searched or filtered."""
+    """Return the URL of the list of events, searched or filtered."""
     return _with_query(reverse("admin:outbox_event_changelist"), query)
 
 
 def delivery_url(pk: int) -> str:
-    """The page of one delivery."""
+    """Return the URL of a delivery."""
     return reverse("admin:outbox_delivery_change", args=[pk])
 
 
 def deliveries_url(**query: str) -> str:
-    """The list of deliveries, filtered."""
+    """Return the URL of the list of deliveries, filtered."""
     return _with_query(reverse("admin:outbox_delivery_changelist"), query)
 
 
 def dead_url(**query: str) -> str:
-    """What is dead, in groups, filtered."""
+    """Return the URL of the groups of dead letters, filtered."""
     return _with_query(reverse("admin:outbox_delivery_dead"), query)
 
 
 def operation_url(pk: int) -> str:
-    """The page of one operation."""
+    """Return the URL of an operation."""
     return reverse("admin:outbox_operation_change", args=[pk])
 
 
 def handlers_url() -> str:
-    """How each handler goes."""
+    """Return the URL of the page of handlers."""
     return reverse("admin:outbox_subscription_handlers")
 
 
 def timeline_url(sought: object) -> str:
-    """The timeline of a key, an event id or a correlation id."""
+    """Return the URL of the timeline of a key, an event id or a correlation id."""
     return _with_query(reverse("admin:outbox_event_timeline"), {"q": str(sought)})
 
 
 def short_key(key: str) -> str:
-    """A link to the timeline of a key, whose middle is left out when it is long."""
+    """Return a link to the timeline of a key; a long key is shortened in the middle."""
     text = key if len(key) <= 20 else f"{key[:8]}…{key[-8:]}"
     html = '<a class="outbox-key" href="{}" title="{}">{}</a>'
     return format_html(html, timeline_url(key), key, text)

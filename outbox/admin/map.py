@@ -1,4 +1,4 @@
-"""The map in the admin: who emits what and who hears it, drawn from code and subscription rows."""
+"""The map in the admin: events and their handlers, from the code and the subscription rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .pages import show
 
 
 def network() -> Network:
-    """Return what the map shows: declared events, and the active subscriptions of all releases."""
+    """Return the declared events, and the active subscriptions of all releases."""
     rows = list(Subscription.objects.filter(active=True).order_by("handler", "event"))
     per_minute = rates()
     notes = {name: _rate(per_minute[name]) for name in per_minute}
@@ -41,7 +41,7 @@ def network() -> Network:
 
 
 def map_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the map to those who may see subscriptions."""
+    """Show the map to users with the permission to view subscriptions."""
     page.require_view(request)
     shown = network()
     picture = network_map(

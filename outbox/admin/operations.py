@@ -1,4 +1,4 @@
-"""Operations: what people did to the outbox, how far it has come, and going on with it."""
+"""Operations of staff on the outbox: the list, their progress, and continuing a stopped one."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from .links import operation_url
 
 @admin.register(Operation)
 class OperationAdmin(ReadOnlyAdmin):
-    """Which action, on what, who, why, and how far it came."""
+    """All operations with their choice, actor, reason and progress."""
 
     list_display = ["number", "action", "by_shown", "touched", "state", "choice_shown", "started"]
     list_filter = ["action", "state"]
     list_per_page = 50
     ordering = ["-id"]
-    operations = None
+    actions = None
     empty_text = gettext_lazy(
         "Nobody has done anything yet. Actions stand on the pages of dead letters, deliveries and "
         "handlers, and in `manage.py outbox`."
@@ -45,7 +45,7 @@ class OperationAdmin(ReadOnlyAdmin):
     ]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the live part of an operation's page, and what one may do to a running one."""
+        """Add the live part of an operation's page, and the actions on a running one."""
         view, name = self.admin_site.admin_view, "outbox_operation"
         return [
             path("<int:pk>/part/", view(self.part), name=f"{name}_part"),
@@ -60,13 +60,13 @@ class OperationAdmin(ReadOnlyAdmin):
 
     @method_decorator(conditional_page)
     def part(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Answer how far an operation is, or 304 where it is as the page has it."""
+        """Return only the progress of an operation, or 304 if it is unchanged."""
         self.require_view(request)
         return render(request, "outbox/operation.html", self._progress(_found(pk)))
 
     @method_decorator(require_POST)
     def carry_on(self, request: HttpRequest, pk: int, *, go_on: bool) -> HttpResponse:
-        """Go on with an operation that nobody carries out any more, or give it up."""
+        """Continue an operation whose process has stopped, or give it up."""
         self.require_view(request)
         operation = _found(pk)
         if not _may_carry_on(request, operation):
@@ -85,7 +85,7 @@ class OperationAdmin(ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Add how far it is, and what the user may do."""
+        """Add its progress, and whether the user may continue it."""
         operation = kwargs["obj"]
         is_running = operation.state == Operation.State.RUNNING
         context.update(self._progress(operation))
@@ -104,27 +104,27 @@ class OperationAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
     def number(self, row: Operation) -> int:
-        """Show the id, by which `manage.py outbox go-on` knows it."""
+        """Show the id as `manage.py outbox go-on` takes it."""
         return row.pk
 
     @admin.display(description=gettext_lazy("by"))
     def by_shown(self, row: Operation) -> str:
-        """Name who did it."""
+        """Show the user or command that started it."""
         return actor(row.by)
 
     @admin.display(description=gettext_lazy("choice"))
     def choice_shown(self, row: Operation) -> str:
-        """Say what was chosen."""
+        """Describe the choice of deliveries or events."""
         return described(row.choice)
 
     @admin.display(description=gettext_lazy("started at"))
     def started(self, row: Operation) -> str:
-        """Say when it began."""
+        """Show when it started."""
         return moment(row.started_at)
 
     @admin.display(description=gettext_lazy("finished at"))
     def finished(self, row: Operation) -> str:
-        """Say when it was through."""
+        """Show when it finished."""
         return moment(row.finished_at) or NOTHING
 
 
@@ -136,5 +136,5 @@ def _found(pk: int) -> Operation:
 
 
 def _may_carry_on(request: HttpRequest, operation: Operation) -> bool:
-    """Return whether the user may do what the operation does; the rest is for the command."""
+    """Return whether the user may carry out such an operation; others need the command."""
     return operation.action in PERMISSIONS and may(request, operation.action)

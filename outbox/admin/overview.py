@@ -1,4 +1,4 @@
-"""The overview: what is owed, what goes through, who lives, what failed, and what to do next."""
+"""The overview: owed deliveries, throughput, health, failures, and the next step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DEAD_GROUPED = 1000
 
 @dataclass(frozen=True)
 class Tile:
-    """One number, what it is, and where it leads."""
+    """One number with its name and link."""
 
     name: str
     value: str
@@ -54,7 +54,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time with its pictures."""
+    """A span of time with its charts."""
 
     title: str | Promise
     charts: Sequence[SafeString]
@@ -62,11 +62,11 @@ class Span:
 
 @dataclass(frozen=True)
 class Overview:
-    """What the page shows, each part read when it is asked for.
+    """The data of the page; each part is read on first access.
 
     Attributes:
-        now: when it is shown.
-        has_failures: whether it may name exceptions, and what the other side did.
+        now: time of the request.
+        has_failures: whether to show exceptions, and the reasons of open breakers.
     """
 
     now: datetime
@@ -74,42 +74,42 @@ class Overview:
 
     @cached_property
     def status(self) -> Status:
-        """What is owed."""
+        """Outstanding deliveries."""
         return status()
 
     @cached_property
     def lights(self) -> Sequence[Light]:
-        """Who lives."""
+        """The health of each part."""
         return lights()
 
     @cached_property
     def groups(self) -> Sequence[Group]:
-        """What is dead, the most first, of the newest."""
+        """Groups of the newest dead deliveries, the largest first."""
         return groups(most=_DEAD_GROUPED)
 
     @property
     def top_groups(self) -> Sequence[Group]:
-        """The largest of them."""
+        """The largest groups."""
         return self.groups[:_GROUPS_SHOWN]
 
     @property
     def more_groups(self) -> int:
-        """How many others there are."""
+        """The number of other groups."""
         return max(0, len(self.groups) - _GROUPS_SHOWN)
 
     @cached_property
     def is_empty(self) -> bool:
-        """Whether nothing was ever told."""
+        """Whether no event was ever emitted."""
         return Event.objects.aggregate(last=Max("seq"))["last"] is None
 
     @cached_property
     def advice(self) -> Advice:
-        """What to do next."""
+        """The most urgent next step."""
         return advice(self.status, self.lights, self.groups, has_failures=self.has_failures)
 
     @property
     def tiles(self) -> list[Tile]:
-        """The numbers that one looks at first."""
+        """The most important numbers."""
         handlers, lately = self.status.handlers, minutes.recent(_LATELY)
         pending = sum(one.pending for one in handlers)
         retrying = sum(one.retrying for one in handlers)
@@ -126,7 +126,7 @@ class Overview:
 
     @property
     def spans(self) -> list[Span]:
-        """The pictures of the last hour and the last day."""
+        """The charts of the last hour and the last day."""
         hour = {"length": timedelta(hours=1), "step": timedelta(minutes=1)}
         day = {"length": timedelta(days=1), "step": timedelta(minutes=15)}
         return [
@@ -143,10 +143,10 @@ class Overview:
 
 @admin.register(Minute)
 class OverviewAdmin(ReadOnlyAdmin):
-    """The page stands where the list of minutes would: nobody wants to read those."""
+    """Serves the overview at the URL of the list of minutes, which is not shown."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Serve the overview, its live part, the checkup and the periodic work."""
+        """Serve the overview, its live part, the checkup and the periodic tasks."""
         view = self.admin_site.admin_view
         periodic = view(partial(periodic_view, self))
         return [
@@ -167,12 +167,12 @@ class OverviewAdmin(ReadOnlyAdmin):
 
     @method_decorator(conditional_page)
     def part(self, request: HttpRequest) -> HttpResponse:
-        """Answer what changes of the overview alone, or 304 where it is as the page has it."""
+        """Return only the part of the overview that changes, or 304 if it is unchanged."""
         self.require_view(request)
         return render(request, "outbox/overview.html", {"overview": _overview(request)})
 
     def checkup(self, request: HttpRequest) -> HttpResponse:
-        """Examine what can be examined without the broker, which no web request talks to."""
+        """Show the doctor's findings without the broker, since no web request connects to it."""
         self.require_view(request)
         template = "admin/outbox/minute/checkup.html"
         return show(request, template, of=self, title=_("Checkup"), findings=findings())

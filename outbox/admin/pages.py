@@ -1,4 +1,4 @@
-"""The outbox's pages as one place: how each is shown, and how one gets from each to the others."""
+"""The outbox's admin pages: their list for the navigation, and how each is rendered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its address's name, its title, and the permission that one needs to see it."""
+    """One page: the name of its URL, its title, and the required permission."""
 
     name: str
     title: str | Promise
@@ -24,7 +24,7 @@ class Page:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Its URL."""
         return reverse(f"admin:{self.name}")
 
 
@@ -52,7 +52,7 @@ def show(
     title: str,
     **context: Any,
 ) -> HttpResponse:
-    """Show a page within the admin, under the model that it belongs to."""
+    """Render a page in the admin, under the model that it belongs to."""
     context = {
         **of.admin_site.each_context(request),
         "title": title,

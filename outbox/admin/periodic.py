@@ -1,7 +1,7 @@
-"""Periodic work: what beat starts by the clock, when it last did and does next, and what is late.
+"""Periodic tasks that beat starts: their schedule, last and next run, and which are late.
 
-With django-celery-beat its rows tell; without it the schedule of the settings does, of which nobody
-remembers when it ran.
+They are read from django-celery-beat's rows if it is installed. Otherwise they are read from the
+schedule in the settings, which has no times of runs.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from outbox.templatetags.outbox_display import span
 from .base import ReadOnlyAdmin
 from .pages import show
 
-#: Beat writes down what it started every three minutes, unless it is told otherwise.
+#: By default, beat stores its last runs every three minutes.
 PATIENCE = timedelta(minutes=5)
 _BEAT = "django_celery_beat"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class PeriodicTaskRow:
     """One entry of the schedule.
 
     Attributes:
-        name: the entry's.
-        task: what is started.
-        queue: where it goes; "" where the task's own routing decides.
-        schedule: when, in words.
+        name: name of the entry.
+        task: name of the task.
+        queue: its queue; "" if the task's own routing decides.
+        schedule: the schedule in words.
         is_enabled: whether beat starts it.
-        last: when beat last did, or None if it never did or nobody remembers.
-        next: when it does next, or None if it does not.
-        url: the page where one may change it, or "".
+        last: time of its last start, or None if it was never started or this is unknown.
+        next: time of its next start, or None if there is none.
+        url: the page that changes it, or "".
     """
 
     name: str
@@ -56,7 +56,7 @@ class Work:
 
     @property
     def late(self) -> timedelta:
-        """How long it should have been started ago; nothing while that is no reason to worry."""
+        """How long its start is overdue; zero up to `PATIENCE`."""
         if not self.is_enabled or self.next is None:
             return timedelta(0)
         behind = clock.now() - self.next
@@ -64,7 +64,7 @@ class Work:
 
     @property
     def standing(self) -> tuple[str, str]:
-        """Say how it does: the state that colours it, and the words."""
+        """Its condition: the delivery state whose colour it has, and the words."""
         if not self.is_enabled:
             return "parked", _("off")
         if self.late:
@@ -73,7 +73,7 @@ class Work:
 
 
 def periodic_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
-    """Show each entry of the schedule, what is late first, and whether beat lives."""
+    """Show each entry of the schedule, late ones first, and the health of beat."""
     page.require_view(request)
     return show(
         request,
@@ -86,18 +86,18 @@ def periodic_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     )
 
 
-def works(*, may_change: bool = False) -> Sequence[Work]:
-    """Return each entry: what is late first, what is off last."""
+def works(*, may_change: bool = False) -> Sequence[PeriodicTaskRow]:
+    """Return all entries: late ones first, disabled ones last."""
     found = _of_rows(may_change=may_change) if apps.is_installed(_BEAT) else _of_settings()
     return sorted(found, key=lambda one: (not one.is_enabled, -one.late, one.name))
 
 
-def _of_rows(*, may_change: bool) -> list[Work]:
+def _of_rows(*, may_change: bool) -> list[PeriodicTaskRow]:
     model = apps.get_model(_BEAT, "PeriodicTask")
     rows = model._default_manager.exclude(name="celery.backend_cleanup")
     kinds = ("interval", "crontab", "solar", "clocked")
     return [
-        Work(
+        PeriodicTaskRow(
             name=row.name,
             task=row.task,
             queue=row.queue or "",
@@ -112,7 +112,7 @@ def _of_rows(*, may_change: bool) -> list[Work]:
 
 
 def _next(row: Any) -> datetime:
-    """Reckon from when it last ran, or from when somebody last touched the entry."""
+    """Compute the next start from the last run, or from the last change of the entry."""
     left: timedelta = row.schedule.remaining_estimate(row.last_run_at or row.date_changed)
     due = (clock.now() + left + timedelta(seconds=0.5)).replace(microsecond=0)
     return max(due, row.start_time) if row.start_time else due
@@ -125,9 +125,9 @@ def _url(pk: int) -> str:
         return ""
 
 
-def _of_settings() -> list[Work]:
+def _of_settings() -> list[PeriodicTaskRow]:
     return [
-        Work(
+        PeriodicTaskRow(
             name=name,
             task=entry["task"],
             queue=entry.get("options", {}).get("queue", ""),

@@ -1,4 +1,4 @@
-"""Where among the events a moment is, without an index of times and without reading them all."""
+"""Find the first event since a time, without an index of times and without a full scan."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from datetime import datetime, timedelta
 
 from outbox.models import Event
 
-#: `emitted_at` follows `seq` as far as the clocks of those who emit agree.
+#: `emitted_at` is in the order of `seq` as far as the clocks of the emitting hosts agree.
 _CLOCKS_AGREE = timedelta(minutes=5)
 _NEAR_ENOUGH = 200
 
 
-def first_since(moment: datetime) -> int:
-    """Return a `seq` before which nothing was emitted since then; few events after it are older.
+def first_since(time: datetime) -> int:
+    """Return a `seq` before which no event was emitted since `time`; few after it are older.
 
-    Halves the range until it is near enough: some ten small reads for a million events.
+    Cost: a binary search with about a dozen small queries for a million events.
     """
-    sought = moment - _CLOCKS_AGREE
+    sought = time - _CLOCKS_AGREE
     seqs = Event.objects.values_list("seq", flat=True)
-    # Each by itself: SQLite looks for both at once among all rows.
+    # Two queries: for both at once, SQLite scans all rows.
     low, high = seqs.order_by("seq").first() or 0, (seqs.order_by("-seq").first() or 0) + 1
     while high - low > _NEAR_ENOUGH:
         middle = (low + high) // 2
@@ -29,8 +29,8 @@ def first_since(moment: datetime) -> int:
     return low
 
 
-def _is_since(moment: datetime, seq: int) -> bool:
-    """Whether the first event from this number on was emitted since then."""
+def _is_since(time: datetime, seq: int) -> bool:
+    """Return whether the first event from `seq` on was emitted since `time`."""
     rows = Event.objects.filter(seq__gte=seq).order_by("seq")
     emitted_at = rows.values_list("emitted_at", flat=True).first()
-    return emitted_at is None or emitted_at >= moment
+    return emitted_at is None or emitted_at >= time

@@ -1,4 +1,4 @@
-"""What an admin refuses: lookups that no filter declares, and values that no column holds."""
+"""Refuse lookups that no filter declares, and values that no column can store."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
-#: Characters of a search. SQLite refuses longer patterns and deeper conditions.
+#: Maximum characters of a search. SQLite refuses longer patterns and deeper conditions.
 LONGEST_SEARCH = 200
-#: What Django makes of a hierarchy of dates, and what its links ask by.
+#: Lookups of Django's date hierarchy and its links.
 _HIERARCHY = ("year", "month", "day", "gte", "lt")
 
 
 class StrictChangeList(ChangeList):
-    """A list that only its declared filters narrow.
+    """A list that accepts only lookups of its declared filters.
 
-    Django's own takes any lookup of any column of the model: with `?secret__regex=` whoever may
-    see the list reads a column that it does not show, bit by bit.
+    Django's own list accepts any lookup of any column. With `?secret__regex=` a user with the view
+    permission reads a hidden column bit by bit.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(*args, **kwargs)
-        except (OverflowError, DataError) as error:  # a date, or a text, that no column holds
+        except (OverflowError, DataError) as error:  # a date or a text that no column can store
             raise IncorrectLookupParameters(error) from error
 
     def get_filters(self, request: HttpRequest) -> Any:
-        """Refuse each lookup that no filter has used up."""
+        """Refuse each lookup that no filter has consumed."""
         try:
             found = super().get_filters(request)
-        except ValueError as error:  # the hierarchy of dates ends before the year 10000
+        except ValueError as error:  # the date hierarchy ends before the year 10000
             raise IncorrectLookupParameters(error) from error
         self._refuse_undeclared(found[2])
         return found
 
     def get_ordering_field(self, field_name: Any) -> Any:
-        """Order by no column that is not in `sortable_by`, which binds Django's links alone."""
+        """Refuse columns that are not in `sortable_by`; Django applies it only to its links."""
         is_offered = field_name in (self.sortable_by or ())
         return super().get_ordering_field(field_name) if is_offered else None
 
@@ -59,20 +59,20 @@ class StrictChangeList(ChangeList):
 
 
 class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
-    """Put it before `ModelAdmin`: what a page does not show cannot be found out by its address.
+    """A mixin, placed before `ModelAdmin`, so that a page's URL reveals no hidden column.
 
-    An action that declares no permission needs the one to change the rows.
+    An action that declares no permission requires the change permission.
     """
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        """Return the admin's own list, made strict."""
+        """Return the admin's own list class, made strict."""
         kind = super().get_changelist(request, **kwargs)
         return _strict(kind)  # type: ignore[arg-type]  # the stubs take a class for unhashable
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Search by so many characters at most."""
+        """Search by at most `LONGEST_SEARCH` characters."""
         if len(search_term) > LONGEST_SEARCH:
             text = _("A search has at most %(most)d characters; this one has %(number)d.")
             raise BadRequest(text % {"most": LONGEST_SEARCH, "number": len(search_term)})
@@ -81,11 +81,11 @@ class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stub
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        """Take an empty name of a field (`?_to_field=`) for none."""
+        """Treat an empty field name (`?_to_field=`) as none."""
         return super().get_object(request, object_id, from_field or None)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Refuse a form with a value that no column holds, where its field has let it through."""
+        """Refuse a form value that passed its field and that the column cannot store."""
         try:
             return super().changeform_view(request, *args, **kwargs)
         except (OverflowError, DataError) as error:
@@ -95,7 +95,7 @@ class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stub
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
     ) -> HttpResponse | None:
-        """Do nothing where a chosen row has a key that no row can have."""
+        """Refuse the action if a chosen key is one that no row can have."""
         if not self.are_keys(request.POST.getlist(ACTION_CHECKBOX_NAME)):
             text = _("Nothing was done: a chosen row has a key that no row can have.")
             self.message_user(request, text, messages.ERROR)
@@ -103,7 +103,7 @@ class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stub
         return super().response_action(request, queryset, *args, **kwargs)
 
     def are_keys(self, texts: Iterable[str]) -> bool:
-        """Return whether each text is a value that the primary key's column can hold."""
+        """Return whether each text is a valid value of the primary key's column."""
         key = self.opts.pk
         try:
             for text in texts:
@@ -113,7 +113,7 @@ class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stub
         return True
 
     def get_actions(self, request: HttpRequest) -> Any:
-        """Leave out actions without a permission of their own for who may only look."""
+        """Leave out actions without an own permission for users who may only view."""
         found: Any = super().get_actions(request)
         if self.has_change_permission(request):
             return found

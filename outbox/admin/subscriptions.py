@@ -1,4 +1,4 @@
-"""Subscriptions: who hears what, how it goes, and pausing a handler."""
+"""Subscriptions: the list, their condition, and pausing a handler."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 
 class _BoundedCount(Subquery):
-    """Counts the rows of a limited subquery: what is owed may be a great deal."""
+    """Counts the rows of a limited subquery, as a handler may be owed very many."""
 
     template = "(SELECT COUNT(*) FROM (%(subquery)s) outbox_counted)"
     output_field = IntegerField()
@@ -70,13 +70,13 @@ def _count(state: str) -> _BoundedCount:
 
 @admin.register(Subscription)
 class SubscriptionAdmin(ReadOnlyAdmin):
-    """Which handler hears which event, by which policy, and what it is owed."""
+    """All subscriptions with their policy and their owed deliveries."""
 
     list_display = ["handler", "standing", "owed", "event", "queue", "policy"]
     list_filter = ["known", "queue"]
     ordering = ["handler", "event"]
     search_fields = ["handler", "event"]
-    operations = ["pause", "resume", "close_breaker"]
+    actions = ["pause", "resume", "close_breaker"]
     empty_text = gettext_lazy(
         "Nobody listens yet. Write a function with @subscribe in the handlers.py of an app and "
         "run migrate."
@@ -87,7 +87,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     ]
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the map and the handlers, before what takes anything for a subscription."""
+        """Add map and handlers before Django's pattern, which matches any path as a row."""
         view, name = self.admin_site.admin_view, "outbox_subscription"
         part = conditional_page(partial(handlers_part, self))
         return [
@@ -100,7 +100,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
     ) -> HttpResponse | None:
-        """Go back to the handlers when the button stands there."""
+        """Return to the page of handlers if the action was started there."""
         response = super().response_action(request, queryset, *args, **kwargs)
         is_done = response is None or isinstance(response, HttpResponseRedirect)
         if is_done and "to_handlers" in request.POST:
@@ -108,7 +108,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         return response
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        """Count what is owed, as far as a person wants to know."""
+        """Add the bounded number of owed deliveries by state."""
         rows = super().get_queryset(request)
         has_failures = Value(may(request, "see failures"), output_field=BooleanField())
         counts = {state.value: _count(state) for state in Delivery.OWED}
@@ -116,7 +116,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("standing"))
     def standing(self, row: Counted) -> str:
-        """Say whether it runs, and if not, why."""
+        """Show whether it runs, and if not, why."""
         if backfill := holding_backfill([row], using=str(row._state.db)):
             return _mark(State.PARKED, _("held by its backfill"), coded(_held_text(row, backfill)))
         if row.paused_at:
@@ -139,7 +139,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("owed"))
     def owed(self, row: Counted) -> str:
-        """Count what is owed, by state, the most urgent first; each number leads to its list."""
+        """Show the number of owed deliveries by state, the most urgent first, with links."""
         counts = {
             State.DEAD: row.dead,
             State.PARKED: row.parked,
@@ -152,7 +152,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("policy"))
     def policy(self, row: Subscription) -> str:
-        """Say when it is tried again, and how much of it is under way at once."""
+        """Show its attempts, backoff, lease and window."""
         tries = _("no last attempt")
         if row.attempts is not None:
             tries = ngettext("%d attempt", "%d attempts", row.attempts) % row.attempts
@@ -168,16 +168,16 @@ class SubscriptionAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("since"))
     def since_shown(self, row: Subscription) -> str:
-        """Say from when on it hears the event."""
+        """Show when it was subscribed."""
         return moment(row.since)
 
     def has_pause_permission(self, request: HttpRequest) -> bool:
-        """Say who may pause and resume."""
+        """Return whether the user may pause and resume."""
         return may(request, "pause")
 
     @admin.action(description=gettext_lazy("Pause the handler"), permissions=["pause"])
     def pause(self, request: HttpRequest, rows: QuerySet[Subscription]) -> HttpResponse | None:
-        """Ask why, then pause the handlers of these subscriptions."""
+        """Ask for a reason, then pause the handlers of these subscriptions."""
         form = ReasonForm(request.POST if "reason" in request.POST else None)
         if not form.is_valid():
             lines = _handlers(rows)
@@ -194,7 +194,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("Resume the handler"), permissions=["pause"])
     def resume(self, request: HttpRequest, rows: QuerySet[Subscription]) -> None:
-        """Let the handlers of these subscriptions go on, but for those that a backfill holds."""
+        """Resume the handlers of these subscriptions, except those that a backfill holds."""
         for handler in _handlers(rows):
             try:
                 changed = operations.resume(handler, by=doer(request))
@@ -211,7 +211,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     def close_breaker(
         self, request: HttpRequest, rows: QuerySet[Subscription]
     ) -> HttpResponse | None:
-        """Ask why, then let the handlers of these subscriptions go on without a probe."""
+        """Ask for a reason, then close the breakers of these handlers without a probe."""
         form = ReasonForm(request.POST if "reason" in request.POST else None)
         if not form.is_valid():
             title, lines = _("Close the breaker"), _handlers(rows)
@@ -230,7 +230,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Say what the user may do, and which backfill holds it."""
+        """Add whether the user may pause it, and the backfill that holds it."""
         row = kwargs["obj"]
         context["may_pause"] = self.has_pause_permission(request)
         backfill = context["backfill"] = holding_backfill([row], using=str(row._state.db))

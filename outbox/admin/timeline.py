@@ -1,4 +1,4 @@
-"""The timeline in the admin: for any key or correlation id, and on the page of a model's row."""
+"""The timeline in the admin: for a key or correlation id, and on the page of a model's row."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from .links import delivery_url, event_url
 
 State = Delivery.State
 
-#: The newest so many events of a timeline are shown.
+#: Maximum of shown events of a timeline, the newest.
 MOST = 250
 
 
 @dataclass(frozen=True)
 class Story:
-    """A timeline with what is to be said about it as a whole.
+    """A timeline with its summary and drawings.
 
     Attributes:
         events: causes first.
-        key: what it was found by, and the page asks for again: a key or a correlation id.
+        key: the key or correlation id that it was found by; the page polls with it.
     """
 
     events: Sequence[TimelineEvent]
@@ -50,12 +50,12 @@ class Story:
 
     @cached_property
     def start(self) -> datetime:
-        """When its first event was emitted."""
+        """Emission time of its first event."""
         return min(event.emitted_at for event in self.events)
 
     @cached_property
     def sentences(self) -> Sequence[Sentence]:
-        """The timeline in plain words."""
+        """The timeline in sentences."""
         return sentences_of(self.events, span=span)
 
     @cached_property
@@ -84,15 +84,15 @@ class Story:
 
     @cached_property
     def stuck(self) -> Sequence[TimelineDelivery]:
-        """What a person has to look at."""
+        """Dead deliveries, then parked ones."""
         found = [one for one in self.deliveries if one.state in (State.DEAD, State.PARKED)]
         return sorted(found, key=lambda one: one.state != State.DEAD)
 
     @property
     def poll_seconds(self) -> int:
-        """How often the page asks for news: a settled story may still go on.
+        """Interval at which the page polls; a settled timeline may still grow.
 
-        A long one less often: drawing it costs some milliseconds an event.
+        A long one is polled less often: drawing it costs some milliseconds per event.
         """
         return max(10 if self.level == State.DONE else 2, len(self.events) // 20)
 
@@ -110,7 +110,7 @@ class Story:
 
     @property
     def summary(self) -> str:
-        """Say in one sentence how far it is."""
+        """Its progress in one sentence."""
         total = len(self.deliveries)
         if self.stuck:
             text = ngettext(
@@ -154,19 +154,19 @@ def story_of(key: str, *, explained: bool) -> Story:
     """Return the timeline of the events about `key`.
 
     Args:
-        key: the events'.
-        explained: say why deliveries are not done, which may quote an exception.
+        key: key of the events.
+        explained: explain deliveries that are not done; this may quote an exception.
     """
     using = Event.objects.db
     return Story(timeline_of(key=key, using=using, most=MOST, explained=explained), key)
 
 
 def find_story(text: str, *, explained: bool) -> Story:
-    """Return the timeline that a person means by a key, an event id or a correlation id."""
+    """Return the timeline of a key, an event id or a correlation id; empty if none matches."""
     uuid = as_uuid(text)
     keys = {text, str(uuid)} if uuid else {text}
     condition = Q(key__in=keys) | Q(id=uuid) if uuid else Q(key=text)
-    # Without an order, which would lead some plans through all events.
+    # Unordered: with an order some query plans scan all events.
     key = next(iter(Event.objects.filter(condition).values_list("key", flat=True)[:1]), None)
     if key is not None:
         return story_of(key, explained=explained)
@@ -179,15 +179,15 @@ def find_story(text: str, *, explained: bool) -> Story:
 
 
 class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
-    """Shows, on a row's page, the timeline of the events that are about it.
+    """Shows the timeline of the events about a row on the row's page.
 
     Mix it into the admin of a model whose events have its primary key as their key::
 
         class ParcelAdmin(TimelineMixin, admin.ModelAdmin): ...
 
-    Users who may view events see it; those who may view deliveries see why one is not done. An
-    admin with a `change_form_template` of its own includes "outbox/timeline.html" with
-    `story=outbox_story` where it wants the timeline.
+    Users who may view events see it. Those who may view deliveries see why one is not done. An
+    admin with its own `change_form_template` includes "outbox/timeline.html" with
+    `story=outbox_story`.
     """
 
     change_form_template = "outbox/change_form_with_timeline.html"
@@ -197,7 +197,7 @@ class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
         js = LIVE_JS
 
     def timeline_key(self, obj: Model) -> str:
-        """Return the key of the events about this row; override it where it is not the pk."""
+        """Return the key of the events about this row; override it if it is not the pk."""
         return str(obj.pk)
 
     def render_change_form(

@@ -15,7 +15,7 @@ from django.db.models.functions import Cast, Coalesce, Concat
 from django.utils.translation import gettext as _
 
 from outbox import clock
-from outbox.formatting import moment, one_line
+from outbox.formatting import format_time, one_line
 from outbox.models import Operation, Subscription
 
 
@@ -101,4 +101,4 @@ def held_text(handler: str, number: int, seen_at: datetime) -> str:
         "until it is complete. If that process was killed: `manage.py outbox go-on %(number)d`. "
         "Do not resume it."
     )
-    return text % {"handler": handler, "number": number, "seen": moment(seen_at)}
+    return text % {"handler": handler, "number": number, "seen": format_time(seen_at)}

@@ -1,7 +1,6 @@
-"""The doctor: looks at the running system and says in sentences what is wrong and what to do.
+"""The doctor: examines the running system, and returns findings with advice.
 
-It works with whatever is down: each part is examined by itself, and a part that cannot be examined
-is a finding too.
+It examines each part separately. A part that cannot be examined is a finding, too.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ _Parts = Mapping[str, Callable[[], Iterable[Finding]]]
 
 
 def examine(*, timeout: float = 10.0, using: str | None = None) -> list[Finding]:
-    """Examine broker, settings, database, signs of life, queues and debts.
+    """Examine broker, settings, database, heartbeats, queues and outstanding deliveries.
 
     Args:
-        timeout: seconds that the canaries have to come back through their queues.
+        timeout: seconds within which the canaries must pass through their queues.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -35,15 +34,15 @@ def examine(*, timeout: float = 10.0, using: str | None = None) -> list[Finding]
 def probe(
     wanted: Collection[str], *, worker: str = "", timeout: float = 10.0, using: str | None = None
 ) -> list[Finding]:
-    """Examine who consumes these queues, and nothing else: the probe of one worker.
+    """Examine only whether workers consume these queues: the liveness probe of a worker.
 
-    A queue whose workers are busy, within their leases, is consumed. With the relay's queue among
-    them the relay must live as well.
+    Busy workers count as consuming while their leases hold. If the relay's queue is wanted, the
+    relay must have a recent heartbeat, too.
 
     Args:
         wanted: names of queues.
-        worker: the name of one worker, such as "inventory@host", which must live and consume them.
-        timeout: seconds that the canaries have to come back.
+        worker: name of a worker, such as "inventory@host"; it must be alive and consume them.
+        timeout: seconds within which the canaries must pass through their queues.
         using: the outbox's database alias.
     """
     using = using or databases.alias()
@@ -56,7 +55,7 @@ def probe(
 
 
 def examine_here(*, using: str | None = None) -> list[Finding]:
-    """Examine what needs no broker: settings, database, signs of life and debts."""
+    """Examine all parts without the broker: settings, database, heartbeats, outstanding work."""
     using = using or databases.alias()
     return _examine(_here(using))
 
@@ -64,7 +63,7 @@ def examine_here(*, using: str | None = None) -> list[Finding]:
 def _canaries(
     wanted: Collection[str] | None, *, timeout: float, using: str
 ) -> dict[str, Callable[[], Iterable[Finding]]]:
-    """Return the part that sends them through the wanted queues, or through all."""
+    """Return the part that sends canaries through the wanted queues; None: through all."""
 
     def part() -> Iterable[Finding]:
         names = queues.all_queues(using=using) if wanted is None else wanted
@@ -89,7 +88,7 @@ def _examine(parts: _Parts) -> list[Finding]:
 def _examined(name: str, part: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     try:
         yield from part()
-    except Exception as caught:  # what is broken must not hide the rest
+    except Exception as caught:  # one broken part must not hide the others
         yield error(
             name,
             f"It could not be examined: {type(caught).__name__}: {caught}.",

@@ -1,4 +1,4 @@
-"""The broker: does it answer, does it keep what it is given."""
+"""Findings about the broker: whether it answers, and whether it keeps its messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FULL = 0.8
 
 
 def examine() -> Iterator[Finding]:
-    """Ask the broker itself."""
+    """Connect to the broker, and examine its settings."""
     try:
         with current_app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=1)
@@ -36,7 +36,7 @@ def examine() -> Iterator[Finding]:
 
 
 def of_redis(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    """Judge what INFO says, of Redis and of Valkey."""
+    """Examine the output of INFO of Redis or Valkey."""
     policy = str(facts.get("maxmemory_policy", "unknown"))
     most, used = int(facts.get("maxmemory", 0)), int(facts.get("used_memory", 0))
     if most and policy not in ("noeviction", "unknown"):

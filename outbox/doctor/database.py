@@ -1,4 +1,4 @@
-"""The database: can it be written at once, does anything hold it up."""
+"""Findings about the database: its settings, locks, long transactions and vacuum."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SLOW_SECONDS = 1.0
 
 
 def examine(*, using: str) -> Iterator[Finding]:
-    """Look at how it is set up, and who waits for whom."""
+    """Examine its settings, and statements that wait for locks."""
     yield _write_lock(using=using)
     if connections[using].vendor == "sqlite":
         yield from _of_sqlite(using=using)
@@ -75,7 +75,7 @@ def _of_postgresql(*, using: str) -> Iterator[Finding]:
 
 
 def _isolation(*, using: str) -> Finding:
-    with transaction.atomic(using=using):  # Django names a level of its settings at its begin
+    with transaction.atomic(using=using):  # Django sets the level of its settings at BEGIN
         level = str(_value("SHOW transaction_isolation", using=using))
     if level == "read committed":
         return ok(_PART, "Its transactions read what is committed.")

@@ -1,7 +1,8 @@
-"""What is owed and does not go on by itself: dead, parked, held by a breaker, unknown, half-way.
+"""Findings about outstanding work that does not continue by itself.
 
-Reasons of pauses and breakers are left out. They may quote a failure, and whoever may see the
-doctor's page in the admin need not be allowed to see failures.
+Dead, parked, held by a breaker, owed to an unknown handler, or an unfinished operation. Reasons of
+pauses and breakers are left out. They may quote a failure, and people who may see the doctor's page
+in the admin need not be allowed to see failures.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from operator import or_
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox import clock, events
-from outbox.formatting import moment, one_line, span
+from outbox.formatting import format_time, span
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import HandlerStatus, status
 from outbox.operations import next_step, unfinished
@@ -26,9 +27,9 @@ _LONG = 60.0
 
 
 def examine(*, using: str) -> Iterator[Finding]:
-    """Find what is dead, parked, unknown to this code, ended, or waits for the relay for long.
+    """Find dead, parked, unknown, ended or long-waiting work, and unfinished operations.
 
-    An open breaker is a finding, too, whether or not a delivery waits for it.
+    An open breaker is a finding even if no delivery waits for it.
     """
     handlers = status(using=using).handlers
     found = [
@@ -62,7 +63,7 @@ def _paused(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
         yield warning(
             _PART,
             f"{one.handler} is paused by {one.paused_by or 'someone'} since "
-            f"{moment(one.paused_at)}, and owed {waiting}.",
+            f"{format_time(one.paused_at)}, and owed {waiting}.",
             _end_of_pause(one),
         )
 
@@ -77,7 +78,7 @@ def _end_of_pause(one: HandlerStatus) -> str:
 
 
 def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
-    """Find what is parked although this code has the handler: another release was migrated last."""
+    """Find parked deliveries of a handler that this code has: another release was migrated last."""
     for one in handlers:
         if one.parked and not one.is_known and find(one.handler) is not None:
             yield warning(
@@ -89,7 +90,7 @@ def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
 
 
 def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator[Finding]:
-    """Find open breakers of subscriptions that have not ended."""
+    """Find open breakers of active subscriptions."""
     rows = Subscription.objects.using(using).filter(active=True, breaker_opened_at__isnull=False)
     active = set(rows.values_list("handler", flat=True))
     for one in handlers:
@@ -97,7 +98,7 @@ def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator
             continue
         yield warning(
             _PART,
-            f"The breaker of {one.handler} is open since {moment(one.breaker_opened_at)}; "
+            f"The breaker of {one.handler} is open since {format_time(one.breaker_opened_at)}; "
             f"{_probe(one)}; waiting: {_waiting_for(one) or 'no delivery'}.",
             "`manage.py outbox status` shows the reason. See whether the other side answers; "
             f"`manage.py outbox close-breaker {one.handler} --reason TEXT` does not wait for the "
@@ -110,11 +111,11 @@ def _probe(one: HandlerStatus) -> str:
         return "no probe is sent while it is paused"
     if one.breaker_probe_at is None:
         return "the next probe is due now"
-    return f"the next probe is due at {moment(one.breaker_probe_at)}"
+    return f"the next probe is due at {format_time(one.breaker_probe_at)}"
 
 
 def _waiting_for(one: HandlerStatus) -> str:
-    """Return what waits for a handler: "3 deliveries (2 parked, 1 pending)"; "" for nothing."""
+    """Count the waiting deliveries of a handler: "3 deliveries (2 parked, 1 pending)", or ""."""
     numbers = {"parked": one.parked, "pending": one.pending, "blocked": one.blocked}
     total = sum(numbers.values())
     parts = ", ".join(f"{number:,} {state}" for state, number in numbers.items() if number)
@@ -141,7 +142,7 @@ def _unknown_handlers(*, using: str) -> Iterator[Finding]:
 
 
 def _owed(*, using: str) -> QuerySet[Subscription]:
-    """Return whom something is owed; looks state by state, as each has an index of its own."""
+    """Return the subscriptions with owed deliveries; one condition for each state's index."""
     mine = Delivery.objects.using(using).filter(subscription=OuterRef("pk"))
     states = [Q(Exists(mine.filter(state=state))) for state in Delivery.OWED]
     return Subscription.objects.using(using).filter(reduce(or_, states))
@@ -178,6 +179,6 @@ def _operations(*, using: str) -> Iterator[Finding]:
         yield warning(
             _PART,
             f"Operation {operation.pk} ({operation.action} by {operation.by}) stopped half-way; "
-            f"its last sign of life was {moment(operation.seen_at)}.{holds}",
+            f"its last sign of life was {format_time(operation.seen_at)}.{holds}",
             next_step(operation),
         )

@@ -1,4 +1,4 @@
-"""What the doctor says: a sentence, how bad it is, and what to do."""
+"""Findings of the doctor: a sentence, its severity, and advice."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ OK, WARNING, ERROR = "ok", "warning", "error"
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that the doctor looked at.
+    """The result of one check.
 
     Attributes:
         severity: "ok", "warning" or "error".
-        part: of the system: broker, database, queue inventory, ...
-        text: what was found, in one sentence.
-        advice: what to do; "" where all is well.
+        part: part of the system: broker, database, queue inventory, ...
+        text: the result, in one sentence.
+        advice: what to do; "" for "ok".
     """
 
     severity: str
@@ -25,15 +25,15 @@ class Finding:
 
 
 def ok(part: str, text: str) -> Finding:
-    """All is well."""
+    """Return a finding that needs no action."""
     return Finding(severity=OK, part=part, text=text)
 
 
 def warning(part: str, text: str, advice: str) -> Finding:
-    """It works, and may hurt one day."""
+    """Return a finding about something that works, and may cause trouble later."""
     return Finding(severity=WARNING, part=part, text=text, advice=advice)
 
 
 def error(part: str, text: str, advice: str) -> Finding:
-    """It does not work, or loses something."""
+    """Return a finding about something that does not work, or loses messages or data."""
     return Finding(severity=ERROR, part=part, text=text, advice=advice)

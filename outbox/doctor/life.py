@@ -1,4 +1,4 @@
-"""Who lives: relay and beat, by their latest signs of life."""
+"""Findings about the latest heartbeats of relay and beat, and about the clocks of hosts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .findings import Finding, error, ok, warning
 
 Kind = Heartbeat.Kind
 
-#: Seconds by which a host's clock may differ from the database's.
+#: Maximum difference in seconds between a host's clock and the database's.
 _MAX_OFFSET = 1.0
 
 
 def examine(*, using: str) -> Iterator[Finding]:
-    """Look for the signs of life of relay and beat."""
+    """Examine the heartbeats of relay and beat, and the hosts' clocks."""
     yield from examine_relay(using=using)
     yield from _examine_beat(using=using)
     yield from _examine_clocks(using=using)
 
 
 def examine_relay(*, using: str) -> Iterator[Finding]:
-    """Look for the sign of life of a relay."""
+    """Examine the latest heartbeat of a relay."""
     sign, now = heartbeat.latest(Kind.RELAY, using=using), clock.now(using=using)
     if sign.is_fresh:
         yield ok("relay", f"It was seen {sign.age(now)} ago.")
@@ -51,7 +51,7 @@ def _examine_beat(*, using: str) -> Iterator[Finding]:
 
 
 def _examine_clocks(*, using: str) -> Iterator[Finding]:
-    """Compare the hosts' clocks, as relays and workers have measured them, with the database's."""
+    """Examine the offsets from the database's clock that relay, workers and beat measured."""
     fresh = clock.now(using=using) - heartbeat.stale_after()
     rows = Heartbeat.objects.using(using).filter(seen_at__gt=fresh)
     rows = rows.filter(kind__in=(Kind.RELAY, Kind.WORKER, Kind.BEAT)).order_by("name")

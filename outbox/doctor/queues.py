@@ -1,4 +1,4 @@
-"""Who consumes: through each queue a canary that a worker must answer."""
+"""Findings about queues: a worker must answer a canary sent through each queue."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .findings import Finding, error, ok, warning
 
 Kind = Heartbeat.Kind
 
-_LOOK_EVERY_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 def all_queues(*, using: str) -> set[str]:
-    """Return the queues that somebody has to consume: the relay's, and those of all handlers."""
+    """Return all queues that need a consumer: the relay's, and those of all handlers."""
     rows = Subscription.objects.using(using).filter(active=True)
     return {QUEUE, *rows.values_list("queue", flat=True)}.union(*queues_of_code().values())
 
 
 def examine(queues: Collection[str], *, timeout: float, using: str) -> Iterator[Finding]:
-    """Send a canary through each queue and wait until a worker has answered it."""
+    """Send a canary through each queue, and wait up to `timeout` seconds for the answers."""
     nonce = uuid4().hex
     waiting = {queue: f"{queue}:{nonce}" for queue in queues}
     try:
@@ -42,13 +42,13 @@ def examine(queues: Collection[str], *, timeout: float, using: str) -> Iterator[
             "See whether the broker answers: `manage.py outbox doctor` examines it.",
         )
         return
-    came = _answered(waiting, timeout=timeout, using=using)
+    answered = _answered(waiting, timeout=timeout, using=using)
     for queue in sorted(waiting):
-        yield _judged(queue, has_come=queue in came, timeout=timeout, using=using)
+        yield _judged(queue, has_come=queue in answered, timeout=timeout, using=using)
 
 
 def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterator[Finding]:
-    """Look for the sign of life of one worker, and whether it says that it consumes these."""
+    """Examine the heartbeat of one worker, and whether it names these queues."""
     part, now = f"worker {name}", clock.now(using=using)
     row = Heartbeat.objects.using(using).filter(kind=Kind.WORKER, name=name).first()
     if row is None or now - row.seen_at > heartbeat.stale_after():
@@ -65,13 +65,13 @@ def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterato
 def _answered(waiting: dict[str, str], *, timeout: float, using: str) -> set[str]:
     rows = Heartbeat.objects.using(using).filter(kind=Kind.CANARY, name__in=waiting.values())
     until = time.monotonic() + timeout
-    came: set[str] = set()
-    while len(came) < len(waiting) and time.monotonic() < until:
-        time.sleep(_LOOK_EVERY_SECONDS)
+    answered: set[str] = set()
+    while len(answered) < len(waiting) and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
         names = set(rows.values_list("name", flat=True))
-        came = {queue for queue, name in waiting.items() if name in names}
+        answered = {queue for queue, name in waiting.items() if name in names}
     rows.delete()
-    return came
+    return answered
 
 
 def _judged(queue: str, *, has_come: bool, timeout: float, using: str) -> Finding:
@@ -85,7 +85,7 @@ def _judged(queue: str, *, has_come: bool, timeout: float, using: str) -> Findin
         text = f"The canary did not come back: {seen}."
         return error(part, text, f"Start a worker with -Q {queue}.")
     late = f"The canary did not come back within {timeout:g} s"
-    if number := _in_hand(queue, using=using):
+    if number := _running(queue, using=using):
         text = f"{late}, as its workers have {number} deliveries in hand, within their leases."
         return warning(part, text, "Give it more processes if that lasts.")
     return error(
@@ -96,8 +96,8 @@ def _judged(queue: str, *, has_come: bool, timeout: float, using: str) -> Findin
     )
 
 
-def _in_hand(queue: str, *, using: str) -> int:
-    """How many deliveries its workers have started, whose leases hold: busy is not stuck."""
+def _running(queue: str, *, using: str) -> int:
+    """Return the number of running deliveries of a queue whose leases hold: busy is not stuck."""
     sent = Delivery.objects.using(using).filter(state=Delivery.State.SENT)
     started = sent.filter(started_token=F("token"), due_at__gt=clock.now(using=using))
     return started.filter(subscription__queue=queue).count()

@@ -1,4 +1,4 @@
-"""Celery's settings, against what the outbox needs of them."""
+"""Findings about Celery's settings, compared with what the outbox needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PART = "settings"
 
 
 def examine(*, using: str) -> Iterator[Finding]:
-    """Compare visibility timeout, acks, prefetch and serializer with what is safe."""
+    """Examine visibility timeout, acks, prefetch and serializer."""
     found = [*_acks(), *_prefetch(), *_serializer(), *_visibility(using=using)]
     yield from found or [ok(_PART, "Acks, prefetch, serializer and visibility timeout are safe.")]
 

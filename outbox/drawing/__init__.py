@@ -1,7 +1,7 @@
-"""Pictures of what happened, drawn on the server as SVG from the rows of a timeline.
+"""Drawings of timelines and metrics, rendered on the server as SVG.
 
-Colours and shapes come from `outbox/drawing.css` by class, so that a page may forbid inline styles,
-and light and dark are the admin's. Nothing here reads the database.
+Colours and shapes come from `outbox/drawing.css` by class. So a page may forbid inline styles, and
+the drawings follow the admin's light and dark themes. Nothing here reads the database.
 """
 
 from .mermaid import mermaid

@@ -1,6 +1,6 @@
-"""What went through, over time: lines and bars, small enough for a phone.
+"""Charts of values over time: lines and bars, small enough for a phone.
 
-A series has a shape as well as a colour: whole or dashed lines, bars from the ground up.
+A series has a shape as well as a colour: solid lines, dashed lines, or bars.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _LEGEND = 118.0
 
 @dataclass(frozen=True)
 class Series:
-    """One row of numbers.
+    """One series of values.
 
     Attributes:
         name: for the legend.
-        values: one for each step of time; None: there is nothing to say about it.
+        values: one for each step of time; None for no value.
         shape: "line", "dashed" or "bars".
         tone: "good", "plain" or "bad".
     """
@@ -47,11 +47,11 @@ def chart(
     """Draw series over the same steps of time.
 
     Args:
-        rows: what is drawn, all with as many values as there are times.
-        times: how each step is named; the first, the middle and the last stand below.
-        label: what the picture shows, for who does not see it.
-        written: turns a value into a text.
-        least: the scale reaches at least this far.
+        rows: the series, each with as many values as there are times.
+        times: label of each step; the first, middle and last are drawn below the chart.
+        label: description for screen readers.
+        written: formats a value.
+        least: minimum of the scale's upper end.
     """
     highest = max((value or 0.0 for row in rows for value in row.values), default=0.0)
     top = _round_up(max(highest, least))
@@ -68,7 +68,7 @@ def chart(
 
 
 def _round_up(value: float) -> float:
-    """Return the next of 1, 2, 5, 10, 20, ... so that halves are easy to read."""
+    """Return the next of 1, 2, 5, 10, 20, ... whose halves are easy to read."""
     unit = 10.0 ** (ceil(log10(value)) - 1)
     return next((unit * step for step in (1, 2, 5) if unit * step >= value), unit * 10)
 
@@ -112,16 +112,16 @@ class _Chart:
             yield svg.text(row.name, x=x + 23, y=15, class_="outbox-faint")
 
     def tips(self) -> Iterator[SafeString]:
-        """Name the numbers of each step to whoever points at it."""
+        """Draw a tooltip with the values of each step."""
         for step, time in enumerate(self.times):
-            said = [
+            values = [
                 f"{row.name}: {self.written(value)}"
                 for row in self.rows
                 if (value := row.values[step]) is not None
             ]
             yield svg.element(
                 "rect",
-                svg.element("title", "\n".join([time, *said])),
+                svg.element("title", "\n".join([time, *values])),
                 x=self._x(step) - self._step / 2,
                 y=_TOP,
                 width=self._step,
@@ -143,7 +143,7 @@ class _Chart:
         parts, is_drawn = [], False
         for step, value in enumerate(row.values):
             if value is not None:
-                # A step of its own between two gaps is a short dash, not nothing.
+                # A single step between two gaps is drawn as a short dash.
                 begin = f"L {self._x(step):.6g}" if is_drawn else f"M {self._x(step) - 2:.6g}"
                 parts.append(f"{begin} {self._y(value):.6g}")
                 parts += [] if is_drawn else [f"H {self._x(step):.6g}"]

@@ -1,7 +1,7 @@
-"""Who emits what and who hears it, as a map: events on the left, handlers on the right.
+"""A map of subscriptions: events on the left, handlers on the right.
 
-Both sides are grouped by app. A curve leads from an event to each handler that hears it. An event
-that nobody hears and a handler that hears nothing have a mark of their own.
+Both sides are grouped by app. A curve leads from an event to each subscribed handler. An event
+without a handler and a handler without a declared event have a special mark.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MARGIN = 4
 
 @dataclass(frozen=True)
 class Arrow:
-    """An event that a handler hears, with what is written on it: its rate, or that it is paused."""
+    """A subscription, with a note on it: its rate, or that it is paused."""
 
     event: str
     handler: str
@@ -35,13 +35,13 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Network:
-    """What the map shows.
+    """The data of the map.
 
     Attributes:
         events: names of all events that are declared or subscribed to.
         handlers: pinned names of all handlers.
-        arrows: who hears what.
-        notes: what is written behind an event's name, for example its rate.
+        arrows: subscriptions.
+        notes: text after an event's name, for example its rate.
     """
 
     events: Sequence[str]
@@ -50,16 +50,17 @@ class Network:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def unheard(self) -> list[str]:
-        """Events that nobody hears."""
-        heard = {arrow.event for arrow in self.arrows}
-        return [name for name in self.events if name not in heard]
+    def unsubscribed(self) -> list[str]:
+        """Events without a subscription."""
+        subscribed = {arrow.event for arrow in self.arrows}
+        return [name for name in self.events if name not in subscribed]
 
     @property
     def deaf(self) -> list[str]:
-        """Handlers that hear nothing which is declared."""
-        hearing = {arrow.handler for arrow in self.arrows if arrow.event in set(self.events)}
-        return [name for name in self.handlers if name not in hearing]
+        """Handlers without a declared event."""
+        events = set(self.events)
+        subscribed = {arrow.handler for arrow in self.arrows if arrow.event in events}
+        return [name for name in self.handlers if name not in subscribed]
 
 
 def network_map(
@@ -68,7 +69,7 @@ def network_map(
     event_address: Callable[[str], str] = lambda _name: "",
     handler_address: Callable[[str], str] = lambda _name: "",
 ) -> SafeString:
-    """Draw the map. The addresses lead to the page of an event's name and of a handler."""
+    """Draw the map. `event_address` and `handler_address` return the URLs of its boxes, or ""."""
     left, left_end = _places(network.events)
     right, right_end = _places(network.handlers)
     drawing = _Drawing(network, left, right, event_address, handler_address)
@@ -83,7 +84,7 @@ def network_map(
 
 
 def _places(names: Sequence[str]) -> tuple[dict[str, float], float]:
-    """Give each name a height, app by app; return where the last one ends, too."""
+    """Return the y position of each name, grouped by app, and the lower end."""
     places: dict[str, float] = {}
     y, app = float(_TOP - _GAP), ""
     for name in sorted(names):
@@ -125,13 +126,13 @@ class _Drawing:
             yield svg.element("g", tip, *drawn, class_=kind)
 
     def events(self) -> Iterator[SafeString]:
-        unheard = set(self.network.unheard)
+        unsubscribed = set(self.network.unsubscribed)
         yield from self._apps(self.left, x=_MARGIN)
         for name, y in self.left.items():
             note = self.network.notes.get(name, "")
             words = " · ".join(filter(None, [short(name), note]))
             yield self._box(
-                words, x=_MARGIN, y=y, href=self.event_address(name), is_odd=name in unheard
+                words, x=_MARGIN, y=y, href=self.event_address(name), is_odd=name in unsubscribed
             )
 
     def handlers(self) -> Iterator[SafeString]:

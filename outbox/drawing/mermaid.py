@@ -1,4 +1,4 @@
-"""A timeline as the text of a Mermaid sequence diagram, to paste into an issue or a page."""
+"""A timeline as the source of a Mermaid sequence diagram, to paste into an issue or a page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _ARROWS = {"done": "->>", "dead": "-x", "discarded": "-x"}
 
 
 def mermaid(events: Sequence[TimelineEvent]) -> str:
-    """Write a timeline as a Mermaid `sequenceDiagram` (https://mermaid.js.org/syntax/).
+    """Return a timeline as a Mermaid `sequenceDiagram` (https://mermaid.js.org/syntax/).
 
-    Only names, states and numbers are in it, no payload: it may leave the house.
+    It has only names, states and numbers, and no payload. So it may be published.
     """
     return "\n".join(["sequenceDiagram", *_lines(events)]) + "\n"
 

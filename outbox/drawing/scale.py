@@ -1,4 +1,4 @@
-"""Time to pixels: as it is where something went on, cut where nothing did."""
+"""Map time to pixels: linear in busy periods, with idle periods cut out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Scale:
     """A scale of time with cuts.
 
     Attributes:
-        periods: the times in which something went on, in order, none touching another.
-        starts: where each begins, in pixels.
-        per_second: pixels.
-        width: pixels in all.
+        periods: busy periods, in order, without overlap.
+        starts: start of each period in pixels.
+        per_second: pixels per second.
+        width: total width in pixels.
     """
 
     periods: Sequence[Interval]
@@ -27,30 +27,30 @@ class Scale:
 
     @property
     def cuts(self) -> list[tuple[float, timedelta]]:
-        """Where time is left out (the middle of the gap, in pixels), and how much."""
+        """The cuts: the middle of each in pixels, and the length of the time left out."""
         pairs = zip(self.periods, self.periods[1:], self.starts[1:], strict=False)
         return [(start - CUT / 2, after[0] - before[1]) for before, after, start in pairs]
 
-    def x(self, moment: datetime) -> float:
-        """Return where a moment lies; one within a cut lies at the end of the time before it."""
+    def x(self, time: datetime) -> float:
+        """Return the position of a time; within a cut, the end of the period before it."""
         place = 0.0
         for (begin, end), start in zip(self.periods, self.starts, strict=True):
-            if moment < begin:
+            if time < begin:
                 break
-            place = start + (min(moment, end) - begin).total_seconds() * self.per_second
+            place = start + (min(time, end) - begin).total_seconds() * self.per_second
         return place
 
 
-#: Pixels that a cut takes.
+#: Width of a cut in pixels.
 CUT = 28.0
 
 _SHORTEST = timedelta(milliseconds=1)
-#: What is shorter beside all that went on is not worth a cut.
+#: Idle periods shorter than this share of all busy time are not cut out.
 _WORTH_A_CUT = 0.25
 
 
 def scale_of(intervals: Iterable[Interval], *, width: float) -> Scale:
-    """Fit intervals into a width: all time within them alike, idle time between them cut out."""
+    """Fit intervals into a width in pixels: linear within them, idle time between them cut out."""
     found = sorted(intervals)
     periods = _merged(found, gap=timedelta(0))
     busy = sum(((end - begin) for begin, end in periods), timedelta(0)) or _SHORTEST

@@ -1,8 +1,8 @@
 """A timeline as a sequence diagram: apps as lifelines, events as arrows, time downwards.
 
-An event is a dot on the lifeline of the app that emitted it. Below it, one row each, an arrow goes
-to the app of every handler that is owed it, drawn by the state of the delivery. In a long story the
-apps' names are written again and again, so that they are in sight wherever one has scrolled to.
+An event is a dot on the lifeline of the emitting app. Below it, each delivery is an arrow to the
+app of its handler, drawn by its state. A long diagram repeats the apps' names, so that they are
+visible at every scroll position.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from . import svg
 
 Address = Callable[[TimelineEvent | TimelineDelivery], str]
 
-_LANE = 176
+_COLUMN = 176
 _ROW = 26
 _EVENT_ROW = 32
 _HEAD = 40
 _MARGIN = 70
 _LOOP = 22
-#: Less than what a small window shows of the picture.
+#: Distance of repeated names in pixels: less than the height of a small window.
 _NAMES_AGAIN = 480
 
 
@@ -39,17 +39,17 @@ def sequence(
     """Draw a timeline as a sequence diagram.
 
     Args:
-        events: in the order in which they are drawn.
-        address: the page of an event or a delivery; empty for none.
-        when: what stands beside an event's name, for example "+0.42 s".
+        events: in drawing order.
+        address: returns the URL of an event or a delivery; "" for none.
+        when: returns the text next to an event's name, for example "+0.42 s".
     """
-    lanes = {app: _MARGIN + _LANE * number for number, app in enumerate(_apps(events))}
+    columns = {app: _MARGIN + _COLUMN * number for number, app in enumerate(_apps(events))}
     layout = _laid_out(events)
-    drawing = _Drawing(lanes, layout, address, when)
+    drawing = _Drawing(columns, layout, address, when)
     return svg.picture(
         *drawing.lifelines(),
         *drawing.rows(),
-        width=_MARGIN + _LANE * len(lanes),
+        width=_MARGIN + _COLUMN * len(columns),
         height=layout.bottom,
         label=_("Sequence diagram: who told what to whom, time downwards"),
     )
@@ -70,7 +70,7 @@ class _Layout:
 
 
 def _laid_out(events: Sequence[TimelineEvent]) -> _Layout:
-    """Give each row its height, and the apps' names theirs."""
+    """Compute the y position of each row and of the apps' names."""
     rows, names, y = [], [18.0], float(_HEAD)
     for event in events:
         if y - names[-1] > _NAMES_AGAIN:
@@ -85,7 +85,7 @@ def _laid_out(events: Sequence[TimelineEvent]) -> _Layout:
 
 
 def _apps(events: Sequence[TimelineEvent]) -> list[str]:
-    """List the apps in the order in which they come into the story."""
+    """Return the apps in the order of their first row."""
     found: dict[str, None] = {}
     for event in events:
         found.setdefault(app_of(event.name))
@@ -106,17 +106,17 @@ def short(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Drawing:
-    lanes: dict[str, int]
+    columns: dict[str, int]
     layout: _Layout
     address: Address
     when: Callable[[TimelineEvent], str]
 
     def lifelines(self) -> Iterator[SafeString]:
         bottom = self.layout.bottom
-        for x in self.lanes.values():
+        for x in self.columns.values():
             yield svg.element("line", x1=x, y1=28, x2=x, y2=bottom, class_="outbox-lane")
         for y in self.layout.names:
-            for app, x in self.lanes.items():
+            for app, x in self.columns.items():
                 yield svg.text(app, x=x, y=y, class_="outbox-lane-name", anchor="middle")
 
     def rows(self) -> Iterator[SafeString]:
@@ -127,9 +127,9 @@ class _Drawing:
                 yield self._event(row, row.y)
 
     def _event(self, row: _Row, y: float) -> SafeString:
-        x, event = self.lanes[app_of(row.event.name)], row.event
+        x, event = self.columns[app_of(row.event.name)], row.event
         dot = svg.element("circle", cx=x, cy=y - 4, r=4.5, class_="outbox-dot")
-        is_last = x == max(self.lanes.values()) and len(self.lanes) > 1
+        is_last = x == max(self.columns.values()) and len(self.columns) > 1
         side = -10 if is_last else 10
         named = svg.element(
             "text",
@@ -143,8 +143,8 @@ class _Drawing:
         return svg.link(shape, href=self.address(event), tip=event.name)
 
     def _delivery(self, row: _Row, delivery: TimelineDelivery, y: float) -> SafeString:
-        start = self.lanes[app_of(row.event.name)]
-        end = self.lanes[app_of(delivery.handler)]
+        start = self.columns[app_of(row.event.name)]
+        end = self.columns[app_of(delivery.handler)]
         arrow = self._loop(start, y) if start == end else self._straight(start, end, y)
         shape = svg.element("g", *arrow, self._label(delivery, start, end, y))
         shape = svg.element("g", shape, class_=f"outbox-arrow outbox-{delivery.state}")
@@ -165,8 +165,8 @@ class _Drawing:
         if start == end:
             return svg.text(words, x=start + _LOOP + 6, y=y, class_="outbox-words")
         way = 1 if end > start else -1
-        # Beside the arrow's head, where no other lifeline is crossed.
-        x = end - way * _LANE / 2
+        # Beside the arrow's head, so that the text crosses no other lifeline.
+        x = end - way * _COLUMN / 2
         return svg.text(words, x=x, y=y - 4, class_="outbox-words", anchor="middle")
 
 

@@ -1,4 +1,4 @@
-"""The few elements of SVG that the pictures are made of, escaped."""
+"""The SVG elements of the drawings, with escaped content."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Value = str | int | float | None
 
 
 def element(tag: str, *children: str, **attributes: Value) -> SafeString:
-    """Return an element; `class_` and `stroke_width` become class and stroke-width, None nothing.
+    """Return an element; `class_` and `stroke_width` become class and stroke-width.
 
-    Children that are not marked as safe are escaped, and so are all values.
+    An attribute of None is left out. Children not marked as safe and all values are escaped.
     """
     inner = format_html_join("", "{}", ((conditional_escape(child),) for child in children))
     given = (
@@ -25,7 +25,7 @@ def element(tag: str, *children: str, **attributes: Value) -> SafeString:
 
 
 def picture(*children: str, width: float, height: float, label: str) -> SafeString:
-    """Return a whole picture in its own size, which a page may scroll."""
+    """Return a complete SVG picture in its full size, which a page may scroll."""
     return element(
         "svg",
         *children,
@@ -45,7 +45,7 @@ def text(content: str, *, x: float, y: float, class_: str = "", anchor: str = ""
 
 
 def link(content: str, *, href: str, tip: str = "") -> SafeString:
-    """Return a link around a shape, with a tip for whoever points at it."""
+    """Return a link around a shape, with a tooltip; without `href`, a group."""
     tips = [element("title", tip)] if tip else []
     return element("a", *tips, content, href=href) if href else element("g", *tips, content)
 

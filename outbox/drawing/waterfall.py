@@ -1,4 +1,4 @@
-"""A timeline as a waterfall: one row for each delivery, how long it waited, ran and was retried."""
+"""A timeline as a waterfall: one row per delivery with its waits, runs and retries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _THINNEST = 2.0
 
 @dataclass(frozen=True)
 class Bar:
-    """A stretch of a delivery's time: `kind` is waiting, failed, running or stuck."""
+    """A period of a delivery: `kind` is waiting, failed, running or stuck."""
 
     kind: str
     begin: datetime
@@ -42,14 +42,14 @@ def waterfall(
 ) -> SafeString:
     """Draw a timeline as a waterfall.
 
-    Times in which nothing was owed are cut out, so that an order which was shipped two days later
-    shows its first second as well.
+    Times in which nothing was owed are cut out. So the first second of an order is visible even if
+    it was shipped two days later.
 
     Args:
-        events: in the order in which they are drawn.
-        now: until when bars go whose end has not come.
-        span: how a length of time is written.
-        address: the page of an event or a delivery; empty for none.
+        events: in drawing order.
+        now: end of unfinished bars.
+        span: formats a length of time.
+        address: returns the URL of an event or a delivery; "" for none.
     """
     bars = {one.id: bars_of(event, one, now=now) for event in events for one in event.deliveries}
     scale = scale_of(_intervals(events, bars), width=_WIDTH)
@@ -67,7 +67,7 @@ def waterfall(
 
 
 def bars_of(event: TimelineEvent, delivery: TimelineDelivery, *, now: datetime) -> list[Bar]:
-    """Cut a delivery's time into stretches, in order; zero-length ones are left out."""
+    """Return the periods of a delivery in order, without empty waiting periods."""
     bars: list[Bar] = []
     at = event.emitted_at
     for failure in delivery.failures:
@@ -144,7 +144,7 @@ class _Drawing:
             cross = f"M {x} {top} l {_BAR} {_BAR} m 0 -{_BAR} l -{_BAR} {_BAR}"
             return svg.element("path", d=cross, class_="outbox-bar-stuck")
         width = max(_NAMES + self.scale.x(bar.end) - x, _THINNEST)
-        # Waiting is thinner than running, so that no colour is needed to tell them apart.
+        # Waiting is thinner than running, to distinguish them without colour.
         inset = 3 if bar.kind == "waiting" else 0
         return svg.element(
             "rect",

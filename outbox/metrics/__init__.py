@@ -1,8 +1,8 @@
-"""What monitors read: numbers for Prometheus, and the board and rules that go with them.
+"""Metrics for Prometheus, with a Grafana board and alert rules for them.
 
-Gauges are read from the database when they are asked for; counters are added up there by all
-processes (`outbox/counting/counters.py`). So any process answers for all, on however many machines.
-`prometheus_client` is imported only where somebody asks.
+Gauges are read from the database at each scrape. All processes add up counters in the database
+(`outbox/counting/counters.py`). So any process answers for all processes on all machines.
+`prometheus_client` is imported only for a scrape.
 """
 
 from __future__ import annotations

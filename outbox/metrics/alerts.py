@@ -1,4 +1,4 @@
-"""Alert rules for Prometheus, made from the handlers and queues that the code has."""
+"""Alert rules for Prometheus, generated from the code's handlers and queues."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from outbox.subscriptions import Handler
 from outbox.transports.celery import QUEUE
 
-#: Seconds that an event may be owed, above the handler's own lease.
+#: Maximum age of an owed event in seconds, above the handler's lease.
 AGE = 300.0
 
 _HEAD = """\
@@ -26,12 +26,12 @@ class Alert:
     """One rule.
 
     Attributes:
-        name: in Prometheus and in the message.
-        when: the expression.
-        lasts: for how long it must hold.
-        severity: "page": somebody looks now; "ticket": today.
-        about: a label that tells this rule from others of its name.
-        says: what is wrong; it may use `$labels` and `$value`.
+        name: name in Prometheus and in the message.
+        when: PromQL expression.
+        lasts: how long it must hold before it fires.
+        severity: "page": act now; "ticket": act today.
+        about: label that distinguishes this rule from others of its name.
+        says: summary; may use `$labels` and `$value`.
         advice: what to do.
     """
 
@@ -44,26 +44,31 @@ class Alert:
     advice: str
 
 
-#: The project's own, by name.
-_theirs: dict[str, Alert] = {}
+#: The project's own rules, by name.
+_registered: dict[str, Alert] = {}
 
 
 def also(*alerts: Alert) -> None:
-    """Have the project's own rules written, too: what its pages of metrics tell beside the outbox.
+    """Register the project's own rules, for metrics other than the outbox's.
 
-    Call it in an AppConfig's `ready()`. A rule of a name that is there already takes its place.
+    Call it in an AppConfig's `ready()`. A rule replaces a registered one of the same name.
     """
-    _theirs.update({alert.name: alert for alert in alerts})
+    _registered.update({alert.name: alert for alert in alerts})
 
 
 def alert_rules(handlers: Iterable[Handler], *, age: float = AGE) -> str:
-    """Return a rules file: for each handler how old what it is owed may be, and the rest."""
+    """Return a rules file: the general rules, and an age limit for each handler.
+
+    Args:
+        handlers: all handlers of the code.
+        age: maximum age of an owed event in seconds, above the handler's lease.
+    """
     return _HEAD + "".join(_as_yaml(alert) for alert in _alerts(list(handlers), age=age))
 
 
 def _alerts(handlers: list[Handler], *, age: float) -> Iterator[Alert]:
     yield from _ALWAYS
-    yield from _theirs.values()
+    yield from _registered.values()
     for handler in sorted(handlers, key=lambda one: one.name):
         yield _too_old(handler, age=age)
     for queue in sorted({QUEUE, *(handler.queue for handler in handlers)}):
@@ -162,7 +167,7 @@ _ALWAYS = (
 
 
 def _as_yaml(alert: Alert) -> str:
-    """Return one rule; a JSON text is a YAML text."""
+    """Return one rule as YAML; a JSON string is valid YAML."""
     labels = dict([("severity", alert.severity), *([alert.about] if alert.about else [])])
     return f"""\
   - alert: {alert.name}

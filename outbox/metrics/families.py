@@ -1,4 +1,4 @@
-"""The numbers themselves, without Prometheus: gauges as they are now, counters as added up."""
+"""The metric families, independent of the Prometheus client: current gauges, stored counters."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NEVER = float("inf")
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """A counter or histogram that is kept.
+    """A counter or histogram that is stored in the database.
 
     Attributes:
         key: its name in the table.
         name: its name in Prometheus.
-        help: what it counts.
-        labels: what its label and its part are called; a histogram's part is its bucket.
-        bounds: upper bounds of a histogram's buckets in seconds; none: it is a counter.
+        help: its description.
+        labels: names of its label and its part; a histogram's part is its bucket.
+        bounds: upper bounds of a histogram's buckets in seconds; empty for a counter.
     """
 
     key: str
@@ -86,12 +86,12 @@ class Family:
     """One metric with all of its series.
 
     Attributes:
-        name: as Prometheus calls it; a counter's without "_total".
+        name: name in Prometheus; a counter's without "_total".
         kind: "gauge", "counter" or "histogram".
-        help: what it says, as one sentence.
+        help: its description, in one sentence.
         labels: names of the labels.
-        samples: label values with the number.
-        buckets: of a histogram: label values with (upper bound, cumulative count) and the sum.
+        samples: label values with the value.
+        buckets: for a histogram: label values, (upper bound, cumulative count) pairs, and the sum.
     """
 
     name: str
@@ -105,9 +105,10 @@ class Family:
 
 
 def families(*, using: str | None = None) -> list[Family]:
-    """Return all of the outbox's metrics.
+    """Return all metric families of the outbox.
 
-    Fourteen reads, whatever the number of handlers; the cost follows what is owed, not history.
+    Cost: fourteen queries, whatever the number of handlers. It grows with the number of owed
+    deliveries, not with history.
     """
     using = using or databases.alias()
     found = status(using=using)
@@ -116,7 +117,7 @@ def families(*, using: str | None = None) -> list[Family]:
         *_of_handlers(found),
         *_of_subscriptions(rows),
         *_of_events(found),
-        *_of_life({QUEUE, *(row.queue for row in rows)}, using=using),
+        *_of_heartbeats({QUEUE, *(row.queue for row in rows)}, using=using),
         *_counted(using=using),
     ]
 
@@ -167,7 +168,7 @@ def _of_events(found: Status) -> Iterator[Family]:
     yield from (waiting, oldest)
 
 
-def _of_life(queues: set[str], *, using: str) -> Iterator[Family]:
+def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
     parts = Family(
         "outbox_last_seen_seconds", "gauge", "Since the latest sign of life; +Inf: none.", ("part",)
     )

@@ -1,4 +1,4 @@
-"""A Grafana board, made from the handlers that the code has: an overview, and a row for each."""
+"""A Grafana board, generated from the code's handlers: an overview, and a row for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/metrics`: the families in Prometheus's format, for who knows the token."""
+"""`/metrics`: the families in Prometheus's format, protected by a token."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from outbox.counting import counters
 
 from .families import Family, families
 
-#: Returns further families: what the project as a whole has to tell.
+#: Returns further families, for example the project's own.
 Source = Callable[[], Iterable[Family]]
 
 
 def metrics(request: HttpRequest, *, more: Source | None = None) -> HttpResponse:
-    """Answer with the outbox's metrics, and with those of `more`.
+    """Return the outbox's metrics, and those of `more`.
 
-    Only to a request that brings `Authorization: Bearer <OUTBOX["METRICS_TOKEN"]>`; where no token
-    is set there is no such page. Add it to your urls, or answer it in a middleware before the ones
-    that insist on a host name and on HTTPS, which a scraper inside your network has not.
+    The request must have the header `Authorization: Bearer <OUTBOX["METRICS_TOKEN"]>`. Without that
+    setting the page does not exist (404). Add the view to your urls. Or call it in a middleware
+    before those that require a host name and HTTPS, which a scraper in your network may not use.
     """
     token = conf().METRICS_TOKEN
     if not token:
@@ -42,7 +42,7 @@ def _refused() -> HttpResponse:
 
 
 def _encoded(found: Iterable[Family], *, accept: str) -> HttpResponse:
-    from prometheus_client import CollectorRegistry  # an extra, and only asked for here
+    from prometheus_client import CollectorRegistry  # an optional dependency
     from prometheus_client.exposition import choose_encoder
 
     class Collector:

@@ -1,4 +1,4 @@
-"""What people ask of the outbox, answered from its rows: what is owed, why, what followed.
+"""Read-only queries on the outbox's rows: outstanding deliveries, their reasons, their effects.
 
-Reads only. The admin, the command and the metrics show what is found here.
+The admin, the command and the metrics show the results.
 """

@@ -1,4 +1,4 @@
-"""Blocked keys: what holds up one key's later events, for handlers that keep order."""
+"""Blocked keys: for an ordered handler, the delivery that blocks the later events of a key."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .diagnosis import why
 
 State = Delivery.State
 
-#: How many lines are shown where nobody says.
+#: Default number of keys.
 MOST = 50
 
 
 @dataclass(frozen=True)
-class Line:
-    """A key's line of one handler: what stands first, and how many wait behind."""
+class BlockedKey:
+    """A blocked key of one handler: its first owed delivery and the number blocked behind it."""
 
     handler: str
     key: str
@@ -27,8 +27,11 @@ class Line:
     why: str
 
 
-def longest_lines(most: int = MOST) -> list[Line]:
-    """Return the longest lines: three reads, and a few small ones for each head."""
+def longest_lines(most: int = MOST) -> list[BlockedKey]:
+    """Return the keys with the most blocked deliveries, the largest number first.
+
+    Cost: three queries, and a few small ones for each head.
+    """
     blocked = Delivery.objects.filter(state=State.BLOCKED)
     rows = blocked.values_list("subscription__handler", "order_key").annotate(number=Count("pk"))
     found = [
@@ -37,21 +40,21 @@ def longest_lines(most: int = MOST) -> list[Line]:
     ]
     heads = _heads({key for _handler, key, _number in found})
     return [
-        Line(handler, key, number, head, why(head) if head else "")
+        BlockedKey(handler, key, number, head, why(head) if head else "")
         for handler, key, number in found
         for head in [heads.get((handler, key))]
     ]
 
 
 def _heads(keys: set[str]) -> dict[tuple[str, str], Delivery]:
-    """Return what stands first in each line, by the index of lines."""
+    """Return the first owed delivery of each handler and key, by the index of `order_key`."""
     owed = Delivery.objects.filter(order_key__in=keys)
     firsts = owed.values("order_key", "subscription__handler").annotate(first=Min("event"))
     events = {(row["subscription__handler"], row["order_key"]): row["first"] for row in firsts}
     rows = owed.filter(event__in=set(events.values())).select_related("subscription", "event")
     found = {}
     for row in rows.prefetch_related("failures"):
-        line = (row.subscription.handler, row.order_key or "")
-        if events.get(line) == row.event_id:
-            found[line] = row
+        pair = (row.subscription.handler, row.order_key or "")
+        if events.get(pair) == row.event_id:
+            found[pair] = row
     return found

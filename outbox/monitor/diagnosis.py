@@ -1,4 +1,4 @@
-"""Why a delivery is where it is, in one sentence, and what to look at when it should not be."""
+"""One sentence on why a delivery is in its state and, if it is stuck, the next step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from outbox import clock
 from outbox.deliveries import heartbeat
-from outbox.formatting import moment, one_line, span
+from outbox.formatting import format_time, one_line, span
 from outbox.models import Attempt, DelayedEvent, Delivery, Event
 
 from . import waiting
@@ -19,21 +19,21 @@ from . import waiting
 State = Delivery.State
 Outcome = Attempt.Outcome
 
-#: Not a lost lease: it was recorded as a death before. Not what was replayed: it was done.
+#: Without a lost lease, which is already recorded as a death, and without replayed ones.
 _FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.DIED)
 
 
 def why(delivery: Delivery) -> str:
-    """Say in one sentence why a delivery is in its state, and what to do where it is stuck.
+    """Explain in one sentence why a delivery is in its state and, if it is stuck, what to do.
 
-    Costs at most four small reads, none of which grows with history; fetch the delivery with
-    `select_related("subscription")` and, for many, `prefetch_related("failures")`.
+    Cost: at most four small queries, independent of history. Fetch the delivery with
+    `select_related("subscription")`. Fetch many with `prefetch_related("failures")`, too.
     """
     return _SENTENCES[State(delivery.state)](delivery, clock.now())
 
 
 def why_event(event: Event) -> str:
-    """Say in one sentence how far an event has come: waiting for fan-out, owed or settled."""
+    """Describe an event's progress in one sentence: waiting for fan-out, owed or settled."""
     if event.fanned_out_at is None:
         return _not_fanned_out(clock.now() - event.emitted_at, using=event._state.db)
     states = list(event.deliveries.values_list("state", flat=True))
@@ -41,17 +41,17 @@ def why_event(event: Event) -> str:
     if states:
         text = _("Fanned out at %(when)s; %(settled)d of %(all)d deliveries are settled.")
     return text % {
-        "when": moment(event.fanned_out_at),
+        "when": format_time(event.fanned_out_at),
         "settled": sum(state in Delivery.SETTLED for state in states),
         "all": len(states),
     }
 
 
 def why_delayed(delayed: DelayedEvent) -> str:
-    """Say in one sentence when a delayed event is emitted, or what it waits for when it is due."""
+    """Describe in one sentence when a delayed event is emitted, or why a due one is not yet."""
     using = delayed._state.db
     now = clock.now(using=using)
-    left, when = delayed.due_at - now, moment(delayed.due_at)
+    left, when = delayed.due_at - now, format_time(delayed.due_at)
     if left > timedelta(0):
         text = _("Emitted at %(when)s, in %(span)s; no handler is called before.")
         return text % {"when": when, "span": span(left)}
@@ -75,17 +75,17 @@ def _not_fanned_out(waited: timedelta, *, using: str | None) -> str:
 def _done(delivery: Delivery, _now: datetime) -> str:
     failed, excused = _failed(delivery)
     return _("Done at %(when)s by worker %(worker)s, %(before)s.") % {
-        "when": _moment(delivery.settled_at),
+        "when": _time_or_unknown(delivery.settled_at),
         "worker": delivery.worker or "?",
         "before": _runs_before(failed, excused),
     }
 
 
 def _runs_before(failed: int, excused: int) -> str:
-    """Say how many runs came before the one that did it."""
+    """Describe the number of runs before the successful one."""
     parts = []
     if failed:
-        # Not "attempts": while a breaker is open, a failure uses none up.
+        # Not "attempts": a failure while a breaker is open uses up no attempt.
         text = ngettext("after %(n)d failed run", "after %(n)d failed runs", failed)
         parts.append(text % {"n": failed})
     if excused:
@@ -102,7 +102,7 @@ def _runs_before(failed: int, excused: int) -> str:
 
 def _discarded(delivery: Delivery, _now: datetime) -> str:
     return _("Discarded at %(when)s: %(note)s.") % {
-        "when": _moment(delivery.settled_at),
+        "when": _time_or_unknown(delivery.settled_at),
         "note": one_line(delivery.note) or _("no reason was given"),
     }
 
@@ -126,7 +126,7 @@ def _dead(delivery: Delivery, _now: datetime) -> str:
         )
     return text % {
         "n": delivery.attempts,
-        "when": _moment(last.ended_at if last else None),
+        "when": _time_or_unknown(last.ended_at if last else None),
         "error": _error(delivery, last),
         "id": delivery.pk,
     }
@@ -149,7 +149,7 @@ def _overtaken(delivery: Delivery, last: Attempt) -> str:
     )
     named = _("delivery %(later)d, of a later event of its key,") % {"later": first or 0}
     return text % {
-        "when": moment(last.ended_at),
+        "when": format_time(last.ended_at),
         "later": named if first else _("a later event of its key"),
         "id": delivery.pk,
     }
@@ -160,8 +160,8 @@ def _error(delivery: Delivery, last: Attempt | None) -> str:
     return f"{text} ({last.place})" if last is not None and last.place else text
 
 
-def _moment(when: datetime | None) -> str:
-    return moment(when) if when else _("an unknown time")
+def _time_or_unknown(when: datetime | None) -> str:
+    return format_time(when) if when else _("an unknown time")
 
 
 def _last_failure(delivery: Delivery) -> Attempt | None:
@@ -171,7 +171,7 @@ def _last_failure(delivery: Delivery) -> Attempt | None:
 
 
 def _failed(delivery: Delivery) -> tuple[int, int]:
-    """Count the runs that failed, and those that were the database's fault."""
+    """Return the number of failed runs, and of runs that failed because of the database."""
     if _is_prefetched(delivery):
         outcomes = [attempt.outcome for attempt in delivery.failures.all()]
     else:

@@ -1,4 +1,4 @@
-"""Dead deliveries in groups: those of one handler that failed of the same thing at one place."""
+"""Dead deliveries grouped by handler, exception and place of the exception."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from outbox.models import Attempt, Delivery
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Dead deliveries of one cause.
+    """Dead deliveries with the same cause.
 
     Attributes:
         handler: pinned name.
-        exception: the class name that the last attempt raised; "" where its worker died.
+        exception: class name of the exception of the last attempt; "" if its worker died.
         place: where it was raised.
-        is_overtaken: no failure has hit them: when the deaths of their workers were withdrawn, a
-            later event of each key had run (`on_dead="pass"`). A retry runs them out of order.
-        number: how many are dead of it.
-        first: when the earliest of these last attempts ended.
-        last: when the latest did.
-        example: the number of one of the deliveries, the latest.
+        is_overtaken: they did not fail. When the deaths of their workers were withdrawn, a later
+            event of each key had run (`on_dead="pass"`). A retry runs them out of order.
+        number: number of deliveries.
+        first: end of the earliest of their last attempts.
+        last: end of the latest of their last attempts.
+        example: id of the latest of the deliveries.
     """
 
     handler: str
@@ -40,7 +40,7 @@ class Group:
 
     @property
     def cause(self) -> str:
-        """What they are dead of, in words."""
+        """The cause in words."""
         if self.is_overtaken:
             return _("a later event of its key ran before it")
         return self.exception or _("the worker died")
@@ -52,7 +52,7 @@ class Group:
 
     @property
     def discard(self) -> str:
-        """The command that discards the group; it asks for a reason."""
+        """The command that discards the group; it requires a reason."""
         return shlex.join(["manage.py", "outbox", "discard", "--state", "dead", *self._options])
 
     @property
@@ -63,11 +63,13 @@ class Group:
 
 
 def groups(*, using: str | None = None, most: int | None = None) -> list[Group]:
-    """Return what is dead in groups, the largest first. The cost follows what is dead.
+    """Return the groups of dead deliveries, the largest first.
+
+    The cost grows with the number of dead deliveries.
 
     Args:
         using: the outbox's database alias.
-        most: group the newest so many dead ones alone; None: all.
+        most: group only this many of the newest dead deliveries; None: all.
     """
     using = using or databases.alias()
     latest = Attempt.objects.using(using).filter(delivery=OuterRef("pk")).order_by("-id")

@@ -1,6 +1,6 @@
-"""Which parts of the system live, by their latest signs of life: one light for each.
+"""Health of each part of the system by its latest heartbeat.
 
-Nothing is asked over the network: processes write that they live, and here that is read.
+No network requests: processes store their heartbeats, and this module reads them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Kind = Heartbeat.Kind
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
-    """One part of the system.
+    """The health of one part of the system.
 
     Attributes:
         part: "relay", "beat", "broker", "database" or "queue".
-        queue: the queue's name, where it is one.
-        is_on: its latest sign of life is recent enough.
-        seen_at: when that was, or None if there never was one.
-        text: how it is, in a few words.
+        queue: name of the queue; "" for other parts.
+        is_on: whether its latest heartbeat is recent enough.
+        seen_at: time of its latest heartbeat, or None without one.
+        text: its health in a few words.
     """
 
     part: str
@@ -41,7 +41,7 @@ class Light:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name to display."""
         names = {
             "relay": _("relay"),
             "beat": _("beat"),
@@ -52,7 +52,7 @@ class Light:
 
 
 def lights(*, using: str | None = None) -> list[Light]:
-    """Return a light for each part: two small reads."""
+    """Return the health of each part; cost: two small queries."""
     using = using or databases.alias()
     now = clock.now(using=using)
     rows = list(Heartbeat.objects.using(using).exclude(kind=Kind.CANARY))
@@ -74,9 +74,8 @@ def _of(rows: Iterable[Heartbeat], kind: str) -> list[datetime]:
 def _light(part: str, seen: Sequence[datetime], now: datetime) -> Light:
     latest = max(seen, default=None)
     if latest is not None and now - latest < stale_after():
-        text = _("seen within %s") % span(
-            stale_after()
-        )  # coarse: it need not change with each look
+        # Coarse, so that the text does not change with each poll.
+        text = _("seen within %s") % span(stale_after())
         return Light(part=part, is_on=True, seen_at=latest, text=text)
     return Light(part=part, is_on=False, seen_at=latest, text=_silence(latest, now))
 

@@ -1,4 +1,4 @@
-"""A timeline in plain sentences, one for each event: what happened, how hard it was, and when."""
+"""A timeline in plain sentences, one per event: what happened, in how many attempts, and when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .timeline import TimelineDelivery, TimelineEvent
 
 @dataclass(frozen=True)
 class Sentence:
-    """What is said of one event, and those of its deliveries that ask for a person or a wait."""
+    """The sentence of one event, and those of its deliveries that are still owed."""
 
     event: TimelineEvent
     text: str
@@ -29,19 +29,21 @@ class Sentence:
 def sentences_of(
     events: Sequence[TimelineEvent], *, span: Callable[[timedelta], str]
 ) -> list[Sentence]:
-    """Tell a timeline in sentences, in its order.
+    """Return a sentence for each event of a timeline, in its order.
 
-    "Payment authorized ¥12,800, after 2 attempts, 1.3 s after order placed." An event says it in
-    its own words if it has any (`DomainEvent.in_words`).
+    "Payment authorized ¥12,800, after 2 attempts, 1.3 s after order placed." The first words are
+    those of `DomainEvent.in_words`.
 
     Args:
         events: of one timeline, the first one first.
-        span: how a length of time is written.
+        span: formats a length of time.
     """
-    return list(_tell(events, span)) if events else []
+    return list(_sentences(events, span)) if events else []
 
 
-def _tell(events: Sequence[TimelineEvent], span: Callable[[timedelta], str]) -> Iterator[Sentence]:
+def _sentences(
+    events: Sequence[TimelineEvent], span: Callable[[timedelta], str]
+) -> Iterator[Sentence]:
     first, by_id = events[0], {event.id: event for event in events}
     for event in events:
         parts = [words_of(event), _effort(event, by_id)]
@@ -53,7 +55,10 @@ def _tell(events: Sequence[TimelineEvent], span: Callable[[timedelta], str]) -> 
 
 
 def words_of(event: TimelineEvent) -> str:
-    """Say what happened in the event's own words, else by its name: "Stock reserved"."""
+    """Return the event's `in_words`, or the words of its name: "Stock reserved".
+
+    The name is used if this code does not declare the event, or cannot read its payload.
+    """
     declared = find(event.name)
     if declared is not None:
         try:
@@ -69,7 +74,7 @@ def _inner(event: TimelineEvent) -> str:
 
 
 def _effort(event: TimelineEvent, by_id: dict[UUID, TimelineEvent]) -> str:
-    """Say how many attempts its handler took, where the first was not good enough."""
+    """Return the number of attempts of the emitting handler in words; "" for the first one."""
     cause = by_id.get(event.causation_id) if event.causation_id else None
     made = [one for one in cause.deliveries if one.handler == event.emitted_by] if cause else []
     attempts = max((one.attempts for one in made), default=0)

@@ -1,4 +1,4 @@
-"""What is owed right now, by handler: for `manage.py outbox status`, dashboards and alarms."""
+"""Outstanding deliveries by handler: for `manage.py outbox status`, dashboards and alerts."""
 
 from __future__ import annotations
 
@@ -18,30 +18,29 @@ State = Delivery.State
 
 @dataclass(kw_only=True)
 class HandlerStatus:
-    """What one handler is owed.
+    """The outstanding deliveries and the condition of one handler.
 
     Attributes:
         handler: pinned name.
-        queue: where its messages go.
-        pending: deliveries that wait in the database, those in backoff included.
-        retrying: those of the pending ones that were attempted before.
-        sent: with the broker or a worker.
-        dead: they wait for a person.
-        parked: they wait for the handler to be resumed or deployed.
-        blocked: they wait for an earlier event of their key.
-        oldest_in: when the oldest event was emitted that is owed in a state, by that state.
+        queue: queue of its messages.
+        pending: number of deliveries that wait in the database, including those in backoff.
+        retrying: number of pending deliveries with an earlier attempt.
+        sent: number with the broker or a worker.
+        dead: number that wait for a person.
+        parked: number that wait until the handler is resumed or deployed.
+        blocked: number that wait for an earlier event of their key.
+        oldest_in: by state, the emission time of the oldest event owed in that state.
         is_known: whether the code that was last migrated has it, for all of its events.
-        done_in_a_minute: deliveries done in the last minute, as workers counted them; they write
-            that down every ten seconds.
-        paused_at: since when it is paused, or None.
-        paused_by: who paused it.
-        pause_reason: why.
-        backfill: the number of the unfinished backfill that holds it, or None; then nobody should
-            resume it.
-        backfill_seen_at: that backfill's last sign of life.
-        breaker_opened_at: since when its breaker is open, or None; the earliest of its events'.
-        breaker_probe_at: when the next probe is sent, or None.
-        breaker_reason: what the other side did.
+        done_in_a_minute: deliveries done in the last minute, as counted by workers. They store
+            their counts every ten seconds.
+        paused_at: start of its pause, or None.
+        paused_by: name of the person or rule that paused it.
+        pause_reason: reason of the pause.
+        backfill: id of the unfinished backfill that holds it, or None. Do not resume it then.
+        backfill_seen_at: last heartbeat of that backfill.
+        breaker_opened_at: when its breaker opened, or None; the earliest over its events.
+        breaker_probe_at: time of the next probe, or None.
+        breaker_reason: failure of the external system.
     """
 
     handler: str
@@ -66,7 +65,7 @@ class HandlerStatus:
 
     @property
     def held_text(self) -> str:
-        """What a person must know of the backfill that holds it; "" where none does."""
+        """Advice about the backfill that holds it; "" without one."""
         number, seen_at = self.backfill, self.backfill_seen_at
         if number is None or seen_at is None:
             return ""
@@ -77,19 +76,19 @@ class HandlerStatus:
 
     @property
     def oldest(self) -> datetime | None:
-        """When the oldest owed event was emitted, dead and parked ones included."""
+        """Emission time of the oldest owed event, including dead and parked deliveries."""
         return min(self.oldest_in.values(), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What is owed at one moment.
+    """The outstanding work at one time.
 
     Attributes:
-        at: that moment.
+        at: that time.
         handlers: one for each handler, by name.
-        waiting_events: events that wait for fan-out.
-        oldest_waiting: when the oldest of these was emitted.
+        waiting_events: number of events that wait for fan-out.
+        oldest_waiting: emission time of the oldest of these.
     """
 
     at: datetime
@@ -98,15 +97,15 @@ class Status:
     oldest_waiting: datetime | None = None
 
     def age(self, when: datetime | None) -> timedelta | None:
-        """Return how long before `at` something was; None for None."""
+        """Return the time from `when` to `at`, at least 0; None for None."""
         return max(timedelta(0), self.at - when) if when else None
 
 
 def status(*, using: str | None = None) -> Status:
-    """Count what is owed.
+    """Count the outstanding deliveries.
 
-    Nine reads, whatever the number of handlers, and of what is owed alone: no row of what is
-    settled is looked at, so the cost does not grow with history.
+    Cost: nine queries, whatever the number of handlers. They read no settled delivery, so the cost
+    does not grow with history.
     """
     using = using or databases.alias()
     stored = Subscription.objects.using(using).order_by("handler", "event")
@@ -114,7 +113,7 @@ def status(*, using: str | None = None) -> Status:
     handlers: dict[str, HandlerStatus] = {}
     for row in subscriptions:
         one = handlers.setdefault(row.handler, HandlerStatus(handler=row.handler, queue=row.queue))
-        _note_standing(one, row)
+        _add_condition(one, row)
     by_subscription = {row.pk: handlers[row.handler] for row in subscriptions}
     _count_owed(by_subscription, using=using)
     for handler, number in minutes.done_in_a_minute(handlers.keys(), using=using).items():
@@ -129,8 +128,8 @@ def status(*, using: str | None = None) -> Status:
     )
 
 
-def _note_standing(one: HandlerStatus, row: Any) -> None:
-    """Note whether one of the handler's subscriptions is unknown, paused or held by its breaker."""
+def _add_condition(one: HandlerStatus, row: Any) -> None:
+    """Store whether a subscription of the handler is unknown, paused or held by its breaker."""
     one.is_known = one.is_known and row.known
     if row.paused_at:
         one.paused_at, one.paused_by = row.paused_at, row.paused_by
@@ -145,7 +144,7 @@ def _note_standing(one: HandlerStatus, row: Any) -> None:
 
 def _count_owed(by_subscription: dict[int, HandlerStatus], *, using: str) -> None:
     oldest: dict[tuple[int, str], int] = {}
-    for state in Delivery.OWED:  # one read each, since each state has an index of its own
+    for state in Delivery.OWED:  # one query each: each state has its own index
         owed = Delivery.objects.using(using).filter(state=state).values("subscription")
         rows = owed.annotate(
             number=Count("*"), again=Count("pk", filter=Q(attempts__gt=0)), first=Min("event")
@@ -157,13 +156,13 @@ def _count_owed(by_subscription: dict[int, HandlerStatus], *, using: str) -> Non
             setattr(one, state, getattr(one, state) + row["number"])
             one.retrying += row["again"] if state == State.PENDING else 0
             oldest[row["subscription"], state.value] = row["first"]
-    _date(oldest, by_subscription, using=using)
+    _set_oldest(oldest, by_subscription, using=using)
 
 
-def _date(
+def _set_oldest(
     oldest: dict[tuple[int, str], int], by_subscription: dict[int, HandlerStatus], *, using: str
 ) -> None:
-    """Turn the first owed seq of each subscription and state into the time of that event."""
+    """Set `oldest_in` from the first owed seq of each subscription and state."""
     events = Event.objects.using(using).filter(pk__in=set(oldest.values()))
     emitted = dict(events.values_list("pk", "emitted_at"))
     for (subscription, state), seq in oldest.items():

@@ -1,8 +1,8 @@
-"""Follow the outbox by looking: what is new since the last look, on any database.
+"""Follow the outbox by polling, on any database.
 
-Each look reads the newest rows, up to a bound. A row of a transaction that commits late has a lower
-number than others that were seen before it; so what was seen is remembered, not the last number.
-No payload is shown, so no field that is sensitive either.
+Each poll reads the newest rows, up to a bound. A transaction that commits late may have a lower
+number than rows read before it. So the follower remembers all rows it has read, not the last
+number. It shows no payload, and so no sensitive field.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from outbox import clock, databases
 from outbox.formatting import one_line
 from outbox.models import Delivery, Event
 
-_LOOKED_AT = 1000
+_MAX_ROWS = 1000
 
 State = Delivery.State
 
 
 @dataclass(kw_only=True)
 class Follower:
-    """Tells what is new at each look.
+    """Yields the changes since its previous poll.
 
     Attributes:
-        handler: what this handler does only.
-        event: of this event only.
-        key: of this key only.
-        last: how many of the events that are there already to begin with.
+        handler: only deliveries to this handler.
+        event: only this event name.
+        key: only this key.
+        last: number of stored events to begin with.
         using: the outbox's database alias.
     """
 
@@ -43,22 +43,22 @@ class Follower:
     _deliveries: dict[int, tuple[str, int]] = field(default_factory=dict)
     _first: int | None = None
 
-    def look(self) -> Iterator[str]:
-        """Yield a line for each event that was told, and each delivery that moved, since then."""
+    def poll(self) -> Iterator[str]:
+        """Yield a line for each new event and each changed delivery since the previous poll."""
         if self._first is None:
-            newest = list(self._told().values_list("seq", flat=True)[: self.last or 1])
+            newest = list(self._matching_events().values_list("seq", flat=True)[: self.last or 1])
             self._first = (newest[-1] if self.last else newest[0] + 1) if newest else 0
         lines = [*self._new_events(), *self._moved_deliveries()]
         for _, text in sorted(lines, key=lambda line: line[0]):
             yield text
 
-    def _told(self) -> QuerySet[Event]:
+    def _matching_events(self) -> QuerySet[Event]:
         rows = Event.objects.using(self.using).order_by("-seq").defer("payload")
         rows = rows.filter(name=self.event) if self.event else rows
         return rows.filter(key=self.key) if self.key else rows
 
     def _new_events(self) -> Iterator[tuple[datetime, str]]:
-        for event in self._told().filter(seq__gte=self._first)[:_LOOKED_AT]:
+        for event in self._matching_events().filter(seq__gte=self._first)[:_MAX_ROWS]:
             if event.seq in self._events:
                 continue
             self._events[event.seq] = None
@@ -73,7 +73,7 @@ class Follower:
         rows = rows.filter(event__name=self.event) if self.event else rows
         rows = rows.filter(event__key=self.key) if self.key else rows
         found = rows.select_related("event", "subscription").defer("event__payload")
-        for row in found.order_by("-pk")[:_LOOKED_AT]:
+        for row in found.order_by("-pk")[:_MAX_ROWS]:
             now = row.state, row.attempts
             if self._deliveries.get(row.pk) != now:
                 self._deliveries[row.pk] = now
@@ -89,5 +89,5 @@ def _moved(row: Delivery) -> str:
     return f"{row.state}{tried}{note}"
 
 
-def _line(when: datetime, who: str, key: str, what: str) -> str:
-    return f"{when:%H:%M:%S}  {who}  {key}  {what}"
+def _line(when: datetime, name: str, key: str, text: str) -> str:
+    return f"{when:%H:%M:%S}  {name}  {key}  {text}"

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from outbox.models import Attempt, Delivery, Event
 
 
-#: What links an event to its effects.
+#: Columns that link an event to its effects.
 _LINK = ("seq", "id")
 
-#: Events of a timeline, if nothing else is asked for.
+#: Default maximum of events in a timeline.
 LONGEST = 1000
-#: Links that are read for each event wanted: of the effects, and of earlier events that have some.
+#: Links read per wanted event: of its effects, and of earlier events with effects.
 _LINKS_FOR_EACH = 20
-#: Each sentence costs a few reads: so many deliveries of a timeline are explained.
+#: Maximum of explained deliveries of a timeline; each sentence costs a few queries.
 _EXPLAINED = 50
 
 
@@ -43,9 +43,9 @@ class FailedAttempt:
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineDelivery:
-    """One handler's part: started `attempts` times, sent `token` times.
+    """One delivery: started `attempts` times, sent `token` times.
 
-    `why` is a sentence where the delivery is not done, else empty; only the first fifty of a
+    `why` explains a delivery that is not done, and is empty otherwise. Only the first fifty of a
     timeline have one.
     """
 
@@ -65,8 +65,8 @@ class TimelineDelivery:
 class TimelineEvent:
     """One event of the chain. `depth` is the number of its causes within the timeline.
 
-    `version` and `payload` are what was stored, whatever this release would tell today.
-    `fanned_out_at` is None while it waits for the relay: until then it has no deliveries.
+    `version` and `payload` are as stored, whatever this release would emit today.
+    `fanned_out_at` is None while it waits for the relay. Until then it has no deliveries.
     """
 
     id: UUID
@@ -93,19 +93,19 @@ def timeline_of(
     after: int | None = None,
     explained: bool = True,
 ) -> list[TimelineEvent]:
-    """Return what followed from the events about `key`, in causal order.
+    """Return the events of `key` and their effects, in causal order.
 
-    The events of the key and their effects, each with its deliveries and their failed attempts. An
-    event follows its cause; siblings are in the order of `seq`. An effect is an event that a
-    handler of one of these events emitted, whatever its key; others of the same correlation id are
-    left out. The cost depends on `most`, not on how much is stored.
+    Each event has its deliveries and their failed attempts. An event follows its cause; siblings
+    are in the order of `seq`. An effect is an event that a handler of one of these events emitted,
+    whatever its key. Other events of the same correlation id are left out. The cost depends on
+    `most`, not on the number of stored events.
 
     Args:
         key: the aggregate's id as text.
         using: the outbox's database alias.
-        most: so many events at most: the newest ones, or the first ones after `after`.
-        after: a `seq`; for pages, each from the largest `seq` of the page before.
-        explained: say of deliveries why they are not done, which takes some reads for each.
+        most: maximum of events: the newest ones, or the first ones after `after`.
+        after: a `seq`. For pages, pass the largest `seq` of the previous page.
+        explained: explain deliveries that are not done; costs a few queries for each.
     """
     using = using or databases.alias()
     rows = _rows(using)
@@ -137,7 +137,10 @@ def _rows(using: str) -> QuerySet[Event]:
 
 
 def _links(own: QuerySet[Event], *, most: int, after: int | None) -> dict[UUID, int]:
-    """Return the key's own events by their ids: what is wanted of them, and where it begins."""
+    """Return the `seq` of the key's events by their ids.
+
+    With `after` these are the next events, and earlier ones that may have later effects.
+    """
     newest = own.order_by("-seq").values_list(*_LINK)
     if after is None:
         found = list(newest[:most])
@@ -149,9 +152,9 @@ def _links(own: QuerySet[Event], *, most: int, after: int | None) -> dict[UUID, 
 
 
 def _with_effects(own: dict[UUID, int], *, rows: QuerySet[Event], room: int) -> Iterable[int]:
-    """Return the numbers of these events and of their effects, no more than there is room for.
+    """Return the `seq` of these events and of their effects, about `room` at most.
 
-    One query for each step from cause to effect, by the index of causes.
+    Cost: one query for each step from cause to effect, by the index of `causation_id`.
     """
     found, causes = dict(own), list(own)
     while causes and len(found) < room:
@@ -218,9 +221,9 @@ def _deliveries(
     by_event: dict[int, list[TimelineDelivery]] = {}
     explained = 0
     for row in found:
-        is_asked = row.state != row.State.DONE and explained < most_explained
-        explained += is_asked
-        sentence = why(row) if is_asked else ""
+        needs_sentence = row.state != row.State.DONE and explained < most_explained
+        explained += needs_sentence
+        sentence = why(row) if needs_sentence else ""
         by_event.setdefault(row.event_id, []).append(_delivery(row, sentence))
     return by_event
 

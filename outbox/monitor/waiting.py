@@ -1,4 +1,4 @@
-"""Why a delivery that is not dead waits, and what for: `diagnosis.why` asks here."""
+"""Sentences for `diagnosis.why` about deliveries that wait: parked, blocked, pending or sent."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from django.utils.translation import ngettext
 
 from outbox.deliveries import heartbeat, shares
 from outbox.deliveries.pauses import held_pause_text, holding_backfill
-from outbox.formatting import moment, one_line, span
+from outbox.formatting import format_time, one_line, span
 from outbox.models import Delivery, Subscription
 
 State = Delivery.State
 
-#: What the relay and an idle worker need at most; what takes longer is worth a question.
+#: The relay and an idle worker need at most this long; a longer wait needs an explanation.
 PATIENCE = timedelta(seconds=5)
 
 _COUNTED = 1000
 
 
 def parked(delivery: Delivery, _now: datetime) -> str:
-    """Say who paused the handler, or that the code has none, and how it goes on."""
+    """Name who paused the handler, or that the code lacks it, and the next step."""
     return _held(delivery.subscription) or _(
         "Was parked; its handler runs again, and the relay takes it up next."
     )
 
 
 def blocked(delivery: Delivery, _now: datetime) -> str:
-    """Say what comes before it: an earlier event of its key."""
+    """Name the delivery that blocks it: of an earlier event of its key, or a running one."""
     first = _first_of_its_key(delivery)
-    if first is None and (other := _in_hand_of_its_key(delivery)):
+    if first is None and (other := _running_of_its_key(delivery)):
         text = _(
             "Blocked: delivery %(id)d of its key is in hand; they run one after the other. See "
             "`manage.py outbox why %(id)d`."
@@ -54,7 +54,7 @@ def _first_of_its_key(delivery: Delivery) -> Delivery | None:
     return mine.order_by("event").first()
 
 
-def _in_hand_of_its_key(delivery: Delivery) -> Delivery | None:
+def _running_of_its_key(delivery: Delivery) -> Delivery | None:
     rows = Delivery.objects.using(delivery._state.db).exclude(pk=delivery.pk)
     mine = rows.filter(
         order_key=delivery.order_key, subscription__handler=delivery.subscription.handler
@@ -63,7 +63,7 @@ def _in_hand_of_its_key(delivery: Delivery) -> Delivery | None:
 
 
 def pending(delivery: Delivery, now: datetime) -> str:
-    """Say what it waits for: its handler, its backoff, room in the window, or the relay."""
+    """Name what it waits for: its handler, its backoff, room in the window, or the relay."""
     held = _held(delivery.subscription)
     if held:
         return held
@@ -73,7 +73,7 @@ def pending(delivery: Delivery, now: datetime) -> str:
 
 
 def sent(delivery: Delivery, now: datetime) -> str:
-    """Say who has it, or in which queue its message is."""
+    """Name the worker that runs it, or the queue of its message."""
     return _started(delivery, now) if delivery.is_started else _unstarted(delivery, now)
 
 
@@ -101,9 +101,9 @@ def _breaker_open(row: Subscription) -> str:
     )
     return text % {
         "handler": row.handler,
-        "since": moment(row.breaker_opened_at),
+        "since": format_time(row.breaker_opened_at),
         "reason": one_line(row.breaker_reason) or _("no reason was recorded"),
-        "probe": moment(row.breaker_probe_at or row.breaker_opened_at),
+        "probe": format_time(row.breaker_probe_at or row.breaker_opened_at),
     }
 
 
@@ -111,7 +111,7 @@ def _paused(row: Subscription) -> str:
     assert row.paused_at is not None
     backfill = holding_backfill([row], using=str(row._state.db))
     if backfill is not None:
-        # Not since when: a pause that was taken over has kept the time of the backfill.
+        # Without a time: a pause that was taken over has kept the time of the backfill.
         by, reason = row.paused_by, row.pause_reason
         held = held_pause_text(row.handler, backfill.pk, backfill.seen_at, by=by, reason=reason)
         return _("Parked: %(held)s") % {"held": held}
@@ -122,7 +122,7 @@ def _paused(row: Subscription) -> str:
     return text % {
         "by": row.paused_by or _("someone"),
         "handler": row.handler,
-        "when": moment(row.paused_at),
+        "when": format_time(row.paused_at),
         "reason": one_line(row.pause_reason) or _("no reason was given"),
     }
 
@@ -138,16 +138,16 @@ def _backing_off(delivery: Delivery, now: datetime) -> str:
     return text % {
         "n": delivery.attempts,
         "note": one_line(delivery.note) or _("no reason was recorded"),
-        "when": moment(delivery.due_at),
+        "when": format_time(delivery.due_at),
         "span": span(delivery.due_at - now),
     }
 
 
 def _due(delivery: Delivery, now: datetime) -> str:
-    in_line = _share_is_full(delivery, now) or _in_line(delivery, now)
+    queued = _share_is_full(delivery, now) or _queued(delivery, now)
     waited = now - delivery.due_at
-    if in_line:
-        return in_line
+    if queued:
+        return queued
     if waited < PATIENCE:
         return _just_due(delivery)
     text = _("Due for %(span)s and not yet sent; %(clue)s")
@@ -158,7 +158,7 @@ def _due(delivery: Delivery, now: datetime) -> str:
 
 
 def _share_is_full(delivery: Delivery, now: datetime) -> str:
-    """Explain a delivery whose share has as many in flight as its handler allows."""
+    """Explain a delivery whose share has a full `share_window`; "" otherwise."""
     row = delivery.subscription
     if delivery.share is None or row.share_window is None:
         return ""
@@ -188,10 +188,10 @@ def _just_due(delivery: Delivery) -> str:
     return text % {"n": delivery.attempts, "note": note or _("no reason was recorded")}
 
 
-def _in_line(delivery: Delivery, now: datetime) -> str:
-    """Say what is in flight and what comes first; "" where nothing keeps the relay from sending.
+def _queued(delivery: Delivery, now: datetime) -> str:
+    """Count what is in flight and due earlier; "" if nothing keeps the relay from sending.
 
-    Where nothing is in flight, a line of others is no reason: then the relay itself is missing.
+    If nothing is in flight, deliveries due earlier are no reason: then the relay does not run.
     """
     row = delivery.subscription
     mine = Delivery.objects.using(delivery._state.db).filter(subscription=row)
@@ -224,8 +224,8 @@ def _started(delivery: Delivery, now: datetime) -> str:
         )
     return text % {
         "worker": delivery.worker or "?",
-        "since": moment(delivery.started_at) if delivery.started_at else "?",
-        "until": moment(delivery.due_at),
+        "since": format_time(delivery.started_at) if delivery.started_at else "?",
+        "until": format_time(delivery.due_at),
         "n": delivery.attempts,
     }
 
@@ -256,7 +256,7 @@ def _unstarted(delivery: Delivery, now: datetime) -> str:
     return text % {
         "queue": queue,
         "span": span(waited),
-        "until": moment(delivery.due_at),
+        "until": format_time(delivery.due_at),
         "busy": busy,
         "n": delivery.token,
         "clue": clue,
@@ -264,7 +264,7 @@ def _unstarted(delivery: Delivery, now: datetime) -> str:
 
 
 def _clue(queue: str, now: datetime, *, using: str | None) -> str:
-    """Whose silence is to blame: the queue's workers', or else the relay's."""
+    """Return the clue about the queue's workers if they are silent, otherwise about the relay."""
     if heartbeat.latest(heartbeat.Kind.WORKER, queue=queue, using=using).is_fresh:
         return heartbeat.relay_clue(now, using=using)
     return heartbeat.worker_clue(queue, now, using=using)
@@ -281,6 +281,6 @@ def _unstarted_for_long(times: int) -> str:
 
 
 def _busy(queue: str, now: datetime, *, using: str | None) -> int:
-    """Count what workers of a queue have started; its handlers' windows bound the read."""
+    """Count the running deliveries of a queue; its handlers' windows bound the query."""
     started = Delivery.objects.using(using).filter(state=State.SENT, started_token=F("token"))
     return started.filter(subscription__queue=queue, due_at__gt=now).count()

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from outbox.deliveries import settlement
 from outbox.deliveries.pauses import held_pause_text, holder, holding_backfill, is_held_by, pausable
-from outbox.formatting import moment, one_line
+from outbox.formatting import format_time, one_line
 from outbox.models import Delivery, Operation, Subscription
 
 from .handlers import end_pause, subscriptions_of
@@ -54,7 +54,7 @@ class Hold:
         if other is not None:
             raise CannotBackfill(
                 f"Operation {other.pk}, by {other.by}, is another backfill of {self.handler}, and "
-                f"is not finished (last sign of life {moment(other.seen_at)}). Finish it by "
+                f"is not finished (last sign of life {format_time(other.seen_at)}). Finish it by "
                 f"`manage.py outbox go-on {other.pk}`, or end it by `manage.py outbox go-on "
                 f"{other.pk} --give-up`."
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from outbox import databases
-from outbox.formatting import moment
+from outbox.formatting import format_time
 from outbox.models import Delivery, Event, Operation, Subscription
 
 from . import backfills
@@ -113,4 +113,4 @@ def _of_backfill(choice: Choice, *, using: str) -> Preview:
 
 
 def _line(event: Event, *, to: str) -> str:
-    return f"{to}: {event.name} {event.key}, {moment(event.emitted_at)}"
+    return f"{to}: {event.name} {event.key}, {format_time(event.emitted_at)}"

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from outbox import clock, nudge
 from outbox.deliveries import failpoints
 from outbox.deliveries.statements import bound_transaction
-from outbox.formatting import moment
+from outbox.formatting import format_time
 from outbox.models import Operation
 
 logger = logging.getLogger("outbox.operations")
@@ -75,7 +75,7 @@ class StillRunning(ValueError):
             "sign of life %(seen)s). Finish it by `manage.py outbox go-on %(number)d`, or end it "
             "by `manage.py outbox go-on %(number)d --give-up`. Then replay."
         )
-        seen = moment(operation.seen_at)
+        seen = format_time(operation.seen_at)
         super().__init__(text % {"number": operation.pk, "by": operation.by, "seen": seen})
 
 

@@ -1,4 +1,4 @@
-"""How the admin writes states, moments, spans of time and actors."""
+"""Template filters of the admin for states, times, spans of time and actors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEEPEST = 9
 
 @register.filter
 def badge(state: str) -> str:
-    """Show a delivery's state as a word on a colour."""
+    """Return a delivery's state as a coloured badge."""
     return format_html(
         '<span class="outbox-badge outbox-{}">{}</span>', state, Delivery.State(state).label
     )
@@ -34,13 +34,13 @@ def badge(state: str) -> str:
 
 @register.filter
 def state_name(state: str) -> str:
-    """Name a delivery's state."""
+    """Return the label of a delivery's state."""
     return str(Delivery.State(state).label)
 
 
 @register.filter
 def coded(text: str) -> str:
-    """Show what stands between backticks as code."""
+    """Return the text with parts in backticks as code elements, escaped."""
     parts = re.split(r"`([^`]*)`", str(text))
     words = [
         format_html("<code>{}</code>", part) if number % 2 else escape(part)
@@ -51,7 +51,7 @@ def coded(text: str) -> str:
 
 @register.filter
 def moment(value: datetime | None) -> str:
-    """Show a moment to the second, the same in all languages: 2026-11-24 23:40:12."""
+    """Return a time to the second, the same in all languages: 2026-11-24 23:40:12."""
     if value is None:
         return NOTHING
     local = timezone.localtime(value)
@@ -64,12 +64,12 @@ def moment(value: datetime | None) -> str:
 
 @register.filter
 def span(value: timedelta) -> str:
-    """Write a span of time in two units at most: 12 ms, 1.32 s, 3 min 2 s, 2 h 5 min, 3 d 4 h."""
+    """Return a span of time in at most two units: 12 ms, 1.32 s, 3 min 2 s, 2 h 5 min, 3 d 4 h."""
     seconds = abs(value.total_seconds())
     if seconds < 0.9995:
         return _("%d ms") % round(seconds * 1000)
     if seconds < 60:
-        # A setting is a whole number of seconds; what was measured hardly ever is.
+        # Settings are whole seconds, without decimals. Measured times are rarely whole.
         is_whole = seconds == int(seconds)
         return _seconds(seconds, decimals=0 if is_whole else 1 if seconds >= 10 else 2)
     minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
@@ -82,7 +82,7 @@ def span(value: timedelta) -> str:
 
 @register.filter
 def since(value: datetime | None, start: datetime) -> str:
-    """Write how long after `start` a moment was: +0.42 s."""
+    """Return the signed span from `start` to a time: +0.42 s."""
     if value is None:
         return ""
     seconds = (value - start).total_seconds()
@@ -92,7 +92,7 @@ def since(value: datetime | None, start: datetime) -> str:
 
 @register.filter
 def took(delivery: Delivery | TimelineDelivery) -> str:
-    """Write how long the handler's successful attempt took; nothing for any other state."""
+    """Return the duration of the successful attempt; "" if the delivery is not done."""
     if delivery.state != Delivery.State.DONE or not delivery.started_at or not delivery.settled_at:
         return ""
     return span(delivery.settled_at - delivery.started_at)
@@ -100,25 +100,25 @@ def took(delivery: Delivery | TimelineDelivery) -> str:
 
 @register.filter
 def tries(count: int) -> str:
-    """Write a number of attempts; nothing for none."""
+    """Return a number of attempts in words; "" for 0."""
     return ngettext("%d attempt", "%d attempts", count) % count if count else ""
 
 
 @register.filter
 def outcome(failure: Attempt) -> str:
-    """Say how an attempt ended."""
+    """Return the label of an attempt's outcome."""
     return str(Attempt.Outcome(failure.outcome).label)
 
 
 @register.filter
 def depth(causes: int) -> int:
-    """Return how far to indent; a chain as long as this is told apart by its words."""
+    """Return the level of indentation, at most `DEEPEST`."""
     return min(causes, DEEPEST)
 
 
 @register.filter
 def actor(name: str) -> str:
-    """Show who it was: a link to the user for "user:7", else the name as it is."""
+    """Return a link to the user for "user:7", and any other actor unchanged."""
     kind, _colon, pk = name.partition(":")
     if kind != "user":
         return name or NOTHING
@@ -132,9 +132,10 @@ def actor(name: str) -> str:
 
 @register.simple_tag
 def live(address: str, *, seconds: int, **query: str) -> str:
-    """Let an element be replaced by what `address` answers: again and again, and when it is shown.
+    """Return htmx attributes that replace an element by the response of `address`.
 
-    While the page is hidden monitor.js lets it ask for nothing.
+    It is requested every `seconds`, and when the page becomes visible. monitor.js suppresses
+    requests while the page is hidden.
     """
     return format_html(
         'hx-get="{}" hx-trigger="every {}s, visibilitychange from:document" hx-swap="outerHTML"',
@@ -145,7 +146,7 @@ def live(address: str, *, seconds: int, **query: str) -> str:
 
 @register.inclusion_tag("outbox/pages.html", takes_context=True)
 def outbox_pages(context: dict[str, Any]) -> dict[str, Any]:
-    """Lead from each page of the outbox to the others that the user may see."""
+    """Return the navigation: all pages of the outbox that the user may view."""
     from outbox.admin.pages import PAGES  # needs the models of the admin
 
     request = context["request"]
@@ -154,12 +155,12 @@ def outbox_pages(context: dict[str, Any]) -> dict[str, Any]:
 
 
 def span_of_seconds(seconds: float) -> str:
-    """Write a number of seconds as a span."""
+    """Return a number of seconds as a span."""
     return span(timedelta(seconds=seconds))
 
 
 def link(url: str, text: object) -> str:
-    """Return a link, or the text alone where there is nothing to go to."""
+    """Return a link, or only the text for an empty URL."""
     return format_html('<a href="{}">{}</a>', url, text) if url else format_html("{}", text)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from outbox.counting import counters
 from outbox.deliveries.attempts import Failure
-from outbox.formatting import moment
+from outbox.formatting import format_time
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
@@ -95,7 +95,7 @@ def _reason(result: Result) -> str:
         why = f"{refusal.failure.exception}: {refusal.failure.message}"
         text += (
             f". The failure could not be stored ({why}), so delivery {result.delivery_id} stays "
-            f"started. Its lease expires at {moment(refusal.leased_until)}. Then a relay "
+            f"started. Its lease expires at {format_time(refusal.leased_until)}. Then a relay "
             "records that its worker died, which uses up an attempt, and has it tried again; it is "
             'dead after the last attempt or OUTBOX["MAX_WORKER_CRASHES"] deaths.'
             f"\n{refusal.failure.traceback}"

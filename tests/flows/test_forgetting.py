@@ -16,7 +16,7 @@ from notifications.models import Email
 from orders import services
 from orders.models import Order
 from outbox import operations
-from outbox.formatting import moment
+from outbox.formatting import format_time
 from outbox.models import DelayedEvent, Delivery
 from outbox.privacy.redaction import redact
 from outbox.reconciliation.examination import reconcile
@@ -211,7 +211,7 @@ class TestAnErasureThatWaitsForAnOrder:
         [line] = [one for one in caplog.records if one.name == "orders.erasure"]
         assert line.levelname == "WARNING"
         text = line.getMessage()
-        for part in (subject, str(order.id), moment(DelayedEvent.objects.get().due_at)):
+        for part in (subject, str(order.id), format_time(DelayedEvent.objects.get().due_at)):
             assert part in text
         assert f"manage.py outbox why {subject}" in text
         assert order.email not in text
@@ -242,7 +242,7 @@ class TestAnErasureThatWaitsForAnOrder:
         assert f"manage.py outbox why {subject}" in said
         [delayed] = DelayedEvent.objects.all()
         assert f"delayed event {delayed.pk}: orders.ForgettingPostponed {subject}" in shown
-        assert moment(delayed.due_at) in shown
+        assert format_time(delayed.due_at) in shown
 
     def test_shows_what_its_orders_are_owed(self, outbox: Outbox, order: Order):
         put_on_sale("CUP", units=1)

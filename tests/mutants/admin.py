@@ -245,8 +245,8 @@ SEEN = [
         edits=(
             Edit(
                 "outbox/admin/dead.py",
-                'done=_done_lately() if request.user.has_perm("outbox.view_operation") else (),',
-                "done=_done_lately(),",
+                'done=_latest_actions() if request.user.has_perm("outbox.view_operation") else (),',
+                "done=_latest_actions(),",
             ),
         ),
         noticed_by=(f"{FAILURES}test_is_explained_by_an_operation_to_who_may_view_those",),

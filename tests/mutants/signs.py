@@ -256,7 +256,7 @@ DOCTORS = [
         edits=(
             Edit(
                 "outbox/doctor/__init__.py",
-                "    except Exception as caught:  # what is broken must not hide the rest\n",
+                "    except Exception as caught:  # one broken part must not hide the others\n",
                 "    except ZeroDivisionError as caught:\n",
             ),
         ),

@@ -20,7 +20,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from outbox import events, operations, subscribe, subscriptions
 from outbox.deliveries import heartbeat
 from outbox.doctor import Finding, broker, database, debts, examine, probe, queues, settings
-from outbox.formatting import moment
+from outbox.formatting import format_time
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
@@ -375,7 +375,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         [finding] = self.found().values()
 
         assert at is not None
-        since = moment(at)
+        since = format_time(at)
         assert finding.severity == "warning"
         assert finding.text == (
             f"tests.invoice is paused by cli:ann since {since}, and owed 2 deliveries (2 parked)."
@@ -431,8 +431,8 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         assert finding.severity == "warning"
         assert finding.text == (
-            f"The breaker of tests.weigh is open since {moment(opened)}; the "
-            f"next probe is due at {moment(opened + timedelta(minutes=1))}; "
+            f"The breaker of tests.weigh is open since {format_time(opened)}; the "
+            f"next probe is due at {format_time(opened + timedelta(minutes=1))}; "
             "waiting: 1 delivery (1 pending)."
         )
         assert "outbox close-breaker tests.weigh --reason" in finding.advice

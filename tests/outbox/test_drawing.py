@@ -276,7 +276,7 @@ class TestAMap:
     def test_marks_an_event_that_nobody_hears(self) -> None:
         picture = parsed(network_map(self.NETWORK))
 
-        assert self.NETWORK.unheard == ["shop.Shelved"]
+        assert self.NETWORK.unsubscribed == ["shop.Shelved"]
         assert classes(picture).count("outbox-box outbox-odd") == 1
 
     def test_marks_a_handler_of_an_event_that_nobody_tells(self) -> None:

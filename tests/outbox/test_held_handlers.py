@@ -17,7 +17,7 @@ from outbox import operations
 from outbox.admin.advice import advice
 from outbox.deliveries import failpoints
 from outbox.doctor import debts
-from outbox.formatting import moment
+from outbox.formatting import format_time
 from outbox.metrics.alerts import alert_rules
 from outbox.models import Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
@@ -48,8 +48,8 @@ def held_text() -> str:
     operation = the_backfill()
     return (
         f"the backfill of {HANDLER} (operation {operation.pk}, last sign of life "
-        f"{moment(operation.seen_at)}) holds it until it is complete. If that process was killed: "
-        f"`manage.py outbox go-on {operation.pk}`. Do not resume it."
+        f"{format_time(operation.seen_at)}) holds it until it is complete. "
+        f"If that process was killed: `manage.py outbox go-on {operation.pk}`. Do not resume it."
     )
 
 
@@ -254,7 +254,7 @@ class TestTheDoctor:
         [found] = [one for one in debts.examine(using="default") if "half-way" in one.text]
 
         assert f"It holds {HANDLER}" in found.text
-        assert moment(the_backfill().seen_at) in found.text
+        assert format_time(the_backfill().seen_at) in found.text
 
 
 class TestTheAlert:
@@ -408,13 +408,13 @@ class TestAnUnfinishedOperation:
             action="replay", choice=CHOICE.as_json(), by="cli:ann", started_at=now, seen_at=now
         )
 
-        with pytest.raises(operations.StillRunning, match=f"last sign of life {moment(now)}"):
+        with pytest.raises(operations.StillRunning, match=f"last sign of life {format_time(now)}"):
             operations.replay(CHOICE, by="bob", reason="a test")
 
         assert other.state == "running"
 
     def test_of_the_handler_is_named_with_its_last_sign_of_life(self, held: Listener):
-        seen = moment(the_backfill().seen_at)
+        seen = format_time(the_backfill().seen_at)
         other = operations.Choice(handler=HANDLER, event="tests.Walked")
 
         with pytest.raises(operations.CannotBackfill, match=f"last sign of life {seen}"):

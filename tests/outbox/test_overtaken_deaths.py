@@ -16,7 +16,7 @@ from outbox import operations, subscribe
 from outbox.admin.advice import advice
 from outbox.deliveries import withdrawal
 from outbox.deliveries.transient_errors import DatabaseAccess
-from outbox.formatting import moment
+from outbox.formatting import format_time
 from outbox.models import Attempt, Delivery
 from outbox.monitor.diagnosis import why
 from outbox.monitor.groups import groups
@@ -93,7 +93,7 @@ class TestWhy:
         self, overtaken: Delivery
     ):
         """Failed: "Dead after 0 attempts ...; when the cause is gone, try it again"."""
-        ended = moment(overtaken.failures.get().ended_at)
+        ended = format_time(overtaken.failures.get().ended_at)
 
         assert why(overtaken) == (
             f"Dead, and no attempt is used up: at {ended} its worker lost the database, and is "

@@ -1,4 +1,4 @@
-"""The subcommands of `manage.py outbox`, a module each: `add_arguments(parser)` and `run()`."""
+"""The subcommands of `manage.py outbox`: a module each with `add_arguments()` and `run()`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Subcommand(Protocol):
         """Declare its arguments."""
 
     def run(self, options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-        """Do it; raise `CommandError` with one clear sentence if that cannot be."""
+        """Run it; raise `CommandError` with one clear sentence if it fails."""
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {

@@ -1,4 +1,4 @@
-"""What the actions share: a dry run, a reason, a rate, progress, and the record's number."""
+"""Shared parts of the operating subcommands: dry run, reason, rate, progress and summary."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LINE_EVERY_SECONDS = 10.0
 
 
 def add_acting(parser: ArgumentParser, *, rate: float | None = None) -> None:
-    """Declare --reason, --dry-run and, for the long ones, --rate."""
+    """Declare --reason, --dry-run and, if `rate` is given, --rate with this default."""
     parser.add_argument("--reason", help="why, for the log and for whoever wonders")
     parser.add_argument("--dry-run", action="store_true", help="say what it would touch")
     if rate is not None:
@@ -38,7 +38,10 @@ def add_acting(parser: ArgumentParser, *, rate: float | None = None) -> None:
 
 
 def reason_of(options: Mapping[str, Any], *, required: bool = True) -> str:
-    """Return the reason; ask for it on a terminal, insist on it elsewhere."""
+    """Return the reason; if it is missing and required, prompt for it on a terminal.
+
+    Raises `CommandError` if a required reason is still missing.
+    """
     reason = (options.get("reason") or "").strip()
     if not reason and required and sys.stdin.isatty():
         reason = input("Why? ").strip()
@@ -48,7 +51,7 @@ def reason_of(options: Mapping[str, Any], *, required: bool = True) -> str:
 
 
 def write_preview(found: Preview, write: Write, *, noun: str = "delivery") -> None:
-    """Write counts and examples."""
+    """Write the counts and examples of a preview."""
     nouns = {"delivery": "deliveries"}.get(noun, "")
     if found.counts:
         write(table(("HANDLER", "WHAT", "NUMBER"), found.counts))
@@ -67,7 +70,10 @@ def act(
     nothing: str,
     needs_reason: bool = True,
 ) -> None:
-    """Carry out an action on deliveries; say how many it touched, or fail with `nothing`."""
+    """Carry out an action on deliveries, and write how many it affected.
+
+    Raises `CommandError` with the text `nothing` if it affected none.
+    """
     reason, report = reason_of(options, required=needs_reason), Progress(write)
     try:
         with explained_interrupt(action.__name__, choice.as_json()):
@@ -76,16 +82,16 @@ def act(
         raise CommandError(str(error)) from error
     if not done.touched:
         raise CommandError(nothing)
-    write(f"{count(done.touched, 'delivery', 'deliveries')} {did}. {told(done)}")
+    write(f"{count(done.touched, 'delivery', 'deliveries')} {did}. {summary(done)}")
 
 
 @contextmanager
 def explained_interrupt(action: str, choice: Mapping[str, Any]) -> Iterator[None]:
-    """Let Ctrl-C name the operation that is not finished, and what finishes or ends it.
+    """On Ctrl-C, raise an error with the unfinished operation and how to finish or end it.
 
     Args:
-        action: as `Operation.Action` has it.
-        choice: as the operation stores it.
+        action: a value of `Operation.Action`.
+        choice: the choice as stored in the operation.
 
     Raises:
         CommandError: Ctrl-C was pressed.
@@ -93,7 +99,7 @@ def explained_interrupt(action: str, choice: Mapping[str, Any]) -> Iterator[None
     try:
         yield
     except KeyboardInterrupt:
-        drop_broken_connection(using=databases.alias())  # the signal may have hit a statement
+        drop_broken_connection(using=databases.alias())  # Ctrl-C may have interrupted a statement
         running = Operation.objects.using(databases.alias()).filter(
             action=action, state=Operation.State.RUNNING
         )
@@ -102,7 +108,7 @@ def explained_interrupt(action: str, choice: Mapping[str, Any]) -> Iterator[None
 
 
 def interrupted(operation: Operation | None) -> CommandError:
-    """Return the error that says in which state an interrupted operation is."""
+    """Return the error with the state of an interrupted operation; None: no operation."""
     if operation is None:
         text = "Interrupted. No operation is unfinished because of that: `manage.py outbox log`."
         return CommandError(text, returncode=INTERRUPTED)
@@ -123,15 +129,15 @@ def interrupted(operation: Operation | None) -> CommandError:
 
 
 class Progress:
-    """A bar on a terminal, else a plain line now and then. Call it as a `Report`."""
+    """A `Report`: a bar on a terminal, otherwise a plain line every ten seconds."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
         self._is_terminal = sys.stderr.isatty()
-        self._began = self._said = time.monotonic()
+        self._began = self._reported = time.monotonic()
 
     def __call__(self, operation: Operation, waits_for: str) -> None:
-        """Show how far the operation is."""
+        """Show the progress of the operation."""
         now = time.monotonic()
         if self._is_terminal:
             sys.stderr.write(f"\r{_bar(operation)} {_eta(operation, now - self._began)}")
@@ -139,14 +145,14 @@ class Progress:
             if operation.state != Operation.State.RUNNING:
                 sys.stderr.write("\n")
             sys.stderr.flush()
-        elif now - self._said >= _LINE_EVERY_SECONDS:
-            self._said = now
+        elif now - self._reported >= _LINE_EVERY_SECONDS:
+            self._reported = now
             waiting = f"; waits: {waits_for}" if waits_for else ""
             self._write(f"{operation.touched:,} of {operation.expected:,}{waiting}")
 
 
-def told(operation: Operation) -> str:
-    """Say under which number an operation is recorded."""
+def summary(operation: Operation) -> str:
+    """Return a sentence with the id of the recorded operation."""
     return f"Recorded as operation {operation.pk}: `manage.py outbox log`."
 
 

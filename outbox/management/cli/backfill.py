@@ -16,7 +16,7 @@ from .acting import (
     add_acting,
     explained_interrupt,
     reason_of,
-    told,
+    summary,
     write_preview,
 )
 from .choosing import add_event_choice, choice_of
@@ -24,7 +24,7 @@ from .common import count, operator
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the handler, and what narrows its events."""
+    """Declare the handler, and the filters of its events."""
     parser.add_argument("handler", metavar="HANDLER", help="its pinned name: app.function")
     add_event_choice(parser)
     parser.add_argument(
@@ -36,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Backfill, and say how much."""
+    """Backfill, and write the number of deliveries."""
     choice, in_order = choice_of(options), not options["out_of_order"]
     if options["dry_run"]:
         write_preview(operations.preview("backfill", choice), write)
@@ -55,4 +55,4 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
             )
     except operations.CannotBackfill as error:
         raise CommandError(str(error)) from error
-    write(f"{count(done.touched, 'delivery', 'deliveries')} made. {told(done)}")
+    write(f"{count(done.touched, 'delivery', 'deliveries')} made. {summary(done)}")

@@ -12,17 +12,17 @@ from .common import count
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare how many."""
+    """Declare --most."""
     parser.add_argument("--most", type=int, default=MOST, metavar="N", help="how many keys (50)")
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Write each key with what comes first, the most held up first."""
-    lines = longest_lines(max(1, options["most"]))
-    for line in lines:
-        number = count(line.number, "delivery", "deliveries")
-        write(f"{line.key} of {line.handler}: {number} blocked")
-        if line.head is not None:
-            write(f"    by delivery {line.head.pk} ({line.head.state}): {line.why}")
-    if not lines:
+    """Write each key with the delivery that blocks it, the most blocked first."""
+    found = longest_lines(max(1, options["most"]))
+    for one in found:
+        number = count(one.number, "delivery", "deliveries")
+        write(f"{one.key} of {one.handler}: {number} blocked")
+        if one.head is not None:
+            write(f"    by delivery {one.head.pk} ({one.head.state}): {one.why}")
+    if not found:
         write("No key is blocked.")

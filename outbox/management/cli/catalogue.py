@@ -22,11 +22,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Bring the locks up to date, unless an event changed in a way that it must not."""
+    """Update the lock files. Raise `CommandError` if an event has an incompatible change."""
     configs = list(contract_lock.apps_with_events())
     try:
         found = [one for config in configs for one in contract_lock.breaches(config)]
-        news = [what for config in configs for what in contract_lock.unrecorded(config)]
+        news = [one for config in configs for one in contract_lock.unrecorded(config)]
     except ValueError as error:
         raise CommandError(str(error)) from error
     if found:
@@ -34,8 +34,8 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     if not options["check"]:
         news = _write(configs, write)
     elif news:
-        told = "; ".join(news)
-        raise CommandError(f"Not recorded yet: {told}. Run `manage.py outbox catalogue`.")
+        names = "; ".join(news)
+        raise CommandError(f"Not recorded yet: {names}. Run `manage.py outbox catalogue`.")
     if not news:
         write("Every event is recorded as it is.")
 

@@ -1,4 +1,4 @@
-"""The options that say which deliveries an action touches, and their reading."""
+"""The options that choose the deliveries of an action, and their parsing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def add_choice(parser: ArgumentParser, *, states: bool = True) -> None:
-    """Declare what narrows the choice; all of it must fit."""
+    """Declare the filters of deliveries; a delivery must match all."""
     parser.add_argument(
         "id", nargs="*", metavar="ID", help="delivery ids, event ids (UUIDs), or keys"
     )
@@ -44,7 +44,7 @@ def add_choice(parser: ArgumentParser, *, states: bool = True) -> None:
 
 
 def add_event_choice(parser: ArgumentParser) -> None:
-    """Declare what narrows the choice of events."""
+    """Declare the filters of events."""
     parser.add_argument("--event", metavar="EVENT", help='of this event, "app.ClassName"')
     parser.add_argument("--key", metavar="KEY", help="of events about this")
     parser.add_argument("--since", type=moment, metavar="TIME", help="emitted then or later (UTC)")
@@ -52,8 +52,8 @@ def add_event_choice(parser: ArgumentParser) -> None:
 
 
 def choice_of(options: Mapping[str, Any]) -> operations.Choice:
-    """Return the choice; raise `CommandError` for what does not exist."""
-    # An event may have no deliveries: then none is meant, and not all that the rest fits.
+    """Return the choice; raise `CommandError` for an unknown id, handler or event."""
+    # Empty, and not None, if an event has no deliveries: then the choice matches none.
     ids = tuple(sorted(find_deliveries(options["id"]))) if options.get("id") else None
     if options.get("handler"):
         refuse_unknown_handler(options["handler"])
@@ -73,7 +73,10 @@ def choice_of(options: Mapping[str, Any]) -> operations.Choice:
 
 
 def narrow_choice(options: Mapping[str, Any], *, last: str) -> operations.Choice:
-    """Return the choice; raise `CommandError` where nothing narrows it. `last`: one option more."""
+    """Return the choice; raise `CommandError` if no option narrows it.
+
+    `last` is one more option for the error's text.
+    """
     choice = choice_of(options)
     if choice.is_empty:
         raise CommandError(f"Say which: delivery or event ids, keys, --handler HANDLER, or {last}.")
@@ -81,7 +84,7 @@ def narrow_choice(options: Mapping[str, Any], *, last: str) -> operations.Choice
 
 
 def refuse_unknown_handler(handler: str) -> None:
-    """Raise `CommandError`, with what may be meant, for a handler without subscriptions."""
+    """Raise `CommandError`, with similar names, for a handler without subscriptions."""
     try:
         operations.subscriptions_of(handler)
     except operations.UnknownHandler as error:
@@ -89,7 +92,7 @@ def refuse_unknown_handler(handler: str) -> None:
 
 
 def age(text: str) -> timedelta:
-    """Read 30d, 12h or 90m."""
+    """Parse 30d, 12h or 90m."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
     if not found:
         raise ArgumentTypeError(
@@ -99,7 +102,7 @@ def age(text: str) -> timedelta:
 
 
 def moment(text: str) -> datetime:
-    """Read a time: an age before now, as 12h, or 2026-11-25 and 2026-11-25T10:00 (UTC)."""
+    """Parse a time: an age before now, as 12h, or 2026-11-25 and 2026-11-25T10:00 (UTC)."""
     try:
         return clock.now() - age(text)
     except ArgumentTypeError:
@@ -118,8 +121,8 @@ def moment(text: str) -> datetime:
 def _refuse_unknown_event(name: str) -> None:
     if Event.objects.using(databases.alias()).filter(name=name).exists():
         return
-    heard = Subscription.objects.using(databases.alias()).values_list("event", flat=True)
-    known = sorted({*events.registry, *heard})
+    subscribed = Subscription.objects.using(databases.alias()).values_list("event", flat=True)
+    known = sorted({*events.registry, *subscribed})
     if name not in known:
         close = get_close_matches(name, known, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""

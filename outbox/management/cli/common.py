@@ -1,4 +1,4 @@
-"""What several subcommands need: who acts, which deliveries are meant, tables."""
+"""Shared helpers of the subcommands: operator, lookup of events and deliveries, tables."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from django.core.management.base import CommandError
 from outbox import databases
 from outbox.models import Delivery, Event
 
-#: The exit code of a command that Ctrl-C has ended, as a shell reports it.
+#: Exit code after Ctrl-C, as a shell reports it.
 INTERRUPTED = 130
 
-#: Events of one key that a command reads.
+#: Maximum of events of one key that a command reads.
 MOST_EVENTS = 200
 
 
 def operator() -> str:
-    """Return who runs the command, for the record: "cli:ann"."""
+    """Return the user that runs the command, for operations: "cli:ann"."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a container's user may have no name
@@ -35,7 +35,7 @@ def count(number: int, noun: str, nouns: str = "") -> str:
 def find_event(text: str) -> Event | None:
     """Return the event with this UUID, or None if the text is no UUID.
 
-    Raises `CommandError` where no event has it.
+    Raises `CommandError` if there is no such event.
     """
     try:
         event_id = UUID(text)
@@ -57,7 +57,7 @@ def events_of_key(key: str) -> list[Event]:
 def find_events(text: str) -> list[Event]:
     """Return the events of this key, or the one with this UUID; the oldest first, up to a bound.
 
-    Raises `CommandError` where the text is a UUID that is neither.
+    Raises `CommandError` if the text is a UUID and neither a key nor an event id.
     """
     about = events_of_key(text)
     event = None if about else find_event(text)
@@ -65,7 +65,7 @@ def find_events(text: str) -> list[Event]:
 
 
 def delivery_id(text: str) -> int:
-    """Return the delivery id that a text is; raise `CommandError` if it is none."""
+    """Parse a delivery id; raise `CommandError` if the text is none."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise CommandError(
             f"{text} is neither a delivery id (a number) nor an event id (a UUID), and no event "
@@ -75,9 +75,9 @@ def delivery_id(text: str) -> int:
 
 
 def find_deliveries(texts: Sequence[str]) -> set[int]:
-    """Return the delivery ids that are meant by delivery ids, event UUIDs and keys.
+    """Return the delivery ids for delivery ids, event UUIDs and keys.
 
-    Raises `CommandError` that names the first one which does not exist.
+    Raises `CommandError` with the first text that matches nothing.
     """
     found: set[int] = set()
     for text in texts:
@@ -93,7 +93,7 @@ def find_deliveries(texts: Sequence[str]) -> set[int]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return columns in line: texts to the left, numbers to the right."""
+    """Return an aligned table: texts to the left, numbers to the right."""
     cells = [list(map(str, row)) for row in [head, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = [all(isinstance(row[i], int) for row in rows) for i in range(len(head))]

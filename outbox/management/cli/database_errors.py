@@ -1,4 +1,4 @@
-"""Errors of the database that end a command, with their cause and the next step."""
+"""Texts for database errors that end a command: cause and next step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from outbox.formatting import one_line
 
 
 def explained(error: Error) -> str:
-    """Return which database failed, why, and what to do; "" where the code is at fault."""
+    """Return which database failed, why, and what to do; "" for an error of the code."""
     alias = database_of(error) or databases.alias()
     cause = one_line(str(error)) or type(error).__name__
     if not is_reachable(using=alias):

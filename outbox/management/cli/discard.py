@@ -13,13 +13,13 @@ from .choosing import add_choice, narrow_choice
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what narrows the choice; all of it must fit."""
+    """Declare the filters of deliveries."""
     add_choice(parser)
     add_acting(parser, rate=operations.RATE)
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Discard the chosen deliveries and say how many."""
+    """Discard the chosen deliveries, and write their number."""
     choice = narrow_choice(options, last="--state")
     if options["dry_run"]:
         write_preview(operations.preview("discard", choice), write)

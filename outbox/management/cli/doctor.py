@@ -17,7 +17,7 @@ _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare --json, the canaries' time, and whom alone to look at."""
+    """Declare --json, --timeout, --queue and --worker."""
     parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
     parser.add_argument(
         "--timeout",
@@ -42,7 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Write the findings; end with status 1 where one is an error."""
+    """Write the findings; exit with status 1 if one is an error."""
     found = _found(options)
     if options["json"]:
         write(json.dumps([asdict(one) for one in found], indent=2))

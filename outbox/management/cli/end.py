@@ -8,7 +8,7 @@ from typing import Any
 
 from outbox import operations
 
-from .acting import Progress, add_acting, explained_interrupt, reason_of, told, write_preview
+from .acting import Progress, add_acting, explained_interrupt, reason_of, summary, write_preview
 from .choosing import refuse_unknown_handler
 from .common import count, operator
 
@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """End it."""
+    """End the subscriptions, or preview that."""
     handler = options["handler"]
     refuse_unknown_handler(handler)
     if options["dry_run"]:
@@ -30,4 +30,4 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     with explained_interrupt("end", {"handler": handler}):
         done = operations.end(handler, by=operator(), reason=reason, report=Progress(write))
     discarded = count(done.touched, "delivery", "deliveries")
-    write(f"{handler} hears nothing more; {discarded} discarded. {told(done)}")
+    write(f"{handler} hears nothing more; {discarded} discarded. {summary(done)}")

@@ -12,14 +12,14 @@ from outbox.contracts.catalogue import CatalogueEntry, CatalogueField, catalogue
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what narrows the list."""
+    """Declare the event or app to list."""
     parser.add_argument("name", nargs="?", default="", help="an event, or the app that makes it")
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Write an entry for each event."""
+    """Write an entry for each matching event."""
     name = options["name"]
-    found = [entry for entry in catalogue() if not name or _is_meant(entry, name)]
+    found = [entry for entry in catalogue() if not name or _matches(entry, name)]
     if not found:
         raise CommandError(
             f"No installed app declares {name}." if name else "No installed app declares an event."
@@ -27,7 +27,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     write("\n\n".join(_entry(entry) for entry in found))
 
 
-def _is_meant(entry: CatalogueEntry, name: str) -> bool:
+def _matches(entry: CatalogueEntry, name: str) -> bool:
     return name in (entry.name, entry.name.partition(".")[0])
 
 

@@ -18,13 +18,13 @@ _SAFE = "What it had touched before was not touched again, so no handler runs ag
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the operation."""
+    """Declare the operation's id, and --give-up."""
     parser.add_argument("number", type=int, metavar="NUMBER", help="see `manage.py outbox log`")
     parser.add_argument("--give-up", action="store_true", help="leave the rest of it undone")
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Carry out the rest, or mark it."""
+    """Continue the operation, or give it up."""
     number = options["number"]
     try:
         if options["give_up"]:

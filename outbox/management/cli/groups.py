@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from outbox.formatting import moment
+from outbox.formatting import format_time
 from outbox.monitor.groups import Group
 from outbox.monitor.groups import groups as groups_now
 
@@ -23,11 +23,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Write each group."""
+    """Write the groups, or the JSON."""
     found = groups_now()
     if options["json"]:
-        told = [{**asdict(one), "retry": one.retry} for one in found]
-        write(json.dumps(told, cls=DjangoJSONEncoder, indent=2))
+        rows = [{**asdict(one), "retry": one.retry} for one in found]
+        write(json.dumps(rows, cls=DjangoJSONEncoder, indent=2))
         return
     for one in found:
         _write(one, write)
@@ -37,7 +37,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
 
 def _write(one: Group, write: Callable[[str], object]) -> None:
     where = f" at {one.place}" if one.place else ""
-    times = f"between {moment(one.first)} and {moment(one.last)}"
+    times = f"between {format_time(one.first)} and {format_time(one.last)}"
     write(f"{count(one.number, 'delivery', 'deliveries')} to {one.handler}: {one.cause}{where}")
     write(f"    {times}, for example {one.example}")
     if one.is_overtaken:

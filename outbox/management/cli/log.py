@@ -10,7 +10,7 @@ from typing import Any
 from django.core.serializers.json import DjangoJSONEncoder
 from django.forms.models import model_to_dict
 
-from outbox.formatting import moment, one_line
+from outbox.formatting import format_time, one_line
 from outbox.models import Operation
 from outbox.operations import described
 
@@ -20,13 +20,13 @@ _HEAD = ("NUMBER", "STARTED", "BY", "ACTION", "TOUCHED", "STATE", "CHOICE", "REA
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare how many, and --json."""
+    """Declare --last and --json."""
     parser.add_argument("--last", type=int, default=20, metavar="N", help="how many (20)")
     parser.add_argument("--json", action="store_true", help="for programs: a JSON list")
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Write the latest, the newest last."""
+    """Write the latest operations, the newest last."""
     newest = Operation.objects.order_by("-id")[: max(0, options["last"])]
     rows = list(newest)[::-1]
     if options["json"]:
@@ -41,7 +41,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
 def _row(row: Operation) -> tuple[object, ...]:
     return (
         row.pk,
-        moment(row.started_at),
+        format_time(row.started_at),
         row.by,
         row.action,
         row.touched,

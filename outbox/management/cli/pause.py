@@ -15,13 +15,13 @@ from .common import operator
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the handler and the reason, which whoever finds it paused will want to know."""
+    """Declare the handler, the reason and --dry-run."""
     parser.add_argument("handler", metavar="HANDLER", help="its pinned name: app.function")
     add_acting(parser)
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Pause it."""
+    """Pause the handler, or preview that."""
     handler = options["handler"]
     refuse_unknown_handler(handler)
     if options["dry_run"]:

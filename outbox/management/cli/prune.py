@@ -18,7 +18,7 @@ from .common import count, operator
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the age."""
+    """Declare the age, the archive, the reason and --dry-run."""
     parser.add_argument(
         "--older-than",
         type=age,
@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Prune, or count. Nothing to prune is no failure: a schedule calls this."""
+    """Prune, or count. Nothing to prune is no failure, since schedules call this."""
     how_old: timedelta | None = options["older_than"]
     if how_old is None and not conf().RETENTION:
         raise CommandError('How old? Say --older-than AGE, or set OUTBOX["RETENTION"].')

@@ -17,7 +17,7 @@ from .common import count, operator
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare who is meant, and why."""
+    """Declare the subject or keys, the reason, --force and --dry-run."""
     parser.add_argument(
         "--subject", default="", help="who, as the events name their subject: customer:7"
     )
@@ -32,7 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Redact, or count. Fail where something is left; name the command that shows what."""
+    """Redact, or count. Fail if events are left, and name the command that shows them."""
     if not (options["subject"] or options["key"]):
         raise CommandError("Say whose data: --subject SUBJECT, or --key KEY.")
     wanted = {

@@ -15,16 +15,16 @@ from .common import count
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare nothing: it always reads all."""
+    """Declare nothing: it always reads all owed rows."""
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Rehearse; fail if anything that is owed could not be done by this code."""
+    """Rehearse; fail if this code could not handle an owed row."""
     found = rehearse(progress=_progress if sys.stderr.isatty() else None)
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     for problem, number in found.problems.items():
-        write(_told(found, problem, number))
+        write(_problem(found, problem, number))
     for queue, handlers in found.unread_queues.items():
         write(
             f"queue {queue}: no handler of this code works on it, but {', '.join(handlers)} may "
@@ -38,7 +38,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
     write(f"{count(found.read, 'owed row')} read; this code can read them all.")
 
 
-def _told(found: Rehearsal, problem: Problem, number: int) -> str:
+def _problem(found: Rehearsal, problem: Problem, number: int) -> str:
     examples = ", ".join(found.examples[problem])
     return (
         f"{number:,} x {problem.handler}, {problem.event} version {problem.version}: "

@@ -24,7 +24,7 @@ from outbox.tasks import publish
 
 from .common import count
 
-_LISTEN_SECONDS = 1.0
+_WAIT_SECONDS = 1.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
         loop.start()
         write("The relay runs. Ctrl-C or SIGTERM ends it.")
         try:
-            _listen(loop, stopping)
+            _forward_nudges(loop, stopping)
         finally:
             loop.stop()
     write("The relay has ended.")
@@ -68,25 +68,25 @@ def _until_signalled() -> Iterator[threading.Event]:
             signal.signal(one, handler)
 
 
-def _listen(loop: RelayLoop, stopping: threading.Event) -> None:
-    """Pass nudges on to the loop; while the broker is away, the loop looks by itself."""
+def _forward_nudges(loop: RelayLoop, stopping: threading.Event) -> None:
+    """Forward nudges to the loop. While the broker is down, the loop polls without them."""
     while not stopping.is_set():
         connection = current_app.connection_for_read()
         lost: tuple[type[BaseException], ...] = (OSError, OperationalError)
         lost += connection.connection_errors
         try:
-            _hear(connection, loop, stopping)
+            _consume_nudges(connection, loop, stopping)
         except lost:
-            stopping.wait(_LISTEN_SECONDS)
+            stopping.wait(_WAIT_SECONDS)
         finally:
             with suppress(*lost):
                 connection.release()
 
 
-def _hear(connection: Connection, loop: RelayLoop, stopping: threading.Event) -> None:
+def _consume_nudges(connection: Connection, loop: RelayLoop, stopping: threading.Event) -> None:
     connection.ensure_connection(max_retries=1, timeout=1)
-    ears = [nudge_queue(f"relay@{socket.gethostname()}.{os.getpid()}")]
-    with Consumer(connection, ears, on_message=lambda _: loop.nudge(), no_ack=True):
+    queues = [nudge_queue(f"relay@{socket.gethostname()}.{os.getpid()}")]
+    with Consumer(connection, queues, on_message=lambda _: loop.nudge(), no_ack=True):
         while not stopping.is_set():
             with suppress(TimeoutError):
-                connection.drain_events(timeout=_LISTEN_SECONDS)
+                connection.drain_events(timeout=_WAIT_SECONDS)

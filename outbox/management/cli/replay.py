@@ -19,7 +19,7 @@ _TRIED = 5
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what narrows the choice, and the trial."""
+    """Declare the filters of deliveries, and --show-writes."""
     add_choice(parser)
     parser.add_argument(
         "--show-writes",
@@ -30,7 +30,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Replay the chosen deliveries and say how many."""
+    """Replay the chosen deliveries, and write their number."""
     choice = narrow_choice(options, last="--event")
     if options["show_writes"] and not options["dry_run"]:
         raise CommandError("--show-writes goes with --dry-run.")

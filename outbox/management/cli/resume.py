@@ -16,7 +16,7 @@ from .common import operator
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the handler, and --force."""
+    """Declare the handler, --force, the reason and --dry-run."""
     parser.add_argument("handler", metavar="HANDLER", help="its pinned name: app.function")
     parser.add_argument(
         "--force",
@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Resume it."""
+    """Resume the handler, or preview that."""
     refuse_unknown_handler(options["handler"])
     try:
         _preview(options, write) if options["dry_run"] else _resume(options, write)

@@ -15,14 +15,14 @@ from .choosing import add_choice, choice_of, narrow_choice
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what narrows the choice; all of it must fit."""
+    """Declare the filters of deliveries."""
     add_choice(parser)
     parser.add_argument("--dead", action="store_true", help="the dead ones only")
     add_acting(parser, rate=operations.RATE)
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Retry the chosen deliveries and say how many."""
+    """Retry the chosen deliveries, and write their number."""
     choice = _choice(options)
     if options["dry_run"]:
         write_preview(operations.preview("retry", choice), write)

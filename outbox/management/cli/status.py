@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 
-from outbox.formatting import moment, one_line, span
+from outbox.formatting import format_time, one_line, span
 from outbox.monitor.status import HandlerStatus, Status
 from outbox.monitor.status import status as status_now
 
@@ -71,10 +71,12 @@ def _remark(one: HandlerStatus) -> str:
         return one.held_text
     if one.paused_at:
         who = one.paused_by or "someone"
-        return _with_reason(f"paused by {who} at {moment(one.paused_at)}", one.pause_reason)
+        return _with_reason(f"paused by {who} at {format_time(one.paused_at)}", one.pause_reason)
     if one.breaker_opened_at:
-        probe = f", next probe at {moment(one.breaker_probe_at)}" if one.breaker_probe_at else ""
-        text = f"breaker open since {moment(one.breaker_opened_at)}{probe}"
+        probe = (
+            f", next probe at {format_time(one.breaker_probe_at)}" if one.breaker_probe_at else ""
+        )
+        text = f"breaker open since {format_time(one.breaker_opened_at)}{probe}"
         return _with_reason(text, one.breaker_reason)
     return ""
 

@@ -11,11 +11,11 @@ from outbox.monitor.tail import Follower
 
 from .choosing import refuse_unknown_handler
 
-_LOOK_EVERY_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the filters, and how long."""
+    """Declare the filters, --last and --no-follow."""
     parser.add_argument("--handler", metavar="HANDLER", help="what this handler does")
     parser.add_argument("--event", metavar="EVENT", help='about this event, "app.ClassName"')
     parser.add_argument("--key", metavar="KEY", help="about this key, such as an order's id")
@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Write a line for each thing that happens, until Ctrl-C."""
+    """Write a line for each new event and each changed delivery, until Ctrl-C."""
     if options["handler"]:
         refuse_unknown_handler(options["handler"])
     follower = Follower(
@@ -34,15 +34,15 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
         last=max(0, options["last"]),
     )
     try:
-        for _ in _looks(once=options["no_follow"]):
-            for line in follower.look():
+        for _ in _polls(once=options["no_follow"]):
+            for line in follower.poll():
                 write(line)
     except KeyboardInterrupt:
         return
 
 
-def _looks(*, once: bool) -> Iterator[None]:
+def _polls(*, once: bool) -> Iterator[None]:
     yield
     while not once:
-        time.sleep(_LOOK_EVERY_SECONDS)
+        time.sleep(_POLL_SECONDS)
         yield

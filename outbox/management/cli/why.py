@@ -45,7 +45,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
 
 
 def _events(key: str, about_subject: Q) -> list[Event]:
-    """Return all events of a key, then those about a subject of which something is owed."""
+    """Return all events of a key, then the owed events about a subject."""
     owed = owed_events(using=databases.alias()).filter(about_subject).exclude(key=key)
     # Without LIMIT in the query: with one, PostgreSQL may read all events in the order of seq.
     return [*events_of_key(key), *list(owed.order_by("seq"))[:MOST_EVENTS]]
@@ -54,7 +54,7 @@ def _events(key: str, about_subject: Q) -> list[Event]:
 def _delayed(text: str, about_subject: Q) -> list[DelayedEvent]:
     """Return the delayed events of a key, a subject or an id, the first due first."""
     is_meant = about_subject | Q(key=text)
-    with suppress(ValueError):  # it need not be a UUID
+    with suppress(ValueError):  # the text may be no UUID
         is_meant |= Q(pk=UUID(text))
     rows = DelayedEvent.objects.using(databases.alias()).filter(is_meant)
     return list(rows.order_by("due_at", "id")[:MOST_EVENTS])

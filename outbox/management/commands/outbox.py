@@ -1,4 +1,4 @@
-"""`manage.py outbox`: look at the outbox and act on it from a terminal."""
+"""`manage.py outbox`: inspect and operate the outbox from a terminal."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from outbox.management.cli.common import INTERRUPTED
 
 class Command(BaseCommand):
     help = "Shows what the outbox owes and why, and acts on it."
-    requires_system_checks = []  # in trouble one wants an answer, not a check of everything
+    requires_system_checks = []  # in an outage an answer must not wait for all checks
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Let each subcommand's module add its own."""
+        """Add the subcommands, and the arguments of each."""
         subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
-        vars(parser)["suggest_on_error"] = True  # Python 3.14 and later do
+        vars(parser)["suggest_on_error"] = True  # the default from Python 3.14 on
         for name, module in cli.SUBCOMMANDS.items():
             summary = (module.__doc__ or "").splitlines()[0]
             module.add_arguments(subparsers.add_parser(name, help=summary, description=summary))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run the subcommand; what it cannot do it raises as a CommandError."""
+        """Run the subcommand; raise `CommandError` if it fails."""
         try:
             cli.SUBCOMMANDS[options["subcommand"]].run(options, self.stdout.write)
         except (OperationalError, InterfaceError, ProgrammingError) as error:
             text = database_errors.explained(error)
-            if not text:  # a fault of the code: its traceback is needed
+            if not text:  # an error of the code: show its traceback
                 raise
             raise CommandError(text) from error
         except KeyboardInterrupt:

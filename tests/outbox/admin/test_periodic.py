@@ -29,7 +29,7 @@ def every(seconds: int, *, last: timedelta | None, **more: Any) -> PeriodicTask:
     return row
 
 
-def the(name: str) -> periodic.Work:
+def the(name: str) -> periodic.PeriodicTaskRow:
     return next(one for one in periodic.works() if one.name == name)
 
 

@@ -202,7 +202,7 @@ class TestADeadBank:
         assert "(BankDown: no answer); the next probe is sent at" in told
 
     def test_is_told_by_status(self, bank):
-        """Seen to fail with the row's state left out of `_note_standing`."""
+        """Seen to fail with the row's state left out of `_add_condition`."""
         given(MANY).deliver_all(raise_errors=False)
 
         [handler] = json.loads(outbox_command("status", "--json"))["handlers"]

@@ -10,7 +10,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from outbox import PermanentFailure, operations, subscribe
-from outbox.formatting import moment, one_line, span
+from outbox.formatting import format_time, one_line, span
 from outbox.models import Attempt, Delivery, Event, Heartbeat, Subscription
 from outbox.monitor.diagnosis import why, why_event
 from outbox.monitor.timeline import timeline_of
@@ -474,7 +474,7 @@ class TestWording:
     def test_shows_moments_in_utc(self):
         tokyo = datetime.fromisoformat("2026-11-24T21:00:00+09:00")
 
-        assert moment(tokyo) == "2026-11-24 12:00:00 UTC"
+        assert format_time(tokyo) == "2026-11-24 12:00:00 UTC"
 
     def test_joins_lines_and_drops_the_last_stop(self):
         assert one_line("Error: a\n  b.\n") == "Error: a b"

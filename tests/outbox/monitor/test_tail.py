@@ -36,12 +36,12 @@ def given(outbox: Outbox, key: UUID | None = None) -> Event:
 class TestFollowing:
     def test_tells_each_event_and_each_move_once(self, outbox: Outbox):
         follower = Follower()
-        assert list(follower.look()) == []
+        assert list(follower.poll()) == []
         event = given(outbox)
 
-        told = list(follower.look())
+        told = list(follower.poll())
         outbox.deliver_all(raise_errors=False)
-        moved = list(follower.look())
+        moved = list(follower.poll())
 
         assert [line.split("  ")[1:] for line in told] == [
             ["parcels.ParcelSent", event.key, "told by test"]
@@ -51,20 +51,20 @@ class TestFollowing:
         assert [
             line for line in moved if "tests.invoice" in line and "ValueError: no paper" in line
         ]
-        assert list(follower.look()) == []
+        assert list(follower.poll()) == []
 
     def test_misses_nothing_that_commits_late(self, outbox: Outbox):
         """Rule 5. With "seq above the last one" the late event is never told."""
         given(outbox)
         follower = Follower()
-        list(follower.look())
+        list(follower.poll())
         late, early = given(outbox), given(outbox)
         Event.objects.filter(pk=late.pk).delete()  # not committed yet
-        assert len(list(follower.look())) == 1
+        assert len(list(follower.poll())) == 1
 
         late.save(force_insert=True)
 
-        (line,) = follower.look()
+        (line,) = follower.poll()
         assert late.key in line
         assert early.key not in line
 

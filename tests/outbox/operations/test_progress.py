@@ -124,7 +124,7 @@ class TestADryRun:
         assert [line.split(":")[0] for line in told.examples] == [
             f"delivery {row.pk} to tests.invoice" for row in rows
         ]
-        assert told.examples[0].endswith(f", {formatting.moment(rows[0].event.emitted_at)}")
+        assert told.examples[0].endswith(f", {formatting.format_time(rows[0].event.emitted_at)}")
 
     def test_of_a_backfill_says_what_the_run_then_makes(self):
         given(Outbox(), 3)

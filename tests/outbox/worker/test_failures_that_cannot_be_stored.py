@@ -15,7 +15,7 @@ from outbox import Receipt, clock, subscribe
 from outbox.deliveries import failpoints, settlement
 from outbox.deliveries.lease import Lease
 from outbox.deliveries.transient_errors import DatabaseAccess
-from outbox.formatting import moment
+from outbox.formatting import format_time
 from outbox.models import Delivery
 from outbox.worker.outcome import Result
 from tests.flows.threads import in_thread
@@ -142,7 +142,7 @@ class TestTheLogOfAFailureThatCannotBeStored:
         row = Delivery.objects.get()
 
         assert row.state == "sent"
-        assert f"Its lease expires at {moment(row.due_at)}" in line.getMessage()
+        assert f"Its lease expires at {format_time(row.due_at)}" in line.getMessage()
 
     def test_has_no_personal_data(self, line: logging.LogRecord, caplog: pytest.LogCaptureFixture):
         assert "hanako" not in line.getMessage() + caplog.text
@@ -167,7 +167,9 @@ class TestTheEndOfALease:
         [result] = refused(monkeypatch)
 
         assert result.refusal is not None
-        assert moment(result.refusal.leased_until) == moment(Delivery.objects.get().due_at)
+        assert format_time(result.refusal.leased_until) == format_time(
+            Delivery.objects.get().due_at
+        )
 
     def test_is_that_of_its_latest_extension(self, monkeypatch: pytest.MonkeyPatch):
         @subscribe("tests.Counted", attempts=5, atomic=False, lease=60)
