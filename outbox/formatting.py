@@ -1,4 +1,4 @@
-"""Times, spans and texts as a person on call reads them."""
+"""Formats of times, durations and texts for people on call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def moment(when: datetime) -> str:
 
 
 def span(length: timedelta) -> str:
-    """Return the two largest units, "2 h 5 min" or "12 s"; a negative length is none."""
+    """Return the two largest units, "2 h 5 min" or "12 s". A negative length counts as zero."""
     left = max(0, round(length.total_seconds()))
     parts = []
     for unit, size in _UNITS:
@@ -24,5 +24,5 @@ def span(length: timedelta) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line breaks and final full stops, to stand within a sentence."""
+    """Return a text without line breaks and final full stops, for use within a sentence."""
     return " ".join(text.split()).rstrip(". ")
