@@ -26,7 +26,7 @@ class Counter(models.Model):
 
 
 class Heartbeat(models.Model):
-    """The last heartbeat of a process, at `seen_at`. One row per process, written every few seconds."""
+    """The last heartbeat of a process. Each process writes its row every few seconds."""
 
     class Kind(models.TextChoices):
         """The part of the outbox that sends the heartbeat."""
