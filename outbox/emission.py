@@ -30,7 +30,7 @@ class NotInTransaction(RuntimeError):
 
 
 class EmittedBesideTransaction(guards.RuleBroken):
-    """An event was emitted while a transaction was open on another database than the outbox's."""
+    """An event was emitted while a transaction was open on a database other than the outbox's."""
 
 
 def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:

@@ -53,7 +53,7 @@ class DomainEvent(BaseModel):
     person that they belong to, by fields that hold an id. `manage.py outbox redact` uses it.
 
     The class statement raises `TypeError` if `key` is not a field, if `share` or `subject` names
-    none, or if a field has the name of an event's fact (`event_id`, `emitted_at`, ...).
+    an unknown field or none, or if a field has the name of a fact (`event_id`, `emitted_at`, ...).
     """
 
     # With another value pydantic stores NaN of an untyped field as null, without an error.

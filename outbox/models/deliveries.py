@@ -184,7 +184,7 @@ class Delivery(Row):
                 condition=Q(started_token__lte=F("token")), name="outbox_delivery_token"
             ),
         ]
-        # No index contains done deliveries. So their size depends on the backlog, not on history.
+        # None of these contains done deliveries. So their size depends on owed ones, not history.
         indexes = [
             models.Index(
                 fields=["subscription", "due_at"],

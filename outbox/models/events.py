@@ -114,7 +114,7 @@ class Event(Row):
 
 
 class DelayedEvent(Row):
-    """An event emitted with a delay. It becomes an event when it is due, and a fact only then."""
+    """A delayed emit. It becomes an event when it is due. Until then it is no fact."""
 
     id = models.UUIDField(
         _("event id"), primary_key=True, default=uuid7, editable=False, help_text=_("As an event.")
