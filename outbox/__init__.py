@@ -1,19 +1,20 @@
-"""A transactional outbox for Django and Celery: what is told is stored with its change, and heard.
+"""A transactional outbox for Django and Celery: store events with their change, deliver them later.
 
-    class ParcelSent(DomainEvent, key="parcel_id"):     # events.py says
+    class ParcelSent(DomainEvent, key="parcel_id"):     # events.py declares
         parcel_id: UUID
 
-    with transaction.atomic():                          # services.py acts
+    with transaction.atomic():                          # services.py emits
         parcel.save()
         emit(ParcelSent(parcel_id=parcel.id))           # stored with the change, or not at all
 
-    @subscribe("parcels.ParcelSent")                    # handlers.py of any other app hears
+    @subscribe("parcels.ParcelSent")                    # handlers.py of any other app subscribes
     def invoice_parcel(parcel_id: UUID) -> None: ...
 
-Delivery is at least once; inside the database each handler takes effect at most once.
-This module is the public API, with `outbox.testing` for tests, `outbox.admin` for the admin of your
-own models, `outbox.reconciliation` for invariants, `outbox.transports.celery` for your Celery app
-and `outbox.metrics` for monitors. It imports no models, so it may be imported anywhere.
+Delivery is at least once. Inside the database each handler takes effect at most once.
+
+The public API is this module, `outbox.testing` for tests, `outbox.admin` for the admin of your own
+models, `outbox.reconciliation` for invariants, `outbox.transports.celery` for your Celery app and
+`outbox.metrics` for monitors. This module imports no models, so it may be imported anywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Django's entry: every app's events first, then every app's handlers."""
+"""Django's AppConfig of the outbox."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class OutboxConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Load `events` and `handlers` of every installed app; sync the rows after migrate."""
-        from . import checks, own_events  # noqa: F401  they register the system checks
-        from .checks import deploy as deploy_checks  # noqa: F401  they register the system checks
+        """Import `events`, then `handlers`, of every app. Sync subscriptions after `migrate`."""
+        from . import checks, own_events  # noqa: F401  imports register checks and the event
+        from .checks import deploy as deploy_checks  # noqa: F401  the import registers checks
         from .guards.hooks import start
 
         autodiscover_modules("events")
@@ -37,6 +37,6 @@ def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:
 
     if using != databases.alias():
         return
-    # Not yet, or no longer, there: `migrate auth` on an empty database, `migrate outbox zero`.
+    # The table is missing after `migrate auth` on an empty database and `migrate outbox zero`.
     if Subscription._meta.db_table in connections[using].introspection.table_names():
         sync_subscriptions(using=using)

@@ -1,14 +1,14 @@
-"""The clock by which hosts agree: that of the outbox's database.
+"""The common clock of all hosts: the clock of the outbox's database.
 
-Leases, due times and heartbeats are written by one host and compared by another. If each used its
-own clock, a relay that is 90 s ahead would declare the workers of all others dead. On PostgreSQL
-`now()` is therefore the time of the database server: this process measures how far the server's
-`clock_timestamp()` is from its own steady clock, and measures again every half minute. The error
-is at most half of the round trip plus the drift since then. On SQLite all processes share a host,
-and its clock is used.
+One host writes leases, due times and heartbeats, and another compares them. If each host used its
+own clock, a relay that is 90 s ahead would declare the workers of all other hosts dead. On
+PostgreSQL `now()` is therefore the time of the database server. This process measures the offset
+between the server's `clock_timestamp()` and its own steady clock every 30 s. The error is at most
+half of the round trip plus the drift since then. On SQLite all processes share a host and use its
+clock.
 
-Tests control it: within `host_time()` the host's clock counts, which `time-machine` and its like
-can move. `outbox.testing` does this for every test.
+Within `host_time()` the host's clock is used. Tests can move it with tools such as `time-machine`.
+`outbox.testing` does this for every test.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from django.utils import timezone
 
 from . import databases
 
-#: A measurement counts so long, in seconds. Oscillators drift by less than 0.1 ms per second.
+#: Lifetime of a measurement, in seconds. Oscillators drift by less than 0.1 ms per second.
 _LIFETIME = 30.0
-#: A measurement with a longer round trip, in seconds, is repeated, and the best one counts.
+#: A measurement with a longer round trip, in seconds, is repeated. The most exact one is used.
 _ROUND_TRIP = 0.05
 _TRIES = 3
 
 
 @dataclass(frozen=True)
 class _Measurement:
-    """How far the database's clock is ahead of this host's steady clock.
+    """The offset between the database's clock and this host's steady clock.
 
     Attributes:
         ahead: seconds to add to the steady clock.
-        error: seconds by which `ahead` may be wrong, in both directions.
-        at: when it was measured, by the steady clock.
+        error: largest error of `ahead`, in seconds, in both directions.
+        at: time of the measurement, by the steady clock.
     """
 
     ahead: float
@@ -57,10 +57,10 @@ def now(*, using: str | None = None) -> datetime:
     """Return the present time by the clock of a database.
 
     Args:
-        using: the database's alias; None: that of the outbox.
+        using: the database's alias. None: the outbox's database.
 
     Raises:
-        django.db.Error: the database cannot be asked, and never could be in this process.
+        django.db.Error: the database cannot be read, and this process has no measurement yet.
     """
     using = using or databases.alias()
     if not _is_database_time(using):
@@ -71,7 +71,7 @@ def now(*, using: str | None = None) -> datetime:
 def expression(*, using: str) -> tuple[str, list[Any]]:
     """Return SQL for the present time, and its parameters.
 
-    For a statement of a caller that must not cause another one, as `emit()` must not.
+    For callers such as `emit()`, which must not execute a second statement.
     """
     if _is_database_time(using):
         return "clock_timestamp()", []
@@ -84,9 +84,9 @@ def host_offset(*, using: str | None = None) -> timedelta:
 
 
 def forget(*, using: str) -> None:
-    """Measure again at the next occasion: the next connection may lead to another server.
+    """Measure again at the next use, because the next connection may lead to another server.
 
-    Until that succeeds the old measurement counts, also for the other threads of this process.
+    Until that succeeds, all threads of this process use the old measurement.
     """
     if known := _measured.get(using):
         _measured[using] = replace(known, at=-math.inf)
@@ -134,7 +134,7 @@ def _measure(using: str) -> _Measurement:
 
 
 def _steady() -> float:
-    """Return seconds that no change of the host's clock moves."""
-    # Where there is one, a clock that also counts while the host is suspended.
+    """Return seconds of a clock that is independent of changes to the host's wall clock."""
+    # CLOCK_BOOTTIME also counts while the host is suspended. Not every platform has it.
     kind = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if kind is None else time.clock_gettime(kind)

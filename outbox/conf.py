@@ -1,4 +1,4 @@
-"""The outbox's settings, `OUTBOX` in Django's: every key, its default and its unit."""
+"""The outbox's settings, `OUTBOX` in Django's settings: every key, its default and its unit."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from django.core.exceptions import ImproperlyConfigured
 
 @dataclass(frozen=True, kw_only=True)
 class Conf:
-    """Defaults of the engine; a handler's own policy stands in its `@subscribe`."""
+    """Defaults of the engine. The `@subscribe` of a handler overrides them."""
 
     LEASE_SECONDS: float = 60.0
-    """How long one handler may take for one delivery before it is presumed lost."""
+    """Seconds that one handler may take for one delivery before the delivery is presumed lost."""
     WINDOW: int = 2000
-    """Most deliveries of one handler that are with the broker and the workers at once."""
+    """Most deliveries of one handler that are with the broker and the workers at the same time."""
     FIRST_WINDOW: int = 500
-    """What that begins with, and is again when nothing waits: a quick handler's has more."""
+    """Initial window, and the window while no backlog waits. It grows for a quick handler."""
     BATCH: int = 200
-    """Most deliveries of an atomic handler in one message (others: one); 50 in a window of 500."""
+    """Most deliveries in one message of an atomic handler; 50 in a window of 500. Others: one."""
     ATTEMPTS: int = 45
-    """With the backoff below, full jitter: a day and a half on average, seldom less than a day."""
+    """Attempts before dead. With full jitter below: 36 hours on average, seldom less than 24."""
     MAX_WORKER_CRASHES: int = 5
-    """Workers that may die in a handler, with no exception seen, before its delivery is dead."""
+    """Workers that may die in a handler, without an exception, before its delivery is dead."""
     BACKOFF_BASE: float = 2.0
-    """Seconds; doubled with each attempt."""
+    """Longest wait before the second attempt, in seconds. It doubles with each attempt."""
     BACKOFF_CAP: float = 7200.0
-    """Seconds; no wait is longer."""
+    """Longest wait between two attempts, in seconds."""
     FAN_OUT: int = 500
-    """Events that one pass of the relay fans out."""
+    """Most events that one pass of the relay fans out."""
     POLL_SECONDS: float = 1.0
-    """How long the relay waits at most for a nudge before it looks by itself."""
+    """Longest wait of the relay for a nudge, in seconds. Then it polls."""
     HEARTBEAT_SECONDS: float = 10.0
-    """How often relays, workers and beat say that they live; three of these are silence."""
+    """Seconds between heartbeats of a relay, worker or beat. Three missed ones mean silence."""
     NUDGE: bool = True
-    """Tell the relay after each commit. Off: it looks every POLL_SECONDS."""
+    """Nudge the relay after each commit. Off: it polls every POLL_SECONDS."""
     GUARDS: bool | None = None
-    """Raise at what breaks a rule (`outbox/guards/`). None: where DEBUG is on, and in tests."""
+    """Raise if code breaks a rule (`outbox/guards/`). None: if DEBUG is on, and in tests."""
 
     RETENTION: Mapping[str, float | None] = field(default_factory=dict)
     """Days that settled events are kept, by event name; "default" for the rest. None: for ever."""
     ARCHIVE: str = ""
-    """Folder where events are written to before they are pruned. Empty: nowhere."""
+    """Folder to which events are written before they are pruned. Empty: no archive."""
     ARCHIVE_SENSITIVE: bool = False
     """Write sensitive fields to the archive, which redaction does not reach. Off: blanks."""
 
     TRACING: bool = False
-    """Trace by OpenTelemetry. Off: it is not imported."""
+    """Trace with OpenTelemetry. Off: OpenTelemetry is not imported."""
     TRACE_URL: str = ""
-    """Where a trace is shown, with `{trace_id}` in it: the admin links to it. Empty: nowhere."""
+    """URL of a trace, with `{trace_id}`, to which the admin links. Empty: no links."""
     METRICS_TOKEN: str = field(default="", repr=False)
-    """What a scraper of `/metrics` has to bring. Empty: nothing is counted, nothing answers."""
+    """Token that a scraper of `/metrics` must send. Empty: nothing is counted or served."""
 
 
 def conf(*, lenient: bool = False) -> Conf:
     """Return the settings in force.
 
-    Raises `ImproperlyConfigured` for a key that does not exist; `lenient` leaves it out instead,
-    while apps load, so that the system check can tell of it.
+    Raises `ImproperlyConfigured` for an unknown key. `lenient` ignores unknown keys while apps
+    load, so that the system check can report them.
     """
     given = getattr(settings, "OUTBOX", {})
     known = {field.name for field in fields(Conf)}

@@ -1,4 +1,4 @@
-"""Who and what causes the events that are emitted right now, so that nobody has to pass it on."""
+"""The cause and the actor of emitted events, kept in a context variable and not passed on."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Cause:
     """Why an event is emitted.
 
     Attributes:
-        correlation_id: shared by everything that follows from one first cause.
+        correlation_id: shared by all events that follow from one request or job.
         causation_id: the event whose handler is running, or None.
         emitted_by: that handler's pinned name, or "".
-        actor: who started it all: "user:7", the name of a job, or "".
+        actor: the user or job at the start: "user:7", the name of a job, or "".
     """
 
     correlation_id: UUID = field(default_factory=uuid7)
@@ -38,10 +38,10 @@ class Cause:
 
 @dataclass
 class _RequestCause:
-    """A request as a cause. Its user is asked late: token authentication runs inside the view.
+    """A request as a cause. Its user is read late: token authentication runs inside the view.
 
     Attributes:
-        is_unchecked: the caller chose the correlation id, and nobody has looked whose it is.
+        is_unchecked: the caller chose the correlation id, and its owner is not checked yet.
     """
 
     request: HttpRequest
@@ -62,7 +62,7 @@ _current: ContextVar[Cause | _RequestCause | None] = ContextVar("outbox_cause", 
 
 
 def current_cause() -> Cause:
-    """Return the cause of an event that is emitted now; a new one outside request and handler."""
+    """Return the cause of events emitted now. Outside request and handler it is a new one."""
     cause = _current.get()
     if isinstance(cause, _RequestCause):
         return cause.resolve()
@@ -70,10 +70,10 @@ def current_cause() -> Cause:
 
 
 def check_correlation(actor_of: Callable[[UUID], str | None]) -> None:
-    """Give the running request a new correlation id if it brought one of another actor's.
+    """Give the running request a new correlation id if its id belongs to another actor.
 
-    Else a caller could add events to what followed from somebody else's request. Callers who may
-    view all events may add to any of them. It is checked once, before the first event.
+    Otherwise a caller could add events to another person's timeline. Callers with permission to
+    view all events may use any id. The id is checked once, before the first event.
 
     Args:
         actor_of: returns the actor of the first event with a correlation id; None without one.
@@ -100,7 +100,7 @@ def running_handler() -> str:
 
 @contextmanager
 def caused_by(cause: Cause | _RequestCause) -> Iterator[None]:
-    """Make `cause` the cause of all that is emitted within the block."""
+    """Set the cause of all events emitted within the block."""
     reset = _current.set(cause)
     try:
         yield
@@ -110,9 +110,9 @@ def caused_by(cause: Cause | _RequestCause) -> Iterator[None]:
 
 @contextmanager
 def acting_as(actor: str) -> Iterator[None]:
-    """Name the actor of the events emitted within the block, for jobs and commands.
+    """Set the actor of the events emitted within the block, for jobs and commands.
 
-    What causes them stays as it is, in a handler too.
+    Correlation id and causation id do not change, not even in a handler.
 
     Args:
         actor: a short name without personal data, for example "job:close-stale-orders".
@@ -122,16 +122,16 @@ def acting_as(actor: str) -> Iterator[None]:
 
 
 class CorrelationFilter(logging.Filter):
-    """Put `correlation_id` and `handler` on log records: those of what runs now, or "".
+    """Add `correlation_id` and `handler` to log records: those of the running code, or "".
 
-    With tracing, in a trace, `trace_id` as well.
-    For a log handler's `filters` in Django's LOGGING; what a record brings itself stays.
+    Within a trace it adds `trace_id`, too. It does not replace attributes that a record has.
+    Use it in a log handler's `filters` in Django's LOGGING.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Complete the record; none is left out."""
+        """Add the attributes. Return True: no record is dropped."""
         cause = _current.get()
-        # A request's user is not asked for: that may read the database, which may be logged.
+        # The request's user is not read: that may query the database, which may be logged.
         known = {
             "correlation_id": str(cause.correlation_id) if cause else "",
             "handler": running_handler(),
@@ -145,18 +145,18 @@ class CorrelationFilter(logging.Filter):
 
 
 class RequestContextMiddleware:
-    """Give each request a correlation id: the one its header brings, or a new one.
+    """Give each request a correlation id: the id of its `X-Correlation-ID` header, or a new one.
 
-    The id is on every event that the request emits, on all that follows from these, and on the
-    response (`X-Correlation-ID`). An id under which another actor has events already is replaced
-    by a new one. Put it after Django's authentication middleware.
+    Every event that the request emits has the id. So have all events that follow from these, and
+    the response (`X-Correlation-ID`). An id with events of another actor is replaced by a new one.
+    Put the middleware after Django's authentication middleware.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Answer the request within its context."""
+        """Handle the request within its context."""
         cause = _request_cause(request)
         with caused_by(cause):
             response = self.get_response(request)

@@ -1,4 +1,4 @@
-"""emit(): one INSERT in the caller's transaction, or NotInTransaction."""
+"""emit(): one INSERT in the caller's transaction. Without a transaction it raises."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ class NotInTransaction(RuntimeError):
 
 
 class EmittedBesideTransaction(guards.RuleBroken):
-    """An event was emitted while a transaction was open on a database that is not the outbox's."""
+    """An event was emitted while a transaction was open on a database other than the outbox's."""
 
 
 def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
     """Store an event in the caller's transaction: it exists if and only if the change commits.
 
     Correlation id, causation id and actor are taken from the running handler or request.
-    After the commit the relay is nudged from a thread of its own; the caller never waits for it.
+    After the commit a separate thread nudges the relay. The caller never waits for it.
 
     Args:
         event: an instance of a `DomainEvent` subclass that has a `key`.
-        delay: tell it that much later. Until then it is no fact: it has no `seq`, nobody hears of
-            it, and `cancel_delayed` takes it back.
+        delay: emit the event that much later. Until then it is no fact: it has no `seq` and no
+            deliveries, and `cancel_delayed` removes it.
 
     Returns:
         The event's id (UUIDv7).
@@ -52,7 +52,7 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
             transaction that Django's TestCase opens around a test does not count.
         TypeError: the event's class is abstract (it has no `key`).
         ValueError: the delay is negative.
-        UnstorableValue: a text of the event is too long, or contains what no database stores.
+        UnstorableValue: a text is too long, or a value cannot be stored in every database.
     """
     if not event.event_name:
         raise TypeError(
@@ -72,7 +72,7 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
 
 
 def store(event: DomainEvent, *, using: str) -> UUID:
-    """Insert the event's row in the open transaction, which is the caller's to check.
+    """Insert the event's row. The caller has checked that a transaction is open.
 
     Called by `emit()`, by the correction of an event, and by the test kit.
     """
@@ -86,10 +86,8 @@ def store(event: DomainEvent, *, using: str) -> UUID:
 
 
 def _insert(facts: dict[str, Any], *, using: str) -> None:
-    """Insert an event by a statement that is made once; what is not given is NULL or a default.
-
-    `Event(**facts).save()` takes as long in Python as the database takes for the row.
-    """
+    """Insert an event with a cached statement. Columns without a fact are NULL or a default."""
+    # `Event(**facts).save()` takes as long in Python as the database takes for the row.
     connection = connections[using]
     now, more_values = clock.expression(using=using)
     statement, fields = _statement(tuple(facts), now, using)
@@ -103,7 +101,7 @@ def _insert(facts: dict[str, Any], *, using: str) -> None:
 
 @cache
 def _statement(names: tuple[str, ...], now: str, using: str) -> tuple[str, list[Field[Any, Any]]]:
-    """Return the INSERT of an event with these fields, emitted now, and the fields."""
+    """Return the INSERT statement for these fields and `emitted_at`, and the model's fields."""
     quote = connections[using].ops.quote_name
     meta = _event_model()._meta
     fields = [cast("Field[Any, Any]", meta.get_field(name)) for name in names]
@@ -147,7 +145,7 @@ def _facts(event: DomainEvent, *, using: str) -> dict[str, Any]:
 
 @cache
 def _lengths() -> dict[str, int]:
-    """Return the lengths of the event's text columns."""
+    """Return the maximum lengths of the event's text columns."""
     fields = _event_model()._meta.get_fields()
     lengths = {field.name: getattr(field, "max_length", None) for field in fields}
     return {name: length for name, length in lengths.items() if length}

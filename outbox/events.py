@@ -1,4 +1,4 @@
-"""DomainEvent: a fact, typed and frozen, named "app.ClassName"."""
+"""DomainEvent: the base class of events, typed and immutable, named "app.ClassName"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .privacy.marks import MASK, is_sensitive
 
-#: What a handler may ask for beside the event's fields; no field may take one of these names.
+#: Facts that a handler may take beside the event's fields. No field may have one of these names.
 FACTS = frozenset(
     {
         "event_id",
@@ -28,35 +28,35 @@ FACTS = frozenset(
 
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
-#: Every event class by its name. Two classes of one name are both kept, for the check to report.
+#: Every event class by its name. Two classes with one name are both kept: the check reports them.
 registry: dict[str, list[type[DomainEvent]]] = {}
 
 
 class DomainEvent(BaseModel):
-    """A fact that happened, told in the past tense.
+    """A fact that happened, named in the past tense.
 
-    Subclass it in your app's `events.py`, with the field that says what the event is about::
+    Subclass it in your app's `events.py`. `key` is the field with the aggregate's id::
 
         class ParcelSent(DomainEvent, key="parcel_id"):
             \"\"\"A parcel left the house.\"\"\"
 
             parcel_id: UUID
 
-    The event is then called `<app label>.ParcelSent`. Fields are pydantic fields; what is stored is
-    their JSON form. Later releases may add optional fields; anything else is a new event or a new
-    `version`. A subclass without `key` is abstract: a base for others, never emitted.
+    The event's name is `<app label>.ParcelSent`. Its fields are pydantic fields, stored as JSON.
+    Later releases may add optional fields. Any other change needs a new event or a new `version`.
+    A subclass without `key` is abstract: a base class that is never emitted.
 
-    `share="owner:{owner_id}"` names whose work it is: a handler with a `share_window` has only so
-    many deliveries of one share in flight.
+    `share="owner:{owner_id}"` names the owner of the work. A handler with a `share_window` has at
+    most that many deliveries of one share in flight.
 
-    Fields with personal data are `Sensitive[...]`, and `subject="customer:{customer_id}"` names
-    the person whose they are, by fields that hold an id: `manage.py outbox redact` finds them so.
+    Fields with personal data are `Sensitive[...]`. `subject="customer:{customer_id}"` names the
+    person that they belong to, by fields that hold an id. `manage.py outbox redact` uses it.
 
-    Raises `TypeError` while the class is made, when `key` is no field of it or a field has the name
-    of one of the event's own facts (`event_id`, `emitted_at`, ...).
+    The class statement raises `TypeError` if `key` is not a field, if `share` or `subject` names
+    an unknown field or none, or if a field has the name of a fact (`event_id`, `emitted_at`, ...).
     """
 
-    # "constants": else pydantic stores NaN of an untyped field as null, without an error.
+    # With another value pydantic stores NaN of an untyped field as null, without an error.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     event_name: ClassVar[str] = ""
@@ -75,7 +75,7 @@ class DomainEvent(BaseModel):
         share: str = "",
         **kwargs: Any,
     ) -> None:
-        """Name the event and enter it into the registry."""
+        """Name the event and register it."""
         super().__pydantic_init_subclass__(**kwargs)
         if not key:
             return
@@ -97,7 +97,7 @@ class DomainEvent(BaseModel):
         share: str = "",
         **kwargs: Any,
     ) -> None:
-        """Take the class keywords, which pydantic hands to both hooks."""
+        """Accept the class keywords, which pydantic passes to both hooks."""
         super().__init_subclass__(**kwargs)
 
     @property
@@ -106,44 +106,44 @@ class DomainEvent(BaseModel):
         return str(getattr(self, self.event_key))
 
     def subject_name(self) -> str:
-        """Return whose data it carries, "customer:7", or "" if its class names no subject."""
+        """Return the person of its data, "customer:7", or "" if its class has no subject."""
         return self._filled(self.event_subject)
 
     def share_name(self) -> str:
-        """Return whose work it is, "owner:7", or "" if its class names no share."""
+        """Return the owner of the work, "owner:7", or "" if its class has no share."""
         return self._filled(self.event_share)
 
     @classmethod
     def subject_fields(cls) -> list[str]:
-        """Return the fields that its subject is made of."""
+        """Return the names of the fields in its subject."""
         return _fields_of(cls.event_subject)
 
     def _filled(self, template: str) -> str:
         return template.format(**{name: getattr(self, name) for name in _fields_of(template)})
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Mask what is sensitive: a printed event ends in a log or a traceback."""
+        """Mask sensitive fields, because logs and tracebacks contain the repr."""
         for name, value in super().__repr_args__():
             yield name, MASK if is_sensitive(type(self), name) else value
 
     def in_words(self) -> str:
-        """Say what happened in a few words, for the timeline; override it to say more.
+        """Describe the event in a few words, for the timeline. Override it to add details.
 
-        Default: the words of its name, "Order ready to ship". It is shown to staff: nothing that
-        they may not see belongs into it.
+        The default is the words of its name: "Order ready to ship". Staff read it, so it must not
+        contain anything that they may not see.
         """
         return words_of_name(self.event_name)
 
 
 def register(event: type[DomainEvent]) -> None:
-    """Enter an event class; a module that is loaded again replaces its own earlier class."""
+    """Register an event class. A module that is loaded again replaces its own earlier class."""
     known = registry.setdefault(event.event_name, [])
     known[:] = [other for other in known if other.__module__ != event.__module__]
     known.append(event)
 
 
 def find(name: str) -> type[DomainEvent] | None:
-    """Return the class of the event called `name`, or None."""
+    """Return the event class with this name, or None."""
     known = registry.get(name)
     return known[-1] if known else None
 
@@ -183,6 +183,6 @@ def _refuse_bad_template(cls: type[DomainEvent], word: str, template: str, *, ex
 
 
 def app_label(module: str) -> str:
-    """Return the label of the app that a module belongs to; of none, its first package."""
+    """Return the label of a module's app. Without an app: the module's first package."""
     config = apps.get_containing_app_config(module)
     return config.label if config else module.partition(".")[0]

@@ -1,8 +1,8 @@
-"""Keeps a thread's use of SQLite and the forking of a worker's pool apart.
+"""Prevent forks of a worker's pool while a thread uses SQLite.
 
-SQLite notes in the process's memory which locks it holds. A child that is forked in the middle of
-a write has that note for ever, while nobody there holds the lock: each of its own writes finds the
-database locked. https://www.sqlite.org/howtocorrupt.html, section 2.6.
+SQLite records the locks that it holds in the process's memory. A child that is forked during a
+write copies this record and never clears it. So each write of the child fails with a locked
+database. https://www.sqlite.org/howtocorrupt.html, section 2.6.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _using = threading.RLock()
 
 @contextmanager
 def apart_from_forks(using: str | None = None) -> Iterator[None]:
-    """Let no fork happen within the block, and close this thread's SQLite at its end.
+    """Prevent forks within the block, and close this thread's SQLite connections at its end.
 
-    For short work in a thread of a process that forks. Nothing of SQLite is then open in a fork;
-    connections to other databases stay as they are, and forks need not wait for them.
+    For short work in a thread of a process that forks. No SQLite file is then open at a fork.
+    Connections to other databases stay open, and forks do not wait for them.
 
     Args:
-        using: the only database alias that the block uses; None: it may use all.
+        using: the only database alias that the block uses. None: it may use all.
     """
     files = [
         one for one in connections.all() if one.vendor == "sqlite" and using in (None, one.alias)

@@ -1,4 +1,4 @@
-"""Format times, spans and texts for operators."""
+"""Formats of times, durations and texts for people on call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def format_time(when: datetime) -> str:
 
 
 def span(length: timedelta) -> str:
-    """Return the two largest units, "2 h 5 min" or "12 s"; "0 s" for a negative length."""
+    """Return the two largest units, "2 h 5 min" or "12 s". A negative length counts as zero."""
     left = max(0, round(length.total_seconds()))
     parts = []
     for unit, size in _UNITS:

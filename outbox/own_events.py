@@ -1,4 +1,4 @@
-"""What the outbox itself says."""
+"""Events that the outbox itself emits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a handler wants done about its failures, as its `@subscribe` says it."""
+"""The failure policy of a handler: the rules, breaker and numbers of its `@subscribe`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from math import isfinite
 
 from .receipt import LeaseLost, PermanentFailure
 
-#: A wait as a person writes it: seconds, or a timedelta.
+#: A wait in a policy: seconds, or a timedelta.
 Wait = float | timedelta
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Try again: after the handler's backoff, or `after` a given time and not before.
+    """Try again: after the handler's backoff, or not before a given time.
 
     Args:
-        after: seconds or a timedelta. What the exception itself carries comes first: see
+        after: seconds or a timedelta. An exception's own `retry_after` has precedence: see
             `RetryAfter`.
 
     Raises:
-        ValueError: `after` is negative or no number.
+        ValueError: `after` is negative or not a number.
     """
 
     after: Wait | None = None
@@ -34,15 +34,15 @@ class Retry:
 
 @dataclass(frozen=True)
 class Dead:
-    """Give up at once; a person decides. What `PermanentFailure` does without a rule."""
+    """Make the delivery dead at once: a person decides. `PermanentFailure` has this by default."""
 
 
 @dataclass(frozen=True)
 class Discard:
-    """Close the debt without having done anything: this event is not for this handler.
+    """Settle the delivery without an effect: the handler does not need this event.
 
     Args:
-        reason: why that is right, for whoever looks at it.
+        reason: why no effect is needed. Staff read it at the delivery.
 
     Raises:
         ValueError: no reason is given.
@@ -56,12 +56,12 @@ class Discard:
 
 @dataclass(frozen=True)
 class Pause:
-    """Pause the handler: nothing of it can succeed until a person has done something.
+    """Pause the handler: no delivery can succeed until a person has acted.
 
-    The delivery is parked with all others, and its attempts are not used up.
+    The delivery is parked with all others of the handler. The attempt is not counted.
 
     Args:
-        reason: what a person has to do.
+        reason: the action that a person has to take.
 
     Raises:
         ValueError: no reason is given.
@@ -75,21 +75,21 @@ class Pause:
 
 @dataclass(frozen=True, kw_only=True)
 class Breaker:
-    """Hold a handler while the other side is down, instead of using up its deliveries' attempts.
+    """Hold a handler while an external system is down, so that no attempts are used up.
 
-    After `failures` of these kinds without a success between them, nothing of the handler is sent
-    but a probe: one delivery, after `wait`, and after twice as long each time it fails. A probe
-    that meets no such failure lets everything go on, a little at first.
+    After `failures` of these kinds without a success between them, the breaker opens. The relay
+    then sends only probes of the handler: one delivery after `wait`. The wait doubles with each
+    failed probe. A probe without such a failure closes the breaker; the window then grows back.
 
     Args:
-        on: exception classes that mean "the other side is down"; their subclasses too.
-        failures: how many, across deliveries and workers, open it.
+        on: exception classes that mean "the external system is down", including subclasses.
+        failures: number of failures, across deliveries and workers, that opens the breaker.
         wait: seconds or a timedelta until the first probe.
-        longest: the longest wait between two probes.
+        longest: longest wait between two probes.
 
     Raises:
-        ValueError: a number that makes no sense.
-        TypeError: `on` has something else than exception classes, or nothing.
+        ValueError: a number is out of range.
+        TypeError: `on` is empty, or contains something other than exception classes.
     """
 
     on: tuple[type[Exception], ...]
@@ -104,8 +104,8 @@ class Breaker:
         if self.failures < 1:
             raise ValueError(f"Breaker(failures={self.failures}): one or more.")
         if not 0 < self.wait_seconds <= self.longest_seconds:
-            told = f"Breaker(wait={self.wait}, longest={self.longest})"
-            raise ValueError(f"{told}: wait must be above zero and not above longest.")
+            shown = f"Breaker(wait={self.wait}, longest={self.longest})"
+            raise ValueError(f"{shown}: wait must be above zero and not above longest.")
 
     @property
     def wait_seconds(self) -> float:
@@ -125,9 +125,9 @@ DEFAULT_RULES: Rules = {PermanentFailure: Dead(), Exception: Retry()}
 
 
 class RetryAfter(Exception):
-    """Raise it, or any exception with an attribute `retry_after`, to say when to try again.
+    """Raise it, or any exception with an attribute `retry_after`, to set the next attempt's time.
 
-    The attempt counts as any other that failed.
+    The attempt counts as a failed one.
 
     Attributes:
         retry_after: seconds or a timedelta, at most a week.
@@ -139,12 +139,12 @@ class RetryAfter(Exception):
 
 
 def action_for(error: BaseException, rules: Rules) -> Action:
-    """Return what the rules say about an exception: the class nearest to its own decides."""
+    """Return the action for an exception: the rule of its nearest class applies."""
     return action_for_kind(type(error), rules)
 
 
 def action_for_kind(kind: type[BaseException], rules: Rules) -> Action:
-    """Return what the rules say about exceptions of a class."""
+    """Return the action for exceptions of a class."""
     for one in kind.__mro__:
         for known in (rules, DEFAULT_RULES):
             if one in known:
@@ -153,16 +153,16 @@ def action_for_kind(kind: type[BaseException], rules: Rules) -> Action:
 
 
 def wait_of(error: BaseException, action: Retry) -> timedelta | None:
-    """Return the given time after which to try again; None: the handler's backoff."""
-    for asked in (getattr(error, "retry_after", None), action.after):
-        seconds = None if asked is None else _seconds(asked)
+    """Return the wait that the exception or the rule sets. None: the handler's backoff."""
+    for given in (getattr(error, "retry_after", None), action.after):
+        seconds = None if given is None else _seconds(given)
         if seconds is not None:
             return min(timedelta(seconds=min(seconds, 1e9)), _LONGEST_WAIT)
     return None
 
 
 def refuse_bad_rules(name: str, rules: Rules) -> None:
-    """Raise TypeError for rules that could never apply, or say nothing."""
+    """Raise TypeError for rules that could never apply, or have no valid action."""
     for kind, action in rules.items():
         if not _is_exception(kind):
             raise TypeError(f"{name}: rules={{{kind!r}: ...}}: a rule is about an exception class.")
@@ -176,7 +176,7 @@ def refuse_bad_rules(name: str, rules: Rules) -> None:
 
 
 def refuse_bad_numbers(name: str, **given: object) -> None:
-    """Raise ValueError for a number that no policy can have; None: it is not given."""
+    """Raise ValueError for a number out of range. None means that the option is not given."""
     for option, value in given.items():
         fits, proper = _NUMBERS[option]
         if value is not None and not fits(value):
@@ -217,7 +217,7 @@ def _is_span(value: object) -> bool:
 
 _WHOLE = "a whole number of 1 or more"
 
-#: Of each number of a policy, what it must be, and what to write.
+#: The valid values of each number of a policy: a predicate, and a description for the error.
 _NUMBERS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "batch": (_is_whole, _WHOLE),
     "window": (_is_whole, _WHOLE),

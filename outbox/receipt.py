@@ -1,4 +1,4 @@
-"""What a handler can say back: its receipt, a failure for good, and that its lease was lost."""
+"""Receipt, PermanentFailure and LeaseLost: the objects that a handler enters or raises."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Transaction = AbstractContextManager[None]
 
 
 class PermanentFailure(Exception):
-    """Raise it in a handler when no retry can help: the delivery is dead at once, and says why."""
+    """Raise it in a handler when no retry can help: the delivery is dead at once, with its text."""
 
 
 class LeaseLost(Exception):
@@ -24,9 +24,9 @@ class LeaseLost(Exception):
 class Receipt:
     """The receipt of an `atomic=False` handler: `with receipt:` opens its one transaction.
 
-    Effects in the database and events emitted inside the block commit together with the delivery's
-    completion, or not at all. Entering raises `LeaseLost` when another worker has the delivery now.
-    A handler that returns without having entered it has failed.
+    Effects in the database, events emitted inside the block and the delivery's move to done
+    commit in this transaction, or not at all. Entering raises `LeaseLost` if another worker has
+    the delivery. A handler that returns without entering its receipt has failed.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Receipt:
         self.is_given = False
 
     def extend(self) -> None:
-        """Say that the handler is at work: its lease and its time limit begin anew, in full.
+        """Restart the handler's lease and time limit, in full.
 
-        For a handler that takes long, at every step that it gets on; never from a timer, which
-        would keep alive what hangs. Call it with no transaction open.
+        A long-running handler calls it after each completed step. Do not call it from a timer:
+        that would keep a handler alive that hangs. Call it with no transaction open.
 
         Raises:
-            LeaseLost: it came too late, and another worker has the delivery now.
-            RuntimeError: a transaction is open, so nobody could see the new lease.
+            LeaseLost: the lease has passed, and another worker has the delivery.
+            RuntimeError: a transaction is open, so the relay could not see the new lease.
         """
         self._extend()
 

@@ -1,7 +1,7 @@
 """Refuse text and numbers that not every database can store, before anything is written.
 
-PostgreSQL stores neither NUL nor half of a surrogate pair in a text, nor NaN in JSON, and no text
-that is longer than its column. SQLite stores them all, so a project would learn of them late.
+PostgreSQL stores no NUL and no half of a surrogate pair in a text, no NaN in JSON, and no text
+longer than its column. SQLite stores them all. A project on SQLite would find such errors late.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from .receipt import PermanentFailure
 
 
 class UnstorableValue(PermanentFailure, ValueError):
-    """A value of an event cannot be stored. In a handler, no retry can help."""
+    """A value of an event cannot be stored. Raised in a handler, it is a permanent failure."""
 
 
 def refuse_unstorable(facts: Mapping[str, Any], *, lengths: Mapping[str, int]) -> None:
     """Refuse the facts of an event that a database cannot store.
 
     Args:
-        facts: by the names of the event's fields: `name`, `key`, `payload`, ...
+        facts: values by the names of the event's fields: `name`, `key`, `payload`, ...
         lengths: the largest number of characters of each text.
 
     Raises:
-        UnstorableValue: the text names the event, the field and what is wrong with it.
+        UnstorableValue: its message names the event, the field and the problem.
     """
     for field, limit in lengths.items():
         value = facts.get(field)

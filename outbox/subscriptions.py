@@ -1,4 +1,4 @@
-"""@subscribe: which handler listens to which event name, and what it wants to be given."""
+"""@subscribe: the registry of handlers, their events, their policy and their arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from .receipt import PermanentFailure
 
 OnDead = Literal["hold", "pass"]
 
-#: So that a handler which hangs is told apart from a worker that died: it ends before its lease.
+#: A handler that hangs is interrupted before its lease passes. So it does not look like a dead
+#: worker.
 _LIMIT_WITHIN_LEASE = 0.9
 
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -26,7 +27,7 @@ Function = TypeVar("Function", bound=Callable[..., None])
 
 @dataclass(frozen=True, kw_only=True)
 class Handler:
-    """A function subscribed to events, with its policy. Made by `@subscribe`."""
+    """A function subscribed to events, with its policy. `@subscribe` creates it."""
 
     name: str
     function: Callable[..., None]
@@ -73,7 +74,7 @@ class Handler:
     def arguments(self, *, payload: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Build the call's arguments in the handler's own types (a tolerant reader).
 
-        Raises `PermanentFailure` when the stored event does not fit them.
+        Raises `PermanentFailure` if the stored event does not fit these types.
         """
         given = {name: facts[name] for name in self.parameters if name in facts}
         for name, adapter in self._adapters.items():
@@ -89,13 +90,13 @@ class Handler:
 
     def _read(self, adapter: TypeAdapter[Any], name: str, value: Any) -> Any:
         try:
-            # As JSON, which it is: so strict types of the consumer's read it too.
+            # The stored value is JSON. Read as JSON, it also fits strict types of the consumer.
             return adapter.validate_json(to_json(value))
         except ValidationError as error:
             raise PermanentFailure(f"{self.name} cannot read {name}: {error}") from error
 
 
-#: All handlers in the order of their registration; two of one name are for the check to report.
+#: All handlers in registration order. Two with one name are both kept: the check reports them.
 registry: list[Handler] = []
 
 
@@ -122,58 +123,58 @@ def subscribe(
 ) -> Callable[[Function], Function]:
     """Subscribe the decorated function to events, by name.
 
-    Its parameters are the fields that it reads, in types of its own, and any of the event's facts:
+    Its parameters are event fields, in the handler's own types, and any of the event's facts:
     `event_id`, `emitted_at`, `correlation_id`, `causation_id`, `actor`, `key`, `attempt`,
-    `receipt`. `manage.py check` compares them with what the producer declares.
+    `receipt`. `manage.py check` compares them with the fields that the producer declares.
 
-    The handler's pinned name, by which deliveries are owed to it, is app label + function name.
-    When you rename the function, keep the old name by `name=` or hand it over by `formerly=`.
+    The handler's pinned name is app label + function name. Its deliveries are stored under it.
+    If you rename the function, keep the old name with `name=` or list it in `formerly=`.
 
     Args:
         events: one or more names, "app.ClassName".
         name: another pinned name.
         formerly: earlier pinned names, whose subscriptions and deliveries this handler takes over.
-        atomic: run it in one transaction with its receipt. False for one that calls outside: it
-            takes `receipt: Receipt` and enters `with receipt:` around its effects, once.
-        together: let deliveries of one message share a transaction of about 20 ms, if it is
-            atomic. False where its rows are contended, so that each is unlocked as soon as may be.
-        express: let the relay's process run a delivery that comes alone, at once, without the way
-            through the broker. For an atomic handler that is quick, and awaited. It runs in a
-            thread there; whatever does not come alone still goes to the workers of its queue.
+        atomic: run the handler in one transaction with its receipt. False for a handler that calls
+            an external system: it takes `receipt: Receipt` and enters `with receipt:` around its
+            effects, once.
+        shared_transaction: let deliveries of one message share a transaction of about 20 ms, if
+            the handler is atomic. False for contended rows: they are then unlocked sooner.
+        inline: run a delivery that would be alone in its message at once, in a thread of the
+            relay's process, without the broker. For an atomic handler that is quick, and awaited.
+            All other deliveries still go to the workers of its queue.
         queue: the Celery queue; default the app's label.
         batch: most deliveries in one message (default `OUTBOX["BATCH"]`; 1 if not atomic). More
             than 50 only as the window grows.
         window: most deliveries in flight (default `OUTBOX["WINDOW"]`). More than 500 only while a
             backlog waits and the handler is quick.
-        share_window: most deliveries in flight of one share, which an event's class names by
-            `share=`; None: as many as the window has. What is due of one share does not delay the
-            others.
-        lease: seconds after which a delivery in hand is presumed lost (default
+        share_window: most deliveries in flight of one share, which an event's class names with
+            `share=`. None: only the window limits them. Due deliveries of one share do not delay
+            the others.
+        lease: seconds after which a sent delivery is presumed lost (default
             `OUTBOX["LEASE_SECONDS"]`).
-        attempts: attempts before it is dead (default `OUTBOX["ATTEMPTS"]`); None: no last one,
-            for compensations.
-        backoff_base: seconds before the second attempt, doubled with each further one.
-        backoff_cap: seconds; the longest wait between two attempts.
-        time_limit: seconds after which a run is interrupted and has failed (default nine tenths
-            of the lease). `receipt.extend()` starts both anew.
-        rules: what to do about an exception, by its class: `Retry`, `Dead`, `Discard`, `Pause`.
-        breaker: hold the handler while the other side is down.
-        ordered: handle one key's events one after the other, in the order of `seq`.
-        on_dead: of an ordered handler: "hold" lets the key's later events wait for a person when
-            one is dead, "pass" lets them go on.
+        attempts: attempts before the delivery is dead (default `OUTBOX["ATTEMPTS"]`). None: no
+            limit, for compensations.
+        backoff_base: longest wait before the second attempt, in seconds. It doubles each time.
+        backoff_cap: longest wait between two attempts, in seconds.
+        time_limit: seconds after which a run is interrupted and fails (default nine tenths of the
+            lease). `receipt.extend()` restarts both.
+        rules: actions by exception class: `Retry`, `Dead`, `Discard`, `Pause`.
+        breaker: hold the handler while an external system is down.
+        ordered: handle the events of one key one after the other, in the order of `seq`.
+        on_dead: of an ordered handler, after a dead delivery: "hold" holds the key's later events
+            until a person acts, "pass" lets them go on.
 
     Raises:
-        TypeError: the function is async or a generator, no event is named, the receipt and
-            `atomic` do not go together, `inline` goes with `atomic=False` or `ordered`, the
-            function takes `*args`, `**kwargs` or positional-only parameters, or a rule is about
-            nothing.
-        ValueError: a number makes no sense, the time limit is not shorter than the lease, or
+        TypeError: the function is async or a generator, no event is named, `receipt` and `atomic`
+            do not match, `inline` is combined with `atomic=False` or `ordered`, the function takes
+            `*args`, `**kwargs` or positional-only parameters, or a rule is invalid.
+        ValueError: a number is out of range, the time limit is not shorter than the lease, or
             `on_dead` is another word.
     """
 
     def register(function: Function) -> Function:
         pinned = name or f"{app_label(function.__module__)}.{function.__name__}"
-        # What is given alone: `manage.py check` tells of a default that makes no sense.
+        # Given values only: `manage.py check` reports a setting that is out of range.
         refuse_bad_numbers(
             pinned,
             batch=batch,
@@ -218,25 +219,25 @@ def subscribe(
 
 
 def find(name: str) -> Handler | None:
-    """Return the handler of this pinned name, or None if this code has none."""
+    """Return the handler with this pinned name, or None if this code has none."""
     return next((handler for handler in registry if handler.name == name), None)
 
 
 def ordered_events() -> set[str]:
-    """Return the events that an ordered handler of this code hears."""
+    """Return the events to which an ordered handler of this code is subscribed."""
     return {event for handler in registry if handler.ordered for event in handler.events}
 
 
 def queues() -> dict[str, set[str]]:
-    """Return the queues that this code's handlers work on, by app label."""
+    """Return the queues of this code's handlers, by app label."""
     found: dict[str, set[str]] = {}
     for handler in registry:
         found.setdefault(handler.app_label, set()).add(handler.queue)
     return found
 
 
-def _refuse_what_runs_nothing(handler: Handler) -> None:
-    # Not what a decorator has wrapped: that may be async, and called by async_to_sync.
+def _refuse_async_and_generators(handler: Handler) -> None:
+    # A wrapped function is not checked: it may be async, and called by async_to_sync.
     function = handler.function
     for one in (function, type(function).__call__):
         is_async = inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one)
@@ -249,7 +250,7 @@ def _refuse_what_runs_nothing(handler: Handler) -> None:
 
 
 def _refuse_bad_signature(handler: Handler) -> None:
-    _refuse_what_runs_nothing(handler)
+    _refuse_async_and_generators(handler)
     if not handler.events:
         raise TypeError(f'{handler.name} hears nothing: name an event, @subscribe("app.Event").')
     for parameter in handler.parameters.values():

@@ -1,8 +1,8 @@
-"""What tests of your apps need: an outbox that you give events, let deliver, and ask what came.
+"""The test kit for your apps: store events, deliver them, and inspect the emitted events.
 
 pytest: the fixture `outbox` (add `outbox.testing` to `pytest_plugins`, or `-p outbox.testing`).
 unittest: `class MyTest(OutboxTestMixin, TestCase)` and `self.outbox`. Both work within the
-transaction of an ordinary test, and run the real relay and the real delivery, without a broker::
+transaction of an ordinary test. They run the real relay and the real delivery, without a broker::
 
     def test_reserves_all_or_nothing(outbox):
         outbox.given("orders.OrderPlaced", order_id=ID, lines=[...], total=TOTAL)
@@ -40,14 +40,14 @@ from .worker.outcome import Result
 if TYPE_CHECKING:
     from .models import DelayedEvent, Event
 
-#: More rounds of events that cause events are taken for a loop.
+#: More rounds of events that cause events count as a loop.
 MAX_ROUNDS = 100
 
 WORKER = "test"
 
 
 class Outbox:
-    """The outbox in a test. Made by the fixture `outbox` or by `OutboxTestMixin`."""
+    """The outbox in a test. The fixture `outbox` or `OutboxTestMixin` creates it."""
 
     def __init__(self, *, using: str | None = None) -> None:
         using = using or databases.alias()
@@ -63,11 +63,11 @@ class Outbox:
 
         Args:
             name: "app.ClassName". If that class is loaded, the fields must fit it.
-            key: the event's key where the class is not loaded; default: the first field whose name
+            key: the event's key, if the class is not loaded. Default: the first field whose name
                 ends in "_id".
-            stored_version: store the fields as they are, as a release did in which this was the
-                event's version; your upcasters then read it.
-            fields: the event's fields; anything that pydantic can turn into JSON.
+            stored_version: store the fields unchanged, as an older release with this version of
+                the event did. Your upcasters then read them.
+            fields: the event's fields, of any type that pydantic can convert to JSON.
 
         Returns:
             The stored row (`outbox.models.Event`).
@@ -91,23 +91,23 @@ class Outbox:
     def deliver_all(
         self, *, only: str = "", twice: bool = False, raise_errors: bool = True
     ) -> list[Result]:
-        """Fan out and deliver everything that is due, and what follows from it, until it is quiet.
+        """Fan out and deliver due events, and the events that these cause, until none is left.
 
         Args:
-            only: an app label or a handler's pinned name; what others are owed stays pending.
-            twice: each run dies just before its receipt commits and is made again, and then its
-                message comes once more, as after a killed worker. A handler that acts twice
-                outside its transaction is caught by your assertions.
-            raise_errors: re-raise what a handler raised. False: the failure is recorded, as in
-                production, and due again after its backoff, of which tests get the longest: no
-                retry is made in this call because a short wait was drawn.
+            only: an app label or a handler's pinned name. Deliveries of others stay pending.
+            twice: kill each run just before its receipt commits, and repeat the run. Then send
+                its message once more, as after a killed worker. So your assertions find a handler
+                that acts twice outside its transaction.
+            raise_errors: re-raise a handler's exception. False: the failure is recorded, as in
+                production, and due again after its longest backoff. So a short random wait causes
+                no retry within this call.
 
         Returns:
             The result of each delivery, in order.
 
         Raises:
-            AssertionError: `only` names nothing, or events feed each other for ever; the text
-                names the loop.
+            AssertionError: `only` names no handler, or events cause each other without end. The
+                message names the loop.
         """
         with _longest_waits():
             return self._deliver_all(self._handlers(only), twice=twice, raise_errors=raise_errors)
@@ -128,7 +128,7 @@ class Outbox:
         raise AssertionError(f"Events feed each other for ever: {self._loop()}")
 
     def let_pass(self, time: timedelta) -> None:
-        """Act as if so much time had passed: what was delayed, or waits for a retry, comes due."""
+        """Simulate the passing of time: delayed events, retries and probes become due."""
         from .models import DelayedEvent, Delivery, Subscription
 
         DelayedEvent.objects.using(self._using).update(due_at=F("due_at") - time)
@@ -138,9 +138,9 @@ class Outbox:
         held.update(breaker_probe_at=F("breaker_probe_at") - time)
 
     def emitted(self, name: str) -> Any:
-        """Return the one event of this name that was emitted, as an object with its fields.
+        """Return the only emitted event with this name, as an object with its fields.
 
-        Raises `AssertionError`, with what was emitted instead, if there is none or several.
+        Raises `AssertionError` if there is none or several. The message lists the emitted events.
         """
         found = self.all_emitted(name)
         if len(found) != 1:
@@ -151,11 +151,11 @@ class Outbox:
         return found[0]
 
     def all_emitted(self, name: str = "") -> list[Any]:
-        """Return all emitted events in order, of one name or of all; given ones are left out."""
+        """Return all emitted events in order, of one name or of all, without the given ones."""
         return [_as_object(row) for row in self._rows() if not name or row.name == name]
 
     def all_delayed(self, name: str = "") -> list[Any]:
-        """Return what was emitted with a delay and waits, of one name or all; first due first."""
+        """Return the waiting delayed events, of one name or of all, in the order of `due_at`."""
         from .models import DelayedEvent
 
         rows = DelayedEvent.objects.using(self._using).order_by("due_at", "id")
@@ -221,7 +221,7 @@ class Outbox:
         return deliver(handler_name=handler, pairs=pairs, worker=WORKER, using=self._using)
 
     def _send_again(self, pair: tuple[int, int]) -> tuple[int, int]:
-        """Do what the relay does once the dead worker's lease has passed, without the wait."""
+        """Send it again, as the relay does once the dead worker's lease has passed."""
         from .models import Delivery
 
         delivery_id, token = pair
@@ -238,8 +238,8 @@ class Outbox:
             names.append(row.name)
             row = rows.get(row.causation_id) if row.causation_id else None
         start = names.index(row.name) if row is not None else 0
-        circle = names[start:][::-1]
-        return " -> ".join([*circle, circle[0]]) if circle else "no event at all"
+        loop = names[start:][::-1]
+        return " -> ".join([*loop, loop[0]]) if loop else "no event at all"
 
     def _all_rows(self) -> list[Event]:
         from .models import Event
@@ -248,7 +248,7 @@ class Outbox:
 
 
 class OutboxTestMixin:
-    """Gives a Django TestCase `self.outbox`."""
+    """Mixin that adds `self.outbox` to a Django TestCase."""
 
     @property
     def outbox(self) -> Outbox:
@@ -257,26 +257,26 @@ class OutboxTestMixin:
             self.enterContext(without_threads())  # type: ignore[attr-defined]  # the TestCase's
             self.enterContext(clock.host_time())  # type: ignore[attr-defined]  # the TestCase's
             self.__dict__["_outbox"] = Outbox()
-        made: Outbox = self.__dict__["_outbox"]
-        return made
+        outbox: Outbox = self.__dict__["_outbox"]
+        return outbox
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _outbox_guards() -> None:
-    """Raise at what breaks a rule, in tests that do without the outbox, too."""
+    """Raise if code breaks a rule, also in tests that do not use the outbox."""
     guard_hooks.start(by_default=True)
 
 
 @pytest.fixture(autouse=True)
 def _outbox_counts() -> Iterator[None]:
-    """Store no count of one test in the database of another."""
+    """Keep the counts of one test out of the database of another."""
     with without_threads():
         yield
 
 
 @pytest.fixture(autouse=True)
 def _outbox_clock() -> Iterator[None]:
-    """Use the clock that a test can stop or move, not that of the database server."""
+    """Use the host's clock, which a test can stop or move, not the database server's."""
     with clock.host_time():
         yield
 
@@ -288,10 +288,10 @@ def outbox(db: None) -> Outbox:
 
 
 class _LongestWaits(SystemRandom):
-    """Draws no short backoff, after which a retry might come sooner than a test looks."""
+    """A random source that draws the longest backoff, so that no test meets an early retry."""
 
     def uniform(self, _least: float, most: float) -> float:
-        """Return the most that could be drawn."""
+        """Return the upper bound."""
         return most
 
 
@@ -305,7 +305,7 @@ def _longest_waits() -> Iterator[None]:
 
 
 class _Died(BaseException):
-    """The worker is gone; like a kill, it passes whatever catches Exception."""
+    """The worker died. Like a kill, it passes every `except Exception`."""
 
 
 def _die() -> None:
@@ -329,7 +329,7 @@ def _as_object(row: Event | DelayedEvent) -> Any:
     known = events.find(row.name)
     if known is None:
         return SimpleNamespace(**row.payload)
-    # What is stored holds computed fields too, which the class does not take.
+    # The payload also contains computed fields, which the class does not accept.
     payload = upcasting.current_payload(row)
     fields = {name: payload[name] for name in known.model_fields if name in payload}
     return known.model_validate(fields, by_name=True)

@@ -1,7 +1,7 @@
-"""What happened, who hears it, what is still owed, what is told later, what operators did.
+"""Tables of events, delayed events, subscriptions, deliveries, attempts, operations and telemetry.
 
-Most columns never change once written. Those that do are the relay's and the workers' bookkeeping,
-and each is written under a lock or by a conditional update.
+Most columns never change once written. The others are state of the relay and the workers. Each of
+them is written under a lock or by a conditional update.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who hears what, what is owed to whom, and which attempts came to no good."""
+"""Subscriptions, deliveries and attempts."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .rows import Row
 
 
 class Subscription(Row):
-    """This handler hears that event. Rows, not the running code, decide the fan-out.
+    """The connection of an event name to a handler. Rows, not the running code, decide the fan-out.
 
-    The policy columns are what the code declared when it was last synced (`migrate` does that), so
-    that a relay of an older or newer release treats a handler as its own release wants it.
+    The policy columns have the values that the code declared at the last sync (`migrate` syncs).
+    So a relay of an older or newer release applies the policy of the handler's own release.
     """
 
     class OnDead(models.TextChoices):
-        """What becomes of one key's later events when a delivery of an ordered handler is dead."""
+        """Treatment of a key's later events after a dead delivery of an ordered handler."""
 
         HOLD = "hold", _("later ones wait for a person")
         PASS = "pass", _("later ones go on")
 
-    #: `paused_by` starts with it where the handler's own backfill has paused it.
+    #: Prefix of `paused_by` if the handler's own backfill paused it.
     PAUSED_BY_BACKFILL = "backfill:"
 
     handler = models.CharField(_("handler"), max_length=150)
@@ -99,14 +99,14 @@ class Subscription(Row):
 
 
 class Delivery(Row):
-    """One event owed to one handler: retry state while it is owed, receipt once it is done.
+    """One event to be processed by one handler: retry state while owed, receipt once done.
 
-    The row also holds the latest attempt (`started_at`, `settled_at`, `worker`), so that an event
-    which is handled at the first try, as nearly all are, costs no row of `Attempt`.
+    The row also holds the latest attempt (`started_at`, `settled_at`, `worker`). So a delivery that
+    succeeds at the first attempt, as nearly all do, needs no row of `Attempt`.
     """
 
     class State(models.TextChoices):
-        """See the glossary: all but done and discarded are owed."""
+        """State of a delivery. All states but done and discarded are owed."""
 
         PENDING = "pending", _("pending")
         SENT = "sent", _("sent")
@@ -153,7 +153,7 @@ class Delivery(Row):
     note = models.CharField(
         _("note"), max_length=300, blank=True, help_text=_("Why it is in this state.")
     )
-    # NULL, so that an index of what has a place in line leaves the rest out on both databases.
+    # NULL for other deliveries: the index then leaves them out on both databases.
     order_key = models.CharField(  # noqa: DJ001
         _("place in line"),
         max_length=100,
@@ -184,7 +184,7 @@ class Delivery(Row):
                 condition=Q(started_token__lte=F("token")), name="outbox_delivery_token"
             ),
         ]
-        # What is done is in none of these, so their size follows what is owed, not history.
+        # None of these contains done deliveries. So their size depends on owed ones, not history.
         indexes = [
             models.Index(
                 fields=["subscription", "due_at"],
@@ -196,13 +196,13 @@ class Delivery(Row):
                 condition=Q(state="sent"),
                 name="outbox_delivery_sent",
             ),
-            # One for both would do on PostgreSQL; SQLite matches a condition with one state only.
+            # PostgreSQL could share one index. SQLite matches conditions with one state only.
             models.Index(
                 fields=["subscription", "id"],
                 condition=Q(state="dead"),
                 name="outbox_delivery_dead",
             ),
-            # For the lists, the newest first, where old ones stand among millions that are done.
+            # For lists, newest first: old dead deliveries are spread among millions of done ones.
             models.Index(fields=["id"], condition=Q(state="dead"), name="outbox_delivery_dead_id"),
             models.Index(
                 fields=["event"], condition=Q(state="dead"), name="outbox_delivery_dead_event"
@@ -217,7 +217,7 @@ class Delivery(Row):
                 condition=Q(state="blocked"),
                 name="outbox_delivery_blocked",
             ),
-            # Settled, yet few, and looked for by people: they stand anywhere among what is done.
+            # Discarded deliveries are few, but staff search for them among millions of done ones.
             models.Index(
                 fields=["id"], condition=Q(state="discarded"), name="outbox_delivery_discarded"
             ),
@@ -240,23 +240,23 @@ class Delivery(Row):
 
     @property
     def is_owed(self) -> bool:
-        """Whether the handler still has to see the event, or a person to decide."""
+        """Whether the delivery still needs work, from a worker or a person."""
         return self.state not in self.SETTLED
 
     @property
     def is_started(self) -> bool:
-        """Whether a worker began the handler under the present token."""
+        """Whether a worker started the handler under the present token."""
         return self.state == self.State.SENT and self.started_token == self.token
 
 
 class Attempt(Row):
-    """One start of a handler that came to no good. The good one is in its delivery.
+    """One start of a handler that did not succeed. The delivery's row has the successful one.
 
-    A replay resets that receipt; then it is kept here, as `REPLAYED`.
+    A replay resets the delivery's receipt. The old receipt is then kept here, as `REPLAYED`.
     """
 
     class Outcome(models.TextChoices):
-        """How the attempt ended."""
+        """The end of an attempt."""
 
         FAILED = "failed", _("failed")
         REFUSED = "refused", _("refused for good")
@@ -266,8 +266,8 @@ class Attempt(Row):
         OUTAGE = "outage", _("the database could not be reached")
         REPLAYED = "replayed", _("settled, and replayed later")
 
-    #: The database's fault. A delivery that is dead after one was overtaken: a later event of its
-    #: key ran before it (`on_dead="pass"`) when the death of its worker was withdrawn.
+    #: Failures of the database. A delivery that is dead after one was overtaken: a later event of
+    #: its key ran (`on_dead="pass"`) before the death of its worker was withdrawn.
     EXCUSED = (Outcome.DATABASE, Outcome.OUTAGE)
 
     delivery = models.ForeignKey(

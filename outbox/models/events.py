@@ -1,4 +1,4 @@
-"""What happened, what is told later, and how far back it is known."""
+"""Events, delayed events, and the horizon of pruned events."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .rows import Row
 
 
 class Event(Row):
-    """A fact that happened, as its producer told it. Its facts never change.
+    """A fact that happened, as its producer emitted it. The row never changes.
 
-    Only `redact` blanks what its class declares sensitive, and says when.
+    Exceptions: the relay sets `fanned_out_at`, and `redact` blanks the fields that the event's
+    class declares sensitive and sets `redacted_at`.
     """
 
     seq = models.BigAutoField(
@@ -26,7 +27,7 @@ class Event(Row):
     key = models.CharField(
         _("key"), max_length=100, help_text=_("The aggregate that the event is about.")
     )
-    # NULL, so that its index leaves the rest out on both databases.
+    # NULL for events without a subject: the index then leaves them out on both databases.
     subject = models.CharField(  # noqa: DJ001
         _("subject"),
         max_length=100,
@@ -86,7 +87,7 @@ class Event(Row):
             models.Index(
                 fields=["seq"], condition=Q(fanned_out_at=None), name="outbox_event_waiting"
             ),
-            # For ordered handlers: whether an earlier event of a key has no deliveries yet.
+            # Ordered handlers check whether an earlier event of a key has no deliveries yet.
             models.Index(
                 fields=["key", "seq"],
                 condition=Q(fanned_out_at=None),
@@ -94,7 +95,7 @@ class Event(Row):
             ),
             models.Index(fields=["key", "seq"], name="outbox_event_key"),
             models.Index(fields=["correlation_id", "seq"], name="outbox_event_correlation"),
-            # For timelines: the effects of an event, however many share its correlation id.
+            # Timelines find the effects of an event, however many share its correlation id.
             models.Index(
                 fields=["causation_id"],
                 condition=Q(causation_id__isnull=False),
@@ -113,7 +114,7 @@ class Event(Row):
 
 
 class DelayedEvent(Row):
-    """What is to be told later. It becomes an event when it is due; until then it is no fact."""
+    """A delayed emit. It becomes an event when it is due. Until then it is no fact."""
 
     id = models.UUIDField(
         _("event id"), primary_key=True, default=uuid7, editable=False, help_text=_("As an event.")
@@ -144,9 +145,10 @@ class DelayedEvent(Row):
 
 
 class Horizon(models.Model):
-    """How far back events are kept: retention may have removed what was emitted before.
+    """The time since which no event was pruned. Older events may be missing.
 
-    One row, or none while nothing was ever pruned. Who looks for an event by its absence asks here.
+    One row, or none if nothing was ever pruned. Code that draws conclusions from a missing event
+    must read it.
     """
 
     id = models.SmallIntegerField(primary_key=True, default=1)

@@ -1,4 +1,4 @@
-"""What people did to the outbox, and why."""
+"""Operations of staff on the outbox, with their reasons."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .rows import Row
 
 
 class Operation(Row):
-    """What a person did to the outbox: which action, on what, why, and how far it has come.
+    """An operation of staff: its action, its choice of rows, its reason and its progress.
 
-    A long action works in small transactions, each of which moves `cursor` along with what it
-    touches. So one that was killed goes on where it was, and touches nothing twice.
+    A long operation works in small transactions. Each one changes rows and moves `cursor` past
+    them. So a killed operation continues at its cursor, and touches no row twice.
     """
 
     class Action(models.TextChoices):
-        """What was done."""
+        """The kind of an operation."""
 
         RETRY = "retry", _("retry")
         DISCARD = "discard", _("discard")
@@ -32,7 +32,7 @@ class Operation(Row):
         CLOSE_BREAKER = "close_breaker", _("close the breaker")
 
     class State(models.TextChoices):
-        """How far it is."""
+        """The state of an operation."""
 
         RUNNING = "running", _("running")
         FINISHED = "finished", _("finished")

@@ -7,9 +7,9 @@ from django.db import models
 
 
 class Row(models.Model):
-    """A row that is read again, and its deferred columns, from the database that it is of.
+    """A model that refreshes rows, and deferred columns, from the database that they came from.
 
-    Django asks the router, which may name a replica that is behind.
+    Django would read from the router's database for reads, which may be a lagging replica.
     """
 
     class Meta:
@@ -21,7 +21,7 @@ class Row(models.Model):
         fields: Iterable[str] | None = None,
         from_queryset: models.QuerySet[Any] | None = None,
     ) -> None:
-        """Read columns again, as Django does, of `using` or of the row's own database."""
-        # `from_queryset` names its database itself.
+        """Read columns again, as Django does, from `using` or from the row's own database."""
+        # `from_queryset` has its own database.
         using = using if using or from_queryset is not None else self._state.db
         super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)

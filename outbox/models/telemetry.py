@@ -1,4 +1,4 @@
-"""Which processes live, and what went through, in numbers."""
+"""Heartbeats of processes, counters, and throughput per minute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Counter(models.Model):
-    """How often something has happened since the beginning; each process adds what it counted."""
+    """A counter that only grows. Each process adds its own counts."""
 
     name = models.CharField(_("name"), max_length=40)
     label = models.CharField(_("label"), max_length=150, blank=True)
@@ -26,10 +26,10 @@ class Counter(models.Model):
 
 
 class Heartbeat(models.Model):
-    """A process was alive at `seen_at`. One row a process, written every few seconds."""
+    """The last heartbeat of a process. Each process writes its row every few seconds."""
 
     class Kind(models.TextChoices):
-        """Which part of the outbox it is."""
+        """The part of the outbox that sends the heartbeat."""
 
         RELAY = "relay", _("relay")
         WORKER = "worker", _("worker")
@@ -66,11 +66,11 @@ def _count() -> models.PositiveBigIntegerField[int, int]:
 
 
 class Minute(models.Model):
-    """What went through in one minute: for one handler, or for all ("").
+    """Throughput of one minute: of one handler, or of all ("").
 
-    Workers add what they did every ten seconds, so nobody has to read deliveries to count them.
-    `lag_0` and so on are a histogram: how many were done within so many seconds of their event's
-    commit (the bounds are `minutes.LAGS`).
+    Workers add their counts every ten seconds, so no query has to count deliveries. `lag_0` and so
+    on are a histogram: the number of deliveries by the seconds from their event's commit until
+    they were done. `minutes.LAGS` has the bounds.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -95,7 +95,7 @@ class Minute(models.Model):
     lag_11 = _count()
 
     class Meta:
-        # The name of its page in the admin: these rows are what the overview is drawn from.
+        # The name of the admin page that these rows are drawn on.
         verbose_name = _("overview")
         verbose_name_plural = _("overview")
         constraints = [

@@ -630,7 +630,7 @@ LEAKS = [
     Mutant(
         name="what-runs-nothing",
         without="an async handler is registered",
-        edits=(Edit("outbox/subscriptions.py", "    _refuse_what_runs_nothing(handler)\n", ""),),
+        edits=(Edit("outbox/subscriptions.py", "    _refuse_async_and_generators(handler)\n", ""),),
         noticed_by=(f"{OUTBOX}test_checks.py::TestAFunction::test_must_not_be_async",),
     ),
     Mutant(

@@ -10,14 +10,14 @@ from django.core.management.base import CommandError
 
 
 def outbox_command(*arguments: str) -> str:
-    """Run `manage.py outbox` here and return what it wrote."""
+    """Run `manage.py outbox` in this process and return its output."""
     out = StringIO()
     call_command("outbox", *arguments, stdout=out)
     return out.getvalue()
 
 
 def refused(*arguments: str) -> str:
-    """Run it, see it fail, and return all that it said."""
+    """Run it, assert that it fails, and return its output and its error."""
     out = StringIO()
     with pytest.raises(CommandError) as caught:
         call_command("outbox", *arguments, stdout=out)

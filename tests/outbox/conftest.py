@@ -16,11 +16,11 @@ __all__ = ["link", "lost_answer", "outage", "short_waits"]
 
 @pytest.fixture
 def own_registry(db: None, request: pytest.FixtureRequest) -> Iterator[None]:
-    """No handlers, subjects and subscriptions; what the test registers is forgotten after it.
+    """Empty the registries and subscriptions, and remove the test's registrations after it.
 
-    Events of other test modules are away, too: all are called "tests.<class>", and any two of them
-    may have one name. Define handlers with `@subscribe` in the test, then make its `Outbox()`,
-    which syncs their rows.
+    Events of other test modules are removed, too: all have names like "tests.<class>", so two of
+    them may have the same name. Define handlers with `@subscribe` in the test, then create its
+    `Outbox()`, which syncs their rows.
     """
     handlers = list(subscriptions.registry)
     known = {name: list(classes) for name, classes in events.registry.items()}
@@ -28,7 +28,7 @@ def own_registry(db: None, request: pytest.FixtureRequest) -> Iterator[None]:
     subscriptions.registry.clear()
     subjects.registry.clear()
     isolation._one_by_one.clear()
-    _put_away_events_of_others(request.module.__name__)
+    _remove_events_of_other_tests(request.module.__name__)
     Subscription.objects.all().delete()
     yield
     subscriptions.registry[:] = handlers
@@ -38,7 +38,7 @@ def own_registry(db: None, request: pytest.FixtureRequest) -> Iterator[None]:
     events.registry.update(known)
 
 
-def _put_away_events_of_others(module: str) -> None:
+def _remove_events_of_other_tests(module: str) -> None:
     for name, classes in list(events.registry.items()):
         kept = [one for one in classes if not _is_of_other_tests(one.__module__, module)]
         if kept:
@@ -54,12 +54,12 @@ def _is_of_other_tests(declared_in: str, module: str) -> bool:
 
 @pytest.fixture
 def no_guard_of_the_site(settings: Settings) -> None:
-    """The site refuses no text before a page of the outbox sees it, as in another project."""
+    """Remove the shop's middleware that refuses unstorable text, as in another project."""
     guard = "shop.middleware.StorableTextMiddleware"
     settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != guard]
 
 
 @pytest.fixture
 def no_nudge(settings: Settings) -> None:
-    """There is no broker to nudge."""
+    """Turn nudges off, because there is no broker."""
     settings.OUTBOX = {**settings.OUTBOX, "NUDGE": False}

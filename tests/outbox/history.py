@@ -1,8 +1,7 @@
-"""A long history in a moment: events and deliveries stored by the set, as many as one wants.
+"""A long history of events and deliveries, stored quickly by set-based statements.
 
-Nearly all is done. What is rare stands at the wrong end for whoever looks for it from the newest
-on: what was discarded, and the events of a seldom name, are the oldest; nothing is newer than
-twenty minutes.
+Nearly all deliveries are done. Discarded deliveries and events with a rare name are the oldest, so
+that a scan from the newest row on finds them last. No event is newer than twenty minutes.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from django.utils import timezone
 
 from outbox.models import Attempt, Delivery, Event, Subscription
 
-#: Events about one key, one after the other.
-A_KEY = 8
-#: How many events wait for the relay.
+#: Number of consecutive events of one key.
+EVENTS_PER_KEY = 8
+#: Number of events that wait for the relay.
 WAITING = 20
 
 _NUMBERS = """
@@ -66,15 +65,15 @@ _DIALECT = {
 
 @dataclass(frozen=True)
 class History:
-    """What of it one may look for.
+    """Search values of the stored history.
 
     Attributes:
-        events: how many there are.
-        middle: the number of an event in the middle.
-        key: the key of that one.
-        correlation: and its correlation id.
-        rare: the name of the events that are seldom.
-        rare_handler: who alone hears them.
+        events: number of events.
+        middle: `seq` of an event in the middle.
+        key: key of the event in the middle.
+        correlation: correlation id of the event in the middle.
+        rare: name of the rare events.
+        rare_handler: the only handler of the rare events.
     """
 
     events: int
@@ -86,12 +85,12 @@ class History:
 
 
 def store(events: int, *, names: Sequence[str], rare: str) -> History:
-    """Store so many events of these names, each with a delivery for everyone who hears it."""
+    """Store this number of events with these names, each with a delivery per subscription."""
     step = timedelta(days=30) / events
     until = timezone.now() - timedelta(minutes=20)
     facts: dict[str, str | int | float] = {
         "events": events,
-        "a_key": A_KEY,
+        "a_key": EVENTS_PER_KEY,
         "rare": rare,
         "oldest": (until - timedelta(days=30)).strftime("%Y-%m-%d %H:%M:%S"),
         "step": f"{step.total_seconds()} seconds",
@@ -103,20 +102,20 @@ def store(events: int, *, names: Sequence[str], rare: str) -> History:
     )
     with connection.cursor() as cursor:
         cursor.execute(_EVENTS.format(names=chosen, **_DIALECT[connection.vendor]), facts)
-        _leave_waiting()
+        _leave_newest_waiting()
         cursor.execute(_DELIVERIES)
-    _owe()
-    _tell_database()
+    _mark_owed_and_discarded()
+    _update_statistics()
     return known(rare)
 
 
-def _leave_waiting() -> None:
+def _leave_newest_waiting() -> None:
     newest = list(Event.objects.order_by("-seq").values_list("seq", flat=True)[:WAITING])
     Event.objects.filter(seq__in=newest).update(fanned_out_at=None)
 
 
-def _owe() -> None:
-    """Let some deliveries be owed, all over the history, and the oldest be discarded."""
+def _mark_owed_and_discarded() -> None:
+    """Mark some deliveries, across the whole history, as owed, and the oldest as discarded."""
     ids = list(Delivery.objects.order_by("id").values_list("id", flat=True)[:10])
     Delivery.objects.filter(id__in=ids[4:]).update(state="discarded", note="not needed any more")
     newest = Delivery.objects.latest("id").id
@@ -139,13 +138,13 @@ def _owe() -> None:
     )  # fmt: skip
 
 
-def _tell_database() -> None:
+def _update_statistics() -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
 
 
 def known(rare: str) -> History:
-    """Return what one may look for in the history that is stored."""
+    """Return search values of the stored history."""
     first, last = Event.objects.earliest("seq").seq, Event.objects.latest("seq").seq
     middle = Event.objects.get(seq=(first + last) // 2)
     return History(

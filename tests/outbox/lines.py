@@ -20,20 +20,20 @@ A, B = uuid4(), uuid4()
 
 
 class Listener:
-    """An ordered handler that keeps what it heard, and fails at the numbers it is told to."""
+    """An ordered handler that records received events, and fails at the numbers in `failing`."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[UUID, int]] = []
+        self.received: list[tuple[UUID, int]] = []
         self.failing: dict[int, Exception] = {}
 
-    def hear(self, order_id: UUID, number: int) -> None:
+    def receive(self, order_id: UUID, number: int) -> None:
         if number in self.failing:
             raise self.failing[number]
-        self.heard.append((order_id, number))
+        self.received.append((order_id, number))
 
     def subscribe(self, *events: str, **policy) -> None:
         def note(order_id: UUID, number: int) -> None:
-            self.hear(order_id, number)
+            self.receive(order_id, number)
 
         policy = {"ordered": True, "backoff_base": 0, **policy}
         subscribe(*(events or ("tests.Walked",)), name="tests.note", **policy)(note)
@@ -55,7 +55,7 @@ def work(messages: list[Message]) -> None:
 
 
 class Died(BaseException):
-    """The process is gone; like a kill, it passes whatever catches Exception."""
+    """The process died. Like a kill, it passes every `except Exception`."""
 
 
 def die() -> None:

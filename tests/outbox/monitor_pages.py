@@ -1,4 +1,4 @@
-"""Every page of the monitor, in the ways in which people ask for it."""
+"""Addresses of all pages of the monitor, with the filters that people use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.outbox.history import History
 
 
 def pages(history: History) -> dict[str, str]:
-    """Return the address of each, by what it shows."""
+    """Return the address of each page, by its content."""
     event, delivery = history.middle, Delivery.objects.filter(event=history.middle).earliest("pk")
     return {
         "overview": _url("minute_changelist"),
@@ -41,7 +41,7 @@ def pages(history: History) -> dict[str, str]:
 
 
 def _events(history: History) -> Mapping[str, str]:
-    ways: dict[str, dict[str, object]] = {
+    filters: dict[str, dict[str, object]] = {
         "": {},
         "a page in the middle": {"older": history.middle},
         "owed": {"state": "owed"},
@@ -62,11 +62,13 @@ def _events(history: History) -> Mapping[str, str]:
         "of nothing": {"q": str(uuid4())},
         "of a key, done": {"q": history.key, "state": "done"},
     }
-    return {_named("events", way): _url("event_changelist", **query) for way, query in ways.items()}
+    return {
+        _named("events", text): _url("event_changelist", **query) for text, query in filters.items()
+    }
 
 
 def _deliveries(history: History, delivery: int) -> Mapping[str, str]:
-    ways: dict[str, dict[str, object]] = {
+    filters: dict[str, dict[str, object]] = {
         "": {},
         "a page in the middle": {"older": delivery},
         **{state: {"state": state} for state in ("owed", *Delivery.State.values)},
@@ -79,13 +81,13 @@ def _deliveries(history: History, delivery: int) -> Mapping[str, str]:
         "of nothing": {"q": str(uuid4())},
     }
     return {
-        _named("deliveries", way): _url("delivery_changelist", **query)
-        for way, query in ways.items()
+        _named("deliveries", text): _url("delivery_changelist", **query)
+        for text, query in filters.items()
     }
 
 
-def _named(what: str, way: str) -> str:
-    return f"{what}, {way}" if way and not way.startswith("of ") else f"{what} {way}".strip()
+def _named(page: str, text: str) -> str:
+    return f"{page}, {text}" if text and not text.startswith("of ") else f"{page} {text}".strip()
 
 
 def _url(name: str, /, *arguments: object, **query: object) -> str:

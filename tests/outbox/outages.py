@@ -1,4 +1,4 @@
-"""Drivers and fixtures of the tests of outages. `conftest.py` has the fixtures for all of them."""
+"""Drivers and fixtures of the tests of outages. `conftest.py` imports the fixtures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Counted(DomainEvent, key="order_id"):
 
 @pytest.fixture
 def link(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
-    """The way from this thread to the database; other threads have ways of their own."""
+    """The network link of this thread to the database. Other threads have separate links."""
     settings = connection.settings_dict
     with Link((settings["HOST"], int(settings["PORT"]))) as link:
         connection.close()
-        through_it = {**settings, "HOST": "127.0.0.1", "PORT": link.port}
-        monkeypatch.setattr(connections["default"], "settings_dict", through_it)
+        linked = {**settings, "HOST": "127.0.0.1", "PORT": link.port}
+        monkeypatch.setattr(connections["default"], "settings_dict", linked)
         yield link
         link.mend()
         connection.close()
@@ -42,12 +42,12 @@ def link(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker looks often whether the database can be reached again."""
+    """Let a worker check often whether it can reach the database again."""
     monkeypatch.setattr(transient_errors, "_LONGEST_WAIT", 0.1)
 
 
 def given(number: int = 1) -> Message:
-    """Emit events, and return a message with all their deliveries."""
+    """Emit events, and return one message with all their deliveries."""
     outbox = Outbox()
     for _ in range(number):
         outbox.given("tests.Counted", order_id=uuid4())
@@ -68,13 +68,13 @@ def outcomes() -> list[str]:
 
 
 def let_leases_pass() -> None:
-    """Let the leases pass, and a relay look at them that can reach the database."""
+    """Let the leases pass, and run a pass of a relay that can reach the database."""
     Delivery.objects.filter(state="sent").update(due_at=F("due_at") - timedelta(hours=1))
     relay_pass(publish=lambda message: None)
 
 
 class Outage:
-    """Cuts the link when it is called, and mends it after `meanwhile` was done by another host."""
+    """Cuts the link when called, and restores it after another host has run `meanwhile`."""
 
     def __init__(self, link: Link, meanwhile: Callable[[], object] = lambda: None) -> None:
         self.link = link
@@ -84,21 +84,21 @@ class Outage:
 
     def __call__(self) -> None:
         self.link.cut()
-        threading.Thread(target=self._go_on, daemon=True).start()
+        threading.Thread(target=self._restore_later, daemon=True).start()
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Notice when the worker waits for the database."""
-        look: Any = transient_errors._why_unreachable
+        """Set `waited` when the worker waits for the database."""
+        why_unreachable: Any = transient_errors._why_unreachable
 
         def note(using: str) -> Exception | None:
-            error: Exception | None = look(using)
+            error: Exception | None = why_unreachable(using)
             if error:
                 self.waited.set()
             return error
 
         monkeypatch.setattr(transient_errors, "_why_unreachable", note)
 
-    def _go_on(self) -> None:
+    def _restore_later(self) -> None:
         try:
             assert self.waited.wait(30), "the worker does not wait for the database"
             self.meanwhile()
@@ -118,7 +118,7 @@ def outage(link: Link, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
 
 
 class LostAnswer:
-    """Loses the answer to the first COMMIT of this thread, once `then` is set, and calls that."""
+    """Loses the response to this thread's first COMMIT after `then` is set, and calls `then`."""
 
     def __init__(self) -> None:
         self.then: Callable[[], object] | None = None

@@ -1,4 +1,4 @@
-"""Packed parcels, of which two handlers hear, for the tests of the monitor's pages."""
+"""Events of packed parcels and two handlers, for the tests of the monitor's pages."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Labelled(DomainEvent, key="parcel_id"):
     parcel_id: UUID
 
 
-def hear_of_parcels() -> Outbox:
-    """Two handlers hear tests.Packed: one emits tests.Labelled, the other refuses for good."""
+def subscribe_to_parcels() -> Outbox:
+    """Subscribe two handlers to tests.Packed: one emits tests.Labelled, one fails for good."""
 
     @subscribe("tests.Packed")
     def label_parcel(parcel_id: UUID) -> None:
@@ -48,14 +48,14 @@ def hear_of_parcels() -> Outbox:
 
 
 def packed(outbox: Outbox, *, parcel_id: UUID | None = None, note: str = "") -> Event:
-    """A packed parcel, all of whose deliveries were tried."""
+    """Return an event of a packed parcel, after one attempt of each delivery."""
     event = outbox.given("tests.Packed", parcel_id=parcel_id or uuid4(), note=note)
     outbox.deliver_all(raise_errors=False)
     return event
 
 
 def an_order() -> Order:
-    """An order of the shop: a row whose own page shows the timeline."""
+    """Create an order of the shop, whose admin page shows the timeline."""
     return Order.objects.create(
         customer=User.objects.create_user("ann"),
         email="ann@example.com",
@@ -89,5 +89,5 @@ def text_of(client: Client, url: str) -> str:
 
 
 def listed(client: Client, url: str) -> list[int]:
-    """The keys of the rows that a list shows, in its order."""
+    """Return the primary keys of the rows of a list, in its order."""
     return [row.pk for row in client.get(url).context["cl"].result_list]

@@ -82,7 +82,7 @@ def held(listener: Listener) -> Listener:
 
 
 def handled(listener: Listener) -> list[int]:
-    return [number for _key, number in listener.heard]
+    return [number for _key, number in listener.received]
 
 
 def parked() -> Delivery:

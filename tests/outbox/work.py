@@ -1,7 +1,7 @@
-"""How much of the big tables a query really reads, on both databases.
+"""Measure how much of the big tables a query really reads, on both databases.
 
-PostgreSQL says so itself, by EXPLAIN ANALYZE. SQLite does not; there the instructions of its
-virtual machine are counted, of which a row that is looked at costs a few.
+On PostgreSQL EXPLAIN ANALYZE has the number of rows. SQLite has no such command. There the
+instructions of its virtual machine are counted; each row that is read costs a few.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _EVERY = 100
 
 
 def queries(client: Client, url: str) -> list[str]:
-    """What a page asks the database for."""
+    """Return the SQL statements that a page executes."""
     with CaptureQueriesContext(connection) as captured:
         answer = client.get(url)
     assert answer.status_code == 200, url
@@ -27,7 +27,7 @@ def queries(client: Client, url: str) -> list[str]:
 
 
 def work(sql: str) -> int:
-    """Rows of the big tables that a query reads (PostgreSQL), or instructions (SQLite)."""
+    """Return the rows of the big tables that a query reads; on SQLite, its instructions."""
     if not sql.startswith("SELECT") or not any(f'"{table}"' in sql for table in BIG):
         return 0
     return _instructions(sql) if connection.vendor == "sqlite" else sum(_rows(_plan(sql)))
@@ -35,13 +35,13 @@ def work(sql: str) -> int:
 
 def _plan(sql: str) -> Any:
     with transaction.atomic(), connection.cursor() as cursor:
-        # What costs nothing where little is stored, and nobody would choose where much is.
-        cursor.execute("SET LOCAL random_page_cost = 1.1")  # all of it is in memory
-        for way in ("seqscan", "hashjoin", "mergejoin"):
-            cursor.execute(f"SET LOCAL enable_{way} = off")
+        cursor.execute("SET LOCAL random_page_cost = 1.1")  # all pages are in memory
+        # The planner chooses these methods for small tables only.
+        for method in ("seqscan", "hashjoin", "mergejoin"):
+            cursor.execute(f"SET LOCAL enable_{method} = off")
         cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
-        told = cursor.fetchone()[0]
-    return (told if isinstance(told, list) else json.loads(told))[0]["Plan"]
+        plan = cursor.fetchone()[0]
+    return (plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]
 
 
 def _rows(node: dict[str, Any]) -> Iterator[int]:

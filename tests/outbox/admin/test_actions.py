@@ -15,16 +15,16 @@ from tests.outbox.parcels import (
     SUBSCRIPTIONS,
     client_with,
     dead_one,
-    hear_of_parcels,
     packed,
     page_of,
+    subscribe_to_parcels,
     text_of,
 )
 
 
 @pytest.fixture
 def outbox(own_registry: None) -> Outbox:
-    return hear_of_parcels()
+    return subscribe_to_parcels()
 
 
 class TestTryingAgain:

@@ -30,17 +30,17 @@ from tests.outbox.parcels import (
     an_order,
     client_with,
     dead_one,
-    hear_of_parcels,
     listed,
     packed,
     page_of,
+    subscribe_to_parcels,
     text_of,
 )
 
 
 @pytest.fixture
 def outbox(own_registry: None) -> Outbox:
-    return hear_of_parcels()
+    return subscribe_to_parcels()
 
 
 def pages_of(client: Client, url: str, way: str) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from outbox.admin import DeliveryAdmin
 from outbox.admin.json_object import DEEPEST
 from outbox.models import Delivery, Event, Operation
 from outbox.testing import Outbox
-from tests.outbox.parcels import DELIVERIES, EVENTS, hear_of_parcels, packed, page_of
+from tests.outbox.parcels import DELIVERIES, EVENTS, packed, page_of, subscribe_to_parcels
 
 pytestmark = pytest.mark.usefixtures("no_guard_of_the_site")
 
@@ -49,7 +49,7 @@ class Nested(DomainEvent, key="box_id"):
 
 @pytest.fixture
 def outbox(own_registry: None, no_nudge: None) -> Outbox:
-    return hear_of_parcels()
+    return subscribe_to_parcels()
 
 
 def state() -> object:

@@ -20,15 +20,15 @@ from tests.outbox.parcels import (
     TIMELINE,
     an_order,
     client_with,
-    hear_of_parcels,
     packed,
+    subscribe_to_parcels,
     text_of,
 )
 
 
 @pytest.fixture
 def outbox(own_registry: None) -> Outbox:
-    return hear_of_parcels()
+    return subscribe_to_parcels()
 
 
 class TestTheTimeline:

@@ -62,7 +62,7 @@ class TestAKey:
         work([message])
         assert states() == ["done", "pending", "blocked", "done", "pending"]
         Outbox().deliver_all()
-        assert [number for key, number in listener.heard if key == A] == [1, 2, 3]
+        assert [number for key, number in listener.received if key == A] == [1, 2, 3]
         assert not Delivery.objects.exclude(order_key=None).exists(), "nobody stands in line"
 
     def test_waits_for_one_that_fails_and_is_tried_again(self, listener):
@@ -76,7 +76,7 @@ class TestAKey:
         listener.failing.clear()
         Outbox().deliver_all()
 
-        assert [number for _, number in listener.heard] == [1, 2, 3]
+        assert [number for _, number in listener.received] == [1, 2, 3]
 
     def test_waits_for_one_whose_worker_died_or_whose_message_was_lost(self, listener):
         listener.subscribe()
@@ -94,7 +94,7 @@ class TestAKey:
 
         Outbox().deliver_all()
 
-        assert [number for _, number in listener.heard] == [1, 2]
+        assert [number for _, number in listener.received] == [1, 2]
 
     def test_is_one_line_for_all_events_that_the_handler_hears(self, listener):
         """Rule 18. Seen to fail with lines of one subscription each."""
@@ -136,7 +136,7 @@ class TestADeadHead:
         Delivery.objects.filter(state="dead").update(state="pending", attempts=0)
         Outbox().deliver_all()
 
-        assert [number for key, number in listener.heard if key == A] == [1, 2]
+        assert [number for key, number in listener.received if key == A] == [1, 2]
 
     def test_lets_the_others_pass_where_the_handler_says_so(self, listener):
         """Rule 18. Seen to fail without `_line_left`."""
@@ -201,10 +201,10 @@ class TestTheLastLook:
 
         work(messages[::-1])
 
-        assert listener.heard == [(A, 1)]
+        assert listener.received == [(A, 1)]
         assert not Delivery.objects.filter(attempts__gt=1).exists()
         Outbox().deliver_all()
-        assert [number for _, number in listener.heard] == [1, 2]
+        assert [number for _, number in listener.received] == [1, 2]
 
 
 class TestAPausedHandler:
@@ -222,7 +222,7 @@ class TestAPausedHandler:
         operations.resume("tests.note", by="ann")
         Outbox().deliver_all()
 
-        assert [number for _, number in listener.heard] == [1, 2, 3, 4]
+        assert [number for _, number in listener.received] == [1, 2, 3, 4]
 
 
 class TestADeploy:
@@ -237,10 +237,10 @@ class TestADeploy:
         for message in messages:
             for pair in message.pairs[::-1]:
                 deliver(handler_name=message.handler, pairs=[pair], worker="w1")
-        assert listener.heard == [(A, 1)]
+        assert listener.received == [(A, 1)]
         Outbox().deliver_all()
 
-        assert [number for _, number in listener.heard] == [1, 2, 3]
+        assert [number for _, number in listener.received] == [1, 2, 3]
 
     def test_that_makes_it_not_ordered_lets_all_go(self, listener):
         listener.subscribe()
@@ -272,13 +272,13 @@ class TestADeploy:
 
         @subscribe("tests.Walked", formerly=["tests.note"], ordered=True)
         def note_down(order_id: UUID, number: int) -> None:
-            listener.hear(order_id, number)
+            listener.receive(order_id, number)
 
         sync_subscriptions()
         given(4)
         Outbox().deliver_all()
 
-        assert [number for _, number in listener.heard] == [1, 2, 3, 4]
+        assert [number for _, number in listener.received] == [1, 2, 3, 4]
 
 
 @pytest.mark.postgresql
@@ -294,11 +294,11 @@ class TestTwoRelays:
             Event.objects.select_for_update().get(pk=first.pk)  # as a relay that fans it out
             aside(lambda: work(send()))
             assert states() == ["blocked"]
-            assert listener.heard == []
+            assert listener.received == []
         recheck()
         Outbox().deliver_all()
 
-        assert [number for _, number in listener.heard] == [1, 2]
+        assert [number for _, number in listener.received] == [1, 2]
 
     def test_strand_nothing_that_is_born_while_the_head_commits(self, listener):
         """Rule 18: the one race. Seen to fail without `recheck`."""
@@ -315,7 +315,7 @@ class TestTwoRelays:
         recheck()
         Outbox().deliver_all()
 
-        assert [number for _, number in listener.heard] == [2]
+        assert [number for _, number in listener.received] == [2]
 
 
 class Overlap:
@@ -454,11 +454,11 @@ class TestEmitters:
             thread.start()
             wait_until_blocked(1)
             aside(lambda: work(send()))
-            assert listener.heard == []
+            assert listener.received == []
         thread.join()
         Outbox().deliver_all()
 
-        assert [number for _, number in listener.heard] == [1, 2]
+        assert [number for _, number in listener.received] == [1, 2]
 
     def test_of_other_keys_and_of_events_that_nobody_hears_in_order_do_not_wait(self, listener):
         listener.subscribe()
@@ -558,7 +558,7 @@ class TestABackfill:
         Outbox().deliver_all()
 
         assert len(steps) > 2
-        assert [number for _key, number in listener.heard] == [1, 2, 3, 4, 5]
+        assert [number for _key, number in listener.received] == [1, 2, 3, 4, 5]
         assert Subscription.objects.get().paused_at is None
 
     def test_is_refused_where_a_later_event_of_a_key_is_handled(self, listener: Listener):
@@ -574,7 +574,7 @@ class TestABackfill:
 
         self.backfill(in_order=False)
         Outbox().deliver_all()
-        assert [number for _key, number in listener.heard] == [3, 1, 2]
+        assert [number for _key, number in listener.received] == [3, 1, 2]
 
     def test_is_not_refused_for_other_keys(self, listener: Listener):
         self.given_before_it_subscribed(listener, 1, 2)
@@ -584,7 +584,7 @@ class TestABackfill:
         self.backfill()
         Outbox().deliver_all()
 
-        assert [number for _key, number in listener.heard] == [3, 1, 2]
+        assert [number for _key, number in listener.received] == [3, 1, 2]
 
     def test_that_is_killed_leaves_the_handler_paused_until_it_goes_on(
         self, listener: Listener, monkeypatch
@@ -595,13 +595,13 @@ class TestABackfill:
             self.backfill()
         given(3)
         Outbox().deliver_all()
-        assert listener.heard == []
+        assert listener.received == []
         assert Subscription.objects.get().pause_reason == "Its backfill is not complete."
 
         operations.go_on(Operation.objects.latest("pk").pk, by="ann")
         Outbox().deliver_all()
 
-        assert [number for _key, number in listener.heard] == [1, 2, 3]
+        assert [number for _key, number in listener.received] == [1, 2, 3]
 
     def test_that_is_given_up_lets_the_handler_go_on(self, listener: Listener, monkeypatch):
         monkeypatch.setattr(progress, "_SLICE", 1)
@@ -612,7 +612,7 @@ class TestABackfill:
         operations.give_up(Operation.objects.latest("pk").pk, by="ann")
         Outbox().deliver_all()
 
-        assert [number for _key, number in listener.heard] == [1]
+        assert [number for _key, number in listener.received] == [1]
 
     def test_stops_where_a_person_has_resumed_the_handler(self, listener: Listener, monkeypatch):
         monkeypatch.setattr(progress, "_SLICE", 1)

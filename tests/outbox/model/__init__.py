@@ -1,6 +1,7 @@
-"""The engine against a model of it: the real relay, delivery and actions, in every order of events.
+"""A model test of the engine: the real relay, delivery and operations, in many orders of events.
 
-`world` is what stands around the engine: a clock, a broker that loses and repeats, relays and
-workers that die; `handlers` do as they are told. `reference` says in a few lines what must come of
-it. `machine` lets Hypothesis choose what happens next, and compares after each step.
+`world` is the environment of the engine: a clock, a broker that loses and repeats messages, relays
+and workers that die. `actions` has the events and the faults, and `handlers` have these faults.
+`reference` is the expected result in a few lines. In `machine` Hypothesis chooses each next step
+and compares the engine with the reference after it.
 """

@@ -1,4 +1,4 @@
-"""Handlers that do as they are told, and note each effect in the transaction of their receipt."""
+"""Handlers with a chosen outcome, which store each effect in the transaction of their receipt."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from django.db import OperationalError, connection
 
 from outbox import PermanentFailure, Receipt, subscribe, subscriptions
 from outbox.deliveries.sync import sync_subscriptions
-from tests.outbox.model.happenings import RAISING, Mood
+from tests.outbox.model.actions import RAISING, Mood
 from tests.outbox.model.reference import LEASE, POLICIES, Debt, Policy
 
 Handle = Callable[[Policy, int, AbstractContextManager[Any]], None]
 
 
 @dataclass
-class Hand:
-    """A worker with one message, and how its first run goes."""
+class Worker:
+    """A worker with one message, and the outcome of its first run."""
 
     tokens: dict[Debt, int]
     mood: Mood
     started: list[Debt] = field(default_factory=list)
     current: Debt | None = None
-    tried: Debt | None = None  # it failed beside others, and is run again alone
-    acted: list[Debt] = field(default_factory=list)  # in the transaction that is open
+    tried: Debt | None = None  # it failed in a shared transaction, and is run again alone
+    acted: list[Debt] = field(default_factory=list)  # in the open transaction
 
     @property
-    def holds(self) -> bool:
-        """Whether nobody else was given meanwhile what it works on."""
+    def has_lease(self) -> bool:
+        """Whether its current delivery was not sent to another worker meanwhile."""
         debt = self.current
-        return debt is not None and bool(debt.in_hand_until) and debt.token == self.tokens[debt]
+        return debt is not None and bool(debt.leased_until) and debt.token == self.tokens[debt]
 
     @property
-    def is_beside_others(self) -> bool:
-        """Whether what it works on shares a transaction."""
+    def shares_transaction(self) -> bool:
+        """Whether its current delivery shares a transaction with others."""
         debt = self.current
         assert debt is not None
         return debt.policy.atomic and len(self.started) > 1 and self.tried is None
@@ -73,33 +73,33 @@ def _subscribe(policy: Policy, handle: Handle) -> None:
     )(atomic if policy.atomic else calling)
 
 
-def fail(hand: Hand, mood: Mood) -> None:
-    """Raise, if that is the mood; what a worker raises whose lease is lost, changes nothing."""
-    debt = hand.current
+def fail(worker: Worker, mood: Mood) -> None:
+    """Raise if the mood demands it. An exception of a worker without its lease changes nothing."""
+    debt = worker.current
     assert debt is not None
-    if mood in RAISING and hand.is_beside_others:
-        hand.tried, hand.mood = debt, mood
-        raise ValueError("nothing of it is kept")
+    if mood in RAISING and worker.shares_transaction:
+        worker.tried, worker.mood = debt, mood
+        raise ValueError("the transaction is rolled back")
     if mood is Mood.IS_LOCKED_OUT:
         debt.give_back()
         raise OperationalError("database is locked")
     if mood is Mood.REFUSES:
         debt.end(is_refused=True)
-        raise PermanentFailure("as it was told")
+        raise PermanentFailure("as its mood demands")
     if mood in (Mood.FAILS, Mood.STALLS_AND_FAILS):
-        if hand.holds:
+        if worker.has_lease:
             debt.end()
-        raise ValueError("as it was told")
+        raise ValueError("as its mood demands")
 
 
 def act(debt: Debt) -> None:
-    """Have the effect; call it within the receipt."""
+    """Store the effect. Call it within the receipt."""
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO effect VALUES (%s, %s)", [debt.policy.name, debt.number])
 
 
 def effects() -> list[tuple[str, int]]:
-    """Return which handler acted on what, in that order."""
+    """Return handler and event number of each effect, in the order of the effects."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT handler, number FROM effect")
         return [(handler, number) for handler, number in cursor.fetchall()]

@@ -1,4 +1,4 @@
-"""Hypothesis chooses what happens next, and after each step the engine is held to the model."""
+"""A state machine: Hypothesis chooses each step, and the engine is compared with the model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from outbox import cancel_delayed, operations
 from outbox.models import Delivery
 from outbox.operations import Choice
+from tests.outbox.model.actions import EVENTS, Mood, Relay
 from tests.outbox.model.handlers import effects
-from tests.outbox.model.happenings import EVENTS, Mood, Relay
 from tests.outbox.model.reference import POLICIES, Debt
 from tests.outbox.model.world import Seen, World, is_anything_waiting
 
@@ -44,23 +44,23 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if not self.world.wrong:
+            if not self.world.violations:
                 settle_everything(self.world)
         finally:
             self.world.close()
 
     @rule(name=NAME, key=KEY, times=st.integers(min_value=1, max_value=3))
-    def tell(self, name: str, key: str, times: int) -> None:
+    def emit(self, name: str, key: str, times: int) -> None:
         for _ in range(times):
-            self.world.tell(name, key=key)
+            self.world.emit(name, key=key)
 
     @rule(name=NAME, key=KEY, seconds=st.sampled_from([5, 90]))
-    def tell_later(self, name: str, key: str, seconds: int) -> None:
-        self.world.tell(name, key=key, delay=timedelta(seconds=seconds))
+    def emit_delayed(self, name: str, key: str, seconds: int) -> None:
+        self.world.emit(name, key=key, delay=timedelta(seconds=seconds))
 
     @precondition(lambda self: self.world.delayed)
     @rule(pick=PICK)
-    def take_back_what_is_delayed(self, pick: int) -> None:
+    def cancel_a_delayed_event(self, pick: int) -> None:
         event_id = list(self.world.delayed)[pick % len(self.world.delayed)]
         assert cancel_delayed(event_id)
         del self.world.delayed[event_id]
@@ -82,9 +82,9 @@ class Machine(RuleBasedStateMachine):
                 self.world.work(message, mood or Mood.WORKS)
 
     @rule(key=KEY, seconds=SECONDS, moods=MOODS)
-    def tell_and_see_to_it(self, key: str, seconds: int, moods: tuple[Mood, ...]) -> None:
+    def emit_and_deliver(self, key: str, seconds: int, moods: tuple[Mood, ...]) -> None:
         for name in (*EVENTS, *EVENTS):
-            self.world.tell(name, key=key)
+            self.world.emit(name, key=key)
         self.relay_and_deliver(moods)
         self.wait(seconds)
         self.relay_and_deliver(moods[::-1])
@@ -92,7 +92,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.history)
     @rule(pick=PICK, mood=MOOD)
     def deliver_a_message_and_keep_it(self, pick: int, mood: Mood) -> None:
-        """It may be an old one, which was delivered or lost before."""
+        """Deliver a copy of any message sent so far, which may be delivered or lost already."""
         self.world.work(self.world.history[-1 - pick % len(self.world.history)], mood)
 
     @precondition(lambda self: self.world.queue)
@@ -131,7 +131,7 @@ class Machine(RuleBasedStateMachine):
         operations.prune(older_than=timedelta(0), archive="", by=BY)
 
     @invariant()
-    def the_engine_is_as_the_model(self) -> None:
+    def engine_matches_model(self) -> None:
         self.seen = compare(self.world)
 
     def in_state(self, *states: str) -> list[Seen]:
@@ -139,9 +139,9 @@ class Machine(RuleBasedStateMachine):
 
 
 def compare(world: World) -> list[Seen]:
-    """Hold everything that is stored to the model; return the deliveries."""
-    seen, acted = world.look(), Counter(effects())
-    assert world.wrong == [], world.wrong
+    """Compare the stored rows and effects with the model. Return the deliveries."""
+    seen, acted = world.stored_deliveries(), Counter(effects())
+    assert world.violations == [], world.violations
     assert max(acted.values(), default=0) <= 1, f"acted twice: {acted}"
     for row in seen:
         has_acted = acted[row.debt.policy.name, row.debt.number] == 1
@@ -149,7 +149,7 @@ def compare(world: World) -> list[Seen]:
         assert (row.state == State.DISCARDED) == row.debt.is_discarded, row
         assert row.attempts == row.debt.starts, row
         if row.state != State.SENT:
-            assert row.debt.in_hand_until is None, row
+            assert row.debt.leased_until is None, row
             assert (row.state == State.DEAD) == row.debt.is_given_up, row
     _compare_events(world)
     _compare_windows(seen)
@@ -157,10 +157,10 @@ def compare(world: World) -> list[Seen]:
 
 
 def _compare_events(world: World) -> None:
-    told = world.told()
-    gone = [debt for debt in world.model.debts.values() if debt.number not in told]
-    assert all(debt.is_settled for debt in gone), f"owed, and gone: {gone}"
-    assert not told & {later.number for later in world.delayed.values()}, "told too early"
+    emitted = world.emitted()
+    pruned = [debt for debt in world.model.debts.values() if debt.number not in emitted]
+    assert all(debt.is_settled for debt in pruned), f"owed, but pruned: {pruned}"
+    assert not emitted & {later.number for later in world.delayed.values()}, "emitted too early"
 
 
 def _compare_windows(seen: list[Seen]) -> None:
@@ -170,13 +170,13 @@ def _compare_windows(seen: list[Seen]) -> None:
 
 
 def settle_everything(world: World) -> None:
-    """Heal the world: what is owed is done, or dead for a reason, or waits behind a dead one.
+    """Remove all faults. Assert that owed deliveries are done, dead or held behind a dead one.
 
-    Then a person retries what is dead, and everything is settled, in order.
+    Then retry the dead deliveries, and assert that all deliveries are settled, in order.
     """
     for handler in sorted(world.model.paused):
         resume(world, handler)
-    left = drain(world, lambda debt: debt.is_given_up or _is_held(world, debt))
+    left = drain(world, lambda debt: _is_dead(debt) or _is_held(world, debt))
     for row in left:
         if row.state == State.DEAD:
             retry(row)
@@ -195,7 +195,11 @@ def drain(world: World, may_wait: Callable[[Debt], bool]) -> list[Seen]:
         if is_quiet and all(debt.is_settled or may_wait(debt) for debt in debts):
             return seen
         world.clock.shift(timedelta(seconds=400))
-    raise AssertionError(f"owed, and nothing comes of it: {seen}")
+    raise AssertionError(f"still owed after {MOST_ROUNDS} rounds: {seen}")
+
+
+def _is_dead(debt: Debt) -> bool:
+    return debt.is_given_up and debt.leased_until is None
 
 
 def _is_held(world: World, debt: Debt) -> bool:
@@ -203,14 +207,14 @@ def _is_held(world: World, debt: Debt) -> bool:
 
 
 def _compare_order(world: World) -> None:
-    """Nothing of a key that is held for a dead one came before it, so there is no exception."""
+    """Assert the order of effects per key, if a dead delivery holds its key's later events."""
     done = [debt for debt in world.model.debts.values() if debt.is_done]
     acted = effects()
     for policy in POLICIES:
         for key in KEYS if policy.ordered and policy.on_dead == "hold" else ():
-            told = [one.number for one in done if (one.policy, one.key) == (policy, key)]
-            heard = [n for handler, n in acted if handler == policy.name and n in told]
-            assert heard == told, f"{policy.name} heard {key} out of order"
+            emitted = [one.number for one in done if (one.policy, one.key) == (policy, key)]
+            handled = [n for handler, n in acted if handler == policy.name and n in emitted]
+            assert handled == emitted, f"{policy.name} handled {key} out of order"
 
 
 def resume(world: World, handler: str) -> None:

@@ -1,4 +1,4 @@
-"""What must be true of what is owed, whatever happened: the engine in a few lines."""
+"""The expected state of each delivery after any sequence of actions: the engine in a few lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_DEATHS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """A handler of this world, as its `@subscribe` has it."""
+    """The policy of a handler of this test, as in its `@subscribe`."""
 
     name: str
     events: tuple[str, ...] = ("tests.Moved",)
@@ -36,7 +36,7 @@ POLICIES = [
 
 @dataclass(eq=False)
 class Debt:
-    """One event owed to one handler."""
+    """The expected delivery of one event to one handler."""
 
     policy: Policy
     number: int
@@ -44,9 +44,9 @@ class Debt:
     pk: int = 0  # of its delivery, once it is fanned out
     token: int = 0  # the latest under which it was claimed
     started_token: int = 0
-    starts: int = 0  # since it was told, or retried by a person
+    starts: int = 0  # since it was emitted, or retried by a person
     deaths: int = 0
-    in_hand_until: datetime | None = None
+    leased_until: datetime | None = None
     is_done: bool = False
     is_refused: bool = False
     is_discarded: bool = False
@@ -58,20 +58,20 @@ class Debt:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether it must be dead, once nobody has it in hand."""
+        """Whether it must be dead, once no worker has a lease of it."""
         used_up = self.starts >= self.policy.attempts or self.deaths >= MOST_DEATHS
         return not self.is_settled and (self.is_refused or used_up)
 
     def start(self, *, token: int, until: datetime) -> None:
-        self.starts, self.started_token, self.in_hand_until = self.starts + 1, token, until
+        self.starts, self.started_token, self.leased_until = self.starts + 1, token, until
 
     def end(self, *, is_done: bool = False, is_refused: bool = False) -> None:
-        self.in_hand_until, self.is_done, self.is_refused = None, is_done, is_refused
+        self.leased_until, self.is_done, self.is_refused = None, is_done, is_refused
         self.has_passed |= self.is_given_up and self.policy.on_dead == "pass"
 
     def give_back(self) -> None:
-        """What the database is to blame for is no attempt."""
-        self.starts, self.in_hand_until = self.starts - 1, None
+        """Undo the start, because a failure of the database does not count as an attempt."""
+        self.starts, self.leased_until = self.starts - 1, None
 
     def retry(self) -> None:
         self.starts = self.deaths = 0
@@ -80,36 +80,36 @@ class Debt:
 
 @dataclass
 class Reference:
-    """All that was told, in order, and what is owed because of it."""
+    """The expected deliveries of all emitted events, in order."""
 
     debts: dict[tuple[str, int], Debt] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
 
-    def tell(self, name: str, *, number: int, key: str) -> None:
+    def emit(self, name: str, *, number: int, key: str) -> None:
         for policy in POLICIES:
             if name in policy.events:
                 self.debts[policy.name, number] = Debt(policy, number, key)
 
     def sweep(self, now: datetime) -> None:
-        """Whoever has something in hand when its lease has passed is taken for dead."""
+        """Count a death for each started delivery whose lease has passed."""
         for debt in self.debts.values():
-            if debt.in_hand_until and debt.in_hand_until <= now:
+            if debt.leased_until and debt.leased_until <= now:
                 debt.deaths += 1
                 debt.end()
 
     def may_start(self, debt: Debt, *, token: int) -> bool:
         is_free = debt.policy.name not in self.paused and not self.is_behind(debt)
-        is_owed = not debt.is_settled and not debt.is_given_up and debt.in_hand_until is None
+        is_owed = not debt.is_settled and not debt.is_given_up and debt.leased_until is None
         return is_free and is_owed and token == debt.token
 
     def is_behind(self, debt: Debt) -> bool:
-        """Whether an ordered handler still owes its key something that was told before."""
+        """Whether the handler is ordered and an earlier event of the key is still owed to it."""
         if not debt.policy.ordered or debt.has_passed:
             return False
-        line = [one for one in self.debts.values() if is_in_line(one, debt)]
-        before = line[: line.index(debt)]
-        return not all(one.is_settled or one.has_passed for one in before)
+        of_key = [one for one in self.debts.values() if have_same_handler_and_key(one, debt)]
+        earlier = of_key[: of_key.index(debt)]
+        return not all(one.is_settled or one.has_passed for one in earlier)
 
 
-def is_in_line(one: Debt, other: Debt) -> bool:
+def have_same_handler_and_key(one: Debt, other: Debt) -> bool:
     return (one.policy, one.key) == (other.policy, other.key)

@@ -10,7 +10,7 @@ from pytest_django import Settings
 from tests.outbox.model.machine import Machine
 from tests.outbox.model.reference import MOST_DEATHS
 
-# `make model` gives a number: then each run is another one, and a failure is made small.
+# `make model` sets a number. Each run is then different, and Hypothesis shrinks failures.
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
 
 ALWAYS = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -27,7 +27,7 @@ AT_LENGTH = settings(ALWAYS, max_examples=EXAMPLES or 1, stateful_step_count=60)
 @pytest.mark.usefixtures("own_registry")
 class TestTheEngine:
     def test_does_as_its_model_whatever_happens(self, settings: Settings):
-        """Rules 3, 6, 9, 10, 11, 13 and 18. Mutants of the engine that it finds: `make mutants`."""
+        """Rules 3, 6, 9, 10, 11, 13 and 18. `make mutants` lists the mutants that it finds."""
         settings.OUTBOX = {"NUDGE": False, "MAX_WORKER_CRASHES": MOST_DEATHS}
 
         run_state_machine_as_test(Machine, settings=AT_LENGTH if EXAMPLES else IN_EACH_RUN)

@@ -1,4 +1,4 @@
-"""What stands around the engine: producers, a clock, a broker, relays and workers."""
+"""The environment of the engine: producers, a clock, a broker, relays and workers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from outbox.deliveries import failpoints, settlement, transient_errors
 from outbox.models import Delivery, Event, Subscription
 from outbox.relay.passes import BrokerUnavailable, Message, relay_pass
 from outbox.worker.delivery import deliver
-from tests.outbox.model.handlers import Hand, act, fail, subscribe_all
-from tests.outbox.model.happenings import EVENTS, STALLING, Died, Mood, Relay, die
+from tests.outbox.model.actions import EVENTS, STALLING, Died, Mood, Relay, die
+from tests.outbox.model.handlers import Worker, act, fail, subscribe_all
 from tests.outbox.model.reference import LEASE, Debt, Policy, Reference
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -37,7 +37,7 @@ class Later(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A delivery as it is stored, and what the model has of it."""
+    """A stored delivery, and its expected state in the model."""
 
     pk: int
     state: str
@@ -47,9 +47,9 @@ class Seen(NamedTuple):
 
 
 class World:
-    """The real engine on the test's database; `close()` leaves no trace of it.
+    """The real engine on the test's database. `close()` rolls everything back.
 
-    `wrong` lists what was seen where an exception would only have been one of a handler.
+    `violations` lists failed checks within handlers, where an assertion would fail only an attempt.
     """
 
     def __init__(self) -> None:
@@ -57,19 +57,19 @@ class World:
         self.queue: list[Message] = []
         self.history: list[Message] = []
         self.delayed: dict[UUID, Later] = {}
-        self.wrong: list[str] = []
-        self._numbers: dict[UUID, int] = {}  # of all events that were emitted
+        self.violations: list[str] = []
+        self._numbers: dict[UUID, int] = {}  # of all emitted events
         self._debts: dict[int, Debt] = {}  # by the ids of their deliveries
-        self._hands: list[Hand] = []
+        self._workers: list[Worker] = []
         self._open = ExitStack()
         self._open.enter_context(_sandbox())
         self.clock = self._open.enter_context(time_machine.travel(START, tick=False))
         self._open.enter_context(_fixed_chance())
         for point, action in (
-            (failpoints.AFTER_START, self._note_start),
-            (failpoints.BEFORE_EFFECTS, self._open_transaction),
-            (failpoints.BEFORE_RECEIPT, self._come_to_the_receipt),
-            (failpoints.AFTER_RECEIPT, self._note_receipt),
+            (failpoints.AFTER_START, self._after_start),
+            (failpoints.BEFORE_EFFECTS, self._before_effects),
+            (failpoints.BEFORE_RECEIPT, self._before_receipt),
+            (failpoints.AFTER_RECEIPT, self._after_receipt),
         ):
             self._open.enter_context(failpoints.armed(point, action))
         subscribe_all(self._handle)
@@ -79,11 +79,11 @@ class World:
     def close(self) -> None:
         self._open.close()
 
-    def must(self, is_true: bool, what: str) -> None:
+    def check(self, is_true: bool, violation: str) -> None:
         if not is_true:
-            self.wrong.append(what)
+            self.violations.append(violation)
 
-    def tell(self, name: str, *, key: str, delay: timedelta | None = None) -> None:
+    def emit(self, name: str, *, key: str, delay: timedelta | None = None) -> None:
         number = len(self._numbers) + 1
         with transaction.atomic():
             event_id = emit(EVENTS[name](thing=key, number=number), delay=delay)
@@ -91,39 +91,39 @@ class World:
         if delay:
             self.delayed[event_id] = Later(timezone.now() + delay, number, name, key)
         else:
-            self.model.tell(name, number=number, key=key)
+            self.model.emit(name, number=number, key=key)
 
     def relay(self, how: Relay = Relay.WORKS) -> int:
-        """Run one pass; return how many messages were sent."""
+        """Run one pass. Return the number of sent messages."""
         sent = len(self.history)
-        self._tell_due()
+        self._emit_due()
         self.model.sweep(timezone.now())
         publish = _PUBLISH.get(how, World._publish)
         with suppress(Died, BrokerUnavailable), self._interrupted(how):
             relay_pass(publish=partial(publish, self))
-        self.look()
+        self.stored_deliveries()
         return len(self.history) - sent
 
     def _interrupted(self, how: Relay) -> AbstractContextManager[None]:
         if how is Relay.DIES_WHILE_SENDING:
             return failpoints.armed(failpoints.AFTER_PUBLISH, die)
-        actions = {Relay.DIES_AFTER_CLAIM: die, Relay.MEETS_ANOTHER: self._relay_beside}
+        actions = {Relay.DIES_AFTER_CLAIM: die, Relay.MEETS_ANOTHER: self._run_second_relay}
         return failpoints.armed(failpoints.AFTER_CLAIM, actions.get(how, _do_nothing))
 
-    def _relay_beside(self) -> None:
+    def _run_second_relay(self) -> None:
         failpoints.arm(failpoints.AFTER_CLAIM, _do_nothing)
         relay_pass(publish=self._publish)
 
-    def _tell_due(self) -> None:
+    def _emit_due(self) -> None:
         due = [(later, id) for id, later in self.delayed.items() if later.due_at <= timezone.now()]
         for later, event_id in sorted(due):
-            self.model.tell(later.name, number=later.number, key=later.key)
+            self.model.emit(later.name, number=later.number, key=later.key)
             del self.delayed[event_id]
 
     def _publish(self, message: Message) -> None:
         known = [self._debts[pk] for pk, _ in message.pairs if pk in self._debts]
         is_sent_alone = len(message.pairs) == 1 or not any(debt.starts for debt in known)
-        self.must(is_sent_alone, f"sent with others, although it was tried before: {known}")
+        self.check(is_sent_alone, f"sent with others, although tried before: {known}")
         self.queue.append(message)
         self.history.append(message)
 
@@ -132,9 +132,9 @@ class World:
 
     def _take_and_hang_up(self, message: Message) -> None:
         self._publish(message)
-        self.look()
+        self.stored_deliveries()
         self.work(message)
-        raise ConnectionError("was it taken?")
+        raise ConnectionError("the broker did not confirm the message")
 
     def take_all(self) -> list[Message]:
         """Empty the broker."""
@@ -142,45 +142,45 @@ class World:
         return taken
 
     def work(self, message: Message, mood: Mood = Mood.WORKS) -> None:
-        """Deliver a message; the mood is that of its first run."""
-        hand = Hand({self._debts[pk]: token for pk, token in message.pairs}, mood)
-        self._hands.append(hand)
+        """Deliver a message. The mood is that of its first run."""
+        worker = Worker({self._debts[pk]: token for pk, token in message.pairs}, mood)
+        self._workers.append(worker)
         with suppress(Died):
             deliver(handler_name=message.handler, pairs=message.pairs, worker="w")
-        self._hands.pop()
+        self._workers.pop()
 
-    def _note_start(self) -> None:
-        hand, now = self._hands[-1], timezone.now()
+    def _after_start(self) -> None:
+        worker, now = self._workers[-1], timezone.now()
         stored = dict(Delivery.objects.values_list("pk", "started_token"))
-        for debt in hand.tokens:
+        for debt in worker.tokens:
             started_token = stored.get(debt.pk, 0)
-            if debt.started_token < started_token == hand.tokens[debt]:
+            if debt.started_token < started_token == worker.tokens[debt]:
                 may = self.model.may_start(debt, token=started_token)
-                self.must(may, f"started, and must not: {debt}")
-                hand.started.append(debt)
-        lease = LEASE * 4 / 3 if len(hand.started) > 1 else LEASE
-        for debt in hand.started:
-            debt.start(token=hand.tokens[debt], until=now + lease)
-        if hand.mood is Mood.DIES_AT_START:
+                self.check(may, f"started, but must not: {debt}")
+                worker.started.append(debt)
+        lease = LEASE * 4 / 3 if len(worker.started) > 1 else LEASE
+        for debt in worker.started:
+            debt.start(token=worker.tokens[debt], until=now + lease)
+        if worker.mood is Mood.DIES_AT_START:
             die()
 
     def _handle(self, policy: Policy, number: int, receipt: AbstractContextManager[Any]) -> None:
-        hand, debt = self._hands[-1], self.model.debts[policy.name, number]
-        self.must(debt in hand.started, f"runs without a start: {debt}")
-        hand.current, mood = debt, hand.mood
+        worker, debt = self._workers[-1], self.model.debts[policy.name, number]
+        self.check(debt in worker.started, f"runs without a start: {debt}")
+        worker.current, mood = debt, worker.mood
         if not policy.atomic:
             self._stall(mood)
-        fail(hand, mood := self._take_mood(hand))
+        fail(worker, mood := self._take_mood(worker))
         if mood is Mood.FORGETS_RECEIPT and not policy.atomic:
             debt.end()
             return
         with receipt:
-            self.must(hand.holds, f"given its receipt without its lease: {debt}")
+            self.check(worker.has_lease, f"got its receipt without its lease: {debt}")
             act(debt)
-            hand.acted.append(debt)
+            worker.acted.append(debt)
 
     def _stall(self, mood: Mood) -> None:
-        """Meanwhile the relay takes this worker for dead, and sends its delivery again."""
+        """Let the lease pass, so that the relay sends the delivery again."""
         if mood in STALLING:
             for _ in range(2):
                 self.clock.shift(LEASE + timedelta(seconds=1))
@@ -189,42 +189,42 @@ class World:
             for message in self.take_all():
                 self.work(message)
 
-    def _take_mood(self, hand: Hand) -> Mood:
-        """The mood is that of the first run; unless the worker dies, the others work."""
-        mood = hand.mood
+    def _take_mood(self, worker: Worker) -> Mood:
+        """Return the mood of this run. After the first run all others work, unless it dies."""
+        mood = worker.mood
         if mood not in (Mood.DIES_AT_RECEIPT, Mood.DIES_AFTERWARDS):
-            hand.mood = Mood.WORKS
+            worker.mood = Mood.WORKS
         return mood
 
-    def _come_to_the_receipt(self) -> None:
-        if self._hands[-1].mood is Mood.DIES_AT_RECEIPT:
+    def _before_receipt(self) -> None:
+        if self._workers[-1].mood is Mood.DIES_AT_RECEIPT:
             die()
 
-    def _open_transaction(self) -> None:
-        self._hands[-1].acted.clear()
+    def _before_effects(self) -> None:
+        self._workers[-1].acted.clear()
 
-    def _note_receipt(self) -> None:
-        hand = self._hands[-1]
-        for debt in hand.acted:
+    def _after_receipt(self) -> None:
+        worker = self._workers[-1]
+        for debt in worker.acted:
             debt.end(is_done=True)
-        if hand.mood is Mood.DIES_AFTERWARDS:
+        if worker.mood is Mood.DIES_AFTERWARDS:
             die()
 
-    def look(self) -> list[Seen]:
-        """Return all deliveries; see that tokens only grow."""
+    def stored_deliveries(self) -> list[Seen]:
+        """Return all deliveries, and check that tokens only grow."""
         numbers = {seq: self._numbers[id] for seq, id in Event.objects.values_list("seq", "id")}
         columns = ("pk", "state", "attempts", "note", "token", "event_id", "subscription_id")
         found: list[Seen] = []
         for *row, token, seq, subscription in Delivery.objects.order_by("pk").values_list(*columns):
             debt = self.model.debts[self._handlers[subscription], numbers[seq]]
-            self.must(token >= debt.token, f"its token went back to {token}: {debt}")
+            self.check(token >= debt.token, f"its token decreased to {token}: {debt}")
             debt.pk, debt.token = row[0], token
             self._debts[debt.pk] = debt
             pk, state, attempts, note = row
             found.append(Seen(pk, state, attempts, note, debt))
         return found
 
-    def told(self) -> set[int]:
+    def emitted(self) -> set[int]:
         """Return the numbers of the events that are stored."""
         return {self._numbers[id] for id in Event.objects.values_list("id", flat=True)}
 
@@ -244,7 +244,7 @@ def _do_nothing() -> None: ...
 
 @contextmanager
 def _fixed_chance() -> Iterator[None]:
-    """The same jitter each time, and no waiting for what this world will not change meanwhile."""
+    """Use the same jitter each time, and do not wait for the database after a failure of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settlement, "_rng", random.Random(0))
         patch.setattr(transient_errors, "_TRIES", 1)
@@ -253,7 +253,7 @@ def _fixed_chance() -> Iterator[None]:
 
 @contextmanager
 def _sandbox() -> Iterator[None]:
-    """A transaction that counts as none, as a TestCase's does, and is rolled back."""
+    """Open a transaction that is marked as a TestCase's, and roll it back."""
     block = transaction.atomic()
     block._from_testcase = True  # type: ignore[attr-defined]  # Django's own mark
     with block:

@@ -41,7 +41,7 @@ def backfill(**options: Any) -> Operation:
 
 
 def handled(listener: Listener) -> list[int]:
-    return [number for _key, number in listener.heard]
+    return [number for _key, number in listener.received]
 
 
 def after_the_first_step(action: Callable[[], object]) -> Callable[[Operation, str], None]:
@@ -77,15 +77,15 @@ class TestALaterEventThatIsInHand:
     @pytest.fixture
     def may_end(self, listener: Listener) -> threading.Event:
         may_end = threading.Event()
-        hear = listener.hear
+        receive = listener.receive
 
-        def hear_slowly(order_id: Any, number: int) -> None:
+        def receive_slowly(order_id: Any, number: int) -> None:
             if number == 2:
                 self.entered.set()
                 assert may_end.wait(20)
-            hear(order_id, number)
+            receive(order_id, number)
 
-        listener.hear = hear_slowly  # type: ignore[method-assign]
+        listener.receive = receive_slowly  # type: ignore[method-assign]
         return may_end
 
     def in_hand(self, listener: Listener) -> Callable[[], object]:

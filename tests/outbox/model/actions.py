@@ -1,4 +1,4 @@
-"""What can happen: what is told, and how a relay's pass and a handler's run go."""
+"""Possible actions: the events, and the outcomes of a relay's pass and of a handler's run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ EVENTS: dict[str, type[Moved | Renamed]] = {"tests.Moved": Moved, "tests.Renamed
 
 
 class Relay(Enum):
-    """How a pass of the relay goes."""
+    """The outcome of a pass of the relay."""
 
     WORKS = "works"
     DIES_AFTER_CLAIM = "dies before it sends anything"
     DIES_WHILE_SENDING = "dies when it has sent one message"
-    BROKER_IS_AWAY = "the broker takes nothing"
-    BROKER_HANGS_UP = "the broker takes a message, and does not say so"
+    BROKER_IS_AWAY = "the broker accepts nothing"
+    BROKER_HANGS_UP = "the broker accepts a message, but does not confirm it"
     MEETS_ANOTHER = "another relay runs before it sends anything"
 
 
 class Mood(Enum):
-    """How a run of a handler goes."""
+    """The outcome of a run of a handler."""
 
     WORKS = "works"
     FAILS = "fails"
@@ -44,7 +44,7 @@ class Mood(Enum):
     DIES_AFTERWARDS = "dies after its receipt"
     STALLS = "stalls until its lease has passed"
     STALLS_AND_FAILS = "stalls until its lease has passed, and fails"
-    IS_OVERTAKEN = "stalls until other workers are through"
+    IS_OVERTAKEN = "stalls until other workers have finished"
 
 
 RAISING = {Mood.FAILS, Mood.STALLS_AND_FAILS, Mood.REFUSES, Mood.IS_LOCKED_OUT}
@@ -52,7 +52,7 @@ STALLING = {Mood.STALLS, Mood.STALLS_AND_FAILS, Mood.IS_OVERTAKEN}
 
 
 class Died(BaseException):
-    """The process is gone; like a kill, it passes whatever catches Exception."""
+    """The process died. Like a kill, it passes every `except Exception`."""
 
 
 def die() -> None:
