@@ -257,8 +257,8 @@ def _publish_each(messages: Sequence[Message], publish: Publish, *, using: str) 
         _hand_back(mine, refused.get(queue, last), using=using)
     if len(returned) == len(messages) or hung > _BROKER_SECONDS:
         raise BrokerUnavailable(f"{type(last).__name__}: {last}") from last
-    for queue, error in refused.items():
-        logger.error(_REFUSED, queue, type(error).__name__, error)
+    for queue, refusal in refused.items():
+        logger.error(_REFUSED, queue, type(refusal).__name__, refusal)
 
 
 def plan(
