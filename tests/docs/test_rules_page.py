@@ -54,7 +54,7 @@ class TestThePageOfRules:
 
 
 def rows() -> list[list[str]]:
-    sections = ("The rules", "At the shop's doors, and in its books", "For whoever operates it")
+    sections = ("The rules", "Rules of the shop", "Rules of operation")
     return [row for section in sections for row in PAGE.table(section)]
 
 
