@@ -154,11 +154,19 @@ def action_for_kind(kind: type[BaseException], rules: Rules) -> Action:
 
 def wait_of(error: BaseException, action: Retry) -> timedelta | None:
     """Return the wait that the exception or the rule sets. None: the handler's backoff."""
-    for given in (getattr(error, "retry_after", None), action.after):
+    for given in (_retry_after(error), action.after):
         seconds = None if given is None else _seconds(given)
         if seconds is not None:
             return min(timedelta(seconds=min(seconds, 1e9)), _LONGEST_WAIT)
     return None
+
+
+def _retry_after(error: BaseException) -> object:
+    """Return the exception's `retry_after`; None where reading it raises, as a property may."""
+    try:
+        return getattr(error, "retry_after", None)
+    except Exception:
+        return None
 
 
 def refuse_bad_rules(name: str, rules: Rules) -> None:
@@ -185,6 +193,9 @@ def refuse_bad_numbers(name: str, **given: object) -> None:
 
 _LONGEST_WAIT = timedelta(days=7)
 
+#: No number of seconds in a policy is larger: a year. `timedelta` and the database have limits.
+_MAX_SECONDS = 366 * 86400.0
+
 
 def _is_exception(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Exception)
@@ -195,7 +206,11 @@ def _seconds(wait: object) -> float | None:
         wait = wait.total_seconds()
     if isinstance(wait, bool) or not isinstance(wait, int | float):
         return None
-    return float(wait) if isfinite(wait) and wait >= 0 else None
+    try:
+        seconds = float(wait)
+    except OverflowError:  # an int of hundreds of digits, as a header may bring
+        seconds = _MAX_SECONDS if wait > 0 else -1.0
+    return seconds if isfinite(seconds) and seconds >= 0 else None
 
 
 def _refuse_no_reason(action: object, reason: object) -> None:
@@ -208,7 +223,10 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_wait(value: object) -> bool:
-    return not isinstance(value, timedelta) and _seconds(value) is not None
+    if isinstance(value, timedelta):
+        return False
+    seconds = _seconds(value)
+    return seconds is not None and seconds <= _MAX_SECONDS
 
 
 def _is_span(value: object) -> bool:
@@ -223,8 +241,8 @@ _NUMBERS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "window": (_is_whole, _WHOLE),
     "share_window": (_is_whole, _WHOLE),
     "attempts": (_is_whole, f"{_WHOLE}, or None: no last one"),
-    "lease": (_is_span, "seconds, above zero"),
-    "time_limit": (_is_span, "seconds, above zero"),
-    "backoff_base": (_is_wait, "seconds, 0 or more"),
-    "backoff_cap": (_is_wait, "seconds, 0 or more"),
+    "lease": (_is_span, "seconds, above zero, a year at most"),
+    "time_limit": (_is_span, "seconds, above zero, a year at most"),
+    "backoff_base": (_is_wait, "seconds, 0 or more, a year at most"),
+    "backoff_cap": (_is_wait, "seconds, 0 or more, a year at most"),
 }

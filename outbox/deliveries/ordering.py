@@ -68,7 +68,9 @@ def out_of_turn(rows: Sequence[Delivery], *, using: str) -> set[int]:
     The ordered keys stay locked until the end of the caller's transaction, which starts the other
     deliveries. So two starts of one ordered key always see each other.
     """
-    ordered_keys = {row: (row.subscription.handler, row.order_key) for row in rows if row.order_key}
+    ordered_keys = {
+        row: (row.subscription.handler, row.order_key) for row in rows if row.order_key is not None
+    }
     if not ordered_keys:
         return set()
     lock_lines(set(ordered_keys.values()), connection=connections[using])

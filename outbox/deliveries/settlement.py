@@ -277,7 +277,7 @@ def _save_and_release(row: Delivery, *, using: str) -> None:
 
     A delivery that keeps its order key may be of a later event than a blocked one: a replay is.
     """
-    ordered_key = (row.subscription.handler, row.order_key) if row.order_key else None
+    ordered_key = (row.subscription.handler, row.order_key) if row.order_key is not None else None
     passes = row.subscription.on_dead == Subscription.OnDead.PASS
     if row.state == State.DISCARDED or (row.state == State.DEAD and passes):
         row.order_key = None

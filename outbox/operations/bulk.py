@@ -225,7 +225,7 @@ def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
 def discard_locked(rows: QuerySet[Delivery], *, by: str, reason: str) -> None:
     """Settle deliveries that the caller has locked, and release the next ones of their keys."""
     note = f"{reason or 'no reason was given'} ({by})"[:300]
-    keys = {key for key in rows.values_list("order_key", flat=True) if key}
+    keys = {key for key in rows.values_list("order_key", flat=True) if key is not None}
     settled = {"settled_at": clock.now(using=rows.db), "order_key": None}  # leaves its key's queue
     rows.update(state=State.DISCARDED, note=note, **settled)
     ordering.look_soon(keys, using=rows.db)

@@ -21,7 +21,7 @@ from outbox.conf import conf
 from outbox.counting import minutes
 from outbox.deliveries import heartbeat
 from outbox.deliveries.connections import drop_all
-from outbox.deliveries.lease import is_started
+from outbox.deliveries.lease import MAX_WORKER_NAME, is_started
 from outbox.deliveries.transient_errors import (
     DatabaseAccess,
     WaitGivenUp,
@@ -60,7 +60,7 @@ class RelayLoop:
         #: Held by the thread that relays.
         self._turn = threading.Lock()
         self._pace = Pace(self._rest)
-        self._inline = Inline(self._worker, self._takes)
+        self._inline = Inline(self._worker[:MAX_WORKER_NAME], self._takes)
         #: Whether one thread runs a delivery. Only one may, so that the other one relays.
         self._is_running = False
         self._threads = [

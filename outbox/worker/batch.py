@@ -210,7 +210,7 @@ def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
     if give_receipts(deliveries, using=using) != len(deliveries):
         raise LeaseLost(LeaseLost.__doc__)
     for delivery in deliveries:
-        if delivery.order_key:
+        if delivery.order_key is not None:
             line = (delivery.subscription.handler, delivery.order_key)
             ordering.release(line, using=using)
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 
-from django.db import Error, transaction
+from django.db import Error, connections, transaction
 
 from outbox import clock, databases, tracing
 from outbox.context import caused_by
@@ -29,6 +29,7 @@ from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost, Receipt
 from outbox.subscriptions import Handler, find
+from outbox.transactions import is_open
 
 from . import batch, calls, isolation, outcome
 from .callbacks import Callbacks
@@ -265,7 +266,16 @@ def _receipt(
 def _receipt_transaction(
     handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
 ) -> Iterator[None]:
-    """As `_transaction`, but raise LeaseLost at its beginning."""
+    """As `_transaction`, but raise LeaseLost at its beginning.
+
+    Raises:
+        RuntimeError: the handler has opened a transaction, whose rollback would undo the receipt.
+    """
+    if is_open(connections[using]):
+        raise RuntimeError(
+            f"{handler.name} enters its receipt within a transaction, whose rollback would undo "
+            "the receipt. Remove that atomic(): `with receipt:` opens the transaction."
+        )
     try:
         # The limit does not interrupt a COMMIT: its outcome would be unknown.
         with _transaction(handler, delivery, limit.pause, lease=lease, using=using):
@@ -296,7 +306,7 @@ def _transaction(
         failpoints.reach(failpoints.BEFORE_RECEIPT)
         if not give_receipts([delivery], using=using):
             raise LeaseLost(LeaseLost.__doc__)
-        if key:
+        if key is not None:
             ordering.release((delivery.subscription.handler, key), using=using)
         callbacks.guard(delivery.event)
     failpoints.reach(failpoints.AFTER_RECEIPT)

@@ -54,6 +54,35 @@ RELAY = [
         ),
     ),
     Mutant(
+        name="receipt-in-a-transaction",
+        without="a receipt is given within a transaction that the handler rolls back",
+        edits=(
+            Edit(
+                "outbox/worker/delivery.py",
+                "    if is_open(connections[using]):\n        raise RuntimeError(",
+                "    if False:\n        raise RuntimeError(",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}worker/test_delivery.py::TestAHandlerWithReceipt"
+            "::test_has_failed_when_it_enters_it_within_a_transaction_of_its_own",
+        ),
+    ),
+    Mutant(
+        name="empty-key-in-order",
+        without="deliveries with an empty key are not ordered",
+        edits=(
+            Edit(
+                "outbox/worker/delivery.py",
+                "        if key is not None:\n            ordering.release",
+                "        if key:\n            ordering.release",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}deliveries/test_ordering.py::TestAnEmptyKey::test_is_a_key_like_any_other",
+        ),
+    ),
+    Mutant(
         name="other-queues-of-a-broker",
         without="one queue that the broker refuses stops the handlers behind it",
         edits=(

@@ -48,6 +48,30 @@ def recheck() -> None:
     Delivery.objects.filter(state="blocked").update(due_at=timezone.now())
 
 
+class Noted(DomainEvent, key="place"):
+    place: str
+    number: int = 0
+
+
+class TestAnEmptyKey:
+    def test_is_a_key_like_any_other(self, db: None):
+        """Failed: a later delivery was not released, and replays ran in any order."""
+        received = []
+
+        @subscribe("tests.Noted", name="tests.note", ordered=True)
+        def note(number: int) -> None:
+            received.append(number)
+
+        sync_subscriptions()
+        for number in (1, 2, 3):
+            Outbox().given("tests.Noted", place="", number=number)
+
+        for _ in range(3):
+            work(send())
+
+        assert received == [1, 2, 3]
+
+
 class TestAKey:
     def test_is_heard_one_after_the_other_and_beside_other_keys(self, listener):
         """Rule 18. Seen to fail with every delivery born pending."""

@@ -51,6 +51,14 @@ class Asked(Exception):
         self.retry_after = retry_after
 
 
+class Unreadable(Exception):
+    """A library's own exception that reads the wait from an answer which has none."""
+
+    @property
+    def retry_after(self) -> float:
+        raise KeyError("Retry-After")
+
+
 def raising(error: Exception, **policy: object) -> Delivery:
     """Let a handler with this policy write a row and raise; return its delivery afterwards."""
 
@@ -73,6 +81,14 @@ class TestARule:
 
         assert (delivery.state, delivery.attempts) == ("pending", 1)
         assert delivery.due_at == NOW + timedelta(seconds=90)
+
+    @pytest.mark.parametrize("error", [Asked(10**400), Unreadable()], ids=["digits", "property"])
+    def test_of_a_wait_that_cannot_be_read_is_stored(self, error: Exception):
+        """Failed: the failure could not be stored, so the run counted as a worker's death."""
+        delivery = raising(error)
+
+        assert delivery.state == "pending"
+        assert [one.outcome for one in Attempt.objects.all()] == ["failed"]
 
     @pytest.mark.parametrize("error", [RetryAfter(600), Asked(600), Asked(timedelta(minutes=10))])
     def test_is_overruled_by_the_time_that_the_exception_carries(self, error):
@@ -188,6 +204,8 @@ class TestNonsense:
             ({"window": -1}, "window=-1: a whole number of 1 or more"),
             ({"window": 2.5}, "window=2.5: a whole number of 1 or more"),
             ({"lease": 0}, "lease=0: seconds, above zero"),
+            ({"lease": 1e12}, r"lease=1000000000000\.0: seconds, above zero, a year at most"),
+            ({"backoff_cap": 1e12}, "backoff_cap=.*: seconds, 0 or more, a year at most"),
             ({"lease": timedelta(minutes=1)}, "lease=.*: seconds, above zero"),
             ({"time_limit": "1"}, "time_limit='1': seconds, above zero"),
             ({"backoff_base": -1}, "backoff_base=-1: seconds, 0 or more"),

@@ -100,6 +100,22 @@ class TestAnExpressHandler:
         assert set(Group.objects.values_list("name", flat=True)) == {"0", "1", "2"}
         assert set(Delivery.objects.values_list("worker", "attempts")) == {("relay@host", 1)}
 
+    @pytest.mark.postgresql
+    def test_is_run_where_the_name_of_the_process_is_long(self, published: Published):
+        """Failed: the relay stopped, since PostgreSQL refused to store the name."""
+        numbers = []
+
+        @subscribe("shops.Ordered", inline=True)
+        def count(number: int) -> None:
+            numbers.append(number)
+
+        with relaying("relay@" + "h" * 200) as relay_loop:
+            tell(Outbox())
+            relay_loop.nudge()
+            wait_until_done(1)
+
+        assert numbers == [0]
+
     def test_alone_is_its_neighbours_go_to_the_workers(self, published: Published):
         """Seen to fail with `_takes` that does not ask what the handler wants."""
 

@@ -230,6 +230,27 @@ class TestAHandlerWithReceipt:
         assert Delivery.objects.get().state == "pending"
         assert Attempt.objects.get().exception == "ReceiptNotGiven"
 
+    @pytest.mark.django_db(transaction=True)
+    def test_has_failed_when_it_enters_it_within_a_transaction_of_its_own(self):
+        """Failed: its rollback undid the receipt, and the delivery was reported as done."""
+
+        @subscribe("tests.Ordered", atomic=False)
+        def charge(receipt: Receipt) -> None:
+            with transaction.atomic():
+                with receipt:
+                    Group.objects.create(name="charged")
+                transaction.set_rollback(True)
+
+        outbox = Outbox()
+        given(outbox)
+
+        outbox.deliver_all(raise_errors=False)
+
+        assert not Group.objects.exists()
+        assert Delivery.objects.get().state == "pending"
+        attempt = Attempt.objects.get()
+        assert "enters its receipt within a transaction" in attempt.message
+
     def test_has_failed_when_it_swallows_an_error_within_it(self):
         @subscribe("tests.Ordered", atomic=False)
         def charge(receipt: Receipt) -> None:
