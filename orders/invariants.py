@@ -1,4 +1,4 @@
-"""What must hold of the orders: of each by itself, and beside its money and its goods."""
+"""Invariants of orders: each by itself, and compared with its payment and its reservation."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def _asked_back(orders: list[Order]) -> dict[UUID, int]:
 
 
 def _lines(orders: list[Order]) -> dict[UUID, dict[str, tuple[int, int]]]:
-    """Each order's units by SKU: how many were sold, and how many of them came back."""
+    """Return each order's units by SKU: how many were sold, and how many of those returned."""
     returned = RefundLine.objects.filter(line=OuterRef("pk"), refund__return_stock=True)
     back = returned.order_by().values("line").annotate(sum=Sum("quantity")).values("sum")
     lines = OrderLine.objects.filter(order__in=orders).annotate(back=Coalesce(Subquery(back), 0))

@@ -1,4 +1,4 @@
-"""Refunds of an order: what may still be given back, and asking for it. Part of the services."""
+"""Refunds of an order: how much is left, and the request. Part of the services."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def request_refund(
     return_stock: bool,
     by: str,
 ) -> RefundRequest:
-    """Give money back for some lines, or an amount, or without either all that is left.
+    """Request a refund of some lines, of an amount, or, without either, of all that is left.
 
     Args:
-        lines: what it is for. Without an amount it is their price.
-        amount: how much; another sum than the price of the lines is possible.
+        lines: the refunded lines. Without an amount their price is refunded.
+        amount: the amount to refund; it may differ from the price of the lines.
         return_stock: the goods of these lines go back on the shelf.
 
     Raises:
-        NotRefundable: the order is not paid, or cancelled.
-        RefundTooLarge: earlier refunds leave less than that, in money or in units.
-        NothingToRefund: there is no money in it, or no goods although they are to go back.
+        NotRefundable: the order is not paid, or is cancelled.
+        RefundTooLarge: earlier refunds leave less, in money or in units.
+        NothingToRefund: the amount is 0, or a line has no units, or no goods are to return.
     """
     order = Order.objects.locked(order_id)
     if order.status not in PAID:
@@ -82,7 +82,7 @@ def request_refund(
 
 
 def left_to_refund(order: Order) -> Money:
-    """What was paid and has not been asked back."""
+    """Return the amount that was paid and not requested back yet."""
     asked = order.refunds.aggregate(sum=Sum("amount"))["sum"] or 0
     return order.total - Money(amount=asked, currency=order.currency)
 
@@ -97,8 +97,8 @@ def _refuse_what_is_too_much_or_nothing(
 
 
 def _units(order: Order, lines: Sequence[WantedLine], *, everything: bool) -> dict[OrderLine, int]:
-    """The order's lines, each with how many units of it the refund is for."""
-    # By itself what is grouped comes in any order, whatever the model's Meta says.
+    """Return the order's lines to refund, each with its number of units."""
+    # Grouped rows have no order by default, whatever the model's Meta sets.
     rows = order.lines.annotate(refunded=Sum("refunds__quantity")).order_by("id")
     left: dict[OrderLine, int] = {line: line.quantity - (line.refunded or 0) for line in rows}
     if everything:
