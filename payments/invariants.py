@@ -1,4 +1,4 @@
-"""What must hold of the money: on our own books, and beside the bank's."""
+"""Invariants of the money: within our tables, and compared with the bank."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ TOLD_BY = {
 REFUNDED = "payments.PaymentRefunded"
 NO_ANSWER = (GatewayUnavailable, OutcomeUnknown, GatewayRefused)
 PATIENCE = 3
-# Of what the bank answers once the order is cancelled, only the void is told. Two workers' clocks
-# may disagree about what came first.
+# Of the bank's answers after a cancellation, only the void is emitted. The clocks of two workers
+# may disagree about the order.
 CLOCKS = timedelta(minutes=1)
 
 
@@ -165,7 +165,7 @@ def _about(payment: Payment, text: str) -> Difference:
 
 
 def _money(payment: Payment, amount: int) -> str:
-    if not payment.currency:  # a forestalled payment's: any amount is wrong, and shown as it is
+    if not payment.currency:  # forestalled: any amount is wrong, and shown without a currency
         return str(amount)
     return Money(amount=amount, currency=payment.currency).format()
 

@@ -1,4 +1,4 @@
-"""The bank's rules: what may be held, taken, let go and given back. The caller commits."""
+"""The bank's rules for authorizing, capturing, voiding and refunding. The caller commits."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def capture(
 
 
 def _decline_capture(books: sqlite3.Connection, authorization_id: str, code: str) -> Answer:
-    """Take nothing, and hold nothing any more: the authorization is a declined one now."""
+    """Capture nothing and release the hold: the authorization becomes a declined one."""
     books.execute(
         "UPDATE authorizations SET status = 'declined', decline_code = ? WHERE id = ?",
         [code, authorization_id],

@@ -1,9 +1,9 @@
-"""What the bank tells unasked: one signed HTTP POST for each thing that happened.
+"""Webhooks of the bank: one signed HTTP POST for each event.
 
     Bank-Signature: t=UNIX_SECONDS,v1=HEX
 
-HEX is HMAC-SHA256, with the shared secret, of "UNIX_SECONDS." and the body. A notice is on disk
-with what it tells; until somebody answers it with 2xx it is sent again, also after a restart.
+HEX is HMAC-SHA256, with the shared secret, of "UNIX_SECONDS." and the body. A notice is stored in
+the transaction of its event. Until a 2xx answers it, it is sent again, also after a restart.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .statements import with_all_that_followed
 from .storage import at, now, reading, writing
 
 log = logging.getLogger("bank")
-#: No proxy of the environment: the shop is where we were told it is.
+#: Ignores proxies of the environment: the shop is at the configured URL.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class Subscriber:
-    """Who is told, and how.
+    """The receiver of notices, and how they are sent.
 
     Attributes:
         times: how often each notice is sent.
-        delay_seconds: how long after it happened.
-        first: send it before the caller has the answer to its request.
+        delay_seconds: the delay after the event.
+        first: send the notice before the answer to the request.
     """
 
     url: str
@@ -49,7 +49,7 @@ class Subscriber:
 
 
 def note(books: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subscriber) -> str:
-    """Put a notice on the books, in the transaction of what it tells; return its id."""
+    """Store a notice in the transaction of its event, and return its id."""
     id_ = f"evt_{secrets.token_hex(12)}"
     authorization = with_all_that_followed(books, _authorization(books, answer.body))
     tells = {
@@ -59,7 +59,7 @@ def note(books: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subsc
         "created": now(),
         "data": authorization,
     }
-    # One that goes first is sent by its request; the postman only helps where that fails.
+    # With `first` the request itself sends the notice; the postman is the fallback.
     delay = 5.0 if subscriber.first else subscriber.delay_seconds
     due_at = at(datetime.now(UTC) + timedelta(seconds=delay))
     books.execute(
@@ -69,13 +69,13 @@ def note(books: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subsc
 
 
 def owed(books: sqlite3.Connection) -> Answer:
-    """Count the notices that nobody has taken yet."""
+    """Count the notices that no receiver has accepted yet."""
     row = books.execute("SELECT COUNT(*) AS number FROM notices WHERE NOT is_done").fetchone()
     return Answer(200, {"object": "notices", "owed": row["number"]})
 
 
 def send(file: Path, subscriber: Subscriber, id_: str) -> None:
-    """Send a notice as often as it is to be sent; what fails is due again later."""
+    """Send a notice `times` times. After a failure it is due again later."""
     with reading(file) as books:
         row = books.execute("SELECT * FROM notices WHERE id = ?", [id_]).fetchone()
     is_done = all(_post(subscriber, row["body"].encode()) for _ in range(subscriber.times))
@@ -89,7 +89,7 @@ def send(file: Path, subscriber: Subscriber, id_: str) -> None:
 
 
 class Postman(Thread):
-    """Sends what is due, again and again, as long as the bank is open."""
+    """Sends due notices as long as the bank runs."""
 
     def __init__(self, file: Path, subscriber: Subscriber) -> None:
         super().__init__(name="postman", daemon=True)
@@ -122,7 +122,7 @@ def _post(subscriber: Subscriber, body: bytes) -> bool:
     }
     request = urllib.request.Request(subscriber.url, body, headers)  # noqa: S310  our own option
     try:
-        with opener.open(request, timeout=10):  # it raises for whatever is not 2xx
+        with opener.open(request, timeout=10):  # it raises unless the status is 2xx
             return True
     except OSError as error:
         log.info("The notice for %s was not taken: %s", subscriber.url, error)

@@ -1,4 +1,4 @@
-"""From a request to the rule that answers it: paths, fields, idempotency."""
+"""Routing of requests to rules: paths, fields, idempotency."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """What the bank reads of an HTTP request."""
+    """The parts of an HTTP request that the bank uses."""
 
     method: str
     path: str
@@ -34,21 +34,21 @@ class Request:
 
     @property
     def fingerprint(self) -> str:
-        """Tell this request from any other: method, path and body, in whatever order of keys."""
+        """Return a text that identifies method, path and body, regardless of the order of keys."""
         text = json.dumps([self.method, self.path, self.body], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Habits:
-    """How the bank behaves.
+    """Settings of the bank's behaviour.
 
     Attributes:
         slow_seconds: how long a slow request takes.
-        processing_seconds: how long any request may take; what is not on the books by then never
-            will be.
+        processing_seconds: how long any request may take; what is not stored by then never will
+            be.
         key_life: how long an idempotency key is remembered.
-        subscriber: who is told of what happened.
+        subscriber: the receiver of notices.
     """
 
     slow_seconds: float = 2.0
@@ -71,7 +71,7 @@ class Bank:
         ]
 
     def answer(self, request: Request) -> Answer:
-        """Answer the request, or raise `Refusal`, or `HangUp`."""
+        """Return the answer; raise `Refusal` or `HangUp`."""
         if request.method == "POST":
             return self._post(request)
         with reading(self._file) as books:
@@ -150,7 +150,7 @@ class Bank:
         return answer is not None
 
     def _play(self, trick: Trick, key: str) -> None:
-        """Do before the work what the trick says."""
+        """Apply the trick before the work."""
         if trick.name == "slow":
             time.sleep(trick.seconds(self._habits.slow_seconds))
         if not trick.is_counted:

@@ -1,4 +1,4 @@
-"""What the bank says about the past: lookups by reference, counts and sums."""
+"""Reads of the past: lookups by reference, counts and sums."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ORDER BY MIN(a.number)
 
 
 def charges(books: sqlite3.Connection, *, reference: str | None) -> Answer:
-    """Count and sum what each reference was charged, and everything together by currency."""
+    """Count and sum the charges by reference, and in total by currency."""
     rows = [dict(row) for row in books.execute(CHARGES, {"reference": reference})]
     totals = {name: sum(row[name] for row in rows) for name in COUNTS}
     return Answer(
