@@ -1,4 +1,4 @@
-"""What the shop as a whole tells a monitor, beside the outbox: whether its books balance."""
+"""Metrics of the shop, beside those of the outbox: the latest reconciliation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def answer(request: HttpRequest) -> HttpResponse:
 
 
 def _books() -> Iterator[Family]:
-    """Say nothing while the books were never looked at."""
+    """Yield the metrics of the latest reconciliation; nothing before the first."""
     latest = Reconciliation.objects.first()
     if latest is None:
         return
