@@ -83,7 +83,7 @@ class Play:
         def place(wish: Wish) -> PlacedOrder:
             customer = self._customer(wish.customer, running)
             order = customer.place(wish)
-            self._think_again(customer, order)
+            self._cancel_if_wished(customer, order)
             return order
 
         with ThreadPoolExecutor(len(chapter.wishes) if chapter.race else 1) as buyers:
@@ -96,7 +96,7 @@ class Play:
             pause=self._watch.pause,
         )
 
-    def _think_again(self, customer: Customer, order: PlacedOrder) -> None:
+    def _cancel_if_wished(self, customer: Customer, order: PlacedOrder) -> None:
         """Cancel the order at the time that the wish names, if any."""
         change = order.wish.change
         if change is None:

@@ -1,4 +1,4 @@
-"""One supervisor for a data folder."""
+"""Lock on a data folder, for one supervisor."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from shop.up.files import read_json
 class Lock:
     """Hold `up.pid` in the data folder, locked and with our process id in it.
 
-    The system drops the lock with the last process that holds the descriptor, so a supervisor that
-    was killed leaves nothing to clear up. Raises UpError if another one is at work.
+    The system releases the lock with the last process that holds the descriptor, so a killed
+    supervisor leaves nothing behind. Raises UpError if another supervisor is running.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +32,7 @@ class Lock:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # The file stays: deleting it would let two of us lock two files of one name.
+        # The file stays: if it were deleted, two of us could lock two files of one name.
         os.truncate(self.descriptor, 0)
         os.close(self.descriptor)
 
