@@ -59,15 +59,15 @@ def trick_for(operation: str, payment_method: str) -> Trick:
     return Trick(found["trick"], int(found["number"] or 0))
 
 
-def method_of(books: sqlite3.Connection, operation: str, id_: str) -> str:
+def method_of(connection: sqlite3.Connection, operation: str, id_: str) -> str:
     """Return the payment method of an authorization or a capture; "" if there is none."""
-    row = books.execute(METHOD_OF[operation], [id_]).fetchone()
+    row = connection.execute(METHOD_OF[operation], [id_]).fetchone()
     return str(row["payment_method"]) if row else ""
 
 
-def is_due(books: sqlite3.Connection, trick: Trick, key: str) -> bool:
+def is_due(connection: sqlite3.Connection, trick: Trick, key: str) -> bool:
     """Count a use of the trick for this key. Return False if it was used often enough."""
-    counted = books.execute(
+    counted = connection.execute(
         "INSERT INTO mischief (idempotency_key, played) VALUES (?, 1)"
         " ON CONFLICT (idempotency_key) DO UPDATE SET played = played + 1 WHERE played < ?",
         [key, trick.times],

@@ -48,10 +48,10 @@ class Subscriber:
     first: bool = False
 
 
-def note(books: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subscriber) -> str:
+def note(connection: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subscriber) -> str:
     """Store a notice in the transaction of its event, and return its id."""
     id_ = f"evt_{secrets.token_hex(12)}"
-    authorization = with_all_that_followed(books, _authorization(books, answer.body))
+    authorization = with_all_that_followed(connection, _authorization(connection, answer.body))
     tells = {
         "object": "event",
         "id": id_,
@@ -62,27 +62,27 @@ def note(books: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subsc
     # With `first` the request itself sends the notice; the postman is the fallback.
     delay = 5.0 if subscriber.first else subscriber.delay_seconds
     due_at = at(datetime.now(UTC) + timedelta(seconds=delay))
-    books.execute(
+    connection.execute(
         "INSERT INTO notices (id, body, due_at) VALUES (?, ?, ?)", [id_, json.dumps(tells), due_at]
     )
     return id_
 
 
-def owed(books: sqlite3.Connection) -> Answer:
+def owed(connection: sqlite3.Connection) -> Answer:
     """Count the notices that no receiver has accepted yet."""
-    row = books.execute("SELECT COUNT(*) AS number FROM notices WHERE NOT is_done").fetchone()
+    row = connection.execute("SELECT COUNT(*) AS number FROM notices WHERE NOT is_done").fetchone()
     return Answer(200, {"object": "notices", "owed": row["number"]})
 
 
 def send(file: Path, subscriber: Subscriber, id_: str) -> None:
     """Send a notice `times` times. After a failure it is due again later."""
-    with reading(file) as books:
-        row = books.execute("SELECT * FROM notices WHERE id = ?", [id_]).fetchone()
+    with reading(file) as connection:
+        row = connection.execute("SELECT * FROM notices WHERE id = ?", [id_]).fetchone()
     is_done = all(_post(subscriber, row["body"].encode()) for _ in range(subscriber.times))
     failures = row["failures"] + (not is_done)
     due_at = at(datetime.now(UTC) + timedelta(seconds=min(0.1 * 2**failures, 60)))
-    with writing(file) as books:
-        books.execute(
+    with writing(file) as connection:
+        connection.execute(
             "UPDATE notices SET is_done = ?, failures = ?, due_at = ? WHERE id = ?",
             [is_done, failures, due_at, id_],
         )
@@ -103,8 +103,8 @@ class Postman(Thread):
             time.sleep(0.05)
 
     def _due(self) -> list[str]:
-        with reading(self._file) as books:
-            rows = books.execute(
+        with reading(self._file) as connection:
+            rows = connection.execute(
                 "SELECT id FROM notices WHERE NOT is_done AND due_at <= ? ORDER BY number", [now()]
             )
             return [row["id"] for row in rows]
@@ -129,10 +129,10 @@ def _post(subscriber: Subscriber, body: bytes) -> bool:
         return False
 
 
-def _authorization(books: sqlite3.Connection, body: dict[str, Any]) -> sqlite3.Row:
+def _authorization(connection: sqlite3.Connection, body: dict[str, Any]) -> sqlite3.Row:
     told = body.get("error", {}).get("authorization") or body
     id_ = told["id"] if told["object"] == "authorization" else told.get("authorization")
-    row = books.execute(
+    row = connection.execute(
         "SELECT * FROM authorizations WHERE id = ?"
         " OR id = (SELECT authorization_id FROM captures WHERE id = ?)",
         [id_, told.get("capture")],

@@ -74,13 +74,13 @@ class Bank:
         """Return the answer; raise `Refusal` or `HangUp`."""
         if request.method == "POST":
             return self._post(request)
-        with reading(self._file) as books:
+        with reading(self._file) as connection:
             if request.path == "/v1/authorizations":
-                return statements.find(books, reference=_text(request.query, "reference"))
+                return statements.find(connection, reference=_text(request.query, "reference"))
             if request.path == "/v1/charges":
-                return statements.charges(books, reference=request.query.get("reference"))
+                return statements.charges(connection, reference=request.query.get("reference"))
             if request.path == "/v1/notices":
-                return notices.owed(books)
+                return notices.owed(connection)
         raise _no_such_path(request)
 
     def _post(self, request: Request) -> Answer:
@@ -112,8 +112,8 @@ class Bank:
         return self._once(request, self._trick("refund", capture_id), ledger.refund, **wanted)
 
     def _trick(self, operation: str, id_: str) -> Trick:
-        with reading(self._file) as books:
-            return faults.trick_for(operation, faults.method_of(books, operation, id_))
+        with reading(self._file) as connection:
+            return faults.trick_for(operation, faults.method_of(connection, operation, id_))
 
     def _once(
         self, request: Request, trick: Trick, operation: Callable[..., Answer], **wanted: Any
@@ -122,16 +122,16 @@ class Bank:
         key, notice = _key(request), ""
         if trick.name and not self._is_remembered(request):
             self._play(trick, key)
-        with writing(self._file) as books:
+        with writing(self._file) as connection:
             if time.monotonic() > deadline:
                 return faults.too_long()
             answer = answer_once(
-                *(books, key, request.fingerprint, lambda: operation(books, **wanted)),
+                *(connection, key, request.fingerprint, lambda: operation(connection, **wanted)),
                 key_life=self._habits.key_life,
             )
             if not answer.is_replayed and self._habits.subscriber:
                 kind = operation.__name__
-                notice = notices.note(books, kind, answer, self._habits.subscriber)
+                notice = notices.note(connection, kind, answer, self._habits.subscriber)
         self._tell_first(notice)
         if trick.name in faults.AFTER_SUCCESS and not answer.is_replayed:
             self._keep_the_answer_back(trick)
@@ -143,9 +143,9 @@ class Bank:
             notices.send(self._file, subscriber, notice)
 
     def _is_remembered(self, request: Request) -> bool:
-        with reading(self._file) as books:
+        with reading(self._file) as connection:
             answer = remembered(
-                *(books, _key(request), request.fingerprint), key_life=self._habits.key_life
+                *(connection, _key(request), request.fingerprint), key_life=self._habits.key_life
             )
         return answer is not None
 
@@ -155,8 +155,8 @@ class Bank:
             time.sleep(trick.seconds(self._habits.slow_seconds))
         if not trick.is_counted:
             return
-        with writing(self._file) as books:
-            is_due = faults.is_due(books, trick, key)
+        with writing(self._file) as connection:
+            is_due = faults.is_due(connection, trick, key)
         if is_due and trick.name == "stuck":
             time.sleep(self._habits.processing_seconds + 0.01)
         elif is_due:
