@@ -110,10 +110,10 @@ def reservations_are_told(examination: Examination) -> Iterator[Difference]:
             facts = {"order": row.order_id, "status": row.status, "name": name}
             text = _("The stock of order %(order)s is %(status)s, and no %(name)s tells of it.")
             yield _about(row, text % facts)
-        yield from _told_without_answer(name, Reservation.objects.filter(status__in=statuses))
+        yield from _events_without_answer(name, Reservation.objects.filter(status__in=statuses))
 
 
-def _told_without_answer(name: str, reservations: QuerySet[Reservation]) -> Iterator[Difference]:
+def _events_without_answer(name: str, reservations: QuerySet[Reservation]) -> Iterator[Difference]:
     for event in events_without_row(name, reservations, key="order_id").iterator():
         facts = {"name": name, "key": event.key}
         text = _("%(name)s tells of order %(key)s, and its reservation says otherwise.")

@@ -48,7 +48,7 @@ def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Diff
         missing = events_without_row(
             name, settled.filter(kind=kind), key="order_id", handled_by=handler, **_fields(kind)
         )
-        for event in _of_whom_we_know(missing):
+        for event in _of_known_customers(missing):
             facts = {"kind": kind.label, "name": name, "key": event.key}
             text = _("%(name)s of order %(key)s was handled, and no e-mail (%(kind)s) was sent.")
             yield Difference(text % facts, key=event.key, row=event)
@@ -84,7 +84,7 @@ def _suppressed_although_essential() -> Iterator[Difference]:
         yield _about(email, text % facts)
 
 
-def _of_whom_we_know(events: QuerySet[Any]) -> Iterator[Any]:
+def _of_known_customers(events: QuerySet[Any]) -> Iterator[Any]:
     """Leave out orders of forgotten customers: their handlers had no address to write to.
 
     This also hides an e-mail that was missing before, since its remedy needs the address.

@@ -23,7 +23,7 @@ def reason_to_suppress(*, recipient: str, kind: Email.Kind) -> Suppressed | None
         return Suppressed.ADDRESS
     is_essential = kind in Email.ESSENTIAL
     limit = settings.EMAIL_LIMIT_ESSENTIAL if is_essential else settings.EMAIL_LIMIT
-    if limit and _number_lately(recipient, is_essential=is_essential, most=limit) >= limit:
+    if limit and _count_recent(recipient, is_essential=is_essential, most=limit) >= limit:
         return Suppressed.LIMIT
     return None
 
@@ -50,7 +50,7 @@ def mailbox_of(recipient: str) -> str:
     return f"{local_part.partition('+')[0]}@{domain}"
 
 
-def _number_lately(recipient: str, *, is_essential: bool, most: int) -> int:
+def _count_recent(recipient: str, *, is_essential: bool, most: int) -> int:
     emails = Email.objects.filter(
         mailbox=mailbox_of(recipient),
         written_at__gt=timezone.now() - settings.EMAIL_LIMIT_SPAN,

@@ -62,7 +62,7 @@ def request_refund(
         raise NotRefundable(NotRefundable.__doc__)
     units = _units(order, lines, everything=amount is None and not lines)
     worth = amount or (_price(units) if lines else left_to_refund(order))
-    _refuse_what_is_too_much_or_nothing(order, worth, goods_are_missing=return_stock and not units)
+    _require_refundable(order, worth, goods_are_missing=return_stock and not units)
     refund = order.refunds.create(amount=worth.amount, return_stock=return_stock, requested_by=by)
     RefundLine.objects.bulk_create(
         RefundLine(refund=refund, line=line, quantity=quantity) for line, quantity in units.items()
@@ -87,9 +87,7 @@ def left_to_refund(order: Order) -> Money:
     return order.total - Money(amount=asked, currency=order.currency)
 
 
-def _refuse_what_is_too_much_or_nothing(
-    order: Order, worth: Money, *, goods_are_missing: bool
-) -> None:
+def _require_refundable(order: Order, worth: Money, *, goods_are_missing: bool) -> None:
     if worth > left_to_refund(order):
         raise RefundTooLarge(RefundTooLarge.__doc__)
     if worth.amount < 1 or goods_are_missing:

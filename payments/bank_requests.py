@@ -20,7 +20,7 @@ def authorization(payment: Payment) -> Authorization | None:
     if payment.status != Status.INTENDED:
         return None
     bank = gateway.current()
-    if found := _found_instead_of_asked(bank, payment):
+    if found := _find_if_key_is_old(bank, payment):
         return found.authorization
     return bank.authorize(
         reference=_reference(payment),
@@ -34,7 +34,7 @@ def capture(payment: Payment) -> Capture | None:
     if payment.status != Status.CAPTURING:
         return None
     bank = gateway.current()
-    found = _found_instead_of_asked(bank, payment)
+    found = _find_if_key_is_old(bank, payment)
     if found and (answer := found.answer_to_capture):
         return answer
     return bank.capture(
@@ -48,7 +48,7 @@ def void(payment: Payment) -> Void | None:
     if payment.status != Status.VOIDING:
         return None
     bank = gateway.current()
-    found = _found_instead_of_asked(bank, payment)
+    found = _find_if_key_is_old(bank, payment)
     if found and found.void:
         return found.void
     return bank.void(authorization_id=payment.authorization_id, idempotency_key=payment.void_key)
@@ -58,7 +58,7 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
     if refund is None or refund.status != Refund.Status.INTENDED:
         return None
     bank, payment = gateway.current(), refund.payment
-    found = _found_instead_of_asked(bank, payment, since=refund.moved_at)
+    found = _find_if_key_is_old(bank, payment, since=refund.moved_at)
     done = next((one for one in found.refunds if one.key == refund.key), None) if found else None
     return done or bank.refund(
         reference=_reference(payment),
@@ -68,7 +68,7 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
     )
 
 
-def _found_instead_of_asked(
+def _find_if_key_is_old(
     bank: Gateway, payment: Payment, *, since: datetime | None = None
 ) -> Found | None:
     """Return what the bank has, if our key is so old that the bank may have forgotten it.

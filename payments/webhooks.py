@@ -52,12 +52,12 @@ def _store(report: BankReport) -> None:
 def process(*, order_id: UUID, report_id: str) -> None:
     """Record the contents of a stored report, as far as the payment waits for them."""
     report = BankReport.objects.select_for_update().get(report_id=report_id)
-    told = gateway.current().read_report(body=report.body.encode())
+    contents = gateway.current().read_report(body=report.body.encode())
     # Without a payment, we never asked the bank about this order.
     if Payment.objects.filter(order_id=order_id).exists():
-        if told.found:
-            _record(order_id, told.found)
-        _record_refunds(order_id, told.refunds)
+        if contents.found:
+            _record(order_id, contents.found)
+        _record_refunds(order_id, contents.refunds)
     report.processed_at = timezone.now()
     report.save(update_fields=["processed_at"])
 

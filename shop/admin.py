@@ -16,15 +16,15 @@ from shop import third_party_admin  # noqa: F401  importing registers them
 from shop.models import Reconciliation
 
 SUMMARY = ("checked_at", "balanced", "differences", "unsettled", "seconds")
-TOLD = ("what_differs", "what_is_unsettled", "looked_at")
+RESULTS = ("what_differs", "what_is_unsettled", "looked_at")
 
 
 @admin.register(Reconciliation)
 class ReconciliationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
     list_display = SUMMARY
     list_filter = ["balanced"]
-    fields = (*SUMMARY, *TOLD)
-    readonly_fields = TOLD
+    fields = (*SUMMARY, *RESULTS)
+    readonly_fields = RESULTS
 
     @admin.display(description=gettext_lazy("What differs"))
     def what_differs(self, run: Reconciliation) -> SafeString | str:

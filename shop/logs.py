@@ -24,9 +24,12 @@ class AccessFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, Mapping):
-            told = _told(record.args)
-            vars(record).update(told)
-            record.msg, record.args = "%s %s %s", (told["method"], told["path"], told["status"])
+            fields = _fields(record.args)
+            vars(record).update(fields)
+            record.msg, record.args = (
+                "%s %s %s",
+                (fields["method"], fields["path"], fields["status"]),
+            )
         return True
 
 
@@ -68,7 +71,7 @@ class PersonalDataFilter(logging.Filter):
         return True
 
 
-def _told(atoms: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(atoms: Mapping[str, Any]) -> dict[str, Any]:
     correlation_id = atoms[_CORRELATION]
     return {
         "client": atoms["h"],

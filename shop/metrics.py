@@ -19,7 +19,7 @@ def _books() -> Iterator[Family]:
     latest = Reconciliation.objects.first()
     if latest is None:
         return
-    told = {
+    values = {
         "shop_books_balanced": ("0: they differ.", float(latest.balanced)),
         "shop_books_differences": ("Things that do not hold.", latest.differences),
         "shop_books_checked_timestamp_seconds": (
@@ -27,5 +27,5 @@ def _books() -> Iterator[Family]:
             latest.checked_at.timestamp(),
         ),
     }
-    for name, (text, value) in told.items():
+    for name, (text, value) in values.items():
         yield Family(name, "gauge", f"The books, as last reconciled. {text}", samples=[((), value)])

@@ -45,12 +45,12 @@ class BodyMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if error := _trouble_with_the_body(request):
+        if error := _body_error(request):
             return refusal(request, error)
         return self.get_response(request)
 
 
-def _trouble_with_the_body(request: HttpRequest) -> APIException | None:
+def _body_error(request: HttpRequest) -> APIException | None:
     if "Transfer-Encoding" in request.headers:
         return LengthRequired()
     if _length(request) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:

@@ -69,7 +69,7 @@ def require_allowed(url: str) -> None:
     Raises:
         AddressRefused: the URL is not allowed.
     """
-    _taken_apart(url)
+    _parsed(url)
 
 
 def resolve(url: str, *, seconds: float) -> Target:
@@ -79,7 +79,7 @@ def resolve(url: str, *, seconds: float) -> Target:
         AddressRefused: the URL is not allowed.
         OSError: the name cannot be resolved within so many seconds.
     """
-    scheme, host, port = _taken_apart(url)
+    scheme, host, port = _parsed(url)
     addresses = _lookup(host, port, seconds=seconds)
     if host not in private_hosts() and not all(is_public(ip_address(one)) for one in addresses):
         # The text does not name the address: that would reveal our network.
@@ -103,7 +103,7 @@ def is_public(address: Address) -> bool:
     )
 
 
-def _taken_apart(url: str) -> tuple[str, str, int]:
+def _parsed(url: str) -> tuple[str, str, int]:
     if (
         len(url) > LONGEST_URL
         or not url.isascii()
@@ -129,11 +129,11 @@ def _taken_apart(url: str) -> tuple[str, str, int]:
     if (443 if port is None else port) not in PORTS:
         ports = ", ".join(map(str, PORTS))
         raise AddressRefused(_("The port must be one of %(ports)s.") % {"ports": ports})
-    _require_of_the_internet(host)
+    _require_public(host)
     return parts.scheme, host, port or 443
 
 
-def _require_of_the_internet(host: str) -> None:
+def _require_public(host: str) -> None:
     address = _literal(host)
     if address is not None and not is_public(address):
         raise AddressRefused(_("The address is not public."))

@@ -48,14 +48,14 @@ def check(*, endpoint_id: UUID, receipt: Receipt) -> None:
     if endpoint is None:
         with receipt:
             return
-    finding = _looked_up(endpoint.url)
+    finding = _look_up(endpoint.url)
     with receipt:
         is_recorded = _record(endpoint_id, url=endpoint.url, finding=finding)
     if is_recorded and finding.reason:
         _log(endpoint, finding)
 
 
-def _looked_up(url: str) -> Finding:
+def _look_up(url: str) -> Finding:
     try:
         resolve(url, seconds=LOOKUP_SECONDS)
     except AddressRefused as refusal:

@@ -83,7 +83,7 @@ def _exchange(
             content=body,
         ) as response,
     ):
-        _read_a_little(response)
+        _read_limited(response)
         return response.status, _retry_after(response)
 
 
@@ -97,7 +97,7 @@ def _url(target: Target) -> httpcore.URL:
     )
 
 
-def _read_a_little(response: httpcore.Response) -> None:
+def _read_limited(response: httpcore.Response) -> None:
     if not 200 <= response.status < 300:
         return
     read = 0

@@ -101,9 +101,9 @@ def _refuse_if_not_now(endpoint: Endpoint, message: Message) -> None:
     now = timezone.now()
     if endpoint.rests_until and now < endpoint.rests_until:
         left = (endpoint.rests_until - now).total_seconds()
-        told = _("The endpoint failed, and rests until %(time)s UTC.")
+        text = _("The endpoint failed, and rests until %(time)s UTC.")
         facts = {"time": f"{endpoint.rests_until:%H:%M:%S}"}
-        raise Rests(left + random.uniform(0, 5 + left / 2), told % facts)
+        raise Rests(left + random.uniform(0, 5 + left / 2), text % facts)
     sending = endpoint.messages.filter(sending_until__gt=now).exclude(pk=message.pk).count()
     if sending >= (1 if endpoint.failures else MOST_AT_ONCE):
         raise NotNow(random.uniform(1, 20), _("The endpoint is busy with other messages."))

@@ -122,12 +122,12 @@ def read_found(answer: Json) -> Found:
 
 def read_report(body: bytes) -> Report:
     try:
-        told = json.loads(body.decode())
-        found = read_found(told["data"])
+        event = json.loads(body.decode())
+        found = read_found(event["data"])
         return Report(
-            report_id=word(told["id"]),
-            kind=word(told["type"]),
-            reference=word(told["data"]["reference"]),
+            report_id=word(event["id"]),
+            kind=word(event["type"]),
+            reference=word(event["data"]["reference"]),
             found=found,
             refunds=found.refunds,
         )

@@ -66,13 +66,13 @@ def read_found(intent: Json) -> Found:
 
 def read_report(body: bytes) -> Report:
     try:
-        told = json.loads(body.decode())
-        about = told["data"]["object"]
+        event = json.loads(body.decode())
+        about = event["data"]["object"]
         is_intent = about["object"] == "payment_intent"
         is_refund = about["object"] == "refund" and about["status"] == "succeeded"
         return Report(
-            report_id=word(told["id"]),
-            kind=word(told["type"]),
+            report_id=word(event["id"]),
+            kind=word(event["type"]),
             reference=_reference(about),
             found=read_found(about) if is_intent else None,
             refunds=(read_refund(about),) if is_refund else (),

@@ -52,7 +52,7 @@ def note(connection: sqlite3.Connection, kind: str, answer: Answer, subscriber: 
     """Store a notice in the transaction of its event, and return its id."""
     id_ = f"evt_{secrets.token_hex(12)}"
     authorization = with_all_that_followed(connection, _authorization(connection, answer.body))
-    tells = {
+    event = {
         "object": "event",
         "id": id_,
         "type": f"{kind}.{'declined' if answer.status == 402 else 'succeeded'}",
@@ -63,7 +63,7 @@ def note(connection: sqlite3.Connection, kind: str, answer: Answer, subscriber: 
     delay = 5.0 if subscriber.first else subscriber.delay_seconds
     due_at = at(datetime.now(UTC) + timedelta(seconds=delay))
     connection.execute(
-        "INSERT INTO notices (id, body, due_at) VALUES (?, ?, ?)", [id_, json.dumps(tells), due_at]
+        "INSERT INTO notices (id, body, due_at) VALUES (?, ?, ?)", [id_, json.dumps(event), due_at]
     )
     return id_
 
@@ -130,11 +130,11 @@ def _post(subscriber: Subscriber, body: bytes) -> bool:
 
 
 def _authorization(connection: sqlite3.Connection, body: dict[str, Any]) -> sqlite3.Row:
-    told = body.get("error", {}).get("authorization") or body
-    id_ = told["id"] if told["object"] == "authorization" else told.get("authorization")
+    outcome = body.get("error", {}).get("authorization") or body
+    id_ = outcome["id"] if outcome["object"] == "authorization" else outcome.get("authorization")
     row = connection.execute(
         "SELECT * FROM authorizations WHERE id = ?"
         " OR id = (SELECT authorization_id FROM captures WHERE id = ?)",
-        [id_, told.get("capture")],
+        [id_, outcome.get("capture")],
     ).fetchone()
     return row  # type: ignore[no-any-return]  # sqlite3 types every row as Any

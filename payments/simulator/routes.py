@@ -132,12 +132,12 @@ class Bank:
             if not answer.is_replayed and self._habits.subscriber:
                 kind = operation.__name__
                 notice = notices.note(connection, kind, answer, self._habits.subscriber)
-        self._tell_first(notice)
+        self._send_notice_first(notice)
         if trick.name in faults.AFTER_SUCCESS and not answer.is_replayed:
-            self._keep_the_answer_back(trick)
+            self._delay_answer(trick)
         return answer
 
-    def _tell_first(self, notice: str) -> None:
+    def _send_notice_first(self, notice: str) -> None:
         subscriber = self._habits.subscriber
         if notice and subscriber and subscriber.first:
             notices.send(self._file, subscriber, notice)
@@ -162,7 +162,7 @@ class Bank:
         elif is_due:
             faults.fail(trick)
 
-    def _keep_the_answer_back(self, trick: Trick) -> None:
+    def _delay_answer(self, trick: Trick) -> None:
         if trick.name == "hangs_up_after_success":
             raise HangUp
         time.sleep(trick.seconds(self._habits.slow_seconds))

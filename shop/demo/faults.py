@@ -44,7 +44,7 @@ class Strikes:
 
     def kill_pool(self) -> None:
         """Send SIGKILL to the worker's child processes, while one of them asks the bank."""
-        hit = self._await_in_hand(queue=BANK_QUEUE)
+        hit = self._await_running(queue=BANK_QUEUE)
         children = children_of(self._pid("worker"))
         self._struck_at = timezone.now()
         for pid in children:
@@ -57,7 +57,7 @@ class Strikes:
 
     def kill_worker(self) -> None:
         """Send SIGKILL to the worker and its children, while a delivery is running."""
-        hit = self._await_in_hand()
+        hit = self._await_running()
         self._struck_at = timezone.now()
         os.killpg(self._pid("worker"), signal.SIGKILL)
         self._say(
@@ -94,7 +94,7 @@ class Strikes:
             lambda: self._supervisor.pid_of("relay") != pid, "the relay ended after a SIGTERM"
         )
 
-    def _await_in_hand(self, *, queue: str = "") -> Delivery:
+    def _await_running(self, *, queue: str = "") -> Delivery:
         """Return a delivery that a live worker is running now."""
         found: list[Delivery] = []
 

@@ -70,7 +70,7 @@ class Play:
         self._watch.until_settled(
             self._orders, has_more_to_come=lambda: notices_owed(run_file), tell=say
         )
-        self._tell_all(tell)
+        self._report_all(tell)
         self._reach_a_verdict(running)
 
     @property
@@ -132,7 +132,7 @@ class Play:
 
     # -- reporting
 
-    def _tell_all(self, tell: Callable[[str], object]) -> None:
+    def _report_all(self, tell: Callable[[str], object]) -> None:
         for chapter, orders in self._placed:
             tell(f"\n{chapter.title}\n{'-' * len(chapter.title)}")
             for order in orders:

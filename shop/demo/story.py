@@ -43,7 +43,7 @@ def tell(order: PlacedOrder) -> list[str]:
 def chronicle(events: Sequence[TimelineEvent], *, customer: str) -> list[str]:
     """Return a line for each event, failure and e-mail, in the order of time."""
     began = min(event.emitted_at for event in events)
-    moments = [_told(event, _cause(event, events), customer) for event in events]
+    moments = [_emission(event, _cause(event, events), customer) for event in events]
     for event in events:
         for delivery in event.deliveries:
             moments += [*_troubles(delivery), *_mails(delivery)]
@@ -74,14 +74,14 @@ def _heading(order: PlacedOrder) -> str:
     )
 
 
-def _told(event: TimelineEvent, cause: TimelineDelivery | None, customer: str) -> Moment:
-    who = event.emitted_by or _outsider(event, customer)
+def _emission(event: TimelineEvent, cause: TimelineDelivery | None, customer: str) -> Moment:
+    emitter = event.emitted_by or _other_emitter(event, customer)
     reason = f" ({event.payload['reason']})" if event.payload.get("reason") else ""
     what = f"{event.name.partition('.')[2]}{reason}: {_meaning(event.name)}"
-    return Moment(at=event.emitted_at, text=f"{who} told {what}{_effort(cause)}")
+    return Moment(at=event.emitted_at, text=f"{emitter} told {what}{_effort(cause)}")
 
 
-def _outsider(event: TimelineEvent, customer: str) -> str:
+def _other_emitter(event: TimelineEvent, customer: str) -> str:
     """Return the name of an emitter that is not a handler."""
     if event.actor.startswith("user:"):
         return customer

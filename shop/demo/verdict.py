@@ -142,10 +142,10 @@ def reconcile() -> Books:
 def read_books(exit_code: int, out: str, err: str) -> Books:
     """Parse the command's answer. Anything but a clear success counts as a failure."""
     try:
-        said = json.loads(out)["balanced"]
+        is_balanced = json.loads(out)["balanced"]
     except (ValueError, TypeError, KeyError):
-        said = False
-    return Books(balanced=exit_code == 0 and said is True, report=(out + err).strip())
+        is_balanced = False
+    return Books(balanced=exit_code == 0 and is_balanced is True, report=(out + err).strip())
 
 
 def _listed(count: Counter[str]) -> str:

@@ -93,7 +93,7 @@ class Watch:
 
 
 def is_settled(orders: Sequence[PlacedOrder]) -> bool:
-    """Whether nothing is owed, and each order is ready to ship or cancelled."""
+    """Return whether nothing is owed, and each order is ready to ship or cancelled."""
     ids = [order.id for order in orders]
     resting = Order.objects.filter(pk__in=ids, status__in=FINAL).count()
     return resting == len(ids) and unsettled() == 0
@@ -143,11 +143,11 @@ def is_at_the_bank(order_id: UUID) -> bool:
 def explanations() -> list[str]:
     """Explain each owed delivery and event, as `manage.py outbox why` does."""
     rows = _owed().select_related("subscription", "event").order_by("id")[:MOST_EXPLAINED]
-    told = [
+    deliveries = [
         f"{row.event.name} to {row.subscription.handler} ({row.pk}): {why(row)}" for row in rows
     ]
     waiting = _waiting_events().order_by("seq")[:MOST_EXPLAINED]
-    return told + [f"{event.name} ({event.id}): {why_event(event)}" for event in waiting]
+    return deliveries + [f"{event.name} ({event.id}): {why_event(event)}" for event in waiting]
 
 
 def listed(count: Counter[str]) -> str:

@@ -23,12 +23,12 @@ FOR_REAL = bool(
 def run_file() -> dict[str, str]:
     """Return the variables of a running `manage.py up`, or an empty dict."""
     try:
-        told = json.loads((LOCAL_DIR / "run.json").read_text())
+        variables = json.loads((LOCAL_DIR / "run.json").read_text())
     except (OSError, ValueError):
         return {}
-    if not isinstance(told, dict):
+    if not isinstance(variables, dict):
         return {}
-    return {name: str(value) for name, value in told.items() if name.isupper()}
+    return {name: str(value) for name, value in variables.items() if name.isupper()}
 
 
 def local_secret_key() -> str:

@@ -24,7 +24,7 @@ class Lock:
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UpError(self._who_has_it(folder)) from None
+            raise UpError(self._owner(folder)) from None
         os.truncate(self.descriptor, 0)
         os.write(self.descriptor, f"{os.getpid()}\n".encode())
 
@@ -36,7 +36,7 @@ class Lock:
         os.truncate(self.descriptor, 0)
         os.close(self.descriptor)
 
-    def _who_has_it(self, folder: Path) -> str:
+    def _owner(self, folder: Path) -> str:
         pid = int(self._path.read_text().strip() or 0)
         if not pid or not _is_alive(pid):
             return "The last `up` was killed and its programs are being stopped: try again soon."

@@ -30,7 +30,7 @@ def listen(port: int) -> socket.socket:
     While the web server restarts, its port stays open: requests wait instead of being refused.
     Raises UpError if the port is not available.
     """
-    if port and _somebody_answers(port):
+    if port and _is_answering(port):
         raise UpError(_taken(port))
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,7 +51,7 @@ def _taken(port: int) -> str:
     )
 
 
-def _somebody_answers(port: int) -> bool:
+def _is_answering(port: int) -> bool:
     # macOS allows binding 127.0.0.1 although another program listens on all addresses.
     with socket.socket() as probe:
         probe.settimeout(1)

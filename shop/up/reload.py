@@ -23,14 +23,14 @@ class CodeWatcher:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._known = self._look()
+        self._known = self._scan()
         self._changed: set[Path] = set()
         self._next = 0.0
 
     def __call__(self) -> list[Path]:
         if time.monotonic() < self._next:
             return []
-        seen = self._look()
+        seen = self._scan()
         changed = {path for path, _ in seen.items() ^ self._known.items()}
         self._known = seen
         self._next = time.monotonic() + INTERVAL
@@ -40,7 +40,7 @@ class CodeWatcher:
         settled, self._changed = sorted(self._changed), set()
         return settled
 
-    def _look(self) -> dict[Path, tuple[int, int]]:
+    def _scan(self) -> dict[Path, tuple[int, int]]:
         return {
             Path(file.path).relative_to(self._root): (stat.st_mtime_ns, stat.st_size)
             for file, stat in _code(self._root)

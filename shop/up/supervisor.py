@@ -117,20 +117,20 @@ class Supervisor:
         """Run until a signal arrives (Stopped) or `until` is true; restart what dies or changes."""
         while not until():
             for slot in self._slots:
-                self._look_at(slot)
-            self._look_at_code()
+                self._check_slot(slot)
+            self._check_code()
             self._guardian.check()
             self._signals.pause()
 
-    def _look_at(self, slot: Slot) -> None:
+    def _check_slot(self, slot: Slot) -> None:
         if slot.is_dead:
-            self._bury(slot)
+            self._handle_death(slot)
         elif slot.becomes_ready():
             self._console.say(f"{slot.name} is ready again.")
         elif slot.is_due:
             slot.started(self._spawn(slot.program))
 
-    def _bury(self, slot: Slot) -> None:
+    def _handle_death(self, slot: Slot) -> None:
         assert slot.process is not None
         self._end([slot.process])
         end = slot.process.how_it_ended()
@@ -142,7 +142,7 @@ class Supervisor:
         else:
             raise UpError(f"{slot.name} died {MAX_DEATHS} times in a row ({end}).")
 
-    def _look_at_code(self) -> None:
+    def _check_code(self) -> None:
         paths = self._changes() if self._changes is not None else ()
         slots = [slot for slot in self._slots if slot.runs(paths)]
         if not slots:
