@@ -1,4 +1,4 @@
-"""Orders under way: what each waits for, since when, and how much time is left."""
+"""Orders under way: the reason of each wait, its duration and the time left."""
 
 from __future__ import annotations
 

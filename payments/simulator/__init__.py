@@ -3,9 +3,9 @@
 Start it with `python -m payments.simulator --port 8090 --data DIR`. It speaks HTTP and JSON:
 
     POST /v1/authorizations             hold money: reference, amount, currency, payment_method
-    POST /v1/authorizations/ID/capture  take what is held, or a part of it: amount, currency
-    POST /v1/authorizations/ID/void     let go of what is held
-    POST /v1/captures/ID/refunds        give money back, whole or in part: amount, currency
+    POST /v1/authorizations/ID/capture  capture the held money, or a part of it: amount, currency
+    POST /v1/authorizations/ID/void     release the held money
+    POST /v1/captures/ID/refunds        refund, whole or in part: amount, currency
     GET  /v1/authorizations?reference=R all data under the caller's reference, newest first
     GET  /v1/charges                    counts and sums by reference and in total; also ?reference=R
     GET  /v1/notices                    number of webhooks not accepted yet: {"owed": 0}
