@@ -1,4 +1,4 @@
-"""An amount of one currency, in its smallest unit. No float, no rounding, no mixed sums."""
+"""Amounts of one currency in its smallest unit, without floats, rounding or mixed sums."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Money(BaseModel):
         return self.format()
 
     def format(self, locale: str = "en") -> str:
-        """Return it as people of that locale write it, such as "¥12,800"."""
+        """Return the amount in the notation of a locale, such as "¥12,800"."""
         units = Decimal(self.amount).scaleb(-get_currency_precision(self.currency))
         return format_currency(units, self.currency, locale=locale.replace("-", "_"))
 
@@ -72,5 +72,5 @@ class Money(BaseModel):
 
 
 def add_up(amounts: Iterable[Money]) -> Money:
-    """Return the sum of one amount or more; a second currency raises CurrencyMismatch."""
+    """Return the sum of at least one amount; raise CurrencyMismatch for a second currency."""
     return reduce(operator.add, amounts)

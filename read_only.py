@@ -1,4 +1,4 @@
-"""For admins of rows that only services write: they are looked at, by superusers too."""
+"""Read-only admins, for rows that only services write. Superusers cannot change them either."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def never(*_: Any, **__: Any) -> bool:
-    """Nobody may."""
+    """Return False for everybody."""
     return False
 
 
 class ReadOnly:
-    """Put it before `ModelAdmin` or an inline."""
+    """Mixin to put before `ModelAdmin` or an inline."""
 
     has_add_permission = has_change_permission = has_delete_permission = never

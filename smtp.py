@@ -1,4 +1,4 @@
-"""What an e-mail needs on its way to the mail server, whichever app writes it."""
+"""Addresses, texts and time limits for e-mails of any app."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django.core.validators import EmailValidator
 from django.utils.deconstruct import deconstructible
 from django.utils.translation import gettext_lazy as _
 
-# In seconds. A talk with a mail server has 14 steps at most, from connecting by two addresses to
+# In seconds. A session with a mail server has at most 14 steps, from connecting to two addresses to
 # QUIT; each may take the whole time-out.
 LEASE = 15 * settings.EMAIL_TIMEOUT
 
-# Controls except tab and line feed, separators of lines, and marks of the direction of writing.
+# Controls except tab and line feed, line separators, and marks of the direction of text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 LONGEST_ADDRESS = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
@@ -27,10 +27,10 @@ _NOT_ON_THE_INTERNET = ("arpa", "internal", "invalid", "local", "localhost", "on
 
 @deconstructible
 class MailboxValidator(EmailValidator):
-    """Refuses an address that no mailbox on the internet has.
+    """Refuses an address that no mailbox on the internet can have.
 
-    RFC 5321 also allows quoted names, which may have control characters, and hosts by their IP
-    address. Django's own validator takes these, and `localhost`.
+    RFC 5321 also allows quoted names, which may contain control characters, and IP addresses as
+    hosts. Django's own validator accepts these, and `localhost`.
     """
 
     message = _("Give an e-mail address such as name@example.com.")
@@ -51,7 +51,7 @@ class MailboxValidator(EmailValidator):
         super().__call__(value)
 
     def validate_domain_part(self, domain_part: str) -> bool:
-        """Tell whether it is a name that DNS can have; an address in brackets is none."""
+        """Return whether it is a name that DNS can have; an address in brackets is not."""
         try:
             domain_part.encode("idna")
         except UnicodeError:
@@ -60,7 +60,7 @@ class MailboxValidator(EmailValidator):
 
 
 def is_sendable(address: str) -> bool:
-    """Tell whether an e-mail to this address may be handed to the mail server."""
+    """Return whether an e-mail to this address may be passed to the mail server."""
     try:
         MailboxValidator()(address)
     except ValidationError:
@@ -69,10 +69,10 @@ def is_sendable(address: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Replace control characters, which a terminal or a mail program would obey."""
+    """Replace control characters, which a terminal or a mail program would execute."""
     return _CONTROL.sub("\ufffd", text)
 
 
 def sender_domain() -> str:
-    """The domain to which the Message-IDs of our e-mails belong."""
+    """Return the domain of our e-mails' Message-IDs."""
     return parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2] or "localhost"

@@ -1,6 +1,6 @@
-"""Manners of an HTTP API on Django REST framework: what every app's views share.
+"""Conventions of an HTTP API on Django REST framework, which every app's views share.
 
-    class Wanted(StrictSerializer):                # refuses fields that it does not know
+    class Wanted(StrictSerializer):                # refuses unknown fields
         quantity = WholeNumber(min_value=1)
 
     def post(self, request):
@@ -8,9 +8,9 @@
         wanted.is_valid(raise_exception=True)
         return answer_once(request, lambda: self._place(wanted))    # Idempotency-Key
 
-This module is the whole public API. It knows no shop, and imports no models, so it may be
-imported anywhere. How errors look is the project's affair (`shop/problems.py`): an app raises
-`APIException`s whose `default_code` is stable, such as a `Conflict`.
+This module is the whole public API. It knows no shop and imports no models, so it may be imported
+anywhere. The project defines the form of errors (`shop/problems.py`). An app raises
+`APIException`s with a stable `default_code`, such as a `Conflict`.
 """
 
 from __future__ import annotations

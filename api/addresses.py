@@ -1,7 +1,7 @@
 """The address by which requests of one client are counted: for throttles, tokens and passwords.
 
-The project puts the client's address into REMOTE_ADDR before any view; behind a proxy it knows
-whose word counts. This module reads nothing else, above all no header.
+The project puts the client's address into REMOTE_ADDR before any view. Behind a proxy it knows
+which headers to trust. This module reads only REMOTE_ADDR, and no header.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ipaddress import IPv6Network, ip_address
 from django.http import HttpRequest
 from rest_framework.request import Request
 
-#: One customer of a provider gets a network of this size, and can use each address in it.
+#: One customer of a provider has a network of this size, and can use each address in it.
 IPV6_PREFIX = 64
 
 

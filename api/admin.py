@@ -1,4 +1,4 @@
-"""Tokens are looked at and revoked here; `manage.py create_api_token` makes one."""
+"""Admin of API tokens: view and revoke them. `manage.py create_api_token` creates one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .models import ApiToken
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
-    """Who has a token, and since when. Deleting it revokes it."""
+    """Tokens, their users and their times. Deleting a token revokes it."""
 
     list_display = ["start", "label", "user", "created_at"]
     list_select_related = ["user"]

@@ -1,4 +1,4 @@
-"""Django's entry: the schema learns of our tokens before anyone asks for it."""
+"""App configuration: the schema knows our tokens before it is generated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class ApiConfig(AppConfig):
-    """Manners of the HTTP API."""
+    """Conventions of the HTTP API."""
 
     name = "api"
     verbose_name = _("API")

@@ -1,4 +1,4 @@
-"""ETag and If-None-Match: a client that has the latest answer is not sent it again."""
+"""ETag and If-None-Match: do not send a client an answer that it already has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IF_NONE_MATCH = OpenApiParameter(
 
 
 def if_changed(request: Request, response: Response) -> HttpResponseBase:
-    """Return the response with its ETag, or 304 where If-None-Match names that."""
+    """Return the response with its ETag, or 304 if If-None-Match names it."""
     content: Any = JSONRenderer().render(response.data)
     return unless_known(request, response, content=content, policy="private, no-cache")
 
@@ -29,11 +29,11 @@ def if_changed(request: Request, response: Response) -> HttpResponseBase:
 def unless_known(
     request: Request, response: HttpResponse, *, content: bytes, policy: str
 ) -> HttpResponseBase:
-    """Return the response with an ETag of its content, or 304 where If-None-Match names that.
+    """Return the response with an ETag of its content, or 304 if If-None-Match names it.
 
     Args:
         content: the bytes that the ETag stands for.
-        policy: the value of Cache-Control; "no-cache" lets a cache keep it and ask each time.
+        policy: the value of Cache-Control; "no-cache" lets a cache store it and revalidate it.
     """
     etag = quote_etag(hashlib.sha256(content).hexdigest()[:32])
     response["ETag"] = etag

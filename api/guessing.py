@@ -1,9 +1,8 @@
-"""A limit on wrong tokens: an address that sent too many is answered 429 for each further one.
+"""A limit on wrong tokens: after too many, an address gets 429 for each further one.
 
-A right token works from any address, so that one broken client does not lock out its neighbours
-behind the same address. Guessing is hopeless without this limit: a token has 160 random bits. It
-shows a client whose token was revoked that it should stop. All web processes count together, in
-the database.
+A right token works from any address, so one broken client does not lock out its neighbours behind
+the same address. The limit is no protection against guessing, which 160 random bits make hopeless.
+It shows a client with a revoked token that it should stop. All web processes count in the database.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class WrongTokens(SimpleRateThrottle):
     duration: int
 
     def get_cache_key(self, request: Request, view: APIView | None) -> str:
-        """Return the address, by which is counted."""
+        """Return the address, the key of the count."""
         return counted_address(request)
 
     def count(self, request: Request) -> None:
@@ -48,7 +47,7 @@ class WrongTokens(SimpleRateThrottle):
 
 
 def forget_wrong_tokens() -> None:
-    """Delete what is no longer counted."""
+    """Delete the wrong tokens that no longer count."""
     from .models import WrongToken  # models load after this module
 
     old = timezone.now() - timedelta(seconds=WrongTokens().duration)

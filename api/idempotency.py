@@ -1,7 +1,7 @@
 """Idempotency-Key: a request that is sent twice is done once and answered twice.
 
-After the IETF's draft "The Idempotency-Key HTTP Header Field", and like Stripe's API where the
-draft is silent. The key is stored as a hash, and the answer encrypted by the key.
+It follows the IETF's draft "The Idempotency-Key HTTP Header Field", and Stripe's API where the
+draft is silent. The key is stored as a hash, and the answer is encrypted with the key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 
-#: How long an answer is kept at least.
+#: Minimum time for which an answer is kept.
 LIFE = timedelta(hours=24)
 
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,255}")
@@ -75,7 +75,7 @@ class IdempotencyKeyReused(APIException):
 
 
 class AnswerGone(Conflict):
-    """The request was done before, and its answer was erased or cannot be read any more."""
+    """The request was done before, but its answer was erased or cannot be decrypted."""
 
     default_code = "idempotency_answer_gone"
     default_detail = _(
@@ -85,18 +85,18 @@ class AnswerGone(Conflict):
 
 
 def answer_once(request: Request, act: Callable[[], Response]) -> Response:
-    """Return what `act` answers, or what it answered when the same request came before.
+    """Return the answer of `act`, or the stored answer if the same request was done before.
 
-    `act` runs in a transaction, and its answer is stored in it. If it raises, nothing is stored,
-    and the key is as good as new. A duplicate that comes meanwhile waits for that transaction.
+    `act` runs in a transaction that also stores its answer. If it raises, nothing is stored, and
+    the key can be used again. A concurrent duplicate waits for that transaction.
 
     Args:
-        request: a signed-in user's; its key belongs to that user and to its path.
+        request: of a signed-in user; the key belongs to that user and to the request's path.
         act: does the work and returns its successful answer; refusals are exceptions.
 
     Raises:
-        IdempotencyKeyMissing, IdempotencyKeyInvalid: the header is not as it should be.
-        IdempotencyKeyReused: the key came with another body before.
+        IdempotencyKeyMissing, IdempotencyKeyInvalid: the header is missing or malformed.
+        IdempotencyKeyReused: the key was used before with another body.
         AnswerGone: the request was done before, and its answer was erased.
     """
     from .models import StoredAnswer  # models load after this module
@@ -119,7 +119,7 @@ def answer_once(request: Request, act: Callable[[], Response]) -> Response:
 
 
 def forget_old_answers() -> int:
-    """Delete the answers that are older than `LIFE`, and return how many there were."""
+    """Delete the answers that are older than `LIFE`, and return their number."""
     from .models import StoredAnswer  # models load after this module
 
     deleted, _kinds = StoredAnswer.objects.filter(stored_at__lt=timezone.now() - LIFE).delete()
@@ -127,10 +127,10 @@ def forget_old_answers() -> int:
 
 
 def erase_answers_of(user_id: int) -> int:
-    """Erase the answers that are kept for a user, and return how many there were.
+    """Erase the stored answers of a user, and return their number.
 
-    Their keys stay known until they are old, so that no request is done a second time; a
-    repetition is answered by `AnswerGone`.
+    The keys stay known until they expire, so that no request is done a second time. A repetition
+    raises `AnswerGone`.
     """
     from .models import StoredAnswer  # models load after this module
 
@@ -148,7 +148,7 @@ def _key_of(request: Request) -> str:
 
 
 def _fingerprint(request: Request) -> str:
-    """The same for two bodies that say the same, however they are spaced and ordered."""
+    """Return a hash of the body that ignores spaces and the order of names."""
     text = json.dumps(request.data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -180,7 +180,7 @@ def _replay(stored: StoredAnswer, key: str, fingerprint: str) -> Response:
 
 
 def _kept_in_clear(stored: StoredAnswer) -> dict[str, Any] | None:
-    """Return the answer that a process of the release before has stored."""
+    """Return an answer that a process of the previous release stored."""
     if not stored.status:
         return None
     names = ("fingerprint", "status", "body", "location")

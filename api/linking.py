@@ -1,4 +1,4 @@
-"""OpenAPI links: which requests may follow an answer, and what they take from it.
+"""OpenAPI links: the requests that may follow an answer, and the values they take from it.
 
     @extend_schema(
         operation_id="place_order",
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-#: Where an operation keeps its links until `move_links` puts them into its answer.
+#: Key of an operation's links until `move_links` puts them into its answer.
 _EXTENSION = "x-links"
 
-#: What a parameter is taken from: the answer, the first row of a list, the request before.
+#: Sources of a parameter: the answer, the first row of a list, the previous request.
 ITS_ID = "$response.body#/id"
 FIRST_ID = "$response.body#/results/0/id"
 SAME_ID = "$request.path.id"
@@ -33,7 +33,7 @@ def link(operation_id: str, *, body: Any = None, **parameters: str) -> dict[str,
     if parameters:
         content["parameters"] = parameters
     if body is not None:
-        # Schemathesis would otherwise add what it makes up to each list in it.
+        # Otherwise schemathesis adds invented items to each list in it.
         content |= {"requestBody": body, "x-schemathesis": {"merge_body": False}}
     return content
 
@@ -44,7 +44,7 @@ def links(*each: dict[str, Any]) -> dict[str, Any]:
 
 
 def move_links(operation: dict[str, Any]) -> None:
-    """Move an operation's links to its successful answers, where OpenAPI has them."""
+    """Move an operation's links to its successful answers, where OpenAPI requires them."""
     for_success = operation.pop(_EXTENSION, None)
     for status, response in operation["responses"].items():
         if for_success and status.startswith("2"):

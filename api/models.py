@@ -1,4 +1,4 @@
-"""What the API stores: answers under an Idempotency-Key, hashes of tokens, wrong tokens."""
+"""Models of the API: answers under an Idempotency-Key, hashes of tokens, wrong tokens."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from django.utils.translation import gettext_lazy as _
 
 
 class StoredAnswer(models.Model):
-    """What one user was answered, at one path, under one key.
+    """The answer to one user, at one path, under one key.
 
     It is inserted before the work and filled after it, in the transaction of the work. So nobody
-    ever reads one without an answer, and a duplicate request waits at the unique index.
+    reads one without an answer, and a duplicate request waits at the unique index.
     """
 
     user = models.ForeignKey(
@@ -23,11 +23,11 @@ class StoredAnswer(models.Model):
         _("answer"),
         blank=True,
         default="",
-        db_default="",  # code of the release before inserts without it during a deploy
+        db_default="",  # the previous release inserts without it during a deploy
         help_text=_("Encrypted by the key; empty once it is erased."),
     )
-    # Of the release before, whose rows have the key in clear and are deleted within a day. Its
-    # processes still use these columns during a deploy. Drop them in the release after this one.
+    # Columns of the previous release, whose rows have the key in clear and are deleted within a
+    # day. Its processes still use them during a deploy. Drop them in the next release.
     fingerprint = models.CharField(_("fingerprint of the body"), max_length=64, default="")
     status = models.PositiveSmallIntegerField(_("status"), default=0)
     body = models.TextField(_("body"), blank=True, default="")
@@ -46,12 +46,12 @@ class StoredAnswer(models.Model):
 
     @property
     def purpose(self) -> str:
-        """What the answer is encrypted for, beside its key."""
+        """The purpose for which the answer is encrypted, in addition to its key."""
         return f"{self.user_id}:{self.path}"
 
 
 class ApiToken(models.Model):
-    """A token that speaks for a user. Itself it is kept nowhere; delete the row to revoke it."""
+    """A token of a user. Only its hash is stored. Deleting the row revokes it."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -76,7 +76,7 @@ class ApiToken(models.Model):
 
 
 class WrongToken(models.Model):
-    """An address sent a token that is not valid. Kept as long as it counts: `api.guessing`."""
+    """The address of a request with an invalid token. Kept while it counts: `api.guessing`."""
 
     address = models.CharField(_("address"), max_length=45)
     at = models.DateTimeField(_("at"), auto_now_add=True)

@@ -1,4 +1,4 @@
-"""Pages that a cursor leads through."""
+"""Pagination by cursor."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LONGEST_NUMBER = 18
 
 
 class SafeCursorPagination(CursorPagination):
-    """Cursor paging that answers an invented cursor with 404, where DRF's own ends in a 500."""
+    """Cursor pagination that answers an invalid cursor with 404, where DRF's own ends in a 500."""
 
     def decode_cursor(self, request: Request) -> Cursor | None:
-        """Refuse a position that a database cannot even compare with."""
+        """Refuse a position that a database cannot compare."""
         cursor = super().decode_cursor(request)
         if cursor and "\0" in str(cursor.position):
             raise NotFound(self.invalid_cursor_message)
@@ -35,14 +35,14 @@ class SafeCursorPagination(CursorPagination):
 
 
 class LatestFirst(SafeCursorPagination):
-    """Pages of what has a UUIDv7 for its id, which begins with the time."""
+    """Pages of rows whose id is a UUIDv7, which begins with the time."""
 
     ordering = "-id"
     page_size = 50
 
 
 class Onward(SafeCursorPagination):
-    """Pages of numbered rows, from the lowest number on, that a function fetches and no queryset.
+    """Pages of numbered rows in ascending order, fetched by a function instead of a queryset.
 
     `previous` is always null.
     """
@@ -56,12 +56,12 @@ class Onward(SafeCursorPagination):
         """Return the rows of the page that the request's cursor names.
 
         Args:
-            fetch: takes a number and how many; returns the first so many rows above the number, in
-                any order.
+            fetch: takes a number and a limit; returns the first rows above the number, in any
+                order.
             number: returns a row's number, which is at least 1.
 
         Raises:
-            NotFound: the cursor is not one of ours.
+            NotFound: the cursor is invalid.
         """
         self.base_url = request.build_absolute_uri()
         rows = fetch(self._start(request), self.page_size + 1)
@@ -76,7 +76,7 @@ class Onward(SafeCursorPagination):
         return self._next
 
     def get_previous_link(self) -> None:
-        """Return None: pages lead onward only."""
+        """Return None: pages lead forward only."""
 
     def _start(self, request: Request) -> int:
         cursor = self.decode_cursor(request)

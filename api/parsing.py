@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 defines it, without what a database or a serializer would refuse later."""
+"""Strict JSON (RFC 8259), without values that a database or a serializer would refuse later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import JSONParser
 
 #: Limits of a document. Each wrong value costs an error that is longer than the value itself, so
-#: what no address needs is refused before anybody looks at single values.
+#: larger documents are refused before any value is checked.
 DEEPEST = 20  # arrays and objects inside each other
 MOST_ITEMS = 1000  # of an array
 MOST_NAMES = 100  # of an object
@@ -35,7 +35,7 @@ class BodyTooLarge(APIException):
 class StrictJSONParser(JSONParser):
     """Refuses a body that is too large or too deep, has too many parts, or is not UTF-8.
 
-    An object that has one name twice is refused, too.
+    It also refuses an object with the same name twice.
     """
 
     def parse(
@@ -57,7 +57,7 @@ class StrictJSONParser(JSONParser):
 
 
 def _read(stream: IO[Any]) -> str:
-    """Read no more than is allowed, whatever Content-Length says."""
+    """Read no more than the limit, whatever Content-Length is."""
     most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     content: bytes = stream.read(most + 1)
     if len(content) > most:
@@ -72,7 +72,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > MOST_NAMES:
         raise ParseError(_("An object has at most %(most)d names.") % {"most": MOST_NAMES})
     document = dict(pairs)
-    # Two readers of `{"quantity": 1, "quantity": 9}` might understand two things.
+    # Two parsers may read `{"quantity": 1, "quantity": 9}` differently.
     if len(document) < len(pairs):
         raise ValueError("an object has one name twice")
     return document
@@ -83,7 +83,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _check(document: Any) -> None:
-    """Look at each value and name; without recursion, which a deep document would exhaust."""
+    """Check each value and name, without recursion, which a deep document would exhaust."""
     waiting, found = [(document, 0)], 0
     while waiting:
         value, depth = waiting.pop()

@@ -1,4 +1,4 @@
-"""What drf-spectacular cannot see by itself: our tokens, and answers that follow from manners."""
+"""Additions to drf-spectacular's schema: our tokens, and the answers of our conventions."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
     name = "token"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """Describe it."""
+        """Describe the scheme."""
         return {
             "type": "http",
             "scheme": "bearer",
@@ -108,19 +108,19 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
     name = "session"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
-        """Describe it."""
+        """Describe the scheme."""
         return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
 
 
 class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]  # spectacular's registry
-    """A StrictSerializer takes no other fields than its own, lists of a certain length, and texts
-    of one line."""
+    """A StrictSerializer accepts only its own fields, lists of a limited length, and one-line
+    texts."""
 
     target_class = "api.serializers.StrictSerializer"
     match_subclasses = True
 
     def map_serializer(self, auto_schema: Any, direction: str) -> dict[str, Any]:
-        """Say so."""
+        """Describe these limits."""
         mapped = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
         for name, part in self.target.fields.items():
             if name in mapped["properties"]:
@@ -129,11 +129,11 @@ class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-unt
 
 
 def _limits(part: Any) -> dict[str, Any]:
-    """Return what spectacular does not see of a field of ours."""
+    """Return the limits of our fields that spectacular does not know."""
     if isinstance(part, Text):
         return {"pattern": ONE_LINE}
     if isinstance(part, ListSerializer):
-        lengths: Any = part  # which the stubs do not know
+        lengths: Any = part  # the stubs do not know it
         limits = {"minItems": lengths.min_length, "maxItems": lengths.max_length}
         return {name: limit for name, limit in limits.items() if limit is not None}
     return {}
@@ -142,7 +142,7 @@ def _limits(part: Any) -> dict[str, Any]:
 def add_problems(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Give each operation the errors that any request may get, and each error its form."""
+    """Add to each operation the errors of any request, and to each error its form."""
     result["components"]["schemas"]["Problem"] = PROBLEM
     for path in result["paths"].values():
         for method, operation in path.items():
@@ -167,7 +167,7 @@ def _complete(operation: dict[str, Any], method: str) -> None:
 
 
 def _show_example(operation: dict[str, Any]) -> None:
-    """Give a body its only example as such: Swagger UI offers several in a list without a label."""
+    """Move a body's only example to `example`: Swagger UI lists `examples` without a label."""
     for content in operation.get("requestBody", {}).get("content", {}).values():
         if len(content.get("examples", ())) == 1:
             ((_name, example),) = content.pop("examples").items()
@@ -185,7 +185,7 @@ def _expected(operation: dict[str, Any], method: str) -> dict[str, str]:
 
 
 def _add_headers(operation: dict[str, Any]) -> None:
-    """To each success, those that a header of the request leads to."""
+    """Add to each success the headers that belong to a header of the request."""
     for request_header, name, header in (
         (HEADER, REPLAYED, REPLAYED_HEADER),
         (IF_NONE_MATCH.name, "ETag", ETAG_HEADER),

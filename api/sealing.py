@@ -1,8 +1,8 @@
-"""Encrypt what is kept for a client by a key that the client alone keeps.
+"""Encrypt data that is stored for a client, with a key that only the client has.
 
-The encryption key is derived from the client's own key and SECRET_KEY. Neither a copy of the
-database nor that and SECRET_KEY suffice to read it. A client's key may be easy to guess; without
-SECRET_KEY a guess cannot be tried.
+The encryption key is derived from the client's key and SECRET_KEY. A copy of the database is not
+enough to read the data, even with SECRET_KEY. A client's key may be easy to guess, but without
+SECRET_KEY a guess cannot be tested.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def digest_of(key: str) -> str:
-    """Return the SHA-256 of a client's key, by which its row is found."""
+    """Return the SHA-256 of a client's key, which identifies its row."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -32,7 +32,7 @@ def seal(document: dict[str, Any], *, key: str, purpose: str) -> str:
     Args:
         document: anything that JSON can hold.
         key: the client's key.
-        purpose: what it is kept for, such as whose it is; part of the encryption key.
+        purpose: the use of the document, such as its owner; part of the encryption key.
     """
     return _cipher(key, purpose).encrypt(json.dumps(document).encode()).decode()
 
@@ -40,8 +40,8 @@ def seal(document: dict[str, Any], *, key: str, purpose: str) -> str:
 def unseal(sealed: str, *, key: str, purpose: str) -> dict[str, Any] | None:
     """Return the document, or None if it was erased.
 
-    Also None, and logged as an error, if it cannot be decrypted: it was sealed under a SECRET_KEY
-    that is gone.
+    It also returns None, and logs an error, if it cannot decrypt the document: it was sealed under
+    a SECRET_KEY that is gone.
     """
     if not sealed:
         return None
@@ -54,7 +54,7 @@ def unseal(sealed: str, *, key: str, purpose: str) -> dict[str, Any] | None:
 
 
 def _log_unreadable(purpose: str) -> None:
-    # Neither keys nor the sealed text: who reads the log must not be able to try keys.
+    # Log neither keys nor the sealed text, so that nobody can test keys against the log.
     logger.error(
         "The stored answer %s (user:path) cannot be decrypted, so a repeated request gets 409 "
         "(idempotency_answer_gone). Its row is damaged, or SECRET_KEY was changed since it was "
@@ -65,13 +65,13 @@ def _log_unreadable(purpose: str) -> None:
 
 
 def _cipher(key: str, purpose: str) -> MultiFernet:
-    """Seals by SECRET_KEY, and unseals by its fallbacks, too."""
+    """Return a cipher that seals by SECRET_KEY, and unseals by its fallbacks, too."""
     secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return MultiFernet([_fernet(secret, key, purpose) for secret in secrets])
 
 
 def _fernet(secret: str, key: str, purpose: str) -> Fernet:
     derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"api.sealing:{purpose}".encode())
-    # Of a fixed length each, so that no two pairs are the same input.
+    # Both have a fixed length, so that no two pairs give the same input.
     material = hashlib.sha256(secret.encode()).digest() + hashlib.sha256(key.encode()).digest()
     return Fernet(urlsafe_b64encode(derive.derive(material)))

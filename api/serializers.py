@@ -1,4 +1,4 @@
-"""Fields that take a value for what it is, and a serializer that takes nothing it does not know."""
+"""Fields that convert no value to another type, and a serializer that refuses unknown fields."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rest_framework import serializers
 
 from money import Money
 
-#: Controls, separators of lines, and what turns the direction of writing round.
+#: Controls, line separators, and characters that change the direction of text.
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 _CONTROL = re.compile(f"[{_CONTROLS}]")
 
-#: The pattern of a text without any of them, for the schema.
+#: Pattern of a text without these characters, for the schema.
 ONE_LINE = f"^[^{_CONTROLS}]*$"
 
-#: Unknown fields of one object that are named.
+#: Maximum unknown fields of one object that an error names.
 _MOST_UNKNOWN = 20
 
 
@@ -29,7 +29,7 @@ class StrictSerializer(serializers.Serializer[Any]):
     default_error_messages = {"unknown_field": _("There is no such field here.")}
 
     def to_internal_value(self, data: Any) -> Any:
-        """Refuse unknown fields, the first ones by name; otherwise do as usual."""
+        """Refuse unknown fields and name the first ones."""
         if isinstance(data, dict) and (unknown := data.keys() - self.fields.keys()):
             text = str(self.error_messages["unknown_field"])
             named = heapq.nsmallest(_MOST_UNKNOWN, unknown)
@@ -47,7 +47,7 @@ class ShortList(serializers.ListField):
     }
 
     def to_internal_value(self, data: Any) -> list[Any]:
-        """Refuse what is too long, whatever is in it."""
+        """Refuse a list that is too long, before its items are checked."""
         if isinstance(data, list) and self.max_length is not None and len(data) > self.max_length:
             self.fail("max_length", max_length=self.max_length)
         items: list[Any] = super().to_internal_value(data)
@@ -55,24 +55,24 @@ class ShortList(serializers.ListField):
 
 
 class WholeNumber(serializers.IntegerField):
-    """An integer of JSON. Not `true`, not `2.0`, not `"2"`."""
+    """A JSON integer. Refuses `true`, `2.0` and `"2"`."""
 
     def to_internal_value(self, data: Any) -> int:
-        """Refuse what merely looks like an integer."""
+        """Refuse values that only resemble an integer."""
         if type(data) is not int:
             self.fail("invalid")
         return super().to_internal_value(data)
 
 
 class Text(serializers.CharField):
-    """A string of JSON, of one line. Not a number that could be read as one."""
+    """A JSON string of one line. Refuses numbers."""
 
     default_error_messages = {
         "control_character": _("There is a line break or another control character in it.")
     }
 
     def to_internal_value(self, data: Any) -> str:
-        """Refuse what is no string, and what would look like something else where it is shown."""
+        """Refuse other types, and characters that would disguise the text where it is shown."""
         if not isinstance(data, str):
             self.fail("invalid")
         text = super().to_internal_value(data)
@@ -82,10 +82,10 @@ class Text(serializers.CharField):
 
 
 class Truth(serializers.BooleanField):
-    """`true` or `false`. Not 1, not "yes"."""
+    """`true` or `false`. Refuses 1 and "yes"."""
 
     def to_internal_value(self, data: Any) -> bool:
-        """Refuse what merely stands for one of the two."""
+        """Refuse values that only stand for true or false."""
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data

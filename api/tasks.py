@@ -1,4 +1,4 @@
-"""What beat does for the API."""
+"""Periodic tasks of the API, sent by beat."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from .idempotency import forget_old_answers
 
 @shared_task(name="api.forget_old_answers", ignore_result=True)
 def forget_answers() -> None:
-    """Delete the answers and the wrong tokens that are kept long enough."""
+    """Delete expired answers and wrong tokens."""
     forget_old_answers()
     forget_wrong_tokens()

@@ -1,4 +1,4 @@
-"""Django REST framework's throttles, with one client address for all of them."""
+"""Django REST framework's throttles, with the same client address for all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .addresses import counted_address
 
 class _ByAddress:
     def get_ident(self, request: Request) -> str:
-        """Return what anonymous requests are counted by."""
+        """Return the key by which anonymous requests are counted."""
         return counted_address(request)
 
 

@@ -1,7 +1,7 @@
-"""API tokens: shown once, kept as a hash.
+"""API tokens: shown once, stored as a hash.
 
-A token is 160 random bits, so a plain SHA-256 keeps it as safe as a slow hash would: there is
-nothing to guess, and looking it up stays one query by an index.
+A token has 160 random bits, so a plain SHA-256 is as safe as a slow hash: guessing is hopeless. A
+look-up is one query by an index.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .guessing import WrongTokens
 if TYPE_CHECKING:
     from .models import ApiToken
 
-#: What may stand before the token in `Authorization`; the first is what we ask for.
+#: Keywords that may precede the token in `Authorization`; a 401 names the first one.
 KINDS = ("Bearer", "Token")
 
 
 class CsrfFailed(APIException):
-    """A browser's session alone does not prove that its user wanted this request."""
+    """A browser's session alone does not prove that its user intended this request."""
 
     status_code = 403
     default_code = "csrf_failed"
@@ -39,7 +39,7 @@ class TokenAuthentication(authentication.BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
         """Return the token's user, or None without a token.
 
-        Raise AuthenticationFailed for a wrong one, and Throttled for one after too many.
+        Raise AuthenticationFailed for a wrong token, and Throttled after too many.
         """
         kind, _space, token = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() not in {known.lower() for known in KINDS}:
@@ -51,7 +51,7 @@ class TokenAuthentication(authentication.BaseAuthentication):
         return known.user, known
 
     def authenticate_header(self, request: Request) -> str:
-        """Return what a 401 asks for."""
+        """Return the `WWW-Authenticate` header of a 401."""
         return f'{KINDS[0]} realm="api"'
 
 
@@ -59,7 +59,7 @@ class SessionAuthentication(authentication.SessionAuthentication):
     """A browser that is signed in to the admin; writing needs the CSRF token, too."""
 
     def enforce_csrf(self, request: Request) -> None:
-        """Raise CsrfFailed, which has a code of its own."""
+        """Raise CsrfFailed, which has its own code."""
         try:
             super().enforce_csrf(request)
         except PermissionDenied as error:
@@ -72,7 +72,7 @@ def new_token() -> str:
 
 
 def add_token(*, user: User, label: str, token: str) -> ApiToken:
-    """Let this token speak for this user. Adding it again changes nothing."""
+    """Store this token for this user. Adding it again changes nothing."""
     from .models import ApiToken  # models load after this module
 
     known, _is_new = ApiToken.objects.get_or_create(
@@ -82,7 +82,7 @@ def add_token(*, user: User, label: str, token: str) -> ApiToken:
 
 
 def find_token(token: str) -> ApiToken | None:
-    """Return what is kept of this token, if it is one."""
+    """Return the row of this token, if there is one."""
     from .models import ApiToken  # models load after this module
 
     return ApiToken.objects.select_related("user").filter(digest=_digest(token)).first()

@@ -1,4 +1,4 @@
-"""The API's schema over HTTP: generated once, and sent as it was generated."""
+"""View of the API's schema, which is generated once for each form."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _GENERATING = Lock()
 class SchemaView(SpectacularAPIView):
     """The schema in YAML or JSON, by `Accept`, and in the language of `?lang=` or of the request.
 
-    It is the same for everybody and for the life of the process, so each form of it is generated
-    once. A release starts new processes, so it never shows the schema of an older one. There is
-    one version: `?version=` is ignored.
+    It is the same for all users and for the life of the process, so each form is generated once. A
+    release starts new processes, so it never shows the schema of an older one. There is one
+    version: `?version=` is ignored.
     """
 
     schema = None
     http_method_names = ["get", "head", "options"]
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Return the schema, or 304 where If-None-Match names it."""
+        """Return the schema, or 304 if If-None-Match names it."""
         renderer: BaseRenderer = request.accepted_renderer
         language = _language_of(request)
         content = _rendered_once(type(renderer), language)
@@ -41,7 +41,7 @@ class SchemaView(SpectacularAPIView):
 
 
 def _language_of(request: Request) -> str:
-    """Return a language of ours: gettext keeps whatever other name it is given, for good."""
+    """Return one of our languages: gettext would keep any other name in memory for ever."""
     try:
         return get_supported_language_variant(request.GET.get("lang", ""))
     except LookupError:

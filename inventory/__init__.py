@@ -1,1 +1,1 @@
-"""Products, their prices and stock, and what is set aside for which order."""
+"""Products, prices, stock and reservations."""

@@ -1,4 +1,4 @@
-"""Products may be edited; stock, reservations and the ledger are only looked at."""
+"""Admin of inventory: products are editable; stock, reservations and the ledger are read-only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ProductAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in st
     readonly_fields = ["sku", "currency"]
     actions = None
 
-    # Products are added by services.add_product, together with their counters.
+    # services.add_product adds products, since each needs its counters too.
     has_add_permission = has_delete_permission = never
 
     @admin.display(description=_("price"), ordering="price")

@@ -1,4 +1,4 @@
-"""What inventory says."""
+"""Events that inventory emits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from outbox import DomainEvent
 
 
 class StockLine(BaseModel):
-    """So many units of one product."""
+    """A quantity of one product."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -19,7 +19,7 @@ class StockLine(BaseModel):
 
 
 class MissingLine(BaseModel):
-    """A product of which too few units are left."""
+    """A product with fewer units available than wanted."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,21 +42,21 @@ class StockUnavailable(DomainEvent, key="order_id"):
 
 
 class StockReleased(DomainEvent, key="order_id"):
-    """What was set aside for the order may be sold again."""
+    """The units set aside for the order are available again."""
 
     order_id: UUID
     lines: list[StockLine]
 
 
 class StockIssued(DomainEvent, key="order_id"):
-    """What was set aside for the order has left the shelf."""
+    """The units set aside for the order have left the shelf."""
 
     order_id: UUID
     lines: list[StockLine]
 
 
 class StockReturned(DomainEvent, key="order_id"):
-    """Units of the order may be sold again, because they were refunded."""
+    """Units of the order were refunded and are available again."""
 
     order_id: UUID
     refund_id: UUID

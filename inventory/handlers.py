@@ -1,7 +1,7 @@
-"""What inventory hears.
+"""Inventory's subscriptions.
 
-Each delivery has a transaction of its own (`shared_transaction=False`). Many orders want the same
-product, and its row is locked no longer than one of them takes.
+Each delivery runs in its own transaction (`shared_transaction=False`). Many orders want the same
+product, so its row is not locked for longer than one order takes.
 """
 
 from __future__ import annotations

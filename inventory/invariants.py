@@ -1,4 +1,4 @@
-"""What must hold of the stock: counters, ledger and reservations tell one story, and told it."""
+"""Invariants of the stock: counters, ledger, reservations and emitted events agree."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def reservations_are_told(examination: Examination) -> Iterator[Difference]:
             facts = {"order": row.order_id, "status": row.status, "name": name}
             text = _("The stock of order %(order)s is %(status)s, and no %(name)s tells of it.")
             yield _about(row, text % facts)
-        yield from _told_without_answer(name, Reservation.objects.filter(status__in=statuses))
+        yield from _events_without_answer(name, Reservation.objects.filter(status__in=statuses))
 
 
-def _told_without_answer(name: str, reservations: QuerySet[Reservation]) -> Iterator[Difference]:
+def _events_without_answer(name: str, reservations: QuerySet[Reservation]) -> Iterator[Difference]:
     for event in events_without_row(name, reservations, key="order_id").iterator():
         facts = {"name": name, "key": event.key}
         text = _("%(name)s tells of order %(key)s, and its reservation says otherwise.")
@@ -136,7 +136,7 @@ Ledger = dict[tuple[str, str, str], list[int]]
 
 
 def _ledger(lines: list[ReservationLine]) -> Ledger:
-    """The movements of these lines' orders: on hand and reserved, by product, order and kind."""
+    """Return the movements of the lines' orders: (on hand, reserved) by product, order and kind."""
     rows = StockMovement.objects.filter(
         product__in={line.product_id for line in lines},
         kind__in=[Kind.RESERVED, Kind.RELEASED, Kind.ISSUED],
@@ -154,6 +154,6 @@ def _kinds_missing(line: ReservationLine, ledger: Ledger) -> Iterator[Kind]:
     status = line.reservation.status
     if status == Status.RELEASED and left and ledger.get((*place, Kind.RELEASED)) != [0, -left]:
         yield Kind.RELEASED
-    # What came back later was issued, too: so how many left the shelf is not known here.
+    # Units that were returned later were issued too, so the number issued is not known here.
     if status == Status.ISSUED and left and (*place, Kind.ISSUED) not in ledger:
         yield Kind.ISSUED

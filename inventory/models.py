@@ -1,4 +1,4 @@
-"""What inventory remembers: products, counters, reservations, and the ledger of all moves."""
+"""Models of inventory: products, counters, reservations and the ledger of movements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from outbox import mark_locked, saved_under_lock
 
 
 class Product(models.Model):
-    """What is for sale, at which price. Known everywhere by its SKU."""
+    """A product for sale and its price. Every app identifies it by its SKU."""
 
     sku = models.CharField(_("SKU"), primary_key=True, max_length=64)
     name = models.CharField(_("name"), max_length=200)
@@ -36,7 +36,7 @@ class Product(models.Model):
 
 
 class StockQuerySet(models.QuerySet["Stock"]):
-    """Conditional updates: each looks and acts in one statement, and says whether it acted."""
+    """Conditional updates: each checks and updates in one statement, and returns whether it did."""
 
     def shift(self, sku: str, *, on_hand: int = 0, reserved: int = 0) -> bool:
         return bool(
@@ -81,17 +81,17 @@ class Stock(models.Model):
 
 class ReservationQuerySet(models.QuerySet["Reservation"]):
     def locked(self, order_id: UUID) -> Reservation:
-        """The order's reservation, locked; a new one (asked) if there is none yet."""
+        """Return the order's reservation, locked. Create one (asked) if there is none yet."""
         self.bulk_create([Reservation(order_id=order_id)], ignore_conflicts=True)
         return mark_locked(self.select_for_update().get(pk=order_id))
 
 
 @saved_under_lock
 class Reservation(models.Model):
-    """What inventory answered to an order. Each order has one row, whatever came first."""
+    """The reservation of one order. Each order has one row, whichever event arrives first."""
 
     class Status(models.TextChoices):
-        ASKED = "asked", _("asked")  # seen only inside the transaction that answers
+        ASKED = "asked", _("asked")  # visible only inside the transaction that decides
         RESERVED = "reserved", _("reserved")
         REFUSED = "refused", _("refused")
         RELEASED = "released", _("released")
@@ -104,7 +104,7 @@ class Reservation(models.Model):
     }
 
     class InvalidMove(Exception):
-        """The reservation cannot go from its status to that one."""
+        """The reservation cannot move from its status to that one."""
 
     order_id = models.UUIDField(_("order"), primary_key=True)
     status = models.CharField(
@@ -140,7 +140,7 @@ class ReservationLine(models.Model):
     returned = models.PositiveIntegerField(
         _("returned"),
         default=0,
-        db_default=0,  # code of the release before inserts without it during a deploy
+        db_default=0,  # the previous release inserts without it during a deploy
         help_text=_("Units of it that went back on the shelf after a refund."),
     )
 
@@ -162,7 +162,7 @@ class ReservationLine(models.Model):
 
 
 class StockMovement(models.Model):
-    """One change of the counters and its cause. The rows of a product sum to its counters."""
+    """One change of the counters and its cause. A product's counters are the sums of its rows."""
 
     class Kind(models.TextChoices):
         RECEIVED = "received", _("received")
@@ -196,7 +196,7 @@ class StockMovement(models.Model):
         verbose_name_plural = _("stock movements")
         ordering = ["id"]
         constraints = [
-            # The same cause moves the same product once, even if the code above forgets to ask.
+            # The same cause moves the same product once, even if the code above does not check.
             models.UniqueConstraint(
                 fields=["product", "kind", "reference"], name="stock_movement_once_per_cause"
             ),

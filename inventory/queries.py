@@ -1,4 +1,4 @@
-"""What other apps, and the API, may ask inventory."""
+"""Reads of inventory for other apps and the API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PricedProduct:
 
 
 def price_list(skus: Iterable[str]) -> dict[str, PricedProduct]:
-    """The current prices by SKU. What is unknown or not on sale is left out."""
+    """Return the current prices by SKU. Leave out SKUs that are unknown or not on sale."""
     products = Product.objects.filter(sku__in=set(skus), on_sale=True)
     return {
         product.sku: PricedProduct(
@@ -32,14 +32,14 @@ def price_list(skus: Iterable[str]) -> dict[str, PricedProduct]:
 
 
 def catalogue() -> QuerySet[Product]:
-    """What is on sale, each with the number of units that are still available."""
+    """Return the products on sale, each with the number of units available."""
     return Product.objects.filter(on_sale=True).annotate(
         available=F("stock__on_hand") - F("stock__reserved")
     )
 
 
 class Place(TextChoices):
-    """Where the goods of an order are; its `label` is for people."""
+    """The place of an order's goods; `label` is for display."""
 
     SET_ASIDE = "set_aside", _("set aside")
     ISSUED = "issued", _("issued")
@@ -59,10 +59,10 @@ PLACES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ReservationSummary:
-    """Where the goods of an order are.
+    """The place and the units of an order's goods.
 
     Attributes:
-        units: by SKU, how many were reserved, and how many of them were returned.
+        units: by SKU, how many were reserved, and how many of those were returned.
     """
 
     place: Place
@@ -70,7 +70,7 @@ class ReservationSummary:
 
 
 def reservations(order_ids: Iterable[UUID]) -> dict[UUID, ReservationSummary]:
-    """The reservations of these orders, in two reads; without one the order is left out."""
+    """Return the reservations of these orders, in two queries. Leave out orders without one."""
     rows = Reservation.objects.filter(order_id__in=list(order_ids)).prefetch_related("lines")
     return {
         row.order_id: ReservationSummary(

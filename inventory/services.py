@@ -1,4 +1,4 @@
-"""What inventory does. Counters move only here, each move with its line in the ledger."""
+"""Services of inventory. Only they change counters; each change adds a row to the ledger."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LET_GO = {Status.REFUSED, Status.RELEASED, Status.FORESTALLED}
 
 
 class CountersDisagree(Exception):
-    """The counters do not hold what the order's reservation says."""
+    """The counters do not match the order's reservation."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} Run `manage.py reconcile`: it shows what differs.")
@@ -36,7 +36,7 @@ class CountersDisagree(Exception):
 
 @transaction.atomic
 def add_product(*, sku: str, name: str, unit_price: Money, on_sale: bool = True) -> Product:
-    """Add a product with empty stock. One that is there already stays as it is."""
+    """Add a product with empty stock. Change nothing if it exists."""
     product, _ = Product.objects.get_or_create(
         sku=sku,
         defaults={
@@ -52,7 +52,7 @@ def add_product(*, sku: str, name: str, unit_price: Money, on_sale: bool = True)
 
 @transaction.atomic
 def receive_stock(*, sku: str, quantity: int, reference: str) -> bool:
-    """Put units on the shelf, once for each reference. Say whether this call was the one."""
+    """Put units on the shelf, once for each reference. Return whether this call did it."""
     if quantity < 1:
         raise ValueError("Receive at least one unit.")
     _, received = StockMovement.objects.get_or_create(
@@ -68,10 +68,10 @@ def receive_stock(*, sku: str, quantity: int, reference: str) -> bool:
 
 @transaction.atomic
 def reserve_stock(*, order_id: UUID, lines: Sequence[StockLine]) -> None:
-    """Set aside all lines or none, and say which of the two happened."""
+    """Set aside all lines or none. Emit `StockReserved` or `StockUnavailable`."""
     reservation = Reservation.objects.locked(order_id)
     if reservation.status != Status.ASKED:
-        return  # answered before, or released before it was reserved
+        return  # decided before, or released before it was reserved
     wanted = _by_product(lines)
     missing = _set_aside(wanted)
     if missing:
@@ -89,11 +89,11 @@ def reserve_stock(*, order_id: UUID, lines: Sequence[StockLine]) -> None:
 
 @transaction.atomic
 def release_stock(*, order_id: UUID) -> None:
-    """Let the order's stock go. Without a reservation yet, see to it that none follows.
+    """Release the order's stock. If there is no reservation yet, prevent a later one.
 
     Raises:
-        Reservation.InvalidMove: it was issued.
-        CountersDisagree: less is set aside than the reservation says.
+        Reservation.InvalidMove: the stock was issued.
+        CountersDisagree: fewer units are set aside than the reservation holds.
     """
     reservation = Reservation.objects.locked(order_id)
     if reservation.status in LET_GO:
@@ -110,11 +110,11 @@ def release_stock(*, order_id: UUID) -> None:
 
 @transaction.atomic
 def issue_stock(*, order_id: UUID) -> None:
-    """Take the order's stock off the shelf, because it was shipped. Issued before: nothing.
+    """Take the order's stock off the shelf, because it was shipped. Do nothing if issued before.
 
     Raises:
         Reservation.InvalidMove: no stock is set aside for the order.
-        CountersDisagree: the shelf does not hold what the reservation says.
+        CountersDisagree: the counters hold fewer units than the reservation.
     """
     reservation = Reservation.objects.locked(order_id)
     if reservation.status == Status.ISSUED:
@@ -128,12 +128,12 @@ def issue_stock(*, order_id: UUID) -> None:
 
 @transaction.atomic
 def return_stock(*, order_id: UUID, refund_id: UUID, lines: Sequence[StockLine]) -> None:
-    """Put refunded units back on the shelf; what is not shipped yet is let go instead.
+    """Put refunded units back on the shelf, or release them if they are not shipped yet.
 
-    Once for each refund. An order whose stock was let go has nothing left to return.
+    Act once for each refund. Do nothing if the order's stock was released.
 
     Raises:
-        CountersDisagree: more of it would go back than was reserved, or than the shelf holds.
+        CountersDisagree: more units would return than were reserved, or than the counters hold.
     """
     reservation = Reservation.objects.locked(order_id)
     returned = _by_product(lines)
@@ -163,7 +163,7 @@ def _note_as_returned(reservation: Reservation, lines: Iterable[StockLine]) -> N
 
 
 def _by_product(lines: Iterable[StockLine]) -> list[StockLine]:
-    """One line for each product, in the order in which everybody locks: sorted by SKU."""
+    """Return one line for each product, sorted by SKU. All callers lock rows in this order."""
     wanted: dict[str, int] = {}
     for line in lines:
         wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
@@ -171,7 +171,7 @@ def _by_product(lines: Iterable[StockLine]) -> list[StockLine]:
 
 
 def _set_aside(wanted: Sequence[StockLine]) -> list[MissingLine]:
-    """Set aside every line; if one is short, none. Return what is short."""
+    """Set aside every line, or none if one is short. Return the lines that are short."""
     with transaction.atomic():
         short = [
             line for line in wanted if not Stock.objects.shift(line.sku, reserved=line.quantity)
@@ -194,7 +194,7 @@ def _describe(short: Sequence[StockLine]) -> list[MissingLine]:
 
 
 def _lines_of(reservation: Reservation) -> list[StockLine]:
-    """What the reservation holds, without what was refunded and went back."""
+    """Return the units that the reservation holds, without those that were returned."""
     return [
         StockLine(sku=line.product_id, quantity=line.quantity - line.returned)
         for line in reservation.lines.exclude(returned=F("quantity")).order_by("product_id")

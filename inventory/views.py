@@ -1,4 +1,4 @@
-"""The catalogue over HTTP."""
+"""Views of the catalogue."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BySku(SafeCursorPagination):
 
 
 class ProductList(ListAPIView[Product]):
-    permission_classes = [AllowAny]  # a shop window
+    permission_classes = [AllowAny]  # the catalogue is public
     serializer_class = ProductSerializer
     pagination_class = BySku
 

@@ -1,1 +1,1 @@
-"""E-mails to customers. Hears everything; says only that one is to be sent again."""
+"""E-mails to customers. Subscribes to orders and payments; emits only its own resend requests."""

@@ -1,4 +1,4 @@
-"""E-mails as they were written, and whether they were sent; staff may have one sent again."""
+"""Admin of e-mails: their text, and whether they were sent; staff may request a resend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from notifications import services
 from notifications.models import Email, Resend
 from read_only import ReadOnly
 
-# An e-mail gets its own inline styles, and nothing else: no script, no picture, no form.
+# The preview allows the e-mail's own inline styles, but no script, picture or form.
 PREVIEW_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; "
     "base-uri 'none'; form-action 'none'; sandbox"

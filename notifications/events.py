@@ -1,4 +1,4 @@
-"""What notifications says, to itself."""
+"""Events that notifications emits, and handles itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from outbox import DomainEvent
 
 
 class ResendRequested(DomainEvent, key="order_id"):
-    """Staff want an e-mail to be sent once more, as it was written."""
+    """Staff requested that an e-mail be sent once more, as it was written."""
 
     order_id: UUID
     resend_id: UUID

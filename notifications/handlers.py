@@ -1,4 +1,4 @@
-"""The events that notifications handles. Mail servers are slow at times: e-mails have a queue."""
+"""Subscriptions of notifications. Mail servers may be slow, so e-mails have their own queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smtp import LEASE
 
 Kind = Email.Kind
 SMTP = "notifications.smtp"
-# Not SMTPException, nor OSError, which it is: a refused recipient says nothing about the server.
+# Not SMTPException, nor its base OSError: a refused recipient does not mean an unreachable server.
 AWAY = (ConnectionError, TimeoutError, SMTPConnectError, SMTPHeloError, SMTPServerDisconnected)
 BREAKER = Breaker(on=AWAY, failures=10, wait=15, longest=600)
 
@@ -67,7 +67,7 @@ def resend_email(resend_id: UUID, receipt: Receipt) -> None:
     services.resend(resend_id=resend_id, receipt=receipt)
 
 
-# Not `outbox.SubjectRedacted`: until all orders are final, more e-mails will be written.
+# Not `outbox.SubjectRedacted`: until all orders are final, more e-mails are written.
 @subscribe(
     "orders.CustomerForgotten",
     queue=SMTP,

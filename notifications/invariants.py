@@ -1,4 +1,4 @@
-"""What must hold of the e-mails: one for each event that calls for one, and no other."""
+"""Invariants of the e-mails: one for each event that requires one, and no other."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CHUNK = 500
 def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Difference]:
     """An event that a handler has answered by an e-mail has that e-mail, and it was sent.
 
-    One that is suppressed will do, except about a cancellation or a refund.
+    A suppressed e-mail also counts, except about a cancellation or a refund.
     """
     settled = Email.objects.filter(Q(sent_at__isnull=False) | ~Q(suppressed_because=""))
     examination.count_rows(settled.count())
@@ -48,7 +48,7 @@ def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Diff
         missing = events_without_row(
             name, settled.filter(kind=kind), key="order_id", handled_by=handler, **_fields(kind)
         )
-        for event in _of_whom_we_know(missing):
+        for event in _of_known_customers(missing):
             facts = {"kind": kind.label, "name": name, "key": event.key}
             text = _("%(name)s of order %(key)s was handled, and no e-mail (%(kind)s) was sent.")
             yield Difference(text % facts, key=event.key, row=event)
@@ -76,7 +76,7 @@ def every_email_has_its_event(examination: Examination) -> Iterator[Difference]:
 
 def _suppressed_although_essential() -> Iterator[Difference]:
     suppressed = Email.objects.filter(kind__in=Email.ESSENTIAL).exclude(suppressed_because="")
-    # One without a recipient was redacted: it is owed to nobody.
+    # An e-mail without a recipient was redacted, so it need not be sent.
     for email in suppressed.exclude(recipient="").order_by("pk").iterator():
         why = email.get_suppressed_because_display()
         facts = {"kind": Kind(email.kind).label, "order": email.order_id, "why": why}
@@ -84,10 +84,10 @@ def _suppressed_although_essential() -> Iterator[Difference]:
         yield _about(email, text % facts)
 
 
-def _of_whom_we_know(events: QuerySet[Any]) -> Iterator[Any]:
-    """Leave out the orders of customers who were forgotten: their handlers had nobody to write to.
+def _of_known_customers(events: QuerySet[Any]) -> Iterator[Any]:
+    """Leave out orders of forgotten customers: their handlers had no address to write to.
 
-    An e-mail that was missing before goes with them; the remedy needs the address, too.
+    This also hides an e-mail that was missing before, since its remedy needs the address.
     """
     rows = events.iterator(chunk_size=CHUNK)
     while chunk := list(islice(rows, CHUNK)):

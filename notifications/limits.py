@@ -1,4 +1,4 @@
-"""How many e-mails one recipient is sent within a span of time, and which address is sent none."""
+"""Limits on e-mails to one recipient, and addresses that receive none."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Suppressed = Email.Suppressed
 def reason_to_suppress(*, recipient: str, kind: Email.Kind) -> Suppressed | None:
     """Return why an e-mail that is about to be written must not be sent, or None.
 
-    Essential e-mails are counted apart: no number of others uses up their limit. Workers that
-    write to one recipient at the same moment may exceed a limit by one e-mail each.
+    Essential e-mails have their own limit, which other e-mails do not use up. Workers that write to
+    one recipient at the same time may exceed a limit by one e-mail each.
     """
     if not is_sendable(recipient):
         return Suppressed.ADDRESS
     is_essential = kind in Email.ESSENTIAL
     limit = settings.EMAIL_LIMIT_ESSENTIAL if is_essential else settings.EMAIL_LIMIT
-    if limit and _number_lately(recipient, is_essential=is_essential, most=limit) >= limit:
+    if limit and _count_recent(recipient, is_essential=is_essential, most=limit) >= limit:
         return Suppressed.LIMIT
     return None
 
 
 def explain(email: Email) -> str:
-    """Return why an e-mail is suppressed and what to do, for the log; without the address."""
+    """Return the reason for a suppression and the remedy, for the log, without the address."""
     if email.suppressed_because == Suppressed.ADDRESS:
         return (
             "its recipient is no address on the internet. Ask the customer for another address; "
@@ -45,12 +45,12 @@ def explain(email: Email) -> str:
 
 
 def mailbox_of(recipient: str) -> str:
-    """Return the mailbox of an address: that of `Name+tag@Example.com` is `name@example.com`."""
+    """Return the mailbox of an address: `name@example.com` for `Name+tag@Example.com`."""
     local_part, _at, domain = recipient.lower().rpartition("@")
     return f"{local_part.partition('+')[0]}@{domain}"
 
 
-def _number_lately(recipient: str, *, is_essential: bool, most: int) -> int:
+def _count_recent(recipient: str, *, is_essential: bool, most: int) -> int:
     emails = Email.objects.filter(
         mailbox=mailbox_of(recipient),
         written_at__gt=timezone.now() - settings.EMAIL_LIMIT_SPAN,

@@ -1,4 +1,4 @@
-"""What notifications remembers: each e-mail, as it was written and when it was sent."""
+"""Models of notifications: each e-mail as written, with the time of sending, and resends."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
-#: Why an e-mail is not sent whose address and text were erased before.
+#: Reason for an unsent e-mail whose address and text were erased.
 FORGOTTEN = _("the customer was forgotten")
 
 
 class Email(models.Model):
-    """One e-mail. There is at most one of each kind for an order, however often it is asked for;
-    of refunds, of which an order may have several, one for each (`about`).
+    """One e-mail. An order has at most one of each kind; of refunds, one for each (`about`).
 
-    It may be sent twice, when a worker dies between the mail server's answer and our commit; its
-    Message-ID is then the same, so that mail programs show it once.
+    It may be sent twice if a worker dies between the mail server's answer and our commit. Both have
+    the same Message-ID, so that mail programs show one.
     """
 
     class Kind(models.TextChoices):
@@ -30,7 +29,7 @@ class Email(models.Model):
         LIMIT = "limit", _("too many e-mails to this recipient")
         ADDRESS = "address", _("not an address on the internet")
 
-    #: Of money and of a contract that ends: their limit is apart from that of the others.
+    #: About money, or the end of a contract. They have their own limit.
     ESSENTIAL = (Kind.CANCELLATION, Kind.REFUND)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -41,7 +40,7 @@ class Email(models.Model):
         max_length=100,
         blank=True,
         default="",
-        db_default="",  # code of the release before inserts without it during a deploy
+        db_default="",  # the previous release inserts without it during a deploy
         help_text=_("The refund, since an order may have several."),
     )
     message_id = models.CharField(_("Message-ID"), max_length=320, unique=True)
@@ -51,7 +50,7 @@ class Email(models.Model):
         max_length=254,
         blank=True,
         default="",
-        db_default="",  # code of the release before inserts without it during a deploy
+        db_default="",  # the previous release inserts without it during a deploy
         editable=False,
         help_text=_("The recipient as the limit counts it: in lower case, without a +tag."),
     )
@@ -66,7 +65,7 @@ class Email(models.Model):
         max_length=500,
         blank=True,
         default="",
-        db_default="",  # code of the release before inserts without it during a deploy
+        db_default="",  # the previous release inserts without it during a deploy
         help_text=_("What the mail server said when it refused it for good."),
     )
     suppressed_because = models.CharField(
@@ -75,7 +74,7 @@ class Email(models.Model):
         choices=Suppressed.choices,
         blank=True,
         default="",
-        db_default="",  # code of the release before inserts without it during a deploy
+        db_default="",  # the previous release inserts without it during a deploy
         help_text=_("Why it was written and not sent. Staff may send it again."),
     )
 
@@ -96,7 +95,7 @@ class Email(models.Model):
 
     @property
     def unsent_reason(self) -> str:
-        """Why it was not sent and is not tried any more; empty if it was sent or is under way."""
+        """Why it was not sent and is not retried; empty if it was sent or is under way."""
         if self.sent_at is not None or self.is_under_way:
             return ""
         suppressed = str(self.get_suppressed_because_display())
@@ -104,23 +103,23 @@ class Email(models.Model):
 
     @property
     def is_under_way(self) -> bool:
-        """It is being sent, or tried again until it is."""
+        """Whether it is being sent, or will be retried."""
         is_over = self.sent_at is not None or self.refusal or self.suppressed_because
         return not self.is_redacted and not is_over
 
     @property
     def is_essential(self) -> bool:
-        """It is about money, or about a contract that ends."""
+        """Whether it is about money, or the end of a contract."""
         return self.kind in self.ESSENTIAL
 
     @property
     def is_redacted(self) -> bool:
-        """The customer was forgotten; address and text are blank."""
+        """Whether it is blank because the customer was forgotten."""
         return not self.recipient
 
 
 class Resend(models.Model):
-    """An e-mail that staff want to be sent once more: who, when, and whether it was."""
+    """A request of staff to send an e-mail once more, and its result."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     email = models.ForeignKey(
@@ -140,6 +139,6 @@ class Resend(models.Model):
 
     @property
     def unsent_reason(self) -> str:
-        """Why it was not sent and is not tried any more; empty if it was sent or is under way."""
+        """Why it was not sent and is not retried; empty if it was sent or is under way."""
         is_lost = self.sent_at is None and self.email.is_redacted
         return str(FORGOTTEN) if is_lost else ""

@@ -1,4 +1,4 @@
-"""Turn a kind of e-mail and its facts into subject, text and HTML, in the customer's language."""
+"""Render a kind of e-mail as subject, text and HTML, in the customer's language."""
 
 from __future__ import annotations
 

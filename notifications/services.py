@@ -1,7 +1,7 @@
-"""What notifications does: write an e-mail once, send it, and remember that it was sent.
+"""Services of notifications: write an e-mail once, send it, and record the time of sending.
 
-Sent again on request, it is the same e-mail: as it was written, under the same Message-ID. One
-that is suppressed is written, too, with the reason; it is sent if staff ask for it.
+A resend sends the same text under the same Message-ID. A suppressed e-mail is written too, with the
+reason; it is sent only on request of staff.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from smtp import is_sendable, printable, sender_domain
 
 logger = logging.getLogger(__name__)
 
-#: The attempt at which an erasure no longer waits for e-mails in hand; seconds between attempts.
+#: The attempt at which an erasure stops waiting for e-mails in flight; seconds between attempts.
 LAST_ERASURE_ATTEMPT = 5
 ERASURE_RETRY_SECONDS = 60
 
@@ -36,9 +36,9 @@ ERASURE_RETRY_SECONDS = 60
 def notify(
     *, order_id: UUID, kind: Email.Kind, receipt: Receipt, about: str = "", **facts: Any
 ) -> None:
-    """Write, send, remember. Nothing is locked and no transaction is open while sending.
+    """Write an e-mail, send it unless it is suppressed, and record that.
 
-    One that is suppressed is not sent.
+    No lock is held and no transaction is open during the sending.
     """
     email = write_email(order_id=order_id, kind=kind, about=about, facts=facts)
     if email is None or email.is_redacted:
@@ -58,19 +58,19 @@ def notify(
 
 
 class StillUnderWay(Exception):
-    """An e-mail has not been sent yet, and may be sent at any moment."""
+    """An e-mail is not sent yet, and may be sent at any time."""
 
 
 class RecipientForgotten(Exception):
-    """An e-mail has no recipient and no text any more: the customer was forgotten."""
+    """The customer was forgotten: the e-mail has no recipient and no text any more."""
 
 
 @transaction.atomic
 def request_resend(*, email_id: UUID, by: str) -> Resend:
-    """Have an e-mail sent once more.
+    """Request that an e-mail be sent once more.
 
     Raises:
-        StillUnderWay: it has not been sent a first time, nor refused.
+        StillUnderWay: it was neither sent nor refused yet.
         RecipientForgotten: it was blanked.
     """
     email = Email.objects.select_for_update().get(pk=email_id)
@@ -98,7 +98,7 @@ def _refuse_to_resend(email: Email) -> None:
 
 
 def resend(*, resend_id: UUID, receipt: Receipt) -> None:
-    """Send what was asked for again, and remember."""
+    """Send an e-mail for which staff requested a resend, and record that."""
     wanted = Resend.objects.select_related("email").get(pk=resend_id)
     if wanted.email.is_redacted:
         with receipt:
@@ -113,16 +113,16 @@ def resend(*, resend_id: UUID, receipt: Receipt) -> None:
 def write_email(
     *, order_id: UUID, kind: Email.Kind, facts: Mapping[str, Any], about: str = ""
 ) -> Email | None:
-    """Store the e-mail of this kind for the order. One that was written before stays as it is.
+    """Store the e-mail of this kind for the order. Keep an existing one unchanged.
 
     Returns:
-        None if there is none, and the customer was forgotten: there is nobody to write to.
+        None if there is none and the customer was forgotten, so that there is no address.
     """
     written = Email.objects.filter(order_id=order_id, kind=kind, about=about).first()
     if written:
         return written
     with transaction.atomic():
-        # Locked: a forgetting between this look and the e-mail would miss the e-mail.
+        # The lock keeps an erasure from running between this read and the insert of the e-mail.
         contact = orders.contact(order_id, lock=True)
         if not contact.email:
             return None
@@ -134,12 +134,12 @@ def write_email(
 
 
 def send_email(email: Email) -> None:
-    """Hand the e-mail to the mail server, under its own Message-ID each time.
+    """Pass the e-mail to the mail server, under the same Message-ID each time.
 
     Raises:
-        PermanentFailure: the server refuses this e-mail for good, which is noted on it; or its
-            address is none on the internet.
-        OSError: it is away, or refuses for now (SMTPException is one, too).
+        PermanentFailure: the server refuses this e-mail permanently, and the refusal is stored; or
+            its address is not on the internet.
+        OSError: the server is unreachable, or refuses for now (SMTPException is an OSError).
     """
     if not is_sendable(email.recipient):
         raise PermanentFailure("The recipient is not an address on the internet.")
@@ -150,19 +150,19 @@ def send_email(email: Email) -> None:
         if not refusal:
             raise
         unredacted = Email.objects.filter(pk=email.pk).exclude(recipient="")
-        unredacted.update(refusal=refusal[:500])  # it quotes the address
+        unredacted.update(refusal=refusal[:500])  # contains the address
         raise PermanentFailure(f"The mail server refuses it: {refusal}") from error
 
 
 @transaction.atomic
 def forget_recipient(*, subject: str, waits: bool) -> None:
-    """Blank address and text of all e-mails to a customer. The times of sending are kept.
+    """Blank address and text of all e-mails to a customer. Keep the times of sending.
 
-    An e-mail that waits for another attempt, or for a person, is blanked and is not sent any more.
+    An e-mail whose delivery waits for another attempt, or is dead, is blanked and no longer sent.
 
     Args:
         subject: "user:7".
-        waits: raise while a worker has one of the e-mails, or is about to; otherwise blank it.
+        waits: raise while a worker has, or is about to have, one of the e-mails.
 
     Raises:
         StillUnderWay: a worker has one of the e-mails; nothing is blanked.
@@ -176,7 +176,7 @@ def forget_recipient(*, subject: str, waits: bool) -> None:
 
 def _refuse_to_erase(subject: str, unsent: Iterable[UUID]) -> None:
     """Raise `StillUnderWay` if a worker has an unsent e-mail of one of these orders."""
-    held_up_by = next((one for one in sorted(unsent) if _is_in_hand(one)), None)
+    held_up_by = next((one for one in sorted(unsent) if _is_in_flight(one)), None)
     if held_up_by is None:
         return
     text = _(
@@ -189,14 +189,14 @@ def _refuse_to_erase(subject: str, unsent: Iterable[UUID]) -> None:
     raise StillUnderWay(text % {"subject": subject, "order": held_up_by, **facts})
 
 
-def _is_in_hand(order_id: UUID) -> bool:
+def _is_in_flight(order_id: UUID) -> bool:
     return is_owed(key=str(order_id), to=["notifications"], failed=False)
 
 
 def _final_refusal(error: smtplib.SMTPException) -> str:
-    """What the server said, if it refuses the recipient or the e-mail for good (RFC 5321, 4.2.1).
+    """Return the server's permanent refusal of the recipient or e-mail (RFC 5321, 4.2.1), or "".
 
-    A sender or a password that it refuses is a fault of our settings: mended, it will be sent.
+    A refused sender or password is a fault of our settings. Once it is fixed, the e-mail is sent.
     """
     answers: list[tuple[int, bytes | str]] = []
     if isinstance(error, smtplib.SMTPRecipientsRefused):

@@ -1,1 +1,1 @@
-"""Orders and the process that carries each from placed to received, or to cancelled."""
+"""Orders and their process, from placed to received or cancelled."""

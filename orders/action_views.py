@@ -1,4 +1,4 @@
-"""Cancelling, shipping and refunding over HTTP; the other views are in `views`."""
+"""Views that cancel, ship and refund orders; the other views are in `views`."""
 
 from __future__ import annotations
 

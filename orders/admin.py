@@ -1,4 +1,4 @@
-"""Orders are looked at here, and moved on by actions; nobody edits their rows."""
+"""Admin of orders: rows are read-only, and actions call the services."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from outbox.admin import TimelineMixin
 from read_only import ReadOnly
 
 REFUSALS = (Order.InvalidMove, services.NotCancellable, services.NotRefundable)
-# Where it is not the order's status that stands in the way.
+# Refusals whose reason is not the order's status.
 EXPLAINED: dict[type[Exception], Any] = {
     services.RefundTooLarge: RefundTooLarge.default_detail,
     services.NothingToRefund: NothingToRefund.default_detail,
@@ -79,7 +79,7 @@ class OrderAdmin(ReadOnly, TimelineMixin):
     actions = ["mark_as_shipped", "mark_as_received", "cancel", "refund_what_is_left"]
 
     def get_urls(self) -> list[URLPattern]:
-        """Before what takes anything for an order: those that are under way."""
+        """Add the pages of orders under way, before the pattern that accepts any text as an id."""
         view, name = self.admin_site.admin_view, "orders_order_processes"
         return [
             path("processes/", view(self.processes), name=name),

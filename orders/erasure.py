@@ -1,6 +1,6 @@
-"""Forget a customer: which texts and events are about them, and blank what the orders have.
+"""Forget a customer: find the texts and events about them, and blank their data on orders.
 
-Subjects look like "user:7". The functions are called by `handlers.py`.
+A subject is a text such as "user:7". `handlers.py` calls these functions.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 FINAL = {Order.Status.RECEIVED, Order.Status.CANCELLED}
 
-#: An order takes days: it is neither received nor cancelled, and its address is needed.
+#: An order under way takes days, and its address is needed until it is final.
 TRIED_AGAIN_AFTER = timedelta(hours=6)
-#: Orders that a line of the log names.
+#: Order ids in one log line.
 _MOST_NAMED = 10
 
 
@@ -34,8 +34,8 @@ _MOST_NAMED = 10
 def forget_customer(*, subject: str) -> None:
     """Blank the address on all orders of a customer, and emit `CustomerForgotten`.
 
-    What was sold, when and for how much is kept: bookkeeping needs it for years. If an order is
-    not final, nothing is blanked, and a delayed `ForgettingPostponed` tries again.
+    The products, time and amount of a sale are kept: bookkeeping needs them for years. If an
+    order is not final, nothing is blanked, and a delayed `ForgettingPostponed` tries again.
     """
     customer = queries.customer_of(subject)
     if customer is None:
@@ -67,14 +67,14 @@ def _log_wait(subject: str, order_ids: Sequence[UUID]) -> None:
 
 
 def erase_answers(*, subject: str) -> None:
-    """Erase the answers that the API keeps for a customer."""
+    """Erase the API's stored answers for a customer."""
     customer = queries.customer_of(subject)
     if customer is not None:
         erase_answers_of(customer)
 
 
 def personal_values(user_id: str) -> Iterator[str]:
-    """Yield the texts that identify a customer: addresses, and the name in full."""
+    """Yield the texts that identify a customer: addresses, and the full name."""
     customer = queries.customer_of(f"user:{user_id}")
     if customer is None:
         return
@@ -83,13 +83,13 @@ def personal_values(user_id: str) -> Iterator[str]:
     user = User.objects.filter(pk=customer).first()
     if user:
         yield user.email
-        # A part of a name may be any word: "May" is not masked in all texts.
+        # Parts of a name are not masked: "May" is also an ordinary word.
         yield user.get_full_name() if user.first_name and user.last_name else ""
         yield user.username if "@" in user.username else ""
 
 
 def order_keys(user_id: str) -> Iterator[str]:
-    """Yield the keys of a customer's events: the ids of the orders."""
+    """Yield the keys of a customer's events: the ids of their orders."""
     yield from map(str, queries.order_ids_of(f"user:{user_id}"))
 
 

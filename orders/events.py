@@ -1,4 +1,4 @@
-"""What orders says."""
+"""Events that orders emits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from outbox import DomainEvent
 
 
 class OrderedLine(BaseModel):
-    """So many units of one product."""
+    """A quantity of one product."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,7 +20,7 @@ class OrderedLine(BaseModel):
 
 
 class OrderPlaced(DomainEvent, key="order_id"):
-    """An order is stored and waits for stock and payment. It carries all that both need."""
+    """An order is stored and waits for stock and payment. It carries all data that both need."""
 
     order_id: UUID
     lines: list[OrderedLine]
@@ -29,13 +29,13 @@ class OrderPlaced(DomainEvent, key="order_id"):
 
 
 class OrderConfirmed(DomainEvent, key="order_id"):
-    """Stock and payment are both in hand."""
+    """Stock is reserved and the payment is authorized."""
 
     order_id: UUID
 
 
 class OrderReadyToShip(DomainEvent, key="order_id"):
-    """The order is paid and may be packed. Thin on purpose: who needs more asks orders.queries."""
+    """The order is paid and may be packed. Handlers read other data from `orders.queries`."""
 
     order_id: UUID
 
@@ -55,14 +55,14 @@ class OrderReceived(DomainEvent, key="order_id"):
 
 
 class OrderCancelled(DomainEvent, key="order_id"):
-    """Nothing more will happen to the order; what it holds is given back."""
+    """The order is over; its stock and its money are given back."""
 
     order_id: UUID
     reason: str
 
 
 class RefundRequested(DomainEvent, key="order_id"):
-    """So much money goes back to the customer, and these goods, if any, go back on the shelf."""
+    """Money goes back to the customer, and the listed goods, if any, go back on the shelf."""
 
     order_id: UUID
     refund_id: UUID
@@ -71,7 +71,7 @@ class RefundRequested(DomainEvent, key="order_id"):
 
 
 class ForgettingPostponed(DomainEvent, key="subject"):
-    """A customer is to be forgotten, and these orders were not final. Emitted with a delay."""
+    """A customer is to be forgotten, but these orders were not final. Emitted with a delay."""
 
     subject: str
     order_ids: list[UUID]

@@ -1,4 +1,4 @@
-"""The events that orders handles. Read from top to bottom, this is the order process."""
+"""Subscriptions of orders. Read from top to bottom, they are the order process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold of the orders: of each by itself, and beside its money and its goods."""
+"""Invariants of orders: each by itself, and compared with its payment and its reservation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Status = Order.Status
 Reason = Order.CancelReason
 
 AROUND = "Somebody wrote around the services. The order's page shows what was told; put it back."
-TOLD_BY = {
+EVENT_OF = {
     Status.PLACED: "orders.OrderPlaced",
     Status.CONFIRMED: "orders.OrderConfirmed",
     Status.READY_TO_SHIP: "orders.OrderReadyToShip",
@@ -82,13 +82,13 @@ def moves_are_told(examination: Examination) -> Iterator[Difference]:
     """Each move of an order was told by its event, once, and each such event by a move."""
     moves = examination.recent(OrderHistory.objects.all(), "moved_at").select_related("order")
     examination.count_rows(moves.count())
-    for status, name in TOLD_BY.items():
+    for status, name in EVENT_OF.items():
         to_it = moves.filter(to_status=status)
         for move in rows_without_event(to_it, name, key="order_id").order_by("pk").iterator():
             facts = {"order": move.order, "status": status, "name": name}
             text = _("Order %(order)s became %(status)s, and no %(name)s tells of it.")
             yield _about(move.order, text % facts)
-        yield from _told_without_move(name, OrderHistory.objects.filter(to_status=status))
+        yield from _events_without_move(name, OrderHistory.objects.filter(to_status=status))
 
 
 @invariant(remedy=AROUND)
@@ -167,7 +167,7 @@ def money_is_what_orders_are_worth(examination: Examination) -> Iterator[Differe
     """What was captured, less what was refunded, is what the order is worth."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
         examination.count_rows(len(orders))
-        asked = _asked_back(orders)
+        asked = _requested_refunds(orders)
         balances = payments.balances(order.id for order in orders)
         for order in orders:
             worth = order.total_amount - asked[order.id] if order.status in PAID else 0
@@ -210,7 +210,7 @@ def _first(moves: QuerySet[OrderHistory]) -> Coalesce:
     return Coalesce(Subquery(moves.values("to_status")[:1]), Value(""))
 
 
-def _told_without_move(name: str, moves: QuerySet[OrderHistory]) -> Iterator[Difference]:
+def _events_without_move(name: str, moves: QuerySet[OrderHistory]) -> Iterator[Difference]:
     for event in events_without_row(name, moves, key="order_id").iterator():
         facts = {"name": name, "key": event.key}
         text = _("%(name)s tells of order %(key)s, and its history has no such move.")
@@ -226,13 +226,13 @@ def _chunks(orders: QuerySet[Order]) -> Iterator[list[Order]]:
         yield chunk
 
 
-def _asked_back(orders: list[Order]) -> dict[UUID, int]:
+def _requested_refunds(orders: list[Order]) -> dict[UUID, int]:
     refunds = RefundRequest.objects.filter(order__in=orders).order_by().values("order")
     return defaultdict(int, refunds.annotate(sum=Sum("amount")).values_list("order", "sum"))
 
 
 def _lines(orders: list[Order]) -> dict[UUID, dict[str, tuple[int, int]]]:
-    """Each order's units by SKU: how many were sold, and how many of them came back."""
+    """Return each order's units by SKU: how many were sold, and how many of those returned."""
     returned = RefundLine.objects.filter(line=OuterRef("pk"), refund__return_stock=True)
     back = returned.order_by().values("line").annotate(sum=Sum("quantity")).values("sum")
     lines = OrderLine.objects.filter(order__in=orders).annotate(back=Coalesce(Subquery(back), 0))

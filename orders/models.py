@@ -1,4 +1,4 @@
-"""What orders remembers: each order, its lines as they were sold, and every move it made."""
+"""Models of orders: orders, their lines as sold, their history, and refund requests."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from money import Money
 from orders import deadlines
 from outbox import mark_locked, saved_under_lock
 
-# Crockford's alphabet: no I, L, O or U, so that a reference survives being read out.
+# Crockford's alphabet, without I, L, O and U: a reference can be read aloud without mistakes.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def new_reference() -> str:
-    """A short public name for an order, such as "7Q4M-K2XD-9TRA", with 60 random bits."""
+    """Return a short public name for an order, such as "7Q4M-K2XD-9TRA", with 60 random bits."""
     letters = "".join(secrets.choice(ALPHABET) for _ in range(12))
     return f"{letters[:4]}-{letters[4:8]}-{letters[8:]}"
 
 
 class OrderQuerySet(models.QuerySet["Order"]):
     def locked(self, order_id: UUID) -> Order:
-        """The order, locked until the transaction ends: read, decide and emit after this."""
+        """Return the order, locked until the transaction ends. Read, decide and emit after this."""
         return mark_locked(self.select_for_update().get(pk=order_id))
 
 
@@ -64,7 +64,7 @@ class Order(models.Model):
     }
 
     class InvalidMove(Exception):
-        """The order cannot go from its status to that one."""
+        """The order cannot move from its status to that one."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     reference = models.CharField(
@@ -89,7 +89,7 @@ class Order(models.Model):
         choices=Awaits.choices,
         blank=True,
         default="",
-        db_default="",  # code of the release before inserts without it during a deploy
+        db_default="",  # the previous release inserts without it during a deploy
     )
     deadline_at = models.DateTimeField(
         _("deadline"), null=True, blank=True, help_text=_("Of what it waits for.")
@@ -116,7 +116,7 @@ class Order(models.Model):
         indexes = [
             models.Index(fields=["customer", "-id"], name="orders_of_customer"),
             models.Index(fields=["status", "-id"], name="orders_by_status"),
-            # Finished orders are not in it, so the sweep's cost follows what is under way.
+            # Finished orders are left out, so the cost of a sweep follows the orders under way.
             models.Index(
                 fields=["deadline_at"],
                 condition=Q(deadline_at__isnull=False),
@@ -144,11 +144,11 @@ class Order(models.Model):
 
     @property
     def is_complete(self) -> bool:
-        """Stock and payment are both in hand."""
+        """Whether stock is reserved and the payment is authorized."""
         return bool(self.stock_reserved_at and self.payment_authorized_at)
 
     def move_to(self, status: Status, *, cause: str) -> None:
-        """Save the order in its new status, with a line of history that names the cause."""
+        """Save the order in its new status, with a history row that names the cause."""
         if status not in self.MOVES.get(self.status, set()):
             raise self.InvalidMove(f"{self.id} cannot go from {self.status} to {status}.")
         previous, self.status = self.status, status
@@ -156,7 +156,7 @@ class Order(models.Model):
         self.history.create(from_status=previous, to_status=status, cause=cause)
 
     def save_with_deadline(self) -> None:
-        """Save it, and start the time of what it waits for now, if that is something new."""
+        """Save the order. Restart its deadline if it now waits for something new."""
         awaits = self._awaited()
         if awaits != self.awaits:
             self.awaits = awaits
@@ -164,13 +164,13 @@ class Order(models.Model):
         self.save()
 
     def restart_deadline(self) -> None:
-        """Give what the order waits for its whole time, from now on."""
+        """Set the deadline to the full waiting time from now."""
         length = deadlines.length_of(self.awaits)
         self.deadline_at = timezone.now() + length if length else None
 
     @property
     def is_overdue(self) -> bool:
-        """The time of what it waits for is over."""
+        """Whether the deadline has passed."""
         return self.deadline_at is not None and self.deadline_at <= timezone.now()
 
     def _awaited(self) -> str:
@@ -184,7 +184,7 @@ class Order(models.Model):
 
 
 class OrderLine(models.Model):
-    """A product as it was sold: later changes of its name or price change nothing here."""
+    """A product as it was sold. Later changes of its name or price do not change it."""
 
     order = models.ForeignKey(Order, models.CASCADE, related_name="lines", verbose_name=_("order"))
     sku = models.CharField(_("SKU"), max_length=64)
@@ -215,7 +215,7 @@ class OrderLine(models.Model):
 
 
 class OrderHistory(models.Model):
-    """One move of an order and what caused it."""
+    """One move of an order and its cause."""
 
     order = models.ForeignKey(
         Order, models.CASCADE, related_name="history", verbose_name=_("order")
@@ -237,9 +237,9 @@ class OrderHistory(models.Model):
 
 
 class RefundRequest(models.Model):
-    """Money that staff give back: for some of the lines, or an amount for another reason.
+    """A refund that staff requested, for some lines or for an amount.
 
-    Its id is the refund's in `payments`, which knows whether the bank has done it.
+    The refund in `payments` has the same id; its status shows whether the bank has done it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -268,7 +268,7 @@ class RefundRequest(models.Model):
 
 
 class RefundLine(models.Model):
-    """So many units of a line for which a refund was asked."""
+    """The refunded units of one line."""
 
     refund = models.ForeignKey(
         RefundRequest, models.CASCADE, related_name="lines", verbose_name=_("refund")

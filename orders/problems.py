@@ -1,4 +1,4 @@
-"""What the API of orders refuses, each with a code that stays."""
+"""Refusals of the orders API, each with a stable code."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ class OrderNotShippable(Conflict):
 
 
 class OrderNotCancellable(Conflict):
-    """The order is with the carrier."""
+    """The order is shipped already."""
 
     default_code = "order_not_cancellable"
     default_detail = _("The order is shipped already, so it cannot be cancelled.")
 
 
 class OrderNotRefundable(Conflict):
-    """The order is not paid, or its money is on its way back already."""
+    """The order is not paid, or is cancelled."""
 
     default_code = "order_not_refundable"
     default_detail = _("Only an order that is paid and not cancelled can be refunded.")
 
 
 class RefundTooLarge(Conflict):
-    """Earlier refunds leave less than that."""
+    """The refund exceeds what earlier refunds have left."""
 
     default_code = "refund_too_large"
     default_detail = _("The refund is of more than is left of the order.")
 
 
 class NothingToRefund(Conflict):
-    """There is no money in it, or no goods although they are to go back."""
+    """The refund has no amount, or must return goods and names none."""
 
     default_code = "nothing_to_refund"
     default_detail = _("The refund is of nothing that the order has left.")

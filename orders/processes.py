@@ -1,4 +1,4 @@
-"""The orders that are under way: what each waits for, since when, and how much time it has left."""
+"""Orders under way: the reason of each wait, its duration and the time left."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Waiting:
 
     @property
     def since(self) -> timedelta:
-        """How long it has been as it is."""
+        """Time since the order last changed."""
         return self.now - self.order.changed_at
 
     @property
     def left(self) -> timedelta | None:
-        """How long it may still wait; none where it has no deadline, or where it is over."""
+        """Time until the deadline; None without a deadline, or after it."""
         if self.order.deadline_at is None or self.order.is_overdue:
             return None
         return self.order.deadline_at - self.now
@@ -44,9 +44,9 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The orders that wait for one thing: how many, and those whose time is over first.
+    """The orders that wait for one thing; those with the earliest deadline come first.
 
-    Orders are counted to a thousand, so `is_cut` tells that there are more.
+    The count stops at a thousand; `is_cut` is true if there are more.
     """
 
     awaits: Order.Awaits
@@ -56,7 +56,7 @@ class Step:
 
 
 def steps() -> list[Step]:
-    """Each thing that orders wait for; finished orders are not looked at."""
+    """Return a step for each thing that orders wait for. Finished orders are not read."""
     return [_step(awaits, status) for awaits, status in UNDER_WAY.items()]
 
 

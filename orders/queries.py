@@ -1,4 +1,4 @@
-"""What other apps, and the API, may ask orders."""
+"""Reads of orders for other apps and the API."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from django.db.models import QuerySet
 from money import Money
 from orders.models import Order
 
-#: Digits: more fit into no column of ids.
+#: Digits of a user's id; a longer number fits into no id column.
 _LONGEST_ID = 18
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contact:
-    """Where and how to write to the customer of an order."""
+    """Address, name and language for messages to the customer of an order."""
 
     email: str
     name: str
@@ -51,10 +51,10 @@ class OrderSummary:
 
 
 def contact(order_id: UUID, *, lock: bool = False) -> Contact:
-    """Return how to write to the customer of an order; the address is empty if it was blanked.
+    """Return the contact of an order's customer; the address is empty if it was blanked.
 
     Args:
-        lock: lock the order, so that it is not blanked before the caller's transaction ends.
+        lock: lock the order, so that it is not blanked before the transaction ends.
     """
     orders = Order.objects.select_related("customer")
     order = (orders.select_for_update(of=("self",)) if lock else orders).get(pk=order_id)
@@ -67,7 +67,7 @@ def contact(order_id: UUID, *, lock: bool = False) -> Contact:
 
 
 def customer_id(order_id: UUID) -> int:
-    """The user whose order it is."""
+    """Return the id of the order's customer."""
     return Order.objects.values_list("customer_id", flat=True).get(pk=order_id)
 
 
@@ -97,31 +97,31 @@ def summary(order_id: UUID) -> OrderSummary:
 
 
 def orders_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Order]:
-    """The user's own orders, with their lines."""
+    """Return the user's own orders, with their lines."""
     return Order.objects.filter(customer_id=user.pk).prefetch_related("lines")
 
 
 def orders_seen_by(user: User | AnonymousUser) -> QuerySet[Order]:
-    """What the user may look at: their own orders; every order with the permission for it."""
+    """Return the user's own orders, or all orders if they have the permission to view them."""
     if user.has_perm("orders.view_order"):
         return Order.objects.prefetch_related("lines")
     return orders_of(user)
 
 
 def placed_since(moment: datetime) -> QuerySet[Order, UUID]:
-    """The ids of the orders that were placed since then, to be used in a query."""
+    """Return the ids of the orders placed since then, for use in a query."""
     return Order.objects.filter(placed_at__gte=moment).order_by().values_list("pk", flat=True)
 
 
 def customer_of(subject: str) -> int | None:
-    """Return the id of the user whom events call "user:7"; None for other subjects."""
+    """Return the id of the user in a subject such as "user:7"; None for other subjects."""
     kind, _, part = subject.partition(":")
     is_id = part.isdecimal() and len(part) <= _LONGEST_ID
     return int(part) if kind == "user" and is_id else None
 
 
 def order_ids_of(subject: str) -> list[UUID]:
-    """Return the ids of the orders of a customer ("user:7"); nothing for other subjects."""
+    """Return the ids of a customer's orders ("user:7"); empty for other subjects."""
     customer = customer_of(subject)
     if customer is None:
         return []
@@ -129,6 +129,6 @@ def order_ids_of(subject: str) -> list[UUID]:
 
 
 def forgotten(order_ids: Iterable[UUID]) -> set[UUID]:
-    """Those of these orders whose customer was forgotten, so that nobody can be written to."""
+    """Return those of these orders whose customer was forgotten and has no address any more."""
     found = Order.objects.filter(pk__in=list(order_ids), email="")
     return set(found.values_list("pk", flat=True))

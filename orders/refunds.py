@@ -1,4 +1,4 @@
-"""Refunds of an order: what may still be given back, and asking for it. Part of the services."""
+"""Refunds of an order: how much is left, and the request. Part of the services."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ def request_refund(
     return_stock: bool,
     by: str,
 ) -> RefundRequest:
-    """Give money back for some lines, or an amount, or without either all that is left.
+    """Request a refund of some lines, of an amount, or, without either, of all that is left.
 
     Args:
-        lines: what it is for. Without an amount it is their price.
-        amount: how much; another sum than the price of the lines is possible.
+        lines: the refunded lines. Without an amount their price is refunded.
+        amount: the amount to refund; it may differ from the price of the lines.
         return_stock: the goods of these lines go back on the shelf.
 
     Raises:
-        NotRefundable: the order is not paid, or cancelled.
-        RefundTooLarge: earlier refunds leave less than that, in money or in units.
-        NothingToRefund: there is no money in it, or no goods although they are to go back.
+        NotRefundable: the order is not paid, or is cancelled.
+        RefundTooLarge: earlier refunds leave less, in money or in units.
+        NothingToRefund: the amount is 0, or a line has no units, or no goods are to return.
     """
     order = Order.objects.locked(order_id)
     if order.status not in PAID:
         raise NotRefundable(NotRefundable.__doc__)
     units = _units(order, lines, everything=amount is None and not lines)
     worth = amount or (_price(units) if lines else left_to_refund(order))
-    _refuse_what_is_too_much_or_nothing(order, worth, goods_are_missing=return_stock and not units)
+    _require_refundable(order, worth, goods_are_missing=return_stock and not units)
     refund = order.refunds.create(amount=worth.amount, return_stock=return_stock, requested_by=by)
     RefundLine.objects.bulk_create(
         RefundLine(refund=refund, line=line, quantity=quantity) for line, quantity in units.items()
@@ -82,14 +82,12 @@ def request_refund(
 
 
 def left_to_refund(order: Order) -> Money:
-    """What was paid and has not been asked back."""
+    """Return the amount that was paid and not requested back yet."""
     asked = order.refunds.aggregate(sum=Sum("amount"))["sum"] or 0
     return order.total - Money(amount=asked, currency=order.currency)
 
 
-def _refuse_what_is_too_much_or_nothing(
-    order: Order, worth: Money, *, goods_are_missing: bool
-) -> None:
+def _require_refundable(order: Order, worth: Money, *, goods_are_missing: bool) -> None:
     if worth > left_to_refund(order):
         raise RefundTooLarge(RefundTooLarge.__doc__)
     if worth.amount < 1 or goods_are_missing:
@@ -97,8 +95,8 @@ def _refuse_what_is_too_much_or_nothing(
 
 
 def _units(order: Order, lines: Sequence[WantedLine], *, everything: bool) -> dict[OrderLine, int]:
-    """The order's lines, each with how many units of it the refund is for."""
-    # By itself what is grouped comes in any order, whatever the model's Meta says.
+    """Return the order's lines to refund, each with its number of units."""
+    # Grouped rows have no order by default, whatever the model's Meta sets.
     rows = order.lines.annotate(refunded=Sum("refunds__quantity")).order_by("id")
     left: dict[OrderLine, int] = {line: line.quantity - (line.refunded or 0) for line in rows}
     if everything:

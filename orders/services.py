@@ -1,4 +1,4 @@
-"""What orders does. Each move locks the order first, then reads, decides and emits."""
+"""Services of orders. Each move locks the order first, then reads, decides and emits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MOST_IN_ONE_SWEEP = 1000
 
 
 class NotForSale(Exception):
-    """Some SKUs are unknown, or not on sale now. They are in `skus`."""
+    """Some SKUs are unknown, or not on sale now. `skus` lists them."""
 
     def __init__(self, skus: Iterable[str]) -> None:
         self.skus = sorted(skus)
@@ -49,10 +49,10 @@ class NotForSale(Exception):
 
 
 class TotalTooLarge(Exception):
-    """The total of an order is more than the database can hold."""
+    """The total of an order exceeds what the database can hold."""
 
 
-# Of a bigint, in minor units.
+# The largest bigint, in minor units.
 LARGEST_TOTAL = 2**63 - 1
 
 
@@ -65,12 +65,12 @@ def place_order(
     email: str,
     language: str,
 ) -> Order:
-    """Store an order at the current prices. Stock and payment are asked for by its event.
+    """Store an order at the current prices and emit `OrderPlaced`, for stock and payment.
 
     Raises:
         NotForSale: a SKU is unknown, or not on sale now.
-        TotalTooLarge: it costs more than the database can hold.
-        CurrencyMismatch: its products are priced in several currencies.
+        TotalTooLarge: the total exceeds what the database can hold.
+        CurrencyMismatch: the products have prices in several currencies.
     """
     prices = inventory.price_list(line.sku for line in lines)
     unknown = {line.sku for line in lines} - prices.keys()
@@ -104,30 +104,30 @@ def place_order(
 
 @transaction.atomic
 def note_stock(*, order_id: UUID) -> None:
-    """Remember that the stock is set aside; confirm the order if it is paid for, too."""
+    """Record that the stock is set aside. Confirm the order if its payment is authorized too."""
     order = Order.objects.locked(order_id)
     if order.status != Status.PLACED or order.stock_reserved_at:
-        return  # told before, or cancelled: then inventory hears of it and lets the stock go
+        return  # recorded before, or cancelled: OrderCancelled makes inventory release it
     order.stock_reserved_at = timezone.now()
     _confirm_if_complete(order, cause="inventory.StockReserved")
 
 
 @transaction.atomic
 def note_authorization(*, order_id: UUID) -> None:
-    """Remember that the bank has agreed; confirm the order if its stock is there, too."""
+    """Record that the payment is authorized. Confirm the order if its stock is set aside too."""
     order = Order.objects.locked(order_id)
     if order.status != Status.PLACED or order.payment_authorized_at:
-        return  # told before, or cancelled: then payments hears of it and voids
+        return  # recorded before, or cancelled: OrderCancelled makes payments void it
     order.payment_authorized_at = timezone.now()
     _confirm_if_complete(order, cause="payments.PaymentAuthorized")
 
 
 @transaction.atomic
 def release_for_shipping(*, order_id: UUID) -> None:
-    """The payment is completed: the order may be packed, unless it was cancelled meanwhile."""
+    """Record that the payment is captured. The order may be packed, unless it was cancelled."""
     order = Order.objects.locked(order_id)
-    # An order that is still placed is let through, to fail as an InvalidMove: nobody had asked for
-    # its money yet, so a person must look.
+    # For an order in PLACED no capture was requested. It fails with InvalidMove, so that a person
+    # investigates.
     if order.status not in {Status.PLACED, Status.CONFIRMED}:
         return
     order.move_to(Status.READY_TO_SHIP, cause="payments.PaymentCaptured")
@@ -150,10 +150,10 @@ class NotCancellable(Exception):
 
 @transaction.atomic
 def cancel_order(*, order_id: UUID, by: str) -> Order:
-    """Cancel the order because somebody asks for it. A repetition changes nothing.
+    """Cancel the order on request. A repetition changes nothing.
 
     Raises:
-        NotCancellable: it is shipped.
+        NotCancellable: the order is shipped.
     """
     order = Order.objects.locked(order_id)
     if order.status in {Status.SHIPPED, Status.RECEIVED}:
@@ -163,7 +163,7 @@ def cancel_order(*, order_id: UUID, by: str) -> Order:
 
 
 def cancel_overdue() -> int:
-    """Cancel the orders whose deadline has passed, unless the delay is ours. Say how many."""
+    """Cancel the orders whose deadline has passed, unless the delay is ours. Return how many."""
     overdue = Order.objects.filter(deadline_at__lte=timezone.now()).order_by("deadline_at")
     order_ids = overdue.values_list("pk", flat=True)[:MOST_IN_ONE_SWEEP]
     return sum(_cancel_if_overdue(order_id) for order_id in order_ids)
@@ -171,7 +171,7 @@ def cancel_overdue() -> int:
 
 @transaction.atomic
 def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -> Order:
-    """Note that the parcel left the house. Once shipped, a repetition changes nothing.
+    """Mark the order as shipped. Once shipped, a repetition changes nothing.
 
     Raises:
         Order.InvalidMove: it is not ready to ship.
@@ -187,7 +187,7 @@ def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -
 
 @transaction.atomic
 def receive_order(*, order_id: UUID, by: str) -> None:
-    """Note that the customer has the parcel. Once received, a repetition changes nothing.
+    """Mark the order as received. Once received, a repetition changes nothing.
 
     Raises:
         Order.InvalidMove: it is not shipped.
@@ -210,7 +210,7 @@ def _at_price(product: inventory.PricedProduct, quantity: int) -> OrderLine:
 
 
 def _confirm_if_complete(order: Order, *, cause: str) -> None:
-    """Whoever brings the second half confirms. The lock sees to it that there is a second."""
+    """Confirm the order if it is complete. The lock ensures that the later caller sees both."""
     if not order.is_complete:
         order.save_with_deadline()
         return
@@ -224,14 +224,14 @@ def _cancel(order_id: UUID, reason: CancelReason, *, cause: str) -> None:
 
 def _cancel_locked(order: Order, reason: CancelReason, *, cause: str) -> None:
     if order.status == Status.CANCELLED:
-        return  # whoever came first has said it
+        return  # an earlier cancellation emitted the event
     order.cancel_reason = reason
     order.move_to(Status.CANCELLED, cause=cause)
     emit(OrderCancelled(order_id=order.id, reason=reason))
 
 
 def _cancel_if_overdue(order_id: UUID) -> bool:
-    """Look again under the lock: the order may have moved since it was found."""
+    """Check again under the lock: the order may have moved since the query."""
     with acting_as("job:orders.cancel_overdue"), transaction.atomic():
         order = Order.objects.locked(order_id)
         if not order.is_overdue:

@@ -1,4 +1,4 @@
-"""What orders does by the clock: beat sends these."""
+"""Periodic tasks of orders, sent by beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders over HTTP: each view checks what came in and makes one call inward."""
+"""Views of orders: each validates the request and makes one call inward."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class OrderTimeline(GenericAPIView[Order]):
     )
     def get(self, request: Request, **_: Any) -> Response:
         order = self.get_object()
-        # Why may quote an exception, which is nobody's business but ours.
+        # The reason may quote an exception, so only staff with the permission see it.
         may_know = request.user.has_perm("outbox.view_delivery")
         pages = Onward()
         events = pages.page_of(

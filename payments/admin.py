@@ -1,4 +1,4 @@
-"""Payments are looked at here; only services move them."""
+"""Admin of payments: rows are read-only; only services change them."""
 
 from __future__ import annotations
 

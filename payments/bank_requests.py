@@ -1,6 +1,6 @@
-"""Ask the bank for what a payment intends, with no transaction open.
+"""Requests to the bank for what a payment intends, made with no transaction open.
 
-Each function returns None if the payment does not wait for that answer: it is on our books
+Each function returns None if the payment does not wait for that answer: the answer is stored
 already, or the order was cancelled before the bank was asked.
 """
 
@@ -20,7 +20,7 @@ def authorization(payment: Payment) -> Authorization | None:
     if payment.status != Status.INTENDED:
         return None
     bank = gateway.current()
-    if found := _found_instead_of_asked(bank, payment):
+    if found := _find_if_key_is_old(bank, payment):
         return found.authorization
     return bank.authorize(
         reference=_reference(payment),
@@ -34,7 +34,7 @@ def capture(payment: Payment) -> Capture | None:
     if payment.status != Status.CAPTURING:
         return None
     bank = gateway.current()
-    found = _found_instead_of_asked(bank, payment)
+    found = _find_if_key_is_old(bank, payment)
     if found and (answer := found.answer_to_capture):
         return answer
     return bank.capture(
@@ -48,7 +48,7 @@ def void(payment: Payment) -> Void | None:
     if payment.status != Status.VOIDING:
         return None
     bank = gateway.current()
-    found = _found_instead_of_asked(bank, payment)
+    found = _find_if_key_is_old(bank, payment)
     if found and found.void:
         return found.void
     return bank.void(authorization_id=payment.authorization_id, idempotency_key=payment.void_key)
@@ -58,7 +58,7 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
     if refund is None or refund.status != Refund.Status.INTENDED:
         return None
     bank, payment = gateway.current(), refund.payment
-    found = _found_instead_of_asked(bank, payment, since=refund.moved_at)
+    found = _find_if_key_is_old(bank, payment, since=refund.moved_at)
     done = next((one for one in found.refunds if one.key == refund.key), None) if found else None
     return done or bank.refund(
         reference=_reference(payment),
@@ -68,18 +68,18 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
     )
 
 
-def _found_instead_of_asked(
+def _find_if_key_is_old(
     bank: Gateway, payment: Payment, *, since: datetime | None = None
 ) -> Found | None:
-    """Look what the bank has, if our key is so old that the bank may have forgotten it.
+    """Return what the bank has, if our key is so old that the bank may have forgotten it.
 
-    The payment came into its status before the bank was first asked, so the key is younger. Half
-    of its life is left for clocks that disagree.
+    The payment entered its status before the first request, so the key is younger than that. Half
+    of the key's life is a margin for differences between clocks.
     """
     key_is_old_at = (since or payment.moved_at) + bank.key_life / 2
     if timezone.now() < key_is_old_at:
         return None
-    # What is not found is certain not to happen only if no earlier request is still at work.
+    # A request that is not found will never take effect only if none is still being processed.
     last_asked_at = max(payment.asked_at or key_is_old_at, key_is_old_at)
     if timezone.now() < last_asked_at + bank.processing_time:
         raise OutcomeUnknown("The bank may still be at work on what we asked before.")

@@ -1,4 +1,4 @@
-"""What `manage.py check` says about the gateway's settings, each with what to do about it."""
+"""System checks of the gateway's settings, each with a hint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_production_gateway(
     app_configs: Sequence[AppConfig] | None = None,
     **kwargs: Any,
 ) -> list[CheckMessage]:
-    """Return a warning if one side could not tell the other from anybody else."""
+    """Return a warning if the shop or the bank could not authenticate the other."""
     return [*_api_key(), *_webhook_secrets()]
 
 

@@ -1,4 +1,4 @@
-"""What payments says. Of a cancelled order it says only that the money was let go or given back."""
+"""Events that payments emits. After a cancellation these are only voids, refunds and reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from outbox import DomainEvent
 
 
 class PaymentAuthorized(DomainEvent, key="order_id"):
-    """The bank holds the money for the order; nothing is taken yet."""
+    """The bank holds the money for the order; nothing is captured yet."""
 
     order_id: UUID
     amount: Money
@@ -38,7 +38,7 @@ class PaymentCaptured(DomainEvent, key="order_id"):
 
 
 class PaymentVoided(DomainEvent, key="order_id"):
-    """The bank let go of the money that it held for a cancelled order; nothing was ever taken."""
+    """The bank released the money that it held for a cancelled order; nothing was captured."""
 
     order_id: UUID
     amount: Money
@@ -48,7 +48,7 @@ class PaymentVoided(DomainEvent, key="order_id"):
 
 
 class PaymentRefunded(DomainEvent, key="order_id"):
-    """The bank gave back what it had taken, or a part of it; each refund is told once."""
+    """The bank refunded the captured money, or a part of it; each refund is emitted once."""
 
     order_id: UUID
     amount: Money
@@ -59,7 +59,7 @@ class PaymentRefunded(DomainEvent, key="order_id"):
 
 
 class BankReported(DomainEvent, key="order_id"):
-    """The bank told us something unasked; it is stored under its `report_id`."""
+    """The bank sent a report by itself; it is stored under its `report_id`."""
 
     order_id: UUID
     report_id: str

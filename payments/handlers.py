@@ -1,4 +1,4 @@
-"""What payments hears. Each commits an intent, asks the bank, and records its answer."""
+"""Subscriptions of payments. Each commits an intent, asks the bank, and records the answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from outbox import Breaker, Receipt, subscribe
 from payments import bank_requests, gateway, services, webhooks
 from payments.gateway import GatewayUnavailable, OutcomeUnknown
 
-# A handler makes five requests at most; each may wait to connect and again for its answer.
+# A handler makes at most five requests; each may wait for the connection and for its answer.
 LEASE = 12 * gateway.timeout_seconds()
 BREAKER = Breaker(on=(GatewayUnavailable, OutcomeUnknown), failures=10, wait=15, longest=600)
 
@@ -44,7 +44,7 @@ def capture_payment(order_id: UUID, receipt: Receipt) -> None:
 )
 def void_or_refund(order_id: UUID, receipt: Receipt) -> None:
     payment = services.intend_reversal(order_id=order_id)
-    # The bank may have been asked, its answer may be lost: learn it now, under the same key.
+    # The answer to an earlier request may be lost: request it again, under the same key.
     services.record_authorization(order_id=order_id, answer=bank_requests.authorization(payment))
     services.record_capture(order_id=order_id, answer=bank_requests.capture(payment))
     payment = services.intend_reversal(order_id=order_id)

@@ -1,4 +1,4 @@
-"""What must hold of the money: on our own books, and beside the bank's."""
+"""Invariants of the money: within our tables, and compared with the bank."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from payments.models import Payment, PaymentHistory, Refund, RefundHistory, Stat
 M = TypeVar("M", bound=Model)
 
 AROUND = "Somebody wrote around the services. Compare with the bank's statement, and put it back."
-TOLD_BY = {
+EVENT_OF = {
     Status.AUTHORIZED: "payments.PaymentAuthorized",
     Status.DECLINED: "payments.PaymentDeclined",
     Status.CAPTURED: "payments.PaymentCaptured",
@@ -36,8 +36,8 @@ TOLD_BY = {
 REFUNDED = "payments.PaymentRefunded"
 NO_ANSWER = (GatewayUnavailable, OutcomeUnknown, GatewayRefused)
 PATIENCE = 3
-# Of what the bank answers once the order is cancelled, only the void is told. Two workers' clocks
-# may disagree about what came first.
+# Of the bank's answers after a cancellation, only the void is emitted. The clocks of two workers
+# may disagree about the order.
 CLOCKS = timedelta(minutes=1)
 
 
@@ -62,8 +62,8 @@ def moves_are_told(examination: Examination) -> Iterator[Difference]:
     """Each answer of the bank was told by its event, once, and each such event is an answer."""
     moves = examination.recent(PaymentHistory.objects.select_related("payment"), "moved_at")
     examination.count_rows(moves.count())
-    for status, name in TOLD_BY.items():
-        to_it = moves.filter(to_status=status).filter(_is_to_be_told(status))
+    for status, name in EVENT_OF.items():
+        to_it = moves.filter(to_status=status).filter(_is_emitted(status))
         for move in rows_without_event(to_it, name, key="payment__order_id").iterator():
             facts = {"order": move.payment.order_id, "status": status, "name": name}
             text = _("The payment of order %(order)s is %(status)s, and no %(name)s tells of it.")
@@ -103,7 +103,7 @@ def refunds_add_up(examination: Examination) -> Iterator[Difference]:
     payments: QuerySet[Any] = Payment.objects.annotate(
         of_refunds=Coalesce(Subquery(sums.annotate(sum=Sum("amount")).values("sum")), 0)
     )
-    wrong = payments.exclude(Q(refund_amount=F("of_refunds")) & _is_within_what_was_taken())
+    wrong = payments.exclude(Q(refund_amount=F("of_refunds")) & _is_within_captured())
     for payment in wrong.order_by("pk").iterator():
         facts = {"order": payment.order_id, "noted": _money(payment, payment.refund_amount)}
         facts["sum"] = _money(payment, payment.of_refunds)
@@ -165,7 +165,7 @@ def _about(payment: Payment, text: str) -> Difference:
 
 
 def _money(payment: Payment, amount: int) -> str:
-    if not payment.currency:  # a forestalled payment's: any amount is wrong, and shown as it is
+    if not payment.currency:  # forestalled: any amount is wrong, and shown without a currency
         return str(amount)
     return Money(amount=amount, currency=payment.currency).format()
 
@@ -176,12 +176,12 @@ def _elsewhere(rows: QuerySet[M], moves: QuerySet[Any]) -> Iterator[Any]:
     return found.exclude(status=F("last")).order_by("pk").iterator()
 
 
-def _is_to_be_told(status: Status) -> Q:
+def _is_emitted(status: Status) -> Q:
     if status == Status.VOIDED:
         return Q()
     before = Q(moved_at__lt=F("payment__cancelled_at") - CLOCKS)
     return Q(payment__cancelled_at=None) | before
 
 
-def _is_within_what_was_taken() -> Q:
+def _is_within_captured() -> Q:
     return Q(refund_amount=0) | (Q(refund_amount__lte=F("amount")) & ~Q(capture_id=""))

@@ -1,27 +1,27 @@
-"""What payments remembers: one payment for each order, its refunds, and every move they made.
+"""Models of payments: one payment for each order, its refunds, and the history of both.
 
     from          to            because
     ------------  ------------  ---------------------------------------------------------------
     (new)         intended      the order was placed; committed before the bank is asked
     (new)         forestalled   the order was cancelled before that: the bank is never asked
     intended      authorized    the bank holds the money
-    intended      declined      the bank said no
+    intended      declined      the bank declined
     authorized    capturing     the order was confirmed; committed before the bank is asked
     authorized    voiding       the order was cancelled; committed before the bank is asked
-    capturing     captured      the bank took the money
-    capturing     declined      the bank said no after all, and holds nothing any more
+    capturing     captured      the bank captured the money
+    capturing     declined      the bank declined after all, and holds nothing any more
     captured      refunding     the order was cancelled; committed before the bank is asked
-    captured      refunded      refunds that were asked for have given all of it back
-    voiding       voided        the bank let go of the money
-    refunding     refunded      the bank gave the money back
+    captured      refunded      requested refunds have returned all of it
+    voiding       voided        the bank released the money
+    refunding     refunded      the bank refunded the money
 
-In intended, capturing, voiding and refunding the bank may have been asked and its answer is not on
-our books yet: perhaps the money has moved. The way out is to ask again under the same key. So a
-cancellation that finds the payment intended or capturing is remembered in `cancelled_at`, and the
-payment goes through authorized to voiding, or through captured to refunding.
+In intended, capturing, voiding and refunding the bank may have been asked, but its answer is not
+stored yet: the money may have moved. To find out, ask again under the same key. So a cancellation
+of an intended or capturing payment is stored in `cancelled_at`. The payment then goes through
+authorized to voiding, or through captured to refunding.
 
-Money that was captured goes back by refunds, each a row with a status and a key of its own: one for
-each request, and one for a cancellation, of all that the others leave.
+Captured money goes back by refunds. Each is a row with its own status and key: one for each
+request, and one for a cancellation, of all that the others leave.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Status(models.TextChoices):
     FORESTALLED = "forestalled", _("cancelled before the bank was asked")
 
 
-NEW = ""  # seen only inside the transaction that creates the row
+NEW = ""  # visible only inside the transaction that creates the row
 
 MONEY_WAS_HELD = [
     Status.AUTHORIZED,
@@ -69,7 +69,7 @@ MONEY_WAS_TAKEN = [Status.CAPTURED, Status.REFUNDING, Status.REFUNDED]
 
 @saved_under_lock
 class Payment(models.Model):
-    """The payment of one order. There is one row for each order, whatever came first."""
+    """The payment of one order. Each order has one row, whichever event arrives first."""
 
     MOVES: ClassVar[dict[str, set[str]]] = {
         NEW: {Status.INTENDED, Status.FORESTALLED},
@@ -88,7 +88,7 @@ class Payment(models.Model):
     }
 
     class InvalidMove(Exception):
-        """The payment cannot go from its status to that one."""
+        """The payment cannot move from its status to that one."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     order_id = models.UUIDField(_("order"), unique=True)
@@ -107,7 +107,7 @@ class Payment(models.Model):
     refund_amount = models.PositiveBigIntegerField(
         _("to be given back"),
         default=0,
-        db_default=0,  # code of the release before inserts without it during a deploy
+        db_default=0,  # the previous release inserts without it during a deploy
         help_text=_("The sum of all refunds, done or intended."),
     )
     intended_at = models.DateTimeField(_("intended at"), default=timezone.now)
@@ -169,36 +169,36 @@ class Payment(models.Model):
 
     @staticmethod
     def locked(order_id: UUID) -> Payment:
-        """The order's payment, locked until the transaction ends; a new one if there is none.
+        """Return the order's payment, locked until the transaction ends. Create one if needed.
 
-        Read, decide and emit after this. Whoever gets a new one moves it or rolls back.
+        Read, decide and emit after this. With a new one, the caller must move it or roll back.
         """
         Payment.objects.bulk_create([Payment(order_id=order_id)], ignore_conflicts=True)
         return mark_locked(Payment.objects.select_for_update().get(order_id=order_id))
 
     @property
     def total(self) -> Money:
-        """What is to be paid; a forestalled payment has none."""
+        """The amount to pay; a forestalled payment has none."""
         assert self.amount is not None, f"{self} was never to be paid"
         return Money(amount=self.amount, currency=self.currency)
 
     @property
     def left(self) -> Money:
-        """What was captured and no refund gives back."""
+        """The captured amount that no refund returns."""
         return self.total - Money(amount=self.refund_amount, currency=self.currency)
 
     @property
     def refund_of_cancellation(self) -> Refund | None:
-        """The refund that a cancellation intends, if it intends one."""
+        """The refund that a cancellation intends, if any."""
         return self.refunds.filter(pk=self.pk).first()
 
     @property
     def is_given_back(self) -> bool:
-        """The bank has given back all that it took."""
+        """Whether the bank has refunded all that it captured."""
         done = self.refunds.filter(status=Refund.Status.REFUNDED)
         return sum(done.values_list("amount", flat=True)) == self.amount
 
-    # One key for each operation. The row is committed before the bank is asked, so they are, too.
+    # One key for each operation. It derives from the row, which is committed before the request.
 
     @property
     def authorize_key(self) -> str:
@@ -213,7 +213,7 @@ class Payment(models.Model):
         return f"{self.id}-void"
 
     def move_to(self, status: Status, *, cause: str) -> None:
-        """Save the payment in its new status, with a line of history that names the cause."""
+        """Save the payment in its new status, with a history row that names the cause."""
         if status not in self.MOVES.get(self.status, set()):
             raise self.InvalidMove(f"{self.order_id} cannot go from {self.status} to {status}.")
         previous, self.status, self.moved_at = self.status, status, timezone.now()
@@ -222,7 +222,7 @@ class Payment(models.Model):
 
 
 class PaymentHistory(models.Model):
-    """One move of a payment and what caused it."""
+    """One move of a payment and its cause."""
 
     payment = models.ForeignKey(
         Payment, models.CASCADE, related_name="history", verbose_name=_("payment")
@@ -242,7 +242,7 @@ class PaymentHistory(models.Model):
 
 
 class Refund(models.Model):
-    """Money on its way back. Its id is the request's, or the payment's own for a cancellation."""
+    """A refund. Its id is the request's, or the payment's own for a cancellation."""
 
     class Status(models.TextChoices):
         INTENDED = "intended", _("intended")
@@ -254,7 +254,7 @@ class Refund(models.Model):
     }
 
     class InvalidMove(Exception):
-        """The refund cannot go from its status to that one."""
+        """The refund cannot move from its status to that one."""
 
     id = models.UUIDField(primary_key=True, editable=False)
     payment = models.ForeignKey(
@@ -276,7 +276,7 @@ class Refund(models.Model):
             models.CheckConstraint(
                 condition=Q(status="refunded") ^ Q(bank_id=""), name="refund_done_under_an_id"
             ),
-            # Two of the same amount cannot both take the bank's one refund for their own.
+            # Two refunds of the same amount cannot both claim one refund of the bank.
             models.UniqueConstraint(
                 fields=["bank_id"], condition=~Q(bank_id=""), name="refund_once_at_the_bank"
             ),
@@ -287,16 +287,16 @@ class Refund(models.Model):
 
     @property
     def total(self) -> Money:
-        """What is to be given back."""
+        """The amount to refund."""
         return Money(amount=self.amount, currency=self.payment.currency)
 
     @property
     def key(self) -> str:
-        """The idempotency key towards the bank."""
+        """The idempotency key for the bank."""
         return f"{self.id}-refund"
 
     def move_to(self, status: Status, *, cause: str) -> None:
-        """Save the refund in its new status, with a line of history that names the cause."""
+        """Save the refund in its new status, with a history row that names the cause."""
         if status not in self.MOVES.get(self.status, set()):
             raise self.InvalidMove(f"{self.id} cannot go from {self.status} to {status}.")
         previous, self.status, self.moved_at = self.status, status, timezone.now()
@@ -305,7 +305,7 @@ class Refund(models.Model):
 
 
 class RefundHistory(models.Model):
-    """One move of a refund and what caused it."""
+    """One move of a refund and its cause."""
 
     refund = models.ForeignKey(
         Refund, models.CASCADE, related_name="history", verbose_name=_("refund")
@@ -327,7 +327,7 @@ class RefundHistory(models.Model):
 
 
 class BankReport(models.Model):
-    """What the bank told us unasked, as it was sent; stored first, processed by its event."""
+    """A report that the bank sent by itself, stored as received; its event has it processed."""
 
     report_id = models.CharField(_("the bank's id"), max_length=200, unique=True)
     kind = models.CharField(_("kind"), max_length=200)

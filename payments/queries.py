@@ -1,4 +1,4 @@
-"""What other apps, and the API, may ask payments."""
+"""Reads of payments for other apps and the API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PaymentMove:
 
 @dataclass(frozen=True, kw_only=True)
 class RefundSummary:
-    """One refund. It is done once the bank has said so; until then it is on its way."""
+    """One refund. It is done once the bank has confirmed it."""
 
     refund_id: UUID
     amount: Money
@@ -33,13 +33,13 @@ class RefundSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class PaymentSummary:
-    """Where the money of an order is.
+    """The state of an order's money.
 
     Attributes:
         total: None if the order was cancelled before the bank was asked.
-        awaits_bank: the bank was, or is about to be, asked; its answer is not on our books.
-        moves: from the first to the latest.
-        refunds: from the first to the latest.
+        awaits_bank: the bank was, or is about to be, asked; its answer is not stored yet.
+        moves: the oldest first.
+        refunds: the oldest first.
     """
 
     status: str
@@ -53,7 +53,7 @@ class PaymentSummary:
 
 
 def payment_of(order_id: UUID) -> PaymentSummary | None:
-    """The payment of an order; None while payments has not heard of the order."""
+    """Return the payment of an order; None until payments has handled an event of the order."""
     payment = Payment.objects.filter(order_id=order_id).prefetch_related("history").first()
     if payment is None:
         return None
@@ -82,11 +82,11 @@ def payment_of(order_id: UUID) -> PaymentSummary | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """What our books have of an order's money, in minor units.
+    """An order's money in our tables, in minor units.
 
     Attributes:
-        kept: captured, less what the bank has given back.
-        held: at the bank for us, neither taken nor let go.
+        kept: captured, less what the bank has refunded.
+        held: at the bank for us, neither captured nor voided.
         currency: "" if the bank was never asked.
     """
 
@@ -99,7 +99,7 @@ NOTHING = Balance()
 
 
 def balances(order_ids: Iterable[UUID]) -> dict[UUID, Balance]:
-    """The balances of these orders, in one read; what has no payment is left out."""
+    """Return the balances of these orders, in one query. Leave out orders without a payment."""
     done = Q(refunds__status=Refund.Status.REFUNDED)
     rows = Payment.objects.filter(order_id__in=list(order_ids)).annotate(
         given_back=Coalesce(Sum("refunds__amount", filter=done), 0)

@@ -1,8 +1,8 @@
-"""What payments does. Each move locks the payment first, then reads, decides and emits.
+"""Services of payments. Each move locks the payment first, then reads, decides and emits.
 
-Money moves in three steps, so that a crash between any two of them is made good by running them
-all again: the intent is committed, the bank is asked under the intent's own key (`asking`, with no
-transaction open), its answer is recorded. A step that has been taken before changes nothing.
+Money moves in three steps: commit the intent, ask the bank under the intent's key
+(`bank_requests`, with no transaction open), record the answer. After a crash between two steps,
+run all of them again. A step that was done before changes nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class UnableToCapture(Exception):
 
 @transaction.atomic(durable=True)
 def intend_payment(*, order_id: UUID, total: Money, payment_method: str) -> Payment:
-    """Commit that the order is to be paid, unless it was cancelled before."""
+    """Commit the intent to pay for the order, unless it was cancelled before."""
     payment = Payment.locked(order_id)
     if payment.status == NEW:
         payment.amount, payment.currency = total.amount, total.currency
@@ -46,7 +46,7 @@ def intend_payment(*, order_id: UUID, total: Money, payment_method: str) -> Paym
 
 @transaction.atomic
 def record_authorization(*, order_id: UUID, answer: Authorization | None) -> None:
-    """Note that the bank holds the money, or that it declined."""
+    """Record that the bank holds the money, or that it declined."""
     if answer is None:
         return
     payment = Payment.locked(order_id)
@@ -56,18 +56,20 @@ def record_authorization(*, order_id: UUID, answer: Authorization | None) -> Non
     if answer.is_declined:
         payment.declined_reason = answer.declined_reason
         payment.move_to(Status.DECLINED, cause=BANK)
-        _tell(payment, PaymentDeclined(order_id=order_id, reason=answer.declined_reason))
+        _emit_unless_cancelled(
+            payment, PaymentDeclined(order_id=order_id, reason=answer.declined_reason)
+        )
     else:
         payment.move_to(Status.AUTHORIZED, cause=BANK)
-        _tell(payment, PaymentAuthorized(order_id=order_id, amount=payment.total))
+        _emit_unless_cancelled(payment, PaymentAuthorized(order_id=order_id, amount=payment.total))
 
 
 @transaction.atomic(durable=True)
 def intend_capture(*, order_id: UUID) -> Payment:
-    """Commit that the money is to be taken, unless the order was cancelled.
+    """Commit the intent to capture the money, unless the order was cancelled.
 
     Raises:
-        UnableToCapture: the bank was not asked yet, or declined.
+        UnableToCapture: the bank was not asked yet, or it declined.
     """
     payment = Payment.locked(order_id)
     if payment.cancelled_at or _was_declined_at_capture(payment):
@@ -81,7 +83,7 @@ def intend_capture(*, order_id: UUID) -> Payment:
 
 @transaction.atomic(durable=True)
 def note_asked(*, order_id: UUID) -> None:
-    """Commit that the bank is about to be asked with a key that it may have forgotten."""
+    """Commit that the bank is about to be asked under a key that it may have forgotten."""
     payment = Payment.locked(order_id)
     payment.asked_at = timezone.now()
     payment.save(update_fields=["asked_at"])
@@ -89,7 +91,7 @@ def note_asked(*, order_id: UUID) -> None:
 
 @transaction.atomic
 def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
-    """Note that the bank took the money, or that it declined after all."""
+    """Record that the bank captured the money, or that it declined after all."""
     if answer is None:
         return
     payment = Payment.locked(order_id)
@@ -98,19 +100,21 @@ def record_capture(*, order_id: UUID, answer: Capture | None) -> None:
     if answer.is_declined:
         payment.declined_reason = answer.declined_reason
         payment.move_to(Status.DECLINED, cause=BANK)
-        _tell(payment, PaymentDeclined(order_id=order_id, reason=answer.declined_reason))
+        _emit_unless_cancelled(
+            payment, PaymentDeclined(order_id=order_id, reason=answer.declined_reason)
+        )
         return
     payment.capture_id = answer.capture_id
     payment.move_to(Status.CAPTURED, cause=BANK)
-    _tell(payment, PaymentCaptured(order_id=order_id, amount=payment.total))
+    _emit_unless_cancelled(payment, PaymentCaptured(order_id=order_id, amount=payment.total))
 
 
 @transaction.atomic(durable=True)
 def intend_reversal(*, order_id: UUID) -> Payment:
-    """Commit that the money is to be let go or given back, as far as its place is known.
+    """Commit the intent to void or refund the money, as far as its state is known.
 
-    Nothing was asked of the bank: see to it that nothing will be. An answer is still missing:
-    remember the cancellation; record the answer, then call this again.
+    If the bank was not asked yet, prevent any request. If an answer is missing, store the
+    cancellation; the caller records the answer, then calls this again.
     """
     payment = Payment.locked(order_id)
     payment.cancelled_at = payment.cancelled_at or timezone.now()
@@ -127,7 +131,7 @@ def intend_reversal(*, order_id: UUID) -> Payment:
 
 @transaction.atomic
 def record_void(*, order_id: UUID, answer: Void | None) -> None:
-    """Note that the bank holds nothing for the order any more."""
+    """Record that the bank holds nothing for the order any more."""
     if answer is None:
         return
     payment = Payment.locked(order_id)
@@ -144,10 +148,10 @@ class UnableToRefund(Exception):
 
 @transaction.atomic(durable=True)
 def intend_refund(*, order_id: UUID, refund_id: UUID, amount: Money) -> Refund | None:
-    """Commit that this much is to be given back. None if a cancellation gives back all of it.
+    """Commit the intent to refund this amount. Return None if a cancellation refunds all of it.
 
     Raises:
-        UnableToRefund: nothing was captured, or other refunds leave less than that.
+        UnableToRefund: nothing was captured, or other refunds leave less.
     """
     payment = Payment.locked(order_id)
     known = payment.refunds.filter(pk=refund_id).first()
@@ -160,7 +164,7 @@ def intend_refund(*, order_id: UUID, refund_id: UUID, amount: Money) -> Refund |
 
 @transaction.atomic
 def record_refund(*, order_id: UUID, refund_id: UUID, answer: RefundAnswer | None) -> None:
-    """Note that the bank gave the money back."""
+    """Record that the bank refunded the money."""
     if answer is None:
         return
     payment = Payment.locked(order_id)
@@ -189,7 +193,7 @@ def _was_declined_at_capture(payment: Payment) -> bool:
     )
 
 
-def _tell(payment: Payment, event: DomainEvent) -> None:
-    """Emit it, unless the order was cancelled: then nobody may act on it, the money goes back."""
+def _emit_unless_cancelled(payment: Payment, event: DomainEvent) -> None:
+    """Emit the event unless the order was cancelled: the money goes back, so nothing may follow."""
     if not payment.cancelled_at:
         emit(event)

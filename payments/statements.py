@@ -1,4 +1,4 @@
-"""What our books and the bank's say of one payment, and which payments the bank is asked about."""
+"""Our record of a payment and the bank's, and the choice of payments to compare."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from money import Money
 from payments.gateway import Found
 from payments.models import MONEY_WAS_TAKEN, NEW, Payment, Refund, Status
 
-#: The bank is asked about the latest, and about some older ones in a row from a random place.
+#: Without `everything`: the latest payments, and a run of older ones from a random place.
 LATEST, SOME = 200, 50
 PAGE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """What one side has, in minor units, and the bank's id of what is held or was taken."""
+    """The amounts on one side, in minor units, and the bank's id of the held or captured money."""
 
     held: int = 0
     taken: int = 0
@@ -68,7 +68,7 @@ def the_banks(found: Found | None) -> Statement:
 
 
 def to_compare(*, everything: bool) -> Iterator[Payment]:
-    """The payments whose outcome is on our books, page by page, with no transaction open."""
+    """Yield the payments with a known outcome, page by page, with no transaction open."""
     if everything:
         yield from _pages(_at_rest())
         return
@@ -81,7 +81,7 @@ def to_compare(*, everything: bool) -> Iterator[Payment]:
 
 
 def is_unchanged(payment: Payment) -> bool:
-    """Whether it still is as it was read: each change is committed before the bank hears of it."""
+    """Return whether it is as it was read. Each change is committed before the bank is asked."""
     columns = ("status", "moved_at", "refund_amount")
     now = _at_rest().filter(pk=payment.pk).values_list(*columns).first()
     return now == tuple(getattr(payment, column) for column in columns)

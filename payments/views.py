@@ -1,4 +1,4 @@
-"""Payments over HTTP: where the bank tells us what happened."""
+"""Views of payments: the receiver of the bank's webhooks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from payments.gateway import ReportRefused
 
 
 class BankWebhook(APIView):
-    """The signature is all that the bank shows, and it covers the bytes of the body."""
+    """Receives the bank's webhooks; the signature over the body's bytes is their authentication."""
 
     authentication_classes = []
     permission_classes = []
-    throttle_classes = []  # the bank sends again what we turn away
+    throttle_classes = []  # the bank sends a rejected report again
 
-    @extend_schema(exclude=True)  # it is for the bank, not for the customers' programs
+    @extend_schema(exclude=True)  # it is for the bank, not for customers
     def post(self, request: Request) -> Response:
         try:
             webhooks.receive(body=request.body, headers=request.headers)

@@ -1,7 +1,7 @@
-"""What the bank tells us unasked: stored with an event, and processed when that is delivered.
+"""Reports that the bank sends by itself: stored with an event, and processed by its handler.
 
-It may come twice, late, before the answer to our own request, or in its place. All of these have
-one effect: the same steps record it that record an answer, and a step taken before changes nothing.
+A report may arrive twice, late, before the answer to our own request, or in its place. The effect
+is the same: the services that record an answer record it, and a repetition changes nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from payments.models import BankReport, Payment, Status
 
 
 def receive(*, body: bytes, headers: Mapping[str, str]) -> None:
-    """Store what the bank reports; a report that we have changes nothing.
+    """Store a report of the bank. A report that is stored already changes nothing.
 
     Raises:
-        ReportRefused: the bank did not sign it just now, or it makes no sense.
+        ReportRefused: the bank did not sign it just now, or it cannot be read.
     """
     bank = gateway.current()
     bank.verify_report(body=body, headers=headers)
@@ -50,14 +50,14 @@ def _store(report: BankReport) -> None:
 
 @transaction.atomic
 def process(*, order_id: UUID, report_id: str) -> None:
-    """Record what a stored report tells, as far as the payment waits for it."""
+    """Record the contents of a stored report, as far as the payment waits for them."""
     report = BankReport.objects.select_for_update().get(report_id=report_id)
-    told = gateway.current().read_report(body=report.body.encode())
-    # No payment: the bank speaks of an order that we never asked it about.
+    contents = gateway.current().read_report(body=report.body.encode())
+    # Without a payment, we never asked the bank about this order.
     if Payment.objects.filter(order_id=order_id).exists():
-        if told.found:
-            _record(order_id, told.found)
-        _record_refunds(order_id, told.refunds)
+        if contents.found:
+            _record(order_id, contents.found)
+        _record_refunds(order_id, contents.refunds)
     report.processed_at = timezone.now()
     report.save(update_fields=["processed_at"])
 
@@ -73,7 +73,7 @@ def _record(order_id: UUID, found: Found) -> None:
 
 
 def _record_refunds(order_id: UUID, done: Iterable[Refund]) -> None:
-    """Record those that we asked for; each is known by the key under which we did."""
+    """Record the refunds that we requested; the idempotency key identifies them."""
     ours = {refund.key: refund.pk for refund in Payment.locked(order_id).refunds.all()}
     for refund in done:
         if refund.key in ours:

@@ -1,4 +1,4 @@
-"""The reconciliations in the admin: each difference as a sentence that links to its row."""
+"""Admin of reconciliations: each difference is a sentence that links to its row."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from shop import third_party_admin  # noqa: F401  importing registers them
 from shop.models import Reconciliation
 
 SUMMARY = ("checked_at", "balanced", "differences", "unsettled", "seconds")
-TOLD = ("what_differs", "what_is_unsettled", "looked_at")
+RESULTS = ("what_differs", "what_is_unsettled", "looked_at")
 
 
 @admin.register(Reconciliation)
 class ReconciliationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
     list_display = SUMMARY
     list_filter = ["balanced"]
-    fields = (*SUMMARY, *TOLD)
-    readonly_fields = TOLD
+    fields = (*SUMMARY, *RESULTS)
+    readonly_fields = RESULTS
 
     @admin.display(description=gettext_lazy("What differs"))
     def what_differs(self, run: Reconciliation) -> SafeString | str:
@@ -41,7 +41,7 @@ class ReconciliationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 def _listed(run: Reconciliation, what: str, number: str) -> SafeString:
-    """The sentences of each invariant that has some, with what to do about them."""
+    """Return the sentences of each invariant that has some, with its remedy."""
     found = (one for one in run.report["invariants"] if one[number])
     return format_html_join(
         "",
@@ -66,7 +66,7 @@ def _list(items: Any) -> SafeString:
 
 
 def _linked(found: dict[str, str]) -> SafeString:
-    """The sentence, which leads to the page of the row that it is about, if there is one."""
+    """Return the sentence, linked to the page of its row if there is one."""
     page = f"admin:{found['model'].replace('.', '_')}_change"
     try:
         return format_html('<a href="{}">{}</a>', reverse(page, args=[found["id"]]), found["text"])

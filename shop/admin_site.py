@@ -1,4 +1,4 @@
-"""The admin site: each registered admin is strict, those of third-party apps too."""
+"""The admin site, which makes every registered admin strict, also those of third-party apps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.core.validators import MaxLengthValidator
 class LoginForm(AdminAuthenticationForm):
     """Refuses a name that is longer than any user's.
 
-    Django bounds its input field alone. django-axes stores the name of each failed login, and
+    Django limits only its input field. django-axes stores the name of each failed login, and
     PostgreSQL refuses one of more than 255 characters, which would be a 500.
     """
 
@@ -33,12 +33,12 @@ class StrictAdminSite(AdminSite):
         admin_class: type[ModelAdmin[Any]] | None = None,
         **options: Any,
     ) -> None:
-        """Register as Django does, with `StrictAdminMixin` put before the class."""
+        """Register as Django does, with `StrictAdminMixin` as the first base class."""
         super().register(model_or_iterable, _strict(admin_class or ModelAdmin), **options)
 
 
 def _strict(kind: type[ModelAdmin[Any]]) -> type[ModelAdmin[Any]]:
-    # The module of its package registers admins, for which this site must be there already.
+    # The package of this module registers admins, which needs this site to exist.
     from outbox.admin.strict import StrictAdminMixin
 
     if issubclass(kind, StrictAdminMixin):

@@ -1,4 +1,4 @@
-"""What the shop is alarmed of beside the outbox: that its books do not balance."""
+"""Alerts of the shop, beside those of the outbox: the reconciliation found differences."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class ShopConfig(AppConfig):
 
 
 class AdminConfig(django_admin.AdminConfig):
-    """Stands in `INSTALLED_APPS` in the place of `django.contrib.admin`."""
+    """Replaces `django.contrib.admin` in `INSTALLED_APPS`."""
 
-    default = False  # the shop's own is `ShopConfig`
+    default = False  # the default config is `ShopConfig`
     default_site = "shop.admin_site.StrictAdminSite"

@@ -1,4 +1,4 @@
-"""The books of the whole shop: reconciled, told in words and as JSON, and remembered."""
+"""Reconciliation of the whole shop: run it, report it as text and JSON, and store it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Report = dict[str, Any]
 
 
 def as_report(done: examination.Reconciliation) -> Report:
-    """What came of it as one JSON object."""
+    """Return the result as one JSON object."""
     return {
         "balanced": done.is_balanced,
         "checked_at": done.checked_at.isoformat(),
@@ -51,7 +51,7 @@ def _difference(found: Difference) -> Report:
 
 
 def remember(done: examination.Reconciliation) -> Reconciliation:
-    """Store it for the admin, forget the oldest, and log an error if the books differ."""
+    """Store the result for the admin, delete the oldest, and log an error if anything differs."""
     report = as_report(done)
     facts = ("seconds", "balanced", "differences", "unsettled")
     stored = Reconciliation.objects.create(
@@ -64,7 +64,7 @@ def remember(done: examination.Reconciliation) -> Reconciliation:
 
 
 def as_text(report: Report) -> str:
-    """What came of it for a person: a line for each invariant, then what differs."""
+    """Return the result as text: a line for each invariant, then the differences."""
     lines = [_line(one) for one in report["invariants"]]
     for one in report["invariants"]:
         lines += _paragraph(one)

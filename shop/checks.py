@@ -1,4 +1,4 @@
-"""What `manage.py check --deploy` refuses, each with what to do about it."""
+"""System checks of `manage.py check --deploy`, each with a hint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from shop.proxies import trusted_proxies
 
-#: Networks that are larger are no set of proxies: fc00::/7 and 10.0.0.0/8 may be.
+#: Larger networks are not a set of proxies; fc00::/7 and 10.0.0.0/8 may be.
 SHORTEST_PREFIX = 7
 
 
@@ -22,7 +22,7 @@ def check_production(
     app_configs: Sequence[AppConfig] | None = None,
     **kwargs: Any,
 ) -> list[CheckMessage]:
-    """Return a warning for each setting that suits a developer's machine only."""
+    """Return a warning for each setting that suits only a developer's machine."""
     return [*_database(), *_debug(), *_hosts(), *_broker(), *_email(), *_proxies()]
 
 

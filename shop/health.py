@@ -1,7 +1,7 @@
-"""Three addresses for whoever watches: `/livez` and `/readyz` of the process, `/metrics` of all.
+"""Three addresses for monitoring: `/livez` and `/readyz` of the process, `/metrics` of the system.
 
-They stand in a middleware, before everything else, since a probe knows no host name, speaks no
-HTTPS and has no session.
+A middleware answers them before everything else, since a probe knows no host name, uses no HTTPS
+and has no session.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def _answer(trouble: str) -> HttpResponse:
         f"{trouble or 'ok'}\n", status=503 if trouble else 200, content_type="text/plain"
     )
     response["Cache-Control"] = "no-store"
-    response["Content-Length"] = str(len(response.content))  # else the connection is closed
+    response["Content-Length"] = str(len(response.content))  # without it the connection is closed
     return response
 
 
 def _why_not_ready() -> str:
-    """Return one sentence on what is missing, or nothing; never a secret or an address."""
+    """Return one sentence about the problem, or ""; never a secret or an address."""
     try:
         missing = _known_migrations() - set(MigrationRecorder(connection).applied_migrations())
     except DatabaseError:
@@ -54,5 +54,5 @@ def _why_not_ready() -> str:
 
 @functools.cache
 def _known_migrations() -> frozenset[tuple[str, str]]:
-    """Return the migrations that this process's code expects; read once, a probe comes often."""
+    """Return the migrations that this process's code expects. Cached, as probes are frequent."""
     return frozenset(MigrationLoader(None).graph.nodes)

@@ -1,4 +1,4 @@
-"""The site's front door: what this is, and where to go."""
+"""The site's start page."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from django.views.decorators.http import require_safe
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    """Say what this is, and link to what one may look for."""
+    """Show the start page: a description and links."""
     return render(request, "shop/home.html")

@@ -1,4 +1,4 @@
-"""What an empty monitor invites to, in development: a demo order, placed by a click."""
+"""In development, a button of the empty monitor that places a demo order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shop.up.demo import PRODUCTS
 @require_POST
 @staff_member_required
 def place_demo_order(request: HttpRequest) -> HttpResponse:
-    """Place an order as a demo customer would, and go to where one sees what follows."""
+    """Place an order as a demo customer, and redirect to the page that shows its effects."""
     customer = User.objects.filter(username=CUSTOMERS[0]).first()
     try:
         if customer is None:

@@ -1,4 +1,4 @@
-"""Filters of log records: the access line as fields, client errors as one line, no addresses."""
+"""Filters of log records: access lines as fields, client errors as one line, no addresses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from outbox.context import CORRELATION_HEADER
 from outbox.privacy.patterns import masked_addresses
 
-#: Characters of what a client wrote.
+#: Maximum characters of a text from a client.
 LONGEST_LINE = 300
 
 _CORRELATION = f"{{{CORRELATION_HEADER.lower()}}}o"
@@ -18,26 +18,29 @@ _CORRELATION = f"{{{CORRELATION_HEADER.lower()}}}o"
 class AccessFilter(logging.Filter):
     """Turn gunicorn's access record into client, method, path, status, seconds, correlation id.
 
-    It is written after the request's context has ended, so the id is that of the answer. The query
-    string stays out: it may hold what nobody should find in a log.
+    The record is written after the request's context has ended, so the id is the answer's. The
+    query string is left out: it may contain secrets.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, Mapping):
-            told = _told(record.args)
-            vars(record).update(told)
-            record.msg, record.args = "%s %s %s", (told["method"], told["path"], told["status"])
+            fields = _fields(record.args)
+            vars(record).update(fields)
+            record.msg, record.args = (
+                "%s %s %s",
+                (fields["method"], fields["path"], fields["status"]),
+            )
         return True
 
 
 class ClientErrorFilter(logging.Filter):
-    """Log what a client did wrong as a warning of one line, and not as an error of this site.
+    """Log a client's error as a warning of one line, and not as an error of this site.
 
     Django adds a traceback to a wrong host name, too many fields, a NUL character and the like.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change such a record; let every record pass."""
+        """Change such a record; pass every record."""
         is_answered = record.name == "django.request" and getattr(record, "status_code", 0) < 500
         if (is_answered or record.name.startswith("django.security.")) and record.exc_info:
             record.msg, record.args = record.getMessage()[:LONGEST_LINE], ()
@@ -49,18 +52,18 @@ class ClientErrorFilter(logging.Filter):
 class PersonalDataFilter(logging.Filter):
     """Mask e-mail addresses in the message and the traceback of a record.
 
-    A library may log what it was given. Fields of `extra` are not searched. Long numbers stay: the
-    number of a delivery is one. The texts of failures are cleaned of them before they are logged.
+    A library may log its input. Fields of `extra` are not searched. Long numbers stay, since the id
+    of a delivery may be one. Texts of failures have their long numbers removed before logging.
     """
 
     _formatter = logging.Formatter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record; let every record pass."""
+        """Change the record; pass every record."""
         try:
             record.msg, record.args = masked_addresses(record.getMessage()), ()
         except Exception:
-            return True  # its arguments do not fit: the handler reports that
+            return True  # its arguments do not fit; the handler reports that
         if record.exc_info and not record.exc_text:
             record.exc_text = self._formatter.formatException(record.exc_info)
         if record.exc_text:
@@ -68,7 +71,7 @@ class PersonalDataFilter(logging.Filter):
         return True
 
 
-def _told(atoms: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(atoms: Mapping[str, Any]) -> dict[str, Any]:
     correlation_id = atoms[_CORRELATION]
     return {
         "client": atoms["h"],

@@ -1,4 +1,4 @@
-"""What the shop as a whole tells a monitor, beside the outbox: whether its books balance."""
+"""Metrics of the shop, beside those of the outbox: the latest reconciliation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def answer(request: HttpRequest) -> HttpResponse:
 
 
 def _books() -> Iterator[Family]:
-    """Say nothing while the books were never looked at."""
+    """Yield the metrics of the latest reconciliation; nothing before the first."""
     latest = Reconciliation.objects.first()
     if latest is None:
         return
-    told = {
+    values = {
         "shop_books_balanced": ("0: they differ.", float(latest.balanced)),
         "shop_books_differences": ("Things that do not hold.", latest.differences),
         "shop_books_checked_timestamp_seconds": (
@@ -27,5 +27,5 @@ def _books() -> Iterator[Family]:
             latest.checked_at.timestamp(),
         ),
     }
-    for name, (text, value) in told.items():
+    for name, (text, value) in values.items():
         yield Family(name, "gauge", f"The books, as last reconciled. {text}", samples=[((), value)])

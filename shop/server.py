@@ -1,8 +1,8 @@
 """The web server: gunicorn runs the processes, waitress reads the requests.
 
 A request reaches a thread only after all of its bytes have arrived, and the loop sends the
-response. So a slow client costs a connection and no thread. Each connection has time limits. See
-docs/decisions/0033-waitress-reads-the-requests.md.
+response. So a slow client occupies a connection, but no thread. Each connection has time limits.
+See docs/decisions/0033-waitress-reads-the-requests.md.
 
 `gunicorn.conf.py` selects this worker. `waitress.adjustments` explains the options.
 """
@@ -27,31 +27,31 @@ from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]  #
 from waitress.server import BaseWSGIServer, create_server  # type: ignore[import-untyped]  # nor
 from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]  # nor here
 
-#: Bytes of the request line with all headers.
+#: Maximum bytes of the request line with all headers.
 MOST_HEADER_BYTES = 32 * 1024
-#: Seconds in which a client must have taken a whole response.
+#: Seconds in which a client must have received a whole response.
 RESPONSE_SECONDS = 300.0
 #: Open files of a process besides its connections: listeners, database, static files, pipes.
 OTHER_FILES = 128
 #: The share of the connections above which idle ones are closed at once.
 CROWDED = 0.75
-#: Seconds between two looks at the connections.
+#: Seconds between two checks of the connections.
 TICK = 1.0
-#: Seconds that idle threads get to end after the last request.
+#: Seconds that idle threads have to end after the last request.
 THREADS_END_WITHIN = 1.0
 
 logger = logging.getLogger(__name__)
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
-    """Reads one request at a time.
+    """Parses one request at a time.
 
-    A request that was sent before the response to the one in front is dropped, and the connection
-    closed after that response: the responses of many would fill the memory, and then hold a thread.
+    A request that was sent before the response to the previous one is dropped, and the connection
+    is closed after that response. Many responses would fill the memory, and then block a thread.
     """
 
     def received(self, data: bytes) -> int:
-        """Parse bytes; return how many of them need not come again."""
+        """Parse bytes; return the number of bytes that were consumed."""
         taken = int(super().received(data))
         if self.completed and data[taken:].strip():
             self.headers["CONNECTION"] = "close"
@@ -72,7 +72,7 @@ class Task(WSGITask):  # type: ignore[misc]  # waitress has no types
 
 
 class Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
-    """Answers what is no acceptable request: 400, 413, 431, 501."""
+    """Answers an unacceptable request: 400, 413, 431, 501."""
 
     def execute(self) -> None:
         """Answer, and write one line to the log."""
@@ -83,7 +83,7 @@ class Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    """A connection that knows since when its client has been sending or reading."""
+    """A connection that records since when its client has been sending or reading."""
 
     parser_class = Parser
     task_class = Task
@@ -92,7 +92,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     responding_since: float | None = None
 
     def received(self, data: bytes) -> bool:
-        """Parse bytes; note when the first byte of a request arrived."""
+        """Parse bytes; record when the first byte of a request arrived."""
         before = self.request
         taken = bool(super().received(data))
         if self.request is None:
@@ -102,17 +102,17 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         return taken
 
     def service(self) -> None:
-        """Run the request in this thread; the loop sends what is left of the response."""
+        """Run the request in this thread; the loop sends the rest of the response."""
         self.responding_since = time.time()
         super().service()
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being received, handled or sent."""
+        """Return whether nothing is being received, handled or sent."""
         return not (self.requests or self.total_outbufs_len or self.receiving_since)
 
     def is_overdue(self, now: float, *, idle_seconds: float) -> bool:
-        """Whether the client has used up its time. The application's own time does not count."""
+        """Return whether the client has used up its time. The application's time does not count."""
         if self.total_outbufs_len:
             is_stalled = bool(now - self.last_activity > settings.REQUEST_SECONDS)
             return is_stalled or now - (self.responding_since or now) > RESPONSE_SECONDS
@@ -153,7 +153,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         server.task_dispatcher.shutdown(timeout=THREADS_END_WITHIN)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM: stop without waiting for the next tick."""
+        """Handle SIGTERM: stop without waiting for the next tick."""
         super().handle_exit(sig, frame)
         for listener in self._listeners():
             listener.pull_trigger()
@@ -188,13 +188,13 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             "max_request_header_size": MOST_HEADER_BYTES,
             "max_request_body_size": most_bytes,
             "inbuf_overflow": most_bytes,  # a body stays in memory
-            # waitress counts from the last byte, which a client can send late: `is_overdue`.
+            # waitress counts from the last byte, which a client can delay: see `is_overdue`.
             "channel_timeout": 24 * 3600,
             "cleanup_interval": 24 * 3600,
-            # `shop.proxies` decides whose headers are believed.
+            # `shop.proxies` decides which headers to trust.
             "clear_untrusted_proxy_headers": False,
-            "log_socket_errors": False,  # a client that hangs up is no news
-            "asyncore_use_poll": True,  # select() knows descriptors up to 1023 only
+            "log_socket_errors": False,  # a client may hang up at any time
+            "asyncore_use_poll": True,  # select() is limited to descriptors up to 1023
             "ident": None,
         }
 
@@ -228,7 +228,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             logger.info(text, len(slow), slow[0].addr[0])
 
     def _drain(self) -> None:
-        """Accept nothing more; give what is in progress `graceful_timeout` seconds."""
+        """Accept no more connections; give requests in progress `graceful_timeout` seconds."""
         for listener in self._listeners():
             listener.accepting = False
         deadline = time.monotonic() + self.cfg.graceful_timeout
@@ -248,7 +248,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _sent_headers(environ: dict[str, Any]) -> list[tuple[str, str]]:
-    """The request's headers under their own names, for gunicorn's access log."""
+    """Return the request's headers under their own names, for gunicorn's access log."""
     return [
         (name.removeprefix("HTTP_").replace("_", "-"), str(value))
         for name, value in environ.items()

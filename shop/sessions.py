@@ -1,7 +1,7 @@
-"""Limits on how long somebody stays signed in, who is staff wherever the shop has sessions.
+"""Limits on how long a user stays signed in. Only staff have sessions in the shop.
 
 A session ends SESSION_HOURS after its sign-in, and SESSION_IDLE_MINUTES after the last request that
-a person made. Customers use tokens, which do not end.
+a person made. Customers use tokens, which do not expire.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RESOLUTION = 60.0
 
 @receiver(user_logged_in, dispatch_uid="shop.sessions")
 def begin(sender: object, request: HttpRequest, **more: Any) -> None:
-    """Note when somebody signs in."""
+    """Store the time of the sign-in."""
     request.session[SIGNED_IN] = request.session[SEEN] = time.time()
 
 
@@ -35,12 +35,12 @@ class SessionLimitMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        # A page that asks by itself, every few seconds, does not show that somebody is there.
+        # A page that polls every few seconds does not show that a person is present.
         is_polling = "HX-Request" in request.headers
         if settings.SESSION_COOKIE_NAME in request.COOKIES and SESSION_KEY in request.session:
             if _has_ended(request.session):
                 request.session.flush()
-                if is_polling:  # the whole page has to go, and not the part that it asked for
+                if is_polling:  # reload the whole page, not the part that was polled
                     return HttpResponse(headers={"HX-Refresh": "true"})
             elif not is_polling:
                 _note_use(request.session)
@@ -48,7 +48,7 @@ class SessionLimitMiddleware:
 
 
 def _has_ended(session: SessionBase) -> bool:
-    """Whether a limit has passed. One without a beginning is from a release that had no limits."""
+    """Return whether a limit has passed; a session of a release without limits has no start."""
     now, began = time.time(), session.get(SIGNED_IN, 0.0)
     is_old = now - began >= settings.SESSION_HOURS * 3600
     return bool(is_old or now - session.get(SEEN, began) >= settings.SESSION_IDLE_MINUTES * 60)

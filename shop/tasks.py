@@ -1,4 +1,4 @@
-"""What the shop as a whole does by the clock: beat sends these."""
+"""Periodic tasks of the shop as a whole, sent by beat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces to a collector: OpenTelemetry's own SDK, which reads its own variables (OTEL_...)."""
+"""Traces to a collector by OpenTelemetry's SDK, which reads its own variables (OTEL_...)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def start() -> None:
-    """Set up the SDK in this process, and a span for each request; forks start it anew."""
+    """Set up the SDK in this process, with a span for each request. Forks set it up again."""
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.django import DjangoInstrumentor

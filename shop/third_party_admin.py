@@ -1,4 +1,4 @@
-"""Admins of third-party apps, registered again where theirs answer some input with a 500."""
+"""Admins of third-party apps, registered again because theirs answer some input with a 500."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ for _model in (PeriodicTask, CrontabSchedule, AccessAttempt):
 
 
 class PeriodicTaskForm(beat.PeriodicTaskForm):  # type: ignore[misc]  # it is untyped
-    """Takes what beat can read from the row later."""
+    """Accepts only values that beat can read from the row later."""
 
     def clean(self) -> Any:
-        """Give beat's own check the key that it reads, where the field was refused."""
+        """Provide the key that beat's own check reads, if the field was refused."""
         self.cleaned_data.setdefault("task", "")
         return super().clean()
 
     def clean_headers(self) -> str:
-        """Check the headers as beat checks the arguments; it reads them without a look."""
+        """Check the headers as beat checks the arguments; beat itself does not check them."""
         return self._clean_json("headers")
 
     def _clean_json(self, field: str) -> str:
@@ -50,7 +50,7 @@ class PeriodicTaskForm(beat.PeriodicTaskForm):  # type: ignore[misc]  # it is un
 
 @admin.register(PeriodicTask)
 class PeriodicTaskAdmin(beat.PeriodicTaskAdmin):  # type: ignore[misc]  # it is untyped
-    """Without `run_tasks`, which talks to the broker: no request of this site does."""
+    """Without `run_tasks`, which connects to the broker: no request of this site does."""
 
     form = PeriodicTaskForm
     actions = ("enable_tasks", "disable_tasks", "toggle_tasks")
@@ -58,7 +58,7 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin):  # type: ignore[misc]  # it is 
 
 @admin.register(CrontabSchedule)
 class CrontabScheduleAdmin(beat.CrontabScheduleAdmin):  # type: ignore[misc]  # it is untyped
-    """Shows a form again although its values are no schedule."""
+    """Shows a form again although its values are not a schedule."""
 
     list_display = ("__str__", "in_words")
     fields = ("in_words", *beat.CrontabScheduleAdmin.fields[1:])
@@ -81,9 +81,9 @@ class CrontabScheduleAdmin(beat.CrontabScheduleAdmin):  # type: ignore[misc]  # 
 
 @admin.register(AccessAttempt)
 class AttemptAdmin(AccessAttemptAdmin):  # type: ignore[misc]  # it is untyped
-    """Without `cleanup_expired_attempts`: it reads what no request of the admin has.
+    """Without `cleanup_expired_attempts`, which needs data that no request of the admin has.
 
-    Attempts that are over are removed with the next login.
+    Expired attempts are removed at the next login.
     """
 
     actions = ()

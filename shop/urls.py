@@ -17,7 +17,7 @@ from shop import home, invitation, problems
 admin.site.site_header = _("Shop")
 admin.site.site_title = _("Shop")
 
-# Swagger UI brings its pictures inline, which no other page may.
+# Swagger UI has inline pictures, which no other page may have.
 docs = csp_update({"img-src": ["'self'", "data:"]})(
     SpectacularSwaggerSplitView.as_view(
         url_name="schema",
@@ -27,7 +27,7 @@ docs = csp_update({"img-src": ["'self'", "data:"]})(
     )
 )
 
-# Each app of this project that has addresses brings them; a new one is listed nowhere else.
+# Each app's URLs are included automatically, so a new app is not listed here.
 urlpatterns = [
     path("", home.home, name="home"),
     *(
@@ -37,7 +37,7 @@ urlpatterns = [
     ),
     path("admin/", admin.site.urls),
     path("api/schema/", SchemaView.as_view(), name="schema"),
-    # The split view keeps its script in a file of its own: a strict CSP allows no inline one.
+    # The split view loads its script as a file: the strict CSP allows no inline script.
     path("api/docs/", docs, name="docs"),
     *(
         path("api/", include(f"{app.name}.urls"))

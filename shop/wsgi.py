@@ -1,4 +1,4 @@
-"""What gunicorn serves: `gunicorn shop.wsgi`."""
+"""WSGI application: `gunicorn shop.wsgi`."""
 
 import os
 

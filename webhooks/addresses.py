@@ -1,9 +1,9 @@
-"""Where a webhook may be sent: a customer chooses the URL, and must not reach our own network.
+"""Checks of a webhook's URL: a customer chooses it, and it must not reach our own network.
 
-`require_allowed` looks at the URL alone, so a web request may call it. `resolve` also looks its
-name up, which may take seconds: only workers call it, before each sending. Every address that a
-host has must be public, and the connection is made to one of these very addresses: a name server
-that gives another answer later changes nothing.
+`require_allowed` checks the URL alone, so a web request may call it. `resolve` also looks up the
+name, which may take seconds: only workers call it, before each request. Every address of a host
+must be public, and the connection is made to one of these addresses. A different answer of the
+name server later has no effect.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from django.utils.translation import gettext as _
 
 Address = IPv4Address | IPv6Address
 
-#: The ports that a receiver on the internet may listen on.
+#: Ports that are allowed for receivers on the internet.
 PORTS = (443, 8443)
 LONGEST_URL = 500
 #: Domains that no name server of the internet knows (RFC 6761, 6762, 7686, 8375; ICANN: internal).
 NOT_OF_THE_INTERNET = ("localhost", "local", "internal", "invalid", "test", "onion", "arpa")
 
 # `is_global` differs between releases of Python, takes multicast for global, and does not know
-# that 168.63.129.16 is the inside of every machine at Azure.
+# that 168.63.129.16 is internal to every machine at Azure.
 _NEVER = [
     ip_network(network)
     for network in (
@@ -34,22 +34,22 @@ _NEVER = [
         *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16"),
         *("198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
         "168.63.129.16/32",
-        # IPv6: what is no unicast of the internet, and what carries an IPv4 address of any kind.
+        # IPv6: all but unicast addresses of the internet, and all that embed an IPv4 address.
         *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
     )
 ]
 _INTERNET_V6 = ip_network("2000::/3")
-# The well-known prefix, by which a network without IPv4 reaches the internet of IPv4 (RFC 6052).
+# The well-known prefix by which a network without IPv4 reaches IPv4 hosts (RFC 6052).
 _NAT64 = ip_network("64:ff9b::/96")
 
 
 class AddressRefused(Exception):
-    """The URL leads, or may lead, where a webhook must not go; the text says why."""
+    """The URL leads, or may lead, to an address that is not allowed; the text is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A URL taken apart, and the addresses that were checked. Nobody reads the URL again."""
+    """A parsed URL and its checked addresses. The URL is not parsed again."""
 
     scheme: str
     host: str
@@ -59,30 +59,30 @@ class Target:
 
 
 def private_hosts() -> set[str]:
-    """The hosts that may be called although they are private, by http and at any port, too."""
+    """Return the private hosts that are allowed, also by http and at any port."""
     return {host.lower() for host in getattr(settings, "WEBHOOK_PRIVATE_HOSTS", ())}
 
 
 def require_allowed(url: str) -> None:
-    """Check what can be checked without a name server; an address in the URL is.
+    """Check the URL without a name server, including an IP address in it.
 
     Raises:
-        AddressRefused: the URL may not be called.
+        AddressRefused: the URL is not allowed.
     """
-    _taken_apart(url)
+    _parsed(url)
 
 
 def resolve(url: str, *, seconds: float) -> Target:
-    """Return where the URL leads, every address checked. Waits for a name server.
+    """Resolve the URL and check every address. Wait for a name server.
 
     Raises:
-        AddressRefused: it may not be called.
-        OSError: the name cannot be resolved, or not within so many seconds.
+        AddressRefused: the URL is not allowed.
+        OSError: the name cannot be resolved within so many seconds.
     """
-    scheme, host, port = _taken_apart(url)
+    scheme, host, port = _parsed(url)
     addresses = _lookup(host, port, seconds=seconds)
     if host not in private_hosts() and not all(is_public(ip_address(one)) for one in addresses):
-        # Which address it is, is nobody's business: the answer would map our network.
+        # The text does not name the address: that would reveal our network.
         raise AddressRefused(_("The host has an address that is not public."))
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -90,7 +90,7 @@ def resolve(url: str, *, seconds: float) -> Target:
 
 
 def is_public(address: Address) -> bool:
-    """Whether this is an address of the internet, and of one machine there."""
+    """Return whether this is an address of one machine on the internet."""
     if isinstance(address, IPv6Address):
         if address.scope_id:
             return False
@@ -103,7 +103,7 @@ def is_public(address: Address) -> bool:
     )
 
 
-def _taken_apart(url: str) -> tuple[str, str, int]:
+def _parsed(url: str) -> tuple[str, str, int]:
     if (
         len(url) > LONGEST_URL
         or not url.isascii()
@@ -129,11 +129,11 @@ def _taken_apart(url: str) -> tuple[str, str, int]:
     if (443 if port is None else port) not in PORTS:
         ports = ", ".join(map(str, PORTS))
         raise AddressRefused(_("The port must be one of %(ports)s.") % {"ports": ports})
-    _require_of_the_internet(host)
+    _require_public(host)
     return parts.scheme, host, port or 443
 
 
-def _require_of_the_internet(host: str) -> None:
+def _require_public(host: str) -> None:
     address = _literal(host)
     if address is not None and not is_public(address):
         raise AddressRefused(_("The address is not public."))
@@ -143,7 +143,7 @@ def _require_of_the_internet(host: str) -> None:
 
 
 def _literal(host: str) -> Address | None:
-    """Return the address that a host is written as, in any of the forms that resolvers accept."""
+    """Return the address that a host denotes, in any notation that resolvers accept."""
     try:
         return ip_address(host)
     except ValueError:
@@ -155,7 +155,7 @@ def _literal(host: str) -> Address | None:
 
 
 def _lookup(host: str, port: int, *, seconds: float) -> tuple[str, ...]:
-    """Ask the system's resolver, which knows no time limit, in a thread that may be left behind."""
+    """Ask the system's resolver in a thread, which is abandoned at the time limit."""
     found: list[tuple[str, ...]] = []
     errors: list[OSError] = []
 

@@ -1,4 +1,4 @@
-"""Endpoints are looked at, disabled and enabled here; secrets are shown nowhere."""
+"""Admin of endpoints: staff view, disable and enable them. Secrets are never shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from read_only import ReadOnly
 from webhooks import services
 from webhooks.models import Attempt, Endpoint, Message
 
-#: What staff need to know of a field beside its name.
+#: Help for staff about a field.
 HELP = {
     "url_state": _(
         "What a worker found when it looked up the host. When it is refused, the endpoint is "
@@ -58,7 +58,7 @@ class EndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # ge
     def get_form(
         self, request: HttpRequest, obj: Endpoint | None = None, change: bool = False, **kwargs: Any
     ) -> type[forms.ModelForm[Endpoint]]:
-        """Return the form with help for staff; the API's own texts are for owners."""
+        """Return the form with help texts for staff; those of the API are for owners."""
         return super().get_form(request, obj, change, **{**kwargs, "help_texts": HELP})
 
     def has_disable_permission(self, request: HttpRequest) -> bool:

@@ -1,7 +1,7 @@
 """Look up the host of an endpoint's URL, in a worker: a name server may be slow, or hang.
 
-The result is the endpoint's `url_state`, and the reason its `last_failure`: the owner and staff see
-both. The check protects nobody: each sending resolves the name again, and checks its addresses.
+The result is the endpoint's `url_state`, with the reason in `last_failure`. Owner and staff see
+both. The check is no protection: each sending resolves the name and checks its addresses again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from webhooks.models import Endpoint
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a look-up may take.
+#: Time limit of a look-up, in seconds.
 LOOKUP_SECONDS = 5.0
-#: Seconds for the look-up, and for what is read and written around it.
+#: Seconds for the look-up and the database work around it.
 LEASE_SECONDS = 30.0
 
 UrlState = Endpoint.UrlState
@@ -29,12 +29,12 @@ UrlState = Endpoint.UrlState
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Whether a URL may be called.
+    """Whether a URL is allowed.
 
     Attributes:
         state: the endpoint's new state.
-        reason: why it may not be called, for the owner and staff; empty if it may.
-        cause: what the name server said, for the log.
+        reason: why the URL is not allowed, for the owner and staff; empty if it is.
+        cause: the name server's error, for the log.
     """
 
     state: Endpoint.UrlState
@@ -43,19 +43,19 @@ class Finding:
 
 
 def check(*, endpoint_id: UUID, receipt: Receipt) -> None:
-    """Check the URL unless it is checked. No transaction is open while the resolver is asked."""
+    """Check the URL unless it is checked. No transaction is open during the look-up."""
     endpoint = Endpoint.objects.filter(pk=endpoint_id, url_state=UrlState.UNCHECKED).first()
     if endpoint is None:
         with receipt:
             return
-    finding = _looked_up(endpoint.url)
+    finding = _look_up(endpoint.url)
     with receipt:
         is_recorded = _record(endpoint_id, url=endpoint.url, finding=finding)
     if is_recorded and finding.reason:
         _log(endpoint, finding)
 
 
-def _looked_up(url: str) -> Finding:
+def _look_up(url: str) -> Finding:
     try:
         resolve(url, seconds=LOOKUP_SECONDS)
     except AddressRefused as refusal:
@@ -67,13 +67,13 @@ def _looked_up(url: str) -> Finding:
 
 
 def _record(endpoint_id: UUID, *, url: str, finding: Finding) -> bool:
-    """Store the finding; return False where the endpoint was removed or changed meanwhile."""
+    """Store the finding. Return False if the endpoint was removed or changed meanwhile."""
     try:
         endpoint = Endpoint.objects.locked(endpoint_id)
     except Endpoint.DoesNotExist:
         return False
     if endpoint.url != url or endpoint.url_state != UrlState.UNCHECKED:
-        return False  # the change has a check of its own
+        return False  # the change has its own check
     endpoint.url_state = finding.state
     if finding.reason:
         endpoint.note_error(finding.reason, at=timezone.now())
@@ -85,7 +85,7 @@ def _record(endpoint_id: UUID, *, url: str, finding: Finding) -> bool:
 
 
 def _log(endpoint: Endpoint, finding: Finding) -> None:
-    """Log why the URL may not be called, without the URL: it may contain a secret."""
+    """Log why the URL is not allowed, without the URL: it may contain a secret."""
     who = f"{endpoint.pk} of user:{endpoint.owner_id}"
     if finding.state is UrlState.REFUSED:
         logger.warning(

@@ -1,4 +1,4 @@
-"""What `manage.py check --deploy` says about webhooks."""
+"""System checks of webhooks, for `manage.py check --deploy`."""
 
 from __future__ import annotations
 

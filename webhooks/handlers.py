@@ -1,4 +1,4 @@
-"""What webhooks hears: the orders' events, which it writes to endpoints, and its own."""
+"""Subscriptions of webhooks: events of other apps, written as messages, and its own events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from smtp import LEASE
 from webhooks import checking, notices, payloads, sending, services
 from webhooks.models import EventType
 
-# Customers' receivers are slow at times, and not ours: they have workers of their own.
+# Customers' receivers may be slow and are not ours, so they have their own queue.
 HTTP = "webhooks.http"
 SMTP = "notifications.smtp"
 
@@ -64,7 +64,7 @@ def tell_of_refund(
     )
 
 
-# No last attempt: the message itself is given up when it is old (`sending.PATIENCE`).
+# No last attempt: an old message is given up by `sending.PATIENCE`.
 @subscribe(
     "webhooks.MessageWritten",
     atomic=False,
@@ -72,7 +72,7 @@ def tell_of_refund(
     lease=sending.lease_seconds(),
     attempts=None,
     backoff_base=5,
-    # A customer whose receivers are slow occupies so many workers at most.
+    # The slow receivers of one customer occupy at most this many workers.
     share_window=sending.MOST_OF_ONE_OWNER,
 )
 def send_message(message_id: UUID, receipt: Receipt) -> None:
@@ -84,7 +84,7 @@ def send_message(message_id: UUID, receipt: Receipt) -> None:
     atomic=False,
     queue=HTTP,
     lease=checking.LEASE_SECONDS,
-    # One customer's checks come one after the other: their name server may be slow on purpose.
+    # One check of a customer at a time: their name server may be slow on purpose.
     share_window=1,
 )
 def check_url(endpoint_id: UUID, receipt: Receipt) -> None:
@@ -95,7 +95,7 @@ def check_url(endpoint_id: UUID, receipt: Receipt) -> None:
 def announce_disabling(endpoint_id: UUID, event_id: UUID, receipt: Receipt) -> None:
     notices.announce_disabling(endpoint_id=endpoint_id, event_id=event_id)
     with receipt:
-        pass  # what is to be remembered is the receipt itself
+        pass  # only the receipt is stored
 
 
 @subscribe("outbox.SubjectRedacted")

@@ -1,4 +1,4 @@
-"""The log that an endpoint's owner and staff read: each request, and why there was none."""
+"""The log for an endpoint's owner and staff: each request, and why one was not made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def note_attempt(message: Message, answer: Answer) -> None:
 
 @transaction.atomic
 def note_put_off(message_id: UUID, *, why: str) -> None:
-    """Say why the next attempt is not made yet: once, however often it is put off."""
+    """Log why the next attempt is delayed. Log it once, however often it is delayed."""
     message = Message.objects.select_for_update().filter(pk=message_id).first()
     if message and not message.log.filter(number__gt=message.attempts).exists():
         error = _("Not sent yet. %(why)s") % {"why": why}
@@ -31,7 +31,7 @@ def note_put_off(message_id: UUID, *, why: str) -> None:
 
 
 def note_dropped(message: Message, endpoint: Endpoint) -> None:
-    """Say why there is no further attempt."""
+    """Log why there is no further attempt."""
     text = _("Not sent: the webhook is disabled, %(because)s.")
     if endpoint.disabled_note:
         text = _("Not sent: the webhook is disabled, %(because)s: %(note)s.")

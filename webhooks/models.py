@@ -1,4 +1,4 @@
-"""What webhooks remembers: who wants to be told, what they are told, and each attempt at it."""
+"""Models of webhooks: endpoints, the messages to them, and each attempt to send one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from webhooks.signatures import new_secret
 
 
 class EventType(models.TextChoices):
-    """The public names of what a customer's system may be told."""
+    """Public names of the event types that an endpoint may receive."""
 
     PLACED = "order.placed", _("an order is placed")
     CONFIRMED = "order.confirmed", _("stock and payment are in hand")
@@ -27,14 +27,14 @@ class EventType(models.TextChoices):
 
 class EndpointQuerySet(models.QuerySet["Endpoint"]):
     def locked(self, endpoint_id: UUID) -> Endpoint:
-        """The endpoint, locked until the transaction ends: every change of one begins here."""
+        """Return the endpoint, locked until the transaction ends. Every change begins with this."""
         return self.select_for_update().get(pk=endpoint_id)
 
 
 class Endpoint(models.Model):
-    """A URL of a customer's system, and which events it is told of.
+    """A URL of a customer's system, and the event types that it receives.
 
-    The secrets are stored as they are, since each message is signed with them.
+    The secrets are stored in clear, since each message is signed with them.
     """
 
     class Disabled(models.TextChoices):
@@ -60,7 +60,7 @@ class Endpoint(models.Model):
         max_length=10,
         choices=UrlState.choices,
         default=UrlState.UNCHECKED,
-        # Code of the release before inserts without it during a deploy, and has checked the URL.
+        # The previous release inserts without it during a deploy, and has checked the URL.
         db_default=UrlState.ALLOWED,
     )
     description = models.CharField(_("description"), max_length=200, blank=True)
@@ -101,7 +101,7 @@ class Endpoint(models.Model):
         return self.enabled and kind in self.event_types
 
     def keys(self, now: datetime) -> list[str]:
-        """The secrets that sign now, the newest first."""
+        """Return the secrets that sign now, the newest first."""
         is_changing = self.old_secret_until and now < self.old_secret_until
         return [self.secret, *([self.old_secret] if is_changing else [])]
 
@@ -124,7 +124,7 @@ class Endpoint(models.Model):
         self.note_error(error, at=now)
 
     def note_error(self, error: str, *, at: datetime) -> None:
-        """Keep the last error. The endpoint does not rest for it, as it does for a failure."""
+        """Store the last error. Unlike a failure, it does not make the endpoint rest."""
         self.last_failure_at, self.last_failure = at, error[:300]
 
     def note_success(self) -> None:
@@ -133,7 +133,7 @@ class Endpoint(models.Model):
 
 
 class Message(models.Model):
-    """What one endpoint is told of one event. Its body never changes, so each attempt is alike."""
+    """The message to one endpoint about one event. Its body is the same at each attempt."""
 
     class State(models.TextChoices):
         WAITING = "waiting", _("waiting")
@@ -152,7 +152,7 @@ class Message(models.Model):
         _("state"), max_length=10, choices=State.choices, default=State.WAITING
     )
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
-    #: Until when a worker is presumed to be sending it.
+    #: Until then a worker is presumed to be sending it.
     sending_until = models.DateTimeField(_("being sent until"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True, db_index=True)
     settled_at = models.DateTimeField(_("settled at"), null=True, blank=True)
@@ -183,7 +183,7 @@ class Message(models.Model):
 
 
 class Attempt(models.Model):
-    """One request to an endpoint, and what came of it."""
+    """One request to an endpoint, and its result."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     endpoint = models.ForeignKey(

@@ -1,4 +1,4 @@
-"""The e-mail to the owner of a webhook that was disabled."""
+"""E-mail to the owner of a webhook that was disabled."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 def announce_disabling(*, endpoint_id: UUID, event_id: UUID) -> None:
-    """Send it, under the same Message-ID each time.
+    """Send the e-mail, under the same Message-ID each time.
 
-    Nothing is sent for a webhook that is removed or in use again, or to an owner whose address is
-    none on the internet. The latter is logged as a warning.
+    Send none if the webhook was removed or enabled again, or if the owner's address is not on the
+    internet. The last case is logged as a warning.
     """
     endpoint = Endpoint.objects.select_related("owner").filter(pk=endpoint_id).first()
     if endpoint is None or endpoint.enabled:

@@ -1,6 +1,6 @@
-"""What a customer's system is told: public names, and bodies that are a promise.
+"""Public names and bodies of messages to customers' systems. They are a stable API.
 
-An order is shown as the API shows it to its owner, without their address and language. Fields are
+An order has the same form as in the API for its owner, without address and language. Fields are
 only ever added.
 """
 
@@ -17,7 +17,7 @@ PING = "ping"
 
 
 def body(*, kind: str, at: datetime, data: dict[str, Any]) -> str:
-    """Return the body as it is signed and sent."""
+    """Return the body exactly as it is signed and sent."""
     moment = at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return json.dumps(
         {"type": kind, "timestamp": moment, "data": data}, separators=(",", ":"), ensure_ascii=False

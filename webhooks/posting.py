@@ -1,4 +1,4 @@
-"""One POST to one receiver, bounded in every way: where it goes, how long, and what is read."""
+"""One POST to one receiver, with limits on its address, its time and the answer's size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from webhooks.addresses import AddressRefused, Target, resolve
 
-#: Bytes of an answer's body that are read; nobody looks at them.
+#: Bytes of an answer's body that are read; they are not used.
 MOST_OF_A_BODY = 16 * 1024
 
 _HEADERS = {
@@ -30,7 +30,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a receiver answered. Without a status: nothing, and `error` says why."""
+    """A receiver's answer. Without an answer there is no status, and `error` is the reason."""
 
     status: int | None = None
     error: str = ""
@@ -47,18 +47,18 @@ class Answer:
 
 
 def timeout_seconds() -> float:
-    """How long one attempt may take as a whole, from the look-up of the name to the last byte."""
+    """Return the seconds that one attempt may take, from the look-up to the last byte."""
     return float(getattr(settings, "WEBHOOK_TIMEOUT_SECONDS", 10))
 
 
 def post(url: str, *, body: bytes, headers: dict[str, str]) -> Answer:
-    """Send the body and return the answer. Redirects are not followed; nothing raises."""
+    """Send the body and return the answer. Follow no redirects, and raise nothing."""
     began = time.monotonic()
     deadline = began + timeout_seconds()
     try:
         target = resolve(url, seconds=timeout_seconds())
         status, retry_after = _exchange(target, body, headers, deadline)
-    except Exception as error:  # a receiver can answer with anything, and all of it is a failure
+    except Exception as error:  # a receiver may answer anything; every error is a failure
         return Answer(error=_explanation(error), seconds=time.monotonic() - began)
     return Answer(
         status=status,
@@ -83,7 +83,7 @@ def _exchange(
             content=body,
         ) as response,
     ):
-        _read_a_little(response)
+        _read_limited(response)
         return response.status, _retry_after(response)
 
 
@@ -97,7 +97,7 @@ def _url(target: Target) -> httpcore.URL:
     )
 
 
-def _read_a_little(response: httpcore.Response) -> None:
+def _read_limited(response: httpcore.Response) -> None:
     if not 200 <= response.status < 300:
         return
     read = 0
@@ -108,7 +108,7 @@ def _read_a_little(response: httpcore.Response) -> None:
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
-    """Connects to the addresses that were checked, whatever the host is called by now."""
+    """Connects to the checked addresses, whatever the name resolves to now."""
 
     def __init__(self, addresses: Iterable[str], deadline: float) -> None:
         self._addresses = tuple(addresses)
@@ -135,7 +135,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """Gives all that is read and written one end: a byte now and then prolongs nothing."""
+    """Sets one deadline for all reads and writes, which single bytes do not extend."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream = stream
@@ -172,12 +172,12 @@ def _left(deadline: float) -> float:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Verifies certificate and host name; the authorities are certifi's, or SSL_CERT_FILE."""
+    """Return a context that verifies certificate and host name, by certifi or SSL_CERT_FILE."""
     return httpx.create_ssl_context()
 
 
 def _retry_after(response: httpcore.Response) -> float:
-    """The header's seconds, or the seconds until its date; 0 where it is missing or senseless."""
+    """Return the header's seconds, or the seconds until its date; 0 if missing or invalid."""
     text = _header(response, b"retry-after").decode("latin-1").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
@@ -194,7 +194,7 @@ def _header(response: httpcore.Response, name: bytes) -> bytes:
 
 
 def _explanation(error: Exception) -> str:
-    """What its owner is told; how our network looks from the inside is left out."""
+    """Return the error text for the owner. It leaves out details of our network."""
     if isinstance(error, AddressRefused):
         return str(error)
     if isinstance(error, httpcore.TimeoutException):

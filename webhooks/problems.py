@@ -1,4 +1,4 @@
-"""What the API of webhooks refuses, each with a code that stays."""
+"""Refusals of the webhooks API, each with a stable code."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from api import Conflict
 
 
 class TooManyWebhooks(Conflict):
-    """The user has as many webhooks as one may have."""
+    """The user has the maximum number of webhooks."""
 
     default_code = "too_many_webhooks"
     default_detail = _("You have as many webhooks as one may have.")
 
 
 class WebhookDisabled(Conflict):
-    """A disabled webhook is sent nothing."""
+    """A disabled webhook receives nothing."""
 
     default_code = "webhook_disabled"
     default_detail = _("The webhook is disabled, so nothing is sent to it.")
 
 
 class WebhookHeld(Conflict):
-    """Staff disabled it."""
+    """Staff disabled the webhook."""
 
     default_code = "webhook_held"
     default_detail = _("The webhook was disabled by our staff; ask them to enable it.")

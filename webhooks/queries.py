@@ -1,4 +1,4 @@
-"""What the API may ask webhooks."""
+"""Reads of webhooks for the API."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def endpoints_of(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Endpoint]:
 
 
 def attempts_at(user: AbstractBaseUser | AnonymousUser, endpoint_id: UUID) -> QuerySet[Attempt]:
-    """The log of one of the user's endpoints; raises Http404 where it is not one of theirs."""
+    """Return the log of one of the user's endpoints; raise Http404 if it is not theirs."""
     endpoint = get_object_or_404(endpoints_of(user), pk=endpoint_id)
     return endpoint.attempts.select_related("message")
 
 
 def endpoints_to_tell(*, owner_id: int, kind: EventType) -> list[Endpoint]:
-    """Those of one user that want this; there are few, and SQLite cannot look into a list."""
+    """Return a user's endpoints for this event type. SQLite cannot filter by a list."""
     endpoints = Endpoint.objects.filter(owner_id=owner_id, disabled_at=None)
     return [endpoint for endpoint in endpoints if endpoint.wants(kind)]

@@ -1,6 +1,6 @@
-"""What customers' systems are sent, for the schema: its section `webhooks`.
+"""The section `webhooks` of the schema: the messages to customers' systems.
 
-The shapes are those of `webhooks.payloads`; a test holds each message against them.
+The shapes are those of `webhooks.payloads`; a test compares each message with them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ WEBHOOKS = [
 def add_headers(
     result: dict[str, Any], generator: Any, request: Any, public: bool
 ) -> dict[str, Any]:
-    """Give each message the headers that prove where it comes from."""
+    """Add to each message the headers that authenticate it."""
     for path in result.get("webhooks", {}).values():
         path["post"]["parameters"] = [
             {

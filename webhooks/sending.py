@@ -1,8 +1,8 @@
-"""Send one message to one endpoint, so that a bad endpoint costs nobody but itself.
+"""Send one message to one endpoint, so that a failing endpoint delays only its own messages.
 
-A worker first claims the right to send, under the endpoint's lock: an endpoint has few requests
-at a time, one where it is failing, and none while it rests after a failure. So a hundred messages
-to a dead endpoint cost one time-out for each rest, and the rests grow to an hour.
+A worker first claims the right to send, under the endpoint's lock. An endpoint has few requests at
+a time, one while it is failing, and none while it rests after a failure. So a hundred messages to a
+dead endpoint cost one time-out for each rest, and the rests grow to an hour.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ MOST_AT_ONCE = 2
 MOST_OF_ONE_OWNER = 2
 FIRST_REST = timedelta(seconds=5)
 LONGEST_REST = timedelta(hours=1)
-#: After so long without a success a failing endpoint is disabled, and a message is given up.
+#: After this time without success a failing endpoint is disabled, and a message is given up.
 PATIENCE = timedelta(days=3)
 
 State = Message.State
 
 
 class NotDelivered(Exception):
-    """The endpoint did not take the message; it is tried again later."""
+    """The endpoint did not accept the message; it is retried later."""
 
 
 class NotNow(RetryAfter):
-    """The endpoint rests after a failure, or is busy with other messages; not all come at once."""
+    """The endpoint rests after a failure, or is busy. Random delays spread the retries."""
 
 
 class Rests(NotNow):
-    """The endpoint rests; that may last, so its owner finds it in the log."""
+    """The endpoint rests. That may last, so it is logged for its owner."""
 
 
 def lease_seconds() -> float:
-    """How long one run may take: the request, and what is written before and after it."""
+    """Return the lease of one run: the request, and the database work around it."""
     return 3 * posting.timeout_seconds() + 30
 
 
 def send(*, message_id: UUID, receipt: Receipt) -> None:
-    """Send a message that waits.
+    """Send a waiting message.
 
     Raises:
-        NotDelivered, NotNow: the outbox will come again.
+        NotDelivered, NotNow: the outbox retries.
     """
     try:
         message = _begin(message_id)
@@ -76,11 +76,11 @@ def send(*, message_id: UUID, receipt: Receipt) -> None:
 
 @transaction.atomic(durable=True)
 def _begin(message_id: UUID) -> Message | None:
-    """Commit that this worker sends it now; None: there is nothing to send any more."""
+    """Commit that this worker sends it now. Return None if there is nothing to send."""
     try:
         known = Message.objects.get(pk=message_id)
         endpoint = Endpoint.objects.locked(known.endpoint_id)
-    except (Message.DoesNotExist, Endpoint.DoesNotExist):  # removed, and its messages with it
+    except (Message.DoesNotExist, Endpoint.DoesNotExist):  # removed with its messages
         return None
     message = Message.objects.get(pk=message_id)
     if message.state != State.WAITING:
@@ -101,16 +101,16 @@ def _refuse_if_not_now(endpoint: Endpoint, message: Message) -> None:
     now = timezone.now()
     if endpoint.rests_until and now < endpoint.rests_until:
         left = (endpoint.rests_until - now).total_seconds()
-        told = _("The endpoint failed, and rests until %(time)s UTC.")
+        text = _("The endpoint failed, and rests until %(time)s UTC.")
         facts = {"time": f"{endpoint.rests_until:%H:%M:%S}"}
-        raise Rests(left + random.uniform(0, 5 + left / 2), told % facts)
+        raise Rests(left + random.uniform(0, 5 + left / 2), text % facts)
     sending = endpoint.messages.filter(sending_until__gt=now).exclude(pk=message.pk).count()
     if sending >= (1 if endpoint.failures else MOST_AT_ONCE):
         raise NotNow(random.uniform(1, 20), _("The endpoint is busy with other messages."))
 
 
 def _post(message: Message) -> Answer:
-    """Ask, with no transaction open; the timestamp and the signatures are this attempt's."""
+    """Send the request, with no transaction open. Timestamp and signatures are of this attempt."""
     body = message.body.encode()
     headers = signatures.headers(
         message_id=str(message.pk),
@@ -125,7 +125,7 @@ def _post(message: Message) -> Answer:
 def _record(message: Message, answer: Answer) -> None:
     try:
         endpoint = Endpoint.objects.locked(message.endpoint_id)
-    except Endpoint.DoesNotExist:  # removed meanwhile, and its messages with it
+    except Endpoint.DoesNotExist:  # removed meanwhile, with its messages
         return
     log.note_attempt(message, answer)
     message.sending_until = None
@@ -159,7 +159,7 @@ def _disable(endpoint: Endpoint, because: Endpoint.Disabled) -> None:
 
 
 def _rest(failures: int, retry_after: float) -> timedelta:
-    """Doubled with each failure in a row; longer if the endpoint asks for it, within bounds."""
+    """Return the rest: doubled with each failure in a row, or `retry_after` if that is longer."""
     own: timedelta = FIRST_REST * 2 ** min(failures - 1, 20)
     return min(max(own, timedelta(seconds=retry_after)), LONGEST_REST)
 

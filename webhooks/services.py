@@ -1,4 +1,4 @@
-"""What webhooks does at an owner's or a person's wish, and what it writes to endpoints."""
+"""Services of webhooks: changes by an owner or staff, and messages to endpoints."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from webhooks.events import EndpointUrlChanged, MessageWritten
 from webhooks.models import Endpoint, EventType, Message
 from webhooks.signatures import new_secret
 
-#: Endpoints that one user may have.
+#: Most endpoints of one user.
 MOST_ENDPOINTS = 10
-#: How long the secret before still signs.
+#: How long the previous secret still signs.
 OLD_SECRET_LIVES = timedelta(hours=24)
-#: How long a message and the log of its attempts are kept; far longer than it is tried for.
+#: How long messages and their attempts are kept; far longer than a message is tried.
 KEPT = timedelta(days=30)
 _AT_A_TIME = 500
 
@@ -45,14 +45,14 @@ class HeldByStaff(Exception):
 def add_endpoint(
     *, owner: AbstractBaseUser, url: str, event_types: Iterable[str], description: str = ""
 ) -> Endpoint:
-    """Send the events of its owner's orders to a URL from now on. A worker checks its host.
+    """Add an endpoint for the events of its owner's orders. A worker checks its host.
 
-    The caller has checked the rest: `addresses.require_allowed`.
+    The caller has checked the URL with `addresses.require_allowed`.
 
     Raises:
         TooManyEndpoints: the user has MOST_ENDPOINTS already.
     """
-    # The lock, so that two requests at once do not both find room for one more.
+    # The lock keeps two concurrent requests from both passing the limit.
     get_user_model().objects.select_for_update().get(pk=owner.pk)
     if queries.endpoints_of(owner).count() >= MOST_ENDPOINTS:
         raise TooManyEndpoints(TooManyEndpoints.__doc__)
@@ -65,7 +65,7 @@ def add_endpoint(
 
 @transaction.atomic
 def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoint:
-    """Make an owner's changes; raises HeldByStaff where only staff may enable it again."""
+    """Apply an owner's changes; raise HeldByStaff if only staff may enable the endpoint again."""
     endpoint = Endpoint.objects.locked(endpoint_id)
     wanted, was_enabled = dict(changes), endpoint.enabled
     enabled = wanted.pop("enabled", endpoint.enabled)
@@ -78,7 +78,7 @@ def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoin
     elif endpoint.enabled and not enabled:
         endpoint.disable(because=Endpoint.Disabled.BY_OWNER)
     if "url" in wanted:
-        endpoint.forget_failures()  # they were another receiver's
+        endpoint.forget_failures()  # they belong to the previous receiver
     if "url" in wanted or endpoint.enabled > was_enabled:
         _have_url_checked(endpoint)
     endpoint.save()
@@ -102,7 +102,7 @@ def enable_by_staff(*, endpoint_id: UUID) -> None:
 
 @transaction.atomic
 def rotate_secret(*, endpoint_id: UUID) -> Endpoint:
-    """Give the endpoint a new secret; the one before signs, too, for a day."""
+    """Give the endpoint a new secret. The previous one also signs, for a day."""
     endpoint = Endpoint.objects.locked(endpoint_id)
     endpoint.old_secret, endpoint.secret = endpoint.secret, new_secret()
     endpoint.old_secret_until = timezone.now() + OLD_SECRET_LIVES
@@ -112,13 +112,13 @@ def rotate_secret(*, endpoint_id: UUID) -> Endpoint:
 
 @transaction.atomic
 def remove_endpoint(*, endpoint_id: UUID) -> None:
-    """Forget an endpoint with all that it was told; what is still owed to it is then nothing."""
+    """Delete an endpoint and its messages. Their deliveries then do nothing."""
     Endpoint.objects.filter(pk=endpoint_id).delete()
 
 
 @transaction.atomic
 def forget_owner(*, subject: str) -> None:
-    """Remove the endpoints of an owner ("user:7"), with all that was sent to them."""
+    """Delete the endpoints of an owner ("user:7"), with their messages."""
     owner = orders.customer_of(subject)
     if owner is not None:
         Endpoint.objects.filter(owner_id=owner).delete()
@@ -129,7 +129,7 @@ def ping(*, endpoint_id: UUID) -> Message:
     """Write a test message to the endpoint; it is sent like any other.
 
     Raises:
-        EndpointIsDisabled: it would be sent nothing.
+        EndpointIsDisabled: nothing would be sent.
     """
     endpoint = Endpoint.objects.locked(endpoint_id)
     if not endpoint.enabled:
@@ -142,7 +142,7 @@ def ping(*, endpoint_id: UUID) -> Message:
 def tell_owner(
     *, order_id: UUID, kind: EventType, event_id: UUID, at: datetime, **more: Any
 ) -> None:
-    """Write a message to each endpoint of the order's owner that wants to hear of this."""
+    """Write a message to each endpoint of the order's owner that receives this event type."""
     owner_id = orders.customer_id(order_id)
     endpoints = queries.endpoints_to_tell(owner_id=owner_id, kind=kind)
     if not endpoints:
@@ -154,7 +154,7 @@ def tell_owner(
 
 
 def forget_old_messages() -> int:
-    """Delete old messages with the log of their attempts, and return how many there were."""
+    """Delete old messages with their attempts, and return the number of messages."""
     old = Message.objects.filter(created_at__lt=timezone.now() - KEPT)
     forgotten = 0
     while some := list(old.values_list("pk", flat=True)[:_AT_A_TIME]):
@@ -170,7 +170,7 @@ def forget_old_secrets() -> None:
 
 
 def _have_url_checked(endpoint: Endpoint) -> None:
-    """Mark the URL as unchecked, for the caller to save, and have a worker look its host up."""
+    """Mark the URL as unchecked, and emit the event for its check. The caller saves."""
     endpoint.url_state = Endpoint.UrlState.UNCHECKED
     emit(EndpointUrlChanged(endpoint_id=endpoint.pk, owner_id=endpoint.owner_id))
 

@@ -1,10 +1,10 @@
-"""Standard Webhooks 1.0.0: how a webhook is signed, so that any library of theirs can verify it.
+"""Signatures by Standard Webhooks 1.0.0, so that any library of a receiver can verify them.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 
-What is signed is "{webhook-id}.{webhook-timestamp}.{body}", by HMAC-SHA256. The id is the same each
-time one message is sent, the timestamp is that of the attempt. While a secret changes there is a
-signature for each of the two, separated by a space.
+The signed text is "{webhook-id}.{webhook-timestamp}.{body}", by HMAC-SHA256. The id is the same at
+each attempt of one message; the timestamp is that of the attempt. While a secret changes there is
+one signature for each of the two secrets, separated by a space.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BYTES = 32
 
 
 def new_secret() -> str:
-    """Return 256 random bits as the specification writes them."""
+    """Return 256 random bits in the format of the specification."""
     return PREFIX + base64.b64encode(secrets.token_bytes(_BYTES)).decode()
 
 

@@ -1,4 +1,4 @@
-"""What webhooks does by the clock: beat sends these."""
+"""Periodic tasks of webhooks, sent by beat."""
 
 from __future__ import annotations
 

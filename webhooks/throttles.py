@@ -1,4 +1,4 @@
-"""How many URLs of webhooks one user may have checked."""
+"""Limit on the URLs of webhooks that one user may have checked."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from rest_framework.views import APIView
 
 
 class LookUps(UserRateThrottle):
-    """Counts the requests that may bring a URL.
+    """Counts the requests that may contain a URL.
 
-    A worker looks its host up afterwards, which may take as long as `LOOKUP_SECONDS`.
+    A worker looks up its host afterwards, for up to `LOOKUP_SECONDS`.
     """
 
     scope = "webhook_lookups"
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Tell whether there is room for one more; other requests are not counted."""
+        """Return whether one more request is allowed. Other requests are not counted."""
         return request.method not in ("POST", "PATCH") or super().allow_request(request, view)

@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: each view checks what came in and makes one call inward."""
+"""Views of webhooks: each validates the request and makes one call inward."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class OwnWebhook(GenericAPIView[Endpoint]):
         return queries.endpoints_of(self.request.user)
 
     def handle_exception(self, exc: Exception) -> Response:
-        """One that its owner removes at the same moment is not found either."""
+        """Return 404 for a webhook that its owner removes at the same time."""
         return super().handle_exception(
             Http404() if isinstance(exc, Endpoint.DoesNotExist) else exc
         )

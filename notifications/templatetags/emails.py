@@ -12,5 +12,5 @@ register = template.Library()
 
 @register.filter
 def money(amount: Money) -> str:
-    """Write an amount as people of the current language do."""
+    """Format an amount for the current language."""
     return amount.format(get_language() or "en")

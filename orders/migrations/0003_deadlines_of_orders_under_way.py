@@ -5,7 +5,7 @@ from orders.deadlines import length_of
 
 
 def give_them_their_time(apps, schema_editor):
-    """What is under way during the deploy has its whole time from now on."""
+    """Start the full deadline now for each order under way during the deploy."""
     orders = apps.get_model("orders", "Order").objects.using(schema_editor.connection.alias)
     placed = orders.filter(status="placed")
     waiting = {

@@ -1,4 +1,4 @@
-"""The outside world of payments: a port (`Gateway`), and the adapter that the settings choose."""
+"""The port to the bank (`Gateway`), and the adapter that the settings choose."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def current() -> Gateway:
-    """Build the gateway that the setting GATEWAY names, from that gateway's settings."""
+    """Return the gateway that the setting GATEWAY names, built from its settings."""
     return {"bank": _bank, "stripe": _stripe}[settings.GATEWAY]()
 
 
@@ -55,7 +55,7 @@ def _bank() -> Gateway:
 
 
 def _stripe() -> Gateway:
-    from payments.gateway.stripe import StripeGateway  # its SDK is an extra: not before it is asked
+    from payments.gateway.stripe import StripeGateway  # its SDK is an extra: import it only if used
 
     return StripeGateway(
         url=settings.STRIPE_API_URL,
@@ -66,5 +66,5 @@ def _stripe() -> Gateway:
 
 
 def timeout_seconds() -> float:
-    """Return the setting BANK_TIMEOUT_SECONDS: how long to wait for the bank (default 10)."""
+    """Return the setting BANK_TIMEOUT_SECONDS: seconds to wait for the bank (default 10)."""
     return float(getattr(settings, "BANK_TIMEOUT_SECONDS", 10))

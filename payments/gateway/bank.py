@@ -1,4 +1,4 @@
-"""The adapter for a bank that speaks the HTTP API of `payments.simulator` (described there)."""
+"""Adapter for a bank with the HTTP API that `payments.simulator` describes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from payments.gateway.port import (
 
 Json = dict[str, Any]
 
-#: Failures before the first byte of the request could leave.
+#: Failures that occur before the first byte of the request is sent.
 NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -54,8 +54,8 @@ class BankGateway:
         url: scheme, host and port, such as "https://bank.example".
         api_key: our key, sent as a bearer token.
         timeout: seconds to wait for the connection, and again for the answer.
-        processing_time: the bank's word for how long it may work on a request.
-        webhook_secrets: what its webhooks may be signed with; several while it changes.
+        processing_time: how long the bank may work on a request, as agreed with the bank.
+        webhook_secrets: secrets that may sign its webhooks; several while the secret changes.
     """
 
     key_life = timedelta(hours=24)
@@ -96,7 +96,7 @@ class BankGateway:
     def refund(
         self, *, reference: str, capture_id: str, amount: Money, idempotency_key: str
     ) -> Refund:
-        """See `Gateway.refund`. This bank knows the purchase by its capture."""
+        """See `Gateway.refund`. This bank identifies the purchase by its capture."""
         path = f"/v1/captures/{capture_id}/refunds"
         return read(self._post(path, amount.model_dump(), idempotency_key), read_refund)
 
@@ -132,8 +132,8 @@ class BankGateway:
         return response
 
     def _client(self) -> httpx.Client:
-        # A connection for each request: none is shared by forked workers, none is found closed by
-        # the other side at the moment of use, which would make a sure failure an unknown outcome.
+        # A new connection for each request. Forked workers share none. The bank cannot close one
+        # before its use, which would turn a certain failure into an unknown outcome.
         return httpx.Client(
             base_url=self._url,
             headers=self._headers,

@@ -1,4 +1,4 @@
-"""Read what the bank answers: a result in the port's types, or one of its exceptions."""
+"""Parse the bank's answers into the port's types or its exceptions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def raise_for_status(response: httpx.Response) -> None:
 
 
 def word(value: object) -> str:
-    """Return an id or a code; raise ValueError if it is none that we could store."""
+    """Return an id or a code; raise ValueError if it cannot be stored."""
     if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
         return value
     raise ValueError("It is no short printable text.")
@@ -60,7 +60,7 @@ def read(response: httpx.Response, parse: Callable[[Json], Result]) -> Result:
         answer = response.json()
         if response.status_code == DECLINED:
             answer = answer["error"]["authorization"]
-            word(answer["decline_code"])  # without a reason it would pass for money that is held
+            word(answer["decline_code"])  # without a reason it would count as held money
         return parse(answer)
     except (ValueError, KeyError, TypeError) as error:
         message = f"The bank answered {response.status_code} with what we cannot read."
@@ -68,7 +68,7 @@ def read(response: httpx.Response, parse: Callable[[Json], Result]) -> Result:
 
 
 def _declined_reason(authorization: Json) -> str:
-    """Return why; "" if the money is, or was, held. A decline without a reason is no answer."""
+    """Return the decline code; "" if the money is or was held. A decline must have a code."""
     code = authorization["decline_code"]
     return word(code) if code or authorization.get("status") == "declined" else ""
 
@@ -122,12 +122,12 @@ def read_found(answer: Json) -> Found:
 
 def read_report(body: bytes) -> Report:
     try:
-        told = json.loads(body.decode())
-        found = read_found(told["data"])
+        event = json.loads(body.decode())
+        found = read_found(event["data"])
         return Report(
-            report_id=word(told["id"]),
-            kind=word(told["type"]),
-            reference=word(told["data"]["reference"]),
+            report_id=word(event["id"]),
+            kind=word(event["type"]),
+            reference=word(event["data"]["reference"]),
             found=found,
             refunds=found.refunds,
         )

@@ -1,4 +1,4 @@
-"""The port: what the shop needs of a bank, whichever bank it is.
+"""The port: the operations and types that the shop needs of any bank.
 
 Amounts are `Money`: integers in minor units and an ISO 4217 currency.
 """
@@ -18,17 +18,17 @@ class GatewayUnavailable(Exception):
 
 
 class OutcomeUnknown(Exception):
-    """The request was perhaps carried out; the answer is missing. Ask again under the same key."""
+    """The request may have been carried out; its answer is missing. Ask again with the same key."""
 
 
 class GatewayRefused(Exception):
-    """The bank understood the request and will not do it: no money moved, and a person must look.
+    """The bank refuses the request: no money moved, and a person must investigate.
 
-    It is not a decline, which is an answer; it is a wrong API key, a key used for another request,
-    or money that is not where our books say it is.
+    It is not a decline, which is an answer. Causes are a wrong API key, a key that was used for
+    another request, or money whose state at the bank differs from our tables.
 
     Attributes:
-        code: the bank's own word for the reason, such as "unexpected_state".
+        code: the bank's code for the reason, such as "unexpected_state".
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -37,7 +37,7 @@ class GatewayRefused(Exception):
 
 
 class ReportRefused(Exception):
-    """What claims to be the bank's report is not signed by it, is too old, or makes no sense."""
+    """A report is not signed by the bank, is too old, or cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class Authorization:
     """The bank's answer to `authorize`.
 
     Attributes:
-        authorization_id: the bank's id for it; a declined one has an id too.
-        amount: what is held, or would have been.
+        authorization_id: the bank's id; a declined authorization has one too.
+        amount: the amount held, or requested if declined.
         declined_reason: the bank's code, such as "insufficient_funds"; "" if authorized.
     """
 
@@ -56,7 +56,7 @@ class Authorization:
 
     @property
     def is_declined(self) -> bool:
-        """Whether the bank said no, and holds nothing."""
+        """Whether the bank declined, and holds nothing."""
         return self.declined_reason != ""
 
 
@@ -65,10 +65,10 @@ class Capture:
     """The bank's answer to `capture`.
 
     Attributes:
-        capture_id: the bank's id for it; "" if declined.
-        amount: what was taken, or would have been.
-        declined_reason: the bank's code, such as "expired_card"; "" if taken. A decline is final,
-            and nothing is held for us any more.
+        capture_id: the bank's id; "" if declined.
+        amount: the amount captured, or requested if declined.
+        declined_reason: the bank's code, such as "expired_card"; "" if captured. A decline is
+            final, and the bank holds nothing for us any more.
     """
 
     capture_id: str
@@ -78,13 +78,13 @@ class Capture:
 
     @property
     def is_declined(self) -> bool:
-        """Whether the bank said no, and took nothing."""
+        """Whether the bank declined, and captured nothing."""
         return self.declined_reason != ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Void:
-    """An authorization that was let go: nothing of it is held any more."""
+    """A voided authorization: the bank holds nothing of it any more."""
 
     void_id: str
     authorization_id: str
@@ -92,10 +92,10 @@ class Void:
 
 @dataclass(frozen=True, kw_only=True)
 class Refund:
-    """Money that was given back.
+    """A refund that the bank made.
 
     Attributes:
-        key: the idempotency key under which we asked for it; "" if we never did.
+        key: the idempotency key of our request; "" if we made none.
     """
 
     refund_id: str
@@ -106,7 +106,7 @@ class Refund:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """All that the bank has on its books for one authorization."""
+    """All data of the bank about one authorization."""
 
     authorization: Authorization
     void: Void | None = None
@@ -115,7 +115,7 @@ class Found:
 
     @property
     def answer_to_capture(self) -> Capture | None:
-        """What `capture` answered, or None while it was not asked for."""
+        """The bank's answer to `capture`; None if no capture was requested yet."""
         if not self.authorization.is_declined:
             return self.capture
         return Capture(
@@ -128,14 +128,14 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the bank told unasked.
+    """A report that the bank sent by itself.
 
     Attributes:
-        report_id: the bank's id for it; the same if it is told again.
-        kind: the bank's word for what happened, such as "capture.succeeded".
-        reference: our own name for the purchase; "" if it is about none.
-        found: the bank's books for it at that time, as far as the report tells them.
-        refunds: the refunds that it tells of.
+        report_id: the bank's id; the same if the report is sent again.
+        kind: the bank's name for the event, such as "capture.succeeded".
+        reference: our name for the purchase; "" if there is none.
+        found: the bank's data about it at that time, as far as the report contains them.
+        refunds: the refunds in the report.
     """
 
     report_id: str
@@ -148,56 +148,56 @@ class Report:
 class Gateway(Protocol):
     """A bank. Each method makes one request with a time-out and never repeats it.
 
-    A method that moves money takes an `idempotency_key`: the same key with the same arguments
-    moves it once, however often it is called, and gives the same answer, for `key_life`. Call it
-    with no transaction open, after the intent is committed.
+    A method that moves money takes an `idempotency_key`. Within `key_life`, the same key with the
+    same arguments moves the money once and gives the same answer. Call it with no transaction
+    open, after the intent is committed.
 
     All methods raise:
-        GatewayUnavailable: certainly nothing was done.
-        OutcomeUnknown: perhaps it was done; call again with the same key.
-        GatewayRefused: certainly nothing was done, and calling again will not help.
+        GatewayUnavailable: nothing was done.
+        OutcomeUnknown: it may have been done; call again with the same key.
+        GatewayRefused: nothing was done, and another call will not help.
     """
 
     @property
     def key_life(self) -> timedelta:
-        """How long the bank remembers an idempotency key; after it, `find` before asking again."""
+        """How long the bank remembers an idempotency key. With an older key, call `find` first."""
 
     @property
     def processing_time(self) -> timedelta:
-        """How long the bank may work on a request; what `find` does not find by then never will be.
+        """How long the bank may work on a request; `find` returns its result by then, or never.
 
-        Counted from when we last asked, and with what `find` itself may lag behind.
+        Counted from our last request, and including the lag of `find`.
         """
 
     def authorize(
         self, *, reference: str, amount: Money, payment_method: str, idempotency_key: str
     ) -> Authorization:
-        """Hold the amount on the payment method; a decline is an answer, not an exception.
+        """Hold the amount on the payment method. A decline is an answer, not an exception.
 
         Args:
-            reference: our own name for the purchase, by which `find` finds it.
+            reference: our name for the purchase; `find` takes it.
             payment_method: the token of a card, never its number.
         """
 
     def capture(self, *, authorization_id: str, amount: Money, idempotency_key: str) -> Capture:
-        """Take the amount out of what is held; a decline is an answer, not an exception."""
+        """Capture the amount from the held money. A decline is an answer, not an exception."""
 
     def void(self, *, authorization_id: str, idempotency_key: str) -> Void:
-        """Let go of all that is held. Refused once it is captured."""
+        """Release all held money. The bank refuses this after a capture."""
 
     def refund(
         self, *, reference: str, capture_id: str, amount: Money, idempotency_key: str
     ) -> Refund:
-        """Give the amount back out of what was taken.
+        """Refund the amount from the captured money.
 
         Args:
-            reference: our own name for the purchase, as at `authorize`.
+            reference: our name for the purchase, as at `authorize`.
         """
 
     def find(self, *, reference: str) -> Found | None:
-        """Return what the bank has under our reference, or None.
+        """Return the bank's data about our reference, or None.
 
-        Of several authorizations it is the newest that was not declined, else the newest. None is
+        Of several authorizations, return the newest that was not declined, else the newest. None is
         final once `processing_time` has passed since the last request.
         """
 
@@ -205,4 +205,4 @@ class Gateway(Protocol):
         """Raise `ReportRefused` unless the bank signed the body within the last five minutes."""
 
     def read_report(self, *, body: bytes) -> Report:
-        """Read a report that was verified; raise `ReportRefused` if it makes no sense."""
+        """Read a verified report; raise `ReportRefused` if it cannot be read."""

@@ -1,7 +1,7 @@
-"""Who wrote a webhook, and when: HMAC-SHA256 over its time and its raw body.
+"""Signatures of webhooks: HMAC-SHA256 over the time and the raw body.
 
-The header is "t=UNIX_SECONDS,v1=HEX", with more `v1` while the sender changes its secret; we may
-know several secrets while we change ours.
+The header is "t=UNIX_SECONDS,v1=HEX". It has several `v1` while the sender changes its secret. We
+accept several secrets while we change ours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def verify(body: bytes, header: str, *, secrets: Iterable[str], now: float) -> N
     if abs(now - timestamp) > WINDOW_SECONDS:
         raise ReportRefused("The signature is older, or newer, than five minutes.")
     expected = [sign(body, secret, timestamp) for secret in secrets if secret]
-    # Every pair is compared, each in constant time: how long it takes tells nothing.
+    # Every pair is compared in constant time, so that the duration reveals nothing.
     matches = [hmac.compare_digest(one, given) for one in expected for given in signatures]
     if not any(matches):
         raise ReportRefused("The signature is not the bank's.")

@@ -1,6 +1,6 @@
 """The adapter for Stripe, through its official SDK: PaymentIntents that are captured later.
 
-Imported only where the setting GATEWAY says "stripe"; `pip install 'shop[stripe]'` brings the SDK.
+Imported only if the setting GATEWAY is "stripe"; `pip install 'shop[stripe]'` installs the SDK.
 
     ours                 Stripe's
     -------------------  --------------------------------------------------------------
@@ -57,10 +57,10 @@ REFUSED = (
 
 
 class StripeGateway:
-    """Stripe, or what speaks its language at `url`.
+    """Stripe, or a server with the same API at `url`.
 
     Args:
-        api_key: a secret key, better a restricted one for PaymentIntents and refunds.
+        api_key: a secret key, preferably a restricted one for PaymentIntents and refunds.
         timeout: seconds to wait for the connection, and again for the answer.
         webhook_secrets: the endpoint's signing secrets; several while one is rolled.
     """
@@ -75,7 +75,7 @@ class StripeGateway:
         self._stripe = stripe.StripeClient(
             api_key,
             base_addresses={"api": url},
-            max_network_retries=0,  # the outbox tries again, with patience, under the same key
+            max_network_retries=0,  # the outbox retries, with backoff, under the same key
             http_client=HttpxClient(timeout=timeout),
         ).v1
 
@@ -90,7 +90,7 @@ class StripeGateway:
             "payment_method_types": ["card"],
             "capture_method": "manual",
             "confirm": True,
-            "error_on_requires_action": True,  # nobody sits before this program to act
+            "error_on_requires_action": True,  # no customer is present to act
             "metadata": {"reference": reference},
         }
         create = self._stripe.payment_intents.create
@@ -137,8 +137,8 @@ class StripeGateway:
 
     def verify_report(self, *, body: bytes, headers: Mapping[str, str]) -> None:
         """See `Gateway.verify_report`."""
-        # Stripe's scheme is the one of `signatures`; the SDK's own check knows one secret, and
-        # lets times in the future pass.
+        # Stripe's scheme is that of `signatures`. The SDK's own check accepts one secret only, and
+        # accepts times in the future.
         header = headers.get("Stripe-Signature", "")
         signatures.verify(body, header, secrets=self._webhook_secrets, now=time.time())
 
@@ -152,7 +152,7 @@ def _under(idempotency_key: str) -> Any:
 
 
 def _ask(call: Callable[[], Any], read: Callable[[Json], Result]) -> Result:
-    """Call Stripe and read its answer; what it declines is an answer, too."""
+    """Call Stripe and read its answer. A decline is an answer, too."""
     try:
         answer = call().to_dict()
     except stripe.CardError as error:
@@ -170,7 +170,7 @@ def _ask(call: Callable[[], Any], read: Callable[[Json], Result]) -> Result:
 
 
 def _intent_of(error: stripe.CardError) -> Any:
-    """The PaymentIntent that was declined; None where Stripe does not show it as that."""
+    """Return the declined PaymentIntent; None if Stripe does not show one as declined."""
     told: Any = error.json_body
     intent = told["error"].get("payment_intent")
     return intent if intent and intent.get("status") not in HELD_OR_TAKEN else None

@@ -1,4 +1,4 @@
-"""Read Stripe's objects, as plain dictionaries, into the port's types. It needs no SDK."""
+"""Parse Stripe's objects, as plain dictionaries, into the port's types. Needs no SDK."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def read_found(intent: Json) -> Found:
 
 def read_report(body: bytes) -> Report:
     try:
-        told = json.loads(body.decode())
-        about = told["data"]["object"]
+        event = json.loads(body.decode())
+        about = event["data"]["object"]
         is_intent = about["object"] == "payment_intent"
         is_refund = about["object"] == "refund" and about["status"] == "succeeded"
         return Report(
-            report_id=word(told["id"]),
-            kind=word(told["type"]),
+            report_id=word(event["id"]),
+            kind=word(event["type"]),
             reference=_reference(about),
             found=read_found(about) if is_intent else None,
             refunds=(read_refund(about),) if is_refund else (),
@@ -87,7 +87,7 @@ def _reference(about: Json) -> str:
 
 
 def _declined_reason(intent: Json) -> str:
-    """Return why; "" if the money is, or was, held. A status between the two is no answer."""
+    """Return the decline code; "" if the money is or was held. Raise ValueError in between."""
     error = intent.get("last_payment_error")
     if intent["status"] in HELD_OR_TAKEN or (intent["status"] == "canceled" and not error):
         return ""
@@ -101,5 +101,5 @@ def _money(amount: int, of: Json) -> Money:
 
 
 def _id(value: str | Json) -> str:
-    """The id of what is shown by its id, or whole where it was expanded."""
+    """Return the id of an object that is given as its id or expanded."""
     return value if isinstance(value, str) else str(value["id"])

@@ -1,4 +1,4 @@
-"""How the SDK reaches Stripe: through httpx, which tells what never left from what was lost."""
+"""The SDK's HTTP client: httpx, which distinguishes unsent requests from lost answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from payments.gateway.port import GatewayUnavailable, OutcomeUnknown
 
 
 class HttpxClient(stripe.HTTPClient):
-    """One request on a connection of its own, as for the other bank."""
+    """Opens a connection for each request, as for the other bank."""
 
     name = "httpx"
 
@@ -40,4 +40,4 @@ class HttpxClient(stripe.HTTPClient):
         return response.text, response.status_code, response.headers
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection is kept open."""

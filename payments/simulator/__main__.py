@@ -1,4 +1,4 @@
-"""`python -m payments.simulator`: open the bank, close it on Ctrl-C or SIGTERM."""
+"""`python -m payments.simulator`: run the bank until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 

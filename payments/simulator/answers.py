@@ -1,4 +1,4 @@
-"""What the bank says back: an answer, or a refusal that has moved no money."""
+"""Answers of the bank, and refusals, which move no money."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Answer:
 
 
 class Refusal(Exception):
-    """The request is not understood, not allowed, or comes at the wrong time; nothing was done."""
+    """The request is invalid, not allowed, or at the wrong time; nothing was done."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)

@@ -1,10 +1,10 @@
-"""What the bank does wrong on demand; the token of the payment method says what and how often.
+"""Faults on demand: the token of the payment method names the fault and how often it occurs.
 
     tok_[capture_|void_|refund_]TRICK[_N]
 
-Without an operation the trick is played at authorize. Of a trick that takes time, N is its seconds.
-Of the others, N (1 if it is missing) counts the requests under one idempotency key that it is
-played on. The count is on disk: a restart forgets none.
+Without an operation the trick applies at authorize. For a trick that takes time, N is its seconds.
+For the others, N (default 1) is how many requests under one idempotency key it applies to. The
+count is on disk: a restart keeps it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METHOD_OF = {
 
 @dataclass(frozen=True)
 class Trick:
-    """One kind of mischief; "" is none. The number is 0 where the token has none."""
+    """One kind of fault; "" is none. The number is 0 if the token has none."""
 
     name: str = ""
     number: int = 0
@@ -59,15 +59,15 @@ def trick_for(operation: str, payment_method: str) -> Trick:
     return Trick(found["trick"], int(found["number"] or 0))
 
 
-def method_of(books: sqlite3.Connection, operation: str, id_: str) -> str:
-    """Give the payment method that an authorization or a capture is about; "" if there is none."""
-    row = books.execute(METHOD_OF[operation], [id_]).fetchone()
+def method_of(connection: sqlite3.Connection, operation: str, id_: str) -> str:
+    """Return the payment method of an authorization or a capture; "" if there is none."""
+    row = connection.execute(METHOD_OF[operation], [id_]).fetchone()
     return str(row["payment_method"]) if row else ""
 
 
-def is_due(books: sqlite3.Connection, trick: Trick, key: str) -> bool:
-    """Count that the trick is played on a request with this key; False if it was often enough."""
-    counted = books.execute(
+def is_due(connection: sqlite3.Connection, trick: Trick, key: str) -> bool:
+    """Count a use of the trick for this key. Return False if it was used often enough."""
+    counted = connection.execute(
         "INSERT INTO mischief (idempotency_key, played) VALUES (?, 1)"
         " ON CONFLICT (idempotency_key) DO UPDATE SET played = played + 1 WHERE played < ?",
         [key, trick.times],
@@ -76,7 +76,7 @@ def is_due(books: sqlite3.Connection, trick: Trick, key: str) -> bool:
 
 
 def fail(trick: Trick) -> None:
-    """Do no work: raise what the caller gets instead."""
+    """Raise the trick's failure instead of doing the work."""
     if trick.name == "hangs_up":
         raise HangUp
     if trick.name == "busy":

@@ -1,9 +1,9 @@
-"""What the bank tells unasked: one signed HTTP POST for each thing that happened.
+"""Webhooks of the bank: one signed HTTP POST for each event.
 
     Bank-Signature: t=UNIX_SECONDS,v1=HEX
 
-HEX is HMAC-SHA256, with the shared secret, of "UNIX_SECONDS." and the body. A notice is on disk
-with what it tells; until somebody answers it with 2xx it is sent again, also after a restart.
+HEX is HMAC-SHA256, with the shared secret, of "UNIX_SECONDS." and the body. A notice is stored in
+the transaction of its event. Until a 2xx answers it, it is sent again, also after a restart.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .statements import with_all_that_followed
 from .storage import at, now, reading, writing
 
 log = logging.getLogger("bank")
-#: No proxy of the environment: the shop is where we were told it is.
+#: Ignores proxies of the environment: the shop is at the configured URL.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class Subscriber:
-    """Who is told, and how.
+    """The receiver of notices, and how they are sent.
 
     Attributes:
         times: how often each notice is sent.
-        delay_seconds: how long after it happened.
-        first: send it before the caller has the answer to its request.
+        delay_seconds: the delay after the event.
+        first: send the notice before the answer to the request.
     """
 
     url: str
@@ -48,48 +48,48 @@ class Subscriber:
     first: bool = False
 
 
-def note(books: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subscriber) -> str:
-    """Put a notice on the books, in the transaction of what it tells; return its id."""
+def note(connection: sqlite3.Connection, kind: str, answer: Answer, subscriber: Subscriber) -> str:
+    """Store a notice in the transaction of its event, and return its id."""
     id_ = f"evt_{secrets.token_hex(12)}"
-    authorization = with_all_that_followed(books, _authorization(books, answer.body))
-    tells = {
+    authorization = with_all_that_followed(connection, _authorization(connection, answer.body))
+    event = {
         "object": "event",
         "id": id_,
         "type": f"{kind}.{'declined' if answer.status == 402 else 'succeeded'}",
         "created": now(),
         "data": authorization,
     }
-    # One that goes first is sent by its request; the postman only helps where that fails.
+    # With `first` the request itself sends the notice; the postman is the fallback.
     delay = 5.0 if subscriber.first else subscriber.delay_seconds
     due_at = at(datetime.now(UTC) + timedelta(seconds=delay))
-    books.execute(
-        "INSERT INTO notices (id, body, due_at) VALUES (?, ?, ?)", [id_, json.dumps(tells), due_at]
+    connection.execute(
+        "INSERT INTO notices (id, body, due_at) VALUES (?, ?, ?)", [id_, json.dumps(event), due_at]
     )
     return id_
 
 
-def owed(books: sqlite3.Connection) -> Answer:
-    """Count the notices that nobody has taken yet."""
-    row = books.execute("SELECT COUNT(*) AS number FROM notices WHERE NOT is_done").fetchone()
+def owed(connection: sqlite3.Connection) -> Answer:
+    """Count the notices that no receiver has accepted yet."""
+    row = connection.execute("SELECT COUNT(*) AS number FROM notices WHERE NOT is_done").fetchone()
     return Answer(200, {"object": "notices", "owed": row["number"]})
 
 
 def send(file: Path, subscriber: Subscriber, id_: str) -> None:
-    """Send a notice as often as it is to be sent; what fails is due again later."""
-    with reading(file) as books:
-        row = books.execute("SELECT * FROM notices WHERE id = ?", [id_]).fetchone()
+    """Send a notice `times` times. After a failure it is due again later."""
+    with reading(file) as connection:
+        row = connection.execute("SELECT * FROM notices WHERE id = ?", [id_]).fetchone()
     is_done = all(_post(subscriber, row["body"].encode()) for _ in range(subscriber.times))
     failures = row["failures"] + (not is_done)
     due_at = at(datetime.now(UTC) + timedelta(seconds=min(0.1 * 2**failures, 60)))
-    with writing(file) as books:
-        books.execute(
+    with writing(file) as connection:
+        connection.execute(
             "UPDATE notices SET is_done = ?, failures = ?, due_at = ? WHERE id = ?",
             [is_done, failures, due_at, id_],
         )
 
 
 class Postman(Thread):
-    """Sends what is due, again and again, as long as the bank is open."""
+    """Sends due notices as long as the bank runs."""
 
     def __init__(self, file: Path, subscriber: Subscriber) -> None:
         super().__init__(name="postman", daemon=True)
@@ -103,8 +103,8 @@ class Postman(Thread):
             time.sleep(0.05)
 
     def _due(self) -> list[str]:
-        with reading(self._file) as books:
-            rows = books.execute(
+        with reading(self._file) as connection:
+            rows = connection.execute(
                 "SELECT id FROM notices WHERE NOT is_done AND due_at <= ? ORDER BY number", [now()]
             )
             return [row["id"] for row in rows]
@@ -122,19 +122,19 @@ def _post(subscriber: Subscriber, body: bytes) -> bool:
     }
     request = urllib.request.Request(subscriber.url, body, headers)  # noqa: S310  our own option
     try:
-        with opener.open(request, timeout=10):  # it raises for whatever is not 2xx
+        with opener.open(request, timeout=10):  # it raises unless the status is 2xx
             return True
     except OSError as error:
         log.info("The notice for %s was not taken: %s", subscriber.url, error)
         return False
 
 
-def _authorization(books: sqlite3.Connection, body: dict[str, Any]) -> sqlite3.Row:
-    told = body.get("error", {}).get("authorization") or body
-    id_ = told["id"] if told["object"] == "authorization" else told.get("authorization")
-    row = books.execute(
+def _authorization(connection: sqlite3.Connection, body: dict[str, Any]) -> sqlite3.Row:
+    outcome = body.get("error", {}).get("authorization") or body
+    id_ = outcome["id"] if outcome["object"] == "authorization" else outcome.get("authorization")
+    row = connection.execute(
         "SELECT * FROM authorizations WHERE id = ?"
         " OR id = (SELECT authorization_id FROM captures WHERE id = ?)",
-        [id_, told.get("capture")],
+        [id_, outcome.get("capture")],
     ).fetchone()
     return row  # type: ignore[no-any-return]  # sqlite3 types every row as Any

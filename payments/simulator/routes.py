@@ -1,4 +1,4 @@
-"""From a request to the rule that answers it: paths, fields, idempotency."""
+"""Routing of requests to rules: paths, fields, idempotency."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """What the bank reads of an HTTP request."""
+    """The parts of an HTTP request that the bank uses."""
 
     method: str
     path: str
@@ -34,21 +34,21 @@ class Request:
 
     @property
     def fingerprint(self) -> str:
-        """Tell this request from any other: method, path and body, in whatever order of keys."""
+        """Return a text that identifies method, path and body, regardless of the order of keys."""
         text = json.dumps([self.method, self.path, self.body], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Habits:
-    """How the bank behaves.
+    """Settings of the bank's behaviour.
 
     Attributes:
         slow_seconds: how long a slow request takes.
-        processing_seconds: how long any request may take; what is not on the books by then never
-            will be.
+        processing_seconds: how long any request may take; what is not stored by then never will
+            be.
         key_life: how long an idempotency key is remembered.
-        subscriber: who is told of what happened.
+        subscriber: the receiver of notices.
     """
 
     slow_seconds: float = 2.0
@@ -71,16 +71,16 @@ class Bank:
         ]
 
     def answer(self, request: Request) -> Answer:
-        """Answer the request, or raise `Refusal`, or `HangUp`."""
+        """Return the answer; raise `Refusal` or `HangUp`."""
         if request.method == "POST":
             return self._post(request)
-        with reading(self._file) as books:
+        with reading(self._file) as connection:
             if request.path == "/v1/authorizations":
-                return statements.find(books, reference=_text(request.query, "reference"))
+                return statements.find(connection, reference=_text(request.query, "reference"))
             if request.path == "/v1/charges":
-                return statements.charges(books, reference=request.query.get("reference"))
+                return statements.charges(connection, reference=request.query.get("reference"))
             if request.path == "/v1/notices":
-                return notices.owed(books)
+                return notices.owed(connection)
         raise _no_such_path(request)
 
     def _post(self, request: Request) -> Answer:
@@ -112,8 +112,8 @@ class Bank:
         return self._once(request, self._trick("refund", capture_id), ledger.refund, **wanted)
 
     def _trick(self, operation: str, id_: str) -> Trick:
-        with reading(self._file) as books:
-            return faults.trick_for(operation, faults.method_of(books, operation, id_))
+        with reading(self._file) as connection:
+            return faults.trick_for(operation, faults.method_of(connection, operation, id_))
 
     def _once(
         self, request: Request, trick: Trick, operation: Callable[..., Answer], **wanted: Any
@@ -122,47 +122,47 @@ class Bank:
         key, notice = _key(request), ""
         if trick.name and not self._is_remembered(request):
             self._play(trick, key)
-        with writing(self._file) as books:
+        with writing(self._file) as connection:
             if time.monotonic() > deadline:
                 return faults.too_long()
             answer = answer_once(
-                *(books, key, request.fingerprint, lambda: operation(books, **wanted)),
+                *(connection, key, request.fingerprint, lambda: operation(connection, **wanted)),
                 key_life=self._habits.key_life,
             )
             if not answer.is_replayed and self._habits.subscriber:
                 kind = operation.__name__
-                notice = notices.note(books, kind, answer, self._habits.subscriber)
-        self._tell_first(notice)
+                notice = notices.note(connection, kind, answer, self._habits.subscriber)
+        self._send_notice_first(notice)
         if trick.name in faults.AFTER_SUCCESS and not answer.is_replayed:
-            self._keep_the_answer_back(trick)
+            self._delay_answer(trick)
         return answer
 
-    def _tell_first(self, notice: str) -> None:
+    def _send_notice_first(self, notice: str) -> None:
         subscriber = self._habits.subscriber
         if notice and subscriber and subscriber.first:
             notices.send(self._file, subscriber, notice)
 
     def _is_remembered(self, request: Request) -> bool:
-        with reading(self._file) as books:
+        with reading(self._file) as connection:
             answer = remembered(
-                *(books, _key(request), request.fingerprint), key_life=self._habits.key_life
+                *(connection, _key(request), request.fingerprint), key_life=self._habits.key_life
             )
         return answer is not None
 
     def _play(self, trick: Trick, key: str) -> None:
-        """Do before the work what the trick says."""
+        """Apply the trick before the work."""
         if trick.name == "slow":
             time.sleep(trick.seconds(self._habits.slow_seconds))
         if not trick.is_counted:
             return
-        with writing(self._file) as books:
-            is_due = faults.is_due(books, trick, key)
+        with writing(self._file) as connection:
+            is_due = faults.is_due(connection, trick, key)
         if is_due and trick.name == "stuck":
             time.sleep(self._habits.processing_seconds + 0.01)
         elif is_due:
             faults.fail(trick)
 
-    def _keep_the_answer_back(self, trick: Trick) -> None:
+    def _delay_answer(self, trick: Trick) -> None:
         if trick.name == "hangs_up_after_success":
             raise HangUp
         time.sleep(trick.seconds(self._habits.slow_seconds))

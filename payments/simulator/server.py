@@ -1,4 +1,4 @@
-"""The bank's counter: HTTP in, JSON out, a log line for each request."""
+"""The bank's HTTP server: JSON answers, and a log line for each request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("bank")
 
 
 class BankServer(ThreadingHTTPServer):
-    """Serves one bank. Without an `api_key` it trusts whoever can reach its port."""
+    """Serves one bank. Without an `api_key` it accepts every caller."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -35,7 +35,7 @@ class BankServer(ThreadingHTTPServer):
         super().__init__(address, Counter)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong with a connection; a caller who hangs up is no news."""
+        """Log the failure of a connection, unless the caller closed it."""
         if not isinstance(sys.exception(), ConnectionError):
             log.exception("The connection from %s failed", client_address)
 
@@ -51,7 +51,7 @@ class Counter(BaseHTTPRequestHandler):
     server: BankServer
     protocol_version = "HTTP/1.1"
     server_version = "BankSimulator"
-    disable_nagle_algorithm = True  # an answer of two writes would wait 40 ms for an ACK
+    disable_nagle_algorithm = True  # otherwise an answer of two writes waits 40 ms for an ACK
     wbufsize = -1
     timeout = 60
 
@@ -68,7 +68,7 @@ class Counter(BaseHTTPRequestHandler):
             log.info("%s %s: hung up", self.command, self.path)
             self.close_connection = True
             return
-        # The log line comes first: whoever has the answer finds the line.
+        # The log line comes first: a caller with an answer can rely on the line.
         replayed = " replayed" if answer.is_replayed else ""
         key = self.headers.get("Idempotency-Key", "-")
         spent = (time.monotonic() - began) * 1000
@@ -89,7 +89,7 @@ class Counter(BaseHTTPRequestHandler):
             return None
         except Refusal as refusal:
             return refusal.answer
-        except Exception:  # the bank stays open, whatever one request does
+        except Exception:  # no request may stop the bank
             self.close_connection = True
             log.exception("%s %s failed", self.command, self.path)
             message = "The bank has failed; whether money moved is unknown."
@@ -114,7 +114,7 @@ class Counter(BaseHTTPRequestHandler):
     def _read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or "Transfer-Encoding" in self.headers:
-            self.close_connection = True  # where the next request begins is unknown
+            self.close_connection = True  # the start of the next request is unknown
             raise Refusal(411, "length_required", "Send a Content-Length.")
         if int(length) > MOST_BYTES:
             self.close_connection = True
@@ -135,7 +135,7 @@ class Counter(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log what the base class has to say (a broken request, a time-out) in our own form."""
+        """Log messages of the base class (a broken request, a time-out) in our own format."""
         log.debug(format, *args)
 
 
@@ -153,7 +153,7 @@ def _json_object(raw: bytes) -> dict[str, Any]:
 def serving(
     address: tuple[str, int], *, file: Path, api_key: str, habits: Habits
 ) -> Iterator[BankServer]:
-    """Open the counter; raise `OSError` if the port is taken."""
+    """Run the server; raise `OSError` if the port is taken."""
     if habits.subscriber:
         Postman(file, habits.subscriber).start()
     server = BankServer(address, Bank(file, habits), api_key=api_key)

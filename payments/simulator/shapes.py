@@ -1,4 +1,4 @@
-"""How the bank's rows look in JSON."""
+"""JSON of the bank's rows."""
 
 from __future__ import annotations
 

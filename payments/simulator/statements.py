@@ -1,4 +1,4 @@
-"""What the bank says about the past: lookups by reference, counts and sums."""
+"""Reads of the past: lookups by reference, counts and sums."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ ORDER BY MIN(a.number)
 """
 
 
-def charges(books: sqlite3.Connection, *, reference: str | None) -> Answer:
-    """Count and sum what each reference was charged, and everything together by currency."""
-    rows = [dict(row) for row in books.execute(CHARGES, {"reference": reference})]
+def charges(connection: sqlite3.Connection, *, reference: str | None) -> Answer:
+    """Count and sum the charges by reference, and in total by currency."""
+    rows = [dict(row) for row in connection.execute(CHARGES, {"reference": reference})]
     totals = {name: sum(row[name] for row in rows) for name in COUNTS}
     return Answer(
         200,
@@ -57,22 +57,24 @@ def _by_currency(rows: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
     return sums
 
 
-def find(books: sqlite3.Connection, *, reference: str) -> Answer:
-    rows = books.execute(
+def find(connection: sqlite3.Connection, *, reference: str) -> Answer:
+    rows = connection.execute(
         "SELECT * FROM authorizations WHERE reference = ? ORDER BY number DESC", [reference]
     )
     return Answer(
-        200, {"object": "list", "data": [with_all_that_followed(books, row) for row in rows]}
+        200, {"object": "list", "data": [with_all_that_followed(connection, row) for row in rows]}
     )
 
 
-def with_all_that_followed(books: sqlite3.Connection, authorization: sqlite3.Row) -> dict[str, Any]:
+def with_all_that_followed(
+    connection: sqlite3.Connection, authorization: sqlite3.Row
+) -> dict[str, Any]:
     mine, currency = [authorization["id"]], authorization["currency"]
-    void_row = books.execute("SELECT * FROM voids WHERE authorization_id = ?", mine).fetchone()
-    capture_id = books.execute(
+    void_row = connection.execute("SELECT * FROM voids WHERE authorization_id = ?", mine).fetchone()
+    capture_id = connection.execute(
         "SELECT id FROM captures WHERE authorization_id = ?", mine
     ).fetchone()
-    refunds = books.execute(
+    refunds = connection.execute(
         "SELECT refunds.* FROM refunds JOIN captures ON captures.id = capture_id"
         " WHERE authorization_id = ? ORDER BY refunds.rowid",
         mine,
@@ -80,6 +82,6 @@ def with_all_that_followed(books: sqlite3.Connection, authorization: sqlite3.Row
     return {
         **authorization_json(authorization),
         "void": void_json(void_row) if void_row else None,
-        "capture": capture_json(capture_row(books, capture_id["id"])) if capture_id else None,
+        "capture": capture_json(capture_row(connection, capture_id["id"])) if capture_id else None,
         "refunds": [refund_json(row, currency) for row in refunds],
     }

@@ -1,4 +1,4 @@
-"""The bank's own SQLite file, and the table that makes a repeated request harmless."""
+"""The bank's SQLite file, and the table that makes a repeated request harmless."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ CREATE TABLE IF NOT EXISTS notices (
 );
 CREATE INDEX IF NOT EXISTS notices_by_due ON notices (due_at) WHERE NOT is_done;
 """
-#: What books of before lack.
+#: Columns that files of earlier releases lack.
 ADDED = {"authorizations": "payment_method", "refunds": "idempotency_key"}
 
 
 def prepare(file: Path) -> None:
-    """Create the folder, the file and the tables where they are missing."""
+    """Create the folder, the file and the tables if they are missing."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     create_database_file(file)
     close_to_others(file)
@@ -88,7 +88,7 @@ def prepare(file: Path) -> None:
 
 @contextmanager
 def reading(file: Path) -> Iterator[sqlite3.Connection]:
-    """Show one moment of the books."""
+    """Open a read transaction, which shows one snapshot."""
     with closing(_connect(file)) as connection:
         connection.execute("BEGIN")
         yield connection
@@ -96,7 +96,7 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def writing(file: Path) -> Iterator[sqlite3.Connection]:
-    """Change the books alone; committed and on disk when the block ends, undone if it raises."""
+    """Open the only write transaction; commit to disk at the end, roll back on an exception."""
     with closing(_connect(file)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         with connection:
@@ -114,9 +114,9 @@ def _connect(file: Path) -> sqlite3.Connection:
 def remembered(
     connection: sqlite3.Connection, key: str, fingerprint: str, *, key_life: timedelta
 ) -> Answer | None:
-    """Give the answer stored under the key; refuse if the key belongs to another request.
+    """Return the answer stored under the key. Refuse if the key belongs to another request.
 
-    Once its life is over a key is as good as new.
+    An expired key counts as new.
     """
     row = connection.execute(
         "SELECT * FROM answers WHERE idempotency_key = ? AND created > ?",
@@ -140,10 +140,10 @@ def answer_once(
     *,
     key_life: timedelta,
 ) -> Answer:
-    """Do the work and store its answer under the key, in one transaction; or repeat what is stored.
+    """Do the work and store its answer under the key, in one transaction; or return the stored one.
 
-    Writers take turns (`BEGIN IMMEDIATE`), so a concurrent duplicate waits for the first
-    one's commit and finds its answer.
+    `BEGIN IMMEDIATE` runs one writer at a time, so a concurrent duplicate waits for the commit of
+    the first one and finds its answer.
     """
     if answer := remembered(connection, key, fingerprint, key_life=key_life):
         return answer
@@ -160,4 +160,4 @@ def now() -> str:
 
 
 def at(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds")  # all of one length, so that they sort
+    return moment.isoformat(timespec="microseconds")  # a fixed length, so that they sort

@@ -1,4 +1,4 @@
-"""What the demo asks the simulated bank itself: whether it still has something to tell."""
+"""The demo's request to the simulated bank: how many webhooks are unsent."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import httpx
 
 
 def notices_owed(run_file: Mapping[str, str]) -> int:
-    """Count the webhooks that the bank has still to send; `run_file` says where it is.
+    """Count the webhooks that the bank has not sent yet; `run_file` has its address.
 
-    What it tells last may be emitted after all else is settled, so it must be waited for.
+    The last reports may be emitted after everything else is settled, so the demo waits for them.
     """
     answer = httpx.get(
         f"{run_file['BANK_URL']}/v1/notices",

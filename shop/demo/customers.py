@@ -1,4 +1,4 @@
-"""Customers of the HTTP API, as its documentation wants them: keys, and patience with failures."""
+"""Clients of the HTTP API that follow its documentation: idempotency keys, and retries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 class Rejected(Exception):
-    """The API did not take a request that it should take; the text says which, and its answer."""
+    """The API refused a request that it should accept; the text has the request and the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class PlacedOrder:
 
     Attributes:
         seconds: how long the answer took.
-        tries: how often the request was sent until an answer came.
+        tries: how often the request was sent until it was answered.
     """
 
     wish: Wish
@@ -39,7 +39,7 @@ class PlacedOrder:
 
 
 class Customer:
-    """One customer with a token. Safe to use in one thread at a time."""
+    """One customer with a token. Not safe to share between threads."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class Customer:
         )
 
     def place(self, wish: Wish) -> PlacedOrder:
-        """Order, under one Idempotency-Key however often it must be sent.
+        """Place an order, under one Idempotency-Key for all tries.
 
         Raises:
-            Rejected: the API refused it, or a repetition made a second order.
+            Rejected: the API refused it, or a repetition created a second order.
         """
         key, began = str(uuid4()), time.monotonic()
         order, tries = self._post("/api/orders/", _body(wish), key=key)
@@ -80,7 +80,7 @@ class Customer:
         )
 
     def cancel(self, order: PlacedOrder) -> None:
-        """Cancel it, under one Idempotency-Key as well.
+        """Cancel the order, under one Idempotency-Key for all tries.
 
         Raises:
             Rejected: the API refused it.
@@ -88,7 +88,7 @@ class Customer:
         self._post(f"/api/orders/{order.id}/cancel/", None, key=str(uuid4()))
 
     def status_of(self, order: PlacedOrder) -> str:
-        """Look at it."""
+        """Return the order's current status."""
         found, _ = self._send("GET", f"/api/orders/{order.id}/")
         return str(found["status"])
 
@@ -96,7 +96,7 @@ class Customer:
         return self._send("POST", path, json=body, headers={"Idempotency-Key": key})
 
     def _send(self, method: str, path: str, **request: Any) -> tuple[Json, int]:
-        """Send it until it is answered; return the answer, and how often it was sent."""
+        """Send the request until it is answered. Return the answer and the number of tries."""
         for tries in range(1, TRIES + 1):
             try:
                 answer = self._http.request(method, path, **request)
@@ -122,6 +122,6 @@ def _is_worth_another_try(answer: httpx.Response) -> bool:
 
 
 def _pause(answer: httpx.Response, tries: int) -> float:
-    """Wait for as long as the API says, else twice as long each time."""
+    """Return the seconds that the API requires, else twice as many each time."""
     said = answer.headers.get("Retry-After", "")
     return float(said) if said.isdecimal() else 0.1 * 2**tries

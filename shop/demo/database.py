@@ -1,4 +1,4 @@
-"""A database of the demo's own: a file in its folder, or a new one on DATABASE_URL's server."""
+"""The demo's own database: a file in its folder, or a new one on DATABASE_URL's server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 
 class DatabaseUnavailable(Exception):
-    """The server of DATABASE_URL gives us no database; the text says why."""
+    """The server of DATABASE_URL provides no database; the text is the reason."""
 
 
 @contextmanager
@@ -19,11 +19,11 @@ def own_database(environment: Mapping[str, str], folder: Path, *, keeps: bool) -
     """Yield the DATABASE_URL of an empty database, which is dropped afterwards.
 
     Raises:
-        DatabaseUnavailable: the server cannot be reached, or lets its user create none.
+        DatabaseUnavailable: the server cannot be reached, or its user may not create one.
     """
     server = environment.get("DATABASE_URL", "")
     if not server.startswith("postgres"):
-        yield f"sqlite:///{folder / 'db.sqlite3'}"  # it goes with the folder
+        yield f"sqlite:///{folder / 'db.sqlite3'}"  # deleted with the folder
         return
     name = f"shop_demo_{uuid4().hex[:12]}"
     _execute(server, f'CREATE DATABASE "{name}"')
@@ -37,7 +37,7 @@ def own_database(environment: Mapping[str, str], folder: Path, *, keeps: bool) -
 
 
 def _execute(server: str, statement: str) -> None:
-    import psycopg  # only where PostgreSQL is asked for
+    import psycopg  # needed for PostgreSQL only
 
     try:
         with psycopg.connect(server, autocommit=True, connect_timeout=5) as connection:

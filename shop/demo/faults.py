@@ -1,7 +1,7 @@
-"""What `--break` does to the stack in mid-flow; each strike says what it did and what comes of it.
+"""Faults of `--break`: each breaks a part of the running stack and prints the consequence.
 
-None strikes before something is in flight that it can hit. Nobody is told to repair anything: the
-supervisor starts again what has died, as systemd would, and leases and the relay do the rest.
+Each waits until something is in flight that it can hit. Nobody has to repair anything: the
+supervisor restarts dead programs, as systemd would, and leases and the relay do the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BANK_QUEUE = "payments.gateway"
 
 
 class Strikes:
-    """The four of them, each once."""
+    """Four faults, each used once."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class Strikes:
         self._struck_at = timezone.now()
 
     def kill_pool(self) -> None:
-        """SIGKILL to the worker's child processes, while one of them asks the bank."""
-        hit = self._await_in_hand(queue=BANK_QUEUE)
+        """Send SIGKILL to the worker's child processes, while one of them asks the bank."""
+        hit = self._await_running(queue=BANK_QUEUE)
         children = children_of(self._pid("worker"))
         self._struck_at = timezone.now()
         for pid in children:
@@ -56,8 +56,8 @@ class Strikes:
         )
 
     def kill_worker(self) -> None:
-        """SIGKILL to the worker and to its children, while they have something in hand."""
-        hit = self._await_in_hand()
+        """Send SIGKILL to the worker and its children, while a delivery is running."""
+        hit = self._await_running()
         self._struck_at = timezone.now()
         os.killpg(self._pid("worker"), signal.SIGKILL)
         self._say(
@@ -67,7 +67,7 @@ class Strikes:
         )
 
     def wipe_broker(self) -> None:
-        """FLUSHALL, while messages wait in the broker."""
+        """Send FLUSHALL, while messages wait in the broker."""
         with redis.Redis.from_url(self._broker_url) as client:
             names = ["outbox", *set().union(*queues().values())]
             self._watch.until(
@@ -82,7 +82,7 @@ class Strikes:
         )
 
     def stop_relay(self) -> None:
-        """SIGTERM to the relay, while deliveries are on their way."""
+        """Send SIGTERM to the relay, while deliveries are in flight."""
         self._watch.until(watch.under_way, "a delivery was on its way; see the log of the relay")
         pid, number = self._pid("relay"), watch.under_way()
         os.kill(pid, signal.SIGTERM)
@@ -94,8 +94,8 @@ class Strikes:
             lambda: self._supervisor.pid_of("relay") != pid, "the relay ended after a SIGTERM"
         )
 
-    def _await_in_hand(self, *, queue: str = "") -> Delivery:
-        """Return what a worker that lives has in hand now."""
+    def _await_running(self, *, queue: str = "") -> Delivery:
+        """Return a delivery that a live worker is running now."""
         found: list[Delivery] = []
 
         def is_in_hand() -> bool:

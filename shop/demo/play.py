@@ -1,6 +1,6 @@
-"""The demo itself: customers place orders, things break if they are to, all is told at the end.
+"""The run of the demo: place orders, cause faults if requested, print the results.
 
-It runs in a thread of its own, beside the supervisor, which has to be in the main one (signals).
+It has its own thread, because the supervisor needs the main thread for signals.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shop.up.stack import Running
 
 
 class Play:
-    """One run of the demo. `verdict` is there once it is through, `trouble` if it broke off."""
+    """One run of the demo. At its end `verdict` is set, or `trouble` if it was aborted."""
 
     def __init__(self, *, is_breaking: bool) -> None:
         self.verdict: Verdict | None = None
@@ -36,7 +36,7 @@ class Play:
         self._placed: list[tuple[Chapter, Sequence[PlacedOrder]]] = []
 
     def run(self, running: Running) -> None:
-        """Play on the stack, while its supervisor looks after it."""
+        """Run the demo on the stack while the supervisor runs."""
         thread = Thread(target=self._perform, args=[running], name="play")
         thread.start()
         try:
@@ -52,7 +52,7 @@ class Play:
             self.trouble = str(error)
         except Interrupted:
             pass
-        except Exception:  # whatever it is, the stack must stop and the reason must be seen
+        except Exception:  # any error must stop the stack and be shown
             self.trouble = f"The demo itself failed: {traceback.format_exc()}"
         finally:
             connections.close_all()
@@ -70,7 +70,7 @@ class Play:
         self._watch.until_settled(
             self._orders, has_more_to_come=lambda: notices_owed(run_file), tell=say
         )
-        self._tell_all(tell)
+        self._report_all(tell)
         self._reach_a_verdict(running)
 
     @property
@@ -83,7 +83,7 @@ class Play:
         def place(wish: Wish) -> PlacedOrder:
             customer = self._customer(wish.customer, running)
             order = customer.place(wish)
-            self._think_again(customer, order)
+            self._cancel_if_wished(customer, order)
             return order
 
         with ThreadPoolExecutor(len(chapter.wishes) if chapter.race else 1) as buyers:
@@ -96,8 +96,8 @@ class Play:
             pause=self._watch.pause,
         )
 
-    def _think_again(self, customer: Customer, order: PlacedOrder) -> None:
-        """Cancel the order, at the moment that the wish names, if it names one."""
+    def _cancel_if_wished(self, customer: Customer, order: PlacedOrder) -> None:
+        """Cancel the order at the time that the wish names, if any."""
         change = order.wish.change
         if change is None:
             return
@@ -115,7 +115,7 @@ class Play:
         customer.cancel(order)
 
     def _strikes(self, running: Running) -> dict[str, tuple[Callable[[], None], ...]]:
-        """Return what is to break after the orders of which chapter are placed."""
+        """Return the faults, by the title of the chapter after whose orders they occur."""
         if not self._is_breaking:
             return {}
         strikes = Strikes(
@@ -130,9 +130,9 @@ class Play:
             RACE.title: (strikes.stop_relay,),
         }
 
-    # -- telling
+    # -- reporting
 
-    def _tell_all(self, tell: Callable[[str], object]) -> None:
+    def _report_all(self, tell: Callable[[str], object]) -> None:
         for chapter, orders in self._placed:
             tell(f"\n{chapter.title}\n{'-' * len(chapter.title)}")
             for order in orders:

@@ -1,8 +1,8 @@
 """`python -m shop.demo.program [--break] [--keep]`: the demo, with settings of its own.
 
-Settings are read once, so the demo is a program that first says what they are to be: a temporary
-folder instead of `.local`, its own broker and bank, short leases, and on PostgreSQL a database of
-its own. What else is in the environment, such as SHOP_CURRENCY, stays.
+Settings are read once, so this separate program sets them first: a temporary folder instead of
+`.local`, its own broker and bank, short leases, and on PostgreSQL its own database. Other
+variables of the environment, such as SHOP_CURRENCY, stay.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import django
 
 from shop.demo.database import DatabaseUnavailable, own_database
 
-#: What a developer's shell may have set for `up`; here it would reach real servers.
+#: Variables that a developer's shell may have set for `up`; here they would reach real servers.
 NOT_OURS = (
     "REDIS_URL",
     "AMQP_URL",
@@ -34,13 +34,13 @@ NOT_OURS = (
     "BANK_WEBHOOK_SECRETS",
 )
 
-#: So that a second attempt comes in seconds: handlers that ask outside have leases of so many
-#: timeouts.
+#: So that a second attempt comes in seconds: the leases of handlers with external calls are so
+#: many time-outs.
 HASTE = {"BANK_TIMEOUT_SECONDS": "1", "EMAIL_TIMEOUT_SECONDS": "0.5", "WORKER_GRACE": "5"}
 BACKOFF = {"BACKOFF_BASE": 0.5, "BACKOFF_CAP": 2}
-#: Seconds. Short where workers are killed, since then it is what one waits for.
+#: Seconds. Short if workers are killed, since the demo then waits for leases to expire.
 LEASE, LEASE_WHEN_BREAKING = 30, 4
-#: Seconds that `tok_slow` takes: longer than others, and shorter than we wait.
+#: Seconds that `tok_slow` takes: longer than other requests, shorter than our time-out.
 SLOW = "0.7"
 KEPT = """\
 Kept in {folder}; the programs' lines are in demo.log there. To look at it:
@@ -62,7 +62,7 @@ def main() -> int:
             return _complain(str(error))
         prepare(os.environ, folder=folder, database=database, is_breaking=is_breaking)
         django.setup()
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # the customers' every request
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
         return _play(folder, began=began, is_breaking=is_breaking)
     return 1
 
@@ -70,7 +70,7 @@ def main() -> int:
 def prepare(
     environment: MutableMapping[str, str], *, folder: Path, database: str, is_breaking: bool
 ) -> None:
-    """Make the environment what the demo's settings, and all its programs, read."""
+    """Set the environment that the demo's settings and all its programs read."""
     for name in NOT_OURS:
         environment.pop(name, None)
     outbox = {"LEASE_SECONDS": LEASE_WHEN_BREAKING if is_breaking else LEASE, **BACKOFF}
@@ -104,7 +104,7 @@ def _play(folder: Path, *, began: float, is_breaking: bool) -> int:
 
 
 def _end_in_order_on_signals() -> None:
-    """Until the supervisor takes over, a signal is an exception, so that the folder is removed."""
+    """Turn a signal into an exception until the supervisor takes over, to remove the folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: sys.exit(_complain(STOPPED)))

@@ -1,4 +1,4 @@
-"""The 24 orders: what is wanted, what goes wrong, and how each chapter must end."""
+"""The 24 orders: their contents, their faults, and the required end of each chapter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SHIPPABLE = "ready_to_ship"
 
 
 class Change(StrEnum):
-    """When the customer thinks better of it."""
+    """The time at which the customer cancels."""
 
     AT_ONCE = "at once"
     AT_THE_BANK = "while the bank is asked"
@@ -22,12 +22,12 @@ class Wish:
     """One order as a customer sends it.
 
     Attributes:
-        customer: who orders; one of the demo data's customers.
-        lines: how many of which SKU.
-        pays_with: the token of a payment method; it tells the simulated bank what to do.
+        customer: one of the demo data's customers.
+        lines: the quantity by SKU.
+        pays_with: the token of a payment method, which controls the simulated bank.
         end: "ready_to_ship", or the reason of the cancellation.
-        change: when the customer cancels, if at all.
-        answer_is_lost: the customer sends it a second time, under the same Idempotency-Key.
+        change: the time at which the customer cancels, if at all.
+        answer_is_lost: send the order a second time, under the same Idempotency-Key.
     """
 
     customer: str
@@ -40,7 +40,7 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
-    """Orders that belong together. Those of a race are sent at the same moment."""
+    """Related orders. Those of a race are sent at the same time."""
 
     title: str
     wishes: tuple[Wish, ...]
@@ -48,7 +48,7 @@ class Chapter:
 
     @property
     def ends(self) -> Counter[str]:
-        """How often each end must come; in a race nobody knows who gets which."""
+        """How often each end must occur; in a race it is open which order has which end."""
         return Counter(wish.end for wish in self.wishes)
 
 

@@ -1,4 +1,4 @@
-"""Each order's timeline in a few plain lines: who told what, how long it took, what failed."""
+"""Each order's timeline in a few lines: events, durations and failures."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ TROUBLES = {"died": "its worker died", "lease_lost": "it took longer than its le
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Moment:
-    """Something that happened, and when."""
+    """An entry of the timeline."""
 
     at: datetime
     text: str
 
 
 def tell(order: PlacedOrder) -> list[str]:
-    """Return the story of an order: a heading, a line for each thing that happened, the end."""
+    """Return the story of an order: a heading, a line for each entry, the end."""
     stored = Order.objects.get(pk=order.id)
     events = timeline_of(key=str(order.id))
     return [_heading(order), *chronicle(events, customer=order.wish.customer), _end(stored, events)]
 
 
 def chronicle(events: Sequence[TimelineEvent], *, customer: str) -> list[str]:
-    """Return a line for each event, failure and e-mail, in the order in which they happened."""
+    """Return a line for each event, failure and e-mail, in the order of time."""
     began = min(event.emitted_at for event in events)
-    moments = [_told(event, _cause(event, events), customer) for event in events]
+    moments = [_emission(event, _cause(event, events), customer) for event in events]
     for event in events:
         for delivery in event.deliveries:
             moments += [*_troubles(delivery), *_mails(delivery)]
@@ -51,7 +51,7 @@ def chronicle(events: Sequence[TimelineEvent], *, customer: str) -> list[str]:
 
 
 def _cause(event: TimelineEvent, events: Sequence[TimelineEvent]) -> TimelineDelivery | None:
-    """Return the delivery whose handler told this event; None if it came from outside."""
+    """Return the delivery whose handler emitted this event; None if no handler did."""
     deliveries = (
         delivery
         for cause in events
@@ -74,29 +74,29 @@ def _heading(order: PlacedOrder) -> str:
     )
 
 
-def _told(event: TimelineEvent, cause: TimelineDelivery | None, customer: str) -> Moment:
-    who = event.emitted_by or _outsider(event, customer)
+def _emission(event: TimelineEvent, cause: TimelineDelivery | None, customer: str) -> Moment:
+    emitter = event.emitted_by or _other_emitter(event, customer)
     reason = f" ({event.payload['reason']})" if event.payload.get("reason") else ""
     what = f"{event.name.partition('.')[2]}{reason}: {_meaning(event.name)}"
-    return Moment(at=event.emitted_at, text=f"{who} told {what}{_effort(cause)}")
+    return Moment(at=event.emitted_at, text=f"{emitter} told {what}{_effort(cause)}")
 
 
-def _outsider(event: TimelineEvent, customer: str) -> str:
-    """Name who told it, where no handler did."""
+def _other_emitter(event: TimelineEvent, customer: str) -> str:
+    """Return the name of an emitter that is not a handler."""
     if event.actor.startswith("user:"):
         return customer
     return event.actor or "the bank"
 
 
 def _meaning(name: str) -> str:
-    """Return the beginning of what the event's class says about itself."""
+    """Return the first clause of the event class's docstring."""
     text = one_line(registry[name][-1].__doc__ or "") if name in registry else ""
     beginning = re.split(r"[.:;] ", text)[0]
     return beginning[:1].lower() + beginning[1:]
 
 
 def _effort(cause: TimelineDelivery | None) -> str:
-    """Say how long the handler took, and at which attempt it succeeded."""
+    """Return the handler's duration, and the attempt at which it succeeded."""
     if cause is None or cause.started_at is None or cause.settled_at is None:
         return ""
     took = _length(cause.started_at, cause.settled_at)

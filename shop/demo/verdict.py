@@ -1,4 +1,4 @@
-"""The last line of the demo, its exit code, and what to look at if it is not 0."""
+"""The last line of the demo, its exit code, and the next step after a failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEPARATOR = b"\n" + b"-" * 79 + b"\n"  # Django's backend writes it below each m
 
 @dataclass(frozen=True, kw_only=True)
 class Books:
-    """What `manage.py reconcile` says of the books."""
+    """The result of `manage.py reconcile`."""
 
     balanced: bool
     report: str
@@ -31,12 +31,12 @@ class Books:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """How it went.
+    """The result of the demo.
 
     Attributes:
-        emails: how many were sent, each Message-ID once.
+        emails: how many were sent, counting each Message-ID once.
         unsettled: deliveries and events that are still owed.
-        surprises: a sentence for each chapter that did not end as it must.
+        surprises: a sentence for each chapter that did not end as required.
     """
 
     shippable: int
@@ -48,7 +48,7 @@ class Verdict:
 
     @property
     def trouble(self) -> str:
-        """What is wrong and what to look at, in one sentence; "" if all is well."""
+        """The problem and the next step, in one sentence; "" if there is none."""
         if self.unsettled:
             return (
                 f"{self.unsettled} deliveries or events are still owed; the lines above say of "
@@ -88,7 +88,7 @@ class Verdict:
 def reach(
     placed: Sequence[tuple[Chapter, Sequence[PlacedOrder]]], *, unsettled: int, mail: Path
 ) -> Verdict:
-    """Look at what was placed, at the books and at the e-mails."""
+    """Evaluate the orders, the reconciliation and the e-mails."""
     ends = ends_of([order for _, orders in placed for order in orders])
     return Verdict(
         shippable=sum(end == SHIPPABLE for end in ends.values()),
@@ -111,7 +111,7 @@ def ends_of(orders: Sequence[PlacedOrder]) -> dict[str, str]:
 
 
 def surprise(chapter: Chapter, ends: Counter[str]) -> str:
-    """Return a sentence if the chapter's orders did not end as they must, else ""."""
+    """Return a sentence if the chapter's orders did not end as required, else ""."""
     if ends == chapter.ends:
         return ""
     return (
@@ -131,7 +131,7 @@ def count_emails(folder: Path) -> int:
 
 
 def reconcile() -> Books:
-    """Have the command reconcile the books: its exit code is the answer, its JSON says more."""
+    """Run the command `reconcile`. Its exit code is the result; its JSON has the details."""
     command = [sys.executable, "manage.py", "reconcile", "--json"]
     done = subprocess.run(
         command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False
@@ -140,12 +140,12 @@ def reconcile() -> Books:
 
 
 def read_books(exit_code: int, out: str, err: str) -> Books:
-    """Read the command's answer; whatever is no clear yes is a no."""
+    """Parse the command's answer. Anything but a clear success counts as a failure."""
     try:
-        said = json.loads(out)["balanced"]
+        is_balanced = json.loads(out)["balanced"]
     except (ValueError, TypeError, KeyError):
-        said = False
-    return Books(balanced=exit_code == 0 and said is True, report=(out + err).strip())
+        is_balanced = False
+    return Books(balanced=exit_code == 0 and is_balanced is True, report=(out + err).strip())
 
 
 def _listed(count: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the database says while the demo runs, and waiting until it says what one wants to hear."""
+"""Reads of the database during the demo, and waits for conditions."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ TICK = 0.02
 MOST_EXPLAINED = 10
 
 State = Delivery.State
-#: Nothing moves these but a person.
+#: Only a person moves a delivery out of these.
 STUCK = {State.DEAD, State.PARKED}
-#: Where an order of the demo comes to rest.
+#: Final states of the demo's orders.
 FINAL = {Order.Status.READY_TO_SHIP, Order.Status.CANCELLED}
 
 
 class NeverHappened(Exception):
-    """What was waited for did not come; the text says what, and what to look at."""
+    """A condition did not become true in time; the text names it."""
 
 
 class Interrupted(Exception):
-    """The demo ends while something was being waited for."""
+    """The demo ended during a wait."""
 
 
 class Watch:
-    """Waits for conditions of the database, until it is told to stop."""
+    """Waits for conditions of the database, until it is stopped."""
 
     def __init__(self, *, ceiling: float = CEILING) -> None:
         self._ceiling = ceiling
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Let what waits raise Interrupted."""
+        """Make all waits raise Interrupted."""
         self._stopping.set()
 
     def pause(self, seconds: float) -> None:
@@ -56,10 +56,10 @@ class Watch:
             raise Interrupted
 
     def until(self, condition: Callable[[], object], what: str, *, every: float = TICK) -> None:
-        """Wait until the condition holds, and look at it again every so many seconds.
+        """Wait until the condition holds; check it again every so many seconds.
 
         Raises:
-            NeverHappened: it did not within the ceiling.
+            NeverHappened: it did not hold within the ceiling.
             Interrupted: the demo ends.
         """
         deadline = time.monotonic() + self._ceiling
@@ -75,13 +75,13 @@ class Watch:
         has_more_to_come: Callable[[], object],
         tell: Callable[[str], object],
     ) -> None:
-        """Wait until nothing is owed and each order has come to rest; say what is owed meanwhile.
+        """Wait until nothing is owed and each order is final; print what is owed meanwhile.
 
-        What waits for a person, or is owed when the ceiling is reached, ends the waiting.
+        The wait also ends if everything owed waits for a person, or at the ceiling.
         """
 
         def is_over() -> bool:
-            # In this order: what has come while we ask is then among what is owed.
+            # In this order: an event that arrives during the checks is then among the owed ones.
             return is_stuck() or (is_settled(orders) and not has_more_to_come() and not unsettled())
 
         deadline, tell_at = time.monotonic() + self._ceiling, time.monotonic() + 3
@@ -93,37 +93,37 @@ class Watch:
 
 
 def is_settled(orders: Sequence[PlacedOrder]) -> bool:
-    """Whether nothing is owed, and each order is ready to ship or cancelled."""
+    """Return whether nothing is owed, and each order is ready to ship or cancelled."""
     ids = [order.id for order in orders]
     resting = Order.objects.filter(pk__in=ids, status__in=FINAL).count()
     return resting == len(ids) and unsettled() == 0
 
 
 def is_stuck() -> bool:
-    """Whether all that is owed waits for a person."""
+    """Return whether everything owed waits for a person."""
     states = set(_owed().values_list("state", flat=True).distinct())
     return bool(states) and states <= STUCK and not _waiting_events().exists()
 
 
 def unsettled() -> int:
-    """Count what is owed: deliveries, and events that wait for fan-out."""
+    """Count the owed deliveries, and the events that wait for fan-out."""
     return _waiting_events().count() + _owed().count()
 
 
 def owed() -> Counter[str]:
-    """Count what is owed to each handler, and the events that wait for the relay."""
+    """Count the owed deliveries by handler, and the events that wait for the relay."""
     count = Counter(_owed().values_list("subscription__handler", flat=True))
     waiting = _waiting_events().count()
     return count + Counter({"the relay": waiting})
 
 
 def under_way() -> int:
-    """Count the deliveries that are with the broker and the workers."""
+    """Count the deliveries that are with the broker or a worker."""
     return Delivery.objects.filter(state=State.SENT).count()
 
 
 def in_hand(*, since: datetime, queue: str = "") -> Delivery | None:
-    """Return a delivery that a worker has started since then, and has not finished."""
+    """Return a delivery that a worker has started since then, and not finished."""
     started = Delivery.objects.filter(
         state=State.SENT, started_token=F("token"), started_at__gte=since
     )
@@ -133,7 +133,7 @@ def in_hand(*, since: datetime, queue: str = "") -> Delivery | None:
 
 
 def is_at_the_bank(order_id: UUID) -> bool:
-    """Whether the bank was asked about an order, or is being asked."""
+    """Return whether the bank was asked about an order, or is being asked."""
     asking = Delivery.objects.filter(
         event__key=str(order_id), subscription__handler="payments.authorize_payment"
     )
@@ -141,13 +141,13 @@ def is_at_the_bank(order_id: UUID) -> bool:
 
 
 def explanations() -> list[str]:
-    """Say of what is owed why it is where it is, as `manage.py outbox why` does."""
+    """Explain each owed delivery and event, as `manage.py outbox why` does."""
     rows = _owed().select_related("subscription", "event").order_by("id")[:MOST_EXPLAINED]
-    told = [
+    deliveries = [
         f"{row.event.name} to {row.subscription.handler} ({row.pk}): {why(row)}" for row in rows
     ]
     waiting = _waiting_events().order_by("seq")[:MOST_EXPLAINED]
-    return told + [f"{event.name} ({event.id}): {why_event(event)}" for event in waiting]
+    return deliveries + [f"{event.name} ({event.id}): {why_event(event)}" for event in waiting]
 
 
 def listed(count: Counter[str]) -> str:

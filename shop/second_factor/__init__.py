@@ -1,5 +1,5 @@
 """A second factor for staff: one-time codes by django-otp, and recovery codes.
 
-An app of its own, installed only where the setting SECOND_FACTOR is not "off"; it needs the extra
-`second-factor`. Nothing else imports it.
+A separate app, installed only if the setting SECOND_FACTOR is not "off". It needs the extra
+`second-factor`. No other code imports it.
 """

@@ -1,4 +1,4 @@
-"""Take django-otp's own pages out of the admin: they show each user's secret to other staff."""
+"""Remove django-otp's pages from the admin: they show each user's secret to other staff."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Django's entry."""
+"""App configuration."""
 
 from __future__ import annotations
 

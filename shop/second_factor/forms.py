@@ -1,4 +1,4 @@
-"""The one field of the second factor's pages."""
+"""The form of the second factor's pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .services import normalized
 
 
 class CodeInput(forms.PasswordInput):
-    """A field in which the digits can be read, and that is empty again after a wrong code."""
+    """A field with readable digits, which is empty again after a wrong code."""
 
     input_type = "text"
 
@@ -18,7 +18,7 @@ class CodeForm(forms.Form):
     """A code of the authenticator, or a recovery code.
 
     Attributes:
-        wait: seconds until the next code is looked at, after too many wrong ones.
+        wait: seconds until the next code is checked, after too many wrong ones.
     """
 
     wait = 0
@@ -32,5 +32,5 @@ class CodeForm(forms.Form):
     )
 
     def clean_code(self) -> str:
-        """Return the code as it is stored."""
+        """Return the code in its stored form."""
         return normalized(self.cleaned_data["code"])

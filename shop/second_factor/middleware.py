@@ -1,4 +1,4 @@
-"""Staff without a verified second factor reach the second factor's own pages, and nothing else."""
+"""Restrict staff without a verified second factor to the second factor's own pages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from django.urls import reverse
 
 from . import services
 
-#: The names of the addresses that such a session reaches.
+#: Names of the views that such a session may use.
 OPEN = ("second_factor:account", "second_factor:verify", "second_factor:enrol", "admin:logout")
 
 
 class SecondFactorMiddleware:
-    """Send a session that lacks the second factor to its page; elsewhere, treat it as a stranger's.
+    """Send a session that lacks the second factor to its page; elsewhere, make it anonymous.
 
-    It comes after django-otp's own middleware. An address outside the admin, an API for example,
-    sees an anonymous user; `request.second_factor_missing` is the reason.
+    It comes after django-otp's own middleware. A view outside the admin, such as an API, sees an
+    anonymous user, and `request.second_factor_missing` is the reason.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -39,7 +39,7 @@ class SecondFactorMiddleware:
 
 
 def is_missing(request: HttpRequest) -> bool:
-    """Whether this is a session of staff that needs the second factor and does not have it."""
+    """Return whether this is a session of staff that needs the second factor and lacks it."""
     user = request.user
     if not (user.is_active and (user.is_staff or user.is_superuser)):
         return False

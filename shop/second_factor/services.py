@@ -1,8 +1,8 @@
 """Set up, check and remove the second factor of one user.
 
 A user has one authenticator (TOTP, RFC 6238) and ten recovery codes. Each wrong code doubles the
-wait until the next one is looked at; django-otp counts that in the database, for the authenticator
-and for the recovery codes separately.
+wait until the next one is checked. django-otp counts wrong codes in the database, for the
+authenticator and for the recovery codes separately.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class WrongCode(Exception):
 
 
 class TooManyWrongCodes(Exception):
-    """No code is looked at now.
+    """No code is checked now.
 
     Attributes:
-        seconds: how long to wait for the next one.
+        seconds: how long to wait before the next code.
     """
 
     def __init__(self, seconds: int) -> None:
@@ -59,15 +59,15 @@ def enrol(*, user: User, key: str, code: str, may_replace: bool) -> Enrolment:
 
     Args:
         key: the authenticator's secret, in hexadecimal digits.
-        code: what the authenticator shows now. It proves that the secret arrived there.
+        code: the authenticator's current code, which proves that it has the secret.
         may_replace: whether the session was verified by the second factor that is replaced.
 
     Raises:
-        AlreadyEnrolled: there is something to replace, and `may_replace` is false.
+        AlreadyEnrolled: there is a second factor, and `may_replace` is false.
         WrongCode: nothing is stored.
     """
     with transaction.atomic():
-        # Two sessions of one user enrol one after the other, so the later one finds the device.
+        # The lock makes two sessions of one user enrol in turn, so the later one finds the device.
         User.objects.select_for_update().get(pk=user.pk)
         if django_otp.user_has_device(user) and not may_replace:
             raise AlreadyEnrolled
@@ -84,8 +84,8 @@ def verify(*, user: User, code: str) -> Device:
     """Return the device that accepts the code; a code is accepted once.
 
     Raises:
-        TooManyWrongCodes: the code was not looked at.
-        WrongCode: the next one has to wait for longer.
+        TooManyWrongCodes: the code was not checked.
+        WrongCode: the next code has to wait longer.
     """
     kind = TOTPDevice if is_of_authenticator(code) else StaticDevice
     for device in kind.objects.devices_for_user(user, confirmed=True):
@@ -102,7 +102,7 @@ def verify(*, user: User, code: str) -> Device:
 
 
 def renew_recovery_codes(*, user: User) -> list[str]:
-    """Return ten new recovery codes; the earlier ones are void."""
+    """Return ten new recovery codes; the earlier ones become invalid."""
     with transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)
         codes = _replace_recovery_codes(user)
@@ -111,10 +111,10 @@ def renew_recovery_codes(*, user: User) -> list[str]:
 
 
 def remove(*, user: User, change: str) -> bool:
-    """Delete all devices of the user, which takes the verification from all of their sessions.
+    """Delete all devices of the user, so that all their sessions are no longer verified.
 
     Args:
-        change: what the log line says of it: "removed" or "reset".
+        change: the word in the log line: "removed" or "reset".
 
     Returns:
         Whether there was one.
@@ -127,8 +127,8 @@ def remove(*, user: User, change: str) -> bool:
 
 
 def is_verified(user: User | AnonymousUser) -> bool:
-    """Whether the session of this request's user was verified by a second factor."""
-    # django-otp's middleware has put the attribute there.
+    """Return whether the session of this request's user was verified by a second factor."""
+    # django-otp's middleware sets the attribute.
     return getattr(user, "otp_device", None) is not None
 
 
@@ -137,7 +137,7 @@ def recovery_codes_left(user: User) -> int:
 
 
 def normalized(code: str) -> str:
-    """Return a code as it is stored, however it was typed: full-width digits, blanks, hyphens."""
+    """Return a code in its stored form, from full-width digits, blanks and hyphens."""
     return re.sub(r"[\s-]", "", unicodedata.normalize("NFKC", code)).lower()
 
 
@@ -146,7 +146,7 @@ def is_of_authenticator(code: str) -> bool:
 
 
 def _replace_recovery_codes(user: User) -> list[str]:
-    # The device stays the same: sessions that one of its codes has verified stay verified.
+    # Keep the device: sessions that one of its codes has verified stay verified.
     device, _is_new = StaticDevice.objects.get_or_create(user_id=user.pk, name="recovery codes")
     device.token_set.all().delete()
     codes: set[str] = set()

@@ -1,4 +1,4 @@
-"""The pages on which staff set up their second factor, bring it along, and manage it."""
+"""Pages on which staff set up, use and manage their second factor."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from django_otp.util import random_hex
 from . import services
 from .forms import CodeForm
 
-#: Where a session keeps the secret that is being set up. It belongs to this session alone, so
-#: somebody who opened the page earlier does not know what is stored later.
+#: Session key of the secret that is being set up. It belongs to this session alone, so somebody
+#: who opened the page earlier does not know the secret that is stored later.
 PENDING_KEY = "second_factor_key"
 
 View = Callable[[HttpRequest], HttpResponse]
@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 
 
 def verified(view: View) -> View:
-    """Ask for the second factor first."""
+    """Require the second factor first."""
 
     @wraps(view)
     def checked(request: HttpRequest) -> HttpResponse:
@@ -55,7 +55,7 @@ def is_verified(request: HttpRequest) -> bool:
 @require_safe
 @staff_member_required
 def account(request: HttpRequest) -> HttpResponse:
-    """Show whether there is a second factor, and what can be done about it."""
+    """Show whether there is a second factor, and the actions on it."""
     user = _user(request)
     if not is_verified(request):
         if django_otp.user_has_device(user):
@@ -108,7 +108,7 @@ def enrol(request: HttpRequest) -> HttpResponse:
 @require_POST
 @verified
 def renew_recovery_codes(request: HttpRequest) -> HttpResponse:
-    """Show ten new recovery codes; the earlier ones are void."""
+    """Show ten new recovery codes; the earlier ones become invalid."""
     return _recovery_codes(request, services.renew_recovery_codes(user=_user(request)))
 
 
@@ -125,7 +125,7 @@ def remove(request: HttpRequest) -> HttpResponse:
 
 
 def _result(form: CodeForm, attempt: Callable[..., Result]) -> Result | None:
-    """Return what the attempt with the entered code returns; else None, and the form says why."""
+    """Return the result of `attempt` with the entered code; None if the form has an error."""
     if not form.is_valid():
         return None
     try:
@@ -145,19 +145,19 @@ def _recovery_codes(request: HttpRequest, codes: list[str]) -> HttpResponse:
 
 
 def _let_in(request: HttpRequest, device: Device) -> None:
-    """Note in the session that it was verified, under a new key of the session."""
+    """Record in the session that it was verified, and change the session's key."""
     django_otp.login(request, device)
     request.session.cycle_key()
 
 
 def _in_groups(key: str) -> str:
-    """Return the secret as an authenticator app takes it by hand."""
+    """Return the secret in groups of letters, for typing it into an authenticator app."""
     secret = b32encode(bytes.fromhex(key)).decode()
     return " ".join(secret[start : start + 4] for start in range(0, len(secret), 4))
 
 
 def _qr_code(user: User, key: str) -> SafeString:
-    """Return the address of the authenticator's account as an SVG, without any style of its own."""
+    """Return the address of the authenticator's account as an SVG, without inline styles."""
     address = TOTPDevice(user=user, key=key).config_url
     drawn = segno.make(address, error="m", micro=False).svg_inline(
         scale=4, border=4, light="#fff", title=_("QR code of the secret")
@@ -185,7 +185,7 @@ def _page(
 
 
 def _next(request: HttpRequest) -> str:
-    """Return the address of ours that the session asked for first, else the admin's start page."""
+    """Return our address that the session requested first, else the admin's start page."""
     wanted = request.GET.get("next", "")
     ours = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()

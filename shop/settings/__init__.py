@@ -1,9 +1,9 @@
-"""All settings of the shop, read from the environment; each variable is explained where it is read.
+"""All settings of the shop, read from the environment. A comment explains each variable.
 
-Three sources, the first that knows a variable wins: the environment, the file `.local/run.json`
-that a running `manage.py up` leaves (so that a second terminal finds the same database and
-broker), the default written here. Whoever sets ALLOWED_HOSTS, or DEBUG to false, runs for real:
-then the run file is ignored, SECRET_KEY is required, and cookies and redirects insist on HTTPS.
+The first source that has a variable wins: the environment, the file `.local/run.json` that a
+running `manage.py up` writes (so that a second terminal uses the same database and broker), the
+default here. With ALLOWED_HOSTS set or DEBUG false, the settings are for production: the run file
+is ignored, SECRET_KEY is required, and cookies and redirects require HTTPS.
 """
 
 from .api import *  # noqa: F403  settings are names, all of them

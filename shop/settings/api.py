@@ -23,32 +23,32 @@ REST_FRAMEWORK: dict[str, Any] = {
         "api.throttling.UserRateThrottle",
         "api.throttling.AnonRateThrottle",
     ],
-    # REMOTE_ADDR is the client's address: `shop.proxies` has looked at the proxies' headers.
+    # REMOTE_ADDR is the client's address: `shop.proxies` has evaluated the proxies' headers.
     "NUM_PROXIES": 0,
-    # API_RATE_USER, API_RATE_ANONYMOUS: requests per user, and per address. API_RATE_WRONG_TOKENS:
-    # wrong tokens of an address, each further one is answered 429; counted in the database. The
-    # other two are counted by each web process for itself.
+    # API_RATE_USER, API_RATE_ANONYMOUS: requests per user, and per address; each web process counts
+    # for itself. API_RATE_WRONG_TOKENS: wrong tokens of an address, after which each further one is
+    # answered 429; counted in the database.
     "DEFAULT_THROTTLE_RATES": {
         "user": env.str("API_RATE_USER", default="1200/min"),
         "anon": env.str("API_RATE_ANONYMOUS", default="120/min"),
         "wrong_tokens": env.str("API_RATE_WRONG_TOKENS", default="30/min"),
-        # API_RATE_WEBHOOKS: requests of one user that may have us look up the host of a webhook.
+        # API_RATE_WEBHOOKS: requests of one user that may cause a look-up of a webhook's host.
         "webhook_lookups": env.str(
             "API_RATE_WEBHOOKS", default="20/min" if FOR_REAL else "1200/min"
         ),
     },
     "EXCEPTION_HANDLER": "shop.problems.handle",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
-    # Nobody asks for a representation by `?format=`, and one way is enough.
+    # No `?format=`: content negotiation by `Accept` is enough.
     "URL_FORMAT_OVERRIDE": None,
 }
 
 # The largest body of a request, in bytes; an order with all its lines is 10 kB.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
-# What the web server takes at all. Between the two, the API says what is wrong as a problem.
+# The largest body that the web server accepts. Above the first limit the API answers a problem.
 MOST_BODY_BYTES = 2 * DATA_UPLOAD_MAX_MEMORY_SIZE
-# REQUEST_SECONDS: in which a client must have sent a whole request; and without progress, after
-# which a response is abandoned.
+# REQUEST_SECONDS: the time in which a client must send a whole request, and after which a
+# response without progress is abandoned.
 REQUEST_SECONDS = env.float("REQUEST_SECONDS", default=20.0)
 
 SPECTACULAR_SETTINGS = {
@@ -63,7 +63,7 @@ SPECTACULAR_SETTINGS = {
         "api.schema.add_problems",
         *(["webhooks.schema.add_headers"] if "webhooks" in INSTALLED_APPS else []),
     ],
-    # What we send to customers' systems.
+    # Messages to customers' systems.
     "WEBHOOKS": "webhooks.schema.WEBHOOKS" if "webhooks" in INSTALLED_APPS else [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

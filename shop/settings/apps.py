@@ -1,4 +1,4 @@
-"""What the project is made of: apps, middleware, templates. A new app is a line here."""
+"""Apps, middleware and templates. A new app is a line here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MIDDLEWARE = [
     "shop.middleware.NoStoreMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
-    # Before anything that asks the database by a cookie, a header or a field.
+    # Before every query by a cookie, a header or a field.
     "shop.middleware.StorableTextMiddleware",
     "shop.sessions.SessionLimitMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -48,14 +48,14 @@ MIDDLEWARE = [
     "shop.middleware.BodyMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    # Last, as it asks to be: it answers a login from an address that has guessed too often.
+    # Last, as its documentation requires: it answers a login from an address with too many guesses.
     "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        # First of all, so that the project may put a template before that of any app.
+        # First, so that a template of the project overrides that of any app.
         "DIRS": [BASE_DIR / "shop" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {

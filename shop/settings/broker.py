@@ -1,4 +1,4 @@
-"""The broker, how Celery treats the outbox's messages, and what happens by the clock."""
+"""The broker, Celery's treatment of the outbox's messages, and periodic tasks."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import Any
 from .apps import INSTALLED_APPS
 from .environment import env
 
-# REDIS_URL: redis://:password@host:6379/0 (or rediss://). AMQP_URL: RabbitMQ instead of it.
+# REDIS_URL: redis://:password@host:6379/0 (or rediss://). AMQP_URL: RabbitMQ instead of Redis.
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
 AMQP_URL = env.str("AMQP_URL", default="")
 
 CELERY_BROKER_URL = AMQP_URL or REDIS_URL
 CELERY_BROKER_CONNECTION_TIMEOUT = 3
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker however long
-# A publish to a frozen broker must fail instead of hang: the relay sends it again anyway.
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker without limit
+# A publish to a frozen broker must fail instead of hang: the relay sends the message again.
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
     if AMQP_URL
     else {
-        # Longer than the longest task (the hard limit below), else Redis hands it out twice.
+        # Longer than the longest task (the hard limit below), otherwise Redis delivers it twice.
         "visibility_timeout": int(timedelta(hours=6).total_seconds()),
         "socket_timeout": 5,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
     }
 )
-# Quorum queues survive the loss of a node, and RabbitMQ means them to replace the classic ones.
+# Quorum queues survive the loss of a node, and replace RabbitMQ's classic queues.
 CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum" if AMQP_URL else "classic"
 CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = CELERY_TASK_DEFAULT_QUEUE_TYPE
-# Tasks keep their database connection; the outbox drops what is too old or dead before each task.
+# Tasks keep their database connection; the outbox closes an old or broken one before each task.
 CELERY_DB_REUSE_MAX = 1_000_000
 CELERY_TASK_TIME_LIMIT = int(timedelta(hours=5).total_seconds())
 
-# A message is dropped from the broker only after its work is done. Not reject_on_worker_lost:
-# that runs a task which kills its worker again at once, for ever; leases do it with patience.
+# The broker drops a message only after its work is done. Not reject_on_worker_lost: it would
+# repeat a task that kills its worker at once, for ever. Leases repeat it with a delay.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-# WORKER_GRACE: seconds that a stopping worker gives its tasks; stop_timeouts must be longer.
+# WORKER_GRACE: seconds that a stopping worker gives its tasks; stop timeouts must be longer.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_GRACE", default=20.0)
 CELERY_WORKER_ENABLE_SOFT_SHUTDOWN_ON_IDLE = False
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 30
@@ -58,7 +58,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TIMEZONE = "UTC"
 
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
-# Beat writes down at once what it has started, so that the monitor can say what is late.
+# Beat stores at once what it has started, so that the monitor can show what is late.
 CELERY_BEAT_SYNC_EVERY = 1
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "outbox.relay": {"task": "outbox.relay", "schedule": 10.0},
@@ -71,7 +71,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "orders.cancel_overdue": {
         "task": "orders.cancel_overdue",
         "schedule": 60.0,
-        # A sweep that had to wait is made up for by the next one.
+        # The next sweep makes up for one that had to wait.
         "options": {"queue": "orders", "expire_seconds": 60},
     },
     "shop.reconcile": {
@@ -86,7 +86,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "options": {"queue": "webhooks", "expire_seconds": 3600},
     },
 }
-# An app that is taken out takes what it does by the clock along.
+# The periodic tasks of an app that is not installed are left out.
 CELERY_BEAT_SCHEDULE = {
     name: entry
     for name, entry in CELERY_BEAT_SCHEDULE.items()

@@ -1,4 +1,4 @@
-"""The database: SQLite by default, PostgreSQL for real."""
+"""The database: SQLite by default, PostgreSQL in production."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _options = _database.setdefault("OPTIONS", {})
 if _database["ENGINE"] == "django.db.backends.sqlite3":
     LOCAL_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not str(_database["NAME"]).startswith((":memory:", "file:")):
-        with suppress(OSError):  # Django says better why a database cannot be opened
+        with suppress(OSError):  # Django's own error is clearer
             create_database_file(Path(_database["NAME"]))
             if Path(_database["NAME"]).parent == LOCAL_DIR:  # an earlier release left it open
                 close_to_others(Path(_database["NAME"]))
-    # IMMEDIATE takes the write lock at BEGIN, where SQLite waits for it; a deferred transaction
-    # that turns into a writer fails at once. FULL: a commit survives a power cut.
+    # IMMEDIATE takes the write lock at BEGIN, where SQLite waits for it. A deferred transaction
+    # that becomes a writer fails at once. FULL: a commit survives a power cut.
     _options.setdefault("transaction_mode", "IMMEDIATE")
     _options.setdefault("timeout", 30)
     _options.setdefault("init_command", "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
-    # A file, as in life: tests with threads and processes need more than one connection.
+    # A file, as in production: tests with threads and processes need more than one connection.
     _database["TEST"] = {"NAME": str(LOCAL_DIR / "test.sqlite3")}
 else:
     # DATABASE_MAX_AGE: seconds that a web process keeps its connection.
     _database["CONN_MAX_AGE"] = env.int("DATABASE_MAX_AGE", default=60)
     _database["CONN_HEALTH_CHECKS"] = True
     _options.setdefault("connect_timeout", 5)
-    # BEHIND_PGBOUNCER: its transaction mode lends a connection for one transaction; a cursor that
-    # is read beyond that would be gone. Prepared statements are off already, and no lock is held
-    # for longer.
+    # BEHIND_PGBOUNCER: in transaction mode it lends a connection for one transaction, so a
+    # server-side cursor must not outlive it. Prepared statements are off anyway, and no lock is
+    # held for longer.
     _database["DISABLE_SERVER_SIDE_CURSORS"] = env.bool("BEHIND_PGBOUNCER", default=False)
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

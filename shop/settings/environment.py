@@ -1,4 +1,4 @@
-"""Where the settings come from: the environment, and what a running `manage.py up` tells."""
+"""Sources of the settings: the environment, and the run file of a running `manage.py up`."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ FOR_REAL = bool(
 
 
 def run_file() -> dict[str, str]:
-    """Return what a running `manage.py up` tells, or nothing."""
+    """Return the variables of a running `manage.py up`, or an empty dict."""
     try:
-        told = json.loads((LOCAL_DIR / "run.json").read_text())
+        variables = json.loads((LOCAL_DIR / "run.json").read_text())
     except (OSError, ValueError):
         return {}
-    if not isinstance(told, dict):
+    if not isinstance(variables, dict):
         return {}
-    return {name: str(value) for name, value in told.items() if name.isupper()}
+    return {name: str(value) for name, value in variables.items() if name.isupper()}
 
 
 def local_secret_key() -> str:
-    """Return this copy's own key, made on first use, so that a clone works without settings."""
+    """Return this copy's secret key, created on first use: a clone works without settings."""
     path = LOCAL_DIR / "secret_key"
     LOCAL_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
@@ -40,7 +40,7 @@ def local_secret_key() -> str:
             file.write(secrets.token_urlsafe(64))
     except FileExistsError:
         pass
-    # Another process may have created the file and not yet written it: take our own key then.
+    # Another process may have created the file and not written it yet: then use our own key.
     return path.read_text() or secrets.token_urlsafe(64)
 
 

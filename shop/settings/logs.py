@@ -1,4 +1,4 @@
-"""What is written, and in which form."""
+"""Log levels and formats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 
 from .environment import FOR_REAL, env
 
-# LOG_LEVEL: DEBUG, INFO, WARNING or ERROR. LOG_FORMAT: "json", an object a line, or "plain".
+# LOG_LEVEL: DEBUG, INFO, WARNING or ERROR. LOG_FORMAT: "json", one object per line, or "plain".
 LOG_FORMAT = env.str("LOG_FORMAT", default="json" if FOR_REAL else "plain")
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -25,7 +25,7 @@ LOGGING: dict[str, Any] = {
             "format": "%(levelname)s %(name)s %(message)s",
             "rename_fields": {"levelname": "level", "name": "logger"},
             "timestamp": "time",
-            # An object that only Django can use; its text would bring the whole query string.
+            # Only Django uses this object; its text would contain the whole query string.
             "reserved_attrs": [*RESERVED_ATTRS, "request"],
         },
     },
@@ -38,14 +38,14 @@ LOGGING: dict[str, Any] = {
     },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
-        # Django prints its own copy of each line otherwise.
+        # Otherwise Django prints each line a second time.
         "django": {"handlers": [], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
-        # A line for each request to the bank: our own say what came of it.
+        # It logs each request to the bank; our own lines have the results.
         "httpx": {"level": "WARNING"},
-        # A line for each request that waits for a thread, which is usual under load.
+        # It logs each request that waits for a thread, which is usual under load.
         "waitress.queue": {"level": "ERROR"},
-        # Wrong passwords are warnings; nobody need read of the right ones.
+        # Wrong passwords are warnings; correct ones need no line.
         "axes": {"level": "WARNING"},
     },
 }

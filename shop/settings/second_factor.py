@@ -10,8 +10,8 @@ from .apps import INSTALLED_APPS, MIDDLEWARE
 from .environment import env
 from .web import ALLOWED_HOSTS
 
-# SECOND_FACTOR: "off"; "optional": whoever has set one up needs it; "required": staff reach nothing
-# without one.
+# SECOND_FACTOR: "off"; "optional": users who have set one up need it; "required": without one,
+# staff cannot use anything.
 SECOND_FACTOR = env.str("SECOND_FACTOR", default="off")
 if SECOND_FACTOR not in {"off", "optional", "required"}:
     raise ImproperlyConfigured(
@@ -25,7 +25,7 @@ if SECOND_FACTOR != "off":
                 f"SECOND_FACTOR is {SECOND_FACTOR!r}, and {_package} is not installed. Install "
                 "the extra second-factor: pip install --require-hashes -r requirements-extras.txt"
             )
-    # In this order: the last one takes pages of the others out of the admin.
+    # In this order: the last one removes pages of the others from the admin.
     INSTALLED_APPS += [
         "django_otp",
         "django_otp.plugins.otp_totp",
@@ -37,5 +37,5 @@ if SECOND_FACTOR != "off":
         "django_otp.middleware.OTPMiddleware",
         "shop.second_factor.middleware.SecondFactorMiddleware",
     ]
-    # What an authenticator app shows beside the user's name.
+    # The name that an authenticator app shows beside the user's.
     OTP_TOTP_ISSUER = f"Shop {ALLOWED_HOSTS[0]}"

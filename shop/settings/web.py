@@ -1,4 +1,4 @@
-"""The site: keys, hosts, languages, static files, and who may do what from where."""
+"""The site: keys, hosts, languages, static files, security and sessions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .environment import FOR_REAL, LOCAL_DIR, env, local_secret_key
 
-# SECRET_KEY: at least 50 random characters; a development copy makes its own.
+# SECRET_KEY: at least 50 random characters; a development copy generates its own.
 SECRET_KEY = env.str("SECRET_KEY", default="")
 if not SECRET_KEY and FOR_REAL:
     raise ImproperlyConfigured(
@@ -20,10 +20,10 @@ SECRET_KEY = SECRET_KEY or local_secret_key()
 # SECRET_KEY_FALLBACKS: former keys, separated by commas, which still verify and decrypt.
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 
-# ALLOWED_HOSTS: the host names that this site answers to, separated by commas.
+# ALLOWED_HOSTS: the host names of this site, separated by commas.
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 
-# CSRF_TRUSTED_ORIGINS: origins with scheme, where a proxy changes the host name.
+# CSRF_TRUSTED_ORIGINS: origins with scheme, needed if a proxy changes the host name.
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 ROOT_URLCONF = "shop.urls"
@@ -36,7 +36,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 STATIC_URL = "/static/"
-# STATIC_ROOT: where collectstatic puts its files and WhiteNoise finds them.
+# STATIC_ROOT: the folder of collectstatic, from which WhiteNoise serves.
 STATIC_ROOT = env.str("STATIC_ROOT", default=str(LOCAL_DIR / "static"))
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -60,8 +60,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "admin:login"
 
-# So many wrong passwords from one address, and it waits; counted in the database, for all web
-# processes together. The right password is refused meanwhile, too.
+# After so many wrong passwords an address is locked out, even with the right password. The
+# database counts for all web processes.
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
@@ -74,13 +74,13 @@ AXES_LOCKOUT_TEMPLATE = "shop/locked_out.html"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 
-# SESSION_HOURS, SESSION_IDLE_MINUTES: how long one stays signed in to the admin, at most and
+# SESSION_HOURS, SESSION_IDLE_MINUTES: how long a user stays signed in to the admin, at most, and
 # without a request.
 SESSION_HOURS = env.float("SESSION_HOURS", default=12.0)
 SESSION_IDLE_MINUTES = env.float("SESSION_IDLE_MINUTES", default=60.0)
 SESSION_COOKIE_AGE = int(SESSION_HOURS * 3600)
 
-# No page needs a script, a style or a picture that is not a file of ours; none stands inline.
+# Every script, style and picture is a file of ours; none is inline.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -91,7 +91,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-# HTTPS: off only where something in front of us already insists on it.
+# HTTPS: false only if a proxy in front already enforces it.
 _https = env.bool("HTTPS", default=FOR_REAL)
 SECURE_SSL_REDIRECT = _https
 SESSION_COOKIE_SECURE = _https
@@ -100,12 +100,12 @@ CSRF_COOKIE_SECURE = _https
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=30 * 24 * 3600) if _https else 0
 # BEHIND_PROXY: true if proxies set X-Forwarded-For and X-Forwarded-Proto.
 BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
-# TRUSTED_PROXIES: the proxies' addresses or networks, separated by commas; `unix` for those that
-# connect to a Unix domain socket. The headers of all others are dropped.
+# TRUSTED_PROXIES: the proxies' addresses or networks, separated by commas; `unix` for peers on a
+# Unix domain socket. The headers of all others are dropped.
 TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
-# Both speak for a whole domain with all its other sites, which a shop's default must not do.
+# Both apply to a whole domain with all its other sites, so they are no defaults of a shop.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]

@@ -1,9 +1,9 @@
 """`manage.py up`: the whole stack on one machine, with one command.
 
-The general half knows nothing of this project: `console` prints, `processes` runs one program,
-`supervisor` runs several in order and stops them in reverse, `guardian` stops them when the
-supervisor itself is killed, `reload` watches the code, `lock` keeps a second supervisor out.
+The general half does not depend on this project: `console` prints, `processes` runs one program,
+`supervisor` runs several in order and stops them in reverse, `guardian` stops them if the
+supervisor itself is killed, `reload` watches the code, `lock` prevents a second supervisor.
 
-The other half is this project's: `broker` and `bank` say which servers, `stack` what is started in
-which order, `setup` migrates and adds demo data, `banner` tells the user what to do next.
+The other half is specific: `broker` and `programs` define the servers, `stack` the order of the
+start, `setup` migrates and adds demo data, `banner` prints the next steps.
 """

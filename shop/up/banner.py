@@ -1,4 +1,4 @@
-"""What to do next, printed once everything is ready."""
+"""The next steps, printed once everything is ready."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Ctrl-C stops everything.
 
 
 def text(*, port: int, data: Path) -> str:
-    """The banner. It holds passwords and tokens of the demo users, which live on loopback."""
+    """Return the banner. It contains passwords and tokens of the demo users, valid on loopback."""
     credentials = Credentials(data)
     url, token = f"http://{HOST}:{port}", credentials.get(CUSTOMERS[0], "token")
     password = credentials.get(ADMIN, "password")
@@ -51,7 +51,7 @@ def text(*, port: int, data: Path) -> str:
 
 
 def order_command(url: str, token: str) -> str:
-    """One line for any shell; each time that it is pasted it is another order."""
+    """Return one line for any shell, which places a new order each time."""
     return (
         f"curl -s -H 'Authorization: Token {token}' -H 'Content-Type: application/json'"
         f" -H \"Idempotency-Key: $(date +%s)-$RANDOM\" -d '{json.dumps(ORDER)}' {url}/api/orders/"

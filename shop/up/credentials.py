@@ -1,4 +1,4 @@
-"""The demo users' passwords and tokens, kept in the data folder for their owner alone."""
+"""The demo users' passwords and tokens, stored in the data folder for their owner alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CUSTOMERS = ("alice", "hanako")
 
 
 class Credentials:
-    """`credentials.json`: for each user a password, and for the customers an API token."""
+    """`credentials.json`: a password for each user, and an API token for each customer."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "credentials.json"
@@ -22,7 +22,7 @@ class Credentials:
         return user in self._users
 
     def get(self, user: str, kind: str) -> str:
-        """The user's "password" or "token"; "" if it is not known."""
+        """Return the user's "password" or "token"; "" if it is unknown."""
         return self._users.get(user, {}).get(kind, "")
 
     def set(self, user: str, kind: str, value: str) -> None:

@@ -10,7 +10,7 @@ from inventory.services import add_product, receive_stock
 from money import Money
 from shop.up.credentials import ADMIN, CUSTOMERS, Credentials, new_password
 
-# SKU, name, price in minor units, stock. The last one is there to be sold out.
+# SKU, name, price in minor units, stock. The last one is meant to be sold out.
 PRODUCTS = [
     ("TEA-SENCHA", "Sencha green tea, 100 g", 1280, 10_000),
     ("WHISK-CHASEN", "Bamboo tea whisk", 2400, 500),
@@ -23,7 +23,7 @@ FULL_NAMES = {"alice": ("Alice", "Archer"), "hanako": ("花子", "山田")}
 
 
 def add_demo_data(credentials: Credentials) -> None:
-    """Add what is missing; what is there stays as it is."""
+    """Add missing rows; existing ones stay unchanged."""
     for sku, name, price, quantity in PRODUCTS:
         unit_price = Money(amount=price, currency=settings.SHOP_CURRENCY)
         add_product(sku=sku, name=name, unit_price=unit_price)
@@ -49,7 +49,7 @@ def _add_user(name: str, credentials: Credentials, **rights: bool) -> User:
 
 
 def _settle_password(user: User, credentials: Credentials, *, is_new: bool) -> None:
-    """A new user gets the password on file; one whose password is not the one on file keeps it."""
+    """Give a new user the password on file. Clear the one on file if the user has another."""
     name = user.get_username()
     if is_new or not credentials.knows(name):
         password = credentials.get(name, "password") or new_password()
@@ -61,7 +61,7 @@ def _settle_password(user: User, credentials: Credentials, *, is_new: bool) -> N
 
 
 def _add_token(user: User, credentials: Credentials) -> None:
-    """The file alone knows the token itself; the database has its hash."""
+    """Add the token on file, or a new one. Only the file has the token itself."""
     name = user.get_username()
     token = credentials.get(name, "token") or new_token()
     add_token(user=user, label="demo", token=token)

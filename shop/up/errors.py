@@ -2,4 +2,4 @@
 
 
 class UpError(Exception):
-    """The stack cannot start or go on. The message is one sentence for the person at the screen."""
+    """The stack cannot start or continue. The message is one sentence for the user."""

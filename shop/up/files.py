@@ -1,4 +1,4 @@
-"""Small files that only their owner may read, and that nobody ever sees half written."""
+"""Small files that only their owner may read, and that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_privately(path: Path, text: str) -> None:
-    """Replace a file at once, with mode 600."""
+    """Replace a file atomically, with mode 600."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
@@ -23,7 +23,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The file's object, or an empty one where there is none that can be read."""
+    """Return the file's object, or an empty one if it cannot be read."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,9 +1,9 @@
-"""Stop the programs when the supervisor itself is killed (SIGKILL leaves it no last word).
+"""Stop the programs if the supervisor itself is killed by SIGKILL.
 
-The supervisor starts this file as a program of its own, with a pipe as its standard input, and
-tells it line by line what runs. The end of the pipe without a `bye` means that the supervisor is
-gone. One process does it for all, and the same way on Linux and macOS (PR_SET_PDEATHSIG is Linux
-only, and does not reach the children of a child). It imports the standard library alone: it must
+The supervisor starts this file as a separate program, with a pipe as its standard input, and writes
+a line for each program that starts or ends. The end of the pipe without a `bye` means that the
+supervisor is dead. One process guards all, in the same way on Linux and macOS (PR_SET_PDEATHSIG is
+Linux only, and does not reach the children of a child). It imports only the standard library, to
 start fast and stay small.
 
     run STAGE PID GRACE     a program (leader of its process group) runs
@@ -27,8 +27,8 @@ from pathlib import Path
 class Guardian:
     """The supervisor's end of the pipe.
 
-    `inherited` descriptors are held by the guardian too: a lock among them is free only when the
-    guardian has stopped everything.
+    The guardian also holds the `inherited` descriptors. So a lock among them is free only when it
+    has stopped everything.
     """
 
     def __init__(self, inherited: Sequence[int] = ()) -> None:
@@ -45,22 +45,22 @@ class Guardian:
 
     def ended(self, pid: int) -> None:
         self._facts.pop(f"end {pid}", None)
-        self._tell(f"end {pid}")
+        self._write(f"end {pid}")
 
     def remove_at_the_end(self, path: Path) -> None:
         """Delete this file once everything has stopped."""
         self._learn(f"remove {path}", f"remove {path}")
 
     def check(self) -> None:
-        """If somebody has killed the guardian, start another and tell it all."""
+        """If the guardian was killed, start another and write all facts to it."""
         if self._process.poll() is not None:
             self._start()
             for fact in self._facts.values():
-                self._tell(fact)
+                self._write(fact)
 
     def dismiss(self) -> None:
-        """Everything has stopped in order: the guardian is not needed."""
-        self._tell("bye")
+        """End the guardian, since everything has stopped in order."""
+        self._write("bye")
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
@@ -79,9 +79,9 @@ class Guardian:
 
     def _learn(self, key: str, fact: str) -> None:
         self._facts[key] = fact
-        self._tell(fact)
+        self._write(fact)
 
-    def _tell(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.write(line + "\n")
@@ -89,7 +89,7 @@ class Guardian:
 
 
 def watch(lines: Iterable[str]) -> None:
-    """Follow the supervisor's lines; when they end without a `bye`, stop what still runs."""
+    """Read the supervisor's lines. If they end without a `bye`, stop what is still running."""
     running: dict[int, tuple[int, float]] = {}
     files: list[Path] = []
     for line in lines:
@@ -110,7 +110,7 @@ def watch(lines: Iterable[str]) -> None:
 
 
 def stop(running: dict[int, tuple[int, float]]) -> None:
-    """Stop the groups, the last stage first: SIGTERM, the longest grace, SIGKILL."""
+    """Stop the process groups, the last stage first: SIGTERM, the longest grace, SIGKILL."""
     for stage in sorted({stage for stage, _ in running.values()}, reverse=True):
         members = {pid: grace for pid, (at, grace) in running.items() if at == stage}
         for pid in members:
@@ -123,7 +123,7 @@ def stop(running: dict[int, tuple[int, float]]) -> None:
 
 
 def _send(pid: int, number: int) -> bool:
-    """Send a signal (0 only asks); whether there was somebody to receive it."""
+    """Send a signal (0 only checks). Return whether the process exists."""
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):

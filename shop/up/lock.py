@@ -1,4 +1,4 @@
-"""One supervisor for a data folder."""
+"""Lock on a data folder, for one supervisor."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from shop.up.files import read_json
 class Lock:
     """Hold `up.pid` in the data folder, locked and with our process id in it.
 
-    The system drops the lock with the last process that holds the descriptor, so a supervisor that
-    was killed leaves nothing to clear up. Raises UpError if another one is at work.
+    The system releases the lock with the last process that holds the descriptor, so a killed
+    supervisor leaves nothing behind. Raises UpError if another supervisor is running.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class Lock:
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UpError(self._who_has_it(folder)) from None
+            raise UpError(self._owner(folder)) from None
         os.truncate(self.descriptor, 0)
         os.write(self.descriptor, f"{os.getpid()}\n".encode())
 
@@ -32,11 +32,11 @@ class Lock:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # The file stays: deleting it would let two of us lock two files of one name.
+        # The file stays: if it were deleted, two of us could lock two files of one name.
         os.truncate(self.descriptor, 0)
         os.close(self.descriptor)
 
-    def _who_has_it(self, folder: Path) -> str:
+    def _owner(self, folder: Path) -> str:
         pid = int(self._path.read_text().strip() or 0)
         if not pid or not _is_alive(pid):
             return "The last `up` was killed and its programs are being stopped: try again soon."

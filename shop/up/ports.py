@@ -9,12 +9,12 @@ from shop.up.errors import UpError
 HOST = "127.0.0.1"
 
 
-# Whoever is to listen on a port opens it later: until then the system gives it out again.
+# A port is opened later by its program; until then the system may return it again.
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, and that this process was not given before."""
+    """Return a port that is free and was not returned to this process before."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = int(probe.getsockname()[1])
@@ -27,10 +27,10 @@ def free_port() -> int:
 def listen(port: int) -> socket.socket:
     """Open the port (0: a free one) for the web server, which inherits it.
 
-    While the web server restarts, its port stays open: requests wait, instead of being refused.
-    Raises UpError if the port cannot be had.
+    While the web server restarts, its port stays open: requests wait instead of being refused.
+    Raises UpError if the port is not available.
     """
-    if port and _somebody_answers(port):
+    if port and _is_answering(port):
         raise UpError(_taken(port))
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -51,8 +51,8 @@ def _taken(port: int) -> str:
     )
 
 
-def _somebody_answers(port: int) -> bool:
-    # macOS lets us bind 127.0.0.1 though another program listens on all addresses.
+def _is_answering(port: int) -> bool:
+    # macOS allows binding 127.0.0.1 although another program listens on all addresses.
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) == 0

@@ -1,4 +1,4 @@
-"""Ask programs whether they are ready."""
+"""Readiness probes of programs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from shop.up.processes import Process
 
 
 def says(pattern: str) -> Callable[[Process], bool]:
-    """Ready once it has printed a line that matches."""
+    """Return a probe: ready once the process has printed a line that matches."""
     return lambda process: process.has_said(pattern)
 
 
 def answers(port: int, path: str) -> Callable[[Process], bool]:
-    """Ready once GET on that path is answered with 200."""
+    """Return a probe: ready once GET on that path is answered with 200."""
     return lambda _: _get(port, path) == 200
 
 

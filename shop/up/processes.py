@@ -19,14 +19,14 @@ REMEMBERED_LINES = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What to run, and how to treat it.
+    """A command, and how to run it.
 
-    `stage` orders the start: all of one stage are ready before the next stage starts; the stop goes
-    the other way. `ready` is asked again and again until it says yes, for at most `ready_within`
-    seconds (None: ready at once). `grace` is how many seconds the program has to end after a
-    SIGTERM. After a death it is started again in `pause` seconds, then twice as many, and so on.
-    `code` is the folder whose changes restart the program ("." is the whole project; None is
-    never). `hidden` is a pattern of lines that would only drown the others.
+    `stage` orders the start: all of one stage are ready before the next stage starts; the stop is
+    in reverse. `ready` is polled until it is true, for at most `ready_within` seconds (None: ready
+    at once). `grace` is the number of seconds for the program to end after a SIGTERM. After a
+    death it is restarted in `pause` seconds, then twice as many, and so on. Changes in the folder
+    `code` restart the program ("." is the whole project; None is never). Lines that match `hidden`
+    are not shown.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Program:
 
 
 class Process:
-    """One program while it runs.
+    """One running program.
 
-    It leads a session of its own, so a Ctrl-C in the terminal reaches the supervisor alone, and
-    whatever the program has started can be killed together with it.
+    It leads its own session, so a Ctrl-C in the terminal reaches the supervisor alone, and the
+    program can be killed with all its children.
     """
 
     def __init__(self, program: Program, console: Console) -> None:
@@ -76,26 +76,26 @@ class Process:
         return next((line for line in reversed(self._lines) if line), "")
 
     def has_said(self, pattern: str) -> bool:
-        """Whether a line that is remembered matches."""
+        """Return whether a remembered line matches."""
         return any(re.search(pattern, line) for line in list(self._lines))
 
     def is_ready(self) -> bool:
         return self.program.ready is None or self.program.ready(self)
 
     def ask_to_stop(self) -> None:
-        """SIGTERM to the program alone: Celery and gunicorn stop their own children in order."""
+        """Send SIGTERM to the program alone: Celery and gunicorn stop their children in order."""
         if self.exit_code is None:
             os.kill(self.pid, signal.SIGTERM)
 
     def clear(self) -> None:
-        """SIGKILL to the program, if it still runs, and to all that it has started."""
+        """Send SIGKILL to the program, if it still runs, and to all its children."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
         self._reader.join(timeout=2)
 
     def how_it_ended(self) -> str:
-        """One clause: the exit code or the signal, and the last line that was printed."""
+        """Return one clause: the exit code or the signal, and the last line printed."""
         code = self.exit_code or 0
         end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return f"{end}: {self.last_line}" if self.last_line else end

@@ -1,4 +1,4 @@
-"""The programs of this project: how each is started, and how to see that it is ready."""
+"""The programs of this project: their commands and readiness probes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 from shop.up.probes import answers, says
 from shop.up.processes import Program
 
-# Stages: first the servers, then what needs them. The stop goes the other way.
+# Stages: servers first, then programs that need them. The stop is in reverse.
 SERVERS, WEB, WORKERS = 0, 1, 2
 
-# The address as it was sent: decoded, it could write lines of its own into the log.
+# The raw address: decoded, it could forge log lines.
 ACCESS_LOG = "%(m)s %({raw_uri}e)s %(s)s in %(M)s ms"
 ALL_BUT_THE_RELAY = ("-X", "outbox")
 CELERY_IS_READY = r" ready\.$"
-# Celery's lines about the outbox's tasks; the outbox itself says what each delivery did.
+# Celery's lines about the outbox's tasks; the outbox itself logs each delivery.
 CELERY_CHATTER = r"Task outbox\.\w+\[\S+\] (received|succeeded)|Sending due task outbox\."
-# Celery dislikes root for the sake of pickle, which the settings refuse; eight lines at each start.
+# Celery warns of root because of pickle, which the settings refuse; eight lines at each start.
 NO_ROOT_WARNING = ("-W", "ignore:You're running the worker with superuser privileges")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """Where the code is, and the settings that all its programs share."""
+    """The code's folder, and the settings that all programs share."""
 
     root: Path
     environment: Mapping[str, str]
@@ -35,7 +35,7 @@ class Project:
     def bank(
         self, options: Sequence[str], *, port: int, data: Path, webhook_secret: str
     ) -> Program:
-        """The bank simulator; restarted for its own code only."""
+        """Return the bank simulator; only its own code restarts it."""
         return self._python(
             "bank",
             *("-m", "payments.simulator", "--port", str(port), "--data", str(data), *options),
@@ -47,11 +47,11 @@ class Project:
         )
 
     def setup(self, *arguments: str) -> Program:
-        """A program that ends: migrations and demo data, or what a change of the code asks for."""
+        """Return a program that ends: migrations and demo data, or steps after a code change."""
         return self._python("setup", "-m", "shop.up.setup", *arguments, code=None)
 
     def web(self, *, port: int, descriptor: int) -> Program:
-        """The web server, on a port that is open already."""
+        """Return the web server, on a port that is open already."""
         return self._python(
             "web",
             *("-m", "gunicorn", "shop.wsgi", "--bind", f"fd://{descriptor}"),
@@ -67,11 +67,11 @@ class Project:
         return self._worker("relay", "-Q", "outbox", "--pool", "solo")
 
     def worker(self, *, processes: int) -> Program:
-        """All queues but the relay's, with those of an app that is added while we run."""
+        """Return a worker of all queues but the relay's, including those of apps added later."""
         return self._worker("worker", *ALL_BUT_THE_RELAY, "-c", str(processes))
 
     def app_worker(self, app: str, *, queues: Iterable[str], processes: int) -> Program:
-        """More workers for the queues of one app."""
+        """Return another worker, for the queues of one app."""
         return self._worker(app, "-Q", ",".join(sorted(queues)), "-c", str(processes))
 
     def beat(self) -> Program:

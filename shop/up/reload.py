@@ -1,6 +1,6 @@
-"""Notice changed code by looking at it: no dependency, and the same everywhere.
+"""Detect changed code by polling: no dependency, and the same on every system.
 
-A pass over this project's few hundred files takes some milliseconds, once in half a second.
+A scan of this project's few hundred files takes some milliseconds, every half second.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ IGNORED = {"__pycache__", "node_modules", "tests", "docs", "benchmarks"}
 
 
 class CodeWatcher:
-    """Call it often: it returns the files (relative to `root`) that were changed, added or deleted.
+    """Returns the files (relative to `root`) that were changed, added or deleted. Call it often.
 
-    It answers once the writing is over, so that a `git checkout` is one change and not a hundred.
+    It reports once the writing is over, so that a `git checkout` is one change and not a hundred.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._known = self._look()
+        self._known = self._scan()
         self._changed: set[Path] = set()
         self._next = 0.0
 
     def __call__(self) -> list[Path]:
         if time.monotonic() < self._next:
             return []
-        seen = self._look()
+        seen = self._scan()
         changed = {path for path, _ in seen.items() ^ self._known.items()}
         self._known = seen
         self._next = time.monotonic() + INTERVAL
@@ -40,7 +40,7 @@ class CodeWatcher:
         settled, self._changed = sorted(self._changed), set()
         return settled
 
-    def _look(self) -> dict[Path, tuple[int, int]]:
+    def _scan(self) -> dict[Path, tuple[int, int]]:
         return {
             Path(file.path).relative_to(self._root): (stat.st_mtime_ns, stat.st_size)
             for file, stat in _code(self._root)
@@ -50,10 +50,10 @@ class CodeWatcher:
 def _code(
     folder: Path, *, templates: bool = False
 ) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
-    """All files of code below a folder; in a folder `templates`, every file."""
+    """Return all code files below a folder; in a folder `templates`, every file."""
     try:
         entries = list(os.scandir(folder))
-    except OSError:  # deleted while we look
+    except OSError:  # deleted during the scan
         return
     for entry in entries:
         if entry.name.startswith(".") or entry.name in IGNORED:

@@ -1,8 +1,8 @@
-"""`python -m shop.up.setup`: make the database ready, in a process with the right settings.
+"""`python -m shop.up.setup`: prepare the database, in a process with the right settings.
 
-Migrations and demo data. With `--sync`, after a change of the code: check the project and sync the
-subscriptions of its handlers; migrations are left to the developer. On a failure the last line
-that it prints is one sentence for the person at the screen.
+It applies migrations and adds demo data. With `--sync`, after a code change, it checks the project
+and syncs the subscriptions of its handlers; the developer applies migrations. After a failure the
+last line of its output is one sentence for the user.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django.core.management.base import SystemCheckError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-CHECKED_SIZE = 64 * 1024 * 1024  # bytes; a bigger file would take too long to read at each start
+CHECKED_SIZE = 64 * 1024 * 1024  # bytes; a bigger file takes too long to read at each start
 
 
 def main() -> int:
@@ -48,14 +48,14 @@ def _prepare() -> None:
 
 def _sync() -> None:
     call_command("check")
-    # Migrating this one app is quick, and syncs the subscriptions of all.
+    # Migrating this one app is fast, and syncs the subscriptions of all.
     call_command("migrate", "outbox", verbosity=0, interactive=False)
     if missing := _missing_migrations():
         _say(f"{missing} migrations are not applied yet: run `manage.py migrate`.")
 
 
 def _require_sound_file() -> None:
-    """Raise DatabaseError for an SQLite file that opens but is damaged inside."""
+    """Raise DatabaseError for an SQLite file that opens but is damaged."""
     if connection.vendor != "sqlite" or _size() > CHECKED_SIZE:
         return
     with connection.cursor() as cursor:

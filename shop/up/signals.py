@@ -1,4 +1,4 @@
-"""Turn signals into an orderly end."""
+"""Signals that end the stack in order."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ TICK = 0.05
 
 
 class Stopped(Exception):
-    """A signal asked for the end while something was being waited for."""
+    """A signal requested the end during a wait."""
 
 
 class StopSignals:
-    """SIGINT, SIGTERM and SIGHUP ask for the end; a later SIGINT does not want to wait for it.
+    """SIGINT, SIGTERM and SIGHUP request the end; a later SIGINT aborts the orderly stop.
 
-    "Later" is a second: a Ctrl-C often comes twice at once, from the terminal and from a `make`
+    "Later" is a second: a Ctrl-C often arrives twice at once, from the terminal and from a `make`
     that forwards it. A signal that was ignored at the start (SIGHUP under nohup) stays ignored.
     """
 
@@ -29,13 +29,13 @@ class StopSignals:
                 signal.signal(number, self._receive)
 
     def pause(self) -> None:
-        """Wait for a moment; raise Stopped if a signal has come."""
+        """Wait briefly; raise Stopped if a signal has arrived."""
         if self.name:
             raise Stopped
         time.sleep(TICK)
 
     def ignore(self) -> None:
-        """All has been stopped: a late signal must not spoil the exit code."""
+        """Ignore late signals after the stop, so that they do not change the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 

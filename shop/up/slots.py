@@ -1,4 +1,4 @@
-"""A place for one program: the process that runs now, and what to do when it dies."""
+"""The slot of one program: its current process, and the reaction to its death."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from shop.up.processes import Process, Program
 
-STABLE_AFTER = 20.0  # one that lived this long has recovered: its next death counts as the first
+STABLE_AFTER = 20.0  # after this uptime the next death counts as the first
 MAX_DEATHS = 5
 MAX_PAUSE = 10.0
 
 
 @dataclass
 class Slot:
-    """One program, its process (if any), and its recent misfortunes."""
+    """One program, its process (if any), and its recent deaths."""
 
     program: Program
     process: Process | None = None
@@ -43,7 +43,7 @@ class Slot:
         self.ready, self.again_at = False, None
 
     def becomes_ready(self) -> bool:
-        """Ask a process that was not ready yet; True once, when it is."""
+        """Probe a process that was not ready yet. Return True once, when it is ready."""
         if self.process is None or self.ready or self.is_dead:
             return False
         self.ready = self.process.is_ready()
@@ -53,7 +53,7 @@ class Slot:
         return not self.ready and time.monotonic() - self.started_at > self.program.ready_within
 
     def died(self) -> float | None:
-        """Note a death; the seconds to wait before the next start, or None if it is hopeless."""
+        """Record a death. Return the seconds until the next start; None after too many deaths."""
         self.deaths = 1 if time.monotonic() - self.started_at > STABLE_AFTER else self.deaths + 1
         self.process = None
         if self.deaths >= MAX_DEATHS:
@@ -66,6 +66,6 @@ class Slot:
         self.process, self.again_at, self.deaths = None, None, 0
 
     def runs(self, paths: Sequence[Path]) -> bool:
-        """Whether one of these files (relative to the project) is code of this program."""
+        """Return whether one of these files (relative to the project) is code of this program."""
         code = self.program.code
         return code is not None and any(path.is_relative_to(code) for path in paths)

@@ -1,4 +1,4 @@
-"""What `manage.py up` starts, in which order, and with which settings."""
+"""The stack of `manage.py up`: its programs, their order and their settings."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ BANK_WEBHOOK = "/api/payments/webhooks/bank/"
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     data: Path
     port: int = 8000
     scale: Mapping[str, int] = field(default_factory=dict)
     reload: bool = True
     quiet: bool = False
-    bank: Sequence[str] = ()  # more options of the simulated one
+    bank: Sequence[str] = ()  # more options of the simulator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Running:
 
 
 def stay(running: Running) -> None:
-    """Say what to do next, and stay until a signal comes."""
+    """Print the next steps, and run until a signal arrives."""
     running.console.plain(banner.text(port=running.port, data=running.data))
     running.supervisor.run()
 
@@ -61,16 +61,16 @@ def run(
     console: Console | None = None,
     once_ready: Callable[[Running], None] = stay,
 ) -> None:
-    """Start everything, do `once_ready`, and stop everything; a signal ends it early.
+    """Start everything, call `once_ready`, and stop everything; a signal ends it early.
 
-    UpError, in one sentence, if it cannot start or go on.
+    Raise UpError, with one sentence, if it cannot start or continue.
     """
     if settings.FOR_REAL:
         raise UpError(
             "`up` is for development; unset ALLOWED_HOSTS and DEBUG, which say otherwise."
         )
     require_known_apps(options.scale)
-    os.umask(0o077)  # databases, e-mails, logs and sockets hold what customers ordered, and keys
+    os.umask(0o077)  # databases, e-mails, logs and sockets contain customers' orders, and keys
     options.data.mkdir(parents=True, exist_ok=True)
     with Lock(options.data) as lock, listen(options.port) as listener:
         _supervise(options, console or Console(quiet=options.quiet), lock, listener, once_ready)
@@ -103,7 +103,7 @@ def _supervise(
 
 
 def _variables(options: Options, chosen: Broker, *, port: int, bank_port: int) -> dict[str, str]:
-    """What settings read, in our programs (from the environment) and elsewhere (run.json)."""
+    """Return the variables for our programs (environment) and for other processes (run.json)."""
     names = ("DATABASE_URL", "BANK_URL", "BANK_WEBHOOK_SECRETS")
     given = {name: os.environ[name] for name in names if name in os.environ}
     return {
@@ -130,7 +130,7 @@ def _project(options: Options, variables: Mapping[str, str]) -> Project:
 
 
 def _servers(options: Options, project: Project, chosen: Broker, bank_port: int) -> list[Program]:
-    """The broker and the bank, as far as they are ours."""
+    """Return the broker and the bank, if they are ours."""
     programs = [] if chosen.program is None else [chosen.program]
     if "BANK_URL" not in os.environ:
         webhooks = f"http://{HOST}:{project.environment['PORT']}{BANK_WEBHOOK}"
@@ -145,7 +145,7 @@ def _servers(options: Options, project: Project, chosen: Broker, bank_port: int)
 
 
 def _workers(options: Options, project: Project) -> list[Program]:
-    """One for everything (SQLite lets one write at a time), and one for each app that is scaled."""
+    """Return one worker for everything (SQLite allows one writer), and one for each scaled app."""
     on_sqlite = os.environ.get("DATABASE_URL", "sqlite").startswith("sqlite")
     return [
         project.worker(processes=2 if on_sqlite else 4),
@@ -157,7 +157,7 @@ def _workers(options: Options, project: Project) -> list[Program]:
 
 
 def require_known_apps(scale: Mapping[str, int]) -> None:
-    """Raise UpError if an app that is to be scaled has no handlers."""
+    """Raise UpError if a scaled app has no handlers."""
     known = sorted(queues())
     for app in scale:
         if app not in known:

@@ -18,14 +18,14 @@ from shop.up.slots import MAX_DEATHS, Slot
 class Supervisor:
     """Run programs until a signal or a failure ends it.
 
-    Use it as a context manager: on the way out everything is stopped, whatever happened, and a
-    signal is a normal end. `start()` raises UpError, in one sentence, if a program ends or is not
-    ready in time. Later, one that dies is started again after a pause that doubles; one that dies
-    five times in a row ends `run()` with an UpError.
+    Use it as a context manager: at the exit everything is stopped in any case, and a signal is a
+    normal end. `start()` raises UpError, with one sentence, if a program ends or is not ready in
+    time. Later, a dead program is restarted after a pause that doubles; five deaths in a row end
+    `run()` with an UpError.
 
-    With `changes`, which returns the files of the project that have changed since it was last
-    asked, the programs that run this code are restarted, unless `before_reload` raises UpError:
-    then the old code goes on. And one that keeps dying waits for a change, instead of ending all.
+    `changes` returns the files of the project that changed since its last call. With it, the
+    programs that run this code are restarted, unless `before_reload` raises UpError: then the old
+    code continues. A program that keeps dying then waits for a change instead of ending all.
     `inherited` descriptors are shared with the guardian.
     """
 
@@ -78,7 +78,7 @@ class Supervisor:
             self._await_ready(members)
 
     def call(self, program: Program) -> None:
-        """Run a program to its end; UpError with its last line if it fails."""
+        """Run a program to its end; raise UpError with its last line if it fails."""
         process = self._spawn(program)
         try:
             while process.exit_code is None:
@@ -114,23 +114,23 @@ class Supervisor:
     # -- running
 
     def run(self, *, until: Callable[[], bool] = lambda: False) -> None:
-        """Stay until a signal comes (Stopped) or `until` says so; restart what dies or changes."""
+        """Run until a signal arrives (Stopped) or `until` is true; restart what dies or changes."""
         while not until():
             for slot in self._slots:
-                self._look_at(slot)
-            self._look_at_code()
+                self._check_slot(slot)
+            self._check_code()
             self._guardian.check()
             self._signals.pause()
 
-    def _look_at(self, slot: Slot) -> None:
+    def _check_slot(self, slot: Slot) -> None:
         if slot.is_dead:
-            self._bury(slot)
+            self._handle_death(slot)
         elif slot.becomes_ready():
             self._console.say(f"{slot.name} is ready again.")
         elif slot.is_due:
             slot.started(self._spawn(slot.program))
 
-    def _bury(self, slot: Slot) -> None:
+    def _handle_death(self, slot: Slot) -> None:
         assert slot.process is not None
         self._end([slot.process])
         end = slot.process.how_it_ended()
@@ -142,7 +142,7 @@ class Supervisor:
         else:
             raise UpError(f"{slot.name} died {MAX_DEATHS} times in a row ({end}).")
 
-    def _look_at_code(self) -> None:
+    def _check_code(self) -> None:
         paths = self._changes() if self._changes is not None else ()
         slots = [slot for slot in self._slots if slot.runs(paths)]
         if not slots:
@@ -174,7 +174,7 @@ class Supervisor:
         self._slots.clear()
 
     def _end(self, processes: Sequence[Process]) -> None:
-        """SIGTERM to all, the grace of each, then SIGKILL to what is left and to its children."""
+        """Send SIGTERM to all, wait for each grace, then SIGKILL the rest and its children."""
         for process in processes:
             process.ask_to_stop()
         asked_at = time.monotonic()

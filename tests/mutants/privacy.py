@@ -122,7 +122,7 @@ PRIVACY = [
         edits=(
             Edit(
                 "notifications/services.py",
-                "(one for one in sorted(unsent) if _is_in_hand(one))",
+                "(one for one in sorted(unsent) if _is_in_flight(one))",
                 "iter(sorted(unsent))",
             ),
         ),

@@ -388,7 +388,7 @@ class TestVoidOrRefund:
     def test_learns_of_a_decline_and_tells_nobody(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
-        """Seen to tell it with the look at `cancelled_at` removed from `services._tell`."""
+        """Fails without the check of `cancelled_at` in `services._emit_unless_cancelled`."""
         intend(order_id, payment_method="tok_declined")
         cancel(outbox, order_id)
 

@@ -22,7 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--label", default="", help="what the token is used for")
 
     def handle(self, *, user: str, label: str, **_options: Any) -> None:
-        """Create it and print it, alone on its line."""
+        """Create the token and print it, alone on its line."""
         owner = User.objects.filter(username=user).first()
         if owner is None:
             raise CommandError(f"There is no user {user!r}.")

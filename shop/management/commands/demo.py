@@ -1,4 +1,4 @@
-"""Place 24 orders through a stack of its own, break it if asked to, tell the story, sum up."""
+"""Run the demo: 24 orders through its own stack, with faults if requested, and a report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):
                 "`demo` is for development; unset ALLOWED_HOSTS and DEBUG, which say otherwise."
             )
         flags = [f"--{name}" for name in ("break", "keep") if options[name]]
-        # Settings are read once, and the demo has its own: it takes the place of this process.
+        # Settings are read once, and the demo needs its own: its program replaces this process.
         os.chdir(settings.BASE_DIR)
         command = [sys.executable, "-m", "shop.demo.program", *flags]
         os.execv(sys.executable, command)  # noqa: S606  it is this interpreter, and our own code

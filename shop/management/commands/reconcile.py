@@ -1,4 +1,4 @@
-"""Reconcile the books: say what does not hold, and end with 1 if anything does not."""
+"""Reconcile the data: print each violated invariant, and exit with 1 if there is one."""
 
 from __future__ import annotations
 

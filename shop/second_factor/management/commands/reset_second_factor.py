@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("user", help="the user's name")
 
     def handle(self, *, user: str, **_options: Any) -> None:
-        """Remove it, and print one sentence."""
+        """Remove the second factor, and print one sentence."""
         owner = User.objects.filter(username=user).first()
         if owner is None:
             raise CommandError(f"There is no user {user!r}.")
