@@ -200,7 +200,7 @@ class TestTheCounters:
         with pytest.raises(BrokerUnavailable):
             relay_pass(publish=refuse)
 
-        assert scrape()["outbox_broker_failures_total"] == {(): 1}
+        assert scrape()["outbox_broker_failures_total"] == {(): 2}, "one for each queue"
 
     def test_go_on_where_they_were(self):
         outbox = subscribed()
