@@ -19,6 +19,56 @@ PRIVACY = [
         noticed_by=(f"{_DATA}TestAPattern::test_masks_addresses_and_long_numbers",),
     ),
     Mutant(
+        name="numbers-beside-letters",
+        without="a number that stands beside a letter stays in the text of a failure",
+        edits=(
+            Edit(
+                "outbox/privacy/patterns.py",
+                r'rf"[+\uff0b]?[(\uff08]?{_DIGIT}',
+                r'rf"(?<!\w)[+\uff0b]?[(\uff08]?{_DIGIT}',
+            ),
+        ),
+        noticed_by=(f"{_DATA}TestAPattern::test_masks_a_number_beside_letters",),
+    ),
+    Mutant(
+        name="dates-within-numbers",
+        without="a number that begins as a date stays in the text of a failure",
+        edits=(
+            Edit(
+                "outbox/privacy/patterns.py",
+                r'(?:{_TIME})?(?![\d{re.escape(_HYPHENS)}])"',
+                '(?:{_TIME})?"',
+            ),
+        ),
+        noticed_by=(
+            f"{_DATA}TestAPattern"
+            "::test_masks_a_number_that_begins_or_ends_as_a_date_or_an_ip_address",
+        ),
+    ),
+    Mutant(
+        name="separators-of-numbers",
+        without="only the hyphen of ASCII separates the digits of a number",
+        edits=(
+            Edit("outbox/privacy/patterns.py", r'_HYPHENS = "-\u00ad\u2010\u2011', '_HYPHENS = "-'),
+        ),
+        noticed_by=(f"{_DATA}TestAPattern::test_masks_a_number_whatever_separates_its_digits",),
+    ),
+    Mutant(
+        name="callbacks-without-arguments",
+        without="the log of a callback that failed has the arguments of its partial",
+        edits=(
+            Edit(
+                "outbox/worker/callbacks.py",
+                'getattr(function, "__qualname__", type(function).__qualname__)',
+                'getattr(function, "__qualname__", repr(function))',
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/worker/test_callbacks.py::TestACallbackThatRaises"
+            "::test_is_named_without_its_arguments",
+        ),
+    ),
+    Mutant(
         name="whole-values-first",
         without="a part of a value is masked before the whole of it",
         edits=(

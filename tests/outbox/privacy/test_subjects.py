@@ -24,6 +24,15 @@ from outbox.testing import Outbox
 pytestmark = pytest.mark.usefixtures("own_registry")
 
 EMAIL, NAME = "hanako@example.com", "Hanako Yamada"
+#: Between the digits of a number: as text, as `repr` or JSON, in an URL, in HTML.
+SEPARATORS = [
+    *["-", " - ", " ", ".", "/", "\t"],
+    *[chr(code) for code in (0x2010, 0x2011, 0x2012, 0x2013, 0x2014, 0x2015, 0x2212, 0xFF0D)],
+    *[chr(code) for code in (0x30FC, 0xFF70, 0x00AD, 0xFE63, 0x30FB, 0xFF0E, 0x00B7)],
+    *[chr(code) for code in (0x00A0, 0x2009, 0x202F, 0x3000, 0x200B, 0xFEFF)],
+    *[r"\xa0", r"\u2010", r"\u2013", r"\uff0d", r"\u3000", r"\u200b", r"\t"],
+    *["%20", "+", "%2D", "&nbsp;", "&#160;", "&ndash;", "%C2%A0", "%E2%80%93", "%EF%BC%8D"],
+]
 CUSTOMERS = {"7": [EMAIL, NAME], "8": ["taro@example.com"]}
 ORDERS = {"order-1": "7", "order-2": "8"}
 
@@ -77,6 +86,7 @@ class TestAPattern:
             "hanako&#x40;example.com",
             "hanako@[192.0.2.1]",
             "花子@例え.jp",
+            "hanako\uff20example.com",
             "+81 3 1234 5678",
             "(03) 1234-56789",
             "4242424242424242",
@@ -89,12 +99,72 @@ class TestAPattern:
     @pytest.mark.parametrize(
         "text",
         [
+            "0465-22-1234",
+            "0120-12-3456",
+            "0120-12-3112",
+            "1985-12-3112",
+            "1985-12-31-7899",
+            "4000-12-3456-7899",
+            "4000-12-31-7899",
+            "4242-1985-12-31",
+            "912.34.56.78",
+            "02.123.45.67",
+            "1.192.168.100.200",
+            "192.168.100.200-77",
+        ],
+    )
+    def test_masks_a_number_that_begins_or_ends_as_a_date_or_an_ip_address(self, text: str):
+        """Failed: its start was kept as a date or an address, and the rest was too short."""
+        assert masked_patterns(f"no answer from {text}, gave up") == "no answer from ***, gave up"
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("電話番号は09012345678です", "電話番号は***です"),
+            ("090-1234-5678さん", "***さん"),
+            ("Tel09012345678", "Tel***"),
+            ("phone_09012345678", "phone_***"),
+            ("x09012345678x", "x***x"),
+            ("DE89370400440532013000", "***"),
+            ("be68539007547034", "be***"),
+            ("FR1420041010050500013M02606", "***"),
+            ("GB29 NWBK 6016 1331 9268 19", "***"),
+        ],
+    )
+    def test_masks_a_number_beside_letters(self, text: str, shown: str):
+        """Failed: a number was sought only between characters that are in no word."""
+        assert masked_patterns(f"rejected: {text}") == f"rejected: {shown}"
+
+    @pytest.mark.parametrize("between", SEPARATORS)
+    def test_masks_a_number_whatever_separates_its_digits(self, between: str):
+        """Failed: hyphens, spaces and dots beyond ASCII, and escaped ones, ended a number."""
+        number = between.join(["090", "1234", "5678"])
+
+        assert masked_patterns(f"to {number}, refused") == "to ***, refused"
+
+    def test_masks_full_width_digits(self):
+        number = "０９０－１２３４－５６７８"  # noqa: RUF001 -- they are what is tested
+
+        assert masked_patterns(f"{number}です") == "***です"
+        assert masked_patterns(ascii(number)) == "'***'"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
             "01a21f54-408b-77b7-863a-ec9ef03bcfd2",
             "2026-11-27T23:25:45.075+00:00",
             "2026-11-27 23:25:45",
             "192.168.100.200",
+            "from 10 2026-11-27 23:25:45.075123+00 to 2026-11-28 on 192.168.100.200.",
+            "2026-11-27T23:25:45.075123Z 3 times",
+            "http://192.168.100.200:5432/ and 10.100.100.0/24",
             "line 1234567 of views.py",
             "@subscribe at 0x7fe592fdd950",
+            "@subscribe at 0x7f1234567890",
+            "trace 4bf92f123456789da6a3ce929d0e0e47 of span 00f0123456789ab7",
+            "sha256 " + "e3b0c442" * 4 + "123456789012345a" * 2,
+            "order_01a21f54-4081-7771-8631-123456789012",
+            "JPY 12,345,678 are 67,890.12 EUR, of 1234.50 and 99999.99",
         ],
     )
     def test_keeps_what_identifies_nobody(self, text: str):
