@@ -22,15 +22,20 @@ from .tracebacks import without_texts
 logger = logging.getLogger("outbox.sensitive")
 
 
-class Stored(Protocol):
-    """An event as it is stored: the row, or its part of a timeline."""
+class Described(Protocol):
+    """The columns of an event that name its schema."""
 
-    @property
-    def id(self) -> UUID: ...
     @property
     def name(self) -> str: ...
     @property
     def version(self) -> int: ...
+
+
+class Stored(Described, Protocol):
+    """An event as it is stored: the row, or its part of a timeline."""
+
+    @property
+    def id(self) -> UUID: ...
     @property
     def payload(self) -> dict[str, Any]: ...
 
@@ -42,7 +47,7 @@ Replacement = Callable[[Schema, Schema, Any], Any]
 
 def masked(event: Stored) -> dict[str, Any]:
     """Return a stored event's payload to be shown: sensitive values are "***"."""
-    schemas = _schemas(name=event.name, version=event.version)
+    schemas = schemas_of(event)
     payload = dict(event.payload)
     if not schemas:
         return dict.fromkeys(payload, MASK)
@@ -71,7 +76,7 @@ def sensitive_values(event: Stored) -> list[Any]:
         found.extend(_leaves(value))
         return value
 
-    schemas = _schemas(name=event.name, version=event.version)
+    schemas = schemas_of(event)
     if not schemas:
         return list(_leaves(event.payload))
     for schema in schemas:
@@ -85,14 +90,16 @@ def replaced(payload: Mapping[str, Any], schema: Schema, replace: Replacement) -
     return made if isinstance(made, dict) else dict(payload)
 
 
-def _schemas(*, name: str, version: int) -> list[Schema]:
-    """Return what tells the sensitive fields of a stored event: the class, and for an older version
-    the lock, since the class may have lost a field by now.
+def schemas_of(event: Described) -> list[Schema]:
+    """Return the schemas that mark the sensitive fields of a stored event; none: it is unknown.
+
+    For a version that is not the class's these are the class's and the recorded one: the class may
+    have lost a field since, and a field may have been marked since.
     """
-    known = events.find(name)
+    known = events.find(event.name)
     schemas = [schema_of(known)] if known else []
-    if known is None or version != known.event_version:
-        schemas.append(contract_lock.schema_of(name=name, version=version))
+    if known is None or event.version != known.event_version:
+        schemas.append(contract_lock.schema_of(name=event.name, version=event.version))
     return [schema for schema in schemas if schema is not None]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 _DATA = "tests/outbox/privacy/test_subjects.py::"
+_REDACTED = "tests/outbox/privacy/test_sensitive.py::TestRedaction::"
 _FORGOTTEN = "tests/flows/test_forgetting.py::"
 
 PRIVACY = [
@@ -105,6 +106,36 @@ PRIVACY = [
         ),
         noticed_by=(
             f"{_DATA}TestADeclaredValue::test_is_masked_in_what_was_stored_before_by_a_redaction",
+        ),
+    ),
+    Mutant(
+        name="schemas-of-a-redaction",
+        without="a redaction keeps a field that was marked since the version of its event",
+        edits=(
+            Edit(
+                "outbox/privacy/redaction.py",
+                "in reversed(schemas_of(event)):",
+                "in schemas_of(event)[-1:]:",
+            ),
+        ),
+        noticed_by=(
+            f"{_REDACTED}test_blanks_a_field_that_was_marked_since_the_version_of_the_event",
+        ),
+    ),
+    Mutant(
+        name="unknown-events-in-a-redaction",
+        without="a redaction counts an event of an unknown class as one without personal data",
+        edits=(
+            Edit(
+                "outbox/privacy/redaction.py",
+                "return bool(event.payload) and not is_redacted and not schemas_of(event)",
+                "return False",
+            ),
+        ),
+        noticed_by=(
+            f"{_REDACTED}test_counts_an_event_that_this_code_does_not_know_apart",
+            "tests/outbox/privacy/test_sensitive.py::TestTheCommand"
+            "::test_names_the_events_that_this_code_does_not_know",
         ),
     ),
     Mutant(
