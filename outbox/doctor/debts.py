@@ -1,4 +1,8 @@
-"""What is owed and does not go on by itself: dead, parked, held by a breaker, unknown, half-way."""
+"""What is owed and does not go on by itself: dead, parked, held by a breaker, unknown, half-way.
+
+Reasons of pauses and breakers are left out. They may quote a failure, and whoever may see the
+doctor's page in the admin need not be allowed to see failures.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from operator import or_
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox import clock, events
-from outbox.formatting import moment, one_line, span
+from outbox.formatting import moment, span
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import HandlerStatus, status
 from outbox.operations import next_step, unfinished
@@ -55,11 +59,10 @@ def _paused(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
         waiting = _waiting_for(one)
         if one.paused_at is None or not waiting:
             continue
-        why = one_line(one.pause_reason) or "no reason was given"
         yield warning(
             _PART,
             f"{one.handler} is paused by {one.paused_by or 'someone'} since "
-            f"{moment(one.paused_at)} ({why}), and owed {waiting}.",
+            f"{moment(one.paused_at)}, and owed {waiting}.",
             _end_of_pause(one),
         )
 
@@ -92,13 +95,13 @@ def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator
     for one in handlers:
         if one.handler not in active or one.breaker_opened_at is None:
             continue
-        why = one_line(one.breaker_reason) or "no reason was recorded"
         yield warning(
             _PART,
-            f"The breaker of {one.handler} is open since {moment(one.breaker_opened_at)} ({why}); "
+            f"The breaker of {one.handler} is open since {moment(one.breaker_opened_at)}; "
             f"{_probe(one)}; waiting: {_waiting_for(one) or 'no delivery'}.",
-            "See whether the other side answers; `manage.py outbox close-breaker "
-            f"{one.handler} --reason TEXT` does not wait for the probe.",
+            "`manage.py outbox status` shows the reason. See whether the other side answers; "
+            f"`manage.py outbox close-breaker {one.handler} --reason TEXT` does not wait for the "
+            "probe.",
         )
 
 

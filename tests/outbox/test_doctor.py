@@ -378,8 +378,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         since = moment(at)
         assert finding.severity == "warning"
         assert finding.text == (
-            f"tests.invoice is paused by cli:ann since {since} (the printer is broken), and owed "
-            "2 deliveries (2 parked)."
+            f"tests.invoice is paused by cli:ann since {since}, and owed 2 deliveries (2 parked)."
         )
         assert "`manage.py outbox resume tests.invoice`" in finding.advice
 
@@ -432,7 +431,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         assert finding.severity == "warning"
         assert finding.text == (
-            f"The breaker of tests.weigh is open since {moment(opened)} (BankDown: no answer); the "
+            f"The breaker of tests.weigh is open since {moment(opened)}; the "
             f"next probe is due at {moment(opened + timedelta(minutes=1))}; "
             "waiting: 1 delivery (1 pending)."
         )
