@@ -34,7 +34,7 @@ class OperationAdmin(ReadOnlyAdmin):
     list_filter = ["action", "state"]
     list_per_page = 50
     ordering = ["-id"]
-    operations = None
+    actions = None
     empty_text = gettext_lazy(
         "Nobody has done anything yet. Actions stand on the pages of dead letters, deliveries and "
         "handlers, and in `manage.py outbox`."

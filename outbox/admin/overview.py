@@ -75,7 +75,7 @@ class Overview:
     @cached_property
     def status(self) -> Status:
         """What is owed."""
-        return status()
+        return status(has_failures=self.has_failures)
 
     @cached_property
     def lights(self) -> Sequence[Light]:

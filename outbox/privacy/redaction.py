@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from outbox import clock, databases
 from outbox.context import acting_as
 from outbox.deliveries.locks import lock_deliveries
 from outbox.deliveries.statements import bound_transaction
 from outbox.emission import emit
-from outbox.models import Attempt, DelayedEvent, Delivery, Event
+from outbox.models import Attempt, DelayedEvent, Delivery, Event, Subscription
 from outbox.own_events import SubjectRedacted
 
 from . import subjects
@@ -65,7 +65,8 @@ def redact(
     """Blank the sensitive fields of all stored events about a person, and inform the other apps.
 
     It works in small transactions. After an interruption it can be repeated. The failed attempts
-    and the notes of these events' deliveries are cleaned of the person's data: of the sensitive
+    and the notes of these events' deliveries, and the reasons why their handlers are paused by a
+    rule or held by a breaker, are cleaned of the person's data: of the sensitive
     values, and of the values that apps declare by `declare_subject`. Then `outbox.SubjectRedacted`
     is emitted, if a subject is given, for the apps that have rows about the person.
 
@@ -85,6 +86,8 @@ def redact(
     # Read first: an app that blanks its rows afterwards knows them no more.
     values = subjects.values_of(subject)
     for seqs in _slices(Event.objects.using(using), subject, all_keys):
+        if not dry_run:
+            _clean_reasons(seqs, values, using=using)
         _redact_some(done, seqs, values, force=force, dry_run=dry_run, using=using)
     # A delayed event is not blanked: cancel it, or run this again after it was emitted.
     for delayed in _chosen(DelayedEvent.objects.using(using), subject, all_keys):
@@ -187,6 +190,33 @@ def _redact_some(
                 if not dry_run:
                     rows = Event.objects.using(using).filter(pk=event.pk)
                     rows.update(payload=payload, redacted_at=clock.now(using=using))
+
+
+def _clean_reasons(seqs: Sequence[int], values: Sequence[str], *, using: str) -> None:
+    """Mask the person's data in the reasons why handlers of these events are paused or held."""
+    # Before the events and deliveries are locked: a relay locks subscriptions first.
+    by_failure = Q(paused_by__startswith=Subscription.PAUSED_BY_RULE) | ~Q(breaker_reason="")
+    rows = Subscription.objects.using(using)
+    held = list(rows.filter(by_failure))
+    if not held:
+        return
+    mine = Delivery.objects.using(using).filter(event__in=seqs)
+    handlers = set(mine.values_list("subscription__handler", flat=True).distinct())
+    events = Event.objects.using(using).filter(seq__in=seqs)
+    cleaner = Cleaner([*values, *(str(one) for event in events for one in sensitive_values(event))])
+    for row in held:
+        if row.handler in handlers:
+            _clean_reason(row, cleaner, using=using)
+
+
+def _clean_reason(row: Subscription, cleaner: Cleaner, *, using: str) -> None:
+    is_by_rule = row.paused_by.startswith(Subscription.PAUSED_BY_RULE)
+    for column in ("pause_reason", "breaker_reason") if is_by_rule else ("breaker_reason",):
+        text = getattr(row, column)
+        cleaned = cleaner.clean(text, longest=len(text))
+        if cleaned != text:  # and nobody has changed it since it was read
+            same = Subscription.objects.using(using).filter(pk=row.pk, **{column: text})
+            same.update(**{column: cleaned})
 
 
 def _clean_failures(found: Sequence[Event], values: Sequence[str], *, using: str) -> None:

@@ -139,6 +139,36 @@ PRIVACY = [
         ),
     ),
     Mutant(
+        name="reasons-in-a-redaction",
+        without="a redaction keeps what the reasons of pauses and breakers quote of a failure",
+        edits=(
+            Edit(
+                "outbox/privacy/redaction.py",
+                "            _clean_reasons(seqs, values, using=using)\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{_DATA}TestADeclaredValue"
+            "::test_is_masked_in_the_reasons_why_handlers_are_held_by_a_redaction",
+        ),
+    ),
+    Mutant(
+        name="pauses-without-failures",
+        without="the reason of a pause by a rule quotes a failure to whoever may not see one",
+        edits=(
+            Edit(
+                "outbox/deliveries/pauses.py",
+                "return hidden_text() if is_failure else row.pause_reason",
+                "return row.pause_reason",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/admin/test_permissions.py::TestTheTextOfAFailure"
+            "::test_is_hidden_from_who_may_not_see_deliveries",
+        ),
+    ),
+    Mutant(
         name="no-text-without-values",
         without="a failure's text is stored although it is not known what to mask in it",
         edits=(

@@ -11,8 +11,17 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, Sensitive, declare_subject, operations, subscribe
-from outbox.models import Attempt, Delivery
+from outbox import (
+    Breaker,
+    DomainEvent,
+    Pause,
+    PermanentFailure,
+    Sensitive,
+    declare_subject,
+    operations,
+    subscribe,
+)
+from outbox.models import Attempt, Delivery, Subscription
 from outbox.privacy import subjects
 from outbox.privacy.cleaning import Cleaner
 from outbox.privacy.masking import masked_values
@@ -227,6 +236,35 @@ class TestADeclaredValue:
         note = Delivery.objects.get(event__key="order-1").note
         assert NAME not in attempt.message + attempt.traceback + note
         assert NAME in other.message
+
+    def test_is_masked_in_the_reasons_why_handlers_are_held_by_a_redaction(self):
+        """Failed: a redaction cleaned attempts and notes alone."""
+
+        @subscribe("tests.OrderNoted", rules={ValueError: Pause("look")})
+        def pausing() -> None:
+            raise ValueError(f"no contract with {NAME}")
+
+        @subscribe("tests.OrderNoted", breaker=Breaker(on=(OSError,), failures=1))
+        def breaking() -> None:
+            raise OSError(f"no line to {NAME}")
+
+        @subscribe("tests.ParcelNoted")
+        def paused_by_a_person() -> None: ...
+
+        outbox = Outbox()
+        outbox.given("tests.OrderNoted", order="order-1")
+        outbox.deliver_all(raise_errors=False)
+        operations.pause("tests.paused_by_a_person", by="ann", reason="ticket 123456789")
+        declare()
+
+        redact(subject="customer:7", by="ann", reason="asked to")
+
+        rows = Subscription.objects.order_by("handler")
+        assert [row.pause_reason or row.breaker_reason for row in rows] == [
+            "OSError: no line to ***",
+            "ticket 123456789",
+            "look (ValueError: no contract with ***)",
+        ]
 
     @pytest.mark.parametrize("part", ["values", "of_key"])
     def test_that_cannot_be_read_lets_no_text_through(
