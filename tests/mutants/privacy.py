@@ -293,6 +293,21 @@ PRIVACY = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="bodies-of-reports",
+        without="a report of the bank keeps a customer's name and address when it is processed",
+        edits=(
+            Edit(
+                "payments/webhooks.py",
+                'report.body, report.processed_at = "", timezone.now()',
+                "report.processed_at = timezone.now()",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_stripe.py::TestAWebhookOfStripe"
+            "::test_leaves_nothing_of_the_customer_once_it_was_processed",
+        ),
+    ),
+    Mutant(
         name="webhooks-of-the-forgotten",
         without="the webhooks of a customer outlive the customer",
         edits=(
