@@ -293,6 +293,18 @@ PRIVACY = [
         database=POSTGRESQL,
     ),
     Mutant(
+        name="users-by-id",
+        without="an order's history keeps the name of a user, which may be an address",
+        edits=(
+            Edit(
+                "orders/action_views.py",
+                'return f"user:{request.user.pk}"',
+                "return request.user.get_username()",
+            ),
+        ),
+        noticed_by=("tests/orders/test_api.py::TestCancelOrder::test_names_who_did_it_by_id",),
+    ),
+    Mutant(
         name="bodies-of-reports",
         without="a report of the bank keeps a customer's name and address when it is processed",
         edits=(
