@@ -51,7 +51,7 @@ def _without(text: str, form: str, mask: str) -> str:
 
 def _without_parts(text: str, form: str, mask: str) -> str:
     """Mask what `form` begins with, as far as it goes."""
-    lowered, sought = text.lower(), form.lower()
+    lowered, sought = _lowered(text), _lowered(form)
     made, done = "", 0
     while (start := lowered.find(sought[:_TELLING], done)) >= 0:
         end = start + _TELLING
@@ -63,3 +63,11 @@ def _without_parts(text: str, form: str, mask: str) -> str:
             end += 1
         made, done = made + text[done:start] + mask, end
     return made + text[done:]
+
+
+def _lowered(text: str) -> str:
+    """Return a text in lower case, of the same length: "İ" becomes two characters otherwise."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join(one.lower()[0] for one in text)

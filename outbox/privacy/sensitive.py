@@ -7,7 +7,7 @@ masked as a whole. `blank` says what is put in a value's place for good.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -69,16 +69,19 @@ def masked_text(text: str, event: Stored) -> str:
 
 
 def sensitive_values(event: Stored) -> list[Any]:
-    """Return the sensitive values of a stored event, lists and objects taken apart."""
+    """Return the sensitive values of a stored event, lists and objects taken apart.
+
+    The keys of a sensitive mapping are among them, the names of fields are not.
+    """
     found: list[Any] = []
 
-    def collect(_schema: Schema, _defs: Schema, value: Any) -> Any:
-        found.extend(_leaves(value))
+    def collect(schema: Schema, defs: Schema, value: Any) -> Any:
+        found.extend(_leaves(value, _names_of_fields(schema, *defs.values())))
         return value
 
     schemas = schemas_of(event)
     if not schemas:
-        return list(_leaves(event.payload))
+        return list(_leaves(event.payload, set(event.payload)))
     for schema in schemas:
         replaced(event.payload, schema, collect)
     return found
@@ -129,12 +132,18 @@ def _replaced(value: Any, schema: Any, defs: Schema, replace: Replacement) -> An
     return value
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _names_of_fields(*schemas: Any) -> set[str]:
+    found = (one.get("properties", ()) for one in schemas if isinstance(one, Mapping))
+    return {name for names in found for name in names}
+
+
+def _leaves(value: Any, names: Collection[str]) -> Iterator[Any]:
     if isinstance(value, Mapping):
+        yield from (key for key in value if key not in names)
         value = list(value.values())
     if isinstance(value, list):
         for part in value:
-            yield from _leaves(part)
+            yield from _leaves(part, names)
     elif value is not None and not isinstance(value, bool):
         yield value
 

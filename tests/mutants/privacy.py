@@ -55,6 +55,33 @@ PRIVACY = [
         noticed_by=(f"{_DATA}TestAPattern::test_masks_a_number_whatever_separates_its_digits",),
     ),
     Mutant(
+        name="keys-of-mappings",
+        without="the keys of a sensitive mapping stay in the text of a failure",
+        edits=(
+            Edit(
+                "outbox/privacy/sensitive.py",
+                "        yield from (key for key in value if key not in names)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/privacy/test_sensitive.py::TestAFailedAttempt"
+            "::test_has_no_key_of_a_sensitive_mapping",
+        ),
+    ),
+    Mutant(
+        name="lower-case-of-one-length",
+        without="a letter that is longer in lower case moves the mask of a part of a value",
+        edits=(
+            Edit(
+                "outbox/privacy/masking.py",
+                "lowered, sought = _lowered(text), _lowered(form)",
+                "lowered, sought = text.lower(), form.lower()",
+            ),
+        ),
+        noticed_by=(f"{_DATA}TestAValue::test_is_masked_where_a_letter_is_longer_in_lower_case",),
+    ),
+    Mutant(
         name="callbacks-without-arguments",
         without="the log of a callback that failed has the arguments of its partial",
         edits=(

@@ -197,6 +197,34 @@ class TestAFailedAttempt:
             assert "is refused" in text
             assert [value for value in (*values(), EMAIL[:14], EMAIL[-12:]) if value in text] == []
 
+    def test_has_no_key_of_a_sensitive_mapping(self, own_registry: None):
+        """Failed: the keys were left, of a dictionary by name for example."""
+
+        class Shared(DomainEvent, key="order"):
+            order: str
+            people: Sensitive[dict[str, Address]]
+
+        @subscribe("tests.Shared")
+        def split(people: dict[str, Address]) -> None:
+            [name] = people
+            raise KeyError(f"{name} has no street or country")
+
+        address = {"street": "1-2-3 Sakura", "country": "JP"}
+        Outbox().given("tests.Shared", order="1", people={NAME: address})
+        Outbox().deliver_all(raise_errors=False)
+
+        assert Attempt.objects.get().message == "'*** has no street or country'"
+
+    def test_of_an_unknown_event_keeps_the_names_of_its_fields(self, own_registry: None):
+        @subscribe("elsewhere.Told")
+        def split(order: str) -> None:
+            raise KeyError("order")
+
+        Outbox().given("elsewhere.Told", key="1", order="1", people={NAME: 1})
+        Outbox().deliver_all(raise_errors=False)
+
+        assert Attempt.objects.get().message == "'order'"
+
     def test_of_a_value_that_does_not_fit_is_too(self):
         @subscribe("tests.ParcelSent")
         def write(email: int) -> None: ...

@@ -187,6 +187,19 @@ class TestAValue:
 
         assert masked_values(f"no mailbox of {name}", [name], mask="***") == "no mailbox of ***"
 
+    @pytest.mark.parametrize(
+        ("value", "text", "shown"),
+        [
+            ("İbrahim Öztürk-Demir", "İİİİİİ: no İbrahim Özt...", "İİİİİİ: no ***..."),
+            ("İbrahim Öztürk-Demir", "İİ: no ...türk-Demir, İİ", "İİ: no ...***, İİ"),
+        ],
+    )
+    def test_is_masked_where_a_letter_is_longer_in_lower_case(
+        self, value: str, text: str, shown: str
+    ):
+        """Failed: each "İ" before a value that was cut moved its mask to the right."""
+        assert masked_values(text, [value], mask="***") == shown
+
 
 class TestACleaner:
     def test_cuts_a_long_text_where_no_value_is_cut_in_two(self):
