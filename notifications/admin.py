@@ -30,7 +30,7 @@ PREVIEW_POLICY = (
 class ResendInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
     model = Resend
     fields = ["requested_at", "requested_by_shown", "sent_at", "unsent_reason"]
-    readonly_fields = fields
+    readonly_fields = ["requested_at", "requested_by_shown", "sent_at", "unsent_reason"]
 
     def has_view_permission(self, request: HttpRequest, _email: Email | None = None) -> bool:
         return request.user.has_perm("notifications.view_email")

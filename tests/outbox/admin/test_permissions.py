@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from outbox import Breaker, DomainEvent, Pause, PermanentFailure, Sensitive, subscribe
 from outbox.models import DelayedEvent, Delivery, Event, Operation, Subscription
+from outbox.policy import Action
 from outbox.testing import Outbox
 
 #: Which permission each address asks for, apart from those that nobody has.
@@ -164,7 +165,9 @@ class TestTheTextOfAFailure:
 
     @pytest.fixture(params=["paused", "paused during its backfill", "breaker open"])
     def held(self, request: pytest.FixtureRequest, own_registry: None, no_nudge: None) -> object:
-        rules = {ValueError: Pause("look at the contract")} if "paused" in request.param else {}
+        rules: dict[type[Exception], Action] = {}
+        if "paused" in request.param:
+            rules[ValueError] = Pause("look at the contract")
         breaker = None if rules else Breaker(on=(ValueError,), failures=1)
 
         @subscribe("tests.Crated", rules=rules, breaker=breaker)
@@ -177,6 +180,7 @@ class TestTheTextOfAFailure:
         row = Subscription.objects.get()
         assert SECRET in row.pause_reason + row.breaker_reason
         if "backfill" in request.param:
+            assert row.paused_at is not None
             Operation.objects.create(
                 action="backfill", by="user:1", started_at=row.paused_at, seen_at=timezone.now()
             )

@@ -200,6 +200,16 @@ class TestAValue:
         """Failed: each "İ" before a value that was cut moved its mask to the right."""
         assert masked_values(text, [value], mask="***") == shown
 
+    @pytest.mark.parametrize(
+        "part", ["Hanakos Öztü...", "...Öztürk-Demir"], ids=["beginning", "end"]
+    )
+    def test_is_masked_as_far_as_any_form_of_it_goes(self, part: str):
+        """Failed: the part of its JSON form was masked first, and "Öztü" was left."""
+        text = masked_values(f"no {part} there", ["Hanakos Öztürk-Demir"], mask="***")
+
+        shown = "***..." if part.endswith("...") else "...***"
+        assert text == f"no {shown} there"
+
 
 class TestACleaner:
     def test_cuts_a_long_text_where_no_value_is_cut_in_two(self):
