@@ -17,6 +17,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from notifications import services
 from notifications.models import Email, Resend
+from outbox.admin import actor
 from read_only import ReadOnly
 
 # The preview allows the e-mail's own inline styles, but no script, picture or form.
@@ -28,11 +29,15 @@ PREVIEW_POLICY = (
 
 class ResendInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
     model = Resend
-    fields = ["requested_at", "requested_by", "sent_at", "unsent_reason"]
-    readonly_fields = ["requested_at", "requested_by", "sent_at", "unsent_reason"]
+    fields = ["requested_at", "requested_by_shown", "sent_at", "unsent_reason"]
+    readonly_fields = ["requested_at", "requested_by_shown", "sent_at", "unsent_reason"]
 
     def has_view_permission(self, request: HttpRequest, _email: Email | None = None) -> bool:
         return request.user.has_perm("notifications.view_email")
+
+    @admin.display(description=_("requested by"))
+    def requested_by_shown(self, resend: Resend) -> str:
+        return actor(resend.requested_by)
 
     @admin.display(description=_("not sent, because"))
     def unsent_reason(self, resend: Resend) -> str:
@@ -88,7 +93,7 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         asked = 0
         for email in emails:
             try:
-                services.request_resend(email_id=email.pk, by=request.user.get_username())
+                services.request_resend(email_id=email.pk, by=f"user:{request.user.pk}")
             except (services.StillUnderWay, services.RecipientForgotten) as refusal:
                 self.message_user(request, str(refusal), messages.ERROR)
             else:
@@ -110,6 +115,10 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         if not self.has_view_permission(request, email):
             raise PermissionDenied
         return HttpResponse(email.html, headers={"Content-Security-Policy": PREVIEW_POLICY})
+
+    @admin.display(description=_("requested by"))
+    def requested_by_shown(self, resend: Resend) -> str:
+        return actor(resend.requested_by)
 
     @admin.display(description=_("not sent, because"))
     def unsent_reason(self, email: Email) -> str:

@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import conditional_page
@@ -24,7 +25,7 @@ from orders import services
 from orders.models import Order, OrderHistory, OrderLine, RefundRequest
 from orders.problems import NothingToRefund, RefundTooLarge
 from orders.processes import Step, steps
-from outbox.admin import TimelineMixin
+from outbox.admin import TimelineMixin, actor
 from read_only import ReadOnly
 
 REFUSALS = (Order.InvalidMove, services.NotCancellable, services.NotRefundable)
@@ -43,14 +44,23 @@ class LineInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # ge
 
 class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
     model: type[models.Model] = OrderHistory
-    fields = ["moved_at", "from_status", "to_status", "cause"]
-    readonly_fields = ["moved_at"]
+    fields = ["moved_at", "from_status", "to_status", "cause_shown"]
+    readonly_fields = ["moved_at", "cause_shown"]
+
+    @admin.display(description=_("cause"))
+    def cause_shown(self, move: OrderHistory) -> str:
+        action, by, who = move.cause.partition(" by ")
+        return format_html("{}{}{}", action, by, actor(who)) if who else action
 
 
 class RefundInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
     model: type[models.Model] = RefundRequest
-    fields = ["requested_at", "total", "return_stock", "requested_by"]
-    readonly_fields = ["requested_at", "total"]
+    fields = ["requested_at", "total", "return_stock", "requested_by_shown"]
+    readonly_fields = ["requested_at", "total", "requested_by_shown"]
+
+    @admin.display(description=_("requested by"))
+    def requested_by_shown(self, refund: RefundRequest) -> str:
+        return actor(refund.requested_by)
 
 
 class MoveForm(ActionForm):
@@ -149,7 +159,7 @@ class OrderAdmin(ReadOnly, TimelineMixin):
         moved = 0
         for order in orders:
             try:
-                move(order_id=order.id, by=request.user.get_username())
+                move(order_id=order.id, by=f"user:{request.user.pk}")
             except REFUSALS as refusal:
                 self._refuse(request, order, EXPLAINED.get(type(refusal)))
             else:

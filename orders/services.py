@@ -152,6 +152,10 @@ class NotCancellable(Exception):
 def cancel_order(*, order_id: UUID, by: str) -> Order:
     """Cancel the order on request. A repetition changes nothing.
 
+    Args:
+        order_id: the order.
+        by: who asks, by id: "user:7". It is kept in the history, which no erasure reaches.
+
     Raises:
         NotCancellable: the order is shipped.
     """

@@ -327,7 +327,10 @@ class RefundHistory(models.Model):
 
 
 class BankReport(models.Model):
-    """A report that the bank sent by itself, stored as received; its event has it processed."""
+    """A report that the bank sent unasked; stored first, processed by its event.
+
+    The body is kept as it was sent until it is processed: it may hold personal data.
+    """
 
     report_id = models.CharField(_("the bank's id"), max_length=200, unique=True)
     kind = models.CharField(_("kind"), max_length=200)

@@ -32,7 +32,8 @@ def receive(*, body: bytes, headers: Mapping[str, str]) -> None:
         report_id=report.report_id,
         kind=report.kind,
         reference=report.reference,
-        body=body.decode(),
+        # Stripe's may hold a customer's name and address: without an order nothing reads it.
+        body=body.decode() if _order_id(report.reference) else "",
     )
     try:
         _store(stored)
@@ -50,16 +51,21 @@ def _store(report: BankReport) -> None:
 
 @transaction.atomic
 def process(*, order_id: UUID, report_id: str) -> None:
-    """Record the contents of a stored report, as far as the payment waits for them."""
+    """Record a stored report, as far as the payment waits for it, and erase its body.
+
+    A repetition changes nothing.
+    """
     report = BankReport.objects.select_for_update().get(report_id=report_id)
-    contents = gateway.current().read_report(body=report.body.encode())
-    # Without a payment, we never asked the bank about this order.
+    if not report.body:
+        return
+    told = gateway.current().read_report(body=report.body.encode())
+    # No payment: the bank speaks of an order that we never asked it about.
     if Payment.objects.filter(order_id=order_id).exists():
-        if contents.found:
-            _record(order_id, contents.found)
-        _record_refunds(order_id, contents.refunds)
-    report.processed_at = timezone.now()
-    report.save(update_fields=["processed_at"])
+        if told.found:
+            _record(order_id, told.found)
+        _record_refunds(order_id, told.refunds)
+    report.body, report.processed_at = "", timezone.now()
+    report.save(update_fields=["body", "processed_at"])
 
 
 def _record(order_id: UUID, found: Found) -> None:

@@ -178,7 +178,7 @@ def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
     rows: dict[str, list[Subscription]] = {}
     for row in Subscription.objects.order_by("handler", "event"):
         rows.setdefault(row.handler, []).append(row)
-    found = status()
+    found = status(has_failures=has_failures)
     lately = minutes.by_handler(list(rows), length=_LATELY)
     return [
         HandlerRow(

@@ -74,8 +74,8 @@ class Overview:
 
     @cached_property
     def status(self) -> Status:
-        """Outstanding deliveries."""
-        return status()
+        """What is owed."""
+        return status(has_failures=self.has_failures)
 
     @cached_property
     def lights(self) -> Sequence[Light]:

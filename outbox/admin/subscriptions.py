@@ -16,7 +16,12 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import conditional_page
 
 from outbox import operations
-from outbox.deliveries.pauses import held_pause_text, holder, holding_backfill
+from outbox.deliveries.pauses import (
+    held_pause_text,
+    holder,
+    holding_backfill,
+    public_pause_reason,
+)
 from outbox.models import Delivery, Operation, Subscription
 from outbox.templatetags.outbox_display import NOTHING, actor, coded, link, moment, span_of_seconds
 
@@ -123,7 +128,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
             facts: tuple[Any, ...] = (
                 moment(row.paused_at),
                 actor(row.paused_by),
-                row.pause_reason or NOTHING,
+                _pause_reason(row) or NOTHING,
             )
             text = format_html(_("since {} by {}: {}"), *facts)
             return _mark(State.PARKED, _("paused"), text)
@@ -240,8 +245,12 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, context, *args, **kwargs)
 
 
-def _held_text(row: Subscription, backfill: Operation) -> str:
-    by, reason = row.paused_by, row.pause_reason
+def _pause_reason(row: Counted) -> str:
+    return row.pause_reason if row.has_failures else public_pause_reason(row)
+
+
+def _held_text(row: Counted, backfill: Operation) -> str:
+    by, reason = row.paused_by, _pause_reason(row)
     return held_pause_text(row.handler, backfill.pk, backfill.seen_at, by=by, reason=reason)
 
 

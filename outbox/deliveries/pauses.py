@@ -72,6 +72,17 @@ def _unfinished(*, using: str) -> QuerySet[Operation]:
     return running.filter(action=Operation.Action.BACKFILL).order_by("id")
 
 
+def public_pause_reason(row: Subscription) -> str:
+    """Return the reason of a pause for people who may not see failures."""
+    is_failure = row.paused_by.startswith(Subscription.PAUSED_BY_RULE)
+    return hidden_text() if is_failure else row.pause_reason
+
+
+def hidden_text() -> str:
+    """Return the text in place of a failure's."""
+    return _("not shown: it needs the permission to view deliveries")
+
+
 def held_pause_text(handler: str, number: int, seen_at: datetime, *, by: str, reason: str) -> str:
     """Return `held_text`, preceded by the name and reason of a takeover of the pause."""
     held = held_text(handler, number, seen_at)

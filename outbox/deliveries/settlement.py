@@ -257,7 +257,8 @@ def _pause(
     row: Subscription, action: Pause, error: BaseException, *, note: str, using: str
 ) -> None:
     running = pausable(Subscription.objects.using(using).filter(handler=row.handler))
-    by, reason = f"rule:{type(error).__name__}", f"{action.reason} ({note})"
+    by = f"{Subscription.PAUSED_BY_RULE}{type(error).__name__}"
+    reason = f"{action.reason} ({note})"
     if running.update(**pause_values(by=by, reason=reason, using=using)):
         text = "%s is paused by its own rule: %s"
         transaction.on_commit(partial(logger.warning, text, row.handler, reason), using=using)

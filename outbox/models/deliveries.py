@@ -25,6 +25,8 @@ class Subscription(Row):
 
     #: Prefix of `paused_by` if the handler's own backfill paused it.
     PAUSED_BY_BACKFILL = "backfill:"
+    #: `paused_by` starts with it where a rule has paused it; `pause_reason` then quotes a failure.
+    PAUSED_BY_RULE = "rule:"
 
     handler = models.CharField(_("handler"), max_length=150)
     event = models.CharField(_("event"), max_length=150)

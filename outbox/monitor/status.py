@@ -10,7 +10,12 @@ from django.db.models import Count, Min, Q
 
 from outbox import clock, databases
 from outbox.counting import minutes
-from outbox.deliveries.pauses import held_pause_text, with_backfills
+from outbox.deliveries.pauses import (
+    held_pause_text,
+    hidden_text,
+    public_pause_reason,
+    with_backfills,
+)
 from outbox.models import Delivery, Event, Subscription
 
 State = Delivery.State
@@ -101,11 +106,15 @@ class Status:
         return max(timedelta(0), self.at - when) if when else None
 
 
-def status(*, using: str | None = None) -> Status:
-    """Count the outstanding deliveries.
+def status(*, using: str | None = None, has_failures: bool = True) -> Status:
+    """Count what is owed.
 
-    Cost: nine queries, whatever the number of handlers. They read no settled delivery, so the cost
-    does not grow with history.
+    Nine reads, whatever the number of handlers, and of what is owed alone: no row of what is
+    settled is looked at, so the cost does not grow with history.
+
+    Args:
+        using: the outbox's database alias.
+        has_failures: quote the texts of failures in the reasons of pauses and breakers.
     """
     using = using or databases.alias()
     stored = Subscription.objects.using(using).order_by("handler", "event")
@@ -113,7 +122,7 @@ def status(*, using: str | None = None) -> Status:
     handlers: dict[str, HandlerStatus] = {}
     for row in subscriptions:
         one = handlers.setdefault(row.handler, HandlerStatus(handler=row.handler, queue=row.queue))
-        _add_condition(one, row)
+        _note_standing(one, row, has_failures=has_failures)
     by_subscription = {row.pk: handlers[row.handler] for row in subscriptions}
     _count_owed(by_subscription, using=using)
     for handler, number in minutes.done_in_a_minute(handlers.keys(), using=using).items():
@@ -128,18 +137,18 @@ def status(*, using: str | None = None) -> Status:
     )
 
 
-def _add_condition(one: HandlerStatus, row: Any) -> None:
-    """Store whether a subscription of the handler is unknown, paused or held by its breaker."""
+def _note_standing(one: HandlerStatus, row: Any, *, has_failures: bool) -> None:
+    """Note whether one of the handler's subscriptions is unknown, paused or held by its breaker."""
     one.is_known = one.is_known and row.known
     if row.paused_at:
         one.paused_at, one.paused_by = row.paused_at, row.paused_by
-        one.pause_reason = row.pause_reason
+        one.pause_reason = row.pause_reason if has_failures else public_pause_reason(row)
     if row.backfill is not None:
         one.backfill, one.backfill_seen_at = row.backfill, row.backfill_seen_at
     opened, before = row.breaker_opened_at, one.breaker_opened_at
     if opened and (before is None or opened < before):
         one.breaker_opened_at, one.breaker_probe_at = opened, row.breaker_probe_at
-        one.breaker_reason = row.breaker_reason
+        one.breaker_reason = row.breaker_reason if has_failures else hidden_text()
 
 
 def _count_owed(by_subscription: dict[int, HandlerStatus], *, using: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -20,12 +20,7 @@ def masked_values(text: str, values: Iterable[Any], *, mask: str) -> str:
     forms = sorted(found, key=len, reverse=True)
     for form in forms:
         text = _without(text, form, mask)
-    # After all forms: "Ann%20Lee" ends as "Ann Lee" and would leave "Ann".
-    for form in forms:
-        if len(form) > _SHORTEST_PART:
-            text = _without_parts(text, form, mask)
-            text = _without_parts(text[::-1], form[::-1], mask)[::-1]
-    return text
+    return _without_parts(text, [form for form in forms if len(form) > _TELLING], mask)
 
 
 def _forms(value: str) -> Iterable[str]:
@@ -49,17 +44,35 @@ def _without(text: str, form: str, mask: str) -> str:
     return re.sub(pattern, lambda _: mask, text, flags=re.IGNORECASE)
 
 
-def _without_parts(text: str, form: str, mask: str) -> str:
-    """Mask each longest part of the text with which `form` begins."""
-    lowered, sought = text.lower(), form.lower()
+def _without_parts(text: str, forms: Sequence[str], mask: str) -> str:
+    """Mask each part with which a form begins or ends."""
+    lowered, length = _lowered(text), len(text)
+    spans: list[tuple[int, int]] = []
+    for form in map(_lowered, forms):
+        spans += _beginnings(lowered, form)
+        ends = _beginnings(lowered[::-1], form[::-1])
+        spans += [(length - end, length - start) for start, end in ends]
     made, done = "", 0
-    while (start := lowered.find(sought[:_SHORTEST_PART], done)) >= 0:
-        end = start + _SHORTEST_PART
-        while (
-            end < len(lowered)
-            and end - start < len(sought)
-            and (lowered[end] == sought[end - start])
-        ):
-            end += 1
-        made, done = made + text[done:start] + mask, end
+    for start, end in sorted(spans):  # they overlap: forms of a value begin or end alike
+        if start >= done:
+            made += text[done:start] + mask
+        done = max(done, end)
     return made + text[done:]
+
+
+def _beginnings(text: str, form: str) -> Iterator[tuple[int, int]]:
+    """Yield where `form` begins in a text, as far as it goes."""
+    end = 0
+    while (start := text.find(form[:_TELLING], end)) >= 0:
+        end = start + _TELLING
+        while end < len(text) and end - start < len(form) and text[end] == form[end - start]:
+            end += 1
+        yield start, end
+
+
+def _lowered(text: str) -> str:
+    """Return a text in lower case, of the same length: "İ" becomes two characters otherwise."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join(one.lower()[0] for one in text)

@@ -7,26 +7,25 @@ to `outbox.SubjectRedacted`.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from outbox import clock, databases, events
+from outbox import clock, databases
 from outbox.context import acting_as
-from outbox.contracts import lock as contract_lock
 from outbox.deliveries.locks import lock_deliveries
 from outbox.deliveries.statements import bound_transaction
 from outbox.emission import emit
-from outbox.models import Attempt, DelayedEvent, Delivery, Event
+from outbox.models import Attempt, DelayedEvent, Delivery, Event, Subscription
 from outbox.own_events import SubjectRedacted
 
 from . import subjects
 from .cleaning import Cleaner
-from .marks import schema_of
-from .sensitive import Schema, blank, replaced, sensitive_values
+from .sensitive import Schema, blank, replaced, schemas_of, sensitive_values
 
 logger = logging.getLogger("outbox.operations")
 
@@ -40,11 +39,17 @@ _IDLE_SECONDS = 60.0
 
 @dataclass
 class Redaction:
-    """The number of events that were blanked, had nothing to blank, or were skipped as owed."""
+    """How many events were blanked, had nothing to blank, and are owed and were left alone.
+
+    Attributes:
+        unknown: events that were left alone since no schema marks their sensitive fields, counted
+            by name and version: "orders.OrderNoted version 1".
+    """
 
     blanked: int = 0
     empty: int = 0
     owed: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
 
 
 def redact(
@@ -59,10 +64,11 @@ def redact(
 ) -> Redaction:
     """Blank the sensitive fields of all stored events about a person, and notify the other apps.
 
-    It works in small transactions. After an interruption it can be repeated. In the failed attempts
-    and notes of these events' deliveries it masks the sensitive values, and the values that apps
-    declare by `declare_subject`. If a subject is given, it then emits `outbox.SubjectRedacted` for
-    the apps that have rows about the person.
+    It works in small transactions. After an interruption it can be repeated. The failed attempts
+    and the notes of these events' deliveries, and the reasons why their handlers are paused by a
+    rule or held by a breaker, are cleaned of the person's data: of the sensitive
+    values, and of the values that apps declare by `declare_subject`. Then `outbox.SubjectRedacted`
+    is emitted, if a subject is given, for the apps that have rows about the person.
 
     Args:
         subject: the person, as events declare it: "customer:7". Events of the keys that
@@ -80,10 +86,16 @@ def redact(
     # Read before the event is emitted: afterwards the apps blank the rows with these values.
     values = subjects.values_of(subject)
     for seqs in _slices(Event.objects.using(using), subject, all_keys):
+        if not dry_run:
+            _clean_reasons(seqs, values, using=using)
         _redact_some(done, seqs, values, force=force, dry_run=dry_run, using=using)
     # A delayed event is not blanked: cancel it, or redact again after it was emitted.
     for delayed in _chosen(DelayedEvent.objects.using(using), subject, all_keys):
-        done.owed += sum(1 for row in delayed.iterator() if blanked(row) != row.payload)
+        for row in delayed.iterator():
+            if _is_unknown(row):
+                done.unknown[_kind_of(row)] += 1
+            elif blanked(row) != row.payload:
+                done.owed += 1
     if not dry_run:
         if subject:
             with transaction.atomic(using=using), acting_as(by):
@@ -93,19 +105,42 @@ def redact(
     return done
 
 
+@dataclass(frozen=True)
+class _Blank:
+    """A blank that no other schema replaces."""
+
+    value: Any
+
+
 def blanked(event: Event | DelayedEvent) -> dict[str, object]:
     """Return an event's payload with blanks in its sensitive fields, each of the field's type."""
     payload = dict(event.payload)
-    schema = _stored_schema(event)
-    return replaced(payload, schema, blank) if schema else payload
+    for schema in reversed(schemas_of(event)):  # of the stored version first: its blanks fit
+        payload = replaced(payload, schema, _blank_once)
+    return {name: _unwrapped(value) for name, value in payload.items()}
 
 
-def _stored_schema(event: Event | DelayedEvent) -> Schema | None:
-    known = events.find(event.name)
-    recorded = contract_lock.schema_of(name=event.name, version=event.version)
-    if known and (known.event_version == event.version or recorded is None):
-        return schema_of(known)
-    return recorded
+def _blank_once(schema: Schema, defs: Schema, value: Any) -> _Blank:
+    return value if isinstance(value, _Blank) else _Blank(blank(schema, defs))
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, _Blank):
+        return value.value
+    if isinstance(value, dict):
+        return {name: _unwrapped(part) for name, part in value.items()}
+    return [_unwrapped(part) for part in value] if isinstance(value, list) else value
+
+
+def _is_unknown(event: Event | DelayedEvent) -> bool:
+    """Return whether an event may hold personal data that no schema marks."""
+    # One that was redacted before its class was deleted needs no second redaction.
+    is_redacted = isinstance(event, Event) and event.redacted_at is not None
+    return bool(event.payload) and not is_redacted and not schemas_of(event)
+
+
+def _kind_of(event: Event | DelayedEvent) -> str:
+    return f"{event.name} version {event.version}"
 
 
 def _chosen(rows: QuerySet[_Row], subject: str, keys: Sequence[str]) -> Iterator[QuerySet[_Row]]:
@@ -144,7 +179,9 @@ def _redact_some(
         if not dry_run:  # before the events lose their values
             _clean_failures(found, values, using=using)
         for event in found:
-            if (payload := blanked(event)) == event.payload:
+            if _is_unknown(event):
+                done.unknown[_kind_of(event)] += 1
+            elif (payload := blanked(event)) == event.payload:
                 done.empty += 1
             elif (event.seq in owed or event.fanned_out_at is None) and not force:
                 done.owed += 1
@@ -153,6 +190,33 @@ def _redact_some(
                 if not dry_run:
                     rows = Event.objects.using(using).filter(pk=event.pk)
                     rows.update(payload=payload, redacted_at=clock.now(using=using))
+
+
+def _clean_reasons(seqs: Sequence[int], values: Sequence[str], *, using: str) -> None:
+    """Mask the person's data in the reasons why handlers of these events are paused or held."""
+    # Before the events and deliveries are locked: a relay locks subscriptions first.
+    by_failure = Q(paused_by__startswith=Subscription.PAUSED_BY_RULE) | ~Q(breaker_reason="")
+    rows = Subscription.objects.using(using)
+    held = list(rows.filter(by_failure))
+    if not held:
+        return
+    mine = Delivery.objects.using(using).filter(event__in=seqs)
+    handlers = set(mine.values_list("subscription__handler", flat=True).distinct())
+    events = Event.objects.using(using).filter(seq__in=seqs)
+    cleaner = Cleaner([*values, *(str(one) for event in events for one in sensitive_values(event))])
+    for row in held:
+        if row.handler in handlers:
+            _clean_reason(row, cleaner, using=using)
+
+
+def _clean_reason(row: Subscription, cleaner: Cleaner, *, using: str) -> None:
+    is_by_rule = row.paused_by.startswith(Subscription.PAUSED_BY_RULE)
+    for column in ("pause_reason", "breaker_reason") if is_by_rule else ("breaker_reason",):
+        text = getattr(row, column)
+        cleaned = cleaner.clean(text, longest=len(text))
+        if cleaned != text:  # and nobody has changed it since it was read
+            same = Subscription.objects.using(using).filter(pk=row.pk, **{column: text})
+            same.update(**{column: cleaned})
 
 
 def _clean_failures(found: Sequence[Event], values: Sequence[str], *, using: str) -> None:

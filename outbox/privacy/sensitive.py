@@ -7,7 +7,7 @@ Every display uses `masked` and `masked_text`. An event without a known schema i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -22,15 +22,20 @@ from .tracebacks import without_texts
 logger = logging.getLogger("outbox.sensitive")
 
 
-class Stored(Protocol):
-    """A stored event: the row, or its entry in a timeline."""
+class Described(Protocol):
+    """The columns of an event that name its schema."""
 
-    @property
-    def id(self) -> UUID: ...
     @property
     def name(self) -> str: ...
     @property
     def version(self) -> int: ...
+
+
+class Stored(Described, Protocol):
+    """An event as it is stored: the row, or its part of a timeline."""
+
+    @property
+    def id(self) -> UUID: ...
     @property
     def payload(self) -> dict[str, Any]: ...
 
@@ -41,8 +46,8 @@ Replacement = Callable[[Schema, Schema, Any], Any]
 
 
 def masked(event: Stored) -> dict[str, Any]:
-    """Return a stored event's payload for display: sensitive values are "***"."""
-    schemas = _schemas(name=event.name, version=event.version)
+    """Return a stored event's payload to be shown: sensitive values are "***"."""
+    schemas = schemas_of(event)
     payload = dict(event.payload)
     if not schemas:
         return dict.fromkeys(payload, MASK)
@@ -65,16 +70,19 @@ def masked_text(text: str, event: Stored) -> str:
 
 
 def sensitive_values(event: Stored) -> list[Any]:
-    """Return the sensitive values of a stored event, with lists and objects flattened."""
+    """Return the sensitive values of a stored event, lists and objects taken apart.
+
+    The keys of a sensitive mapping are among them, the names of fields are not.
+    """
     found: list[Any] = []
 
-    def collect(_schema: Schema, _defs: Schema, value: Any) -> Any:
-        found.extend(_leaves(value))
+    def collect(schema: Schema, defs: Schema, value: Any) -> Any:
+        found.extend(_leaves(value, _names_of_fields(schema, *defs.values())))
         return value
 
-    schemas = _schemas(name=event.name, version=event.version)
+    schemas = schemas_of(event)
     if not schemas:
-        return list(_leaves(event.payload))
+        return list(_leaves(event.payload, set(event.payload)))
     for schema in schemas:
         replaced(event.payload, schema, collect)
     return found
@@ -86,15 +94,16 @@ def replaced(payload: Mapping[str, Any], schema: Schema, replace: Replacement) -
     return made if isinstance(made, dict) else dict(payload)
 
 
-def _schemas(*, name: str, version: int) -> list[Schema]:
-    """Return the schemas of a stored event: of the class, and of an older version from the lock.
+def schemas_of(event: Described) -> list[Schema]:
+    """Return the schemas that mark the sensitive fields of a stored event; none: it is unknown.
 
-    The class alone does not suffice: it may have lost a sensitive field since.
+    For a version that is not the class's these are the class's and the recorded one: the class may
+    have lost a field since, and a field may have been marked since.
     """
-    known = events.find(name)
+    known = events.find(event.name)
     schemas = [schema_of(known)] if known else []
-    if known is None or version != known.event_version:
-        schemas.append(contract_lock.schema_of(name=name, version=version))
+    if known is None or event.version != known.event_version:
+        schemas.append(contract_lock.schema_of(name=event.name, version=event.version))
     return [schema for schema in schemas if schema is not None]
 
 
@@ -124,12 +133,18 @@ def _replaced(value: Any, schema: Any, defs: Schema, replace: Replacement) -> An
     return value
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _names_of_fields(*schemas: Any) -> set[str]:
+    found = (one.get("properties", ()) for one in schemas if isinstance(one, Mapping))
+    return {name for names in found for name in names}
+
+
+def _leaves(value: Any, names: Collection[str]) -> Iterator[Any]:
     if isinstance(value, Mapping):
+        yield from (key for key in value if key not in names)
         value = list(value.values())
     if isinstance(value, list):
         for part in value:
-            yield from _leaves(part)
+            yield from _leaves(part, names)
     elif value is not None and not isinstance(value, bool):
         yield value
 

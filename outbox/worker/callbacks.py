@@ -78,13 +78,19 @@ class Callbacks:
         except Exception as error:
             if isinstance(error, TimeLimitExceeded):
                 drop_interrupted()
-            name = getattr(function, "__qualname__", repr(function))
             logger.error(
                 "The on_commit callback %s of %s failed. Its delivery is done, and the callback "
                 "does not run again. Emit an event for work that must not be lost.\n%s",
-                name,
+                _name_of(function),
                 self._handler.name,
                 describe(error, event, using=self._using).traceback,
             )
         finally:
             watch.drop_changed()
+
+
+def _name_of(function: Callable[[], object]) -> str:
+    """Return the name of a callback without its arguments, which may hold personal data."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__qualname__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 _DATA = "tests/outbox/privacy/test_subjects.py::"
+_REDACTED = "tests/outbox/privacy/test_sensitive.py::TestRedaction::"
 _FORGOTTEN = "tests/flows/test_forgetting.py::"
 
 PRIVACY = [
@@ -19,19 +20,93 @@ PRIVACY = [
         noticed_by=(f"{_DATA}TestAPattern::test_masks_addresses_and_long_numbers",),
     ),
     Mutant(
-        name="whole-values-first",
-        without="a part of a value is masked before the whole of it",
+        name="numbers-beside-letters",
+        without="a number that stands beside a letter stays in the text of a failure",
         edits=(
             Edit(
-                "outbox/privacy/masking.py",
-                '    # After all forms: "Ann%20Lee" ends as "Ann Lee" and would leave "Ann".\n'
-                "    for form in forms:\n",
+                "outbox/privacy/patterns.py",
+                r'rf"[+\uff0b]?[(\uff08]?{_DIGIT}',
+                r'rf"(?<!\w)[+\uff0b]?[(\uff08]?{_DIGIT}',
+            ),
+        ),
+        noticed_by=(f"{_DATA}TestAPattern::test_masks_a_number_beside_letters",),
+    ),
+    Mutant(
+        name="dates-within-numbers",
+        without="a number that begins as a date stays in the text of a failure",
+        edits=(
+            Edit(
+                "outbox/privacy/patterns.py",
+                r'(?:{_TIME})?(?![\d{re.escape(_HYPHENS)}])"',
+                '(?:{_TIME})?"',
+            ),
+        ),
+        noticed_by=(
+            f"{_DATA}TestAPattern"
+            "::test_masks_a_number_that_begins_or_ends_as_a_date_or_an_ip_address",
+        ),
+    ),
+    Mutant(
+        name="separators-of-numbers",
+        without="only the hyphen of ASCII separates the digits of a number",
+        edits=(
+            Edit("outbox/privacy/patterns.py", r'_HYPHENS = "-\u00ad\u2010\u2011', '_HYPHENS = "-'),
+        ),
+        noticed_by=(f"{_DATA}TestAPattern::test_masks_a_number_whatever_separates_its_digits",),
+    ),
+    Mutant(
+        name="keys-of-mappings",
+        without="the keys of a sensitive mapping stay in the text of a failure",
+        edits=(
+            Edit(
+                "outbox/privacy/sensitive.py",
+                "        yield from (key for key in value if key not in names)\n",
                 "",
             ),
         ),
         noticed_by=(
-            f"{_DATA}TestAValue::test_is_masked_whole_where_another_form_of_it_ends_alike",
+            "tests/outbox/privacy/test_sensitive.py::TestAFailedAttempt"
+            "::test_has_no_key_of_a_sensitive_mapping",
         ),
+    ),
+    Mutant(
+        name="lower-case-of-one-length",
+        without="a letter that is longer in lower case moves the mask of a part of a value",
+        edits=(
+            Edit(
+                "outbox/privacy/masking.py",
+                "lowered, length = _lowered(text), len(text)",
+                "lowered, length = text.lower(), len(text)",
+            ),
+        ),
+        noticed_by=(f"{_DATA}TestAValue::test_is_masked_where_a_letter_is_longer_in_lower_case",),
+    ),
+    Mutant(
+        name="callbacks-without-arguments",
+        without="the log of a callback that failed has the arguments of its partial",
+        edits=(
+            Edit(
+                "outbox/worker/callbacks.py",
+                'getattr(function, "__qualname__", type(function).__qualname__)',
+                'getattr(function, "__qualname__", repr(function))',
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/worker/test_callbacks.py::TestACallbackThatRaises"
+            "::test_is_named_without_its_arguments",
+        ),
+    ),
+    Mutant(
+        name="parts-of-all-forms",
+        without="a part of a value is masked only as far as its shortest form goes",
+        edits=(
+            Edit(
+                "outbox/privacy/masking.py",
+                "        done = max(done, end)\n",
+                "            done = end\n",
+            ),
+        ),
+        noticed_by=(f"{_DATA}TestAValue::test_is_masked_as_far_as_any_form_of_it_goes[beginning]",),
     ),
     Mutant(
         name="declared-values",
@@ -55,6 +130,66 @@ PRIVACY = [
         ),
         noticed_by=(
             f"{_DATA}TestADeclaredValue::test_is_masked_in_what_was_stored_before_by_a_redaction",
+        ),
+    ),
+    Mutant(
+        name="schemas-of-a-redaction",
+        without="a redaction keeps a field that was marked since the version of its event",
+        edits=(
+            Edit(
+                "outbox/privacy/redaction.py",
+                "in reversed(schemas_of(event)):",
+                "in schemas_of(event)[-1:]:",
+            ),
+        ),
+        noticed_by=(
+            f"{_REDACTED}test_blanks_a_field_that_was_marked_since_the_version_of_the_event",
+        ),
+    ),
+    Mutant(
+        name="unknown-events-in-a-redaction",
+        without="a redaction counts an event of an unknown class as one without personal data",
+        edits=(
+            Edit(
+                "outbox/privacy/redaction.py",
+                "return bool(event.payload) and not is_redacted and not schemas_of(event)",
+                "return False",
+            ),
+        ),
+        noticed_by=(
+            f"{_REDACTED}test_counts_an_event_that_this_code_does_not_know_apart",
+            "tests/outbox/privacy/test_sensitive.py::TestTheCommand"
+            "::test_names_the_events_that_this_code_does_not_know",
+        ),
+    ),
+    Mutant(
+        name="reasons-in-a-redaction",
+        without="a redaction keeps what the reasons of pauses and breakers quote of a failure",
+        edits=(
+            Edit(
+                "outbox/privacy/redaction.py",
+                "            _clean_reasons(seqs, values, using=using)\n",
+                "            pass\n",
+            ),
+        ),
+        noticed_by=(
+            f"{_DATA}TestADeclaredValue"
+            "::test_is_masked_in_the_reasons_why_handlers_are_held_by_a_redaction",
+        ),
+    ),
+    Mutant(
+        name="pauses-without-failures",
+        without="the reason of a pause by a rule quotes a failure to whoever may not see one",
+        edits=(
+            Edit(
+                "outbox/deliveries/pauses.py",
+                "return hidden_text() if is_failure else row.pause_reason",
+                "return row.pause_reason",
+            ),
+        ),
+        noticed_by=(
+            "tests/outbox/admin/test_permissions.py::TestTheTextOfAFailure"
+            "::test_is_hidden_from_who_may_not_see_deliveries",
         ),
     ),
     Mutant(
@@ -180,6 +315,33 @@ PRIVACY = [
         ),
         noticed_by=(f"{_FORGOTTEN}TestAnEmailThatIsWrittenMeanwhile::test_is_blanked_too",),
         database=POSTGRESQL,
+    ),
+    Mutant(
+        name="users-by-id",
+        without="an order's history keeps the name of a user, which may be an address",
+        edits=(
+            Edit(
+                "orders/action_views.py",
+                'return f"user:{request.user.pk}"',
+                "return request.user.get_username()",
+            ),
+        ),
+        noticed_by=("tests/orders/test_api.py::TestCancelOrder::test_names_who_did_it_by_id",),
+    ),
+    Mutant(
+        name="bodies-of-reports",
+        without="a report of the bank keeps a customer's name and address when it is processed",
+        edits=(
+            Edit(
+                "payments/webhooks.py",
+                'report.body, report.processed_at = "", timezone.now()',
+                "report.processed_at = timezone.now()",
+            ),
+        ),
+        noticed_by=(
+            "tests/payments/test_stripe.py::TestAWebhookOfStripe"
+            "::test_leaves_nothing_of_the_customer_once_it_was_processed",
+        ),
     ),
     Mutant(
         name="webhooks-of-the-forgotten",

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from orders import services
@@ -109,6 +109,18 @@ class TestActions:
 
         order.refresh_from_db()
         assert (order.status, order.cancel_reason) == ("cancelled", "requested")
+
+    def test_name_who_did_it_by_id(self, admin_client: Client, order: Order, admin_user: User):
+        """Failed: the history had the user's name, which may be an address, beyond an erasure."""
+        act(admin_client, "refund_what_is_left", order)
+        act(admin_client, "cancel", order)
+
+        named = f"user:{admin_user.pk}"
+        assert order.history.latest("id").cause == f"orders.cancel_order by {named}"
+        assert order.refunds.get().requested_by == named
+        page = admin_client.get(f"/admin/orders/order/{order.pk}/change/").content.decode()
+        assert "orders.cancel_order by <a" in page
+        assert f">{admin_user.username}</a>" in page[page.index("history-group") :]
 
     def test_say_that_it_is_too_late_to_cancel(self, admin_client: Client, order: Order):
         act(admin_client, "mark_as_shipped", order)

@@ -296,6 +296,16 @@ class TestCancelOrder:
         assert (first.json()["status"], first.json()["cancel_reason"]) == ("cancelled", "requested")
         assert outbox.emitted("orders.OrderCancelled").order_id == order.id
 
+    def test_names_who_did_it_by_id(self):
+        """Failed: the history had the user's name, which may be an address, beyond an erasure."""
+        put_on_sale()
+        order, staff = place(), shipper()
+
+        cancel(order, staff)
+
+        last = order.history.latest("id")
+        assert last.cause == f"orders.cancel_order by user:{staff.pk}"
+
     def test_is_for_staff_who_may(self):
         put_on_sale()
 

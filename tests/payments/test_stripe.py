@@ -150,11 +150,49 @@ class TestAWebhookOfStripe:
         assert answer.status_code == 204
         assert (BankReport.objects.get().reference, outbox.all_emitted()) == ("", [])
 
+    def test_leaves_nothing_of_the_customer_once_it_was_processed(
+        self, client: Client, outbox: Outbox, server: StripeStandIn, order_id: UUID
+    ):
+        """Failed: the body was kept for good, beyond the reach of an erasure."""
+        place(outbox, order_id)
+
+        send(client, charge_of(str(order_id)))
+        assert "hanako@example.com" in BankReport.objects.get().body
+        deliver(outbox, twice=True)
+
+        stored = BankReport.objects.get()
+        assert (stored.body, stored.reference) == ("", str(order_id))
+        assert stored.processed_at is not None
+
+    def test_about_something_else_leaves_nothing_of_a_customer(
+        self, client: Client, server: StripeStandIn
+    ):
+        """Failed: nothing ever processes it, so its body was kept for good."""
+        send(client, charge_of("rent"))
+
+        stored = BankReport.objects.get()
+        assert (stored.body, stored.reference) == ("", "rent")
+
     def test_that_is_signed_by_somebody_else_is_refused(
         self, client: Client, server: StripeStandIn
     ):
         assert send(client, {"object": "payout", "id": "po_1"}, "whsec_guess").status_code == 400
         assert BankReport.objects.count() == 0
+
+
+def charge_of(reference: str) -> Json:
+    """Return a charge as Stripe describes it, with the customer's name and address."""
+    return {
+        "object": "charge",
+        "id": "ch_1",
+        "metadata": {"reference": reference},
+        "receipt_email": "hanako@example.com",
+        "billing_details": {
+            "name": "Hanako Yamada",
+            "phone": "+81 90 1234 5678",
+            "address": {"line1": "1-2-3 Ginza", "city": "Tokyo"},
+        },
+    }
 
 
 def asked_elsewhere(server: StripeStandIn, order_id: UUID, key: str) -> Json:

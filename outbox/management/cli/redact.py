@@ -52,17 +52,35 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
             "The apps erase their own rows by themselves, some of them later. What is still owed "
             f"or delayed is shown by {why}."
         )
-    if done.owed:
-        raise CommandError(
-            f"{count(done.owed, 'event')} left as they are, since a handler is still owed them or "
-            f"they are delayed: see {why}. Run it again when they are settled, or with --force; "
-            "--force does not blank delayed events."
-        )
+    if left := [*_owed_texts(done, why), *_unknown_texts(done)]:
+        raise CommandError(" ".join(left))
+
+
+def _owed_texts(done: Redaction, why: str) -> list[str]:
+    if not done.owed:
+        return []
+    return [
+        f"{count(done.owed, 'event')} left as they are, since a handler is still owed them or "
+        f"they are delayed: see {why}. Run it again when they are settled, or with --force; "
+        "--force does not blank delayed events."
+    ]
+
+
+def _unknown_texts(done: Redaction) -> list[str]:
+    if not done.unknown:
+        return []
+    kinds = ", ".join(f"{kind} ({number:,})" for kind, number in sorted(done.unknown.items()))
+    return [
+        f"{count(done.unknown.total(), 'event')} left as they are, since this release has no "
+        f"schema that marks their sensitive fields: {kinds}. Run it again with a release that has "
+        "the class, or its entry in events.lock.json."
+    ]
 
 
 def _summary(done: Redaction, *, dry_run: bool) -> str:
     would = "would be blanked" if dry_run else "blanked"
-    return (
+    text = (
         f"{count(done.blanked, 'event')} {would}; {done.empty:,} had nothing to blank, "
         f"{done.owed:,} are still owed."
     )
+    return " ".join([text, *(_unknown_texts(done) if dry_run else ())])

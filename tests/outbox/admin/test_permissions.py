@@ -12,8 +12,9 @@ from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
-from outbox import DomainEvent, PermanentFailure, Sensitive, subscribe
+from outbox import Breaker, DomainEvent, Pause, PermanentFailure, Sensitive, subscribe
 from outbox.models import DelayedEvent, Delivery, Event, Operation, Subscription
+from outbox.policy import Action
 from outbox.testing import Outbox
 
 #: Which permission each address asks for, apart from those that nobody has.
@@ -144,6 +145,63 @@ def clients(db: None) -> dict[str, Client]:
         "operator": user("operator", *OPERATOR),
         "superuser": user("superuser", is_superuser=True),
     }
+
+
+SECRET = "clause 17 of the contract"
+#: Pages that explain why a handler is held, for people who may not see deliveries.
+EXPLAINING = [
+    "outbox_subscription_changelist",
+    "outbox_subscription_change",
+    "outbox_subscription_handlers",
+    "outbox_subscription_handlers_part",
+    "outbox_minute_changelist",
+    "outbox_minute_part",
+    "outbox_minute_checkup",
+]
+
+
+class TestTheTextOfAFailure:
+    """Of a handler that its rule has paused, and of one whose breaker is open."""
+
+    @pytest.fixture(params=["paused", "paused during its backfill", "breaker open"])
+    def held(self, request: pytest.FixtureRequest, own_registry: None, no_nudge: None) -> object:
+        rules: dict[type[Exception], Action] = {}
+        if "paused" in request.param:
+            rules[ValueError] = Pause("look at the contract")
+        breaker = None if rules else Breaker(on=(ValueError,), failures=1)
+
+        @subscribe("tests.Crated", rules=rules, breaker=breaker)
+        def lift_crate() -> None:
+            raise ValueError(SECRET)
+
+        outbox = Outbox()
+        outbox.given("tests.Crated", crate_id=uuid4())
+        outbox.deliver_all(raise_errors=False)
+        row = Subscription.objects.get()
+        assert SECRET in row.pause_reason + row.breaker_reason
+        if "backfill" in request.param:
+            assert row.paused_at is not None
+            Operation.objects.create(
+                action="backfill", by="user:1", started_at=row.paused_at, seen_at=timezone.now()
+            )
+        return row
+
+    @pytest.mark.parametrize("name", EXPLAINING)
+    def test_is_hidden_from_who_may_not_see_deliveries(self, held: object, name: str):
+        """Failed: the reason of a pause by a rule was shown."""
+        client = user("looker", "view_subscription", "view_minute")
+
+        answer = client.get(address(name, {"subscription": held}))
+
+        assert answer.status_code == 200
+        assert SECRET not in answer.content.decode()
+
+    def test_is_shown_to_who_may_see_deliveries(self, held: object):
+        client = user("looker", "view_subscription", "view_delivery")
+
+        text = client.get(address("outbox_subscription_changelist", {})).content.decode()
+
+        assert SECRET in text
 
 
 class TestTheMatrix:

@@ -11,8 +11,17 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from outbox import DomainEvent, PermanentFailure, Sensitive, declare_subject, operations, subscribe
-from outbox.models import Attempt, Delivery
+from outbox import (
+    Breaker,
+    DomainEvent,
+    Pause,
+    PermanentFailure,
+    Sensitive,
+    declare_subject,
+    operations,
+    subscribe,
+)
+from outbox.models import Attempt, Delivery, Subscription
 from outbox.privacy import subjects
 from outbox.privacy.cleaning import Cleaner
 from outbox.privacy.masking import masked_values
@@ -24,6 +33,15 @@ from outbox.testing import Outbox
 pytestmark = pytest.mark.usefixtures("own_registry")
 
 EMAIL, NAME = "hanako@example.com", "Hanako Yamada"
+#: Between the digits of a number: as text, as `repr` or JSON, in an URL, in HTML.
+SEPARATORS = [
+    *["-", " - ", " ", ".", "/", "\t"],
+    *[chr(code) for code in (0x2010, 0x2011, 0x2012, 0x2013, 0x2014, 0x2015, 0x2212, 0xFF0D)],
+    *[chr(code) for code in (0x30FC, 0xFF70, 0x00AD, 0xFE63, 0x30FB, 0xFF0E, 0x00B7)],
+    *[chr(code) for code in (0x00A0, 0x2009, 0x202F, 0x3000, 0x200B, 0xFEFF)],
+    *[r"\xa0", r"\u2010", r"\u2013", r"\uff0d", r"\u3000", r"\u200b", r"\t"],
+    *["%20", "+", "%2D", "&nbsp;", "&#160;", "&ndash;", "%C2%A0", "%E2%80%93", "%EF%BC%8D"],
+]
 CUSTOMERS = {"7": [EMAIL, NAME], "8": ["taro@example.com"]}
 ORDERS = {"order-1": "7", "order-2": "8"}
 
@@ -77,6 +95,7 @@ class TestAPattern:
             "hanako&#x40;example.com",
             "hanako@[192.0.2.1]",
             "花子@例え.jp",
+            "hanako\uff20example.com",
             "+81 3 1234 5678",
             "(03) 1234-56789",
             "4242424242424242",
@@ -89,12 +108,72 @@ class TestAPattern:
     @pytest.mark.parametrize(
         "text",
         [
+            "0465-22-1234",
+            "0120-12-3456",
+            "0120-12-3112",
+            "1985-12-3112",
+            "1985-12-31-7899",
+            "4000-12-3456-7899",
+            "4000-12-31-7899",
+            "4242-1985-12-31",
+            "912.34.56.78",
+            "02.123.45.67",
+            "1.192.168.100.200",
+            "192.168.100.200-77",
+        ],
+    )
+    def test_masks_a_number_that_begins_or_ends_as_a_date_or_an_ip_address(self, text: str):
+        """Failed: its start was kept as a date or an address, and the rest was too short."""
+        assert masked_patterns(f"no answer from {text}, gave up") == "no answer from ***, gave up"
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("電話番号は09012345678です", "電話番号は***です"),
+            ("090-1234-5678さん", "***さん"),
+            ("Tel09012345678", "Tel***"),
+            ("phone_09012345678", "phone_***"),
+            ("x09012345678x", "x***x"),
+            ("DE89370400440532013000", "***"),
+            ("be68539007547034", "be***"),
+            ("FR1420041010050500013M02606", "***"),
+            ("GB29 NWBK 6016 1331 9268 19", "***"),
+        ],
+    )
+    def test_masks_a_number_beside_letters(self, text: str, shown: str):
+        """Failed: a number was sought only between characters that are in no word."""
+        assert masked_patterns(f"rejected: {text}") == f"rejected: {shown}"
+
+    @pytest.mark.parametrize("between", SEPARATORS)
+    def test_masks_a_number_whatever_separates_its_digits(self, between: str):
+        """Failed: hyphens, spaces and dots beyond ASCII, and escaped ones, ended a number."""
+        number = between.join(["090", "1234", "5678"])
+
+        assert masked_patterns(f"to {number}, refused") == "to ***, refused"
+
+    def test_masks_full_width_digits(self):
+        number = "０９０－１２３４－５６７８"  # noqa: RUF001 -- they are what is tested
+
+        assert masked_patterns(f"{number}です") == "***です"
+        assert masked_patterns(ascii(number)) == "'***'"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
             "01a21f54-408b-77b7-863a-ec9ef03bcfd2",
             "2026-11-27T23:25:45.075+00:00",
             "2026-11-27 23:25:45",
             "192.168.100.200",
+            "from 10 2026-11-27 23:25:45.075123+00 to 2026-11-28 on 192.168.100.200.",
+            "2026-11-27T23:25:45.075123Z 3 times",
+            "http://192.168.100.200:5432/ and 10.100.100.0/24",
             "line 1234567 of views.py",
             "@subscribe at 0x7fe592fdd950",
+            "@subscribe at 0x7f1234567890",
+            "trace 4bf92f123456789da6a3ce929d0e0e47 of span 00f0123456789ab7",
+            "sha256 " + "e3b0c442" * 4 + "123456789012345a" * 2,
+            "order_01a21f54-4081-7771-8631-123456789012",
+            "JPY 12,345,678 are 67,890.12 EUR, of 1234.50 and 99999.99",
         ],
     )
     def test_keeps_what_identifies_nobody(self, text: str):
@@ -107,6 +186,29 @@ class TestAValue:
         name = "Hanako Yamada-Tester"
 
         assert masked_values(f"no mailbox of {name}", [name], mask="***") == "no mailbox of ***"
+
+    @pytest.mark.parametrize(
+        ("value", "text", "shown"),
+        [
+            ("İbrahim Öztürk-Demir", "İİİİİİ: no İbrahim Özt...", "İİİİİİ: no ***..."),
+            ("İbrahim Öztürk-Demir", "İİ: no ...türk-Demir, İİ", "İİ: no ...***, İİ"),
+        ],
+    )
+    def test_is_masked_where_a_letter_is_longer_in_lower_case(
+        self, value: str, text: str, shown: str
+    ):
+        """Failed: each "İ" before a value that was cut moved its mask to the right."""
+        assert masked_values(text, [value], mask="***") == shown
+
+    @pytest.mark.parametrize(
+        "part", ["Hanakos Öztü...", "...Öztürk-Demir"], ids=["beginning", "end"]
+    )
+    def test_is_masked_as_far_as_any_form_of_it_goes(self, part: str):
+        """Failed: the part of its JSON form was masked first, and "Öztü" was left."""
+        text = masked_values(f"no {part} there", ["Hanakos Öztürk-Demir"], mask="***")
+
+        shown = "***..." if part.endswith("...") else "...***"
+        assert text == f"no {shown} there"
 
 
 class TestACleaner:
@@ -157,6 +259,35 @@ class TestADeclaredValue:
         note = Delivery.objects.get(event__key="order-1").note
         assert NAME not in attempt.message + attempt.traceback + note
         assert NAME in other.message
+
+    def test_is_masked_in_the_reasons_why_handlers_are_held_by_a_redaction(self):
+        """Failed: a redaction cleaned attempts and notes alone."""
+
+        @subscribe("tests.OrderNoted", rules={ValueError: Pause("look")})
+        def pausing() -> None:
+            raise ValueError(f"no contract with {NAME}")
+
+        @subscribe("tests.OrderNoted", breaker=Breaker(on=(OSError,), failures=1))
+        def breaking() -> None:
+            raise OSError(f"no line to {NAME}")
+
+        @subscribe("tests.ParcelNoted")
+        def paused_by_a_person() -> None: ...
+
+        outbox = Outbox()
+        outbox.given("tests.OrderNoted", order="order-1")
+        outbox.deliver_all(raise_errors=False)
+        operations.pause("tests.paused_by_a_person", by="ann", reason="ticket 123456789")
+        declare()
+
+        redact(subject="customer:7", by="ann", reason="asked to")
+
+        rows = Subscription.objects.order_by("handler")
+        assert [row.pause_reason or row.breaker_reason for row in rows] == [
+            "OSError: no line to ***",
+            "ticket 123456789",
+            "look (ValueError: no contract with ***)",
+        ]
 
     @pytest.mark.parametrize("part", ["values", "of_key"])
     def test_that_cannot_be_read_lets_no_text_through(

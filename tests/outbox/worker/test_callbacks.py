@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -52,6 +53,20 @@ def states() -> set[str]:
 
 def fail() -> None:
     raise ValueError("the cache is away")
+
+
+def notify(_name: str, *, person: str) -> None:
+    fail()
+
+
+@dataclass
+class Notification:
+    """A callable whose `repr` names a person."""
+
+    person: str
+
+    def __call__(self) -> None:
+        fail()
 
 
 class TestACallbackThatRaises:
@@ -102,6 +117,21 @@ class TestACallbackThatRaises:
 
         assert states() == {"done"}
         assert called == [0, 1, 2, 3, 4]
+
+    @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
+    def test_is_named_without_its_arguments(self, caplog: pytest.LogCaptureFixture, shares: bool):
+        """Failed: the log had the `repr` of a partial, with the person in it."""
+
+        @subscribe("tests.Numbered", shared_transaction=shares)
+        def count() -> None:
+            transaction.on_commit(partial(partial(notify, "Hanako"), person="Yamada"))
+            transaction.on_commit(Notification("Hanako Yamada"))
+
+        deliver_some(2)
+
+        assert "on_commit callback notify of tests.count failed" in caplog.text
+        assert "on_commit callback Notification of tests.count failed" in caplog.text
+        assert [name for name in ("Hanako", "Yamada") if name in caplog.text] == []
 
 
 class TestACallbackThatHangs:
