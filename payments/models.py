@@ -327,7 +327,7 @@ class RefundHistory(models.Model):
 
 
 class BankReport(models.Model):
-    """A report that the bank sent unasked; stored first, processed by its event.
+    """A report that the bank sent by itself. Its event has it processed.
 
     The body is kept as it was sent until it is processed: it may hold personal data.
     """

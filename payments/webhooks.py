@@ -58,12 +58,12 @@ def process(*, order_id: UUID, report_id: str) -> None:
     report = BankReport.objects.select_for_update().get(report_id=report_id)
     if not report.body:
         return
-    told = gateway.current().read_report(body=report.body.encode())
-    # No payment: the bank speaks of an order that we never asked it about.
+    contents = gateway.current().read_report(body=report.body.encode())
+    # Without a payment, we never asked the bank about this order.
     if Payment.objects.filter(order_id=order_id).exists():
-        if told.found:
-            _record(order_id, told.found)
-        _record_refunds(order_id, told.refunds)
+        if contents.found:
+            _record(order_id, contents.found)
+        _record_refunds(order_id, contents.refunds)
     report.body, report.processed_at = "", timezone.now()
     report.save(update_fields=["body", "processed_at"])
 

@@ -1,8 +1,8 @@
 """The outbox in Django's admin: read-only lists and pages, and the operations of staff.
 
-Public, for the admin of your own models: `TimelineMixin`, where events are about their rows,
-`actor`, which shows the user of "user:7", and `StrictAdminMixin`, which lets nobody find out by a
-lookup what the pages do not show::
+Public, for the admin of your own models: `TimelineMixin` shows the events about a row.
+`actor` shows the user of "user:7". `StrictAdminMixin` keeps lookups from revealing columns that the
+pages do not show::
 
     class ParcelAdmin(StrictAdminMixin, TimelineMixin, admin.ModelAdmin): ...
 """

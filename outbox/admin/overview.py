@@ -74,7 +74,7 @@ class Overview:
 
     @cached_property
     def status(self) -> Status:
-        """What is owed."""
+        """Outstanding deliveries."""
         return status(has_failures=self.has_failures)
 
     @cached_property

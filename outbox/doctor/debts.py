@@ -1,7 +1,8 @@
-"""What is owed and does not go on by itself: dead, parked, held by a breaker, unknown, half-way.
+"""Findings about outstanding work that does not continue by itself.
 
-Reasons of pauses and breakers are left out. They may quote a failure, and whoever may see the
-doctor's page in the admin need not be allowed to see failures.
+Dead, parked, held by a breaker, owed to an unknown handler, or an unfinished operation. Reasons of
+pauses and breakers are left out. They may quote a failure, and people who may see the doctor's page
+in the admin need not be allowed to see failures.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from operator import or_
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from outbox import clock, events
-from outbox.formatting import moment, span
+from outbox.formatting import format_time, span
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import HandlerStatus, status
 from outbox.operations import next_step, unfinished
@@ -62,7 +63,7 @@ def _paused(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
         yield warning(
             _PART,
             f"{one.handler} is paused by {one.paused_by or 'someone'} since "
-            f"{moment(one.paused_at)}, and owed {waiting}.",
+            f"{format_time(one.paused_at)}, and owed {waiting}.",
             _end_of_pause(one),
         )
 
@@ -97,7 +98,7 @@ def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator
             continue
         yield warning(
             _PART,
-            f"The breaker of {one.handler} is open since {moment(one.breaker_opened_at)}; "
+            f"The breaker of {one.handler} is open since {format_time(one.breaker_opened_at)}; "
             f"{_probe(one)}; waiting: {_waiting_for(one) or 'no delivery'}.",
             "`manage.py outbox status` shows the reason. See whether the other side answers; "
             f"`manage.py outbox close-breaker {one.handler} --reason TEXT` does not wait for the "

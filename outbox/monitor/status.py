@@ -107,10 +107,10 @@ class Status:
 
 
 def status(*, using: str | None = None, has_failures: bool = True) -> Status:
-    """Count what is owed.
+    """Count the outstanding deliveries.
 
-    Nine reads, whatever the number of handlers, and of what is owed alone: no row of what is
-    settled is looked at, so the cost does not grow with history.
+    Cost: nine queries, whatever the number of handlers. They read no settled delivery, so the cost
+    does not grow with history.
 
     Args:
         using: the outbox's database alias.
@@ -122,7 +122,7 @@ def status(*, using: str | None = None, has_failures: bool = True) -> Status:
     handlers: dict[str, HandlerStatus] = {}
     for row in subscriptions:
         one = handlers.setdefault(row.handler, HandlerStatus(handler=row.handler, queue=row.queue))
-        _note_standing(one, row, has_failures=has_failures)
+        _add_condition(one, row, has_failures=has_failures)
     by_subscription = {row.pk: handlers[row.handler] for row in subscriptions}
     _count_owed(by_subscription, using=using)
     for handler, number in minutes.done_in_a_minute(handlers.keys(), using=using).items():
@@ -137,8 +137,8 @@ def status(*, using: str | None = None, has_failures: bool = True) -> Status:
     )
 
 
-def _note_standing(one: HandlerStatus, row: Any, *, has_failures: bool) -> None:
-    """Note whether one of the handler's subscriptions is unknown, paused or held by its breaker."""
+def _add_condition(one: HandlerStatus, row: Any, *, has_failures: bool) -> None:
+    """Store whether a subscription of the handler is unknown, paused or held by its breaker."""
     one.is_known = one.is_known and row.known
     if row.paused_at:
         one.paused_at, one.paused_by = row.paused_at, row.paused_by

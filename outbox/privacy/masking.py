@@ -20,7 +20,7 @@ def masked_values(text: str, values: Iterable[Any], *, mask: str) -> str:
     forms = sorted(found, key=len, reverse=True)
     for form in forms:
         text = _without(text, form, mask)
-    return _without_parts(text, [form for form in forms if len(form) > _TELLING], mask)
+    return _without_parts(text, [form for form in forms if len(form) > _SHORTEST_PART], mask)
 
 
 def _forms(value: str) -> Iterable[str]:
@@ -63,8 +63,8 @@ def _without_parts(text: str, forms: Sequence[str], mask: str) -> str:
 def _beginnings(text: str, form: str) -> Iterator[tuple[int, int]]:
     """Yield where `form` begins in a text, as far as it goes."""
     end = 0
-    while (start := text.find(form[:_TELLING], end)) >= 0:
-        end = start + _TELLING
+    while (start := text.find(form[:_SHORTEST_PART], end)) >= 0:
+        end = start + _SHORTEST_PART
         while end < len(text) and end - start < len(form) and text[end] == form[end - start]:
             end += 1
         yield start, end

@@ -46,7 +46,7 @@ Replacement = Callable[[Schema, Schema, Any], Any]
 
 
 def masked(event: Stored) -> dict[str, Any]:
-    """Return a stored event's payload to be shown: sensitive values are "***"."""
+    """Return a stored event's payload for display: sensitive values are "***"."""
     schemas = schemas_of(event)
     payload = dict(event.payload)
     if not schemas:
@@ -70,7 +70,7 @@ def masked_text(text: str, event: Stored) -> str:
 
 
 def sensitive_values(event: Stored) -> list[Any]:
-    """Return the sensitive values of a stored event, lists and objects taken apart.
+    """Return the sensitive values of a stored event, with lists and objects flattened.
 
     The keys of a sensitive mapping are among them, the names of fields are not.
     """

@@ -431,8 +431,8 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         assert finding.severity == "warning"
         assert finding.text == (
-            f"The breaker of tests.weigh is open since {moment(opened)}; the "
-            f"next probe is due at {moment(opened + timedelta(minutes=1))}; "
+            f"The breaker of tests.weigh is open since {format_time(opened)}; the "
+            f"next probe is due at {format_time(opened + timedelta(minutes=1))}; "
             "waiting: 1 delivery (1 pending)."
         )
         assert "outbox close-breaker tests.weigh --reason" in finding.advice
