@@ -82,7 +82,7 @@ class TestABackfillOfAnotherHandler:
     def test_leaves_it_out_when_the_original_is_pruned(self, walks: Walks):
         walks.subscribe()
         corrected = walks.correct()
-        Event.objects.filter(id=corrected.corrects).update(
+        Event.objects.exclude(id=corrected.id).update(
             emitted_at=timezone.now() - timedelta(days=90)
         )
         operations.prune(older_than=timedelta(days=30), by="ann")
