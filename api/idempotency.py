@@ -105,12 +105,16 @@ def answer_once(request: Request, act: Callable[[], Response]) -> Response:
     key, fingerprint = _key_of(request), _fingerprint(request)
     with transaction.atomic():
         digest = digest_of(key)
-        stored, is_new = StoredAnswer.objects.get_or_create(
-            user=request.user,
-            path=request.path,
-            key__in=(digest, key),  # in clear: a row of the release before
-            defaults={"key": digest},
-        )
+        mine = StoredAnswer.objects.filter(user=request.user, path=request.path)
+        keys = (digest, key)  # in clear: a row of the release before
+        try:
+            stored, is_new = mine.get_or_create(
+                key__in=keys,
+                defaults={"key": digest, "user": request.user, "path": request.path},
+            )
+        except StoredAnswer.MultipleObjectsReturned:
+            # During a deploy, a process of each release has stored one. The first was given first.
+            stored, is_new = mine.filter(key__in=keys).order_by("pk")[0], False
         if not is_new:
             return _replay(stored, key, fingerprint)
         response = act()

@@ -19,9 +19,14 @@ NEW_SUBSCRIPTION = timedelta(minutes=1)
 
 @invariant(remedy="Find who wrote to the outbox's tables; the handler was never run for it.")
 def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Difference]:
-    """Each event has one delivery for each subscription that was active when it was fanned out."""
+    """Each event has one delivery for each subscription that was active when it was fanned out.
+
+    A corrected event has a delivery for the handler that it was corrected for.
+    """
     events = Event.objects.using(examination.using).filter(fanned_out_at__isnull=False)
     examination.count_rows(events.count())
+    yield from _corrections_without_delivery(events)
+    events = events.filter(corrects=None)
     for row in Subscription.objects.using(examination.using).filter(active=True).order_by("id"):
         own = Delivery.objects.using(examination.using).filter(
             event=OuterRef("pk"), subscription=row
@@ -70,6 +75,14 @@ def receipts_are_whole(examination: Examination) -> Iterator[Difference]:
         facts = {**_names(row), "state": row.get_state_display()}
         text = _("%(event)s is %(state)s for %(handler)s, without a run that settled it.")
         yield Difference(text % facts, key=row.event.key, row=row)
+
+
+def _corrections_without_delivery(events: QuerySet[Event]) -> Iterator[Difference]:
+    deliveries = Delivery.objects.using(events.db).filter(event=OuterRef("pk"))
+    corrections = events.filter(~Exists(deliveries), corrects__isnull=False)
+    for event in corrections.order_by("seq").iterator():
+        text = _("%(event)s corrects another event, and has no delivery to any handler.")
+        yield Difference(text % {"event": event}, key=event.key, row=event)
 
 
 def _with_names(rows: QuerySet[Delivery]) -> Iterator[Delivery]:

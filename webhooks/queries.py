@@ -21,7 +21,9 @@ def attempts_at(user: AbstractBaseUser | AnonymousUser, endpoint_id: UUID) -> Qu
     return endpoint.attempts.select_related("message")
 
 
-def endpoints_to_tell(*, owner_id: int, kind: EventType) -> list[Endpoint]:
-    """Return a user's endpoints for this event type. SQLite cannot filter by a list."""
+def endpoints_without_message(*, owner_id: int, kind: EventType, event_id: UUID) -> list[Endpoint]:
+    """Return the owner's enabled endpoints for a type that have no message of the event yet."""
     endpoints = Endpoint.objects.filter(owner_id=owner_id, disabled_at=None)
+    endpoints = endpoints.exclude(messages__event_id=event_id)
+    # An owner has few endpoints, and SQLite cannot query a list in JSON.
     return [endpoint for endpoint in endpoints if endpoint.wants(kind)]

@@ -142,9 +142,12 @@ def ping(*, endpoint_id: UUID) -> Message:
 def tell_owner(
     *, order_id: UUID, kind: EventType, event_id: UUID, at: datetime, **more: Any
 ) -> None:
-    """Write a message to each endpoint of the order's owner that receives this event type."""
+    """Write a message of the event to each endpoint of the order's owner that subscribes to it.
+
+    An endpoint that has a message of the event gets no second one: the handler may run again.
+    """
     owner_id = orders.customer_id(order_id)
-    endpoints = queries.endpoints_to_tell(owner_id=owner_id, kind=kind)
+    endpoints = queries.endpoints_without_message(owner_id=owner_id, kind=kind, event_id=event_id)
     if not endpoints:
         return
     data = {"order": payloads.order_data(orders.summary(order_id)), **more}

@@ -218,8 +218,8 @@ def _record_unheld(
     if excuse and death:
         withdraw(death, excuse, using=using)
         row.refresh_from_db(using=using, fields=["state"])
-    # A run whose death is withdrawn is recorded already.
-    if not mine.filter(outcome__in=(Outcome.OUTAGE, Outcome.DATABASE)).exists():
+    # Recorded already: its death is withdrawn, or the COMMIT of its failure was not answered.
+    if not mine.exclude(outcome=Outcome.DIED).exists():
         remember(delivery, Outcome.LEASE_LOST, failure, using=using)
         its = Subscription.objects.using(using).filter(pk=delivery.subscription_id)
         its.update(leases_lost=F("leases_lost") + 1)

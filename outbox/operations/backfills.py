@@ -43,7 +43,8 @@ def backfill(
     """Create the deliveries that a handler lacks, of events that were fanned out without it.
 
     It begins with the oldest event. At most half of the handler's window is in flight or due
-    because of the backfill. So new events find room and are sent at once.
+    because of the backfill. So new events find room and are sent at once. Of a corrected event, the
+    original is delivered.
 
     An ordered handler is paused until all deliveries are created, so that no new event of a key
     overtakes an old one. It begins when no delivery of the handler is running. The last step
@@ -81,7 +82,10 @@ def backfill(
 def missing(
     choice: Choice, *, using: str | None = None
 ) -> list[tuple[Subscription, QuerySet[Event]]]:
-    """Return each subscription of the handler with the events that it has no delivery of."""
+    """Return each subscription of the handler with the events that it has no delivery of.
+
+    Corrected events are left out, since each belongs to the handler that it was corrected for.
+    """
     using = using or databases.alias()
     rows = subscriptions_of(choice.handler, using=using).order_by("id")
     if choice.event:
@@ -92,7 +96,8 @@ def missing(
 def _missing(row: Subscription, choice: Choice, *, using: str) -> QuerySet[Event]:
     own = Delivery.objects.using(using).filter(event=OuterRef("pk"), subscription=row)
     events = replaced(choice, event=row.event).events(using=using)
-    return events.filter(~Exists(own), fanned_out_at__isnull=False)
+    # A corrected event has its only delivery already, and other handlers have the original.
+    return events.filter(~Exists(own), fanned_out_at__isnull=False, corrects=None)
 
 
 @dataclass(frozen=True)

@@ -69,9 +69,11 @@ def events_without_row(
 
 
 def duplicate_event_keys(name: str, *, using: str | None = None) -> QuerySet[Event, str]:
-    """Return the keys that have more than one event of this name."""
+    """Return the keys that have more than one event of this name; corrections do not count."""
     using = using or databases.alias()
-    keys = _events(name, using=using).values("key").annotate(times=Count("pk"))
+    keys = (
+        _events(name, using=using).filter(corrects=None).values("key").annotate(times=Count("pk"))
+    )
     return keys.filter(times__gt=1).order_by("key").values_list("key", flat=True)
 
 

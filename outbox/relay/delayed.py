@@ -58,13 +58,9 @@ def due(now: datetime, *, using: str) -> QuerySet[DelayedEvent]:
 def emit_due(now: datetime, *, using: str) -> None:
     """Store the due delayed events as events, with a new `seq`, in the caller's transaction.
 
-    If order matters and another transaction emits for the same key now, the next pass emits it.
+    If order matters and another transaction emits for the same key now, a later pass emits it.
     """
-    found = list(due(now, using=using).select_for_update(skip_locked=True)[: conf().FAN_OUT])
-    ordered = ordered_events()
-    keys = {row.key for row in found if row.name in ordered}
-    free = lock_free_keys(keys, connection=connections[using])
-    emitted = [row for row in found if row.name not in ordered or row.key in free]
+    emitted = _lock_due(now, using=using)
     if not emitted:
         return
     event = apps.get_model("outbox", "Event")
@@ -76,3 +72,27 @@ def emit_due(now: datetime, *, using: str) -> None:
         [event(emitted_at=now, **values) for values in facts]
     )
     due(now, using=using).filter(pk__in=[row.pk for row in emitted]).delete()
+
+
+def _lock_due(now: datetime, *, using: str) -> list[DelayedEvent]:
+    """Lock and return the next due events; leave out ordered ones of a key in use.
+
+    A key is in use if another transaction emits for it. Each page after the first leaves out the
+    keys in use, so there are at most as many further pages as such keys.
+    """
+    ordered = ordered_events()
+    found: list[DelayedEvent] = []
+    in_use: set[str] = set()
+    while True:
+        room = conf().FAN_OUT - len(found)
+        rows = due(now, using=using).select_for_update(skip_locked=True)
+        if in_use:
+            rows = rows.exclude(name__in=ordered, key__in=in_use)
+            rows = rows.exclude(pk__in=[row.pk for row in found])
+        page = list(rows[:room])
+        keys = {row.key for row in page if row.name in ordered}
+        locked = keys - lock_free_keys(keys, connection=connections[using])
+        found += [row for row in page if row.name not in ordered or row.key not in locked]
+        in_use |= locked
+        if not locked or len(page) < room:
+            return found

@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any
 
 from django.db import connections, transaction
+from django.db.models import F
 
 from outbox import clock
 from outbox.contracts import upcasting
@@ -77,6 +78,12 @@ class _Start:
     def has(self, row: Delivery) -> bool:
         """Return whether an earlier try started a delivery."""
         return self.is_doubtful and (row.started_at, row.worker) == (self.at, self.worker)
+
+    def give_back(self, rows: Sequence[Delivery], *, using: str) -> None:
+        """Give back the attempt of an earlier try to deliveries that must not start now."""
+        pks = [row.pk for row in rows if self.has(row)]
+        if pks:
+            Delivery.objects.using(using).filter(pk__in=pks).update(attempts=F("attempts") - 1)
 
     def is_meant(self, row: Delivery, token: int) -> bool:
         """Return whether the message refers to this delivery, or this start has it already."""
@@ -258,7 +265,9 @@ def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list
     with this.tried(using=using), transaction.atomic(using=using):
         rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]
         fresh = [row for row in rows if row.started_token < row.token or this.has(row)]
-        mine = _without_newer(_startable(fresh, using=using), worker=this.worker, using=using)
+        startable = _startable(fresh, using=using)
+        this.give_back([row for row in fresh if row not in startable], using=using)
+        mine = _without_newer(startable, this, using=using)
         for row in mine:
             row.attempts += row.started_token < row.token
             row.started_token = row.token
@@ -366,11 +375,15 @@ JOIN outbox_event e ON e.seq = d.event_id
 JOIN outbox_subscription s ON s.id = d.subscription_id"""  # noqa: S608  names of our own models
 
 
-def _without_newer(rows: Sequence[Delivery], *, worker: str, using: str) -> list[Delivery]:
+def _without_newer(rows: Sequence[Delivery], this: _Start, *, using: str) -> list[Delivery]:
     """Hand back deliveries whose event only a later release can read; return the others."""
     newer = [row for row in rows if upcasting.is_newer(row.event)]
     for row in newer:
-        settlement.hand_back([(row.id, row.token)], note=_newer(row, worker), using=using)
+        note = _newer(row, this.worker)
+        if this.has(row):
+            settlement.hand_back_started(row, note=note, using=using)
+        else:
+            settlement.hand_back([(row.id, row.token)], note=note, using=using)
     return [row for row in rows if row not in newer] if newer else list(rows)
 
 

@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from api import erase_answers_of
 from api.models import StoredAnswer
-from api.sealing import seal, unseal
+from api.sealing import digest_of, seal, unseal
 from orders import services
 from orders.models import Order
 from outbox.privacy.redaction import redact
@@ -137,6 +137,34 @@ class TestAnAnswerOfTheReleaseBefore:
         assert (answer.status_code, answer["Idempotent-Replayed"]) == (201, "true")
         assert answer["Location"].endswith(f"/api/orders/{answer.json()['id']}/")
         assert Order.objects.count() == 1
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_is_repeated_if_a_new_process_has_stored_one_too(self, outbox: Outbox, is_first: bool):
+        """Failed with MultipleObjectsReturned; the first answer is repeated."""
+        self.stored(outbox)
+        old = StoredAnswer.objects.get()
+        first = {"body": old.body.replace("hanako@", "first@")}
+        new = {"key": digest_of(KEY), "path": old.path, "user": old.user}
+        if is_first:
+            StoredAnswer.objects.update(**first)
+            self.seal(StoredAnswer.objects.create(**new), old)
+        else:
+            StoredAnswer.objects.all().delete()
+            self.seal(StoredAnswer.objects.create(**new), old, **first)
+            old.pk = None
+            old.save(force_insert=True)
+
+        answer = place()
+
+        assert (answer.status_code, answer["Idempotent-Replayed"]) == (201, "true")
+        assert answer.json()["email"] == "first@example.com"
+        assert Order.objects.count() == 1
+
+    def seal(self, new: StoredAnswer, old: StoredAnswer, **changes: str) -> None:
+        names = ("fingerprint", "status", "body", "location")
+        answer = {name: getattr(old, name) for name in names} | changes
+        new.sealed = seal(answer, key=KEY, purpose=new.purpose)
+        new.save()
 
     def test_can_be_erased(self, outbox: Outbox):
         self.stored(outbox)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 OUTBOX = "tests/outbox/"
+HELD_START = (
+    f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostAndWhoseHandlerIsHeldMeanwhile"
+)
+LOST_FAILURE = f"{OUTBOX}deliveries/test_lost_answers.py::TestAFailure"
+DELAYED_KEY = f"{OUTBOX}relay/test_delayed.py::TestAKeyInOrder"
 
 OUTAGES = [
     Mutant(
@@ -333,6 +338,86 @@ OUTAGES = [
         noticed_by=(
             f"{OUTBOX}deliveries/test_withdrawal.py::TestARunThatLostItsDelivery"
             "::test_is_recorded_although_the_event_is_pruned_at_that_moment",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="attempt-of-a-doubtful-start",
+        without="a start whose answer is lost uses up an attempt although its handler is held",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                "        this.give_back([row for row in fresh if row not in startable], ",
+                "        this.give_back([], ",
+            ),
+        ),
+        noticed_by=(
+            f"{HELD_START}::test_gives_the_attempt_back_if_the_handler_is_paused[True]",
+            f"{HELD_START}::test_gives_the_attempt_back_if_the_handler_is_paused[False]",
+            f"{HELD_START}::test_gives_the_attempt_back_if_the_breaker_opens[True]",
+            f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostOfAnOrderedKey"
+            "::test_gives_the_attempt_back_if_it_is_out_of_turn_meanwhile",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="attempt-of-another-start",
+        without="a delivery that must not start is given back an attempt of an earlier start",
+        edits=(
+            Edit(
+                "outbox/worker/start.py",
+                "[row.pk for row in rows if self.has(row)]",
+                "[row.pk for row in rows]",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}worker/test_start.py::TestAHeldStartThatIsNotDoubtful"
+            "::test_gives_no_attempt_back",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="newer-event-of-a-doubtful-start",
+        without="a start whose answer is lost is kept, of an event that only a later release reads",
+        edits=(
+            Edit("outbox/worker/start.py", "        if this.has(row):\n", "        if False:\n"),
+        ),
+        noticed_by=(
+            f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostOfAnEventOfALaterRelease"
+            "::test_is_handed_back_although_the_handler_was_paused_for_a_moment",
+        ),
+        database=POSTGRESQL,
+    ),
+    Mutant(
+        name="failure-recorded-once",
+        without="a failure whose COMMIT is not answered is recorded as a lost lease, too",
+        edits=(
+            Edit(
+                "outbox/deliveries/settlement.py",
+                "mine.exclude(outcome=Outcome.DIED).exists()",
+                "mine.filter(outcome__in=(Outcome.OUTAGE, Outcome.DATABASE)).exists()",
+            ),
+        ),
+        noticed_by=(
+            f"{LOST_FAILURE}::test_whose_answer_is_lost_is_recorded_once[ValueError-failed]",
+            f"{LOST_FAILURE}::test_whose_answer_is_lost_is_recorded_once[PermanentFailure-refused]",
+            f"{LOST_FAILURE}::test_after_a_lost_lease_whose_answer_is_lost_is_recorded_once",
+        ),
+    ),
+    Mutant(
+        name="pages-behind-a-locked-key",
+        without="delayed events of a locked key keep all others waiting",
+        edits=(
+            Edit(
+                "outbox/relay/delayed.py",
+                "        if not locked or len(page) < room:\n",
+                "        if True:\n",
+            ),
+        ),
+        noticed_by=(
+            f"{DELAYED_KEY}::test_holds_up_no_other_though_it_has_as_many_due_as_a_pass_emits[1]",
+            f"{DELAYED_KEY}::test_holds_up_no_other_though_it_has_as_many_due_as_a_pass_emits[2]",
+            f"{DELAYED_KEY}::test_of_an_unordered_event_is_not_waited_for",
         ),
         database=POSTGRESQL,
     ),

@@ -207,7 +207,59 @@ GROUPS = [
 BACKFILLING = "outbox/operations/backfills.py"
 BACKFILLS = f"{OUTBOX}operations/test_backfills.py::"
 
+CORRECTIONS = f"{OUTBOX}operations/test_corrections.py::"
+
 HOLDS = [
+    Mutant(
+        name="backfill-without-corrections",
+        without="a backfill delivers a corrected event to a handler that has the original",
+        edits=(
+            Edit(
+                BACKFILLING,
+                "fanned_out_at__isnull=False, corrects=None)",
+                "fanned_out_at__isnull=False)",
+            ),
+        ),
+        noticed_by=(
+            f"{CORRECTIONS}TestABackfillOfAnotherHandler::test_leaves_out_the_corrected_event",
+            f"{CORRECTIONS}TestABackfillOfAnotherHandler"
+            "::test_leaves_it_out_when_the_original_is_pruned",
+            f"{CORRECTIONS}TestABackfillOfAnotherHandler"
+            "::test_delivers_the_original_alone_to_a_later_handler[True]",
+            f"{CORRECTIONS}TestABackfillOfAnotherHandler"
+            "::test_is_not_refused_for_an_ordered_handler",
+        ),
+    ),
+    Mutant(
+        name="reconciliation-of-corrections",
+        without="a reconciliation expects a delivery of a corrected event to each handler",
+        edits=(Edit("outbox/invariants.py", "    events = events.filter(corrects=None)\n", ""),),
+        noticed_by=(
+            f"{CORRECTIONS}TestReconciliation::test_reports_no_handler_without_the_corrected_event",
+        ),
+    ),
+    Mutant(
+        name="corrections-without-delivery",
+        without="a reconciliation overlooks a corrected event that has no delivery",
+        edits=(
+            Edit(
+                "outbox/invariants.py",
+                "    yield from _corrections_without_delivery(events)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{CORRECTIONS}TestReconciliation::test_reports_a_corrected_event_without_any_delivery",
+        ),
+    ),
+    Mutant(
+        name="duplicates-without-corrections",
+        without="a corrected event counts as a second event of its key",
+        edits=(Edit("outbox/reconciliation/evidence.py", ".filter(corrects=None)", ""),),
+        noticed_by=(
+            f"{CORRECTIONS}TestReconciliation::test_counts_no_correction_as_a_duplicate_event",
+        ),
+    ),
     Mutant(
         name="workers-of-a-backfill",
         without="an ordered backfill does not wait for what a worker has in hand",

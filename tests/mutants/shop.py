@@ -150,18 +150,46 @@ SHOP = [
         ),
     ),
     Mutant(
+        name="two-stored-answers",
+        without="a request fails if an old and a new process have each stored its answer",
+        edits=(
+            Edit(
+                "api/idempotency.py",
+                "        except StoredAnswer.MultipleObjectsReturned:\n",
+                "        except StoredAnswer.DoesNotExist:\n",
+            ),
+        ),
+        noticed_by=(
+            "tests/api/test_stored_answers.py::TestAnAnswerOfTheReleaseBefore"
+            "::test_is_repeated_if_a_new_process_has_stored_one_too[True]",
+            "tests/api/test_stored_answers.py::TestAnAnswerOfTheReleaseBefore"
+            "::test_is_repeated_if_a_new_process_has_stored_one_too[False]",
+        ),
+    ),
+    Mutant(
+        name="one-message-for-each-event",
+        without="a replay writes a second webhook message of an event, and fails",
+        edits=(
+            Edit(
+                "webhooks/queries.py",
+                "    endpoints = endpoints.exclude(messages__event_id=event_id)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            "tests/webhooks/test_repeated_events.py::TestAReplay::test_writes_no_second_message",
+            "tests/webhooks/test_repeated_events.py::TestAReplay"
+            "::test_writes_to_an_endpoint_that_was_added_since",
+        ),
+    ),
+    Mutant(
         name="idempotency-key-of-a-user",
         without="one user's Idempotency-Key is everybody's",
         edits=(
             Edit(
                 "api/idempotency.py",
-                "            user=request.user,\n"
-                "            path=request.path,\n"
-                "            key__in=(digest, key),  # in clear: a row of the release before\n"
-                '            defaults={"key": digest},\n',
-                "            path=request.path,\n"
-                "            key__in=(digest, key),\n"
-                '            defaults={"key": digest, "user": request.user},\n',
+                "filter(user=request.user, path=request.path)",
+                "filter(path=request.path)",
             ),
         ),
         noticed_by=(

@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 import pytest
 from django.contrib.auth.models import Group
 from django.db import OperationalError, connection, connections, transaction
+from django.db.models import F
 from django.utils import timezone
 
-from outbox import DomainEvent, subscribe
+from outbox import DomainEvent, PermanentFailure, Receipt, subscribe
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
@@ -78,15 +79,22 @@ def ends() -> list[tuple[str, int]]:
     return list(Delivery.objects.order_by("id").values_list("state", "attempts"))
 
 
-def lose_an_answer_to_commit(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Have the next COMMIT done, and its answer lost; the list says whether that has happened."""
+def lose_an_answer_to_commit(
+    monkeypatch: pytest.MonkeyPatch, *, is_meant: Callable[[], bool] = lambda: True
+) -> list[bool]:
+    """Lose the answer to the next COMMIT before which `is_meant` is true.
+
+    Returns:
+        A list that is empty until that has happened.
+    """
     lost: list[bool] = []
     backend = type(connections["default"])
     commit: Callable[[Any], None] = backend._commit  # type: ignore[attr-defined]
 
     def commit_and_lose(self: Any) -> None:
+        loses = not lost and is_meant()
         commit(self)
-        if not lost:
+        if loses:
             lost.append(True)
             raise OperationalError("server closed the connection unexpectedly")
 
@@ -311,6 +319,48 @@ class TestAReceipt:
         assert (result.state, result.error) == ("done", None)
         assert Group.objects.count() == 1
         assert not Attempt.objects.exists()
+
+
+class TestAFailure:
+    """Failed: it was recorded as failed, and once more as a lost lease."""
+
+    @pytest.mark.parametrize(
+        ("error", "outcome"), [(ValueError, "failed"), (PermanentFailure, "refused")]
+    )
+    def test_whose_answer_is_lost_is_recorded_once(
+        self, error: type[Exception], outcome: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        @subscribe("tests.Numbered")
+        def count() -> None:
+            raise error("the bank is closed")
+
+        given()
+        message = send()
+        lost = lose_an_answer_to_commit(monkeypatch, is_meant=Attempt.objects.exists)
+        [result] = work(message)
+
+        assert lost
+        assert result.state == ("pending" if outcome == "failed" else "dead")
+        assert list(Attempt.objects.values_list("outcome", flat=True)) == [outcome]
+        assert Subscription.objects.get().leases_lost == 0
+        assert Delivery.objects.get().attempts == 1
+
+    def test_after_a_lost_lease_whose_answer_is_lost_is_recorded_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        @subscribe("tests.Numbered", atomic=False)
+        def count(receipt: Receipt) -> None:
+            Delivery.objects.update(token=F("token") + 1)
+            raise ValueError("the bank is closed")
+
+        given()
+        message = send()
+        lost = lose_an_answer_to_commit(monkeypatch, is_meant=Attempt.objects.exists)
+        work(message)
+
+        assert lost
+        assert list(Attempt.objects.values_list("outcome", flat=True)) == ["lease_lost"]
+        assert Subscription.objects.get().leases_lost == 1
 
 
 @pytest.mark.postgresql

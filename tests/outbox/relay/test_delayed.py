@@ -13,6 +13,7 @@ from django.core.management.base import CommandError
 from django.db import transaction
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from outbox import (
     DomainEvent,
@@ -288,6 +289,58 @@ class TestAKeyInOrder:
         relay_pass(publish=lambda message: None)
 
         assert Event.objects.count() == 3
+
+    @pytest.mark.parametrize("busy_keys", [1, 2])
+    def test_holds_up_no_other_though_it_has_as_many_due_as_a_pass_emits(
+        self, settings: Settings, busy_keys: int
+    ):
+        """Failed: the pass read only delayed events of the locked key, and emitted nothing."""
+        settings.OUTBOX = {**settings.OUTBOX, "FAN_OUT": 3}
+
+        @subscribe("tests.ReminderDue", ordered=True)
+        def note() -> None: ...
+
+        sync_subscriptions()
+        busy = [uuid4() for _ in range(busy_keys)]
+        others = [uuid4() for _ in range(5)]
+        for key in busy:
+            for number in range(4):
+                emit_later(key, number=number)
+        for key in others:
+            emit_later(key, delay=2 * HOUR)
+        Outbox().let_pass(2 * HOUR)
+
+        with transaction.atomic():
+            for key in busy:
+                emit(ReminderDue(order_id=key))
+            aside(partial(relay_pass, publish=lambda message: None))
+            emitted = Event.objects.exclude(key__in=map(str, busy))
+            assert emitted.count() == 3, "as many as a pass emits"
+            aside(partial(relay_pass, publish=lambda message: None))
+            assert {one.key for one in emitted} == {str(key) for key in others}
+            left = DelayedEvent.objects.values_list("key", flat=True)
+            assert sorted(left) == sorted(str(key) for key in busy for _ in range(4))
+
+    def test_of_an_unordered_event_is_not_waited_for(self, settings: Settings):
+        settings.OUTBOX = {**settings.OUTBOX, "FAN_OUT": 2}
+
+        @subscribe("tests.ReminderDue", ordered=True)
+        def note() -> None: ...
+
+        sync_subscriptions()
+        busy = uuid4()
+        for number in range(2):
+            emit_later(busy, number=number)
+        with transaction.atomic():
+            invoice = InvoiceDue(order_id=busy, customer_id=7, address="Hill Road 1")
+            emit(invoice, delay=2 * HOUR)
+        Outbox().let_pass(2 * HOUR)
+
+        with transaction.atomic():
+            emit(ReminderDue(order_id=busy))
+            aside(partial(relay_pass, publish=lambda message: None))
+            names = DelayedEvent.objects.values_list("name", flat=True)
+            assert list(names) == ["tests.ReminderDue"] * 2
 
 
 class TestARelayThatWasNudged:

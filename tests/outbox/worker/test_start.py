@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
 
-from outbox import clock, subscribe
+from outbox import clock, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.statements import read_each
-from outbox.models import Delivery
-from outbox.relay.passes import relay_pass
+from outbox.models import Delivery, Event, Subscription
+from outbox.relay.passes import Message, relay_pass
 from outbox.worker import start as start_module
 from tests.flows.threads import aside
 from tests.outbox.outages import (
@@ -99,3 +101,133 @@ class TestAStartThatWaitsForTheDatabase:
 
         assert left == [True]
         assert ends() == [("done", 1)]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+class TestAStartWhoseAnswerIsLostAndWhoseHandlerIsHeldMeanwhile:
+    """Failed: the attempt of the stored start was used up, though the handler never ran."""
+
+    def test_gives_the_attempt_back_if_the_handler_is_paused(
+        self, ordered: bool, lost_answer: LostAnswer, monkeypatch: pytest.MonkeyPatch
+    ):
+        message = given_to_a_held_handler(ordered=ordered)
+        lose_the_start(message, lost_answer, monkeypatch, then=pause)
+
+        work(message)
+
+        assert (ends(), outcomes()) == ([("parked", 0)], [])
+
+    def test_gives_the_attempt_back_if_the_breaker_opens(
+        self, ordered: bool, lost_answer: LostAnswer, monkeypatch: pytest.MonkeyPatch
+    ):
+        message = given_to_a_held_handler(ordered=ordered)
+        lose_the_start(message, lost_answer, monkeypatch, then=open_breaker)
+
+        work(message)
+
+        assert (ends(), outcomes()) == ([("pending", 0)], [])
+
+    def test_gives_back_no_attempt_of_an_earlier_start(
+        self, ordered: bool, lost_answer: LostAnswer, monkeypatch: pytest.MonkeyPatch
+    ):
+        message = given_to_a_held_handler(ordered=ordered)
+        Delivery.objects.update(attempts=2)
+        lose_the_start(message, lost_answer, monkeypatch, then=pause)
+
+        work(message)
+
+        assert ends() == [("parked", 2)]
+
+
+class TestAStartWhoseAnswerIsLostOfAnOrderedKey:
+    def test_gives_the_attempt_back_if_it_is_out_of_turn_meanwhile(self, lost_answer: LostAnswer):
+        message = given_to_a_held_handler(ordered=True)
+        lost_answer.then = lambda: aside(store_an_earlier_event)
+
+        work(message)
+
+        assert (ends(), outcomes()) == ([("blocked", 0)], [])
+
+
+class TestAStartWhoseAnswerIsLostOfAnEventOfALaterRelease:
+    def test_is_handed_back_although_the_handler_was_paused_for_a_moment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Failed: the delivery stayed sent, and its worker was declared dead."""
+        message = given_to_a_held_handler(ordered=False)
+        Event.objects.update(version=2)
+        tries: list[object] = []
+
+        def read_between(*statements: Any, using: str) -> Any:
+            found = read_each(*statements, using=using)
+            tries.append(found)
+            if len(tries) == 1:
+                aside(pause)
+                raise OperationalError("server closed the connection unexpectedly")
+            aside(lambda: operations.resume("tests.count", by="ann"))
+            return found
+
+        monkeypatch.setattr(start_module, "read_each", read_between)
+
+        work(message)
+
+        assert len(tries) == 2
+        assert (ends(), outcomes()) == ([("pending", 0)], [])
+
+
+class TestAHeldStartThatIsNotDoubtful:
+    def test_gives_no_attempt_back(self):
+        message = given_to_a_held_handler(ordered=True)
+        Delivery.objects.update(attempts=2)
+        pause()
+
+        work(message)
+
+        assert ends() == [("parked", 2)]
+
+
+def given_to_a_held_handler(*, ordered: bool) -> Message:
+    @subscribe("tests.Counted", name="tests.count", attempts=5, ordered=ordered)
+    def count() -> None:
+        raise AssertionError("a held handler was run")
+
+    return given()
+
+
+def lose_the_start(
+    message: Message,
+    lost_answer: LostAnswer,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    then: Callable[[], object],
+) -> None:
+    """Lose the answer to the next start; another connection runs `then` before the second try."""
+    if Subscription.objects.get(handler=message.handler).ordered:
+        lost_answer.then = lambda: aside(then)
+        return
+    lost: list[bool] = []
+
+    def read_and_lose(*statements: Any, using: str) -> Any:
+        found = read_each(*statements, using=using)
+        if not lost:
+            lost.append(True)
+            aside(then)
+            raise OperationalError("server closed the connection unexpectedly")
+        return found
+
+    monkeypatch.setattr(start_module, "read_each", read_and_lose)
+
+
+def pause() -> None:
+    operations.pause("tests.count", by="ann", reason="a test")
+
+
+def open_breaker() -> None:
+    Subscription.objects.update(breaker_opened_at=clock.now())
+
+
+def store_an_earlier_event() -> None:
+    """Store an event of the same key that is not fanned out, with a smaller `seq`."""
+    event = Event.objects.get()
+    event.seq, event.id, event.fanned_out_at = event.seq - 1, uuid4(), None
+    event.save(force_insert=True)
