@@ -1,0 +1,104 @@
+"""Docstrings, comments and pages are written in plain technical English."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import statistics
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+ROOT = Path(settings.BASE_DIR)
+FOLDERS = (
+    "api",
+    "inventory",
+    "notifications",
+    "orders",
+    "outbox",
+    "payments",
+    "shop",
+    "storefront",
+    "webhooks",
+)
+PAGES = ("README.md", "docs/*.md", "docs/how-to/*.md", "docs/reference/*.md")
+#: Pages that are generated from the events' docstrings, or about figures and not about use.
+OTHER_PAGES = {"events.md", "performance.md", "reliability.md"}
+
+#: Metaphors for emit, log, subscribe, health and again.
+FORBIDDEN = re.compile(
+    r"\b(tells?|told|tellers?|hears?|heard|hearers?|anew|in good hands|who lives|"
+    r"what becomes of|comes to no good)\b",
+    re.IGNORECASE,
+)
+#: In 1,000 words. Procrastinate and DBOS have 0.4 of these clauses in their docstrings.
+MOST_WHAT_CLAUSES = 1.0
+MOST_FORBIDDEN = 0.2
+MOST_WORDS_IN_A_SENTENCE = 13.0
+
+DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    source = path.read_text()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)):
+            yield text
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string.lstrip("#: ")
+
+
+def docstrings_and_comments() -> str:
+    files = (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))
+    texts = (text for path in files if "migrations" not in path.parts for text in texts_of(path))
+    return "\n\n".join(texts)
+
+
+def pages() -> str:
+    """Return the prose of the pages, without code and tables; each point of a list by itself."""
+    files = sorted(path for pattern in PAGES for path in ROOT.glob(pattern))
+    whole = "\n\n".join(path.read_text() for path in files if path.name not in OTHER_PAGES)
+    prose = re.sub(r"```.*?```|`[^`]*`", " ", whole, flags=re.DOTALL)
+    prose = re.sub(r"^\|.*$", "", prose, flags=re.MULTILINE)
+    return re.sub(r"^\s*(?:[*-]|\d+\.|#+) ", "\n", prose, flags=re.MULTILINE)
+
+
+def in_1000_words(pattern: re.Pattern[str], text: str) -> float:
+    return 1000 * len(pattern.findall(text)) / len(re.findall(r"[A-Za-z']+", text))
+
+
+def words_in_a_sentence(text: str) -> float:
+    sentences = re.split(r"(?<=[.!?])\s+|\n\s*\n", text)
+    lengths = [len(sentence.split()) for sentence in sentences]
+    return float(statistics.mean(length for length in lengths if length > 3))
+
+
+@pytest.mark.parametrize("texts", [docstrings_and_comments, pages], ids=["code", "pages"])
+class TestTheLanguage:
+    def test_has_few_clauses_with_what(self, texts):
+        what = re.compile(r"\bwhat\b", re.IGNORECASE)
+
+        assert in_1000_words(what, texts()) <= MOST_WHAT_CLAUSES
+
+    def test_has_no_metaphor_for_a_standard_term(self, texts):
+        assert in_1000_words(FORBIDDEN, texts()) <= MOST_FORBIDDEN
+
+    def test_has_short_sentences(self, texts):
+        assert words_in_a_sentence(texts()) <= MOST_WORDS_IN_A_SENTENCE
+
+
+class TestTheMeasure:
+    """The measure finds the sentences that it is there for."""
+
+    RIDDLE = "What becomes of a delivery of which nobody was told, anew, says whoever hears it."
+
+    def test_finds_metaphors(self):
+        assert len(FORBIDDEN.findall(self.RIDDLE)) == 4
+
+    def test_counts_the_words_of_sentences(self):
+        assert words_in_a_sentence("One two three four. One two three four five six.\n\nTwo.") == 5
