@@ -22,7 +22,7 @@ PRODUCTION := SECRET_KEY=$$($(RUN) -c 'import secrets; print(secrets.token_urlsa
 	BANK_URL=https://bank.example.com BANK_API_KEY=secret BANK_WEBHOOK_SECRETS=secret
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-sqlite test-postgresql test-browser screenshots test-rabbitmq chaos mutants model bench lint format check schema requirements sbom clean
+.PHONY: help install up demo test test-fast test-sqlite test-postgresql test-browser screenshots test-rabbitmq chaos mutants model bench lint format check schema requirements sbom clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,11 @@ demo: install  ## 24 orders through a stack of its own, told as a story; ARGS=--
 	@exec $(RUN) manage.py demo $(ARGS)
 
 test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
+
+# No servers and no processes: for the loop of edit and test.
+test-fast: install  ## the tests that start no process, on SQLite
+	TEST_DATABASE=sqlite $(RUN) -m pytest $(PARALLEL) $(NO_BROWSER) -m "not processes" \
+		--ignore tests/chaos --ignore tests/mutants --ignore tests/benchmarks $(ARGS)
 
 test-sqlite: install
 	TEST_DATABASE=sqlite $(RUN) -m pytest $(PARALLEL) $(NO_BROWSER) $(ARGS)

@@ -29,11 +29,11 @@ ship_order(order_id="{order}", carrier="Kuroneko", tracking_number="4711", by="d
 """
 _PAUSE = f"""
 from django.db import transaction
-from outbox import actions, emit
+from outbox import emit, operations
 from outbox.models import Subscription
 from outbox.own_events import SubjectRedacted
 Subscription.objects.filter(handler="{IN_ORDER}").update(ordered=True)
-actions.pause("{IN_ORDER}", by="user:1", reason="Lawyers look at what may be forgotten.")
+operations.pause("{IN_ORDER}", by="user:1", reason="Lawyers look at what may be forgotten.")
 for subject in ("customer:4711", "customer:4711", "customer:4711", "customer:4712"):
     with transaction.atomic():
         emit(SubjectRedacted(subject=subject))
