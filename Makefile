@@ -66,10 +66,11 @@ demo: install  ## 24 orders through a stack of its own, told as a story; ARGS=--
 
 test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on PostgreSQL
 
-# No servers and no processes: for the loop of edit and test.
-test-fast: install  ## the tests that start no process, on SQLite
+# No servers, no processes, no fuzzing of all pages: for the loop of edit and test.
+test-fast: install  ## the tests of outbox and apps that start no process, on SQLite
 	TEST_DATABASE=sqlite $(RUN) -m pytest $(PARALLEL) $(NO_BROWSER) -m "not processes" \
-		--ignore tests/chaos --ignore tests/mutants --ignore tests/benchmarks $(ARGS)
+		--ignore tests/chaos --ignore tests/mutants --ignore tests/benchmarks \
+		--ignore tests/docs --ignore tests/shop $(ARGS)
 
 test-sqlite: install
 	TEST_DATABASE=sqlite $(RUN) -m pytest $(PARALLEL) $(NO_BROWSER) $(ARGS)
