@@ -154,7 +154,8 @@ def cancel_order(*, order_id: UUID, by: str) -> Order:
 
     Args:
         order_id: the order.
-        by: who asks, by id: "user:7". It is kept in the history, which no erasure reaches.
+        by: id of the user who cancels, as "user:7". The history keeps it, and erasure does not
+            reach it.
 
     Raises:
         NotCancellable: the order is shipped.

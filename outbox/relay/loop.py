@@ -133,7 +133,10 @@ class RelayLoop:
                 inline=self._inline,
             )
         except BrokerUnavailable as error:
-            logger.warning("The broker is away (%s); events wait in the database.", error)
+            logger.warning(
+                "The broker is away or refuses all messages (%s). Events wait in the database.",
+                error,
+            )
             if self._inline.started is None:
                 self._wait_for_broker()
         except Exception as error:  # a relay that stops would stop everything

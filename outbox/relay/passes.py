@@ -36,6 +36,9 @@ _REFUSED = (
     "seconds. Other queues are not affected. Compare the queue's arguments and the permissions of "
     "the broker's user with the settings."
 )
+_LOG_SECONDS = 10.0
+#: When the refusal of a queue was last logged by this process.
+_logged_at: dict[str, float] = {}
 
 #: PostgreSQL ends a pass whose process is idle for so many seconds. Its host may be gone, and its
 #: locks keep all other relays from its subscriptions.
@@ -258,6 +261,14 @@ def _publish_each(messages: Sequence[Message], publish: Publish, *, using: str) 
     if len(returned) == len(messages) or hung > _BROKER_SECONDS:
         raise BrokerUnavailable(f"{type(last).__name__}: {last}") from last
     for queue, refusal in refused.items():
+        _log_refusal(queue, refusal)
+
+
+def _log_refusal(queue: str, refusal: Exception) -> None:
+    """Log that the broker refuses a queue, once in `_LOG_SECONDS`: there are many passes."""
+    now = time.monotonic()
+    if now - _logged_at.get(queue, -_LOG_SECONDS) >= _LOG_SECONDS:
+        _logged_at[queue] = now
         logger.error(_REFUSED, queue, type(refusal).__name__, refusal)
 
 

@@ -75,9 +75,10 @@ class Watch:
         has_more_to_come: Callable[[], object],
         tell: Callable[[str], object],
     ) -> None:
-        """Wait until nothing is owed and each order is final; print what is owed meanwhile.
+        """Wait until nothing is owed and each order is final.
 
-        The wait also ends if everything owed waits for a person, or at the ceiling.
+        Print outstanding deliveries meanwhile. The wait also ends if everything owed waits for a
+        person, or at the ceiling.
         """
 
         def is_over() -> bool:

@@ -458,8 +458,9 @@ class TestABrokerThatTakesNothing:
 
 class TestABrokerThatRefusesOneQueue:
     @pytest.fixture(autouse=True)
-    def _two_queues(self, db: None, own_registry: None) -> None:
+    def _two_queues(self, db: None, own_registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """Two handlers; the one with the refused queue is first in each pass."""
+        monkeypatch.setattr(passes, "_logged_at", {})
 
         @subscribe("tests.Ordered", queue="refused")
         def count() -> None: ...
@@ -488,6 +489,20 @@ class TestABrokerThatRefusesOneQueue:
         note = Delivery.objects.filter(state="pending")[0].note
         assert note.startswith("the broker did not take it: OSError: PRECONDITION_FAILED")
         assert "The broker refuses messages for queue refused" in caplog.text
+
+    def test_is_logged_once_in_a_while(self, caplog: pytest.LogCaptureFixture):
+        """Failed: one error for each pass, of which there are fifty in a second."""
+
+        def refuse(message: Message) -> None:
+            if message.queue == "refused":
+                raise OSError("PRECONDITION_FAILED")
+
+        for _ in range(3):
+            given(1)
+            relay_pass(publish=refuse)
+
+        lines = [one for one in caplog.records if one.name == "outbox.relay"]
+        assert len(lines) == 1
 
     def test_is_asked_once_for_each_queue(self):
         asked: list[str] = []
