@@ -12,9 +12,9 @@ from functools import partial
 
 from django.db import transaction
 
-from outbox import nudge
 from outbox.models import Delivery, Subscription
 from outbox.policy import Breaker
+from outbox.transports.nudge import nudge
 
 from .decisions import FIRST_BATCH, Circuit, after_call_failed
 from .transient_errors import DatabaseAccess
@@ -83,7 +83,7 @@ def note_answer(delivery: Delivery, *, using: str) -> None:
     if closed and row.breaker_opened_at is not None:
         text = "%s goes on, its breaker is closed"
         transaction.on_commit(partial(logger.info, text, row.handler), using=using)
-        transaction.on_commit(nudge.poke, using=using, robust=True)
+        transaction.on_commit(nudge, using=using, robust=True)
 
 
 def record_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:

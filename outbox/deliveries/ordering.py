@@ -18,8 +18,9 @@ from functools import partial
 from django.db import connections, transaction
 from django.db.models import F, Min
 
-from outbox import clock, nudge
+from outbox import clock
 from outbox.models import Delivery, Event, Subscription
+from outbox.transports.nudge import nudge
 
 from .key_locks import lock_lines
 
@@ -120,7 +121,7 @@ def release(ordered_key: OrderedKey, *, using: str) -> None:
         order_key=key, subscription__in=mine, event=first, state=State.BLOCKED
     )
     if blocked.update(state=State.PENDING, due_at=clock.now(using=using), note=""):
-        transaction.on_commit(nudge.poke, using=using, robust=True)
+        transaction.on_commit(nudge, using=using, robust=True)
 
 
 def recheck(subscription: Subscription, *, now: datetime, using: str) -> int:

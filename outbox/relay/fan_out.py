@@ -5,14 +5,14 @@ The number of statements does not depend on the number of events in a page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
 
 from outbox.conf import conf
 from outbox.deliveries import ordering
+from outbox.deliveries.starts import event_of, started_by_relay
 from outbox.deliveries.statements import (
     Columns,
     Rows,
@@ -25,7 +25,7 @@ from outbox.deliveries.statements import (
     timestamp,
 )
 from outbox.models import Delivery, Event, Subscription
-from outbox.worker.start import event_of, started_by_relay
+from outbox.transports.base import StartingTransport
 
 from .dispatch import NewDelivery, SubscriptionPass, newborn
 
@@ -34,23 +34,6 @@ Subscribers = Mapping[str, Sequence[Subscription]]
 
 #: Deliveries that one INSERT stores. SQLite allows as many SELECTs in one UNION ALL.
 _STORED_AT_ONCE = 500
-
-
-@dataclass
-class Inline:
-    """Lets a pass start a delivery that the relay's own process runs.
-
-    Attributes:
-        worker: name that the start stores.
-        takes: returns whether it runs a delivery of the handler with this pinned name.
-        started: the delivery that a pass has started. If the pass raised, it may not be stored.
-        refill: others may wait for the slot that it frees.
-    """
-
-    worker: str
-    takes: Callable[[str], bool]
-    started: Delivery | None = None
-    refill: bool = False
 
 
 class Waiting(NamedTuple):
@@ -101,13 +84,13 @@ def fan_out(
     passes: Mapping[int, SubscriptionPass],
     now: datetime,
     *,
-    inline: Inline | None,
+    inline: StartingTransport | None,
     using: str,
 ) -> None:
     """Store the deliveries of events, and claim those for which `passes` have room.
 
     Deliveries of a subscription that another relay has locked are stored too. A later pass sends
-    them. A delivery that runs inline is stored as started and set as `inline.started`. These are
+    them. A delivery that `inline` accepts is stored as started. These are
     the last statements of the pass's transaction. They also end it, unless the caller opened it
     (`read_last`).
     """
@@ -129,10 +112,10 @@ def fan_out(
             passes[pk].share_of[delivery_id] = share
     if inline and chosen:
         subscription_pass = passes[chosen.subscription]
-        inline.refill = subscription_pass.may_more_wait
+        refill = subscription_pass.may_more_wait
         ((delivery_id, _token, _attempts),) = subscription_pass.claimed
         subscription_pass.claimed.clear()  # it needs no message
-        inline.started = started_by_relay(
+        started = started_by_relay(
             delivery_id,
             subscription_pass.row,
             found[-1][0],
@@ -140,17 +123,20 @@ def fan_out(
             at=now,
             using=using,
         )
+        inline.accept(started, refill=refill)
 
 
 def _start_one(
-    new: dict[int, list[NewDelivery]], passes: Mapping[int, SubscriptionPass], inline: Inline
+    new: dict[int, list[NewDelivery]],
+    passes: Mapping[int, SubscriptionPass],
+    inline: StartingTransport,
 ) -> NewDelivery | None:
-    """Start a delivery that would be alone in its message, if `inline` takes its handler."""
+    """Start a delivery that would be alone in its message, if `inline` accepts its handler."""
     for pk, subscription_pass in passes.items():
         row = subscription_pass.row
         sent = [one for one in new.get(pk, ()) if one.state == State.SENT]
         is_alone = len(sent) == 1 and not subscription_pass.claimed and not row.ordered
-        if is_alone and inline.takes(row.handler):
+        if is_alone and inline.accepts(row.handler):
             started = sent[0]._replace(worker=inline.worker)
             new[pk] = [started if one is sent[0] else one for one in new[pk]]
             return started

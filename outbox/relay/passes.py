@@ -23,11 +23,13 @@ from outbox.counting import counters
 from outbox.deliveries import failpoints, heartbeat, settlement
 from outbox.deliveries.statements import bound_transaction, bounds, read_each
 from outbox.deliveries.transient_errors import HUNG_SECONDS, retry_transient
+from outbox.transports.base import Message as Message  # exported
+from outbox.transports.base import StartingTransport
 
 from .backlog import Due, PendingWork, read_due_events, read_work, work_of, work_statement
 from .delayed import emit_due
 from .dispatch import SubscriptionPass, free_subscriptions, open_passes
-from .fan_out import Inline, Waiting, fan_out, subscribers_of, waiting_events, waiting_of
+from .fan_out import Waiting, fan_out, subscribers_of, waiting_events, waiting_of
 
 logger = logging.getLogger("outbox.relay")
 
@@ -60,25 +62,6 @@ _SMALL = 100
 
 class BrokerUnavailable(Exception):
     """The broker took no message. Nothing is lost: the claimed deliveries are due again soon."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message to the broker: deliveries of one subscription, by id and token only.
-
-    Attributes:
-        handler: pinned name.
-        queue: the handler's queue.
-        subscription: id of the subscription.
-        pairs: (delivery id, token) of each delivery.
-        refill: more wait in the database, so the worker nudges the relay after the message.
-    """
-
-    handler: str
-    queue: str
-    subscription: int
-    pairs: tuple[tuple[int, int], ...]
-    refill: bool = False
 
 
 Publish = Callable[[Message], None]
@@ -155,7 +138,7 @@ def relay(
     pace: Pace | None = None,
     report: Callable[[Plan], object] | None = None,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
-    inline: Inline | None = None,
+    inline: StartingTransport | None = None,
 ) -> int:
     """Run passes until one finds nothing; return the number of published messages.
 
@@ -194,18 +177,18 @@ def relay_pass(
     only: Collection[str] | None = None,
     report: Callable[[Plan], object] | None = None,
     is_nudged: bool = False,
-    inline: Inline | None = None,
+    inline: StartingTransport | None = None,
 ) -> Plan:
     """Fan out, claim, commit, publish.
 
     Args:
-        publish: sends one message to the broker; any exception means "not taken".
+        publish: dispatches one message; any exception means "not taken".
         using: the outbox's database alias.
         only: send for these handlers only (used by the test kit).
         report: called with the plan, after its commit and before publishing.
         is_nudged: begin without reading the backlog, and read it briefly. Delayed events, and
             lapsed, parked or blocked deliveries, wait for a pass without it.
-        inline: handlers of which it may start a delivery, which the caller then must run.
+        inline: the transport for which it may start a delivery, which the caller then must run.
 
     Raises:
         BrokerUnavailable: the broker took no message, or it hangs. The deliveries are due again
@@ -277,7 +260,7 @@ def plan(
     using: str,
     only: Collection[str] | None = None,
     is_nudged: bool = False,
-    inline: Inline | None = None,
+    inline: StartingTransport | None = None,
 ) -> Plan:
     """Do the database part of a pass and return its plan."""
     began, now = time.monotonic(), clock.now(using=using)
@@ -334,7 +317,7 @@ def _take(began: datetime, *, using: str, only: Collection[str] | None, is_nudge
     return _Taken(now, waiting_of(events, using=using), passes, others)
 
 
-def _fan_out(taken: _Taken, *, inline: Inline | None, using: str) -> None:
+def _fan_out(taken: _Taken, *, inline: StartingTransport | None, using: str) -> None:
     rows = None if taken.others else [one.row for one in taken.passes.values()]
     subscribers = subscribers_of(taken.events, rows, using=using)
     fan_out(taken.events, subscribers, taken.passes, taken.now, inline=inline, using=using)

@@ -26,6 +26,7 @@ from outbox.deliveries.lease import MAX_WORKER_NAME, Lease, give_receipts, lock_
 from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.time_limit import Limit, TimeLimitExceeded, time_limit
 from outbox.deliveries.transient_errors import DatabaseAccess
+from outbox.deliveries.withdrawal import withdraw_deaths_later
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost, Receipt
 from outbox.subscriptions import Handler, find
@@ -35,7 +36,7 @@ from . import batch, calls, isolation, outcome
 from .callbacks import Callbacks
 from .isolation import SessionWatch
 from .outcome import Refusal, Result
-from .start import Pair, hand_back_newer, start, withdraw_deaths_later
+from .start import Pair, hand_back_newer, start
 
 
 class ReceiptNotGiven(RuntimeError):

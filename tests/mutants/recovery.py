@@ -78,9 +78,9 @@ OUTAGES = [
         without="a worker that survives an outage stays dead in the books",
         edits=(
             Edit(
-                "outbox/worker/start.py",
-                "    access.after_reconnect(withdraw)\n",
-                "",
+                "outbox/deliveries/withdrawal.py",
+                "    access.after_reconnect(withdraw_now)\n",
+                "    del withdraw_now\n",
             ),
         ),
         noticed_by=(

@@ -80,9 +80,9 @@ INLINE = [
         without="both threads of the relay may run a delivery, and then nobody relays",
         edits=(
             Edit(
-                "outbox/relay/loop.py",
-                "handler.inline and not self._is_running",
-                "handler.inline",
+                "outbox/transports/inline.py",
+                "found.inline and not self._is_running",
+                "found.inline",
             ),
         ),
         noticed_by=(f"{INLINE_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
@@ -120,8 +120,8 @@ INLINE = [
         without="a delivery is forgotten whose pass committed without an answer",
         edits=(
             Edit(
-                "outbox/relay/loop.py",
-                "                    self._inline.started = started",
+                "outbox/transports/inline.py",
+                "                    self.started = started",
                 "                    pass",
             ),
         ),
@@ -132,9 +132,9 @@ INLINE = [
         without="a delivery runs whose pass was rolled back",
         edits=(
             Edit(
-                "outbox/relay/loop.py",
-                "started, self._inline.started = self._inline.started, None",
-                "started = self._inline.started",
+                "outbox/transports/inline.py",
+                "started, self.started = self.started, None",
+                "started = self.started",
             ),
         ),
         noticed_by=(f"{INLINE_TESTS}test_is_forgotten_if_its_pass_was_rolled_back",),
@@ -184,7 +184,7 @@ LIFE = [
         edits=(
             Edit(
                 "outbox/relay/loop.py",
-                "heartbeat.beat(heartbeat.Kind.RELAY, self._worker)",
+                "heartbeat.beat(heartbeat.Kind.RELAY, self._name)",
                 "pass",
             ),
         ),

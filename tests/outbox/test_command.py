@@ -19,9 +19,9 @@ from outbox import subscribe
 from outbox.management.cli import SUBCOMMANDS
 from outbox.management.cli.common import operator
 from outbox.models import Delivery, Event, Minute, Subscription
-from outbox.nudge import EXCHANGE
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.celery_broker import EXCHANGE
 from tests.chaos.stack import Stack, running_stack
 from tests.closed_port import port_of_nobody
 from tests.outbox.command import outbox_command

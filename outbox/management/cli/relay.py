@@ -16,11 +16,11 @@ from django.core.management.base import CommandError
 from kombu import Connection, Consumer
 from kombu.exceptions import OperationalError
 
-from outbox.nudge import nudge_queue
 from outbox.relay.loop import RelayLoop
 from outbox.relay.passes import BrokerUnavailable
 from outbox.relay.passes import relay as relay_all
-from outbox.tasks import publish
+from outbox.tasks import build_relay
+from outbox.transports.celery_broker import CeleryTransport, nudge_queue
 
 from .common import count
 
@@ -38,7 +38,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
         _once(write)
         return
     with _until_signalled() as stopping:
-        loop = RelayLoop()
+        loop = build_relay()
         loop.start()
         write("The relay runs. Ctrl-C or SIGTERM ends it.")
         try:
@@ -50,7 +50,7 @@ def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
 
 def _once(write: Callable[[str], object]) -> None:
     try:
-        number = relay_all(publish=publish)
+        number = relay_all(publish=CeleryTransport().dispatch)
     except BrokerUnavailable as error:
         raise CommandError(f"The broker took no message ({error}); nothing is lost.") from error
     write(f"{count(number, 'message')} sent.")
