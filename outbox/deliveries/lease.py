@@ -1,4 +1,4 @@
-"""Starts, leases and receipts: the run that holds a delivery, for how long, and its end.
+"""Starts and leases: the run that holds a delivery, and for how long.
 
 Worker, token and time identify a start. The delivery's id and token alone do not: after a failover
 to a standby that lacks the last commits, a new event can get the id of a lost one, and its first
@@ -19,7 +19,7 @@ from outbox.models import Delivery
 from outbox.receipt import LeaseLost
 from outbox.transactions import is_open
 
-from .statements import SENT, execute, locking, numbers, read, timestamp
+from .statements import SENT, numbers, read, timestamp
 
 #: Maximum number of stored characters of a worker's name.
 MAX_WORKER_NAME = 150
@@ -41,7 +41,7 @@ class Start(NamedTuple):
         return cls(delivery.token, delivery.worker, delivery.started_at)
 
     def values(self, *, using: str) -> tuple[object, ...]:
-        """Return the parameters of `_STARTED`."""
+        """Return the parameters of `STARTED`."""
         return self.token, timestamp(self.at, using=using), self.worker
 
 
@@ -116,7 +116,7 @@ class Lease:
         for start, started in self._starts.items():
             wanted = started & set(ids)
             if wanted:
-                statement = f"{_EXTEND} WHERE id IN ({numbers(wanted)}) AND {_HELD} RETURNING id"
+                statement = f"{_EXTEND} WHERE id IN ({numbers(wanted)}) AND {HELD} RETURNING id"
                 values = start.values(using=self._using)
                 held |= {pk for (pk,) in read(statement, until, *values, using=self._using)}
         self._until.update(dict.fromkeys(held, ends))
@@ -144,45 +144,15 @@ def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
     return ids
 
 
-def lock_held(delivery: Delivery, *, using: str) -> bool:
-    """Lock the delivery's row if this start still holds it; return whether it does."""
-    statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}{locking(using=using)}"  # noqa: S608  ours
-    values = Start.of(delivery).values(using=using)
-    return bool(read(statement, delivery.id, *values, using=using))
-
-
-def give_receipts(deliveries: Sequence[Delivery], *, using: str) -> int:
-    """Write the receipts of deliveries that their starts still hold; return their number."""
-    now = timestamp(clock.now(using=using), using=using)
-    return sum(
-        execute(
-            f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}",
-            now,
-            *start.values(using=using),
-            using=using,
-        )
-        for start, ids in by_start(deliveries).items()
-    )
-
-
-def receipts_given(deliveries: Sequence[Delivery], *, using: str) -> set[int]:
-    """Return the ids of deliveries that these starts have done; a token has one start."""
-    done: set[int] = set()
-    for start, ids in by_start(deliveries).items():
-        statement = f"{_DONE} WHERE id IN ({numbers(ids)}) AND state = 'done' AND {_STARTED}"
-        done |= {pk for (pk,) in read(statement, *start.values(using=using), using=using)}
-    return done
-
-
 def is_started(delivery: Delivery, *, using: str) -> bool:
     """Return whether this start is stored and still holds the delivery."""
-    statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}"  # noqa: S608  ours
+    statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {HELD}"  # noqa: S608  ours
     values = Start.of(delivery).values(using=using)
     return bool(read(statement, delivery.id, *values, using=using))
 
 
-_STARTED = "token = %s AND started_token = token AND started_at = %s AND worker = %s"
-_HELD = f"{_STARTED} AND {SENT}"
+#: Condition "this start was the last one". Its parameters are `Start.values`.
+STARTED = "token = %s AND started_token = token AND started_at = %s AND worker = %s"
+#: Condition "this start holds the delivery".
+HELD = f"{STARTED} AND {SENT}"
 _EXTEND = "UPDATE outbox_delivery SET due_at = %s"
-_RECEIPT = "UPDATE outbox_delivery SET state = 'done', settled_at = %s, note = '', order_key = NULL"
-_DONE = "SELECT id FROM outbox_delivery"

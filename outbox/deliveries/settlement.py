@@ -22,10 +22,10 @@ from outbox.policy import Dead, Discard, Pause, Retry, action_for, wait_of
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
-from . import breaker, decisions, ordering
+from . import breaker, decisions, ordering, receipts
 from .attempts import NOTE_LENGTH, Failure, count_since_retry, describe, remember
 from .decisions import Next, Retries, Verdict
-from .lease import by_token, receipts_given
+from .lease import by_token
 from .pauses import pausable, pause_values
 from .transient_errors import drop_broken_connection
 from .withdrawal import excuse_of, is_excused, withdraw
@@ -208,7 +208,7 @@ def _record_unheld(
     if row is None:
         logger.error("Delivery %s is not in the database any more.", delivery.pk)
         return State.DISCARDED
-    if receipts_given([delivery], using=using):
+    if receipts.given_to([delivery], using=using):
         name = delivery.subscription.handler
         text = "%s raised after its receipt; the delivery is done: %s"
         logger.error(text, name, failure.summary)

@@ -9,28 +9,25 @@ the handler allows `shared_transaction`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
 
-from django.db import Error, connections, transaction
+from django.db import Error
 
 from outbox import clock, databases, tracing
 from outbox.context import caused_by
-from outbox.deliveries import breaker, failpoints, heartbeat, ordering, settlement
+from outbox.deliveries import breaker, failpoints, heartbeat, settlement
 from outbox.deliveries.attempts import Failure, describe
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
-from outbox.deliveries.lease import MAX_WORKER_NAME, Lease, give_receipts, lock_held, receipts_given
-from outbox.deliveries.statements import bound_transaction
-from outbox.deliveries.time_limit import Limit, TimeLimitExceeded, time_limit
+from outbox.deliveries.lease import MAX_WORKER_NAME, Lease
+from outbox.deliveries.receipts import given_to, receipt_of, transaction_with_receipt
+from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.deliveries.withdrawal import withdraw_deaths_later
 from outbox.models import Delivery
-from outbox.receipt import LeaseLost, Receipt
 from outbox.subscriptions import Handler, find
-from outbox.transactions import is_open
 
 from . import batch, calls, isolation, outcome
 from .callbacks import Callbacks
@@ -214,7 +211,7 @@ def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> 
     def run() -> None:
         if next(tries):
             isolation.forget_caches()
-            if receipts_given([delivery], using=using):  # COMMIT succeeded, its answer was lost
+            if given_to([delivery], using=using):  # COMMIT succeeded, its answer was lost
                 return
             lease.extend(delivery)
         _run_once(handler, delivery, lease=lease, using=using)
@@ -234,8 +231,9 @@ def _run_once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str)
 
 def _run_atomic(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
     arguments = calls.arguments(handler, delivery)
+    guard = partial(Callbacks(handler, lease=lease, using=using).guard, delivery.event)
     with (
-        _transaction(handler, delivery, lease=lease, using=using),
+        transaction_with_receipt(handler, delivery, after_effects=guard, using=using),
         unchanged_connections(),
         time_limit(handler.time_limit),
     ):
@@ -244,70 +242,10 @@ def _run_atomic(handler: Handler, delivery: Delivery, *, lease: Lease, using: st
 
 def _run_with_receipt(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
     with unchanged_connections(), time_limit(handler.time_limit) as limit:
-        receipt = _receipt(handler, delivery, limit, lease=lease, using=using)
+        guard = partial(Callbacks(handler, lease=lease, using=using).guard, delivery.event)
+        receipt = receipt_of(
+            handler, delivery, limit, lease=lease, after_effects=guard, using=using
+        )
         isolation.call(handler, calls.arguments(handler, delivery, receipt=receipt))
     if not receipt.is_given:
         raise ReceiptNotGiven(f"{handler.name} returned without `with receipt:`.")
-
-
-def _receipt(
-    handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
-) -> Receipt:
-    def open_transaction() -> AbstractContextManager[None]:
-        return _receipt_transaction(handler, delivery, limit, lease=lease, using=using)
-
-    def extend() -> None:
-        lease.extend(delivery)
-        limit.restart()
-
-    return Receipt(open_transaction, extend)
-
-
-@contextmanager
-def _receipt_transaction(
-    handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
-) -> Iterator[None]:
-    """As `_transaction`, but raise LeaseLost at its beginning.
-
-    Raises:
-        RuntimeError: the handler has opened a transaction, whose rollback would undo the receipt.
-    """
-    if is_open(connections[using]):
-        raise RuntimeError(
-            f"{handler.name} enters its receipt within a transaction, whose rollback would undo "
-            "the receipt. Remove that atomic(): `with receipt:` opens the transaction."
-        )
-    try:
-        # The limit does not interrupt a COMMIT: its outcome would be unknown.
-        with _transaction(handler, delivery, limit.pause, lease=lease, using=using):
-            if not lock_held(delivery, using=using):
-                raise LeaseLost(LeaseLost.__doc__)
-            yield
-    finally:
-        limit.resume()
-
-
-@contextmanager
-def _transaction(
-    handler: Handler,
-    delivery: Delivery,
-    before_commit: Callable[[], object] = lambda: None,
-    *,
-    lease: Lease,
-    using: str,
-) -> Iterator[None]:
-    """Open a transaction that ends with the receipt; raise LeaseLost if the start is stale."""
-    key = delivery.order_key
-    callbacks = Callbacks(handler, lease=lease, using=using)
-    with transaction.atomic(using=using):
-        bound_transaction(handler.lease, using=using)
-        failpoints.reach(failpoints.BEFORE_EFFECTS)
-        yield
-        before_commit()
-        failpoints.reach(failpoints.BEFORE_RECEIPT)
-        if not give_receipts([delivery], using=using):
-            raise LeaseLost(LeaseLost.__doc__)
-        if key is not None:
-            ordering.release((delivery.subscription.handler, key), using=using)
-        callbacks.guard(delivery.event)
-    failpoints.reach(failpoints.AFTER_RECEIPT)

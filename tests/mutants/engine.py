@@ -58,7 +58,7 @@ RELAY = [
         without="a receipt is given within a transaction that the handler rolls back",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
+                "outbox/deliveries/receipts.py",
                 "    if is_open(connections[using]):\n        raise RuntimeError(",
                 "    if False:\n        raise RuntimeError(",
             ),
@@ -73,9 +73,9 @@ RELAY = [
         without="deliveries with an empty key are not ordered",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
-                "        if key is not None:\n            ordering.release",
-                "        if key:\n            ordering.release",
+                "outbox/deliveries/receipts.py",
+                "        if delivery.order_key is not None:\n",
+                "        if delivery.order_key:\n",
             ),
         ),
         noticed_by=(
@@ -261,7 +261,7 @@ DELIVERY = [
         without="the receipt is written after the transaction of the effects",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
+                "outbox/deliveries/receipts.py",
                 "        failpoints.reach(failpoints.BEFORE_RECEIPT)\n",
                 "    failpoints.reach(failpoints.BEFORE_RECEIPT)\n    if True:\n",
             ),
@@ -317,8 +317,8 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/deliveries/lease.py",
-                '_HELD = f"{_STARTED} AND {SENT}"',
-                "_HELD = f\"(%s <> -1 OR %s IS NULL OR %s = '') AND {SENT}\"",
+                'HELD = f"{STARTED} AND {SENT}"',
+                "HELD = f\"(%s <> -1 OR %s IS NULL OR %s = '') AND {SENT}\"",
             ),
         ),
         noticed_by=(
@@ -412,10 +412,9 @@ DELIVERY = [
         without="a run whose lease was lost keeps what it did, without a receipt",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
-                "        if not give_receipts([delivery], using=using):\n"
-                "            raise LeaseLost(LeaseLost.__doc__)\n",
-                "        give_receipts([delivery], using=using)\n",
+                "outbox/deliveries/receipts.py",
+                "    if given != len(deliveries):\n",
+                "    if False:\n",
             ),
         ),
         noticed_by=(
@@ -655,10 +654,10 @@ SHARED_TRANSACTION = [
             Edit(
                 "outbox/worker/batch.py",
                 "            failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "            _give_receipts(batch.deliveries, using=using)\n",
+                "            receipts.give(batch.deliveries, using=using)\n",
                 "        if True:\n"
                 "            failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "            _give_receipts(batch.deliveries, using=using)\n",
+                "            receipts.give(batch.deliveries, using=using)\n",
             ),
         ),
         noticed_by=(
@@ -672,9 +671,9 @@ SHARED_TRANSACTION = [
         without="nobody looks whether every delivery of a batch got its receipt",
         edits=(
             Edit(
-                "outbox/worker/batch.py",
-                "    if give_receipts(deliveries, using=using) != len(deliveries):\n",
-                "    if give_receipts(deliveries, using=using) < 0:\n",
+                "outbox/deliveries/receipts.py",
+                "    if given != len(deliveries):\n",
+                "    if not given:\n",
             ),
         ),
         noticed_by=(

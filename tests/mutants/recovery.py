@@ -273,7 +273,7 @@ CALLBACKS = [
         edits=(
             Edit(
                 "outbox/deliveries/settlement.py",
-                "    if receipts_given([delivery], using=using):\n",
+                "    if receipts.given_to([delivery], using=using):\n",
                 "    if False:\n",
             ),
         ),
@@ -337,7 +337,7 @@ OTHERS = [
         without="PostgreSQL waits for a worker that has disappeared in the middle of a handler",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
+                "outbox/deliveries/receipts.py",
                 "        bound_transaction(handler.lease, using=using)\n",
                 "",
             ),
