@@ -13,11 +13,11 @@ from uuid_utils.compat import uuid7
 
 from . import clock, databases, guards, tracing
 from .context import check_correlation, current_cause
+from .databases import is_open, is_open_in_view, open_aliases
 from .deliveries.key_locks import lock_key
 from .events import DomainEvent
 from .storable import refuse_unstorable
 from .subscriptions import ordered_events
-from .transactions import is_open, is_open_in_view, open_aliases
 from .transports.nudge import nudge
 
 if TYPE_CHECKING:

@@ -8,9 +8,7 @@ from celery import current_task, shared_task
 
 from . import clock, operations
 from .conf import conf
-from .counting import minutes
 from .deliveries import heartbeat
-from .models import Delivery
 from .relay.loop import RelayLoop
 from .relay.passes import BrokerUnavailable, relay_pass
 from .transports.celery import RelayStep
@@ -36,13 +34,12 @@ def deliver_message(
     one sends no subscription.
     """
     worker = current_task.request.hostname or "unknown"
-    ended = deliver(
+    deliver(
         handler_name=handler,
         pairs=[(id, token) for id, token in pairs],
         worker=worker,
         subscription=subscription,
     )
-    minutes.note(handler, ended)
     if refill:
         nudge()
 
@@ -56,10 +53,7 @@ def run_relay() -> None:
     heartbeat.beat(heartbeat.Kind.BEAT, "beat")
     heartbeat.beat(heartbeat.Kind.BROKER, "beat")
     try:
-        relay_pass(  # one: a task must end
-            publish=CeleryTransport().dispatch,
-            report=lambda plan: minutes.note_events(plan.fanned_out),
-        )
+        relay_pass(publish=CeleryTransport().dispatch)  # one: a task must end
     except BrokerUnavailable:
         return  # the loop and the next task try again; nothing is lost
 
@@ -95,12 +89,8 @@ def build_relay(name: str = "") -> RelayLoop:
         name: the process's name in heartbeats and starts. Default: "host.pid".
     """
     name = name or heartbeat.own_name()
-    inline = InlineTransport(name, _run_started)
+    inline = InlineTransport(name, deliver_started)
     return RelayLoop(name, transport=CeleryTransport(), inline=inline)
-
-
-def _run_started(delivery: Delivery) -> None:
-    minutes.note(delivery.subscription.handler, deliver_started(delivery))
 
 
 RelayStep.build = build_relay

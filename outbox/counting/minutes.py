@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import transaction
 from django.db.models import F, Sum
@@ -19,7 +19,6 @@ from django.db.models import F, Sum
 from outbox import clock, databases
 from outbox.models import Delivery, Minute
 from outbox.receipt import LeaseLost
-from outbox.worker.outcome import Result
 
 from .buffer import Book
 
@@ -35,6 +34,19 @@ _COLUMNS = tuple(f"lag_{number}" for number in range(len(LAGS) + 1))
 
 #: A minute and a handler; "" for the sum of all handlers.
 Place = tuple[datetime, str]
+
+
+class Ended(Protocol):
+    """The result of a delivery, as far as it is counted."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def lag(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ class Totals:
         return None
 
 
-def note(handler: str, ended: Iterable[Result]) -> None:
+def note(handler: str, ended: Iterable[Ended]) -> None:
     """Count the results of a message's deliveries. Return at once, never raise."""
     tally: Counter[str] = Counter()
     for result in ended:
@@ -161,7 +173,7 @@ def _totals(start: datetime, found: Mapping[str, Any]) -> Totals:
     )
 
 
-def _counted(result: Result) -> dict[str, float]:
+def _counted(result: Ended) -> dict[str, float]:
     if isinstance(result.error, LeaseLost):  # another attempt of the delivery counts
         return {}
     if result.error is None:

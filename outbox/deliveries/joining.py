@@ -20,7 +20,8 @@ from outbox.subscriptions import registry
 
 from . import breaker
 from .locks import is_lock_timeout, lock_subscriptions
-from .placing import fill_shares, line_up
+from .ordering import line_up
+from .shares import fill_shares
 
 logger = logging.getLogger("outbox.sync")
 

@@ -10,21 +10,54 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connections
 
 from outbox import clock
-from outbox.models import Delivery
+from outbox.databases import is_open
+from outbox.models import Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
-from outbox.transactions import is_open
 
-from .statements import SENT, numbers, read, timestamp
+from .statements import SENT, Columns, Statement, numbers, read, stored, timestamp
 
 #: Maximum number of stored characters of a worker's name.
 MAX_WORKER_NAME = 150
 
 _RENEWED_AFTER = 1 / 3
+
+#: Columns of an event for a handler or its trace. Others are read only when a call fails.
+EVENT = Columns(
+    Event,
+    alias="e",
+    names=(
+        "seq",
+        "id",
+        "name",
+        "version",
+        "key",
+        "payload",
+        "emitted_at",
+        "correlation_id",
+        "causation_id",
+        "actor",
+        "traceparent",
+        "fanned_out_at",
+    ),
+)
+#: Columns of a subscription that a start needs. They are read once for each delivery.
+SUBSCRIPTION = Columns(
+    Subscription,
+    alias="s",
+    names=(
+        "id",
+        "handler",
+        "paused_at",
+        "breaker_failures",
+        "breaker_opened_at",
+        "breaker_probe",
+    ),
+)
 
 
 class Start(NamedTuple):
@@ -142,6 +175,60 @@ def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
     for delivery_id, token in pairs:
         ids.setdefault(token, []).append(delivery_id)
     return ids
+
+
+def event_of(seq: int) -> Statement:
+    """Return the statement that reads the columns of an event for a handler."""
+    return Statement(f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq = {seq:d}")  # noqa: S608  ours
+
+
+def started(
+    row: Sequence[Any], handler: str, *, worker: str, at: datetime, until: datetime, using: str
+) -> Delivery:
+    """Return a delivery from a row of its start. Its handler is not paused, its breaker closed."""
+    pk, event_id, subscription_id, token, attempts, failures = row
+    values = {
+        "id": pk,
+        "event_id": event_id,
+        "subscription_id": subscription_id,
+        "state": Delivery.State.SENT,
+        "token": token,
+        "started_token": token,
+        "attempts": attempts,
+        "order_key": None,
+        "started_at": at,
+        "worker": worker,
+        "due_at": until,
+    }
+    delivery = stored(Delivery, values, using=using)
+    subscription = {
+        "id": subscription_id,
+        "handler": handler,
+        "paused_at": None,
+        "breaker_failures": failures,
+        "breaker_opened_at": None,
+        "breaker_probe": None,
+    }
+    delivery.subscription = stored(Subscription, subscription, using=using)
+    return delivery
+
+
+def started_by_relay(
+    pk: int,
+    subscription: Subscription,
+    event: Sequence[Any],
+    *,
+    worker: str,
+    at: datetime,
+    using: str,
+) -> Delivery:
+    """Return the delivery that the relay has stored as started, with its event."""
+    of_event = EVENT.read(event, using=using)
+    row = (pk, of_event.seq, subscription.pk, 1, 1, subscription.breaker_failures)
+    until = at + duration(1, seconds=subscription.lease_seconds)
+    delivery = started(row, subscription.handler, worker=worker, at=at, until=until, using=using)
+    delivery.event = of_event
+    return delivery
 
 
 def is_started(delivery: Delivery, *, using: str) -> bool:

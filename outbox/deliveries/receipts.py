@@ -14,10 +14,10 @@ from functools import partial
 from django.db import connections, transaction
 
 from outbox import clock
+from outbox.databases import is_open
 from outbox.models import Delivery
 from outbox.receipt import LeaseLost, Receipt
 from outbox.subscriptions import Handler
-from outbox.transactions import is_open
 
 from . import failpoints, ordering
 from .lease import HELD, STARTED, Lease, Start, by_start

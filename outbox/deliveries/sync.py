@@ -15,7 +15,8 @@ from outbox.subscriptions import Handler, registry
 
 from . import breaker
 from .joining import join_names
-from .placing import fill_shares, line_up
+from .ordering import line_up
+from .shares import fill_shares
 from .transient_errors import retry_transient
 
 logger = logging.getLogger("outbox.sync")

@@ -33,6 +33,7 @@ from outbox.deliveries.statements import (
     timestamp,
 )
 from outbox.models import Delivery, Subscription
+from outbox.transports.base import Message
 
 from .backlog import PendingWork
 
@@ -157,11 +158,13 @@ class SubscriptionPass:
         self._of_shares[one.share] += 1
         return self._of_shares[one.share] <= (self.row.share_window or 1)
 
-    def messages(self) -> Iterator[tuple[tuple[tuple[int, int], ...], bool]]:
-        """Yield each message's pairs, and whether its worker nudges the relay afterwards.
+    def messages(self) -> Iterator[Message]:
+        """Yield the messages of the claimed deliveries.
 
-        The last message does, and enough earlier ones that the window does not run dry.
+        The worker of the last one nudges the relay afterwards, and those of enough earlier ones
+        that the window does not run dry.
         """
+        row = self.row
         batch = 1 if self._first_death_is_last else self.batch
         # One message has one share: its deliveries run one after the other.
         by_share: dict[str | None, list[Claimed]] = {}
@@ -171,8 +174,8 @@ class SubscriptionPass:
         may_more_wait = self.may_more_wait
         for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
             # A full share may have a backlog even if the window has room.
-            is_last = left % self._messages_per_refill == 0 or self.row.share_window is not None
-            yield pairs, may_more_wait and is_last
+            is_last = left % self._messages_per_refill == 0 or row.share_window is not None
+            yield Message(row.handler, row.queue, row.pk, pairs, refill=may_more_wait and is_last)
 
     @property
     def may_more_wait(self) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from outbox.conf import conf
 from outbox.deliveries import ordering
-from outbox.deliveries.starts import event_of, started_by_relay
+from outbox.deliveries.lease import event_of, started_by_relay
 from outbox.deliveries.statements import (
     Columns,
     Rows,

@@ -18,7 +18,6 @@ from django.db import connections
 
 from outbox import databases
 from outbox.conf import conf
-from outbox.counting import minutes
 from outbox.deliveries import heartbeat
 from outbox.deliveries.connections import drop_all
 from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_transient
@@ -124,7 +123,6 @@ class RelayLoop:
                 is_nudged=is_nudged,
                 is_wanted=self._may_continue,
                 pace=self._pace,
-                report=lambda plan: minutes.note_events(plan.fanned_out),
                 around=apart_from_forks,  # a worker of all queues forks its pool's children
                 inline=self._inline,
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from django.db import transaction
 
 from outbox import clock, databases, tracing
 from outbox.conf import conf
-from outbox.counting import counters
+from outbox.counting import counters, minutes
 from outbox.deliveries import failpoints, heartbeat, settlement
 from outbox.deliveries.statements import bound_transaction, bounds, read_each
 from outbox.deliveries.transient_errors import HUNG_SECONDS, retry_transient
@@ -136,7 +136,6 @@ def relay(
     is_nudged: bool = False,
     is_wanted: Callable[[], bool] = lambda: True,
     pace: Pace | None = None,
-    report: Callable[[Plan], object] | None = None,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
     inline: StartingTransport | None = None,
 ) -> int:
@@ -144,8 +143,8 @@ def relay(
 
     With `is_nudged`, the first pass begins without reading the backlog. Under steady traffic each
     pass finds something, so `is_wanted` is called before each further one. Repeated callers keep
-    one `pace`. `report` is called with the plan of each pass. Each pass runs within a context of
-    `around`. A pass may start a delivery that the caller must run: `inline.started`.
+    one `pace`. Each pass runs within a context of `around`. A pass may start a delivery that the
+    caller must run: `inline.started`.
 
     Raises `BrokerUnavailable` if the broker takes no message.
     """
@@ -155,9 +154,7 @@ def relay(
     is_nudged = pace.may_begin(is_nudged=is_nudged)
     while True:
         with around():
-            done = relay_pass(
-                publish=publish, using=using, report=report, is_nudged=is_nudged, inline=inline
-            )
+            done = relay_pass(publish=publish, using=using, is_nudged=is_nudged, inline=inline)
         published += len(done.messages)
         if not is_wanted():
             return published
@@ -175,7 +172,6 @@ def relay_pass(
     publish: Publish,
     using: str | None = None,
     only: Collection[str] | None = None,
-    report: Callable[[Plan], object] | None = None,
     is_nudged: bool = False,
     inline: StartingTransport | None = None,
 ) -> Plan:
@@ -185,7 +181,6 @@ def relay_pass(
         publish: dispatches one message; any exception means "not taken".
         using: the outbox's database alias.
         only: send for these handlers only (used by the test kit).
-        report: called with the plan, after its commit and before publishing.
         is_nudged: begin without reading the backlog, and read it briefly. Delayed events, and
             lapsed, parked or blocked deliveries, wait for a pass without it.
         inline: the transport for which it may start a delivery, which the caller then must run.
@@ -196,8 +191,6 @@ def relay_pass(
     """
     using = using or databases.alias()
     planned = plan(using=using, only=only, is_nudged=is_nudged, inline=inline)
-    if report is not None:
-        report(planned)
     started = inline.started if inline else None
     if started is not None:
         counters.count("sent", started.subscription.handler)
@@ -285,7 +278,7 @@ def plan(
     _count(taken.events, taken.now)
     traces = [(one.name, one.traceparent, one.emitted_at) for one in taken.events]
     tracing.relayed(traces, taken.now)
-    messages = [message for one in taken.passes.values() for message in _messages(one)]
+    messages = [message for one in taken.passes.values() for message in one.messages()]
     is_contended = only is None and any(work.is_any for work in taken.others.values())
     return Plan(messages, len(taken.events), is_contended=is_contended)
 
@@ -324,6 +317,7 @@ def _fan_out(taken: _Taken, *, inline: StartingTransport | None, using: str) -> 
 
 
 def _count(events: Sequence[Waiting], now: datetime) -> None:
+    minutes.note_events(len(events))
     for event in events if counters.are_on() else ():
         lag = (now - event.emitted_at).total_seconds()
         counters.count("events", event.name)
@@ -332,12 +326,6 @@ def _count(events: Sequence[Waiting], now: datetime) -> None:
 
 def _is_any_work(now: datetime, *, using: str) -> bool:
     return any(work.is_any for work in read_work(now, using=using).values())
-
-
-def _messages(subscription_pass: SubscriptionPass) -> Iterator[Message]:
-    row = subscription_pass.row
-    for pairs, refill in subscription_pass.messages():
-        yield Message(row.handler, row.queue, row.pk, pairs, refill=refill)
 
 
 def _hand_back(messages: Sequence[Message], error: Exception, *, using: str) -> None:

@@ -23,6 +23,7 @@ from django.db import connections, transaction
 
 from outbox import clock, tracing
 from outbox.context import Cause, caused_by
+from outbox.databases import is_its_own
 from outbox.deliveries import breaker, failpoints, receipts
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
 from outbox.deliveries.lease import Lease
@@ -32,11 +33,10 @@ from outbox.deliveries.transient_errors import DatabaseAccess, drop_broken_conne
 from outbox.models import Delivery
 from outbox.subscriptions import Handler
 from outbox.tracing import Traced
-from outbox.transactions import is_its_own
 
-from . import calls, isolation, outcome
+from . import calls, outcome
 from .callbacks import Callbacks
-from .isolation import SessionStateSet, SessionWatch
+from .calls import SessionStateSet, SessionWatch
 from .outcome import Result
 
 #: Age in seconds at which a transaction takes no further delivery.
@@ -143,7 +143,7 @@ def _try(
     except Exception as error:  # the call that is to blame raises it again, alone
         if isinstance(error, TimeLimitExceeded):
             drop_interrupted()
-        isolation.forget_caches()
+        calls.forget_caches()
         drop_broken_connection(using=using)
         if is_transient(error, using=using):
             access.recover()
@@ -179,7 +179,7 @@ def _call_each(
             if is_own and connection.errors_occurred:
                 raise ErrorHidden(ErrorHidden.__doc__)
             if watch.is_set:
-                isolation.deliver_one_by_one(handler)
+                calls.deliver_one_by_one(handler)
                 raise SessionStateSet(SessionStateSet.__doc__)
             now = time.monotonic()
             batch.returns.append(_Return(call.delivery, now - before, traced))
@@ -199,7 +199,7 @@ def _call(handler: Handler, call: _Call, callbacks: Callbacks, *, using: str) ->
         arguments = call.arguments
         if arguments is None:
             arguments = calls.arguments(handler, delivery)
-        isolation.call(handler, arguments)
+        calls.call(handler, arguments)
         callbacks.guard(delivery.event)
     return traced
 
@@ -220,7 +220,7 @@ def _done(handler: Handler, batch: _Batch, *, lease: Lease, access: DatabaseAcce
         lag = (now - one.delivery.event.emitted_at).total_seconds()
         seconds = one.seconds + share
         result = Result(one.delivery.pk, Delivery.State.DONE, seconds=seconds, lag=lag)
-        outcome.record(handler, one.delivery, result)
+        outcome.log(handler, one.delivery, result)
         ended.append(result)
     breaker.record_answer(batch.returns[0].delivery, access=access)  # one counts for all
     return ended

@@ -29,9 +29,9 @@ from outbox.deliveries.withdrawal import withdraw_deaths_later
 from outbox.models import Delivery
 from outbox.subscriptions import Handler, find
 
-from . import batch, calls, isolation, outcome
+from . import batch, calls, outcome
 from .callbacks import Callbacks
-from .isolation import SessionWatch
+from .calls import SessionWatch
 from .outcome import Refusal, Result
 from .start import Pair, hand_back_newer, start
 
@@ -46,6 +46,7 @@ def deliver(
     pairs: Sequence[Pair],
     worker: str,
     subscription: int | None = None,
+    is_counted: bool = True,
     using: str | None = None,
 ) -> list[Result]:
     """Run a handler for the deliveries of one message.
@@ -59,6 +60,7 @@ def deliver(
         pairs: (delivery id, token) of each delivery.
         worker: name of the worker, which is stored.
         subscription: run only deliveries of this subscription; None: all of the message.
+        is_counted: count the results for charts and metrics.
         using: the outbox's database alias.
 
     Returns:
@@ -78,7 +80,10 @@ def deliver(
     worker = worker[:MAX_WORKER_NAME]
     with access.timed():
         started = start(handler, pairs, worker=worker, subscription=subscription, access=access)
-        return _run_all(handler, started, began=began, access=access)
+        results = _run_all(handler, started, began=began, access=access)
+    if is_counted:
+        outcome.count(handler, results)
+    return results
 
 
 def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Result]:
@@ -102,7 +107,9 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
     if handler is None or hand_back_newer(delivery, worker=delivery.worker, access=access):
         return []
     with access.timed():
-        return _run_all(handler, [delivery], began=began, access=access)
+        results = _run_all(handler, [delivery], began=began, access=access)
+    outcome.count(handler, results)
+    return results
 
 
 def _run_all(
@@ -116,37 +123,30 @@ def _run_all(
     # A start that waited for a lock may leave too little of the lease for the time limit.
     if time.monotonic() - began > (handler.lease - handler.time_limit) / 2:
         access.run(lease.renew)
-    alone = partial(_run_traced, handler, lease=lease, access=access)
-    if isolation.may_share(handler) and len(started) > 1:
+    alone = partial(_run, handler, lease=lease, access=access)
+    if calls.may_share(handler) and len(started) > 1:
         return batch.run(handler, started, lease=lease, alone=alone, access=access)
     return [alone(delivery) for delivery in started]
 
 
-def _run_traced(
-    handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess
-) -> Result:
+def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess) -> Result:
+    began, outages = time.monotonic(), access.outages
     with tracing.handling(delivery, handler=handler.name, using=access.using) as traced:
-        result = _run(handler, delivery, lease=lease, access=access)
+        try:
+            access.run(lambda: lease.begin(delivery))
+            run = _once(handler, delivery, lease=lease, using=access.using)
+            access.run(run, through_outages=False)
+            result = Result(delivery.id, Delivery.State.DONE)
+        except Exception as caught:  # the other deliveries of the message run in any case
+            result = _fail(handler, delivery, caught, outages=outages, lease=lease, access=access)
+        lag = _lag(delivery, using=access.using)
+        result = replace(result, seconds=time.monotonic() - began, lag=lag)
+        outcome.log(handler, delivery, result)
+        if result.error is None:
+            breaker.record_answer(delivery, access=access)
         traced.ended(result.outcome)
         if result.failure is not None:
             traced.failed(result.failure.exception, text=result.failure.message)
-    return result
-
-
-def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess) -> Result:
-    began, outages = time.monotonic(), access.outages
-    try:
-        access.run(lambda: lease.begin(delivery))
-        run = _once(handler, delivery, lease=lease, using=access.using)
-        access.run(run, through_outages=False)
-        result = Result(delivery.id, Delivery.State.DONE)
-    except Exception as caught:  # the other deliveries of the message run in any case
-        result = _fail(handler, delivery, caught, outages=outages, lease=lease, access=access)
-    lag = _lag(delivery, using=access.using)
-    result = replace(result, seconds=time.monotonic() - began, lag=lag)
-    outcome.record(handler, delivery, result)
-    if result.error is None:
-        breaker.record_answer(delivery, access=access)
     return result
 
 
@@ -174,7 +174,7 @@ def _fail(
     """
     if isinstance(error, TimeLimitExceeded):
         drop_interrupted()
-    isolation.forget_caches()
+    calls.forget_caches()
 
     def store() -> tuple[str, Failure]:
         return settlement.fail(
@@ -207,26 +207,22 @@ def _not_stored(
 def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Callable[[], None]:
     """Return a function that runs it. Its later calls require that it is owed and still leased."""
     tries = count()
+    run_handler = _run_atomic if handler.atomic else _run_with_receipt
 
     def run() -> None:
         if next(tries):
-            isolation.forget_caches()
+            calls.forget_caches()
             if given_to([delivery], using=using):  # COMMIT succeeded, its answer was lost
                 return
             lease.extend(delivery)
-        _run_once(handler, delivery, lease=lease, using=using)
+        watch = SessionWatch()
+        try:
+            with caused_by(calls.cause(handler, delivery)), watch:
+                run_handler(handler, delivery, lease=lease, using=using)
+        finally:
+            watch.drop_changed()
 
     return run
-
-
-def _run_once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
-    watch = SessionWatch()
-    try:
-        with caused_by(calls.cause(handler, delivery)), watch:
-            run = _run_atomic if handler.atomic else _run_with_receipt
-            run(handler, delivery, lease=lease, using=using)
-    finally:
-        watch.drop_changed()
 
 
 def _run_atomic(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
@@ -237,7 +233,7 @@ def _run_atomic(handler: Handler, delivery: Delivery, *, lease: Lease, using: st
         unchanged_connections(),
         time_limit(handler.time_limit),
     ):
-        isolation.call(handler, arguments)
+        calls.call(handler, arguments)
 
 
 def _run_with_receipt(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
@@ -246,6 +242,6 @@ def _run_with_receipt(handler: Handler, delivery: Delivery, *, lease: Lease, usi
         receipt = receipt_of(
             handler, delivery, limit, lease=lease, after_effects=guard, using=using
         )
-        isolation.call(handler, calls.arguments(handler, delivery, receipt=receipt))
+        calls.call(handler, calls.arguments(handler, delivery, receipt=receipt))
     if not receipt.is_given:
         raise ReceiptNotGiven(f"{handler.name} returned without `with receipt:`.")

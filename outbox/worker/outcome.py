@@ -1,12 +1,13 @@
-"""The result of one delivery of a message, and its log line and counters."""
+"""The result of one delivery of a message, its log line, and the counts of results."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from outbox.counting import counters
+from outbox.counting import counters, minutes
 from outbox.deliveries.attempts import Failure
 from outbox.formatting import format_time
 from outbox.models import Delivery
@@ -65,20 +66,42 @@ class Result:
         return "retry" if self.error and self.state == Delivery.State.PENDING else self.state
 
 
-def record(handler: Handler, delivery: Delivery, result: Result) -> None:
-    """Log and count a result."""
-    if logger.isEnabledFor(_level(result)):
-        _log(handler, delivery, result)
-    if counters.are_on():
-        _count(handler, result)
+def log(handler: Handler, delivery: Delivery, result: Result) -> None:
+    """Log a result."""
+    event, level = delivery.event, _level(result)
+    if not logger.isEnabledFor(level):
+        return
+    logger.log(
+        level,
+        "%s %s %s in %.0f ms%s",
+        handler.name,
+        event.key,
+        result.state if result.refusal is None else "failed",
+        result.seconds * 1000,
+        _reason(result),
+        extra={
+            "event": event.name,
+            "event_id": str(event.id),
+            "handler": handler.name,
+            "key": event.key,
+            "correlation_id": str(event.correlation_id),
+            "attempt": delivery.attempts,
+            "outcome": result.outcome,
+            "state": result.state,
+            "seconds": round(result.seconds, 6),
+        },
+    )
 
 
-def _count(handler: Handler, result: Result) -> None:
+def count(handler: Handler, results: Sequence[Result]) -> None:
+    """Count the results of a message, for charts and metrics."""
     name = handler.name
-    counters.count("attempts", name, result.outcome)
-    counters.observe("attempt", result.seconds, name, bounds=counters.RUN_BOUNDS)
-    if result.error is None:
-        counters.observe("delivery", result.lag, name, bounds=counters.WAIT_BOUNDS)
+    minutes.note(name, results)
+    for result in results if counters.are_on() else ():
+        counters.count("attempts", name, result.outcome)
+        counters.observe("attempt", result.seconds, name, bounds=counters.RUN_BOUNDS)
+        if result.error is None:
+            counters.observe("delivery", result.lag, name, bounds=counters.WAIT_BOUNDS)
 
 
 def _level(result: Result) -> int:
@@ -101,27 +124,3 @@ def _reason(result: Result) -> str:
             f"\n{refusal.failure.traceback}"
         )
     return text
-
-
-def _log(handler: Handler, delivery: Delivery, result: Result) -> None:
-    event = delivery.event
-    logger.log(
-        _level(result),
-        "%s %s %s in %.0f ms%s",
-        handler.name,
-        event.key,
-        result.state if result.refusal is None else "failed",
-        result.seconds * 1000,
-        _reason(result),
-        extra={
-            "event": event.name,
-            "event_id": str(event.id),
-            "handler": handler.name,
-            "key": event.key,
-            "correlation_id": str(event.correlation_id),
-            "attempt": delivery.attempts,
-            "outcome": result.outcome,
-            "state": result.state,
-            "seconds": round(result.seconds, 6),
-        },
-    )

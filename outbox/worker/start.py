@@ -21,8 +21,7 @@ from django.db.models import F
 from outbox import clock
 from outbox.contracts import upcasting
 from outbox.deliveries import breaker, failpoints, ordering, settlement
-from outbox.deliveries.lease import by_token, duration
-from outbox.deliveries.starts import EVENT, SUBSCRIPTION, started
+from outbox.deliveries.lease import EVENT, SUBSCRIPTION, by_token, duration, started
 from outbox.deliveries.statements import (
     SENT,
     Columns,

@@ -463,7 +463,7 @@ LEAKS = [
         without="what a handler activates stays active in its worker",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 "    returned = copy_context().run(handler.function, **arguments)\n",
                 "    returned = handler.function(**arguments)\n",
             ),
@@ -534,7 +534,7 @@ LEAKS = [
         without="nobody watches a database that a handler is the first to use",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 "in connections.all():  # the block",
                 "in connections.all(initialized_only=True):  # the block",
             ),
@@ -598,7 +598,7 @@ LEAKS = [
         without="the watch of the session takes each statement for a str",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 "        scope = scope_of(sql, params, connection)\n",
                 "        scope = scope_of(str(sql.lower()), params, connection)\n",
             ),
@@ -617,7 +617,7 @@ LEAKS = [
         without="a row that was rolled back stays in Django's caches",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 '    if apps.is_installed("django.contrib.contenttypes"):\n',
                 "    if False:\n",
             ),
@@ -638,7 +638,7 @@ LEAKS = [
         without="a handler that returns a coroutine is done",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 "    if returned is not None and any(",
                 "    if False and any(",
             ),
