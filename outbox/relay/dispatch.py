@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple, Protocol
 
 from django.db.models import QuerySet
 
@@ -24,18 +23,15 @@ from outbox.deliveries.decisions import (
 )
 from outbox.deliveries.lease import duration
 from outbox.deliveries.statements import (
-    Columns,
-    Rows,
-    Statement,
     execute,
-    locking,
     numbers,
     timestamp,
 )
 from outbox.models import Delivery, Subscription
 from outbox.transports.base import Message
 
-from .backlog import PendingWork
+from .backlog import Locked, PendingWork
+from .new_deliveries import NewDelivery
 
 State = Delivery.State
 
@@ -52,7 +48,6 @@ class SubscriptionPass:
     work: PendingWork
     now: datetime
     using: str
-    in_flight: int
     claimed: list[Claimed] = field(default_factory=list)
     #: The shares of claimed deliveries by id, where the handler has a `share_window`.
     share_of: dict[int, str | None] = field(default_factory=dict)
@@ -62,7 +57,7 @@ class SubscriptionPass:
         """Number of deliveries that may still be sent."""
         if circuit_of(self.row).is_open:
             return 0
-        in_flight = self.in_flight + len(self.claimed)
+        in_flight = self.work.in_flight + len(self.claimed)
         return free_slots(window=self.row.window_now, in_flight=in_flight, batch=self.batch)
 
     @property
@@ -182,7 +177,7 @@ class SubscriptionPass:
         """Whether so many are in flight that others may wait for a free slot."""
         if self.row.share_window is not None:
             return True
-        in_flight = self.in_flight + len(self.claimed)
+        in_flight = self.work.in_flight + len(self.claimed)
         return in_flight >= min(self.batch, self.row.window_now)
 
     @property
@@ -191,7 +186,7 @@ class SubscriptionPass:
         return max(1, self.row.window_now // 4 // self.batch)
 
     def _whole(self, number: int) -> int:
-        in_flight = self.in_flight + len(self.claimed)
+        in_flight = self.work.in_flight + len(self.claimed)
         return whole_messages(number, in_flight=in_flight, batch=self.batch)
 
     @property
@@ -257,77 +252,15 @@ class SubscriptionPass:
         return rows.select_for_update(skip_locked=True)
 
 
-class NewDelivery(NamedTuple):
-    """A delivery that is about to be stored."""
-
-    seq: int
-    subscription: int
-    state: str
-    due_at: datetime
-    token: int = 0
-    note: str = ""
-    order_key: str | None = None
-    share: str | None = None
-    #: Worker that has already started it, or "".
-    worker: str = ""
-
-    @property
-    def shared(self) -> tuple[object, ...]:
-        """Columns that most other deliveries of the same page share with it."""
-        given = (self.order_key is not None, self.share is not None)
-        return self.subscription, self.state, self.due_at, self.token, self.note, given, self.worker
-
-
-class EventLike(Protocol):
-    """Attributes of an event that a new delivery needs."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def share(self) -> str | None: ...
-
-
-def newborn(event: EventLike, row: Subscription, *, now: datetime, is_behind: bool) -> NewDelivery:
-    """Create an event's delivery: blocked if `is_behind` an owed one of its key."""
-    order_key = event.key if row.ordered else None
-    share = event.share if row.share_window else None
-    made = NewDelivery(event.seq, row.pk, State.PENDING, now, order_key=order_key, share=share)
-    if is_behind:
-        due_at, note = ordering.first_check(now), ordering.NOTE
-        return made._replace(state=State.BLOCKED, due_at=due_at, note=note)
-    return made
-
-
-def free_subscriptions(*, using: str) -> Statement:
-    """Lock the active subscriptions that no other relay has locked."""
-    # no_key: inserts of deliveries by others need not wait for this lock (foreign key).
-    lock = locking(using=using, skip_locked=True, no_key=True)
-    return Statement(f"{_ACTIVE}{lock}")
-
-
 def open_passes(
-    rows: Rows,
-    work: Mapping[int, PendingWork],
-    now: datetime,
-    *,
-    using: str,
-    only: Collection[str] | None,
+    locked: Locked, now: datetime, *, using: str, only: Collection[str] | None
 ) -> dict[int, SubscriptionPass]:
-    """Return the subscription passes of the rows of `free_subscriptions`, by id.
-
-    `work` is read by a later statement than the one that locks. The locking one may count what was
-    in flight before the claims of a relay that has just released the lock.
-    """
-    free = (_S.read(row, using=using) for row in rows)
+    """Return the subscription passes of the locked subscriptions, by id."""
     return {
-        row.pk: SubscriptionPass(row, work[row.pk], now, using, work[row.pk].in_flight)
-        for row in free
-        if row.pk in work and (only is None or row.handler in only)
+        row.pk: SubscriptionPass(row, locked.work[row.pk], now, using)
+        for row in locked.subscriptions
+        if row.pk in locked.work and (only is None or row.handler in only)
     }
 
 
-_S = Columns(Subscription, alias="s")
-_ACTIVE = f"SELECT {_S.text} FROM outbox_subscription s WHERE s.active ORDER BY s.id"  # noqa: S608  ours
 _SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"

@@ -21,15 +21,15 @@ from outbox import clock, databases, tracing
 from outbox.conf import conf
 from outbox.counting import counters, minutes
 from outbox.deliveries import failpoints, heartbeat, settlement
-from outbox.deliveries.statements import bound_transaction, bounds, read_each
+from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import HUNG_SECONDS, retry_transient
 from outbox.transports.base import Message as Message  # exported
 from outbox.transports.base import StartingTransport
 
-from .backlog import Due, PendingWork, read_due_events, read_work, work_of, work_statement
+from .backlog import Due, PendingWork, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
-from .dispatch import SubscriptionPass, free_subscriptions, open_passes
-from .fan_out import Waiting, fan_out, subscribers_of, waiting_events, waiting_of
+from .dispatch import SubscriptionPass, open_passes
+from .fan_out import fan_out, subscribers_of
 
 logger = logging.getLogger("outbox.relay")
 
@@ -294,20 +294,11 @@ class _Taken:
 
 
 def _take(began: datetime, *, using: str, only: Collection[str] | None, is_nudged: bool) -> _Taken:
-    bound = bounds(_IDLE_SECONDS, using=using)
-    # Events first: a subscription that exists when an event is stored is then found.
-    *_, events, free, work_rows = read_each(
-        *bound,
-        waiting_events(using=using),
-        free_subscriptions(using=using),
-        work_statement(began, using=using, is_brief=is_nudged),
-        using=using,
-    )
+    locked = lock_backlog(began, idle_seconds=_IDLE_SECONDS, is_brief=is_nudged, using=using)
     now = clock.now(using=using)  # events may have been stored during the wait
-    work = work_of(work_rows, now=began, using=using)
-    passes = open_passes(free, work, now, using=using, only=only)
-    others = {pk: one for pk, one in work.items() if pk not in passes}
-    return _Taken(now, waiting_of(events, using=using), passes, others)
+    passes = open_passes(locked, now, using=using, only=only)
+    others = {pk: one for pk, one in locked.work.items() if pk not in passes}
+    return _Taken(now, locked.events, passes, others)
 
 
 def _fan_out(taken: _Taken, *, inline: StartingTransport | None, using: str) -> None:

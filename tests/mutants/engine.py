@@ -23,7 +23,7 @@ RELAY = [
         without="events are found above the last one that was fanned out, not by their state",
         edits=(
             Edit(
-                "outbox/relay/fan_out.py",
+                "outbox/relay/backlog.py",
                 "FROM outbox_event e WHERE e.fanned_out_at IS NULL",
                 "FROM outbox_event e WHERE e.seq > (SELECT coalesce(max(seq), 0) "
                 "FROM outbox_event WHERE fanned_out_at IS NOT NULL)",
@@ -118,7 +118,7 @@ RELAY = [
         without="two relays may work on one subscription at a time",
         edits=(
             Edit(
-                "outbox/relay/dispatch.py",
+                "outbox/relay/backlog.py",
                 "    lock = locking(using=using, skip_locked=True, no_key=True)\n",
                 '    lock = ""\n',
             ),
@@ -203,16 +203,16 @@ RELAY = [
         without="a relay reads who hears an event before it looks which events wait",
         edits=(
             Edit(
-                "outbox/relay/passes.py",
-                "    *_, events, free, work_rows = read_each(\n"
-                "        *bound,\n"
+                "outbox/relay/backlog.py",
+                "    *_, events, subscriptions, work = read_each(\n"
+                "        *bounds(idle_seconds, using=using),\n"
                 "        waiting_events(using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(began, using=using, is_brief=is_nudged),\n",
-                "    *_, free, work_rows, events = read_each(\n"
-                "        *bound,\n"
+                "        work_statement(now, using=using, is_brief=is_brief),\n",
+                "    *_, subscriptions, work, events = read_each(\n"
+                "        *bounds(idle_seconds, using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(began, using=using, is_brief=is_nudged),\n"
+                "        work_statement(now, using=using, is_brief=is_brief),\n"
                 "        waiting_events(using=using),\n",
             ),
         ),
@@ -721,7 +721,7 @@ ORDER = [
         name="order-at-birth",
         without="an ordered handler's deliveries are all born pending, and start when they come",
         edits=(
-            Edit("outbox/relay/dispatch.py", "    if is_behind:\n", "    if False:\n"),
+            Edit("outbox/relay/new_deliveries.py", "    if is_behind:\n", "    if False:\n"),
             Edit(
                 "outbox/worker/start.py",
                 "    if behind:\n",

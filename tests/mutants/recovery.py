@@ -321,9 +321,9 @@ OTHERS = [
         without="PostgreSQL waits for a relay that has disappeared in the middle of a pass",
         edits=(
             Edit(
-                "outbox/relay/passes.py",
-                "    bound = bounds(_IDLE_SECONDS, using=using)\n",
-                "    bound: list[object] = []\n",
+                "outbox/relay/backlog.py",
+                "        *bounds(idle_seconds, using=using),\n",
+                "",
             ),
         ),
         noticed_by=(

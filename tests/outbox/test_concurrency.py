@@ -118,7 +118,7 @@ class TestAnEventOfADeployThatIsUnderWay:
                     aside(deploy_and_emit)
             return found
 
-        monkeypatch.setattr("outbox.relay.passes.read_each", read_beside_a_deploy)
+        monkeypatch.setattr("outbox.relay.backlog.read_each", read_beside_a_deploy)
         send()
         send()
 

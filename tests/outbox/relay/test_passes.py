@@ -15,8 +15,9 @@ from outbox.deliveries.statements import Statement, read_each
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
-from outbox.relay import fan_out, passes
-from outbox.relay.dispatch import NewDelivery
+from outbox.relay import new_deliveries, passes
+from outbox.relay.backlog import waiting_events
+from outbox.relay.new_deliveries import NewDelivery
 from outbox.relay.passes import BrokerUnavailable, Message, relay, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
@@ -204,7 +205,7 @@ class TestAPass:
             for seq in Event.objects.values_list("seq", flat=True)
         ]
 
-        statements = list(fan_out._store(born, now=now, using="default"))
+        statements = list(new_deliveries.store(born, now=now, using="default"))
         read_each(*statements, using="default")
 
         assert len(statements) == 2
@@ -217,9 +218,9 @@ class TestAPass:
 
         def lock_late(**more: str) -> Statement:
             given(1)
-            return fan_out.waiting_events(**more)
+            return waiting_events(**more)
 
-        monkeypatch.setattr("outbox.relay.passes.waiting_events", lock_late)
+        monkeypatch.setattr("outbox.relay.backlog.waiting_events", lock_late)
         relay_pass(publish=lambda message: None, is_nudged=True)
 
         event = Event.objects.get()
