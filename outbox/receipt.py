@@ -51,7 +51,7 @@ class Receipt:
 
     def __enter__(self) -> Receipt:
         if self._transaction is not None:
-            raise RuntimeError("A receipt is given once: this handler entered it twice.")
+            raise RuntimeError("A handler enters its receipt once. This one entered it twice.")
         transaction = self._open_transaction()
         transaction.__enter__()
         self._transaction = transaction

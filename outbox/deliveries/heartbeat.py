@@ -152,7 +152,7 @@ def relay_clue(now: datetime, *, using: str | None) -> str:
     """Return the relay's last heartbeat in words, to end a sentence about an overdue step."""
     sign = latest(Kind.RELAY, using=using)
     if sign.is_fresh:
-        text = _("a relay was seen %(age)s ago; `manage.py outbox doctor` looks further.")
+        text = _("a relay was seen %(age)s ago; run `manage.py outbox doctor`.")
     elif sign.at:
         text = _("the relay was not seen for %(age)s: is a worker of the queue outbox running?")
     else:
@@ -164,7 +164,7 @@ def worker_clue(queue: str, now: datetime, *, using: str | None) -> str:
     """Return the last heartbeat of a queue's workers in words, to end a sentence."""
     sign = latest(Kind.WORKER, queue=queue, using=using)
     if sign.is_fresh:
-        text = _("a worker of it was seen %(age)s ago; `manage.py outbox doctor` looks further.")
+        text = _("a worker of it was seen %(age)s ago; run `manage.py outbox doctor`.")
     elif sign.at:
         text = _("no worker on queue %(queue)s was seen for %(age)s: is one running?")
     else:

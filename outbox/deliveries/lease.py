@@ -130,7 +130,10 @@ class Lease:
             RuntimeError: a transaction is open, so no other process could see the new lease.
         """
         if is_open(connections[self._using]):
-            raise RuntimeError("receipt.extend() within a transaction: nobody would see it.")
+            raise RuntimeError(
+                "receipt.extend() was called within a transaction, so no relay would see the new "
+                "lease. Call it outside of the transaction."
+            )
         if not self._extend([delivery.id], number=1):
             raise LeaseLost(LeaseLost.__doc__)
         self.renew()

@@ -108,7 +108,7 @@ def held_text(handler: str, number: int, seen_at: datetime) -> str:
         seen_at: the operation's latest heartbeat.
     """
     text = _(
-        "the backfill of %(handler)s (operation %(number)d, last sign of life %(seen)s) holds it "
+        "the backfill of %(handler)s (operation %(number)d, last heartbeat %(seen)s) holds it "
         "until it is complete. If that process was killed: `manage.py outbox go-on %(number)d`. "
         "Do not resume it."
     )

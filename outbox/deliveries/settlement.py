@@ -115,7 +115,7 @@ def record_death(row: Delivery, *, using: str) -> None:
     )
     times = "once" if deaths == 1 else f"{deaths} times"
     note = (
-        f"the worker died {times} in this handler, or could not store how it ended; "
+        f"the worker died {times} in this handler, or could not store its result; "
         "no exception was recorded"
     )
     _settle(row, verdict, note=note, using=using)
@@ -206,7 +206,7 @@ def _record_unheld(
     # The lock prevents pruning before the attempt is stored.
     row = _same(delivery, using=using).select_for_update(of=("self",)).first()
     if row is None:
-        logger.error("Delivery %s is not in the database any more.", delivery.pk)
+        logger.error("Delivery %s no longer exists. Its failure is not recorded.", delivery.pk)
         return State.DISCARDED
     if receipts.given_to([delivery], using=using):
         name = delivery.subscription.handler

@@ -27,7 +27,7 @@ logger = logging.getLogger("outbox.settlement")
 #: Number of runs per delivery that may fail with a database error and use up no attempt.
 _MAX_DATABASE_ERRORS = 5
 _OUT_OF_REACH = "its worker could not reach the database, and is alive"
-_PASSED = f"{_OUT_OF_REACH}; a later event of its key was handled meanwhile, so a person decides"
+_PASSED = f"{_OUT_OF_REACH}; a later event of its key was handled meanwhile, so staff must decide"
 
 _REVIVED = ["state", "due_at", "note", "attempts", "order_key"]
 

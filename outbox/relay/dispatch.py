@@ -93,6 +93,11 @@ class SubscriptionPass:
         if found and is_probe:
             self._note_probe(found[0][0])
 
+    def _has_due(self) -> bool:
+        # Read when the row was locked. Lost or parked deliveries have become due since.
+        work = self.work
+        return not self.row.is_held and (work.has_due or work.has_lapsed or work.has_parked)
+
     def _due(self, limit: int) -> list[Claimed]:
         if self.row.share_window is None:
             due = self._rows(State.PENDING).filter(due_at__lte=self.now).order_by("due_at", "id")
@@ -108,11 +113,6 @@ class SubscriptionPass:
     def _of_shares(self) -> Counter[str]:
         """Deliveries in flight by share, including the claims of this pass."""
         return shares.in_flight(self.row, now=self.now, using=self.using)
-
-    def _has_due(self) -> bool:
-        # Read when the row was locked. Lost or parked deliveries have become due since.
-        work = self.work
-        return not self.row.is_held and (work.has_due or work.has_lapsed or work.has_parked)
 
     def _note_probe(self, delivery_id: int) -> None:
         # If the probe is lost, or its worker dies, another one is sent after its lease.
@@ -160,16 +160,19 @@ class SubscriptionPass:
         that the window does not run dry.
         """
         row = self.row
-        batch = 1 if self._first_death_is_last else self.batch
+        # If one death makes a delivery dead, it must not end a whole batch.
+        is_alone = row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
+        batch = 1 if is_alone else self.batch
         # One message has one share: its deliveries run one after the other.
         by_share: dict[str | None, list[Claimed]] = {}
         for one in self.claimed:
             by_share.setdefault(self.share_of.get(one[0]), []).append(one)
         messages = [part for some in by_share.values() for part in cut(some, batch=batch)]
         may_more_wait = self.may_more_wait
+        per_refill = max(1, row.window_now // 4 // self.batch)  # they free room for the next claim
         for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
             # A full share may have a backlog even if the window has room.
-            is_last = left % self._messages_per_refill == 0 or row.share_window is not None
+            is_last = left % per_refill == 0 or row.share_window is not None
             yield Message(row.handler, row.queue, row.pk, pairs, refill=may_more_wait and is_last)
 
     @property
@@ -180,19 +183,9 @@ class SubscriptionPass:
         in_flight = self.work.in_flight + len(self.claimed)
         return in_flight >= min(self.batch, self.row.window_now)
 
-    @property
-    def _messages_per_refill(self) -> int:
-        """Number of messages that free enough room for the next claim."""
-        return max(1, self.row.window_now // 4 // self.batch)
-
     def _whole(self, number: int) -> int:
         in_flight = self.work.in_flight + len(self.claimed)
         return whole_messages(number, in_flight=in_flight, batch=self.batch)
-
-    @property
-    def _first_death_is_last(self) -> bool:
-        """Whether one worker death makes deliveries dead, so that one could end a whole batch."""
-        return self.row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
 
     def _settle_lapsed(self) -> int:
         """Record worker deaths, make lost deliveries due again, and return how many were lost."""

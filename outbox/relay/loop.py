@@ -128,7 +128,8 @@ class RelayLoop:
             )
         except BrokerUnavailable as error:
             logger.warning(
-                "The broker is away or refuses all messages (%s). Events wait in the database.",
+                "The broker takes no message (%s). Deliveries stay due in the database. Check "
+                "whether it runs, its address and its permissions.",
                 error,
             )
             if self._inline.started is None:
@@ -136,9 +137,11 @@ class RelayLoop:
         except Exception as error:  # a relay that stops would stop everything
             using = databases.alias()
             if is_transient(error, using=using):
-                logger.warning("The relay failed by an error of the database: %s", error)
+                logger.warning(
+                    "A relay pass failed with a database error. It is repeated: %s", error
+                )
             else:
-                logger.exception("The relay failed and tries again.")
+                logger.exception("A relay pass failed. It is repeated.")
             drop_all()
             self._recover(DatabaseAccess(using, sleep=self._stopping.wait))
 
@@ -156,7 +159,9 @@ class RelayLoop:
             except WaitGivenUp as error:
                 logger.info("%s", error)
             except Exception:
-                logger.exception("The relay failed after an outage of the database.")
+                logger.exception(
+                    "A step of the relay after a database outage failed. The relay continues."
+                )
                 drop_all()
 
     def _may_continue(self) -> bool:

@@ -320,7 +320,7 @@ def _is_any_work(now: datetime, *, using: str) -> bool:
 
 
 def _hand_back(messages: Sequence[Message], error: Exception, *, using: str) -> None:
-    note = f"the broker did not take it: {type(error).__name__}: {error}"
+    note = f"the broker refused its message: {type(error).__name__}: {error}"
     pairs = [pair for message in messages for pair in message.pairs]
     # A worker may start some meanwhile: a broker that disconnects may have taken the message.
     back = partial(settlement.hand_back, pairs, note=note, using=using)

@@ -80,7 +80,7 @@ def call(handler: Handler, arguments: Mapping[str, Any]) -> None:
         if hasattr(returned, "close"):  # avoids the warning "never awaited"
             returned.close()
         raise TypeError(
-            f"{handler.name} returned {type(returned).__name__}, so nothing of it has run. Call "
+            f"{handler.name} returned {type(returned).__name__}, so its body has not run. Call "
             "async code by asgiref's async_to_sync."
         )
 

@@ -70,7 +70,7 @@ def deliver(
     access.after_reconnect(partial(heartbeat.report_outage, access))
     handler = find(handler_name)
     if handler is None:
-        note = f"{worker} has no handler {handler_name}: older code?"
+        note = f"{worker} has no handler {handler_name}; is its release older?"
         back = partial(
             settlement.hand_back, pairs, note=note, subscription=subscription, using=access.using
         )

@@ -119,7 +119,7 @@ def _reason(result: Result) -> str:
         text += (
             f". The failure could not be stored ({why}), so delivery {result.delivery_id} stays "
             f"started. Its lease expires at {format_time(refusal.leased_until)}. Then a relay "
-            "records that its worker died, which uses up an attempt, and has it tried again; it is "
+            "records that its worker died, which uses up an attempt, and schedules a retry. It is "
             'dead after the last attempt or OUTBOX["MAX_WORKER_CRASHES"] deaths.'
             f"\n{refusal.failure.traceback}"
         )

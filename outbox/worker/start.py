@@ -132,7 +132,10 @@ def start(
     except Exception:
         if not mine:
             raise
-        logger.exception("Some of a message was not started; it is sent again after its lease.")
+        logger.exception(
+            "Starting %d deliveries failed. A relay sends them again when their lease expires.",
+            len(left),
+        )
         return mine
 
 
@@ -291,7 +294,8 @@ def _without_newer(rows: Sequence[Delivery], this: _Start, *, using: str) -> lis
 
 
 def _newer(row: Delivery, worker: str) -> str:
-    return f"{worker} cannot read version {row.event.version} of {row.event.name}: older code?"
+    event = row.event
+    return f"{worker} cannot read version {event.version} of {event.name}; is its release older?"
 
 
 def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:

@@ -47,7 +47,7 @@ def the_backfill() -> Operation:
 def held_text() -> str:
     operation = the_backfill()
     return (
-        f"the backfill of {HANDLER} (operation {operation.pk}, last sign of life "
+        f"the backfill of {HANDLER} (operation {operation.pk}, last heartbeat "
         f"{format_time(operation.seen_at)}) holds it until it is complete. "
         f"If that process was killed: `manage.py outbox go-on {operation.pk}`. Do not resume it."
     )

@@ -352,5 +352,5 @@ class TestALongHandler:
             with transaction.atomic():
                 receipt.extend()
 
-        with pytest.raises(RuntimeError, match="nobody would see it"):
+        with pytest.raises(RuntimeError, match="no relay would see the new lease"):
             given(1).deliver_all()

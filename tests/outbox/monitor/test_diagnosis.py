@@ -219,11 +219,11 @@ class TestWhyADeliveryIsPending:
 
     def test_asks_for_the_broker_when_it_took_no_message(self, clock):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
-        Delivery.objects.update(note="the broker did not take it: ConnectionError: refused")
+        Delivery.objects.update(note="the broker refused its message: ConnectionError: refused")
         clock.shift(90)
 
         assert sentence() == (
-            "Due for 1 min 30 s and not yet sent (the broker did not take it: ConnectionError: "
+            "Due for 1 min 30 s and not yet sent (the broker refused its message: ConnectionError: "
             "refused); no relay was seen: is a worker of the queue outbox running?"
         )
 
@@ -262,7 +262,7 @@ class TestWhyADeliveryIsSent:
         alive = sentence()
 
         assert silent.endswith("no worker on queue tests was seen for 40 s: is one running?")
-        assert alive.endswith("was seen 0 s ago; `manage.py outbox doctor` looks further.")
+        assert alive.endswith("was seen 0 s ago; run `manage.py outbox doctor`.")
 
     def test_waits_behind_what_the_queues_workers_have_in_hand(self, clock):
         start("w1")

@@ -259,7 +259,7 @@ class TestAnExpressHandler:
         with relaying(published):
             wait_until_done(1)
 
-        assert "The relay failed" in caplog.text
+        assert "A relay pass failed" in caplog.text
         assert not Attempt.objects.exists()
 
     def test_is_forgotten_if_its_pass_was_rolled_back(

@@ -438,7 +438,7 @@ class TestABrokerThatTakesNothing:
             relay_pass(publish=refuse)
 
         assert set(Delivery.objects.values_list("state", "attempts")) == {("pending", 0)}
-        assert "the broker did not take it" in Delivery.objects.all()[0].note
+        assert "the broker refused its message" in Delivery.objects.all()[0].note
 
     def test_costs_one_statement_for_each_token_however_much_was_claimed(self):
         """Seen to fail with one for each delivery, and with one for each message."""
@@ -453,7 +453,7 @@ class TestABrokerThatTakesNothing:
         with CaptureQueriesContext(connection) as queries, pytest.raises(BrokerUnavailable):
             relay_pass(publish=refuse)
 
-        assert len([one for one in queries if "did not take it" in one["sql"]]) == 1
+        assert len([one for one in queries if "refused its message" in one["sql"]]) == 1
         assert set(Delivery.objects.values_list("state", "token")) == {("pending", 1)}
 
 
@@ -488,7 +488,7 @@ class TestABrokerThatRefusesOneQueue:
         assert [one.queue for one in published] == ["accepted"]
         assert self.states() == {"tests.count": "pending", "tests.add_up": "sent"}
         note = Delivery.objects.filter(state="pending")[0].note
-        assert note.startswith("the broker did not take it: OSError: PRECONDITION_FAILED")
+        assert note.startswith("the broker refused its message: OSError: PRECONDITION_FAILED")
         assert "The broker refuses messages for queue refused" in caplog.text
 
     def test_is_logged_once_in_a_while(self, caplog: pytest.LogCaptureFixture):

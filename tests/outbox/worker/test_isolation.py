@@ -436,4 +436,4 @@ class TestAHandlerThatReturnsWhatHasNotRun:
         deliver_some(1)
 
         assert Attempt.objects.get().exception == "TypeError"
-        assert "nothing of it has run" in Attempt.objects.get().message
+        assert "its body has not run" in Attempt.objects.get().message
