@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -31,7 +31,6 @@ from outbox.models import Delivery, Subscription
 from outbox.transports.base import Message
 
 from .backlog import Locked, PendingWork
-from .new_deliveries import NewDelivery
 
 State = Delivery.State
 
@@ -84,7 +83,7 @@ class SubscriptionPass:
             return
         found = self._due(limit)
         if self.row.share_window is None:  # a whole message of one share would delay another one
-            found = found[: self._whole(len(found))]
+            found = found[: self.whole(len(found))]
         if found:
             ids = numbers(row[0] for row in found)
             until = timestamp(self.lease_until, using=self.using)
@@ -124,34 +123,12 @@ class SubscriptionPass:
         """End of the lease of a delivery that is sent now."""
         return self.now + timedelta(seconds=self.row.lease_seconds)
 
-    def take(self, new: Sequence[NewDelivery]) -> list[NewDelivery]:
-        """Mark new deliveries, oldest first, as sent while there is room, or as parked if held."""
-        pending = [one for one in new if one.state == State.PENDING]
-        if self.row.is_held:
-            note = settlement.parking_note(self.row)
-            held = {one.seq for one in pending}
-            return [
-                one._replace(state=State.PARKED, note=note) if one.seq in held else one
-                for one in new
-            ]
-        number = min(self.room, len(pending))
-        if self.row.share_window is None:
-            number = self._whole(number)
-        else:
-            pending = [one for one in pending if self._has_share(one)]
-        sent = {one.seq for one in pending[:number]}
-        until = self.lease_until
-        return [
-            one._replace(state=State.SENT, token=1, due_at=until) if one.seq in sent else one
-            for one in new
-        ]
-
-    def _has_share(self, one: NewDelivery) -> bool:
-        """Return whether a new delivery's share has room, and count the delivery."""
-        if one.share is None:
+    def has_share(self, share: str | None) -> bool:
+        """Return whether a share has room for one more delivery, and count that delivery."""
+        if share is None:
             return True
-        self._of_shares[one.share] += 1
-        return self._of_shares[one.share] <= (self.row.share_window or 1)
+        self._of_shares[share] += 1
+        return self._of_shares[share] <= (self.row.share_window or 1)
 
     def messages(self) -> Iterator[Message]:
         """Yield the messages of the claimed deliveries.
@@ -183,7 +160,8 @@ class SubscriptionPass:
         in_flight = self.work.in_flight + len(self.claimed)
         return in_flight >= min(self.batch, self.row.window_now)
 
-    def _whole(self, number: int) -> int:
+    def whole(self, number: int) -> int:
+        """Return how many of `number` further deliveries to send now."""
         in_flight = self.work.in_flight + len(self.claimed)
         return whole_messages(number, in_flight=in_flight, batch=self.batch)
 

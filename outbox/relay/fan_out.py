@@ -1,21 +1,57 @@
-"""Fan-out: create one delivery of an event for each of its subscriptions."""
+"""Fan-out: create one delivery of an event for each of its subscriptions, place and store them.
+
+The number of statements does not depend on the number of events in a page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
+from typing import Any, NamedTuple
 
+from outbox.deliveries import ordering, settlement
 from outbox.deliveries.lease import event_of, started_by_relay
-from outbox.deliveries.statements import Statement, numbers, read_each, read_last, timestamp
+from outbox.deliveries.statements import (
+    Statement,
+    instant,
+    numbers,
+    read_each,
+    read_last,
+    timestamp,
+)
 from outbox.models import Delivery, Subscription
 from outbox.transports.base import StartingTransport
 
 from .backlog import Waiting
 from .dispatch import SubscriptionPass
-from .new_deliveries import NewDelivery, Subscribers, new_deliveries, store
 
 State = Delivery.State
+Subscribers = Mapping[str, Sequence[Subscription]]
+
+#: Deliveries that one INSERT stores. SQLite allows as many SELECTs in one UNION ALL.
+_STORED_AT_ONCE = 500
+
+
+class NewDelivery(NamedTuple):
+    """A delivery that is about to be stored."""
+
+    seq: int
+    subscription: int
+    state: str
+    due_at: datetime
+    token: int = 0
+    note: str = ""
+    order_key: str | None = None
+    share: str | None = None
+    #: Worker that has already started it, or "".
+    worker: str = ""
+
+    @property
+    def shared(self) -> tuple[object, ...]:
+        """Columns that most other deliveries of the same page share with it."""
+        given = (self.order_key is not None, self.share is not None)
+        return self.subscription, self.state, self.due_at, self.token, self.note, given, self.worker
 
 
 def subscribers_of(
@@ -40,24 +76,33 @@ def subscribers_of(
 
 def fan_out(
     events: Sequence[Waiting],
-    subscribers: Subscribers,
     passes: Mapping[int, SubscriptionPass],
     now: datetime,
     *,
+    are_all: bool,
     inline: StartingTransport | None,
     using: str,
 ) -> None:
-    """Store the deliveries of events, and claim those for which `passes` have room.
+    """Store the deliveries of locked events, and claim those for which `passes` have room.
 
     Deliveries of a subscription that another relay has locked are stored too. A later pass sends
-    them. A delivery that `inline` accepts is stored as started. These are
-    the last statements of the pass's transaction. They also end it, unless the caller opened it
-    (`read_last`).
+    them. A delivery that `inline` accepts is stored as started. These are the last statements of
+    the pass's transaction. They also end it, unless the caller opened it (`read_last`).
+
+    Args:
+        events: the events.
+        passes: the subscription passes, by id.
+        now: the time of the pass.
+        are_all: `passes` has all active subscriptions, read after the events were locked.
+        inline: the transport for which a delivery may be started.
+        using: the outbox's database alias.
     """
-    new = new_deliveries(events, subscribers, now=now, using=using)
+    rows = [one.row for one in passes.values()] if are_all else None
+    subscribers = subscribers_of(events, rows, using=using)
+    new = _new_deliveries(events, subscribers, now=now, using=using)
     for pk, subscription_pass in passes.items():
         if pk in new:
-            new[pk] = subscription_pass.take(new[pk])
+            new[pk] = _placed(new[pk], subscription_pass)
     chosen = _start_one(new, passes, inline) if inline else None
     seqs = numbers(event.seq for event in events)
     mark = Statement(f"{_MARK} WHERE seq IN ({seqs})", (timestamp(now, using=using),))
@@ -71,19 +116,62 @@ def fan_out(
             passes[pk].claimed.append((delivery_id, 1, 0))
             passes[pk].share_of[delivery_id] = share
     if inline and chosen:
-        subscription_pass = passes[chosen.subscription]
-        refill = subscription_pass.may_more_wait
-        ((delivery_id, _token, _attempts),) = subscription_pass.claimed
-        subscription_pass.claimed.clear()  # it needs no message
-        started = started_by_relay(
-            delivery_id,
-            subscription_pass.row,
-            found[-1][0],
-            worker=inline.worker,
-            at=now,
-            using=using,
-        )
-        inline.accept(started, refill=refill)
+        _hand_over(passes[chosen.subscription], found[-1][0], inline, using=using)
+
+
+def _new_deliveries(
+    events: Sequence[Waiting], subscribers: Subscribers, *, now: datetime, using: str
+) -> dict[int, list[NewDelivery]]:
+    """Return the new deliveries of events by subscription id, in order of the events."""
+    firsts = _first_of_keys(events, subscribers, using=using)
+    new: dict[int, list[NewDelivery]] = {}
+    for event in events:
+        seq, key = event.seq, event.key
+        for row in subscribers.get(event.name, ()):
+            is_behind = row.ordered and ordering.is_behind(
+                seq, firsts, ordered_key=(row.handler, key)
+            )
+            delivery = _new(event, row, now=now, is_behind=is_behind)
+            new.setdefault(row.pk, []).append(delivery)
+    return new
+
+
+def _new(event: Waiting, row: Subscription, *, now: datetime, is_behind: bool) -> NewDelivery:
+    """Create an event's delivery: blocked if `is_behind` an owed one of its key."""
+    order_key = event.key if row.ordered else None
+    share = event.share if row.share_window else None
+    made = NewDelivery(event.seq, row.pk, State.PENDING, now, order_key=order_key, share=share)
+    if is_behind:
+        due_at, note = ordering.first_check(now), ordering.NOTE
+        return made._replace(state=State.BLOCKED, due_at=due_at, note=note)
+    return made
+
+
+def _first_of_keys(
+    events: Sequence[Waiting], subscribers: Subscribers, *, using: str
+) -> dict[ordering.OrderedKey, int]:
+    """Return the first owed event of each ordered key, these events included."""
+    keys = {one.key for one in events if any(row.ordered for row in subscribers.get(one.name, ()))}
+    return ordering.first_of(keys, using=using) if keys else {}
+
+
+def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> list[NewDelivery]:
+    """Mark new deliveries, oldest first, as sent while there is room, or as parked if held."""
+    row = subscription_pass.row
+    pending = [one for one in new if one.state == State.PENDING]
+    if row.is_held:
+        values: dict[str, Any] = {"state": State.PARKED, "note": settlement.parking_note(row)}
+        chosen = pending
+    else:
+        values = {"state": State.SENT, "token": 1, "due_at": subscription_pass.lease_until}
+        number = min(subscription_pass.room, len(pending))
+        if row.share_window is None:
+            number = subscription_pass.whole(number)
+        else:
+            pending = [one for one in pending if subscription_pass.has_share(one.share)]
+        chosen = pending[:number]
+    seqs = {one.seq for one in chosen}
+    return [one._replace(**values) if one.seq in seqs else one for one in new]
 
 
 def _start_one(
@@ -103,4 +191,68 @@ def _start_one(
     return None
 
 
+def store(new: Sequence[NewDelivery], *, now: datetime, using: str) -> Iterator[Statement]:
+    """Yield statements that store deliveries and return their subscription, id and state.
+
+    Most deliveries of a page differ only in their events. So the columns they share are written
+    once: PostgreSQL takes as long to parse a row of eleven literals as to store it.
+    """
+    for start in range(0, len(new), _STORED_AT_ONCE):
+        alike: dict[object, list[NewDelivery]] = {}
+        for one in new[start : start + _STORED_AT_ONCE]:
+            alike.setdefault(one.shared, []).append(one)
+        selects = [_select(some, now=now, using=using) for some in alike.values()]
+        text = " UNION ALL ".join(one.text for one in selects)
+        values = tuple(value for one in selects for value in one.values)
+        yield Statement(f"{_INSERT} {text} {_RETURNING}", values)
+
+
+def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> Statement:
+    """Return rows for the INSERT: own values as literals, values of users as parameters."""
+    one = alike[0]
+    # Columns that differ between them, apart from the event.
+    given = [name for name in ("order_key", "share") if getattr(one, name) is not None]
+    place = {name: f"column{number}" for number, name in enumerate(given, start=2)}
+    columns = (
+        "column1",
+        f"{one.subscription:d}",
+        f"'{one.state}'",
+        instant(one.due_at, using=using),
+        f"{one.token:d}",
+        "%s",
+        place.get("order_key", "NULL"),
+        place.get("share", "NULL"),
+        "1, 1" if one.worker else "0, 0",
+        "%s",
+        instant(now if one.worker else None, using=using),
+    )
+    row = f"({{:d}}{', %s' * len(given)})"
+    rows = ", ".join(row.format(delivery.seq) for delivery in alike)
+    values = [getattr(delivery, name) for delivery in alike for name in given]
+    text = f"SELECT {', '.join(columns)} FROM (VALUES {rows}) new_rows"  # noqa: S608  ours
+    return Statement(text, (one.note, one.worker, *values))
+
+
+def _hand_over(
+    subscription_pass: SubscriptionPass,
+    event: Sequence[Any],
+    inline: StartingTransport,
+    *,
+    using: str,
+) -> None:
+    """Give the delivery that was stored as started to its transport: it needs no message."""
+    refill = subscription_pass.may_more_wait
+    ((delivery_id, _token, _attempts),) = subscription_pass.claimed
+    subscription_pass.claimed.clear()
+    row, at = subscription_pass.row, subscription_pass.now
+    started = started_by_relay(delivery_id, row, event, worker=inline.worker, at=at, using=using)
+    inline.accept(started, refill=refill)
+
+
 _MARK = "UPDATE outbox_event SET fanned_out_at = %s"
+_INSERT = """
+INSERT INTO outbox_delivery (
+    event_id, subscription_id, state, due_at, token, note, order_key, share,
+    started_token, attempts, worker, started_at
+)"""
+_RETURNING = "RETURNING subscription_id, id, state, share"

@@ -29,7 +29,7 @@ from outbox.transports.base import StartingTransport
 from .backlog import Due, PendingWork, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
 from .dispatch import SubscriptionPass, open_passes
-from .fan_out import fan_out, subscribers_of
+from .fan_out import fan_out
 
 logger = logging.getLogger("outbox.relay")
 
@@ -274,7 +274,10 @@ def plan(
             subscription_pass.housekeep()
             subscription_pass.claim()
         if taken.events:
-            _fan_out(taken, inline=inline, using=using)
+            are_all = not taken.others
+            fan_out(
+                taken.events, taken.passes, taken.now, are_all=are_all, inline=inline, using=using
+            )
     _count(taken.events, taken.now)
     traces = [(one.name, one.traceparent, one.emitted_at) for one in taken.events]
     tracing.relayed(traces, taken.now)
@@ -299,12 +302,6 @@ def _take(began: datetime, *, using: str, only: Collection[str] | None, is_nudge
     passes = open_passes(locked, now, using=using, only=only)
     others = {pk: one for pk, one in locked.work.items() if pk not in passes}
     return _Taken(now, locked.events, passes, others)
-
-
-def _fan_out(taken: _Taken, *, inline: StartingTransport | None, using: str) -> None:
-    rows = None if taken.others else [one.row for one in taken.passes.values()]
-    subscribers = subscribers_of(taken.events, rows, using=using)
-    fan_out(taken.events, subscribers, taken.passes, taken.now, inline=inline, using=using)
 
 
 def _count(events: Sequence[Waiting], now: datetime) -> None:

@@ -167,7 +167,8 @@ def _start_free(
     events_by_seq = {one.seq: one for one in (EVENT.read(row, using=using) for row in found_events)}
     for row in mine:
         row.event = events_by_seq[row.event_id]
-    mine = _without_held(mine, {pk for (pk,) in found_held}, access=access)
+    if held_ids := {pk for (pk,) in found_held}:
+        mine = _without_held(mine, held_ids, access=access)
     return [row for row in mine if not hand_back_newer(row, worker=this.worker, access=access)]
 
 
@@ -175,7 +176,7 @@ def _without_held(
     rows: Sequence[Delivery], held: Collection[int], *, access: DatabaseAccess
 ) -> list[Delivery]:
     """Hand back started deliveries whose handler was held while the start waited for locks."""
-    for row in rows if held else ():
+    for row in rows:
         if row.subscription_id in held:
             back = partial(settlement.hand_back_started, row, note=_HELD_NOTE, using=access.using)
             access.run(back)

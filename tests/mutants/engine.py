@@ -721,7 +721,7 @@ ORDER = [
         name="order-at-birth",
         without="an ordered handler's deliveries are all born pending, and start when they come",
         edits=(
-            Edit("outbox/relay/new_deliveries.py", "    if is_behind:\n", "    if False:\n"),
+            Edit("outbox/relay/fan_out.py", "    if is_behind:\n", "    if False:\n"),
             Edit(
                 "outbox/worker/start.py",
                 "    if behind:\n",

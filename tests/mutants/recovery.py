@@ -779,8 +779,9 @@ SHARES = [
         without="one owner's new events fill the window of a handler",
         edits=(
             Edit(
-                "outbox/relay/dispatch.py",
-                "            pending = [one for one in pending if self._has_share(one)]\n",
+                "outbox/relay/fan_out.py",
+                "            pending = [one for one in pending if "
+                "subscription_pass.has_share(one.share)]\n",
                 "            pass\n",
             ),
         ),

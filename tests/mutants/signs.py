@@ -93,7 +93,7 @@ INLINE = [
         without="nobody remembers that the relay started what goes express",
         edits=(
             Edit(
-                "outbox/relay/new_deliveries.py",
+                "outbox/relay/fan_out.py",
                 '"1, 1" if one.worker',
                 '"0, 0" if one.worker',
             ),

@@ -15,9 +15,9 @@ from outbox.deliveries.statements import Statement, read_each
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
-from outbox.relay import new_deliveries, passes
+from outbox.relay import fan_out, passes
 from outbox.relay.backlog import waiting_events
-from outbox.relay.new_deliveries import NewDelivery
+from outbox.relay.fan_out import NewDelivery
 from outbox.relay.passes import BrokerUnavailable, Message, relay, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
@@ -205,7 +205,7 @@ class TestAPass:
             for seq in Event.objects.values_list("seq", flat=True)
         ]
 
-        statements = list(new_deliveries.store(born, now=now, using="default"))
+        statements = list(fan_out.store(born, now=now, using="default"))
         read_each(*statements, using="default")
 
         assert len(statements) == 2
