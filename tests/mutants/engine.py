@@ -163,7 +163,7 @@ RELAY = [
         database=POSTGRESQL,
     ),
     Mutant(
-        name="express-waits-for-the-disk",
+        name="inline-waits-for-the-disk",
         without="the relay runs a delivery that a crash of the database may take along",
         edits=(
             Edit(

@@ -88,7 +88,7 @@ OUTAGES = [
             "::test_uses_up_no_attempt",
             f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
             "::test_uses_up_no_attempt_of_an_ordered_handler",
-            f"{OUTBOX}relay/test_outages.py::TestAnExpressDeliveryWhoseCommitIsNotAnswered"
+            f"{OUTBOX}relay/test_outages.py::TestAnInlineDeliveryWhoseCommitIsNotAnswered"
             "::test_uses_up_no_attempt",
         ),
         database=POSTGRESQL,

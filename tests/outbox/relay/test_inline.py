@@ -1,4 +1,4 @@
-"""What goes express: run by the relay's own process, at once, where it comes alone."""
+"""Inline deliveries: the relay's process runs a delivery that would be alone in its message."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Ordered(DomainEvent, key="order_id"):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("own_registry", "no_nudge")
-class TestAnExpressHandler:
+class TestAnInlineHandler:
     def test_is_run_by_the_relay_itself(self, published: FakeTransport):
         @subscribe("shops.Ordered", inline=True)
         def count(number: int) -> None:
@@ -506,7 +506,7 @@ class TestADeliveryThatIsStartedAtBirth:
 
 @pytest.mark.usefixtures("own_registry")
 class TestAHandlerThatCallsOutside:
-    def test_cannot_go_express(self):
+    def test_cannot_be_inline(self):
         with pytest.raises(TypeError, match="inline=True is for atomic handlers"):
 
             @subscribe("shops.Ordered", atomic=False, inline=True)
@@ -515,8 +515,8 @@ class TestAHandlerThatCallsOutside:
 
 @pytest.mark.usefixtures("own_registry")
 class TestAnOrderedHandler:
-    def test_cannot_go_express(self):
-        with pytest.raises(TypeError, match="what goes express keeps no order"):
+    def test_cannot_be_inline(self):
+        with pytest.raises(TypeError, match="inline deliveries keep no order"):
 
             @subscribe("shops.Ordered", ordered=True, inline=True)
             def count() -> None: ...

@@ -67,7 +67,7 @@ class TestALoopThatIsStoppedDuringAnOutage:
         assert caplog.text.count("waits no longer for the database") == 1
 
 
-class TestAnExpressDeliveryWhoseCommitIsNotAnswered:
+class TestAnInlineDeliveryWhoseCommitIsNotAnswered:
     def test_uses_up_no_attempt(self, outage: Outage, lost_answer: LostAnswer):
         """Another host declared it dead meanwhile. Failed while that was only forgotten."""
         outage.meanwhile = let_leases_pass
