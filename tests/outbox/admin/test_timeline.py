@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from outbox.counting.rates import rates
+from outbox.counting.minutes import rates
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from tests.outbox.parcels import (
