@@ -87,6 +87,30 @@ COUNTED = (
     ),
 )
 
+#: Gauges of a handler, from its active subscriptions: name, description and value.
+HANDLER_GAUGES: tuple[tuple[str, str, Callable[[list[Subscription]], float]], ...] = (
+    (
+        "outbox_handler_paused",
+        "1: paused by a person, a rule or a backfill.",
+        lambda mine: any(row.paused_at for row in mine),
+    ),
+    (
+        "outbox_handler_known",
+        "0: the code of the last migrate does not contain the handler.",
+        lambda mine: all(row.known for row in mine),
+    ),
+    (
+        "outbox_handler_lease_seconds",
+        "Seconds that one delivery may take before it is presumed lost.",
+        lambda mine: max(row.lease_seconds for row in mine),
+    ),
+    (
+        "outbox_handler_window",
+        "Most deliveries in flight at present; it shrinks and grows with the load.",
+        lambda mine: sum(row.window_now for row in mine),
+    ),
+)
+
 
 @dataclass
 class Family:
@@ -150,31 +174,10 @@ def _of_subscriptions(rows: Sequence[Subscription]) -> Iterator[Family]:
     by_handler: dict[str, list[Subscription]] = {}
     for row in rows:
         by_handler.setdefault(row.handler, []).append(row)
-    gauges: tuple[tuple[str, str, Callable[[list[Subscription]], float]], ...] = (
-        (
-            "outbox_handler_paused",
-            "1: paused by a person, a rule or a backfill.",
-            lambda mine: any(row.paused_at for row in mine),
-        ),
-        (
-            "outbox_handler_known",
-            "0: the code of the last migrate does not contain the handler.",
-            lambda mine: all(row.known for row in mine),
-        ),
-        (
-            "outbox_handler_lease_seconds",
-            "Seconds that one delivery may take before it is presumed lost.",
-            lambda mine: max(row.lease_seconds for row in mine),
-        ),
-        (
-            "outbox_handler_window",
-            "Most deliveries in flight at present; it shrinks and grows with the load.",
-            lambda mine: sum(row.window_now for row in mine),
-        ),
-    )
-    for name, text, value in gauges:
-        samples = [((handler,), float(value(mine))) for handler, mine in by_handler.items()]
-        yield Family(name, "gauge", text, ("handler",), samples)
+    for name, text, value in HANDLER_GAUGES:
+        family = Family(name, "gauge", text, ("handler",))
+        family.samples += [((handler,), value(mine)) for handler, mine in by_handler.items()]
+        yield family
     yield Family(
         "outbox_breaker_open",
         "gauge",
