@@ -138,8 +138,8 @@ class Family:
 def families(*, using: str | None = None) -> list[Family]:
     """Return all metric families of the outbox.
 
-    Cost: fifteen queries, whatever the number of handlers. It grows with the number of owed
-    deliveries, not with history.
+    The number of queries does not depend on the number of handlers. Their cost grows with the
+    number of owed deliveries, not with history.
     """
     using = using or databases.alias()
     found = status(using=using)
