@@ -22,7 +22,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def parcel() -> Parcel:
-    return Parcel.objects.create()
+    row: Parcel = Parcel.objects.create()
+    return row
 
 
 class TestASaveWithoutTheLock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import ClassVar
 
 from django.db import models
 
@@ -31,6 +32,8 @@ class Shelf(models.Model):
     """A row that any code may save."""
 
     name = models.CharField(max_length=50, primary_key=True)
+
+    objects: ClassVar[models.Manager[Shelf]] = models.Manager()
 
     def __str__(self) -> str:
         return self.name
