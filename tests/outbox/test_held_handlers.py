@@ -23,9 +23,9 @@ from outbox.monitor.diagnosis import why
 from outbox.monitor.status import status
 from outbox.operations import holds, progress
 from outbox.testing import Outbox
-from tests.flows.threads import in_thread, wait_until_blocked
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.lines import Died, Listener, die, given, send
+from tests.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 

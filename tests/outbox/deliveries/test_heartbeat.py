@@ -16,7 +16,7 @@ from outbox.deliveries import heartbeat
 from outbox.models import Heartbeat
 from outbox.relay import loop
 from outbox.tasks import run_relay
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 Kind = Heartbeat.Kind
 
