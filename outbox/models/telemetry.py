@@ -70,7 +70,7 @@ class Minute(models.Model):
 
     Workers add their counts every ten seconds, so no query has to count deliveries. `lag_0` and so
     on are a histogram: the number of deliveries by the seconds from their event's commit until
-    they were done. `minutes.LAGS` has the bounds.
+    they were done. `counters.WAIT_BOUNDS` has the bounds.
     """
 
     id = models.BigAutoField(primary_key=True)

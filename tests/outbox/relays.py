@@ -9,7 +9,7 @@ from outbox.relay.loop import RelayLoop
 from outbox.transports.base import Message
 from outbox.transports.inline import InlineTransport
 from outbox.worker.delivery import deliver_started
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 
 class FakeTransport(list[Message]):

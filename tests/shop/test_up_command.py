@@ -12,7 +12,7 @@ import pytest
 
 from shop.up.files import write_json
 from shop.up.lock import Lock
-from tests.shop.processes import NOTHING_GIVEN, Running
+from tests.processes import NOTHING_GIVEN, Running
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from . import (
-    alerts,
     backfill,
     blocked,
     catalogue,
@@ -17,7 +16,6 @@ from . import (
     end,
     events,
     go_on,
-    grafana,
     groups,
     log,
     pause,
@@ -69,6 +67,4 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "catalogue": catalogue,
     "rehearse": rehearse,
     "relay": relay,
-    "grafana": grafana,
-    "alerts": alerts,
 }

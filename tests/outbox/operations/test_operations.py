@@ -15,7 +15,7 @@ from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
 from outbox.transports.nudge import nudge
 from outbox.worker.delivery import deliver
-from tests.flows.threads import in_thread, wait_until_blocked
+from tests.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

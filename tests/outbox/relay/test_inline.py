@@ -28,7 +28,7 @@ from outbox.transports.inline import InlineTransport
 from outbox.worker.delivery import deliver_started
 from outbox.worker.outcome import Result
 from tests.outbox.relays import FakeTransport, relay_loop
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 HOUR = 3600.0
 

@@ -19,7 +19,7 @@ from outbox.relay.passes import BrokerUnavailable, relay
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from tests.outbox.relays import FakeTransport, relay_loop
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 HOUR = 3600.0
 

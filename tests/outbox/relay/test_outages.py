@@ -20,7 +20,6 @@ from outbox.models import Delivery, Heartbeat
 from outbox.relay import passes
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from tests.flows.threads import in_thread
 from tests.link import Link
 from tests.outbox.outages import (
     LostAnswer,
@@ -31,7 +30,8 @@ from tests.outbox.outages import (
     outcomes,
 )
 from tests.outbox.relays import relay_loop
-from tests.shop.processes import eventually
+from tests.processes import eventually
+from tests.threads import in_thread
 
 pytestmark = [
     pytest.mark.postgresql,

@@ -222,16 +222,16 @@ class TestTheCheck:
 
     def test_lets_a_type_be_kept_for_ever(self, settings: Settings):
         """Seen to fail where each value must be a number."""
-        settings.OUTBOX = {"RETENTION": {"default": 90, "orders.OrderPlaced": None}}
+        settings.OUTBOX = {"RETENTION": {"default": 90, "freight.ShipmentBooked": None}}
 
         assert check_settings() == []
 
     def test_finds_a_name_that_nobody_declares(self, settings: Settings):
-        settings.OUTBOX = {"RETENTION": {"orders.OrderPlacd": 30}}
+        settings.OUTBOX = {"RETENTION": {"freight.ShipmentBookd": 30}}
 
         [found] = check_settings()
 
-        assert (found.id, found.hint) == ("outbox.W021", "Did you mean orders.OrderPlaced?")
+        assert (found.id, found.hint) == ("outbox.W021", "Did you mean freight.ShipmentBooked?")
 
 
 class TestTheArchive:
