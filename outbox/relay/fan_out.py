@@ -123,7 +123,8 @@ def _new_deliveries(
     events: Sequence[Waiting], subscribers: Subscribers, *, now: datetime, using: str
 ) -> dict[int, list[NewDelivery]]:
     """Return the new deliveries of events by subscription id, in order of the events."""
-    firsts = _first_of_keys(events, subscribers, using=using)
+    keys = {one.key for one in events if any(row.ordered for row in subscribers.get(one.name, ()))}
+    firsts = ordering.first_of(keys, using=using) if keys else {}  # these events included
     new: dict[int, list[NewDelivery]] = {}
     for event in events:
         seq, key = event.seq, event.key
@@ -145,14 +146,6 @@ def _new(event: Waiting, row: Subscription, *, now: datetime, is_behind: bool) -
         due_at, note = ordering.first_check(now), ordering.NOTE
         return made._replace(state=State.BLOCKED, due_at=due_at, note=note)
     return made
-
-
-def _first_of_keys(
-    events: Sequence[Waiting], subscribers: Subscribers, *, using: str
-) -> dict[ordering.OrderedKey, int]:
-    """Return the first owed event of each ordered key, these events included."""
-    keys = {one.key for one in events if any(row.ordered for row in subscribers.get(one.name, ()))}
-    return ordering.first_of(keys, using=using) if keys else {}
 
 
 def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> list[NewDelivery]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,9 +26,9 @@ from outbox.deliveries.transient_errors import HUNG_SECONDS, retry_transient
 from outbox.transports.base import Message as Message  # exported
 from outbox.transports.base import StartingTransport
 
-from .backlog import Due, PendingWork, Waiting, lock_backlog, read_due_events, read_work
+from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
-from .dispatch import SubscriptionPass, open_passes
+from .dispatch import open_passes
 from .fan_out import fan_out
 
 logger = logging.getLogger("outbox.relay")
@@ -266,42 +266,25 @@ def plan(
         if events.has_delayed:
             bound_transaction(_IDLE_SECONDS, using=using)  # it locks keys
             emit_due(now, using=using)
-        taken = _take(now, using=using, only=only, is_nudged=is_nudged)
+        locked = lock_backlog(now, idle_seconds=_IDLE_SECONDS, is_brief=is_nudged, using=using)
+        now = clock.now(using=using)  # events may have been stored during the wait
         if (seconds := time.monotonic() - began) >= HUNG_SECONDS:
             # The database may have hung for workers too, so no expired lease is a death.
             heartbeat.record_outage(seconds, using=using)
-        for subscription_pass in taken.passes.values():
+        passes = open_passes(locked, now, using=using, only=only)
+        others = [work for pk, work in locked.work.items() if pk not in passes]
+        for subscription_pass in passes.values():
             subscription_pass.housekeep()
             subscription_pass.claim()
-        if taken.events:
-            are_all = not taken.others
-            fan_out(
-                taken.events, taken.passes, taken.now, are_all=are_all, inline=inline, using=using
-            )
-    _count(taken.events, taken.now)
-    traces = [(one.name, one.traceparent, one.emitted_at) for one in taken.events]
-    tracing.relayed(traces, taken.now)
-    messages = [message for one in taken.passes.values() for message in one.messages()]
-    is_contended = only is None and any(work.is_any for work in taken.others.values())
-    return Plan(messages, len(taken.events), is_contended=is_contended)
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """Rows that one pass has locked until it commits; `others`: work that it could not lock."""
-
-    now: datetime
-    events: Sequence[Waiting]
-    passes: Mapping[int, SubscriptionPass]
-    others: Mapping[int, PendingWork]
-
-
-def _take(began: datetime, *, using: str, only: Collection[str] | None, is_nudged: bool) -> _Taken:
-    locked = lock_backlog(began, idle_seconds=_IDLE_SECONDS, is_brief=is_nudged, using=using)
-    now = clock.now(using=using)  # events may have been stored during the wait
-    passes = open_passes(locked, now, using=using, only=only)
-    others = {pk: one for pk, one in locked.work.items() if pk not in passes}
-    return _Taken(now, locked.events, passes, others)
+        if locked.events:
+            are_all = not others
+            fan_out(locked.events, passes, now, are_all=are_all, inline=inline, using=using)
+    _count(locked.events, now)
+    traces = [(one.name, one.traceparent, one.emitted_at) for one in locked.events]
+    tracing.relayed(traces, now)
+    messages = [message for one in passes.values() for message in one.messages()]
+    is_contended = only is None and any(work.is_any for work in others)
+    return Plan(messages, len(locked.events), is_contended=is_contended)
 
 
 def _count(events: Sequence[Waiting], now: datetime) -> None:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from outbox import fork_safety, subscribe
 from outbox.deliveries import heartbeat, transient_errors
 from outbox.models import Delivery, Heartbeat
-from outbox.relay import passes
+from outbox.relay import backlog, passes
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.link import Link
@@ -170,13 +170,13 @@ class TestTheGraceAfterAnOutage:
         now = timezone.now()
         _start_all(worker="w1", at=now, until=now)
         monkeypatch.setattr(passes, "HUNG_SECONDS", 0.2)
-        take: Any = passes._take
+        lock: Any = backlog.lock_backlog
 
-        def take_slowly(*arguments: Any, **options: Any) -> Any:
+        def lock_slowly(*arguments: Any, **options: Any) -> Any:
             time.sleep(0.3)
-            return take(*arguments, **options)
+            return lock(*arguments, **options)
 
-        monkeypatch.setattr(passes, "_take", take_slowly)
+        monkeypatch.setattr(passes, "lock_backlog", lock_slowly)
 
         relay_pass(publish=lambda message: None)
 
