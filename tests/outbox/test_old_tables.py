@@ -15,8 +15,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from tests.docs.pages import ROOT
-
+ROOT = Path(__file__).resolve().parents[2]
 OLD = ("0001_initial", "0002_ordered_breakers_delayed", "0017_cause_index")
 
 
