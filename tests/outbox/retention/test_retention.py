@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import json
 import logging
 import re
@@ -14,7 +13,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.apps import apps
 from django.db import connection
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
@@ -353,13 +351,6 @@ class TestTheTables:
 
     def test_leave_no_hole_for_one_row(self):
         assert "fillfactor=90" in options_of("outbox_delivery")
-
-    def test_have_settings_that_can_be_taken_back(self):
-        for name in ("0014_fillfactor", "0004_autovacuum"):
-            with connection.schema_editor() as editor:
-                importlib.import_module(f"outbox.migrations.{name}").reset(apps, editor)
-
-        assert options_of("outbox_delivery") == options_of("outbox_event") == []
 
 
 def options_of(table: str) -> list[str]:
