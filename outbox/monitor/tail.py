@@ -65,7 +65,7 @@ class Follower:
             by = event.emitted_by or event.actor or "-"
             if not self.handler:
                 when = event.emitted_at
-                yield when, _line(when, event.name, event.key, f"told by {by}")
+                yield when, _line(when, event.name, event.key, f"emitted by {by}")
 
     def _moved_deliveries(self) -> Iterator[tuple[datetime, str]]:
         rows = Delivery.objects.using(self.using).filter(event__gte=self._first)

@@ -173,7 +173,7 @@ class TestWhatIsOwed:
 class TestStatusOfAnEmptyOutbox:
     def test_asks_for_migrate(self):
         assert outbox_command("status").splitlines() == [
-            "No handler is subscribed: run migrate, which stores the subscriptions.",
+            "No handler is subscribed. Run migrate: it stores the subscriptions.",
             "No event waits for fan-out.",
         ]
 
@@ -189,7 +189,7 @@ class TestWhy:
         said = outbox_command("why", str(delivery.pk))
 
         assert said.splitlines() == [
-            f"delivery {delivery.pk} to tests.invoice, of parcels.ParcelSent {event.key} "
+            f"delivery {delivery.pk} of tests.invoice, event parcels.ParcelSent {event.key} "
             f"({event.id}): sent",
             "    Just sent to the queue tests; a worker starts it next.",
         ]
@@ -210,14 +210,14 @@ class TestWhy:
 
         assert lines[0] == f"event {event.id}: parcels.ParcelSent {event.key}"
         assert lines[1].endswith("0 of 2 deliveries are settled.")
-        assert "to tests.invoice: sent" in lines[2]
+        assert "of tests.invoice: sent" in lines[2]
         assert lines[5] == "    Just sent to the queue mail; a worker starts it next."
 
     @pytest.mark.parametrize(
         ("id_", "sentence"),
         [
-            ("4711", "There is no delivery 4711"),
-            ("01a21012-1774-7330-83c3-5e56f6279d1b", "There is no event of the id or key"),
+            ("4711", "No delivery has the id 4711"),
+            ("01a21012-1774-7330-83c3-5e56f6279d1b", "No event has the id or key"),
             ("order-7", "order-7 is neither a delivery id"),
         ],
     )
@@ -249,7 +249,7 @@ class TestRetry:
 
         said = outbox_command("retry", str(dead.pk))
 
-        assert said.startswith("1 delivery due now. Recorded as operation ")
+        assert said.startswith("1 delivery made due. Recorded as operation ")
         dead.refresh_from_db()
         assert (dead.state, dead.note) == ("pending", f"retried by {operator()}")
 
@@ -269,7 +269,7 @@ class TestRetry:
     def test_makes_all_dead_ones_due(self):
         said = outbox_command("retry", "--dead")
 
-        assert said.startswith("5 deliveries due now. Recorded as operation ")
+        assert said.startswith("5 deliveries made due. Recorded as operation ")
         assert self.due() == {"tests.invoice": 2, "tests.notify": 3}
 
     def test_makes_the_dead_ones_of_a_handler_due(self):
@@ -281,16 +281,16 @@ class TestRetry:
         said = outbox_command("retry", "--dead", "--dry-run").splitlines()
 
         assert [" ".join(line.split()) for line in said[:3]] == [
-            "HANDLER WHAT NUMBER",
+            "HANDLER STATE OR EVENT NUMBER",
             "tests.invoice dead 2",
             "tests.notify dead 3",
         ]
         assert len(said) == 9
-        assert said[-1] == "5 deliveries would be touched; nothing was changed."
+        assert said[-1] == "5 deliveries would change. Nothing was changed."
         assert self.due() == {}
 
     def test_wants_to_be_told_which(self):
-        with pytest.raises(CommandError, match="Say which"):
+        with pytest.raises(CommandError, match="No deliveries chosen"):
             outbox_command("retry")
 
     def test_fails_where_there_is_nothing_to_retry(self):
@@ -314,7 +314,7 @@ class TestPauseAndResume:
         Outbox().deliver_all()
 
         assert said == (
-            "tests.invoice is paused: `manage.py outbox resume tests.invoice` lets it go on.\n"
+            "tests.invoice is paused. To resume it: `manage.py outbox resume tests.invoice`.\n"
         )
         assert Subscription.objects.get().paused_by == operator()
         assert Delivery.objects.get().state == "parked"
@@ -322,7 +322,7 @@ class TestPauseAndResume:
         said = outbox_command("resume", "tests.invoice")
         Outbox().deliver_all()
 
-        assert said == "tests.invoice runs again.\n"
+        assert said == "tests.invoice is resumed.\n"
         assert Delivery.objects.get().state == "done"
 
     def test_say_when_there_was_nothing_to_do(self):
@@ -330,7 +330,7 @@ class TestPauseAndResume:
 
         assert outbox_command("resume", "tests.invoice") == "tests.invoice was not paused.\n"
         outbox_command("pause", "tests.invoice", "--reason", "wrong prices")
-        assert "was paused already" in outbox_command("pause", "tests.invoice", "--reason", "?")
+        assert "is already paused" in outbox_command("pause", "tests.invoice", "--reason", "?")
 
     @pytest.mark.parametrize("arguments", [["pause", "--reason", "x"], ["resume"]])
     def test_fail_for_a_handler_that_does_not_exist(self, arguments):
@@ -353,14 +353,14 @@ class TestPrune:
     def test_removes_what_is_old_and_settled(self):
         said = outbox_command("prune", "--older-than", "30d")
 
-        assert said == "1 event removed. What is still owed stays, however old.\n"
+        assert said == "1 event deleted. Events with owed deliveries are never deleted.\n"
         assert Event.objects.count() == 2
 
     @pytest.mark.parametrize("age", ["30d", "720h", "43200m"])
     def test_counts_only_in_a_dry_run(self, age):
         said = outbox_command("prune", "--older-than", age, "--dry-run")
 
-        assert said == "1 event would be removed; nothing was changed.\n"
+        assert said == "1 event would be deleted. Nothing was changed.\n"
         assert Event.objects.count() == 3
 
     @pytest.mark.parametrize("age", ["30", "0d", "-1d", "1y", "soon"])
@@ -373,11 +373,11 @@ class TestEvents:
     def test_lists_makers_fields_and_handlers_with_file_and_line(self):
         said = outbox_command("events", "orders.OrderPlaced")
 
-        head, description, carries, *heard = [line.strip() for line in said.splitlines()]
+        head, description, fields, *handlers = [line.strip() for line in said.splitlines()]
         assert head.startswith("orders.OrderPlaced, version 1, key order_id  orders/events.py:")
         assert description.endswith(".")
-        assert carries.startswith("carries order_id: UUID, lines: list[")
-        assert heard[0].startswith("heard by inventory.reserve_stock  inventory/handlers.py:")
+        assert fields.startswith("fields order_id: UUID, lines: list[")
+        assert handlers[0].startswith("handler inventory.reserve_stock  inventory/handlers.py:")
 
     def test_can_be_narrowed_to_an_app(self):
         said = outbox_command("events", "inventory")
@@ -469,7 +469,7 @@ class TestRelay:
         stack.wait_until(lambda: not stack.is_running("once"), "the command ends")
 
         assert stack.stop("once") == 1
-        assert "The broker took no message" in stack.log("once")
+        assert "The broker accepted no message" in stack.log("once")
         assert "Traceback" not in stack.log("once")
         assert self.sent(stack) == 0
 
@@ -484,11 +484,11 @@ class TestRelay:
         stack.wait_until(lambda: not stack.is_running(name), "the relay ends")
 
         assert stack.stop(name) == 0
-        assert "The relay has ended." in stack.log(name)
+        assert "The relay has stopped." in stack.log(name)
         assert "Traceback" not in stack.log(name)
 
     def test_ends_when_told_though_the_broker_is_away(self, stack: Stack):
         self.start(stack, "lonely", REDIS_URL=unanswered_url())
 
         assert stack.stop("lonely") == 0
-        assert "The relay has ended." in stack.log("lonely")
+        assert "The relay has stopped." in stack.log("lonely")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, ProgrammingError
 
-from outbox.management.cli import status
+from outbox.management.cli import SUBCOMMANDS
 from tests.closed_port import port_of_nobody
 from tests.docs.pages import ROOT
 from tests.outbox.command import outbox_command, refused
@@ -53,12 +53,12 @@ class TestADatabase:
         def refuse(*_arguments: Any) -> None:
             raise OperationalError("database is locked")
 
-        monkeypatch.setattr(status, "run", refuse)
+        monkeypatch.setattr(SUBCOMMANDS["status"], "run", refuse)
 
         said = refused("status")
 
         assert said.startswith(
-            "The database default answers, but has refused a statement: database"
+            "The database default is reachable, but refused a statement: database"
         )
         assert "`manage.py outbox doctor`" in said
 
@@ -69,7 +69,7 @@ class TestADatabase:
         def ask_nonsense(*_arguments: Any) -> None:
             raise ProgrammingError("syntax error")
 
-        monkeypatch.setattr(status, "run", ask_nonsense)
+        monkeypatch.setattr(SUBCOMMANDS["status"], "run", ask_nonsense)
 
         with pytest.raises(ProgrammingError):
             outbox_command("status")

@@ -185,7 +185,7 @@ class TestAProbe:
         assert [one["part"] for one in json.loads(out.getvalue())] == ["queue tests"]
 
     def test_by_the_command_needs_a_queue_for_a_worker(self, outbox: Outbox):
-        with pytest.raises(CommandError, match="needs the --queue"):
+        with pytest.raises(CommandError, match="--worker requires --queue"):
             call_command("outbox", "doctor", "--worker", "tests@host")
 
 
@@ -491,7 +491,7 @@ class TestGroups:
         assert found[0]["place"].startswith("tests.outbox.test_doctor:")
         assert Delivery.objects.filter(pk=found[0]["example"], state="dead").exists()
         assert found[0]["retry"] in said
-        assert "3 deliveries due now." in outbox_command(*words(found[0]["retry"]))
+        assert "3 deliveries made due." in outbox_command(*words(found[0]["retry"]))
         assert set(Delivery.objects.filter(state="dead").values_list("subscription__handler")) == {
             ("tests.weigh",)
         }
@@ -515,13 +515,13 @@ class TestGroups:
         groups = json.loads(outbox_command("groups", "--json"))
         (command,) = [one["retry"] for one in groups if not one["exception"]]
 
-        assert "1 delivery due now." in outbox_command(*words(command))
+        assert "1 delivery made due." in outbox_command(*words(command))
 
         states = Delivery.objects.in_bulk([died.pk, raised.pk])
         assert (states[died.pk].state, states[raised.pk].state) == ("pending", "dead")
 
     def test_are_none_where_nothing_is_dead(self, outbox: Outbox):
-        assert outbox_command("groups") == "Nothing is dead.\n"
+        assert outbox_command("groups") == "No delivery is dead.\n"
 
 
 class TestBlocked:

@@ -184,14 +184,14 @@ class TestTheCommand:
     def test_resumes_it_by_force_and_names_what_is_left_to_do(self, held: Listener):
         said = outbox_command("resume", HANDLER, "--force", "--reason", "no key matters")
 
-        assert said.startswith(f"{HANDLER} runs again. ")
+        assert said.startswith(f"{HANDLER} is resumed. ")
         assert f"`manage.py outbox go-on {the_backfill().pk} --give-up`" in said
         assert the_handler().paused_at is None
 
     def test_shows_by_force_what_would_be_sent(self, held: Listener):
         said = outbox_command("resume", HANDLER, "--force", "--dry-run")
 
-        assert said.endswith("would be touched; nothing was changed.\n")
+        assert said.endswith("would change. Nothing was changed.\n")
         assert the_handler().paused_at is not None
 
     def test_says_why_a_delivery_waits(self, held: Listener):
@@ -346,8 +346,9 @@ class TestACtrlC:
         number = the_backfill().pk
         assert f"`manage.py outbox go-on {number}`" in said
         assert said == (
-            f"Interrupted: operation {number}, backfill, is not finished; 1 of 2 touched. "
-            f"{HANDLER} stays paused until it is. {operations.next_step(the_backfill())}"
+            f"Interrupted: operation {number} (backfill) is not finished; 1 of 2 touched. "
+            f"{HANDLER} stays paused until the operation is finished. "
+            f"{operations.next_step(the_backfill())}"
         )
         assert the_handler().paused_at is not None
 

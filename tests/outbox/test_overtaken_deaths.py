@@ -144,7 +144,7 @@ class TestTheGroups:
     def test_say_what_running_it_means(self, overtaken: Delivery):
         said = self.said()
 
-        assert said.startswith(f"1 delivery to {HANDLER}: {CAUSE}\n")
+        assert said.startswith(f"1 delivery of {HANDLER}: {CAUSE}\n")
         assert "out of order" in said
         assert f"manage.py outbox why {overtaken.pk}" in said
         assert "manage.py outbox discard" in said

@@ -44,7 +44,7 @@ class TestFollowing:
         moved = list(follower.poll())
 
         assert [line.split("  ")[1:] for line in told] == [
-            ["parcels.ParcelSent", event.key, "told by test"]
+            ["parcels.ParcelSent", event.key, "emitted by test"]
         ]
         assert len(moved) == 2
         assert [line for line in moved if line.endswith(f"tests.notify  {event.key}  done")]

@@ -20,7 +20,7 @@ from outbox import DomainEvent, Receipt, emit, formatting, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.doctor import debts
-from outbox.management.cli.choosing import moment
+from outbox.management.cli.filters import parse_time
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.operations import progress
 from outbox.operations.backfills import Backfill
@@ -211,7 +211,7 @@ class TestAnOperationThatIsKilled:
 
         assert half.count("discarded") == 2
         assert set(states()) == {"discarded"}
-        assert "is finished: 5 touched in all. What it had touched before was not" in said
+        assert "is finished: 5 touched in total. It did not change the rows again" in said
 
     def test_makes_no_delivery_twice_in_a_backfill(self, runs: list[UUID]):
         given(Outbox(), 5)
@@ -435,7 +435,7 @@ class TestDiscard:
     def test_wants_a_reason(self, runs: list[UUID]):
         (row,) = deliveries("dead")
 
-        with pytest.raises(CommandError, match="Say why"):
+        with pytest.raises(CommandError, match="No reason given"):
             outbox_command("discard", str(row.pk))
 
         assert states() == ["dead"]
@@ -649,11 +649,11 @@ class TestATrial:
             Delivery.objects.filter(pk=first.pk).delete()
             return try_out(pk)
 
-        monkeypatch.setattr("outbox.management.cli.replay.try_out", prune_the_first)
+        monkeypatch.setattr("outbox.management.cli.deliveries.try_out", prune_the_first)
         said = outbox_command("replay", "--handler", "tests.weigh", "--dry-run", "--show-writes")
 
-        assert f"delivery {first.pk} to tests.weigh, tried" not in said
-        assert f"delivery {second.pk} to tests.weigh, tried" in said
+        assert f"delivery {first.pk} of tests.weigh, run and rolled back" not in said
+        assert f"delivery {second.pk} of tests.weigh, run and rolled back" in said
 
     def test_is_refused_where_it_could_not_be_rolled_back(self):
         @subscribe("parcels.ParcelSent", atomic=False)
@@ -697,7 +697,7 @@ class TestATime:
         """Seen to fail with a time of the project's TIME_ZONE."""
         settings.TIME_ZONE = "Asia/Tokyo"
 
-        assert moment(said) == datetime(2026, 11, 25, 10, tzinfo=UTC)
+        assert parse_time(said) == datetime(2026, 11, 25, 10, tzinfo=UTC)
 
 
 @pytest.mark.usefixtures("runs")
