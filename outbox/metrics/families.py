@@ -9,8 +9,8 @@ from typing import Literal
 from outbox import clock, databases
 from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
-from outbox.deliveries import heartbeat
 from outbox.models import Heartbeat, Subscription
+from outbox.monitor.health import Heartbeats, LastSeen
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.transports.celery import QUEUE
 
@@ -172,22 +172,22 @@ def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
     parts = Family(
         "outbox_last_seen_seconds", "gauge", "Since the latest sign of life; +Inf: none.", ("part",)
     )
+    found = Heartbeats(using=using)
     for kind in (Heartbeat.Kind.RELAY, Heartbeat.Kind.BEAT):
-        parts.samples.append(((kind.value,), _age(heartbeat.latest(kind, using=using))))
+        parts.samples.append(((kind.value,), _age(found.latest(kind))))
     workers = Family(
         "outbox_worker_last_seen_seconds",
         "gauge",
         "Since a worker of the queue was seen; +Inf: none was.",
         ("queue",),
     )
-    signs = heartbeat.workers(using=using)
     for queue in sorted(queues):
-        workers.samples.append(((queue,), _age(signs.get(queue, heartbeat.Sign()))))
+        workers.samples.append(((queue,), _age(found.latest(Heartbeat.Kind.WORKER, queue=queue))))
     yield from (parts, workers)
 
 
-def _age(sign: heartbeat.Sign) -> float:
-    return max(0.0, (clock.now() - sign.at).total_seconds()) if sign.at else NEVER
+def _age(seen: LastSeen) -> float:
+    return max(0.0, (clock.now() - seen.at).total_seconds()) if seen.at else NEVER
 
 
 def _counted(*, using: str) -> Iterator[Family]:

@@ -85,7 +85,7 @@ def _moved(row: Delivery) -> str:
     note = f": {one_line(row.note)}" if row.note else ""
     tried = f" after {row.attempts} attempts" if row.attempts > 1 else ""
     if row.state == State.PENDING and row.due_at > clock.now():
-        return f"failed{tried}, again at {row.due_at:%H:%M:%S}{note}"
+        return f"failed{tried}, retried at {row.due_at:%H:%M:%S}{note}"
     return f"{row.state}{tried}{note}"
 
 

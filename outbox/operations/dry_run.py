@@ -97,18 +97,18 @@ def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
     )
     if not results:
         why = one_line(rows.values_list("note", flat=True).get())
-        raise NoTrial(f"{name} did not start ({why}).")
+        raise NoTrial(f"{name} cannot be tried out, because it did not start: {why}.")
     return results[0].error
 
 
 def _refuse_untriable(name: str) -> None:
     handler = find(name)
     if handler is None:
-        raise NoTrial(f"This code has no handler {name}.")
+        raise NoTrial(f"{name} cannot be tried out: this code has no such handler.")
     if not handler.atomic:
         raise NoTrial(
-            f"{name} is declared with atomic=False: it acts outside of its transaction, and what "
-            "it does there (a call, an e-mail) cannot be rolled back. Read its code instead."
+            f"{name} cannot be tried out: it is declared with atomic=False, so its effects outside "
+            "of its transaction (a call, an e-mail) cannot be rolled back. Read its code instead."
         )
 
 

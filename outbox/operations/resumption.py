@@ -40,13 +40,13 @@ def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
 
 def next_step(operation: Operation) -> str:
     """Return the commands that finish or end an operation, and whether handlers run again."""
-    text = _("Begin it again by the same `manage.py outbox %(action)s`. %(end)s")
+    text = _("Run the same `manage.py outbox %(action)s` again. %(end)s")
     if _can_go_on(operation):
         text = _(
-            "Finish it by `manage.py outbox go-on %(number)d`: it touches nothing a second time, "
-            "so no handler runs again for an event because of that. %(end)s"
+            "Finish it: `manage.py outbox go-on %(number)d`. It changes no row a second time, so "
+            "no handler runs again because of it. %(end)s"
         )
-    end = _("Or leave the rest undone by `manage.py outbox go-on %(number)d --give-up`.")
+    end = _("Or end it, the rest undone: `manage.py outbox go-on %(number)d --give-up`.")
     facts = {"number": operation.pk, "action": operation.action.replace("_", "-")}
     return text % {**facts, "end": end % facts}
 
@@ -100,16 +100,18 @@ def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
 def _running(number: int, *, using: str) -> Operation:
     found = Operation.objects.using(using).filter(pk=number).first()
     if found is None:
-        text = _("There is no operation %(number)s; see `manage.py outbox log`.")
+        text = _("Operation %(number)s does not exist. See `manage.py outbox log`.")
         raise NotRunning(text % {"number": number})
     if found.state != Operation.State.RUNNING:
         facts = {"number": number, "state": found.get_state_display()}
-        raise NotRunning(_("Operation %(number)s is over: %(state)s.") % facts)
+        raise NotRunning(_("Operation %(number)s has ended: %(state)s.") % facts)
     return found
 
 
 def _task(operation: Operation, *, using: str) -> Task:
     action = operation.action
     if action not in ELIGIBLE:  # its choice is not of deliveries
-        raise NotRunning(_("To go on with %(action)s, run it again.") % {"action": action})
+        raise NotRunning(
+            _("%(action)s cannot be continued. Run the command again.") % {"action": action}
+        )
     return BulkTask(action, Choice.from_json(operation.choice), using)

@@ -266,7 +266,7 @@ HOLDS = [
         edits=(
             Edit(
                 BACKFILLING,
-                "            wait_while(self.hold.in_hand, operation, report=report, "
+                "            wait_while(self.hold.running, operation, report=report, "
                 "using=self.using)\n",
                 "",
             ),

@@ -215,9 +215,9 @@ LIFE = [
         without="a process is presumed to live however long it is silent",
         edits=(
             Edit(
-                "outbox/deliveries/heartbeat.py",
-                "is_fresh=clock.now(using=using) - seen_at < stale_after()",
-                "is_fresh=True",
+                "outbox/monitor/health.py",
+                "        return self.now - row.seen_at < stale_after()\n",
+                "        return True\n",
             ),
         ),
         noticed_by=(
@@ -236,7 +236,8 @@ DOCTORS = [
             Edit(
                 "outbox/doctor/queues.py",
                 "    if has_come:\n",
-                "    has_come = heartbeat.latest(Kind.WORKER, queue=queue, using=using).is_fresh\n"
+                "    found = Heartbeats(using=using)\n"
+                "    has_come = found.latest(Kind.WORKER, queue=queue).is_fresh\n"
                 "    if has_come:\n",
             ),
         ),
@@ -277,7 +278,7 @@ DOCTORS = [
     Mutant(
         name="doctor-of-the-debts",
         without="the doctor overlooks what is owed to handlers that this code does not have",
-        edits=(Edit("outbox/doctor/debts.py", "        *_unknown_handlers(using=using),\n", ""),),
+        edits=(Edit("outbox/doctor/owed.py", "        *_unknown_handlers(using=using),\n", ""),),
         noticed_by=(
             f"{DOCTOR}TestTheDebts::test_name_handlers_and_events_that_this_code_does_not_have",
         ),
@@ -285,7 +286,7 @@ DOCTORS = [
     Mutant(
         name="doctor-of-paused-handlers",
         without="the doctor overlooks what is parked of a paused handler",
-        edits=(Edit("outbox/doctor/debts.py", "        *_paused(handlers),\n", ""),),
+        edits=(Edit("outbox/doctor/owed.py", "        *_paused(handlers),\n", ""),),
         noticed_by=(
             f"{DOCTOR}TestTheDebtsOfAHandlerThatIsHeld"
             "::test_count_what_is_parked_and_name_who_paused_it",
@@ -295,7 +296,7 @@ DOCTORS = [
         name="doctor-of-open-breakers",
         without="the doctor overlooks open breakers",
         edits=(
-            Edit("outbox/doctor/debts.py", "        *_open_breakers(handlers, using=using),\n", ""),
+            Edit("outbox/doctor/owed.py", "        *_open_breakers(handlers, using=using),\n", ""),
         ),
         noticed_by=(
             f"{DOCTOR}TestTheDebtsOfAHandlerThatIsHeld"

@@ -137,7 +137,7 @@ class TestStatus:
         assert " ".join(invoice.split()) == "tests.invoice 2 1 2 1 1 0 2 d 0"
         assert notify.startswith("tests.notify")
         assert f"paused by {operator()}" in notify
-        assert notify.endswith("the mail server is away")
+        assert notify.endswith("(the mail server is away)")
         assert waiting.startswith("1 event waits for fan-out, the oldest for ")
 
     def test_says_how_much_was_done_in_the_last_minute(self):

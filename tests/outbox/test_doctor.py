@@ -19,7 +19,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from outbox import events, operations, subscribe, subscriptions
 from outbox.deliveries import heartbeat
-from outbox.doctor import Finding, broker, database, debts, examine, probe, queues, settings
+from outbox.doctor import Finding, broker, database, examine, owed, probe, queues, settings
 from outbox.formatting import format_time
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
 from outbox.relay.passes import relay_pass
@@ -70,7 +70,7 @@ class TestTheDoctor:
         found = {(one["part"], one["severity"]): one for one in json.loads(out.getvalue())}
         assert ended.value.code == 1
         assert "does not answer" in found["broker", "error"]["text"]
-        assert found["relay", "error"]["text"] == "None was seen."
+        assert found["relay", "error"]["text"] == "No relay was seen."
         assert "No canary could be sent" in found["queues", "error"]["text"]
         assert found["database", "ok"]
         assert all(one["advice"] for one in found.values() if one["severity"] != "ok")
@@ -79,10 +79,10 @@ class TestTheDoctor:
         def broken(**_options: Any) -> None:
             raise RuntimeError("no permission")
 
-        monkeypatch.setattr(debts, "examine", broken)
+        monkeypatch.setattr(owed, "examine", broken)
         monkeypatch.setattr("outbox.doctor.queues.examine", lambda *_names, **_options: [])
 
-        found = [one for one in examine() if one.part == "debts"]
+        found = [one for one in examine() if one.part == "owed deliveries"]
 
         assert [(one.severity, "no permission" in one.text) for one in found] == [("error", True)]
 
@@ -119,7 +119,7 @@ class TestAProbe:
     def test_misses_a_worker(self, outbox: Outbox):
         severity, text = self.found("tests")["queue tests"]
 
-        assert (severity, text) == ("error", "The canary did not come back: it has none.")
+        assert (severity, text) == ("error", "The canary was not answered: it has no worker.")
 
     def test_finds_a_worker_that_lives_and_does_nothing(self, outbox: Outbox):
         lives("tests@host", "tests")
@@ -136,7 +136,7 @@ class TestAProbe:
         severity, text = self.found("tests")["queue tests"]
 
         assert severity == "warning"
-        assert "2 deliveries in hand" in text
+        assert "its workers run 2 deliveries" in text
 
     def test_does_not_bear_with_one_that_is_stuck_beyond_its_lease(self, outbox: Outbox):
         lives("tests@host", "tests")
@@ -147,8 +147,8 @@ class TestAProbe:
     @pytest.mark.parametrize(
         ("consumed", "severity", "said"),
         [
-            (("tests", "others"), "ok", "It lives and consumes tests."),
-            (("others",), "error", "It lives and does not consume tests."),
+            (("tests", "others"), "ok", "It runs and consumes tests."),
+            (("others",), "error", "It runs, but does not consume tests."),
         ],
     )
     def test_asks_one_worker_what_it_consumes(
@@ -166,12 +166,12 @@ class TestAProbe:
 
         severity, text = self.found("tests", worker="tests@one")["worker tests@one"]
 
-        assert (severity, text) == ("error", "It was not seen for 1 h.")
+        assert (severity, text) == ("error", "It was last seen 1 h ago.")
 
     def test_of_the_relays_queue_wants_a_relay(self, outbox: Outbox):
         lives("relay@host", "outbox")
 
-        assert self.found("outbox")["relay"] == ("error", "None was seen.")
+        assert self.found("outbox")["relay"] == ("error", "No relay was seen.")
 
     def test_by_the_command_ends_with_1_where_nobody_consumes(self, outbox: Outbox):
         out = StringIO()
@@ -196,15 +196,15 @@ class TestTheBroker:
             (
                 {"maxmemory": 100, "maxmemory_policy": "allkeys-lru"},
                 "error",
-                "throws messages away",
+                "evicts messages",
             ),
-            ({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, "ok", "throws nothing away"),
+            ({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, "ok", "evicts no message"),
             (
                 {"maxmemory": 100, "used_memory": 90, "maxmemory_policy": "noeviction"},
                 "warning",
                 "90% of its memory",
             ),
-            ({"aof_enabled": 0}, "warning", "forgets its messages"),
+            ({"aof_enabled": 0}, "warning", "loses its messages"),
             ({"aof_enabled": 1}, "ok", "to disk"),
             ({"role": "slave"}, "error", "replica"),
         ],
@@ -222,11 +222,11 @@ class TestTheSettings:
     @pytest.mark.parametrize(
         ("name", "value", "said"),
         [
-            ("task_reject_on_worker_lost", True, "runs again for ever"),
+            ("task_reject_on_worker_lost", True, "repeated forever"),
             ("task_acks_late", False, "lost with their worker"),
-            ("worker_prefetch_multiplier", 4, "holds what others could do"),
+            ("worker_prefetch_multiplier", 4, "reserves tasks of idle ones"),
             ("accept_content", ["json", "pickle"], "run code"),
-            ("broker_transport_options", {"visibility_timeout": 60}, "hands a message out again"),
+            ("broker_transport_options", {"visibility_timeout": 60}, "redelivers a message"),
             ("task_time_limit", None, "task_time_limit none"),
         ],
     )
@@ -314,24 +314,24 @@ class TestTheQueues:
         found = list(queues.examine(QUEUES, timeout=0.1, using="default"))
 
         assert [one.severity for one in found] == ["error", "error"]
-        assert all("it lives and no longer consumes" in one.text for one in found)
+        assert all("it no longer consumes" in one.text for one in found)
 
 
 class TestTheDebts:
     def test_are_none_in_a_fresh_outbox(self, outbox: Outbox):
-        assert [one.severity for one in debts.examine(using="default")] == ["ok"]
+        assert [one.severity for one in owed.examine(using="default")] == ["ok"]
 
     @pytest.mark.parametrize(
         ("number", "said"),
         [
-            (1, "1 delivery to tests.invoice is dead."),
-            (2, "2 deliveries to tests.invoice are dead."),
+            (1, "1 delivery of tests.invoice is dead."),
+            (2, "2 deliveries of tests.invoice are dead."),
         ],
     )
     def test_name_what_is_dead(self, outbox: Outbox, number: int, said: str):
         failed(outbox, number)
 
-        found = severities(list(debts.examine(using="default")))
+        found = severities(list(owed.examine(using="default")))
 
         assert found[said] == "warning"
 
@@ -341,28 +341,33 @@ class TestTheDebts:
         subscriptions.registry[:] = [one for one in subscriptions.registry if "weigh" in one.name]
         events.registry.pop("parcels.ParcelSent", None)
 
-        found = severities(list(debts.examine(using="default")))
+        found = severities(list(owed.examine(using="default")))
 
         assert (
-            found["Deliveries are owed to tests.invoice, which this code does not have."] == "error"
+            found["tests.invoice has owed deliveries, but this code has no such handler."]
+            == "error"
         )
-        assert [text for text in found if "tests.weigh is owed parcels.ParcelSent" in text]
+        assert [
+            text
+            for text in found
+            if "tests.weigh has owed deliveries of parcels.ParcelSent" in text
+        ]
 
     def test_name_an_action_that_stopped_half_way(self, outbox: Outbox):
         operations.pause("tests.invoice", by="cli:ann", reason="a test")
         Operation.objects.update(state="running", seen_at=F("started_at") - timedelta(hours=1))
 
-        (found,) = debts.examine(using="default")
+        (found,) = owed.examine(using="default")
 
         assert f"go-on {Operation.objects.get().pk}" in found.advice
 
 
 class TestTheDebtsOfAHandlerThatIsHeld:
-    """Failed: "Nothing is owed that waits for a person." beside all of these."""
+    """Failed: "ok" beside all of these."""
 
     def found(self) -> dict[str, Finding]:
         """All findings, but that no class declares the event of these tests."""
-        found = {one.text: one for one in debts.examine(using="default")}
+        found = {one.text: one for one in owed.examine(using="default")}
         return {text: one for text, one in found.items() if "does not declare" not in text}
 
     def test_count_what_is_parked_and_name_who_paused_it(self, outbox: Outbox):
@@ -378,7 +383,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         since = format_time(at)
         assert finding.severity == "warning"
         assert finding.text == (
-            f"tests.invoice is paused by cli:ann since {since}, and owed 2 deliveries (2 parked)."
+            f"tests.invoice is paused by cli:ann since {since}. Waiting: 2 deliveries (2 parked)."
         )
         assert "`manage.py outbox resume tests.invoice`" in finding.advice
 
@@ -390,7 +395,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         [text] = self.found()
 
-        assert "owed 1 delivery (1 pending)." in text
+        assert "Waiting: 1 delivery (1 pending)." in text
 
     def test_leave_the_pause_of_a_backfill_to_it(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
@@ -418,7 +423,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         [finding] = self.found().values()
 
-        assert finding.text.startswith("1 delivery to tests.invoice is parked: the code that was")
+        assert finding.text.startswith("1 delivery of tests.invoice is parked: the code that was")
         assert "`manage.py migrate`" in finding.advice
 
     def test_name_an_open_breaker_and_what_waits_for_it(self, outbox: Outbox):
@@ -431,9 +436,9 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         assert finding.severity == "warning"
         assert finding.text == (
-            f"The breaker of tests.weigh is open since {format_time(opened)}; the "
-            f"next probe is due at {format_time(opened + timedelta(minutes=1))}; "
-            "waiting: 1 delivery (1 pending)."
+            f"The breaker of tests.weigh is open since {format_time(opened)}. The "
+            f"next probe is due at {format_time(opened + timedelta(minutes=1))}. "
+            "Waiting: 1 delivery (1 pending)."
         )
         assert "outbox close-breaker tests.weigh --reason" in finding.advice
 
@@ -442,7 +447,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         [text] = self.found()
 
-        assert text.endswith("waiting: no delivery.")
+        assert text.endswith("Waiting: no delivery.")
 
     def test_promise_no_probe_of_a_paused_handler(self, outbox: Outbox):
         self.open_the_breaker()
@@ -450,7 +455,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         [text] = self.found()
 
-        assert "no probe is sent while it is paused" in text
+        assert "No probe is sent while the handler is paused" in text
 
     def test_pass_over_the_breaker_of_a_subscription_that_has_ended(self, outbox: Outbox):
         self.open_the_breaker()

@@ -16,7 +16,7 @@ from django.utils import timezone
 from outbox import operations
 from outbox.admin.advice import advice
 from outbox.deliveries import failpoints
-from outbox.doctor import debts
+from outbox.doctor import owed
 from outbox.formatting import format_time
 from outbox.metrics.alerts import alert_rules
 from outbox.models import Delivery, Operation, Subscription
@@ -44,12 +44,19 @@ def the_backfill() -> Operation:
     return Operation.objects.get(action="backfill")
 
 
+def held_clause() -> str:
+    operation = the_backfill()
+    return (
+        f"held by its backfill, operation {operation.pk}, last heartbeat "
+        f"{format_time(operation.seen_at)}, until the backfill is complete."
+    )
+
+
 def held_text() -> str:
     operation = the_backfill()
     return (
-        f"the backfill of {HANDLER} (operation {operation.pk}, last sign of life "
-        f"{format_time(operation.seen_at)}) holds it until it is complete. "
-        f"If that process was killed: `manage.py outbox go-on {operation.pk}`. Do not resume it."
+        f"{HANDLER} is {held_clause()} Do not resume it. If the process of the backfill was "
+        f"killed: `manage.py outbox go-on {operation.pk}`."
     )
 
 
@@ -96,7 +103,7 @@ class TestResuming:
             operations.resume(HANDLER, by="bob")
         Outbox().deliver_all()
 
-        assert str(caught.value).startswith(f"{HANDLER} was not resumed: {held_text()}")
+        assert str(caught.value).startswith(f"{HANDLER} was not resumed. {held_text()}")
         assert f"`manage.py outbox go-on {the_backfill().pk} --give-up`" in str(caught.value)
         assert "--force" in str(caught.value)
         assert the_handler().paused_by == f"backfill:{the_backfill().pk}"
@@ -201,14 +208,15 @@ class TestTheCommand:
         operations.pause(HANDLER, by="bob", reason="the bank is closed.")
 
         assert why(parked()) == (
-            f"Parked: bob paused {HANDLER} (the bank is closed), and {held_text()}"
+            f"Parked: {HANDLER} is paused by bob, and {held_clause()[:-1]} (the bank is closed). "
+            + held_text().partition(". ")[2]
         )
 
     def test_shows_it_in_status(self, held: Listener):
         said = outbox_command("status")
         found = json.loads(outbox_command("status", "--json"))["handlers"]
 
-        assert held_text() in said
+        assert f"{HANDLER} is {held_clause()[:-1]}" in said
         assert [one["backfill"] for one in found] == [the_backfill().pk]
         seen_at = the_backfill().seen_at.isoformat(timespec="milliseconds")
         assert found[0]["backfill_seen_at"].startswith(seen_at[:-6])
@@ -218,18 +226,18 @@ class TestTheCommand:
 
         said = outbox_command("status")
 
-        assert f"bob paused {HANDLER} (the bank is closed), and {held_text()}" in said
+        assert f"{HANDLER} is paused by bob, and {held_clause()[:-1]} (the bank is closed)" in said
 
     def test_shows_it_in_status_by_its_number_too(self, held: Listener):
         Subscription.objects.update(paused_at=timezone.now())
 
-        assert held_text() in outbox_command("status")
+        assert held_clause()[:-1] in outbox_command("status")
         assert why(parked()) == f"Parked: {held_text()}"
 
     def test_names_the_backfill_when_somebody_pauses_it(self, held: Listener):
         said = outbox_command("pause", HANDLER, "--reason", "the bank is closed")
 
-        assert said == f"{HANDLER} is paused, and {held_text()}\n"
+        assert said == f"{HANDLER} is paused. {held_text()}\n"
 
     def test_names_the_backfill_where_the_deliveries_of_a_second_one_would_only_lie_there(
         self, held: Listener
@@ -238,7 +246,7 @@ class TestTheCommand:
 
         said = refused("backfill", HANDLER, "--reason", "again")
 
-        assert held_text() in said
+        assert f"and {held_clause()[:-1]}" in said
         assert "outbox resume" not in said
 
     def test_notes_on_a_parked_delivery_what_holds_it(self, held: Listener):
@@ -251,7 +259,7 @@ class TestTheDoctor:
     def test_names_the_handler_that_an_unfinished_backfill_holds(self, held: Listener):
         Operation.objects.update(seen_at=timezone.now() - 2 * operations.SILENCE)
 
-        [found] = [one for one in debts.examine(using="default") if "half-way" in one.text]
+        [found] = [one for one in owed.examine(using="default") if "unfinished" in one.text]
 
         assert f"It holds {HANDLER}" in found.text
         assert format_time(the_backfill().seen_at) in found.text
@@ -300,7 +308,7 @@ class TestTheAdmin:
         assert f'aria-label="Resume {HANDLER}"' not in page
         assert f'aria-label="Pause {HANDLER}"' not in page
         assert "the bank is closed" in page
-        assert as_html(held_text()) in page
+        assert f"and {held_clause()[:-1]}" in page
 
     def test_has_none_on_the_page_of_the_subscription(self, held: Listener, admin_client: Client):
         url = reverse("admin:outbox_subscription_change", args=[the_handler().pk])
@@ -379,26 +387,30 @@ class TestABackfillThatIsRefused:
 
     def test_names_who_paused_the_handler_and_why(self):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
+        paused_at = the_handler().paused_at
 
+        assert paused_at is not None
         assert self.refusal() == (
-            f"{HANDLER} gets no backfill, since nothing would send its deliveries: bob paused it "
-            f"(the bank is closed). When the reason is gone: `manage.py outbox resume {HANDLER}`."
+            f"{HANDLER} cannot be backfilled, because its deliveries would not be sent: {HANDLER} "
+            f"is paused by bob since {format_time(paused_at)} (the bank is closed). To resume it: "
+            f"`manage.py outbox resume {HANDLER}`."
         )
 
     def test_names_a_subscription_that_has_ended(self):
         operations.end(HANDLER, by="bob", reason="not needed")
 
         assert self.refusal().endswith(
-            "its subscription to tests.Walked has ended. `manage.py outbox resume tests.note` "
-            "makes it active again."
+            "the subscription of tests.note to tests.Walked has ended. To make it active again: "
+            "`manage.py outbox resume tests.note`."
         )
 
     def test_names_code_that_has_no_such_handler(self):
         Subscription.objects.update(known=False)
 
         assert self.refusal().endswith(
-            "the code that was last migrated does not subscribe it to tests.Walked. Deploy and "
-            "migrate a release that does."
+            "the code that was last migrated does not subscribe tests.note to tests.Walked. Deploy "
+            "and migrate a release that does, or name tests.note in the `formerly=` of its "
+            "successor."
         )
 
 
@@ -409,7 +421,7 @@ class TestAnUnfinishedOperation:
             action="replay", choice=CHOICE.as_json(), by="cli:ann", started_at=now, seen_at=now
         )
 
-        with pytest.raises(operations.StillRunning, match=f"last sign of life {format_time(now)}"):
+        with pytest.raises(operations.StillRunning, match=f"last heartbeat {format_time(now)}"):
             operations.replay(CHOICE, by="bob", reason="a test")
 
         assert other.state == "running"
@@ -418,7 +430,7 @@ class TestAnUnfinishedOperation:
         seen = format_time(the_backfill().seen_at)
         other = operations.Choice(handler=HANDLER, event="tests.Walked")
 
-        with pytest.raises(operations.CannotBackfill, match=f"last sign of life {seen}"):
+        with pytest.raises(operations.CannotBackfill, match=f"last heartbeat {seen}"):
             operations.backfill(other, by="bob", reason="a test")
 
     def test_of_a_handler_that_was_renamed_is_finished_by_go_on(self, held: Listener):

@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from django.core.management.base import CommandError
 
 from outbox import operations
-from outbox.deliveries.pauses import held_text
+from outbox.monitor.stops import backfill_stop
 
 from .common import Options, Write, count, operator
 from .errors import explained_interrupt
@@ -56,7 +56,8 @@ class Pause(HandlerSubcommand):
             return
         backfill = operations.held_by(handler)
         if backfill is not None:
-            write(f"{handler} is paused, and {held_text(handler, backfill.pk, backfill.seen_at)}")
+            held = backfill_stop(handler, number=backfill.pk, seen_at=backfill.seen_at)
+            write(f"{handler} is paused. {held.text}")
             return
         write(f"{handler} is paused. To resume it: `manage.py outbox resume {handler}`.")
 

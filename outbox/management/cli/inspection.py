@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from outbox import databases
 from outbox.deliveries.outstanding import owed_events
-from outbox.formatting import format_time, one_line, span
+from outbox.formatting import format_time, span
 from outbox.models import DelayedEvent, Delivery, Event
 from outbox.monitor import blocked, groups, status
 from outbox.monitor.diagnosis import why, why_delayed, why_event
@@ -180,29 +180,8 @@ def _status_row(found: status.Status, one: status.HandlerStatus) -> tuple[object
         one.blocked,
         span(age) if age is not None else "-",
         one.done_in_a_minute,
-        _remark(one),
+        one.stop.cause_and_reason if one.stop else "",
     )
-
-
-def _remark(one: status.HandlerStatus) -> str:
-    if not one.is_known:
-        return "unknown to the code that was last migrated"
-    if one.held_text:
-        return one.held_text
-    if one.paused_at:
-        who = one.paused_by or "someone"
-        return _with_reason(f"paused by {who} at {format_time(one.paused_at)}", one.pause_reason)
-    if one.breaker_opened_at:
-        probe = (
-            f", next probe at {format_time(one.breaker_probe_at)}" if one.breaker_probe_at else ""
-        )
-        text = f"breaker open since {format_time(one.breaker_opened_at)}{probe}"
-        return _with_reason(text, one.breaker_reason)
-    return ""
-
-
-def _with_reason(text: str, reason: str) -> str:
-    return f"{text}: {one_line(reason)}" if reason.strip() else text
 
 
 def _waiting_events(found: status.Status) -> str:
@@ -225,7 +204,7 @@ def _status_as_json(found: status.Status) -> dict[str, Any]:
 
 def _handler_as_json(found: status.Status, one: status.HandlerStatus) -> dict[str, Any]:
     columns = asdict(one)
-    del columns["oldest_in"]
+    del columns["oldest_in"], columns["stops"]
     return {
         **columns,
         "oldest_owed_seconds": _seconds(found, one.oldest),

@@ -198,8 +198,8 @@ class TestADeadBank:
 
         told = why(Delivery.objects.filter(attempts=0)[0])
 
-        assert told.startswith("Held: the breaker of tests.charge is open since ")
-        assert "(BankDown: no answer); the next probe is sent at" in told
+        assert told.startswith("Not sent: tests.charge is held by its breaker, open since ")
+        assert "(BankDown: no answer). The next probe is due at" in told
 
     def test_is_told_by_status(self, bank):
         """Seen to fail with the row's state left out of `_add_condition`."""
@@ -210,8 +210,8 @@ class TestADeadBank:
 
         assert handler["is_breaker_open"]
         assert handler["breaker_reason"] == "BankDown: no answer"
-        assert "breaker open since" in said
-        assert ": BankDown: no answer" in said
+        assert "held by its breaker, open since" in said
+        assert "(BankDown: no answer)" in said
 
 
 class TestAPerson:

@@ -456,7 +456,7 @@ class TestAReplay:
 
         overlap.may_end.set()
         later()
-        assert "is in hand; they run one after the other" in text
+        assert "is running, and a key has one running delivery" in text
 
 
 @pytest.mark.postgresql

@@ -108,7 +108,7 @@ class TestWhyADeliveryIsDone:
 
         assert why(rows.get()) == (
             "Done at 2026-11-24 12:00:00 UTC by worker test, after 2 failed runs and after 3 "
-            "runs that used up no attempt, since the database failed or could not be reached."
+            "runs that used up no attempt, because the database failed or could not be reached."
         )
 
 
@@ -126,7 +126,7 @@ class TestWhyADeliveryIsDead:
         assert place.startswith("tests.outbox.monitor.test_diagnosis:")
         assert sentence() == (
             "Dead after 2 attempts, the last at 2026-11-24 12:00:00 UTC: RuntimeError: no such "
-            f"price ({place}); when the cause is gone, try it again in the admin or by "
+            f"price ({place}). Fix the cause, then retry it in the admin or by "
             f"`manage.py outbox retry {delivery.pk}`."
         )
 
@@ -138,7 +138,9 @@ class TestWhyADeliveryIsDead:
         given()
         Outbox().deliver_all(raise_errors=False)
 
-        assert sentence().startswith("Dead: refused for good at 2026-11-24 12:00:00 UTC with Perm")
+        assert sentence().startswith(
+            "Dead: the handler refused it at 2026-11-24 12:00:00 UTC with P"
+        )
         assert "no address" in sentence()
 
 
@@ -153,7 +155,7 @@ class TestWhyADeliveryWaitsForItsBackoff:
         Delivery.objects.update(due_at=NOON + timedelta(minutes=10))
 
         assert sentence() == (
-            "Tried again at 2026-11-24 12:10:00 UTC, in 10 min, after 1 attempt: "
+            "Retried at 2026-11-24 12:10:00 UTC, in 10 min, after 1 attempt: "
             "RuntimeError: the printer is out of paper."
         )
 
@@ -175,8 +177,8 @@ class TestWhyADeliveryIsPending:
 
     def test_waits_its_turn_while_the_window_is_full(self):
         assert sentence() == (
-            "Waits its turn: 2 of at most 2 deliveries of tests.invoice are in flight, and 0 are "
-            "due before this one."
+            "Waits for the window: 2 of at most 2 deliveries of tests.invoice are in flight, and "
+            "0 are due before this one."
         )
 
     def test_is_sent_next_when_there_is_room(self):
@@ -205,8 +207,8 @@ class TestWhyADeliveryIsPending:
         clock.shift(90)
 
         assert sentence() == (
-            "Due for 1 min 30 s and not yet sent; no relay was seen: is a worker of the queue "
-            "outbox running?"
+            "Due for 1 min 30 s and not sent. No relay was ever seen: start a worker of the queue "
+            "outbox."
         )
 
     def test_asks_for_the_relay_even_if_others_wait_in_line(self, clock):
@@ -215,7 +217,7 @@ class TestWhyADeliveryIsPending:
         )
         clock.shift(90)
 
-        assert "is a worker of the queue outbox running?" in sentence()
+        assert "start a worker of the queue outbox" in sentence()
 
     def test_asks_for_the_broker_when_it_took_no_message(self, clock):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
@@ -223,16 +225,16 @@ class TestWhyADeliveryIsPending:
         clock.shift(90)
 
         assert sentence() == (
-            "Due for 1 min 30 s and not yet sent (the broker did not take it: ConnectionError: "
-            "refused); no relay was seen: is a worker of the queue outbox running?"
+            "Due for 1 min 30 s and not sent (the broker did not take it: ConnectionError: "
+            "refused). No relay was ever seen: start a worker of the queue outbox."
         )
 
     def test_is_parked_in_a_moment_when_its_handler_is_paused(self):
         operations.pause("tests.invoice", by="cli:ann", reason="wrong prices.")
 
         assert sentence() == (
-            "Parked: cli:ann paused tests.invoice at 2026-11-24 12:00:00 UTC (wrong prices); "
-            "`manage.py outbox resume tests.invoice` lets it go on."
+            "Not sent: tests.invoice is paused by cli:ann since 2026-11-24 12:00:00 UTC (wrong "
+            "prices). To resume it: `manage.py outbox resume tests.invoice`."
         )
 
 
@@ -249,9 +251,8 @@ class TestWhyADeliveryIsSent:
         clock.shift(40)
 
         assert sentence() == (
-            "Its message is in the queue tests for 40 s (sent 1 time so far), sent again after "
-            "2026-11-24 12:01:00 UTC, and no worker started it; no worker on queue tests was seen: "
-            "is one running?"
+            "In the queue tests for 40 s (sent 1 time), and no worker started it; sent again after "
+            "2026-11-24 12:01:00 UTC. No worker of the queue tests was ever seen: start one."
         )
 
     def test_tells_a_worker_that_is_silent_from_one_that_lives(self, clock):
@@ -261,8 +262,8 @@ class TestWhyADeliveryIsSent:
         sign(Kind.WORKER, queues=["tests"])
         alive = sentence()
 
-        assert silent.endswith("no worker on queue tests was seen for 40 s: is one running?")
-        assert alive.endswith("was seen 0 s ago; `manage.py outbox doctor` looks further.")
+        assert silent.endswith("A worker of the queue tests was last seen 40 s ago: check it.")
+        assert alive.endswith("was seen 0 s ago: check with `manage.py outbox doctor`.")
 
     def test_waits_behind_what_the_queues_workers_have_in_hand(self, clock):
         start("w1")
@@ -271,7 +272,7 @@ class TestWhyADeliveryIsSent:
         clock.shift(40)
 
         assert sentence() == (
-            "Its message is in the queue tests for 40 s, whose workers have 1 other in hand; "
+            "In the queue tests for 40 s, whose workers run 1 other delivery; "
             "sent again after 2026-11-24 12:01:00 UTC."
         )
 
@@ -280,7 +281,7 @@ class TestWhyADeliveryIsSent:
 
         assert sentence() == (
             "No worker of the queue tests started it by 2026-11-24 12:01:00 UTC; the relay sends "
-            "it again; no worker on queue tests was seen: is one running?"
+            "it again. No worker of the queue tests was ever seen: start one."
         )
 
     def test_blames_the_relay_when_the_queues_workers_live(self, clock):
@@ -288,14 +289,14 @@ class TestWhyADeliveryIsSent:
         clock.shift(61)
         sign(Kind.WORKER, queues=["tests"])
 
-        assert "the relay was not seen for 1 min 1 s" in sentence()
+        assert "The relay was last seen 1 min 1 s ago" in sentence()
 
     def test_names_the_worker_that_has_it(self, clock):
         start("w1@host")
         clock.shift(40)
 
         assert sentence() == (
-            "Worker w1@host has it since 2026-11-24 12:00:00 UTC (attempt 1), leased until "
+            "Worker w1@host runs it since 2026-11-24 12:00:00 UTC (attempt 1), leased until "
             "2026-11-24 12:01:00 UTC."
         )
 
@@ -304,9 +305,9 @@ class TestWhyADeliveryIsSent:
         clock.shift(61)
 
         assert sentence().startswith(
-            "Worker w1@host has it since 2026-11-24 12:00:00 UTC and its lease passed at "
-            "2026-11-24 12:01:00 UTC: the worker died, or the handler needs a longer lease, or it "
-            "cannot reach the database;"
+            "Worker w1@host runs it since 2026-11-24 12:00:00 UTC, and its lease expired at "
+            "2026-11-24 12:01:00 UTC. Either the worker died, or it cannot reach the database, or "
+            "the handler needs a longer lease."
         )
 
 
@@ -319,7 +320,8 @@ class TestWhyADeliveryIsParked:
 
         assert Delivery.objects.get().state == "parked"
         assert sentence().startswith(
-            "Parked: user:7 paused tests.invoice at 2026-11-24 12:00:00 UTC (no reason was given);"
+            "Parked: tests.invoice is paused by user:7 since 2026-11-24 12:00:00 UTC (no "
+            "reason given)."
         )
 
     def test_says_that_the_code_has_no_such_handler(self, invoice):
@@ -332,8 +334,8 @@ class TestWhyADeliveryIsParked:
 
         assert Delivery.objects.get().state == "parked"
         assert sentence().startswith(
-            "Parked: the code that was last migrated has no handler tests.invoice for "
-            "parcels.ParcelSent; deploy and migrate"
+            "Parked: the code that was last migrated does not subscribe tests.invoice to "
+            "parcels.ParcelSent. Deploy and migrate"
         )
 
     def test_goes_on_once_its_handler_runs_again(self, invoice):
@@ -341,7 +343,7 @@ class TestWhyADeliveryIsParked:
         passing()
         Delivery.objects.update(state=State.PARKED)
 
-        assert sentence() == "Was parked; its handler runs again, and the relay takes it up next."
+        assert sentence() == "Was parked; its handler runs again, and the relay sends it next."
 
 
 class TestWhyADeliveryIsBlocked:
@@ -358,7 +360,7 @@ class TestWhyADeliveryIsBlocked:
         head = Delivery.objects.earliest("pk").pk
 
         assert sentence() == (
-            f"Blocked: delivery {head}, of an earlier event of its key, comes first (sent). See "
+            f"Blocked by delivery {head}, of an earlier event of its key (sent). See "
             f"`manage.py outbox why {head}`."
         )
 
@@ -382,7 +384,8 @@ class TestWhyADeliveryIsNeverSent:
         Subscription.objects.update(active=False)
 
         assert sentence() == (
-            "Not sent: the subscription of tests.invoice to parcels.ParcelSent has ended."
+            "Not sent: the subscription of tests.invoice to parcels.ParcelSent has ended. To make "
+            "it active again: `manage.py outbox resume tests.invoice`."
         )
 
 
@@ -423,15 +426,15 @@ class TestWhy:
 
 class TestWhyAnEvent:
     def test_waits_for_fan_out_at_first(self, clock):
-        assert why_event(given()) == "Emitted a moment ago; the relay makes its deliveries next."
+        assert why_event(given()) == "Just emitted; the relay creates its deliveries next."
 
     def test_asks_for_the_relay_when_it_waits_for_long(self, clock):
         event = given()
         clock.shift(3 * 3600)
 
         assert why_event(event) == (
-            "Emitted 3 h ago and not fanned out; no relay was seen: is a worker of the queue "
-            "outbox running?"
+            "Emitted 3 h ago and not fanned out. No relay was ever seen: start a worker of the "
+            "queue outbox."
         )
 
     def test_counts_what_is_settled(self, invoice):
@@ -452,7 +455,10 @@ class TestWhyAnEvent:
         Outbox().deliver_all()
         event.refresh_from_db()
 
-        assert why_event(event) == "Fanned out at 2026-11-24 12:00:00 UTC; no handler heard it."
+        assert (
+            why_event(event)
+            == "Fanned out at 2026-11-24 12:00:00 UTC; no handler subscribes to it."
+        )
 
 
 class TestWording:

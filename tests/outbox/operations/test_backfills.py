@@ -249,7 +249,7 @@ class TestABackfillThatIsKilled:
             backfill()
         other = operations.Choice(handler="tests.note", event="tests.Walked")
 
-        with pytest.raises(operations.CannotBackfill, match=r"Operation \d+, by ann, is another"):
+        with pytest.raises(operations.CannotBackfill, match=r"not finished: operation \d+, by ann"):
             operations.backfill(other, by="bob", reason="a test")
 
         assert the_backfill().by == "ann"

@@ -19,7 +19,7 @@ from orders.models import Order
 from outbox import DomainEvent, Receipt, emit, formatting, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.sync import sync_subscriptions
-from outbox.doctor import debts
+from outbox.doctor import owed
 from outbox.management.cli.filters import parse_time
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.operations import progress
@@ -122,7 +122,7 @@ class TestADryRun:
         told = operations.preview("retry", operations.Choice())
 
         assert [line.split(":")[0] for line in told.examples] == [
-            f"delivery {row.pk} to tests.invoice" for row in rows
+            f"delivery {row.pk} of tests.invoice" for row in rows
         ]
         assert told.examples[0].endswith(f", {formatting.format_time(rows[0].event.emitted_at)}")
 
@@ -234,7 +234,7 @@ class TestAnOperationThatIsKilled:
 
         outbox_command("go-on", number, "--give-up")
 
-        with pytest.raises(CommandError, match="is over: given up"):
+        with pytest.raises(CommandError, match="has ended: given up"):
             outbox_command("go-on", number)
         assert states().count("dead") == 3
 
@@ -249,10 +249,10 @@ class TestAnOperationThatIsKilled:
         with pytest.raises(Killed):
             operations.prune(older_than=timedelta(days=30), by="cli:cron")
 
-        with pytest.raises(CommandError, match="To go on with prune, run it again"):
+        with pytest.raises(CommandError, match=r"\(prune\) cannot be continued"):
             outbox_command("go-on", str(Operation.objects.get().pk))
         Operation.objects.update(seen_at=timezone.now() - 2 * operations.SILENCE)
-        [found] = [one for one in debts.examine(using="default") if "half-way" in one.text]
+        [found] = [one for one in owed.examine(using="default") if "unfinished" in one.text]
         assert found.advice.startswith("Begin it again by the same `manage.py outbox prune`.")
 
     def test_touches_nothing_that_came_later(self, runs: list[UUID]):
@@ -282,7 +282,7 @@ class TestAnOperationThatIsKilled:
         outbox_command("go-on", str(number), "--give-up")
         outbox_command(*line)
 
-        assert f"Operation {number}, by cli:" in said
+        assert f"operation {number}, by cli:" in said
         assert f"`manage.py outbox go-on {number}`" in said
         assert [one.touched for one in Operation.objects.order_by("id")] == [2, 1]
 
@@ -490,7 +490,7 @@ class TestBackfill:
         Subscription.objects.update(window=4, window_now=4)
         given(outbox, 3)
         Event.objects.update(fanned_out_at=timezone.now())
-        look = Backfill.hindrance
+        look = Backfill.reason_to_wait
 
         def look_too_early(task: Backfill) -> str:
             found = look(task)
@@ -502,7 +502,7 @@ class TestBackfill:
         def work(_seconds: float) -> None:
             Delivery.objects.update(state=State.DONE)
 
-        monkeypatch.setattr(Backfill, "hindrance", look_too_early)
+        monkeypatch.setattr(Backfill, "reason_to_wait", look_too_early)
         monkeypatch.setattr("outbox.operations.progress.time.sleep", work)
         done = operations.backfill(
             operations.Choice(handler="tests.invoice"), by="cli:ann", reason="a test", rate=None
@@ -514,7 +514,7 @@ class TestBackfill:
         Outbox()
         operations.pause("tests.invoice", by="cli:ann", reason="a test")
 
-        with pytest.raises(CommandError, match="When the reason is gone"):
+        with pytest.raises(CommandError, match="To resume it: "):
             outbox_command("backfill", "tests.invoice", "--reason", "a test")
 
 
@@ -673,7 +673,7 @@ class TestATrial:
         (row,) = deliveries("done")
         operations.pause("tests.invoice", by="cli:ann", reason="a test")
 
-        with pytest.raises(NoTrial, match=r"did not start \(its handler is paused by cli:ann\)\."):
+        with pytest.raises(NoTrial, match=r"did not start: its handler is paused by cli:ann\."):
             try_out(row.pk)
 
     def test_says_so_where_only_a_later_release_can_read_the_event(self):
@@ -685,7 +685,7 @@ class TestATrial:
         Outbox().given("tests.Weighed", stored_version=2, parcel_id=uuid4())
         relay_pass(publish=lambda message: None)
 
-        with pytest.raises(NoTrial, match=r"did not start .* cannot read version 2 of tests\.Wei"):
+        with pytest.raises(NoTrial, match=r"did not start: .*cannot read version 2 of tests\.Wei"):
             try_out(Delivery.objects.get().pk)
 
 
