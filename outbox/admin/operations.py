@@ -104,7 +104,7 @@ class OperationAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
     def number(self, row: Operation) -> int:
-        """Show the id as `manage.py outbox go-on` takes it."""
+        """Show the id as `manage.py outbox continue` takes it."""
         return row.pk
 
     @admin.display(description=gettext_lazy("by"))

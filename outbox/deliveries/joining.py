@@ -20,7 +20,7 @@ from outbox.subscriptions import registry
 
 from . import breaker
 from .locks import is_lock_timeout, lock_subscriptions
-from .placing import fill_shares, line_up
+from .placing import set_order_keys, set_shares
 
 logger = logging.getLogger("outbox.sync")
 
@@ -94,8 +94,8 @@ def _join(old: Subscription, row: Subscription, *, using: str) -> None:
     _move(old, row, using=using)
     _inherit(row, old, using=using)
     old.delete(using=using)
-    line_up(row, using=using)
-    fill_shares(row, using=using)
+    set_order_keys(row, using=using)
+    set_shares(row, using=using)
 
 
 def _wait_for_workers(rows: Iterable[Subscription], *, using: str) -> None:

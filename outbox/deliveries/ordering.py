@@ -21,7 +21,7 @@ from django.db.models import F, Min
 from outbox import clock, nudge
 from outbox.models import Delivery, Event, Subscription
 
-from .key_locks import lock_lines
+from .key_locks import lock_ordered_keys
 
 State = Delivery.State
 
@@ -73,7 +73,7 @@ def out_of_turn(rows: Sequence[Delivery], *, using: str) -> set[int]:
     }
     if not ordered_keys:
         return set()
-    lock_lines(set(ordered_keys.values()), connection=connections[using])
+    lock_ordered_keys(set(ordered_keys.values()), connection=connections[using])
     keys = {key for _handler, key in ordered_keys.values()}
     firsts, running = first_of(keys, using=using), _running(keys, using=using)
     return {
@@ -162,7 +162,7 @@ def first_check(now: datetime) -> datetime:
     return now + _RECHECK_AFTER[0]
 
 
-def look_soon(keys: Collection[str], *, using: str) -> None:
+def recheck_soon(keys: Collection[str], *, using: str) -> None:
     """Have the relay recheck the blocked deliveries of these keys in its next pass.
 
     Deliveries that another transaction has locked follow after the caller's commit. Otherwise two

@@ -10,7 +10,7 @@ from outbox.models import Delivery, Event, Subscription
 State = Delivery.State
 
 
-def line_up(row: Subscription, *, using: str) -> None:
+def set_order_keys(row: Subscription, *, using: str) -> None:
     """Set or clear the order key of owed deliveries, depending on `row.ordered`.
 
     It blocks none of them, since a worker checks the order before it starts a delivery.
@@ -28,7 +28,7 @@ def line_up(row: Subscription, *, using: str) -> None:
         blocked.update(state=State.PENDING, note="")
 
 
-def fill_shares(row: Subscription, *, using: str) -> None:
+def set_shares(row: Subscription, *, using: str) -> None:
     """Set or clear the share of owed deliveries, depending on `row.share_window`."""
     owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
     share = Event.objects.using(using).filter(pk=OuterRef("event")).values("share")

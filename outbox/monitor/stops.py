@@ -123,7 +123,7 @@ def backfill_stop(
             "heartbeat %(seen)s, until the backfill is complete"
         )
     next_step = _(
-        "Do not resume it. If the process of the backfill was killed: `manage.py outbox go-on "
+        "Do not resume it. If the process of the backfill was killed: `manage.py outbox continue "
         "%(number)d`."
     )
     return Stop(

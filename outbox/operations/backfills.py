@@ -49,8 +49,8 @@ def backfill(
     An ordered handler is paused until all deliveries are created, so that no new event of a key
     overtakes an old one. It begins when no delivery of the handler is running. The last step
     resumes the handler, unless a person or a rule has paused it meanwhile. If the process is
-    killed, the handler stays paused until `go_on`, `give_up`, the same backfill, or `resume` with
-    `force`.
+    killed, the handler stays paused until `continue_operation`, `give_up`, the same backfill, or
+    `resume` with `force`.
 
     Args:
         choice: the handler, and the events; ids and states are ignored.

@@ -211,7 +211,7 @@ class HeldByBackfill(ValueError):
 
     def __init__(self, handler: str, backfill: Operation) -> None:
         text = _(
-            "%(handler)s was not resumed. %(held)s To end the backfill: `manage.py outbox go-on "
+            "%(handler)s was not resumed. %(held)s To end the backfill: `manage.py outbox continue "
             "%(number)d --give-up`; this also resumes the handler, unless a person or rule has "
             "paused it. To resume it all the same: `manage.py outbox resume %(handler)s --force`; "
             "this stops the backfill, and new events of a key may overtake old ones."

@@ -56,7 +56,7 @@ class Hold:
             raise CannotBackfill(
                 f"Another backfill of {self.handler} is not finished: operation {other.pk}, by "
                 f"{other.by}, last heartbeat {format_time(other.seen_at)}. Finish it: `manage.py "
-                f"outbox go-on {other.pk}`. Or end it: `manage.py outbox go-on {other.pk} "
+                f"outbox continue {other.pk}`. Or end it: `manage.py outbox continue {other.pk} "
                 "--give-up`."
             )
         by = holder(operation)
@@ -83,7 +83,7 @@ class Hold:
         if not all(is_held_by(row, operation) for row in rows):
             raise CannotBackfill(
                 f"{self.handler} was resumed before its backfill was complete, so new events may "
-                f"have overtaken old ones. End it: `manage.py outbox go-on {operation.pk} "
+                f"have overtaken old ones. End it: `manage.py outbox continue {operation.pk} "
                 "--give-up`. Then start a backfill of the missing events."
             )
 

@@ -72,8 +72,8 @@ class StillRunning(ValueError):
     def __init__(self, operation: Operation) -> None:
         text = _(
             "The same replay is not finished: operation %(number)d, by %(by)s, last heartbeat "
-            "%(seen)s. Finish it: `manage.py outbox go-on %(number)d`. Or end it: `manage.py "
-            "outbox go-on %(number)d --give-up`. Then replay."
+            "%(seen)s. Finish it: `manage.py outbox continue %(number)d`. Or end it: `manage.py "
+            "outbox continue %(number)d --give-up`. Then replay."
         )
         seen = format_time(operation.seen_at)
         super().__init__(text % {"number": operation.pk, "by": operation.by, "seen": seen})

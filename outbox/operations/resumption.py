@@ -41,21 +41,21 @@ def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
 def next_step(operation: Operation) -> str:
     """Return the commands that finish or end an operation, and whether handlers run again."""
     text = _("Run the same `manage.py outbox %(action)s` again. %(end)s")
-    if _can_go_on(operation):
+    if _can_continue(operation):
         text = _(
-            "Finish it: `manage.py outbox go-on %(number)d`. It changes no row a second time, so "
-            "no handler runs again because of it. %(end)s"
+            "Finish it: `manage.py outbox continue %(number)d`. It changes no row a second time, "
+            "so no handler runs again because of it. %(end)s"
         )
-    end = _("Or end it, the rest undone: `manage.py outbox go-on %(number)d --give-up`.")
+    end = _("Or end it, the rest undone: `manage.py outbox continue %(number)d --give-up`.")
     facts = {"number": operation.pk, "action": operation.action.replace("_", "-")}
     return text % {**facts, "end": end % facts}
 
 
-def _can_go_on(operation: Operation) -> bool:
+def _can_continue(operation: Operation) -> bool:
     return operation.action in {*ELIGIBLE, Action.BACKFILL, Action.END, Action.REDACT}
 
 
-def go_on(
+def continue_operation(
     number: int, *, by: str, report: Report | None = None, using: str | None = None
 ) -> Operation:
     """Carry out the rest of an operation. Two processes that do so at once share the work.
@@ -66,7 +66,7 @@ def go_on(
     """
     using = using or databases.alias()
     operation = _running(number, using=using)
-    logger.info("%s goes on with operation %d", by, number)
+    logger.info("%s continues operation %d", by, number)
     if operation.action == Action.END:
         handler = operation.choice["handler"]
         return end(handler, by=operation.by, reason=operation.reason, report=report, using=using)
@@ -111,7 +111,6 @@ def _running(number: int, *, using: str) -> Operation:
 def _task(operation: Operation, *, using: str) -> Task:
     action = operation.action
     if action not in ELIGIBLE:  # its choice is not of deliveries
-        raise NotRunning(
-            _("%(action)s cannot be continued. Run the command again.") % {"action": action}
-        )
+        text = _("Operation %(number)s (%(action)s) cannot be continued. Run its command again.")
+        raise NotRunning(text % {"number": operation.pk, "action": action})
     return BulkTask(action, Choice.from_json(operation.choice), using)

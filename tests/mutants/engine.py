@@ -853,7 +853,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/deliveries/ordering.py",
-                "    lock_lines(set(ordered_keys.values()), connection=connections[using])\n",
+                "    lock_ordered_keys(set(ordered_keys.values()), "
+                "connection=connections[using])\n",
                 "",
             ),
         ),

@@ -359,7 +359,7 @@ class TestTheDebts:
 
         (found,) = owed.examine(using="default")
 
-        assert f"go-on {Operation.objects.get().pk}" in found.advice
+        assert f"continue {Operation.objects.get().pk}" in found.advice
 
 
 class TestTheDebtsOfAHandlerThatIsHeld:
@@ -414,7 +414,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         [finding] = self.found().values()
 
         assert "resume tests.invoice" not in finding.advice
-        assert f"`manage.py outbox go-on {backfill.pk}`" in finding.advice
+        assert f"`manage.py outbox continue {backfill.pk}`" in finding.advice
 
     def test_count_what_is_parked_since_another_release_was_migrated(self, outbox: Outbox):
         Subscription.objects.filter(handler="tests.invoice").update(known=False)

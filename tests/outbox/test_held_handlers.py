@@ -56,7 +56,7 @@ def held_text() -> str:
     operation = the_backfill()
     return (
         f"{HANDLER} is {held_clause()} Do not resume it. If the process of the backfill was "
-        f"killed: `manage.py outbox go-on {operation.pk}`."
+        f"killed: `manage.py outbox continue {operation.pk}`."
     )
 
 
@@ -104,7 +104,7 @@ class TestResuming:
         Outbox().deliver_all()
 
         assert str(caught.value).startswith(f"{HANDLER} was not resumed. {held_text()}")
-        assert f"`manage.py outbox go-on {the_backfill().pk} --give-up`" in str(caught.value)
+        assert f"`manage.py outbox continue {the_backfill().pk} --give-up`" in str(caught.value)
         assert "--force" in str(caught.value)
         assert the_handler().paused_by == f"backfill:{the_backfill().pk}"
         assert handled(held) == []
@@ -131,12 +131,12 @@ class TestResuming:
         assert operations.resume(HANDLER, by="bob", force=True) == 1
 
         with pytest.raises(operations.CannotBackfill, match="was resumed before"):
-            operations.go_on(the_backfill().pk, by="ann")
+            operations.continue_operation(the_backfill().pk, by="ann")
         assert the_handler().paused_at is None
 
     def test_is_possible_when_the_backfill_is_complete(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
-        operations.go_on(the_backfill().pk, by="ann")
+        operations.continue_operation(the_backfill().pk, by="ann")
 
         assert operations.resume(HANDLER, by="bob") == 1
         Outbox().deliver_all()
@@ -146,7 +146,7 @@ class TestResuming:
     def test_is_possible_where_an_older_release_left_the_pause_of_a_complete_backfill(
         self, held: Listener
     ):
-        operations.go_on(the_backfill().pk, by="ann")
+        operations.continue_operation(the_backfill().pk, by="ann")
         left_by = f"backfill:{the_backfill().pk}"
         Subscription.objects.update(paused_at=timezone.now(), paused_by=left_by)
 
@@ -192,7 +192,7 @@ class TestTheCommand:
         said = outbox_command("resume", HANDLER, "--force", "--reason", "no key matters")
 
         assert said.startswith(f"{HANDLER} is resumed. ")
-        assert f"`manage.py outbox go-on {the_backfill().pk} --give-up`" in said
+        assert f"`manage.py outbox continue {the_backfill().pk} --give-up`" in said
         assert the_handler().paused_at is None
 
     def test_shows_by_force_what_would_be_sent(self, held: Listener):
@@ -272,7 +272,7 @@ class TestTheAlert:
         advice = rules[start : rules.index("- alert", start)]
 
         assert "do not resume" in advice
-        assert "go-on" in advice
+        assert "continue" in advice
 
 
 class TestTheAdmin:
@@ -285,7 +285,7 @@ class TestTheAdmin:
         said = self.resume(admin_client)
 
         assert "was not resumed" in said
-        assert f"go-on {the_backfill().pk}" in said
+        assert f"continue {the_backfill().pk}" in said
         assert the_handler().paused_at is not None
         assert not LogEntry.objects.exists()
 
@@ -352,7 +352,7 @@ class TestACtrlC:
             said = refused("backfill", HANDLER, "--reason", "a test")
 
         number = the_backfill().pk
-        assert f"`manage.py outbox go-on {number}`" in said
+        assert f"`manage.py outbox continue {number}`" in said
         assert said == (
             f"Interrupted: operation {number} (backfill) is not finished; 1 of 2 touched. "
             f"{HANDLER} stays paused until the operation is finished. "
@@ -437,7 +437,7 @@ class TestAnUnfinishedOperation:
         """Failed: no subscription had the former name, so nothing ended the pause."""
         Subscription.objects.update(handler="tests.renamed")
 
-        outbox_command("go-on", str(the_backfill().pk))
+        outbox_command("continue", str(the_backfill().pk))
 
         assert (the_backfill().state, the_handler().paused_at) == ("finished", None)
 
@@ -447,5 +447,5 @@ class TestAnUnfinishedOperation:
         Subscription.objects.update(handler="tests.renamed")
 
         assert "No subscription has the handler tests.note" in refused(
-            "go-on", str(the_backfill().pk)
+            "continue", str(the_backfill().pk)
         )

@@ -263,7 +263,7 @@ class TestWhateverDecidesOrStores:
         operations.replay(all_of_it, **BY, rate=None)
         with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
             operations.discard(all_of_it, **BY, rate=None)
-        operations.go_on(on_primary(Operation).get(state="running").pk, by="ann")
+        operations.continue_operation(on_primary(Operation).get(state="running").pk, by="ann")
         on_primary(Delivery).filter(event=first_event()).delete()
         operations.backfill(operations.Choice(handler="tests.send", event="tests.ParcelSent"), **BY)
         deliver_due()

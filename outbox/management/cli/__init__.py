@@ -22,7 +22,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "end": handlers.End(),
     "prune": operations.Prune(),
     "redact": operations.Redact(),
-    "go-on": operations.GoOn(),
+    "continue": operations.Continue(),
     "log": operations.Log(),
     "events": checks.Events(),
     "catalogue": checks.Catalogue(),

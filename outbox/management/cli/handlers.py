@@ -96,8 +96,8 @@ class Resume(HandlerSubcommand):
         if backfill is not None:
             rest = (
                 f" Its backfill, operation {backfill.pk}, creates no more deliveries. End it: "
-                f"`manage.py outbox go-on {backfill.pk} --give-up`. Then start a backfill of the "
-                "missing events."
+                f"`manage.py outbox continue {backfill.pk} --give-up`. Then start a backfill of "
+                "the missing events."
             )
         write(f"{handler} {'is resumed' if changed else 'was not paused'}.{rest}")
 

@@ -1,4 +1,4 @@
-"""Subcommands about recorded operations and old events: log, go-on, prune and redact."""
+"""Subcommands about recorded operations and old events: log, continue, prune and redact."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Log:
             write("No operation is recorded.")
 
 
-class GoOn:
+class Continue:
     """Continue an operation whose process was killed, or give it up."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -65,7 +65,7 @@ class GoOn:
             if options["give_up"]:
                 done = operations.give_up(number, by=operator())
             else:
-                done = operations.go_on(number, by=operator(), report=Progress(write))
+                done = operations.continue_operation(number, by=operator(), report=Progress(write))
         except (
             operations.NotRunning, operations.CannotBackfill, operations.UnknownHandler
         ) as error:  # fmt: skip

@@ -200,7 +200,7 @@ class TestALongOperation:
         admin_client.post(reverse("admin:outbox_operation_go_on", args=[left.pk]))
 
         assert "Nobody carries it out any more" in before
-        assert f"<code>manage.py outbox go-on {left.pk}</code>" in before
+        assert f"<code>manage.py outbox continue {left.pk}</code>" in before
         assert "no handler runs again because of it" in before
         eventually(lambda: dead_ones() == 0, "the rest is retried", within=60)
 

@@ -193,7 +193,7 @@ class TestAnOperationThatIsKilled:
             operations.replay(choice, by="cli:ann", reason="a test", rate=None)
         outbox.deliver_all()  # what was replayed is done again, and must not be taken for new
         first = len(runs)
-        done = operations.go_on(Operation.objects.get().pk, by="cli:bob")
+        done = operations.continue_operation(Operation.objects.get().pk, by="cli:bob")
         outbox.deliver_all()
 
         assert 0 < first < 7
@@ -207,7 +207,7 @@ class TestAnOperationThatIsKilled:
         with killed_at(failpoints.AFTER_STEP, time=1):
             operations.discard(operations.Choice(states=("dead",)), by="cli:ann", reason="a test")
         half = states()
-        said = outbox_command("go-on", str(Operation.objects.get().pk))
+        said = outbox_command("continue", str(Operation.objects.get().pk))
 
         assert half.count("discarded") == 2
         assert set(states()) == {"discarded"}
@@ -232,10 +232,10 @@ class TestAnOperationThatIsKilled:
             operations.discard(operations.Choice(states=("dead",)), by="cli:ann", reason="a test")
         number = str(Operation.objects.get().pk)
 
-        outbox_command("go-on", number, "--give-up")
+        outbox_command("continue", number, "--give-up")
 
         with pytest.raises(CommandError, match="has ended: given up"):
-            outbox_command("go-on", number)
+            outbox_command("continue", number)
         assert states().count("dead") == 3
 
     @pytest.mark.usefixtures("runs")
@@ -250,10 +250,10 @@ class TestAnOperationThatIsKilled:
             operations.prune(older_than=timedelta(days=30), by="cli:cron")
 
         with pytest.raises(CommandError, match=r"\(prune\) cannot be continued"):
-            outbox_command("go-on", str(Operation.objects.get().pk))
+            outbox_command("continue", str(Operation.objects.get().pk))
         Operation.objects.update(seen_at=timezone.now() - 2 * operations.SILENCE)
         [found] = [one for one in owed.examine(using="default") if "unfinished" in one.text]
-        assert found.advice.startswith("Begin it again by the same `manage.py outbox prune`.")
+        assert found.advice.startswith("Run the same `manage.py outbox prune` again.")
 
     def test_touches_nothing_that_came_later(self, runs: list[UUID]):
         outbox = Outbox()
@@ -264,7 +264,7 @@ class TestAnOperationThatIsKilled:
         given(outbox, 3)
         outbox.deliver_all()
 
-        done = operations.go_on(Operation.objects.get().pk, by="cli:ann")
+        done = operations.continue_operation(Operation.objects.get().pk, by="cli:ann")
 
         assert done.touched == 3
 
@@ -279,11 +279,11 @@ class TestAnOperationThatIsKilled:
         number = Operation.objects.get().pk
 
         said = refused(*line)
-        outbox_command("go-on", str(number), "--give-up")
+        outbox_command("continue", str(number), "--give-up")
         outbox_command(*line)
 
         assert f"operation {number}, by cli:" in said
-        assert f"`manage.py outbox go-on {number}`" in said
+        assert f"`manage.py outbox continue {number}`" in said
         assert [one.touched for one in Operation.objects.order_by("id")] == [2, 1]
 
     @pytest.mark.parametrize(("action", "after"), [("retry", "pending"), ("discard", "discarded")])
