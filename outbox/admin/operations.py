@@ -98,7 +98,7 @@ class OperationAdmin(ReadOnlyAdmin):
         return {
             "operation": operation,
             "is_running": is_running,
-            "is_silent": is_running and silence > operations.SILENCE,
+            "is_silent": is_running and silence > operations.ABANDONED_AFTER,
             "next_step": operations.next_step(operation),
         }
 

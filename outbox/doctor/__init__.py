@@ -13,7 +13,7 @@ from outbox.transports.celery import QUEUE
 from . import broker, database, heartbeats, owed, queues, settings
 from .findings import ERROR, OK, WARNING, Finding, error
 
-__all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_here", "probe"]
+__all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_without_broker", "probe"]
 
 
 _Parts = Mapping[str, Callable[[], Iterable[Finding]]]
@@ -54,7 +54,7 @@ def probe(
     return _examine(parts)
 
 
-def examine_here(*, using: str | None = None) -> list[Finding]:
+def examine_without_broker(*, using: str | None = None) -> list[Finding]:
     """Examine all parts without the broker: settings, database, heartbeats, outstanding work."""
     using = using or databases.alias()
     return _examine(_here(using))

@@ -44,7 +44,7 @@ def examine(queues: Collection[str], *, timeout: float, using: str) -> Iterator[
         return
     answered = _answered(waiting, timeout=timeout, using=using)
     for queue in sorted(waiting):
-        yield _judged(queue, has_come=queue in answered, timeout=timeout, using=using)
+        yield _judged(queue, is_answered=queue in answered, timeout=timeout, using=using)
 
 
 def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterator[Finding]:
@@ -74,9 +74,9 @@ def _answered(waiting: dict[str, str], *, timeout: float, using: str) -> set[str
     return answered
 
 
-def _judged(queue: str, *, has_come: bool, timeout: float, using: str) -> Finding:
+def _judged(queue: str, *, is_answered: bool, timeout: float, using: str) -> Finding:
     part = f"queue {queue}"
-    if has_come:
+    if is_answered:
         return ok(part, "A worker consumes it: the canary was answered.")
     found = Heartbeats(using=using)
     seen = found.latest(Kind.WORKER, queue=queue)

@@ -25,13 +25,20 @@ from .previews import Preview, preview
 from .progress import RATE, StillRunning
 from .pruning import prune
 from .redaction import redact
-from .resumption import SILENCE, NotRunning, continue_operation, give_up, next_step, unfinished
+from .resumption import (
+    ABANDONED_AFTER,
+    NotRunning,
+    continue_operation,
+    give_up,
+    next_step,
+    unfinished,
+)
 from .selection import Choice, described
 
 __all__ = [
+    "ABANDONED_AFTER",
     "BACKFILL_RATE",
     "RATE",
-    "SILENCE",
     "CannotBackfill",
     "CannotCorrect",
     "Choice",

@@ -83,7 +83,7 @@ def replay(
 
     The receipt is reset and kept as an attempt, `replayed`. The relay sends the delivery under a
     new token, so a late message with the old token does nothing. Repeating the effect must be safe
-    for the handler: `try_out` shows it beforehand. Arguments as for `retry`.
+    for the handler: `dry_run` shows it beforehand. Arguments as for `retry`.
 
     Raises:
         StillRunning: the same replay is not finished.

@@ -24,7 +24,7 @@ logger = logging.getLogger("outbox.operations")
 Action = Operation.Action
 
 #: A running operation updates `seen_at` more often than this.
-SILENCE = timedelta(minutes=1)
+ABANDONED_AFTER = timedelta(minutes=1)
 
 
 class NotRunning(LookupError):
@@ -35,7 +35,7 @@ def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
     """Return unfinished operations that no process carries out any more."""
     using = using or databases.alias()
     running = Operation.objects.using(using).filter(state=Operation.State.RUNNING)
-    return running.filter(seen_at__lt=clock.now(using=using) - SILENCE).order_by("id")
+    return running.filter(seen_at__lt=clock.now(using=using) - ABANDONED_AFTER).order_by("id")
 
 
 def next_step(operation: Operation) -> str:

@@ -367,7 +367,7 @@ HOLDS = [
         ),
         noticed_by=(
             f"{OUTBOX}test_held_handlers.py::TestResuming"
-            "::test_is_refused_where_a_backfill_takes_the_pause_over_at_that_moment",
+            "::test_is_refused_if_a_backfill_takes_the_pause_over_at_the_same_time",
         ),
         database=POSTGRESQL,
     ),

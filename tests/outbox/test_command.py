@@ -80,7 +80,7 @@ class TestStatus:
         found: dict[str, Any] = json.loads(outbox_command("status", "--json"))
         return found
 
-    def test_counts_what_each_handler_is_owed(self):
+    def test_counts_the_owed_deliveries_of_each_handler(self):
         invoice, notify = self.found()["handlers"]
 
         age = invoice.pop("oldest_owed_seconds")
@@ -110,13 +110,13 @@ class TestStatus:
         assert (notify["handler"], notify["queue"]) == ("tests.notify", "mail")
         assert (notify["pending"], notify["sent"], notify["oldest_owed_seconds"]) == (0, 0, None)
 
-    def test_counts_what_waits_for_fan_out(self):
+    def test_counts_the_events_that_wait_for_fan_out(self):
         found = self.found()
 
         assert found["waiting_events"] == 1
         assert 0 <= found["oldest_waiting_seconds"] < 300
 
-    def test_adds_up_a_handler_that_hears_several_events(self):
+    def test_adds_up_a_handler_of_several_events(self):
         other = Subscription.objects.get(handler="tests.invoice")
         other.pk, other.event = None, "parcels.ParcelLost"
         other.save()
@@ -140,7 +140,7 @@ class TestStatus:
         assert notify.endswith("(the mail server is away)")
         assert waiting.startswith("1 event waits for fan-out, the oldest for ")
 
-    def test_says_how_much_was_done_in_the_last_minute(self):
+    def test_counts_the_deliveries_done_in_the_last_minute(self):
         this = timezone.now().replace(second=0, microsecond=0)
         for minutes_ago, done in ((0, 5), (1, 0), (2, 70)):
             minute = this - timedelta(minutes=minutes_ago)
@@ -171,7 +171,7 @@ class TestWhatIsOwed:
 
 @pytest.mark.usefixtures("own_registry")
 class TestStatusOfAnEmptyOutbox:
-    def test_asks_for_migrate(self):
+    def test_names_migrate_as_the_next_step(self):
         assert outbox_command("status").splitlines() == [
             "No handler is subscribed. Run migrate: it stores the subscriptions.",
             "No event waits for fan-out.",
@@ -289,7 +289,7 @@ class TestRetry:
         assert said[-1] == "5 deliveries would change. Nothing was changed."
         assert self.due() == {}
 
-    def test_wants_to_be_told_which(self):
+    def test_fails_without_a_choice(self):
         with pytest.raises(CommandError, match="No deliveries chosen"):
             outbox_command("retry")
 
@@ -307,7 +307,7 @@ class TestRetry:
 
 @pytest.mark.usefixtures("invoice")
 class TestPauseAndResume:
-    def test_stop_a_handler_and_let_it_go_on(self):
+    def test_stop_and_restart_a_handler(self):
         given()
 
         said = outbox_command("pause", "tests.invoice", "--reason", "wrong prices")
@@ -325,7 +325,7 @@ class TestPauseAndResume:
         assert said == "tests.invoice is resumed.\n"
         assert Delivery.objects.get().state == "done"
 
-    def test_say_when_there_was_nothing_to_do(self):
+    def test_report_that_nothing_changed(self):
         Outbox()
 
         assert outbox_command("resume", "tests.invoice") == "tests.invoice was not paused.\n"
@@ -350,7 +350,7 @@ class TestPrune:
         aged = Event.objects.filter(pk__in=[old.pk, owed.pk])
         aged.update(emitted_at=F("emitted_at") - timedelta(days=31))
 
-    def test_removes_what_is_old_and_settled(self):
+    def test_deletes_old_settled_events(self):
         said = outbox_command("prune", "--older-than", "30d")
 
         assert said == "1 event deleted. Events with owed deliveries are never deleted.\n"
@@ -364,13 +364,13 @@ class TestPrune:
         assert Event.objects.count() == 3
 
     @pytest.mark.parametrize("age", ["30", "0d", "-1d", "1y", "soon"])
-    def test_refuses_what_is_no_age(self, age):
+    def test_refuses_an_invalid_age(self, age):
         with pytest.raises(CommandError, match=r"30d, 12h, 90m|expected one argument"):
             outbox_command("prune", "--older-than", age)
 
 
 class TestEvents:
-    def test_lists_makers_fields_and_handlers_with_file_and_line(self):
+    def test_lists_fields_and_handlers_with_file_and_line(self):
         said = outbox_command("events", "orders.OrderPlaced")
 
         head, description, fields, *handlers = [line.strip() for line in said.splitlines()]
@@ -386,14 +386,14 @@ class TestEvents:
         assert heads
         assert all(line.startswith("inventory.") for line in heads)
 
-    def test_fails_for_what_no_app_declares(self):
+    def test_fails_for_an_event_that_no_app_declares(self):
         with pytest.raises(CommandError, match=r"No installed app declares orders\.Nothing\."):
             outbox_command("events", "orders.Nothing")
 
 
 class TestEachSubcommand:
     @pytest.mark.parametrize("name", SUBCOMMANDS)
-    def test_explains_itself_in_a_line(self, name):
+    def test_has_a_help_line(self, name):
         line = (SUBCOMMANDS[name].__doc__ or "").splitlines()[0]
 
         assert 20 < len(line) < 100
@@ -454,7 +454,7 @@ class TestRelay:
         stack.start(name, RELAY, **environment)
         stack.wait_until(lambda: "The relay runs." in stack.log(name), "the relay runs")
 
-    def test_sends_what_is_due_once(self, stack: Stack):
+    def test_sends_due_deliveries_once(self, stack: Stack):
         stack.manage("strike", "3")
 
         said = stack.manage("outbox", "relay", "--once")
@@ -462,7 +462,7 @@ class TestRelay:
         assert said == "4 messages sent.\n"  # three alone, and a batch of three
         assert self.sent(stack) == 6
 
-    def test_fails_in_a_sentence_where_the_broker_is_away(self, stack: Stack):
+    def test_fails_with_a_sentence_while_the_broker_is_down(self, stack: Stack):
         stack.manage("strike", "1")
 
         stack.start("once", [*RELAY, "--once"], REDIS_URL=unanswered_url())
@@ -474,7 +474,7 @@ class TestRelay:
         assert self.sent(stack) == 0
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_runs_on_nudges_until_it_is_told_to_end(self, stack: Stack, number: signal.Signals):
+    def test_runs_on_nudges_until_it_gets_a_signal(self, stack: Stack, number: signal.Signals):
         name = f"relay-{number.name}"
         self.start(stack, name)
         stack.manage("strike", "1")
@@ -487,7 +487,7 @@ class TestRelay:
         assert "The relay has stopped." in stack.log(name)
         assert "Traceback" not in stack.log(name)
 
-    def test_ends_when_told_though_the_broker_is_away(self, stack: Stack):
+    def test_stops_on_a_signal_while_the_broker_is_down(self, stack: Stack):
         self.start(stack, "lonely", REDIS_URL=unanswered_url())
 
         assert stack.stop("lonely") == 0

@@ -75,7 +75,7 @@ class TestTheDoctor:
         assert found["database", "ok"]
         assert all(one["advice"] for one in found.values() if one["severity"] != "ok")
 
-    def test_says_so_where_a_part_cannot_be_examined(self, monkeypatch: pytest.MonkeyPatch):
+    def test_reports_a_part_that_cannot_be_examined(self, monkeypatch: pytest.MonkeyPatch):
         def broken(**_options: Any) -> None:
             raise RuntimeError("no permission")
 
@@ -113,15 +113,15 @@ class TestAProbe:
         told = probe(queues, worker=worker, timeout=0.2)
         return {one.part: (one.severity, one.text) for one in told}
 
-    def test_looks_at_its_queue_and_at_nothing_else(self, outbox: Outbox):
+    def test_checks_only_its_queue(self, outbox: Outbox):
         assert list(self.found("tests")) == ["queue tests"]
 
-    def test_misses_a_worker(self, outbox: Outbox):
+    def test_reports_a_queue_without_a_worker(self, outbox: Outbox):
         severity, text = self.found("tests")["queue tests"]
 
         assert (severity, text) == ("error", "The canary was not answered: it has no worker.")
 
-    def test_finds_a_worker_that_lives_and_does_nothing(self, outbox: Outbox):
+    def test_reports_a_worker_that_runs_but_does_not_consume(self, outbox: Outbox):
         lives("tests@host", "tests")
 
         severity, text = self.found("tests")["queue tests"]
@@ -129,7 +129,7 @@ class TestAProbe:
         assert severity == "error"
         assert "no longer consumes" in text
 
-    def test_bears_with_a_worker_that_is_busy(self, outbox: Outbox):
+    def test_accepts_a_busy_worker(self, outbox: Outbox):
         lives("tests@host", "tests")
         in_hand(outbox, lease=timedelta(minutes=1))
 
@@ -138,7 +138,7 @@ class TestAProbe:
         assert severity == "warning"
         assert "its workers run 2 deliveries" in text
 
-    def test_does_not_bear_with_one_that_is_stuck_beyond_its_lease(self, outbox: Outbox):
+    def test_does_not_accept_a_worker_that_is_stuck_beyond_its_lease(self, outbox: Outbox):
         lives("tests@host", "tests")
         in_hand(outbox, lease=timedelta(seconds=-1))
 
@@ -151,14 +151,14 @@ class TestAProbe:
             (("others",), "error", "It runs, but does not consume tests."),
         ],
     )
-    def test_asks_one_worker_what_it_consumes(
+    def test_checks_the_queues_of_one_worker(
         self, outbox: Outbox, consumed: tuple[str, ...], severity: str, said: str
     ):
         lives("tests@host", *consumed)
 
         assert self.found("tests", worker="tests@host")["worker tests@host"] == (severity, said)
 
-    def test_misses_the_worker_that_is_silent_although_another_lives(self, outbox: Outbox):
+    def test_reports_a_silent_worker_although_another_runs(self, outbox: Outbox):
         lives("tests@one", "tests")
         lives("tests@other", "tests")
         hour_ago = timezone.now() - timedelta(hours=1)
@@ -168,12 +168,12 @@ class TestAProbe:
 
         assert (severity, text) == ("error", "It was last seen 1 h ago.")
 
-    def test_of_the_relays_queue_wants_a_relay(self, outbox: Outbox):
+    def test_of_the_relays_queue_requires_a_relay(self, outbox: Outbox):
         lives("relay@host", "outbox")
 
         assert self.found("outbox")["relay"] == ("error", "No relay was seen.")
 
-    def test_by_the_command_ends_with_1_where_nobody_consumes(self, outbox: Outbox):
+    def test_by_the_command_ends_with_1_if_no_worker_consumes(self, outbox: Outbox):
         out = StringIO()
 
         with pytest.raises(SystemExit) as ended:
@@ -209,7 +209,7 @@ class TestTheBroker:
             ({"role": "slave"}, "error", "replica"),
         ],
     )
-    def test_is_judged_by_what_it_says(self, facts: dict[str, Any], severity: str, said: str):
+    def test_is_judged_by_its_info(self, facts: dict[str, Any], severity: str, said: str):
         found = [one for one in broker.of_redis(facts) if said in one.text]
 
         assert [one.severity for one in found] == [severity]
@@ -290,7 +290,7 @@ QUEUES = {"outbox", "tests"}
 class TestTheQueues:
     """With workers and a broker: tests/chaos/test_signs_of_life.py."""
 
-    def test_are_well_where_each_canary_comes_back(self, outbox, monkeypatch, db):
+    def test_are_ok_if_each_canary_is_answered(self, outbox, monkeypatch, db):
         """Seen to fail with a canary that answers nothing."""
         monkeypatch.setitem(current_app.conf, "task_always_eager", True)
 
@@ -302,7 +302,7 @@ class TestTheQueues:
         }
         assert not Heartbeat.objects.exists()
 
-    def test_are_not_well_where_a_worker_lives_and_takes_nothing(self, outbox, monkeypatch, db):
+    def test_are_not_ok_if_a_worker_runs_and_consumes_nothing(self, outbox, monkeypatch, db):
         """Seen to fail with a doctor that believes heartbeats."""
         monkeypatch.setitem(current_app.conf, "broker_write_url", "memory://")
         monkeypatch.setattr(current_app.amqp, "_producer_pool", None)
@@ -317,7 +317,7 @@ class TestTheQueues:
         assert all("it no longer consumes" in one.text for one in found)
 
 
-class TestTheDebts:
+class TestOwedDeliveries:
     def test_are_none_in_a_fresh_outbox(self, outbox: Outbox):
         assert [one.severity for one in owed.examine(using="default")] == ["ok"]
 
@@ -328,7 +328,7 @@ class TestTheDebts:
             (2, "2 deliveries of tests.invoice are dead."),
         ],
     )
-    def test_name_what_is_dead(self, outbox: Outbox, number: int, said: str):
+    def test_name_dead_deliveries(self, outbox: Outbox, number: int, said: str):
         failed(outbox, number)
 
         found = severities(list(owed.examine(using="default")))
@@ -353,7 +353,7 @@ class TestTheDebts:
             if "tests.weigh has owed deliveries of parcels.ParcelSent" in text
         ]
 
-    def test_name_an_action_that_stopped_half_way(self, outbox: Outbox):
+    def test_name_an_unfinished_operation(self, outbox: Outbox):
         operations.pause("tests.invoice", by="cli:ann", reason="a test")
         Operation.objects.update(state="running", seen_at=F("started_at") - timedelta(hours=1))
 
@@ -362,7 +362,7 @@ class TestTheDebts:
         assert f"continue {Operation.objects.get().pk}" in found.advice
 
 
-class TestTheDebtsOfAHandlerThatIsHeld:
+class TestOwedDeliveriesOfAStoppedHandler:
     """Failed: "ok" beside all of these."""
 
     def found(self) -> dict[str, Finding]:
@@ -370,7 +370,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         found = {one.text: one for one in owed.examine(using="default")}
         return {text: one for text, one in found.items() if "does not declare" not in text}
 
-    def test_count_what_is_parked_and_name_who_paused_it(self, outbox: Outbox):
+    def test_count_parked_deliveries_and_name_the_user_who_paused(self, outbox: Outbox):
         for _ in range(2):
             outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         operations.pause("tests.invoice", by="cli:ann", reason="the printer is broken.")
@@ -387,7 +387,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         )
         assert "`manage.py outbox resume tests.invoice`" in finding.advice
 
-    def test_count_what_waits_and_is_not_parked_yet(self, outbox: Outbox):
+    def test_count_waiting_deliveries_that_are_not_parked_yet(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         relay_pass(publish=lambda message: None)
         Delivery.objects.update(state="pending")
@@ -416,7 +416,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         assert "resume tests.invoice" not in finding.advice
         assert f"`manage.py outbox continue {backfill.pk}`" in finding.advice
 
-    def test_count_what_is_parked_since_another_release_was_migrated(self, outbox: Outbox):
+    def test_count_deliveries_parked_since_another_release_was_migrated(self, outbox: Outbox):
         Subscription.objects.filter(handler="tests.invoice").update(known=False)
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         relay_pass(publish=lambda message: None)
@@ -426,7 +426,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         assert finding.text.startswith("1 delivery of tests.invoice is parked: the code that was")
         assert "`manage.py migrate`" in finding.advice
 
-    def test_name_an_open_breaker_and_what_waits_for_it(self, outbox: Outbox):
+    def test_name_an_open_breaker_and_its_waiting_deliveries(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         relay_pass(publish=lambda message: None)
         Delivery.objects.filter(subscription__handler="tests.weigh").update(state="pending")
@@ -530,7 +530,7 @@ class TestGroups:
 
 
 class TestBlocked:
-    def test_names_the_key_and_what_comes_first(self, outbox: Outbox):
+    def test_names_the_key_and_the_delivery_that_blocks_it(self, outbox: Outbox):
         first, second = (outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(2))
         relay_pass(publish=lambda message: None)
         Subscription.objects.filter(handler="tests.weigh").update(ordered=True)

@@ -154,7 +154,7 @@ class TestResuming:
 
     @pytest.mark.postgresql
     @pytest.mark.django_db(transaction=True)
-    def test_is_refused_where_a_backfill_takes_the_pause_over_at_that_moment(
+    def test_is_refused_if_a_backfill_takes_the_pause_over_at_the_same_time(
         self, listener: Listener, monkeypatch: pytest.MonkeyPatch
     ):
         """Failed where the rows were not locked before the look: the backfill was broken into."""
@@ -188,23 +188,23 @@ class TestTheCommand:
     def test_refuses_the_dry_run_in_the_same_words(self, held: Listener):
         assert refused("resume", HANDLER, "--dry-run") == refused("resume", HANDLER)
 
-    def test_resumes_it_by_force_and_names_what_is_left_to_do(self, held: Listener):
+    def test_resumes_it_by_force_and_names_the_next_step(self, held: Listener):
         said = outbox_command("resume", HANDLER, "--force", "--reason", "no key matters")
 
         assert said.startswith(f"{HANDLER} is resumed. ")
         assert f"`manage.py outbox continue {the_backfill().pk} --give-up`" in said
         assert the_handler().paused_at is None
 
-    def test_shows_by_force_what_would_be_sent(self, held: Listener):
+    def test_shows_by_force_the_deliveries_that_would_be_sent(self, held: Listener):
         said = outbox_command("resume", HANDLER, "--force", "--dry-run")
 
         assert said.endswith("would change. Nothing was changed.\n")
         assert the_handler().paused_at is not None
 
-    def test_says_why_a_delivery_waits(self, held: Listener):
+    def test_explains_why_a_delivery_waits(self, held: Listener):
         assert why(parked()) == f"Parked: {held_text()}"
 
-    def test_says_whose_pause_it_is_besides(self, held: Listener):
+    def test_names_the_user_who_has_taken_over_the_pause(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed.")
 
         assert why(parked()) == (
@@ -249,7 +249,7 @@ class TestTheCommand:
         assert f"and {held_clause()[:-1]}" in said
         assert "outbox resume" not in said
 
-    def test_notes_on_a_parked_delivery_what_holds_it(self, held: Listener):
+    def test_stores_the_operation_in_the_note_of_a_parked_delivery(self, held: Listener):
         number = the_backfill().pk
 
         assert parked().note == f"its handler is held by its backfill, operation {number}"
@@ -257,7 +257,7 @@ class TestTheCommand:
 
 class TestTheDoctor:
     def test_names_the_handler_that_an_unfinished_backfill_holds(self, held: Listener):
-        Operation.objects.update(seen_at=timezone.now() - 2 * operations.SILENCE)
+        Operation.objects.update(seen_at=timezone.now() - 2 * operations.ABANDONED_AFTER)
 
         [found] = [one for one in owed.examine(using="default") if "unfinished" in one.text]
 
@@ -272,7 +272,7 @@ class TestTheAlert:
         advice = rules[start : rules.index("- alert", start)]
 
         assert "do not resume" in advice
-        assert "continue" in advice
+        assert "go-on" in advice
 
 
 class TestTheAdmin:
@@ -318,10 +318,10 @@ class TestTheAdmin:
         assert "Resume the handler" not in page
         assert as_html(held_text()) in page
 
-    def test_says_so_in_the_list_of_subscriptions(self, held: Listener, admin_client: Client):
+    def test_shows_it_in_the_list_of_subscriptions(self, held: Listener, admin_client: Client):
         assert as_html(held_text()) in admin_client.get(SUBSCRIPTIONS).content.decode()
 
-    def test_advises_to_go_on_with_the_backfill(self, held: Listener):
+    def test_advises_to_continue_the_backfill(self, held: Listener):
         found = advice(status(), [], [], has_failures=True)
 
         assert found.text == held_text()
@@ -339,7 +339,7 @@ class TestTheLog:
 
 
 class TestACtrlC:
-    def test_in_a_backfill_says_what_stays_and_what_to_do(self, listener: Listener):
+    def test_in_a_backfill_names_the_paused_handler_and_the_next_step(self, listener: Listener):
         """Failed: a traceback."""
         given(1, 2)
         send()
@@ -360,7 +360,7 @@ class TestACtrlC:
         )
         assert the_handler().paused_at is not None
 
-    def test_in_another_command_says_where_to_look(
+    def test_in_another_command_names_the_log(
         self, listener: Listener, monkeypatch: pytest.MonkeyPatch
     ):
         """Failed: a traceback."""
@@ -385,7 +385,7 @@ class TestABackfillThatIsRefused:
             operations.backfill(CHOICE, by="ann", reason="a test")
         return str(caught.value)
 
-    def test_names_who_paused_the_handler_and_why(self):
+    def test_names_the_user_who_paused_the_handler_and_the_reason(self):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
         paused_at = the_handler().paused_at
 
@@ -415,7 +415,7 @@ class TestABackfillThatIsRefused:
 
 
 class TestAnUnfinishedOperation:
-    def test_of_the_same_replay_is_named_with_its_last_sign_of_life(self, held: Listener):
+    def test_of_the_same_replay_is_named_with_its_last_heartbeat(self, held: Listener):
         now = timezone.now()
         other = Operation.objects.create(
             action="replay", choice=CHOICE.as_json(), by="cli:ann", started_at=now, seen_at=now
@@ -426,14 +426,14 @@ class TestAnUnfinishedOperation:
 
         assert other.state == "running"
 
-    def test_of_the_handler_is_named_with_its_last_sign_of_life(self, held: Listener):
+    def test_of_the_handler_is_named_with_its_last_heartbeat(self, held: Listener):
         seen = format_time(the_backfill().seen_at)
         other = operations.Choice(handler=HANDLER, event="tests.Walked")
 
         with pytest.raises(operations.CannotBackfill, match=f"last heartbeat {seen}"):
             operations.backfill(other, by="bob", reason="a test")
 
-    def test_of_a_handler_that_was_renamed_is_finished_by_go_on(self, held: Listener):
+    def test_of_a_renamed_handler_is_finished_by_continue(self, held: Listener):
         """Failed: no subscription had the former name, so nothing ended the pause."""
         Subscription.objects.update(handler="tests.renamed")
 
@@ -441,7 +441,7 @@ class TestAnUnfinishedOperation:
 
         assert (the_backfill().state, the_handler().paused_at) == ("finished", None)
 
-    def test_whose_handler_is_gone_ends_go_on_with_a_sentence(self, held: Listener):
+    def test_whose_handler_is_gone_ends_continue_with_a_sentence(self, held: Listener):
         """Failed: a traceback of `UnknownHandler`."""
         operations.pause(HANDLER, by="bob", reason="a test")
         Subscription.objects.update(handler="tests.renamed")

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from outbox import databases, operations
 from outbox.models import Delivery
 from outbox.operations import backfills
-from outbox.operations.dry_run import NoTrial, Trial, try_out
+from outbox.operations.dry_run import CannotDryRun, DryRun, dry_run
 
 from .common import Options, Write, count, operator
 from .errors import explained_interrupt
@@ -106,10 +106,10 @@ class Replay:
             return
         for row in operations.replayable(choice.deliveries()).order_by("pk")[:_TRIED]:
             try:
-                _write_trial(try_out(row.pk), write)
+                _write_dry_run(dry_run(row.pk), write)
             except Delivery.DoesNotExist:
                 continue  # pruned since it was listed
-            except NoTrial as error:
+            except CannotDryRun as error:
                 raise CommandError(str(error)) from error
 
 
@@ -150,7 +150,7 @@ class Backfill:
         write(f"{count(done.touched, 'delivery', 'deliveries')} created. {summary(done)}")
 
 
-def _write_trial(found: Trial, write: Write) -> None:
+def _write_dry_run(found: DryRun, write: Write) -> None:
     write(f"delivery {found.delivery_id} of {found.handler}, run and rolled back:")
     for line in (*found.writes, *(f"emits {event}" for event in found.events)):
         write(f"    {line}")

@@ -73,13 +73,13 @@ def sign(kind: Kind, *, queues: Sequence[str] = ()) -> None:
 
 
 class TestWhyADeliveryIsDone:
-    def test_says_when_and_by_whom(self, invoice):
+    def test_names_time_and_worker(self, invoice):
         given()
         Outbox().deliver_all()
 
         assert sentence() == "Done at 2026-11-24 12:00:00 UTC by worker test, at the first attempt."
 
-    def test_counts_what_failed_before(self, clock):
+    def test_counts_the_failed_runs_before(self, clock):
         @subscribe("parcels.ParcelSent", backoff_base=0)
         def invoice(attempt: int) -> None:
             if attempt < 3:
@@ -91,7 +91,7 @@ class TestWhyADeliveryIsDone:
         assert sentence().endswith("by worker test, after 2 failed runs.")
 
     @pytest.mark.parametrize("is_prefetched", [False, True])
-    def test_tells_runs_that_used_up_no_attempt_from_those_that_did(self, invoice, is_prefetched):
+    def test_counts_runs_without_a_used_attempt_separately(self, invoice, is_prefetched):
         """Failed: each was a "failed attempt", a lost lease besides its death, too."""
         given()
         Outbox().deliver_all()
@@ -113,7 +113,7 @@ class TestWhyADeliveryIsDone:
 
 
 class TestWhyADeliveryIsDead:
-    def test_says_what_went_wrong_where_and_what_to_do(self, clock):
+    def test_names_the_error_its_place_and_the_next_step(self, clock):
         @subscribe("parcels.ParcelSent", attempts=2, backoff_base=0)
         def invoice() -> None:
             raise RuntimeError("no such\nprice.")
@@ -130,7 +130,7 @@ class TestWhyADeliveryIsDead:
             f"`manage.py outbox retry {delivery.pk}`."
         )
 
-    def test_tells_a_refusal_from_a_failure(self, clock):
+    def test_distinguishes_a_refusal_from_a_failure(self, clock):
         @subscribe("parcels.ParcelSent")
         def invoice() -> None:
             raise PermanentFailure("no address")
@@ -145,7 +145,7 @@ class TestWhyADeliveryIsDead:
 
 
 class TestWhyADeliveryWaitsForItsBackoff:
-    def test_says_until_when_and_after_what(self, clock):
+    def test_names_the_time_of_the_next_attempt_and_the_error(self, clock):
         @subscribe("parcels.ParcelSent")
         def invoice() -> None:
             raise RuntimeError("the printer is out of paper")
@@ -159,7 +159,7 @@ class TestWhyADeliveryWaitsForItsBackoff:
             "RuntimeError: the printer is out of paper."
         )
 
-    def test_tells_a_message_that_was_never_started(self, invoice):
+    def test_distinguishes_a_message_that_was_never_started(self, invoice):
         given()
         passing()
         Delivery.objects.update(
@@ -175,7 +175,7 @@ class TestWhyADeliveryIsPending:
         given(3)
         passing()
 
-    def test_waits_its_turn_while_the_window_is_full(self):
+    def test_waits_while_the_window_is_full(self):
         assert sentence() == (
             "Waits for the window: 2 of at most 2 deliveries of tests.invoice are in flight, and "
             "0 are due before this one."
@@ -186,7 +186,7 @@ class TestWhyADeliveryIsPending:
 
         assert sentence() == "Due now; the relay sends it next."
 
-    def test_keeps_the_last_error_in_sight_when_it_is_due_again(self):
+    def test_shows_the_last_error_when_it_is_due_again(self):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
         Delivery.objects.filter(state=State.PENDING).update(attempts=2, note="ValueError: no paper")
 
@@ -194,7 +194,7 @@ class TestWhyADeliveryIsPending:
             "Due again now, after 2 attempts: ValueError: no paper. The relay sends it next."
         )
 
-    def test_keeps_in_sight_why_it_was_handed_back_without_an_attempt(self):
+    def test_shows_why_it_was_handed_back_without_an_attempt(self):
         """Failed: the note was dropped."""
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
         note = "its worker could not reach the database, and is alive"
@@ -202,7 +202,7 @@ class TestWhyADeliveryIsPending:
 
         assert sentence() == f"Due now ({note}); the relay sends it next."
 
-    def test_asks_for_the_relay_when_there_is_room_for_long(self, clock):
+    def test_names_the_relay_if_it_is_long_due(self, clock):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
         clock.shift(90)
 
@@ -211,7 +211,7 @@ class TestWhyADeliveryIsPending:
             "outbox."
         )
 
-    def test_asks_for_the_relay_even_if_others_wait_in_line(self, clock):
+    def test_names_the_relay_even_if_others_are_due_earlier(self, clock):
         Delivery.objects.filter(state=State.SENT).update(
             state=State.PENDING, due_at=NOON - timedelta(minutes=1)
         )
@@ -219,7 +219,7 @@ class TestWhyADeliveryIsPending:
 
         assert "start a worker of the queue outbox" in sentence()
 
-    def test_asks_for_the_broker_when_it_took_no_message(self, clock):
+    def test_names_the_broker_that_accepted_no_message(self, clock):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
         Delivery.objects.update(note="the broker did not take it: ConnectionError: refused")
         clock.shift(90)
@@ -229,7 +229,7 @@ class TestWhyADeliveryIsPending:
             "refused). No relay was ever seen: start a worker of the queue outbox."
         )
 
-    def test_is_parked_in_a_moment_when_its_handler_is_paused(self):
+    def test_is_not_sent_while_its_handler_is_paused(self):
         operations.pause("tests.invoice", by="cli:ann", reason="wrong prices.")
 
         assert sentence() == (
@@ -247,7 +247,7 @@ class TestWhyADeliveryIsSent:
     def test_was_just_sent(self):
         assert sentence() == "Just sent to the queue tests; a worker starts it next."
 
-    def test_asks_for_a_worker_when_none_starts_it(self, clock):
+    def test_names_the_queue_without_a_worker(self, clock):
         clock.shift(40)
 
         assert sentence() == (
@@ -255,7 +255,7 @@ class TestWhyADeliveryIsSent:
             "2026-11-24 12:01:00 UTC. No worker of the queue tests was ever seen: start one."
         )
 
-    def test_tells_a_worker_that_is_silent_from_one_that_lives(self, clock):
+    def test_distinguishes_a_silent_worker_from_a_running_one(self, clock):
         sign(Kind.WORKER, queues=["tests"])
         clock.shift(40)
         silent = sentence()
@@ -265,7 +265,7 @@ class TestWhyADeliveryIsSent:
         assert silent.endswith("A worker of the queue tests was last seen 40 s ago: check it.")
         assert alive.endswith("was seen 0 s ago: check with `manage.py outbox doctor`.")
 
-    def test_waits_behind_what_the_queues_workers_have_in_hand(self, clock):
+    def test_counts_the_running_deliveries_of_its_queue(self, clock):
         start("w1")
         given()
         passing()
@@ -284,14 +284,14 @@ class TestWhyADeliveryIsSent:
             "it again. No worker of the queue tests was ever seen: start one."
         )
 
-    def test_blames_the_relay_when_the_queues_workers_live(self, clock):
+    def test_names_the_relay_if_the_queues_workers_run(self, clock):
         sign(Kind.RELAY)
         clock.shift(61)
         sign(Kind.WORKER, queues=["tests"])
 
         assert "The relay was last seen 1 min 1 s ago" in sentence()
 
-    def test_names_the_worker_that_has_it(self, clock):
+    def test_names_the_worker_that_runs_it(self, clock):
         start("w1@host")
         clock.shift(40)
 
@@ -300,7 +300,7 @@ class TestWhyADeliveryIsSent:
             "2026-11-24 12:01:00 UTC."
         )
 
-    def test_suspects_the_worker_whose_lease_has_passed(self, clock):
+    def test_names_the_worker_whose_lease_has_expired(self, clock):
         start("w1@host")
         clock.shift(61)
 
@@ -312,7 +312,7 @@ class TestWhyADeliveryIsSent:
 
 
 class TestWhyADeliveryIsParked:
-    def test_names_who_paused_its_handler_and_why(self, invoice):
+    def test_names_the_user_who_paused_its_handler_and_the_reason(self, invoice):
         Outbox()
         operations.pause("tests.invoice", by="user:7", reason="")
         given()
@@ -324,7 +324,7 @@ class TestWhyADeliveryIsParked:
             "reason given)."
         )
 
-    def test_says_that_the_code_has_no_such_handler(self, invoice):
+    def test_explains_that_the_code_has_no_such_handler(self, invoice):
         Outbox()
         Subscription.objects.update(known=False)
         Event.objects.create(
@@ -338,7 +338,7 @@ class TestWhyADeliveryIsParked:
             "parcels.ParcelSent. Deploy and migrate"
         )
 
-    def test_goes_on_once_its_handler_runs_again(self, invoice):
+    def test_is_sent_once_its_handler_runs_again(self, invoice):
         given()
         passing()
         Delivery.objects.update(state=State.PARKED)
@@ -366,7 +366,7 @@ class TestWhyADeliveryIsBlocked:
 
 
 class TestWhyADeliveryIsDiscarded:
-    def test_says_when_and_why(self, invoice):
+    def test_names_time_and_reason(self, invoice):
         given()
         passing()
         Delivery.objects.update(
@@ -377,7 +377,7 @@ class TestWhyADeliveryIsDiscarded:
 
 
 class TestWhyADeliveryIsNeverSent:
-    def test_says_that_its_subscription_has_ended(self, invoice):
+    def test_explains_that_its_subscription_has_ended(self, invoice):
         given()
         passing()
         Delivery.objects.update(state=State.PENDING)
@@ -415,7 +415,7 @@ class TestWhy:
 
         assert "tests.outbox.monitor.test_diagnosis:" in text
 
-    def test_stands_in_the_timeline_of_what_is_not_done(self, invoice):
+    def test_is_in_the_timeline_of_a_delivery_that_is_not_done(self, invoice):
         event = given()
         passing()
 
@@ -428,7 +428,7 @@ class TestWhyAnEvent:
     def test_waits_for_fan_out_at_first(self, clock):
         assert why_event(given()) == "Just emitted; the relay creates its deliveries next."
 
-    def test_asks_for_the_relay_when_it_waits_for_long(self, clock):
+    def test_names_the_relay_if_it_waits_for_long(self, clock):
         event = given()
         clock.shift(3 * 3600)
 
@@ -437,7 +437,7 @@ class TestWhyAnEvent:
             "queue outbox."
         )
 
-    def test_counts_what_is_settled(self, invoice):
+    def test_counts_the_settled_deliveries(self, invoice):
         @subscribe("parcels.ParcelSent")
         def fail() -> None:
             raise RuntimeError
@@ -450,7 +450,7 @@ class TestWhyAnEvent:
             "Fanned out at 2026-11-24 12:00:00 UTC; 1 of 2 deliveries are settled."
         )
 
-    def test_says_that_nobody_heard_it(self, clock):
+    def test_explains_that_no_handler_subscribes_to_it(self, clock):
         event = given()
         Outbox().deliver_all()
         event.refresh_from_db()
@@ -477,7 +477,7 @@ class TestWording:
     def test_shows_the_two_largest_units_of_a_span(self, seconds, text):
         assert span(timedelta(seconds=seconds)) == text
 
-    def test_shows_moments_in_utc(self):
+    def test_shows_times_in_utc(self):
         tokyo = datetime.fromisoformat("2026-11-24T21:00:00+09:00")
 
         assert format_time(tokyo) == "2026-11-24 12:00:00 UTC"

@@ -34,7 +34,7 @@ def given(outbox: Outbox, key: UUID | None = None) -> Event:
 
 
 class TestFollowing:
-    def test_tells_each_event_and_each_move_once(self, outbox: Outbox):
+    def test_shows_each_event_and_each_change_once(self, outbox: Outbox):
         follower = Follower()
         assert list(follower.poll()) == []
         event = given(outbox)

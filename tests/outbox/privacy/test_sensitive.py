@@ -281,7 +281,7 @@ class TestEveryDisplay:
     @pytest.mark.parametrize(
         ("arguments", "shown"),
         [
-            (["status"], "breaker open"),
+            (["status"], "held by its breaker"),
             (["status", "--json"], "LookupError: ***"),
             (["tail", "--no-follow", "--last", "9"], "is refused"),
             (["groups"], "PermanentFailure"),
