@@ -35,7 +35,7 @@ EXPLAINS = {
 
 
 @invariant(remedy=COUNT)
-def stock_matches_ledger(examination: Examination) -> Iterator[Difference]:
+def counters_are_the_sums_of_the_ledger(examination: Examination) -> Iterator[Difference]:
     """Each product's counters are the sums of its movements."""
     examination.count_rows(Product.objects.count())
     products: QuerySet[Any] = Product.objects.annotate(
@@ -55,8 +55,8 @@ def stock_matches_ledger(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=COUNT)
-def stock_is_not_negative(examination: Examination) -> Iterator[Difference]:
-    """Reserved stock does not exceed stock on hand, and neither is negative."""
+def nothing_is_negative(examination: Examination) -> Iterator[Difference]:
+    """No more is reserved than is on hand, and neither is below zero."""
     examination.count_rows(Stock.objects.count())
     wrong = Stock.objects.filter(
         Q(on_hand__lt=0) | Q(reserved__lt=0) | Q(reserved__gt=F("on_hand"))
@@ -68,8 +68,8 @@ def stock_is_not_negative(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=COUNT)
-def reserved_stock_matches_reservations(examination: Examination) -> Iterator[Difference]:
-    """Each product's reserved units equal the units of its reservations."""
+def what_is_reserved_is_reserved_for_an_order(examination: Examination) -> Iterator[Difference]:
+    """Each product's reserved units are those of the reservations that hold it."""
     examination.count_rows(Stock.objects.count())
     lines = ReservationLine.objects.filter(product=OuterRef("pk"))
     held = lines.filter(reservation__status=Status.RESERVED).order_by().values("product")
@@ -97,8 +97,8 @@ def reservations_are_in_the_ledger(examination: Examination) -> Iterator[Differe
 
 
 @invariant(remedy=AROUND)
-def reservations_have_events(examination: Examination) -> Iterator[Difference]:
-    """Each reservation has exactly one event of its result, and each such event has its row."""
+def reservations_are_told(examination: Examination) -> Iterator[Difference]:
+    """Each answer about stock was told by its event, once, and each such event is an answer."""
     recent = examination.recent(Reservation.objects.all(), "asked_at")
     examination.count_rows(recent.count())
     for unanswered in recent.filter(status=Status.ASKED).iterator():

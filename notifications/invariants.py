@@ -37,8 +37,8 @@ CHUNK = 500
     remedy="Write to the customer by hand, or send what is suppressed again in the admin: the "
     "handler has its receipt and will not."
 )
-def every_event_has_its_email(examination: Examination) -> Iterator[Difference]:
-    """Each handled event that requires an e-mail has one, and it was sent.
+def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Difference]:
+    """An event that a handler has answered by an e-mail has that e-mail, and it was sent.
 
     A suppressed e-mail also counts, except about a cancellation or a refund.
     """
@@ -57,7 +57,7 @@ def every_event_has_its_email(examination: Examination) -> Iterator[Difference]:
 
 @invariant(remedy="See who made the row; tell the customer if the e-mail said what is not so.")
 def every_email_has_its_event(examination: Examination) -> Iterator[Difference]:
-    """An order has one e-mail of each kind, one for each refund, and an event requires it."""
+    """An order has one e-mail of a kind, of refunds one for each, and an event calls for it."""
     emails = Email.objects.order_by("pk")
     if examination.horizon:
         emails = emails.filter(order_id__in=orders.placed_since(examination.horizon))

@@ -51,8 +51,8 @@ CHUNK = 500
 
 
 @invariant(remedy=AROUND)
-def status_matches_history(examination: Examination) -> Iterator[Difference]:
-    """An order has the status of the last entry of its history."""
+def history_explains_status(examination: Examination) -> Iterator[Difference]:
+    """An order is where the last line of its history says."""
     examination.count_rows(Order.objects.count())
     latest = OrderHistory.objects.filter(order=OuterRef("pk")).order_by("-id")
     orders: QuerySet[Any] = Order.objects.annotate(last=_first(latest)).exclude(status=F("last"))
@@ -64,7 +64,7 @@ def status_matches_history(examination: Examination) -> Iterator[Difference]:
 
 @invariant(remedy=AROUND)
 def history_has_no_gap(examination: Examination) -> Iterator[Difference]:
-    """Each status change is allowed, and starts at the status that the previous one reached."""
+    """Each move of an order is allowed, and begins where the one before ended."""
     examination.count_rows(OrderHistory.objects.count())
     earlier = OrderHistory.objects.filter(order=OuterRef("order"), pk__lt=OuterRef("pk"))
     allowed = Q(pk__in=[])
@@ -78,8 +78,8 @@ def history_has_no_gap(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def status_changes_have_events(examination: Examination) -> Iterator[Difference]:
-    """Each status change has exactly one event, and each such event has its status change."""
+def moves_are_told(examination: Examination) -> Iterator[Difference]:
+    """Each move of an order was told by its event, once, and each such event by a move."""
     moves = examination.recent(OrderHistory.objects.all(), "moved_at").select_related("order")
     examination.count_rows(moves.count())
     for status, name in EVENT_OF.items():
@@ -92,8 +92,8 @@ def status_changes_have_events(examination: Examination) -> Iterator[Difference]
 
 
 @invariant(remedy=AROUND)
-def status_changes_have_causes(examination: Examination) -> Iterator[Difference]:
-    """Each status change has the events of stock and bank that it requires."""
+def answers_explain_moves(examination: Examination) -> Iterator[Difference]:
+    """An order moves on only after the answers of stock and bank that the move needs."""
     moves = examination.recent(OrderHistory.objects.exclude(from_status=""), "order__placed_at")
     examination.count_rows(moves.count())
     for needing, name in EXPLAINED_BY:
@@ -105,8 +105,8 @@ def status_changes_have_causes(examination: Examination) -> Iterator[Difference]
 
 
 @invariant(remedy=AROUND)
-def totals_match_lines(examination: Examination) -> Iterator[Difference]:
-    """An order's total is the sum of its lines, and its refunds do not exceed it."""
+def totals_are_those_of_the_lines(examination: Examination) -> Iterator[Difference]:
+    """An order's total is the sum of its lines, and its refunds are within it."""
     examination.count_rows(Order.objects.count())
     lines = OrderLine.objects.filter(order=OuterRef("pk")).order_by().values("order")
     refunds = RefundRequest.objects.filter(order=OuterRef("pk")).order_by().values("order")
@@ -126,8 +126,8 @@ def totals_match_lines(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def refunds_have_events(examination: Examination) -> Iterator[Difference]:
-    """Each requested refund has its event, and each such event has its refund."""
+def refunds_are_told(examination: Examination) -> Iterator[Difference]:
+    """Each refund that was asked for was told by its event, and each such event by a refund."""
     name = "orders.RefundRequested"
     refunds = RefundRequest.objects.select_related("order")
     examination.count_rows(refunds.count())
@@ -148,8 +148,8 @@ def refunds_have_events(examination: Examination) -> Iterator[Difference]:
     waits_for=("orders", "inventory", "payments"),
     remedy="Look at the order's timeline: what should have come next was never told or heard.",
 )
-def waiting_orders_have_owed_deliveries(examination: Examination) -> Iterator[Difference]:
-    """An order that waits for stock or payment has an owed delivery."""
+def whatever_is_under_way_is_owed(examination: Examination) -> Iterator[Difference]:
+    """An order that waits for stock or money is waiting for something that is owed."""
     orders = Order.objects.filter(status__in=ON_THE_WAY)
     examination.count_rows(orders.count())
     for order in orders.order_by("pk").iterator():
@@ -163,8 +163,8 @@ def waiting_orders_have_owed_deliveries(examination: Examination) -> Iterator[Di
     waits_for=("orders", "payments"),
     remedy="Compare the order with its payment in the admin, and with the bank's own statement.",
 )
-def payments_match_orders(examination: Examination) -> Iterator[Difference]:
-    """The captured amount minus refunds equals the value of the order."""
+def money_is_what_orders_are_worth(examination: Examination) -> Iterator[Difference]:
+    """What was captured, less what was refunded, is what the order is worth."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
         examination.count_rows(len(orders))
         asked = _requested_refunds(orders)
@@ -184,8 +184,8 @@ def payments_match_orders(examination: Examination) -> Iterator[Difference]:
     waits_for=("orders", "inventory"),
     remedy="Compare the order with its reservation in the admin, and count the shelf.",
 )
-def stock_matches_orders(examination: Examination) -> Iterator[Difference]:
-    """Stock is reserved for paid orders, issued for shipped ones, released for cancelled ones."""
+def goods_are_where_orders_are(examination: Examination) -> Iterator[Difference]:
+    """Stock is set aside for what is to be shipped, issued for what is, let go when cancelled."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
         examination.count_rows(len(orders))
         lines = _lines(orders)

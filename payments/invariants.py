@@ -42,8 +42,8 @@ CLOCKS = timedelta(minutes=1)
 
 
 @invariant(remedy=AROUND)
-def status_matches_history(examination: Examination) -> Iterator[Difference]:
-    """A payment or refund has the status of the last entry of its history."""
+def histories_explain_statuses(examination: Examination) -> Iterator[Difference]:
+    """A payment, and a refund, is where the last line of its history says."""
     examination.count_rows(Payment.objects.count() + Refund.objects.count())
     moves = PaymentHistory.objects.filter(payment=OuterRef("pk"))
     for payment in _elsewhere(Payment.objects.all(), moves):
@@ -58,8 +58,8 @@ def status_matches_history(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def status_changes_have_events(examination: Examination) -> Iterator[Difference]:
-    """Each result from the bank has exactly one event, and each such event has its result."""
+def moves_are_told(examination: Examination) -> Iterator[Difference]:
+    """Each answer of the bank was told by its event, once, and each such event is an answer."""
     moves = examination.recent(PaymentHistory.objects.select_related("payment"), "moved_at")
     examination.count_rows(moves.count())
     for status, name in EVENT_OF.items():
@@ -79,8 +79,8 @@ def status_changes_have_events(examination: Examination) -> Iterator[Difference]
 
 
 @invariant(remedy=AROUND)
-def refunds_have_events(examination: Examination) -> Iterator[Difference]:
-    """Each completed refund has its event, and each such event has its refund."""
+def refunds_are_told(examination: Examination) -> Iterator[Difference]:
+    """Each refund that the bank made was told by its event, and each such event is a refund."""
     done = Refund.objects.filter(status=Refund.Status.REFUNDED).select_related("payment")
     examination.count_rows(done.count())
     columns = {"key": "payment__order_id", "refund_id": "id"}
@@ -97,7 +97,7 @@ def refunds_have_events(examination: Examination) -> Iterator[Difference]:
 
 @invariant(remedy=AROUND)
 def refunds_add_up(examination: Examination) -> Iterator[Difference]:
-    """A payment's refund amount is the sum of its refunds, and at most the captured amount."""
+    """What a payment is to give back is the sum of its refunds, and no more than was taken."""
     examination.count_rows(Payment.objects.count())
     sums = Refund.objects.filter(payment=OuterRef("pk")).order_by().values("payment")
     payments: QuerySet[Any] = Payment.objects.annotate(
@@ -115,8 +115,8 @@ def refunds_add_up(examination: Examination) -> Iterator[Difference]:
     waits_for=("payments",),
     remedy="Nobody asks the bank any more. Look at its statement, and retry the delivery.",
 )
-def unknown_outcomes_have_owed_deliveries(examination: Examination) -> Iterator[Difference]:
-    """A payment that waits for the bank's result has an owed delivery."""
+def unknown_outcomes_are_owed(examination: Examination) -> Iterator[Difference]:
+    """Where the bank's answer is not on our books, somebody is still to ask for it."""
     asked = Payment.objects.filter(
         Q(status__in=Payment.AWAIT_BANK) | Q(refunds__status=Refund.Status.INTENDED)
     ).distinct()
@@ -130,8 +130,8 @@ def unknown_outcomes_have_owed_deliveries(examination: Examination) -> Iterator[
 @invariant(
     outside=True, remedy="Compare with the bank's statement, and put it right there by hand."
 )
-def bank_agrees(examination: Examination) -> Iterator[Difference]:
-    """The bank's holds, captures and refunds match the stored payments."""
+def the_bank_agrees(examination: Examination) -> Iterator[Difference]:
+    """The bank holds, has taken and has given back what our books say."""
     bank, unanswered, problem = gateway.current(), 0, ""
     for payment in statements.to_compare(everything=examination.thorough):
         try:

@@ -62,7 +62,7 @@ class TestTheCommand:
         code, out = run()
 
         assert code == 1
-        assert "DIFFERS  orders.status_matches_history" in out
+        assert "DIFFERS  orders.history_explains_status" in out
         assert f"Order {order.reference} is shipped, and its history ends with ready_to_ship" in out
         assert "What to do: Somebody wrote around the services." in out
         assert "The books do not balance" in out
@@ -95,7 +95,7 @@ class TestTheCommand:
         said = json.loads(out)
         assert (code, said["balanced"], said["unsettled"]) == (1, False, 0)
         assert said["checked_at"].startswith("20")
-        [one] = [it for it in said["invariants"] if it["name"] == "orders.status_matches_history"]
+        [one] = [it for it in said["invariants"] if it["name"] == "orders.history_explains_status"]
         assert (one["checked"], one["differences"], one["unsettled"]) == (1, 1, 0)
         [found] = one["what_differs"]
         assert (found["key"], found["model"], found["id"]) == (
