@@ -68,16 +68,16 @@ test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on Pos
 
 # No servers, no processes, no fuzzing of all pages: for the loop of edit and test.
 test-fast: install  ## the tests of outbox and apps that start no process, on SQLite
-	TEST_DATABASE=sqlite $(RUN) -m pytest $(PARALLEL) $(NO_BROWSER) -m "not processes" \
+	TEST_DATABASE=sqlite $(RUN) -m tests $(PARALLEL) $(NO_BROWSER) -m "not processes" \
 		--ignore tests/chaos --ignore tests/mutants --ignore tests/benchmarks \
 		--ignore tests/docs --ignore tests/shop $(ARGS)
 
 test-sqlite: install
-	TEST_DATABASE=sqlite $(RUN) -m pytest $(PARALLEL) $(NO_BROWSER) $(ARGS)
+	TEST_DATABASE=sqlite $(RUN) -m tests $(PARALLEL) $(NO_BROWSER) $(ARGS)
 
 # The server of DATABASE_URL if that is PostgreSQL, else one from the wheel.
 test-postgresql: install
-	TEST_DATABASE=postgresql $(RUN) -m pytest $(PARALLEL) $(NO_BROWSER) $(ARGS)
+	TEST_DATABASE=postgresql $(RUN) -m tests $(PARALLEL) $(NO_BROWSER) $(ARGS)
 
 # BROWSER_TESTS_MUST_RUN=1: a missing Chromium is a failure instead of a reason to skip.
 test-browser: install  ## look at every page in the system's Chromium, where it has one

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.db import transaction
 from django.utils import timezone
@@ -104,17 +104,10 @@ def answer_once(request: Request, act: Callable[[], Response]) -> Response:
     assert request.user.is_authenticated
     key, fingerprint = _key_of(request), _fingerprint(request)
     with transaction.atomic():
-        digest = digest_of(key)
         mine = StoredAnswer.objects.filter(user=request.user, path=request.path)
-        keys = (digest, key)  # in clear: a row of the release before
-        try:
-            stored, is_new = mine.get_or_create(
-                key__in=keys,
-                defaults={"key": digest, "user": request.user, "path": request.path},
-            )
-        except StoredAnswer.MultipleObjectsReturned:
-            # During a deploy, a process of each release has stored one. The first was given first.
-            stored, is_new = mine.filter(key__in=keys).order_by("pk")[0], False
+        stored, is_new = mine.get_or_create(
+            key=digest_of(key), defaults={"user": request.user, "path": request.path}
+        )
         if not is_new:
             return _replay(stored, key, fingerprint)
         response = act()
@@ -138,8 +131,8 @@ def erase_answers_of(user_id: int) -> int:
     """
     from .models import StoredAnswer  # models load after this module
 
-    kept = StoredAnswer.objects.filter(user_id=user_id).exclude(sealed="", status=0)
-    return kept.update(sealed="", fingerprint="", status=0, body="", location="")
+    kept = StoredAnswer.objects.filter(user_id=user_id).exclude(sealed="")
+    return kept.update(sealed="")
 
 
 def _key_of(request: Request) -> str:
@@ -171,7 +164,7 @@ def _store(response: Response, stored: StoredAnswer, key: str, fingerprint: str)
 
 
 def _replay(stored: StoredAnswer, key: str, fingerprint: str) -> Response:
-    answer = _kept_in_clear(stored) or unseal(stored.sealed, key=key, purpose=stored.purpose)
+    answer = unseal(stored.sealed, key=key, purpose=stored.purpose)
     if answer is None:
         raise AnswerGone
     if answer["fingerprint"] != fingerprint:
@@ -181,11 +174,3 @@ def _replay(stored: StoredAnswer, key: str, fingerprint: str) -> Response:
         response["Location"] = answer["location"]
     response[REPLAYED] = "true"
     return response
-
-
-def _kept_in_clear(stored: StoredAnswer) -> dict[str, Any] | None:
-    """Return an answer that a process of the previous release stored."""
-    if not stored.status:
-        return None
-    names = ("fingerprint", "status", "body", "location")
-    return {name: getattr(stored, name) for name in names}

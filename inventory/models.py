@@ -140,8 +140,7 @@ class ReservationLine(models.Model):
     returned = models.PositiveIntegerField(
         _("returned"),
         default=0,
-        db_default=0,  # the previous release inserts without it during a deploy
-        help_text=_("Units of it that went back on the shelf after a refund."),
+        help_text=_("Units returned to stock after a refund."),
     )
 
     class Meta:

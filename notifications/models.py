@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
-from uuid_utils.compat import uuid7
+
+from outbox.ids import uuid7
 
 #: Reason for an unsent e-mail whose address and text were erased.
 FORGOTTEN = _("the customer was forgotten")
@@ -40,7 +41,6 @@ class Email(models.Model):
         max_length=100,
         blank=True,
         default="",
-        db_default="",  # the previous release inserts without it during a deploy
         help_text=_("The refund, since an order may have several."),
     )
     message_id = models.CharField(_("Message-ID"), max_length=320, unique=True)
@@ -50,7 +50,6 @@ class Email(models.Model):
         max_length=254,
         blank=True,
         default="",
-        db_default="",  # the previous release inserts without it during a deploy
         editable=False,
         help_text=_("The recipient as the limit counts it: in lower case, without a +tag."),
     )
@@ -65,8 +64,7 @@ class Email(models.Model):
         max_length=500,
         blank=True,
         default="",
-        db_default="",  # the previous release inserts without it during a deploy
-        help_text=_("What the mail server said when it refused it for good."),
+        help_text=_("The answer of the mail server that refused it permanently."),
     )
     suppressed_because = models.CharField(
         _("suppressed, because"),
@@ -74,7 +72,6 @@ class Email(models.Model):
         choices=Suppressed.choices,
         blank=True,
         default="",
-        db_default="",  # the previous release inserts without it during a deploy
         help_text=_("Why it was written and not sent. Staff may send it again."),
     )
 

@@ -11,11 +11,11 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from uuid_utils.compat import uuid7
 
 from money import Money
 from orders import deadlines
 from outbox import mark_locked, saved_under_lock
+from outbox.ids import uuid7
 
 # Crockford's alphabet, without I, L, O and U: a reference can be read aloud without mistakes.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -89,13 +89,12 @@ class Order(models.Model):
         choices=Awaits.choices,
         blank=True,
         default="",
-        db_default="",  # the previous release inserts without it during a deploy
     )
     deadline_at = models.DateTimeField(
-        _("deadline"), null=True, blank=True, help_text=_("Of what it waits for.")
+        _("deadline"), null=True, blank=True, help_text=_("Deadline of the awaited step.")
     )
     cancel_reason = models.CharField(
-        _("reason of the cancellation"), max_length=32, choices=CancelReason.choices, blank=True
+        _("reason for the cancellation"), max_length=32, choices=CancelReason.choices, blank=True
     )
     carrier = models.CharField(_("carrier"), max_length=100, blank=True)
     tracking_number = models.CharField(_("tracking number"), max_length=100, blank=True)
@@ -111,7 +110,7 @@ class Order(models.Model):
         permissions = [
             ("ship_order", _("Can mark orders as shipped and received")),
             ("cancel_order", _("Can cancel orders")),
-            ("refund_order", _("Can give money back")),
+            ("refund_order", _("Can refund orders")),
         ]
         indexes = [
             models.Index(fields=["customer", "-id"], name="orders_of_customer"),
@@ -247,7 +246,7 @@ class RefundRequest(models.Model):
         Order, models.PROTECT, related_name="refunds", verbose_name=_("order")
     )
     amount = models.PositiveBigIntegerField(_("amount"), help_text=_("In minor units."))
-    return_stock = models.BooleanField(_("goods go back on the shelf"))
+    return_stock = models.BooleanField(_("goods return to stock"))
     requested_by = models.CharField(_("requested by"), max_length=150)
     requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.db import connections
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
@@ -22,10 +22,12 @@ class OutboxConfig(AppConfig):
         """Import `events`, then `handlers`, of every app. Sync subscriptions after `migrate`."""
         from . import checks, own_events  # noqa: F401  imports register checks and the event
         from .checks import deploy as deploy_checks  # noqa: F401  the import registers checks
+        from .checks.old_tables import refuse_old_tables
         from .guards.hooks import start
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
+        pre_migrate.connect(refuse_old_tables, sender=self)
         post_migrate.connect(_sync_subscriptions, sender=self)
         start()
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
-from uuid_utils.compat import uuid7
 
+from .ids import uuid7
 from .tracing import trace_id
 
 CORRELATION_HEADER = "X-Correlation-ID"

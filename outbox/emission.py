@@ -9,12 +9,12 @@ from uuid import UUID
 
 from django.apps import apps
 from django.db import connections, transaction
-from uuid_utils.compat import uuid7
 
 from . import clock, databases, guards, nudge, tracing
 from .context import check_correlation, current_cause
 from .deliveries.key_locks import lock_key
 from .events import DomainEvent
+from .ids import uuid7
 from .storable import refuse_unstorable
 from .subscriptions import ordered_events
 from .transactions import is_open, is_open_in_view, open_aliases

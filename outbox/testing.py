@@ -24,7 +24,6 @@ import pytest
 from django.db import transaction
 from django.db.models import F
 from pydantic_core import to_jsonable_python
-from uuid_utils.compat import uuid7
 
 from . import clock, databases, emission, events, subscriptions
 from .context import Cause, caused_by
@@ -33,6 +32,7 @@ from .counting.buffer import without_threads
 from .deliveries import failpoints, settlement
 from .deliveries.sync import sync_subscriptions
 from .guards import hooks as guard_hooks
+from .ids import uuid7
 from .relay.passes import Message, relay_pass
 from .worker.delivery import deliver
 from .worker.outcome import Result

@@ -33,10 +33,10 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from uuid_utils.compat import uuid7
 
 from money import Money
 from outbox import mark_locked, saved_under_lock
+from outbox.ids import uuid7
 
 
 class Status(models.TextChoices):
@@ -94,7 +94,7 @@ class Payment(models.Model):
     order_id = models.UUIDField(_("order"), unique=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=NEW)
     amount = models.PositiveBigIntegerField(
-        _("amount"), null=True, help_text=_("In minor units. Empty if the bank was never asked.")
+        _("amount"), null=True, help_text=_("In minor units. Empty if nothing was requested.")
     )
     currency = models.CharField(_("currency"), max_length=3, blank=True)
     payment_method = models.CharField(
@@ -105,22 +105,21 @@ class Payment(models.Model):
     capture_id = models.CharField(_("capture"), max_length=100, blank=True)
     void_id = models.CharField(_("void"), max_length=100, blank=True)
     refund_amount = models.PositiveBigIntegerField(
-        _("to be given back"),
+        _("refund amount"),
         default=0,
-        db_default=0,  # the previous release inserts without it during a deploy
         help_text=_("The sum of all refunds, done or intended."),
     )
     intended_at = models.DateTimeField(_("intended at"), default=timezone.now)
     moved_at = models.DateTimeField(
-        _("moved at"), default=timezone.now, help_text=_("Since when it is in its status.")
+        _("moved at"), default=timezone.now, help_text=_("Time of the last change of status.")
     )
     cancelled_at = models.DateTimeField(
-        _("cancelled at"), null=True, help_text=_("When we heard that the order is cancelled.")
+        _("cancelled at"), null=True, help_text=_("Time when the order's cancellation arrived.")
     )
     asked_at = models.DateTimeField(
-        _("asked again at"),
+        _("requested again at"),
         null=True,
-        help_text=_("When we last asked the bank with a key that it may have forgotten."),
+        help_text=_("Time of the last request under a key that the bank may have forgotten."),
     )
 
     class Meta:
@@ -264,7 +263,7 @@ class Refund(models.Model):
     amount = models.PositiveBigIntegerField(_("amount"), help_text=_("In minor units."))
     bank_id = models.CharField(_("the bank's id"), max_length=100, blank=True)
     moved_at = models.DateTimeField(
-        _("moved at"), default=timezone.now, help_text=_("Since when it is in its status.")
+        _("moved at"), default=timezone.now, help_text=_("Time of the last change of status.")
     )
 
     class Meta:

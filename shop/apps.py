@@ -9,7 +9,7 @@ class ShopConfig(AppConfig):
     verbose_name = _("shop")
 
     def ready(self) -> None:
-        from . import alerts, checks, sessions  # noqa: F401  importing registers them
+        from . import checks, sessions  # noqa: F401  importing registers them
 
         if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
             from .telemetry import start

@@ -1,4 +1,4 @@
-"""Metrics of the shop, beside those of the outbox: the latest reconciliation."""
+"""Metrics of the shop, besides those of the outbox: the latest reconciliation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from shop.models import Reconciliation
 
 
 def answer(request: HttpRequest) -> HttpResponse:
-    return metrics(request, more=_books)
+    """Return the page `/metrics`: the outbox's metrics and the shop's."""
+    return metrics(request, more=families)
 
 
-def _books() -> Iterator[Family]:
+def families() -> Iterator[Family]:
     """Yield the metrics of the latest reconciliation; nothing before the first."""
     latest = Reconciliation.objects.first()
     if latest is None:
         return
     values = {
-        "shop_books_balanced": ("0: they differ.", float(latest.balanced)),
-        "shop_books_differences": ("Things that do not hold.", latest.differences),
-        "shop_books_checked_timestamp_seconds": (
-            "When they were looked at.",
+        "balanced": ("1: it found no difference.", float(latest.balanced)),
+        "differences": ("Number of differences that it found.", latest.differences),
+        "checked_timestamp_seconds": (
+            "Unix time of its snapshot.",
             latest.checked_at.timestamp(),
         ),
     }
     for name, (text, value) in values.items():
-        yield Family(name, "gauge", f"The books, as last reconciled. {text}", samples=[((), value)])
+        name, text = f"shop_reconciliation_{name}", f"The latest reconciliation. {text}"
+        yield Family(name, "gauge", text, samples=[((), value)])

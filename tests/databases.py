@@ -21,6 +21,8 @@ import pytest
 
 from shop.postgres import EmbeddedPostgres
 
+__all__ = ["EmbeddedPostgres", "fresh_database", "kind_under_test", "postgresql_url"]
+
 KINDS = ("sqlite", "postgresql")
 
 

@@ -10,7 +10,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,10 @@ from shop.postgres import PostgresUnavailable
 from tests.databases import kind_under_test, postgresql_url
 
 ROOT = Path(__file__).resolve().parent.parent
+OUTBOX_TESTS = ROOT / "tests" / "outbox"
+SHOP_SETTINGS = "shop.settings"
+OUTBOX_SETTINGS = "tests.outbox.project.settings"
+
 #: What enforces it; tests/shop/test_second_factor.py puts it back.
 SECOND_FACTOR_MIDDLEWARE = "shop.second_factor.middleware.SecondFactorMiddleware"
 
@@ -58,10 +62,15 @@ NOT_FOR_TESTS = (
 )
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_load_initial_conftests() -> Generator[None, None, None]:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config,
+) -> Generator[None, None, None]:
     # A worker of xdist inherits the world of its controller.
     if "PYTEST_XDIST_WORKER" not in os.environ:
+        os.environ["DJANGO_SETTINGS_MODULE"] = _settings_for(
+            early_config.known_args_namespace.file_or_dir
+        )
         _use_database(kind_under_test())
         for name in NOT_FOR_TESTS:
             os.environ.pop(name, None)
@@ -74,8 +83,27 @@ def pytest_load_initial_conftests() -> Generator[None, None, None]:
         result = yield
     finally:
         del os.environ["SECOND_FACTOR"]
-    settings.MIDDLEWARE.remove(SECOND_FACTOR_MIDDLEWARE)
+    if SECOND_FACTOR_MIDDLEWARE in settings.MIDDLEWARE:
+        settings.MIDDLEWARE.remove(SECOND_FACTOR_MIDDLEWARE)
     return result
+
+
+def _settings_for(arguments: Sequence[str]) -> str:
+    """Return the settings module of the tests in these files, folders and node ids."""
+    paths = [Path(one.partition("::")[0]).resolve() for one in arguments]
+    of_outbox = [path for path in paths if path.is_relative_to(OUTBOX_TESTS)]
+    if of_outbox and len(of_outbox) < len(paths):
+        raise pytest.UsageError(
+            "The tests of the outbox have settings of their own. Run tests/outbox and the other "
+            "tests one after the other."
+        )
+    return OUTBOX_SETTINGS if of_outbox else SHOP_SETTINGS
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the tests of the outbox where the shop's settings are used, as for `pytest`."""
+    is_of_shop = os.environ["DJANGO_SETTINGS_MODULE"] == SHOP_SETTINGS
+    return True if is_of_shop and collection_path == OUTBOX_TESTS else None
 
 
 def _use_database(kind: str) -> None:
@@ -95,4 +123,4 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> str:
-    return f"database: {kind_under_test()}"
+    return f"database: {kind_under_test()}, settings: {os.environ['DJANGO_SETTINGS_MODULE']}"

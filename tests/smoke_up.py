@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from tests.shop.processes import NOTHING_GIVEN, Running, descendants, eventually, is_alive
+from tests.processes import NOTHING_GIVEN, Running, descendants, eventually, is_alive
 
 ROOT = Path(__file__).parents[1]
 CEILING = 180.0  # seconds; far more than is needed, for machines that are slow or busy

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from uuid_utils.compat import uuid7
 
+from outbox.ids import uuid7
 from webhooks.signatures import new_secret
 
 
@@ -60,8 +60,6 @@ class Endpoint(models.Model):
         max_length=10,
         choices=UrlState.choices,
         default=UrlState.UNCHECKED,
-        # The previous release inserts without it during a deploy, and has checked the URL.
-        db_default=UrlState.ALLOWED,
     )
     description = models.CharField(_("description"), max_length=200, blank=True)
     event_types = models.JSONField(_("event types"))

@@ -11,10 +11,10 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone
-from uuid_utils.compat import uuid7
 
 from orders import queries as orders
 from outbox import emit
+from outbox.ids import uuid7
 from webhooks import payloads, queries
 from webhooks.events import EndpointUrlChanged, MessageWritten
 from webhooks.models import Endpoint, EventType, Message

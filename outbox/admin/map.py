@@ -9,7 +9,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from outbox import events
-from outbox.counting.rates import rates
+from outbox.counting.minutes import rates
 from outbox.drawing.map import Arrow, Network, network_map
 from outbox.models import Subscription
 

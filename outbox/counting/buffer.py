@@ -20,7 +20,7 @@ from django.db import connections
 
 from outbox.fork_safety import apart_from_forks
 
-logger = logging.getLogger("outbox.book")
+logger = logging.getLogger("outbox.counting")
 
 #: A write opens its own connection and delays concurrent deliveries by some milliseconds. With a
 #: write every three seconds in each process, more than one event in a hundred was delayed.
@@ -31,17 +31,17 @@ _MOST_PLACES = 20_000
 Place = TypeVar("Place", bound=Hashable)
 Tallies = Mapping[Place, "Counter[str]"]
 
-_books: WeakSet[Book[Hashable]] = WeakSet()
+_buffers: WeakSet[Buffer[Hashable]] = WeakSet()
 _has_threads = True
 
 
-class Book(Generic[Place]):
+class Buffer(Generic[Place]):
     """Counts by place, and the thread that stores them."""
 
     def __init__(self, store: Callable[[Tallies[Place]], None]) -> None:
         self._store = store
         self._forget()
-        _books.add(self)  # type: ignore[arg-type]  # nothing is added through it
+        _buffers.add(self)  # type: ignore[arg-type]  # nothing is added through it
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
@@ -83,15 +83,16 @@ class Book(Generic[Place]):
             with apart_from_forks():  # the relay counts in a process whose pool is forked
                 self.write()
         except Exception as error:  # only statistics are late
-            logger.warning("what was counted could not be stored yet: %s", error)
+            text = "Counts for charts and metrics are not stored yet; next attempt in %d s: %s"
+            logger.warning(text, _EVERY_SECONDS, error)
         finally:
             connections.close_all()
 
 
 def write_all() -> None:
     """Store all counts of this process, for an exit that skips Python's own exit handlers."""
-    for book in list(_books):
-        book._write_in_thread()
+    for buffer in list(_buffers):
+        buffer._write_in_thread()
 
 
 @contextmanager
@@ -107,14 +108,14 @@ def without_threads() -> Iterator[None]:
         yield
     finally:
         _has_threads = before
-        for book in list(_books):
-            book.empty()
+        for buffer in list(_buffers):
+            buffer.empty()
 
 
 def _forget_all() -> None:
     # The child has no thread, and its copy of the lock may be held for ever.
-    for book in list(_books):
-        book._forget()
+    for buffer in list(_buffers):
+        buffer._forget()
 
 
 os.register_at_fork(after_in_child=_forget_all)

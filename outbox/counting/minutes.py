@@ -1,7 +1,8 @@
-"""Throughput by minute, for the overview and for charts.
+"""Recent throughput: of each minute, for the overview and for charts, and of each event.
 
 Each process counts in memory (`buffer.py`) and adds the counts to one small row for each minute and
-handler. So no query counts events or deliveries, however many are stored.
+handler. So these queries count no events or deliveries, however many are stored. `rates()` counts
+the newest events, 5,000 at most.
 """
 
 from __future__ import annotations
@@ -14,24 +15,28 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Sum
+from django.db.models import Count, F, Max, Sum
 
 from outbox import clock, databases
-from outbox.models import Delivery, Minute
+from outbox.models import Delivery, Event, Minute
 from outbox.receipt import LeaseLost
 from outbox.worker.outcome import Result
 
-from .buffer import Book
+from .buffer import Buffer
+from .counters import WAIT_BOUNDS
 
-#: Upper bounds in seconds of the histogram's columns; the last column has the longer times.
-LAGS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 #: How long the rows are kept.
 KEPT = timedelta(hours=25)
+
+#: The time over which `rates` measures, and the most rows that it reads.
+_RATE_WINDOW = timedelta(minutes=10)
+_MOST_RATE_ROWS = 5000
 
 _MINUTE = timedelta(minutes=1)
 _PRUNED_EVERY = timedelta(minutes=10)
 _COUNTS = ("events", "done", "failed", "dead")
-_COLUMNS = tuple(f"lag_{number}" for number in range(len(LAGS) + 1))
+#: A histogram's column for each bound, and one for longer times.
+_COLUMNS = tuple(f"lag_{number}" for number in range(len(WAIT_BOUNDS) + 1))
 
 #: A minute and a handler; "" for the sum of all handlers.
 Place = tuple[datetime, str]
@@ -48,7 +53,7 @@ class Totals:
         failed: the number of attempts that raised.
         dead: the number of these attempts after which the delivery was dead.
         seconds: the total run time of handlers.
-        lags: the number of done deliveries within each bound of `LAGS`, and beyond the last.
+        lags: the number of done deliveries within each bound of `WAIT_BOUNDS`, and beyond the last.
     """
 
     start: datetime
@@ -77,7 +82,7 @@ class Totals:
         It is as exact as the histogram: values are interpolated within a column.
         """
         left, low = share * sum(self.lags), 0.0
-        for number, bound in zip(self.lags, (*LAGS, LAGS[-1]), strict=True):
+        for number, bound in zip(self.lags, (*WAIT_BOUNDS, WAIT_BOUNDS[-1]), strict=True):
             if number and left <= number:
                 return low + (bound - low) * left / number
             left, low = left - number, bound
@@ -91,18 +96,18 @@ def note(handler: str, ended: Iterable[Result]) -> None:
         tally.update(_counted(result))
     if tally:
         minute = _floor(clock.now())
-        _book.add({(minute, ""): tally, (minute, handler): tally})
+        _buffer.add({(minute, ""): tally, (minute, handler): tally})
 
 
 def note_events(number: int) -> None:
     """Count events that were fanned out. Return at once, never raise."""
     if number:
-        _book.add({(_floor(clock.now()), ""): Counter(events=number)})
+        _buffer.add({(_floor(clock.now()), ""): Counter(events=number)})
 
 
 def flush() -> None:
     """Store the counts of this process now."""
-    _book.write()
+    _buffer.write()
 
 
 def series(*, end: datetime, length: timedelta, step: timedelta) -> list[Totals]:
@@ -151,6 +156,30 @@ def done_in_a_minute(handlers: Collection[str], *, using: str | None = None) -> 
     return {handler: round(number) for handler, number in done.items()}
 
 
+def rates(*, using: str | None = None) -> dict[str, float]:
+    """Return the events a minute by name, over the last ten minutes.
+
+    It reads at most the newest 5,000 rows. Under more traffic the rate is measured over the shorter
+    time that these rows cover.
+    """
+    using = using or databases.alias()
+    events = Event.objects.using(using)
+    latest = events.aggregate(latest=Max("seq"))["latest"]
+    if latest is None:
+        return {}
+    newest = events.filter(
+        seq__gt=latest - _MOST_RATE_ROWS, emitted_at__gte=clock.now(using=using) - _RATE_WINDOW
+    )
+    counts = dict(newest.order_by().values_list("name").annotate(Count("seq")))
+    length = _RATE_WINDOW
+    if sum(counts.values()) >= _MOST_RATE_ROWS / 2:
+        oldest = newest.order_by("seq").values_list("emitted_at", flat=True).first()
+        if oldest is not None:
+            covered = clock.now(using=using) - oldest
+            length = min(length, max(covered, timedelta(seconds=1)))
+    return {name: count / (length / _MINUTE) for name, count in counts.items()}
+
+
 def _totals(start: datetime, found: Mapping[str, Any]) -> Totals:
     counts = {name: int(found.get(name) or 0) for name in (*_COUNTS, *_COLUMNS)}
     return Totals(
@@ -165,7 +194,7 @@ def _counted(result: Result) -> dict[str, float]:
     if isinstance(result.error, LeaseLost):  # another attempt of the delivery counts
         return {}
     if result.error is None:
-        column = _COLUMNS[bisect_left(LAGS, result.lag)]
+        column = _COLUMNS[bisect_left(WAIT_BOUNDS, result.lag)]
         return {"done": 1, column: 1, "seconds": result.seconds}
     dead = int(result.state == Delivery.State.DEAD)
     return {"failed": 1, "dead": dead, "seconds": result.seconds}
@@ -199,4 +228,4 @@ def _prune(*, using: str) -> None:
 
 
 _pruned_at = datetime.min.replace(tzinfo=UTC)
-_book: Book[Place] = Book(_store)
+_buffer: Buffer[Place] = Buffer(_store)

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, with a Grafana board and alert rules for them.
+"""Metrics for Prometheus. A Grafana board and alert rules for them are in `docs/monitoring/`.
 
 Gauges are read from the database at each scrape. All processes add up counters in the database
 (`outbox/counting/counters.py`). So any process answers for all processes on all machines.

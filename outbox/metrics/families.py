@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal
 
 from outbox import clock, databases
 from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
-from outbox.models import Heartbeat, Subscription
+from outbox.models import Attempt, Heartbeat, Subscription
 from outbox.monitor.health import Heartbeats, LastSeen
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.transports.celery import QUEUE
 
 Kind = Literal["gauge", "counter", "histogram"]
 
-NEVER = float("inf")
+#: Parts of the system with a heartbeat of their kind. Workers have one by queue.
+PARTS = (Heartbeat.Kind.RELAY, Heartbeat.Kind.BEAT, Heartbeat.Kind.BROKER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +28,8 @@ class Counted:
 
     Attributes:
         key: its name in the table.
-        name: its name in Prometheus.
-        help: its description.
+        name: its name in Prometheus; a counter's without "_total".
+        help: its description, in one sentence.
         labels: names of its label and its part; a histogram's part is its bucket.
         bounds: upper bounds of a histogram's buckets in seconds; empty for a counter.
     """
@@ -42,41 +45,69 @@ COUNTED = (
     Counted(
         key="events",
         name="outbox_events",
-        help="Events that the relay fanned out.",
+        help="Events that the relay has fanned out.",
         labels=("event",),
     ),
     Counted(
         key="fan_out",
         name="outbox_fan_out_seconds",
-        help="From the event to its deliveries: the relay's lag.",
+        help="Seconds from emission to fan-out.",
         labels=(),
         bounds=WAIT_BOUNDS,
     ),
-    Counted(key="messages", name="outbox_messages_sent", help="Messages that the broker took."),
-    Counted(key="sent", name="outbox_deliveries_sent", help="Deliveries in these messages."),
+    Counted(key="messages", name="outbox_messages_sent", help="Messages that the broker accepted."),
+    Counted(
+        key="sent",
+        name="outbox_deliveries_sent",
+        help="Deliveries that were sent in messages or run inline.",
+    ),
     Counted(
         key="broker_failures",
         name="outbox_broker_failures",
-        help="Messages that the broker did not take.",
+        help="Messages that the broker did not accept.",
         labels=(),
     ),
     Counted(
         key="attempts",
         name="outbox_attempts",
-        help="Starts of a handler, by how they ended.",
+        help="Attempts of a handler, by outcome.",
         labels=("handler", "outcome"),
     ),
     Counted(
         key="attempt",
         name="outbox_attempt_seconds",
-        help="How long a handler ran.",
+        help="Duration of an attempt in seconds.",
         bounds=RUN_BOUNDS,
     ),
     Counted(
         key="delivery",
         name="outbox_delivery_seconds",
-        help="From the event to its receipt: the handler's lag.",
+        help="Seconds from emission to the receipt.",
         bounds=WAIT_BOUNDS,
+    ),
+)
+
+#: Gauges of a handler, from its active subscriptions: name, description and value.
+HANDLER_GAUGES: tuple[tuple[str, str, Callable[[list[Subscription]], float]], ...] = (
+    (
+        "outbox_handler_paused",
+        "1: paused by a person, a rule or a backfill.",
+        lambda mine: any(row.paused_at for row in mine),
+    ),
+    (
+        "outbox_handler_known",
+        "0: the code of the last migrate does not contain the handler.",
+        lambda mine: all(row.known for row in mine),
+    ),
+    (
+        "outbox_handler_lease_seconds",
+        "Seconds that one delivery may take before it is presumed lost.",
+        lambda mine: max(row.lease_seconds for row in mine),
+    ),
+    (
+        "outbox_handler_window",
+        "Most deliveries in flight at present; it shrinks and grows with the load.",
+        lambda mine: sum(row.window_now for row in mine),
     ),
 )
 
@@ -107,8 +138,8 @@ class Family:
 def families(*, using: str | None = None) -> list[Family]:
     """Return all metric families of the outbox.
 
-    Cost: fourteen queries, whatever the number of handlers. It grows with the number of owed
-    deliveries, not with history.
+    The number of queries does not depend on the number of handlers. Their cost grows with the
+    number of owed deliveries, not with history.
     """
     using = using or databases.alias()
     found = status(using=using)
@@ -118,16 +149,16 @@ def families(*, using: str | None = None) -> list[Family]:
         *_of_subscriptions(rows),
         *_of_events(found),
         *_of_heartbeats({QUEUE, *(row.queue for row in rows)}, using=using),
-        *_counted(using=using),
+        *_counted({row.handler for row in rows}, using=using),
     ]
 
 
 def _of_handlers(found: Status) -> Iterator[Family]:
-    owed = Family("outbox_owed", "gauge", "Deliveries that are owed.", ("handler", "state"))
+    owed = Family("outbox_owed", "gauge", "Owed deliveries.", ("handler", "state"))
     oldest = Family(
         "outbox_oldest_owed_seconds",
         "gauge",
-        "Age of the oldest event that is owed, by the state of its delivery; 0: none is.",
+        "Age of the oldest event with an owed delivery in this state; 0 without one.",
         ("handler", "state"),
     )
     for one in found.handlers:
@@ -139,59 +170,68 @@ def _of_handlers(found: Status) -> Iterator[Family]:
 
 
 def _of_subscriptions(rows: Sequence[Subscription]) -> Iterator[Family]:
-    paused = Family("outbox_handler_paused", "gauge", "1: a person paused it.", ("handler",))
-    known = Family(
-        "outbox_handler_known", "gauge", "0: the code of the last migrate has no such handler.",
-        ("handler",),
-    )  # fmt: skip
-    opened = Family(
-        "outbox_breaker_open", "gauge", "1: nothing is sent but probes.", ("handler", "event")
-    )
-    for handler in dict.fromkeys(row.handler for row in rows):
-        mine = [row for row in rows if row.handler == handler]
-        paused.samples.append(((handler,), any(row.paused_at for row in mine)))
-        known.samples.append(((handler,), all(row.known for row in mine)))
+    """Yield the condition and the policy of each handler, and the breaker of each subscription."""
+    by_handler: dict[str, list[Subscription]] = {}
     for row in rows:
-        is_open = row.breaker_opened_at is not None
-        opened.samples.append(((row.handler, row.event), is_open))
-    yield from (paused, known, opened)
+        by_handler.setdefault(row.handler, []).append(row)
+    for name, text, value in HANDLER_GAUGES:
+        family = Family(name, "gauge", text, ("handler",))
+        family.samples += [((handler,), value(mine)) for handler, mine in by_handler.items()]
+        yield family
+    yield Family(
+        "outbox_breaker_open",
+        "gauge",
+        "1: the breaker is open, and only probes are sent.",
+        ("handler", "event"),
+        [((row.handler, row.event), row.breaker_opened_at is not None) for row in rows],
+    )
 
 
 def _of_events(found: Status) -> Iterator[Family]:
     age = found.age(found.oldest_waiting)
-    waiting = Family("outbox_waiting_events", "gauge", "Events that wait for fan-out.")
-    waiting.samples.append(((), found.waiting_events))
-    oldest = Family(
-        "outbox_oldest_waiting_seconds", "gauge", "Age of the oldest of these; 0: none."
+    yield Family(
+        "outbox_waiting_events",
+        "gauge",
+        "Events that wait for fan-out.",
+        samples=[((), found.waiting_events)],
     )
-    oldest.samples.append(((), age.total_seconds() if age else 0))
-    yield from (waiting, oldest)
+    yield Family(
+        "outbox_oldest_waiting_seconds",
+        "gauge",
+        "Age of the oldest event that waits for fan-out; 0 without one.",
+        samples=[((), age.total_seconds() if age else 0)],
+    )
 
 
 def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
-    parts = Family(
-        "outbox_last_seen_seconds", "gauge", "Since the latest sign of life; +Inf: none.", ("part",)
-    )
     found = Heartbeats(using=using)
-    for kind in (Heartbeat.Kind.RELAY, Heartbeat.Kind.BEAT):
-        parts.samples.append(((kind.value,), _age(found.latest(kind))))
-    workers = Family(
+    yield Family(
+        "outbox_last_seen_seconds",
+        "gauge",
+        "Seconds since the latest heartbeat; +Inf without one.",
+        ("part",),
+        [((part.value,), _age(found.latest(part))) for part in PARTS],
+    )
+    yield Family(
         "outbox_worker_last_seen_seconds",
         "gauge",
-        "Since a worker of the queue was seen; +Inf: none was.",
+        "Seconds since the latest heartbeat of a worker of the queue; +Inf without one.",
         ("queue",),
+        [
+            ((queue,), _age(found.latest(Heartbeat.Kind.WORKER, queue=queue)))
+            for queue in sorted(queues)
+        ],
     )
-    for queue in sorted(queues):
-        workers.samples.append(((queue,), _age(found.latest(Heartbeat.Kind.WORKER, queue=queue))))
-    yield from (parts, workers)
 
 
 def _age(seen: LastSeen) -> float:
-    return max(0.0, (clock.now() - seen.at).total_seconds()) if seen.at else NEVER
+    return max(0.0, (clock.now() - seen.at).total_seconds()) if seen.at else float("inf")
 
 
-def _counted(*, using: str) -> Iterator[Family]:
+def _counted(handlers: set[str], *, using: str) -> Iterator[Family]:
     by_name: dict[str, dict[str, dict[str, float]]] = {}
+    # A series that starts at 1 has no increase. So the first death would raise no alert.
+    by_name["attempts"] = {handler: {Attempt.Outcome.DIED.value: 0} for handler in handlers}
     for (name, label), part, value in counters.counted(using=using):
         by_name.setdefault(name, {}).setdefault(label, {})[part] = value
     for one in COUNTED:
@@ -208,8 +248,11 @@ def _counted(*, using: str) -> Iterator[Family]:
 
 
 def _add_histogram(family: Family, one: Counted, label: str, parts: dict[str, float]) -> None:
-    total, buckets = 0.0, []
-    for bound in [*(str(float(bound)) for bound in one.bounds), "+Inf"]:
-        total += parts.get(bound, 0)
-        buckets.append((bound, total))
+    """Add the buckets of one label. A stored bucket of another release goes to the next bound."""
+    counts = [0.0] * (len(one.bounds) + 1)
+    for part, value in parts.items():
+        if part != SUM:
+            counts[bisect_left(one.bounds, float(part))] += value
+    bounds = [*(str(float(bound)) for bound in one.bounds), "+Inf"]
+    buckets = list(zip(bounds, accumulate(counts), strict=True))
     family.buckets.append(((label,)[: len(one.labels)], buckets, parts.get(SUM, 0)))

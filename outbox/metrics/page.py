@@ -20,9 +20,10 @@ Source = Callable[[], Iterable[Family]]
 def metrics(request: HttpRequest, *, more: Source | None = None) -> HttpResponse:
     """Return the outbox's metrics, and those of `more`.
 
-    The request must have the header `Authorization: Bearer <OUTBOX["METRICS_TOKEN"]>`. Without that
-    setting the page does not exist (404). Add the view to your urls. Or call it in a middleware
-    before those that require a host name and HTTPS, which a scraper in your network may not use.
+    The request must have the header `Authorization: Bearer <OUTBOX["METRICS_TOKEN"]>` (else 401).
+    Without that setting the page does not exist (404). Add the view to your urls. Or call it in a
+    middleware before those that require a host name and HTTPS, which a scraper in your network may
+    not use.
     """
     token = conf().METRICS_TOKEN
     if not token:
@@ -35,7 +36,11 @@ def metrics(request: HttpRequest, *, more: Source | None = None) -> HttpResponse
 
 
 def _refused() -> HttpResponse:
-    response = HttpResponse("Bring the token.\n", status=401, content_type="text/plain")
+    response = HttpResponse(
+        "The token is missing or wrong: send Authorization: Bearer <METRICS_TOKEN>.\n",
+        status=401,
+        content_type="text/plain",
+    )
     response["WWW-Authenticate"] = 'Bearer realm="metrics"'
     response["Cache-Control"] = "no-store"
     return response

@@ -20,8 +20,8 @@ class Subscription(Row):
     class OnDead(models.TextChoices):
         """Treatment of a key's later events after a dead delivery of an ordered handler."""
 
-        HOLD = "hold", _("later ones wait for a person")
-        PASS = "pass", _("later ones go on")
+        HOLD = "hold", _("later events of the key wait for staff")
+        PASS = "pass", _("later events of the key continue")
 
     #: Prefix of `paused_by` if the handler's own backfill paused it.
     PAUSED_BY_BACKFILL = "backfill:"
@@ -33,18 +33,20 @@ class Subscription(Row):
     since = models.DateTimeField(_("since"))
     active = models.BooleanField(_("active"), default=True)
     known = models.BooleanField(
-        _("known"), default=True, help_text=_("The code of the last migrate has this handler.")
+        _("known"),
+        default=True,
+        help_text=_("The release that was migrated last declares this handler."),
     )
     paused_at = models.DateTimeField(_("paused at"), null=True, blank=True)
     paused_by = models.CharField(_("paused by"), max_length=150, blank=True)
-    pause_reason = models.TextField(_("reason of the pause"), blank=True)
+    pause_reason = models.TextField(_("reason for the pause"), blank=True)
 
     queue = models.CharField(_("queue"), max_length=100)
     atomic = models.BooleanField(_("atomic"), default=True)
-    batch = models.PositiveIntegerField(_("deliveries per message"))
-    window = models.PositiveIntegerField(_("most deliveries in flight"))
+    batch = models.PositiveIntegerField(_("maximum of deliveries per message"))
+    window = models.PositiveIntegerField(_("maximum of deliveries in flight"))
     window_now = models.PositiveIntegerField(
-        _("window now"),
+        _("current window"),
         help_text=_("Shrinks while messages wait longer than their lease, and grows back."),
     )
     lease_seconds = models.FloatField(_("lease in seconds"))
@@ -53,33 +55,35 @@ class Subscription(Row):
     backoff_cap = models.FloatField(_("longest backoff in seconds"))
 
     ordered = models.BooleanField(
-        _("ordered"), default=False, help_text=_("One key's events one after the other.")
+        _("ordered"), default=False, help_text=_("Events of one key are processed one by one.")
     )
     share_window = models.PositiveIntegerField(
-        _("most deliveries in flight of one share"), null=True, blank=True
+        _("maximum of deliveries in flight per share"), null=True, blank=True
     )
     on_dead = models.CharField(
-        _("what a dead delivery does to its key"),
+        _("after a dead delivery"),
         max_length=10,
         choices=OnDead.choices,
         default=OnDead.HOLD,
     )
 
     leases_lost = models.PositiveIntegerField(
-        _("leases lost"), default=0, help_text=_("Runs that ended after their lease: not kept.")
+        _("leases lost"),
+        default=0,
+        help_text=_("Attempts that outlived their lease and were rolled back."),
     )
     breaker_failures = models.PositiveIntegerField(
-        _("failures in a row"), default=0, help_text=_("Of the kinds that its breaker counts.")
+        _("consecutive failures"), default=0, help_text=_("Only failures that the breaker counts.")
     )
     breaker_opened_at = models.DateTimeField(
-        _("breaker open since"), null=True, blank=True, help_text=_("Nothing is sent but probes.")
+        _("breaker open since"), null=True, blank=True, help_text=_("Only probes are sent.")
     )
     breaker_probe_at = models.DateTimeField(_("next probe at"), null=True, blank=True)
     breaker_probe = models.BigIntegerField(
-        _("probe"), null=True, blank=True, help_text=_("The delivery that is sent to try.")
+        _("probe"), null=True, blank=True, help_text=_("The delivery that tests the handler.")
     )
     breaker_wait = models.FloatField(_("seconds between probes"), default=0)
-    breaker_reason = models.CharField(_("why it opened"), max_length=300, blank=True)
+    breaker_reason = models.CharField(_("reason for opening"), max_length=300, blank=True)
 
     class Meta:
         verbose_name = _("subscription")
@@ -92,7 +96,7 @@ class Subscription(Row):
         ]
 
     def __str__(self) -> str:
-        return f"{self.handler} hears {self.event}"
+        return f"{self.handler} subscribes to {self.event}"
 
     @property
     def is_held(self) -> bool:
@@ -138,30 +142,32 @@ class Delivery(Row):
     due_at = models.DateTimeField(
         _("due at"),
         help_text=_(
-            "Pending: when it is sent. Sent: when its lease passes. Blocked: when the relay looks "
-            "again whether it still is."
+            "Pending: when it is sent. Sent: when its lease expires. Blocked: when the relay "
+            "checks it again."
         ),
     )
     token = models.PositiveIntegerField(
-        _("token"), default=0, help_text=_("How often it was sent; only the latest counts.")
+        _("token"),
+        default=0,
+        help_text=_("Number of times it was sent. Only the last message counts."),
     )
     started_token = models.PositiveIntegerField(
-        _("started token"), default=0, help_text=_("The token under which a worker last started.")
+        _("started token"), default=0, help_text=_("The token of the last start by a worker.")
     )
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     settled_at = models.DateTimeField(_("settled at"), null=True, blank=True)
     worker = models.CharField(_("worker"), max_length=150, blank=True)
     note = models.CharField(
-        _("note"), max_length=300, blank=True, help_text=_("Why it is in this state.")
+        _("note"), max_length=300, blank=True, help_text=_("Reason for the present state.")
     )
     # NULL for other deliveries: the index then leaves them out on both databases.
     order_key = models.CharField(  # noqa: DJ001
-        _("place in line"),
+        _("order key"),
         max_length=100,
         null=True,
         blank=True,
-        help_text=_("The event's key while an ordered handler is owed this; else nothing."),
+        help_text=_("The event's key while the delivery is owed to an ordered handler."),
     )
 
     share = models.CharField(  # noqa: DJ001  as above
@@ -169,7 +175,7 @@ class Delivery(Row):
         max_length=100,
         null=True,
         blank=True,
-        help_text=_("The event's share, if its handler limits what is in flight of one share."),
+        help_text=_("The event's share, if the handler limits deliveries in flight per share."),
     )
 
     class Meta:
@@ -284,7 +290,7 @@ class Attempt(Row):
     message = models.TextField(_("message"), blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
     place = models.CharField(
-        _("place"), max_length=300, blank=True, help_text=_("File and line that raised.")
+        _("place"), max_length=300, blank=True, help_text=_("File and line of the exception.")
     )
 
     class Meta:

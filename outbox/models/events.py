@@ -6,7 +6,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
-from uuid_utils.compat import uuid7
+
+from outbox.ids import uuid7
 
 from .rows import Row
 
@@ -33,25 +34,25 @@ class Event(Row):
         max_length=100,
         null=True,
         blank=True,
-        help_text=_("Whose personal data it carries."),
+        help_text=_("The person whose data the payload contains."),
     )
     share = models.CharField(  # noqa: DJ001  as above
         _("share"),
         max_length=100,
         null=True,
         blank=True,
-        help_text=_("Whose work it is: of one share, a handler may have few deliveries in flight."),
+        help_text=_("The owner or tenant whose deliveries in flight a handler may limit."),
     )
     payload = models.JSONField(_("payload"), encoder=DjangoJSONEncoder)
     redacted_at = models.DateTimeField(
         _("redacted at"),
         null=True,
         blank=True,
-        help_text=_("When its sensitive fields were blanked."),
+        help_text=_("Time when the sensitive fields were blanked."),
     )
     emitted_at = models.DateTimeField(_("emitted at"))
     correlation_id = models.UUIDField(
-        _("correlation id"), help_text=_("Shared by all that follows from one request.")
+        _("correlation id"), help_text=_("Shared by all events that follow from one request.")
     )
     causation_id = models.UUIDField(
         _("caused by"), null=True, blank=True, help_text=_("The event whose handler emitted this.")
@@ -64,7 +65,7 @@ class Event(Row):
         _("corrects"),
         null=True,
         blank=True,
-        help_text=_("The event whose payload a person repaired; this is the repaired one."),
+        help_text=_("The dead event that this event replaces, with a corrected payload."),
     )
     traceparent = models.CharField(
         _("trace context"),
@@ -72,7 +73,7 @@ class Event(Row):
         blank=True,
         default="",
         db_default="",
-        help_text=_("W3C traceparent of who emitted it; empty without tracing."),
+        help_text=_("W3C traceparent of the emitter. Empty without tracing."),
     )
     fanned_out_at = models.DateTimeField(_("fanned out at"), null=True, blank=True)
 
@@ -117,7 +118,11 @@ class DelayedEvent(Row):
     """A delayed emit. It becomes an event when it is due. Until then it is no fact."""
 
     id = models.UUIDField(
-        _("event id"), primary_key=True, default=uuid7, editable=False, help_text=_("As an event.")
+        _("event id"),
+        primary_key=True,
+        default=uuid7,
+        editable=False,
+        help_text=_("The emitted event has the same id."),
     )
     due_at = models.DateTimeField(_("due at"))
     name = models.CharField(_("name"), max_length=150)
@@ -131,9 +136,7 @@ class DelayedEvent(Row):
     causation_id = models.UUIDField(_("caused by"), null=True, blank=True)
     emitted_by = models.CharField(_("emitted by"), max_length=150, blank=True)
     actor = models.CharField(_("actor"), max_length=150, blank=True)
-    traceparent = models.CharField(
-        _("trace context"), max_length=55, blank=True, default="", db_default=""
-    )
+    traceparent = models.CharField(_("trace context"), max_length=55, blank=True, default="")
 
     class Meta:
         verbose_name = _("delayed event")

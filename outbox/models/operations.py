@@ -40,22 +40,22 @@ class Operation(Row):
 
     id = models.BigAutoField(primary_key=True)
     action = models.CharField(_("action"), max_length=20, choices=Action.choices)
-    choice = models.JSONField(_("choice"), default=dict, help_text=_("What it was to touch."))
+    choice = models.JSONField(_("choice"), default=dict, help_text=_("Selection of the rows."))
     reason = models.TextField(_("reason"), blank=True)
     by = models.CharField(_("by"), max_length=150)
     state = models.CharField(
         _("state"), max_length=10, choices=State.choices, default=State.RUNNING
     )
     started_at = models.DateTimeField(_("started at"))
-    seen_at = models.DateTimeField(_("last sign of life"))
+    seen_at = models.DateTimeField(_("last heartbeat"))
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
-    expected = models.PositiveIntegerField(_("expected"), default=0)
-    touched = models.PositiveIntegerField(_("touched"), default=0)
+    expected = models.PositiveIntegerField(_("expected rows"), default=0)
+    touched = models.PositiveIntegerField(_("changed rows"), default=0)
     cursor = models.BigIntegerField(_("cursor"), default=0)
     until = models.BigIntegerField(
-        _("until"), default=0, help_text=_("The last row that was there when it began.")
+        _("until"), default=0, help_text=_("The last row that existed at the start.")
     )
-    rate = models.FloatField(_("most in a second"), null=True, blank=True)
+    rate = models.FloatField(_("maximum of rows per second"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("operation")

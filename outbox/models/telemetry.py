@@ -34,7 +34,7 @@ class Heartbeat(models.Model):
         RELAY = "relay", _("relay")
         WORKER = "worker", _("worker")
         BEAT = "beat", _("beat")
-        BROKER = "broker", _("broker: a message went through it")
+        BROKER = "broker", _("broker: a message passed through it")
         CANARY = "canary", _("canary")
         OUTAGE = "outage", _("outage of the database")
 
@@ -46,7 +46,6 @@ class Heartbeat(models.Model):
     host_offset = models.FloatField(
         _("host clock ahead by"),
         default=0,
-        db_default=0,
         help_text=_("Seconds by which the host's clock is ahead of the database's."),
     )
 
@@ -70,7 +69,7 @@ class Minute(models.Model):
 
     Workers add their counts every ten seconds, so no query has to count deliveries. `lag_0` and so
     on are a histogram: the number of deliveries by the seconds from their event's commit until
-    they were done. `minutes.LAGS` has the bounds.
+    they were done. `counters.WAIT_BOUNDS` has the bounds.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -80,7 +79,7 @@ class Minute(models.Model):
     done = _count()
     failed = _count()
     dead = _count()
-    seconds = models.FloatField(default=0, help_text=_("How long the handlers ran, in all."))
+    seconds = models.FloatField(default=0, help_text=_("Total run time of the handlers."))
     lag_0 = _count()
     lag_1 = _count()
     lag_2 = _count()

@@ -66,8 +66,6 @@ CREATE TABLE IF NOT EXISTS notices (
 );
 CREATE INDEX IF NOT EXISTS notices_by_due ON notices (due_at) WHERE NOT is_done;
 """
-#: Columns that files of earlier releases lack.
-ADDED = {"authorizations": "payment_method", "refunds": "idempotency_key"}
 
 
 def prepare(file: Path) -> None:
@@ -78,12 +76,6 @@ def prepare(file: Path) -> None:
     with closing(_connect(file)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(SCHEMA)
-        for table, added in ADDED.items():
-            columns = connection.execute(f"PRAGMA table_info({table})")
-            if added not in {column["name"] for column in columns}:
-                connection.execute(
-                    f"ALTER TABLE {table} ADD COLUMN {added} TEXT NOT NULL DEFAULT ''"
-                )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 import django
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import SystemCheckError
+from django.core.management.base import CommandError, SystemCheckError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -28,6 +28,8 @@ def main() -> int:
         _sync() if "--sync" in sys.argv else _prepare()
     except SystemCheckError as error:
         return _complain(f"{error}\nThe project does not pass its own checks: see above.")
+    except CommandError as error:
+        return _complain(str(error))
     except DatabaseError as error:
         return _complain(_about_the_database(error))
     return 0

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from django.conf import settings as now
 from django.db import connection
-from django.utils import timezone
 from pytest_django import Settings
 
 from api import erase_answers_of
 from api.models import StoredAnswer
-from api.sealing import digest_of, seal, unseal
+from api.sealing import seal, unseal
 from orders import services
 from orders.models import Order
 from outbox.privacy.redaction import redact
@@ -115,75 +114,6 @@ class TestAnAnswerAtRest:
         assert "SECRET_KEY was changed" in line.getMessage()
         assert "add the former key to SECRET_KEY_FALLBACKS" in line.getMessage()
         assert [secret for secret in secrets if secret in caplog.text] == []
-
-
-class TestAnAnswerOfTheReleaseBefore:
-    """Old and new processes run side by side during a deploy."""
-
-    def stored(self, outbox: Outbox) -> None:
-        """One that an old process has stored, in clear."""
-        put_on_sale("TEA")
-        place()
-        sealed = StoredAnswer.objects.get()
-        answer = unseal(sealed.sealed, key=KEY, purpose=sealed.purpose)
-        assert answer
-        StoredAnswer.objects.update(key=KEY, sealed="", **answer)
-
-    def test_is_repeated(self, outbox: Outbox):
-        self.stored(outbox)
-
-        answer = place()
-
-        assert (answer.status_code, answer["Idempotent-Replayed"]) == (201, "true")
-        assert answer["Location"].endswith(f"/api/orders/{answer.json()['id']}/")
-        assert Order.objects.count() == 1
-
-    @pytest.mark.parametrize("is_first", [True, False])
-    def test_is_repeated_if_a_new_process_has_stored_one_too(self, outbox: Outbox, is_first: bool):
-        """Failed with MultipleObjectsReturned; the first answer is repeated."""
-        self.stored(outbox)
-        old = StoredAnswer.objects.get()
-        first = {"body": old.body.replace("hanako@", "first@")}
-        new = {"key": digest_of(KEY), "path": old.path, "user": old.user}
-        if is_first:
-            StoredAnswer.objects.update(**first)
-            self.seal(StoredAnswer.objects.create(**new), old)
-        else:
-            StoredAnswer.objects.all().delete()
-            self.seal(StoredAnswer.objects.create(**new), old, **first)
-            old.pk = None
-            old.save(force_insert=True)
-
-        answer = place()
-
-        assert (answer.status_code, answer["Idempotent-Replayed"]) == (201, "true")
-        assert answer.json()["email"] == "first@example.com"
-        assert Order.objects.count() == 1
-
-    def seal(self, new: StoredAnswer, old: StoredAnswer, **changes: str) -> None:
-        names = ("fingerprint", "status", "body", "location")
-        answer = {name: getattr(old, name) for name in names} | changes
-        new.sealed = seal(answer, key=KEY, purpose=new.purpose)
-        new.save()
-
-    def test_can_be_erased(self, outbox: Outbox):
-        self.stored(outbox)
-
-        assert erase_answers_of(customer().pk) == 1
-
-        assert "hanako@example.com" not in at_rest()
-        assert place().json()["code"] == "idempotency_answer_gone"
-
-    def test_is_stored_without_the_new_column(self, outbox: Outbox):
-        """As an old process inserts it."""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"INSERT INTO {StoredAnswer._meta.db_table} (user_id, path, key, fingerprint, "
-                "status, body, location, stored_at) VALUES (%s, '/', 'k', '', 0, '', '', %s)",
-                [customer().pk, timezone.now()],
-            )
-
-        assert StoredAnswer.objects.get().sealed == ""
 
 
 class TestASeal:

@@ -15,6 +15,8 @@ from .imports import Import, Source
 PROJECT = "shop"
 #: Beside its top-level names a library offers a room to the modules of one kind.
 OFFERED_TO = {"admin": "admin", "invariants": "reconciliation"}
+#: Migrations of any app refer to the ids by this path.
+OFFERED_TO_ALL = "ids"
 LIBRARIES = {"outbox", "api"}  # generic: they know no shop, and not each other
 FOR_DEVELOPERS = {"tests", "benchmarks"}
 START = {"manage"}
@@ -138,6 +140,8 @@ class Project:
         """Tell whether the library offers this name; what `OFFERED_TO` lists, to those only."""
         inside = imported.importer.removeprefix(f"{self._owner(imported.importer)}.")
         room = OFFERED_TO.get(inside.split(".")[0])
+        if imported.target == f"{library}.{OFFERED_TO_ALL}":
+            return True
         offering = {library, *({f"{library}.{room}"} if room else ())}
         return imported.target in offering and imported.name in self._offered(imported.target)
 

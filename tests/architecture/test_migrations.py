@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import pytest
 from django.apps import apps
 from django.conf import settings
 from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import AddField, CreateModel
-from django.db.models import NOT_PROVIDED
-
-#: Before the first release that could be deployed beside another one.
-EARLIER = {("outbox", "0002_ordered_breakers_delayed")}
+from django.db.models import NOT_PROVIDED, CharField
 
 
 def own_migrations() -> Iterator[Migration]:
@@ -21,8 +20,8 @@ def own_migrations() -> Iterator[Migration]:
         for app in apps.get_app_configs()
         if app.path.startswith(str(settings.BASE_DIR)) and "site-packages" not in app.path
     }
-    for (label, name), migration in MigrationLoader(None).disk_migrations.items():
-        if label in ours and (label, name) not in EARLIER:
+    for (label, _name), migration in MigrationLoader(None).disk_migrations.items():
+        if label in ours:
             yield migration
 
 
@@ -39,9 +38,18 @@ def columns_that_old_code_cannot_leave_out(migration: Migration) -> Iterator[str
             yield f"{migration}: {one.model_name}.{one.name}"
 
 
+def added(**options: Any) -> Migration:
+    """Return a migration that adds the column `orders.Order.channel`."""
+    column = AddField("Order", "channel", CharField(max_length=9, **options))
+
+    class Channel(Migration):
+        operations = [column]
+
+    return Channel("0002_channel", "orders")
+
+
 class TestANewColumn:
     def test_has_a_value_where_old_code_inserts_a_row(self):
-        """Seen to fail with `Endpoint.url_state` without `db_default`."""
         found = [
             column
             for migration in own_migrations()
@@ -49,6 +57,15 @@ class TestANewColumn:
         ]
 
         assert found == []
+
+    def test_without_a_database_default_is_found(self):
+        found = list(columns_that_old_code_cannot_leave_out(added(default="")))
+
+        assert found == ["orders.0002_channel: Order.channel"]
+
+    @pytest.mark.parametrize("options", [{"default": "", "db_default": ""}, {"null": True}])
+    def test_that_old_code_may_leave_out_is_accepted(self, options: dict[str, Any]):
+        assert list(columns_that_old_code_cannot_leave_out(added(**options))) == []
 
     def test_is_looked_for_in_every_app(self):
         """Seen to fail with the apps told apart by the folder of the virtual environment."""

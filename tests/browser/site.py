@@ -19,7 +19,7 @@ from shop.demo.scenarios import Wish
 from shop.up.credentials import ADMIN, Credentials
 from shop.up.ports import HOST, free_port
 from tests.databases import fresh_database
-from tests.shop.processes import NOTHING_GIVEN, Running, eventually
+from tests.processes import NOTHING_GIVEN, Running, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 CEILING = 180.0  # seconds; reaching it is a failure, not a measurement

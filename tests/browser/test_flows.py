@@ -12,7 +12,7 @@ from tests.browser.keyboard import press, tab_to
 from tests.browser.looking import Complaints
 from tests.browser.scene import Scene
 from tests.browser.site import TEA, Site
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 

@@ -13,7 +13,7 @@ from tests.browser import chromium
 from tests.browser.pages import PAGES
 from tests.browser.scene import Scene
 from tests.browser.site import Site
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 

@@ -1,230 +1,314 @@
-"""What docs/monitoring/ holds is what the commands write, and Prometheus takes it."""
+"""The board and the alert rules in docs/monitoring/ match the real page `/metrics`."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-from io import StringIO
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import Settings
 
+from outbox.management.cli import SUBCOMMANDS
 from outbox.metrics import families
-from outbox.metrics.alerts import alert_rules
-from outbox.metrics.grafana import grafana_board
-from outbox.subscriptions import Handler, registry
+from outbox.models import Subscription
+from outbox.relay.passes import BrokerUnavailable, relay_pass
+from outbox.subscriptions import registry
+from outbox.testing import Outbox
+from shop.metrics import families as families_of_the_shop
+from shop.models import Reconciliation
 from tests.docs.pages import ROOT, Page, names_in
+from tests.inventory.factories import put_on_sale
+from tests.orders.factories import place
 
 FOLDER = ROOT / "docs/monitoring"
-#: Those of the shop; an app that a team adds is in what the commands write for them.
-APPS = {"orders", "inventory", "payments", "notifications", "webhooks"}
-BOOKS = {
-    "shop_books_balanced",
-    "shop_books_differences",
-    "shop_books_checked_timestamp_seconds",
-}
+RULE_FILES = [FOLDER / "alerts.yaml", FOLDER / "shop-alerts.yaml"]
+UNIT_TESTS = ROOT / "tests/docs/alerts.test.yaml"
+
+#: Labels that Prometheus adds to each series of a target.
+OF_THE_TARGET = {"job", "instance"}
+GRID_WIDTH = 24
+
+SELECTOR = re.compile(r"\b((?:outbox|shop)_\w+)(?:\{([^}]*)\})?")
+MATCHER = re.compile(r'(\w+)\s*(?:=~|!=|!~|=)\s*"([^"]*)"')
+GROUPING = re.compile(r"\bby \(([^)]*)\)")
+COMMAND = re.compile(r"`manage\.py outbox ([\w-]+)")
+
+Sample = tuple[str, dict[str, str], float]
 
 
-def own_handlers() -> list[Handler]:
-    return [handler for handler in registry if handler.app_label in APPS]
-
-
-def told(*arguments: str) -> str:
-    out = StringIO()
-    call_command("outbox", *arguments, stdout=out)
-    return out.getvalue()
-
-
-def expressions() -> list[str]:
-    board = json.loads(grafana_board(registry))
-    targets = [target for panel in board["panels"] for target in panel.get("targets", ())]
-    return [target["expr"] for target in targets] + [rule["expr"] for rule in rules()]
-
-
-def rules() -> list[dict[str, Any]]:
-    (group,) = yaml.safe_load(alert_rules(registry))["groups"]
-    found: list[dict[str, Any]] = group["rules"]
+def board() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / "grafana.json").read_text())
     return found
 
 
-class TestTheCopies:
-    def test_are_what_the_commands_write(self):
-        """After a change of handlers: `manage.py outbox grafana > docs/monitoring/grafana.json`."""
-        assert (FOLDER / "grafana.json").read_text() == grafana_board(own_handlers())
-        assert (FOLDER / "alerts.yaml").read_text() == alert_rules(own_handlers())
-
-    def test_come_from_the_commands(self):
-        assert told("grafana").rstrip() == grafana_board(registry).rstrip()
-        assert told("alerts", "--age", "60").rstrip() == alert_rules(registry, age=60).rstrip()
+def panels() -> Iterator[dict[str, Any]]:
+    """Yield all panels, also those in collapsed rows."""
+    for panel in board()["panels"]:
+        yield panel
+        yield from panel.get("panels", ())
 
 
-class TestTheRules:
-    def test_know_each_handler_and_each_queue(self):
-        wanted = {handler.name for handler in registry}
-        queues = {handler.queue for handler in registry} | {"outbox"}
-
-        text = alert_rules(registry)
-
-        assert set(re.findall(r'handler=\\"([\w.]+)\\"', text)) == wanted
-        assert set(re.findall(r'queue=\\"([\w.]+)\\"', text)) == queues
-
-    def test_wait_for_longer_where_a_lease_is_longer(self):
-        handler = max(registry, key=lambda one: one.lease)
-
-        (rule,) = [one for one in rules() if f'"{handler.name}"' in one["expr"]]
-
-        assert rule["expr"].endswith(f"> {300 + handler.lease:g}")
-
-    def test_are_taken_by_prometheus(self, tmp_path: Path):
-        (tmp_path / "rules.yaml").write_text(alert_rules(registry))
-
-        checked = subprocess.run(
-            [promtool(), "check", "rules", str(tmp_path / "rules.yaml")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-        assert checked.returncode == 0, checked.stdout + checked.stderr
-        assert f"{len(rules())} rules found" in checked.stdout
-
-    def test_fire_when_they_should(self, tmp_path: Path):
-        """Prometheus's own test of rules, on series as `/metrics` tells them."""
-        (tmp_path / "rules.yaml").write_text(alert_rules(registry))
-        (tmp_path / "test.yaml").write_text(yaml.safe_dump(UNIT_TEST))
-
-        checked = subprocess.run(
-            [promtool(), "test", "rules", str(tmp_path / "test.yaml")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-        assert checked.returncode == 0, checked.stdout + checked.stderr
+def board_queries() -> list[str]:
+    return [target["expr"] for panel in panels() for target in panel.get("targets", ())]
 
 
-@pytest.mark.django_db
+def rules() -> list[dict[str, Any]]:
+    """Return the rules of both files."""
+    groups = [group for path in RULE_FILES for group in yaml.safe_load(path.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def unit_tests() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load(UNIT_TESTS.read_text())["tests"]
+    return found
+
+
+def input_series() -> list[str]:
+    return [one["series"] for test in unit_tests() for one in test.get("input_series", ())]
+
+
+def refuse(message: object) -> None:
+    raise ConnectionError
+
+
+@pytest.fixture
+def page(outbox: Outbox, settings: Settings, client: Client) -> list[Metric]:
+    """Scrape `/metrics` of the shop after an order, a broker failure and a reconciliation."""
+    settings.OUTBOX = {**settings.OUTBOX, "METRICS_TOKEN": "token"}
+    put_on_sale("TEA", units=5)
+    place(sku="TEA")
+    outbox.deliver_all(only="inventory")
+    with pytest.raises(BrokerUnavailable):
+        relay_pass(publish=refuse)
+    Reconciliation.objects.create(
+        checked_at=timezone.now(), seconds=1, balanced=True, differences=0, unsettled=0, report={}
+    )
+    answer = client.get("/metrics", headers={"authorization": "Bearer token"})
+    assert answer.status_code == 200
+    return list(text_string_to_metric_families(answer.content.decode()))
+
+
+@pytest.fixture
+def samples(page: list[Metric]) -> list[Sample]:
+    return [(one.name, one.labels, one.value) for metric in page for one in metric.samples]
+
+
+def faults(query: str, samples: list[Sample]) -> Iterator[str]:
+    """Yield the metrics, labels and label values of a query that the page does not have."""
+    grouping = {label.strip() for labels in GROUPING.findall(query) for label in labels.split(",")}
+    for name, matchers in SELECTOR.findall(query):
+        series = [labels for found, labels, _value in samples if found == name]
+        if not series:
+            yield f"{name} is not on the page"
+            continue
+        for label in grouping - OF_THE_TARGET:
+            if label not in series[0]:
+                yield f"{name} has no label {label}"
+        for label, value in MATCHER.findall(matchers):
+            known = {labels.get(label) for labels in series}
+            for one in value.split("|") if label not in OF_THE_TARGET else ():
+                if one not in known and not (one.startswith("$") and None not in known):
+                    yield f"{name} has no {label} {one}"
+
+
 class TestTheMetrics:
-    def test_that_boards_and_rules_ask_for_are_told(self):
-        known = {family.name for family in families()} | BOOKS
+    def test_of_the_board_are_on_the_page(self, samples: list[Sample]):
+        """Names, labels and label values. Seen to fail with a wrong one of each."""
+        assert {
+            query: found for query in board_queries() if (found := [*faults(query, samples)])
+        } == {}
 
-        asked = {
-            name for text in expressions() for name in re.findall(r"\b(?:outbox|shop)_\w+", text)
-        }
+    def test_of_the_variables_are_on_the_page(self, samples: list[Sample]):
+        variables = [one for one in board()["templating"]["list"] if one["type"] == "query"]
 
-        assert {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in asked} <= known
+        for variable in variables:
+            query = variable["query"]["query"]
+            label = re.fullmatch(r"label_values\(.*, (\w+)\)", query)
+            assert label, query
+            grouped = f"by ({label[1]}) ({query})"
+            assert [*faults(grouped, samples)] == []
 
-    def test_are_all_explained(self):
+    def test_of_the_rules_are_on_the_page(self, samples: list[Sample]):
+        assert {
+            rule["alert"]: found for rule in rules() if (found := [*faults(rule["expr"], samples)])
+        } == {}
+
+    def test_of_the_unit_tests_are_on_the_page(self, samples: list[Sample]):
+        labels = {name: {*labels, *OF_THE_TARGET} for name, labels, _value in samples}
+
+        for series in input_series():
+            ((name, matchers),) = SELECTOR.findall(series)
+            assert {label for label, _value in MATCHER.findall(matchers)} <= labels[name]
+
+    def test_are_all_documented(self, page: list[Metric]):
         table = Page("docs/how-to/monitor.md").table("Metrics")
 
         shown = {names_in(row[0])[0]: (row[1], row[2]) for row in table}
 
-        told = {one.name: (one.kind, ", ".join(one.labels)) for one in families()}
-        assert {name: shown[name] for name in shown if name not in BOOKS} == told
-        assert set(shown) - set(told) == BOOKS
+        declared = [*families(), *families_of_the_shop()]
+        assert shown == {one.name: (one.kind, ", ".join(one.labels)) for one in declared}
+        assert {metric.name for metric in page} == set(shown)
+
+    def test_have_a_description_in_one_sentence(self, page: list[Metric]):
+        for metric in page:
+            assert re.fullmatch(r"[A-Z0-9].*\.", metric.documentation), metric.name
+
+    def test_have_a_lease_for_each_active_handler(self, samples: list[Sample]):
+        """Without one, the rule of overdue deliveries would leave the handler out."""
+        active = Subscription.objects.filter(active=True).values_list("handler", flat=True)
+
+        leases = [
+            labels["handler"] for name, labels, _ in samples if name.endswith("lease_seconds")
+        ]
+
+        assert set(leases) == set(active)
 
 
-def _owed(handler: str, state: str, age: str) -> dict[str, str]:
-    series = f'outbox_oldest_owed_seconds{{handler="{handler}",state="{state}"}}'
-    return {"series": series, "values": age}
+class TestTheBoard:
+    def test_names_no_handler_event_or_queue(self):
+        """It suits every project. So do the rules of the outbox."""
+        names = {name for handler in registry for name in (handler.name, *handler.events)}
+        queues = {handler.queue for handler in registry} - {"outbox"}
 
+        for path in (FOLDER / "grafana.json", FOLDER / "alerts.yaml"):
+            words = set(re.findall(r"[\w.]+", path.read_text()))
+            assert not words & (names | queues)
 
-UNIT_TEST: dict[str, Any] = {
-    "rule_files": ["rules.yaml"],
-    "evaluation_interval": "1m",
-    "tests": [
-        {
-            "interval": "1m",
-            "input_series": [
-                {"series": "outbox_waiting_events", "values": "0x20"},
-                {"series": 'outbox_last_seen_seconds{part="relay"}', "values": "5x20"},
+    def test_uses_only_its_variables(self):
+        declared = {variable["name"] for variable in board()["templating"]["list"]}
+        text = (FOLDER / "grafana.json").read_text()
+
+        used = set(re.findall(r"\$\{?(\w+)", text))
+
+        assert used - {"__rate_interval", "__all"} == declared
+        assert {panel["repeat"] for panel in panels() if "repeat" in panel} == {"handler"}
+
+    def test_has_panels_with_an_id_a_data_source_and_queries(self):
+        found = [panel for panel in panels() if panel["type"] != "row"]
+        ids = [panel["id"] for panel in panels()]
+
+        assert len(ids) == len(set(ids))
+        for panel in found:
+            assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+            letters = [target["refId"] for target in panel["targets"]]
+            assert letters == sorted(set(letters))
+            assert panel["title"]
+            assert panel["description"].endswith(".")
+
+    def test_has_panels_that_do_not_overlap(self):
+        taken: set[tuple[int, int]] = set()
+        for panel in panels():
+            at = panel["gridPos"]
+            mine = {
+                (x, y)
+                for x in range(at["x"], at["x"] + at["w"])
+                for y in range(at["y"], at["y"] + at["h"])
+            }
+            assert not mine & taken, panel["title"]
+            assert max(x for x, _y in mine) < GRID_WIDTH
+            taken |= mine
+
+    def test_has_queries_that_prometheus_answers_from_the_page(
+        self, samples: list[Sample], tmp_path: Path
+    ):
+        """Seen to fail with a division of series that have different labels."""
+        series = [_as_series(one) for one in samples]
+        tests = [
+            {"expr": f"count(({query}) >= 0) > bool 0", "eval_time": "20m"} for query in filled()
+        ]
+        expected = [{"labels": "{}", "value": 1}]
+        content = {
+            "evaluation_interval": "1m",
+            "tests": [
                 {
-                    "series": 'outbox_last_seen_seconds{part="beat"}',
-                    "values": " ".join(["+Inf"] * 21),
-                },
-                {"series": 'outbox_worker_last_seen_seconds{queue="inventory"}', "values": "90x20"},
-                {"series": 'outbox_worker_last_seen_seconds{queue="orders"}', "values": "9x20"},
-                # A dead one is a ticket, and no reason to page for its age as well.
-                _owed("orders.note_stock", "dead", "99999x20"),
-                _owed("inventory.reserve_stock", "pending", "5000x20"),
-            ],
-            "alert_rule_test": [
-                {"eval_time": "5m", "alertname": "OutboxMetricsMissing", "exp_alerts": []},
-                {
-                    "eval_time": "5m",
-                    "alertname": "OutboxPartNotSeen",
-                    "exp_alerts": [
-                        {
-                            "exp_labels": {"part": "beat", "severity": "page"},
-                            "exp_annotations": {
-                                "summary": "beat was not seen for +Inf.",
-                                "description": "Start it; while the relay is away, nothing "
-                                "is sent.",
-                            },
-                        }
-                    ],
-                },
-                {
-                    "eval_time": "5m",
-                    "alertname": "OutboxQueueWithoutWorker",
-                    "exp_alerts": [
-                        {
-                            "exp_labels": {"queue": "inventory", "severity": "page"},
-                            "exp_annotations": {
-                                "summary": "No worker of the queue inventory was seen for "
-                                "a minute.",
-                                "description": "Start a Celery worker with -Q inventory.",
-                            },
-                        }
-                    ],
-                },
-                {
-                    "eval_time": "5m",
-                    "alertname": "OutboxOwedForLong",
-                    "exp_alerts": [
-                        {
-                            "exp_labels": {
-                                "handler": "inventory.reserve_stock",
-                                "severity": "page",
-                            },
-                            "exp_annotations": {
-                                "summary": "inventory.reserve_stock is owed an event that is "
-                                "1h 23m 20s old.",
-                                "description": "manage.py outbox status; then why, of one of its "
-                                "deliveries.",
-                            },
-                        }
-                    ],
-                },
+                    "interval": "1m",
+                    "input_series": series,
+                    "promql_expr_test": [{**test, "exp_samples": expected} for test in tests],
+                }
             ],
         }
-    ],
-}
+        (tmp_path / "test.yaml").write_text(json.dumps(content))
+
+        run_promtool("test", "rules", str(tmp_path / "test.yaml"))
 
 
-def promtool() -> str:
-    """Return Prometheus's own checker: Debian's package `promtool`, downloaded if need be."""
-    return shutil.which("promtool") or _downloaded() or _missing()
+class TestTheRules:
+    def test_have_all_parts(self):
+        for rule in rules():
+            assert rule.keys() - {"for"} == {"alert", "expr", "labels", "annotations"}
+            assert rule["labels"].keys() == {"severity"}
+            assert rule["labels"]["severity"] in {"page", "ticket"}
+            assert rule["annotations"].keys() == {"summary", "description"}
+            assert all(text.endswith((".", "}}.")) for text in rule["annotations"].values())
+
+    def test_have_unique_names(self):
+        names = [rule["alert"] for rule in rules()]
+
+        assert len(names) == len(set(names))
+
+    def test_keep_the_jobs_apart(self):
+        """Several projects may have one Prometheus."""
+        for rule in rules():
+            if not rule["expr"].startswith("absent("):
+                groups = GROUPING.findall(rule["expr"])
+                assert groups
+                assert all("job" in group.split(", ") for group in groups), rule["alert"]
+
+    def test_advise_commands_that_exist(self):
+        texts = [text for rule in rules() for text in rule["annotations"].values()]
+        named = {name for text in texts for name in COMMAND.findall(text)}
+
+        assert named
+        assert named <= set(SUBCOMMANDS)
+
+    def test_do_not_advise_to_resume_a_handler_that_its_backfill_holds(self):
+        (rule,) = [one for one in rules() if one["alert"] == "OutboxHandlerPaused"]
+        advice = rule["annotations"]["description"]
+
+        assert "do not resume" in advice
+        assert "go-on" in advice
+
+    def test_are_all_seen_to_fire(self):
+        fired = re.findall(r'ALERTS\{alertname="(\w+)"', UNIT_TESTS.read_text())
+
+        assert set(fired) == {rule["alert"] for rule in rules()}
+
+    def test_are_accepted_by_prometheus(self):
+        run_promtool("check", "rules", "--lint-fatal", *map(str, RULE_FILES))
+
+    def test_fire_and_stay_silent_as_the_unit_tests_expect(self):
+        run_promtool("test", "rules", str(UNIT_TESTS))
 
 
-def _downloaded() -> str:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shop-promtool"
-    program = folder / "usr/bin/promtool"
-    if not program.exists() and shutil.which("apt-get") and shutil.which("dpkg-deb"):
-        folder.mkdir(parents=True, exist_ok=True)
-        fetch = subprocess.run(
-            ["apt-get", "download", "-qq", "promtool"], cwd=folder, capture_output=True, check=False
-        )
-        for package in folder.glob("promtool_*.deb") if fetch.returncode == 0 else ():
-            subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=False)
-    return str(program) if program.exists() else ""
+def filled() -> list[str]:
+    """Return the board's queries with values in place of its variables."""
+    values = {"$job": "shop", "$handler": ".*", "$__rate_interval": "5m"}
+    return [re.sub(r"\$\w+", lambda match: values[match[0]], query) for query in board_queries()]
 
 
-def _missing() -> str:
-    pytest.skip("promtool is not on the PATH, and apt-get cannot download it here")
+def _as_series(sample: Sample) -> dict[str, str]:
+    """Return a sample as an input series of promtool: a gauge stays, a counter grows."""
+    name, labels, value = sample
+    pairs = ",".join(f"{key}={json.dumps(text)}" for key, text in {**labels, "job": "shop"}.items())
+    grows = name.endswith(("_total", "_bucket", "_sum", "_count"))
+    values = " ".join(["+Inf"] * 21) if value == float("inf") else f"{value}{'+1' * grows}x20"
+    return {"series": f"{name}{{{pairs}}}", "values": values}
+
+
+def run_promtool(*arguments: str) -> None:
+    """Run Prometheus's own checker, of Debian's package promtool."""
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install promtool)")
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -20,7 +20,7 @@ from tests.chaos.broker import Valkey
 from tests.databases import fresh_database
 from tests.docs import confined
 from tests.docs.pages import ROOT
-from tests.shop.processes import NOTHING_GIVEN, Running, eventually
+from tests.processes import NOTHING_GIVEN, Running, eventually
 
 SYSTEMD = ROOT / "deploy/systemd"
 SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))

@@ -23,11 +23,11 @@ from outbox.reconciliation.examination import reconcile
 from outbox.testing import Outbox
 from tests.bank import BankProcess
 from tests.flows.looks import owed
-from tests.flows.threads import in_thread, wait_until_blocked
 from tests.inventory.factories import put_on_sale
 from tests.notifications.mail_server import MailServer, mail_server
 from tests.orders.factories import customer, place
 from tests.outbox.command import outbox_command
+from tests.threads import in_thread, wait_until_blocked
 
 __all__ = ["mail_server"]
 

@@ -16,9 +16,9 @@ from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
 from tests.flows.looks import status
-from tests.flows.threads import run_together, wait_until_blocked
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import place
+from tests.threads import run_together, wait_until_blocked
 
 ROUNDS = 50
 

@@ -17,9 +17,9 @@ from orders.models import Order
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from tests.flows.looks import moves, told
-from tests.flows.threads import run_together
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import place
+from tests.threads import run_together
 
 ROUNDS = 10
 

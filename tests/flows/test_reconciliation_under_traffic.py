@@ -18,9 +18,9 @@ from payments import gateway
 from tests.bank import BankProcess
 from tests.flows.looks import status
 from tests.flows.test_reconciliation import told
-from tests.flows.threads import run_together
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer, place
+from tests.threads import run_together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

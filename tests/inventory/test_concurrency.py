@@ -13,8 +13,8 @@ from uuid_utils.compat import uuid7
 from inventory import services
 from inventory.models import Reservation
 from outbox.testing import Outbox
-from tests.flows.threads import crowd, run_together, wait_until_blocked
 from tests.inventory.factories import counters, ledger, line, put_on_sale
+from tests.threads import crowd, run_together, wait_until_blocked
 
 
 @pytest.mark.django_db(transaction=True)

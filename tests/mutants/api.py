@@ -316,7 +316,7 @@ API = [
         edits=(
             Edit(
                 "api/idempotency.py",
-                'kept.update(sealed="", fingerprint="", status=0, body="", location="")',
+                'kept.update(sealed="")',
                 "kept.delete()[0]",
             ),
         ),

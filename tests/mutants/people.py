@@ -430,6 +430,21 @@ LOCKS = [
         ),
         database=POSTGRESQL,
     ),
+    Mutant(
+        name="old-tables",
+        without="migrate skips tables from before the first release and reports success",
+        edits=(
+            Edit(
+                "outbox/apps.py",
+                "        pre_migrate.connect(refuse_old_tables, sender=self)\n",
+                "",
+            ),
+        ),
+        noticed_by=(
+            f"{OUTBOX}test_old_tables.py::TestTablesFromBeforeTheFirstRelease"
+            "::test_are_refused_in_one_sentence_and_stay_as_they_are",
+        ),
+    ),
 ]
 
 PEOPLE: list[Mutant] = [*JOINS, *ACTIONS, *GROUPS, *HOLDS, *LOCKS]

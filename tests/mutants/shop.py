@@ -150,23 +150,6 @@ SHOP = [
         ),
     ),
     Mutant(
-        name="two-stored-answers",
-        without="a request fails if an old and a new process have each stored its answer",
-        edits=(
-            Edit(
-                "api/idempotency.py",
-                "        except StoredAnswer.MultipleObjectsReturned:\n",
-                "        except StoredAnswer.DoesNotExist:\n",
-            ),
-        ),
-        noticed_by=(
-            "tests/api/test_stored_answers.py::TestAnAnswerOfTheReleaseBefore"
-            "::test_is_repeated_if_a_new_process_has_stored_one_too[True]",
-            "tests/api/test_stored_answers.py::TestAnAnswerOfTheReleaseBefore"
-            "::test_is_repeated_if_a_new_process_has_stored_one_too[False]",
-        ),
-    ),
-    Mutant(
         name="one-message-for-each-event",
         without="a replay writes a second webhook message of an event, and fails",
         edits=(

@@ -17,10 +17,10 @@ from inventory.models import Product
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
-from tests.flows.threads import run_together
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer, signed_in
 from tests.orders.test_api import ready_to_ship, shipper
+from tests.threads import run_together
 
 pytestmark = pytest.mark.django_db
 

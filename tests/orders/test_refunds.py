@@ -9,9 +9,9 @@ from money import CurrencyMismatch, Money
 from orders import services
 from orders.models import Order, RefundRequest
 from outbox.testing import Outbox
-from tests.flows.threads import run_together
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer
+from tests.threads import run_together
 
 pytestmark = pytest.mark.django_db
 

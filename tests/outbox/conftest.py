@@ -53,13 +53,6 @@ def _is_of_other_tests(declared_in: str, module: str) -> bool:
 
 
 @pytest.fixture
-def no_guard_of_the_site(settings: Settings) -> None:
-    """Remove the shop's middleware that refuses unstorable text, as in another project."""
-    guard = "shop.middleware.StorableTextMiddleware"
-    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if name != guard]
-
-
-@pytest.fixture
 def no_nudge(settings: Settings) -> None:
     """Turn nudges off, because there is no broker."""
     settings.OUTBOX = {**settings.OUTBOX, "NUDGE": False}

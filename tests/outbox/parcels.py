@@ -8,7 +8,6 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from orders.models import Order
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.testing import Outbox
@@ -52,18 +51,6 @@ def packed(outbox: Outbox, *, parcel_id: UUID | None = None, note: str = "") -> 
     event = outbox.given("tests.Packed", parcel_id=parcel_id or uuid4(), note=note)
     outbox.deliver_all(raise_errors=False)
     return event
-
-
-def an_order() -> Order:
-    """Create an order of the shop, whose admin page shows the timeline."""
-    return Order.objects.create(
-        customer=User.objects.create_user("ann"),
-        email="ann@example.com",
-        language="en",
-        status="placed",
-        total_amount=1,
-        currency="JPY",
-    )
 
 
 def dead_one() -> Delivery:

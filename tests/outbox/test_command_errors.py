@@ -13,8 +13,9 @@ from django.db import OperationalError, ProgrammingError
 
 from outbox.management.cli import SUBCOMMANDS
 from tests.closed_port import port_of_nobody
-from tests.docs.pages import ROOT
 from tests.outbox.command import outbox_command, refused
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def ended(*arguments: str, database: str) -> subprocess.CompletedProcess[str]:

@@ -29,7 +29,7 @@ from outbox.relay.passes import Message, relay, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
-from tests.flows.threads import aside, in_thread, run_together, wait_until_blocked
+from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

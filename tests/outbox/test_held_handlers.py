@@ -18,15 +18,14 @@ from outbox.admin.advice import advice
 from outbox.deliveries import failpoints
 from outbox.doctor import owed
 from outbox.formatting import format_time
-from outbox.metrics.alerts import alert_rules
 from outbox.models import Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.monitor.status import status
 from outbox.operations import holds, progress
 from outbox.testing import Outbox
-from tests.flows.threads import in_thread, wait_until_blocked
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.lines import Died, Listener, die, given, send
+from tests.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -263,16 +262,6 @@ class TestTheDoctor:
 
         assert f"It holds {HANDLER}" in found.text
         assert format_time(the_backfill().seen_at) in found.text
-
-
-class TestTheAlert:
-    def test_does_not_advise_to_resume_whatever_is_paused(self):
-        rules = alert_rules([])
-        start = rules.index("OutboxHandlerPaused")
-        advice = rules[start : rules.index("- alert", start)]
-
-        assert "do not resume" in advice
-        assert "go-on" in advice
 
 
 class TestTheAdmin:

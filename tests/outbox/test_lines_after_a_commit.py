@@ -16,7 +16,7 @@ from outbox.deliveries.joining import NamesNotJoined
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.testing import Outbox
-from tests.flows.threads import in_thread
+from tests.threads import in_thread
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

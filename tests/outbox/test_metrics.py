@@ -1,4 +1,4 @@
-"""Numbers for monitors: right in many processes, cheap, and for those who know the token."""
+"""Metrics: correct with many processes, cheap to scrape, and protected by a token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from outbox import PermanentFailure, operations, subscribe
 from outbox.counting import counters
 from outbox.counting.counters import counted
 from outbox.metrics import families, metrics
-from outbox.models import Counter, Delivery, Event, Heartbeat, Subscription
+from outbox.models import Counter, Delivery, Event, Heartbeat, Minute, Subscription
 from outbox.relay.passes import BrokerUnavailable, relay_pass
 from outbox.testing import Outbox
 
@@ -38,7 +38,7 @@ def counting(own_registry: None, settings: Settings) -> None:
 
 
 def scrape(token: str = TOKEN) -> dict[str, Series]:
-    """What Prometheus reads: series by the sample's name; a label's place is its name's."""
+    """Scrape the page: series by sample name, each by its label values in the order of names."""
     request = RequestFactory().get("/metrics", headers={"Authorization": f"Bearer {token}"})
     answer = metrics(request)
     assert answer.status_code == 200
@@ -64,7 +64,7 @@ def subscribed() -> Outbox:
 
 @pytest.mark.usefixtures("counting")
 class TestTheGauges:
-    def test_tell_what_is_owed_by_handler_and_state(self):
+    def test_count_owed_deliveries_by_handler_and_state(self):
         outbox = subscribed()
         outbox.given("shops.Ordered", order_id=uuid4(), fails=True)
         outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
@@ -76,7 +76,7 @@ class TestTheGauges:
         assert owed["tests.announce", "pending"] == 2
         assert owed["tests.announce", "dead"] == 0
 
-    def test_tell_the_age_of_the_oldest_in_each_state(self):
+    def test_have_the_age_of_the_oldest_event_in_each_state(self):
         outbox = subscribed()
         for fails, minutes in ((True, 90), (False, 60), (False, 30)):
             event = outbox.given("shops.Ordered", order_id=uuid4(), fails=fails)
@@ -93,7 +93,7 @@ class TestTheGauges:
         assert oldest["tests.announce", "pending"] == pytest.approx(3600, abs=100)
         assert oldest["tests.announce", "dead"] == 0
 
-    def test_tell_what_waits_for_the_relay(self):
+    def test_count_events_that_wait_for_the_relay(self):
         outbox = subscribed()
         outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(minutes=7))
@@ -103,13 +103,14 @@ class TestTheGauges:
         assert found["outbox_waiting_events"][()] == 1
         assert found["outbox_oldest_waiting_seconds"][()] == pytest.approx(420, abs=100)
 
-    def test_tell_who_lives(self):
+    def test_have_the_latest_heartbeat_of_each_part(self):
         subscribed()
         now = timezone.now()
         for kind, name, queues, minutes in (
             ("relay", "r1", [], 60),
             ("relay", "r2", [], 2),
             ("worker", "w1", ["tests", "outbox"], 3),
+            ("broker", "r1", [], 4),
         ):
             seen = now - timedelta(minutes=minutes)
             Heartbeat.objects.create(
@@ -119,12 +120,13 @@ class TestTheGauges:
         found = scrape()
 
         assert found["outbox_last_seen_seconds"]["relay",] == pytest.approx(120, abs=60)
+        assert found["outbox_last_seen_seconds"]["broker",] == pytest.approx(240, abs=60)
         assert found["outbox_last_seen_seconds"]["beat",] == float("inf")
         workers = found["outbox_worker_last_seen_seconds"]
         assert workers["tests",] == pytest.approx(180, abs=60)
         assert workers["mail",] == float("inf")
 
-    def test_tell_who_is_paused_unknown_or_held(self):
+    def test_show_paused_and_unknown_handlers_and_open_breakers(self):
         subscribed()
         operations.pause("tests.count", by="ann", reason="a test")
         mine = Subscription.objects.filter(handler="tests.announce")
@@ -137,10 +139,23 @@ class TestTheGauges:
         assert found["outbox_breaker_open"]["shops.Ordered", "tests.announce"] == 1
         assert found["outbox_breaker_open"]["shops.Ordered", "tests.count"] == 0
 
+    def test_have_the_lease_and_the_window_of_each_handler(self):
+        @subscribe("shops.Ordered", "shops.Returned", lease=90)
+        def count() -> None: ...
+
+        Outbox()
+        Subscription.objects.filter(event="shops.Ordered").update(window_now=7)
+        Subscription.objects.filter(event="shops.Returned").update(window_now=5)
+
+        found = scrape()
+
+        assert found["outbox_handler_lease_seconds"] == {("tests.count",): 90}
+        assert found["outbox_handler_window"] == {("tests.count",): 12}
+
     def test_cost_the_same_with_many_handlers(
         self, django_assert_num_queries: DjangoAssertNumQueries
     ):
-        """Seen to fail with the workers of each queue asked for by themselves."""
+        """Seen to fail with one query for the workers of each queue."""
         for number in range(20):
             subscribe("shops.Ordered", name=f"tests.handler_{number}", queue=f"queue_{number}")(
                 lambda: None
@@ -154,7 +169,7 @@ class TestTheGauges:
 
 @pytest.mark.usefixtures("counting")
 class TestTheCounters:
-    def test_tell_what_was_done(self):
+    def test_count_events_messages_and_attempts(self):
         outbox = subscribed()
         outbox.given("shops.Ordered", order_id=uuid4(), fails=True)
         outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
@@ -171,10 +186,21 @@ class TestTheCounters:
         assert found["outbox_attempts_total"] == {
             ("tests.count", "done"): 1,
             ("tests.count", "dead"): 1,
+            ("tests.count", "died"): 0,
             ("tests.announce", "done"): 2,
+            ("tests.announce", "died"): 0,
         }
 
-    def test_tell_how_long_it_took(self):
+    def test_start_at_zero_for_workers_that_die(self):
+        """A series that starts at 1 has no increase, so the first death would raise no alert."""
+        subscribed()
+
+        assert scrape()["outbox_attempts_total"] == {
+            ("tests.count", "died"): 0,
+            ("tests.announce", "died"): 0,
+        }
+
+    def test_have_histograms_of_durations(self):
         outbox = subscribed()
         outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(seconds=200))
@@ -184,13 +210,38 @@ class TestTheCounters:
 
         buckets = found["outbox_delivery_seconds_bucket"]
         assert buckets["tests.count", "60.0"] == 0
-        assert buckets["tests.count", "3600.0"] == buckets["tests.count", "+Inf"] == 1
+        assert buckets["tests.count", "1800.0"] == buckets["tests.count", "+Inf"] == 1
         assert found["outbox_delivery_seconds_count"]["tests.count",] == 1
         assert found["outbox_delivery_seconds_sum"]["tests.count",] == pytest.approx(200, abs=100)
         assert found["outbox_attempt_seconds_count"]["tests.count",] == 1
         assert found["outbox_fan_out_seconds_count"][()] == 1
 
-    def test_tell_of_a_broker_that_takes_nothing(self):
+    def test_have_the_bounds_that_the_charts_have(self):
+        outbox = subscribed()
+        outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
+        outbox.deliver_all(only="tests.count")
+
+        buckets = scrape()["outbox_delivery_seconds_bucket"]
+
+        bounds = [float(bound) for name, bound in buckets if name == "tests.count"]
+        columns = [field.name for field in Minute._meta.fields if field.name.startswith("lag_")]
+        assert bounds == [*counters.WAIT_BOUNDS, float("inf")]
+        assert len(columns) == len(bounds)
+
+    def test_count_stored_buckets_of_other_bounds_at_the_next_bound(self):
+        subscribed()
+        for part, value in (("0.05", 3), ("10.0", 2), ("86400.0", 1), ("+Inf", 1), ("sum", 99)):
+            Counter.objects.create(name="delivery", label="tests.count", part=part, value=value)
+
+        found = scrape()
+
+        buckets = found["outbox_delivery_seconds_bucket"]
+        assert buckets["tests.count", "0.1"] == buckets["tests.count", "5.0"] == 3
+        assert buckets["tests.count", "15.0"] == buckets["tests.count", "7200.0"] == 5
+        assert found["outbox_delivery_seconds_count"]["tests.count",] == 7
+        assert found["outbox_delivery_seconds_sum"]["tests.count",] == 99
+
+    def test_count_messages_that_the_broker_refuses(self):
         outbox = subscribed()
         outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
 
@@ -202,7 +253,7 @@ class TestTheCounters:
 
         assert scrape()["outbox_broker_failures_total"] == {(): 2}, "one for each queue"
 
-    def test_go_on_where_they_were(self):
+    def test_continue_after_each_scrape(self):
         outbox = subscribed()
         for _ in range(3):
             outbox.given("shops.Ordered", order_id=uuid4(), fails=False)
@@ -211,7 +262,7 @@ class TestTheCounters:
 
         assert found == {("shops.Ordered",): 3}
 
-    def test_are_kept_while_the_database_is_away(self):
+    def test_are_kept_while_the_database_is_unreachable(self):
         def away(*_args: object) -> None:
             raise DatabaseError("gone")
 
@@ -222,7 +273,9 @@ class TestTheCounters:
 
         assert list(counted()) == [(("events", "shops.Ordered"), "", 1)]
 
-    def test_cost_one_statement_in_a_while(self, django_assert_num_queries: DjangoAssertNumQueries):
+    def test_cost_one_statement_for_each_write(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ):
         with django_assert_num_queries(0):
             for number in range(1000):
                 counters.observe("attempt", number / 10, "a.b", bounds=(1, 10))
@@ -234,11 +287,11 @@ class TestTheCounters:
 
     @pytest.mark.filterwarnings("ignore:.* use of fork.. may lead to deadlocks:DeprecationWarning")
     def test_are_added_once_though_the_process_forks(self):
-        """Seen to fail without `register_at_fork`: the child adds what its parent adds, too."""
+        """Seen to fail without `register_at_fork`: the child also adds its parent's counts."""
         counters.count("events", "shops.Ordered")
         context = multiprocessing.get_context("fork")
         queue = context.Queue()
-        child = context.Process(target=lambda: queue.put(dict(counters._book._tallies)))
+        child = context.Process(target=lambda: queue.put(dict(counters._buffer._tallies)))
 
         child.start()
         inherited = queue.get(timeout=60)
@@ -266,13 +319,13 @@ class TestWithoutAToken:
 @pytest.mark.usefixtures("counting")
 class TestThePage:
     @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer x", TOKEN])
-    def test_is_for_those_who_know_the_token(self, header: str):
+    def test_requires_the_token(self, header: str):
         answer = metrics(RequestFactory().get("/metrics", headers={"Authorization": header}))
 
         assert answer.status_code == 401
         assert b"outbox_" not in answer.content
 
-    def test_speaks_openmetrics_to_who_wants_it(self):
+    def test_has_the_format_openmetrics_on_request(self):
         accept = "application/openmetrics-text; version=1.0.0"
         headers = {"Authorization": f"Bearer {TOKEN}", "Accept": accept}
 
@@ -281,7 +334,7 @@ class TestThePage:
         assert answer["Content-Type"].startswith("application/openmetrics-text")
         assert answer.content.endswith(b"# EOF\n")
 
-    def test_asks_for_its_package_beforehand(self, monkeypatch: pytest.MonkeyPatch):
+    def test_has_a_system_check_for_its_package(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(sys.modules, "prometheus_client", None)
         monkeypatch.setattr("outbox.checks.extras.find_spec", lambda _name: None)
 
@@ -303,7 +356,7 @@ def add_from_a_thread(results: list[Any]) -> None:
 @pytest.mark.django_db(transaction=True)
 class TestManyProcesses:
     def test_add_to_the_same_rows_and_lose_nothing(self):
-        """Seen to fail with the value replaced in place of added to."""
+        """Seen to fail with the value replaced instead of added to."""
         from threading import Thread
 
         errors: list[Any] = []

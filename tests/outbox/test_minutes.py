@@ -1,4 +1,4 @@
-"""What went through, minute by minute, counted where it happens."""
+"""Throughput by minute: counting, storing, reading."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from outbox.counting import minutes
+from outbox.counting.counters import WAIT_BOUNDS
 from outbox.models import Delivery, Event, Minute
 from outbox.receipt import LeaseLost
 from outbox.worker.outcome import Result
@@ -22,7 +23,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture(autouse=True)
 def _never_pruned(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has not looked for old rows yet."""
+    """Act as a process that has not deleted old rows yet."""
     monkeypatch.setattr(minutes, "_pruned_at", datetime.min.replace(tzinfo=UTC))
 
 
@@ -35,7 +36,7 @@ def failed(state: str = "pending", error: BaseException | None = None) -> Result
 
 
 class TestCounting:
-    def test_adds_up_what_several_messages_and_processes_did(self):
+    def test_adds_the_counts_of_several_messages_and_processes(self):
         minutes.note(HANDLER, [done(), done(), failed()])
         minutes.flush()
         minutes.note(HANDLER, [done(), failed("dead")])
@@ -49,14 +50,14 @@ class TestCounting:
         assert found["tests.other"].error_share is None
         assert minutes.recent(HOUR).done == 3
 
-    def test_counts_a_run_that_lost_its_lease_as_nothing(self):
-        """Another run of the same delivery counts; else one delivery is done and failed."""
+    def test_leaves_out_a_run_that_lost_its_lease(self):
+        """Another run of the same delivery counts. Otherwise one delivery is done and failed."""
         minutes.note(HANDLER, [failed(error=LeaseLost("late"))])
         minutes.flush()
 
         assert not Minute.objects.exists()
 
-    def test_writes_nothing_while_nothing_happens(
+    def test_writes_nothing_without_counts(
         self, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
         minutes.flush()
@@ -66,7 +67,7 @@ class TestCounting:
         with django_assert_num_queries(0):
             minutes.flush()
 
-    def test_forgets_what_is_older_than_a_day(self):
+    def test_deletes_rows_older_than_a_day(self):
         old = timezone.now() - minutes.KEPT - MINUTE
         Minute.objects.create(minute=old, handler="", done=1)
 
@@ -95,7 +96,7 @@ class TestTheRows:
 class TestASeries:
     end = datetime(2026, 11, 25, 12, 7, 30, tzinfo=UTC)
 
-    def test_has_a_step_for_each_stretch_also_where_nothing_happened(self):
+    def test_has_a_step_for_each_period_even_without_counts(self):
         Minute.objects.create(minute=self.end.replace(minute=5, second=0), events=7)
 
         found = minutes.series(end=self.end, length=timedelta(minutes=4), step=MINUTE)
@@ -123,8 +124,8 @@ class TestTheLag:
             ({11: 1}, 0.95, 7200.0),
         ],
     )
-    def test_is_read_off_the_histogram(self, lags, share, expected):
-        counts = [lags.get(number, 0) for number in range(len(minutes.LAGS) + 1)]
+    def test_is_interpolated_from_the_histogram(self, lags, share, expected):
+        counts = [lags.get(number, 0) for number in range(len(WAIT_BOUNDS) + 1)]
 
         lag = minutes.Totals(timezone.now(), lags=counts).lag(share)
 

@@ -15,8 +15,8 @@ from outbox import subscribe
 from outbox.deliveries import transient_errors, withdrawal
 from outbox.subscriptions import find
 from outbox.worker import start
-from tests.flows.threads import aside, in_thread, wait_until_blocked
 from tests.outbox.outages import ends, given, let_leases_pass, work
+from tests.threads import aside, in_thread, wait_until_blocked
 
 pytestmark = [
     pytest.mark.postgresql,

@@ -18,9 +18,9 @@ from payments.gateway import Authorization, Capture
 from payments.gateway import Refund as RefundAnswer
 from payments.models import Payment, Refund
 from tests.bank import BankProcess
-from tests.flows.threads import run_together
 from tests.payments.orders import TOTAL, cancel, captured, deliver, moves, said, status
 from tests.payments.test_services import intend
+from tests.threads import run_together
 
 pytestmark = pytest.mark.django_db
 

@@ -11,8 +11,8 @@ from outbox.testing import Outbox
 from payments import services
 from payments.gateway import Authorization, Capture
 from payments.models import Payment, Status
-from tests.flows.threads import run_together
 from tests.payments.orders import TOTAL, moves, said_of, status
+from tests.threads import run_together
 
 HELD = Authorization(authorization_id="auth_1", amount=TOTAL)
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.bank import SLOW_SECONDS, BankProcess
 from tests.payments.test_simulator import authorize, capture, post, refund, wanted
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 PROCESSING_SECONDS = 1.5
 IMPATIENT = SLOW_SECONDS / 5

@@ -13,7 +13,7 @@ import trustme
 
 from shop.up.ports import free_port
 from tests.docs.pages import Page
-from tests.shop.processes import Running, eventually
+from tests.processes import Running, eventually
 from tests.shop.web_server import FORM, LOGIN, Answer, Connection, head, web_server
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]

@@ -14,7 +14,7 @@ import pytest
 from shop.demo.database import DatabaseUnavailable, own_database
 from shop.demo.program import NOT_OURS, prepare
 from tests.databases import postgresql_url
-from tests.shop.processes import NOTHING_GIVEN, Running, descendants, eventually, is_alive
+from tests.processes import NOTHING_GIVEN, Running, descendants, eventually, is_alive
 
 ROOT = Path(__file__).parents[2]
 CEILING = 180.0  # seconds: it is only reached by a failure

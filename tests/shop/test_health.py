@@ -70,7 +70,7 @@ class TestMetrics:
         assert probe.get("/metrics", headers=headers).status_code == 404
 
     @pytest.mark.parametrize(("differences", "balanced"), [(0, b"1.0"), (3, b"0.0")])
-    def test_tell_whether_the_books_balance(self, probe, settings, differences, balanced):
+    def test_show_whether_the_data_is_reconciled(self, probe, settings, differences, balanced):
         settings.OUTBOX = {"METRICS_TOKEN": "secret"}
         Reconciliation.objects.create(
             checked_at=timezone.now(),
@@ -83,4 +83,4 @@ class TestMetrics:
 
         answer = probe.get("/metrics", headers={"authorization": "Bearer secret"})
 
-        assert b"\nshop_books_balanced " + balanced in answer.content
+        assert b"\nshop_reconciliation_balanced " + balanced in answer.content

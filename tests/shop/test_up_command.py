@@ -12,7 +12,8 @@ import pytest
 
 from shop.up.files import write_json
 from shop.up.lock import Lock
-from tests.shop.processes import NOTHING_GIVEN, Running
+from tests.outbox.test_old_tables import recorded
+from tests.processes import NOTHING_GIVEN, Running
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,3 +122,17 @@ class TestUpWithABrokenDatabase:
         )
         assert "Traceback" not in refused.output
         assert not (tmp_path / "data" / "run.json").exists()
+
+    def test_that_is_older_than_the_first_release_is_named_with_the_next_step(
+        self, up: Up, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "data" / "db.sqlite3"
+        file.parent.mkdir()
+        recorded(file, "outbox")
+
+        refused = up()
+
+        assert refused.ends() == 1
+        assert refused.lines[-1].startswith("The database default was migrated before the first")
+        assert refused.lines[-1].endswith(f"delete the file {file}, then migrate again.")
+        assert "Traceback" not in refused.output

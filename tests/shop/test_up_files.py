@@ -18,7 +18,7 @@ from shop.up.files import read_json, write_json, write_privately
 from shop.up.lock import Lock
 from shop.up.processes import Process
 from shop.up.reload import CodeWatcher
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 
 class TestLock:

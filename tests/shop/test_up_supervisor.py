@@ -13,7 +13,7 @@ from subprocess import PIPE
 
 import pytest
 
-from tests.shop.processes import Running, children, eventually, is_alive
+from tests.processes import Running, children, eventually, is_alive
 
 
 class Stack:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shop.up.ports import free_port
-from tests.shop.processes import children, eventually
+from tests.processes import children, eventually
 from tests.shop.web_server import (
     FORM,
     LOGIN,

@@ -16,7 +16,7 @@ from django.conf import settings
 from shop.up.ports import free_port
 from tests.closed_port import port_of_nobody
 from tests.databases import fresh_database
-from tests.shop.processes import CEILING, NOTHING_GIVEN, Running, eventually
+from tests.processes import CEILING, NOTHING_GIVEN, Running, eventually
 
 HOST = "127.0.0.1"
 ORDER = {"payment_method": "tok_success", "lines": [{"sku": "TEA-SENCHA", "quantity": 1}]}

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from tests.flows.threads import run_together
 from tests.orders.factories import customer
+from tests.threads import run_together
 from webhooks import sending, services
 from webhooks.models import Endpoint, Message
 

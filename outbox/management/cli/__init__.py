@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import alerts, checks, deliveries, grafana, handlers, inspection, operations, relay
+from . import checks, deliveries, handlers, inspection, operations, relay
 from .common import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -28,6 +28,4 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "catalogue": checks.Catalogue(),
     "rehearse": checks.Rehearse(),
     "relay": relay.Relay(),
-    "grafana": grafana,
-    "alerts": alerts,
 }

@@ -17,7 +17,7 @@ from outbox.admin import dead
 from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.testing import Outbox
 from tests.outbox.parcels import client_with, page_of, text_of
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 DEAD = reverse("admin:outbox_delivery_dead")
 ACT = reverse("admin:outbox_delivery_dead_act")

@@ -27,7 +27,6 @@ from tests.outbox.parcels import (
     HOSTILE,
     SUBSCRIPTIONS,
     TIMELINE,
-    an_order,
     client_with,
     dead_one,
     listed,
@@ -36,6 +35,7 @@ from tests.outbox.parcels import (
     subscribe_to_parcels,
     text_of,
 )
+from tests.outbox.project.freight.models import Parcel
 
 
 @pytest.fixture
@@ -405,8 +405,8 @@ class Inline(HTMLParser):
 class TestEveryPage:
     @pytest.fixture
     def urls(self, outbox: Outbox) -> list[str]:
-        order = an_order()
-        event = packed(outbox, parcel_id=order.pk, note=HOSTILE)
+        parcel = Parcel.objects.create()
+        event = packed(outbox, parcel_id=parcel.pk, note=HOSTILE)
         return [
             EVENTS,
             page_of(event),
@@ -418,7 +418,7 @@ class TestEveryPage:
             TIMELINE,
             f"{TIMELINE}?q={event.key}",
             f"{EVENTS}?q=nothing",
-            reverse("admin:orders_order_change", args=[order.pk]),
+            reverse("admin:freight_parcel_change", args=[parcel.pk]),
         ]
 
     def test_has_no_inline_script_or_style_and_loads_ours(self, urls, admin_client):
@@ -442,7 +442,7 @@ class TestEveryPage:
         assert (refused, sent_away) == ({403}, {302})
 
     def test_is_open_to_those_who_may_look(self, urls):
-        viewer = client_with("view_event", "view_delivery", "view_subscription", "view_order")
+        viewer = client_with("view_event", "view_delivery", "view_subscription", "view_parcel")
 
         answers = {viewer.get(url).status_code for url in urls}
 

@@ -48,7 +48,7 @@ def history(own_registry: None, monkeypatch: pytest.MonkeyPatch) -> History:
     def wonder() -> None: ...
 
     # It looks at the newest rows, so many at most; here that would be nearly all.
-    monkeypatch.setattr("outbox.counting.rates._MOST_ROWS", 100)
+    monkeypatch.setattr("outbox.counting.minutes._MOST_RATE_ROWS", 100)
     Outbox()
     return store(STORED, names=("tests.Kept", "tests.Told"), rare="others.Seldom")
 

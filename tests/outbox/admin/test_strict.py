@@ -16,8 +16,6 @@ from outbox.models import Delivery, Event, Operation
 from outbox.testing import Outbox
 from tests.outbox.parcels import DELIVERIES, EVENTS, packed, page_of, subscribe_to_parcels
 
-pytestmark = pytest.mark.usefixtures("no_guard_of_the_site")
-
 DEAD = reverse("admin:outbox_delivery_dead")
 ACT = reverse("admin:outbox_delivery_dead_act")
 #: What a payload may not be, and what is said of it.

@@ -12,18 +12,18 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from outbox.counting.rates import rates
+from outbox.counting.minutes import rates
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from tests.outbox.parcels import (
     HOSTILE,
     TIMELINE,
-    an_order,
     client_with,
     packed,
     subscribe_to_parcels,
     text_of,
 )
+from tests.outbox.project.freight.models import Parcel
 
 
 @pytest.fixture
@@ -78,9 +78,7 @@ class TestTheTimeline:
         assert "Done: 2 events, 2 deliveries, within" in done
 
     @pytest.mark.parametrize("sought", ["", "nothing", HOSTILE, "%00", str(UUID(int=7))])
-    def test_says_what_to_do_when_there_is_nothing(
-        self, outbox, admin_client, no_guard_of_the_site, sought
-    ):
+    def test_says_what_to_do_when_there_is_nothing(self, outbox, admin_client, sought):
         text = text_of(admin_client, f"{TIMELINE}?q={sought}")
 
         assert 'class="outbox-empty"' in text
@@ -89,10 +87,10 @@ class TestTheTimeline:
 
 class TestARowsOwnPage:
     def test_shows_the_timeline_and_why_it_is_stuck(self, outbox, admin_client):
-        order = an_order()
-        packed(outbox, parcel_id=order.pk)
+        parcel = Parcel.objects.create()
+        packed(outbox, parcel_id=parcel.pk)
 
-        text = text_of(admin_client, reverse("admin:orders_order_change", args=[order.pk]))
+        text = text_of(admin_client, reverse("admin:freight_parcel_change", args=[parcel.pk]))
 
         assert ">tests.Labelled</a>" in text
         assert text.index("tests.weigh_parcel: Dead: the handler refused") < text.index(
@@ -100,18 +98,18 @@ class TestARowsOwnPage:
         )
 
     def test_says_so_when_no_event_is_about_it(self, outbox, admin_client):
-        order = an_order()
+        parcel = Parcel.objects.create()
 
-        text = text_of(admin_client, reverse("admin:orders_order_change", args=[order.pk]))
+        text = text_of(admin_client, reverse("admin:freight_parcel_change", args=[parcel.pk]))
 
         assert "No event is about this." in text
 
     def test_keeps_the_timeline_from_those_who_may_not_see_events(self, outbox):
-        order = an_order()
-        packed(outbox, parcel_id=order.pk)
+        parcel = Parcel.objects.create()
+        packed(outbox, parcel_id=parcel.pk)
 
         text = text_of(
-            client_with("view_order"), reverse("admin:orders_order_change", args=[order.pk])
+            client_with("view_parcel"), reverse("admin:freight_parcel_change", args=[parcel.pk])
         )
 
         assert "outbox-timeline" not in text
@@ -165,7 +163,7 @@ class TestTheTimelinesPart:
     def test_is_only_for_those_who_may_see_events(self, outbox: Outbox) -> None:
         event = packed(outbox)
 
-        answer = client_with("view_order").get(f"{self.PART}?q={event.key}")
+        answer = client_with("view_parcel").get(f"{self.PART}?q={event.key}")
 
         assert answer.status_code == 403
 

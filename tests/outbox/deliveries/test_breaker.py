@@ -22,8 +22,8 @@ from outbox.monitor.diagnosis import why
 from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
-from tests.flows.threads import run_together
 from tests.outbox.command import outbox_command, refused
+from tests.threads import run_together
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 

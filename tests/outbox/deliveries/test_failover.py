@@ -24,9 +24,9 @@ from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
 from tests.databases import own_postgresql
-from tests.flows.threads import aside
 from tests.link import Link
 from tests.standby import Standby, standby_of
+from tests.threads import aside
 
 ROOT = Path(__file__).resolve().parents[3]
 

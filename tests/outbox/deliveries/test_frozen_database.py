@@ -29,8 +29,8 @@ from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
 from tests.databases import own_postgresql
-from tests.flows.threads import in_thread
 from tests.outbox.outages import ends, outcomes
+from tests.threads import in_thread
 
 ROOT = Path(__file__).resolve().parents[3]
 

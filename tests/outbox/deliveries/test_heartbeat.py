@@ -17,7 +17,7 @@ from outbox.models import Heartbeat
 from outbox.monitor.health import Heartbeats
 from outbox.relay import loop
 from outbox.tasks import run_relay
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 Kind = Heartbeat.Kind
 

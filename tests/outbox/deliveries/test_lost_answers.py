@@ -20,7 +20,7 @@ from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
-from tests.flows.threads import aside, run_together
+from tests.threads import aside, run_together
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -24,8 +24,8 @@ from outbox.operations import progress
 from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
-from tests.flows.threads import aside, in_thread, run_together, wait_until_blocked
 from tests.outbox.lines import A, B, Died, Listener, Walked, die, given, send, work
+from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 

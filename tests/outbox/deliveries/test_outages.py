@@ -19,9 +19,9 @@ from outbox.deliveries import heartbeat, settlement, transient_errors, withdrawa
 from outbox.models import Attempt, Delivery, Heartbeat
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from tests.flows.threads import aside
 from tests.link import Link
 from tests.outbox.outages import Outage, ends, given, let_leases_pass, work
+from tests.threads import aside
 
 pytestmark = [
     pytest.mark.postgresql,

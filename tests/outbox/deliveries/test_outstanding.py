@@ -19,10 +19,10 @@ LATER = timezone.now() + timedelta(days=1)
 
 @pytest.fixture
 def told(outbox: Outbox) -> None:
-    """An event that inventory and others hear, fanned out and not delivered to any of them."""
-    outbox.given("orders.OrderCancelled", order_id=KEY, reason="requested")
-    outbox.given("orders.OrderReceived", order_id=KEY)
-    outbox.deliver_all(only="orders")
+    """Two events, fanned out and not delivered. Their handlers are in two apps."""
+    outbox.given("freight.ShipmentRefused", parcel_id=KEY, reason="requested")
+    outbox.given("freight.ShipmentArrived", parcel_id=KEY)
+    outbox.deliver_all(only="freight")
 
 
 def settle(state: str = "done", **more: Any) -> None:
@@ -33,7 +33,7 @@ class TestIsOwed:
     def test_counts_an_event_that_waits_for_fan_out(self, outbox: Outbox):
         assert not is_owed(key=KEY)
 
-        outbox.given("orders.OrderReceived", order_id=KEY)
+        outbox.given("freight.ShipmentArrived", parcel_id=KEY)
 
         assert is_owed(key=KEY, to=["tracking"])
 
@@ -42,7 +42,7 @@ class TestIsOwed:
         settle(state)
 
         assert is_owed(key=KEY)
-        assert is_owed(key=KEY, to=["orders", "inventory"])
+        assert is_owed(key=KEY, to=["freight", "depot"])
 
     @pytest.mark.parametrize("state", ["done", "discarded"])
     def test_leaves_out_what_is_settled(self, told: None, state: str):
@@ -51,12 +51,10 @@ class TestIsOwed:
         assert not is_owed(key=KEY)
 
     def test_asks_for_some_apps_only(self, told: None):
-        Delivery.objects.exclude(subscription__handler="inventory.release_stock").update(
-            state="done"
-        )
+        Delivery.objects.exclude(subscription__handler="depot.remove_parcel").update(state="done")
 
-        assert is_owed(key=KEY, to=["inventory"])
-        assert not is_owed(key=KEY, to=["inventor", "payments"])
+        assert is_owed(key=KEY, to=["depot"])
+        assert not is_owed(key=KEY, to=["depo", "tests"])
 
     @pytest.mark.parametrize(
         "failed",

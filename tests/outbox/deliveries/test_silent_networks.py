@@ -19,9 +19,9 @@ from outbox import Receipt, subscribe
 from outbox.deliveries import failpoints, transient_errors
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from tests.flows.threads import aside, in_thread
 from tests.link import Link
 from tests.outbox.outages import ends, given, let_leases_pass, outcomes, work
+from tests.threads import aside, in_thread
 
 _A_DAY = timedelta(days=1)
 

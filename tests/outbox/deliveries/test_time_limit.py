@@ -23,7 +23,7 @@ from outbox.models import Attempt, Delivery, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
-from tests.flows.threads import aside
+from tests.threads import aside
 
 
 def spin() -> None:

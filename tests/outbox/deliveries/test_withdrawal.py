@@ -19,9 +19,9 @@ from outbox.relay.passes import Message, relay_pass
 from outbox.subscriptions import Handler, find
 from outbox.testing import Outbox
 from outbox.worker.start import start
-from tests.flows.threads import count_blocked, in_thread, wait_until_blocked
 from tests.outbox.outages import Outage, ends, given, let_leases_pass, outcomes, work
-from tests.shop.processes import eventually
+from tests.processes import eventually
+from tests.threads import count_blocked, in_thread, wait_until_blocked
 
 pytestmark = [
     pytest.mark.postgresql,

@@ -16,8 +16,8 @@ from outbox.operations import backfills, progress
 from outbox.policy import Pause
 from outbox.subscriptions import find
 from outbox.testing import Outbox
-from tests.flows.threads import in_thread
 from tests.outbox.lines import B, Died, Listener, die, given, send, work
+from tests.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 

@@ -14,7 +14,7 @@ from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
-from tests.flows.threads import in_thread, wait_until_blocked
+from tests.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

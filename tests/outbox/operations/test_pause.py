@@ -7,8 +7,8 @@ from django.db import transaction
 
 from outbox import clock, operations, subscribe
 from outbox.models import Delivery, Subscription
-from tests.flows.threads import aside, in_thread, wait_until_blocked
 from tests.outbox.outages import ends, given, work
+from tests.threads import aside, in_thread, wait_until_blocked
 
 pytestmark = [
     pytest.mark.postgresql,

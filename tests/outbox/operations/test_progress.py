@@ -15,7 +15,6 @@ from django.utils import timezone
 from psycopg import sql
 from pytest_django import Settings
 
-from orders.models import Order
 from outbox import DomainEvent, Receipt, emit, formatting, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.sync import sync_subscriptions
@@ -28,6 +27,7 @@ from outbox.operations.dry_run import CannotDryRun, DryRun, dry_run
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
+from tests.outbox.project.freight.models import Parcel
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -579,12 +579,12 @@ class TestTheLog:
 
 class TestADryRunOfAHandler:
     def test_shows_writes_and_events_of_an_atomic_handler_and_keeps_nothing(self):
-        """Without the rollback: a second order and a second event."""
+        """Without the rollback: a changed parcel and a second event."""
 
         @subscribe("parcels.ParcelSent")
         def weigh(parcel_id: UUID, event_id: UUID) -> None:
             Subscription.objects.filter(pk=-1).update(handler="x")  # the outbox's own: left out
-            Order.objects.filter(pk=uuid4()).update(status="cancelled")
+            Parcel.objects.filter(pk=uuid4()).update(status="lost")
             emit(Weighed(parcel_id=parcel_id))
 
         outbox = Outbox()
@@ -597,7 +597,7 @@ class TestADryRunOfAHandler:
 
         assert found.events == [f"tests.Weighed {event.key}"]
         (statement,) = found.writes
-        assert statement.startswith('UPDATE "orders_order" SET "status" = \'cancelled\'')
+        assert statement.startswith('UPDATE "freight_parcel" SET "status" = \'lost\'')
         assert (list(Delivery.objects.values()), list(Event.objects.values())) == before
 
     @pytest.mark.postgresql

@@ -32,8 +32,8 @@ from outbox.privacy.sensitive import masked, masked_text
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.worker.outcome import logger as delivery_logger
-from tests.flows.threads import in_thread, wait_until_blocked
 from tests.outbox.command import outbox_command, refused
+from tests.threads import in_thread, wait_until_blocked
 
 EMAIL = "hanako.yamada+shop@example.co.jp"
 NAME = "山田 花子"

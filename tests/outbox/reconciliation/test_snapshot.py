@@ -5,22 +5,19 @@ from __future__ import annotations
 import pytest
 from django.db import InternalError, transaction
 
-from inventory.models import Product
-from money import Money
 from outbox.reconciliation.snapshot import snapshot
-from tests.flows.threads import aside
+from tests.outbox.project.freight.models import Shelf
+from tests.threads import aside
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def add(sku: str) -> None:
-    # Of no app that tells events: what counts is a commit beside.
-    price = Money(amount=1, currency="JPY")
-    Product.objects.create(sku=sku, name=sku, price=price.amount, currency=price.currency)
+def add(name: str) -> None:
+    Shelf.objects.create(name=name)
 
 
-def skus() -> set[str]:
-    return set(Product.objects.values_list("sku", flat=True))
+def names() -> set[str]:
+    return set(Shelf.objects.values_list("name", flat=True))
 
 
 class TestASnapshot:
@@ -30,17 +27,17 @@ class TestASnapshot:
 
         with snapshot():
             aside(lambda: add("MEANWHILE"))
-            assert skus() == {"BEFORE"}
+            assert names() == {"BEFORE"}
 
-        assert skus() == {"BEFORE", "MEANWHILE"}
+        assert names() == {"BEFORE", "MEANWHILE"}
 
     def test_leaves_the_connection_as_it_was(self):
         with snapshot():
-            skus()
+            names()
 
         with transaction.atomic():
             add("AFTER")
-        assert skus() == {"AFTER"}
+        assert names() == {"AFTER"}
 
     def test_is_not_taken_within_a_transaction(self):
         with pytest.raises(RuntimeError), transaction.atomic(), snapshot():

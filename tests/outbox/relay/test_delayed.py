@@ -29,8 +29,8 @@ from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import DelayedEvent, Event, Heartbeat
 from outbox.relay.passes import Pace, relay, relay_pass
 from outbox.testing import Outbox
-from tests.flows.threads import aside, run_together
 from tests.outbox.command import outbox_command
+from tests.threads import aside, run_together
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 

@@ -25,7 +25,7 @@ from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver_started
 from outbox.worker.outcome import Result
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 HOUR = 3600.0
 

@@ -17,7 +17,7 @@ from outbox.relay import loop
 from outbox.relay.loop import RelayLoop
 from outbox.relay.passes import BrokerUnavailable, Message, relay
 from outbox.testing import Outbox
-from tests.shop.processes import eventually
+from tests.processes import eventually
 
 HOUR = 3600.0
 

@@ -26,8 +26,8 @@ from outbox.relay.passes import Message, relay_pass
 from outbox.tasks import deliver_message
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
-from shop.postgres import EmbeddedPostgres
-from tests.shop.processes import eventually
+from tests.databases import EmbeddedPostgres
+from tests.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 

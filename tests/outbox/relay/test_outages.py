@@ -21,7 +21,6 @@ from outbox.relay import loop, passes
 from outbox.relay.loop import RelayLoop
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from tests.flows.threads import in_thread
 from tests.link import Link
 from tests.outbox.outages import (
     LostAnswer,
@@ -31,7 +30,8 @@ from tests.outbox.outages import (
     let_leases_pass,
     outcomes,
 )
-from tests.shop.processes import eventually
+from tests.processes import eventually
+from tests.threads import in_thread
 
 pytestmark = [
     pytest.mark.postgresql,

@@ -25,7 +25,7 @@ def pool_of(kind: str) -> type:
 
 class TestAGreenPool:
     @pytest.mark.parametrize("kind", celery.GREEN_POOLS)
-    @pytest.mark.parametrize("queue", [celery.QUEUE, "orders"])
+    @pytest.mark.parametrize("queue", [celery.QUEUE, "depot"])
     def test_is_refused_for_a_queue_of_the_outbox(self, kind: str, queue: str):
         """Failed: handlers ran there, and their time limits had no effect."""
         with pytest.raises(ImproperlyConfigured, match=f"--pool {kind} cannot consume {queue}:"):
@@ -42,6 +42,6 @@ def test_other_pools_are_fine(kind: str):
 
 
 def test_the_step_is_installed(settings: Any):
-    from shop.celery import app
+    from tests.outbox.project.celery import app
 
     assert PoolStep in app.steps["worker"]

@@ -16,7 +16,7 @@ from outbox.models import Delivery, Subscription
 from outbox.relay.passes import relay
 from outbox.tasks import publish
 from outbox.testing import Outbox
-from shop.celery import app as shops_app
+from tests.outbox.project.celery import app as default_app
 
 SECRET = "4-1 Marunouchi"
 
@@ -32,7 +32,7 @@ def broker() -> Iterator[Connection]:
         with app.connection_for_read() as connection:
             yield connection
     finally:
-        shops_app.set_current()
+        default_app.set_current()
         app.close()
 
 

@@ -20,7 +20,7 @@ from outbox.testing import Outbox
 from outbox.worker import batch
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
-from tests.flows.threads import aside
+from tests.threads import aside
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -14,7 +14,7 @@ from outbox.models import Attempt, Delivery
 from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
-from tests.flows.threads import aside
+from tests.threads import aside
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 

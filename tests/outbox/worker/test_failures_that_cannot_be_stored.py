@@ -18,9 +18,9 @@ from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.formatting import format_time
 from outbox.models import Delivery
 from outbox.worker.outcome import Result
-from tests.flows.threads import in_thread
 from tests.outbox.outages import Outage, ends, given, let_leases_pass, outcomes, work
-from tests.shop.processes import eventually
+from tests.processes import eventually
+from tests.threads import in_thread
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

@@ -16,7 +16,6 @@ from outbox.deliveries.statements import read_each
 from outbox.models import Delivery, Event, Subscription
 from outbox.relay.passes import Message, relay_pass
 from outbox.worker import start as start_module
-from tests.flows.threads import aside
 from tests.outbox.outages import (
     LostAnswer,
     Outage,
@@ -26,6 +25,7 @@ from tests.outbox.outages import (
     outcomes,
     work,
 )
+from tests.threads import aside
 
 pytestmark = [
     pytest.mark.postgresql,

@@ -1,0 +1,12 @@
+"""The Celery app of the outbox's tests."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from outbox.transports.celery import install
+
+app = Celery("project")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+install(app)
