@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -26,3 +29,16 @@ def span(length: timedelta) -> str:
 def one_line(text: str) -> str:
     """Return a text without line breaks and final full stops, for use within a sentence."""
     return " ".join(text.split()).rstrip(". ")
+
+
+def retry_policy(attempts: int | None, base: float, cap: float) -> str:
+    """Return "5 attempts, backoff 1 s to 10 min". No attempts: they have no limit."""
+    tries = _("unlimited attempts")
+    if attempts is not None:
+        tries = ngettext("%d attempt", "%d attempts", attempts) % attempts
+    text = _("%(tries)s, backoff %(base)s to %(cap)s")
+    return text % {"tries": tries, "base": _seconds(base), "cap": _seconds(cap)}
+
+
+def _seconds(number: float) -> str:
+    return f"{number:g} s" if number < 60 else span(timedelta(seconds=number))

@@ -17,7 +17,10 @@ State = Delivery.State
 NEW_SUBSCRIPTION = timedelta(minutes=1)
 
 
-@invariant(remedy="Find who wrote to the outbox's tables; the handler was never run for it.")
+@invariant(
+    remedy="Find the program that wrote to the outbox's tables. The handler did not run for this "
+    "event. `manage.py outbox backfill HANDLER` creates its delivery."
+)
 def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Difference]:
     """Each event has one delivery for each subscription that was active when it was fanned out.
 
@@ -34,22 +37,24 @@ def every_subscription_has_its_delivery(examination: Examination) -> Iterator[Di
         later = events.filter(name=row.event, fanned_out_at__gt=row.since + NEW_SUBSCRIPTION)
         for event in later.filter(~Exists(own)).order_by("seq").iterator():
             facts = {"event": event, "handler": row.handler}
-            text = _("%(event)s was fanned out, and %(handler)s was never owed it.")
+            text = _("%(event)s was fanned out, but has no delivery to %(handler)s.")
             yield Difference(text % facts, key=event.key, row=event)
 
 
-@invariant(remedy="Find who wrote to the outbox's tables; the event will be delivered once more.")
-def what_waits_has_no_delivery(examination: Examination) -> Iterator[Difference]:
-    """An event that waits for fan-out has no delivery yet."""
+@invariant(
+    remedy="Find the program that wrote to the outbox's tables. The event will be delivered again."
+)
+def waiting_events_have_no_delivery(examination: Examination) -> Iterator[Difference]:
+    """An event that waits for fan-out has no delivery."""
     waiting = Event.objects.using(examination.using).filter(fanned_out_at=None)
     examination.count_rows(waiting.count())
     delivered = Delivery.objects.using(examination.using).filter(event=OuterRef("pk"))
     for event in waiting.filter(Exists(delivered)).order_by("seq").iterator():
-        text = _("%(event)s waits for fan-out, and has deliveries already.")
+        text = _("%(event)s waits for fan-out, but already has deliveries.")
         yield Difference(text % {"event": event}, key=event.key, row=event)
 
 
-@invariant(remedy="Compare what the handler did for this event with what it should have done once.")
+@invariant(remedy="Check whether the handler's effect exists twice for this event.")
 def one_receipt_for_each_handler(examination: Examination) -> Iterator[Difference]:
     """A handler has at most one receipt for an event."""
     done = Delivery.objects.using(examination.using).filter(state=State.DONE).order_by()
@@ -65,9 +70,11 @@ def one_receipt_for_each_handler(examination: Examination) -> Iterator[Differenc
         yield Difference(text % _names(row), key=row.event.key, row=row)
 
 
-@invariant(remedy="Find who wrote to the outbox's tables; the handler may never have run.")
-def receipts_are_whole(examination: Examination) -> Iterator[Difference]:
-    """What is done was started under its latest token, and what is settled says since when."""
+@invariant(
+    remedy="Find the program that wrote to the outbox's tables. The handler may not have run."
+)
+def receipts_are_complete(examination: Examination) -> Iterator[Difference]:
+    """A done delivery was started under its latest token, and a settled one has its time."""
     settled = Delivery.objects.using(examination.using).filter(state__in=Delivery.SETTLED)
     examination.count_rows(settled.count())
     never_ran = Q(state=State.DONE) & (Q(attempts=0) | ~Q(started_token=F("token")) | Q(token=0))
@@ -81,7 +88,7 @@ def _corrections_without_delivery(events: QuerySet[Event]) -> Iterator[Differenc
     deliveries = Delivery.objects.using(events.db).filter(event=OuterRef("pk"))
     corrections = events.filter(~Exists(deliveries), corrects__isnull=False)
     for event in corrections.order_by("seq").iterator():
-        text = _("%(event)s corrects another event, and has no delivery to any handler.")
+        text = _("%(event)s corrects another event, but has no delivery.")
         yield Difference(text % {"event": event}, key=event.key, row=event)
 
 

@@ -30,7 +30,7 @@ def as_report(done: examination.Reconciliation) -> Report:
 def _finding(one: InvariantResult) -> Report:
     return {
         "name": one.invariant.name,
-        "says": one.invariant.says,
+        "says": one.invariant.statement,
         "checked": one.checked,
         "differences": one.differences,
         "unsettled": one.unsettled,

@@ -43,7 +43,7 @@ def in_background(
 
 def go_on_in_background(number: int, *, by: str) -> int:
     """Continue an operation whose process has stopped."""
-    return _begun(lambda report: operations.go_on(number, by=by, report=report))
+    return _begun(lambda report: operations.continue_operation(number, by=by, report=report))
 
 
 def _begun(run: Callable[[Callable[[Operation, str], object]], object]) -> int:

@@ -39,6 +39,6 @@ def findings(*, using: str | None = None) -> list[Shown]:
     """Return the findings, the most severe first."""
     using = using or databases.alias()
     order = list(_LEVELS)[::-1]
-    found = doctor.examine_here(using=using)
+    found = doctor.examine_without_broker(using=using)
     found.sort(key=lambda one: order.index(one.severity))
     return [Shown(finding) for finding in found]

@@ -11,19 +11,20 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import formats
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
-from outbox import clock
 from outbox.counting import minutes
 from outbox.counting.minutes import Totals
+from outbox.formatting import retry_policy
 from outbox.models import Subscription
 from outbox.monitor.status import HandlerStatus, status
+from outbox.monitor.stops import BREAKER, END
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
 from .base import ReadOnlyAdmin, may
 from .pages import show
 
 _LATELY = timedelta(minutes=15)
+_COLOURS = {BREAKER: "dead", END: "discarded"}
 
 
 @dataclass(frozen=True)
@@ -57,33 +58,16 @@ class HandlerRow:
     @property
     def standing(self) -> tuple[str, str]:
         """Its condition: the delivery state whose colour it has, and the words."""
-        if self.owed.backfill:
-            return "parked", _("held by its backfill")
-        if self.owed.paused_at:
-            return "parked", _("paused")
-        if not any(row.active for row in self.subscriptions):
-            return "discarded", _("ended")
-        if not self.owed.is_known:
-            return "parked", _("unknown")
-        return ("dead", _("breaker open")) if self.is_held else ("done", _("running"))
+        stop = self.owed.stop
+        return (_COLOURS.get(stop.kind, "parked"), stop.label) if stop else ("done", _("running"))
 
     @property
     def why(self) -> str:
         """Why it does not run."""
-        if self.owed.backfill:
-            return self.owed.held_text
-        if self.owed.paused_at:
-            return self.owed.pause_reason
-        if not self.owed.is_known:
-            return _("the code of the last migrate lacks it")
-        row = next((row for row in self.subscriptions if row.breaker_opened_at), None)
-        if row is None or row.breaker_probe_at is None:
+        stop = self.owed.stop
+        if stop is None:
             return ""
-        wait = span(max(row.breaker_probe_at - clock.now(), timedelta(0)))
-        if not self.has_failures:
-            return _("next probe in %(wait)s") % {"wait": wait}
-        facts = {"why": row.breaker_reason, "wait": wait}
-        return _("%(why)s; next probe in %(wait)s") % facts
+        return self.owed.held_text or stop.cause_and_reason
 
     @property
     def button(self) -> str:
@@ -135,12 +119,7 @@ class HandlerRow:
     def policy(self) -> str:
         """Its attempts and its backoff."""
         row = self.first
-        tries = _("no last attempt")
-        if row.attempts is not None:
-            tries = ngettext("%d attempt", "%d attempts", row.attempts) % row.attempts
-        base, cap = span_of_seconds(row.backoff_base), span_of_seconds(row.backoff_cap)
-        text = _("%(tries)s, backoff %(base)s to %(cap)s")
-        return text % {"tries": tries, "base": base, "cap": cap}
+        return retry_policy(row.attempts, row.backoff_base, row.backoff_cap)
 
     @property
     def counts(self) -> list[tuple[str, int]]:

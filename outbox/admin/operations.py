@@ -98,13 +98,13 @@ class OperationAdmin(ReadOnlyAdmin):
         return {
             "operation": operation,
             "is_running": is_running,
-            "is_silent": is_running and silence > operations.SILENCE,
+            "is_silent": is_running and silence > operations.ABANDONED_AFTER,
             "next_step": operations.next_step(operation),
         }
 
     @admin.display(description=gettext_lazy("number"), ordering="id")
     def number(self, row: Operation) -> int:
-        """Show the id as `manage.py outbox go-on` takes it."""
+        """Show the id as `manage.py outbox continue` takes it."""
         return row.pk
 
     @admin.display(description=gettext_lazy("by"))

@@ -12,17 +12,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import conditional_page
 
 from outbox import operations
-from outbox.deliveries.pauses import (
-    held_pause_text,
-    holder,
-    holding_backfill,
-    public_pause_reason,
-)
+from outbox.deliveries.pauses import holder, holding_backfill
+from outbox.formatting import retry_policy
 from outbox.models import Delivery, Operation, Subscription
+from outbox.monitor.stops import BREAKER, END, PAUSE, Stop, stop_of
 from outbox.templatetags.outbox_display import NOTHING, actor, coded, link, moment, span_of_seconds
 
 from .base import ReadOnlyAdmin, ReasonForm, doer, may
@@ -36,6 +33,8 @@ if TYPE_CHECKING:
 State = Delivery.State
 
 _COUNTED = 1000
+
+_COLOURS = {BREAKER: State.DEAD, END: State.DISCARDED}
 
 _PAUSE = gettext_lazy(
     "From now on no delivery of these handlers starts. What they are owed waits in the database, "
@@ -122,25 +121,15 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("standing"))
     def standing(self, row: Counted) -> str:
         """Show whether it runs, and if not, why."""
-        if backfill := holding_backfill([row], using=str(row._state.db)):
-            return _mark(State.PARKED, _("held by its backfill"), coded(_held_text(row, backfill)))
-        if row.paused_at:
-            facts: tuple[Any, ...] = (
-                moment(row.paused_at),
-                actor(row.paused_by),
-                _pause_reason(row) or NOTHING,
-            )
+        stop = _stop(row, holding_backfill([row], using=str(row._state.db)))
+        if stop is None:
+            return _mark(State.DONE, _("running"), "")
+        text = coded(stop.text)
+        if stop.kind == PAUSE:  # with a link to the user
+            reason = stop.reason or NOTHING
+            facts = (moment(row.paused_at), actor(row.paused_by), reason)
             text = format_html(_("since {} by {}: {}"), *facts)
-            return _mark(State.PARKED, _("paused"), text)
-        if not row.active:
-            return _mark(State.DISCARDED, _("ended"), _("its events are no longer owed to it"))
-        if not row.known:
-            return _mark(State.PARKED, _("unknown"), _("the code of the last migrate lacks it"))
-        if row.breaker_opened_at:
-            reason = row.breaker_reason if row.has_failures else ""
-            facts = (moment(row.breaker_opened_at), reason or NOTHING)
-            return _mark(State.DEAD, _("breaker open"), format_html(_("since {}: {}"), *facts))
-        return _mark(State.DONE, _("running"), "")
+        return _mark(_COLOURS.get(stop.kind, State.PARKED), stop.label, text)
 
     @admin.display(description=gettext_lazy("owed"))
     def owed(self, row: Counted) -> str:
@@ -158,17 +147,12 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("policy"))
     def policy(self, row: Subscription) -> str:
         """Show its attempts, backoff, lease and window."""
-        tries = _("no last attempt")
-        if row.attempts is not None:
-            tries = ngettext("%d attempt", "%d attempts", row.attempts) % row.attempts
         facts = {
-            "tries": tries,
-            "base": span_of_seconds(row.backoff_base),
-            "cap": span_of_seconds(row.backoff_cap),
+            "retries": retry_policy(row.attempts, row.backoff_base, row.backoff_cap),
             "lease": span_of_seconds(row.lease_seconds),
             "window": row.window,
         }
-        text = _("%(tries)s, backoff %(base)s to %(cap)s, lease %(lease)s, window %(window)d")
+        text = _("%(retries)s, lease %(lease)s, window %(window)d")
         return format_html('<div class="outbox-wide">{}</div>', text % facts)
 
     @admin.display(description=gettext_lazy("since"))
@@ -240,18 +224,13 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         context["may_pause"] = self.has_pause_permission(request)
         backfill = context["backfill"] = holding_backfill([row], using=str(row._state.db))
         if backfill is not None:
-            context["held_text"] = _held_text(row, backfill)
+            context["held_text"] = stop.text if (stop := _stop(row, backfill)) else ""
             context["is_paused_by_backfill"] = row.paused_by == holder(backfill)
         return super().render_change_form(request, context, *args, **kwargs)
 
 
-def _pause_reason(row: Counted) -> str:
-    return row.pause_reason if row.has_failures else public_pause_reason(row)
-
-
-def _held_text(row: Counted, backfill: Operation) -> str:
-    by, reason = row.paused_by, _pause_reason(row)
-    return held_pause_text(row.handler, backfill.pk, backfill.seen_at, by=by, reason=reason)
+def _stop(row: Counted, backfill: Operation | None) -> Stop | None:
+    return stop_of(row, backfill, has_failures=row.has_failures)
 
 
 def _handlers(rows: QuerySet[Subscription]) -> list[str]:

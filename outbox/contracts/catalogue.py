@@ -11,6 +11,7 @@ from typing import Any
 
 from outbox import events, subscriptions
 from outbox.events import DomainEvent
+from outbox.formatting import retry_policy
 from outbox.subscriptions import Handler
 
 from .shapes import NOT_DESCRIBED, written_schema
@@ -55,8 +56,7 @@ class CatalogueHandler:
                 f"{self.batch} in a message",
                 f"{self.window} in flight",
                 f"lease {self.lease:g} s",
-                f"{self.attempts} attempts" if self.attempts is not None else "no last attempt",
-                f"backoff {self.backoff_base:g} s to {self.backoff_cap:g} s",
+                retry_policy(self.attempts, self.backoff_base, self.backoff_cap),
             )
         )
 

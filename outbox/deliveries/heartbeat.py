@@ -1,8 +1,7 @@
 """Heartbeats: relays, workers and beat record every few seconds that they run.
 
 Each process has one small row. A cheap upsert writes it and never raises, because a failed
-heartbeat must not end a process. So `why`, `doctor` and a monitor can report "the relay was not
-seen for 40 s" or "no worker of the queue inventory" without a query to the broker.
+heartbeat must not end a process. `monitor.health` reads the rows.
 """
 
 from __future__ import annotations
@@ -14,17 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connections
 from django.db.models import Min
-from django.utils.translation import gettext as _
 
 from outbox import clock, databases
 from outbox.conf import conf
 from outbox.fork_safety import apart_from_forks
-from outbox.formatting import span
 from outbox.models import Heartbeat
 
 from .transient_errors import DatabaseAccess, drop_broken_connection
@@ -45,23 +41,6 @@ _KEPT_FOR = timedelta(days=1)
 
 _started: dict[tuple[str, str], datetime] = {}
 _written: dict[tuple[str, str], float] = {}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sign:
-    """The latest heartbeat of a kind of process.
-
-    Attributes:
-        at: its time, or None if there never was one.
-        is_fresh: it is recent enough that its process is presumed to run.
-    """
-
-    at: datetime | None = None
-    is_fresh: bool = False
-
-    def age(self, now: datetime) -> str:
-        """Return its age in words; "" if there never was one."""
-        return span(now - self.at) if self.at else ""
 
 
 def beat(kind: str, name: str, *, queues: Sequence[str] = (), using: str | None = None) -> None:
@@ -121,55 +100,9 @@ def own_name() -> str:
     return f"{socket.gethostname()}.{os.getpid()}"
 
 
-def latest(kind: str, *, queue: str = "", using: str | None = None) -> Sign:
-    """Return the latest heartbeat of a kind, only of workers of `queue` if it is given."""
-    using = using or databases.alias()
-    rows = Heartbeat.objects.using(using).filter(kind=kind).order_by("-seen_at")
-    for seen_at, queues in rows.values_list("seen_at", "queues"):
-        if not queue or queue in queues:
-            return Sign(at=seen_at, is_fresh=clock.now(using=using) - seen_at < stale_after())
-    return Sign()
-
-
-def workers(*, using: str | None = None) -> dict[str, Sign]:
-    """Return the latest heartbeat of each queue's workers, in one read."""
-    using = using or databases.alias()
-    rows = Heartbeat.objects.using(using).filter(kind=Kind.WORKER).order_by("seen_at")
-    fresh = clock.now(using=using) - stale_after()
-    return {
-        queue: Sign(at=seen_at, is_fresh=seen_at > fresh)
-        for seen_at, queues in rows.values_list("seen_at", "queues")
-        for queue in queues
-    }
-
-
 def stale_after() -> timedelta:
     """Return the time without a heartbeat after which a process is presumed dead."""
     return timedelta(seconds=_MISSED * conf(lenient=True).HEARTBEAT_SECONDS)
-
-
-def relay_clue(now: datetime, *, using: str | None) -> str:
-    """Return the relay's last heartbeat in words, to end a sentence about an overdue step."""
-    sign = latest(Kind.RELAY, using=using)
-    if sign.is_fresh:
-        text = _("a relay was seen %(age)s ago; run `manage.py outbox doctor`.")
-    elif sign.at:
-        text = _("the relay was not seen for %(age)s: is a worker of the queue outbox running?")
-    else:
-        text = _("no relay was seen: is a worker of the queue outbox running?")
-    return text % {"age": sign.age(now)}
-
-
-def worker_clue(queue: str, now: datetime, *, using: str | None) -> str:
-    """Return the last heartbeat of a queue's workers in words, to end a sentence."""
-    sign = latest(Kind.WORKER, queue=queue, using=using)
-    if sign.is_fresh:
-        text = _("a worker of it was seen %(age)s ago; run `manage.py outbox doctor`.")
-    elif sign.at:
-        text = _("no worker on queue %(queue)s was seen for %(age)s: is one running?")
-    else:
-        text = _("no worker on queue %(queue)s was seen: is one running?")
-    return text % {"age": sign.age(now), "queue": queue}
 
 
 class HeartbeatThread(threading.Thread):

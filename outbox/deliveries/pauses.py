@@ -7,15 +7,12 @@ handler. The time of the pause stays. It shows the backfill that nobody has resu
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 from django.db.models import CharField, DateTimeField, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Cast, Coalesce, Concat
-from django.utils.translation import gettext as _
 
 from outbox import clock
-from outbox.formatting import format_time, one_line
 from outbox.models import Operation, Subscription
 
 
@@ -70,46 +67,3 @@ def holding_backfill(rows: Iterable[Subscription], *, using: str) -> Operation |
 def _unfinished(*, using: str) -> QuerySet[Operation]:
     running = Operation.objects.using(using).filter(state=Operation.State.RUNNING)
     return running.filter(action=Operation.Action.BACKFILL).order_by("id")
-
-
-def public_pause_reason(row: Subscription) -> str:
-    """Return the reason of a pause for people who may not see failures."""
-    is_failure = row.paused_by.startswith(Subscription.PAUSED_BY_RULE)
-    return hidden_text() if is_failure else row.pause_reason
-
-
-def hidden_text() -> str:
-    """Return the text in place of a failure's."""
-    return _("not shown: it needs the permission to view deliveries")
-
-
-def held_pause_text(handler: str, number: int, seen_at: datetime, *, by: str, reason: str) -> str:
-    """Return `held_text`, preceded by the name and reason of a takeover of the pause."""
-    held = held_text(handler, number, seen_at)
-    if by.startswith(Subscription.PAUSED_BY_BACKFILL):
-        return held
-    text = _("%(by)s paused %(handler)s (%(reason)s), and %(held)s")
-    return text % {
-        "by": by or _("someone"),
-        "handler": handler,
-        "reason": one_line(reason) or _("no reason was given"),
-        "held": held,
-    }
-
-
-def held_text(handler: str, number: int, seen_at: datetime) -> str:
-    """Return the notice that an unfinished backfill holds a handler.
-
-    It begins in lower case, to follow a colon or an "and".
-
-    Args:
-        handler: the handler's pinned name.
-        number: number of the backfill's operation.
-        seen_at: the operation's latest heartbeat.
-    """
-    text = _(
-        "the backfill of %(handler)s (operation %(number)d, last heartbeat %(seen)s) holds it "
-        "until it is complete. If that process was killed: `manage.py outbox go-on %(number)d`. "
-        "Do not resume it."
-    )
-    return text % {"handler": handler, "number": number, "seen": format_time(seen_at)}

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from outbox import databases
 from outbox.transports.celery import QUEUE
 
-from . import broker, database, debts, life, queues, settings
+from . import broker, database, heartbeats, owed, queues, settings
 from .findings import ERROR, OK, WARNING, Finding, error
 
-__all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_here", "probe"]
+__all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_without_broker", "probe"]
 
 
 _Parts = Mapping[str, Callable[[], Iterable[Finding]]]
@@ -48,13 +48,13 @@ def probe(
     using = using or databases.alias()
     parts = _canaries(wanted, timeout=timeout, using=using)
     if QUEUE in wanted:
-        parts["relay"] = lambda: life.examine_relay(using=using)
+        parts["relay"] = lambda: heartbeats.examine_relay(using=using)
     if worker:
         parts["worker"] = lambda: queues.examine_worker(worker, queues=wanted, using=using)
     return _examine(parts)
 
 
-def examine_here(*, using: str | None = None) -> list[Finding]:
+def examine_without_broker(*, using: str | None = None) -> list[Finding]:
     """Examine all parts without the broker: settings, database, heartbeats, outstanding work."""
     using = using or databases.alias()
     return _examine(_here(using))
@@ -76,8 +76,8 @@ def _here(using: str) -> _Parts:
     return {
         "settings": lambda: settings.examine(using=using),
         "database": lambda: database.examine(using=using),
-        "signs of life": lambda: life.examine(using=using),
-        "debts": lambda: debts.examine(using=using),
+        "heartbeats": lambda: heartbeats.examine(using=using),
+        "owed deliveries": lambda: owed.examine(using=using),
     }
 
 
@@ -92,5 +92,5 @@ def _examined(name: str, part: Callable[[], Iterable[Finding]]) -> Iterator[Find
         yield error(
             name,
             f"It could not be examined: {type(caught).__name__}: {caught}.",
-            "Repair this first, then ask again.",
+            "Fix this first, then run the doctor again.",
         )

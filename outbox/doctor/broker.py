@@ -25,7 +25,7 @@ def examine() -> Iterator[Finding]:
         yield error(
             _PART,
             f"The broker does not answer: {type(caught).__name__}: {caught}.",
-            "Start it, or correct its address; events wait in the database, nothing is lost.",
+            "Start it, or correct its address. Nothing is lost: events wait in the database.",
         )
         return
     yield ok(_PART, f"It answers at {where}.")
@@ -42,27 +42,29 @@ def of_redis(facts: Mapping[str, Any]) -> Iterator[Finding]:
     if most and policy not in ("noeviction", "unknown"):
         yield error(
             _PART,
-            f"When its memory is full it throws messages away (maxmemory-policy {policy}).",
-            "Set maxmemory-policy noeviction; what was thrown away is sent again after its lease.",
+            f"It evicts messages when its memory is full (maxmemory-policy {policy}).",
+            "Set maxmemory-policy noeviction. Evicted deliveries are sent again after their lease.",
         )
     elif most and used > most * _FULL:
         yield warning(
             _PART,
-            f"{used / most:.0%} of its memory is used; when it is full it takes no message.",
-            "Raise maxmemory, or find out who else uses it.",
+            f"{used / most:.0%} of its memory is used. When it is full, it accepts no message.",
+            "Raise maxmemory, or find out which other programs use it.",
         )
     else:
-        yield ok(_PART, f"It throws nothing away (maxmemory-policy {policy}).")
+        yield ok(_PART, f"It evicts no message (maxmemory-policy {policy}).")
     if facts.get("aof_enabled"):
-        yield ok(_PART, "It writes what it is given to disk (append-only file).")
+        yield ok(_PART, "It writes messages to disk (append-only file).")
     else:
         yield warning(
             _PART,
-            "It forgets its messages when it restarts (no append-only file).",
-            "Set appendonly yes; without it each restart costs the length of a lease.",
+            "It loses its messages when it restarts (no append-only file).",
+            "Set appendonly yes. Without it, each restart delays deliveries by their lease.",
         )
     if facts.get("role") == "slave":
-        yield error(_PART, "It is a replica, and takes no message.", "Name the primary instead.")
+        yield error(
+            _PART, "It is a replica, and accepts no message.", "Configure the primary instead."
+        )
 
 
 def _of_rabbitmq() -> Iterator[Finding]:
@@ -72,13 +74,13 @@ def _of_rabbitmq() -> Iterator[Finding]:
     else:
         yield warning(
             _PART,
-            f"Queues are declared as {kind} queues, which live on one node.",
-            'In a cluster set task_default_queue_type = "quorum"; a lost message is sent again.',
+            f"Queues are declared as {kind} queues, which are stored on one node.",
+            'In a cluster, set task_default_queue_type = "quorum". Lost deliveries are sent again.',
         )
     options = current_app.conf.broker_transport_options or {}
     if not options.get("confirm_publish"):
         yield warning(
             _PART,
-            "Publishing is not confirmed: what RabbitMQ refuses is taken for sent.",
+            "Publishing is not confirmed: messages that RabbitMQ refuses count as sent.",
             'Set broker_transport_options = {"confirm_publish": True}.',
         )

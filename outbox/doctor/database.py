@@ -33,27 +33,27 @@ def _write_lock(*, using: str) -> Finding:
     if took > _SLOW_SECONDS:
         return warning(
             _PART,
-            f"The smallest write waited {took:.1f} s for its turn.",
-            "Find the long transaction; on SQLite there is one writer at a time.",
+            f"A write of one row took {took:.1f} s.",
+            "Find the long transaction that blocks it. SQLite has one writer at a time.",
         )
-    return ok(_PART, f"It is written to without waiting ({took * 1000:.0f} ms).")
+    return ok(_PART, f"Writes do not wait ({took * 1000:.0f} ms).")
 
 
 def _of_sqlite(*, using: str) -> Iterator[Finding]:
     mode = str(_value("PRAGMA journal_mode", using=using)).lower()
     if mode == "wal":
-        yield ok(_PART, "Its journal is a WAL: readers and the writer do not wait for each other.")
+        yield ok(_PART, "Its journal is a WAL: readers and the writer do not block each other.")
     elif mode != "memory":
         yield error(
             _PART,
-            f"Its journal mode is {mode}: each reader stops the writer.",
-            'OPTIONS["init_command"] = "PRAGMA journal_mode=WAL;"',
+            f"Its journal mode is {mode}: each reader blocks the writer.",
+            'Set OPTIONS["init_command"] = "PRAGMA journal_mode=WAL;".',
         )
     if int(_value("PRAGMA synchronous", using=using)) < 2:
         yield warning(
             _PART,
-            "A power cut may take the last commits with it (synchronous is below FULL).",
-            'OPTIONS["init_command"] = "PRAGMA synchronous=FULL;"',
+            "A power failure may lose the last commits (synchronous is below FULL).",
+            'Set OPTIONS["init_command"] = "PRAGMA synchronous=FULL;".',
         )
 
 
@@ -68,7 +68,7 @@ def _of_postgresql(*, using: str) -> Iterator[Finding]:
         yield warning(
             _PART,
             f"{waiting} statement(s) wait for a lock for more than a second.",
-            "SELECT * FROM pg_stat_activity, pg_blocking_pids(pid) shows who holds it.",
+            "Find the holder: SELECT * FROM pg_stat_activity, pg_blocking_pids(pid).",
         )
     yield from _long_transactions(using=using)
     yield from _unvacuumed(using=using)
@@ -78,11 +78,11 @@ def _isolation(*, using: str) -> Finding:
     with transaction.atomic(using=using):  # Django sets the level of its settings at BEGIN
         level = str(_value("SHOW transaction_isolation", using=using))
     if level == "read committed":
-        return ok(_PART, "Its transactions read what is committed.")
+        return ok(_PART, "Its transactions are READ COMMITTED.")
     return error(
         _PART,
         f"Its transactions are {level.upper()}, so the outbox reads old snapshots under its locks.",
-        "Make default_transaction_isolation of the server, the database and the role 'read "
+        "Set default_transaction_isolation of the server, the database and the role to 'read "
         'committed\', and remove OPTIONS["isolation_level"].',
     )
 
@@ -97,9 +97,9 @@ def _long_transactions(*, using: str) -> Iterator[Finding]:
     for pid, state, seconds in long:
         yield warning(
             _PART,
-            f"The transaction of process {pid} ({state}) is open for {seconds:.0f} s: nothing that "
-            "died since is vacuumed.",
-            f"Find out what it is; SELECT pg_terminate_backend({pid}) ends it.",
+            f"The transaction of process {pid} ({state}) is open for {seconds:.0f} s. Rows "
+            "that were deleted since cannot be vacuumed.",
+            f"Find its program. SELECT pg_terminate_backend({pid}) ends it.",
         )
     if not long:
         yield ok(_PART, "No transaction is open for more than 5 minutes.")
@@ -114,8 +114,8 @@ def _unvacuumed(*, using: str) -> Iterator[Finding]:
     for table, dead, live in tables:
         yield warning(
             _PART,
-            f"{table} has {dead:,} dead rows beside {live:,} living ones.",
-            f"VACUUM ANALYZE {table}; then see what keeps autovacuum from it.",
+            f"{table} has {dead:,} dead rows and {live:,} live rows.",
+            f"Run VACUUM ANALYZE {table}. Then find out why autovacuum did not.",
         )
     if not tables:
         yield ok(_PART, "Its tables are vacuumed.")

@@ -9,8 +9,8 @@ from uuid import uuid4
 from django.db.models import F
 
 from outbox import clock
-from outbox.deliveries import heartbeat
 from outbox.models import Delivery, Heartbeat, Subscription
+from outbox.monitor.health import Heartbeats
 from outbox.subscriptions import queues as queues_of_code
 from outbox.tasks import send_canary
 from outbox.transports.celery import QUEUE
@@ -39,27 +39,27 @@ def examine(queues: Collection[str], *, timeout: float, using: str) -> Iterator[
         yield error(
             "queues",
             f"No canary could be sent: {type(caught).__name__}: {caught}.",
-            "See whether the broker answers: `manage.py outbox doctor` examines it.",
+            "Check the broker with `manage.py outbox doctor`.",
         )
         return
     answered = _answered(waiting, timeout=timeout, using=using)
     for queue in sorted(waiting):
-        yield _judged(queue, has_come=queue in answered, timeout=timeout, using=using)
+        yield _judged(queue, is_answered=queue in answered, timeout=timeout, using=using)
 
 
 def examine_worker(name: str, *, queues: Collection[str], using: str) -> Iterator[Finding]:
     """Examine the heartbeat of one worker, and whether it names these queues."""
-    part, now = f"worker {name}", clock.now(using=using)
-    row = Heartbeat.objects.using(using).filter(kind=Kind.WORKER, name=name).first()
-    if row is None or now - row.seen_at > heartbeat.stale_after():
-        age = heartbeat.Sign(at=row.seen_at if row else None).age(now)
-        seen = f"It was not seen for {age}." if age else "It was never seen."
-        yield error(part, seen, "Start it, or restart it if it runs.")
-    elif missing := sorted(set(queues) - set(row.queues)):
-        text = f"It lives and does not consume {', '.join(missing)}."
+    part, found = f"worker {name}", Heartbeats(using=using)
+    seen = found.latest(Kind.WORKER, name=name)
+    if not seen.is_fresh:
+        age = seen.age(found.now)
+        text = f"It was last seen {age} ago." if age else "It was never seen."
+        yield error(part, text, "Start it, or restart it if it runs.")
+    elif missing := sorted(set(queues) - set(seen.queues)):
+        text = f"It runs, but does not consume {', '.join(missing)}."
         yield error(part, text, "Restart it, with each queue in its -Q.")
     else:
-        yield ok(part, f"It lives and consumes {', '.join(sorted(queues))}.")
+        yield ok(part, f"It runs and consumes {', '.join(sorted(queues))}.")
 
 
 def _answered(waiting: dict[str, str], *, timeout: float, using: str) -> set[str]:
@@ -74,25 +74,25 @@ def _answered(waiting: dict[str, str], *, timeout: float, using: str) -> set[str
     return answered
 
 
-def _judged(queue: str, *, has_come: bool, timeout: float, using: str) -> Finding:
+def _judged(queue: str, *, is_answered: bool, timeout: float, using: str) -> Finding:
     part = f"queue {queue}"
-    if has_come:
-        return ok(part, "A worker consumes it: the canary came back.")
-    sign = heartbeat.latest(Kind.WORKER, queue=queue, using=using)
-    if not sign.is_fresh:
-        age = sign.age(clock.now(using=using))
-        seen = f"no worker of it was seen for {age}" if age else "it has none"
-        text = f"The canary did not come back: {seen}."
+    if is_answered:
+        return ok(part, "A worker consumes it: the canary was answered.")
+    found = Heartbeats(using=using)
+    seen = found.latest(Kind.WORKER, queue=queue)
+    age = seen.age(found.now)
+    if not seen.is_fresh:
+        last = f"its last worker was seen {age} ago" if age else "it has no worker"
+        text = f"The canary was not answered: {last}."
         return error(part, text, f"Start a worker with -Q {queue}.")
-    late = f"The canary did not come back within {timeout:g} s"
+    late = f"The canary was not answered within {timeout:g} s"
     if number := _running(queue, using=using):
-        text = f"{late}, as its workers have {number} deliveries in hand, within their leases."
-        return warning(part, text, "Give it more processes if that lasts.")
+        text = f"{late}: its workers run {number} deliveries, within their leases."
+        return warning(part, text, "If this lasts, give it more processes.")
     return error(
         part,
-        f"{late}, though a worker of it was seen {sign.age(clock.now(using=using))} ago and has "
-        "nothing in hand: it lives and no longer consumes.",
-        "Ask again with a longer --timeout; if it stays so, restart that worker.",
+        f"{late}. A worker of it was seen {age} ago and runs no delivery: it no longer consumes.",
+        "Try again with a longer --timeout. If the error stays, restart that worker.",
     )
 
 

@@ -24,8 +24,8 @@ def _acks() -> Iterator[Finding]:
     if conf.task_reject_on_worker_lost:
         yield error(
             _PART,
-            "task_reject_on_worker_lost is on: a task that kills its worker runs again for ever.",
-            "Turn it off; the lease sends a killed worker's deliveries again, with patience.",
+            "task_reject_on_worker_lost is on: a task that kills its worker is repeated forever.",
+            "Turn it off. The deliveries of a killed worker are sent again after their lease.",
         )
     if not conf.task_acks_late:
         yield warning(
@@ -40,7 +40,7 @@ def _prefetch() -> Iterator[Finding]:
     if prefetch != 1:
         yield warning(
             _PART,
-            f"worker_prefetch_multiplier is {prefetch}: a busy worker holds what others could do.",
+            f"worker_prefetch_multiplier is {prefetch}: a busy worker reserves tasks of idle ones.",
             "Set worker_prefetch_multiplier = 1.",
         )
 
@@ -50,8 +50,8 @@ def _serializer() -> Iterator[Finding]:
     if conf.task_serializer != "json" or set(conf.accept_content) - {"json", "application/json"}:
         yield error(
             _PART,
-            f"Workers accept {', '.join(conf.accept_content)}: who can write to the broker can run "
-            "code in them, if one of these is pickle.",
+            f"Workers accept {', '.join(conf.accept_content)}. With pickle, everyone with "
+            "write access to the broker can run code in them.",
             'Set task_serializer = "json" and accept_content = ["json"].',
         )
 
@@ -67,10 +67,10 @@ def _visibility(*, using: str) -> Iterator[Finding]:
     if limit is None or timeout <= limit:
         yield warning(
             _PART,
-            f"Redis hands a message out again after {timeout:g} s, while its task may still run "
+            f"Redis redelivers a message after {timeout:g} s, while its task may still run "
             f"(task_time_limit {limit if limit is not None else 'none'}).",
-            "Set task_time_limit, and visibility_timeout above it; the outbox's own deliveries do "
-            "not act twice, other tasks may.",
+            "Set task_time_limit, and visibility_timeout above it. The outbox's deliveries do not "
+            "run twice, but other tasks may.",
         )
     if timeout <= longest:
         yield warning(

@@ -11,8 +11,8 @@ from typing import Literal
 from outbox import clock, databases
 from outbox.counting import counters
 from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
-from outbox.deliveries import heartbeat
 from outbox.models import Attempt, Heartbeat, Subscription
+from outbox.monitor.health import Heartbeats, LastSeen
 from outbox.monitor.status import HandlerStatus, Status, status
 from outbox.transports.celery import QUEUE
 
@@ -204,25 +204,28 @@ def _of_events(found: Status) -> Iterator[Family]:
 
 
 def _of_heartbeats(queues: set[str], *, using: str) -> Iterator[Family]:
+    found = Heartbeats(using=using)
     yield Family(
         "outbox_last_seen_seconds",
         "gauge",
         "Seconds since the latest heartbeat; +Inf without one.",
         ("part",),
-        [((part.value,), _age(heartbeat.latest(part, using=using))) for part in PARTS],
+        [((part.value,), _age(found.latest(part))) for part in PARTS],
     )
-    signs = heartbeat.workers(using=using)
     yield Family(
         "outbox_worker_last_seen_seconds",
         "gauge",
         "Seconds since the latest heartbeat of a worker of the queue; +Inf without one.",
         ("queue",),
-        [((queue,), _age(signs.get(queue, heartbeat.Sign()))) for queue in sorted(queues)],
+        [
+            ((queue,), _age(found.latest(Heartbeat.Kind.WORKER, queue=queue)))
+            for queue in sorted(queues)
+        ],
     )
 
 
-def _age(sign: heartbeat.Sign) -> float:
-    return max(0.0, (clock.now() - sign.at).total_seconds()) if sign.at else float("inf")
+def _age(seen: LastSeen) -> float:
+    return max(0.0, (clock.now() - seen.at).total_seconds()) if seen.at else float("inf")
 
 
 def _counted(handlers: set[str], *, using: str) -> Iterator[Family]:

@@ -27,7 +27,7 @@ class BlockedKey:
     why: str
 
 
-def longest_lines(most: int = MOST) -> list[BlockedKey]:
+def blocked_keys(most: int = MOST) -> list[BlockedKey]:
     """Return the keys with the most blocked deliveries, the largest number first.
 
     Cost: three queries, and a few small ones for each head.

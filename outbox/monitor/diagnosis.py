@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from outbox import clock
-from outbox.deliveries import heartbeat
+from outbox.deliveries import shares
+from outbox.deliveries.pauses import holding_backfill
 from outbox.formatting import format_time, one_line, span
-from outbox.models import Attempt, DelayedEvent, Delivery, Event
+from outbox.models import DelayedEvent, Delivery, Event
 
-from . import waiting
+from . import finished
+from .health import Heartbeats
+from .stops import Stop, stop_of
 
 State = Delivery.State
-Outcome = Attempt.Outcome
 
-#: Without a lost lease, which is already recorded as a death, and without replayed ones.
-_FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.DIED)
+#: The relay and an idle worker need at most this long; a longer wait needs an explanation.
+PATIENCE = timedelta(seconds=5)
+
+_COUNTED = 1000
 
 
 def why(delivery: Delivery) -> str:
@@ -37,7 +41,7 @@ def why_event(event: Event) -> str:
     if event.fanned_out_at is None:
         return _not_fanned_out(clock.now() - event.emitted_at, using=event._state.db)
     states = list(event.deliveries.values_list("state", flat=True))
-    text = _("Fanned out at %(when)s; no handler heard it.")
+    text = _("Fanned out at %(when)s; no handler subscribes to it.")
     if states:
         text = _("Fanned out at %(when)s; %(settled)d of %(all)d deliveries are settled.")
     return text % {
@@ -55,143 +59,231 @@ def why_delayed(delayed: DelayedEvent) -> str:
     if left > timedelta(0):
         text = _("Emitted at %(when)s, in %(span)s; no handler is called before.")
         return text % {"when": when, "span": span(left)}
-    if -left < waiting.PATIENCE:
+    if -left < PATIENCE:
         return _("Due since %(when)s; the relay emits it next.") % {"when": when}
-    text = _("Due since %(when)s, for %(span)s, and not emitted; %(clue)s")
-    clue = heartbeat.relay_clue(now, using=using)
-    return text % {"when": when, "span": span(-left), "clue": clue}
+    text = _("Due since %(when)s, for %(span)s, and not emitted. %(clue)s")
+    return text % {"when": when, "span": span(-left), "clue": Heartbeats(using=using).relay_clue()}
 
 
 def _not_fanned_out(waited: timedelta, *, using: str | None) -> str:
-    if waited < waiting.PATIENCE:
-        return _("Emitted a moment ago; the relay makes its deliveries next.")
-    text = _("Emitted %(span)s ago and not fanned out; %(clue)s")
-    return text % {
-        "span": span(waited),
-        "clue": heartbeat.relay_clue(clock.now(using=using), using=using),
-    }
+    if waited < PATIENCE:
+        return _("Just emitted; the relay creates its deliveries next.")
+    text = _("Emitted %(span)s ago and not fanned out. %(clue)s")
+    return text % {"span": span(waited), "clue": Heartbeats(using=using).relay_clue()}
 
 
-def _done(delivery: Delivery, _now: datetime) -> str:
-    failed, excused = _failed(delivery)
-    return _("Done at %(when)s by worker %(worker)s, %(before)s.") % {
-        "when": _time_or_unknown(delivery.settled_at),
-        "worker": delivery.worker or "?",
-        "before": _runs_before(failed, excused),
-    }
+def _stop(delivery: Delivery) -> Stop | None:
+    row = delivery.subscription
+    return stop_of(row, holding_backfill([row], using=str(row._state.db)))
 
 
-def _runs_before(failed: int, excused: int) -> str:
-    """Describe the number of runs before the successful one."""
-    parts = []
-    if failed:
-        # Not "attempts": a failure while a breaker is open uses up no attempt.
-        text = ngettext("after %(n)d failed run", "after %(n)d failed runs", failed)
-        parts.append(text % {"n": failed})
-    if excused:
-        text = ngettext(
-            "after %(n)d run that used up no attempt, since the database failed or could not be "
-            "reached",
-            "after %(n)d runs that used up no attempt, since the database failed or could not be "
-            "reached",
-            excused,
-        )
-        parts.append(text % {"n": excused})
-    return _(" and ").join(parts) or _("at the first attempt")
+def _parked(delivery: Delivery, _now: datetime) -> str:
+    if stop := _stop(delivery):
+        return _("Parked: %(stop)s") % {"stop": stop.text}
+    return _("Was parked; its handler runs again, and the relay sends it next.")
 
 
-def _discarded(delivery: Delivery, _now: datetime) -> str:
-    return _("Discarded at %(when)s: %(note)s.") % {
-        "when": _time_or_unknown(delivery.settled_at),
-        "note": one_line(delivery.note) or _("no reason was given"),
-    }
-
-
-def _dead(delivery: Delivery, _now: datetime) -> str:
-    last = _last_failure(delivery)
-    if last is not None and last.outcome in Attempt.EXCUSED:
-        return _overtaken(delivery, last)
-    if last is not None and last.outcome == Attempt.Outcome.REFUSED:
+def _blocked(delivery: Delivery, _now: datetime) -> str:
+    first = _first_of_its_key(delivery)
+    if first is None and (other := _running_of_its_key(delivery)):
         text = _(
-            "Dead: refused for good at %(when)s with %(error)s; when the cause is gone, try it "
-            "again in the admin or by `manage.py outbox retry %(id)d`."
+            "Blocked: delivery %(id)d of its key is running, and a key has one running delivery "
+            "at a time. See `manage.py outbox why %(id)d`."
         )
-    else:
+        return text % {"id": other.pk}
+    if first is None:
+        return _("Blocked until now by an earlier event of its key; the relay rechecks it soon.")
+    text = _(
+        "Blocked by delivery %(id)d, of an earlier event of its key (%(state)s). See `manage.py "
+        "outbox why %(id)d`."
+    )
+    return text % {"id": first.pk, "state": first.get_state_display()}
+
+
+def _first_of_its_key(delivery: Delivery) -> Delivery | None:
+    rows = Delivery.objects.using(delivery._state.db)
+    handler = delivery.subscription.handler
+    earlier = rows.filter(order_key=delivery.order_key, event__lt=delivery.event_id)
+    mine = earlier.filter(subscription__handler=handler, state__in=Delivery.OWED)
+    return mine.order_by("event").first()
+
+
+def _running_of_its_key(delivery: Delivery) -> Delivery | None:
+    rows = Delivery.objects.using(delivery._state.db).exclude(pk=delivery.pk)
+    mine = rows.filter(
+        order_key=delivery.order_key, subscription__handler=delivery.subscription.handler
+    )
+    return mine.filter(state=State.SENT, started_token=F("token")).first()
+
+
+def _pending(delivery: Delivery, now: datetime) -> str:
+    if stop := _stop(delivery):
+        return _("Not sent: %(stop)s") % {"stop": stop.text}
+    return _backing_off(delivery, now) if delivery.due_at > now else _due(delivery, now)
+
+
+def _backing_off(delivery: Delivery, now: datetime) -> str:
+    text = _("Sent again at %(when)s, in %(span)s: %(note)s.")
+    if delivery.attempts:
         text = ngettext(
-            "Dead after %(n)d attempt, at %(when)s: %(error)s; when the cause is gone, try it "
-            "again in the admin or by `manage.py outbox retry %(id)d`.",
-            "Dead after %(n)d attempts, the last at %(when)s: %(error)s; when the cause is gone, "
-            "try it again in the admin or by `manage.py outbox retry %(id)d`.",
+            "Retried at %(when)s, in %(span)s, after %(n)d attempt: %(note)s.",
+            "Retried at %(when)s, in %(span)s, after %(n)d attempts: %(note)s.",
             delivery.attempts,
         )
     return text % {
         "n": delivery.attempts,
-        "when": _time_or_unknown(last.ended_at if last else None),
-        "error": _error(delivery, last),
-        "id": delivery.pk,
+        "note": one_line(delivery.note) or _("no reason recorded"),
+        "when": format_time(delivery.due_at),
+        "span": span(delivery.due_at - now),
     }
 
 
-def _overtaken(delivery: Delivery, last: Attempt) -> str:
-    """Explain a withdrawn death of an ordered handler with `on_dead="pass"`."""
-    mine = Delivery.objects.using(delivery._state.db).filter(
-        subscription__handler=delivery.subscription.handler,
-        event__key=delivery.event.key,
-        event__gt=delivery.event_id,
+def _due(delivery: Delivery, now: datetime) -> str:
+    queued = _share_is_full(delivery, now) or _queued(delivery, now)
+    waited = now - delivery.due_at
+    if queued:
+        return queued
+    if waited < PATIENCE:
+        return _just_due(delivery)
+    text = _("Due for %(span)s and not sent. %(clue)s")
+    if delivery.note:
+        text = _("Due for %(span)s and not sent (%(note)s). %(clue)s")
+    clue = Heartbeats(using=delivery._state.db).relay_clue()
+    return text % {"span": span(waited), "note": one_line(delivery.note), "clue": clue}
+
+
+def _share_is_full(delivery: Delivery, now: datetime) -> str:
+    """Explain a delivery whose share has a full `share_window`; "" otherwise."""
+    row = delivery.subscription
+    if delivery.share is None or row.share_window is None:
+        return ""
+    number = shares.in_flight(row, now=now, using=str(delivery._state.db))[delivery.share]
+    if number < row.share_window:
+        return ""
+    text = ngettext(
+        "Waits for its share: %(share)s has %(n)d delivery of %(handler)s in flight, the maximum "
+        "(share_window).",
+        "Waits for its share: %(share)s has %(n)d deliveries of %(handler)s in flight, the maximum "
+        "(share_window).",
+        number,
     )
-    later = mine.filter(Q(state=State.DONE) | Q(state=State.SENT, started_token=F("token")))
-    first = later.order_by("event").values_list("pk", flat=True).first()
+    return text % {"share": delivery.share, "n": number, "handler": row.handler}
+
+
+def _just_due(delivery: Delivery) -> str:
+    note = one_line(delivery.note)
+    if not delivery.attempts:
+        text = _("Due now (%(note)s); the relay sends it next.")
+        return text % {"note": note} if note else _("Due now; the relay sends it next.")
+    text = ngettext(
+        "Due again now, after %(n)d attempt: %(note)s. The relay sends it next.",
+        "Due again now, after %(n)d attempts: %(note)s. The relay sends it next.",
+        delivery.attempts,
+    )
+    return text % {"n": delivery.attempts, "note": note or _("no reason recorded")}
+
+
+def _queued(delivery: Delivery, now: datetime) -> str:
+    """Count what is in flight and due earlier; "" if nothing keeps the relay from sending.
+
+    If nothing is in flight, deliveries due earlier are no reason: then the relay does not run.
+    """
+    row = delivery.subscription
+    mine = Delivery.objects.using(delivery._state.db).filter(subscription=row)
+    in_flight = mine.filter(state=State.SENT, due_at__gt=now).count()
+    if not in_flight:
+        return ""
+    earlier = mine.filter(state=State.PENDING, due_at__lt=delivery.due_at)
+    before = len(earlier.values_list("pk")[:_COUNTED])
+    if not before and in_flight < row.window_now:
+        return ""
     text = _(
-        "Dead, and no attempt is used up: at %(when)s its worker lost the database, and is alive; "
-        "%(later)s ran before it. To run it now is to run it after that one, out of order. If its "
-        "handler bears that: `manage.py outbox retry %(id)d`; else `manage.py outbox discard "
-        "%(id)d`."
+        "Waits for the window: %(in_flight)d of at most %(window)d deliveries of %(handler)s are "
+        "in flight, and %(before)s are due before this one."
     )
-    named = _("delivery %(later)d, of a later event of its key,") % {"later": first or 0}
     return text % {
-        "when": format_time(last.ended_at),
-        "later": named if first else _("a later event of its key"),
-        "id": delivery.pk,
+        "in_flight": in_flight,
+        "window": row.window_now,
+        "handler": row.handler,
+        "before": before if before < _COUNTED else _("%d or more") % before,
     }
 
 
-def _error(delivery: Delivery, last: Attempt | None) -> str:
-    text = one_line(delivery.note) or _("no reason was recorded")
-    return f"{text} ({last.place})" if last is not None and last.place else text
+def _sent(delivery: Delivery, now: datetime) -> str:
+    return _started(delivery, now) if delivery.is_started else _unstarted(delivery, now)
 
 
-def _time_or_unknown(when: datetime | None) -> str:
-    return format_time(when) if when else _("an unknown time")
+def _started(delivery: Delivery, now: datetime) -> str:
+    text = _("Worker %(worker)s runs it since %(since)s (attempt %(n)d), leased until %(until)s.")
+    if delivery.due_at <= now:
+        text = _(
+            "Worker %(worker)s runs it since %(since)s, and its lease expired at %(until)s. Either "
+            "the worker died, or it cannot reach the database, or the handler needs a longer "
+            "lease. The relay makes it due again."
+        )
+    return text % {
+        "worker": delivery.worker or "?",
+        "since": format_time(delivery.started_at) if delivery.started_at else "?",
+        "until": format_time(delivery.due_at),
+        "n": delivery.attempts,
+    }
 
 
-def _last_failure(delivery: Delivery) -> Attempt | None:
-    if _is_prefetched(delivery):
-        return max(delivery.failures.all(), key=lambda attempt: attempt.pk, default=None)
-    return delivery.failures.order_by("-id").first()
-
-
-def _failed(delivery: Delivery) -> tuple[int, int]:
-    """Return the number of failed runs, and of runs that failed because of the database."""
-    if _is_prefetched(delivery):
-        outcomes = [attempt.outcome for attempt in delivery.failures.all()]
+def _unstarted(delivery: Delivery, now: datetime) -> str:
+    queue, using, clue = delivery.subscription.queue, delivery._state.db, ""
+    waited = now - (delivery.due_at - timedelta(seconds=delivery.subscription.lease_seconds))
+    busy = _busy(queue, now, using=using)
+    if delivery.due_at <= now:
+        text = _(
+            "No worker of the queue %(queue)s started it by %(until)s; the relay sends it again. "
+            "%(clue)s"
+        )
+        clue = Heartbeats(using=using).queue_clue(queue)
+    elif busy:
+        text = ngettext(
+            "In the queue %(queue)s for %(span)s, whose workers run %(busy)d other delivery; sent "
+            "again after %(until)s.",
+            "In the queue %(queue)s for %(span)s, whose workers run %(busy)d other deliveries; "
+            "sent again after %(until)s.",
+            busy,
+        )
+    elif waited < PATIENCE:
+        text = _("Just sent to the queue %(queue)s; a worker starts it next.")
     else:
-        outcomes = list(delivery.failures.values_list("outcome", flat=True))
-    return (
-        sum(outcome in _FAILED for outcome in outcomes),
-        sum(outcome in Attempt.EXCUSED for outcome in outcomes),
+        text = _unstarted_for_long(delivery.token)
+        clue = Heartbeats(using=using).worker_clue(queue)
+    return text % {
+        "queue": queue,
+        "span": span(waited),
+        "until": format_time(delivery.due_at),
+        "busy": busy,
+        "n": delivery.token,
+        "clue": clue,
+    }
+
+
+def _unstarted_for_long(times: int) -> str:
+    return ngettext(
+        "In the queue %(queue)s for %(span)s (sent %(n)d time), and no worker started it; sent "
+        "again after %(until)s. %(clue)s",
+        "In the queue %(queue)s for %(span)s (sent %(n)d times), and no worker started it; sent "
+        "again after %(until)s. %(clue)s",
+        times,
     )
 
 
-def _is_prefetched(delivery: Delivery) -> bool:
-    return "failures" in getattr(delivery, "_prefetched_objects_cache", {})
+def _busy(queue: str, now: datetime, *, using: str | None) -> int:
+    """Count the running deliveries of a queue; its handlers' windows bound the query."""
+    started = Delivery.objects.using(using).filter(state=State.SENT, started_token=F("token"))
+    return started.filter(subscription__queue=queue, due_at__gt=now).count()
 
 
 _SENTENCES: dict[State, Callable[[Delivery, datetime], str]] = {
-    State.PENDING: waiting.pending,
-    State.SENT: waiting.sent,
-    State.DONE: _done,
-    State.DEAD: _dead,
-    State.DISCARDED: _discarded,
-    State.PARKED: waiting.parked,
-    State.BLOCKED: waiting.blocked,
+    State.PENDING: _pending,
+    State.SENT: _sent,
+    State.DONE: finished.done,
+    State.DEAD: finished.dead,
+    State.DISCARDED: finished.discarded,
+    State.PARKED: _parked,
+    State.BLOCKED: _blocked,
 }

@@ -1,13 +1,12 @@
 """Health of each part of the system by its latest heartbeat.
 
-No network requests: processes store their heartbeats, and this module reads them.
+No network requests: processes store their heartbeats, and only this module reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -19,6 +18,91 @@ from outbox.models import Heartbeat, Subscription
 from outbox.transports.celery import QUEUE
 
 Kind = Heartbeat.Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastSeen:
+    """The latest heartbeat of a kind of process.
+
+    Attributes:
+        at: its time, or None if there never was one.
+        is_fresh: it is recent enough that its process is presumed to run.
+        queues: the queues that the process consumes.
+    """
+
+    at: datetime | None = None
+    is_fresh: bool = False
+    queues: tuple[str, ...] = ()
+
+    def age(self, now: datetime) -> str:
+        """Return its age in words; "" if there never was one."""
+        return span(now - self.at) if self.at else ""
+
+
+class Heartbeats:
+    """The stored heartbeats of relays, workers, beat and the broker, read by one query.
+
+    Attributes:
+        now: the time of the read.
+    """
+
+    def __init__(self, *, using: str | None = None) -> None:
+        using = using or databases.alias()
+        self.now = clock.now(using=using)
+        rows = Heartbeat.objects.using(using).exclude(kind__in=(Kind.CANARY, Kind.OUTAGE))
+        self._rows = list(rows.order_by("-seen_at"))
+
+    def latest(self, kind: str, *, queue: str = "", name: str = "") -> LastSeen:
+        """Return the latest heartbeat of a kind; of workers, also by queue or name."""
+        for row in self._rows:
+            if row.kind == kind and (not queue or queue in row.queues) and name in ("", row.name):
+                is_fresh = self._is_fresh(row)
+                return LastSeen(at=row.seen_at, is_fresh=is_fresh, queues=tuple(row.queues))
+        return LastSeen()
+
+    def workers(self, queue: str) -> int:
+        """Return the number of workers with a recent heartbeat that consume a queue."""
+        mine = (row for row in self._rows if row.kind == Kind.WORKER and queue in row.queues)
+        return sum(map(self._is_fresh, mine))
+
+    def host_offsets(self) -> dict[str, timedelta]:
+        """Return the measured offset from the database's clock of each running process."""
+        kinds = (Kind.RELAY, Kind.WORKER, Kind.BEAT)
+        rows = [row for row in self._rows if row.kind in kinds and self._is_fresh(row)]
+        return {
+            row.name: timedelta(seconds=row.host_offset)
+            for row in sorted(rows, key=lambda row: row.name)
+        }
+
+    def relay_clue(self) -> str:
+        """Return a sentence about the relay's last heartbeat, for an overdue step."""
+        seen = self.latest(Kind.RELAY)
+        if seen.is_fresh:
+            text = _("A relay was seen %(age)s ago: check with `manage.py outbox doctor`.")
+        elif seen.at:
+            text = _("The relay was last seen %(age)s ago: check the worker of the queue outbox.")
+        else:
+            text = _("No relay was ever seen: start a worker of the queue outbox.")
+        return text % {"age": seen.age(self.now)}
+
+    def worker_clue(self, queue: str) -> str:
+        """Return a sentence about the last heartbeat of a queue's workers."""
+        seen = self.latest(Kind.WORKER, queue=queue)
+        if seen.is_fresh:
+            text = _("A worker of it was seen %(age)s ago: check with `manage.py outbox doctor`.")
+        elif seen.at:
+            text = _("A worker of the queue %(queue)s was last seen %(age)s ago: check it.")
+        else:
+            text = _("No worker of the queue %(queue)s was ever seen: start one.")
+        return text % {"age": seen.age(self.now), "queue": queue}
+
+    def queue_clue(self, queue: str) -> str:
+        """Return the clue about the queue's workers if they are silent, otherwise the relay's."""
+        has_worker = self.latest(Kind.WORKER, queue=queue).is_fresh
+        return self.relay_clue() if has_worker else self.worker_clue(queue)
+
+    def _is_fresh(self, row: Heartbeat) -> bool:
+        return self.now - row.seen_at < stale_after()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,39 +138,32 @@ class Light:
 def lights(*, using: str | None = None) -> list[Light]:
     """Return the health of each part; cost: two small queries."""
     using = using or databases.alias()
-    now = clock.now(using=using)
-    rows = list(Heartbeat.objects.using(using).exclude(kind=Kind.CANARY))
+    found = Heartbeats(using=using)
     active = Subscription.objects.using(using).filter(active=True)
     queues = {QUEUE, *active.values_list("queue", flat=True)}
     return [
-        _light("relay", _of(rows, Kind.RELAY), now),
-        _light("beat", _of(rows, Kind.BEAT), now),
-        _light("broker", _of(rows, Kind.BROKER), now),
-        Light(part="database", is_on=True, seen_at=now, text=_("answers")),
-        *(_workers(queue, rows, now) for queue in sorted(queues)),
+        _part("relay", found),
+        _part("beat", found),
+        _part("broker", found),
+        Light(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
+        *(_queue(queue, found) for queue in sorted(queues)),
     ]
 
 
-def _of(rows: Iterable[Heartbeat], kind: str) -> list[datetime]:
-    return [row.seen_at for row in rows if row.kind == kind]
+def _part(kind: str, found: Heartbeats) -> Light:
+    seen = found.latest(kind)
+    # Coarse, so that the text does not change with each poll.
+    text = _("seen within %s") % span(stale_after()) if seen.is_fresh else _silence(seen, found.now)
+    return Light(part=kind, is_on=seen.is_fresh, seen_at=seen.at, text=text)
 
 
-def _light(part: str, seen: Sequence[datetime], now: datetime) -> Light:
-    latest = max(seen, default=None)
-    if latest is not None and now - latest < stale_after():
-        # Coarse, so that the text does not change with each poll.
-        text = _("seen within %s") % span(stale_after())
-        return Light(part=part, is_on=True, seen_at=latest, text=text)
-    return Light(part=part, is_on=False, seen_at=latest, text=_silence(latest, now))
+def _queue(queue: str, found: Heartbeats) -> Light:
+    seen, fresh = found.latest(Kind.WORKER, queue=queue), found.workers(queue)
+    text = _silence(seen, found.now)
+    if fresh:
+        text = ngettext("%d worker", "%d workers", fresh) % fresh
+    return Light(part="queue", queue=queue, is_on=bool(fresh), seen_at=seen.at, text=text)
 
 
-def _workers(queue: str, rows: Iterable[Heartbeat], now: datetime) -> Light:
-    mine = [row.seen_at for row in rows if row.kind == Kind.WORKER and queue in row.queues]
-    fresh = sum(now - seen_at < stale_after() for seen_at in mine)
-    latest = max(mine, default=None)
-    text = ngettext("%d worker", "%d workers", fresh) % fresh if fresh else _silence(latest, now)
-    return Light(part="queue", queue=queue, is_on=bool(fresh), seen_at=latest, text=text)
-
-
-def _silence(latest: datetime | None, now: datetime) -> str:
-    return _("silent for %s") % span(now - latest) if latest else _("never seen")
+def _silence(seen: LastSeen, now: datetime) -> str:
+    return _("silent for %s") % seen.age(now) if seen.at else _("never seen")

@@ -10,13 +10,10 @@ from django.db.models import Count, Min, Q
 
 from outbox import clock, databases
 from outbox.counting import minutes
-from outbox.deliveries.pauses import (
-    held_pause_text,
-    hidden_text,
-    public_pause_reason,
-    with_backfills,
-)
-from outbox.models import Delivery, Event, Subscription
+from outbox.deliveries.pauses import with_backfills
+from outbox.models import Delivery, Event, Operation, Subscription
+
+from .stops import BACKFILL, Stop, hidden_text, most_urgent, public_pause_reason, stop_of
 
 State = Delivery.State
 
@@ -46,6 +43,7 @@ class HandlerStatus:
         breaker_opened_at: when its breaker opened, or None; the earliest over its events.
         breaker_probe_at: time of the next probe, or None.
         breaker_reason: failure of the external system.
+        stops: for each of its subscriptions, why no delivery of it is started, or None.
     """
 
     handler: str
@@ -67,17 +65,19 @@ class HandlerStatus:
     breaker_opened_at: datetime | None = None
     breaker_probe_at: datetime | None = None
     breaker_reason: str = ""
+    stops: list[Stop | None] = field(default_factory=list)
+
+    STATES: ClassVar = tuple(state.value for state in Delivery.OWED)
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why the handler runs no deliveries; None: it runs."""
+        return most_urgent(self.stops)
 
     @property
     def held_text(self) -> str:
         """Advice about the backfill that holds it; "" without one."""
-        number, seen_at = self.backfill, self.backfill_seen_at
-        if number is None or seen_at is None:
-            return ""
-        by, reason = self.paused_by, self.pause_reason
-        return held_pause_text(self.handler, number, seen_at, by=by, reason=reason)
-
-    STATES: ClassVar = tuple(state.value for state in Delivery.OWED)
+        return self.stop.text if self.stop is not None and self.stop.kind == BACKFILL else ""
 
     @property
     def oldest(self) -> datetime | None:
@@ -139,6 +139,10 @@ def status(*, using: str | None = None, has_failures: bool = True) -> Status:
 
 def _add_condition(one: HandlerStatus, row: Any, *, has_failures: bool) -> None:
     """Store whether a subscription of the handler is unknown, paused or held by its breaker."""
+    backfill = None
+    if row.backfill is not None:
+        backfill = Operation(pk=row.backfill, seen_at=row.backfill_seen_at)
+    one.stops.append(stop_of(row, backfill, has_failures=has_failures))
     one.is_known = one.is_known and row.known
     if row.paused_at:
         one.paused_at, one.paused_by = row.paused_at, row.paused_by

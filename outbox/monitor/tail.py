@@ -65,7 +65,7 @@ class Follower:
             by = event.emitted_by or event.actor or "-"
             if not self.handler:
                 when = event.emitted_at
-                yield when, _line(when, event.name, event.key, f"told by {by}")
+                yield when, _line(when, event.name, event.key, f"emitted by {by}")
 
     def _moved_deliveries(self) -> Iterator[tuple[datetime, str]]:
         rows = Delivery.objects.using(self.using).filter(event__gte=self._first)
@@ -85,7 +85,7 @@ def _moved(row: Delivery) -> str:
     note = f": {one_line(row.note)}" if row.note else ""
     tried = f" after {row.attempts} attempts" if row.attempts > 1 else ""
     if row.state == State.PENDING and row.due_at > clock.now():
-        return f"failed{tried}, again at {row.due_at:%H:%M:%S}{note}"
+        return f"failed{tried}, retried at {row.due_at:%H:%M:%S}{note}"
     return f"{row.state}{tried}{note}"
 
 

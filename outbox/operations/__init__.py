@@ -2,7 +2,7 @@
 
 `preview` counts what an operation would change. Each operation is stored as an `Operation`, with
 the person and the reason, and logged (`outbox.operations`). Long operations work in small
-transactions at a bounded rate. `go_on` continues an operation whose process was killed.
+transactions at a bounded rate. `continue_operation` continues one whose process was killed.
 """
 
 from outbox.retention import countable, prunable
@@ -25,13 +25,20 @@ from .previews import Preview, preview
 from .progress import RATE, StillRunning
 from .pruning import prune
 from .redaction import redact
-from .resumption import SILENCE, NotRunning, give_up, go_on, next_step, unfinished
+from .resumption import (
+    ABANDONED_AFTER,
+    NotRunning,
+    continue_operation,
+    give_up,
+    next_step,
+    unfinished,
+)
 from .selection import Choice, described
 
 __all__ = [
+    "ABANDONED_AFTER",
     "BACKFILL_RATE",
     "RATE",
-    "SILENCE",
     "CannotBackfill",
     "CannotCorrect",
     "Choice",
@@ -43,13 +50,13 @@ __all__ = [
     "backfill",
     "chosen",
     "close_breaker",
+    "continue_operation",
     "correct",
     "countable",
     "described",
     "discard",
     "end",
     "give_up",
-    "go_on",
     "held_by",
     "next_step",
     "pause",

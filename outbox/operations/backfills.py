@@ -49,8 +49,8 @@ def backfill(
     An ordered handler is paused until all deliveries are created, so that no new event of a key
     overtakes an old one. It begins when no delivery of the handler is running. The last step
     resumes the handler, unless a person or a rule has paused it meanwhile. If the process is
-    killed, the handler stays paused until `go_on`, `give_up`, the same backfill, or `resume` with
-    `force`.
+    killed, the handler stays paused until `continue_operation`, `give_up`, the same backfill, or
+    `resume` with `force`.
 
     Args:
         choice: the handler, and the events; ids and states are ignored.
@@ -149,8 +149,8 @@ class Backfill:
 
     def find(self, *, after: int, until: int, limit: int) -> Sequence[int]:
         """Return the seqs of the next events, over all subscriptions, up to the free room."""
-        # Live events may have filled the window since `hindrance`. An empty result would finish
-        # the operation, so at least one event is returned.
+        # Live events may have filled the window since `reason_to_wait`. An empty result would
+        # finish the operation, so at least one event is returned.
         most = limit if self.hold.is_ordered else min(limit, max(1, self._room()))
         found: set[int] = set()
         for _row, events in missing(self.choice, using=self.using):
@@ -168,7 +168,7 @@ class Backfill:
             if not row.active:
                 continue
             locked = events.filter(seq__in=pks).order_by("seq").select_for_update(of=("self",))
-            born = [
+            created = [
                 Delivery(
                     event=event,
                     subscription=row,
@@ -180,15 +180,15 @@ class Backfill:
                 for event in locked
             ]
             # A relay or another backfill may have created the delivery first.
-            Delivery.objects.using(self.using).bulk_create(born, ignore_conflicts=True)
-            made += len(born)
+            Delivery.objects.using(self.using).bulk_create(created, ignore_conflicts=True)
+            made += len(created)
         logger.info("%s backfilled %s: %d", operation.by, self.choice.handler, made)
         return Touched(made, pks[-1])
 
     def carry_out(self, operation: Operation, *, report: Report | None = None) -> Operation:
         """Carry out the rest of the operation."""
         if self.in_order and self.hold.is_ordered and not operation.cursor:
-            wait_while(self.hold.in_hand, operation, report=report, using=self.using)
+            wait_while(self.hold.running, operation, report=report, using=self.using)
             try:
                 self.refuse_disorder()
             except CannotBackfill:
@@ -216,15 +216,17 @@ class Backfill:
             if late is not None:
                 raise CannotBackfill(
                     f"{row.handler} is ordered, and has handled an event of key {late.key} that is "
-                    f"later than {late.name} ({late.id}). To deliver such events all the same, out "
-                    "of order, use --out-of-order. To leave them out, narrow the choice by --until."
+                    f"later than {late.name} ({late.id}). To deliver such events out of order, "
+                    "use --out-of-order. To leave them out, use --until."
                 )
 
-    def hindrance(self) -> str:
+    def reason_to_wait(self) -> str:
         """Return the reason to wait: half of the window is used. Not for an ordered handler."""
         if self.hold.is_ordered or self._room() > 0:
             return ""
-        return _("%(handler)s has half of its window in hand") % {"handler": self.choice.handler}
+        return _("deliveries of %(handler)s use half of its window") % {
+            "handler": self.choice.handler
+        }
 
     def _room(self) -> int:
         """Return the free part of half a window, over all subscriptions of the handler."""

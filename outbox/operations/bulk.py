@@ -83,7 +83,7 @@ def replay(
 
     The receipt is reset and kept as an attempt, `replayed`. The relay sends the delivery under a
     new token, so a late message with the old token does nothing. Repeating the effect must be safe
-    for the handler: `try_out` shows it beforehand. Arguments as for `retry`.
+    for the handler: `dry_run` shows it beforehand. Arguments as for `retry`.
 
     Raises:
         StillRunning: the same replay is not finished.
@@ -187,7 +187,7 @@ class BulkTask:
     def finish(self, operation: Operation) -> None:
         """Change nothing."""
 
-    def hindrance(self) -> str:
+    def reason_to_wait(self) -> str:
         """Return "": the relay's window limits the deliveries in flight."""
         return ""
 
@@ -224,11 +224,11 @@ def _retry(rows: QuerySet[Delivery], operation: Operation) -> None:
 
 def discard_locked(rows: QuerySet[Delivery], *, by: str, reason: str) -> None:
     """Settle deliveries that the caller has locked, and release the next ones of their keys."""
-    note = f"{reason or 'no reason was given'} ({by})"[:300]
+    note = f"{reason or 'no reason given'} ({by})"[:300]
     keys = {key for key in rows.values_list("order_key", flat=True) if key is not None}
     settled = {"settled_at": clock.now(using=rows.db), "order_key": None}  # leaves its key's queue
     rows.update(state=State.DISCARDED, note=note, **settled)
-    ordering.look_soon(keys, using=rows.db)
+    ordering.recheck_soon(keys, using=rows.db)
 
 
 def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:

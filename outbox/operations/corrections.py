@@ -73,12 +73,12 @@ def _locked(delivery_id: int, *, using: str) -> Delivery:
     share_subscriptions(using=using)
     rows = Delivery.objects.using(using).filter(pk=delivery_id, state=State.DEAD)
     if rows.select_for_update().first() is None:
-        raise CannotCorrect(_("Delivery %d is not dead (any more).") % delivery_id)
+        raise CannotCorrect(_("Delivery %d is not dead, so it cannot be corrected.") % delivery_id)
     # Read after the lock: a redaction that held the lock may have blanked the event.
     # Joined: a router may send a lazy read of `row.event` to a replica, which is behind.
     row = rows.select_related("event", "subscription").get()
     if not row.subscription.active:
-        text = _("The subscription of %s has ended; resume the handler first.")
+        text = _("The subscription of %s has ended. Resume the handler first.")
         raise CannotCorrect(text % row.subscription.handler)
     return row
 
@@ -86,14 +86,16 @@ def _locked(delivery_id: int, *, using: str) -> Delivery:
 def _fact(event: Event, payload: Mapping[str, Any]) -> DomainEvent:
     known = events.find(event.name)
     if known is None:
-        raise CannotCorrect(_("This code does not know %s.") % event.name)
+        raise CannotCorrect(
+            _("This code does not declare the event %s. Use a release that does.") % event.name
+        )
     whole = _with_stored(payload, masked(event), event.payload)
     try:
         fact = known.model_validate(whole, by_name=True)
     except ValidationError as error:
         raise CannotCorrect(_without_values(error)) from None  # str(error) quotes the values
     if fact.key != event.key:
-        raise CannotCorrect(_("It must stay about %s.") % event.key)
+        raise CannotCorrect(_("The key must stay %s.") % event.key)
     return fact
 
 

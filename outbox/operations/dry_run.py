@@ -1,4 +1,4 @@
-"""Try out a handler: run it for a delivery as a worker would, report its effects, roll back."""
+"""Dry run: run a handler for a delivery as a worker would, report its effects, roll back."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _WRITE = re.compile(r"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO)\s+\
 _LONGEST = 400
 
 
-class NoTrial(ValueError):
-    """This handler cannot be tried out."""
+class CannotDryRun(ValueError):
+    """This handler cannot run in a dry run."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class DryRun:
     """The effects of a handler that was rolled back.
 
     Attributes:
@@ -50,7 +50,7 @@ class Trial:
     error: str = ""
 
 
-def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
+def dry_run(delivery_id: int, *, using: str | None = None) -> DryRun:
     """Run an atomic handler for a delivery, whatever its state, in a transaction that rolls back.
 
     It does the same as a worker: decode the event, call the handler, write the receipt. Writes to
@@ -62,8 +62,8 @@ def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
         using: the outbox's database alias.
 
     Raises:
-        NoTrial: this code has no such handler, or the handler acts outside of its transaction. Or
-            it would not start: it is paused, or only a later release can read the event's version.
+        CannotDryRun: this code has no such handler, or the handler acts outside of its transaction.
+            Or it would not start: it is paused, or only a later release can read the event.
         Delivery.DoesNotExist: there is no such delivery.
     """
     using = using or databases.alias()
@@ -80,7 +80,7 @@ def try_out(delivery_id: int, *, using: str | None = None) -> Trial:
         emitted = emitted.filter(emitted_by=name).order_by("seq")
         events = [f"{event.name} {event.key}" for event in emitted]
     cleaner = cleaner_for(row.event, using=using)
-    return Trial(
+    return DryRun(
         delivery_id=row.pk,
         handler=name,
         writes=[_cut(cleaner.clean(text, longest=_LONGEST + 1)) for text in writes],
@@ -95,24 +95,25 @@ def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
     results = deliver(
         handler_name=name,
         pairs=[(row.pk, row.token + 1)],
-        worker="trial",
+        worker="dry-run",
         is_counted=False,
         using=using,
     )
     if not results:
         why = one_line(rows.values_list("note", flat=True).get())
-        raise NoTrial(f"{name} did not start ({why}).")
+        raise CannotDryRun(f"{name} cannot run in a dry run, because it did not start: {why}.")
     return results[0].error
 
 
 def _refuse_untriable(name: str) -> None:
     handler = find(name)
     if handler is None:
-        raise NoTrial(f"This code has no handler {name}.")
+        raise CannotDryRun(f"{name} cannot run in a dry run: this code has no such handler.")
     if not handler.atomic:
-        raise NoTrial(
-            f"{name} is declared with atomic=False: it acts outside of its transaction, and what "
-            "it does there (a call, an e-mail) cannot be rolled back. Read its code instead."
+        raise CannotDryRun(
+            f"{name} cannot run in a dry run: it is declared with atomic=False, so its effects "
+            "outside of its transaction (a call, an e-mail) cannot be rolled back. Read its code "
+            "instead."
         )
 
 
@@ -129,7 +130,7 @@ def _rolled_back() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Disable the log of deliveries: a trial settles none."""
+    """Disable the log of deliveries: a dry run settles none."""
     logger = logging.getLogger("outbox.delivery")
     before, logger.disabled = logger.disabled, True
     try:

@@ -13,8 +13,9 @@ from django.utils.translation import gettext as _
 from outbox import clock, databases
 from outbox.deliveries import breaker
 from outbox.deliveries.locks import lock_subscriptions
-from outbox.deliveries.pauses import held_text, holding_backfill, pausable, pause_values
+from outbox.deliveries.pauses import holding_backfill, pausable, pause_values
 from outbox.models import Operation, Subscription
+from outbox.monitor.stops import backfill_stop
 from outbox.subscriptions import find
 from outbox.transports.nudge import nudge
 
@@ -202,7 +203,7 @@ class UnknownHandler(LookupError):
         close = get_close_matches(handler, sorted(known), n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         if find(handler):
-            hint = " The code has it, but its subscriptions are not stored yet: run migrate."
+            hint = " The code has it, but its subscriptions are not stored: run migrate."
         super().__init__(f"No subscription has the handler {handler}.{hint}")
 
 
@@ -211,13 +212,13 @@ class HeldByBackfill(ValueError):
 
     def __init__(self, handler: str, backfill: Operation) -> None:
         text = _(
-            "%(handler)s was not resumed: %(held)s To leave the rest of the backfill undone: "
-            "`manage.py outbox go-on %(number)d --give-up`, which also resumes a handler that "
-            "nobody else has paused. `manage.py outbox resume %(handler)s --force` lets new events "
-            "of a key overtake old ones, and stops the backfill."
+            "%(handler)s was not resumed. %(held)s To end the backfill: `manage.py outbox continue "
+            "%(number)d --give-up`; this also resumes the handler, unless a person or rule has "
+            "paused it. To resume it all the same: `manage.py outbox resume %(handler)s --force`; "
+            "this stops the backfill, and new events of a key may overtake old ones."
         )
-        held = held_text(handler, backfill.pk, backfill.seen_at)
-        super().__init__(text % {"handler": handler, "number": backfill.pk, "held": held})
+        held = backfill_stop(handler, number=backfill.pk, seen_at=backfill.seen_at)
+        super().__init__(text % {"handler": handler, "number": backfill.pk, "held": held.text})
 
 
 def _change(

@@ -9,9 +9,10 @@ from django.db.models import F, QuerySet
 from django.utils.translation import gettext as _
 
 from outbox.deliveries import settlement
-from outbox.deliveries.pauses import held_pause_text, holder, holding_backfill, is_held_by, pausable
-from outbox.formatting import format_time, one_line
+from outbox.deliveries.pauses import holder, holding_backfill, is_held_by, pausable
+from outbox.formatting import format_time
 from outbox.models import Delivery, Operation, Subscription
+from outbox.monitor.stops import stop_of
 
 from .handlers import end_pause, subscriptions_of
 
@@ -53,10 +54,10 @@ class Hold:
         other = self._unfinished()
         if other is not None:
             raise CannotBackfill(
-                f"Operation {other.pk}, by {other.by}, is another backfill of {self.handler}, and "
-                f"is not finished (last sign of life {format_time(other.seen_at)}). Finish it by "
-                f"`manage.py outbox go-on {other.pk}`, or end it by `manage.py outbox go-on "
-                f"{other.pk} --give-up`."
+                f"Another backfill of {self.handler} is not finished: operation {other.pk}, by "
+                f"{other.by}, last heartbeat {format_time(other.seen_at)}. Finish it: `manage.py "
+                f"outbox continue {other.pk}`. Or end it: `manage.py outbox continue {other.pk} "
+                "--give-up`."
             )
         by = holder(operation)
         pausable(self._rows()).update(
@@ -82,11 +83,11 @@ class Hold:
         if not all(is_held_by(row, operation) for row in rows):
             raise CannotBackfill(
                 f"{self.handler} was resumed before its backfill was complete, so new events may "
-                f"have overtaken old ones. End this one by `manage.py outbox go-on {operation.pk} "
-                "--give-up`, then start a backfill of what is still missing."
+                f"have overtaken old ones. End it: `manage.py outbox continue {operation.pk} "
+                "--give-up`. Then start a backfill of the missing events."
             )
 
-    def in_hand(self) -> str:
+    def running(self) -> str:
         """Park sent deliveries that have not started. Return a text while others run, or "".
 
         The handler is paused, but a worker may be starting a delivery now. The start updates the
@@ -101,7 +102,7 @@ class Hold:
             settlement.park(locked, using=self.using)
         if not sent.exists():
             return ""
-        return _("a worker has deliveries of %(handler)s in hand") % {"handler": self.handler}
+        return _("a worker runs deliveries of %(handler)s") % {"handler": self.handler}
 
     def _rows(self) -> QuerySet[Subscription]:
         return subscriptions_of(self.handler, using=self.using)
@@ -114,29 +115,8 @@ class Hold:
         return running.filter(pk__in=[one for one in numbers if one.isdecimal()]).first()
 
     def _refuse(self, row: Subscription) -> None:
+        stop = stop_of(row, holding_backfill([row], using=self.using))
+        why = f": {stop.text}" if stop else "."
         raise CannotBackfill(
-            f"{self.handler} gets no backfill, since nothing would send its deliveries: "
-            f"{self._obstacle(row)}"
-        )
-
-    def _obstacle(self, row: Subscription) -> str:
-        """Return why a subscription's deliveries are not sent, and the next step."""
-        if not row.active:
-            return (
-                f"its subscription to {row.event} has ended. `manage.py outbox resume "
-                f"{row.handler}` makes it active again."
-            )
-        if not row.known:
-            return (
-                f"the code that was last migrated does not subscribe it to {row.event}. Deploy and "
-                "migrate a release that does."
-            )
-        by, reason = row.paused_by, row.pause_reason
-        backfill = holding_backfill([row], using=self.using)
-        if backfill is not None:
-            seen_at = backfill.seen_at
-            return held_pause_text(row.handler, backfill.pk, seen_at, by=by, reason=reason)
-        return (
-            f"{by or 'someone'} paused it ({one_line(reason) or 'no reason was given'}). When the "
-            f"reason is gone: `manage.py outbox resume {row.handler}`."
+            f"{self.handler} cannot be backfilled, because its deliveries would not be sent{why}"
         )

@@ -92,7 +92,7 @@ def preview(
     return Preview(
         counts=[(*pair, number) for pair, number in sorted(counts.items())],
         examples=[
-            _line(row.event, to=f"delivery {row.pk} to {row.subscription.handler}")
+            _line(row.event, of=f"delivery {row.pk} of {row.subscription.handler}")
             for row in oldest
         ],
     )
@@ -105,12 +105,12 @@ def _of_backfill(choice: Choice, *, using: str) -> Preview:
             (row.handler, row.event, number) for row, some in lacking if (number := some.count())
         ],
         examples=[
-            _line(event, to=f"a new delivery to {row.handler}")
+            _line(event, of=f"a new delivery of {row.handler}")
             for row, some in lacking
             for event in some.order_by("seq")[:_EXAMPLES]
         ],
     )
 
 
-def _line(event: Event, *, to: str) -> str:
-    return f"{to}: {event.name} {event.key}, {format_time(event.emitted_at)}"
+def _line(event: Event, *, of: str) -> str:
+    return f"{of}: {event.name} {event.key}, {format_time(event.emitted_at)}"

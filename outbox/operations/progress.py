@@ -63,7 +63,7 @@ class Task(Protocol):
     def finish(self, operation: Operation) -> None:
         """Make the final changes, in the transaction that finishes the operation."""
 
-    def hindrance(self) -> str:
+    def reason_to_wait(self) -> str:
         """Return the reason why the next step has to wait, or ""."""
 
 
@@ -72,9 +72,9 @@ class StillRunning(ValueError):
 
     def __init__(self, operation: Operation) -> None:
         text = _(
-            "Operation %(number)d, by %(by)s, replays the same choice and is not finished (last "
-            "sign of life %(seen)s). Finish it by `manage.py outbox go-on %(number)d`, or end it "
-            "by `manage.py outbox go-on %(number)d --give-up`. Then replay."
+            "The same replay is not finished: operation %(number)d, by %(by)s, last heartbeat "
+            "%(seen)s. Finish it: `manage.py outbox continue %(number)d`. Or end it: `manage.py "
+            "outbox continue %(number)d --give-up`. Then replay."
         )
         seen = format_time(operation.seen_at)
         super().__init__(text % {"number": operation.pk, "by": operation.by, "seen": seen})
@@ -135,7 +135,7 @@ def carry_out(
     """Carry out an operation to its end, no faster than its rate; return it."""
     began, before = time.monotonic(), operation.touched
     while operation.state == State.RUNNING:
-        wait_while(task.hindrance, operation, report=report, using=using)
+        wait_while(task.reason_to_wait, operation, report=report, using=using)
         at = operation.cursor
         _step(operation, task, using=using)
         if operation.state == State.RUNNING and operation.cursor == at:
@@ -151,10 +151,10 @@ def carry_out(
 
 
 def wait_while(
-    hindrance: Callable[[], str], operation: Operation, *, report: Report | None, using: str
+    reason_to_wait: Callable[[], str], operation: Operation, *, report: Report | None, using: str
 ) -> None:
-    """Wait while `hindrance` returns a reason and the operation is running."""
-    while operation.state == State.RUNNING and (waits_for := hindrance()):
+    """Wait while `reason_to_wait` returns a reason and the operation is running."""
+    while operation.state == State.RUNNING and (waits_for := reason_to_wait()):
         _report(report, operation, waits_for)
         time.sleep(_WAIT_SECONDS)
         own = Operation.objects.using(using).filter(pk=operation.pk)

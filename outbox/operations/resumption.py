@@ -24,7 +24,7 @@ logger = logging.getLogger("outbox.operations")
 Action = Operation.Action
 
 #: A running operation updates `seen_at` more often than this.
-SILENCE = timedelta(minutes=1)
+ABANDONED_AFTER = timedelta(minutes=1)
 
 
 class NotRunning(LookupError):
@@ -35,27 +35,27 @@ def unfinished(*, using: str | None = None) -> QuerySet[Operation]:
     """Return unfinished operations that no process carries out any more."""
     using = using or databases.alias()
     running = Operation.objects.using(using).filter(state=Operation.State.RUNNING)
-    return running.filter(seen_at__lt=clock.now(using=using) - SILENCE).order_by("id")
+    return running.filter(seen_at__lt=clock.now(using=using) - ABANDONED_AFTER).order_by("id")
 
 
 def next_step(operation: Operation) -> str:
     """Return the commands that finish or end an operation, and whether handlers run again."""
-    text = _("Begin it again by the same `manage.py outbox %(action)s`. %(end)s")
-    if _can_go_on(operation):
+    text = _("Run the same `manage.py outbox %(action)s` again. %(end)s")
+    if _can_continue(operation):
         text = _(
-            "Finish it by `manage.py outbox go-on %(number)d`: it touches nothing a second time, "
-            "so no handler runs again for an event because of that. %(end)s"
+            "Finish it: `manage.py outbox continue %(number)d`. It changes no row a second time, "
+            "so no handler runs again because of it. %(end)s"
         )
-    end = _("Or leave the rest undone by `manage.py outbox go-on %(number)d --give-up`.")
+    end = _("Or end it, the rest undone: `manage.py outbox continue %(number)d --give-up`.")
     facts = {"number": operation.pk, "action": operation.action.replace("_", "-")}
     return text % {**facts, "end": end % facts}
 
 
-def _can_go_on(operation: Operation) -> bool:
+def _can_continue(operation: Operation) -> bool:
     return operation.action in {*ELIGIBLE, Action.BACKFILL, Action.END, Action.REDACT}
 
 
-def go_on(
+def continue_operation(
     number: int, *, by: str, report: Report | None = None, using: str | None = None
 ) -> Operation:
     """Carry out the rest of an operation. Two processes that do so at once share the work.
@@ -66,7 +66,7 @@ def go_on(
     """
     using = using or databases.alias()
     operation = _running(number, using=using)
-    logger.info("%s goes on with operation %d", by, number)
+    logger.info("%s continues operation %d", by, number)
     if operation.action == Action.END:
         handler = operation.choice["handler"]
         return end(handler, by=operation.by, reason=operation.reason, report=report, using=using)
@@ -100,16 +100,17 @@ def give_up(number: int, *, by: str, using: str | None = None) -> Operation:
 def _running(number: int, *, using: str) -> Operation:
     found = Operation.objects.using(using).filter(pk=number).first()
     if found is None:
-        text = _("There is no operation %(number)s; see `manage.py outbox log`.")
+        text = _("Operation %(number)s does not exist. See `manage.py outbox log`.")
         raise NotRunning(text % {"number": number})
     if found.state != Operation.State.RUNNING:
         facts = {"number": number, "state": found.get_state_display()}
-        raise NotRunning(_("Operation %(number)s is over: %(state)s.") % facts)
+        raise NotRunning(_("Operation %(number)s has ended: %(state)s.") % facts)
     return found
 
 
 def _task(operation: Operation, *, using: str) -> Task:
     action = operation.action
     if action not in ELIGIBLE:  # its choice is not of deliveries
-        raise NotRunning(_("To go on with %(action)s, run it again.") % {"action": action})
+        text = _("Operation %(number)s (%(action)s) cannot be continued. Run its command again.")
+        raise NotRunning(text % {"number": operation.pk, "action": action})
     return BulkTask(action, Choice.from_json(operation.choice), using)

@@ -93,7 +93,7 @@ class Invariant:
 
     Attributes:
         name: app label and function name, such as "orders.moves_are_told".
-        says: the invariant, as one sentence.
+        statement: the invariant, as one sentence.
         remedy: the action to take on a difference.
         waits_for: the apps whose handlers may still correct a difference.
         outside: whether it calls an external system; then it runs without a transaction.
@@ -101,7 +101,7 @@ class Invariant:
     """
 
     name: str
-    says: str
+    statement: str
     remedy: str
     waits_for: tuple[str, ...]
     outside: bool
@@ -130,8 +130,8 @@ def invariant(
     def register(examine: Examine) -> Examine:
         config = apps.get_containing_app_config(examine.__module__)
         name = f"{config.label if config else examine.__module__}.{examine.__name__}"
-        says = (examine.__doc__ or name).strip().partition("\n")[0]
-        registry[name] = Invariant(name, says, remedy, waits_for, outside, examine)
+        statement = (examine.__doc__ or name).strip().partition("\n")[0]
+        registry[name] = Invariant(name, statement, remedy, waits_for, outside, examine)
         return examine
 
     return register

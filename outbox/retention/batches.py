@@ -45,7 +45,7 @@ class Slice:
 
 def read_slice(name: str, seq: int, *, before: datetime, number: int, using: str) -> Slice | None:
     """Read the next events of a type after a seq, without a lock; None: none of them is old."""
-    with _sparing_reads(using):
+    with _pruning_read(using):
         found = _following(name, seq, number=number, using=using)
         old = [row.seq for row in found if row.emitted_at < before]
         if not old:
@@ -79,7 +79,7 @@ def prune_some(
     """
     if not seqs:
         return 0
-    with _sparing(using):
+    with _pruning_transaction(using):
         # A locked event gets no new delivery, and none of its deliveries can be replayed.
         events = Event.objects.using(using).filter(seq__in=seqs, emitted_at__lt=before)
         locked = set(events.order_by("seq").select_for_update().values_list("seq", flat=True))
@@ -92,14 +92,14 @@ def prune_some(
     return len(locked)
 
 
-def _sparing_reads(using: str) -> AbstractContextManager[Any]:
-    """Return `_sparing` on PostgreSQL only: on SQLite a transaction would take the write lock."""
+def _pruning_read(using: str) -> AbstractContextManager[Any]:
+    """Return `_pruning_transaction` on PostgreSQL only: on SQLite it would take the write lock."""
     is_postgresql = connections[using].vendor == "postgresql"
-    return _sparing(using) if is_postgresql else nullcontext()
+    return _pruning_transaction(using) if is_postgresql else nullcontext()
 
 
 @contextmanager
-def _sparing(using: str) -> Iterator[None]:
+def _pruning_transaction(using: str) -> Iterator[None]:
     """Open a transaction in which PostgreSQL uses indexes and commits asynchronously.
 
     If the server crashes within the next half second, deleted events may exist again, with all

@@ -97,7 +97,7 @@ class TestPgBouncerInTransactionMode:
 
         read = ground.manage("outbox", "rehearse")
 
-        assert "owed rows read; this code can read them all." in read
+        assert "owed rows read. This code can decode all of them." in read
 
     def server_connections(self, ground: Stack) -> int:
         """Without autovacuum's, and our own, which end a moment after we have closed them."""

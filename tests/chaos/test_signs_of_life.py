@@ -105,7 +105,9 @@ class TestTheDoctor:
 
         found = examined(ground, "10")
 
-        assert found["queue ground.slow"]["text"] == "The canary did not come back: it has none."
+        assert (
+            found["queue ground.slow"]["text"] == "The canary was not answered: it has no worker."
+        )
         assert found["queue ground"]["severity"] == "ok"
 
     def tell(self, ground: Stack, worker: str, *order: str) -> None:

@@ -276,7 +276,7 @@ class TestTheRules:
         advice = rule["annotations"]["description"]
 
         assert "do not resume" in advice
-        assert "go-on" in advice
+        assert "continue" in advice
 
     def test_are_all_seen_to_fire(self):
         fired = re.findall(r'ALERTS\{alertname="(\w+)"', UNIT_TESTS.read_text())

@@ -79,7 +79,7 @@ class TestTheBooks:
         assert (done.is_balanced, done.unsettled) == (True, 0)
         unseen = {one.invariant.name for one in done.findings if not one.checked}
         assert unseen == {
-            "outbox.what_waits_has_no_delivery",
+            "outbox.waiting_events_have_no_delivery",
             "orders.whatever_is_under_way_is_owed",
             "payments.unknown_outcomes_are_owed",
         }

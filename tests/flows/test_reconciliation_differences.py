@@ -322,18 +322,18 @@ SABOTAGE: dict[str, tuple[str, str, Callable[[Order], object]]] = {
         lambda order: deliveries(order).delete(),
     ),
     "an event that is to be fanned out again": (
-        "outbox.what_waits_has_no_delivery",
+        "outbox.waiting_events_have_no_delivery",
         "paid",
         lambda order: Event.objects.filter(key=str(order.pk)).update(fanned_out_at=None),
     ),
     "a second receipt": ("outbox.one_receipt_for_each_handler", "paid", receive_twice),
     "a receipt without a run": (
-        "outbox.receipts_are_whole",
+        "outbox.receipts_are_complete",
         "paid",
         lambda order: deliveries(order).update(attempts=0),
     ),
     "a receipt without its time": (
-        "outbox.receipts_are_whole",
+        "outbox.receipts_are_complete",
         "paid",
         lambda order: deliveries(order).update(settled_at=None),
     ),

@@ -224,7 +224,7 @@ SEEN = [
     Mutant(
         name="reason-of-a-breaker",
         without="who may view handlers reads what the other side did",
-        edits=(Edit("outbox/admin/handlers.py", "if not self.has_failures:", "if False:"),),
+        edits=(Edit("outbox/admin/handlers.py", "status(has_failures=has_failures)", "status()"),),
         noticed_by=(HIDDEN,),
     ),
     Mutant(
@@ -233,8 +233,8 @@ SEEN = [
         edits=(
             Edit(
                 "outbox/admin/subscriptions.py",
-                'row.breaker_reason if row.has_failures else ""',
-                "row.breaker_reason",
+                "stop_of(row, backfill, has_failures=row.has_failures)",
+                "stop_of(row, backfill)",
             ),
         ),
         noticed_by=(HIDDEN,),

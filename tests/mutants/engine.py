@@ -533,7 +533,7 @@ DELIVERY = [
         ),
         noticed_by=(
             f"{OUTBOX}operations/test_operations.py::TestPruneBesideSomeoneElse"
-            "::test_keeps_what_is_owed_since_a_moment_ago",
+            "::test_keeps_events_that_have_just_become_owed",
         ),
         database=POSTGRESQL,
     ),
@@ -549,7 +549,7 @@ DELIVERY = [
         ),
         noticed_by=(
             f"{OUTBOX}operations/test_operations.py::TestPruneBesideSomeoneElse"
-            "::test_keeps_what_is_replayed_at_this_moment",
+            "::test_keeps_events_that_are_replayed_at_the_same_time",
             f"{OUTBOX}privacy/test_sensitive.py::TestRedactionDuring::test_a_replay_blanks_nothing",
         ),
         database=POSTGRESQL,
@@ -852,7 +852,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/deliveries/ordering.py",
-                "    lock_lines(set(ordered_keys.values()), connection=connections[using])\n",
+                "    lock_ordered_keys(set(ordered_keys.values()), "
+                "connection=connections[using])\n",
                 "",
             ),
         ),

@@ -35,13 +35,13 @@ JOINS = [
     Mutant(
         name="places-of-joined-names",
         without="what a handler's former name is owed gets no place in line",
-        edits=(Edit(JOINING, "    line_up(row, using=using)\n", ""),),
+        edits=(Edit(JOINING, "    set_order_keys(row, using=using)\n", ""),),
         noticed_by=(f"{JOINED}test_keeps_the_order_of_a_key_where_the_new_name_is_ordered",),
     ),
     Mutant(
         name="shares-of-joined-names",
         without="what a handler's former name is owed gets no share",
-        edits=(Edit(JOINING, "    fill_shares(row, using=using)\n", ""),),
+        edits=(Edit(JOINING, "    set_shares(row, using=using)\n", ""),),
         noticed_by=(f"{JOINED}test_stores_the_shares_of_what_the_old_name_was_owed",),
     ),
     Mutant(
@@ -266,7 +266,7 @@ HOLDS = [
         edits=(
             Edit(
                 BACKFILLING,
-                "            wait_while(self.hold.in_hand, operation, report=report, "
+                "            wait_while(self.hold.running, operation, report=report, "
                 "using=self.using)\n",
                 "",
             ),
@@ -367,7 +367,7 @@ HOLDS = [
         ),
         noticed_by=(
             f"{OUTBOX}test_held_handlers.py::TestResuming"
-            "::test_is_refused_where_a_backfill_takes_the_pause_over_at_that_moment",
+            "::test_is_refused_if_a_backfill_takes_the_pause_over_at_the_same_time",
         ),
         database=POSTGRESQL,
     ),

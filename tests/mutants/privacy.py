@@ -182,7 +182,7 @@ PRIVACY = [
         without="the reason of a pause by a rule quotes a failure to whoever may not see one",
         edits=(
             Edit(
-                "outbox/deliveries/pauses.py",
+                "outbox/monitor/stops.py",
                 "return hidden_text() if is_failure else row.pause_reason",
                 "return row.pause_reason",
             ),

@@ -215,15 +215,15 @@ LIFE = [
         without="a process is presumed to live however long it is silent",
         edits=(
             Edit(
-                "outbox/deliveries/heartbeat.py",
-                "is_fresh=clock.now(using=using) - seen_at < stale_after()",
-                "is_fresh=True",
+                "outbox/monitor/health.py",
+                "        return self.now - row.seen_at < stale_after()\n",
+                "        return True\n",
             ),
         ),
         noticed_by=(
             f"{HEARTBEAT}TestABeat::test_grows_old",
             f"{OUTBOX}monitor/test_diagnosis.py::TestWhyADeliveryIsSent"
-            "::test_tells_a_worker_that_is_silent_from_one_that_lives",
+            "::test_distinguishes_a_silent_worker_from_a_running_one",
         ),
     ),
 ]
@@ -235,20 +235,21 @@ DOCTORS = [
         edits=(
             Edit(
                 "outbox/doctor/queues.py",
-                "    if has_come:\n",
-                "    has_come = heartbeat.latest(Kind.WORKER, queue=queue, using=using).is_fresh\n"
-                "    if has_come:\n",
+                "    if is_answered:\n",
+                "    found = Heartbeats(using=using)\n"
+                "    is_answered = found.latest(Kind.WORKER, queue=queue).is_fresh\n"
+                "    if is_answered:\n",
             ),
         ),
         noticed_by=(
-            f"{DOCTOR}TestTheQueues::test_are_not_well_where_a_worker_lives_and_takes_nothing",
+            f"{DOCTOR}TestTheQueues::test_are_not_ok_if_a_worker_runs_and_consumes_nothing",
         ),
     ),
     Mutant(
         name="answer-to-a-canary",
         without="a worker takes the doctor's canary and says nothing",
         edits=(Edit("outbox/tasks.py", "        heartbeat.answer(name)\n", "        pass\n"),),
-        noticed_by=(f"{DOCTOR}TestTheQueues::test_are_well_where_each_canary_comes_back",),
+        noticed_by=(f"{DOCTOR}TestTheQueues::test_are_ok_if_each_canary_is_answered",),
     ),
     Mutant(
         name="doctor-goes-on",
@@ -260,7 +261,7 @@ DOCTORS = [
                 "    except ZeroDivisionError as caught:\n",
             ),
         ),
-        noticed_by=(f"{DOCTOR}TestTheDoctor::test_says_so_where_a_part_cannot_be_examined",),
+        noticed_by=(f"{DOCTOR}TestTheDoctor::test_reports_a_part_that_cannot_be_examined",),
     ),
     Mutant(
         name="doctor-of-the-broker",
@@ -272,34 +273,34 @@ DOCTORS = [
                 "if False:",
             ),
         ),
-        noticed_by=(f"{DOCTOR}TestTheBroker::test_is_judged_by_what_it_says",),
+        noticed_by=(f"{DOCTOR}TestTheBroker::test_is_judged_by_its_info",),
     ),
     Mutant(
-        name="doctor-of-the-debts",
-        without="the doctor overlooks what is owed to handlers that this code does not have",
-        edits=(Edit("outbox/doctor/debts.py", "        *_unknown_handlers(using=using),\n", ""),),
+        name="doctor-of-owed-deliveries",
+        without="the doctor overlooks owed deliveries of handlers that this code does not have",
+        edits=(Edit("outbox/doctor/owed.py", "        *_unknown_handlers(using=using),\n", ""),),
         noticed_by=(
-            f"{DOCTOR}TestTheDebts::test_name_handlers_and_events_that_this_code_does_not_have",
+            f"{DOCTOR}TestOwedDeliveries::test_name_handlers_and_events_that_this_code_does_not_have",
         ),
     ),
     Mutant(
         name="doctor-of-paused-handlers",
         without="the doctor overlooks what is parked of a paused handler",
-        edits=(Edit("outbox/doctor/debts.py", "        *_paused(handlers),\n", ""),),
+        edits=(Edit("outbox/doctor/owed.py", "        *_paused(handlers),\n", ""),),
         noticed_by=(
-            f"{DOCTOR}TestTheDebtsOfAHandlerThatIsHeld"
-            "::test_count_what_is_parked_and_name_who_paused_it",
+            f"{DOCTOR}TestOwedDeliveriesOfAStoppedHandler"
+            "::test_count_parked_deliveries_and_name_the_user_who_paused",
         ),
     ),
     Mutant(
         name="doctor-of-open-breakers",
         without="the doctor overlooks open breakers",
         edits=(
-            Edit("outbox/doctor/debts.py", "        *_open_breakers(handlers, using=using),\n", ""),
+            Edit("outbox/doctor/owed.py", "        *_open_breakers(handlers, using=using),\n", ""),
         ),
         noticed_by=(
-            f"{DOCTOR}TestTheDebtsOfAHandlerThatIsHeld"
-            "::test_name_an_open_breaker_and_what_waits_for_it",
+            f"{DOCTOR}TestOwedDeliveriesOfAStoppedHandler"
+            "::test_name_an_open_breaker_and_its_waiting_deliveries",
         ),
     ),
 ]

@@ -72,7 +72,7 @@ class TestStatus:
         found: dict[str, Any] = json.loads(outbox_command("status", "--json"))
         return found
 
-    def test_counts_what_each_handler_is_owed(self):
+    def test_counts_the_owed_deliveries_of_each_handler(self):
         invoice, notify = self.found()["handlers"]
 
         age = invoice.pop("oldest_owed_seconds")
@@ -102,13 +102,13 @@ class TestStatus:
         assert (notify["handler"], notify["queue"]) == ("tests.notify", "mail")
         assert (notify["pending"], notify["sent"], notify["oldest_owed_seconds"]) == (0, 0, None)
 
-    def test_counts_what_waits_for_fan_out(self):
+    def test_counts_the_events_that_wait_for_fan_out(self):
         found = self.found()
 
         assert found["waiting_events"] == 1
         assert 0 <= found["oldest_waiting_seconds"] < 300
 
-    def test_adds_up_a_handler_that_hears_several_events(self):
+    def test_adds_up_a_handler_of_several_events(self):
         other = Subscription.objects.get(handler="tests.invoice")
         other.pk, other.event = None, "parcels.ParcelLost"
         other.save()
@@ -129,10 +129,10 @@ class TestStatus:
         assert " ".join(invoice.split()) == "tests.invoice 2 1 2 1 1 0 2 d 0"
         assert notify.startswith("tests.notify")
         assert f"paused by {operator()}" in notify
-        assert notify.endswith("the mail server is away")
+        assert notify.endswith("(the mail server is away)")
         assert waiting.startswith("1 event waits for fan-out, the oldest for ")
 
-    def test_says_how_much_was_done_in_the_last_minute(self):
+    def test_counts_the_deliveries_done_in_the_last_minute(self):
         this = timezone.now().replace(second=0, microsecond=0)
         for minutes_ago, done in ((0, 5), (1, 0), (2, 70)):
             minute = this - timedelta(minutes=minutes_ago)
@@ -163,9 +163,9 @@ class TestWhatIsOwed:
 
 @pytest.mark.usefixtures("own_registry")
 class TestStatusOfAnEmptyOutbox:
-    def test_asks_for_migrate(self):
+    def test_names_migrate_as_the_next_step(self):
         assert outbox_command("status").splitlines() == [
-            "No handler is subscribed: run migrate, which stores the subscriptions.",
+            "No handler is subscribed. Run migrate: it stores the subscriptions.",
             "No event waits for fan-out.",
         ]
 
@@ -181,7 +181,7 @@ class TestWhy:
         said = outbox_command("why", str(delivery.pk))
 
         assert said.splitlines() == [
-            f"delivery {delivery.pk} to tests.invoice, of parcels.ParcelSent {event.key} "
+            f"delivery {delivery.pk} of tests.invoice, event parcels.ParcelSent {event.key} "
             f"({event.id}): sent",
             "    Just sent to the queue tests; a worker starts it next.",
         ]
@@ -202,14 +202,14 @@ class TestWhy:
 
         assert lines[0] == f"event {event.id}: parcels.ParcelSent {event.key}"
         assert lines[1].endswith("0 of 2 deliveries are settled.")
-        assert "to tests.invoice: sent" in lines[2]
+        assert "of tests.invoice: sent" in lines[2]
         assert lines[5] == "    Just sent to the queue mail; a worker starts it next."
 
     @pytest.mark.parametrize(
         ("id_", "sentence"),
         [
-            ("4711", "There is no delivery 4711"),
-            ("01a21012-1774-7330-83c3-5e56f6279d1b", "There is no event of the id or key"),
+            ("4711", "No delivery has the id 4711"),
+            ("01a21012-1774-7330-83c3-5e56f6279d1b", "No event has the id or key"),
             ("order-7", "order-7 is neither a delivery id"),
         ],
     )
@@ -241,7 +241,7 @@ class TestRetry:
 
         said = outbox_command("retry", str(dead.pk))
 
-        assert said.startswith("1 delivery due now. Recorded as operation ")
+        assert said.startswith("1 delivery made due. Recorded as operation ")
         dead.refresh_from_db()
         assert (dead.state, dead.note) == ("pending", f"retried by {operator()}")
 
@@ -261,7 +261,7 @@ class TestRetry:
     def test_makes_all_dead_ones_due(self):
         said = outbox_command("retry", "--dead")
 
-        assert said.startswith("5 deliveries due now. Recorded as operation ")
+        assert said.startswith("5 deliveries made due. Recorded as operation ")
         assert self.due() == {"tests.invoice": 2, "tests.notify": 3}
 
     def test_makes_the_dead_ones_of_a_handler_due(self):
@@ -273,16 +273,16 @@ class TestRetry:
         said = outbox_command("retry", "--dead", "--dry-run").splitlines()
 
         assert [" ".join(line.split()) for line in said[:3]] == [
-            "HANDLER WHAT NUMBER",
+            "HANDLER STATE OR EVENT NUMBER",
             "tests.invoice dead 2",
             "tests.notify dead 3",
         ]
         assert len(said) == 9
-        assert said[-1] == "5 deliveries would be touched; nothing was changed."
+        assert said[-1] == "5 deliveries would change. Nothing was changed."
         assert self.due() == {}
 
-    def test_wants_to_be_told_which(self):
-        with pytest.raises(CommandError, match="Say which"):
+    def test_fails_without_a_choice(self):
+        with pytest.raises(CommandError, match="No deliveries chosen"):
             outbox_command("retry")
 
     def test_fails_where_there_is_nothing_to_retry(self):
@@ -299,14 +299,14 @@ class TestRetry:
 
 @pytest.mark.usefixtures("invoice")
 class TestPauseAndResume:
-    def test_stop_a_handler_and_let_it_go_on(self):
+    def test_stop_and_restart_a_handler(self):
         given()
 
         said = outbox_command("pause", "tests.invoice", "--reason", "wrong prices")
         Outbox().deliver_all()
 
         assert said == (
-            "tests.invoice is paused: `manage.py outbox resume tests.invoice` lets it go on.\n"
+            "tests.invoice is paused. To resume it: `manage.py outbox resume tests.invoice`.\n"
         )
         assert Subscription.objects.get().paused_by == operator()
         assert Delivery.objects.get().state == "parked"
@@ -314,15 +314,15 @@ class TestPauseAndResume:
         said = outbox_command("resume", "tests.invoice")
         Outbox().deliver_all()
 
-        assert said == "tests.invoice runs again.\n"
+        assert said == "tests.invoice is resumed.\n"
         assert Delivery.objects.get().state == "done"
 
-    def test_say_when_there_was_nothing_to_do(self):
+    def test_report_that_nothing_changed(self):
         Outbox()
 
         assert outbox_command("resume", "tests.invoice") == "tests.invoice was not paused.\n"
         outbox_command("pause", "tests.invoice", "--reason", "wrong prices")
-        assert "was paused already" in outbox_command("pause", "tests.invoice", "--reason", "?")
+        assert "is already paused" in outbox_command("pause", "tests.invoice", "--reason", "?")
 
     @pytest.mark.parametrize("arguments", [["pause", "--reason", "x"], ["resume"]])
     def test_fail_for_a_handler_that_does_not_exist(self, arguments):
@@ -342,38 +342,38 @@ class TestPrune:
         aged = Event.objects.filter(pk__in=[old.pk, owed.pk])
         aged.update(emitted_at=F("emitted_at") - timedelta(days=31))
 
-    def test_removes_what_is_old_and_settled(self):
+    def test_deletes_old_settled_events(self):
         said = outbox_command("prune", "--older-than", "30d")
 
-        assert said == "1 event removed. What is still owed stays, however old.\n"
+        assert said == "1 event deleted. Events with owed deliveries are never deleted.\n"
         assert Event.objects.count() == 2
 
     @pytest.mark.parametrize("age", ["30d", "720h", "43200m"])
     def test_counts_only_in_a_dry_run(self, age):
         said = outbox_command("prune", "--older-than", age, "--dry-run")
 
-        assert said == "1 event would be removed; nothing was changed.\n"
+        assert said == "1 event would be deleted. Nothing was changed.\n"
         assert Event.objects.count() == 3
 
     @pytest.mark.parametrize("age", ["30", "0d", "-1d", "1y", "soon"])
-    def test_refuses_what_is_no_age(self, age):
+    def test_refuses_an_invalid_age(self, age):
         with pytest.raises(CommandError, match=r"30d, 12h, 90m|expected one argument"):
             outbox_command("prune", "--older-than", age)
 
 
 class TestEvents:
-    def test_lists_makers_fields_and_handlers_with_file_and_line(self):
+    def test_lists_fields_and_handlers_with_file_and_line(self):
         said = outbox_command("events", "freight.ShipmentBooked")
 
-        head, description, carries, *heard = [line.strip() for line in said.splitlines()]
+        head, description, fields, *handlers = [line.strip() for line in said.splitlines()]
         assert head.startswith(
             "freight.ShipmentBooked, version 1, key parcel_id  "
             "tests/outbox/project/freight/events.py:"
         )
         assert description.endswith(".")
-        assert carries.startswith("carries parcel_id: UUID, weight: int")
-        assert heard[0].startswith(
-            "heard by depot.store_parcel  tests/outbox/project/depot/handlers.py:"
+        assert fields.startswith("fields parcel_id: UUID, weight: int")
+        assert handlers[0].startswith(
+            "handler depot.store_parcel  tests/outbox/project/depot/handlers.py:"
         )
 
     def test_can_be_narrowed_to_an_app(self):
@@ -383,14 +383,14 @@ class TestEvents:
         assert heads
         assert all(line.startswith("depot.") for line in heads)
 
-    def test_fails_for_what_no_app_declares(self):
+    def test_fails_for_an_event_that_no_app_declares(self):
         with pytest.raises(CommandError, match=r"No installed app declares freight\.Nothing\."):
             outbox_command("events", "freight.Nothing")
 
 
 class TestEachSubcommand:
     @pytest.mark.parametrize("name", SUBCOMMANDS)
-    def test_explains_itself_in_a_line(self, name):
+    def test_has_a_help_line(self, name):
         line = (SUBCOMMANDS[name].__doc__ or "").splitlines()[0]
 
         assert 20 < len(line) < 100

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, ProgrammingError
 
-from outbox.management.cli import status
+from outbox.management.cli import SUBCOMMANDS
 from tests.closed_port import port_of_nobody
 from tests.outbox.command import outbox_command, refused
 
@@ -31,7 +31,7 @@ def ended(*arguments: str, database: str) -> subprocess.CompletedProcess[str]:
 
 
 class TestADatabase:
-    def test_that_nobody_serves_is_named_with_the_next_step(self):
+    def test_that_is_not_reachable_is_named_with_the_next_step(self):
         """Failed: a traceback."""
         done = ended("status", database=f"postgres://nobody@127.0.0.1:{port_of_nobody()}/none")
 
@@ -40,7 +40,7 @@ class TestADatabase:
         assert "DATABASES['default']" in done.stderr
         assert "Traceback" not in done.stderr
 
-    def test_that_lacks_the_tables_is_to_be_migrated(self, tmp_path: Path):
+    def test_without_tables_needs_migrations(self, tmp_path: Path):
         """Failed: a traceback that ended with "no such table"."""
         done = ended("status", database=f"sqlite:///{tmp_path}/empty.sqlite3")
 
@@ -50,27 +50,25 @@ class TestADatabase:
         assert "Traceback" not in done.stderr
 
     @pytest.mark.django_db(transaction=True)
-    def test_that_answers_and_refuses_is_for_the_doctor(self, monkeypatch: pytest.MonkeyPatch):
+    def test_that_refuses_a_statement_is_for_the_doctor(self, monkeypatch: pytest.MonkeyPatch):
         def refuse(*_arguments: Any) -> None:
             raise OperationalError("database is locked")
 
-        monkeypatch.setattr(status, "run", refuse)
+        monkeypatch.setattr(SUBCOMMANDS["status"], "run", refuse)
 
         said = refused("status")
 
         assert said.startswith(
-            "The database default answers, but has refused a statement: database"
+            "The database default is reachable, but refused a statement: database"
         )
         assert "`manage.py outbox doctor`" in said
 
     @pytest.mark.django_db(transaction=True)
-    def test_that_is_asked_nonsense_by_the_code_keeps_the_traceback(
-        self, monkeypatch: pytest.MonkeyPatch
-    ):
+    def test_that_gets_wrong_sql_keeps_the_traceback(self, monkeypatch: pytest.MonkeyPatch):
         def ask_nonsense(*_arguments: Any) -> None:
             raise ProgrammingError("syntax error")
 
-        monkeypatch.setattr(status, "run", ask_nonsense)
+        monkeypatch.setattr(SUBCOMMANDS["status"], "run", ask_nonsense)
 
         with pytest.raises(ProgrammingError):
             outbox_command("status")

@@ -19,7 +19,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from outbox import events, operations, subscribe, subscriptions
 from outbox.deliveries import heartbeat
-from outbox.doctor import Finding, broker, database, debts, examine, probe, queues, settings
+from outbox.doctor import Finding, broker, database, examine, owed, probe, queues, settings
 from outbox.formatting import format_time
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
 from outbox.relay.passes import relay_pass
@@ -70,19 +70,19 @@ class TestTheDoctor:
         found = {(one["part"], one["severity"]): one for one in json.loads(out.getvalue())}
         assert ended.value.code == 1
         assert "does not answer" in found["broker", "error"]["text"]
-        assert found["relay", "error"]["text"] == "None was seen."
+        assert found["relay", "error"]["text"] == "No relay was seen."
         assert "No canary could be sent" in found["queues", "error"]["text"]
         assert found["database", "ok"]
         assert all(one["advice"] for one in found.values() if one["severity"] != "ok")
 
-    def test_says_so_where_a_part_cannot_be_examined(self, monkeypatch: pytest.MonkeyPatch):
+    def test_reports_a_part_that_cannot_be_examined(self, monkeypatch: pytest.MonkeyPatch):
         def broken(**_options: Any) -> None:
             raise RuntimeError("no permission")
 
-        monkeypatch.setattr(debts, "examine", broken)
+        monkeypatch.setattr(owed, "examine", broken)
         monkeypatch.setattr("outbox.doctor.queues.examine", lambda *_names, **_options: [])
 
-        found = [one for one in examine() if one.part == "debts"]
+        found = [one for one in examine() if one.part == "owed deliveries"]
 
         assert [(one.severity, "no permission" in one.text) for one in found] == [("error", True)]
 
@@ -113,15 +113,15 @@ class TestAProbe:
         told = probe(queues, worker=worker, timeout=0.2)
         return {one.part: (one.severity, one.text) for one in told}
 
-    def test_looks_at_its_queue_and_at_nothing_else(self, outbox: Outbox):
+    def test_checks_only_its_queue(self, outbox: Outbox):
         assert list(self.found("tests")) == ["queue tests"]
 
-    def test_misses_a_worker(self, outbox: Outbox):
+    def test_reports_a_queue_without_a_worker(self, outbox: Outbox):
         severity, text = self.found("tests")["queue tests"]
 
-        assert (severity, text) == ("error", "The canary did not come back: it has none.")
+        assert (severity, text) == ("error", "The canary was not answered: it has no worker.")
 
-    def test_finds_a_worker_that_lives_and_does_nothing(self, outbox: Outbox):
+    def test_reports_a_worker_that_runs_but_does_not_consume(self, outbox: Outbox):
         lives("tests@host", "tests")
 
         severity, text = self.found("tests")["queue tests"]
@@ -129,16 +129,16 @@ class TestAProbe:
         assert severity == "error"
         assert "no longer consumes" in text
 
-    def test_bears_with_a_worker_that_is_busy(self, outbox: Outbox):
+    def test_accepts_a_busy_worker(self, outbox: Outbox):
         lives("tests@host", "tests")
         in_hand(outbox, lease=timedelta(minutes=1))
 
         severity, text = self.found("tests")["queue tests"]
 
         assert severity == "warning"
-        assert "2 deliveries in hand" in text
+        assert "its workers run 2 deliveries" in text
 
-    def test_does_not_bear_with_one_that_is_stuck_beyond_its_lease(self, outbox: Outbox):
+    def test_does_not_accept_a_worker_that_is_stuck_beyond_its_lease(self, outbox: Outbox):
         lives("tests@host", "tests")
         in_hand(outbox, lease=timedelta(seconds=-1))
 
@@ -147,18 +147,18 @@ class TestAProbe:
     @pytest.mark.parametrize(
         ("consumed", "severity", "said"),
         [
-            (("tests", "others"), "ok", "It lives and consumes tests."),
-            (("others",), "error", "It lives and does not consume tests."),
+            (("tests", "others"), "ok", "It runs and consumes tests."),
+            (("others",), "error", "It runs, but does not consume tests."),
         ],
     )
-    def test_asks_one_worker_what_it_consumes(
+    def test_checks_the_queues_of_one_worker(
         self, outbox: Outbox, consumed: tuple[str, ...], severity: str, said: str
     ):
         lives("tests@host", *consumed)
 
         assert self.found("tests", worker="tests@host")["worker tests@host"] == (severity, said)
 
-    def test_misses_the_worker_that_is_silent_although_another_lives(self, outbox: Outbox):
+    def test_reports_a_silent_worker_although_another_runs(self, outbox: Outbox):
         lives("tests@one", "tests")
         lives("tests@other", "tests")
         hour_ago = timezone.now() - timedelta(hours=1)
@@ -166,14 +166,14 @@ class TestAProbe:
 
         severity, text = self.found("tests", worker="tests@one")["worker tests@one"]
 
-        assert (severity, text) == ("error", "It was not seen for 1 h.")
+        assert (severity, text) == ("error", "It was last seen 1 h ago.")
 
-    def test_of_the_relays_queue_wants_a_relay(self, outbox: Outbox):
+    def test_of_the_relays_queue_requires_a_relay(self, outbox: Outbox):
         lives("relay@host", "outbox")
 
-        assert self.found("outbox")["relay"] == ("error", "None was seen.")
+        assert self.found("outbox")["relay"] == ("error", "No relay was seen.")
 
-    def test_by_the_command_ends_with_1_where_nobody_consumes(self, outbox: Outbox):
+    def test_by_the_command_ends_with_1_if_no_worker_consumes(self, outbox: Outbox):
         out = StringIO()
 
         with pytest.raises(SystemExit) as ended:
@@ -185,7 +185,7 @@ class TestAProbe:
         assert [one["part"] for one in json.loads(out.getvalue())] == ["queue tests"]
 
     def test_by_the_command_needs_a_queue_for_a_worker(self, outbox: Outbox):
-        with pytest.raises(CommandError, match="needs the --queue"):
+        with pytest.raises(CommandError, match="--worker requires --queue"):
             call_command("outbox", "doctor", "--worker", "tests@host")
 
 
@@ -196,20 +196,20 @@ class TestTheBroker:
             (
                 {"maxmemory": 100, "maxmemory_policy": "allkeys-lru"},
                 "error",
-                "throws messages away",
+                "evicts messages",
             ),
-            ({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, "ok", "throws nothing away"),
+            ({"maxmemory": 0, "maxmemory_policy": "allkeys-lru"}, "ok", "evicts no message"),
             (
                 {"maxmemory": 100, "used_memory": 90, "maxmemory_policy": "noeviction"},
                 "warning",
                 "90% of its memory",
             ),
-            ({"aof_enabled": 0}, "warning", "forgets its messages"),
+            ({"aof_enabled": 0}, "warning", "loses its messages"),
             ({"aof_enabled": 1}, "ok", "to disk"),
             ({"role": "slave"}, "error", "replica"),
         ],
     )
-    def test_is_judged_by_what_it_says(self, facts: dict[str, Any], severity: str, said: str):
+    def test_is_judged_by_its_info(self, facts: dict[str, Any], severity: str, said: str):
         found = [one for one in broker.of_redis(facts) if said in one.text]
 
         assert [one.severity for one in found] == [severity]
@@ -222,11 +222,11 @@ class TestTheSettings:
     @pytest.mark.parametrize(
         ("name", "value", "said"),
         [
-            ("task_reject_on_worker_lost", True, "runs again for ever"),
+            ("task_reject_on_worker_lost", True, "repeated forever"),
             ("task_acks_late", False, "lost with their worker"),
-            ("worker_prefetch_multiplier", 4, "holds what others could do"),
+            ("worker_prefetch_multiplier", 4, "reserves tasks of idle ones"),
             ("accept_content", ["json", "pickle"], "run code"),
-            ("broker_transport_options", {"visibility_timeout": 60}, "hands a message out again"),
+            ("broker_transport_options", {"visibility_timeout": 60}, "redelivers a message"),
             ("task_time_limit", None, "task_time_limit none"),
         ],
     )
@@ -290,7 +290,7 @@ QUEUES = {"outbox", "tests"}
 class TestTheQueues:
     """With workers and a broker: tests/chaos/test_signs_of_life.py."""
 
-    def test_are_well_where_each_canary_comes_back(self, outbox, monkeypatch, db):
+    def test_are_ok_if_each_canary_is_answered(self, outbox, monkeypatch, db):
         """Seen to fail with a canary that answers nothing."""
         monkeypatch.setitem(current_app.conf, "task_always_eager", True)
 
@@ -302,7 +302,7 @@ class TestTheQueues:
         }
         assert not Heartbeat.objects.exists()
 
-    def test_are_not_well_where_a_worker_lives_and_takes_nothing(self, outbox, monkeypatch, db):
+    def test_are_not_ok_if_a_worker_runs_and_consumes_nothing(self, outbox, monkeypatch, db):
         """Seen to fail with a doctor that believes heartbeats."""
         monkeypatch.setitem(current_app.conf, "broker_write_url", "memory://")
         monkeypatch.setattr(current_app.amqp, "_producer_pool", None)
@@ -314,24 +314,24 @@ class TestTheQueues:
         found = list(queues.examine(QUEUES, timeout=0.1, using="default"))
 
         assert [one.severity for one in found] == ["error", "error"]
-        assert all("it lives and no longer consumes" in one.text for one in found)
+        assert all("it no longer consumes" in one.text for one in found)
 
 
-class TestTheDebts:
+class TestOwedDeliveries:
     def test_are_none_in_a_fresh_outbox(self, outbox: Outbox):
-        assert [one.severity for one in debts.examine(using="default")] == ["ok"]
+        assert [one.severity for one in owed.examine(using="default")] == ["ok"]
 
     @pytest.mark.parametrize(
         ("number", "said"),
         [
-            (1, "1 delivery to tests.invoice is dead."),
-            (2, "2 deliveries to tests.invoice are dead."),
+            (1, "1 delivery of tests.invoice is dead."),
+            (2, "2 deliveries of tests.invoice are dead."),
         ],
     )
-    def test_name_what_is_dead(self, outbox: Outbox, number: int, said: str):
+    def test_name_dead_deliveries(self, outbox: Outbox, number: int, said: str):
         failed(outbox, number)
 
-        found = severities(list(debts.examine(using="default")))
+        found = severities(list(owed.examine(using="default")))
 
         assert found[said] == "warning"
 
@@ -341,31 +341,36 @@ class TestTheDebts:
         subscriptions.registry[:] = [one for one in subscriptions.registry if "weigh" in one.name]
         events.registry.pop("parcels.ParcelSent", None)
 
-        found = severities(list(debts.examine(using="default")))
+        found = severities(list(owed.examine(using="default")))
 
         assert (
-            found["Deliveries are owed to tests.invoice, which this code does not have."] == "error"
+            found["tests.invoice has owed deliveries, but this code has no such handler."]
+            == "error"
         )
-        assert [text for text in found if "tests.weigh is owed parcels.ParcelSent" in text]
+        assert [
+            text
+            for text in found
+            if "tests.weigh has owed deliveries of parcels.ParcelSent" in text
+        ]
 
-    def test_name_an_action_that_stopped_half_way(self, outbox: Outbox):
+    def test_name_an_unfinished_operation(self, outbox: Outbox):
         operations.pause("tests.invoice", by="cli:ann", reason="a test")
         Operation.objects.update(state="running", seen_at=F("started_at") - timedelta(hours=1))
 
-        (found,) = debts.examine(using="default")
+        (found,) = owed.examine(using="default")
 
-        assert f"go-on {Operation.objects.get().pk}" in found.advice
+        assert f"continue {Operation.objects.get().pk}" in found.advice
 
 
-class TestTheDebtsOfAHandlerThatIsHeld:
-    """Failed: "Nothing is owed that waits for a person." beside all of these."""
+class TestOwedDeliveriesOfAStoppedHandler:
+    """Failed: "ok" beside all of these."""
 
     def found(self) -> dict[str, Finding]:
         """All findings, but that no class declares the event of these tests."""
-        found = {one.text: one for one in debts.examine(using="default")}
+        found = {one.text: one for one in owed.examine(using="default")}
         return {text: one for text, one in found.items() if "does not declare" not in text}
 
-    def test_count_what_is_parked_and_name_who_paused_it(self, outbox: Outbox):
+    def test_count_parked_deliveries_and_name_the_user_who_paused(self, outbox: Outbox):
         for _ in range(2):
             outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         operations.pause("tests.invoice", by="cli:ann", reason="the printer is broken.")
@@ -378,11 +383,11 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         since = format_time(at)
         assert finding.severity == "warning"
         assert finding.text == (
-            f"tests.invoice is paused by cli:ann since {since}, and owed 2 deliveries (2 parked)."
+            f"tests.invoice is paused by cli:ann since {since}. Waiting: 2 deliveries (2 parked)."
         )
         assert "`manage.py outbox resume tests.invoice`" in finding.advice
 
-    def test_count_what_waits_and_is_not_parked_yet(self, outbox: Outbox):
+    def test_count_waiting_deliveries_that_are_not_parked_yet(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         relay_pass(publish=lambda message: None)
         Delivery.objects.update(state="pending")
@@ -390,7 +395,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         [text] = self.found()
 
-        assert "owed 1 delivery (1 pending)." in text
+        assert "Waiting: 1 delivery (1 pending)." in text
 
     def test_leave_the_pause_of_a_backfill_to_it(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
@@ -409,19 +414,19 @@ class TestTheDebtsOfAHandlerThatIsHeld:
         [finding] = self.found().values()
 
         assert "resume tests.invoice" not in finding.advice
-        assert f"`manage.py outbox go-on {backfill.pk}`" in finding.advice
+        assert f"`manage.py outbox continue {backfill.pk}`" in finding.advice
 
-    def test_count_what_is_parked_since_another_release_was_migrated(self, outbox: Outbox):
+    def test_count_deliveries_parked_since_another_release_was_migrated(self, outbox: Outbox):
         Subscription.objects.filter(handler="tests.invoice").update(known=False)
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         relay_pass(publish=lambda message: None)
 
         [finding] = self.found().values()
 
-        assert finding.text.startswith("1 delivery to tests.invoice is parked: the code that was")
+        assert finding.text.startswith("1 delivery of tests.invoice is parked: the code that was")
         assert "`manage.py migrate`" in finding.advice
 
-    def test_name_an_open_breaker_and_what_waits_for_it(self, outbox: Outbox):
+    def test_name_an_open_breaker_and_its_waiting_deliveries(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         relay_pass(publish=lambda message: None)
         Delivery.objects.filter(subscription__handler="tests.weigh").update(state="pending")
@@ -431,9 +436,9 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         assert finding.severity == "warning"
         assert finding.text == (
-            f"The breaker of tests.weigh is open since {format_time(opened)}; the "
-            f"next probe is due at {format_time(opened + timedelta(minutes=1))}; "
-            "waiting: 1 delivery (1 pending)."
+            f"The breaker of tests.weigh is open since {format_time(opened)}. The "
+            f"next probe is due at {format_time(opened + timedelta(minutes=1))}. "
+            "Waiting: 1 delivery (1 pending)."
         )
         assert "outbox close-breaker tests.weigh --reason" in finding.advice
 
@@ -442,7 +447,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         [text] = self.found()
 
-        assert text.endswith("waiting: no delivery.")
+        assert text.endswith("Waiting: no delivery.")
 
     def test_promise_no_probe_of_a_paused_handler(self, outbox: Outbox):
         self.open_the_breaker()
@@ -450,7 +455,7 @@ class TestTheDebtsOfAHandlerThatIsHeld:
 
         [text] = self.found()
 
-        assert "no probe is sent while it is paused" in text
+        assert "No probe is sent while the handler is paused" in text
 
     def test_pass_over_the_breaker_of_a_subscription_that_has_ended(self, outbox: Outbox):
         self.open_the_breaker()
@@ -491,7 +496,7 @@ class TestGroups:
         assert found[0]["place"].startswith("tests.outbox.test_doctor:")
         assert Delivery.objects.filter(pk=found[0]["example"], state="dead").exists()
         assert found[0]["retry"] in said
-        assert "3 deliveries due now." in outbox_command(*words(found[0]["retry"]))
+        assert "3 deliveries made due." in outbox_command(*words(found[0]["retry"]))
         assert set(Delivery.objects.filter(state="dead").values_list("subscription__handler")) == {
             ("tests.weigh",)
         }
@@ -515,17 +520,17 @@ class TestGroups:
         groups = json.loads(outbox_command("groups", "--json"))
         (command,) = [one["retry"] for one in groups if not one["exception"]]
 
-        assert "1 delivery due now." in outbox_command(*words(command))
+        assert "1 delivery made due." in outbox_command(*words(command))
 
         states = Delivery.objects.in_bulk([died.pk, raised.pk])
         assert (states[died.pk].state, states[raised.pk].state) == ("pending", "dead")
 
     def test_are_none_where_nothing_is_dead(self, outbox: Outbox):
-        assert outbox_command("groups") == "Nothing is dead.\n"
+        assert outbox_command("groups") == "No delivery is dead.\n"
 
 
 class TestBlocked:
-    def test_names_the_key_and_what_comes_first(self, outbox: Outbox):
+    def test_names_the_key_and_the_delivery_that_blocks_it(self, outbox: Outbox):
         first, second = (outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(2))
         relay_pass(publish=lambda message: None)
         Subscription.objects.filter(handler="tests.weigh").update(ordered=True)

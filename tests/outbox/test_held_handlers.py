@@ -16,7 +16,7 @@ from django.utils import timezone
 from outbox import operations
 from outbox.admin.advice import advice
 from outbox.deliveries import failpoints
-from outbox.doctor import debts
+from outbox.doctor import owed
 from outbox.formatting import format_time
 from outbox.models import Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
@@ -43,12 +43,19 @@ def the_backfill() -> Operation:
     return Operation.objects.get(action="backfill")
 
 
+def held_clause() -> str:
+    operation = the_backfill()
+    return (
+        f"held by its backfill, operation {operation.pk}, last heartbeat "
+        f"{format_time(operation.seen_at)}, until the backfill is complete."
+    )
+
+
 def held_text() -> str:
     operation = the_backfill()
     return (
-        f"the backfill of {HANDLER} (operation {operation.pk}, last heartbeat "
-        f"{format_time(operation.seen_at)}) holds it until it is complete. "
-        f"If that process was killed: `manage.py outbox go-on {operation.pk}`. Do not resume it."
+        f"{HANDLER} is {held_clause()} Do not resume it. If the process of the backfill was "
+        f"killed: `manage.py outbox continue {operation.pk}`."
     )
 
 
@@ -95,8 +102,8 @@ class TestResuming:
             operations.resume(HANDLER, by="bob")
         Outbox().deliver_all()
 
-        assert str(caught.value).startswith(f"{HANDLER} was not resumed: {held_text()}")
-        assert f"`manage.py outbox go-on {the_backfill().pk} --give-up`" in str(caught.value)
+        assert str(caught.value).startswith(f"{HANDLER} was not resumed. {held_text()}")
+        assert f"`manage.py outbox continue {the_backfill().pk} --give-up`" in str(caught.value)
         assert "--force" in str(caught.value)
         assert the_handler().paused_by == f"backfill:{the_backfill().pk}"
         assert handled(held) == []
@@ -123,12 +130,12 @@ class TestResuming:
         assert operations.resume(HANDLER, by="bob", force=True) == 1
 
         with pytest.raises(operations.CannotBackfill, match="was resumed before"):
-            operations.go_on(the_backfill().pk, by="ann")
+            operations.continue_operation(the_backfill().pk, by="ann")
         assert the_handler().paused_at is None
 
     def test_is_possible_when_the_backfill_is_complete(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
-        operations.go_on(the_backfill().pk, by="ann")
+        operations.continue_operation(the_backfill().pk, by="ann")
 
         assert operations.resume(HANDLER, by="bob") == 1
         Outbox().deliver_all()
@@ -138,7 +145,7 @@ class TestResuming:
     def test_is_possible_where_an_older_release_left_the_pause_of_a_complete_backfill(
         self, held: Listener
     ):
-        operations.go_on(the_backfill().pk, by="ann")
+        operations.continue_operation(the_backfill().pk, by="ann")
         left_by = f"backfill:{the_backfill().pk}"
         Subscription.objects.update(paused_at=timezone.now(), paused_by=left_by)
 
@@ -146,7 +153,7 @@ class TestResuming:
 
     @pytest.mark.postgresql
     @pytest.mark.django_db(transaction=True)
-    def test_is_refused_where_a_backfill_takes_the_pause_over_at_that_moment(
+    def test_is_refused_if_a_backfill_takes_the_pause_over_at_the_same_time(
         self, listener: Listener, monkeypatch: pytest.MonkeyPatch
     ):
         """Failed where the rows were not locked before the look: the backfill was broken into."""
@@ -180,34 +187,35 @@ class TestTheCommand:
     def test_refuses_the_dry_run_in_the_same_words(self, held: Listener):
         assert refused("resume", HANDLER, "--dry-run") == refused("resume", HANDLER)
 
-    def test_resumes_it_by_force_and_names_what_is_left_to_do(self, held: Listener):
+    def test_resumes_it_by_force_and_names_the_next_step(self, held: Listener):
         said = outbox_command("resume", HANDLER, "--force", "--reason", "no key matters")
 
-        assert said.startswith(f"{HANDLER} runs again. ")
-        assert f"`manage.py outbox go-on {the_backfill().pk} --give-up`" in said
+        assert said.startswith(f"{HANDLER} is resumed. ")
+        assert f"`manage.py outbox continue {the_backfill().pk} --give-up`" in said
         assert the_handler().paused_at is None
 
-    def test_shows_by_force_what_would_be_sent(self, held: Listener):
+    def test_shows_by_force_the_deliveries_that_would_be_sent(self, held: Listener):
         said = outbox_command("resume", HANDLER, "--force", "--dry-run")
 
-        assert said.endswith("would be touched; nothing was changed.\n")
+        assert said.endswith("would change. Nothing was changed.\n")
         assert the_handler().paused_at is not None
 
-    def test_says_why_a_delivery_waits(self, held: Listener):
+    def test_explains_why_a_delivery_waits(self, held: Listener):
         assert why(parked()) == f"Parked: {held_text()}"
 
-    def test_says_whose_pause_it_is_besides(self, held: Listener):
+    def test_names_the_user_who_has_taken_over_the_pause(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed.")
 
         assert why(parked()) == (
-            f"Parked: bob paused {HANDLER} (the bank is closed), and {held_text()}"
+            f"Parked: {HANDLER} is paused by bob, and {held_clause()[:-1]} (the bank is closed). "
+            + held_text().partition(". ")[2]
         )
 
     def test_shows_it_in_status(self, held: Listener):
         said = outbox_command("status")
         found = json.loads(outbox_command("status", "--json"))["handlers"]
 
-        assert held_text() in said
+        assert f"{HANDLER} is {held_clause()[:-1]}" in said
         assert [one["backfill"] for one in found] == [the_backfill().pk]
         seen_at = the_backfill().seen_at.isoformat(timespec="milliseconds")
         assert found[0]["backfill_seen_at"].startswith(seen_at[:-6])
@@ -217,18 +225,18 @@ class TestTheCommand:
 
         said = outbox_command("status")
 
-        assert f"bob paused {HANDLER} (the bank is closed), and {held_text()}" in said
+        assert f"{HANDLER} is paused by bob, and {held_clause()[:-1]} (the bank is closed)" in said
 
     def test_shows_it_in_status_by_its_number_too(self, held: Listener):
         Subscription.objects.update(paused_at=timezone.now())
 
-        assert held_text() in outbox_command("status")
+        assert held_clause()[:-1] in outbox_command("status")
         assert why(parked()) == f"Parked: {held_text()}"
 
     def test_names_the_backfill_when_somebody_pauses_it(self, held: Listener):
         said = outbox_command("pause", HANDLER, "--reason", "the bank is closed")
 
-        assert said == f"{HANDLER} is paused, and {held_text()}\n"
+        assert said == f"{HANDLER} is paused. {held_text()}\n"
 
     def test_names_the_backfill_where_the_deliveries_of_a_second_one_would_only_lie_there(
         self, held: Listener
@@ -237,10 +245,10 @@ class TestTheCommand:
 
         said = refused("backfill", HANDLER, "--reason", "again")
 
-        assert held_text() in said
+        assert f"and {held_clause()[:-1]}" in said
         assert "outbox resume" not in said
 
-    def test_notes_on_a_parked_delivery_what_holds_it(self, held: Listener):
+    def test_stores_the_operation_in_the_note_of_a_parked_delivery(self, held: Listener):
         number = the_backfill().pk
 
         assert parked().note == f"its handler is held by its backfill, operation {number}"
@@ -248,9 +256,9 @@ class TestTheCommand:
 
 class TestTheDoctor:
     def test_names_the_handler_that_an_unfinished_backfill_holds(self, held: Listener):
-        Operation.objects.update(seen_at=timezone.now() - 2 * operations.SILENCE)
+        Operation.objects.update(seen_at=timezone.now() - 2 * operations.ABANDONED_AFTER)
 
-        [found] = [one for one in debts.examine(using="default") if "half-way" in one.text]
+        [found] = [one for one in owed.examine(using="default") if "unfinished" in one.text]
 
         assert f"It holds {HANDLER}" in found.text
         assert format_time(the_backfill().seen_at) in found.text
@@ -266,7 +274,7 @@ class TestTheAdmin:
         said = self.resume(admin_client)
 
         assert "was not resumed" in said
-        assert f"go-on {the_backfill().pk}" in said
+        assert f"continue {the_backfill().pk}" in said
         assert the_handler().paused_at is not None
         assert not LogEntry.objects.exists()
 
@@ -289,7 +297,7 @@ class TestTheAdmin:
         assert f'aria-label="Resume {HANDLER}"' not in page
         assert f'aria-label="Pause {HANDLER}"' not in page
         assert "the bank is closed" in page
-        assert as_html(held_text()) in page
+        assert f"and {held_clause()[:-1]}" in page
 
     def test_has_none_on_the_page_of_the_subscription(self, held: Listener, admin_client: Client):
         url = reverse("admin:outbox_subscription_change", args=[the_handler().pk])
@@ -299,10 +307,10 @@ class TestTheAdmin:
         assert "Resume the handler" not in page
         assert as_html(held_text()) in page
 
-    def test_says_so_in_the_list_of_subscriptions(self, held: Listener, admin_client: Client):
+    def test_shows_it_in_the_list_of_subscriptions(self, held: Listener, admin_client: Client):
         assert as_html(held_text()) in admin_client.get(SUBSCRIPTIONS).content.decode()
 
-    def test_advises_to_go_on_with_the_backfill(self, held: Listener):
+    def test_advises_to_continue_the_backfill(self, held: Listener):
         found = advice(status(), [], [], has_failures=True)
 
         assert found.text == held_text()
@@ -320,7 +328,7 @@ class TestTheLog:
 
 
 class TestACtrlC:
-    def test_in_a_backfill_says_what_stays_and_what_to_do(self, listener: Listener):
+    def test_in_a_backfill_names_the_paused_handler_and_the_next_step(self, listener: Listener):
         """Failed: a traceback."""
         given(1, 2)
         send()
@@ -333,14 +341,15 @@ class TestACtrlC:
             said = refused("backfill", HANDLER, "--reason", "a test")
 
         number = the_backfill().pk
-        assert f"`manage.py outbox go-on {number}`" in said
+        assert f"`manage.py outbox continue {number}`" in said
         assert said == (
-            f"Interrupted: operation {number}, backfill, is not finished; 1 of 2 touched. "
-            f"{HANDLER} stays paused until it is. {operations.next_step(the_backfill())}"
+            f"Interrupted: operation {number} (backfill) is not finished; 1 of 2 touched. "
+            f"{HANDLER} stays paused until the operation is finished. "
+            f"{operations.next_step(the_backfill())}"
         )
         assert the_handler().paused_at is not None
 
-    def test_in_another_command_says_where_to_look(
+    def test_in_another_command_names_the_log(
         self, listener: Listener, monkeypatch: pytest.MonkeyPatch
     ):
         """Failed: a traceback."""
@@ -365,63 +374,67 @@ class TestABackfillThatIsRefused:
             operations.backfill(CHOICE, by="ann", reason="a test")
         return str(caught.value)
 
-    def test_names_who_paused_the_handler_and_why(self):
+    def test_names_the_user_who_paused_the_handler_and_the_reason(self):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
+        paused_at = the_handler().paused_at
 
+        assert paused_at is not None
         assert self.refusal() == (
-            f"{HANDLER} gets no backfill, since nothing would send its deliveries: bob paused it "
-            f"(the bank is closed). When the reason is gone: `manage.py outbox resume {HANDLER}`."
+            f"{HANDLER} cannot be backfilled, because its deliveries would not be sent: {HANDLER} "
+            f"is paused by bob since {format_time(paused_at)} (the bank is closed). To resume it: "
+            f"`manage.py outbox resume {HANDLER}`."
         )
 
     def test_names_a_subscription_that_has_ended(self):
         operations.end(HANDLER, by="bob", reason="not needed")
 
         assert self.refusal().endswith(
-            "its subscription to tests.Walked has ended. `manage.py outbox resume tests.note` "
-            "makes it active again."
+            "the subscription of tests.note to tests.Walked has ended. To make it active again: "
+            "`manage.py outbox resume tests.note`."
         )
 
     def test_names_code_that_has_no_such_handler(self):
         Subscription.objects.update(known=False)
 
         assert self.refusal().endswith(
-            "the code that was last migrated does not subscribe it to tests.Walked. Deploy and "
-            "migrate a release that does."
+            "the code that was last migrated does not subscribe tests.note to tests.Walked. Deploy "
+            "and migrate a release that does, or name tests.note in the `formerly=` of its "
+            "successor."
         )
 
 
 class TestAnUnfinishedOperation:
-    def test_of_the_same_replay_is_named_with_its_last_sign_of_life(self, held: Listener):
+    def test_of_the_same_replay_is_named_with_its_last_heartbeat(self, held: Listener):
         now = timezone.now()
         other = Operation.objects.create(
             action="replay", choice=CHOICE.as_json(), by="cli:ann", started_at=now, seen_at=now
         )
 
-        with pytest.raises(operations.StillRunning, match=f"last sign of life {format_time(now)}"):
+        with pytest.raises(operations.StillRunning, match=f"last heartbeat {format_time(now)}"):
             operations.replay(CHOICE, by="bob", reason="a test")
 
         assert other.state == "running"
 
-    def test_of_the_handler_is_named_with_its_last_sign_of_life(self, held: Listener):
+    def test_of_the_handler_is_named_with_its_last_heartbeat(self, held: Listener):
         seen = format_time(the_backfill().seen_at)
         other = operations.Choice(handler=HANDLER, event="tests.Walked")
 
-        with pytest.raises(operations.CannotBackfill, match=f"last sign of life {seen}"):
+        with pytest.raises(operations.CannotBackfill, match=f"last heartbeat {seen}"):
             operations.backfill(other, by="bob", reason="a test")
 
-    def test_of_a_handler_that_was_renamed_is_finished_by_go_on(self, held: Listener):
+    def test_of_a_renamed_handler_is_finished_by_continue(self, held: Listener):
         """Failed: no subscription had the former name, so nothing ended the pause."""
         Subscription.objects.update(handler="tests.renamed")
 
-        outbox_command("go-on", str(the_backfill().pk))
+        outbox_command("continue", str(the_backfill().pk))
 
         assert (the_backfill().state, the_handler().paused_at) == ("finished", None)
 
-    def test_whose_handler_is_gone_ends_go_on_with_a_sentence(self, held: Listener):
+    def test_whose_handler_is_gone_ends_continue_with_a_sentence(self, held: Listener):
         """Failed: a traceback of `UnknownHandler`."""
         operations.pause(HANDLER, by="bob", reason="a test")
         Subscription.objects.update(handler="tests.renamed")
 
         assert "No subscription has the handler tests.note" in refused(
-            "go-on", str(the_backfill().pk)
+            "continue", str(the_backfill().pk)
         )

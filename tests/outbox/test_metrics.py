@@ -163,7 +163,7 @@ class TestTheGauges:
         Outbox().given("shops.Ordered", order_id=uuid4())
         relay_pass(publish=lambda message: None)
 
-        with django_assert_num_queries(15):
+        with django_assert_num_queries(12):
             families()
 
 

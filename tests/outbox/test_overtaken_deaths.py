@@ -96,16 +96,16 @@ class TestWhy:
         ended = format_time(overtaken.failures.get().ended_at)
 
         assert why(overtaken) == (
-            f"Dead, and no attempt is used up: at {ended} its worker lost the database, and is "
-            f"alive; delivery {later().pk}, of a later event of its key, ran before it. To run it "
-            "now is to run it after that one, out of order. If its handler bears that: `manage.py "
-            f"outbox retry {overtaken.pk}`; else `manage.py outbox discard {overtaken.pk}`."
+            f"Dead without a used attempt: its worker lost the database at {ended} and is alive. "
+            f"Meanwhile delivery {later().pk}, of a later event of its key, ran, so a retry runs "
+            "this delivery out of order. If the handler can run out of order: `manage.py outbox "
+            f"retry {overtaken.pk}`. Otherwise: `manage.py outbox discard {overtaken.pk}`."
         )
 
     def test_says_so_also_where_the_later_one_is_gone(self, overtaken: Delivery):
         later().delete()
 
-        assert "; a later event of its key ran before it." in why(overtaken)
+        assert "Meanwhile a later event of its key ran, so" in why(overtaken)
 
     def test_of_one_whose_worker_died_is_as_before(self, died: Delivery):
         died = Delivery.objects.select_related("subscription").get(pk=died.pk)
@@ -144,7 +144,7 @@ class TestTheGroups:
     def test_say_what_running_it_means(self, overtaken: Delivery):
         said = self.said()
 
-        assert said.startswith(f"1 delivery to {HANDLER}: {CAUSE}\n")
+        assert said.startswith(f"1 delivery of {HANDLER}: {CAUSE}\n")
         assert "out of order" in said
         assert f"manage.py outbox why {overtaken.pk}" in said
         assert "manage.py outbox discard" in said

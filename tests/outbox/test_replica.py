@@ -24,7 +24,7 @@ from outbox.counting import minutes
 from outbox.deliveries import failpoints
 from outbox.models import Delivery, Event, Minute, Operation, Subscription
 from outbox.operations import progress, resumption
-from outbox.operations.dry_run import try_out
+from outbox.operations.dry_run import dry_run
 from outbox.privacy.redaction import redact
 from outbox.privacy.sensitive import masked
 from outbox.relay.passes import relay_pass
@@ -234,7 +234,7 @@ class TestWhateverDecidesOrStores:
     ):
         reads = Reads()
         monkeypatch.setattr(router, "routers", [reads])
-        monkeypatch.setattr(resumption, "SILENCE", timedelta(0))
+        monkeypatch.setattr(resumption, "ABANDONED_AFTER", timedelta(0))
         runs: list[int] = []
 
         @subscribe("tests.ParcelSent", backoff_base=0, attempts=2, ordered=True)
@@ -258,12 +258,12 @@ class TestWhateverDecidesOrStores:
         deliver_due()
         deliver_due()
         deliver_due()
-        try_out(dead.pk)
+        dry_run(dead.pk)
         operations.preview("replay", all_of_it)
         operations.replay(all_of_it, **BY, rate=None)
         with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
             operations.discard(all_of_it, **BY, rate=None)
-        operations.go_on(on_primary(Operation).get(state="running").pk, by="ann")
+        operations.continue_operation(on_primary(Operation).get(state="running").pk, by="ann")
         on_primary(Delivery).filter(event=first_event()).delete()
         operations.backfill(operations.Choice(handler="tests.send", event="tests.ParcelSent"), **BY)
         deliver_due()

@@ -68,7 +68,7 @@ class TestRelay:
         stack.start(name, RELAY, **environment)
         stack.wait_until(lambda: "The relay runs." in stack.log(name), "the relay runs")
 
-    def test_sends_what_is_due_once(self, stack: Stack):
+    def test_sends_due_deliveries_once(self, stack: Stack):
         stack.manage("strike", "3")
 
         said = stack.manage("outbox", "relay", "--once")
@@ -76,19 +76,19 @@ class TestRelay:
         assert said == "4 messages sent.\n"  # three alone, and a batch of three
         assert self.sent(stack) == 6
 
-    def test_fails_in_a_sentence_where_the_broker_is_away(self, stack: Stack):
+    def test_fails_with_a_sentence_while_the_broker_is_down(self, stack: Stack):
         stack.manage("strike", "1")
 
         stack.start("once", [*RELAY, "--once"], REDIS_URL=unanswered_url())
         stack.wait_until(lambda: not stack.is_running("once"), "the command ends")
 
         assert stack.stop("once") == 1
-        assert "The broker took no message" in stack.log("once")
+        assert "The broker accepted no message" in stack.log("once")
         assert "Traceback" not in stack.log("once")
         assert self.sent(stack) == 0
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_runs_on_nudges_until_it_is_told_to_end(self, stack: Stack, number: signal.Signals):
+    def test_runs_on_nudges_until_it_gets_a_signal(self, stack: Stack, number: signal.Signals):
         name = f"relay-{number.name}"
         self.start(stack, name)
         stack.manage("strike", "1")
@@ -98,11 +98,11 @@ class TestRelay:
         stack.wait_until(lambda: not stack.is_running(name), "the relay ends")
 
         assert stack.stop(name) == 0
-        assert "The relay has ended." in stack.log(name)
+        assert "The relay has stopped." in stack.log(name)
         assert "Traceback" not in stack.log(name)
 
-    def test_ends_when_told_though_the_broker_is_away(self, stack: Stack):
+    def test_stops_on_a_signal_while_the_broker_is_down(self, stack: Stack):
         self.start(stack, "lonely", REDIS_URL=unanswered_url())
 
         assert stack.stop("lonely") == 0
-        assert "The relay has ended." in stack.log("lonely")
+        assert "The relay has stopped." in stack.log("lonely")

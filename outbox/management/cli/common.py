@@ -1,22 +1,38 @@
-"""Shared helpers of the subcommands: operator, lookup of events and deliveries, tables."""
+"""Shared parts of the subcommands: their interface, the operator, lookups, tables and JSON."""
 
 from __future__ import annotations
 
 import getpass
+import json
 import os
-from collections.abc import Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 from uuid import UUID
 
 from django.core.management.base import CommandError
+from django.core.serializers.json import DjangoJSONEncoder
 
 from outbox import databases
 from outbox.models import Delivery, Event
 
-#: Exit code after Ctrl-C, as a shell reports it.
-INTERRUPTED = 130
-
 #: Maximum of events of one key that a command reads.
 MOST_EVENTS = 200
+
+Options = Mapping[str, Any]
+Write = Callable[[str], object]
+
+
+class Subcommand(Protocol):
+    """A subcommand; the first line of its docstring is its help."""
+
+    __doc__: str | None
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare its arguments."""
+
+    def run(self, options: Options, write: Write) -> None:
+        """Run it; raise `CommandError` with one clear sentence if it fails."""
 
 
 def operator() -> str:
@@ -43,7 +59,7 @@ def find_event(text: str) -> Event | None:
         return None
     event = Event.objects.using(databases.alias()).filter(id=event_id).first()
     if event is None:
-        raise CommandError(f"There is no event of the id or key {event_id}; was it pruned?")
+        raise CommandError(f"No event has the id or key {event_id}. It may have been pruned.")
     return event
 
 
@@ -69,7 +85,7 @@ def delivery_id(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise CommandError(
             f"{text} is neither a delivery id (a number) nor an event id (a UUID), and no event "
-            "is about such a key."
+            "has it as its key."
         )
     return int(text)
 
@@ -88,8 +104,18 @@ def find_deliveries(texts: Sequence[str]) -> set[int]:
         elif Delivery.objects.using(databases.alias()).filter(pk=delivery_id(text)).exists():
             found.add(int(text))
         else:
-            raise CommandError(f"There is no delivery {text}; it may have been pruned.")
+            raise CommandError(f"No delivery has the id {text}. It may have been pruned.")
     return found
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """Declare --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def write_json(value: object, write: Write) -> None:
+    """Write a value as JSON."""
+    write(json.dumps(value, cls=DjangoJSONEncoder, indent=2))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -1,4 +1,4 @@
-"""Run the relay in the foreground, where no Celery worker of the queue outbox does."""
+"""The subcommand relay: the relay without a Celery worker."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import signal
 import socket
 import threading
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from celery import current_app
 from django.core.management.base import CommandError
@@ -22,37 +21,42 @@ from outbox.relay.passes import relay as relay_all
 from outbox.tasks import build_relay
 from outbox.transports.celery_broker import CeleryTransport, nudge_queue
 
-from .common import count
+from .common import Options, Write, count
 
 _WAIT_SECONDS = 1.0
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare --once."""
-    parser.add_argument("--once", action="store_true", help="relay what is due now, and end")
+class Relay:
+    """Run the relay in the foreground, for setups without a Celery worker of the queue outbox."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare --once."""
+        parser.add_argument("--once", action="store_true", help="relay all due deliveries, and end")
+
+    def run(self, options: Options, write: Write) -> None:
+        """Relay once, or until SIGINT or SIGTERM."""
+        if options["once"]:
+            _once(write)
+            return
+        with _until_signalled() as stopping:
+            loop = build_relay()
+            loop.start()
+            write("The relay runs. Ctrl-C or SIGTERM stops it.")
+            try:
+                _forward_nudges(loop, stopping)
+            finally:
+                loop.stop()
+        write("The relay has stopped.")
 
 
-def run(options: Mapping[str, Any], write: Callable[[str], object]) -> None:
-    """Relay once, or until SIGINT or SIGTERM."""
-    if options["once"]:
-        _once(write)
-        return
-    with _until_signalled() as stopping:
-        loop = build_relay()
-        loop.start()
-        write("The relay runs. Ctrl-C or SIGTERM ends it.")
-        try:
-            _forward_nudges(loop, stopping)
-        finally:
-            loop.stop()
-    write("The relay has ended.")
-
-
-def _once(write: Callable[[str], object]) -> None:
+def _once(write: Write) -> None:
     try:
         number = relay_all(publish=CeleryTransport().dispatch)
     except BrokerUnavailable as error:
-        raise CommandError(f"The broker took no message ({error}); nothing is lost.") from error
+        raise CommandError(
+            f"The broker accepted no message: {error}. Nothing is lost. Check that it runs: "
+            "`manage.py outbox doctor`."
+        ) from error
     write(f"{count(number, 'message')} sent.")
 
 

@@ -8,31 +8,30 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, ProgrammingError
 
 from outbox.management import cli
-from outbox.management.cli import database_errors
-from outbox.management.cli.common import INTERRUPTED
+from outbox.management.cli import errors
 
 
 class Command(BaseCommand):
-    help = "Shows what the outbox owes and why, and acts on it."
-    requires_system_checks = []  # in an outage an answer must not wait for all checks
+    help = "Inspects and operates the outbox."
+    requires_system_checks = []  # during an outage a command must not wait for all checks
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the subcommands, and the arguments of each."""
         subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
         vars(parser)["suggest_on_error"] = True  # the default from Python 3.14 on
-        for name, module in cli.SUBCOMMANDS.items():
-            summary = (module.__doc__ or "").splitlines()[0]
-            module.add_arguments(subparsers.add_parser(name, help=summary, description=summary))
+        for name, subcommand in cli.SUBCOMMANDS.items():
+            summary = (subcommand.__doc__ or "").splitlines()[0]
+            subcommand.add_arguments(subparsers.add_parser(name, help=summary, description=summary))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the subcommand; raise `CommandError` if it fails."""
         try:
             cli.SUBCOMMANDS[options["subcommand"]].run(options, self.stdout.write)
         except (OperationalError, InterfaceError, ProgrammingError) as error:
-            text = database_errors.explained(error)
+            text = errors.explained(error)
             if not text:  # an error of the code: show its traceback
                 raise
             raise CommandError(text) from error
         except KeyboardInterrupt:
-            text = "Interrupted. `manage.py outbox log` shows what was done, and how far it came."
-            raise CommandError(text, returncode=INTERRUPTED) from None
+            text = "Interrupted. `manage.py outbox log` lists the operations and their progress."
+            raise CommandError(text, returncode=errors.INTERRUPTED) from None

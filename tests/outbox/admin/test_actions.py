@@ -210,7 +210,7 @@ class TestDiscardingAndReplaying:
 
         said = admin_client.post(DELIVERIES, form, follow=True).content.decode()
 
-        assert "by cli:ann, replays the same choice and is not finished" in said
+        assert "The same replay is not finished" in said
         assert Delivery.objects.get(pk=row.pk).state == "done"
 
     @pytest.mark.parametrize("reason", [{}, {"reason": "the scales were broken"}])

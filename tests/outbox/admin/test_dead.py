@@ -200,8 +200,8 @@ class TestALongOperation:
         admin_client.post(reverse("admin:outbox_operation_go_on", args=[left.pk]))
 
         assert "Nobody carries it out any more" in before
-        assert f"<code>manage.py outbox go-on {left.pk}</code>" in before
-        assert "no handler runs again for an event because of that" in before
+        assert f"<code>manage.py outbox continue {left.pk}</code>" in before
+        assert "no handler runs again because of it" in before
         eventually(lambda: dead_ones() == 0, "the rest is retried", within=60)
 
     def test_is_given_up_by_those_who_may_do_it(self, outbox, admin_client):
@@ -260,7 +260,7 @@ class TestCorrecting:
         [
             ({"grams": "heavy"}, "grams"),
             ({"colour": "red"}, "colour"),
-            ({"parcel_id": str(UUID(int=1))}, "It must stay about"),
+            ({"parcel_id": str(UUID(int=1))}, "The key must stay"),
         ],
     )
     def test_takes_only_what_fits_the_event(self, outbox, admin_client, fields, said):

@@ -268,7 +268,7 @@ class TestAnEventsPage:
         text = text_of(admin_client, page_of(event))
 
         assert "1 of 2 deliveries are settled" in text
-        assert "refused for good" in text
+        assert "the handler refused it" in text
         assert "<details" in text
         assert "Traceback (most recent call last)" in text
         assert f'href="{page_of(dead_one())}">tests.weigh_parcel</a>' in text
@@ -345,7 +345,7 @@ class TestASubscription:
 
     @pytest.mark.parametrize(
         ("attempts", "policy"),
-        [(1, "1 attempt,"), (2, "2 attempts,"), (None, "no last attempt,")],
+        [(1, "1 attempt,"), (2, "2 attempts,"), (None, "unlimited attempts,")],
     )
     def test_says_how_often_it_is_tried(self, outbox, admin_client, attempts, policy):
         Subscription.objects.update(attempts=attempts)
@@ -357,7 +357,7 @@ class TestASubscription:
 
         text = text_of(admin_client, SUBSCRIPTIONS)
 
-        assert "the code of the last migrate lacks it" in text
+        assert "the code that was last migrated does not subscribe" in text
 
 
 class TestRows:

@@ -43,7 +43,7 @@ class TestTheTimeline:
             for part in (
                 ">tests.Packed</a>",
                 ">tests.label_parcel</a>",
-                "refused for good",
+                "the handler refused it",
                 ">tests.Labelled</a>",
                 "emitted by tests.label_parcel",
             )
@@ -93,7 +93,9 @@ class TestARowsOwnPage:
         text = text_of(admin_client, reverse("admin:freight_parcel_change", args=[parcel.pk]))
 
         assert ">tests.Labelled</a>" in text
-        assert text.index("tests.weigh_parcel: Dead: refused") < text.index('id="outbox-timeline"')
+        assert text.index("tests.weigh_parcel: Dead: the handler refused") < text.index(
+            'id="outbox-timeline"'
+        )
 
     def test_says_so_when_no_event_is_about_it(self, outbox, admin_client):
         parcel = Parcel.objects.create()

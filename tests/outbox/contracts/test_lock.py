@@ -188,7 +188,7 @@ class TestTheCommand:
         assert "events.lock.json: 1 event" in outbox_command("catalogue")
 
         assert complaints(app) == []
-        assert outbox_command("catalogue").strip() == "Every event is recorded as it is."
+        assert outbox_command("catalogue").strip() == "Every events.lock.json is up to date."
 
     def test_checks_without_writing(self, app: AppConfig):
         declare(sent(colour=(str, "white")))

@@ -167,7 +167,8 @@ class TestTheCommand:
         owe(2)
 
         assert (
-            outbox_command("rehearse").strip() == "2 owed rows read; this code can read them all."
+            outbox_command("rehearse").strip()
+            == "2 owed rows read. This code can decode all of them."
         )
 
     def test_lists_what_cannot_and_fails(self):

@@ -198,8 +198,8 @@ class TestADeadBank:
 
         told = why(Delivery.objects.filter(attempts=0)[0])
 
-        assert told.startswith("Held: the breaker of tests.charge is open since ")
-        assert "(BankDown: no answer); the next probe is sent at" in told
+        assert told.startswith("Not sent: tests.charge is held by its breaker, open since ")
+        assert "(BankDown: no answer). The next probe is due at" in told
 
     def test_is_told_by_status(self, bank):
         """Seen to fail with the row's state left out of `_add_condition`."""
@@ -210,8 +210,8 @@ class TestADeadBank:
 
         assert handler["is_breaker_open"]
         assert handler["breaker_reason"] == "BankDown: no answer"
-        assert "breaker open since" in said
-        assert ": BankDown: no answer" in said
+        assert "held by its breaker, open since" in said
+        assert "(BankDown: no answer)" in said
 
 
 class TestAPerson:
@@ -226,7 +226,7 @@ class TestAPerson:
         said = outbox_command("close-breaker", "tests.charge", "--reason", "ticket 7")
 
         first = send()
-        assert said.startswith("tests.charge goes on")
+        assert said.startswith("The breaker of tests.charge is closed.")
         assert 1 <= len(first) <= 2
         work(first)
         assert Delivery.objects.filter(state="done").count() == len(first)
@@ -240,13 +240,13 @@ class TestAPerson:
         told = outbox_command("close-breaker", "tests.charge", "--dry-run")
 
         assert "--reason" in refused("close-breaker", "tests.charge")
-        assert f"{MANY} deliveries would be touched" in told
+        assert f"{MANY} deliveries would change" in told
         assert row().breaker_opened_at is not None
 
     def test_is_told_where_no_breaker_is_open(self, bank):
         said = refused("close-breaker", "tests.charge", "--reason", "ticket 7")
 
-        assert said == "No breaker of tests.charge is open."
+        assert said == "tests.charge has no open breaker."
         assert not Operation.objects.exists()
 
     def test_who_is_wrong_has_it_opened_again(self, bank):

@@ -14,6 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from outbox.deliveries import heartbeat
 from outbox.models import Heartbeat
+from outbox.monitor.health import Heartbeats
 from outbox.relay import loop
 from outbox.tasks import run_relay
 from tests.outbox.relays import relay_loop
@@ -43,8 +44,8 @@ class TestABeat:
 
         row = Heartbeat.objects.get()
         assert row.queues == ["bank", "mail"]
-        assert heartbeat.latest(Kind.WORKER, queue="bank").is_fresh
-        assert not heartbeat.latest(Kind.WORKER, queue="stock").is_fresh
+        assert Heartbeats().latest(Kind.WORKER, queue="bank").is_fresh
+        assert not Heartbeats().latest(Kind.WORKER, queue="stock").is_fresh
 
     def test_is_written_no_more_often_than_it_needs(
         self, django_assert_num_queries: DjangoAssertNumQueries
@@ -79,7 +80,7 @@ class TestABeat:
         heartbeat.beat(Kind.RELAY, "r1")
         let_time_pass(seconds=40)
 
-        sign = heartbeat.latest(Kind.RELAY)
+        sign = Heartbeats().latest(Kind.RELAY)
 
         assert sign.at is not None
         assert not sign.is_fresh
@@ -146,4 +147,4 @@ class TestBeat:
     def test_is_alive_when_its_task_comes(self):
         run_relay()
 
-        assert heartbeat.latest(Kind.BEAT).is_fresh
+        assert Heartbeats().latest(Kind.BEAT).is_fresh

@@ -251,7 +251,7 @@ class TestAPausedHandler:
 
 class TestADeploy:
     def test_that_makes_a_handler_ordered_puts_in_line_what_is_owed(self, listener):
-        """Seen to fail without `line_up`."""
+        """Seen to fail without `set_order_keys`."""
         listener.subscribe(ordered=False)
         given(1, 2, 3)
         messages = send()
@@ -456,7 +456,7 @@ class TestAReplay:
 
         overlap.may_end.set()
         later()
-        assert "is in hand; they run one after the other" in text
+        assert "is running, and a key has one running delivery" in text
 
 
 @pytest.mark.postgresql
@@ -622,7 +622,7 @@ class TestABackfill:
         assert listener.received == []
         assert Subscription.objects.get().pause_reason == "Its backfill is not complete."
 
-        operations.go_on(Operation.objects.latest("pk").pk, by="ann")
+        operations.continue_operation(Operation.objects.latest("pk").pk, by="ann")
         Outbox().deliver_all()
 
         assert [number for _key, number in listener.received] == [1, 2, 3]

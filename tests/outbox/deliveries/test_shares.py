@@ -222,7 +222,7 @@ class TestAShare:
 
         text = why(Delivery.objects.get(state="pending"))
 
-        assert "owner:1 has 1 delivery of tests.send in flight, the most (share_window)" in text
+        assert "owner:1 has 1 delivery of tests.send in flight, the maximum (share_window)" in text
 
 
 class TestTheShareOfAnEvent:

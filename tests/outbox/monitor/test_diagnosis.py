@@ -73,13 +73,13 @@ def sign(kind: Kind, *, queues: Sequence[str] = ()) -> None:
 
 
 class TestWhyADeliveryIsDone:
-    def test_says_when_and_by_whom(self, invoice):
+    def test_names_time_and_worker(self, invoice):
         given()
         Outbox().deliver_all()
 
         assert sentence() == "Done at 2026-11-24 12:00:00 UTC by worker test, at the first attempt."
 
-    def test_counts_what_failed_before(self, clock):
+    def test_counts_the_failed_runs_before(self, clock):
         @subscribe("parcels.ParcelSent", backoff_base=0)
         def invoice(attempt: int) -> None:
             if attempt < 3:
@@ -91,7 +91,7 @@ class TestWhyADeliveryIsDone:
         assert sentence().endswith("by worker test, after 2 failed runs.")
 
     @pytest.mark.parametrize("is_prefetched", [False, True])
-    def test_tells_runs_that_used_up_no_attempt_from_those_that_did(self, invoice, is_prefetched):
+    def test_counts_runs_without_a_used_attempt_separately(self, invoice, is_prefetched):
         """Failed: each was a "failed attempt", a lost lease besides its death, too."""
         given()
         Outbox().deliver_all()
@@ -108,12 +108,12 @@ class TestWhyADeliveryIsDone:
 
         assert why(rows.get()) == (
             "Done at 2026-11-24 12:00:00 UTC by worker test, after 2 failed runs and after 3 "
-            "runs that used up no attempt, since the database failed or could not be reached."
+            "runs that used up no attempt, because the database failed or could not be reached."
         )
 
 
 class TestWhyADeliveryIsDead:
-    def test_says_what_went_wrong_where_and_what_to_do(self, clock):
+    def test_names_the_error_its_place_and_the_next_step(self, clock):
         @subscribe("parcels.ParcelSent", attempts=2, backoff_base=0)
         def invoice() -> None:
             raise RuntimeError("no such\nprice.")
@@ -126,11 +126,11 @@ class TestWhyADeliveryIsDead:
         assert place.startswith("tests.outbox.monitor.test_diagnosis:")
         assert sentence() == (
             "Dead after 2 attempts, the last at 2026-11-24 12:00:00 UTC: RuntimeError: no such "
-            f"price ({place}); when the cause is gone, try it again in the admin or by "
+            f"price ({place}). Fix the cause, then retry it in the admin or by "
             f"`manage.py outbox retry {delivery.pk}`."
         )
 
-    def test_tells_a_refusal_from_a_failure(self, clock):
+    def test_distinguishes_a_refusal_from_a_failure(self, clock):
         @subscribe("parcels.ParcelSent")
         def invoice() -> None:
             raise PermanentFailure("no address")
@@ -138,12 +138,14 @@ class TestWhyADeliveryIsDead:
         given()
         Outbox().deliver_all(raise_errors=False)
 
-        assert sentence().startswith("Dead: refused for good at 2026-11-24 12:00:00 UTC with Perm")
+        assert sentence().startswith(
+            "Dead: the handler refused it at 2026-11-24 12:00:00 UTC with P"
+        )
         assert "no address" in sentence()
 
 
 class TestWhyADeliveryWaitsForItsBackoff:
-    def test_says_until_when_and_after_what(self, clock):
+    def test_names_the_time_of_the_next_attempt_and_the_error(self, clock):
         @subscribe("parcels.ParcelSent")
         def invoice() -> None:
             raise RuntimeError("the printer is out of paper")
@@ -153,11 +155,11 @@ class TestWhyADeliveryWaitsForItsBackoff:
         Delivery.objects.update(due_at=NOON + timedelta(minutes=10))
 
         assert sentence() == (
-            "Tried again at 2026-11-24 12:10:00 UTC, in 10 min, after 1 attempt: "
+            "Retried at 2026-11-24 12:10:00 UTC, in 10 min, after 1 attempt: "
             "RuntimeError: the printer is out of paper."
         )
 
-    def test_tells_a_message_that_was_never_started(self, invoice):
+    def test_distinguishes_a_message_that_was_never_started(self, invoice):
         given()
         passing()
         Delivery.objects.update(
@@ -173,10 +175,10 @@ class TestWhyADeliveryIsPending:
         given(3)
         passing()
 
-    def test_waits_its_turn_while_the_window_is_full(self):
+    def test_waits_while_the_window_is_full(self):
         assert sentence() == (
-            "Waits its turn: 2 of at most 2 deliveries of tests.invoice are in flight, and 0 are "
-            "due before this one."
+            "Waits for the window: 2 of at most 2 deliveries of tests.invoice are in flight, and "
+            "0 are due before this one."
         )
 
     def test_is_sent_next_when_there_is_room(self):
@@ -184,7 +186,7 @@ class TestWhyADeliveryIsPending:
 
         assert sentence() == "Due now; the relay sends it next."
 
-    def test_keeps_the_last_error_in_sight_when_it_is_due_again(self):
+    def test_shows_the_last_error_when_it_is_due_again(self):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
         Delivery.objects.filter(state=State.PENDING).update(attempts=2, note="ValueError: no paper")
 
@@ -192,7 +194,7 @@ class TestWhyADeliveryIsPending:
             "Due again now, after 2 attempts: ValueError: no paper. The relay sends it next."
         )
 
-    def test_keeps_in_sight_why_it_was_handed_back_without_an_attempt(self):
+    def test_shows_why_it_was_handed_back_without_an_attempt(self):
         """Failed: the note was dropped."""
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
         note = "its worker could not reach the database, and is alive"
@@ -200,39 +202,39 @@ class TestWhyADeliveryIsPending:
 
         assert sentence() == f"Due now ({note}); the relay sends it next."
 
-    def test_asks_for_the_relay_when_there_is_room_for_long(self, clock):
+    def test_names_the_relay_if_it_is_long_due(self, clock):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
         clock.shift(90)
 
         assert sentence() == (
-            "Due for 1 min 30 s and not yet sent; no relay was seen: is a worker of the queue "
-            "outbox running?"
+            "Due for 1 min 30 s and not sent. No relay was ever seen: start a worker of the queue "
+            "outbox."
         )
 
-    def test_asks_for_the_relay_even_if_others_wait_in_line(self, clock):
+    def test_names_the_relay_even_if_others_are_due_earlier(self, clock):
         Delivery.objects.filter(state=State.SENT).update(
             state=State.PENDING, due_at=NOON - timedelta(minutes=1)
         )
         clock.shift(90)
 
-        assert "is a worker of the queue outbox running?" in sentence()
+        assert "start a worker of the queue outbox" in sentence()
 
-    def test_asks_for_the_broker_when_it_took_no_message(self, clock):
+    def test_names_the_broker_that_accepted_no_message(self, clock):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
         Delivery.objects.update(note="the broker refused its message: ConnectionError: refused")
         clock.shift(90)
 
         assert sentence() == (
-            "Due for 1 min 30 s and not yet sent (the broker refused its message: ConnectionError: "
-            "refused); no relay was seen: is a worker of the queue outbox running?"
+            "Due for 1 min 30 s and not sent (the broker did not take it: ConnectionError: "
+            "refused). No relay was ever seen: start a worker of the queue outbox."
         )
 
-    def test_is_parked_in_a_moment_when_its_handler_is_paused(self):
+    def test_is_not_sent_while_its_handler_is_paused(self):
         operations.pause("tests.invoice", by="cli:ann", reason="wrong prices.")
 
         assert sentence() == (
-            "Parked: cli:ann paused tests.invoice at 2026-11-24 12:00:00 UTC (wrong prices); "
-            "`manage.py outbox resume tests.invoice` lets it go on."
+            "Not sent: tests.invoice is paused by cli:ann since 2026-11-24 12:00:00 UTC (wrong "
+            "prices). To resume it: `manage.py outbox resume tests.invoice`."
         )
 
 
@@ -245,33 +247,32 @@ class TestWhyADeliveryIsSent:
     def test_was_just_sent(self):
         assert sentence() == "Just sent to the queue tests; a worker starts it next."
 
-    def test_asks_for_a_worker_when_none_starts_it(self, clock):
+    def test_names_the_queue_without_a_worker(self, clock):
         clock.shift(40)
 
         assert sentence() == (
-            "Its message is in the queue tests for 40 s (sent 1 time so far), sent again after "
-            "2026-11-24 12:01:00 UTC, and no worker started it; no worker on queue tests was seen: "
-            "is one running?"
+            "In the queue tests for 40 s (sent 1 time), and no worker started it; sent again after "
+            "2026-11-24 12:01:00 UTC. No worker of the queue tests was ever seen: start one."
         )
 
-    def test_tells_a_worker_that_is_silent_from_one_that_lives(self, clock):
+    def test_distinguishes_a_silent_worker_from_a_running_one(self, clock):
         sign(Kind.WORKER, queues=["tests"])
         clock.shift(40)
         silent = sentence()
         sign(Kind.WORKER, queues=["tests"])
         alive = sentence()
 
-        assert silent.endswith("no worker on queue tests was seen for 40 s: is one running?")
-        assert alive.endswith("was seen 0 s ago; run `manage.py outbox doctor`.")
+        assert silent.endswith("A worker of the queue tests was last seen 40 s ago: check it.")
+        assert alive.endswith("was seen 0 s ago: check with `manage.py outbox doctor`.")
 
-    def test_waits_behind_what_the_queues_workers_have_in_hand(self, clock):
+    def test_counts_the_running_deliveries_of_its_queue(self, clock):
         start("w1")
         given()
         passing()
         clock.shift(40)
 
         assert sentence() == (
-            "Its message is in the queue tests for 40 s, whose workers have 1 other in hand; "
+            "In the queue tests for 40 s, whose workers run 1 other delivery; "
             "sent again after 2026-11-24 12:01:00 UTC."
         )
 
@@ -280,38 +281,38 @@ class TestWhyADeliveryIsSent:
 
         assert sentence() == (
             "No worker of the queue tests started it by 2026-11-24 12:01:00 UTC; the relay sends "
-            "it again; no worker on queue tests was seen: is one running?"
+            "it again. No worker of the queue tests was ever seen: start one."
         )
 
-    def test_blames_the_relay_when_the_queues_workers_live(self, clock):
+    def test_names_the_relay_if_the_queues_workers_run(self, clock):
         sign(Kind.RELAY)
         clock.shift(61)
         sign(Kind.WORKER, queues=["tests"])
 
-        assert "the relay was not seen for 1 min 1 s" in sentence()
+        assert "The relay was last seen 1 min 1 s ago" in sentence()
 
-    def test_names_the_worker_that_has_it(self, clock):
+    def test_names_the_worker_that_runs_it(self, clock):
         start("w1@host")
         clock.shift(40)
 
         assert sentence() == (
-            "Worker w1@host has it since 2026-11-24 12:00:00 UTC (attempt 1), leased until "
+            "Worker w1@host runs it since 2026-11-24 12:00:00 UTC (attempt 1), leased until "
             "2026-11-24 12:01:00 UTC."
         )
 
-    def test_suspects_the_worker_whose_lease_has_passed(self, clock):
+    def test_names_the_worker_whose_lease_has_expired(self, clock):
         start("w1@host")
         clock.shift(61)
 
         assert sentence().startswith(
-            "Worker w1@host has it since 2026-11-24 12:00:00 UTC and its lease passed at "
-            "2026-11-24 12:01:00 UTC: the worker died, or the handler needs a longer lease, or it "
-            "cannot reach the database;"
+            "Worker w1@host runs it since 2026-11-24 12:00:00 UTC, and its lease expired at "
+            "2026-11-24 12:01:00 UTC. Either the worker died, or it cannot reach the database, or "
+            "the handler needs a longer lease."
         )
 
 
 class TestWhyADeliveryIsParked:
-    def test_names_who_paused_its_handler_and_why(self, invoice):
+    def test_names_the_user_who_paused_its_handler_and_the_reason(self, invoice):
         Outbox()
         operations.pause("tests.invoice", by="user:7", reason="")
         given()
@@ -319,10 +320,11 @@ class TestWhyADeliveryIsParked:
 
         assert Delivery.objects.get().state == "parked"
         assert sentence().startswith(
-            "Parked: user:7 paused tests.invoice at 2026-11-24 12:00:00 UTC (no reason was given);"
+            "Parked: tests.invoice is paused by user:7 since 2026-11-24 12:00:00 UTC (no "
+            "reason given)."
         )
 
-    def test_says_that_the_code_has_no_such_handler(self, invoice):
+    def test_explains_that_the_code_has_no_such_handler(self, invoice):
         Outbox()
         Subscription.objects.update(known=False)
         Event.objects.create(
@@ -332,16 +334,16 @@ class TestWhyADeliveryIsParked:
 
         assert Delivery.objects.get().state == "parked"
         assert sentence().startswith(
-            "Parked: the code that was last migrated has no handler tests.invoice for "
-            "parcels.ParcelSent; deploy and migrate"
+            "Parked: the code that was last migrated does not subscribe tests.invoice to "
+            "parcels.ParcelSent. Deploy and migrate"
         )
 
-    def test_goes_on_once_its_handler_runs_again(self, invoice):
+    def test_is_sent_once_its_handler_runs_again(self, invoice):
         given()
         passing()
         Delivery.objects.update(state=State.PARKED)
 
-        assert sentence() == "Was parked; its handler runs again, and the relay takes it up next."
+        assert sentence() == "Was parked; its handler runs again, and the relay sends it next."
 
 
 class TestWhyADeliveryIsBlocked:
@@ -358,13 +360,13 @@ class TestWhyADeliveryIsBlocked:
         head = Delivery.objects.earliest("pk").pk
 
         assert sentence() == (
-            f"Blocked: delivery {head}, of an earlier event of its key, comes first (sent). See "
+            f"Blocked by delivery {head}, of an earlier event of its key (sent). See "
             f"`manage.py outbox why {head}`."
         )
 
 
 class TestWhyADeliveryIsDiscarded:
-    def test_says_when_and_why(self, invoice):
+    def test_names_time_and_reason(self, invoice):
         given()
         passing()
         Delivery.objects.update(
@@ -375,14 +377,15 @@ class TestWhyADeliveryIsDiscarded:
 
 
 class TestWhyADeliveryIsNeverSent:
-    def test_says_that_its_subscription_has_ended(self, invoice):
+    def test_explains_that_its_subscription_has_ended(self, invoice):
         given()
         passing()
         Delivery.objects.update(state=State.PENDING)
         Subscription.objects.update(active=False)
 
         assert sentence() == (
-            "Not sent: the subscription of tests.invoice to parcels.ParcelSent has ended."
+            "Not sent: the subscription of tests.invoice to parcels.ParcelSent has ended. To make "
+            "it active again: `manage.py outbox resume tests.invoice`."
         )
 
 
@@ -412,7 +415,7 @@ class TestWhy:
 
         assert "tests.outbox.monitor.test_diagnosis:" in text
 
-    def test_stands_in_the_timeline_of_what_is_not_done(self, invoice):
+    def test_is_in_the_timeline_of_a_delivery_that_is_not_done(self, invoice):
         event = given()
         passing()
 
@@ -423,18 +426,18 @@ class TestWhy:
 
 class TestWhyAnEvent:
     def test_waits_for_fan_out_at_first(self, clock):
-        assert why_event(given()) == "Emitted a moment ago; the relay makes its deliveries next."
+        assert why_event(given()) == "Just emitted; the relay creates its deliveries next."
 
-    def test_asks_for_the_relay_when_it_waits_for_long(self, clock):
+    def test_names_the_relay_if_it_waits_for_long(self, clock):
         event = given()
         clock.shift(3 * 3600)
 
         assert why_event(event) == (
-            "Emitted 3 h ago and not fanned out; no relay was seen: is a worker of the queue "
-            "outbox running?"
+            "Emitted 3 h ago and not fanned out. No relay was ever seen: start a worker of the "
+            "queue outbox."
         )
 
-    def test_counts_what_is_settled(self, invoice):
+    def test_counts_the_settled_deliveries(self, invoice):
         @subscribe("parcels.ParcelSent")
         def fail() -> None:
             raise RuntimeError
@@ -447,12 +450,15 @@ class TestWhyAnEvent:
             "Fanned out at 2026-11-24 12:00:00 UTC; 1 of 2 deliveries are settled."
         )
 
-    def test_says_that_nobody_heard_it(self, clock):
+    def test_explains_that_no_handler_subscribes_to_it(self, clock):
         event = given()
         Outbox().deliver_all()
         event.refresh_from_db()
 
-        assert why_event(event) == "Fanned out at 2026-11-24 12:00:00 UTC; no handler heard it."
+        assert (
+            why_event(event)
+            == "Fanned out at 2026-11-24 12:00:00 UTC; no handler subscribes to it."
+        )
 
 
 class TestWording:
@@ -471,7 +477,7 @@ class TestWording:
     def test_shows_the_two_largest_units_of_a_span(self, seconds, text):
         assert span(timedelta(seconds=seconds)) == text
 
-    def test_shows_moments_in_utc(self):
+    def test_shows_times_in_utc(self):
         tokyo = datetime.fromisoformat("2026-11-24T21:00:00+09:00")
 
         assert format_time(tokyo) == "2026-11-24 12:00:00 UTC"

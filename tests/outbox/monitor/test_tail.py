@@ -34,7 +34,7 @@ def given(outbox: Outbox, key: UUID | None = None) -> Event:
 
 
 class TestFollowing:
-    def test_tells_each_event_and_each_move_once(self, outbox: Outbox):
+    def test_shows_each_event_and_each_change_once(self, outbox: Outbox):
         follower = Follower()
         assert list(follower.poll()) == []
         event = given(outbox)
@@ -44,7 +44,7 @@ class TestFollowing:
         moved = list(follower.poll())
 
         assert [line.split("  ")[1:] for line in told] == [
-            ["parcels.ParcelSent", event.key, "told by test"]
+            ["parcels.ParcelSent", event.key, "emitted by test"]
         ]
         assert len(moved) == 2
         assert [line for line in moved if line.endswith(f"tests.notify  {event.key}  done")]

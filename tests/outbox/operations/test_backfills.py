@@ -186,7 +186,7 @@ class TestALaterEvent:
         with pytest.raises(Died), failpoints.armed(failpoints.IN_STEP, die):
             backfill(in_order=False)
 
-        operations.go_on(the_backfill().pk, by="ann")
+        operations.continue_operation(the_backfill().pk, by="ann")
         Outbox().deliver_all()
 
         assert handled(listener) == [2, 1]
@@ -198,7 +198,7 @@ class TestABackfillThatIsKilled:
     def test_at_its_last_step_leaves_the_handler_paused_only_while_it_is_unfinished(
         self, listener: Listener, point: str
     ):
-        """Failed after the step: the handler stayed paused, and `go-on` said that all was over."""
+        """Failed after the step: the handler stayed paused, and `continue` saw no operation."""
         given_before_it_subscribed(listener, 1, 2)
         steps: list[int] = []
 
@@ -212,7 +212,7 @@ class TestABackfillThatIsKilled:
         is_over = the_backfill().state == "finished"
         is_paused = the_handler().paused_at is not None
         if not is_over:
-            operations.go_on(the_backfill().pk, by="ann")
+            operations.continue_operation(the_backfill().pk, by="ann")
         Outbox().deliver_all()
 
         assert is_paused is not is_over
@@ -249,7 +249,7 @@ class TestABackfillThatIsKilled:
             backfill()
         other = operations.Choice(handler="tests.note", event="tests.Walked")
 
-        with pytest.raises(operations.CannotBackfill, match=r"Operation \d+, by ann, is another"):
+        with pytest.raises(operations.CannotBackfill, match=r"not finished: operation \d+, by ann"):
             operations.backfill(other, by="bob", reason="a test")
 
         assert the_backfill().by == "ann"

@@ -123,7 +123,7 @@ class TestRetry:
         delivery = Delivery.objects.get()
         assert (delivery.state, delivery.attempts) == ("done", 2)
 
-    def test_sends_what_was_left_parked(self, flaky: Flaky):
+    def test_sends_deliveries_that_were_left_parked(self, flaky: Flaky):
         given(Outbox())
         passing()
         Delivery.objects.update(state=State.PARKED)
@@ -134,7 +134,7 @@ class TestRetry:
         assert state() == "pending"
 
     @pytest.mark.parametrize("settled_or_moving", [State.SENT, State.DONE, State.DISCARDED])
-    def test_leaves_alone_what_needs_no_retry(self, flaky: Flaky, settled_or_moving: State):
+    def test_does_not_change_other_deliveries(self, flaky: Flaky, settled_or_moving: State):
         given(Outbox())
         passing()
         Delivery.objects.update(state=settled_or_moving)
@@ -145,7 +145,7 @@ class TestRetry:
         assert number == 0
         assert Delivery.objects.values().get() == before
 
-    def test_leaves_parked_what_a_paused_handler_is_owed(self, flaky: Flaky):
+    def test_leaves_deliveries_of_a_paused_handler_parked(self, flaky: Flaky):
         outbox = Outbox()
         operations.pause("tests.invoice", by="cli:ann", reason="stocktaking")
         given(outbox)
@@ -156,7 +156,7 @@ class TestRetry:
         assert number == 0
         assert state() == "parked"
 
-    def test_says_in_the_log_who_retried_what(self, flaky: Flaky, caplog):
+    def test_logs_the_user_and_the_deliveries(self, flaky: Flaky, caplog):
         outbox = Outbox()
         given(outbox)
         outbox.deliver_all(raise_errors=False)
@@ -181,7 +181,7 @@ class TestRetry:
 
 
 class TestPause:
-    def test_parks_what_the_handler_is_owed_and_delays_no_other(self, flaky: Flaky):
+    def test_parks_the_handlers_deliveries_and_delays_no_other(self, flaky: Flaky):
         @subscribe("parcels.ParcelSent")
         def notify() -> None: ...
 
@@ -196,7 +196,7 @@ class TestPause:
         assert set(states) == {("tests.invoice", "parked"), ("tests.notify", "done")}
         assert flaky.runs == 0
 
-    def test_stops_what_is_sent_and_not_yet_started(self, flaky: Flaky):
+    def test_stops_deliveries_that_were_sent_and_not_started(self, flaky: Flaky):
         given(Outbox())
         (message,) = passing()
 
@@ -217,7 +217,7 @@ class TestPause:
         row = Subscription.objects.get()
         assert (row.paused_by, row.pause_reason) == ("cli:ann", "wrong prices")
 
-    def test_says_in_the_log_who_paused_what_and_why(self, flaky: Flaky, caplog):
+    def test_logs_the_user_the_handler_and_the_reason(self, flaky: Flaky, caplog):
         Outbox()
 
         with caplog.at_level(logging.INFO, logger="outbox.operations"):
@@ -225,19 +225,19 @@ class TestPause:
 
         assert caplog.messages == ["cli:ann paused tests.invoice: wrong prices"]
 
-    def test_knows_what_a_mistyped_handler_was_meant_to_be(self, flaky: Flaky):
+    def test_suggests_the_name_of_a_mistyped_handler(self, flaky: Flaky):
         Outbox()
 
         with pytest.raises(operations.UnknownHandler, match=r"Did you mean tests\.invoice\?"):
             operations.pause("tests.invioce", by="cli:ann", reason="wrong prices")
 
-    def test_asks_for_migrate_where_the_subscription_is_not_stored(self, flaky: Flaky):
+    def test_names_migrate_if_the_subscription_is_not_stored(self, flaky: Flaky):
         with pytest.raises(operations.UnknownHandler, match="run migrate"):
             operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
 
 
 class TestResume:
-    def test_delivers_what_was_parked(self, flaky: Flaky):
+    def test_delivers_parked_deliveries(self, flaky: Flaky):
         flaky.is_broken = False
         outbox = Outbox()
         operations.pause("tests.invoice", by="cli:ann", reason="wrong prices")
@@ -304,14 +304,14 @@ class TestPrune:
         assert not Delivery.objects.exists()
         assert not Attempt.objects.exists()
 
-    def test_removes_what_nobody_heard(self):
+    def test_deletes_events_without_a_subscription(self):
         outbox = Outbox()
         age(*given(outbox))
         outbox.deliver_all()
 
         assert operations.prune(older_than=MONTH) == 1
 
-    def test_keeps_what_is_young(self, outbox: Outbox):
+    def test_keeps_young_events(self, outbox: Outbox):
         old, young = given(outbox, 2)
         age(old)
         outbox.deliver_all(raise_errors=False)
@@ -322,7 +322,7 @@ class TestPrune:
         assert Event.objects.get() == young
 
     @pytest.mark.parametrize("owed", Delivery.OWED)
-    def test_keeps_what_is_owed_to_a_single_handler(self, outbox: Outbox, owed: State):
+    def test_keeps_an_event_that_is_owed_to_one_handler(self, outbox: Outbox, owed: State):
         first, second, third = given(outbox, 3)
         age(first, second, third)
         outbox.deliver_all(raise_errors=False)
@@ -336,13 +336,13 @@ class TestPrune:
         assert Event.objects.get() == second
         assert second.deliveries.count() == 2
 
-    def test_keeps_what_waits_for_fan_out(self, outbox: Outbox):
+    def test_keeps_events_that_wait_for_fan_out(self, outbox: Outbox):
         age(*given(outbox))
 
         assert operations.prune(older_than=MONTH) == 0
         assert Event.objects.exists()
 
-    def test_removes_what_a_person_discarded(self, outbox: Outbox):
+    def test_deletes_events_whose_deliveries_were_discarded(self, outbox: Outbox):
         age(*given(outbox))
         outbox.deliver_all(raise_errors=False)
         Delivery.objects.filter(subscription__handler="tests.notify").update(state=State.DISCARDED)
@@ -353,7 +353,7 @@ class TestPrune:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 class TestPruneBesideSomeoneElse:
-    def test_keeps_what_is_owed_since_a_moment_ago(self):
+    def test_keeps_events_that_have_just_become_owed(self):
         """Without the second look under the lock it removes a delivery that is owed."""
 
         @subscribe("parcels.ParcelSent")
@@ -376,7 +376,7 @@ class TestPruneBesideSomeoneElse:
         assert removed() == 0
         assert set(Delivery.objects.values_list("state", flat=True)) == {"done", "pending"}
 
-    def test_keeps_what_is_replayed_at_this_moment(self):
+    def test_keeps_events_that_are_replayed_at_the_same_time(self):
         """Without the lock on its deliveries it deletes one that is owed again.
 
         Then the record of the replay, which refers to it, ends the whole run with an error.

@@ -18,12 +18,12 @@ from pytest_django import Settings
 from outbox import DomainEvent, Receipt, emit, formatting, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.sync import sync_subscriptions
-from outbox.doctor import debts
-from outbox.management.cli.choosing import moment
+from outbox.doctor import owed
+from outbox.management.cli.filters import parse_time
 from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.operations import progress
 from outbox.operations.backfills import Backfill
-from outbox.operations.dry_run import NoTrial, Trial, try_out
+from outbox.operations.dry_run import CannotDryRun, DryRun, dry_run
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
@@ -98,7 +98,7 @@ EACH = ("pending", "sent", "dead", "parked", "done", "discarded")
 @pytest.mark.usefixtures("runs")
 class TestADryRun:
     @pytest.mark.parametrize("action", ["retry", "discard", "replay"])
-    def test_says_what_the_run_then_touches(self, action: str):
+    def test_counts_the_rows_that_the_operation_then_changes(self, action: str):
         deliveries(*EACH, *EACH)
         choice = operations.Choice(handler="tests.invoice")
 
@@ -122,11 +122,11 @@ class TestADryRun:
         told = operations.preview("retry", operations.Choice())
 
         assert [line.split(":")[0] for line in told.examples] == [
-            f"delivery {row.pk} to tests.invoice" for row in rows
+            f"delivery {row.pk} of tests.invoice" for row in rows
         ]
         assert told.examples[0].endswith(f", {formatting.format_time(rows[0].event.emitted_at)}")
 
-    def test_of_a_backfill_says_what_the_run_then_makes(self):
+    def test_of_a_backfill_counts_the_deliveries_that_it_then_creates(self):
         given(Outbox(), 3)
         Delivery.objects.all().delete()
         Event.objects.update(fanned_out_at=timezone.now())
@@ -137,7 +137,7 @@ class TestADryRun:
 
         assert told.total == done.touched == Delivery.objects.count() == 3
 
-    def test_of_an_end_says_what_the_run_then_discards(self):
+    def test_of_an_end_counts_the_deliveries_that_it_then_discards(self):
         deliveries(*EACH)
 
         told = operations.preview("end", operations.Choice(handler="tests.invoice"))
@@ -160,7 +160,7 @@ class TestADryRun:
             ({"until": timedelta(hours=-1)}, 0),
         ],
     )
-    def test_is_about_what_was_chosen(self, choice: dict[str, Any], number: int):
+    def test_counts_only_the_chosen_deliveries(self, choice: dict[str, Any], number: int):
         dead, *_ = deliveries("dead", "dead", "parked", "done")
         for exception in ("ValueError", "KeyError"):  # the latest counts
             Attempt.objects.create(
@@ -181,7 +181,7 @@ class TestAnOperationThatIsKilled:
         monkeypatch.setattr(progress, "_SLICE", 2)
 
     @pytest.mark.parametrize("point", [failpoints.IN_STEP, failpoints.AFTER_STEP])
-    def test_goes_on_where_it_was_and_replays_nothing_twice(self, point: str, runs: list[UUID]):
+    def test_continues_at_its_cursor_and_replays_nothing_twice(self, point: str, runs: list[UUID]):
         """With the cursor saved outside of the step's transaction: some handled twice."""
         outbox = Outbox()
         events = given(outbox, 7)
@@ -193,7 +193,7 @@ class TestAnOperationThatIsKilled:
             operations.replay(choice, by="cli:ann", reason="a test", rate=None)
         outbox.deliver_all()  # what was replayed is done again, and must not be taken for new
         first = len(runs)
-        done = operations.go_on(Operation.objects.get().pk, by="cli:bob")
+        done = operations.continue_operation(Operation.objects.get().pk, by="cli:bob")
         outbox.deliver_all()
 
         assert 0 < first < 7
@@ -207,11 +207,11 @@ class TestAnOperationThatIsKilled:
         with killed_at(failpoints.AFTER_STEP, time=1):
             operations.discard(operations.Choice(states=("dead",)), by="cli:ann", reason="a test")
         half = states()
-        said = outbox_command("go-on", str(Operation.objects.get().pk))
+        said = outbox_command("continue", str(Operation.objects.get().pk))
 
         assert half.count("discarded") == 2
         assert set(states()) == {"discarded"}
-        assert "is finished: 5 touched in all. What it had touched before was not" in said
+        assert "is finished: 5 touched in total. It did not change the rows again" in said
 
     def test_makes_no_delivery_twice_in_a_backfill(self, runs: list[UUID]):
         given(Outbox(), 5)
@@ -232,14 +232,14 @@ class TestAnOperationThatIsKilled:
             operations.discard(operations.Choice(states=("dead",)), by="cli:ann", reason="a test")
         number = str(Operation.objects.get().pk)
 
-        outbox_command("go-on", number, "--give-up")
+        outbox_command("continue", number, "--give-up")
 
-        with pytest.raises(CommandError, match="is over: given up"):
-            outbox_command("go-on", number)
+        with pytest.raises(CommandError, match="has ended: given up"):
+            outbox_command("continue", number)
         assert states().count("dead") == 3
 
     @pytest.mark.usefixtures("runs")
-    def test_says_so_where_its_own_command_has_to_go_on(self, monkeypatch: pytest.MonkeyPatch):
+    def test_names_the_command_that_has_to_run_again(self, monkeypatch: pytest.MonkeyPatch):
         """Prune's choice is none of deliveries. Seen to fail where it is read as one."""
 
         def die(**_options: Any) -> None:
@@ -249,11 +249,11 @@ class TestAnOperationThatIsKilled:
         with pytest.raises(Killed):
             operations.prune(older_than=timedelta(days=30), by="cli:cron")
 
-        with pytest.raises(CommandError, match="To go on with prune, run it again"):
-            outbox_command("go-on", str(Operation.objects.get().pk))
-        Operation.objects.update(seen_at=timezone.now() - 2 * operations.SILENCE)
-        [found] = [one for one in debts.examine(using="default") if "half-way" in one.text]
-        assert found.advice.startswith("Begin it again by the same `manage.py outbox prune`.")
+        with pytest.raises(CommandError, match=r"\(prune\) cannot be continued"):
+            outbox_command("continue", str(Operation.objects.get().pk))
+        Operation.objects.update(seen_at=timezone.now() - 2 * operations.ABANDONED_AFTER)
+        [found] = [one for one in owed.examine(using="default") if "unfinished" in one.text]
+        assert found.advice.startswith("Run the same `manage.py outbox prune` again.")
 
     def test_touches_nothing_that_came_later(self, runs: list[UUID]):
         outbox = Outbox()
@@ -264,7 +264,7 @@ class TestAnOperationThatIsKilled:
         given(outbox, 3)
         outbox.deliver_all()
 
-        done = operations.go_on(Operation.objects.get().pk, by="cli:ann")
+        done = operations.continue_operation(Operation.objects.get().pk, by="cli:ann")
 
         assert done.touched == 3
 
@@ -279,11 +279,11 @@ class TestAnOperationThatIsKilled:
         number = Operation.objects.get().pk
 
         said = refused(*line)
-        outbox_command("go-on", str(number), "--give-up")
+        outbox_command("continue", str(number), "--give-up")
         outbox_command(*line)
 
-        assert f"Operation {number}, by cli:" in said
-        assert f"`manage.py outbox go-on {number}`" in said
+        assert f"operation {number}, by cli:" in said
+        assert f"`manage.py outbox continue {number}`" in said
         assert [one.touched for one in Operation.objects.order_by("id")] == [2, 1]
 
     @pytest.mark.parametrize(("action", "after"), [("retry", "pending"), ("discard", "discarded")])
@@ -377,7 +377,7 @@ class TestReplay:
         assert (kept.outcome, kept.worker) == ("replayed", "test")
         assert kept.message == "done, then replayed by cli:ann: wrong prices"
 
-    def test_takes_up_what_was_discarded(self, runs: list[UUID]):
+    def test_includes_discarded_deliveries(self, runs: list[UUID]):
         deliveries("discarded")
 
         operations.replay(operations.Choice(), by="cli:ann", reason="it matters after all")
@@ -387,7 +387,7 @@ class TestReplay:
 
 
 class TestDiscard:
-    def test_says_why_and_by_whom_for_ever(self, runs: list[UUID]):
+    def test_stores_the_reason_and_the_user(self, runs: list[UUID]):
         (row,) = deliveries("dead")
 
         said = outbox_command("discard", str(row.pk), "--reason", "the parcel burnt")
@@ -396,7 +396,7 @@ class TestDiscard:
         assert "the parcel burnt (cli:" in Delivery.objects.get().note
         assert "the parcel burnt" in outbox_command("log")
 
-    def test_lets_the_next_of_its_key_go_on(self):
+    def test_releases_the_next_delivery_of_its_key(self):
         """Without the release the second waits for minutes, until the relay looks again."""
         heard: list[int] = []
 
@@ -432,17 +432,17 @@ class TestDiscard:
         assert "Nothing to discard" in said
         assert states() == ["dead"]
 
-    def test_wants_a_reason(self, runs: list[UUID]):
+    def test_requires_a_reason(self, runs: list[UUID]):
         (row,) = deliveries("dead")
 
-        with pytest.raises(CommandError, match="Say why"):
+        with pytest.raises(CommandError, match="No reason given"):
             outbox_command("discard", str(row.pk))
 
         assert states() == ["dead"]
 
 
 class TestBackfill:
-    def test_gives_a_new_handler_what_was_told_before_it_listened(self, runs: list[UUID]):
+    def test_gives_a_new_handler_the_events_from_before_its_subscription(self, runs: list[UUID]):
         outbox = Outbox()
         events = given(outbox, 3)
         outbox.deliver_all()
@@ -461,7 +461,7 @@ class TestBackfill:
         assert heard == [event.id for event in events]
         assert runs == heard  # the other handler heard each once
 
-    def test_waits_while_half_of_the_window_is_in_hand(self, runs: list[UUID], monkeypatch):
+    def test_waits_while_half_of_the_window_is_used(self, runs: list[UUID], monkeypatch):
         """Without the wait: all of them at once, and live traffic finds no room."""
         outbox = Outbox()
         Subscription.objects.update(window=4, window_now=4)
@@ -482,7 +482,7 @@ class TestBackfill:
         assert Delivery.objects.count() == 6
 
     @pytest.mark.parametrize("live", [2, 3])
-    def test_is_not_through_because_live_events_fill_the_window_between_two_looks(
+    def test_does_not_end_if_live_events_fill_the_window_between_two_reads(
         self, live: int, runs: list[UUID], monkeypatch: pytest.MonkeyPatch
     ):
         """Half of it and more. Seen to fail where no room is taken for nothing left to do."""
@@ -490,7 +490,7 @@ class TestBackfill:
         Subscription.objects.update(window=4, window_now=4)
         given(outbox, 3)
         Event.objects.update(fanned_out_at=timezone.now())
-        look = Backfill.hindrance
+        look = Backfill.reason_to_wait
 
         def look_too_early(task: Backfill) -> str:
             found = look(task)
@@ -502,7 +502,7 @@ class TestBackfill:
         def work(_seconds: float) -> None:
             Delivery.objects.update(state=State.DONE)
 
-        monkeypatch.setattr(Backfill, "hindrance", look_too_early)
+        monkeypatch.setattr(Backfill, "reason_to_wait", look_too_early)
         monkeypatch.setattr("outbox.operations.progress.time.sleep", work)
         done = operations.backfill(
             operations.Choice(handler="tests.invoice"), by="cli:ann", reason="a test", rate=None
@@ -514,7 +514,7 @@ class TestBackfill:
         Outbox()
         operations.pause("tests.invoice", by="cli:ann", reason="a test")
 
-        with pytest.raises(CommandError, match="When the reason is gone"):
+        with pytest.raises(CommandError, match="To resume it: "):
             outbox_command("backfill", "tests.invoice", "--reason", "a test")
 
 
@@ -546,7 +546,7 @@ class TestEnd:
 
 
 class TestTheRate:
-    def test_bounds_what_is_touched_in_a_second(self, runs: list[UUID], monkeypatch):
+    def test_limits_the_rows_that_are_changed_in_a_second(self, runs: list[UUID], monkeypatch):
         deliveries(*["dead"] * 10)
         slept: list[float] = []
         monkeypatch.setattr("outbox.operations.progress.time.sleep", slept.append)
@@ -558,7 +558,7 @@ class TestTheRate:
 
 
 class TestTheLog:
-    def test_has_who_did_what_and_why(self, runs: list[UUID]):
+    def test_names_user_action_and_reason(self, runs: list[UUID]):
         outbox = Outbox()
         given(outbox, 2)
         outbox.deliver_all()
@@ -577,8 +577,8 @@ class TestTheLog:
         assert len(lines) == 4
 
 
-class TestATrial:
-    def test_shows_what_an_atomic_handler_writes_and_emits_and_keeps_nothing(self):
+class TestADryRunOfAHandler:
+    def test_shows_writes_and_events_of_an_atomic_handler_and_keeps_nothing(self):
         """Without the rollback: a changed parcel and a second event."""
 
         @subscribe("parcels.ParcelSent")
@@ -593,7 +593,7 @@ class TestATrial:
         before = list(Delivery.objects.values()), list(Event.objects.values())
         pk = Delivery.objects.get(event=event).pk
 
-        found = try_out(pk)
+        found = dry_run(pk)
 
         assert found.events == [f"tests.Weighed {event.key}"]
         (statement,) = found.writes
@@ -614,12 +614,12 @@ class TestATrial:
         given(outbox, 1)
         outbox.deliver_all()
 
-        found = try_out(Delivery.objects.get().pk)
+        found = dry_run(Delivery.objects.get().pk)
 
         assert found.error == ""
         assert found.writes == ["UPDATE \"orders_order\" SET status = 'cancelled'"]
 
-    def test_says_what_the_handler_raises(self):
+    def test_names_the_error_that_the_handler_raises(self):
         @subscribe("parcels.ParcelSent", backoff_base=0)
         def weigh(attempt: int) -> None:
             if attempt > 1:
@@ -636,7 +636,7 @@ class TestATrial:
         assert said[-1] == "    raises KeyError: 'scales'"
         assert states() == ["done"]
 
-    def test_leaves_out_what_was_pruned_since_it_was_listed(self, monkeypatch: pytest.MonkeyPatch):
+    def test_leaves_out_pruned_deliveries(self, monkeypatch: pytest.MonkeyPatch):
         @subscribe("parcels.ParcelSent")
         def weigh() -> None: ...
 
@@ -645,15 +645,15 @@ class TestATrial:
         outbox.deliver_all()
         first, second = Delivery.objects.order_by("pk")
 
-        def prune_the_first(pk: int) -> Trial:
+        def prune_the_first(pk: int) -> DryRun:
             Delivery.objects.filter(pk=first.pk).delete()
-            return try_out(pk)
+            return dry_run(pk)
 
-        monkeypatch.setattr("outbox.management.cli.replay.try_out", prune_the_first)
+        monkeypatch.setattr("outbox.management.cli.deliveries.dry_run", prune_the_first)
         said = outbox_command("replay", "--handler", "tests.weigh", "--dry-run", "--show-writes")
 
-        assert f"delivery {first.pk} to tests.weigh, tried" not in said
-        assert f"delivery {second.pk} to tests.weigh, tried" in said
+        assert f"delivery {first.pk} of tests.weigh, run and rolled back" not in said
+        assert f"delivery {second.pk} of tests.weigh, run and rolled back" in said
 
     def test_is_refused_where_it_could_not_be_rolled_back(self):
         @subscribe("parcels.ParcelSent", atomic=False)
@@ -665,18 +665,18 @@ class TestATrial:
         given(outbox, 1)
         outbox.deliver_all()
 
-        with pytest.raises(NoTrial, match="atomic=False"):
-            try_out(Delivery.objects.get().pk)
+        with pytest.raises(CannotDryRun, match="atomic=False"):
+            dry_run(Delivery.objects.get().pk)
 
     @pytest.mark.usefixtures("runs")
-    def test_says_so_where_the_handler_is_paused(self):
+    def test_is_refused_if_the_handler_is_paused(self):
         (row,) = deliveries("done")
         operations.pause("tests.invoice", by="cli:ann", reason="a test")
 
-        with pytest.raises(NoTrial, match=r"did not start \(its handler is paused by cli:ann\)\."):
-            try_out(row.pk)
+        with pytest.raises(CannotDryRun, match=r"not start: its handler is paused by cli:ann\."):
+            dry_run(row.pk)
 
-    def test_says_so_where_only_a_later_release_can_read_the_event(self):
+    def test_is_refused_if_only_a_later_release_can_read_the_event(self):
         """Seen to fail where whatever does not start is taken for paused."""
 
         @subscribe("tests.Weighed")
@@ -685,8 +685,8 @@ class TestATrial:
         Outbox().given("tests.Weighed", stored_version=2, parcel_id=uuid4())
         relay_pass(publish=lambda message: None)
 
-        with pytest.raises(NoTrial, match=r"did not start .* cannot read version 2 of tests\.Wei"):
-            try_out(Delivery.objects.get().pk)
+        with pytest.raises(CannotDryRun, match=r"did not start: .*cannot read version 2 of"):
+            dry_run(Delivery.objects.get().pk)
 
 
 class TestATime:
@@ -697,7 +697,7 @@ class TestATime:
         """Seen to fail with a time of the project's TIME_ZONE."""
         settings.TIME_ZONE = "Asia/Tokyo"
 
-        assert moment(said) == datetime(2026, 11, 25, 10, tzinfo=UTC)
+        assert parse_time(said) == datetime(2026, 11, 25, 10, tzinfo=UTC)
 
 
 @pytest.mark.usefixtures("runs")
@@ -710,7 +710,7 @@ class TestATypingError:
             (["end", "tests.invioce"], r"tests\.invoice"),
         ],
     )
-    def test_is_told_what_was_meant(self, arguments: list[str], meant: str):
+    def test_suggests_the_intended_name(self, arguments: list[str], meant: str):
         Outbox()
 
         with pytest.raises(CommandError, match=rf"[Dd]id you mean {meant}\?"):

@@ -281,7 +281,7 @@ class TestEveryDisplay:
     @pytest.mark.parametrize(
         ("arguments", "shown"),
         [
-            (["status"], "breaker open"),
+            (["status"], "held by its breaker"),
             (["status", "--json"], "LookupError: ***"),
             (["tail", "--no-follow", "--last", "9"], "is refused"),
             (["groups"], "PermanentFailure"),
@@ -544,7 +544,7 @@ class TestTheCommand:
 
         said = refused("redact", "--key", str(PARCEL), "--reason", "asked")
 
-        assert "1 event left as they are" in said
+        assert "1 event not blanked" in said
         assert f"manage.py outbox why {PARCEL}" in said
 
     @pytest.mark.parametrize("dry_run", [["--dry-run"], []])
@@ -555,7 +555,7 @@ class TestTheCommand:
         command = outbox_command if dry_run else refused
         said = command("redact", "--subject", "customer:7", "--reason", "asked", *dry_run)
 
-        assert "1 event left as they are" in said
+        assert "1 event not blanked" in said
         assert "elsewhere.Told version 1 (1)" in said
         assert "events.lock.json" in said
 

@@ -21,7 +21,7 @@ def names() -> set[str]:
 
 
 class TestASnapshot:
-    def test_shows_what_was_there_when_it_began_and_lets_others_write(self):
+    def test_shows_the_rows_of_its_start_and_lets_others_write(self):
         """Seen to fail with a plain `atomic()`: PostgreSQL shows both, SQLite lets nobody write."""
         add("BEFORE")
 

@@ -219,7 +219,7 @@ class TestTheCommandWhy:
         ("overdue", "sentence"),
         [
             (timedelta(seconds=1), "the relay emits it next."),
-            (HOUR, "not emitted; no relay was seen: is a worker of the queue outbox running?"),
+            (HOUR, "not emitted. No relay was ever seen: start a worker of the queue outbox."),
         ],
     )
     def test_says_what_an_overdue_one_waits_for(

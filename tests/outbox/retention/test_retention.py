@@ -329,8 +329,8 @@ class TestTheCommand:
         settled(name="parcels.Paid")
         keep(default=90, parcels__Paid=400)
 
-        assert outbox_command("prune", "--dry-run").startswith("1 event would be removed")
-        assert outbox_command("prune").startswith("1 event removed")
+        assert outbox_command("prune", "--dry-run").startswith("1 event would be deleted")
+        assert outbox_command("prune").startswith("1 event deleted")
 
     def test_wants_to_know_how_old(self):
         assert "--older-than" in refused("prune")

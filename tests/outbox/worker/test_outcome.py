@@ -10,7 +10,7 @@ import pytest
 from outbox import Discard, PermanentFailure, Retry, subscribe
 from outbox.counting import counters, minutes
 from outbox.models import Counter, Delivery, Minute
-from outbox.operations.dry_run import try_out
+from outbox.operations.dry_run import dry_run
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -80,6 +80,6 @@ class TestTheCountsOfADelivery:
 
     def test_leave_out_a_dry_run(self, pk: int):
         """Failed: /metrics counted an attempt."""
-        try_out(pk)
+        dry_run(pk)
 
         assert self.counts() == ([1], [1])

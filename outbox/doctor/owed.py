@@ -17,12 +17,13 @@ from outbox import clock, events
 from outbox.formatting import format_time, span
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import HandlerStatus, status
+from outbox.monitor.stops import BACKFILL, PAUSE
 from outbox.operations import next_step, unfinished
 from outbox.subscriptions import find
 
 from .findings import Finding, error, ok, warning
 
-_PART = "debts"
+_PART = "owed deliveries"
 _LONG = 60.0
 
 
@@ -39,10 +40,10 @@ def examine(*, using: str) -> Iterator[Finding]:
         *_open_breakers(handlers, using=using),
         *_unknown_handlers(using=using),
         *_unknown_events(using=using),
-        *_waiting(using=using),
+        *_waiting_events(using=using),
         *_operations(using=using),
     ]
-    yield from found or [ok(_PART, "Nothing is owed that waits for a person.")]
+    yield from found or [ok(_PART, "No delivery, event or operation needs a person.")]
 
 
 def _dead(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
@@ -50,31 +51,16 @@ def _dead(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
         if one.dead:
             yield warning(
                 _PART,
-                f"{_deliveries(one.dead, to=one.handler)} dead.",
-                "`manage.py outbox groups` says of what, and how to retry them.",
+                f"{_deliveries(one.dead, of=one.handler)} dead.",
+                "`manage.py outbox groups` shows the causes and the commands that retry them.",
             )
 
 
 def _paused(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
     for one in handlers:
         waiting = _waiting_for(one)
-        if one.paused_at is None or not waiting:
-            continue
-        yield warning(
-            _PART,
-            f"{one.handler} is paused by {one.paused_by or 'someone'} since "
-            f"{format_time(one.paused_at)}, and owed {waiting}.",
-            _end_of_pause(one),
-        )
-
-
-def _end_of_pause(one: HandlerStatus) -> str:
-    if one.backfill:
-        return (
-            "Do not resume it: its backfill does so when it is complete. If that process was "
-            f"killed: `manage.py outbox go-on {one.backfill}`."
-        )
-    return f"`manage.py outbox resume {one.handler}`, when the reason is gone."
+        if one.stop is not None and one.stop.kind in (BACKFILL, PAUSE) and waiting:
+            yield warning(_PART, f"{one.stop.cause}. Waiting: {waiting}.", one.stop.next_step)
 
 
 def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
@@ -83,7 +69,7 @@ def _parked_as_unknown(handlers: Sequence[HandlerStatus]) -> Iterator[Finding]:
         if one.parked and not one.is_known and find(one.handler) is not None:
             yield warning(
                 _PART,
-                f"{_deliveries(one.parked, to=one.handler)} parked: the code that was last "
+                f"{_deliveries(one.parked, of=one.handler)} parked: the code that was last "
                 "migrated does not subscribe it to all of its events.",
                 "Run `manage.py migrate` with a release that does.",
             )
@@ -98,20 +84,20 @@ def _open_breakers(handlers: Sequence[HandlerStatus], *, using: str) -> Iterator
             continue
         yield warning(
             _PART,
-            f"The breaker of {one.handler} is open since {format_time(one.breaker_opened_at)}; "
-            f"{_probe(one)}; waiting: {_waiting_for(one) or 'no delivery'}.",
-            "`manage.py outbox status` shows the reason. See whether the other side answers; "
-            f"`manage.py outbox close-breaker {one.handler} --reason TEXT` does not wait for the "
-            "probe.",
+            f"The breaker of {one.handler} is open since {format_time(one.breaker_opened_at)}. "
+            f"{_probe(one)}. Waiting: {_waiting_for(one) or 'no delivery'}.",
+            "`manage.py outbox status` shows the reason. Check that the external system is up. To "
+            f"close the breaker without a probe: `manage.py outbox close-breaker {one.handler} "
+            "--reason TEXT`.",
         )
 
 
 def _probe(one: HandlerStatus) -> str:
     if one.paused_at is not None:
-        return "no probe is sent while it is paused"
+        return "No probe is sent while the handler is paused"
     if one.breaker_probe_at is None:
-        return "the next probe is due now"
-    return f"the next probe is due at {format_time(one.breaker_probe_at)}"
+        return "The next probe is due now"
+    return f"The next probe is due at {format_time(one.breaker_probe_at)}"
 
 
 def _waiting_for(one: HandlerStatus) -> str:
@@ -123,8 +109,8 @@ def _waiting_for(one: HandlerStatus) -> str:
     return f"{total:,} {noun} ({parts})" if total else ""
 
 
-def _deliveries(number: int, *, to: str) -> str:
-    return f"1 delivery to {to} is" if number == 1 else f"{number:,} deliveries to {to} are"
+def _deliveries(number: int, *, of: str) -> str:
+    return f"1 delivery of {of} is" if number == 1 else f"{number:,} deliveries of {of} are"
 
 
 def _unknown_handlers(*, using: str) -> Iterator[Finding]:
@@ -132,12 +118,12 @@ def _unknown_handlers(*, using: str) -> Iterator[Finding]:
         is_unknown = find(row.handler) is None
         if not is_unknown and row.active:
             continue
-        what = "this code does not have" if is_unknown else "has ended its subscription"
+        why = "this code has no such handler" if is_unknown else "its subscription has ended"
         yield error(
             _PART,
-            f"Deliveries are owed to {row.handler}, which {what}.",
-            "Deploy a release that has it, name it in the `formerly=` of its heir, or "
-            f"`manage.py outbox end {row.handler}`.",
+            f"{row.handler} has owed deliveries, but {why}.",
+            f"Deploy a release that has {row.handler}, or name it in the `formerly=` of its "
+            f"successor, or discard the deliveries: `manage.py outbox end {row.handler}`.",
         )
 
 
@@ -153,19 +139,21 @@ def _unknown_events(*, using: str) -> Iterator[Finding]:
         if events.find(row.event) is None:
             yield warning(
                 _PART,
-                f"{row.handler} is owed {row.event}, an event that this code does not declare.",
-                "Was its app removed? Its stored events are still delivered as they are.",
+                f"{row.handler} has owed deliveries of {row.event}, which this code does not "
+                "declare.",
+                "Check whether its app was removed. Its stored events are delivered without a "
+                "check of their fields.",
             )
 
 
-def _waiting(*, using: str) -> Iterator[Finding]:
+def _waiting_events(*, using: str) -> Iterator[Finding]:
     waiting = Event.objects.using(using).filter(fanned_out_at=None).order_by("seq").first()
     age = clock.now(using=using) - waiting.emitted_at if waiting else None
     if age is not None and age.total_seconds() > _LONG:
         yield error(
             _PART,
-            f"An event waits for fan-out for {span(age)}.",
-            "The relay does not keep up, or does not run: see its findings.",
+            f"The oldest event without fan-out was emitted {span(age)} ago.",
+            "The relay does not run, or does not keep up: see the findings about it.",
         )
 
 
@@ -175,10 +163,10 @@ def _operations(*, using: str) -> Iterator[Finding]:
     held = {one.backfill: one.handler for one in handlers if one.backfill}
     for operation in stopped:
         handler = held.get(operation.pk, "")
-        holds = f" It holds {handler}, which runs nothing until it is complete." if handler else ""
+        holds = f" It holds {handler}, which runs no delivery meanwhile." if handler else ""
         yield warning(
             _PART,
-            f"Operation {operation.pk} ({operation.action} by {operation.by}) stopped half-way; "
-            f"its last sign of life was {format_time(operation.seen_at)}.{holds}",
+            f"Operation {operation.pk} ({operation.action} by {operation.by}) is unfinished, and "
+            f"its last heartbeat was at {format_time(operation.seen_at)}.{holds}",
             next_step(operation),
         )

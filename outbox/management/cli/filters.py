@@ -1,4 +1,4 @@
-"""The options that choose the deliveries of an action, and their parsing."""
+"""The options that choose deliveries or events, and their parsing."""
 
 from __future__ import annotations
 
@@ -21,34 +21,42 @@ from .common import find_deliveries
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 
-def add_choice(parser: ArgumentParser, *, states: bool = True) -> None:
+def add_choice(parser: ArgumentParser) -> None:
     """Declare the filters of deliveries; a delivery must match all."""
     parser.add_argument(
         "id", nargs="*", metavar="ID", help="delivery ids, event ids (UUIDs), or keys"
     )
-    parser.add_argument("--handler", metavar="HANDLER", help="those of this handler")
-    if states:
-        parser.add_argument(
-            "--state", action="append", choices=Delivery.State.values, help="those in this state"
-        )
+    parser.add_argument("--handler", metavar="HANDLER", help="only deliveries of this handler")
+    parser.add_argument(
+        "--state",
+        action="append",
+        choices=Delivery.State.values,
+        help="only deliveries in this state; can be repeated",
+    )
     add_event_choice(parser)
     parser.add_argument(
-        "--exception", metavar="NAME", help="the latest attempt raised this; '': its worker died"
+        "--exception",
+        metavar="NAME",
+        help="only if the latest attempt raised this; '': its worker died",
     )
-    parser.add_argument("--place", metavar="PLACE", help="and raised it here; see `groups`")
+    parser.add_argument("--place", metavar="PLACE", help="only if it was raised here; see `groups`")
     parser.add_argument(
         "--overtaken",
         action="store_true",
-        help="dead since a later event of its key ran before it; see `groups`",
+        help="only dead deliveries that a later event of their key overtook; see `groups`",
     )
 
 
 def add_event_choice(parser: ArgumentParser) -> None:
     """Declare the filters of events."""
-    parser.add_argument("--event", metavar="EVENT", help='of this event, "app.ClassName"')
-    parser.add_argument("--key", metavar="KEY", help="of events about this")
-    parser.add_argument("--since", type=moment, metavar="TIME", help="emitted then or later (UTC)")
-    parser.add_argument("--until", type=moment, metavar="TIME", help="emitted before (UTC)")
+    parser.add_argument("--event", metavar="EVENT", help='only this event, "app.ClassName"')
+    parser.add_argument("--key", metavar="KEY", help="only events with this key")
+    parser.add_argument(
+        "--since", type=parse_time, metavar="TIME", help="emitted at or after this time (UTC)"
+    )
+    parser.add_argument(
+        "--until", type=parse_time, metavar="TIME", help="emitted before this time (UTC)"
+    )
 
 
 def choice_of(options: Mapping[str, Any]) -> operations.Choice:
@@ -79,7 +87,9 @@ def narrow_choice(options: Mapping[str, Any], *, last: str) -> operations.Choice
     """
     choice = choice_of(options)
     if choice.is_empty:
-        raise CommandError(f"Say which: delivery or event ids, keys, --handler HANDLER, or {last}.")
+        raise CommandError(
+            f"No deliveries chosen. Give delivery or event ids, keys, --handler HANDLER, or {last}."
+        )
     return choice
 
 
@@ -91,20 +101,18 @@ def refuse_unknown_handler(handler: str) -> None:
         raise CommandError(str(error)) from error
 
 
-def age(text: str) -> timedelta:
+def parse_age(text: str) -> timedelta:
     """Parse 30d, 12h or 90m."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([dhm])", text)
     if not found:
-        raise ArgumentTypeError(
-            f"{text!r} is no age: give days, hours or minutes, as 30d, 12h, 90m"
-        )
+        raise ArgumentTypeError(f"invalid age {text!r}; give days, hours or minutes: 30d, 12h, 90m")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Parse a time: an age before now, as 12h, or 2026-11-25 and 2026-11-25T10:00 (UTC)."""
     try:
-        return clock.now() - age(text)
+        return clock.now() - parse_age(text)
     except ArgumentTypeError:
         pass
     try:
@@ -113,7 +121,7 @@ def moment(text: str) -> datetime:
         found = None
     if found is None:
         raise ArgumentTypeError(
-            f"{text!r} is no time: give an age, as 12h, or 2026-11-25T10:00"
+            f"invalid time {text!r}; give an age before now (12h), or 2026-11-25T10:00 (UTC)"
         ) from None
     return found if timezone.is_aware(found) else found.replace(tzinfo=UTC)
 
@@ -125,5 +133,5 @@ def _refuse_unknown_event(name: str) -> None:
     known = sorted({*events.registry, *subscribed})
     if name not in known:
         close = get_close_matches(name, known, n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise CommandError(f"No event is called {name}.{hint}")
+        hint = f"Did you mean {' or '.join(close)}?" if close else "See `manage.py outbox events`."
+        raise CommandError(f"No event has the name {name}. {hint}")

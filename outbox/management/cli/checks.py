@@ -1,0 +1,191 @@
+"""Subcommands that check the code or the running system: doctor, events, catalogue, rehearse."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from outbox import doctor
+from outbox.checks.versions import breach_message
+from outbox.contracts import lock as contract_lock
+from outbox.contracts.catalogue import CatalogueEntry, CatalogueField, catalogue
+from outbox.contracts.rehearsal import Problem, Rehearsal, rehearse
+
+from .common import Options, Write, add_json, count, write_json
+
+_MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
+
+
+class Doctor:
+    """Check the running system: broker, settings, database, heartbeats, queues, deliveries."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare --json, --timeout, --queue and --worker."""
+        add_json(parser)
+        parser.add_argument(
+            "--timeout",
+            type=float,
+            default=10.0,
+            metavar="SECONDS",
+            help="time limit of a canary through a queue (10)",
+        )
+        parser.add_argument(
+            "--queue",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="liveness probe: check only that this queue is consumed; can be repeated",
+        )
+        parser.add_argument(
+            "--worker",
+            default="",
+            metavar="NAME",
+            help="with --queue: this worker must run and consume it, such as inventory@host",
+        )
+
+    def run(self, options: Options, write: Write) -> None:
+        """Write the findings; exit with status 1 if one is an error."""
+        found = _findings(options)
+        if options["json"]:
+            write_json([asdict(one) for one in found], write)
+        else:
+            for one in found:
+                _write_finding(one, write)
+        if any(one.severity == doctor.ERROR for one in found):
+            sys.exit(1)
+
+
+class Events:
+    """List all events of the installed apps: source location, fields, handlers."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the event or app to list."""
+        parser.add_argument("name", nargs="?", default="", help="an event, or an app")
+
+    def run(self, options: Options, write: Write) -> None:
+        """Write an entry for each matching event."""
+        name = options["name"]
+        found = [entry for entry in catalogue() if not name or _matches(entry, name)]
+        if not found:
+            raise CommandError(
+                f"No installed app declares {name}."
+                if name
+                else "No installed app declares an event."
+            )
+        write("\n\n".join(_entry(entry) for entry in found))
+
+
+class Catalogue:
+    """Write each app's events.lock.json, with which `manage.py check` compares its events."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare --check."""
+        parser.add_argument(
+            "--check", action="store_true", help="write nothing; fail if an event is not recorded"
+        )
+
+    def run(self, options: Options, write: Write) -> None:
+        """Update the lock files. Raise `CommandError` if an event has an incompatible change."""
+        configs = list(contract_lock.apps_with_events())
+        try:
+            found = [one for config in configs for one in contract_lock.breaches(config)]
+            news = [one for config in configs for one in contract_lock.unrecorded(config)]
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        if found:
+            raise CommandError("\n\n".join(str(breach_message(one)) for one in found))
+        if not options["check"]:
+            news = _write_locks(configs, write)
+        elif news:
+            names = "; ".join(news)
+            raise CommandError(
+                f"Not in events.lock.json: {names}. Run `manage.py outbox catalogue`."
+            )
+        if not news:
+            write("Every events.lock.json is up to date.")
+
+
+class Rehearse:
+    """Decode all owed rows with this code, and list those that would fail or be orphaned."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare nothing: it reads all owed rows."""
+
+    def run(self, options: Options, write: Write) -> None:
+        """Rehearse; fail if this code could not handle an owed row."""
+        found = rehearse(progress=_progress if sys.stderr.isatty() else None)
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
+        for problem, number in found.problems.items():
+            write(_problem(found, problem, number))
+        for queue, handlers in found.unread_queues.items():
+            write(
+                f"queue {queue}: no handler of this code uses it. {', '.join(handlers)} may have "
+                "messages there until migrate; these are sent again when their lease has expired."
+            )
+        if found.problems:
+            raise CommandError(
+                f"{count(sum(found.problems.values()), 'problem')} in {found.read:,} owed rows. "
+                "Nothing was changed."
+            )
+        write(f"{count(found.read, 'owed row')} read. This code can decode all of them.")
+
+
+def _findings(options: Options) -> list[doctor.Finding]:
+    queues, worker, timeout = options["queue"], options["worker"], options["timeout"]
+    if worker and not queues:
+        raise CommandError("--worker requires --queue: the queues that it must consume.")
+    return (
+        doctor.probe(queues, worker=worker, timeout=timeout)
+        if queues
+        else doctor.examine(timeout=timeout)
+    )
+
+
+def _write_finding(one: doctor.Finding, write: Write) -> None:
+    write(f"{_MARKS[one.severity]}  {one.part}: {one.text}")
+    if one.severity != doctor.OK:
+        write(f"         {one.advice}")
+
+
+def _matches(entry: CatalogueEntry, name: str) -> bool:
+    return name in (entry.name, entry.name.partition(".")[0])
+
+
+def _entry(entry: CatalogueEntry) -> str:
+    lines = [f"{entry.name}, version {entry.version}, key {entry.key}  {entry.place}"]
+    lines += [line for line in entry.description.splitlines()[:1] if line]
+    lines.append("fields " + ", ".join(_field(field) for field in entry.fields))
+    lines += [f"handler {handler.name}  {handler.place}" for handler in entry.handlers]
+    if not entry.handlers:
+        lines.append("no handler")
+    return "\n    ".join(lines)
+
+
+def _field(field: CatalogueField) -> str:
+    return f"{field.name}: {field.type}" + (" (optional)" if field.is_optional else "")
+
+
+def _write_locks(configs: list[Any], write: Write) -> list[str]:
+    changed = [config for config in configs if contract_lock.write(config)]
+    for config in changed:
+        events = contract_lock.read(config)
+        write(f"{contract_lock.path_of(config)}: {count(len(events), 'event')}")
+    return [config.label for config in changed]
+
+
+def _problem(found: Rehearsal, problem: Problem, number: int) -> str:
+    examples = ", ".join(found.examples[problem])
+    return (
+        f"{number:,} x {problem.handler}, {problem.event} version {problem.version}: "
+        f"{problem.reason} (for example {examples})"
+    )
+
+
+def _progress(read: int) -> None:
+    sys.stderr.write(f"\r{read:,} owed rows read")
+    sys.stderr.flush()

@@ -1,0 +1,100 @@
+"""Errors that end a command: a database error, or Ctrl-C during an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.db import Error, ProgrammingError, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from outbox import databases
+from outbox.deliveries.pauses import holder
+from outbox.deliveries.transient_errors import (
+    database_of,
+    drop_broken_connection,
+    is_reachable,
+)
+from outbox.formatting import one_line
+from outbox.models import Operation, Subscription
+from outbox.operations import next_step
+
+#: Exit code after Ctrl-C, as a shell reports it.
+INTERRUPTED = 130
+
+_AGAIN = "Then run the same command again; `manage.py outbox log` lists unfinished operations."
+
+
+def explained(error: Error) -> str:
+    """Return the database that failed, the cause and the next step; "" for an error of the code."""
+    alias = database_of(error) or databases.alias()
+    cause = one_line(str(error)) or type(error).__name__
+    if not is_reachable(using=alias):
+        return (
+            f"The database {alias} cannot be reached, or is read-only: {cause}. Check that it runs "
+            f"and that DATABASES[{alias!r}] in the settings is right. {_AGAIN}"
+        )
+    if missing := _unapplied(alias):
+        return (
+            f"The database {alias} lacks migrations of the outbox, from {missing} on: {cause}. Run "
+            f"`manage.py migrate --database {alias}`, or check that DATABASES[{alias!r}] in the "
+            "settings names the right database."
+        )
+    if isinstance(error, ProgrammingError):
+        return ""
+    return (
+        f"The database {alias} is reachable, but refused a statement: {cause}. Check its locks and "
+        f"settings with `manage.py outbox doctor`. {_AGAIN}"
+    )
+
+
+def _unapplied(alias: str) -> str:
+    """Return the first migration of the outbox that the database lacks, or ""."""
+    executor = MigrationExecutor(connections[alias])
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes("outbox"))
+    return next((one.name for one, _backwards in plan if one.app_label == "outbox"), "")
+
+
+@contextmanager
+def explained_interrupt(action: str, choice: Mapping[str, Any]) -> Iterator[None]:
+    """On Ctrl-C, raise an error with the unfinished operation and how to finish or end it.
+
+    Args:
+        action: a value of `Operation.Action`.
+        choice: the choice as stored in the operation.
+
+    Raises:
+        CommandError: Ctrl-C was pressed.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        drop_broken_connection(using=databases.alias())  # Ctrl-C may have interrupted a statement
+        running = Operation.objects.using(databases.alias()).filter(
+            action=action, state=Operation.State.RUNNING
+        )
+        mine = [row for row in running.order_by("id") if row.choice == choice]
+        raise interrupted(mine[-1] if mine else None) from None
+
+
+def interrupted(operation: Operation | None) -> CommandError:
+    """Return the error with the state of an interrupted operation; None: no operation."""
+    if operation is None:
+        text = "Interrupted. No operation is left unfinished; see `manage.py outbox log`."
+        return CommandError(text, returncode=INTERRUPTED)
+    number = operation.pk
+    held = Subscription.objects.using(databases.alias()).filter(paused_by=holder(operation))
+    pauses = "".join(
+        f" {handler} stays paused until the operation is finished."
+        for handler in sorted(set(held.values_list("handler", flat=True)))
+    )
+    touched = ""
+    if operation.expected:
+        touched = f"; {operation.touched:,} of {operation.expected:,} touched"
+    return CommandError(
+        f"Interrupted: operation {number} ({operation.action}) is not finished{touched}.{pauses} "
+        f"{next_step(operation)}",
+        returncode=INTERRUPTED,
+    )

@@ -1,0 +1,278 @@
+"""Read-only subcommands: status, why, tail, groups and blocked."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import CommandError
+from django.db.models import Q
+
+from outbox import databases
+from outbox.deliveries.outstanding import owed_events
+from outbox.formatting import format_time, span
+from outbox.models import DelayedEvent, Delivery, Event
+from outbox.monitor import blocked, groups, status
+from outbox.monitor.diagnosis import why, why_delayed, why_event
+from outbox.monitor.tail import Follower
+from outbox.privacy import subjects
+
+from .common import (
+    MOST_EVENTS,
+    Options,
+    Write,
+    add_json,
+    count,
+    delivery_id,
+    events_of_key,
+    find_event,
+    table,
+    write_json,
+)
+from .filters import refuse_unknown_handler
+
+_POLL_SECONDS = 1.0
+_STATUS_HEAD = (
+    "HANDLER",
+    "PENDING",
+    "RETRYING",
+    "SENT",
+    "DEAD",
+    "PARKED",
+    "BLOCKED",
+    "OLDEST",
+    "/MIN",
+    "",
+)
+
+
+class Status:
+    """Show the owed deliveries of each handler, and the events that wait for fan-out."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare --json."""
+        add_json(parser)
+
+    def run(self, options: Options, write: Write) -> None:
+        """Write the table, or the JSON."""
+        found = status.status()
+        if options["json"]:
+            write_json(_status_as_json(found), write)
+            return
+        if found.handlers:
+            write(table(_STATUS_HEAD, [_status_row(found, one) for one in found.handlers]))
+        else:
+            write("No handler is subscribed. Run migrate: it stores the subscriptions.")
+        write(_waiting_events(found))
+
+
+class Why:
+    """Explain the state of a delivery, or of all events and delayed events of a key or subject."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the id."""
+        parser.add_argument(
+            "id",
+            metavar="ID",
+            help="a delivery id, an event id, a key (an order's id), or a subject (customer:7)",
+        )
+
+    def run(self, options: Options, write: Write) -> None:
+        """Write a sentence for each event, each of its deliveries, and each delayed event."""
+        text = options["id"]
+        about = Q(subject=text) | Q(key__in=subjects.keys_of(text))
+        events, delayed = _events_about(text, about), _delayed_about(text, about)
+        if not events and not delayed and (event := find_event(text)):
+            events = [event]
+        for event in events:
+            _write_event(event, write)
+        for row in delayed:
+            write(f"delayed event {row.pk}: {row.name} {row.key}\n    {why_delayed(row)}")
+        if not events and not delayed:
+            write(_delivery_line(_find_delivery(text), with_event=True))
+
+
+class Tail:
+    """Follow new events and the results of their deliveries."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the filters, --last and --no-follow."""
+        parser.add_argument("--handler", metavar="HANDLER", help="only deliveries of this handler")
+        parser.add_argument("--event", metavar="EVENT", help='only this event, "app.ClassName"')
+        parser.add_argument("--key", metavar="KEY", help="only this key, such as an order's id")
+        parser.add_argument(
+            "--last", type=int, default=10, metavar="N", help="stored events to begin with (10)"
+        )
+        parser.add_argument("--no-follow", action="store_true", help="end after these events")
+
+    def run(self, options: Options, write: Write) -> None:
+        """Write a line for each new event and each changed delivery, until Ctrl-C."""
+        if options["handler"]:
+            refuse_unknown_handler(options["handler"])
+        follower = Follower(
+            handler=options["handler"] or "",
+            event=options["event"] or "",
+            key=options["key"] or "",
+            last=max(0, options["last"]),
+        )
+        try:
+            for _ in _polls(once=options["no_follow"]):
+                for line in follower.poll():
+                    write(line)
+        except KeyboardInterrupt:
+            return
+
+
+class Groups:
+    """Show dead deliveries grouped by cause, with the command that retries each group."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare --json."""
+        add_json(parser)
+
+    def run(self, options: Options, write: Write) -> None:
+        """Write the groups, or the JSON."""
+        found = groups.groups()
+        if options["json"]:
+            write_json([{**asdict(one), "retry": one.retry} for one in found], write)
+            return
+        for one in found:
+            _write_group(one, write)
+        if not found:
+            write("No delivery is dead.")
+
+
+class Blocked:
+    """List the blocked keys of ordered handlers, with the delivery that blocks each."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare --most."""
+        parser.add_argument(
+            "--most", type=int, default=blocked.MOST, metavar="N", help="maximum of keys (50)"
+        )
+
+    def run(self, options: Options, write: Write) -> None:
+        """Write each key with the delivery that blocks it, the most blocked first."""
+        found = blocked.blocked_keys(max(1, options["most"]))
+        for one in found:
+            number = count(one.number, "delivery", "deliveries")
+            write(f"{one.key} of {one.handler}: {number} blocked")
+            if one.head is not None:
+                write(f"    by delivery {one.head.pk} ({one.head.state}): {one.why}")
+        if not found:
+            write("No key is blocked.")
+
+
+def _status_row(found: status.Status, one: status.HandlerStatus) -> tuple[object, ...]:
+    age = found.age(one.oldest)
+    return (
+        one.handler,
+        one.pending,
+        one.retrying,
+        one.sent,
+        one.dead,
+        one.parked,
+        one.blocked,
+        span(age) if age is not None else "-",
+        one.done_in_a_minute,
+        one.stop.cause_and_reason if one.stop else "",
+    )
+
+
+def _waiting_events(found: status.Status) -> str:
+    age = found.age(found.oldest_waiting)
+    if age is None:
+        return "No event waits for fan-out."
+    number = found.waiting_events
+    verb = "waits" if number == 1 else "wait"
+    return f"{count(number, 'event')} {verb} for fan-out, the oldest for {span(age)}."
+
+
+def _status_as_json(found: status.Status) -> dict[str, Any]:
+    return {
+        "at": found.at,
+        "handlers": [_handler_as_json(found, one) for one in found.handlers],
+        "waiting_events": found.waiting_events,
+        "oldest_waiting_seconds": _seconds(found, found.oldest_waiting),
+    }
+
+
+def _handler_as_json(found: status.Status, one: status.HandlerStatus) -> dict[str, Any]:
+    columns = asdict(one)
+    del columns["oldest_in"], columns["stops"]
+    return {
+        **columns,
+        "oldest_owed_seconds": _seconds(found, one.oldest),
+        "is_paused": one.paused_at is not None,
+        "is_breaker_open": one.breaker_opened_at is not None,
+    }
+
+
+def _seconds(found: status.Status, when: Any) -> float | None:
+    age = found.age(when)
+    return round(age.total_seconds(), 3) if age is not None else None
+
+
+def _events_about(key: str, about_subject: Q) -> list[Event]:
+    """Return all events of a key, then the owed events about a subject."""
+    owed = owed_events(using=databases.alias()).filter(about_subject).exclude(key=key)
+    # Without LIMIT in the query: with one, PostgreSQL may read all events in the order of seq.
+    return [*events_of_key(key), *list(owed.order_by("seq"))[:MOST_EVENTS]]
+
+
+def _delayed_about(text: str, about_subject: Q) -> list[DelayedEvent]:
+    """Return the delayed events of a key, a subject or an id, the first due first."""
+    is_meant = about_subject | Q(key=text)
+    with suppress(ValueError):  # the text may be no UUID
+        is_meant |= Q(pk=UUID(text))
+    rows = DelayedEvent.objects.using(databases.alias()).filter(is_meant)
+    return list(rows.order_by("due_at", "id")[:MOST_EVENTS])
+
+
+def _write_event(event: Event, write: Write) -> None:
+    write(f"event {event.id}: {event.name} {event.key}\n    {why_event(event)}")
+    rows = event.deliveries.select_related("subscription").prefetch_related("failures")
+    for row in rows.order_by("id"):
+        write(_delivery_line(row, with_event=False))
+
+
+def _find_delivery(text: str) -> Delivery:
+    rows = Delivery.objects.select_related("subscription", "event")
+    found = rows.filter(pk=delivery_id(text)).first()
+    if found is None:
+        raise CommandError(f"No delivery has the id {text}. It may have been pruned.")
+    return found
+
+
+def _delivery_line(row: Delivery, *, with_event: bool) -> str:
+    of_event = f", event {_event_line(row.event)}" if with_event else ""
+    return f"delivery {row.pk} of {row.subscription.handler}{of_event}: {row.state}\n    {why(row)}"
+
+
+def _event_line(event: Event) -> str:
+    return f"{event.name} {event.key} ({event.id})"
+
+
+def _polls(*, once: bool) -> Iterator[None]:
+    yield
+    while not once:
+        time.sleep(_POLL_SECONDS)
+        yield
+
+
+def _write_group(one: groups.Group, write: Write) -> None:
+    where = f" at {one.place}" if one.place else ""
+    times = f"between {format_time(one.first)} and {format_time(one.last)}"
+    write(f"{count(one.number, 'delivery', 'deliveries')} of {one.handler}: {one.cause}{where}")
+    write(f"    {times}, for example delivery {one.example}")
+    if one.is_overtaken:
+        write(f"    a retry runs them out of order; see manage.py outbox why {one.example}")
+        write(f"    if the handler can run out of order: {one.retry}")
+        write(f"    otherwise: {one.discard}")
+    else:
+        write(f"    {one.retry}")
