@@ -20,8 +20,8 @@ from outbox.subscriptions import registry
 
 from . import breaker
 from .locks import is_lock_timeout, lock_subscriptions
-from .ordering import line_up
-from .shares import fill_shares
+from .ordering import set_order_keys
+from .shares import set_shares
 
 logger = logging.getLogger("outbox.sync")
 
@@ -95,8 +95,8 @@ def _join(old: Subscription, row: Subscription, *, using: str) -> None:
     _move(old, row, using=using)
     _inherit(row, old, using=using)
     old.delete(using=using)
-    line_up(row, using=using)
-    fill_shares(row, using=using)
+    set_order_keys(row, using=using)
+    set_shares(row, using=using)
 
 
 def _wait_for_workers(rows: Iterable[Subscription], *, using: str) -> None:

@@ -22,7 +22,7 @@ from outbox import clock
 from outbox.models import Delivery, Event, Subscription
 from outbox.transports.nudge import nudge
 
-from .key_locks import lock_lines
+from .key_locks import lock_ordered_keys
 
 State = Delivery.State
 
@@ -74,7 +74,7 @@ def out_of_turn(rows: Sequence[Delivery], *, using: str) -> set[int]:
     }
     if not ordered_keys:
         return set()
-    lock_lines(set(ordered_keys.values()), connection=connections[using])
+    lock_ordered_keys(set(ordered_keys.values()), connection=connections[using])
     keys = {key for _handler, key in ordered_keys.values()}
     firsts, running = first_of(keys, using=using), _running(keys, using=using)
     return {
@@ -163,7 +163,7 @@ def first_check(now: datetime) -> datetime:
     return now + _RECHECK_AFTER[0]
 
 
-def look_soon(keys: Collection[str], *, using: str) -> None:
+def recheck_soon(keys: Collection[str], *, using: str) -> None:
     """Have the relay recheck the blocked deliveries of these keys in its next pass.
 
     Deliveries that another transaction has locked follow after the caller's commit. Otherwise two
@@ -186,7 +186,7 @@ def _make_due(keys: Collection[str], *, skip_locked: bool = False, using: str) -
             deliveries.filter(pk__in=some).update(due_at=now)
 
 
-def line_up(row: Subscription, *, using: str) -> None:
+def set_order_keys(row: Subscription, *, using: str) -> None:
     """Set or clear the order key of owed deliveries, depending on `row.ordered`.
 
     It blocks none of them, since a worker checks the order before it starts a delivery.

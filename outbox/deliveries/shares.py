@@ -70,7 +70,7 @@ def claimable(
     return list(chosen.values())
 
 
-def fill_shares(row: Subscription, *, using: str) -> None:
+def set_shares(row: Subscription, *, using: str) -> None:
     """Set or clear the share of owed deliveries, depending on `row.share_window`."""
     owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
     share = Event.objects.using(using).filter(pk=OuterRef("event")).values("share")

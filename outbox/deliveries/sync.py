@@ -15,8 +15,8 @@ from outbox.subscriptions import Handler, registry
 
 from . import breaker
 from .joining import join_names
-from .ordering import line_up
-from .shares import fill_shares
+from .ordering import set_order_keys
+from .shares import set_shares
 from .transient_errors import retry_transient
 
 logger = logging.getLogger("outbox.sync")
@@ -101,9 +101,9 @@ def _sync_one(
     if row._state.adding or _policy(row) != before:
         row.save(using=using)
     if was != (row.ordered, row.on_dead):
-        line_up(row, using=using)
+        set_order_keys(row, using=using)
     if had_shares != (row.share_window is not None):
-        fill_shares(row, using=using)
+        set_shares(row, using=using)
 
 
 def _pause_like_the_others(

@@ -19,7 +19,7 @@ from outbox.models import Attempt, Delivery
 from outbox.receipt import LeaseLost
 
 from .attempts import count_since_retry
-from .key_locks import lock_lines
+from .key_locks import lock_ordered_keys
 from .transient_errors import DatabaseAccess, is_interrupted_statement, is_transient
 
 logger = logging.getLogger("outbox.settlement")
@@ -173,7 +173,7 @@ def _was_passed(row: Delivery, *, using: str) -> bool:
     if row.order_key is not None or not row.subscription.ordered:
         return False
     handler, key = row.subscription.handler, row.event.key
-    lock_lines({(handler, key)}, connection=connections[using])
+    lock_ordered_keys({(handler, key)}, connection=connections[using])
     later = Delivery.objects.using(using).filter(
         subscription__handler=handler, event__key=key, event__gt=row.event_id
     )

@@ -228,7 +228,7 @@ def discard_locked(rows: QuerySet[Delivery], *, by: str, reason: str) -> None:
     keys = {key for key in rows.values_list("order_key", flat=True) if key is not None}
     settled = {"settled_at": clock.now(using=rows.db), "order_key": None}  # leaves its key's queue
     rows.update(state=State.DISCARDED, note=note, **settled)
-    ordering.look_soon(keys, using=rows.db)
+    ordering.recheck_soon(keys, using=rows.db)
 
 
 def _discard(rows: QuerySet[Delivery], operation: Operation) -> None:

@@ -852,7 +852,8 @@ ORDER = [
         edits=(
             Edit(
                 "outbox/deliveries/ordering.py",
-                "    lock_lines(set(ordered_keys.values()), connection=connections[using])\n",
+                "    lock_ordered_keys(set(ordered_keys.values()), "
+                "connection=connections[using])\n",
                 "",
             ),
         ),

@@ -157,7 +157,7 @@ class TestStatementsInOneTrip:
 class TestAMessageThatTwoWorkersHave:
     @pytest.mark.parametrize("ordered", [False, True])
     def test_is_started_by_one_of_them(self, ordered: bool):
-        """Rules 10 and 11. Seen to fail on PostgreSQL without the lock of `_start_with_care`, and
+        """Rules 10 and 11. Seen to fail on PostgreSQL without the lock of `_start_locked`, and
         without `started_token` in what starts the others.
         """
         runs: list[UUID] = []
@@ -363,13 +363,13 @@ class TestTwoThatDiscardDeliveriesOfOneKey:
 
     def test_do_not_wait_for_each_other(self, line: list[int], monkeypatch: pytest.MonkeyPatch):
         """Failed with a deadlock: each made due what the other one discards."""
-        both, look_soon = Barrier(2), ordering.look_soon
+        both, recheck_soon = Barrier(2), ordering.recheck_soon
 
-        def look_soon_together(keys: Any, *, using: str) -> None:
+        def recheck_at_once(keys: Any, *, using: str) -> None:
             both.wait(20)
-            look_soon(keys, using=using)
+            recheck_soon(keys, using=using)
 
-        monkeypatch.setattr(ordering, "look_soon", look_soon_together)
+        monkeypatch.setattr(ordering, "recheck_soon", recheck_at_once)
 
         run_together([partial(self.discard, line[1]), partial(self.discard, line[2])])
 

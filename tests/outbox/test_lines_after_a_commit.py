@@ -90,7 +90,7 @@ class TestTwoNamesThatAreJoined:
     ):
         """Failed: the line was written before the transaction's first change."""
         log.clear()
-        monkeypatch.setattr(joining, "fill_shares", fail)
+        monkeypatch.setattr(joining, "set_shares", fail)
 
         with pytest.raises(NotCommitted):
             migrate(two_names)

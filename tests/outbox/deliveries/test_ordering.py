@@ -251,7 +251,7 @@ class TestAPausedHandler:
 
 class TestADeploy:
     def test_that_makes_a_handler_ordered_puts_in_line_what_is_owed(self, listener):
-        """Seen to fail without `line_up`."""
+        """Seen to fail without `set_order_keys`."""
         listener.subscribe(ordered=False)
         given(1, 2, 3)
         messages = send()
