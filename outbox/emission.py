@@ -10,14 +10,15 @@ from uuid import UUID
 from django.apps import apps
 from django.db import connections, transaction
 
-from . import clock, databases, guards, nudge, tracing
+from . import clock, databases, guards, tracing
 from .context import check_correlation, current_cause
+from .databases import is_open, is_open_in_view, open_aliases
 from .deliveries.key_locks import lock_key
 from .events import DomainEvent
 from .ids import uuid7
 from .storable import refuse_unstorable
 from .subscriptions import ordered_events
-from .transactions import is_open, is_open_in_view, open_aliases
+from .transports.nudge import nudge
 
 if TYPE_CHECKING:
     from django.db.models import Field
@@ -67,7 +68,7 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
     if delay:
         return _store_for_later(event, delay, using=using)
     event_id = store(event, using=using)
-    transaction.on_commit(nudge.poke, using=using, robust=True)
+    transaction.on_commit(nudge, using=using, robust=True)
     return event_id
 
 

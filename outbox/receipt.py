@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 _Transaction = AbstractContextManager[None]
@@ -34,8 +34,7 @@ class Receipt:
     ) -> None:
         self._open_transaction = open_transaction
         self._extend = extend
-        self._stack: ExitStack | None = None
-        self._is_entered = False
+        self._transaction: _Transaction | None = None
         self.is_given = False
 
     def extend(self) -> None:
@@ -51,11 +50,11 @@ class Receipt:
         self._extend()
 
     def __enter__(self) -> Receipt:
-        if self._is_entered:
-            raise RuntimeError("A receipt is given once: this handler entered it twice.")
-        stack = ExitStack()
-        stack.enter_context(self._open_transaction())
-        self._stack, self._is_entered = stack, True
+        if self._transaction is not None:
+            raise RuntimeError("A handler enters its receipt once. This one entered it twice.")
+        transaction = self._open_transaction()
+        transaction.__enter__()
+        self._transaction = transaction
         return self
 
     def __exit__(
@@ -64,7 +63,7 @@ class Receipt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        assert self._stack is not None
-        swallowed = self._stack.__exit__(kind, error, trace)
+        assert self._transaction is not None
+        swallowed = self._transaction.__exit__(kind, error, trace)
         self.is_given = kind is None
         return swallowed

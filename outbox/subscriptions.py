@@ -274,7 +274,10 @@ def _refuse_bad_policy(handler: Handler) -> None:
             "long, and belongs to a worker."
         )
     if handler.inline and handler.ordered:
-        raise TypeError(f"{handler.name}: what goes express keeps no order; drop one of the two.")
+        raise TypeError(
+            f"{handler.name}: inline=True and ordered=True exclude each other, since inline "
+            "deliveries keep no order. Drop one of them."
+        )
     if not 0 < handler.time_limit < handler.lease:
         raise ValueError(
             f"{handler.name}: time_limit={handler.time_limit:g} must be above zero and below its "

@@ -1,22 +1,26 @@
-"""Celery tasks: thin wrappers around the relay, the worker, pruning and the canary."""
+"""Celery tasks, and the relay of a Celery worker: the only module that joins relay and worker."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from celery import current_app, current_task, shared_task
+from celery import current_task, shared_task
 
-from . import clock, nudge, operations
+from . import clock, operations
 from .conf import conf
-from .counting import minutes
 from .deliveries import heartbeat
-from .relay.passes import BrokerUnavailable, Message, relay_pass
-from .worker.delivery import deliver
+from .relay.loop import RelayLoop
+from .relay.passes import BrokerUnavailable, relay_pass
+from .transports.celery import RelayStep
+from .transports.celery_broker import TASK, CeleryTransport
+from .transports.inline import InlineTransport
+from .transports.nudge import nudge
+from .worker.delivery import deliver, deliver_started
 
 _PRUNING = timedelta(seconds=2)
 
 
-@shared_task(name="outbox.deliver", ignore_result=True, acks_late=True)
+@shared_task(name=TASK, ignore_result=True, acks_late=True)
 def deliver_message(
     handler: str,
     pairs: list[list[int]],
@@ -30,15 +34,14 @@ def deliver_message(
     one sends no subscription.
     """
     worker = current_task.request.hostname or "unknown"
-    ended = deliver(
+    deliver(
         handler_name=handler,
         pairs=[(id, token) for id, token in pairs],
         worker=worker,
         subscription=subscription,
     )
-    minutes.note(handler, ended)
     if refill:
-        nudge.poke()
+        nudge()
 
 
 @shared_task(name="outbox.relay", ignore_result=True)
@@ -50,9 +53,7 @@ def run_relay() -> None:
     heartbeat.beat(heartbeat.Kind.BEAT, "beat")
     heartbeat.beat(heartbeat.Kind.BROKER, "beat")
     try:
-        relay_pass(  # one: a task must end
-            publish=publish, report=lambda plan: minutes.note_events(plan.fanned_out)
-        )
+        relay_pass(publish=CeleryTransport().dispatch)  # one: a task must end
     except BrokerUnavailable:
         return  # the loop and the next task try again; nothing is lost
 
@@ -65,17 +66,6 @@ def prune_old_events() -> None:
     """
     if conf().RETENTION:
         operations.prune(at_most=_PRUNING, by="outbox.prune")
-
-
-def publish(message: Message) -> None:
-    """Send one message to the broker, without a retry: the relay retries from the database."""
-    deliver_message.apply_async(
-        args=(message.handler, message.pairs),
-        kwargs={"subscription": message.subscription, "refill": message.refill},
-        queue=message.queue,
-        retry=False,
-        argsrepr=f"({message.handler!r}, {len(message.pairs)} deliveries)",  # type: ignore[call-arg]
-    )
 
 
 @shared_task(name="outbox.canary", ignore_result=True)
@@ -92,12 +82,15 @@ def send_canary(queue: str, name: str, *, expires: float) -> None:
     answer_canary.apply_async(args=(name, until.isoformat()), queue=queue, retry=False)
 
 
-def is_broker_there() -> bool:
-    """Return whether the broker answers within the transport's socket timeout."""
-    try:
-        with current_app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=1)
-            connection.default_channel  # noqa: B018  opening the channel is the round trip
-    except Exception:
-        return False
-    return True
+def build_relay(name: str = "") -> RelayLoop:
+    """Return a relay that dispatches by Celery, and runs inline deliveries itself.
+
+    Args:
+        name: the process's name in heartbeats and starts. Default: "host.pid".
+    """
+    name = name or heartbeat.own_name()
+    inline = InlineTransport(name, deliver_started)
+    return RelayLoop(name, transport=CeleryTransport(), inline=inline)
+
+
+RelayStep.build = build_relay

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import transaction
 from django.db.models import Count, F, Max, Sum
@@ -20,7 +20,6 @@ from django.db.models import Count, F, Max, Sum
 from outbox import clock, databases
 from outbox.models import Delivery, Event, Minute
 from outbox.receipt import LeaseLost
-from outbox.worker.outcome import Result
 
 from .buffer import Buffer
 from .counters import WAIT_BOUNDS
@@ -40,6 +39,19 @@ _COLUMNS = tuple(f"lag_{number}" for number in range(len(WAIT_BOUNDS) + 1))
 
 #: A minute and a handler; "" for the sum of all handlers.
 Place = tuple[datetime, str]
+
+
+class Ended(Protocol):
+    """The result of a delivery, as far as it is counted."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def lag(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ class Totals:
         return None
 
 
-def note(handler: str, ended: Iterable[Result]) -> None:
+def note(handler: str, ended: Iterable[Ended]) -> None:
     """Count the results of a message's deliveries. Return at once, never raise."""
     tally: Counter[str] = Counter()
     for result in ended:
@@ -190,7 +202,7 @@ def _totals(start: datetime, found: Mapping[str, Any]) -> Totals:
     )
 
 
-def _counted(result: Result) -> dict[str, float]:
+def _counted(result: Ended) -> dict[str, float]:
     if isinstance(result.error, LeaseLost):  # another attempt of the delivery counts
         return {}
     if result.error is None:

@@ -12,9 +12,9 @@ from functools import partial
 
 from django.db import transaction
 
-from outbox import nudge
 from outbox.models import Delivery, Subscription
 from outbox.policy import Breaker
+from outbox.transports.nudge import nudge
 
 from .decisions import FIRST_BATCH, Circuit, after_call_failed
 from .transient_errors import DatabaseAccess
@@ -63,7 +63,7 @@ def note_failure(
     row.breaker_reason = reason[:300]
     if after.is_open and not before.is_open:
         row.window_now = min(row.window, row.batch, FIRST_BATCH)  # start small when it closes
-        text = "%s is held, its breaker is open: %s"
+        text = "The breaker of %s is open. Its deliveries wait: %s"
         transaction.on_commit(partial(logger.warning, text, row.handler, reason), using=using)
     row.save(using=using, update_fields=[*CLOSED, "window_now"])
     return after.probe_at if before.is_open else None
@@ -81,9 +81,9 @@ def note_answer(delivery: Delivery, *, using: str) -> None:
     # Only the state that this run started with; failures since then still count.
     closed = mine.filter(breaker_opened_at=row.breaker_opened_at).update(**CLOSED)
     if closed and row.breaker_opened_at is not None:
-        text = "%s goes on, its breaker is closed"
+        text = "The breaker of %s is closed. Its deliveries continue."
         transaction.on_commit(partial(logger.info, text, row.handler), using=using)
-        transaction.on_commit(nudge.poke, using=using, robust=True)
+        transaction.on_commit(nudge, using=using, robust=True)
 
 
 def record_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:
@@ -92,8 +92,8 @@ def record_answer(delivery: Delivery, *, access: DatabaseAccess) -> None:
         access.run(lambda: note_answer(delivery, using=access.using))
     except Exception:
         logger.exception(
-            "Delivery %s is done, but the breaker of %s could not note that. The next one that is "
-            "done notes it.",
+            "Delivery %s is done, but storing its success in the breaker of %s failed. The next "
+            "success is stored.",
             delivery.pk,
             delivery.subscription.handler,
         )

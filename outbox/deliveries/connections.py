@@ -140,7 +140,9 @@ def _restore(before: dict[str, _State], *, is_interrupted: bool) -> list[str]:
         is_changed = not (is_kept and (was.is_open or _begins_none(connection)))
         if is_changed:
             changed.append(connection.alias)
-            logger.warning("The connection to %s was left in a transaction.", connection.alias)
+            logger.warning(
+                "A transaction was left open on %s. It is rolled back.", connection.alias
+            )
         if not was.is_open and (is_changed or is_interrupted):
             drop(connection)
         elif was.is_open and is_changed:

@@ -20,7 +20,8 @@ from outbox.subscriptions import registry
 
 from . import breaker
 from .locks import is_lock_timeout, lock_subscriptions
-from .placing import set_order_keys, set_shares
+from .ordering import set_order_keys
+from .shares import set_shares
 
 logger = logging.getLogger("outbox.sync")
 
@@ -70,9 +71,9 @@ def _join_event(names: Sequence[str], event: str, *, using: str) -> None:
 def _not_joined(former: str, kept: str, event: str, *, why: str) -> NamesNotJoined:
     return NamesNotJoined(
         f"The subscriptions of {former} and {kept} to {event} are not joined: another transaction "
-        f"holds a lock that this needs ({why}). Nothing of the two was changed. End that "
-        "transaction (`manage.py outbox doctor` shows who waits and what is open for long), then "
-        "run `manage.py migrate` again."
+        f"holds a lock that this needs ({why}). Neither was changed. End that "
+        "transaction (`manage.py outbox doctor` lists long transactions and waiting sessions), "
+        "then run `manage.py migrate` again."
     )
 
 
@@ -142,7 +143,7 @@ def _move(old: Subscription, row: Subscription, *, using: str) -> None:
     sent.update(
         state=State.PENDING,
         due_at=clock.now(using=using),
-        note="its handler's two names became one",
+        note="the two names of its handler were joined",
     )
     moved.update(subscription=row)
 

@@ -1,4 +1,4 @@
-"""Starts, leases and receipts: the run that holds a delivery, for how long, and its end.
+"""Starts and leases: the run that holds a delivery, and for how long.
 
 Worker, token and time identify a start. The delivery's id and token alone do not: after a failover
 to a standby that lacks the last commits, a new event can get the id of a lost one, and its first
@@ -10,21 +10,54 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connections
 
 from outbox import clock
-from outbox.models import Delivery
+from outbox.databases import is_open
+from outbox.models import Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
-from outbox.transactions import is_open
 
-from .statements import SENT, execute, locking, numbers, read, timestamp
+from .statements import SENT, Columns, Statement, numbers, read, stored, timestamp
 
 #: Maximum number of stored characters of a worker's name.
 MAX_WORKER_NAME = 150
 
 _RENEWED_AFTER = 1 / 3
+
+#: Columns of an event for a handler or its trace. Others are read only when a call fails.
+EVENT = Columns(
+    Event,
+    alias="e",
+    names=(
+        "seq",
+        "id",
+        "name",
+        "version",
+        "key",
+        "payload",
+        "emitted_at",
+        "correlation_id",
+        "causation_id",
+        "actor",
+        "traceparent",
+        "fanned_out_at",
+    ),
+)
+#: Columns of a subscription that a start needs. They are read once for each delivery.
+SUBSCRIPTION = Columns(
+    Subscription,
+    alias="s",
+    names=(
+        "id",
+        "handler",
+        "paused_at",
+        "breaker_failures",
+        "breaker_opened_at",
+        "breaker_probe",
+    ),
+)
 
 
 class Start(NamedTuple):
@@ -41,7 +74,7 @@ class Start(NamedTuple):
         return cls(delivery.token, delivery.worker, delivery.started_at)
 
     def values(self, *, using: str) -> tuple[object, ...]:
-        """Return the parameters of `_STARTED`."""
+        """Return the parameters of `STARTED`."""
         return self.token, timestamp(self.at, using=using), self.worker
 
 
@@ -97,7 +130,10 @@ class Lease:
             RuntimeError: a transaction is open, so no other process could see the new lease.
         """
         if is_open(connections[self._using]):
-            raise RuntimeError("receipt.extend() within a transaction: nobody would see it.")
+            raise RuntimeError(
+                "receipt.extend() was called within a transaction, so no relay would see the new "
+                "lease. Call it outside of the transaction."
+            )
         if not self._extend([delivery.id], number=1):
             raise LeaseLost(LeaseLost.__doc__)
         self.renew()
@@ -116,7 +152,7 @@ class Lease:
         for start, started in self._starts.items():
             wanted = started & set(ids)
             if wanted:
-                statement = f"{_EXTEND} WHERE id IN ({numbers(wanted)}) AND {_HELD} RETURNING id"
+                statement = f"{_EXTEND} WHERE id IN ({numbers(wanted)}) AND {HELD} RETURNING id"
                 values = start.values(using=self._using)
                 held |= {pk for (pk,) in read(statement, until, *values, using=self._using)}
         self._until.update(dict.fromkeys(held, ends))
@@ -144,45 +180,69 @@ def by_token(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
     return ids
 
 
-def lock_held(delivery: Delivery, *, using: str) -> bool:
-    """Lock the delivery's row if this start still holds it; return whether it does."""
-    statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}{locking(using=using)}"  # noqa: S608  ours
-    values = Start.of(delivery).values(using=using)
-    return bool(read(statement, delivery.id, *values, using=using))
+def event_of(seq: int) -> Statement:
+    """Return the statement that reads the columns of an event for a handler."""
+    return Statement(f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq = {seq:d}")  # noqa: S608  ours
 
 
-def give_receipts(deliveries: Sequence[Delivery], *, using: str) -> int:
-    """Write the receipts of deliveries that their starts still hold; return their number."""
-    now = timestamp(clock.now(using=using), using=using)
-    return sum(
-        execute(
-            f"{_RECEIPT} WHERE id IN ({numbers(ids)}) AND {_HELD}",
-            now,
-            *start.values(using=using),
-            using=using,
-        )
-        for start, ids in by_start(deliveries).items()
-    )
+def started(
+    row: Sequence[Any], handler: str, *, worker: str, at: datetime, until: datetime, using: str
+) -> Delivery:
+    """Return a delivery from a row of its start. Its handler is not paused, its breaker closed."""
+    pk, event_id, subscription_id, token, attempts, failures = row
+    values = {
+        "id": pk,
+        "event_id": event_id,
+        "subscription_id": subscription_id,
+        "state": Delivery.State.SENT,
+        "token": token,
+        "started_token": token,
+        "attempts": attempts,
+        "order_key": None,
+        "started_at": at,
+        "worker": worker,
+        "due_at": until,
+    }
+    delivery = stored(Delivery, values, using=using)
+    subscription = {
+        "id": subscription_id,
+        "handler": handler,
+        "paused_at": None,
+        "breaker_failures": failures,
+        "breaker_opened_at": None,
+        "breaker_probe": None,
+    }
+    delivery.subscription = stored(Subscription, subscription, using=using)
+    return delivery
 
 
-def receipts_given(deliveries: Sequence[Delivery], *, using: str) -> set[int]:
-    """Return the ids of deliveries that these starts have done; a token has one start."""
-    done: set[int] = set()
-    for start, ids in by_start(deliveries).items():
-        statement = f"{_DONE} WHERE id IN ({numbers(ids)}) AND state = 'done' AND {_STARTED}"
-        done |= {pk for (pk,) in read(statement, *start.values(using=using), using=using)}
-    return done
+def started_by_relay(
+    pk: int,
+    subscription: Subscription,
+    event: Sequence[Any],
+    *,
+    worker: str,
+    at: datetime,
+    using: str,
+) -> Delivery:
+    """Return the delivery that the relay has stored as started, with its event."""
+    of_event = EVENT.read(event, using=using)
+    row = (pk, of_event.seq, subscription.pk, 1, 1, subscription.breaker_failures)
+    until = at + duration(1, seconds=subscription.lease_seconds)
+    delivery = started(row, subscription.handler, worker=worker, at=at, until=until, using=using)
+    delivery.event = of_event
+    return delivery
 
 
 def is_started(delivery: Delivery, *, using: str) -> bool:
     """Return whether this start is stored and still holds the delivery."""
-    statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {_HELD}"  # noqa: S608  ours
+    statement = f"SELECT id FROM outbox_delivery WHERE id = %s AND {HELD}"  # noqa: S608  ours
     values = Start.of(delivery).values(using=using)
     return bool(read(statement, delivery.id, *values, using=using))
 
 
-_STARTED = "token = %s AND started_token = token AND started_at = %s AND worker = %s"
-_HELD = f"{_STARTED} AND {SENT}"
+#: Condition "this start was the last one". Its parameters are `Start.values`.
+STARTED = "token = %s AND started_token = token AND started_at = %s AND worker = %s"
+#: Condition "this start holds the delivery".
+HELD = f"{STARTED} AND {SENT}"
 _EXTEND = "UPDATE outbox_delivery SET due_at = %s"
-_RECEIPT = "UPDATE outbox_delivery SET state = 'done', settled_at = %s, note = '', order_key = NULL"
-_DONE = "SELECT id FROM outbox_delivery"

@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import connections, transaction
-from django.db.models import F, Min
+from django.db.models import F, Min, OuterRef, Subquery
 
-from outbox import clock, nudge
+from outbox import clock
 from outbox.models import Delivery, Event, Subscription
+from outbox.transports.nudge import nudge
 
 from .key_locks import lock_ordered_keys
 
@@ -120,7 +121,7 @@ def release(ordered_key: OrderedKey, *, using: str) -> None:
         order_key=key, subscription__in=mine, event=first, state=State.BLOCKED
     )
     if blocked.update(state=State.PENDING, due_at=clock.now(using=using), note=""):
-        transaction.on_commit(nudge.poke, using=using, robust=True)
+        transaction.on_commit(nudge, using=using, robust=True)
 
 
 def recheck(subscription: Subscription, *, now: datetime, using: str) -> int:
@@ -183,6 +184,24 @@ def _make_due(keys: Collection[str], *, skip_locked: bool = False, using: str) -
         for start in range(0, len(pks), _CHANGED_AT_ONCE):
             some = pks[start : start + _CHANGED_AT_ONCE]
             deliveries.filter(pk__in=some).update(due_at=now)
+
+
+def set_order_keys(row: Subscription, *, using: str) -> None:
+    """Set or clear the order key of owed deliveries, depending on `row.ordered`.
+
+    It blocks none of them, since a worker checks the order before it starts a delivery.
+    """
+    owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
+    if row.ordered:
+        key = Event.objects.using(using).filter(pk=OuterRef("event")).values("key")
+        owed.update(order_key=Subquery(key))
+    if not row.ordered or row.on_dead == Subscription.OnDead.PASS:
+        unordered = owed.filter(state=State.DEAD) if row.ordered else owed
+        unordered.update(order_key=None)
+    blocked = owed.filter(state=State.BLOCKED)
+    blocked.update(due_at=clock.now(using=using))  # the relay rechecks them
+    if not row.ordered:
+        blocked.update(state=State.PENDING, note="")
 
 
 def _first_waiting(

@@ -22,10 +22,10 @@ from outbox.policy import Dead, Discard, Pause, Retry, action_for, wait_of
 from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 
-from . import breaker, decisions, ordering
+from . import breaker, decisions, ordering, receipts
 from .attempts import NOTE_LENGTH, Failure, count_since_retry, describe, remember
 from .decisions import Next, Retries, Verdict
-from .lease import by_token, receipts_given
+from .lease import by_token
 from .pauses import pausable, pause_values
 from .transient_errors import drop_broken_connection
 from .withdrawal import excuse_of, is_excused, withdraw
@@ -115,7 +115,7 @@ def record_death(row: Delivery, *, using: str) -> None:
     )
     times = "once" if deaths == 1 else f"{deaths} times"
     note = (
-        f"the worker died {times} in this handler, or could not store how it ended; "
+        f"the worker died {times} in this handler, or could not store its result; "
         "no exception was recorded"
     )
     _settle(row, verdict, note=note, using=using)
@@ -206,9 +206,9 @@ def _record_unheld(
     # The lock prevents pruning before the attempt is stored.
     row = _same(delivery, using=using).select_for_update(of=("self",)).first()
     if row is None:
-        logger.error("Delivery %s is not in the database any more.", delivery.pk)
+        logger.error("Delivery %s no longer exists. Its failure is not recorded.", delivery.pk)
         return State.DISCARDED
-    if receipts_given([delivery], using=using):
+    if receipts.given_to([delivery], using=using):
         name = delivery.subscription.handler
         text = "%s raised after its receipt; the delivery is done: %s"
         logger.error(text, name, failure.summary)

@@ -18,8 +18,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from django.db import connections
+from django.db.models import OuterRef, Subquery
 
-from outbox.models import Subscription
+from outbox.models import Delivery, Event, Subscription
 
 from .statements import locking, read, timestamp
 
@@ -67,6 +68,13 @@ def claimable(
     last = next(reversed(chosen.values())).share if len(chosen) == limit else None
     _stopped_at[row.pk] = last or ""
     return list(chosen.values())
+
+
+def set_shares(row: Subscription, *, using: str) -> None:
+    """Set or clear the share of owed deliveries, depending on `row.share_window`."""
+    owed = Delivery.objects.using(using).filter(subscription=row, state__in=Delivery.OWED)
+    share = Event.objects.using(using).filter(pk=OuterRef("event")).values("share")
+    owed.update(share=Subquery(share) if row.share_window else None)
 
 
 def _levels(most: int) -> list[int]:

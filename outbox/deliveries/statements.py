@@ -16,7 +16,7 @@ from django.db import connections
 from django.db.models import Model
 from django.db.models.base import ModelState
 
-from outbox.transactions import is_its_own
+from outbox.databases import is_its_own
 
 #: Condition "the delivery is in flight", written so that no index matches it. Otherwise PostgreSQL
 #: finds ids in the partial index of sent deliveries, which it estimates as tiny. Each message then

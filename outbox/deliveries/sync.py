@@ -15,7 +15,8 @@ from outbox.subscriptions import Handler, registry
 
 from . import breaker
 from .joining import join_names
-from .placing import set_order_keys, set_shares
+from .ordering import set_order_keys
+from .shares import set_shares
 from .transient_errors import retry_transient
 
 logger = logging.getLogger("outbox.sync")

@@ -7,7 +7,7 @@ a few of them. So an event that causes them each time ends as dead.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -20,14 +20,14 @@ from outbox.receipt import LeaseLost
 
 from .attempts import count_since_retry
 from .key_locks import lock_ordered_keys
-from .transient_errors import is_interrupted_statement, is_transient
+from .transient_errors import DatabaseAccess, is_interrupted_statement, is_transient
 
 logger = logging.getLogger("outbox.settlement")
 
 #: Number of runs per delivery that may fail with a database error and use up no attempt.
 _MAX_DATABASE_ERRORS = 5
 _OUT_OF_REACH = "its worker could not reach the database, and is alive"
-_PASSED = f"{_OUT_OF_REACH}; a later event of its key was handled meanwhile, so a person decides"
+_PASSED = f"{_OUT_OF_REACH}; a later event of its key was handled meanwhile, so staff must decide"
 
 _REVIVED = ["state", "due_at", "note", "attempts", "order_key"]
 
@@ -89,6 +89,23 @@ def withdraw_deaths(
             delivery__in=ids, worker=worker, started_at=started_at, outcome=Outcome.DIED
         )
         return sum(withdraw(death, excuse, using=using) for death in deaths)
+
+
+def withdraw_deaths_later(
+    ids: Sequence[int], *, worker: str, at: datetime, access: DatabaseAccess
+) -> None:
+    """Withdraw the deaths of a start after each lost connection of its worker."""
+
+    def withdraw_now() -> None:
+        withdraw_deaths(
+            ids,
+            worker=worker,
+            started_at=at,
+            is_outage=access.outage_seconds > 0,
+            using=access.using,
+        )
+
+    access.after_reconnect(withdraw_now)
 
 
 def withdraw(death: Attempt, excuse: Outcome, *, using: str) -> bool:

@@ -22,7 +22,7 @@ from celery.app.task import Task
 
 from outbox import guards
 from outbox.context import running_handler
-from outbox.transactions import open_aliases
+from outbox.databases import open_aliases
 
 from . import locks
 

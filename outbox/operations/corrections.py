@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
-from outbox import clock, databases, emission, events, nudge
+from outbox import clock, databases, emission, events
 from outbox.context import Cause, caused_by
 from outbox.deliveries.locks import share_subscriptions
 from outbox.events import DomainEvent
@@ -18,6 +18,7 @@ from outbox.models import Delivery, Event, Operation
 from outbox.privacy.marks import MASK
 from outbox.privacy.sensitive import masked
 from outbox.storable import UnstorableValue
+from outbox.transports.nudge import nudge
 
 from .bulk import discard_locked
 from .progress import recorded
@@ -63,7 +64,7 @@ def correct(
         choice = {"ids": [row.pk]}
         with recorded(Operation.Action.CORRECT, choice, by=by, reason=reason, using=using) as done:
             done.touched = 1
-        transaction.on_commit(nudge.poke, using=using, robust=True)
+        transaction.on_commit(nudge, using=using, robust=True)
     logger.info("%s corrected event %s by %s: %s", by, row.event.id, event.id, reason)
     return event
 

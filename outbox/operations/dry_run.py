@@ -93,7 +93,11 @@ def _run(row: Delivery, name: str, *, using: str) -> BaseException | None:
     rows = Delivery.objects.using(using).filter(pk=row.pk)
     rows.update(state=Delivery.State.SENT, token=F("token") + 1)
     results = deliver(
-        handler_name=name, pairs=[(row.pk, row.token + 1)], worker="dry-run", using=using
+        handler_name=name,
+        pairs=[(row.pk, row.token + 1)],
+        worker="dry-run",
+        is_counted=False,
+        using=using,
     )
     if not results:
         why = one_line(rows.values_list("note", flat=True).get())

@@ -10,13 +10,14 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
-from outbox import clock, databases, nudge
+from outbox import clock, databases
 from outbox.deliveries import breaker
 from outbox.deliveries.locks import lock_subscriptions
 from outbox.deliveries.pauses import holding_backfill, pausable, pause_values
 from outbox.models import Operation, Subscription
 from outbox.monitor.stops import backfill_stop
 from outbox.subscriptions import find
+from outbox.transports.nudge import nudge
 
 from .bulk import discard
 from .progress import Report, recorded
@@ -250,7 +251,7 @@ def _store(
             choice = {"handler": handler}
             with recorded(action, choice, by=by, reason=reason, using=using) as operation:
                 operation.touched = changed
-            transaction.on_commit(nudge.poke, using=using, robust=True)
+            transaction.on_commit(nudge, using=using, robust=True)
     return changed
 
 

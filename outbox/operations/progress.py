@@ -16,11 +16,12 @@ from typing import Any, NamedTuple, Protocol
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from outbox import clock, nudge
+from outbox import clock
 from outbox.deliveries import failpoints
 from outbox.deliveries.statements import bound_transaction
 from outbox.formatting import format_time
 from outbox.models import Operation
+from outbox.transports.nudge import nudge
 
 logger = logging.getLogger("outbox.operations")
 
@@ -198,7 +199,7 @@ def _advance(row: Operation, task: Task, found: Sequence[int], *, using: str) ->
         row.touched += done.number
         row.cursor = row.cursor if done.cursor is None else done.cursor
         row.seen_at = clock.now(using=using)
-        transaction.on_commit(nudge.poke, using=using, robust=True)
+        transaction.on_commit(nudge, using=using, robust=True)
     else:
         task.finish(row)
         _finish(row, using=using)

@@ -1,4 +1,4 @@
-"""The relay's pending work: read it for events and for each subscription, without a write.
+"""The backlog: pending work of events and subscriptions, read without a lock, or locked for a pass.
 
 Each part is one probe of a small partial index on owed rows. So the cost does not depend on the
 size of the backlog. It is SQL because PostgreSQL may plan `EXISTS` as a scan of the whole backlog
@@ -7,14 +7,24 @@ while it has few statistics of a new table. `ORDER BY ... LIMIT 1` is a probe un
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+from outbox.conf import conf
 from outbox.deliveries.decisions import free_slots, message_size
-from outbox.deliveries.statements import Columns, Rows, Statement, read, read_each, timestamp
-from outbox.models import Delivery
+from outbox.deliveries.statements import (
+    Columns,
+    Rows,
+    Statement,
+    bounds,
+    locking,
+    read,
+    read_each,
+    timestamp,
+)
+from outbox.models import Delivery, Event, Subscription
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,17 @@ class PendingWork:
         return bool(room)
 
 
+class Waiting(NamedTuple):
+    """Columns of an event that waits for fan-out, in the order of the model."""
+
+    seq: int
+    name: str
+    key: str
+    share: str | None
+    emitted_at: datetime
+    traceparent: str
+
+
 @dataclass(frozen=True)
 class Due:
     """Due events: whether some wait for fan-out, and whether delayed ones are due."""
@@ -92,6 +113,55 @@ def work_statement(now: datetime, *, using: str, is_brief: bool = False) -> Stat
 def work_of(rows: Rows, *, now: datetime, using: str) -> dict[int, PendingWork]:
     """Convert the rows of `work_statement` to the pending work by subscription id."""
     return {row[0]: _work(row[1:], now=now, using=using) for row in rows}
+
+
+@dataclass(frozen=True)
+class Locked:
+    """Rows that a pass has locked until it commits.
+
+    Attributes:
+        events: a page of the events that wait for fan-out.
+        subscriptions: the active subscriptions that no other relay has locked.
+        work: the pending work of all active subscriptions, by id.
+    """
+
+    events: Sequence[Waiting]
+    subscriptions: Sequence[Subscription]
+    work: Mapping[int, PendingWork]
+
+
+def lock_backlog(now: datetime, *, idle_seconds: float, is_brief: bool, using: str) -> Locked:
+    """Lock events and subscriptions for a pass, in the caller's transaction, in one round trip.
+
+    The work is read by a later statement than the one that locks. The locking one may count what
+    was in flight before the claims of a relay that has just released the lock.
+    """
+    # Events first: a subscription that exists when an event is stored is then found.
+    *_, events, subscriptions, work = read_each(
+        *bounds(idle_seconds, using=using),
+        waiting_events(using=using),
+        free_subscriptions(using=using),
+        work_statement(now, using=using, is_brief=is_brief),
+        using=using,
+    )
+    return Locked(
+        [Waiting(*_W.convert(row, using=using)) for row in events],
+        [_S.read(row, using=using) for row in subscriptions],
+        work_of(work, now=now, using=using),
+    )
+
+
+def waiting_events(*, using: str) -> Statement:
+    """Lock a page of the events that wait for fan-out and that no other relay has locked."""
+    page = f"ORDER BY e.seq LIMIT {conf().FAN_OUT:d}{locking(using=using, skip_locked=True)}"
+    return Statement(f"{_WAITING} {page}", is_page=True)
+
+
+def free_subscriptions(*, using: str) -> Statement:
+    """Lock the active subscriptions that no other relay has locked."""
+    # no_key: inserts of deliveries by others need not wait for this lock (foreign key).
+    lock = locking(using=using, skip_locked=True, no_key=True)
+    return Statement(f"{_ACTIVE}{lock}")
 
 
 def _work(columns: Sequence[Any], *, now: datetime, using: str) -> PendingWork:
@@ -159,4 +229,8 @@ FROM outbox_subscription s WHERE s.active ORDER BY s.id
 """  # noqa: S608  own words
 
 
+_W = Columns(Event, alias="e", names=Waiting._fields)
+_WAITING = f"SELECT {_W.text} FROM outbox_event e WHERE e.fanned_out_at IS NULL"  # noqa: S608  ours
+_S = Columns(Subscription, alias="s")
+_ACTIVE = f"SELECT {_S.text} FROM outbox_subscription s WHERE s.active ORDER BY s.id"  # noqa: S608  ours
 _READ_WORK, _READ_BRIEFLY = _text(is_brief=False), _text(is_brief=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple, Protocol
 
 from django.db.models import QuerySet
 
@@ -24,17 +23,14 @@ from outbox.deliveries.decisions import (
 )
 from outbox.deliveries.lease import duration
 from outbox.deliveries.statements import (
-    Columns,
-    Rows,
-    Statement,
     execute,
-    locking,
     numbers,
     timestamp,
 )
 from outbox.models import Delivery, Subscription
+from outbox.transports.base import Message
 
-from .backlog import PendingWork
+from .backlog import Locked, PendingWork
 
 State = Delivery.State
 
@@ -51,7 +47,6 @@ class SubscriptionPass:
     work: PendingWork
     now: datetime
     using: str
-    in_flight: int
     claimed: list[Claimed] = field(default_factory=list)
     #: The shares of claimed deliveries by id, where the handler has a `share_window`.
     share_of: dict[int, str | None] = field(default_factory=dict)
@@ -61,7 +56,7 @@ class SubscriptionPass:
         """Number of deliveries that may still be sent."""
         if circuit_of(self.row).is_open:
             return 0
-        in_flight = self.in_flight + len(self.claimed)
+        in_flight = self.work.in_flight + len(self.claimed)
         return free_slots(window=self.row.window_now, in_flight=in_flight, batch=self.batch)
 
     @property
@@ -88,7 +83,7 @@ class SubscriptionPass:
             return
         found = self._due(limit)
         if self.row.share_window is None:  # a whole message of one share would delay another one
-            found = found[: self._whole(len(found))]
+            found = found[: self.whole(len(found))]
         if found:
             ids = numbers(row[0] for row in found)
             until = timestamp(self.lease_until, using=self.using)
@@ -96,6 +91,11 @@ class SubscriptionPass:
         self.claimed += [(id, token + 1, attempts) for id, token, attempts in found]
         if found and is_probe:
             self._note_probe(found[0][0])
+
+    def _has_due(self) -> bool:
+        # Read when the row was locked. Lost or parked deliveries have become due since.
+        work = self.work
+        return not self.row.is_held and (work.has_due or work.has_lapsed or work.has_parked)
 
     def _due(self, limit: int) -> list[Claimed]:
         if self.row.share_window is None:
@@ -113,11 +113,6 @@ class SubscriptionPass:
         """Deliveries in flight by share, including the claims of this pass."""
         return shares.in_flight(self.row, now=self.now, using=self.using)
 
-    def _has_due(self) -> bool:
-        # Read when the row was locked. Lost or parked deliveries have become due since.
-        work = self.work
-        return not self.row.is_held and (work.has_due or work.has_lapsed or work.has_parked)
-
     def _note_probe(self, delivery_id: int) -> None:
         # If the probe is lost, or its worker dies, another one is sent after its lease.
         mine = Subscription.objects.using(self.using).filter(pk=self.row.pk)
@@ -128,73 +123,47 @@ class SubscriptionPass:
         """End of the lease of a delivery that is sent now."""
         return self.now + timedelta(seconds=self.row.lease_seconds)
 
-    def take(self, new: Sequence[NewDelivery]) -> list[NewDelivery]:
-        """Mark new deliveries, oldest first, as sent while there is room, or as parked if held."""
-        pending = [one for one in new if one.state == State.PENDING]
-        if self.row.is_held:
-            note = settlement.parking_note(self.row)
-            held = {one.seq for one in pending}
-            return [
-                one._replace(state=State.PARKED, note=note) if one.seq in held else one
-                for one in new
-            ]
-        number = min(self.room, len(pending))
-        if self.row.share_window is None:
-            number = self._whole(number)
-        else:
-            pending = [one for one in pending if self._has_share(one)]
-        sent = {one.seq for one in pending[:number]}
-        until = self.lease_until
-        return [
-            one._replace(state=State.SENT, token=1, due_at=until) if one.seq in sent else one
-            for one in new
-        ]
-
-    def _has_share(self, one: NewDelivery) -> bool:
-        """Return whether a new delivery's share has room, and count the delivery."""
-        if one.share is None:
+    def has_share(self, share: str | None) -> bool:
+        """Return whether a share has room for one more delivery, and count that delivery."""
+        if share is None:
             return True
-        self._of_shares[one.share] += 1
-        return self._of_shares[one.share] <= (self.row.share_window or 1)
+        self._of_shares[share] += 1
+        return self._of_shares[share] <= (self.row.share_window or 1)
 
-    def messages(self) -> Iterator[tuple[tuple[tuple[int, int], ...], bool]]:
-        """Yield each message's pairs, and whether its worker nudges the relay afterwards.
+    def messages(self) -> Iterator[Message]:
+        """Yield the messages of the claimed deliveries.
 
-        The last message does, and enough earlier ones that the window does not run dry.
+        The worker of the last one nudges the relay afterwards, and those of enough earlier ones
+        that the window does not run dry.
         """
-        batch = 1 if self._first_death_is_last else self.batch
+        row = self.row
+        # If one death makes a delivery dead, it must not end a whole batch.
+        is_alone = row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
+        batch = 1 if is_alone else self.batch
         # One message has one share: its deliveries run one after the other.
         by_share: dict[str | None, list[Claimed]] = {}
         for one in self.claimed:
             by_share.setdefault(self.share_of.get(one[0]), []).append(one)
         messages = [part for some in by_share.values() for part in cut(some, batch=batch)]
         may_more_wait = self.may_more_wait
+        per_refill = max(1, row.window_now // 4 // self.batch)  # they free room for the next claim
         for left, pairs in zip(range(len(messages) - 1, -1, -1), messages, strict=True):
             # A full share may have a backlog even if the window has room.
-            is_last = left % self._messages_per_refill == 0 or self.row.share_window is not None
-            yield pairs, may_more_wait and is_last
+            is_last = left % per_refill == 0 or row.share_window is not None
+            yield Message(row.handler, row.queue, row.pk, pairs, refill=may_more_wait and is_last)
 
     @property
     def may_more_wait(self) -> bool:
         """Whether so many are in flight that others may wait for a free slot."""
         if self.row.share_window is not None:
             return True
-        in_flight = self.in_flight + len(self.claimed)
+        in_flight = self.work.in_flight + len(self.claimed)
         return in_flight >= min(self.batch, self.row.window_now)
 
-    @property
-    def _messages_per_refill(self) -> int:
-        """Number of messages that free enough room for the next claim."""
-        return max(1, self.row.window_now // 4 // self.batch)
-
-    def _whole(self, number: int) -> int:
-        in_flight = self.in_flight + len(self.claimed)
+    def whole(self, number: int) -> int:
+        """Return how many of `number` further deliveries to send now."""
+        in_flight = self.work.in_flight + len(self.claimed)
         return whole_messages(number, in_flight=in_flight, batch=self.batch)
-
-    @property
-    def _first_death_is_last(self) -> bool:
-        """Whether one worker death makes deliveries dead, so that one could end a whole batch."""
-        return self.row.attempts == 1 or conf().MAX_WORKER_CRASHES == 1
 
     def _settle_lapsed(self) -> int:
         """Record worker deaths, make lost deliveries due again, and return how many were lost."""
@@ -254,77 +223,15 @@ class SubscriptionPass:
         return rows.select_for_update(skip_locked=True)
 
 
-class NewDelivery(NamedTuple):
-    """A delivery that is about to be stored."""
-
-    seq: int
-    subscription: int
-    state: str
-    due_at: datetime
-    token: int = 0
-    note: str = ""
-    order_key: str | None = None
-    share: str | None = None
-    #: Worker that has already started it, or "".
-    worker: str = ""
-
-    @property
-    def shared(self) -> tuple[object, ...]:
-        """Columns that most other deliveries of the same page share with it."""
-        given = (self.order_key is not None, self.share is not None)
-        return self.subscription, self.state, self.due_at, self.token, self.note, given, self.worker
-
-
-class EventLike(Protocol):
-    """Attributes of an event that a new delivery needs."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def share(self) -> str | None: ...
-
-
-def newborn(event: EventLike, row: Subscription, *, now: datetime, is_behind: bool) -> NewDelivery:
-    """Create an event's delivery: blocked if `is_behind` an owed one of its key."""
-    order_key = event.key if row.ordered else None
-    share = event.share if row.share_window else None
-    made = NewDelivery(event.seq, row.pk, State.PENDING, now, order_key=order_key, share=share)
-    if is_behind:
-        due_at, note = ordering.first_check(now), ordering.NOTE
-        return made._replace(state=State.BLOCKED, due_at=due_at, note=note)
-    return made
-
-
-def free_subscriptions(*, using: str) -> Statement:
-    """Lock the active subscriptions that no other relay has locked."""
-    # no_key: inserts of deliveries by others need not wait for this lock (foreign key).
-    lock = locking(using=using, skip_locked=True, no_key=True)
-    return Statement(f"{_ACTIVE}{lock}")
-
-
 def open_passes(
-    rows: Rows,
-    work: Mapping[int, PendingWork],
-    now: datetime,
-    *,
-    using: str,
-    only: Collection[str] | None,
+    locked: Locked, now: datetime, *, using: str, only: Collection[str] | None
 ) -> dict[int, SubscriptionPass]:
-    """Return the subscription passes of the rows of `free_subscriptions`, by id.
-
-    `work` is read by a later statement than the one that locks. The locking one may count what was
-    in flight before the claims of a relay that has just released the lock.
-    """
-    free = (_S.read(row, using=using) for row in rows)
+    """Return the subscription passes of the locked subscriptions, by id."""
     return {
-        row.pk: SubscriptionPass(row, work[row.pk], now, using, work[row.pk].in_flight)
-        for row in free
-        if row.pk in work and (only is None or row.handler in only)
+        row.pk: SubscriptionPass(row, locked.work[row.pk], now, using)
+        for row in locked.subscriptions
+        if row.pk in locked.work and (only is None or row.handler in only)
     }
 
 
-_S = Columns(Subscription, alias="s")
-_ACTIVE = f"SELECT {_S.text} FROM outbox_subscription s WHERE s.active ORDER BY s.id"  # noqa: S608  ours
 _SEND = "UPDATE outbox_delivery SET state = 'sent', token = token + 1, due_at = %s, note = ''"

@@ -1,33 +1,30 @@
-"""Fan-out: create one delivery of an event for each of its subscriptions.
+"""Fan-out: create one delivery of an event for each of its subscriptions, place and store them.
 
 The number of statements does not depend on the number of events in a page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from outbox.conf import conf
-from outbox.deliveries import ordering
+from outbox.deliveries import ordering, settlement
+from outbox.deliveries.lease import event_of, started_by_relay
 from outbox.deliveries.statements import (
-    Columns,
-    Rows,
     Statement,
     instant,
-    locking,
     numbers,
     read_each,
     read_last,
     timestamp,
 )
-from outbox.models import Delivery, Event, Subscription
-from outbox.worker.start import event_of, started_by_relay
+from outbox.models import Delivery, Subscription
+from outbox.transports.base import StartingTransport
 
-from .dispatch import NewDelivery, SubscriptionPass, newborn
+from .backlog import Waiting
+from .dispatch import SubscriptionPass
 
 State = Delivery.State
 Subscribers = Mapping[str, Sequence[Subscription]]
@@ -36,43 +33,25 @@ Subscribers = Mapping[str, Sequence[Subscription]]
 _STORED_AT_ONCE = 500
 
 
-@dataclass
-class Inline:
-    """Lets a pass start a delivery that the relay's own process runs.
-
-    Attributes:
-        worker: name that the start stores.
-        takes: returns whether it runs a delivery of the handler with this pinned name.
-        started: the delivery that a pass has started. If the pass raised, it may not be stored.
-        refill: others may wait for the slot that it frees.
-    """
-
-    worker: str
-    takes: Callable[[str], bool]
-    started: Delivery | None = None
-    refill: bool = False
-
-
-class Waiting(NamedTuple):
-    """Columns of an event that waits for fan-out, in the order of the model."""
+class NewDelivery(NamedTuple):
+    """A delivery that is about to be stored."""
 
     seq: int
-    name: str
-    key: str
-    share: str | None
-    emitted_at: datetime
-    traceparent: str
+    subscription: int
+    state: str
+    due_at: datetime
+    token: int = 0
+    note: str = ""
+    order_key: str | None = None
+    share: str | None = None
+    #: Worker that has already started it, or "".
+    worker: str = ""
 
-
-def waiting_events(*, using: str) -> Statement:
-    """Lock a page of the events that wait for fan-out and that no other relay has locked."""
-    page = f"ORDER BY e.seq LIMIT {conf().FAN_OUT:d}{locking(using=using, skip_locked=True)}"
-    return Statement(f"{_WAITING} {page}", is_page=True)
-
-
-def waiting_of(rows: Rows, *, using: str) -> list[Waiting]:
-    """Return the events of the rows of `waiting_events`."""
-    return [Waiting(*_W.convert(row, using=using)) for row in rows]
+    @property
+    def shared(self) -> tuple[object, ...]:
+        """Columns that most other deliveries of the same page share with it."""
+        given = (self.order_key is not None, self.share is not None)
+        return self.subscription, self.state, self.due_at, self.token, self.note, given, self.worker
 
 
 def subscribers_of(
@@ -97,28 +76,37 @@ def subscribers_of(
 
 def fan_out(
     events: Sequence[Waiting],
-    subscribers: Subscribers,
     passes: Mapping[int, SubscriptionPass],
     now: datetime,
     *,
-    inline: Inline | None,
+    are_all: bool,
+    inline: StartingTransport | None,
     using: str,
 ) -> None:
-    """Store the deliveries of events, and claim those for which `passes` have room.
+    """Store the deliveries of locked events, and claim those for which `passes` have room.
 
     Deliveries of a subscription that another relay has locked are stored too. A later pass sends
-    them. A delivery that runs inline is stored as started and set as `inline.started`. These are
-    the last statements of the pass's transaction. They also end it, unless the caller opened it
-    (`read_last`).
+    them. A delivery that `inline` accepts is stored as started. These are the last statements of
+    the pass's transaction. They also end it, unless the caller opened it (`read_last`).
+
+    Args:
+        events: the events.
+        passes: the subscription passes, by id.
+        now: the time of the pass.
+        are_all: `passes` has all active subscriptions, read after the events were locked.
+        inline: the transport for which a delivery may be started.
+        using: the outbox's database alias.
     """
+    rows = [one.row for one in passes.values()] if are_all else None
+    subscribers = subscribers_of(events, rows, using=using)
     new = _new_deliveries(events, subscribers, now=now, using=using)
     for pk, subscription_pass in passes.items():
         if pk in new:
-            new[pk] = subscription_pass.take(new[pk])
+            new[pk] = _placed(new[pk], subscription_pass)
     chosen = _start_one(new, passes, inline) if inline else None
     seqs = numbers(event.seq for event in events)
     mark = Statement(f"{_MARK} WHERE seq IN ({seqs})", (timestamp(now, using=using),))
-    stored = [*_store([one for some in new.values() for one in some], now=now, using=using)]
+    stored = [*store([one for some in new.values() for one in some], now=now, using=using)]
     if chosen:  # its COMMIT must be on disk before it runs
         _marked, *found = read_each(mark, *stored, event_of(chosen.seq), using=using)
     else:
@@ -128,40 +116,15 @@ def fan_out(
             passes[pk].claimed.append((delivery_id, 1, 0))
             passes[pk].share_of[delivery_id] = share
     if inline and chosen:
-        subscription_pass = passes[chosen.subscription]
-        inline.refill = subscription_pass.may_more_wait
-        ((delivery_id, _token, _attempts),) = subscription_pass.claimed
-        subscription_pass.claimed.clear()  # it needs no message
-        inline.started = started_by_relay(
-            delivery_id,
-            subscription_pass.row,
-            found[-1][0],
-            worker=inline.worker,
-            at=now,
-            using=using,
-        )
-
-
-def _start_one(
-    new: dict[int, list[NewDelivery]], passes: Mapping[int, SubscriptionPass], inline: Inline
-) -> NewDelivery | None:
-    """Start a delivery that would be alone in its message, if `inline` takes its handler."""
-    for pk, subscription_pass in passes.items():
-        row = subscription_pass.row
-        sent = [one for one in new.get(pk, ()) if one.state == State.SENT]
-        is_alone = len(sent) == 1 and not subscription_pass.claimed and not row.ordered
-        if is_alone and inline.takes(row.handler):
-            started = sent[0]._replace(worker=inline.worker)
-            new[pk] = [started if one is sent[0] else one for one in new[pk]]
-            return started
-    return None
+        _hand_over(passes[chosen.subscription], found[-1][0], inline, using=using)
 
 
 def _new_deliveries(
     events: Sequence[Waiting], subscribers: Subscribers, *, now: datetime, using: str
 ) -> dict[int, list[NewDelivery]]:
     """Return the new deliveries of events by subscription id, in order of the events."""
-    firsts = _first_of_lines(events, subscribers, using=using)
+    keys = {one.key for one in events if any(row.ordered for row in subscribers.get(one.name, ()))}
+    firsts = ordering.first_of(keys, using=using) if keys else {}  # these events included
     new: dict[int, list[NewDelivery]] = {}
     for event in events:
         seq, key = event.seq, event.key
@@ -169,20 +132,59 @@ def _new_deliveries(
             is_behind = row.ordered and ordering.is_behind(
                 seq, firsts, ordered_key=(row.handler, key)
             )
-            delivery = newborn(event, row, now=now, is_behind=is_behind)
+            delivery = _new(event, row, now=now, is_behind=is_behind)
             new.setdefault(row.pk, []).append(delivery)
     return new
 
 
-def _first_of_lines(
-    events: Sequence[Waiting], subscribers: Subscribers, *, using: str
-) -> dict[ordering.OrderedKey, int]:
-    """Return the first owed event of each ordered key, these events included."""
-    keys = {one.key for one in events if any(row.ordered for row in subscribers.get(one.name, ()))}
-    return ordering.first_of(keys, using=using) if keys else {}
+def _new(event: Waiting, row: Subscription, *, now: datetime, is_behind: bool) -> NewDelivery:
+    """Create an event's delivery: blocked if `is_behind` an owed one of its key."""
+    order_key = event.key if row.ordered else None
+    share = event.share if row.share_window else None
+    made = NewDelivery(event.seq, row.pk, State.PENDING, now, order_key=order_key, share=share)
+    if is_behind:
+        due_at, note = ordering.first_check(now), ordering.NOTE
+        return made._replace(state=State.BLOCKED, due_at=due_at, note=note)
+    return made
 
 
-def _store(new: Sequence[NewDelivery], *, now: datetime, using: str) -> Iterator[Statement]:
+def _placed(new: Sequence[NewDelivery], subscription_pass: SubscriptionPass) -> list[NewDelivery]:
+    """Mark new deliveries, oldest first, as sent while there is room, or as parked if held."""
+    row = subscription_pass.row
+    pending = [one for one in new if one.state == State.PENDING]
+    if row.is_held:
+        values: dict[str, Any] = {"state": State.PARKED, "note": settlement.parking_note(row)}
+        chosen = pending
+    else:
+        values = {"state": State.SENT, "token": 1, "due_at": subscription_pass.lease_until}
+        number = min(subscription_pass.room, len(pending))
+        if row.share_window is None:
+            number = subscription_pass.whole(number)
+        else:
+            pending = [one for one in pending if subscription_pass.has_share(one.share)]
+        chosen = pending[:number]
+    seqs = {one.seq for one in chosen}
+    return [one._replace(**values) if one.seq in seqs else one for one in new]
+
+
+def _start_one(
+    new: dict[int, list[NewDelivery]],
+    passes: Mapping[int, SubscriptionPass],
+    inline: StartingTransport,
+) -> NewDelivery | None:
+    """Start a delivery that would be alone in its message, if `inline` accepts its handler."""
+    for pk, subscription_pass in passes.items():
+        row = subscription_pass.row
+        sent = [one for one in new.get(pk, ()) if one.state == State.SENT]
+        is_alone = len(sent) == 1 and not subscription_pass.claimed and not row.ordered
+        if is_alone and inline.accepts(row.handler):
+            started = sent[0]._replace(worker=inline.worker)
+            new[pk] = [started if one is sent[0] else one for one in new[pk]]
+            return started
+    return None
+
+
+def store(new: Sequence[NewDelivery], *, now: datetime, using: str) -> Iterator[Statement]:
     """Yield statements that store deliveries and return their subscription, id and state.
 
     Most deliveries of a page differ only in their events. So the columns they share are written
@@ -224,8 +226,22 @@ def _select(alike: Sequence[NewDelivery], *, now: datetime, using: str) -> State
     return Statement(text, (one.note, one.worker, *values))
 
 
-_W = Columns(Event, alias="e", names=Waiting._fields)
-_WAITING = f"SELECT {_W.text} FROM outbox_event e WHERE e.fanned_out_at IS NULL"  # noqa: S608  ours
+def _hand_over(
+    subscription_pass: SubscriptionPass,
+    event: Sequence[Any],
+    inline: StartingTransport,
+    *,
+    using: str,
+) -> None:
+    """Give the delivery that was stored as started to its transport: it needs no message."""
+    refill = subscription_pass.may_more_wait
+    ((delivery_id, _token, _attempts),) = subscription_pass.claimed
+    subscription_pass.claimed.clear()
+    row, at = subscription_pass.row, subscription_pass.now
+    started = started_by_relay(delivery_id, row, event, worker=inline.worker, at=at, using=using)
+    inline.accept(started, refill=refill)
+
+
 _MARK = "UPDATE outbox_event SET fanned_out_at = %s"
 _INSERT = """
 INSERT INTO outbox_delivery (

@@ -1,4 +1,4 @@
-"""The relay's waiting loop: two threads in the main process of the worker of queue `outbox`.
+"""The relay's waiting loop: two threads in one process.
 
 One thread relays until a pass has started a delivery of an inline handler. It then runs this
 delivery itself, on an open connection, and the other thread relays. Meanwhile all other deliveries
@@ -18,25 +18,15 @@ from django.db import connections
 
 from outbox import databases
 from outbox.conf import conf
-from outbox.counting import minutes
 from outbox.deliveries import heartbeat
 from outbox.deliveries.connections import drop_all
-from outbox.deliveries.lease import MAX_WORKER_NAME, is_started
-from outbox.deliveries.transient_errors import (
-    DatabaseAccess,
-    WaitGivenUp,
-    drop_broken_connection,
-    is_transient,
-)
+from outbox.deliveries.transient_errors import DatabaseAccess, WaitGivenUp, is_transient
 from outbox.fork_safety import apart_from_forks
 from outbox.models import Delivery
-from outbox.subscriptions import find
-from outbox.tasks import is_broker_there, publish
-from outbox.worker.delivery import deliver_started
-from outbox.worker.start import withdraw_deaths_later
+from outbox.transports.base import Message, Transport
+from outbox.transports.inline import InlineTransport
 
-from .fan_out import Inline
-from .passes import BrokerUnavailable, Message, Pace, relay
+from .passes import BrokerUnavailable, Pace, relay
 
 logger = logging.getLogger("outbox.loop")
 
@@ -51,18 +41,23 @@ _FIRST_SECONDS = 0.01
 
 
 class RelayLoop:
-    """Relays until stopped: clear the nudge, run passes until one finds nothing, wait."""
+    """Relays until stopped: clear the nudge, run passes until one finds nothing, wait.
 
-    def __init__(self, worker: str = "") -> None:
-        self._worker = worker or heartbeat.own_name()
+    Args:
+        name: the process's name in heartbeats.
+        transport: carries the messages.
+        inline: runs the deliveries that a pass has started.
+    """
+
+    def __init__(self, name: str, *, transport: Transport, inline: InlineTransport) -> None:
+        self._name = name
+        self._transport = transport
+        self._inline = inline
         self._nudged = threading.Event()
         self._stopping = threading.Event()
         #: Held by the thread that relays.
         self._turn = threading.Lock()
         self._pace = Pace(self._rest)
-        self._inline = Inline(self._worker[:MAX_WORKER_NAME], self._takes)
-        #: Whether one thread runs a delivery. Only one may, so that the other one relays.
-        self._is_running = False
         self._threads = [
             threading.Thread(target=self._take_turns, name=f"outbox-relay-{number}", daemon=True)
             for number in (1, 2)
@@ -74,7 +69,7 @@ class RelayLoop:
             thread.start()
 
     def nudge(self) -> None:
-        """Wake the loop now."""
+        """Run a pass now."""
         self._nudged.set()
 
     def stop(self) -> None:
@@ -94,7 +89,8 @@ class RelayLoop:
                 finally:
                     self._turn.release()
                 if delivery is not None:
-                    self._run(delivery)
+                    if self._inline.run(delivery):
+                        self.nudge()
                     self._beat()  # every pass may end in an inline delivery
         finally:
             connections.close_all()
@@ -114,9 +110,8 @@ class RelayLoop:
                 return None
             self._nudged.clear()
             self._relay(is_nudged=is_nudged)
-            delivery, self._inline.started = self._inline.started, None
+            delivery = self._inline.take()
             if delivery is not None:
-                self._is_running = True
                 return delivery
             self._beat()  # last, so that no delivery waits for it
             seconds = 0.0 if self._stopping.is_set() else conf().POLL_SECONDS
@@ -128,13 +123,13 @@ class RelayLoop:
                 is_nudged=is_nudged,
                 is_wanted=self._may_continue,
                 pace=self._pace,
-                report=lambda plan: minutes.note_events(plan.fanned_out),
                 around=apart_from_forks,  # a worker of all queues forks its pool's children
                 inline=self._inline,
             )
         except BrokerUnavailable as error:
             logger.warning(
-                "The broker is away or refuses all messages (%s). Events wait in the database.",
+                "The broker takes no message (%s). Deliveries stay due in the database. Check "
+                "whether it runs, its address and its permissions.",
                 error,
             )
             if self._inline.started is None:
@@ -142,22 +137,19 @@ class RelayLoop:
         except Exception as error:  # a relay that stops would stop everything
             using = databases.alias()
             if is_transient(error, using=using):
-                logger.warning("The relay failed by an error of the database: %s", error)
+                logger.warning(
+                    "A relay pass failed with a database error. It is repeated: %s", error
+                )
             else:
-                logger.exception("The relay failed and tries again.")
+                logger.exception("A relay pass failed. It is repeated.")
             drop_all()
             self._recover(DatabaseAccess(using, sleep=self._stopping.wait))
 
     def _recover(self, access: DatabaseAccess) -> None:
-        started = self._inline.started
         access.after_reconnect(partial(heartbeat.report_outage, access))
-        if started is not None and started.started_at:
-            # It may be stored, and a relay that was not cut off may have recorded a death.
-            withdraw_deaths_later(
-                [started.pk], worker=started.worker, at=started.started_at, access=access
-            )
+        self._inline.withdraw_death(access)
         self._wait_for_database(access)
-        self._forget_what_is_not_stored(access)
+        self._inline.forget_unless_stored(access)
 
     def _wait_for_database(self, access: DatabaseAccess) -> None:
         # Only where this is SQLite: a fork must not wait for the end of an outage.
@@ -167,24 +159,10 @@ class RelayLoop:
             except WaitGivenUp as error:
                 logger.info("%s", error)
             except Exception:
-                logger.exception("The relay failed after an outage of the database.")
+                logger.exception(
+                    "A step of the relay after a database outage failed. The relay continues."
+                )
                 drop_all()
-
-    def _forget_what_is_not_stored(self, access: DatabaseAccess) -> None:
-        """Drop a start that is not stored. A failed pass may have committed and lost the answer."""
-        started, self._inline.started = self._inline.started, None
-        if started is None:
-            return
-        try:
-            with apart_from_forks(access.using):
-                if access.run(partial(is_started, started, using=access.using)):
-                    self._inline.started = started
-        except Exception:
-            logger.exception(
-                "It is not known whether delivery %s was started. If it was, a relay judges it "
-                "when its lease has passed.",
-                started.pk,
-            )
 
     def _may_continue(self) -> bool:
         """Return whether to run another pass. Store a heartbeat: passes may find work for long."""
@@ -201,41 +179,15 @@ class RelayLoop:
 
     def _beat(self) -> None:
         with apart_from_forks():
-            heartbeat.beat(heartbeat.Kind.RELAY, self._worker)
+            heartbeat.beat(heartbeat.Kind.RELAY, self._name)
 
     def _publish(self, message: Message) -> None:
-        publish(message)
-        heartbeat.beat(heartbeat.Kind.BROKER, self._worker)
-
-    def _takes(self, name: str) -> bool:
-        handler = find(name)
-        return handler is not None and handler.inline and not self._is_running
-
-    def _run(self, delivery: Delivery) -> None:
-        name, is_last = delivery.subscription.handler, self._inline.refill
-        try:
-            with apart_from_forks():
-                minutes.note(name, deliver_started(delivery))
-            _drop_what_broke()
-        except BaseException:  # also SystemExit: the thread must not end
-            text = "Running delivery %s of %s raised. If it is not done, a relay judges it when "
-            logger.exception(text + "its lease has passed.", delivery.pk, name)
-            drop_all()
-        finally:
-            self._is_running = False
-        if is_last:
-            self.nudge()
+        self._transport.dispatch(message)
+        heartbeat.beat(heartbeat.Kind.BROKER, self._name)
 
     def _wait_for_broker(self) -> None:
         while not self._stopping.wait(conf().POLL_SECONDS):
             self._beat()
-            if is_broker_there():
+            if self._transport.is_available():
                 logger.info("The broker is back.")
                 return
-
-
-def _drop_what_broke() -> None:
-    """Drop other databases' connections that a handler broke; a worker does so before each task."""
-    for connection in connections.all(initialized_only=True):
-        if connection.alias != databases.alias():  # the relay checks that one itself
-            drop_broken_connection(using=connection.alias)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,15 +19,17 @@ from django.db import transaction
 
 from outbox import clock, databases, tracing
 from outbox.conf import conf
-from outbox.counting import counters
+from outbox.counting import counters, minutes
 from outbox.deliveries import failpoints, heartbeat, settlement
-from outbox.deliveries.statements import bound_transaction, bounds, read_each
+from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import HUNG_SECONDS, retry_transient
+from outbox.transports.base import Message as Message  # exported
+from outbox.transports.base import StartingTransport
 
-from .backlog import Due, PendingWork, read_due_events, read_work, work_of, work_statement
+from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due
-from .dispatch import SubscriptionPass, free_subscriptions, open_passes
-from .fan_out import Inline, Waiting, fan_out, subscribers_of, waiting_events, waiting_of
+from .dispatch import open_passes
+from .fan_out import fan_out
 
 logger = logging.getLogger("outbox.relay")
 
@@ -60,25 +62,6 @@ _SMALL = 100
 
 class BrokerUnavailable(Exception):
     """The broker took no message. Nothing is lost: the claimed deliveries are due again soon."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message to the broker: deliveries of one subscription, by id and token only.
-
-    Attributes:
-        handler: pinned name.
-        queue: the handler's queue.
-        subscription: id of the subscription.
-        pairs: (delivery id, token) of each delivery.
-        refill: more wait in the database, so the worker nudges the relay after the message.
-    """
-
-    handler: str
-    queue: str
-    subscription: int
-    pairs: tuple[tuple[int, int], ...]
-    refill: bool = False
 
 
 Publish = Callable[[Message], None]
@@ -153,16 +136,15 @@ def relay(
     is_nudged: bool = False,
     is_wanted: Callable[[], bool] = lambda: True,
     pace: Pace | None = None,
-    report: Callable[[Plan], object] | None = None,
     around: Callable[[], AbstractContextManager[object]] = nullcontext,
-    inline: Inline | None = None,
+    inline: StartingTransport | None = None,
 ) -> int:
     """Run passes until one finds nothing; return the number of published messages.
 
     With `is_nudged`, the first pass begins without reading the backlog. Under steady traffic each
     pass finds something, so `is_wanted` is called before each further one. Repeated callers keep
-    one `pace`. `report` is called with the plan of each pass. Each pass runs within a context of
-    `around`. A pass may start a delivery that the caller must run: `inline.started`.
+    one `pace`. Each pass runs within a context of `around`. A pass may start a delivery that the
+    caller must run: `inline.started`.
 
     Raises `BrokerUnavailable` if the broker takes no message.
     """
@@ -172,9 +154,7 @@ def relay(
     is_nudged = pace.may_begin(is_nudged=is_nudged)
     while True:
         with around():
-            done = relay_pass(
-                publish=publish, using=using, report=report, is_nudged=is_nudged, inline=inline
-            )
+            done = relay_pass(publish=publish, using=using, is_nudged=is_nudged, inline=inline)
         published += len(done.messages)
         if not is_wanted():
             return published
@@ -192,20 +172,18 @@ def relay_pass(
     publish: Publish,
     using: str | None = None,
     only: Collection[str] | None = None,
-    report: Callable[[Plan], object] | None = None,
     is_nudged: bool = False,
-    inline: Inline | None = None,
+    inline: StartingTransport | None = None,
 ) -> Plan:
     """Fan out, claim, commit, publish.
 
     Args:
-        publish: sends one message to the broker; any exception means "not taken".
+        publish: dispatches one message; any exception means "not taken".
         using: the outbox's database alias.
         only: send for these handlers only (used by the test kit).
-        report: called with the plan, after its commit and before publishing.
         is_nudged: begin without reading the backlog, and read it briefly. Delayed events, and
             lapsed, parked or blocked deliveries, wait for a pass without it.
-        inline: handlers of which it may start a delivery, which the caller then must run.
+        inline: the transport for which it may start a delivery, which the caller then must run.
 
     Raises:
         BrokerUnavailable: the broker took no message, or it hangs. The deliveries are due again
@@ -213,8 +191,6 @@ def relay_pass(
     """
     using = using or databases.alias()
     planned = plan(using=using, only=only, is_nudged=is_nudged, inline=inline)
-    if report is not None:
-        report(planned)
     started = inline.started if inline else None
     if started is not None:
         counters.count("sent", started.subscription.handler)
@@ -277,7 +253,7 @@ def plan(
     using: str,
     only: Collection[str] | None = None,
     is_nudged: bool = False,
-    inline: Inline | None = None,
+    inline: StartingTransport | None = None,
 ) -> Plan:
     """Do the database part of a pass and return its plan."""
     began, now = time.monotonic(), clock.now(using=using)
@@ -290,57 +266,29 @@ def plan(
         if events.has_delayed:
             bound_transaction(_IDLE_SECONDS, using=using)  # it locks keys
             emit_due(now, using=using)
-        taken = _take(now, using=using, only=only, is_nudged=is_nudged)
+        locked = lock_backlog(now, idle_seconds=_IDLE_SECONDS, is_brief=is_nudged, using=using)
+        now = clock.now(using=using)  # events may have been stored during the wait
         if (seconds := time.monotonic() - began) >= HUNG_SECONDS:
             # The database may have hung for workers too, so no expired lease is a death.
             heartbeat.record_outage(seconds, using=using)
-        for subscription_pass in taken.passes.values():
+        passes = open_passes(locked, now, using=using, only=only)
+        others = [work for pk, work in locked.work.items() if pk not in passes]
+        for subscription_pass in passes.values():
             subscription_pass.housekeep()
             subscription_pass.claim()
-        if taken.events:
-            _fan_out(taken, inline=inline, using=using)
-    _count(taken.events, taken.now)
-    traces = [(one.name, one.traceparent, one.emitted_at) for one in taken.events]
-    tracing.relayed(traces, taken.now)
-    messages = [message for one in taken.passes.values() for message in _messages(one)]
-    is_contended = only is None and any(work.is_any for work in taken.others.values())
-    return Plan(messages, len(taken.events), is_contended=is_contended)
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """Rows that one pass has locked until it commits; `others`: work that it could not lock."""
-
-    now: datetime
-    events: Sequence[Waiting]
-    passes: Mapping[int, SubscriptionPass]
-    others: Mapping[int, PendingWork]
-
-
-def _take(began: datetime, *, using: str, only: Collection[str] | None, is_nudged: bool) -> _Taken:
-    bound = bounds(_IDLE_SECONDS, using=using)
-    # Events first: a subscription that exists when an event is stored is then found.
-    *_, events, free, work_rows = read_each(
-        *bound,
-        waiting_events(using=using),
-        free_subscriptions(using=using),
-        work_statement(began, using=using, is_brief=is_nudged),
-        using=using,
-    )
-    now = clock.now(using=using)  # events may have been stored during the wait
-    work = work_of(work_rows, now=began, using=using)
-    passes = open_passes(free, work, now, using=using, only=only)
-    others = {pk: one for pk, one in work.items() if pk not in passes}
-    return _Taken(now, waiting_of(events, using=using), passes, others)
-
-
-def _fan_out(taken: _Taken, *, inline: Inline | None, using: str) -> None:
-    rows = None if taken.others else [one.row for one in taken.passes.values()]
-    subscribers = subscribers_of(taken.events, rows, using=using)
-    fan_out(taken.events, subscribers, taken.passes, taken.now, inline=inline, using=using)
+        if locked.events:
+            are_all = not others
+            fan_out(locked.events, passes, now, are_all=are_all, inline=inline, using=using)
+    _count(locked.events, now)
+    traces = [(one.name, one.traceparent, one.emitted_at) for one in locked.events]
+    tracing.relayed(traces, now)
+    messages = [message for one in passes.values() for message in one.messages()]
+    is_contended = only is None and any(work.is_any for work in others)
+    return Plan(messages, len(locked.events), is_contended=is_contended)
 
 
 def _count(events: Sequence[Waiting], now: datetime) -> None:
+    minutes.note_events(len(events))
     for event in events if counters.are_on() else ():
         lag = (now - event.emitted_at).total_seconds()
         counters.count("events", event.name)
@@ -351,14 +299,8 @@ def _is_any_work(now: datetime, *, using: str) -> bool:
     return any(work.is_any for work in read_work(now, using=using).values())
 
 
-def _messages(subscription_pass: SubscriptionPass) -> Iterator[Message]:
-    row = subscription_pass.row
-    for pairs, refill in subscription_pass.messages():
-        yield Message(row.handler, row.queue, row.pk, pairs, refill=refill)
-
-
 def _hand_back(messages: Sequence[Message], error: Exception, *, using: str) -> None:
-    note = f"the broker did not take it: {type(error).__name__}: {error}"
+    note = f"the broker refused its message: {type(error).__name__}: {error}"
     pairs = [pair for message in messages for pair in message.pairs]
     # A worker may start some meanwhile: a broker that disconnects may have taken the message.
     back = partial(settlement.hand_back, pairs, note=note, using=using)

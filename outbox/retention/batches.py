@@ -17,10 +17,10 @@ from django.db import connections, transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from outbox import databases
+from outbox.databases import is_its_own
 from outbox.deliveries.locks import lock_deliveries
 from outbox.deliveries.statements import bound_transaction, execute, numbers
 from outbox.models import Delivery, Event
-from outbox.transactions import is_its_own
 
 from .archive import Archive
 

@@ -1,15 +1,16 @@
-"""The relay inside Celery: `install(app)` adds a waiting loop to the worker of queue `outbox`.
+"""The relay inside Celery: `install(app)` adds it to the worker of queue `outbox`.
 
-`RelayStep` keeps the relay's threads. A nudge wakes them, or `OUTBOX["POLL_SECONDS"]` without one.
-`NudgeStep` consumes nudges on the worker's own broker connection, in the main process. So neither
-a busy pool nor a full queue delays them, and any broker that Celery supports can wake the relay.
+`RelayStep` keeps the relay's threads. `NudgeStep` consumes nudges on the worker's own broker
+connection, in the main process. So neither a busy pool nor a full queue delays them, and any broker
+that Celery supports carries them.
 `HeartbeatStep` stores the worker's heartbeat.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from celery import Celery, bootsteps, concurrency, signals
 from django.core.exceptions import ImproperlyConfigured
@@ -19,10 +20,11 @@ from kombu import Consumer
 from outbox.counting.buffer import write_all
 from outbox.deliveries.connections import drop
 from outbox.deliveries.transient_errors import drop_broken_connection
-from outbox.nudge import nudge_queue
 from outbox.subscriptions import queues
 
 from .acknowledgement import AcknowledgeStep
+from .base import Relay
+from .celery_broker import nudge_queue
 
 logger = logging.getLogger("outbox.worker")
 
@@ -40,6 +42,7 @@ def install(app: Celery) -> None:
     every handler's queue and runs the relay. With `-Q outbox` it runs only the relay.
     """
     app.add_defaults(lambda: {"worker_consumer": "outbox.transports.celery_consumer:Consumer"})
+    app.autodiscover_tasks(["outbox"])
     app.steps["worker"].update([PoolStep, RelayStep, HeartbeatStep])
     app.steps["consumer"].update([NudgeStep, AcknowledgeStep])
     signals.celeryd_init.connect(_add_queues, weak=False)
@@ -83,7 +86,14 @@ def _drop_old_connections(*, task: Any = None, **_kwargs: Any) -> None:
 
 
 class RelayStep(bootsteps.StartStopStep):
-    """Keeps the relay's threads in the worker's main process."""
+    """Keeps the relay's threads in the worker's main process.
+
+    Attributes:
+        build: builds the relay of the worker with this name. `outbox.tasks` sets it, because a
+            transport imports neither relay nor worker.
+    """
+
+    build: ClassVar[Callable[[str], Relay]]
 
     requires = ("celery.worker.components:Pool",)
 
@@ -97,9 +107,7 @@ class RelayStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Start the relay's loop."""
-        from outbox.relay.loop import RelayLoop  # needs the models, which load after the Celery app
-
-        worker.outbox_relay = RelayLoop(worker.hostname)
+        worker.outbox_relay = type(self).build(worker.hostname)
         worker.outbox_relay.start()
 
     def stop(self, worker: Any) -> None:
@@ -158,7 +166,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
 
 class NudgeStep(bootsteps.ConsumerStep):
-    """Consumes nudges on the worker's broker connection and wakes the relay's loop."""
+    """Consumes nudges on the worker's broker connection and nudges the relay."""
 
     requires = ("celery.worker.consumer:Tasks",)
 
@@ -169,7 +177,7 @@ class NudgeStep(bootsteps.ConsumerStep):
     def get_consumers(self, channel: Any) -> list[Consumer]:
         """Return the consumer of this worker's nudge queue."""
         return [
-            Consumer(channel, [nudge_queue(self.hostname)], callbacks=[self._wake], no_ack=True)
+            Consumer(channel, [nudge_queue(self.hostname)], callbacks=[self._nudge], no_ack=True)
         ]
 
     def __init__(self, consumer: Any, **kwargs: Any) -> None:
@@ -177,6 +185,6 @@ class NudgeStep(bootsteps.ConsumerStep):
         self.hostname = consumer.hostname
         self._worker = consumer.controller
 
-    def _wake(self, _body: Any, _message: Any) -> None:
+    def _nudge(self, _body: Any, _message: Any) -> None:
         if self._worker.outbox_relay is not None:
             self._worker.outbox_relay.nudge()

@@ -23,21 +23,20 @@ from django.db import connections, transaction
 
 from outbox import clock, tracing
 from outbox.context import Cause, caused_by
-from outbox.deliveries import breaker, failpoints, ordering
+from outbox.databases import is_its_own
+from outbox.deliveries import breaker, failpoints, receipts
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
-from outbox.deliveries.lease import Lease, give_receipts, receipts_given
+from outbox.deliveries.lease import Lease
 from outbox.deliveries.statements import Statement, bounds, read_each
 from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.deliveries.transient_errors import DatabaseAccess, drop_broken_connection, is_transient
 from outbox.models import Delivery
-from outbox.receipt import LeaseLost
 from outbox.subscriptions import Handler
 from outbox.tracing import Traced
-from outbox.transactions import is_its_own
 
-from . import calls, isolation, outcome
+from . import calls, outcome
 from .callbacks import Callbacks
-from .isolation import SessionStateSet, SessionWatch
+from .calls import SessionStateSet, SessionWatch
 from .outcome import Result
 
 #: Age in seconds at which a transaction takes no further delivery.
@@ -138,13 +137,13 @@ def _try(
             failpoints.reach(failpoints.BEFORE_EFFECTS)
             _call_each(handler, left, batch, callbacks, watch, using=using)
             failpoints.reach(failpoints.BEFORE_RECEIPT)
-            _give_receipts(batch.deliveries, using=using)
+            receipts.give(batch.deliveries, using=using)
             failpoints.reach(failpoints.BEFORE_COMMIT)
         batch.is_kept = True
     except Exception as error:  # the call that is to blame raises it again, alone
         if isinstance(error, TimeLimitExceeded):
             drop_interrupted()
-        isolation.forget_caches()
+        calls.forget_caches()
         drop_broken_connection(using=using)
         if is_transient(error, using=using):
             access.recover()
@@ -180,7 +179,7 @@ def _call_each(
             if is_own and connection.errors_occurred:
                 raise ErrorHidden(ErrorHidden.__doc__)
             if watch.is_set:
-                isolation.deliver_one_by_one(handler)
+                calls.deliver_one_by_one(handler)
                 raise SessionStateSet(SessionStateSet.__doc__)
             now = time.monotonic()
             batch.returns.append(_Return(call.delivery, now - before, traced))
@@ -200,19 +199,9 @@ def _call(handler: Handler, call: _Call, callbacks: Callbacks, *, using: str) ->
         arguments = call.arguments
         if arguments is None:
             arguments = calls.arguments(handler, delivery)
-        isolation.call(handler, arguments)
+        calls.call(handler, arguments)
         callbacks.guard(delivery.event)
     return traced
-
-
-def _give_receipts(deliveries: Sequence[Delivery], *, using: str) -> None:
-    """Write all receipts; raise `LeaseLost`, which rolls the batch back, if one token is stale."""
-    if give_receipts(deliveries, using=using) != len(deliveries):
-        raise LeaseLost(LeaseLost.__doc__)
-    for delivery in deliveries:
-        if delivery.order_key is not None:
-            line = (delivery.subscription.handler, delivery.order_key)
-            ordering.release(line, using=using)
 
 
 def _bound(handler: Handler, *, using: str) -> None:
@@ -231,7 +220,7 @@ def _done(handler: Handler, batch: _Batch, *, lease: Lease, access: DatabaseAcce
         lag = (now - one.delivery.event.emitted_at).total_seconds()
         seconds = one.seconds + share
         result = Result(one.delivery.pk, Delivery.State.DONE, seconds=seconds, lag=lag)
-        outcome.record(handler, one.delivery, result)
+        outcome.log(handler, one.delivery, result)
         ended.append(result)
     breaker.record_answer(batch.returns[0].delivery, access=access)  # one counts for all
     return ended
@@ -241,7 +230,7 @@ def _settle_each(
     handler: Handler, batch: _Batch, *, lease: Lease, alone: Alone, access: DatabaseAccess
 ) -> list[Result]:
     """Deliver each alone, unless it is done: a COMMIT may succeed although its connection broke."""
-    done = access.run(partial(receipts_given, batch.deliveries, using=access.using))
+    done = access.run(partial(receipts.given_to, batch.deliveries, using=access.using))
     kept = _Batch([one for one in batch.returns if one.delivery.pk in done], seconds=batch.seconds)
     ended = _done(handler, kept, lease=lease, access=access) if done else []
     return ended + [alone(one) for one in batch.deliveries if one.pk not in done]

@@ -11,16 +11,16 @@ from typing import Any
 
 from django.db import Error, connections
 
-from outbox import nudge
+from outbox.databases import is_its_own
 from outbox.deliveries.attempts import describe
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
 from outbox.deliveries.lease import Lease
 from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.models import Event
 from outbox.subscriptions import Handler
-from outbox.transactions import is_its_own
+from outbox.transports.nudge import nudge
 
-from .isolation import SessionWatch
+from .calls import SessionWatch
 
 logger = logging.getLogger("outbox.delivery")
 
@@ -66,7 +66,7 @@ class Callbacks:
     def _guarded(
         self, function: Callable[[], object], event: Event, context: Context
     ) -> Callable[[], object]:
-        return function if function is nudge.poke else partial(self._run, function, event, context)
+        return function if function is nudge else partial(self._run, function, event, context)
 
     def _run(self, function: Callable[[], object], event: Event, context: Context) -> None:
         with suppress(Error):

@@ -9,33 +9,31 @@ the handler allows `shared_transaction`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
 
-from django.db import Error, connections, transaction
+from django.db import Error
 
 from outbox import clock, databases, tracing
 from outbox.context import caused_by
-from outbox.deliveries import breaker, failpoints, heartbeat, ordering, settlement
+from outbox.deliveries import breaker, failpoints, heartbeat, settlement
 from outbox.deliveries.attempts import Failure, describe
 from outbox.deliveries.connections import drop_interrupted, unchanged_connections
-from outbox.deliveries.lease import MAX_WORKER_NAME, Lease, give_receipts, lock_held, receipts_given
-from outbox.deliveries.statements import bound_transaction
-from outbox.deliveries.time_limit import Limit, TimeLimitExceeded, time_limit
+from outbox.deliveries.lease import MAX_WORKER_NAME, Lease
+from outbox.deliveries.receipts import given_to, receipt_of, transaction_with_receipt
+from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.deliveries.transient_errors import DatabaseAccess
+from outbox.deliveries.withdrawal import withdraw_deaths_later
 from outbox.models import Delivery
-from outbox.receipt import LeaseLost, Receipt
 from outbox.subscriptions import Handler, find
-from outbox.transactions import is_open
 
-from . import batch, calls, isolation, outcome
+from . import batch, calls, outcome
 from .callbacks import Callbacks
-from .isolation import SessionWatch
+from .calls import SessionWatch
 from .outcome import Refusal, Result
-from .start import Pair, hand_back_newer, start, withdraw_deaths_later
+from .start import Pair, hand_back_newer, start
 
 
 class ReceiptNotGiven(RuntimeError):
@@ -48,6 +46,7 @@ def deliver(
     pairs: Sequence[Pair],
     worker: str,
     subscription: int | None = None,
+    is_counted: bool = True,
     using: str | None = None,
 ) -> list[Result]:
     """Run a handler for the deliveries of one message.
@@ -61,6 +60,7 @@ def deliver(
         pairs: (delivery id, token) of each delivery.
         worker: name of the worker, which is stored.
         subscription: run only deliveries of this subscription; None: all of the message.
+        is_counted: count the results for charts and metrics.
         using: the outbox's database alias.
 
     Returns:
@@ -70,7 +70,7 @@ def deliver(
     access.after_reconnect(partial(heartbeat.report_outage, access))
     handler = find(handler_name)
     if handler is None:
-        note = f"{worker} has no handler {handler_name}: older code?"
+        note = f"{worker} has no handler {handler_name}; is its release older?"
         back = partial(
             settlement.hand_back, pairs, note=note, subscription=subscription, using=access.using
         )
@@ -80,7 +80,10 @@ def deliver(
     worker = worker[:MAX_WORKER_NAME]
     with access.timed():
         started = start(handler, pairs, worker=worker, subscription=subscription, access=access)
-        return _run_all(handler, started, began=began, access=access)
+        results = _run_all(handler, started, began=began, access=access)
+    if is_counted:
+        outcome.count(handler, results)
+    return results
 
 
 def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Result]:
@@ -104,7 +107,9 @@ def deliver_started(delivery: Delivery, *, using: str | None = None) -> list[Res
     if handler is None or hand_back_newer(delivery, worker=delivery.worker, access=access):
         return []
     with access.timed():
-        return _run_all(handler, [delivery], began=began, access=access)
+        results = _run_all(handler, [delivery], began=began, access=access)
+    outcome.count(handler, results)
+    return results
 
 
 def _run_all(
@@ -118,37 +123,30 @@ def _run_all(
     # A start that waited for a lock may leave too little of the lease for the time limit.
     if time.monotonic() - began > (handler.lease - handler.time_limit) / 2:
         access.run(lease.renew)
-    alone = partial(_run_traced, handler, lease=lease, access=access)
-    if isolation.may_share(handler) and len(started) > 1:
+    alone = partial(_run, handler, lease=lease, access=access)
+    if calls.may_share(handler) and len(started) > 1:
         return batch.run(handler, started, lease=lease, alone=alone, access=access)
     return [alone(delivery) for delivery in started]
 
 
-def _run_traced(
-    handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess
-) -> Result:
+def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess) -> Result:
+    began, outages = time.monotonic(), access.outages
     with tracing.handling(delivery, handler=handler.name, using=access.using) as traced:
-        result = _run(handler, delivery, lease=lease, access=access)
+        try:
+            access.run(lambda: lease.begin(delivery))
+            run = _once(handler, delivery, lease=lease, using=access.using)
+            access.run(run, through_outages=False)
+            result = Result(delivery.id, Delivery.State.DONE)
+        except Exception as caught:  # the other deliveries of the message run in any case
+            result = _fail(handler, delivery, caught, outages=outages, lease=lease, access=access)
+        lag = _lag(delivery, using=access.using)
+        result = replace(result, seconds=time.monotonic() - began, lag=lag)
+        outcome.log(handler, delivery, result)
+        if result.error is None:
+            breaker.record_answer(delivery, access=access)
         traced.ended(result.outcome)
         if result.failure is not None:
             traced.failed(result.failure.exception, text=result.failure.message)
-    return result
-
-
-def _run(handler: Handler, delivery: Delivery, *, lease: Lease, access: DatabaseAccess) -> Result:
-    began, outages = time.monotonic(), access.outages
-    try:
-        access.run(lambda: lease.begin(delivery))
-        run = _once(handler, delivery, lease=lease, using=access.using)
-        access.run(run, through_outages=False)
-        result = Result(delivery.id, Delivery.State.DONE)
-    except Exception as caught:  # the other deliveries of the message run in any case
-        result = _fail(handler, delivery, caught, outages=outages, lease=lease, access=access)
-    lag = _lag(delivery, using=access.using)
-    result = replace(result, seconds=time.monotonic() - began, lag=lag)
-    outcome.record(handler, delivery, result)
-    if result.error is None:
-        breaker.record_answer(delivery, access=access)
     return result
 
 
@@ -176,7 +174,7 @@ def _fail(
     """
     if isinstance(error, TimeLimitExceeded):
         drop_interrupted()
-    isolation.forget_caches()
+    calls.forget_caches()
 
     def store() -> tuple[str, Failure]:
         return settlement.fail(
@@ -209,104 +207,41 @@ def _not_stored(
 def _once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> Callable[[], None]:
     """Return a function that runs it. Its later calls require that it is owed and still leased."""
     tries = count()
+    run_handler = _run_atomic if handler.atomic else _run_with_receipt
 
     def run() -> None:
         if next(tries):
-            isolation.forget_caches()
-            if receipts_given([delivery], using=using):  # COMMIT succeeded, its answer was lost
+            calls.forget_caches()
+            if given_to([delivery], using=using):  # COMMIT succeeded, its answer was lost
                 return
             lease.extend(delivery)
-        _run_once(handler, delivery, lease=lease, using=using)
+        watch = SessionWatch()
+        try:
+            with caused_by(calls.cause(handler, delivery)), watch:
+                run_handler(handler, delivery, lease=lease, using=using)
+        finally:
+            watch.drop_changed()
 
     return run
 
 
-def _run_once(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
-    watch = SessionWatch()
-    try:
-        with caused_by(calls.cause(handler, delivery)), watch:
-            run = _run_atomic if handler.atomic else _run_with_receipt
-            run(handler, delivery, lease=lease, using=using)
-    finally:
-        watch.drop_changed()
-
-
 def _run_atomic(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
     arguments = calls.arguments(handler, delivery)
+    guard = partial(Callbacks(handler, lease=lease, using=using).guard, delivery.event)
     with (
-        _transaction(handler, delivery, lease=lease, using=using),
+        transaction_with_receipt(handler, delivery, after_effects=guard, using=using),
         unchanged_connections(),
         time_limit(handler.time_limit),
     ):
-        isolation.call(handler, arguments)
+        calls.call(handler, arguments)
 
 
 def _run_with_receipt(handler: Handler, delivery: Delivery, *, lease: Lease, using: str) -> None:
     with unchanged_connections(), time_limit(handler.time_limit) as limit:
-        receipt = _receipt(handler, delivery, limit, lease=lease, using=using)
-        isolation.call(handler, calls.arguments(handler, delivery, receipt=receipt))
+        guard = partial(Callbacks(handler, lease=lease, using=using).guard, delivery.event)
+        receipt = receipt_of(
+            handler, delivery, limit, lease=lease, after_effects=guard, using=using
+        )
+        calls.call(handler, calls.arguments(handler, delivery, receipt=receipt))
     if not receipt.is_given:
         raise ReceiptNotGiven(f"{handler.name} returned without `with receipt:`.")
-
-
-def _receipt(
-    handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
-) -> Receipt:
-    def open_transaction() -> AbstractContextManager[None]:
-        return _receipt_transaction(handler, delivery, limit, lease=lease, using=using)
-
-    def extend() -> None:
-        lease.extend(delivery)
-        limit.restart()
-
-    return Receipt(open_transaction, extend)
-
-
-@contextmanager
-def _receipt_transaction(
-    handler: Handler, delivery: Delivery, limit: Limit, *, lease: Lease, using: str
-) -> Iterator[None]:
-    """As `_transaction`, but raise LeaseLost at its beginning.
-
-    Raises:
-        RuntimeError: the handler has opened a transaction, whose rollback would undo the receipt.
-    """
-    if is_open(connections[using]):
-        raise RuntimeError(
-            f"{handler.name} enters its receipt within a transaction, whose rollback would undo "
-            "the receipt. Remove that atomic(): `with receipt:` opens the transaction."
-        )
-    try:
-        # The limit does not interrupt a COMMIT: its outcome would be unknown.
-        with _transaction(handler, delivery, limit.pause, lease=lease, using=using):
-            if not lock_held(delivery, using=using):
-                raise LeaseLost(LeaseLost.__doc__)
-            yield
-    finally:
-        limit.resume()
-
-
-@contextmanager
-def _transaction(
-    handler: Handler,
-    delivery: Delivery,
-    before_commit: Callable[[], object] = lambda: None,
-    *,
-    lease: Lease,
-    using: str,
-) -> Iterator[None]:
-    """Open a transaction that ends with the receipt; raise LeaseLost if the start is stale."""
-    key = delivery.order_key
-    callbacks = Callbacks(handler, lease=lease, using=using)
-    with transaction.atomic(using=using):
-        bound_transaction(handler.lease, using=using)
-        failpoints.reach(failpoints.BEFORE_EFFECTS)
-        yield
-        before_commit()
-        failpoints.reach(failpoints.BEFORE_RECEIPT)
-        if not give_receipts([delivery], using=using):
-            raise LeaseLost(LeaseLost.__doc__)
-        if key is not None:
-            ordering.release((delivery.subscription.handler, key), using=using)
-        callbacks.guard(delivery.event)
-    failpoints.reach(failpoints.AFTER_RECEIPT)

@@ -1,12 +1,13 @@
-"""The result of one delivery of a message, and its log line and counters."""
+"""The result of one delivery of a message, its log line, and the counts of results."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from outbox.counting import counters
+from outbox.counting import counters, minutes
 from outbox.deliveries.attempts import Failure
 from outbox.formatting import format_time
 from outbox.models import Delivery
@@ -65,48 +66,13 @@ class Result:
         return "retry" if self.error and self.state == Delivery.State.PENDING else self.state
 
 
-def record(handler: Handler, delivery: Delivery, result: Result) -> None:
-    """Log and count a result."""
-    if logger.isEnabledFor(_level(result)):
-        _log(handler, delivery, result)
-    if counters.are_on():
-        _count(handler, result)
-
-
-def _count(handler: Handler, result: Result) -> None:
-    name = handler.name
-    counters.count("attempts", name, result.outcome)
-    counters.observe("attempt", result.seconds, name, bounds=counters.RUN_BOUNDS)
-    if result.error is None:
-        counters.observe("delivery", result.lag, name, bounds=counters.WAIT_BOUNDS)
-
-
-def _level(result: Result) -> int:
-    if result.refusal is not None:
-        return logging.ERROR
-    return logging.INFO if result.error is None else logging.WARNING
-
-
-def _reason(result: Result) -> str:
-    """Return the part of the log line about the failure and the delivery's next step."""
-    failure, refusal = result.failure, result.refusal
-    text = f": {failure.exception}: {failure.message}" if failure else ""
-    if refusal is not None:
-        why = f"{refusal.failure.exception}: {refusal.failure.message}"
-        text += (
-            f". The failure could not be stored ({why}), so delivery {result.delivery_id} stays "
-            f"started. Its lease expires at {format_time(refusal.leased_until)}. Then a relay "
-            "records that its worker died, which uses up an attempt, and has it tried again; it is "
-            'dead after the last attempt or OUTBOX["MAX_WORKER_CRASHES"] deaths.'
-            f"\n{refusal.failure.traceback}"
-        )
-    return text
-
-
-def _log(handler: Handler, delivery: Delivery, result: Result) -> None:
-    event = delivery.event
+def log(handler: Handler, delivery: Delivery, result: Result) -> None:
+    """Log a result."""
+    event, level = delivery.event, _level(result)
+    if not logger.isEnabledFor(level):
+        return
     logger.log(
-        _level(result),
+        level,
         "%s %s %s in %.0f ms%s",
         handler.name,
         event.key,
@@ -125,3 +91,36 @@ def _log(handler: Handler, delivery: Delivery, result: Result) -> None:
             "seconds": round(result.seconds, 6),
         },
     )
+
+
+def count(handler: Handler, results: Sequence[Result]) -> None:
+    """Count the results of a message, for charts and metrics."""
+    name = handler.name
+    minutes.note(name, results)
+    for result in results if counters.are_on() else ():
+        counters.count("attempts", name, result.outcome)
+        counters.observe("attempt", result.seconds, name, bounds=counters.RUN_BOUNDS)
+        if result.error is None:
+            counters.observe("delivery", result.lag, name, bounds=counters.WAIT_BOUNDS)
+
+
+def _level(result: Result) -> int:
+    if result.refusal is not None:
+        return logging.ERROR
+    return logging.INFO if result.error is None else logging.WARNING
+
+
+def _reason(result: Result) -> str:
+    """Return the part of the log line about the failure and the delivery's next step."""
+    failure, refusal = result.failure, result.refusal
+    text = f": {failure.exception}: {failure.message}" if failure else ""
+    if refusal is not None:
+        why = f"{refusal.failure.exception}: {refusal.failure.message}"
+        text += (
+            f". The failure could not be stored ({why}), so delivery {result.delivery_id} stays "
+            f"started. Its lease expires at {format_time(refusal.leased_until)}. Then a relay "
+            "records that its worker died, which uses up an attempt, and schedules a retry. It is "
+            'dead after the last attempt or OUTBOX["MAX_WORKER_CRASHES"] deaths.'
+            f"\n{refusal.failure.traceback}"
+        )
+    return text

@@ -20,8 +20,8 @@ from django.db.models import F
 
 from outbox import clock
 from outbox.contracts import upcasting
-from outbox.deliveries import breaker, failpoints, ordering, settlement, withdrawal
-from outbox.deliveries.lease import by_token, duration
+from outbox.deliveries import breaker, failpoints, ordering, settlement
+from outbox.deliveries.lease import EVENT, SUBSCRIPTION, by_token, duration, started
 from outbox.deliveries.statements import (
     SENT,
     Columns,
@@ -32,11 +32,11 @@ from outbox.deliveries.statements import (
     numbers,
     read,
     read_each,
-    stored,
     timestamp,
 )
 from outbox.deliveries.transient_errors import DatabaseAccess
-from outbox.models import Delivery, Event, Subscription
+from outbox.deliveries.withdrawal import withdraw_deaths_later
+from outbox.models import Delivery, Subscription
 from outbox.subscriptions import Handler
 
 logger = logging.getLogger("outbox.start")
@@ -94,6 +94,10 @@ class _Start:
         """Return the values of the start's columns."""
         return timestamp(self.at, using=using), self.worker, timestamp(self.until, using=using)
 
+    def delivery(self, row: Sequence[Any], handler: str, *, using: str) -> Delivery:
+        """Return the delivery of a row that this start returned."""
+        return started(row, handler, worker=self.worker, at=self.at, until=self.until, using=using)
+
 
 def start(
     handler: Handler,
@@ -118,8 +122,8 @@ def start(
     # Before the first try: it may be stored, and its answer lost for longer than the lease.
     withdraw_deaths_later([pk for pk, _token in pairs], worker=worker, at=now, access=access)
     mine = [] if handler.ordered else _start_free(handler, pairs, this, access=access)
-    started = {row.id for row in mine}
-    left = [pair for pair in pairs if pair[0] not in started]
+    ids = {row.id for row in mine}
+    left = [pair for pair in pairs if pair[0] not in ids]
     if not left:
         return mine
     with_care = partial(_start_with_care, left, this, using=using)
@@ -128,7 +132,10 @@ def start(
     except Exception:
         if not mine:
             raise
-        logger.exception("Some of a message was not started; it is sent again after its lease.")
+        logger.exception(
+            "Starting %d deliveries failed. A relay sends them again when their lease expires.",
+            len(left),
+        )
         return mine
 
 
@@ -155,12 +162,13 @@ def _start_free(
 
     failpoints.reach(failpoints.BEFORE_START)
     *found, found_held, found_events = access.run(send)
-    mine = [_started(row, handler.name, this, using=using) for rows in found for row in rows]
+    mine = [this.delivery(row, handler.name, using=using) for rows in found for row in rows]
     mine.sort(key=attrgetter("id"))
-    events_by_seq = {one.seq: one for one in (_E.read(row, using=using) for row in found_events)}
+    events_by_seq = {one.seq: one for one in (EVENT.read(row, using=using) for row in found_events)}
     for row in mine:
         row.event = events_by_seq[row.event_id]
-    mine = _without_held(mine, {pk for (pk,) in found_held}, access=access)
+    if held_ids := {pk for (pk,) in found_held}:
+        mine = _without_held(mine, held_ids, access=access)
     return [row for row in mine if not hand_back_newer(row, worker=this.worker, access=access)]
 
 
@@ -168,51 +176,11 @@ def _without_held(
     rows: Sequence[Delivery], held: Collection[int], *, access: DatabaseAccess
 ) -> list[Delivery]:
     """Hand back started deliveries whose handler was held while the start waited for locks."""
-    for row in rows if held else ():
+    for row in rows:
         if row.subscription_id in held:
             back = partial(settlement.hand_back_started, row, note=_HELD_NOTE, using=access.using)
             access.run(back)
     return [row for row in rows if row.subscription_id not in held]
-
-
-def withdraw_deaths_later(
-    ids: Sequence[int], *, worker: str, at: datetime, access: DatabaseAccess
-) -> None:
-    """Withdraw the deaths of a start after each lost connection of its worker."""
-
-    def withdraw() -> None:
-        withdrawal.withdraw_deaths(
-            ids,
-            worker=worker,
-            started_at=at,
-            is_outage=access.outage_seconds > 0,
-            using=access.using,
-        )
-
-    access.after_reconnect(withdraw)
-
-
-def event_of(seq: int) -> Statement:
-    """Return the statement that reads the columns of an event for a handler."""
-    return Statement(f"SELECT {_E.text} FROM outbox_event e WHERE e.seq = {seq:d}")  # noqa: S608  ours
-
-
-def started_by_relay(
-    pk: int,
-    subscription: Subscription,
-    event: Sequence[Any],
-    *,
-    worker: str,
-    at: datetime,
-    using: str,
-) -> Delivery:
-    """Return the delivery that the relay has stored as started, with its event."""
-    this = _Start(worker, at, duration(1, seconds=subscription.lease_seconds))
-    of_event = _E.read(event, using=using)
-    row = (pk, of_event.seq, subscription.pk, 1, 1, subscription.breaker_failures)
-    delivery = _started(row, subscription.handler, this, using=using)
-    delivery.event = of_event
-    return delivery
 
 
 def hand_back_newer(row: Delivery, *, worker: str, access: DatabaseAccess) -> bool:
@@ -229,35 +197,6 @@ def _savepoint(using: str) -> AbstractContextManager[object]:
     """Return a savepoint within a caller's transaction (a test's, a dry run's), else nothing."""
     is_within = connections[using].in_atomic_block
     return transaction.atomic(using=using) if is_within else nullcontext()
-
-
-def _started(row: Sequence[Any], handler: str, this: _Start, *, using: str) -> Delivery:
-    """Return a delivery from a row of its start. Its handler is not paused, its breaker closed."""
-    pk, event_id, subscription_id, token, attempts, failures = row
-    values = {
-        "id": pk,
-        "event_id": event_id,
-        "subscription_id": subscription_id,
-        "state": State.SENT,
-        "token": token,
-        "started_token": token,
-        "attempts": attempts,
-        "order_key": None,
-        "started_at": this.at,
-        "worker": this.worker,
-        "due_at": this.until,
-    }
-    delivery = stored(Delivery, values, using=using)
-    subscription = {
-        "id": subscription_id,
-        "handler": handler,
-        "paused_at": None,
-        "breaker_failures": failures,
-        "breaker_opened_at": None,
-        "breaker_probe": None,
-    }
-    delivery.subscription = stored(Subscription, subscription, using=using)
-    return delivery
 
 
 def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list[Delivery]:
@@ -287,10 +226,10 @@ def _lock(ids: Iterable[int], *, using: str) -> list[Delivery]:
     deliveries = []
     for row in rows:
         delivery = _D.read(row[: len(_D)], using=using)
-        delivery.event = _E.read(row[len(_D) : -len(_S)], using=using)
+        delivery.event = EVENT.read(row[len(_D) : -len(SUBSCRIPTION)], using=using)
         pk = delivery.subscription_id
         if pk not in subscriptions:
-            subscriptions[pk] = _S.read(row[-len(_S) :], using=using)
+            subscriptions[pk] = SUBSCRIPTION.read(row[-len(SUBSCRIPTION) :], using=using)
         delivery.subscription = subscriptions[pk]
         deliveries.append(delivery)
     return deliveries
@@ -300,7 +239,7 @@ def _events_of(pairs: Sequence[Pair]) -> Statement:
     """Return the statement that reads the events of a message: of all, since most start."""
     ids = numbers(pk for pk, _token in pairs)
     return Statement(
-        f"SELECT {_E.text} FROM outbox_event e WHERE e.seq IN "  # noqa: S608  ours
+        f"SELECT {EVENT.text} FROM outbox_event e WHERE e.seq IN "  # noqa: S608  ours
         f"(SELECT d.event_id FROM outbox_delivery d WHERE d.id IN ({ids}))"
     )
 
@@ -325,38 +264,6 @@ UPDATE outbox_delivery
 SET started_token = token, attempts = attempts + CASE WHEN started_token < token THEN 1 ELSE 0 END,
     started_at = %s, worker = %s, due_at = %s"""
 _D = Columns(Delivery, alias="d")
-# Columns of an event for a handler or its trace. Others are read only when a call fails.
-_E = Columns(
-    Event,
-    alias="e",
-    names=(
-        "seq",
-        "id",
-        "name",
-        "version",
-        "key",
-        "payload",
-        "emitted_at",
-        "correlation_id",
-        "causation_id",
-        "actor",
-        "traceparent",
-        "fanned_out_at",
-    ),
-)
-# Columns of a subscription that a start needs. They are read once for each delivery.
-_S = Columns(
-    Subscription,
-    alias="s",
-    names=(
-        "id",
-        "handler",
-        "paused_at",
-        "breaker_failures",
-        "breaker_opened_at",
-        "breaker_probe",
-    ),
-)
 _UNHINDERED = f"""{SENT} AND order_key IS NULL AND (
     SELECT s.paused_at IS NULL AND s.breaker_opened_at IS NULL
     FROM outbox_subscription s WHERE s.id = subscription_id
@@ -369,7 +276,7 @@ RETURNING id, event_id, subscription_id, token, attempts, (
     SELECT s.breaker_failures FROM outbox_subscription s WHERE s.id = subscription_id
 )"""
 _DELIVERIES = f"""
-SELECT {_D.text}, {_E.text}, {_S.text}
+SELECT {_D.text}, {EVENT.text}, {SUBSCRIPTION.text}
 FROM outbox_delivery d
 JOIN outbox_event e ON e.seq = d.event_id
 JOIN outbox_subscription s ON s.id = d.subscription_id"""  # noqa: S608  names of our own models
@@ -388,7 +295,8 @@ def _without_newer(rows: Sequence[Delivery], this: _Start, *, using: str) -> lis
 
 
 def _newer(row: Delivery, worker: str) -> str:
-    return f"{worker} cannot read version {row.event.version} of {row.event.name}: older code?"
+    event = row.event
+    return f"{worker} cannot read version {event.version} of {event.name}; is its release older?"
 
 
 def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:
@@ -412,7 +320,10 @@ def _startable(rows: Sequence[Delivery], *, using: str) -> list[Delivery]:
 
 def _read_subscriptions(rows: Sequence[Delivery], *, using: str) -> None:
     ids = numbers({row.subscription_id for row in rows})
-    found = read(f"SELECT {_S.text} FROM outbox_subscription s WHERE s.id IN ({ids})", using=using)  # noqa: S608  ours
-    subscriptions = {one.pk: one for one in (_S.read(row, using=using) for row in found)}
+    found = read(
+        f"SELECT {SUBSCRIPTION.text} FROM outbox_subscription s WHERE s.id IN ({ids})",  # noqa: S608  ours
+        using=using,
+    )
+    subscriptions = {one.pk: one for one in (SUBSCRIPTION.read(row, using=using) for row in found)}
     for row in rows:
         row.subscription = subscriptions[row.subscription_id]

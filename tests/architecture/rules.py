@@ -31,8 +31,14 @@ LAYERS = (
     {"models", "events", "gateway"},
 )
 
-# In the outbox, what runs events does not know who looks at them or repairs them.
-ENGINE = {"relay", "worker", "deliveries", "transports"}
+# In the outbox, relay and worker run without the rooms that show or repair, and without each other.
+# `outbox.tasks` joins them.
+ENGINE = {
+    "relay": {"worker", "tasks"},
+    "worker": {"relay", "tasks"},
+    "transports": {"relay", "worker", "tasks"},
+    "deliveries": {"relay", "worker", "tasks"},
+}
 LOOKERS = {"operations", "admin", "doctor", "drawing", "management", "metrics", "monitor"}
 
 
@@ -82,10 +88,12 @@ class Project:
             yield f"of another app, only {target}.queries may be imported; or hear its events."
 
     def _reasons_inside(self, imported: Import) -> Iterator[str]:
-        if imported.importer.startswith("outbox.") and imported.importer.split(".")[1] in ENGINE:
-            room = imported.target.split(".")[1]
-            if room in LOOKERS:
-                yield f"relay and worker run without {room}; let {room} import them."
+        if imported.importer.startswith("outbox.") and "." in imported.target:
+            room, other = (name.split(".")[1] for name in (imported.importer, imported.target))
+            if room in ENGINE and other in LOOKERS:
+                yield f"relay and worker run without {other}; let {other} import them."
+            elif other in ENGINE.get(room, ()):
+                yield f"the room {room} runs without {other}; outbox.tasks joins them."
         if self._owner(imported.importer) in self.apps - {PROJECT, *LIBRARIES}:
             ours = self._layer(imported.importer)
             for module in self._reached(imported.target):

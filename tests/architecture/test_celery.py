@@ -15,9 +15,12 @@ DELAYS = {
     *("eta", "countdown", "autoretry_for", "default_retry_delay", "retry_backoff"),
     *("retry_kwargs", "retry_policy", "link", "link_error"),
 }
-# Ways to put a task into the broker's hands (rule 12); the relay's `publish` is the only one.
+# Ways to send a task (rule 12). Only the Celery transport and the doctor's canary use them.
 SENDING = {"delay", "apply_async", "send_task"}
-MAY_SEND = {"outbox/tasks.py"}
+MAY_SEND = {"outbox/tasks.py", "outbox/transports/celery_broker.py"}
+# Where events are stored and run, only the Celery transport knows Celery.
+WITHOUT_CELERY = {"contracts", "counting", "deliveries", "models", "operations", "relay", "worker"}
+CELERY_TRANSPORT = {"acknowledgement.py", "celery.py", "celery_broker.py", "celery_consumer.py"}
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
@@ -59,6 +62,38 @@ class TestNoModule:
         found = {name: calls for name, tree in sources() if (calls := sendings_in(tree))}
 
         assert found.keys() == MAY_SEND
+
+
+class TestTheRoomsThatRunEvents:
+    def test_import_no_celery(self):
+        found = [name for name, tree in sources() if _is_without(name) and _imports_celery(tree)]
+
+        assert found == []
+
+    def test_are_not_the_celery_transport(self):
+        assert _is_without("outbox/emission.py")
+        assert _is_without("outbox/transports/inline.py")
+        assert not _is_without("outbox/transports/celery.py")
+        assert _imports_celery(ast.parse("def send():\n    from kombu import Queue"))
+
+
+def _is_without(name: str) -> bool:
+    parts = Path(name).parts
+    if parts[0] != "outbox" or name == "outbox/tasks.py":
+        return False
+    if parts[1] == "transports":
+        return parts[-1] not in CELERY_TRANSPORT
+    return len(parts) == 2 or parts[1] in WITHOUT_CELERY
+
+
+def _imports_celery(tree: ast.AST) -> bool:
+    modules: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module or "")
+    return any(name.partition(".")[0] in {"celery", "kombu"} for name in modules)
 
 
 class TestTheLook:

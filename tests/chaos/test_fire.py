@@ -209,7 +209,8 @@ class TestABrokerThatIsAway:
 
         strike(ground, 30)
         ground.wait_until(
-            lambda: "The broker is away" in ground.log("relay")[before:], "the relay sees it"
+            lambda: "The broker takes no message" in ground.log("relay")[before:],
+            "the relay sees it",
         )
         ground.empty_broker()
         ground.start_broker()
@@ -228,7 +229,8 @@ class TestABrokerThatIsAway:
 
         strike(ground, 30)
         ground.wait_until(
-            lambda: "The broker is away" in ground.log("relay")[before:], "the relay sees it"
+            lambda: "The broker takes no message" in ground.log("relay")[before:],
+            "the relay sees it",
         )
         ground.signal("broker", signal.SIGCONT)
 

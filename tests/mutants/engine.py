@@ -23,7 +23,7 @@ RELAY = [
         without="events are found above the last one that was fanned out, not by their state",
         edits=(
             Edit(
-                "outbox/relay/fan_out.py",
+                "outbox/relay/backlog.py",
                 "FROM outbox_event e WHERE e.fanned_out_at IS NULL",
                 "FROM outbox_event e WHERE e.seq > (SELECT coalesce(max(seq), 0) "
                 "FROM outbox_event WHERE fanned_out_at IS NOT NULL)",
@@ -58,7 +58,7 @@ RELAY = [
         without="a receipt is given within a transaction that the handler rolls back",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
+                "outbox/deliveries/receipts.py",
                 "    if is_open(connections[using]):\n        raise RuntimeError(",
                 "    if False:\n        raise RuntimeError(",
             ),
@@ -73,9 +73,9 @@ RELAY = [
         without="deliveries with an empty key are not ordered",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
-                "        if key is not None:\n            ordering.release",
-                "        if key:\n            ordering.release",
+                "outbox/deliveries/receipts.py",
+                "        if delivery.order_key is not None:\n",
+                "        if delivery.order_key:\n",
             ),
         ),
         noticed_by=(
@@ -118,7 +118,7 @@ RELAY = [
         without="two relays may work on one subscription at a time",
         edits=(
             Edit(
-                "outbox/relay/dispatch.py",
+                "outbox/relay/backlog.py",
                 "    lock = locking(using=using, skip_locked=True, no_key=True)\n",
                 '    lock = ""\n',
             ),
@@ -163,7 +163,7 @@ RELAY = [
         database=POSTGRESQL,
     ),
     Mutant(
-        name="express-waits-for-the-disk",
+        name="inline-waits-for-the-disk",
         without="the relay runs a delivery that a crash of the database may take along",
         edits=(
             Edit(
@@ -203,16 +203,16 @@ RELAY = [
         without="a relay reads who hears an event before it looks which events wait",
         edits=(
             Edit(
-                "outbox/relay/passes.py",
-                "    *_, events, free, work_rows = read_each(\n"
-                "        *bound,\n"
+                "outbox/relay/backlog.py",
+                "    *_, events, subscriptions, work = read_each(\n"
+                "        *bounds(idle_seconds, using=using),\n"
                 "        waiting_events(using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(began, using=using, is_brief=is_nudged),\n",
-                "    *_, free, work_rows, events = read_each(\n"
-                "        *bound,\n"
+                "        work_statement(now, using=using, is_brief=is_brief),\n",
+                "    *_, subscriptions, work, events = read_each(\n"
+                "        *bounds(idle_seconds, using=using),\n"
                 "        free_subscriptions(using=using),\n"
-                "        work_statement(began, using=using, is_brief=is_nudged),\n"
+                "        work_statement(now, using=using, is_brief=is_brief),\n"
                 "        waiting_events(using=using),\n",
             ),
         ),
@@ -261,7 +261,7 @@ DELIVERY = [
         without="the receipt is written after the transaction of the effects",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
+                "outbox/deliveries/receipts.py",
                 "        failpoints.reach(failpoints.BEFORE_RECEIPT)\n",
                 "    failpoints.reach(failpoints.BEFORE_RECEIPT)\n    if True:\n",
             ),
@@ -317,8 +317,8 @@ DELIVERY = [
         edits=(
             Edit(
                 "outbox/deliveries/lease.py",
-                '_HELD = f"{_STARTED} AND {SENT}"',
-                "_HELD = f\"(%s <> -1 OR %s IS NULL OR %s = '') AND {SENT}\"",
+                'HELD = f"{STARTED} AND {SENT}"',
+                "HELD = f\"(%s <> -1 OR %s IS NULL OR %s = '') AND {SENT}\"",
             ),
         ),
         noticed_by=(
@@ -412,10 +412,9 @@ DELIVERY = [
         without="a run whose lease was lost keeps what it did, without a receipt",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
-                "        if not give_receipts([delivery], using=using):\n"
-                "            raise LeaseLost(LeaseLost.__doc__)\n",
-                "        give_receipts([delivery], using=using)\n",
+                "outbox/deliveries/receipts.py",
+                "    if given != len(deliveries):\n",
+                "    if False:\n",
             ),
         ),
         noticed_by=(
@@ -655,10 +654,10 @@ SHARED_TRANSACTION = [
             Edit(
                 "outbox/worker/batch.py",
                 "            failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "            _give_receipts(batch.deliveries, using=using)\n",
+                "            receipts.give(batch.deliveries, using=using)\n",
                 "        if True:\n"
                 "            failpoints.reach(failpoints.BEFORE_RECEIPT)\n"
-                "            _give_receipts(batch.deliveries, using=using)\n",
+                "            receipts.give(batch.deliveries, using=using)\n",
             ),
         ),
         noticed_by=(
@@ -672,9 +671,9 @@ SHARED_TRANSACTION = [
         without="nobody looks whether every delivery of a batch got its receipt",
         edits=(
             Edit(
-                "outbox/worker/batch.py",
-                "    if give_receipts(deliveries, using=using) != len(deliveries):\n",
-                "    if give_receipts(deliveries, using=using) < 0:\n",
+                "outbox/deliveries/receipts.py",
+                "    if given != len(deliveries):\n",
+                "    if not given:\n",
             ),
         ),
         noticed_by=(
@@ -722,7 +721,7 @@ ORDER = [
         name="order-at-birth",
         without="an ordered handler's deliveries are all born pending, and start when they come",
         edits=(
-            Edit("outbox/relay/dispatch.py", "    if is_behind:\n", "    if False:\n"),
+            Edit("outbox/relay/fan_out.py", "    if is_behind:\n", "    if False:\n"),
             Edit(
                 "outbox/worker/start.py",
                 "    if behind:\n",

@@ -464,9 +464,9 @@ OUTAGES = [
         without="a handler that hangs within its receipt is never interrupted",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
-                "        return _receipt_transaction(",
-                "        limit.pause()\n        return _receipt_transaction(",
+                "outbox/deliveries/receipts.py",
+                "            yield\n    finally:\n",
+                "            limit.pause()\n            yield\n    finally:\n",
             ),
         ),
         noticed_by=(
@@ -479,7 +479,7 @@ OUTAGES = [
         without="a handler that hangs after its receipt is never interrupted",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
+                "outbox/deliveries/receipts.py",
                 "    finally:\n        limit.resume()\n",
                 "    finally:\n        pass\n",
             ),
@@ -496,9 +496,9 @@ OUTAGES = [
         without="a time limit interrupts a COMMIT",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
-                "_transaction(handler, delivery, limit.pause,",
-                "_transaction(handler, delivery,",
+                "outbox/deliveries/receipts.py",
+                "        limit.pause()\n",
+                "",
             ),
         ),
         noticed_by=(

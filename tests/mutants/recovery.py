@@ -78,9 +78,9 @@ OUTAGES = [
         without="a worker that survives an outage stays dead in the books",
         edits=(
             Edit(
-                "outbox/worker/start.py",
-                "    access.after_reconnect(withdraw)\n",
-                "",
+                "outbox/deliveries/withdrawal.py",
+                "    access.after_reconnect(withdraw_now)\n",
+                "    del withdraw_now\n",
             ),
         ),
         noticed_by=(
@@ -88,7 +88,7 @@ OUTAGES = [
             "::test_uses_up_no_attempt",
             f"{OUTBOX}worker/test_start.py::TestAStartWhoseAnswerIsLostForLongerThanItsLease"
             "::test_uses_up_no_attempt_of_an_ordered_handler",
-            f"{OUTBOX}relay/test_outages.py::TestAnExpressDeliveryWhoseCommitIsNotAnswered"
+            f"{OUTBOX}relay/test_outages.py::TestAnInlineDeliveryWhoseCommitIsNotAnswered"
             "::test_uses_up_no_attempt",
         ),
         database=POSTGRESQL,
@@ -273,7 +273,7 @@ CALLBACKS = [
         edits=(
             Edit(
                 "outbox/deliveries/settlement.py",
-                "    if receipts_given([delivery], using=using):\n",
+                "    if receipts.given_to([delivery], using=using):\n",
                 "    if False:\n",
             ),
         ),
@@ -321,9 +321,9 @@ OTHERS = [
         without="PostgreSQL waits for a relay that has disappeared in the middle of a pass",
         edits=(
             Edit(
-                "outbox/relay/passes.py",
-                "    bound = bounds(_IDLE_SECONDS, using=using)\n",
-                "    bound: list[object] = []\n",
+                "outbox/relay/backlog.py",
+                "        *bounds(idle_seconds, using=using),\n",
+                "",
             ),
         ),
         noticed_by=(
@@ -337,7 +337,7 @@ OTHERS = [
         without="PostgreSQL waits for a worker that has disappeared in the middle of a handler",
         edits=(
             Edit(
-                "outbox/worker/delivery.py",
+                "outbox/deliveries/receipts.py",
                 "        bound_transaction(handler.lease, using=using)\n",
                 "",
             ),
@@ -463,7 +463,7 @@ LEAKS = [
         without="what a handler activates stays active in its worker",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 "    returned = copy_context().run(handler.function, **arguments)\n",
                 "    returned = handler.function(**arguments)\n",
             ),
@@ -534,7 +534,7 @@ LEAKS = [
         without="nobody watches a database that a handler is the first to use",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 "in connections.all():  # the block",
                 "in connections.all(initialized_only=True):  # the block",
             ),
@@ -598,7 +598,7 @@ LEAKS = [
         without="the watch of the session takes each statement for a str",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 "        scope = scope_of(sql, params, connection)\n",
                 "        scope = scope_of(str(sql.lower()), params, connection)\n",
             ),
@@ -617,7 +617,7 @@ LEAKS = [
         without="a row that was rolled back stays in Django's caches",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 '    if apps.is_installed("django.contrib.contenttypes"):\n',
                 "    if False:\n",
             ),
@@ -638,7 +638,7 @@ LEAKS = [
         without="a handler that returns a coroutine is done",
         edits=(
             Edit(
-                "outbox/worker/isolation.py",
+                "outbox/worker/calls.py",
                 "    if returned is not None and any(",
                 "    if False and any(",
             ),
@@ -779,8 +779,9 @@ SHARES = [
         without="one owner's new events fill the window of a handler",
         edits=(
             Edit(
-                "outbox/relay/dispatch.py",
-                "            pending = [one for one in pending if self._has_share(one)]\n",
+                "outbox/relay/fan_out.py",
+                "            pending = [one for one in pending if "
+                "subscription_pass.has_share(one.share)]\n",
                 "            pass\n",
             ),
         ),

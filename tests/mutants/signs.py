@@ -1,4 +1,4 @@
-"""What interrupts, what goes express, and what tells of life and of trouble."""
+"""Interruptions, inline deliveries, heartbeats and findings."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ INTERRUPTIONS = [
     ),
 ]
 
-INLINE_TESTS = f"{OUTBOX}relay/test_inline.py::TestAnExpressHandler::"
+INLINE_TESTS = f"{OUTBOX}relay/test_inline.py::TestAnInlineHandler::"
 INLINE = [
     Mutant(
-        name="express-beside-the-relay",
-        without="nobody relays while a delivery goes express",
+        name="inline-beside-the-relay",
+        without="no thread relays while a delivery runs inline",
         edits=(
             Edit(
                 "outbox/relay/loop.py",
@@ -76,21 +76,21 @@ INLINE = [
         database=POSTGRESQL,
     ),
     Mutant(
-        name="express-one-at-a-time",
-        without="both threads of the relay may run a delivery, and then nobody relays",
+        name="inline-one-at-a-time",
+        without="both threads of the relay may run a delivery, so that none relays",
         edits=(
             Edit(
-                "outbox/relay/loop.py",
-                "handler.inline and not self._is_running",
-                "handler.inline",
+                "outbox/transports/inline.py",
+                "found.inline and not self._is_running",
+                "found.inline",
             ),
         ),
         noticed_by=(f"{INLINE_TESTS}test_has_the_next_one_run_by_the_workers_while_it_is_slow",),
         database=POSTGRESQL,
     ),
     Mutant(
-        name="express-start-marker",
-        without="nobody remembers that the relay started what goes express",
+        name="inline-start-marker",
+        without="an inline delivery is stored without its start marker",
         edits=(
             Edit(
                 "outbox/relay/fan_out.py",
@@ -104,8 +104,8 @@ INLINE = [
         ),
     ),
     Mutant(
-        name="express-before-the-broker",
-        without="what is in hand waits until an absent broker is back",
+        name="inline-before-the-broker",
+        without="an inline delivery waits until an absent broker is back",
         edits=(
             Edit(
                 "outbox/relay/loop.py",
@@ -116,32 +116,32 @@ INLINE = [
         noticed_by=(f"{INLINE_TESTS}test_is_run_although_the_broker_is_away",),
     ),
     Mutant(
-        name="express-found-again",
+        name="inline-found-again",
         without="a delivery is forgotten whose pass committed without an answer",
         edits=(
             Edit(
-                "outbox/relay/loop.py",
-                "                    self._inline.started = started",
+                "outbox/transports/inline.py",
+                "                    self.started = started",
                 "                    pass",
             ),
         ),
         noticed_by=(f"{INLINE_TESTS}test_is_run_although_its_pass_did_not_hear_of_its_commit",),
     ),
     Mutant(
-        name="express-that-is-not-stored",
+        name="inline-that-is-not-stored",
         without="a delivery runs whose pass was rolled back",
         edits=(
             Edit(
-                "outbox/relay/loop.py",
-                "started, self._inline.started = self._inline.started, None",
-                "started = self._inline.started",
+                "outbox/transports/inline.py",
+                "started, self.started = self.started, None",
+                "started = self.started",
             ),
         ),
         noticed_by=(f"{INLINE_TESTS}test_is_forgotten_if_its_pass_was_rolled_back",),
     ),
     Mutant(
-        name="express-and-the-heartbeat",
-        without="a relay whose passes all end with what goes express does not say that it lives",
+        name="inline-and-the-heartbeat",
+        without="a relay whose passes all end with an inline delivery stores no heartbeat",
         edits=(
             Edit(
                 "outbox/relay/loop.py",
@@ -152,8 +152,8 @@ INLINE = [
         noticed_by=(f"{INLINE_TESTS}test_lets_its_relay_say_that_it_lives",),
     ),
     Mutant(
-        name="express-and-what-is-due",
-        without="a relay that is nudged without a pause never looks what is due by its time",
+        name="inline-and-what-is-due",
+        without="a relay that is nudged without a pause never reads deliveries by due time",
         edits=(
             Edit(
                 "outbox/relay/passes.py",
@@ -184,7 +184,7 @@ LIFE = [
         edits=(
             Edit(
                 "outbox/relay/loop.py",
-                "heartbeat.beat(heartbeat.Kind.RELAY, self._worker)",
+                "heartbeat.beat(heartbeat.Kind.RELAY, self._name)",
                 "pass",
             ),
         ),

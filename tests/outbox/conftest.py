@@ -8,7 +8,7 @@ from pytest_django import Settings
 from outbox import events, subscriptions
 from outbox.models import Subscription
 from outbox.privacy import subjects
-from outbox.worker import isolation
+from outbox.worker import calls
 from tests.outbox.outages import link, lost_answer, outage, short_waits
 
 __all__ = ["link", "lost_answer", "outage", "short_waits"]
@@ -27,13 +27,13 @@ def own_registry(db: None, request: pytest.FixtureRequest) -> Iterator[None]:
     declared = list(subjects.registry)
     subscriptions.registry.clear()
     subjects.registry.clear()
-    isolation._one_by_one.clear()
+    calls._one_by_one.clear()
     _remove_events_of_other_tests(request.module.__name__)
     Subscription.objects.all().delete()
     yield
     subscriptions.registry[:] = handlers
     subjects.registry[:] = declared
-    isolation._one_by_one.clear()
+    calls._one_by_one.clear()
     events.registry.clear()
     events.registry.update(known)
 

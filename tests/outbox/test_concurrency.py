@@ -118,7 +118,7 @@ class TestAnEventOfADeployThatIsUnderWay:
                     aside(deploy_and_emit)
             return found
 
-        monkeypatch.setattr("outbox.relay.passes.read_each", read_beside_a_deploy)
+        monkeypatch.setattr("outbox.relay.backlog.read_each", read_beside_a_deploy)
         send()
         send()
 
@@ -453,7 +453,7 @@ class TestASubscriptionThatEnds:
             assert may_store.wait(30)
             return found
 
-        monkeypatch.setattr("outbox.relay.passes.subscribers_of", read_and_pause)
+        monkeypatch.setattr("outbox.relay.fan_out.subscribers_of", read_and_pause)
         given(1)
         with transaction.atomic():  # as another relay, which has the lock
             Subscription.objects.select_for_update(no_key=True).get()

@@ -204,7 +204,7 @@ class TestAFailureWhoseRecordIsRolledBack:
 
         deliver()
 
-        assert number_of("its breaker is open", log) == 0
+        assert number_of("Its deliveries wait", log) == 0
         assert number_of("could not be stored", log) == 1
 
 

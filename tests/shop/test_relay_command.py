@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kombu import Connection, Producer
 
-from outbox.nudge import EXCHANGE
+from outbox.transports.celery_broker import EXCHANGE
 from tests.chaos.stack import Stack, running_stack
 from tests.closed_port import port_of_nobody
 

@@ -6,7 +6,7 @@ No loop to speak of: it looks once an hour, and a nudge starts `outbox.relay` in
 from typing import Any
 
 from benchmarks.project.ours.settings import *  # noqa: F403  as it is, but for the shape
-from outbox import nudge
+from outbox.transports import celery_broker
 
 OUTBOX = {"POLL_SECONDS": 3600.0}
 
@@ -17,4 +17,4 @@ def _send(connection: Any) -> None:
     run_relay.apply_async(queue="outbox", retry=False, connection=connection)  # type: ignore[call-arg]  # the stubs lack it
 
 
-nudge._send = _send
+celery_broker._send = _send

@@ -15,11 +15,11 @@ from django.core.management.base import CommandError
 from kombu import Connection, Consumer
 from kombu.exceptions import OperationalError
 
-from outbox.nudge import nudge_queue
 from outbox.relay.loop import RelayLoop
 from outbox.relay.passes import BrokerUnavailable
 from outbox.relay.passes import relay as relay_all
-from outbox.tasks import publish
+from outbox.tasks import build_relay
+from outbox.transports.celery_broker import CeleryTransport, nudge_queue
 
 from .common import Options, Write, count
 
@@ -39,7 +39,7 @@ class Relay:
             _once(write)
             return
         with _until_signalled() as stopping:
-            loop = RelayLoop()
+            loop = build_relay()
             loop.start()
             write("The relay runs. Ctrl-C or SIGTERM stops it.")
             try:
@@ -51,7 +51,7 @@ class Relay:
 
 def _once(write: Write) -> None:
     try:
-        number = relay_all(publish=publish)
+        number = relay_all(publish=CeleryTransport().dispatch)
     except BrokerUnavailable as error:
         raise CommandError(
             f"The broker accepted no message: {error}. Nothing is lost. Check that it runs: "

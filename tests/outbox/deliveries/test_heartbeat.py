@@ -17,6 +17,7 @@ from outbox.models import Heartbeat
 from outbox.monitor.health import Heartbeats
 from outbox.relay import loop
 from outbox.tasks import run_relay
+from tests.outbox.relays import relay_loop
 from tests.processes import eventually
 
 Kind = Heartbeat.Kind
@@ -108,7 +109,7 @@ class TestAThread:
 
     def test_of_the_relay_says_so_when_it_has_looked_for_work(self, monkeypatch):
         monkeypatch.setattr(loop, "relay", lambda **_options: 0)
-        thread = loop.RelayLoop("relay@host")
+        thread = relay_loop("relay@host")
 
         with beating(thread):
             eventually(Heartbeat.objects.exists, "a heartbeat", within=20)
@@ -125,7 +126,7 @@ class TestAThread:
             return 0
 
         monkeypatch.setattr(loop, "relay", find_work)
-        thread = loop.RelayLoop("relay@host")
+        thread = relay_loop("relay@host")
 
         with beating(thread):
             eventually(Heartbeat.objects.exists, "a heartbeat", within=20)

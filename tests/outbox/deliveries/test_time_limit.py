@@ -188,7 +188,7 @@ def given(number: int) -> Outbox:
 @pytest.mark.usefixtures("own_registry", "no_nudge")
 class TestAHandlerThatHangs:
     def test_has_failed_with_a_clear_error_and_its_neighbours_are_done(self):
-        """Seen to hang without `time_limit` in `_run_once`."""
+        """Seen to hang without `time_limit` in `_run_atomic`."""
 
         @subscribe("shops.Ordered", time_limit=2, batch=5)
         def count(number: int) -> None:
@@ -352,5 +352,5 @@ class TestALongHandler:
             with transaction.atomic():
                 receipt.extend()
 
-        with pytest.raises(RuntimeError, match="nobody would see it"):
+        with pytest.raises(RuntimeError, match="no relay would see the new lease"):
             given(1).deliver_all()

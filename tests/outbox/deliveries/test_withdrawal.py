@@ -218,7 +218,7 @@ class TestAnOrderedHandlerThatLetsTheDeadPass:
 
         assert handled == [2]
         assert ends() == [("dead", 0), ("done", 1)]
-        assert "a person decides" in Delivery.objects.earliest("id").note
+        assert "staff must decide" in Delivery.objects.earliest("id").note
 
     def test_handles_it_if_no_later_one_was_started(self, outage: Outage):
         handled = self.deliver_two(outage, let_leases_pass)

@@ -221,7 +221,7 @@ class TestWhyADeliveryIsPending:
 
     def test_names_the_broker_that_accepted_no_message(self, clock):
         Delivery.objects.filter(state=State.SENT).update(state=State.DONE)
-        Delivery.objects.update(note="the broker did not take it: ConnectionError: refused")
+        Delivery.objects.update(note="the broker refused its message: ConnectionError: refused")
         clock.shift(90)
 
         assert sentence() == (

@@ -9,10 +9,11 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from outbox import nudge, operations, subscribe
+from outbox import operations, subscribe
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.relay.passes import Message, relay_pass
 from outbox.testing import Outbox
+from outbox.transports.nudge import nudge
 from outbox.worker.delivery import deliver
 from tests.threads import in_thread, wait_until_blocked
 
@@ -176,7 +177,7 @@ class TestRetry:
         with django_capture_on_commit_callbacks() as callbacks:
             operations.retry(operations.Choice(), by="cli:ann")
 
-        assert callbacks == [nudge.poke]
+        assert callbacks == [nudge]
 
 
 class TestPause:
@@ -265,7 +266,7 @@ class TestResume:
         with django_capture_on_commit_callbacks() as callbacks:
             operations.resume("tests.invoice", by="cli:ann")
 
-        assert callbacks == [nudge.poke]
+        assert callbacks == [nudge]
 
 
 MONTH = timedelta(days=30)

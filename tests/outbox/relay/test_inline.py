@@ -1,10 +1,10 @@
-"""What goes express: run by the relay's own process, at once, where it comes alone."""
+"""Inline deliveries: the relay's process runs a delivery that would be alone in its message."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,44 +19,38 @@ from outbox import DomainEvent, Receipt, emit, subscribe
 from outbox.models import Attempt, DelayedEvent, Delivery, Event, Heartbeat
 from outbox.relay import loop
 from outbox.relay import passes as relay_module
-from outbox.relay.fan_out import Inline, fan_out
+from outbox.relay.fan_out import fan_out
 from outbox.relay.loop import RelayLoop
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
+from outbox.transports.inline import InlineTransport
 from outbox.worker.delivery import deliver_started
 from outbox.worker.outcome import Result
+from tests.outbox.relays import FakeTransport, relay_loop
 from tests.processes import eventually
 
 HOUR = 3600.0
 
 
-class Published(list[Message]):
-    """Stands in for the broker; keeps what the relay has published."""
-
-    def __call__(self, message: Message) -> None:
-        self.append(message)
-
-    def wait_for(self, *numbers: int) -> None:
-        """Wait for messages of so many deliveries each."""
-        sizes = list(numbers)
-        eventually(lambda: [len(one.pairs) for one in self] == sizes, f"{sizes}", within=20)
-
-
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> Published:
-    published = Published()
-    monkeypatch.setattr(loop, "publish", published)
-    return published
+def published() -> FakeTransport:
+    """A transport that keeps what the relay has published."""
+    return FakeTransport()
 
 
 @contextmanager
-def relaying(worker: str = "relay@host") -> Iterator[RelayLoop]:
-    relay_loop = RelayLoop(worker)
-    relay_loop.start()
+def relaying(
+    published: FakeTransport,
+    worker: str = "relay@host",
+    deliver: Callable[[Delivery], object] = deliver_started,
+) -> Iterator[RelayLoop]:
+    running = relay_loop(worker, transport=published, deliver=deliver)
+    running.start()
     try:
-        yield relay_loop
+        yield running
     finally:
-        relay_loop.stop()
+        running.stop()
 
 
 def is_done(number: int) -> bool:
@@ -67,9 +61,9 @@ def wait_until_done(number: int) -> None:
     eventually(lambda: is_done(number), f"{number} done", within=20)
 
 
-def wait_until_idle(relay_loop: RelayLoop) -> None:
+def wait_until_idle(running: RelayLoop) -> None:
     """Else what comes next goes to the workers."""
-    eventually(lambda: not relay_loop._is_running, "its handler has ended", within=20)
+    eventually(lambda: not running._inline._is_running, "its handler has ended", within=20)
 
 
 def tell(outbox: Outbox, number: int = 0) -> None:
@@ -82,26 +76,26 @@ class Ordered(DomainEvent, key="order_id"):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("own_registry", "no_nudge")
-class TestAnExpressHandler:
-    def test_is_run_by_the_relay_itself(self, published: Published):
+class TestAnInlineHandler:
+    def test_is_run_by_the_relay_itself(self, published: FakeTransport):
         @subscribe("shops.Ordered", inline=True)
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
         outbox = Outbox()
-        with relaying() as relay_loop:
+        with relaying(published) as running:
             for number in range(3):
                 tell(outbox, number)
-                relay_loop.nudge()
+                running.nudge()
                 wait_until_done(number + 1)
-                wait_until_idle(relay_loop)
+                wait_until_idle(running)
 
         assert published == []
         assert set(Group.objects.values_list("name", flat=True)) == {"0", "1", "2"}
         assert set(Delivery.objects.values_list("worker", "attempts")) == {("relay@host", 1)}
 
     @pytest.mark.postgresql
-    def test_is_run_where_the_name_of_the_process_is_long(self, published: Published):
+    def test_is_run_where_the_name_of_the_process_is_long(self, published: FakeTransport):
         """Failed: the relay stopped, since PostgreSQL refused to store the name."""
         numbers = []
 
@@ -109,15 +103,15 @@ class TestAnExpressHandler:
         def count(number: int) -> None:
             numbers.append(number)
 
-        with relaying("relay@" + "h" * 200) as relay_loop:
+        with relaying(published, "relay@" + "h" * 200) as running:
             tell(Outbox())
-            relay_loop.nudge()
+            running.nudge()
             wait_until_done(1)
 
         assert numbers == [0]
 
-    def test_alone_is_its_neighbours_go_to_the_workers(self, published: Published):
-        """Seen to fail with `_takes` that does not ask what the handler wants."""
+    def test_alone_is_its_neighbours_go_to_the_workers(self, published: FakeTransport):
+        """Seen to fail with `accepts` that does not ask what the handler wants."""
 
         @subscribe("shops.Ordered")
         def mail() -> None: ...
@@ -127,13 +121,13 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox)
-        with relaying():
+        with relaying(published):
             wait_until_done(1)
             published.wait_for(1)
 
         assert published[0].handler == "tests.mail"
 
-    def test_has_what_does_not_come_alone_run_by_the_workers(self, published: Published):
+    def test_has_what_does_not_come_alone_run_by_the_workers(self, published: FakeTransport):
         """Seen to fail with `_start_one` that takes the first of several."""
 
         @subscribe("shops.Ordered", inline=True)
@@ -142,13 +136,13 @@ class TestAnExpressHandler:
         outbox = Outbox()
         for _ in range(3):
             tell(outbox)
-        with relaying():
+        with relaying(published):
             published.wait_for(3)
 
         assert not Delivery.objects.filter(state="done").exists()
 
     @pytest.mark.postgresql  # on SQLite nobody else can write while a handler is at it
-    def test_has_the_next_one_run_by_the_workers_while_it_is_slow(self, published: Published):
+    def test_has_the_next_one_run_by_the_workers_while_it_is_slow(self, published: FakeTransport):
         """Seen to fail with a relay that runs it in its turn: nothing is published meanwhile."""
         is_running, may_end = threading.Event(), threading.Event()
 
@@ -158,22 +152,22 @@ class TestAnExpressHandler:
             assert may_end.wait(30)
 
         outbox = Outbox()
-        with relaying() as relay_loop:
+        with relaying(published) as running:
             tell(outbox)
             assert is_running.wait(20)
             for number in (1, 2):
                 tell(outbox)
-                relay_loop.nudge()
+                running.nudge()
                 published.wait_for(*[1] * number)
             may_end.set()
             wait_until_done(1)
-            wait_until_idle(relay_loop)
+            wait_until_idle(running)
             tell(outbox)
             wait_until_done(2)
 
         assert len(published) == 2
 
-    def test_is_tried_again_by_the_workers(self, published: Published):
+    def test_is_tried_again_by_the_workers(self, published: FakeTransport):
 
         @subscribe("shops.Ordered", inline=True, backoff_base=0.01, backoff_cap=0.01)
         def count() -> None:
@@ -181,14 +175,14 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox)
-        with relaying():
+        with relaying(published):
             published.wait_for(1)
 
         assert published[0].pairs[0][1] == 2
         attempt = Attempt.objects.get()
         assert (attempt.outcome, attempt.worker) == ("failed", "relay@host")
 
-    def test_that_hangs_is_interrupted_there_too(self, published: Published):
+    def test_that_hangs_is_interrupted_there_too(self, published: FakeTransport):
         @subscribe("shops.Ordered", inline=True, time_limit=0.2, attempts=1)
         def count() -> None:
             end = time.monotonic() + 15
@@ -197,16 +191,16 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox)
-        with relaying():
+        with relaying(published):
             eventually(Attempt.objects.exists, "it is interrupted", within=10)
 
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
 
     @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
     def test_takes_the_next_ones_after_runs_that_were_cut_short(
-        self, published: Published, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+        self, published: FakeTransport, error: type[BaseException]
     ):
-        """Seen to fail without the `finally` of `_run`, and with its `except Exception`."""
+        """Seen to fail without the `finally` of `run`, and with its `except Exception`."""
         failures = [error(), error()]
 
         def fail_twice(delivery: Delivery) -> list[Result]:
@@ -214,32 +208,23 @@ class TestAnExpressHandler:
                 raise failures.pop()
             return deliver_started(delivery)
 
-        monkeypatch.setattr(loop, "deliver_started", fail_twice)
-
         @subscribe("shops.Ordered", inline=True)
         def count() -> None: ...
 
         outbox, end = Outbox(), time.monotonic() + 60
-        with relaying() as relay_loop:
+        with relaying(published, deliver=fail_twice) as running:
             while not Delivery.objects.filter(state="done").exists():
                 assert time.monotonic() < end
                 tell(outbox)
-                relay_loop.nudge()
+                running.nudge()
                 # One at a time, however slow the machine is: what comes in a crowd is published.
                 while Event.objects.filter(fanned_out_at=None).exists():
                     assert time.monotonic() < end
                     time.sleep(0.05)
 
-    def test_is_run_although_the_broker_is_away(
-        self, published: Published, monkeypatch: pytest.MonkeyPatch
-    ):
+    def test_is_run_although_the_broker_is_away(self, published: FakeTransport):
         """Seen to fail with a relay that waits for the broker first."""
-
-        def refuse(message: Message) -> None:
-            raise ConnectionError
-
-        monkeypatch.setattr(loop, "publish", refuse)
-        monkeypatch.setattr(loop, "is_broker_there", lambda: False)
+        published.error, published.is_there = ConnectionError(), lambda: False
 
         @subscribe("shops.Ordered", inline=True)
         def count() -> None: ...
@@ -249,15 +234,15 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox)
-        with relaying():
+        with relaying(published):
             wait_until_done(1)
 
         assert Delivery.objects.get(state="done").subscription.handler == "tests.count"
 
     def test_is_run_although_its_pass_did_not_hear_of_its_commit(
-        self, published: Published, monkeypatch: pytest.MonkeyPatch, caplog
+        self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch, caplog
     ):
-        """Seen to fail without `_forget_what_is_not_stored`: nobody runs what is started."""
+        """Seen to fail without `forget_unless_stored`: nobody runs what is started."""
         raise_once = iter([OperationalError("server closed the connection unexpectedly")])
 
         def count_after_the_commit(*_arguments: object) -> None:
@@ -271,14 +256,14 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox)
-        with relaying():
+        with relaying(published):
             wait_until_done(1)
 
-        assert "The relay failed" in caplog.text
+        assert "A relay pass failed" in caplog.text
         assert not Attempt.objects.exists()
 
     def test_is_forgotten_if_its_pass_was_rolled_back(
-        self, published: Published, monkeypatch: pytest.MonkeyPatch
+        self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail where nobody asks whether it is stored: it runs without a row, and again."""
         raise_once = iter([ValueError("rolled back")])
@@ -297,13 +282,13 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox, 7)
-        with relaying():
+        with relaying(published):
             wait_until_done(1)
 
         assert runs == [7]
 
     @pytest.mark.postgresql
-    def test_leaves_its_place_to_the_next_at_once(self, published: Published, settings):
+    def test_leaves_its_place_to_the_next_at_once(self, published: FakeTransport, settings):
         """Seen to fail without `refill`: the next one waits for the floor."""
         settings.OUTBOX = {**settings.OUTBOX, "POLL_SECONDS": HOUR}
         is_running, may_end = threading.Event(), threading.Event()
@@ -315,16 +300,16 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox)
-        with relaying() as relay_loop:
+        with relaying(published) as running:
             assert is_running.wait(20)
             tell(outbox)
-            relay_loop.nudge()
+            running.nudge()
             eventually(lambda: Delivery.objects.count() == 2, "it is fanned out", within=20)
             may_end.set()
             published.wait_for(1)
 
     def test_lets_its_relay_say_that_it_lives(
-        self, published: Published, monkeypatch: pytest.MonkeyPatch
+        self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail without the heartbeat after a run: each pass may end with one."""
         monkeypatch.setattr(loop, "_FIRST_SECONDS", HOUR)
@@ -334,17 +319,17 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox)
-        with relaying("relay@elsewhere") as relay_loop:
-            relay_loop.nudge()
+        with relaying(published, "relay@elsewhere") as running:
+            running.nudge()
             wait_until_done(1)
             beats = Heartbeat.objects.filter(name="relay@elsewhere")
             eventually(beats.exists, "a heartbeat", within=20)
 
     @pytest.mark.postgresql
     def test_leaves_no_broken_connection_of_another_database_behind(
-        self, published: Published, monkeypatch: pytest.MonkeyPatch
+        self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch
     ):
-        """Seen to fail without `_drop_what_broke`: the next one that needs it fails, for ever."""
+        """Seen to fail without `_drop_broken_connections`: all that need it fail."""
         monkeypatch.setitem(connections.settings, "second", connections.settings["default"])
         broken: list[Any] = []
 
@@ -359,11 +344,11 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox)
-        with relaying():
+        with relaying(published):
             wait_until_done(1)
             eventually(lambda: broken[0].connection is None, "it is dropped", within=20)
 
-    def test_is_waited_for_by_who_stops_the_relay(self, published: Published):
+    def test_is_waited_for_by_who_stops_the_relay(self, published: FakeTransport):
         is_running = threading.Event()
 
         @subscribe("shops.Ordered", inline=True)
@@ -373,13 +358,13 @@ class TestAnExpressHandler:
 
         outbox = Outbox()
         tell(outbox)
-        with relaying():
+        with relaying(published):
             assert is_running.wait(20)
 
         assert Delivery.objects.get().state == "done"
 
     def test_hides_no_delayed_event_however_many_nudges_come(
-        self, published: Published, settings, monkeypatch: pytest.MonkeyPatch
+        self, published: FakeTransport, settings, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail with a pace of each `relay()` its own: all are hinted, and end at once."""
         monkeypatch.setattr(loop, "_FIRST_SECONDS", 0.5)  # so that a nudge comes first, always
@@ -391,19 +376,19 @@ class TestAnExpressHandler:
         Outbox()  # which stores its subscription
         with transaction.atomic():
             emit(Ordered(order_id=uuid4()), delay=timedelta(seconds=0.3))
-        with relaying() as relay_loop:
+        with relaying(published) as running:
             end, number = time.monotonic() + 10, 0
             while DelayedEvent.objects.exists():
                 with transaction.atomic():
                     emit(Ordered(order_id=uuid4()))
-                relay_loop.nudge()
+                running.nudge()
                 number += 1
                 while not is_done(number) and DelayedEvent.objects.exists():
                     assert time.monotonic() < end
 
 
-def for_here() -> Inline:
-    return Inline("relay@host", lambda name: True)
+def for_here() -> InlineTransport:
+    return InlineTransport("relay@host", deliver_started)
 
 
 def start_one() -> Delivery:
@@ -521,7 +506,7 @@ class TestADeliveryThatIsStartedAtBirth:
 
 @pytest.mark.usefixtures("own_registry")
 class TestAHandlerThatCallsOutside:
-    def test_cannot_go_express(self):
+    def test_cannot_be_inline(self):
         with pytest.raises(TypeError, match="inline=True is for atomic handlers"):
 
             @subscribe("shops.Ordered", atomic=False, inline=True)
@@ -530,8 +515,8 @@ class TestAHandlerThatCallsOutside:
 
 @pytest.mark.usefixtures("own_registry")
 class TestAnOrderedHandler:
-    def test_cannot_go_express(self):
-        with pytest.raises(TypeError, match="what goes express keeps no order"):
+    def test_cannot_be_inline(self):
+        with pytest.raises(TypeError, match="inline deliveries keep no order"):
 
             @subscribe("shops.Ordered", ordered=True, inline=True)
             def count() -> None: ...

@@ -15,8 +15,10 @@ from outbox import subscribe
 from outbox.conf import Conf
 from outbox.relay import loop
 from outbox.relay.loop import RelayLoop
-from outbox.relay.passes import BrokerUnavailable, Message, relay
+from outbox.relay.passes import BrokerUnavailable, relay
 from outbox.testing import Outbox
+from outbox.transports.base import Message
+from tests.outbox.relays import FakeTransport, relay_loop
 from tests.processes import eventually
 
 HOUR = 3600.0
@@ -46,13 +48,13 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> Scans:
 
 
 @contextmanager
-def running() -> Iterator[RelayLoop]:
-    relay_loop = RelayLoop()
-    relay_loop.start()
+def running(transport: FakeTransport | None = None) -> Iterator[RelayLoop]:
+    running_loop = relay_loop(transport=transport)
+    running_loop.start()
     try:
-        yield relay_loop
+        yield running_loop
     finally:
-        relay_loop.stop()
+        running_loop.stop()
 
 
 class TestTheLoop:
@@ -69,9 +71,9 @@ class TestTheLoop:
     def test_looks_at_once_when_it_is_nudged(self, scans: Scans, settings):
         settings.OUTBOX = {"POLL_SECONDS": HOUR}
 
-        with running() as relay_loop:
+        with running() as running_loop:
             scans.reach(1)
-            relay_loop.nudge()
+            running_loop.nudge()
             scans.reach(2)
 
     def test_looks_again_when_it_is_nudged_during_a_scan(self, scans: Scans, settings):
@@ -84,19 +86,16 @@ class TestTheLoop:
             assert go_on.wait(30)
 
         scans.during = dawdle
-        with running() as relay_loop:
+        with running() as running_loop:
             assert entered.wait(30)
-            relay_loop.nudge()
+            running_loop.nudge()
             go_on.set()
             scans.reach(2)
 
     @pytest.mark.parametrize("error", [ValueError, BrokerUnavailable])
-    def test_outlives_a_scan_that_fails(
-        self, scans: Scans, settings, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
-    ):
+    def test_outlives_a_scan_that_fails(self, scans: Scans, settings, error: type[Exception]):
         """Seen to fail without the `except Exception` of `_relay`."""
         settings.OUTBOX = {"POLL_SECONDS": 0.01}
-        monkeypatch.setattr(loop, "is_broker_there", lambda: True)
 
         def fail() -> None:
             if scans.number == 1:
@@ -107,13 +106,13 @@ class TestTheLoop:
             scans.reach(3)
 
     def test_asks_an_absent_broker_for_a_sign_of_life_before_it_scans_again(
-        self, scans: Scans, settings, monkeypatch: pytest.MonkeyPatch
+        self, scans: Scans, settings
     ):
         """So that nothing is claimed and handed back in circles meanwhile."""
         settings.OUTBOX = {"POLL_SECONDS": 0.01}
         asked: list[int] = []
 
-        def is_broker_there() -> bool:
+        def is_there() -> bool:
             asked.append(scans.number)
             return len(asked) == 5
 
@@ -121,9 +120,10 @@ class TestTheLoop:
             if scans.number == 1:
                 raise BrokerUnavailable
 
-        monkeypatch.setattr(loop, "is_broker_there", is_broker_there)
+        transport = FakeTransport()
+        transport.is_there = is_there
         scans.during = fail
-        with running():
+        with running(transport):
             scans.reach(2)
 
         assert asked == [1] * 5
@@ -144,10 +144,10 @@ class TestAStop:
     def test_waits_for_both_threads_as_long_as_for_one(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail with a wait for each: a supervisor kills what takes twice as long."""
         monkeypatch.setattr(loop, "_STOP_SECONDS", 0.2)
-        relay_loop, hung = RelayLoop(), Hung()
-        relay_loop._threads = [hung, hung]  # type: ignore[list-item]
+        stopped, hung = relay_loop(), Hung()
+        stopped._threads = [hung, hung]  # type: ignore[list-item]
 
-        relay_loop.stop()
+        stopped.stop()
 
         assert len(hung.waits) == 2
         assert sum(hung.waits) <= 0.2
@@ -159,18 +159,18 @@ class TestTheWaitForTheTurn:
     def test_keeps_no_connection_for_long(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail with a wait that closes nothing: it may be dead when it is needed again."""
         monkeypatch.setattr(loop, "_WARM_SECONDS", 0.01)
-        relay_loop, kept = RelayLoop(), [object()]
+        waiter, kept = relay_loop(), [object()]
 
         def wait() -> None:
             connections["default"].ensure_connection()
             kept[:] = [connections["default"]]
-            relay_loop._wait_for_turn()
-            relay_loop._turn.release()
+            waiter._wait_for_turn()
+            waiter._turn.release()
 
         def is_closed() -> bool:
             return getattr(kept[0], "connection", kept) is None
 
-        with relay_loop._turn:
+        with waiter._turn:
             waiting = threading.Thread(target=wait)
             waiting.start()
             eventually(is_closed, "its connection is closed", within=20)

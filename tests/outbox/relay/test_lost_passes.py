@@ -21,11 +21,11 @@ from django.db import OperationalError, connection, transaction
 
 from outbox import DomainEvent, subscribe
 from outbox.models import Delivery, Event, Subscription
-from outbox.relay.fan_out import Inline
 from outbox.relay.passes import Message, relay_pass
 from outbox.tasks import deliver_message
 from outbox.testing import Outbox
-from outbox.worker.delivery import deliver
+from outbox.transports.inline import InlineTransport
+from outbox.worker.delivery import deliver, deliver_started
 from tests.databases import EmbeddedPostgres
 from tests.processes import eventually
 
@@ -93,7 +93,7 @@ class TestAPass:
         def keep() -> None: ...
 
         given()
-        inline = Inline("w1", lambda name: True)
+        inline = InlineTransport("w1", deliver_started)
         committed = Committed()
         with connection.execute_wrapper(committed):
             send(inline=inline)

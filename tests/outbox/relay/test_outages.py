@@ -17,8 +17,7 @@ from django.utils import timezone
 from outbox import fork_safety, subscribe
 from outbox.deliveries import heartbeat, transient_errors
 from outbox.models import Delivery, Heartbeat
-from outbox.relay import loop, passes
-from outbox.relay.loop import RelayLoop
+from outbox.relay import backlog, passes
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.link import Link
@@ -30,6 +29,7 @@ from tests.outbox.outages import (
     let_leases_pass,
     outcomes,
 )
+from tests.outbox.relays import relay_loop
 from tests.processes import eventually
 from tests.threads import in_thread
 
@@ -55,22 +55,20 @@ class TestALoopThatIsStoppedDuringAnOutage:
     def test_gives_up_waiting_once(self, cut_off: Link, caplog: pytest.LogCaptureFixture):
         """Failed, RecursionError, while a wait that was given up counted as the outage's end."""
         Outbox()
-        relay_loop = RelayLoop("relay@host")
-        relay_loop.start()
+        running = relay_loop()
+        running.start()
         cut_off.cut()
-        relay_loop.nudge()
+        running.nudge()
         eventually(lambda: "cannot be reached; waiting" in caplog.text, "an outage", within=20)
 
-        relay_loop.stop()
+        running.stop()
 
         assert "RecursionError" not in caplog.text
         assert caplog.text.count("waits no longer for the database") == 1
 
 
-class TestAnExpressDeliveryWhoseCommitIsNotAnswered:
-    def test_uses_up_no_attempt(
-        self, outage: Outage, lost_answer: LostAnswer, monkeypatch: pytest.MonkeyPatch
-    ):
+class TestAnInlineDeliveryWhoseCommitIsNotAnswered:
+    def test_uses_up_no_attempt(self, outage: Outage, lost_answer: LostAnswer):
         """Another host declared it dead meanwhile. Failed while that was only forgotten."""
         outage.meanwhile = let_leases_pass
         runs = []
@@ -81,12 +79,11 @@ class TestAnExpressDeliveryWhoseCommitIsNotAnswered:
 
         Outbox().given("tests.Counted", order_id=uuid4())
         lost_answer.then = outage
-        monkeypatch.setattr(loop, "publish", lambda message: None)
-        relay_loop = RelayLoop("relay@host")
+        running = relay_loop()
 
-        relay_loop._relay(is_nudged=False)
+        running._relay(is_nudged=False)
 
-        assert relay_loop._inline.started is None
+        assert running._inline.started is None
         assert (runs, ends(), outcomes()) == ([], [("pending", 0)], ["outage"])
 
 
@@ -106,10 +103,10 @@ class TestAnOutageBesideASecondDatabaseOnSqlite:
             "OPTIONS": {},
         }
         monkeypatch.setitem(connections.settings, "local", local)
-        relay_loop = RelayLoop("relay@host")
+        running = relay_loop()
         cut_off.cut()
         access = transient_errors.DatabaseAccess("default")
-        waiting = in_thread(lambda: relay_loop._recover(access))
+        waiting = in_thread(lambda: running._recover(access))
         try:
             eventually(lambda: "cannot be reached; waiting" in caplog.text, "an outage", within=20)
             may_fork = fork_safety._using.acquire(timeout=5)  # what each os.fork() does first
@@ -173,13 +170,13 @@ class TestTheGraceAfterAnOutage:
         now = timezone.now()
         _start_all(worker="w1", at=now, until=now)
         monkeypatch.setattr(passes, "HUNG_SECONDS", 0.2)
-        take: Any = passes._take
+        lock: Any = backlog.lock_backlog
 
-        def take_slowly(*arguments: Any, **options: Any) -> Any:
+        def lock_slowly(*arguments: Any, **options: Any) -> Any:
             time.sleep(0.3)
-            return take(*arguments, **options)
+            return lock(*arguments, **options)
 
-        monkeypatch.setattr(passes, "_take", take_slowly)
+        monkeypatch.setattr(passes, "lock_backlog", lock_slowly)
 
         relay_pass(publish=lambda message: None)
 

@@ -16,7 +16,8 @@ from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.receipt import LeaseLost
 from outbox.relay import fan_out, passes
-from outbox.relay.dispatch import NewDelivery
+from outbox.relay.backlog import waiting_events
+from outbox.relay.fan_out import NewDelivery
 from outbox.relay.passes import BrokerUnavailable, Message, relay, relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
@@ -204,7 +205,7 @@ class TestAPass:
             for seq in Event.objects.values_list("seq", flat=True)
         ]
 
-        statements = list(fan_out._store(born, now=now, using="default"))
+        statements = list(fan_out.store(born, now=now, using="default"))
         read_each(*statements, using="default")
 
         assert len(statements) == 2
@@ -217,9 +218,9 @@ class TestAPass:
 
         def lock_late(**more: str) -> Statement:
             given(1)
-            return fan_out.waiting_events(**more)
+            return waiting_events(**more)
 
-        monkeypatch.setattr("outbox.relay.passes.waiting_events", lock_late)
+        monkeypatch.setattr("outbox.relay.backlog.waiting_events", lock_late)
         relay_pass(publish=lambda message: None, is_nudged=True)
 
         event = Event.objects.get()
@@ -437,7 +438,7 @@ class TestABrokerThatTakesNothing:
             relay_pass(publish=refuse)
 
         assert set(Delivery.objects.values_list("state", "attempts")) == {("pending", 0)}
-        assert "the broker did not take it" in Delivery.objects.all()[0].note
+        assert "the broker refused its message" in Delivery.objects.all()[0].note
 
     def test_costs_one_statement_for_each_token_however_much_was_claimed(self):
         """Seen to fail with one for each delivery, and with one for each message."""
@@ -452,7 +453,7 @@ class TestABrokerThatTakesNothing:
         with CaptureQueriesContext(connection) as queries, pytest.raises(BrokerUnavailable):
             relay_pass(publish=refuse)
 
-        assert len([one for one in queries if "did not take it" in one["sql"]]) == 1
+        assert len([one for one in queries if "refused its message" in one["sql"]]) == 1
         assert set(Delivery.objects.values_list("state", "token")) == {("pending", 1)}
 
 
@@ -487,7 +488,7 @@ class TestABrokerThatRefusesOneQueue:
         assert [one.queue for one in published] == ["accepted"]
         assert self.states() == {"tests.count": "pending", "tests.add_up": "sent"}
         note = Delivery.objects.filter(state="pending")[0].note
-        assert note.startswith("the broker did not take it: OSError: PRECONDITION_FAILED")
+        assert note.startswith("the broker refused its message: OSError: PRECONDITION_FAILED")
         assert "The broker refuses messages for queue refused" in caplog.text
 
     def test_is_logged_once_in_a_while(self, caplog: pytest.LogCaptureFixture):

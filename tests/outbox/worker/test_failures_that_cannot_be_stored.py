@@ -153,7 +153,7 @@ class TestTheLogOfAFailureThatCannotBeStored:
         let_leases_pass()
 
         assert outcomes() == ["died"]
-        assert "or could not store how it ended" in Delivery.objects.get().note
+        assert "or could not store its result" in Delivery.objects.get().note
 
 
 class TestTheEndOfALease:

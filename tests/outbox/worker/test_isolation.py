@@ -20,7 +20,7 @@ from outbox import DomainEvent, Receipt, subscribe
 from outbox.models import Attempt, Delivery
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.worker import isolation
+from outbox.worker import calls
 from outbox.worker.delivery import deliver
 
 pytestmark = [
@@ -177,7 +177,7 @@ class TestTheDatabaseSession:
 
         assert states() == {"done"}
         assert caplog.text.count("so its deliveries share no transaction") == 1
-        assert isolation._one_by_one == {"tests.count"}
+        assert calls._one_by_one == {"tests.count"}
 
     @pytest.mark.parametrize(
         "statement",
@@ -197,7 +197,7 @@ class TestTheDatabaseSession:
         deliver_some()
 
         assert states() == {"done"}
-        assert isolation._one_by_one == set()
+        assert calls._one_by_one == set()
         if "INDEX" in statement:
             execute("DROP INDEX CONCURRENTLY_not")
 
@@ -235,7 +235,7 @@ class TestAStatementThatIsNoStr:
 
         assert states() == {"done"}
         assert not Attempt.objects.exists()
-        assert isolation._one_by_one == set()
+        assert calls._one_by_one == set()
 
     @pytest.mark.parametrize("kind", ["composed", "bytes", "unreadable"])
     def test_is_noticed_if_it_sets_state_of_the_session(self, kind: str):
@@ -436,4 +436,4 @@ class TestAHandlerThatReturnsWhatHasNotRun:
         deliver_some(1)
 
         assert Attempt.objects.get().exception == "TypeError"
-        assert "nothing of it has run" in Attempt.objects.get().message
+        assert "its body has not run" in Attempt.objects.get().message

@@ -8,6 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from outbox import Discard, PermanentFailure, Retry, subscribe
+from outbox.counting import counters, minutes
+from outbox.models import Counter, Delivery, Minute
+from outbox.operations.dry_run import dry_run
 from outbox.testing import Outbox
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -48,3 +51,35 @@ class TestAnAttempt:
         assert told["attempt"] == 1
         assert told["seconds"] > 0
         assert "Anns-card" not in str(told)
+
+
+class TestTheCountsOfADelivery:
+    @pytest.fixture
+    def pk(self, settings) -> int:
+        """A delivery that is done, with the metrics on."""
+        settings.OUTBOX = {"METRICS_TOKEN": "secret"}
+
+        @subscribe("shops.Ordered")
+        def count() -> None: ...
+
+        outbox = Outbox()
+        outbox.given("shops.Ordered", order_id=uuid4())
+        outbox.deliver_all()
+        return Delivery.objects.get().pk
+
+    def counts(self) -> tuple[list[int], list[float]]:
+        minutes.flush()
+        counters.flush()
+        attempts = Counter.objects.filter(name="attempts", part="done")
+        done = Minute.objects.filter(handler="tests.count").values_list("done", flat=True)
+        return list(done), list(attempts.values_list("value", flat=True))
+
+    def test_are_one_in_each_table(self, pk: int):
+        """Seen to fail with results that are counted where they are logged, too."""
+        assert self.counts() == ([1], [1])
+
+    def test_leave_out_a_dry_run(self, pk: int):
+        """Failed: /metrics counted an attempt."""
+        dry_run(pk)
+
+        assert self.counts() == ([1], [1])

@@ -1,13 +1,10 @@
-"""The nudge: wake the relay after a commit, never from the caller's thread.
+"""The nudge: a hint to the relay after a commit, sent from a separate thread.
 
 Each process has one daemon thread, started at the first nudge and again after a fork. Nudges during
 a send, or within milliseconds after it, are merged into one. Sending one takes as much processor
 time as storing an event, and the relay finds everything that is committed by then. Nudges are
 dropped while the broker is away. The relay also polls every `OUTBOX["POLL_SECONDS"]`, so a lost
 nudge costs latency, never data.
-
-A nudge is an empty message to a fanout exchange. It wakes every running relay and is not stored for
-others.
 """
 
 from __future__ import annotations
@@ -17,18 +14,21 @@ import os
 import threading
 import time
 
-from celery import Celery, current_app
-from kombu import Connection, Exchange, Producer, Queue
+from outbox.conf import conf
 
-from .conf import conf
+from .base import Transport
 
-logger = logging.getLogger(__name__)
-
-EXCHANGE = Exchange("outbox.nudge", type="fanout", durable=False, delivery_mode="transient")
+logger = logging.getLogger("outbox.nudge")
 
 #: Seconds between two nudges: shortest, and longest under steady traffic.
 _PAUSES = (0.002, 0.02)
 _PAUSE_AFTER_FAILURE = 1.0
+
+
+def nudge() -> None:
+    """Nudge the relay soon. Returns at once, never raises, never waits for the broker."""
+    if conf().NUDGE:
+        _nudger.request()
 
 
 class _Nudger:
@@ -39,8 +39,7 @@ class _Nudger:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def poke(self) -> None:
-        """Request a nudge; return at once."""
+    def request(self) -> None:
         self._wanted.set()
         if self._thread is None:
             self._start()
@@ -52,19 +51,17 @@ class _Nudger:
                 self._thread.start()
 
     def _run(self) -> None:
-        connection: Connection | None = None
+        transport: Transport | None = None
         pause = _PAUSES[0]
         while True:
             self._wanted.wait()
             self._wanted.clear()
             try:
-                connection = connection or _connect(current_app)
-                _send(connection)
+                transport = transport or _transport()
+                transport.nudge()
                 pause = self._rest(pause)
             except Exception as error:  # the broker is away: drop it, the relay polls
                 logger.debug("nudge dropped: %s", error)
-                _close(connection)
-                connection = None
                 time.sleep(_PAUSE_AFTER_FAILURE)
 
     def _rest(self, pause: float) -> float:
@@ -73,19 +70,14 @@ class _Nudger:
         return min(pause * 2, _PAUSES[1]) if self._wanted.is_set() else _PAUSES[0]
 
 
+def _transport() -> Transport:
+    """Return a transport with its own connection, for this thread."""
+    from .celery_broker import CeleryTransport  # only a process that sends nudges needs Celery
+
+    return CeleryTransport()
+
+
 _nudger = _Nudger()
-
-
-def poke() -> None:
-    """Request a nudge of the relay. Returns at once, never raises, never waits for the broker."""
-    if conf().NUDGE:
-        _nudger.poke()
-
-
-def nudge_queue(name: str) -> Queue:
-    """Return the nudge queue of a process. The broker deletes it after the process ends."""
-    own = f"{EXCHANGE.name}.{name}"
-    return Queue(own, EXCHANGE, durable=False, auto_delete=True, expires=60, max_length=1)
 
 
 def _renew() -> None:
@@ -95,23 +87,3 @@ def _renew() -> None:
 
 
 os.register_at_fork(after_in_child=_renew)
-
-
-def _connect(app: Celery) -> Connection:
-    connection = app.connection_for_write()
-    connection.ensure_connection(max_retries=1, timeout=1)
-    EXCHANGE(connection.default_channel).declare()
-    return connection
-
-
-def _send(connection: Connection) -> None:
-    producer = Producer(connection.default_channel, exchange=EXCHANGE, auto_declare=False)
-    producer.publish({}, serializer="json", retry=False)
-
-
-def _close(connection: Connection | None) -> None:
-    try:
-        if connection is not None:
-            connection.release()
-    except Exception as error:
-        logger.debug("closing a broken connection: %s", error)

@@ -8,7 +8,10 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import transaction
 
-from outbox import DomainEvent, emit, nudge
+from outbox import DomainEvent, emit
+from outbox.transports import celery_broker
+from outbox.transports import nudge as nudge_module
+from outbox.transports.nudge import nudge
 
 
 class Rung(DomainEvent, key="bell_id"):
@@ -19,10 +22,10 @@ class Rung(DomainEvent, key="bell_id"):
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the threads that sent a nudge, in place of a broker."""
     threads: list[str] = []
-    monkeypatch.setattr(nudge, "_nudger", nudge._Nudger())
-    monkeypatch.setattr(nudge, "_connect", lambda app: None)
+    monkeypatch.setattr(nudge_module, "_nudger", nudge_module._Nudger())
+    monkeypatch.setattr(celery_broker, "_connect", lambda app: None)
     monkeypatch.setattr(
-        nudge, "_send", lambda connection: threads.append(threading.current_thread().name)
+        celery_broker, "_send", lambda connection: threads.append(threading.current_thread().name)
     )
     return threads
 
@@ -49,7 +52,7 @@ class TestANudge:
         with pytest.raises(ZeroDivisionError), transaction.atomic():
             emit(Rung(bell_id=uuid4()))
             raise ZeroDivisionError
-        nudge.poke()
+        nudge()
 
         wait_for(lambda: sent)
         assert len(sent) == 1
@@ -62,17 +65,17 @@ class TestANudge:
             entered.set()
             go_on.wait(30)
 
-        monkeypatch.setattr(nudge, "_nudger", nudge._Nudger())
-        monkeypatch.setattr(nudge, "_connect", lambda app: None)
-        monkeypatch.setattr(nudge, "_send", send)
-        nudge.poke()
+        monkeypatch.setattr(nudge_module, "_nudger", nudge_module._Nudger())
+        monkeypatch.setattr(celery_broker, "_connect", lambda app: None)
+        monkeypatch.setattr(celery_broker, "_send", send)
+        nudge()
         entered.wait(30)
 
         for _ in range(100):
-            nudge.poke()
+            nudge()
         go_on.set()
         wait_for(lambda: len(sent) == 2)
-        nudge.poke()
+        nudge()
         wait_for(lambda: len(sent) == 3)
 
         assert len(sent) == 3
@@ -85,25 +88,25 @@ class TestANudge:
             if len(tries) == 1:
                 raise ConnectionError
 
-        monkeypatch.setattr(nudge, "_nudger", nudge._Nudger())
-        monkeypatch.setattr(nudge, "_PAUSE_AFTER_FAILURE", 0)
-        monkeypatch.setattr(nudge, "_connect", lambda app: None)
-        monkeypatch.setattr(nudge, "_send", send)
+        monkeypatch.setattr(nudge_module, "_nudger", nudge_module._Nudger())
+        monkeypatch.setattr(nudge_module, "_PAUSE_AFTER_FAILURE", 0)
+        monkeypatch.setattr(celery_broker, "_connect", lambda app: None)
+        monkeypatch.setattr(celery_broker, "_send", send)
 
-        nudge.poke()
+        nudge()
         wait_for(lambda: tries)
-        nudge.poke()
+        nudge()
 
         wait_for(lambda: len(tries) == 2)
 
     def test_has_a_thread_of_its_own_after_a_fork(self, sent):
-        nudge.poke()
+        nudge()
         wait_for(lambda: sent)
         read, write = os.pipe()
 
         if not (child := os.fork()):
             sent.clear()
-            nudge.poke()
+            nudge()
             end = time.monotonic() + 20
             while not sent and time.monotonic() < end:
                 time.sleep(0.01)

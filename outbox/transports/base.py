@@ -1,0 +1,72 @@
+"""The interface between relay and workers. A transport decides nothing about retries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from outbox.models import Delivery
+
+
+@dataclass(frozen=True)
+class Message:
+    """Deliveries of one subscription, by id and token only.
+
+    Attributes:
+        handler: pinned name.
+        queue: the handler's queue.
+        subscription: id of the subscription.
+        pairs: (delivery id, token) of each delivery.
+        refill: more wait in the database, so the worker nudges the relay after the message.
+    """
+
+    handler: str
+    queue: str
+    subscription: int
+    pairs: tuple[tuple[int, int], ...]
+    refill: bool = False
+
+
+class Transport(Protocol):
+    """Carries messages from the relay to workers, and nudges from any process to the relays."""
+
+    def dispatch(self, message: Message) -> None:
+        """Send a message, without a retry. Any exception means that it was not taken."""
+
+    def nudge(self) -> None:
+        """Nudge all running relays. It may wait for the broker, and raise any exception."""
+
+    def is_available(self) -> bool:
+        """Return whether it takes messages now. Never raises."""
+
+
+class StartingTransport(Protocol):
+    """A transport whose deliveries the claim also stores as started, which saves a commit.
+
+    Attributes:
+        worker: the name that the start stores.
+        started: the delivery that a pass has started. If the pass raised, it may not be stored.
+    """
+
+    worker: str
+    started: Delivery | None
+
+    def accepts(self, handler: str) -> bool:
+        """Return whether it runs a delivery of the handler with this pinned name now."""
+
+    def accept(self, delivery: Delivery, *, refill: bool) -> None:
+        """Take a started delivery, before its commit. With `refill`, others wait for its slot."""
+
+
+class Relay(Protocol):
+    """A running relay, as a transport's process starts, nudges and stops it."""
+
+    def start(self) -> None:
+        """Start relaying, in threads."""
+
+    def nudge(self) -> None:
+        """Run a pass now."""
+
+    def stop(self) -> None:
+        """End after the current pass."""
