@@ -37,7 +37,7 @@ class Stop:
     def label(self) -> str:
         """The kind in one to four words."""
         labels = {
-            BACKFILL: _("held by its backfill"),
+            BACKFILL: _("held by a backfill"),
             PAUSE: _("paused"),
             UNKNOWN: _("unknown"),
             BREAKER: _("breaker open"),

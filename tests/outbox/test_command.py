@@ -320,7 +320,7 @@ class TestPauseAndResume:
     def test_report_that_nothing_changed(self):
         Outbox()
 
-        assert outbox_command("resume", "tests.invoice") == "tests.invoice was not paused.\n"
+        assert outbox_command("resume", "tests.invoice") == "tests.invoice is not paused.\n"
         outbox_command("pause", "tests.invoice", "--reason", "wrong prices")
         assert "is already paused" in outbox_command("pause", "tests.invoice", "--reason", "?")
 

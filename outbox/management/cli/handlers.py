@@ -99,7 +99,7 @@ class Resume(HandlerSubcommand):
                 f"`manage.py outbox continue {backfill.pk} --give-up`. Then start a backfill of "
                 "the missing events."
             )
-        write(f"{handler} {'is resumed' if changed else 'was not paused'}.{rest}")
+        write(f"{handler} {'is resumed' if changed else 'is not paused'}.{rest}")
 
 
 class CloseBreaker(HandlerSubcommand):
