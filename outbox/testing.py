@@ -33,7 +33,8 @@ from .deliveries import failpoints, settlement
 from .deliveries.sync import sync_subscriptions
 from .guards import hooks as guard_hooks
 from .ids import uuid7
-from .relay.passes import Message, relay_pass
+from .relay.passes import relay_pass
+from .transports.base import Message
 from .worker.delivery import deliver
 from .worker.outcome import Result
 

@@ -21,7 +21,7 @@ from benchmarks.probes.plans import rows_read, scans
 from benchmarks.project.payload import new_payload
 
 if TYPE_CHECKING:
-    from outbox.relay.passes import Message
+    from outbox.transports.base import Message
 
 ROUNDS, EVENTS = 5, 60
 LOOKS = 12

@@ -16,7 +16,7 @@ from benchmarks.probes import milliseconds, tell
 from benchmarks.project.payload import new_payload
 
 if TYPE_CHECKING:
-    from outbox.relay.passes import Message
+    from outbox.transports.base import Message
 
 #: What a message holds, and what the window of a handler has room for.
 MESSAGE, PASS = 50, 200

@@ -98,7 +98,8 @@ def _emit_raw(events: int) -> None:
 
 
 def _run(events: int) -> None:
-    from outbox.relay.passes import Message, relay_pass
+    from outbox.relay.passes import relay_pass
+    from outbox.transports.base import Message
     from outbox.worker.delivery import deliver
 
     done = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from outbox import databases
-from outbox.transports.celery import QUEUE
+from outbox.transports.base import QUEUE
 
 from . import broker, database, heartbeats, owed, queues, settings
 from .findings import ERROR, OK, WARNING, Finding, error

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from outbox.models import Heartbeat
 from outbox.monitor.health import Heartbeats
-from outbox.transports.celery import QUEUE
+from outbox.transports.base import QUEUE
 
 from .findings import Finding, error, ok, warning
 

@@ -13,7 +13,7 @@ from outbox.models import Delivery, Heartbeat, Subscription
 from outbox.monitor.health import Heartbeats
 from outbox.subscriptions import queues as queues_of_code
 from outbox.tasks import send_canary
-from outbox.transports.celery import QUEUE
+from outbox.transports.base import QUEUE
 
 from .findings import Finding, error, ok, warning
 

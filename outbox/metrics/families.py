@@ -14,7 +14,7 @@ from outbox.counting.counters import RUN_BOUNDS, SUM, WAIT_BOUNDS
 from outbox.models import Attempt, Heartbeat, Subscription
 from outbox.monitor.health import Heartbeats, LastSeen
 from outbox.monitor.status import HandlerStatus, Status, status
-from outbox.transports.celery import QUEUE
+from outbox.transports.base import QUEUE
 
 Kind = Literal["gauge", "counter", "histogram"]
 

@@ -15,7 +15,7 @@ from outbox import clock, databases
 from outbox.deliveries.heartbeat import stale_after
 from outbox.formatting import span
 from outbox.models import Heartbeat, Subscription
-from outbox.transports.celery import QUEUE
+from outbox.transports.base import QUEUE
 
 Kind = Heartbeat.Kind
 

@@ -23,8 +23,7 @@ from outbox.counting import counters, minutes
 from outbox.deliveries import failpoints, heartbeat, settlement
 from outbox.deliveries.statements import bound_transaction
 from outbox.deliveries.transient_errors import HUNG_SECONDS, retry_transient
-from outbox.transports.base import Message as Message  # exported
-from outbox.transports.base import StartingTransport
+from outbox.transports.base import Message, StartingTransport
 
 from .backlog import Due, Waiting, lock_backlog, read_due_events, read_work
 from .delayed import emit_due

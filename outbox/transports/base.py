@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from outbox.models import Delivery
 
+#: The queue whose workers run the relay.
+QUEUE = "outbox"
+
 
 @dataclass(frozen=True)
 class Message:

@@ -23,13 +23,10 @@ from outbox.deliveries.transient_errors import drop_broken_connection
 from outbox.subscriptions import queues
 
 from .acknowledgement import AcknowledgeStep
-from .base import Relay
+from .base import QUEUE, Relay
 from .celery_broker import nudge_queue
 
 logger = logging.getLogger("outbox.worker")
-
-#: The queue whose workers run the relay.
-QUEUE = "outbox"
 
 #: Celery's pools of greenlets, by the names of their modules.
 GREEN_POOLS = ("gevent", "eventlet")

@@ -7,17 +7,25 @@ for others.
 from __future__ import annotations
 
 import logging
+import os
+import socket
+from contextlib import suppress
+from threading import Event
 
 from celery import Celery, current_app
-from kombu import Connection, Exchange, Producer, Queue
+from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu.exceptions import OperationalError
 
-from .base import Message
+from .base import Message, Relay
 
 logger = logging.getLogger("outbox.nudge")
 
 #: The task that runs a message's deliveries.
 TASK = "outbox.deliver"
 EXCHANGE = Exchange("outbox.nudge", type="fanout", durable=False, delivery_mode="transient")
+
+#: Seconds to wait for a nudge, and after a lost connection, before `stopping` is read again.
+_WAIT_SECONDS = 1.0
 
 
 class CeleryTransport:
@@ -61,6 +69,33 @@ def nudge_queue(name: str) -> Queue:
     """Return the nudge queue of a process. The broker deletes it after the process ends."""
     own = f"{EXCHANGE.name}.{name}"
     return Queue(own, EXCHANGE, durable=False, auto_delete=True, expires=60, max_length=1)
+
+
+def forward_nudges(relay: Relay, stopping: Event) -> None:
+    """Forward nudges to a relay outside of a Celery worker, until `stopping` is set.
+
+    While the broker is down, the relay polls without them.
+    """
+    while not stopping.is_set():
+        connection = current_app.connection_for_read()
+        lost: tuple[type[BaseException], ...] = (OSError, OperationalError)
+        lost += connection.connection_errors
+        try:
+            _consume_nudges(connection, relay, stopping)
+        except lost:
+            stopping.wait(_WAIT_SECONDS)
+        finally:
+            with suppress(*lost):
+                connection.release()
+
+
+def _consume_nudges(connection: Connection, relay: Relay, stopping: Event) -> None:
+    connection.ensure_connection(max_retries=1, timeout=1)
+    queues = [nudge_queue(f"relay@{socket.gethostname()}.{os.getpid()}")]
+    with Consumer(connection, queues, on_message=lambda _: relay.nudge(), no_ack=True):
+        while not stopping.is_set():
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=_WAIT_SECONDS)
 
 
 def _connect(app: Celery) -> Connection:

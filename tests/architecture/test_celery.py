@@ -19,7 +19,10 @@ DELAYS = {
 SENDING = {"delay", "apply_async", "send_task"}
 MAY_SEND = {"outbox/tasks.py", "outbox/transports/celery_broker.py"}
 # Where events are stored and run, only the Celery transport knows Celery.
-WITHOUT_CELERY = {"contracts", "counting", "deliveries", "models", "operations", "relay", "worker"}
+WITHOUT_CELERY = {
+    *("contracts", "counting", "deliveries", "management", "metrics", "models", "monitor"),
+    *("operations", "privacy", "reconciliation", "relay", "retention", "worker"),
+}
 CELERY_TRANSPORT = {"acknowledgement.py", "celery.py", "celery_broker.py", "celery_consumer.py"}
 
 

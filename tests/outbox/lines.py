@@ -6,8 +6,9 @@ from uuid import UUID, uuid4
 
 from outbox import DomainEvent, subscribe
 from outbox.deliveries.sync import sync_subscriptions
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 
 

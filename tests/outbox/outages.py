@@ -16,8 +16,9 @@ from django.db.models import F
 from outbox import DomainEvent
 from outbox.deliveries import transient_errors
 from outbox.models import Attempt, Delivery
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
 from tests.link import Link

@@ -14,8 +14,9 @@ from outbox import DomainEvent, clock, emit, subscribe
 from outbox.deliveries import heartbeat
 from outbox.doctor import heartbeats
 from outbox.models import Attempt, Delivery, Event, Heartbeat
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 
 pytestmark = [

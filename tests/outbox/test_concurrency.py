@@ -25,8 +25,9 @@ from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.operations.backfills import missing
 from outbox.relay.backlog import work_statement
 from outbox.relay.fan_out import subscribers_of
-from outbox.relay.passes import Message, relay, relay_pass
+from outbox.relay.passes import relay, relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
 from tests.threads import aside, in_thread, run_together, wait_until_blocked

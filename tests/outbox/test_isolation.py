@@ -13,8 +13,9 @@ import time_machine
 from outbox import PermanentFailure, operations, subscribe
 from outbox.deliveries import lease
 from outbox.models import Attempt, Delivery
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker import batch
 
 pytestmark = pytest.mark.usefixtures("own_registry")

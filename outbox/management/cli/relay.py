@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import threading
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-from celery import current_app
 from django.core.management.base import CommandError
-from kombu import Connection, Consumer
-from kombu.exceptions import OperationalError
 
-from outbox.relay.loop import RelayLoop
 from outbox.relay.passes import BrokerUnavailable
 from outbox.relay.passes import relay as relay_all
 from outbox.tasks import build_relay
-from outbox.transports.celery_broker import CeleryTransport, nudge_queue
+from outbox.transports.celery_broker import CeleryTransport, forward_nudges
 
 from .common import Options, Write, count
-
-_WAIT_SECONDS = 1.0
 
 
 class Relay:
@@ -43,7 +35,7 @@ class Relay:
             loop.start()
             write("The relay runs. Ctrl-C or SIGTERM stops it.")
             try:
-                _forward_nudges(loop, stopping)
+                forward_nudges(loop, stopping)
             finally:
                 loop.stop()
         write("The relay has stopped.")
@@ -70,27 +62,3 @@ def _until_signalled() -> Iterator[threading.Event]:
     finally:
         for one, handler in zip(signals, before, strict=True):
             signal.signal(one, handler)
-
-
-def _forward_nudges(loop: RelayLoop, stopping: threading.Event) -> None:
-    """Forward nudges to the loop. While the broker is down, the loop polls without them."""
-    while not stopping.is_set():
-        connection = current_app.connection_for_read()
-        lost: tuple[type[BaseException], ...] = (OSError, OperationalError)
-        lost += connection.connection_errors
-        try:
-            _consume_nudges(connection, loop, stopping)
-        except lost:
-            stopping.wait(_WAIT_SECONDS)
-        finally:
-            with suppress(*lost):
-                connection.release()
-
-
-def _consume_nudges(connection: Connection, loop: RelayLoop, stopping: threading.Event) -> None:
-    connection.ensure_connection(max_retries=1, timeout=1)
-    queues = [nudge_queue(f"relay@{socket.gethostname()}.{os.getpid()}")]
-    with Consumer(connection, queues, on_message=lambda _: loop.nudge(), no_ack=True):
-        while not stopping.is_set():
-            with suppress(TimeoutError):
-                connection.drain_events(timeout=_WAIT_SECONDS)

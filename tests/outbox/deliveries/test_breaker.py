@@ -19,8 +19,9 @@ from outbox.deliveries.decisions import Circuit, after_call_failed
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Operation, Subscription
 from outbox.monitor.diagnosis import why
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from tests.outbox.command import outbox_command, refused
 from tests.threads import run_together

@@ -20,8 +20,9 @@ from django.db import connection, connections
 from outbox import DomainEvent, Receipt, subscribe
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from tests.databases import own_postgresql
 from tests.link import Link

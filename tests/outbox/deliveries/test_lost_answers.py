@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, Receipt, subscribe
 from outbox.models import Attempt, Delivery, Event, Subscription
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
 from tests.threads import aside, run_together

@@ -21,8 +21,9 @@ from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event, Operation, Subscription
 from outbox.monitor.diagnosis import why
 from outbox.operations import progress
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from tests.outbox.lines import A, B, Died, Listener, Walked, die, given, send, work
 from tests.threads import aside, in_thread, run_together, wait_until_blocked

@@ -16,8 +16,9 @@ from outbox.deliveries import shares
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.diagnosis import why
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")

@@ -15,9 +15,10 @@ from outbox import operations, subscribe, subscriptions
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event, Subscription
 from outbox.policy import Breaker
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.subscriptions import Handler
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 
 pytestmark = pytest.mark.usefixtures("own_registry")

@@ -15,9 +15,10 @@ from outbox import operations, subscribe
 from outbox.deliveries import heartbeat, settlement, withdrawal
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.subscriptions import Handler, find
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.start import start
 from tests.outbox.outages import Outage, ends, given, let_leases_pass, outcomes, work
 from tests.processes import eventually

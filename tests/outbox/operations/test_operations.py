@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from outbox import operations, subscribe
 from outbox.models import Attempt, Delivery, Event, Subscription
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.transports.nudge import nudge
 from outbox.worker.delivery import deliver
 from tests.threads import in_thread, wait_until_blocked

@@ -15,9 +15,10 @@ from outbox import subscribe
 from outbox.deliveries.decisions import free_slots, message_size, next_window, whole_messages
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Subscription
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from outbox.worker.start import start
 

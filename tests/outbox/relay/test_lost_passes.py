@@ -21,9 +21,10 @@ from django.db import OperationalError, connection, transaction
 
 from outbox import DomainEvent, subscribe
 from outbox.models import Delivery, Event, Subscription
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.tasks import deliver_message
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.transports.inline import InlineTransport
 from outbox.worker.delivery import deliver, deliver_started
 from tests.databases import EmbeddedPostgres

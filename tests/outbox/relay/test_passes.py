@@ -18,8 +18,9 @@ from outbox.receipt import LeaseLost
 from outbox.relay import fan_out, passes
 from outbox.relay.backlog import waiting_events
 from outbox.relay.fan_out import NewDelivery
-from outbox.relay.passes import BrokerUnavailable, Message, relay, relay_pass
+from outbox.relay.passes import BrokerUnavailable, relay, relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 
 pytestmark = pytest.mark.usefixtures("own_registry")

@@ -9,6 +9,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from outbox.transports import celery
+from outbox.transports.base import QUEUE
 from outbox.transports.celery import PoolStep
 
 
@@ -25,7 +26,7 @@ def pool_of(kind: str) -> type:
 
 class TestAGreenPool:
     @pytest.mark.parametrize("kind", celery.GREEN_POOLS)
-    @pytest.mark.parametrize("queue", [celery.QUEUE, "depot"])
+    @pytest.mark.parametrize("queue", [QUEUE, "depot"])
     def test_is_refused_for_a_queue_of_the_outbox(self, kind: str, queue: str):
         """Failed: handlers ran there, and their time limits had no effect."""
         with pytest.raises(ImproperlyConfigured, match=f"--pool {kind} cannot consume {queue}:"):
@@ -38,7 +39,7 @@ class TestAGreenPool:
 
 @pytest.mark.parametrize("kind", ["prefork", "thread", "solo"])
 def test_other_pools_are_fine(kind: str):
-    made_for(pool_of(kind), queues=[celery.QUEUE])
+    made_for(pool_of(kind), queues=[QUEUE])
 
 
 def test_the_step_is_installed(settings: Any):

@@ -15,8 +15,9 @@ from django.db.models import F
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
+from outbox.transports.base import Message
 from outbox.worker import batch
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result

@@ -14,7 +14,8 @@ from outbox import clock, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.statements import read_each
 from outbox.models import Delivery, Event, Subscription
-from outbox.relay.passes import Message, relay_pass
+from outbox.relay.passes import relay_pass
+from outbox.transports.base import Message
 from outbox.worker import start as start_module
 from tests.outbox.outages import (
     LostAnswer,
