@@ -17,9 +17,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from celery import Celery
-from celery.app.task import Task
-
 from outbox import guards
 from outbox.context import running_handler
 from outbox.databases import open_aliases
@@ -49,8 +46,18 @@ def start(*, by_default: bool | None = None) -> None:
     if not _is_hooked:
         _is_hooked = True  # an audit hook cannot be removed from the process
         sys.addaudithook(_check_connection)
-        _wrap(Task, "apply_async", lambda task, *_args, **_options: str(task.name))
-        _wrap(Celery, "send_task", lambda _app, name, *_args, **_options: str(name))
+        _wrap_celery()
+
+
+def _wrap_celery() -> None:
+    """Wrap the methods that send tasks, if Celery is installed."""
+    try:
+        from celery import Celery
+        from celery.app.task import Task
+    except ImportError:
+        return
+    _wrap(Task, "apply_async", lambda task, *_args, **_options: str(task.name))
+    _wrap(Celery, "send_task", lambda _app, name, *_args, **_options: str(name))
 
 
 def _wrap(owner: type[Any], method: str, name_of: Callable[..., str]) -> None:
