@@ -365,11 +365,11 @@ class TestTwoThatDiscardDeliveriesOfOneKey:
         """Failed with a deadlock: each made due what the other one discards."""
         both, recheck_soon = Barrier(2), ordering.recheck_soon
 
-        def look_soon_together(keys: Any, *, using: str) -> None:
+        def recheck_soon_together(keys: Any, *, using: str) -> None:
             both.wait(20)
             recheck_soon(keys, using=using)
 
-        monkeypatch.setattr(ordering, "recheck_soon", look_soon_together)
+        monkeypatch.setattr(ordering, "recheck_soon", recheck_soon_together)
 
         run_together([partial(self.discard, line[1]), partial(self.discard, line[2])])
 
