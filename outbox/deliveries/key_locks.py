@@ -36,18 +36,18 @@ def lock_free_keys(keys: Collection[str], *, connection: BaseDatabaseWrapper) ->
 
 
 def lock_ordered_keys(
-    pairs: Collection[tuple[str, str]], *, connection: BaseDatabaseWrapper
+    ordered_keys: Collection[tuple[str, str]], *, connection: BaseDatabaseWrapper
 ) -> None:
     """Lock ordered keys against starts of other transactions until this one ends.
 
     Args:
-        pairs: ordered keys: pairs of an ordered handler and a key.
+        ordered_keys: pairs of an ordered handler and a key.
         connection: the transaction's connection. On SQLite it is the only one that writes.
     """
-    if connection.vendor != "postgresql" or not pairs:
+    if connection.vendor != "postgresql" or not ordered_keys:
         return
     # Sorted, so that two messages with the same ordered keys cannot deadlock.
-    numbers = sorted({_number(f"{key} {handler}", kind=b"line") for handler, key in pairs})
+    numbers = sorted({_number(f"{key} {handler}", kind=b"line") for handler, key in ordered_keys})
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n ORDER BY n", [numbers]

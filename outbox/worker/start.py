@@ -126,9 +126,9 @@ def start(
     left = [pair for pair in pairs if pair[0] not in ids]
     if not left:
         return mine
-    with_care = partial(_start_with_care, left, this, using=using)
+    start_locked = partial(_start_locked, left, this, using=using)
     try:
-        return mine + access.run(with_care)
+        return mine + access.run(start_locked)
     except Exception:
         if not mine:
             raise
@@ -199,7 +199,7 @@ def _savepoint(using: str) -> AbstractContextManager[object]:
     return transaction.atomic(using=using) if is_within else nullcontext()
 
 
-def _start_with_care(pairs: Sequence[Pair], this: _Start, *, using: str) -> list[Delivery]:
+def _start_locked(pairs: Sequence[Pair], this: _Start, *, using: str) -> list[Delivery]:
     tokens = dict(pairs)
     with this.tried(using=using), transaction.atomic(using=using):
         rows = [row for row in _lock(tokens, using=using) if this.is_meant(row, tokens[row.id])]

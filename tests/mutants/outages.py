@@ -184,6 +184,14 @@ OUTAGES = [
         ),
     ),
     Mutant(
+        name="dry-run-not-counted",
+        without="a dry run counts as an attempt in /metrics and in the charts",
+        edits=(Edit("outbox/operations/dry_run.py", "        is_counted=False,\n", ""),),
+        noticed_by=(
+            f"{OUTBOX}worker/test_outcome.py::TestTheCountsOfADelivery::test_leave_out_a_dry_run",
+        ),
+    ),
+    Mutant(
         name="old-measurement",
         without="another thread's lost connection leaves no time of the database",
         edits=(

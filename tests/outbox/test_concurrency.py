@@ -157,7 +157,7 @@ class TestStatementsInOneTrip:
 class TestAMessageThatTwoWorkersHave:
     @pytest.mark.parametrize("ordered", [False, True])
     def test_is_started_by_one_of_them(self, ordered: bool):
-        """Rules 10 and 11. Seen to fail on PostgreSQL without the lock of `_start_with_care`, and
+        """Rules 10 and 11. Seen to fail on PostgreSQL without the lock of `_start_locked`, and
         without `started_token` in what starts the others.
         """
         runs: list[UUID] = []
@@ -365,11 +365,11 @@ class TestTwoThatDiscardDeliveriesOfOneKey:
         """Failed with a deadlock: each made due what the other one discards."""
         both, recheck_soon = Barrier(2), ordering.recheck_soon
 
-        def recheck_soon_together(keys: Any, *, using: str) -> None:
+        def recheck_at_once(keys: Any, *, using: str) -> None:
             both.wait(20)
             recheck_soon(keys, using=using)
 
-        monkeypatch.setattr(ordering, "recheck_soon", recheck_soon_together)
+        monkeypatch.setattr(ordering, "recheck_soon", recheck_at_once)
 
         run_together([partial(self.discard, line[1]), partial(self.discard, line[2])])
 

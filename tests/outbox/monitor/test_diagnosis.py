@@ -225,7 +225,7 @@ class TestWhyADeliveryIsPending:
         clock.shift(90)
 
         assert sentence() == (
-            "Due for 1 min 30 s and not sent (the broker did not take it: ConnectionError: "
+            "Due for 1 min 30 s and not sent (the broker refused its message: ConnectionError: "
             "refused). No relay was ever seen: start a worker of the queue outbox."
         )
 
