@@ -30,9 +30,9 @@ def prunable(*, before: datetime, using: str | None = None) -> QuerySet[Event]:
     using = using or databases.alias()
     owed = Delivery.objects.using(using).filter(event=OuterRef("pk"), state__in=Delivery.OWED)
     # The first in order, not `EXISTS`: the planner may turn that into a set of all owed rows.
-    debt = Subquery(owed.order_by("event", "subscription").values("pk")[:1])
+    owed_delivery = Subquery(owed.order_by("event", "subscription").values("pk")[:1])
     old = Event.objects.using(using).filter(emitted_at__lt=before, fanned_out_at__isnull=False)
-    return old.alias(debt=debt).filter(debt=None)
+    return old.alias(owed_delivery=owed_delivery).filter(owed_delivery=None)
 
 
 @dataclass(frozen=True)

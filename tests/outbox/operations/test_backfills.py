@@ -72,7 +72,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 class TestALaterEventThatIsInHand:
-    """A worker has event 2 in hand when the backfill of event 1 begins."""
+    """A worker runs event 2 when the backfill of event 1 begins."""
 
     @pytest.fixture
     def may_end(self, listener: Listener) -> threading.Event:
@@ -113,7 +113,7 @@ class TestALaterEventThatIsInHand:
         worker()
         Outbox().deliver_all()
 
-        assert waited_for[0] == "a worker has deliveries of tests.note in hand"
+        assert waited_for[0] == "a worker runs deliveries of tests.note"
         assert handled(listener) == [2]
         assert (the_backfill().state, the_handler().paused_at) == ("given_up", None)
 
@@ -276,7 +276,7 @@ class TestAPause:
         assert handled(listener) == [1, 2]
 
     def test_by_a_rule_outlasts_the_backfill(self, listener: Listener):
-        """What a worker had in hand before fails. Failed as by a person."""
+        """A delivery that was running before fails. Failed as by a person."""
         given_before_it_subscribed(listener, 1, 2, rules={ValueError: Pause("ask the bank")})
         given(3, key=B)
         send()

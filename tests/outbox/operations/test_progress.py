@@ -603,12 +603,12 @@ class TestADryRunOfAHandler:
     @pytest.mark.postgresql
     def test_shows_a_statement_that_is_no_str(self):
         """Failed with "raises TypeError", which the handler does not raise in a worker."""
-        place = sql.SQL("UPDATE {} SET status = %s").format(sql.Identifier("orders_order"))
+        place = sql.SQL("UPDATE {} SET status = %s").format(sql.Identifier("freight_parcel"))
 
         @subscribe("parcels.ParcelSent")
         def weigh() -> None:
             with connection.cursor() as cursor:
-                cursor.execute(place, ["cancelled"])
+                cursor.execute(place, ["lost"])
 
         outbox = Outbox()
         given(outbox, 1)
@@ -617,7 +617,7 @@ class TestADryRunOfAHandler:
         found = dry_run(Delivery.objects.get().pk)
 
         assert found.error == ""
-        assert found.writes == ["UPDATE \"orders_order\" SET status = 'cancelled'"]
+        assert found.writes == ["UPDATE \"freight_parcel\" SET status = 'lost'"]
 
     def test_names_the_error_that_the_handler_raises(self):
         @subscribe("parcels.ParcelSent", backoff_base=0)
