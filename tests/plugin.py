@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -60,6 +61,7 @@ NOT_FOR_TESTS = (
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests() -> Generator[None, None, None]:
+    handle_ignored_signals()
     # A worker of xdist inherits the world of its controller.
     if "PYTEST_XDIST_WORKER" not in os.environ:
         _use_database(kind_under_test())
@@ -76,6 +78,16 @@ def pytest_load_initial_conftests() -> Generator[None, None, None]:
         del os.environ["SECOND_FACTOR"]
     settings.MIDDLEWARE.remove(SECOND_FACTOR_MIDDLEWARE)
     return result
+
+
+def handle_ignored_signals() -> None:
+    """Replace an ignored SIGINT or SIGHUP, as under `nohup`, by a handler that does nothing.
+
+    A child process inherits an ignored signal. A handled one has its default action there.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def _use_database(kind: str) -> None:
