@@ -27,17 +27,21 @@ def no_language_of_another_test() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about the other kind of database, or would say the same on both."""
+    """Leave out tests of the other database, and on PostgreSQL those that need only one run."""
     kind = kind_under_test()
     (other,) = {"sqlite", "postgresql"} - {kind}
     left_out = [
         item
         for item in items
-        if item.get_closest_marker(other) or (kind == "postgresql" and not _needs_a_database(item))
+        if item.get_closest_marker(other) or (kind == "postgresql" and _needs_one_run(item))
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _needs_one_run(item: pytest.Item) -> bool:
+    return item.get_closest_marker("once") is not None or not _needs_a_database(item)
 
 
 def _needs_a_database(item: pytest.Item) -> bool:

@@ -72,6 +72,7 @@ def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, 
     return worst
 
 
+@pytest.mark.once
 class TestTheDoctor:
     def test_finds_everything_well_where_it_is(self, ground: Stack):
         ground.start_relay()
@@ -123,6 +124,7 @@ class TestTheDoctor:
         assert found["database"]["severity"] == "ok"
 
 
+@pytest.mark.once
 class TestAProbe:
     def test_finds_a_worker_that_is_there_and_misses_one_that_is_gone(self, ground: Stack):
         ground.start_relay()
