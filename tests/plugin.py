@@ -23,6 +23,8 @@ from tests.databases import kind_under_test, postgresql_url
 ROOT = Path(__file__).resolve().parent.parent
 #: What enforces it; tests/shop/test_second_factor.py puts it back.
 SECOND_FACTOR_MIDDLEWARE = "shop.second_factor.middleware.SecondFactorMiddleware"
+#: The default hasher takes a tenth of a second, on purpose. Programs that a test starts use it.
+QUICK_HASHER = "django.contrib.auth.hashers.MD5PasswordHasher"
 
 # What a developer may have exported for the running shop; see shop/settings/.
 NOT_FOR_TESTS = (
@@ -77,6 +79,7 @@ def pytest_load_initial_conftests() -> Generator[None, None, None]:
     finally:
         del os.environ["SECOND_FACTOR"]
     settings.MIDDLEWARE.remove(SECOND_FACTOR_MIDDLEWARE)
+    settings.PASSWORD_HASHERS = [QUICK_HASHER]
     return result
 
 
