@@ -100,7 +100,6 @@ def case_insensitive(headers: Any) -> set[str]:
 
 
 class TestSchemathesis:
-    @pytest.mark.once
     @pytest.mark.timeout(1200)
     @pytest.mark.parametrize("number", SEEDS)
     def test_places_orders_and_follows_links(
