@@ -7,15 +7,18 @@ No test sees this machine's settings, database, broker or run file: a suite besi
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from shop.postgres import PostgresUnavailable
 from tests.databases import kind_under_test, postgresql_url
@@ -107,6 +110,28 @@ def pytest_configure(config: pytest.Config) -> None:
     ours = [path.stem for path in ROOT.glob("*.py")]
     ours += [path.parent.name for path in ROOT.glob("*/__init__.py")]
     config.addinivalue_line("filterwarnings", rf"error:::({'|'.join(sorted(ours))})(\.|$)")
+
+
+class SharedFixtures(LoadScopeScheduling):
+    """Runs a class in one worker, and a whole file where a fixture is for its module.
+
+    Such a fixture starts servers, and each worker would start its own.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _has_module_fixture(file) else str(super()._split_scope(nodeid))
+
+
+@functools.cache
+def _has_module_fixture(file: str) -> bool:
+    return 'scope="module"' in (ROOT / file).read_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedFixtures | None:
+    """Schedule `--dist loadscope`."""
+    return SharedFixtures(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_report_header() -> str:
