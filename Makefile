@@ -10,7 +10,10 @@ COMPILE := -m uv pip compile --quiet --universal --python-version 3.11 --no-anno
 	--custom-compile-command "make requirements" pyproject.toml
 
 # Process tests mostly wait, so three at a time keep two cores busy; a class stays together.
-PARALLEL := -n 3 --dist loadscope
+# tests/conftest.py puts long tests first, so that no worker is idle at the end.
+PARALLEL := -n 3 --dist loadscope --no-loadscope-reorder
+# Compiled files spare workers and child processes a second each, so write them in any environment.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(RUN) -m tests
 # One browser beside three process tests would be slow, and would wait for nothing else.
 NO_BROWSER := --ignore tests/browser
 
@@ -68,16 +71,16 @@ test: test-sqlite test-postgresql  ## run the whole suite on SQLite, then on Pos
 
 # No servers, no processes, no fuzzing of all pages: for the loop of edit and test.
 test-fast: install  ## the tests of outbox and apps that start no process, on SQLite
-	TEST_DATABASE=sqlite $(RUN) -m tests $(PARALLEL) $(NO_BROWSER) -m "not processes" \
+	TEST_DATABASE=sqlite $(PYTEST) $(PARALLEL) $(NO_BROWSER) -m "not processes" \
 		--ignore tests/chaos --ignore tests/mutants --ignore tests/benchmarks \
 		--ignore tests/docs --ignore tests/shop $(ARGS)
 
 test-sqlite: install
-	TEST_DATABASE=sqlite $(RUN) -m tests $(PARALLEL) $(NO_BROWSER) $(ARGS)
+	TEST_DATABASE=sqlite $(PYTEST) $(PARALLEL) $(NO_BROWSER) $(ARGS)
 
 # The server of DATABASE_URL if that is PostgreSQL, else one from the wheel.
 test-postgresql: install
-	TEST_DATABASE=postgresql $(RUN) -m tests $(PARALLEL) $(NO_BROWSER) $(ARGS)
+	TEST_DATABASE=postgresql $(PYTEST) $(PARALLEL) $(NO_BROWSER) $(ARGS)
 
 # BROWSER_TESTS_MUST_RUN=1: a missing Chromium is a failure instead of a reason to skip.
 test-browser: install  ## look at every page in the system's Chromium, where it has one

@@ -62,13 +62,13 @@ class BankProcess:
         """Stop it politely and return its exit status."""
         assert self._process
         self._process.terminate()
-        return self._process.wait(timeout=10)
+        return self._process.wait(timeout=60)
 
     def kill(self) -> None:
         """Kill it as a power cut would."""
         assert self._process
         self._process.kill()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
 
     @property
     def pid(self) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -27,17 +28,35 @@ def no_language_of_another_test() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about the other kind of database, or would say the same on both."""
+    """Leave out tests of the other database, and on PostgreSQL those that need only one run."""
     kind = kind_under_test()
     (other,) = {"sqlite", "postgresql"} - {kind}
     left_out = [
         item
         for item in items
-        if item.get_closest_marker(other) or (kind == "postgresql" and not _needs_a_database(item))
+        if item.get_closest_marker(other) or (kind == "postgresql" and _needs_one_run(item))
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+    _put_long_ones_first(items)
+
+
+def _put_long_ones_first(items: list[pytest.Item]) -> None:
+    """Sort classes: those with a long test, then the others by number of tests."""
+    sizes = Counter(_class_of(item) for item in items)
+    marks = ("processes", "timeout")
+    long = {_class_of(item) for item in items if any(map(item.get_closest_marker, marks))}
+    items.sort(key=lambda item: (_class_of(item) not in long, -sizes[_class_of(item)]))
+
+
+def _class_of(item: pytest.Item) -> str:
+    """Return what a worker of `--dist loadscope` runs at a time."""
+    return item.nodeid.rpartition("::")[0]
+
+
+def _needs_one_run(item: pytest.Item) -> bool:
+    return item.get_closest_marker("once") is not None or not _needs_a_database(item)
 
 
 def _needs_a_database(item: pytest.Item) -> bool:

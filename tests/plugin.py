@@ -7,14 +7,18 @@ No test sees this machine's settings, database, broker or run file: a suite besi
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from shop.postgres import PostgresUnavailable
 from tests.databases import kind_under_test, postgresql_url
@@ -26,6 +30,8 @@ OUTBOX_SETTINGS = "tests.outbox.project.settings"
 
 #: What enforces it; tests/shop/test_second_factor.py puts it back.
 SECOND_FACTOR_MIDDLEWARE = "shop.second_factor.middleware.SecondFactorMiddleware"
+#: The default hasher takes a tenth of a second, on purpose. Programs that a test starts use it.
+QUICK_HASHER = "django.contrib.auth.hashers.MD5PasswordHasher"
 
 # What a developer may have exported for the running shop; see shop/settings/.
 NOT_FOR_TESTS = (
@@ -66,6 +72,7 @@ NOT_FOR_TESTS = (
 def pytest_load_initial_conftests(
     early_config: pytest.Config,
 ) -> Generator[None, None, None]:
+    handle_ignored_signals()
     # A worker of xdist inherits the world of its controller.
     if "PYTEST_XDIST_WORKER" not in os.environ:
         os.environ["DJANGO_SETTINGS_MODULE"] = _settings_for(
@@ -85,6 +92,7 @@ def pytest_load_initial_conftests(
         del os.environ["SECOND_FACTOR"]
     if SECOND_FACTOR_MIDDLEWARE in settings.MIDDLEWARE:
         settings.MIDDLEWARE.remove(SECOND_FACTOR_MIDDLEWARE)
+    settings.PASSWORD_HASHERS = [QUICK_HASHER]
     return result
 
 
@@ -106,6 +114,16 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if is_of_shop and collection_path == OUTBOX_TESTS else None
 
 
+def handle_ignored_signals() -> None:
+    """Replace an ignored SIGINT or SIGHUP, as under `nohup`, by a handler that does nothing.
+
+    A child process inherits an ignored signal. A handled one has its default action there.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
 def _use_database(kind: str) -> None:
     try:
         os.environ["DATABASE_URL"] = postgresql_url() if kind == "postgresql" else ""
@@ -120,6 +138,28 @@ def pytest_configure(config: pytest.Config) -> None:
     ours = [path.stem for path in ROOT.glob("*.py")]
     ours += [path.parent.name for path in ROOT.glob("*/__init__.py")]
     config.addinivalue_line("filterwarnings", rf"error:::({'|'.join(sorted(ours))})(\.|$)")
+
+
+class SharedFixtures(LoadScopeScheduling):
+    """Runs a class in one worker, and a whole file where a fixture is for its module.
+
+    Such a fixture starts servers, and each worker would start its own.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _has_module_fixture(file) else str(super()._split_scope(nodeid))
+
+
+@functools.cache
+def _has_module_fixture(file: str) -> bool:
+    return 'scope="module"' in (ROOT / file).read_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedFixtures | None:
+    """Schedule `--dist loadscope`."""
+    return SharedFixtures(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_report_header() -> str:

@@ -6,7 +6,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
 from orders.models import Order
-from outbox.models import Delivery, Event
+from outbox.models import Delivery, Event, Subscription
 from tests import fast_flush
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import place
@@ -25,6 +25,17 @@ class TestTheDatabaseAfterATestThatCommits:
 
         assert not any(model.objects.exists() for model in (Order, Event, Delivery, Group))
         assert (ContentType.objects.count(), Permission.objects.count()) == kept
+
+    def test_has_the_subscriptions_that_migrate_left(self, db):
+        fast_flush._empty(connection)
+        stored = list(Subscription.objects.order_by("pk").values())
+        Subscription.objects.latest("pk").delete()
+        Subscription.objects.update(paused_by="ann")
+
+        fast_flush._empty(connection)
+
+        assert stored
+        assert list(Subscription.objects.order_by("pk").values()) == stored
 
     def test_is_emptied_as_django_does_where_a_test_has_changed_the_permissions(self, db):
         is_usual = fast_flush._is_ours("default")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -18,6 +19,7 @@ import psutil
 import psycopg
 
 from tests.chaos.broker import Broker, Valkey
+from tests.chaos.forks import Forks
 from tests.databases import fresh_database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +43,7 @@ class Stack:
         self.database_url = database_url
         self.broker = broker or Valkey(folder / "broker")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._forks: dict[str, Forks] = {}
         self.environment = {
             **os.environ,
             **self.broker.settings,
@@ -152,16 +155,17 @@ class Stack:
 
     def run(self, *arguments: str, **environment: str) -> str:
         """Run Python to its end; return what it printed."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=ROOT,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=CEILING,
-        )
+        done = self.run_anyway(*arguments, **environment)
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.stderr or done.stdout}"
         return done.stdout
+
+    def run_anyway(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run Python to its end, whether it succeeds or fails."""
+        used = self.environment | environment
+        key = json.dumps(used, sort_keys=True)
+        if key not in self._forks:
+            self._forks[key] = Forks(used)
+        return self._forks[key].run(arguments)
 
     def log(self, name: str) -> str:
         path = self.folder / f"{name}.log"
@@ -175,6 +179,8 @@ class Stack:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._processes[name].pid, signal.SIGCONT)
             self.kill(name)
+        while self._forks and not but:
+            self._forks.popitem()[1].end()
 
     # --- what is stored -------------------------------------------------------------------------
 

@@ -20,7 +20,12 @@ from tests.bank import API_KEY, BankProcess
 from tests.chaos.brokers import broker_under_test
 from tests.chaos.stack import CEILING, Stack, running_stack
 
-pytestmark = [pytest.mark.processes, pytest.mark.own_broker, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.processes,
+    pytest.mark.own_broker,
+    pytest.mark.timeout(300),
+]
 
 ORDER = {"payment_method": "tok_success", "lines": [{"sku": "TEA-SENCHA", "quantity": 1}]}
 

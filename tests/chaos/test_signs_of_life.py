@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from tests.chaos.stack import CEILING, ROOT, Stack
+from tests.chaos.stack import Stack
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
@@ -57,11 +55,8 @@ class TestAHeartbeat:
 
 def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, str]]:
     """What the doctor found, by part: the worst of each."""
-    command = [sys.executable, "manage.py", "outbox", "doctor", "--json", "--timeout", timeout]
-    command += options
-    done = subprocess.run(
-        command, cwd=ROOT, env=ground.environment, capture_output=True, text=True, timeout=CEILING
-    )
+    command = ["manage.py", "outbox", "doctor", "--json", "--timeout", timeout]
+    done = ground.run_anyway(*command, *options)
     assert done.stdout, done.stderr
     # What other tests have deleted may not be vacuumed yet.
     told = [one for one in json.loads(done.stdout) if "dead rows" not in one["text"]]
@@ -72,6 +67,7 @@ def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, 
     return worst
 
 
+@pytest.mark.once
 class TestTheDoctor:
     def test_finds_everything_well_where_it_is(self, ground: Stack):
         ground.start_relay()
@@ -125,6 +121,7 @@ class TestTheDoctor:
         assert found["database"]["severity"] == "ok"
 
 
+@pytest.mark.once
 class TestAProbe:
     def test_finds_a_worker_that_is_there_and_misses_one_that_is_gone(self, ground: Stack):
         ground.start_relay()

@@ -126,7 +126,7 @@ class Copy:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=110,
+            timeout=500,
             check=False,
         )
         assert done.returncode == 0, done.stdout
@@ -154,6 +154,7 @@ def install(project: Copy, *apps: str) -> None:
     settings.write_text(text.replace(line, line + "".join(f'    "{app}",\n' for app in apps)))
 
 
+@pytest.mark.timeout(600)
 class TestTheAppsOfThePages:
     def test_work_as_they_are_printed(self, project: Copy):
         for page in (README, TUTORIAL, BOOKING):
@@ -183,6 +184,7 @@ class TestTheAppsOfThePages:
             assert f"manage.py makemigrations {app}" in page.text
 
 
+@pytest.mark.timeout(600)
 class TestTheReadmesApp:
     def test_is_the_one_that_the_flow_test_installs(self):
         printed = {name: text for name, text in README.files().items() if name.startswith("track")}
@@ -192,6 +194,7 @@ class TestTheReadmesApp:
         }
 
 
+@pytest.mark.timeout(600)
 class TestTheOutboxElsewhere:
     def test_works_in_a_project_that_has_nothing_else_of_ours(self, tmp_path: Path):
         other = Copy(tmp_path, DJANGO_SETTINGS_MODULE="yourproject.settings")

@@ -128,6 +128,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.read_text()
 
 
+@pytest.mark.timeout(600)
 class TestTheBillOfMaterials:
     def test_is_valid(self, document: str):
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(document) is None

@@ -85,7 +85,7 @@ class Project:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=500,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -123,6 +123,7 @@ def add_tracking(project: Project) -> None:
     project.settings.write_text(settings.replace(line, line + '    "tracking",\n'))
 
 
+@pytest.mark.timeout(600)
 class TestAnAppOfYourOwn:
     def test_hears_what_it_wants_and_no_other_file_changes(self, project: Project):
         before, settings = project.hashes(), project.settings.read_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -16,11 +16,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from outbox import subscribe
-from outbox.models import Attempt, Delivery, Event, Subscription
+from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import status
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
+from tests.outbox.history import store
 from tests.outbox.work import queries, work
 
 STORED = 4000
@@ -31,8 +32,8 @@ A_PAGE = {"postgresql": 500, "sqlite": 20_000}
 
 
 @pytest.fixture
-def history(own_registry: None) -> int:
-    """Some thousand events, of which hardly anything is owed; the number of one in the middle."""
+def history(own_registry: None) -> None:
+    """Some thousand events; few of their deliveries are owed."""
 
     @subscribe("tests.Kept")
     def keep() -> None: ...
@@ -40,37 +41,11 @@ def history(own_registry: None) -> int:
     @subscribe("tests.Kept")
     def count() -> None: ...
 
+    @subscribe("others.Seldom")
+    def wonder() -> None: ...
+
     Outbox()
-    now = timezone.now()
-    events = Event.objects.bulk_create(
-        Event(
-            name="tests.Kept",
-            key=str(number % 500),
-            payload={},
-            emitted_at=now - timedelta(seconds=STORED - number),
-            correlation_id=uuid4(),
-            fanned_out_at=now,
-        )
-        for number in range(STORED)
-    )
-    rows = [
-        Delivery(event=event, subscription=row, state="done", due_at=now, settled_at=now)
-        for event in events
-        for row in Subscription.objects.all()
-    ]
-    for delivery, state in zip(
-        rows[::400], ("dead", "pending", "parked", "blocked") * 5, strict=True
-    ):
-        delivery.state, delivery.settled_at = state, None
-    Delivery.objects.bulk_create(rows)
-    for delivery in Delivery.objects.filter(state="dead"):
-        Attempt.objects.create(
-            delivery=delivery, number=1, started_at=now, ended_at=now, exception="ValueError",
-            outcome="failed", place="kept.py:1",
-        )  # fmt: skip
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-    return events[STORED // 2].pk
+    store(STORED, names=("tests.Kept",), rare="others.Seldom")
 
 
 def statements(work: Callable[[], object], *, of: str) -> list[str]:
@@ -110,7 +85,7 @@ def is_scan(line: str) -> bool:
 
 
 class TestAPlan:
-    def test_that_reads_it_all_is_found(self, history: int) -> None:
+    def test_that_reads_it_all_is_found(self, history: None) -> None:
         """The look at the plans sees what it is there for."""
         sql = str(Delivery.objects.filter(note="never").order_by("note").query)
 
@@ -118,7 +93,7 @@ class TestAPlan:
 
 
 class TestTheStatus:
-    def test_reads_deliveries_by_the_indexes_of_what_is_owed_alone(self, history: int) -> None:
+    def test_reads_deliveries_by_the_indexes_of_what_is_owed_alone(self, history: None) -> None:
         """Seen to fail where it counted what was done lately among the newest deliveries."""
         found = [indexes(sql, of=BIG[1]) for sql in statements(status, of=BIG[1])]
 
@@ -137,17 +112,16 @@ class TestADelivery:
 
 
 class TestAMessage:
-    def test_finds_its_deliveries_by_their_ids(self, history: int) -> None:
+    def test_finds_its_deliveries_by_their_ids(self, history: None) -> None:
         """Seen to fail, on PostgreSQL, where the state was asked for as the index has it."""
-        Delivery.objects.filter(pk__in=Delivery.objects.order_by("-pk")[:8]).update(
-            state="sent", token=1, settled_at=None
-        )
-        pairs = [
-            (pk, 1) for pk in Delivery.objects.filter(state="sent").values_list("pk", flat=True)
-        ]
-        name = Delivery.objects.latest("pk").subscription.handler
+        subscription = Delivery.objects.latest("pk").subscription
+        newest = Delivery.objects.filter(subscription=subscription).order_by("-pk")[:8]
+        pairs = [(pk, 2) for pk in newest.values_list("pk", flat=True)]
+        Delivery.objects.filter(pk__in=dict(pairs)).update(state="sent", token=2, settled_at=None)
 
-        told = statements(lambda: deliver(handler_name=name, pairs=pairs, worker="w1"), of=BIG[1])
+        told = statements(
+            lambda: deliver(handler_name=subscription.handler, pairs=pairs, worker="w1"), of=BIG[1]
+        )
 
         assert Delivery.objects.filter(pk__in=dict(pairs), state="done").count() == 8
         assert told
@@ -158,7 +132,7 @@ class TestAMessage:
 
 class TestAListOfWhatIsDead:
     @pytest.fixture
-    def old(self, history: int) -> None:
+    def old(self, history: None) -> None:
         """Many deliveries are dead, the oldest of all."""
         first = Delivery.objects.earliest("pk").pk
         Delivery.objects.filter(pk__lt=first + OLD).update(state="dead", settled_at=None)
@@ -187,7 +161,7 @@ class TestAListOfWhatIsDead:
 
 
 class TestTheRelay:
-    def test_reads_no_big_table_from_end_to_end(self, history: int) -> None:
+    def test_reads_no_big_table_from_end_to_end(self, history: None) -> None:
         Outbox().given("tests.Kept", kept_id=uuid4())
 
         told = [sql for of in BIG for sql in statements(_pass, of=of)]

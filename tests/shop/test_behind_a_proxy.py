@@ -16,7 +16,7 @@ from tests.docs.pages import Page
 from tests.processes import Running, eventually
 from tests.shop.web_server import FORM, LOGIN, Answer, Connection, head, web_server
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.once, pytest.mark.processes, pytest.mark.timeout(240)]
 
 PAGE = "docs/how-to/put-a-proxy-in-front.md"
 # The clients of each proxy: a guesser, and somebody else.

@@ -78,6 +78,7 @@ class TestItsDatabase:
             pass
 
 
+@pytest.mark.once
 @pytest.mark.processes
 @pytest.mark.timeout(400)
 class TestTheDemoThatIsStopped:

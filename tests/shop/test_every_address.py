@@ -105,11 +105,13 @@ class TestEveryAddress:
 
         assert shown(client, rows) == PUBLIC | {"orders:orders", "webhooks:webhooks"}
 
+    @pytest.mark.once
     def test_shows_nothing_to_staff_without_permissions(self, rows):
         of_everybody = {"orders:orders", "webhooks:webhooks"}
 
         assert shown(staff(), rows) == (PUBLIC | FOR_STAFF | of_everybody) - {"admin:login"}
 
+    @pytest.mark.once
     def test_shows_nothing_of_the_admin_for_a_token(self, rows):
         add_token(user=User.objects.create_superuser("root"), label="", token="right")
 
@@ -117,6 +119,7 @@ class TestEveryAddress:
 
         assert {name for name in found if name.startswith("admin:")} == {"admin:login"}
 
+    @pytest.mark.once
     def test_is_opened_by_its_permission_alone(self, rows):
         """Each of staff has one permission, or the two that an address asks for together."""
         closed = [
@@ -128,6 +131,7 @@ class TestEveryAddress:
 
         assert closed == []
 
+    @pytest.mark.once
     def test_is_opened_by_no_other_permission(self, rows):
         """Who has all the others is refused, and so is who has any one of them."""
         every, clients, opened = set(permissions()), {}, []
@@ -160,6 +164,7 @@ class TestEveryAddress:
         assert broken == []
 
 
+@pytest.mark.once
 class TestAFailure:
     """What a handler raised, and what was noted of it: for who may view deliveries."""
 

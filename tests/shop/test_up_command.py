@@ -106,6 +106,7 @@ class TestUp:
         assert refused.output.startswith("`up` is for development")
 
 
+@pytest.mark.once
 @pytest.mark.processes
 class TestUpWithABrokenDatabase:
     def test_names_the_file_and_stops_what_it_started(self, up: Up, tmp_path: Path) -> None:

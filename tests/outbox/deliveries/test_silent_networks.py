@@ -6,7 +6,9 @@ not cut off declare it dead.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -80,8 +82,7 @@ class TestASilentNetwork:
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None:
-            link.silence()
-            silent.append(in_thread(other_host))
+            silent.append(_silence(link, then=other_host))
             Group.objects.create(name=uuid4().hex)
 
         work(given())
@@ -108,8 +109,7 @@ class TestASilentNetwork:
 
         def silence() -> None:
             if not silent:
-                link.silence()
-                silent.append(in_thread(other_host))
+                silent.append(_silence(link, then=other_host))
 
         message = given(3)
         with failpoints.armed(failpoints.BEFORE_RECEIPT, silence):
@@ -130,8 +130,7 @@ class TestASilentNetwork:
         @subscribe("tests.Counted", attempts=1, atomic=False)
         def count(receipt: Receipt) -> None:
             if not silent:
-                link.silence()
-                silent.append(in_thread(other_host))
+                silent.append(_silence(link, then=other_host))
             Group.objects.exists()
             with receipt:
                 pass
@@ -192,6 +191,24 @@ def _deliver_again_and_again(*, times: int) -> None:
         outbox.let_pass(_A_DAY)
         messages = relay_pass(publish=lambda message: None).messages
         message = messages[0] if messages else None
+
+
+def _silence(link: Link, *, then: Callable[[], object]) -> Any:
+    """Silence the link; run `then` in another thread when this one sends its next statement."""
+    is_sent = threading.Event()
+
+    def note(execute: Callable[..., Any], *arguments: Any) -> Any:
+        connection.execute_wrappers.remove(note)
+        is_sent.set()
+        return execute(*arguments)
+
+    def run() -> None:
+        assert is_sent.wait(60)
+        then()
+
+    link.silence()
+    connection.execute_wrappers.append(note)
+    return in_thread(run)
 
 
 def _end(others: list[Any]) -> None:
