@@ -3,7 +3,6 @@
 E001 a handler subscribes to an event that no app declares
 E002 a parameter is neither a field of the event nor one of its facts
 E003 a parameter's type does not fit the event's field
-E011 an event's fields cannot be resolved or described
 """
 
 from __future__ import annotations
@@ -22,22 +21,6 @@ from outbox.contracts.schema import misfits
 from outbox.contracts.shapes import NOT_DESCRIBED, read_schema, written_schema
 from outbox.events import FACTS, DomainEvent
 from outbox.subscriptions import Handler
-
-from .handlers import first_line
-
-
-def check_event(event: type[DomainEvent]) -> Iterator[CheckMessage]:
-    """Check that the event's fields have a JSON form."""
-    try:
-        written_schema(event)
-    except NOT_DESCRIBED as error:
-        yield Error(
-            f"The fields of {event.event_name} have no JSON form: {first_line(error)}",
-            hint="Import what its annotations name at the top of the module, not within "
-            "`if TYPE_CHECKING:`, and use types that pydantic can write as JSON.",
-            obj=place(event),
-            id="outbox.E011",
-        )
 
 
 def check_contract(handler: Handler) -> Iterator[CheckMessage]:
@@ -104,7 +87,7 @@ def _misread(
     """Compare the parameters with the fields of one event."""
     try:
         written = written_schema(event)
-    except NOT_DESCRIBED:  # check_event() reports it
+    except NOT_DESCRIBED:  # event_classes.py reports it
         return
     for name in handler.parameters:
         if name not in FACTS and name not in written["properties"]:

@@ -1,9 +1,12 @@
-"""Checks of one handler: its annotations and parameter types.
+"""Checks of one handler: its annotations, parameter types and policy.
 
 E004 an annotation cannot be resolved
 E005 a parameter's type cannot be read from JSON
 E006 a parameter that takes a fact is annotated with another type
+E013 its breaker counts an exception that a rule makes final
 W001 a parameter has no annotation
+W003 its breaker guards an atomic handler, which calls no external system
+W004 a rule retries, but the handler has a single attempt
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from outbox.contracts.catalogue import place, type_name
 from outbox.contracts.shapes import NOT_DESCRIBED, read_schema
 from outbox.events import FACTS
+from outbox.policy import Retry, action_for_kind
 from outbox.receipt import Receipt
 from outbox.subscriptions import Handler
 
@@ -114,4 +118,37 @@ def _unreadable(handler: Handler, types: Mapping[str, Any]) -> Iterator[CheckMes
                 "table is loaded by the handler, by its id.",
                 obj=place(handler),
                 id="outbox.E005",
+            )
+
+
+def check_policy(handler: Handler) -> Iterator[CheckMessage]:
+    """Find rules and breakers that cannot take effect."""
+    yield from _counted_and_final(handler)
+    if handler.breaker is not None and handler.atomic:
+        yield Warning(
+            f"{handler.name} has a breaker and is atomic: an atomic handler calls nobody outside, "
+            "since its transaction would stay open meanwhile.",
+            hint="Write it with atomic=False and `with receipt:`, or drop the breaker.",
+            obj=place(handler),
+            id="outbox.W003",
+        )
+    if handler.attempts == 1 and any(isinstance(one, Retry) for one in handler.rules.values()):
+        yield Warning(
+            f"{handler.name} has a rule that retries, and a single attempt: it never does.",
+            hint="Give it more attempts, or drop the rule.",
+            obj=place(handler),
+            id="outbox.W004",
+        )
+
+
+def _counted_and_final(handler: Handler) -> Iterator[CheckMessage]:
+    for kind in handler.breaker.on if handler.breaker is not None else ():
+        action = action_for_kind(kind, handler.rules)
+        if not isinstance(action, Retry):
+            yield Error(
+                f"{handler.name} counts {kind.__name__} for its breaker, and by its rules it is "
+                f"{type(action).__name__}: an hour of that would cost each delivery.",
+                hint="A breaker counts what may be tried again later.",
+                obj=place(handler),
+                id="outbox.E013",
             )

@@ -29,6 +29,8 @@ _LOOP = 22
 #: Distance of repeated names in pixels: less than the height of a small window.
 _NAMES_AGAIN = 480
 
+_MERMAID_ARROWS = {"done": "->>", "dead": "-x", "discarded": "-x"}
+
 
 def sequence(
     events: Sequence[TimelineEvent],
@@ -181,3 +183,27 @@ def _remark(delivery: TimelineDelivery) -> str:
 def _head(x: float, y: float, way: int) -> SafeString:
     points = f"{x},{y} {x - 8 * way},{y - 4} {x - 8 * way},{y + 4}"
     return svg.element("polygon", points=points, class_="outbox-head")
+
+
+def mermaid(events: Sequence[TimelineEvent]) -> str:
+    """Return a timeline as a Mermaid `sequenceDiagram` (https://mermaid.js.org/syntax/).
+
+    It has only names, states and numbers, and no payload. So it may be published.
+    """
+    return "\n".join(["sequenceDiagram", *_mermaid_lines(events)]) + "\n"
+
+
+def _mermaid_lines(events: Sequence[TimelineEvent]) -> Iterator[str]:
+    for event in events:
+        app = app_of(event.name)
+        if not event.deliveries:
+            yield f"    Note over {app}: {short(event.name)}"
+        for delivery in event.deliveries:
+            arrow = _MERMAID_ARROWS.get(delivery.state, "--)")
+            words = f"{short(event.name)} ({short(delivery.handler)}{_plain_remark(delivery)})"
+            yield f"    {app}{arrow}{app_of(delivery.handler)}: {words}"
+
+
+def _plain_remark(delivery: TimelineDelivery) -> str:
+    retried = f", {delivery.attempts} attempts" if delivery.attempts > 1 else ""
+    return retried if delivery.state == "done" else f"{retried}, {delivery.state}"

@@ -15,11 +15,9 @@ from outbox import databases
 from outbox.models import Event
 
 from .marks import MASK
-from .masking import masked_values
-from .patterns import masked_patterns
+from .masking import masked_patterns, masked_values, without_texts
 from .sensitive import sensitive_values
 from .subjects import DeclarationFailed, subjects_of, values_of
-from .tracebacks import without_texts
 
 logger = logging.getLogger("outbox.sensitive")
 

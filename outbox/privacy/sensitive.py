@@ -16,8 +16,7 @@ from outbox.contracts import lock as contract_lock
 from outbox.contracts.schema_parts import alternatives, item, other_properties, resolve
 
 from .marks import MARK, MASK, schema_of
-from .masking import masked_values
-from .tracebacks import without_texts
+from .masking import masked_values, without_texts
 
 logger = logging.getLogger("outbox.sensitive")
 

@@ -14,7 +14,7 @@ PRIVACY = [
         without="an e-mail address that nobody declared stays in the text of a failure",
         edits=(
             Edit(
-                "outbox/privacy/patterns.py", "    return _EMAIL.sub(MASK, text)", "    return text"
+                "outbox/privacy/masking.py", "    return _EMAIL.sub(MASK, text)", "    return text"
             ),
         ),
         noticed_by=(f"{_DATA}TestAPattern::test_masks_addresses_and_long_numbers",),
@@ -24,7 +24,7 @@ PRIVACY = [
         without="a number that stands beside a letter stays in the text of a failure",
         edits=(
             Edit(
-                "outbox/privacy/patterns.py",
+                "outbox/privacy/masking.py",
                 r'rf"[+\uff0b]?[(\uff08]?{_DIGIT}',
                 r'rf"(?<!\w)[+\uff0b]?[(\uff08]?{_DIGIT}',
             ),
@@ -36,7 +36,7 @@ PRIVACY = [
         without="a number that begins as a date stays in the text of a failure",
         edits=(
             Edit(
-                "outbox/privacy/patterns.py",
+                "outbox/privacy/masking.py",
                 r'(?:{_TIME})?(?![\d{re.escape(_HYPHENS)}])"',
                 '(?:{_TIME})?"',
             ),
@@ -50,7 +50,7 @@ PRIVACY = [
         name="separators-of-numbers",
         without="only the hyphen of ASCII separates the digits of a number",
         edits=(
-            Edit("outbox/privacy/patterns.py", r'_HYPHENS = "-\u00ad\u2010\u2011', '_HYPHENS = "-'),
+            Edit("outbox/privacy/masking.py", r'_HYPHENS = "-\u00ad\u2010\u2011', '_HYPHENS = "-'),
         ),
         noticed_by=(f"{_DATA}TestAPattern::test_masks_a_number_whatever_separates_its_digits",),
     ),
@@ -209,7 +209,7 @@ PRIVACY = [
         without="the log has the text of the exception of a declaration that cannot be read",
         edits=(
             Edit(
-                "outbox/privacy/tracebacks.py",
+                "outbox/privacy/masking.py",
                 "{type(one).__name__}",
                 "{one!r}",
             ),

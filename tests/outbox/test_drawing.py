@@ -10,8 +10,7 @@ import pytest
 
 from outbox import drawing
 from outbox.drawing.map import Arrow, Network, network_map
-from outbox.drawing.scale import scale_of
-from outbox.drawing.waterfall import bars_of
+from outbox.drawing.waterfall import bars_of, scale_of
 from outbox.monitor.sentences import sentences_of
 from outbox.monitor.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from outbox.checks.versions import breach_message
+from outbox.checks.event_classes import breach_message
 from outbox.contracts import lock as contract_lock
 
 from .common import count

@@ -11,7 +11,7 @@ from pydantic import BaseModel, create_model
 
 import tests
 from outbox import DomainEvent, events
-from outbox.checks.versions import check_lock
+from outbox.checks.event_classes import check_lock
 from outbox.contracts import lock as contract_lock
 from tests.outbox.command import outbox_command, refused
 

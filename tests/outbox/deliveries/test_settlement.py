@@ -26,7 +26,7 @@ from outbox import (
     subscriptions,
 )
 from outbox.checks import check_settings
-from outbox.checks.policy import check_policy
+from outbox.checks.handlers import check_policy
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.policy import Rules, action_for, wait_of
 from outbox.testing import Outbox

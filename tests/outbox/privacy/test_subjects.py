@@ -24,8 +24,7 @@ from outbox import (
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.privacy import subjects
 from outbox.privacy.cleaning import Cleaner
-from outbox.privacy.masking import masked_values
-from outbox.privacy.patterns import masked_patterns
+from outbox.privacy.masking import masked_patterns, masked_values
 from outbox.privacy.redaction import redact
 from outbox.privacy.subjects import DeclarationFailed
 from outbox.testing import Outbox
