@@ -1,4 +1,4 @@
-"""Deliveries: the list, the detail page, and actions on them."""
+"""Deliveries: the list, the detail page, actions on them, and the page of blocked keys."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from outbox.models import Attempt, Delivery, Event
+from outbox.monitor.blocked import longest_lines
 from outbox.monitor.diagnosis import why
-from outbox.templatetags.outbox_display import NOTHING, badge, link, moment, took, tries
+from outbox.templatetags.outbox_display import NOTHING, badge, link, timestamp, took, tries
 
 from . import filters
-from .acting import act, possible
+from .actions import act, possible
 from .base import ReadOnlyAdmin, as_uuid, may
-from .blocked import blocked_view
-from .correcting import correct_view
-from .dead import act_view, dead_view
+from .dead_letters import act_view, correct_view, dead_view
 from .keyset import KeysetChangeList
 from .links import event_url, short_key, timeline_url
+from .pages import show
 
 #: Maximum of failed attempts on the page of a delivery, the newest.
 _FAILURES_SHOWN = 50
@@ -71,7 +71,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         "A delivery's number, or the exact key (for example an order's id) or event id."
     )
     actions = ["try_again", "discard", "replay"]
-    invites = True
+    shows_getting_started = True
     empty_text = gettext_lazy(
         "No delivery yet. The relay makes one for each handler of each event; if events wait, "
         "start a worker for the queue outbox."
@@ -99,7 +99,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
                 view(partial(correct_view, self)),
                 name="outbox_delivery_correct",
             ),
-            path("blocked/", view(partial(blocked_view, self)), name="outbox_delivery_blocked"),
+            path("blocked/", view(self.blocked_view), name="outbox_delivery_blocked"),
             *super().get_urls(),
         ]
 
@@ -174,17 +174,17 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def due(self, delivery: Delivery) -> str:
         """Show the due time of a pending or sent delivery."""
         waits = delivery.state in (Delivery.State.PENDING, Delivery.State.SENT)
-        return moment(delivery.due_at) if waits else NOTHING
+        return timestamp(delivery.due_at) if waits else NOTHING
 
     @admin.display(description=gettext_lazy("started at"))
     def started(self, delivery: Delivery) -> str:
         """Show when a worker last started the handler."""
-        return moment(delivery.started_at)
+        return timestamp(delivery.started_at)
 
     @admin.display(description=gettext_lazy("settled at"))
     def settled(self, delivery: Delivery) -> str:
         """Show when it was done or discarded."""
-        return moment(delivery.settled_at)
+        return timestamp(delivery.settled_at)
 
     @admin.display(description=gettext_lazy("took"))
     def took(self, delivery: Delivery) -> str:
@@ -217,6 +217,12 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def replay(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
         """Run the handlers of settled deliveries again."""
         return act(self, request, chosen, action="replay")
+
+    def blocked_view(self, request: HttpRequest) -> HttpResponse:
+        """Show the keys with the most blocked deliveries, and what blocks each."""
+        self.require_view(request)
+        template, title = "admin/outbox/delivery/blocked.html", _("Blocked keys")
+        return show(request, template, of=self, title=title, lines=longest_lines())
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from outbox import clock, events
 from outbox.models import Delivery, Event, Subscription
 
-from .seek import first_since
+from .event_list import first_since
 
 State = Delivery.State
 Choices = Sequence[tuple[str, Any]]

@@ -23,9 +23,16 @@ from outbox.deliveries.pauses import (
     public_pause_reason,
 )
 from outbox.models import Delivery, Operation, Subscription
-from outbox.templatetags.outbox_display import NOTHING, actor, coded, link, moment, span_of_seconds
+from outbox.templatetags.outbox_display import (
+    NOTHING,
+    actor,
+    coded,
+    link,
+    span_of_seconds,
+    timestamp,
+)
 
-from .base import ReadOnlyAdmin, ReasonForm, doer, may
+from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
 from .handlers import handlers_part, handlers_view
 from .links import deliveries_url, handlers_url
 from .map import map_view
@@ -77,7 +84,7 @@ def _count(state: str) -> _BoundedCount:
 class SubscriptionAdmin(ReadOnlyAdmin):
     """All subscriptions with their policy and their owed deliveries."""
 
-    list_display = ["handler", "standing", "owed", "event", "queue", "policy"]
+    list_display = ["handler", "status", "owed", "event", "queue", "policy"]
     list_filter = ["known", "queue"]
     ordering = ["handler", "event"]
     search_fields = ["handler", "event"]
@@ -87,7 +94,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         "run migrate."
     )
     fieldsets = [
-        (None, {"fields": ["handler", "event", "standing", "owed", "since_shown"]}),
+        (None, {"fields": ["handler", "event", "status", "owed", "since_shown"]}),
         (gettext_lazy("Policy"), {"fields": ["queue", "policy", "atomic", "window_now"]}),
     ]
 
@@ -119,14 +126,14 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         counts = {state.value: _count(state) for state in Delivery.OWED}
         return rows.annotate(has_failures=has_failures, **counts)
 
-    @admin.display(description=gettext_lazy("standing"))
-    def standing(self, row: Counted) -> str:
+    @admin.display(description=gettext_lazy("status"))
+    def status(self, row: Counted) -> str:
         """Show whether it runs, and if not, why."""
         if backfill := holding_backfill([row], using=str(row._state.db)):
             return _mark(State.PARKED, _("held by its backfill"), coded(_held_text(row, backfill)))
         if row.paused_at:
             facts: tuple[Any, ...] = (
-                moment(row.paused_at),
+                timestamp(row.paused_at),
                 actor(row.paused_by),
                 _pause_reason(row) or NOTHING,
             )
@@ -138,7 +145,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
             return _mark(State.PARKED, _("unknown"), _("the code of the last migrate lacks it"))
         if row.breaker_opened_at:
             reason = row.breaker_reason if row.has_failures else ""
-            facts = (moment(row.breaker_opened_at), reason or NOTHING)
+            facts = (timestamp(row.breaker_opened_at), reason or NOTHING)
             return _mark(State.DEAD, _("breaker open"), format_html(_("since {}: {}"), *facts))
         return _mark(State.DONE, _("running"), "")
 
@@ -174,7 +181,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("since"))
     def since_shown(self, row: Subscription) -> str:
         """Show when it was subscribed."""
-        return moment(row.since)
+        return timestamp(row.since)
 
     def has_pause_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may pause and resume."""
@@ -186,11 +193,11 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         form = ReasonForm(request.POST if "reason" in request.POST else None)
         if not form.is_valid():
             lines = _handlers(rows)
-            return self.ask(request, form, title=_("Pause"), text=str(_PAUSE), lines=lines)
+            return self.confirm(request, form, title=_("Pause"), text=str(_PAUSE), lines=lines)
         reason = form.cleaned_data["reason"]
         for handler in _handlers(rows):
-            if operations.pause(handler, by=doer(request), reason=reason):
-                self.remember(request, _rows_of(handler), _("Paused: %s") % reason)
+            if operations.pause(handler, by=acting_user(request), reason=reason):
+                self.log_action(request, _rows_of(handler), _("Paused: %s") % reason)
                 text = _("%s is paused; what it is owed waits in the database.") % handler
                 self.message_user(request, text, messages.SUCCESS)
             else:
@@ -202,12 +209,12 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         """Resume the handlers of these subscriptions, except those that a backfill holds."""
         for handler in _handlers(rows):
             try:
-                changed = operations.resume(handler, by=doer(request))
+                changed = operations.resume(handler, by=acting_user(request))
             except operations.HeldByBackfill as error:
                 self.message_user(request, str(error), messages.ERROR)
                 continue
             if changed:
-                self.remember(request, _rows_of(handler), _("Resumed."))
+                self.log_action(request, _rows_of(handler), _("Resumed."))
                 self.message_user(request, _("%s goes on.") % handler, messages.SUCCESS)
             else:
                 self.message_user(request, _("%s was not paused.") % handler, messages.WARNING)
@@ -220,11 +227,11 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         form = ReasonForm(request.POST if "reason" in request.POST else None)
         if not form.is_valid():
             title, lines = _("Close the breaker"), _handlers(rows)
-            return self.ask(request, form, title=title, text=str(_CLOSE), lines=lines)
+            return self.confirm(request, form, title=title, text=str(_CLOSE), lines=lines)
         reason = form.cleaned_data["reason"]
         for handler in _handlers(rows):
-            if operations.close_breaker(handler, by=doer(request), reason=reason):
-                self.remember(request, _rows_of(handler), _("Breaker closed: %s") % reason)
+            if operations.close_breaker(handler, by=acting_user(request), reason=reason):
+                self.log_action(request, _rows_of(handler), _("Breaker closed: %s") % reason)
                 text = _("%s goes on, a little at first.") % handler
                 self.message_user(request, text, messages.SUCCESS)
             else:

@@ -17,8 +17,8 @@ from django.core.checks import CheckMessage, Error
 
 from outbox import events
 from outbox.contracts.catalogue import place
-from outbox.contracts.schema import misfits
-from outbox.contracts.shapes import NOT_DESCRIBED, read_schema, written_schema
+from outbox.contracts.compatibility import mismatches
+from outbox.contracts.json_schemas import NO_SCHEMA, read_schema, written_schema
 from outbox.events import FACTS, DomainEvent
 from outbox.subscriptions import Handler
 
@@ -76,7 +76,7 @@ def _read_schemas(handler: Handler) -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     with suppress(Exception):  # an annotation is code, which may raise anything
         for name, kind in handler.fields.items():
-            with suppress(*NOT_DESCRIBED):
+            with suppress(*NO_SCHEMA):
                 schemas[name] = read_schema(kind)
     return schemas
 
@@ -87,29 +87,29 @@ def _misread(
     """Compare the parameters with the fields of one event."""
     try:
         written = written_schema(event)
-    except NOT_DESCRIBED:  # event_classes.py reports it
+    except NO_SCHEMA:  # event_classes.py reports it
         return
     for name in handler.parameters:
         if name not in FACTS and name not in written["properties"]:
             yield _not_carried(handler, event, name, list(written["properties"]))
         elif name in schemas:
-            for misfit in _misfits(handler, name, written, schemas[name]):
-                yield _does_not_fit(handler, event, misfit)
+            for mismatch in _mismatches(handler, name, written, schemas[name]):
+                yield _does_not_fit(handler, event, mismatch)
 
 
-def _misfits(
+def _mismatches(
     handler: Handler, name: str, written: Mapping[str, Any], read: Mapping[str, Any]
 ) -> list[str]:
     field = {**written["properties"][name], "$defs": written.get("$defs", {})}
-    found = misfits(field, read, path=name)
+    found = mismatches(field, read, path=name)
     if name not in written.get("required", ()) and not _has_default(handler, name):
         found.append(f"{name}: the event may leave it out, the handler requires it")
     return found
 
 
-def _does_not_fit(handler: Handler, event: type[DomainEvent], misfit: str) -> CheckMessage:
+def _does_not_fit(handler: Handler, event: type[DomainEvent], mismatch: str) -> CheckMessage:
     return Error(
-        f"{handler.name} cannot read every {event.event_name} ({place(event)}). {misfit}.",
+        f"{handler.name} cannot read every {event.event_name} ({place(event)}). {mismatch}.",
         hint="Give the parameter a type that takes all that the event's field can hold.",
         obj=place(handler),
         id="outbox.E003",

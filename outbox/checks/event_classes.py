@@ -23,8 +23,8 @@ from outbox import events
 from outbox.contracts import lock as contract_lock
 from outbox.contracts import upcasting
 from outbox.contracts.catalogue import place
+from outbox.contracts.json_schemas import NO_SCHEMA, written_schema
 from outbox.contracts.schema_parts import alternatives, item
-from outbox.contracts.shapes import NOT_DESCRIBED, written_schema
 from outbox.contracts.upcasting import Upcaster
 from outbox.events import DomainEvent
 from outbox.privacy.marks import MARK, schema_of
@@ -38,7 +38,7 @@ def check_event(event: type[DomainEvent]) -> Iterator[CheckMessage]:
     """Check that the event's fields have a JSON form."""
     try:
         written_schema(event)
-    except NOT_DESCRIBED as error:
+    except NO_SCHEMA as error:
         yield Error(
             f"The fields of {event.event_name} have no JSON form: {first_line(error)}",
             hint="Import what its annotations name at the top of the module, not within "
@@ -58,7 +58,7 @@ def check_sensitive(event: type[DomainEvent]) -> Iterator[CheckMessage]:
             yield _not_hidden(event, name)
     marked: set[tuple[str, ...]] = set()
     example = _example(schema, schema.get("$defs", {}), (), marked)
-    for place_, message in _misfits(event, example):
+    for place_, message in _mismatches(event, example):
         if any(place_[: len(path)] == path for path in marked):
             yield _not_blank(event, ".".join(place_), message)
 
@@ -82,7 +82,7 @@ def _example(schema: Any, defs: Schema, path: tuple[str, ...], marked: set[Any])
     return blank(schema if not kinds else first, defs)
 
 
-def _misfits(event: type[DomainEvent], example: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+def _mismatches(event: type[DomainEvent], example: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     fields = {name: example[name] for name in event.model_fields if name in example}
     try:
         event.model_validate(fields, by_name=True)
@@ -155,23 +155,23 @@ def check_lock(config: AppConfig) -> Iterator[CheckMessage]:
     if not contract_lock.path_of(config).exists():
         return
     try:
-        found = contract_lock.breaches(config)
+        found = contract_lock.incompatible_changes(config)
         news = contract_lock.unrecorded(config)
     except ValueError as error:
         hint = "Restore it from your version control."
         yield Error(str(error), hint=hint, obj=config.label, id="outbox.E022")
         return
-    yield from map(breach_message, found)
+    yield from map(incompatible_change_message, found)
     if not found:
         yield from (_unrecorded(config, what) for what in news)
 
 
-def breach_message(breach: contract_lock.Breach) -> CheckMessage:
+def incompatible_change_message(change: contract_lock.IncompatibleChange) -> CheckMessage:
     """Return the message about an incompatible change, with the next step."""
-    event = breach.event
+    event = change.event
     version = event.event_version
     return Error(
-        f"{event.event_name} is no longer what its version {version} was: {breach.what}.",
+        f"{event.event_name} is no longer what its version {version} was: {change.what}.",
         hint="An event only grows, by fields with a default. For any other change raise version= "
         f'to {version + 1} and write @upcast("{event.event_name}", from_version={version}). If '
         f"no release has told this version yet, remove it from {contract_lock.FILE}.",

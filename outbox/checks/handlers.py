@@ -21,7 +21,7 @@ from uuid import UUID
 from django.core.checks import CheckMessage, Error, Warning
 
 from outbox.contracts.catalogue import place, type_name
-from outbox.contracts.shapes import NOT_DESCRIBED, read_schema
+from outbox.contracts.json_schemas import NO_SCHEMA, read_schema
 from outbox.events import FACTS
 from outbox.policy import Retry, action_for_kind
 from outbox.receipt import Receipt
@@ -110,7 +110,7 @@ def _unreadable(handler: Handler, types: Mapping[str, Any]) -> Iterator[CheckMes
         try:
             if name not in FACTS:
                 read_schema(kind)
-        except NOT_DESCRIBED as error:
+        except NO_SCHEMA as error:
             yield Error(
                 f"{handler.name} reads {name} as {type_name(kind)}, which JSON cannot become: "
                 f"{first_line(error)}",

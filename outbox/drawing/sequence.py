@@ -116,10 +116,10 @@ class _Drawing:
     def lifelines(self) -> Iterator[SafeString]:
         bottom = self.layout.bottom
         for x in self.columns.values():
-            yield svg.element("line", x1=x, y1=28, x2=x, y2=bottom, class_="outbox-lane")
+            yield svg.element("line", x1=x, y1=28, x2=x, y2=bottom, class_="outbox-gridline")
         for y in self.layout.names:
             for app, x in self.columns.items():
-                yield svg.text(app, x=x, y=y, class_="outbox-lane-name", anchor="middle")
+                yield svg.text(app, x=x, y=y, class_="outbox-app-name", anchor="middle")
 
     def rows(self) -> Iterator[SafeString]:
         for row in self.layout.rows:
@@ -155,12 +155,12 @@ class _Drawing:
 
     def _straight(self, start: float, end: float, y: float) -> list[SafeString]:
         way = 1 if end > start else -1
-        line = svg.element("line", x1=start, y1=y, x2=end - 7 * way, y2=y, class_="outbox-way")
-        return [line, _head(end, y, way)]
+        ends = {"x1": start, "y1": y, "x2": end - 7 * way, "y2": y}
+        return [svg.element("line", **ends, class_="outbox-arrow-line"), _head(end, y, way)]
 
     def _loop(self, x: float, y: float) -> list[SafeString]:
         path = f"M {x} {y - 6} h {_LOOP} v 8 h {7 - _LOOP}"
-        return [svg.element("path", d=path, class_="outbox-way"), _head(x, y + 2, -1)]
+        return [svg.element("path", d=path, class_="outbox-arrow-line"), _head(x, y + 2, -1)]
 
     def _label(self, delivery: TimelineDelivery, start: float, end: float, y: float) -> SafeString:
         words = short(delivery.handler) + _remark(delivery)

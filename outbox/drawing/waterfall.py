@@ -119,7 +119,7 @@ class _Drawing:
         end = _NAMES + self.scale.width
         yield svg.text(f"+{total}", x=end, y=14, class_="outbox-faint", anchor="middle")
         for x in (_NAMES, end):
-            yield svg.element("line", x1=x, y1=_AXIS - 6, x2=x, y2=bottom, class_="outbox-lane")
+            yield svg.element("line", x1=x, y1=_AXIS - 6, x2=x, y2=bottom, class_="outbox-gridline")
         for place, length in self.scale.cuts:
             x = _NAMES + place
             words = f"⋯ {self.span(length)}"

@@ -50,13 +50,13 @@ def coded(text: str) -> str:
 
 
 @register.filter
-def moment(value: datetime | None) -> str:
+def timestamp(value: datetime | None) -> str:
     """Return a time to the second, the same in all languages: 2026-11-24 23:40:12."""
     if value is None:
         return NOTHING
     local = timezone.localtime(value)
     return format_html(
-        '<time class="outbox-moment" datetime="{}">{}</time>',
+        '<time class="outbox-timestamp" datetime="{}">{}</time>',
         value.isoformat(),
         formats.date_format(local, "Y-m-d H:i:s"),
     )
@@ -144,8 +144,8 @@ def live(address: str, *, seconds: int, **query: str) -> str:
     )
 
 
-@register.inclusion_tag("outbox/pages.html", takes_context=True)
-def outbox_pages(context: dict[str, Any]) -> dict[str, Any]:
+@register.inclusion_tag("outbox/navigation.html", takes_context=True)
+def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
     """Return the navigation: all pages of the outbox that the user may view."""
     from outbox.admin.pages import PAGES  # needs the models of the admin
 

@@ -35,7 +35,7 @@ PAGES: Mapping[str, Address] = {
     "the admin": _at("/admin/"),
     "the outbox in the admin": _at(f"{OUTBOX}/"),
     "the overview": _at(f"{OUTBOX}/minute/"),
-    "the checkup": _at(f"{OUTBOX}/minute/checkup/"),
+    "the health checks": _at(f"{OUTBOX}/minute/health-checks/"),
     "the events": _at(f"{OUTBOX}/event/"),
     "the events, narrowed": _at(f"{OUTBOX}/event/?app=orders&state=dead&since=1d"),
     "the events, nothing found": _at(f"{OUTBOX}/event/?q=nothing"),

@@ -90,7 +90,7 @@ PICTURES = (
     Picture("blocked-keys", "the blocked keys", height=360),
     Picture("processes", "the orders under way"),
     Picture("operation", "an operation", height=720),
-    Picture("checkup", "the checkup", height=720),
+    Picture("health-checks", "the health checks", height=720),
 )
 
 

@@ -105,7 +105,7 @@ class TestATimelineOfTwoHundredEvents:
 
     def test_names_the_apps_wherever_one_has_scrolled_to(self, page: Page):
         region = page.get_by_role("region", name="Sequence diagram")
-        names = boxes(page, "#outbox-sequence svg .outbox-lane-name")
+        names = boxes(page, "#outbox-sequence svg .outbox-app-name")
         box = region.bounding_box()
 
         assert box is not None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
-STRICT = "outbox/admin/strict.py"
+STRICT = "outbox/admin/strict_lookups.py"
 LISTS = "tests/shop/test_admin_lookups.py::TestAList::"
-PAGES = "tests/outbox/admin/test_strict.py::"
+PAGES = "tests/outbox/admin/test_strict_lookups.py::"
 SITE = "tests/shop/test_admin_site.py::"
 TEXT = "tests/shop/test_storable_text.py::"
 FAILURES = "tests/shop/test_every_address.py::TestAFailure::"
@@ -120,7 +120,7 @@ INPUT = [
         without="what is dead is chosen by a text with a NUL character",
         edits=(
             Edit(
-                "outbox/admin/dead.py",
+                "outbox/admin/dead_letters.py",
                 "    if not cause.is_valid():",
                 "    if not cause.is_valid() and False:",
             ),
@@ -190,9 +190,9 @@ SEEN = [
         without="who may view a timeline reads what handlers raised",
         edits=(
             Edit(
-                "outbox/admin/events.py",
-                'find_story(sought, explained=may(request, "see failures"))',
-                "find_story(sought, explained=True)",
+                "outbox/admin/timeline.py",
+                'find_timeline(sought, explained=may(request, "see failures"))',
+                "find_timeline(sought, explained=True)",
             ),
         ),
         noticed_by=(f"{FAILURES}test_is_not_told_by_the_timeline_of_a_key",),
@@ -203,8 +203,8 @@ SEEN = [
         edits=(
             Edit(
                 "outbox/admin/timeline.py",
-                'story_of(key, explained=may(request, "see failures"))',
-                "story_of(key, explained=True)",
+                'key, explained=may(request, "see failures")',
+                "key, explained=True",
             ),
         ),
         noticed_by=(HIDDEN,),
@@ -244,7 +244,7 @@ SEEN = [
         without="who may view deliveries reads the reasons of operations",
         edits=(
             Edit(
-                "outbox/admin/dead.py",
+                "outbox/admin/dead_letters.py",
                 'done=_latest_actions() if request.user.has_perm("outbox.view_operation") else (),',
                 "done=_latest_actions(),",
             ),

@@ -271,7 +271,7 @@ PRIVACY = [
         without="the admin shows the payload of a delayed event with what is sensitive in it",
         edits=(
             Edit(
-                "outbox/admin/delayed.py",
+                "outbox/admin/events.py",
                 "payload_text(masked(delayed))",
                 "payload_text(delayed.payload)",
             ),

@@ -18,7 +18,7 @@ def pages(history: History) -> dict[str, str]:
     return {
         "overview": _url("minute_changelist"),
         "overview, its live part": _url("minute_part"),
-        "checkup": _url("minute_checkup"),
+        "health checks": _url("minute_health_checks"),
         "periodic work": _url("minute_periodic"),
         **_events(history),
         "an event": _url("event_change", event),

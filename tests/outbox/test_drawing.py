@@ -117,14 +117,14 @@ class TestASequenceDiagram:
     def test_points_from_the_teller_to_the_hearer(self) -> None:
         picture = parsed(drawing.sequence([event("shop.Placed", delivery("stock.reserve"))]))
 
-        (way,) = [one for one in picture.iter() if one.get("class") == "outbox-way"]
+        (way,) = [one for one in picture.iter() if one.get("class") == "outbox-arrow-line"]
 
         assert float(way.get("x1", 0)) < float(way.get("x2", 0))
 
     def test_loops_where_an_app_hears_itself(self) -> None:
         picture = parsed(drawing.sequence([event("shop.Placed", delivery("shop.count"))]))
 
-        assert [one.tag for one in picture.iter() if one.get("class") == "outbox-way"] == [
+        assert [one.tag for one in picture.iter() if one.get("class") == "outbox-arrow-line"] == [
             f"{SVG}path"
         ]
 
@@ -275,8 +275,8 @@ class TestAMap:
     def test_marks_an_event_that_nobody_hears(self) -> None:
         picture = parsed(network_map(self.NETWORK))
 
-        assert self.NETWORK.unsubscribed == ["shop.Shelved"]
-        assert classes(picture).count("outbox-box outbox-odd") == 1
+        assert self.NETWORK.events_without_handler == ["shop.Shelved"]
+        assert classes(picture).count("outbox-box outbox-unmatched") == 1
 
     def test_marks_a_handler_of_an_event_that_nobody_tells(self) -> None:
         network = Network(
@@ -285,8 +285,8 @@ class TestAMap:
             arrows=[Arrow("shop.Gone", "mail.thank")],
         )
 
-        assert network.deaf == ["mail.thank"]
-        assert classes(parsed(network_map(network))).count("outbox-box outbox-odd") == 2
+        assert network.handlers_without_event == ["mail.thank"]
+        assert classes(parsed(network_map(network))).count("outbox-box outbox-unmatched") == 2
 
     def test_lays_no_two_boxes_of_a_side_over_each_other(self) -> None:
         network = Network(events=[f"a{n % 3}.E{n}" for n in range(40)], handlers=["b.h"], arrows=[])

@@ -229,7 +229,7 @@ class TestDiscardingAndReplaying:
         assert dead_one() == left
 
     def test_of_very_many_is_left_to_the_command(self, outbox, admin_client, monkeypatch):
-        monkeypatch.setattr("outbox.admin.acting.MOST", 1)
+        monkeypatch.setattr("outbox.admin.actions.MAX_PER_REQUEST", 1)
         packed(outbox)
         packed(outbox)
         rows = list(Delivery.objects.filter(state="dead").values_list("pk", flat=True))

@@ -149,7 +149,7 @@ class TestTheEventList:
     def test_pages_through_what_is_dead_there_and_back(self, outbox, admin_client, monkeypatch):
         """However little is looked at a time: a page of three needs two helpings and the rest."""
         monkeypatch.setattr(EventAdmin, "list_per_page", 3)
-        monkeypatch.setattr("outbox.admin.dead_event_pages.DEAD_EVENT_PAGES", (1, 2))
+        monkeypatch.setattr("outbox.admin.event_list.DEAD_EVENT_PAGES", (1, 2))
         keys = [packed(outbox).pk for _ in range(10)][::-1]
         Event.objects.filter(pk__in=keys[1::3]).update(name="tests.Weighed")
         kept = [pk for number, pk in enumerate(keys) if number % 3 != 1]

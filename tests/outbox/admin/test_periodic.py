@@ -30,7 +30,7 @@ def every(seconds: int, *, last: timedelta | None, **more: Any) -> PeriodicTask:
 
 
 def the(name: str) -> periodic.PeriodicTaskRow:
-    return next(one for one in periodic.works() if one.name == name)
+    return next(one for one in periodic.periodic_tasks() if one.name == name)
 
 
 class TestWork:
@@ -43,12 +43,12 @@ class TestWork:
         assert work.last is not None
         assert work.next is not None
         assert abs(work.next - work.last - timedelta(seconds=60)) < timedelta(seconds=2)
-        assert (work.standing, work.queue) == (("done", "on"), "tests")
+        assert (work.status, work.queue) == (("done", "on"), "tests")
 
     def test_is_late_when_its_time_has_long_passed(self):
         every(60, last=timedelta(minutes=30, seconds=30), name="sweep")
 
-        state, words = the("sweep").standing
+        state, words = the("sweep").status
 
         assert state == "dead"
         assert words.startswith("late by 29 min")
@@ -56,14 +56,14 @@ class TestWork:
     def test_is_not_late_before_beat_has_written_down_its_start(self):
         every(10, last=timedelta(minutes=4), name="sweep")
 
-        assert the("sweep").standing[0] == "done"
+        assert the("sweep").status[0] == "done"
 
     def test_that_never_ran_is_late_reckoned_from_when_it_was_entered(self):
         row = every(60, last=None, name="sweep")
         hour_ago = timezone.now() - timedelta(hours=1)
         PeriodicTask.objects.filter(pk=row.pk).update(date_changed=hour_ago)
 
-        assert the("sweep").standing[0] == "dead"
+        assert the("sweep").status[0] == "dead"
 
     def test_of_a_crontab_has_a_next_time(self):
         crontab = CrontabSchedule.objects.create(minute="0", hour="3", timezone="UTC")
@@ -89,14 +89,14 @@ class TestWork:
 
         work = the("sweep")
 
-        assert (work.standing[0], work.next, work.late) == ("parked", None, timedelta(0))
+        assert (work.status[0], work.next, work.late) == ("parked", None, timedelta(0))
 
     def test_is_listed_late_first_and_off_last(self):
         every(60, last=timedelta(0), name="a")
         every(60, last=timedelta(days=1), name="b", enabled=False)
         every(60, last=timedelta(days=1), name="c")
 
-        assert [one.name for one in periodic.works()] == ["c", "a", "b"]
+        assert [one.name for one in periodic.periodic_tasks()] == ["c", "a", "b"]
 
 
 class TestTheScheduleOfTheSettings:
@@ -106,7 +106,7 @@ class TestTheScheduleOfTheSettings:
         work = the("outbox.relay")
 
         assert (work.task, work.schedule, work.last) == ("outbox.relay", "every 10 s", None)
-        assert work.standing[0] == "done"
+        assert work.status[0] == "done"
 
 
 class TestThePage:

@@ -21,7 +21,7 @@ from outbox.testing import Outbox
 PAGES = {
     "outbox_minute_changelist": "view_minute",
     "outbox_minute_part": "view_minute",
-    "outbox_minute_checkup": "view_minute",
+    "outbox_minute_health_checks": "view_minute",
     "outbox_minute_periodic": "view_minute",
     "outbox_event_changelist": "view_event",
     "outbox_event_change": "view_event",
@@ -156,7 +156,7 @@ EXPLAINING = [
     "outbox_subscription_handlers_part",
     "outbox_minute_changelist",
     "outbox_minute_part",
-    "outbox_minute_checkup",
+    "outbox_minute_health_checks",
 ]
 
 

@@ -1,4 +1,7 @@
-"""Dead letters in groups of one cause; retry or discard one group, or all that match."""
+"""Dead letters in groups of one cause; retry or discard one group, or all that match.
+
+A dead delivery's payload can be corrected: the result is a new event for its handler only.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,21 @@ from collections.abc import Mapping, Sequence
 
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from outbox import operations
 from outbox.models import Delivery, Operation
 from outbox.monitor.groups import Group, groups
+from outbox.privacy.sensitive import masked
 
-from .acting import CARRY_OUT, MOST, TEXTS, TITLES
-from .background import NotBegun, in_background
-from .base import ReadOnlyAdmin, ReasonForm, doer, may
-from .links import dead_url, operation_url
+from .actions import EFFECTS, MAX_PER_REQUEST, OPERATIONS, TITLES, NotStarted, start_in_background
+from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
+from .json_object import JSONObjectField, payload_text
+from .links import dead_url, delivery_url, event_url, operation_url
 from .pages import show
 
 _FILTERS = ("handler", "exception", "place")
@@ -87,26 +92,26 @@ def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     choice = _choice(given, is_group="group" in request.POST, overtaken=given["overtaken"])
     form = BulkForm(request.POST if "reason" in request.POST else None)
     if not form.is_valid():
-        return _ask(page, request, form, action, choice)
+        return _confirm(page, request, form, action, choice)
     reason, rate = form.cleaned_data["reason"], form.cleaned_data["rate"]
     try:
-        number = _carry_out(action, choice, by=doer(request), reason=reason, rate=rate)
-    except NotBegun as error:
+        number = _carry_out(action, choice, by=acting_user(request), reason=reason, rate=rate)
+    except NotStarted as error:
         page.message_user(request, str(error), messages.ERROR)
         return HttpResponseRedirect(dead_url())
     return _done(page, request, action, number)
 
 
 def _carry_out(action: str, choice: operations.Choice, *, by: str, reason: str, rate: float) -> int:
-    """Carry out up to `MOST` now, and more in the background; return the operation's id."""
-    if operations.chosen(action, choice)[: MOST + 1].count() > MOST:
-        return in_background(action, choice, by=by, reason=reason, rate=rate)
-    return CARRY_OUT[action](choice, by=by, reason=reason, rate=None).pk
+    """Carry out up to `MAX_PER_REQUEST` now, more in the background; return the operation's id."""
+    if operations.chosen(action, choice)[: MAX_PER_REQUEST + 1].count() > MAX_PER_REQUEST:
+        return start_in_background(action, choice, by=by, reason=reason, rate=rate)
+    return OPERATIONS[action](choice, by=by, reason=reason, rate=None).pk
 
 
 def _done(page: ReadOnlyAdmin, request: HttpRequest, action: str, number: int) -> HttpResponse:
     operation = Operation.objects.get(pk=number)
-    page.remember(request, [operation], f"{TITLES[action]}: {operation.reason}")
+    page.log_action(request, [operation], f"{TITLES[action]}: {operation.reason}")
     if operation.state == Operation.State.RUNNING:
         page.message_user(request, _("It has begun; this page shows how far it is."))
     else:
@@ -117,7 +122,7 @@ def _done(page: ReadOnlyAdmin, request: HttpRequest, action: str, number: int) -
     return HttpResponseRedirect(operation_url(number))
 
 
-def _ask(
+def _confirm(
     page: ReadOnlyAdmin,
     request: HttpRequest,
     form: BulkForm,
@@ -129,10 +134,10 @@ def _ask(
     kept = {name: request.POST[name] for name in names if name in request.POST}
     return show(
         request,
-        "admin/outbox/ask.html",
+        "admin/outbox/confirm.html",
         of=page,
         title=str(TITLES[action]),
-        text=TEXTS[action],
+        text=EFFECTS[action],
         lines=[*(found.lines or [_("nothing")]), *found.examples],
         form=form,
         url=request.path,
@@ -160,3 +165,65 @@ def _fits(group: Group, given: Mapping[str, str]) -> bool:
 def _refused(page: ReadOnlyAdmin, request: HttpRequest, why: str) -> HttpResponse:
     page.message_user(request, why, messages.ERROR)
     return HttpResponseRedirect(dead_url())
+
+
+class CorrectionForm(ReasonForm):
+    """The whole payload, and a reason."""
+
+    payload = JSONObjectField(
+        label=gettext_lazy("Payload"),
+        help_text=gettext_lazy("JSON. What is masked (***) keeps its value if you leave it so."),
+        widget=forms.Textarea(attrs={"rows": 16, "cols": 80, "spellcheck": "false"}),
+    )
+    field_order = ("payload", "reason")
+
+
+def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResponse:
+    """Show the payload; store a corrected one, and redirect to the new event."""
+    page.require_view(request)
+    if not may(request, "correct"):
+        raise PermissionDenied
+    row = _dead(pk)
+    shown = payload_text(masked(row.event))
+    form = CorrectionForm(request.POST or None, initial={"payload": shown})
+    if form.is_valid():
+        try:
+            return _correct(page, request, row, form)
+        except operations.CannotCorrect as error:
+            form.add_error("payload", str(error))
+    names = {"event": row.event.name, "handler": row.subscription.handler}
+    text = _(
+        "%(event)s would be told to %(handler)s anew, as an event of its own that points to the "
+        "old one; nobody else hears it. The dead delivery would be discarded."
+    )
+    return show(
+        request,
+        "admin/outbox/confirm.html",
+        of=page,
+        title=_("Correct and retry"),
+        text=text % names,
+        lines=[row.note],
+        form=form,
+        url=request.path,
+        back=delivery_url(pk),
+    )
+
+
+def _correct(
+    page: ReadOnlyAdmin, request: HttpRequest, row: Delivery, form: CorrectionForm
+) -> HttpResponse:
+    payload, reason = form.cleaned_data["payload"], form.cleaned_data["reason"]
+    event = operations.correct(row.pk, payload, by=acting_user(request), reason=reason)
+    page.log_action(
+        request, [row], _("Corrected by event %(id)s: %(why)s") % {"id": event.id, "why": reason}
+    )
+    page.message_user(request, _("The corrected event is stored and due."), messages.SUCCESS)
+    return HttpResponseRedirect(event_url(event.seq))
+
+
+def _dead(pk: int) -> Delivery:
+    rows = Delivery.objects.filter(pk=pk, state=Delivery.State.DEAD)
+    row = rows.select_related("event", "subscription").first()
+    if row is None:
+        raise Http404
+    return row

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, Sensitive, operations, subscribe
-from outbox.admin import dead
+from outbox.admin import dead_letters
 from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.testing import Outbox
 from tests.outbox.parcels import client_with, page_of, text_of
@@ -169,7 +169,7 @@ class TestALongOperation:
         self, outbox, admin_client, monkeypatch
     ):
         weighed(outbox, 6)
-        monkeypatch.setattr(dead, "MOST", 2)
+        monkeypatch.setattr(dead_letters, "MAX_PER_REQUEST", 2)
         form = {**group_of(Delivery.objects.filter(state="dead").latest("pk")), "rate": "1"}
 
         answer = admin_client.post(ACT, {**form, "action": "retry", "reason": REASON})

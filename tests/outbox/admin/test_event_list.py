@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from outbox import subscribe
-from outbox.admin.seek import first_since
+from outbox.admin.event_list import first_since
 from outbox.models import Event
 from outbox.testing import Outbox
 from tests.outbox.history import store

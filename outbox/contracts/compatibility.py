@@ -29,7 +29,7 @@ _SPECIAL_CASES = {
 }
 
 
-def misfits(written: Schema, read: Schema, *, path: str = "") -> list[str]:
+def mismatches(written: Schema, read: Schema, *, path: str = "") -> list[str]:
     """Return why some value that fits the schema `written` does not fit the schema `read`.
 
     Args:
@@ -54,7 +54,7 @@ class _Comparison:
         self._open: set[tuple[int, int]] = set()
 
     def compare(self, written: Schema | bool, read: Schema | bool, path: str) -> list[str]:
-        """Return the misfits; [] for a pair that is already being compared (recursion)."""
+        """Return the mismatches; [] for a pair that is already being compared (recursion)."""
         written = parts.resolve(written, self._written_defs)
         read = parts.resolve(read, self._read_defs)
         pair = id(written), id(read)

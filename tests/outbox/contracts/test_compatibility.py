@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from pydantic import UUID4, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, create_model
 from typing_extensions import TypedDict  # pydantic wants this one below Python 3.12
 
-from outbox.contracts.schema import misfits
-from outbox.contracts.shapes import read_schema, written_schema
+from outbox.contracts.compatibility import mismatches
+from outbox.contracts.json_schemas import read_schema, written_schema
 
 
 def found(written: Any, read: Any) -> list[str]:
     """Compare an event's field `it`, of type `written`, with a parameter of type `read`."""
     schema = written_schema(create_model("Told", it=(written, ...)))
-    return misfits(
+    return mismatches(
         {**schema["properties"]["it"], "$defs": schema.get("$defs", {})},
         read_schema(read),
         path="it",
@@ -265,7 +265,7 @@ class TestAMisfit:
         assert len(found(Line, Other)) == 3
 
 
-# --- Any pair of types: what misfits() lets pass, pydantic reads ---------------------------------
+# --- Any pair of types: pydantic reads each value for which mismatches() is empty -----------------
 
 
 @dataclasses.dataclass(frozen=True)

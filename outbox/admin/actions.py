@@ -1,10 +1,18 @@
-"""Retry, discard and replay in the admin: preview, reason, and result."""
+"""Retry, discard and replay in the admin: preview, reason, and result.
+
+A long operation runs in a thread of the web process. The thread may die with its process at any
+time, for example by a deploy. The operation's page then shows that it has stopped, and has a button
+to continue it from its last step.
+"""
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Collection, Mapping
 
 from django.contrib import messages
+from django.db import connections
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
@@ -14,12 +22,15 @@ from django.utils.translation import gettext_lazy, ngettext
 from outbox import operations
 from outbox.models import Delivery, Operation
 
-from .base import ReadOnlyAdmin, ReasonForm, doer, may
+from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
 
+logger = logging.getLogger(__name__)
+
+_START_SECONDS = 30.0
 #: Maximum for one request. For more use the command: it has a rate, and can be continued.
-MOST = 2000
+MAX_PER_REQUEST = 2000
 
-CARRY_OUT: Mapping[str, Callable[..., Operation]] = {
+OPERATIONS: Mapping[str, Callable[..., Operation]] = {
     "retry": operations.retry,
     "discard": operations.discard,
     "replay": operations.replay,
@@ -29,7 +40,7 @@ TITLES: Mapping[str, str | Promise] = {
     "discard": gettext_lazy("Discard"),
     "replay": gettext_lazy("Replay"),
 }
-TEXTS: Mapping[str, str | Promise] = {
+EFFECTS: Mapping[str, str | Promise] = {
     "retry": gettext_lazy("These would be due now. A dead one gets all its attempts again."),
     "discard": gettext_lazy("These would be settled without being done: no handler sees them."),
     "replay": gettext_lazy(
@@ -44,10 +55,11 @@ def act(
 ) -> HttpResponse | None:
     """Carry out an action on the chosen deliveries, and show the result.
 
-    It asks for a reason first, except to retry a single delivery. More than `MOST` are refused.
+    It asks for a reason first, except to retry a single delivery. More than `MAX_PER_REQUEST` are
+    refused.
     """
-    ids = tuple(chosen.order_by().values_list("pk", flat=True)[: MOST + 1])
-    if len(ids) > MOST:
+    ids = tuple(chosen.order_by().values_list("pk", flat=True)[: MAX_PER_REQUEST + 1])
+    if len(ids) > MAX_PER_REQUEST:
         _refuse(page, request, action)
         return None
     if not ids:
@@ -58,11 +70,11 @@ def act(
     form = ReasonForm(request.POST if "reason" in request.POST else None)
     needs_reason = form.is_bound or action != "retry" or len(ids) > 1
     if needs_reason and not form.is_valid():
-        return _ask(page, request, form, action, ids)
+        return _confirm(page, request, form, action, ids)
     reason = form.cleaned_data["reason"] if form.is_bound else ""
     rows = list(_chosen(action, choice))
     try:
-        done = CARRY_OUT[action](choice, by=doer(request), reason=reason, rate=None)
+        done = OPERATIONS[action](choice, by=acting_user(request), reason=reason, rate=None)
     except operations.StillRunning as error:
         page.message_user(request, str(error), messages.ERROR)
         return None
@@ -71,7 +83,7 @@ def act(
         "number": done.pk,
         "reason": reason or "-",
     }
-    page.remember(request, rows, text)
+    page.log_action(request, rows, text)
     _show_result(page, request, action, touched=done.touched, left=len(ids) - done.touched)
     return None
 
@@ -91,7 +103,7 @@ def _chosen(action: str, choice: operations.Choice) -> QuerySet[Delivery]:
     return operations.chosen(action, choice).select_related("subscription")
 
 
-def _ask(
+def _confirm(
     page: ReadOnlyAdmin,
     request: HttpRequest,
     form: ReasonForm,
@@ -103,13 +115,13 @@ def _ask(
     left = len(ids) - found.total
     if left:
         lines.append(_("%d of the chosen would be left alone") % left)
-    title, text = str(TITLES[action]), str(TEXTS[action])
-    return page.ask(request, form, title=title, text=text, lines=lines)
+    title, text = str(TITLES[action]), str(EFFECTS[action])
+    return page.confirm(request, form, title=title, text=text, lines=lines)
 
 
 def _refuse(page: ReadOnlyAdmin, request: HttpRequest, action: str) -> None:
     text = _("More than %(most)d: use `manage.py outbox %(action)s` with the same filter.")
-    page.message_user(request, text % {"most": MOST, "action": action}, messages.ERROR)
+    page.message_user(request, text % {"most": MAX_PER_REQUEST, "action": action}, messages.ERROR)
 
 
 def _show_result(
@@ -132,3 +144,49 @@ def _touched(action: str, number: int) -> str:
             ngettext("%d delivery is discarded.", "%d deliveries are discarded.", number) % number
         )
     return ngettext("%d delivery is due now.", "%d deliveries are due now.", number) % number
+
+
+class NotStarted(RuntimeError):
+    """The operation did not complete its first step."""
+
+
+def start_in_background(
+    action: str, choice: operations.Choice, *, by: str, reason: str, rate: float | None
+) -> int:
+    """Start an operation; return its id after its first step.
+
+    Raises `NotStarted` if it fails before, or if its first step takes longer than 30 seconds.
+    """
+
+    def run(report: Callable[[Operation, str], object]) -> object:
+        return OPERATIONS[action](choice, by=by, reason=reason, rate=rate, report=report)
+
+    return _started(run)
+
+
+def continue_in_background(number: int, *, by: str) -> int:
+    """Continue an operation whose process has stopped."""
+    return _started(lambda report: operations.go_on(number, by=by, report=report))
+
+
+def _started(run: Callable[[Callable[[Operation, str], object]], object]) -> int:
+    numbers: list[int] = []
+    has_started = threading.Event()
+
+    def report(operation: Operation, _waits_for: str) -> None:
+        numbers[:] = [operation.pk]
+        has_started.set()
+
+    def work() -> None:
+        try:
+            run(report)
+        except Exception:  # its record keeps the progress; its page shows that it is silent
+            logger.exception("An operation broke off.")
+        finally:
+            has_started.set()
+            connections.close_all()
+
+    threading.Thread(target=work, name="outbox-operation", daemon=True).start()
+    if not has_started.wait(_START_SECONDS) or not numbers:
+        raise NotStarted(_("It did not begin; the log says why."))
+    return numbers[0]
