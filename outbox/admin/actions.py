@@ -36,16 +36,18 @@ OPERATIONS: Mapping[str, Callable[..., Operation]] = {
     "replay": operations.replay,
 }
 TITLES: Mapping[str, str | Promise] = {
-    "retry": gettext_lazy("Try again now"),
+    "retry": gettext_lazy("Retry now"),
     "discard": gettext_lazy("Discard"),
     "replay": gettext_lazy("Replay"),
 }
 EFFECTS: Mapping[str, str | Promise] = {
-    "retry": gettext_lazy("These would be due now. A dead one gets all its attempts again."),
-    "discard": gettext_lazy("These would be settled without being done: no handler sees them."),
+    "retry": gettext_lazy(
+        "These deliveries become due now. A dead one gets all its attempts again."
+    ),
+    "discard": gettext_lazy("These deliveries are settled. Their handlers do not run."),
     "replay": gettext_lazy(
-        "These would be handled once more, on purpose. What a handler does a second time is its "
-        "own matter: look first with `manage.py outbox replay ID --dry-run --show-writes`."
+        "The handlers of these deliveries run again. Their effects may occur a second time. Check "
+        "them first with `manage.py outbox replay ID --dry-run --show-writes`."
     ),
 }
 
@@ -63,7 +65,7 @@ def act(
         _refuse(page, request, action)
         return None
     if not ids:
-        text = _("None of the chosen is in this list any more.")
+        text = _("No selected delivery is in this list any more. Reload the list.")
         page.message_user(request, text, messages.WARNING)
         return None
     choice = operations.Choice(ids=ids)
@@ -91,10 +93,9 @@ def act(
 def possible(request: HttpRequest, row: Delivery) -> list[tuple[str, str | Promise]]:
     """Return the actions that the user may carry out and that would affect the delivery."""
     choice = operations.Choice(ids=(row.pk,))
-    names = {"retry": "try_again", "discard": "discard", "replay": "replay"}
     return [
-        (name, TITLES[action])
-        for action, name in names.items()
+        (action, title)
+        for action, title in TITLES.items()
         if may(request, action) and _chosen(action, choice).exists()
     ]
 
@@ -114,13 +115,16 @@ def _confirm(
     lines = found.lines
     left = len(ids) - found.total
     if left:
-        lines.append(_("%d of the chosen would be left alone") % left)
+        lines.append(_("%d of the selected are skipped: their state does not allow it") % left)
     title, text = str(TITLES[action]), str(EFFECTS[action])
     return page.confirm(request, form, title=title, text=text, lines=lines)
 
 
 def _refuse(page: ReadOnlyAdmin, request: HttpRequest, action: str) -> None:
-    text = _("More than %(most)d: use `manage.py outbox %(action)s` with the same filter.")
+    text = _(
+        "More than %(most)d deliveries are selected. Use `manage.py outbox %(action)s` with the "
+        "same filter."
+    )
     page.message_user(request, text % {"most": MAX_PER_REQUEST, "action": action}, messages.ERROR)
 
 
@@ -131,8 +135,8 @@ def _show_result(
         page.message_user(request, _touched(action, touched), messages.SUCCESS)
     if left:
         text = ngettext(
-            "%d delivery was left alone: this action is not for its state.",
-            "%d deliveries were left alone: this action is not for their state.",
+            "%d delivery was skipped: its state does not allow this action.",
+            "%d deliveries were skipped: their state does not allow this action.",
             left,
         )
         page.message_user(request, text % left, messages.WARNING)
@@ -141,7 +145,7 @@ def _show_result(
 def _touched(action: str, number: int) -> str:
     if action == "discard":
         return (
-            ngettext("%d delivery is discarded.", "%d deliveries are discarded.", number) % number
+            ngettext("%d delivery was discarded.", "%d deliveries were discarded.", number) % number
         )
     return ngettext("%d delivery is due now.", "%d deliveries are due now.", number) % number
 
@@ -181,12 +185,14 @@ def _started(run: Callable[[Callable[[Operation, str], object]], object]) -> int
         try:
             run(report)
         except Exception:  # its record keeps the progress; its page shows that it is silent
-            logger.exception("An operation broke off.")
+            logger.exception(
+                "An operation has stopped. Fix the cause, then continue it on its page."
+            )
         finally:
             has_started.set()
             connections.close_all()
 
     threading.Thread(target=work, name="outbox-operation", daemon=True).start()
     if not has_started.wait(_START_SECONDS) or not numbers:
-        raise NotStarted(_("It did not begin; the log says why."))
+        raise NotStarted(_("The operation did not start. The web process has logged the cause."))
     return numbers[0]

@@ -64,7 +64,7 @@ class ReasonForm(forms.Form):
 
     reason = forms.CharField(
         label=_("Reason"),
-        help_text=_("For whoever wonders later; it is kept with what was done."),
+        help_text=_("Stored with the action. Staff can read it later."),
         max_length=500,
         widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
     )
@@ -118,7 +118,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
     """
 
     empty_text: ClassVar[str | Promise] = ""
-    no_match_text: ClassVar[str | Promise] = _("Nothing matches. Remove a filter.")
+    no_match_text: ClassVar[str | Promise] = _("No row matches. Remove a filter.")
     shows_getting_started: ClassVar[bool] = False
 
     # Sorting by any other column would read the whole table.

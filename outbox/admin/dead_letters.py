@@ -37,8 +37,8 @@ class BulkForm(ReasonForm):
     """A reason, and a rate."""
 
     rate = forms.FloatField(
-        label=gettext_lazy("Most in a second"),
-        help_text=gettext_lazy("Live traffic has the same workers."),
+        label=gettext_lazy("Maximum per second"),
+        help_text=gettext_lazy("Live traffic uses the same workers."),
         min_value=1,
         initial=operations.RATE,
     )
@@ -84,10 +84,10 @@ def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     page.require_view(request)
     action = request.POST.get("action", "")
     if action not in _ACTIONS or not may(request, action):
-        return _refused(page, request, _("You may not do this."))
+        return _refused(page, request, _("You do not have the permission for this action."))
     cause = CauseForm(request.POST)
     if not cause.is_valid():
-        return _refused(page, request, _("There is no such group."))
+        return _refused(page, request, _("This group does not exist. Reload the page."))
     given = cause.cleaned_data
     choice = _choice(given, is_group="group" in request.POST, overtaken=given["overtaken"])
     form = BulkForm(request.POST if "reason" in request.POST else None)
@@ -113,10 +113,10 @@ def _done(page: ReadOnlyAdmin, request: HttpRequest, action: str, number: int) -
     operation = Operation.objects.get(pk=number)
     page.log_action(request, [operation], f"{TITLES[action]}: {operation.reason}")
     if operation.state == Operation.State.RUNNING:
-        page.message_user(request, _("It has begun; this page shows how far it is."))
+        page.message_user(request, _("The operation has started. This page shows its progress."))
     else:
         text = ngettext(
-            "%d delivery was touched.", "%d deliveries were touched.", operation.touched
+            "%d delivery was changed.", "%d deliveries were changed.", operation.touched
         )
         page.message_user(request, text % operation.touched, messages.SUCCESS)
     return HttpResponseRedirect(operation_url(number))
@@ -138,7 +138,7 @@ def _confirm(
         of=page,
         title=str(TITLES[action]),
         text=EFFECTS[action],
-        lines=[*(found.lines or [_("nothing")]), *found.examples],
+        lines=[*(found.lines or [_("no delivery")]), *found.examples],
         form=form,
         url=request.path,
         action=action,
@@ -172,7 +172,7 @@ class CorrectionForm(ReasonForm):
 
     payload = JSONObjectField(
         label=gettext_lazy("Payload"),
-        help_text=gettext_lazy("JSON. What is masked (***) keeps its value if you leave it so."),
+        help_text=gettext_lazy("A JSON object. A masked value (***) that you leave is kept."),
         widget=forms.Textarea(attrs={"rows": 16, "cols": 80, "spellcheck": "false"}),
     )
     field_order = ("payload", "reason")
@@ -193,8 +193,8 @@ def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResp
             form.add_error("payload", str(error))
     names = {"event": row.event.name, "handler": row.subscription.handler}
     text = _(
-        "%(event)s would be told to %(handler)s anew, as an event of its own that points to the "
-        "old one; nobody else hears it. The dead delivery would be discarded."
+        "A new event %(event)s with this payload is stored for %(handler)s only. It refers to the "
+        "original event. The dead delivery is discarded."
     )
     return show(
         request,

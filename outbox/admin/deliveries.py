@@ -70,18 +70,18 @@ class DeliveryAdmin(ReadOnlyAdmin):
     search_help_text = gettext_lazy(
         "A delivery's number, or the exact key (for example an order's id) or event id."
     )
-    actions = ["try_again", "discard", "replay"]
+    actions = ["retry", "discard", "replay"]
     shows_getting_started = True
     empty_text = gettext_lazy(
-        "No delivery yet. The relay makes one for each handler of each event; if events wait, "
-        "start a worker for the queue outbox."
+        "No delivery yet. The relay creates one for each event and handler. If events wait, start "
+        "a worker of the queue outbox."
     )
     no_match_text = gettext_lazy(
-        "No delivery matches. Remove a filter, or search by a number, a whole key or an event id."
+        "No delivery matches. Remove a filter, or search by a number, an exact key or an event id."
     )
     fieldsets = [
         (None, {"fields": ["handler", "event_shown", "key_shown", "tried"]}),
-        (gettext_lazy("When"), {"fields": ["due", "started", "settled", "took", "worker"]}),
+        (gettext_lazy("Times"), {"fields": ["due", "started", "settled", "took", "worker"]}),
         (
             gettext_lazy("Record"),
             {"fields": ["id", "token", "started_token", "note"], "classes": ["collapse"]},
@@ -186,7 +186,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Show when it was done or discarded."""
         return timestamp(delivery.settled_at)
 
-    @admin.display(description=gettext_lazy("took"))
+    @admin.display(description=gettext_lazy("duration"))
     def took(self, delivery: Delivery) -> str:
         """Show how long the handler ran."""
         return took(delivery) or NOTHING
@@ -203,8 +203,8 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Return whether the user may replay."""
         return may(request, "replay")
 
-    @admin.action(description=gettext_lazy("Try again now"), permissions=["retry"])
-    def try_again(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
+    @admin.action(description=gettext_lazy("Retry now"), permissions=["retry"])
+    def retry(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
         """Make deliveries due now that are dead, in backoff, or left parked without a reason."""
         return act(self, request, chosen, action="retry")
 

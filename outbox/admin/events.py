@@ -15,7 +15,7 @@ from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import conditional_page, require_POST
 
@@ -79,11 +79,11 @@ class EventAdmin(ReadOnlyAdmin):
     actions = None
     shows_getting_started = True
     empty_text = gettext_lazy(
-        "No event is stored yet. One appears here as soon as your code calls emit() in a "
-        "transaction that commits."
+        "No event is stored yet. An event appears here when a transaction that calls emit() "
+        "commits."
     )
     no_match_text = gettext_lazy(
-        "No event matches. Remove a filter, or search by a whole key, event id or correlation id."
+        "No event matches. Remove a filter, or search by an exact key, event or correlation id."
     )
     fieldsets = [
         (
@@ -138,16 +138,18 @@ class EventAdmin(ReadOnlyAdmin):
         """Show the time to the second, to compare it with logs."""
         return timestamp(event.emitted_at)
 
-    @admin.display(description=gettext_lazy("handled"))
+    @admin.display(description=gettext_lazy("progress"))
     def progress(self, event: CountedEvent) -> str:
         """Show how many of its handlers are done."""
         if event.fanned_out_at is None:
             return _("waits for the relay")
         total = event.delivery_counts.total
         if not total:
-            return _("nobody listens")
-        text = ngettext("%(done)d of %(total)d handler", "%(done)d of %(total)d handlers", total)
-        return text % {"done": event.delivery_counts.counts[State.DONE], "total": total}
+            return _("no subscriber")
+        return _("%(done)d of %(total)d done") % {
+            "done": event.delivery_counts.counts[State.DONE],
+            "total": total,
+        }
 
     @admin.display(description=gettext_lazy("worst state"))
     def worst(self, event: CountedEvent) -> str:
@@ -165,13 +167,13 @@ class EventAdmin(ReadOnlyAdmin):
     def cause(self, event: Event) -> str:
         """Link the event whose handler emitted this one."""
         if event.causation_id is None:
-            return _("no other event: a request, a job or a command emitted it")
+            return _("no event (emitted by a request, a job or a command)")
         parent = Event.objects.filter(id=event.causation_id).only("seq", "name").first()
         if parent is None:
             shown = _("%(id)s (no longer stored)") % {"id": event.causation_id}
         else:
             shown = link(event_url(parent.seq), parent.name)
-        return format_html(_("{}, heard by {}"), shown, event.emitted_by or NOTHING)
+        return format_html(_("{}, handled by {}"), shown, event.emitted_by or NOTHING)
 
     @admin.display(description=gettext_lazy("correlation id"))
     def correlation(self, event: Event) -> str:
@@ -236,7 +238,7 @@ class EventAdmin(ReadOnlyAdmin):
         if not may(request, "see sensitive fields"):
             raise PermissionDenied
         event = get_object_or_404(Event, pk=pk)
-        self.log_action(request, [event], _("Looked at its sensitive fields."))
+        self.log_action(request, [event], _("Viewed the sensitive fields."))
         template, payload = "admin/outbox/event/sensitive.html", payload_text(event.payload)
         return show(request, template, of=self, title=event.name, event=event, payload=payload)
 
@@ -250,7 +252,7 @@ class DelayedEventAdmin(ReadOnlyAdmin):
     ordering = ["due_at"]
     actions = None
     empty_text = gettext_lazy(
-        "No event is delayed. emit(..., delay=...) puts an event here until it is due."
+        "No event is delayed. emit(..., delay=...) stores an event here until it is due."
     )
     fieldsets = [
         (None, {"fields": ["name", "key_short", "due", "stored", "actor_shown", "emitted_by"]}),

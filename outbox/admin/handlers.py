@@ -58,7 +58,7 @@ class HandlerRow:
     def status(self) -> tuple[str, str]:
         """Its condition: the delivery state whose colour it has, and the words."""
         if self.owed.backfill:
-            return "parked", _("held by its backfill")
+            return "parked", _("held by a backfill")
         if self.owed.paused_at:
             return "parked", _("paused")
         if not any(row.active for row in self.subscriptions):
@@ -75,7 +75,7 @@ class HandlerRow:
         if self.owed.paused_at:
             return self.owed.pause_reason
         if not self.owed.is_known:
-            return _("the code of the last migrate lacks it")
+            return _("the code of the last migrate has no such handler")
         row = next((row for row in self.subscriptions if row.breaker_opened_at), None)
         if row is None or row.breaker_probe_at is None:
             return ""
@@ -135,7 +135,7 @@ class HandlerRow:
     def policy(self) -> str:
         """Its attempts and its backoff."""
         row = self.first
-        tries = _("no last attempt")
+        tries = _("unlimited attempts")
         if row.attempts is not None:
             tries = ngettext("%d attempt", "%d attempts", row.attempts) % row.attempts
         base, cap = span_of_seconds(row.backoff_base), span_of_seconds(row.backoff_cap)

@@ -36,12 +36,12 @@ class OperationAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
     actions = None
     empty_text = gettext_lazy(
-        "Nobody has done anything yet. Actions stand on the pages of dead letters, deliveries and "
-        "handlers, and in `manage.py outbox`."
+        "No operation yet. Start one on the page of dead letters, deliveries or handlers, or with "
+        "`manage.py outbox`."
     )
     fieldsets = [
         (None, {"fields": ["action", "choice_shown", "reason", "by_shown"]}),
-        (gettext_lazy("When"), {"fields": ["started", "finished"]}),
+        (gettext_lazy("Times"), {"fields": ["started", "finished"]}),
     ]
 
     def get_urls(self) -> list[URLPattern]:
@@ -77,7 +77,7 @@ class OperationAdmin(ReadOnlyAdmin):
         except (operations.NotRunning, NotStarted) as error:
             self.message_user(request, str(error), messages.ERROR)
         else:
-            self.log_action(request, [operation], _("Went on.") if go_on else _("Gave it up."))
+            self.log_action(request, [operation], _("Continued.") if go_on else _("Given up."))
         return HttpResponseRedirect(operation_url(pk))
 
     def render_change_form(
@@ -110,7 +110,7 @@ class OperationAdmin(ReadOnlyAdmin):
         """Show the user or command that started it."""
         return actor(row.by)
 
-    @admin.display(description=gettext_lazy("choice"))
+    @admin.display(description=gettext_lazy("selection"))
     def choice_shown(self, row: Operation) -> str:
         """Describe the choice of deliveries or events."""
         return described(row.choice)

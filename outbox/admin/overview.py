@@ -43,7 +43,7 @@ _GROUPS_SHOWN = 5
 _DEAD_GROUPED = 1000
 
 _LEVELS: Mapping[str, tuple[str, str | Promise]] = {
-    doctor.OK: ("done", gettext_lazy("good")),
+    doctor.OK: ("done", gettext_lazy("ok")),
     doctor.WARNING: ("parked", gettext_lazy("warning")),
     doctor.ERROR: ("dead", gettext_lazy("error")),
 }
@@ -126,9 +126,9 @@ class Overview:
             Tile(_("retrying"), _number(retrying), deliveries_url(due="later")),
             Tile(_("dead"), _number(dead), dead_url(), is_bad=bool(dead)),
             Tile(_("oldest owed"), self._oldest(), events_url(state="owed")),
-            Tile(_("events a second"), _rate(recent.events / _RECENT.total_seconds())),
-            Tile(_("half done within"), _seconds(recent.lag(0.5))),
-            Tile(_("95 % done within"), _seconds(recent.lag(0.95))),
+            Tile(_("events per second"), _rate(recent.events / _RECENT.total_seconds())),
+            Tile(_("median time to done"), _seconds(recent.lag(0.5))),
+            Tile(_("95th percentile to done"), _seconds(recent.lag(0.95))),
         ]
 
     @property
@@ -145,7 +145,7 @@ class Overview:
         owed = [one.oldest for one in self.status.handlers if one.oldest]
         oldest = min([*owed, *filter(None, [self.status.oldest_waiting])], default=None)
         age = self.status.age(oldest)
-        return span(age) if age is not None else _("nothing")
+        return span(age) if age is not None else _("none")
 
 
 @admin.register(Minute)
@@ -222,8 +222,8 @@ def _charts(found: Sequence[Totals]) -> list[SafeString]:
         Series(_("done"), [one.done for one in found], shape="dashed", tone="good"),
     ]
     lag = [
-        Series(_("half within"), [one.lag(0.5) for one in found], tone="good"),
-        Series(_("95 % within"), [one.lag(0.95) for one in found], shape="dashed"),
+        Series(_("median"), [one.lag(0.5) for one in found], tone="good"),
+        Series(_("95th percentile"), [one.lag(0.95) for one in found], shape="dashed"),
     ]
     failures = [
         Series(_("failed attempts"), [one.failed for one in found], shape="bars", tone="plain"),

@@ -79,7 +79,7 @@ def periodic_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
         request,
         "admin/outbox/minute/periodic.html",
         of=page,
-        title=_("Periodic work"),
+        title=_("Periodic tasks"),
         periodic_tasks=periodic_tasks(
             may_change=request.user.has_perm(f"{_BEAT}.view_periodictask")
         ),

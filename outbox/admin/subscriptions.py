@@ -45,13 +45,13 @@ State = Delivery.State
 _COUNTED = 1000
 
 _PAUSE = gettext_lazy(
-    "From now on no delivery of these handlers starts. What they are owed waits in the database, "
-    "delays nobody else, and goes on when somebody resumes them:"
+    "No further delivery of these handlers starts. Their deliveries wait in the database until "
+    "you resume the handlers. Other handlers are not affected."
 )
 
 _CLOSE = gettext_lazy(
-    "You know that the other side is back. These handlers go on at once, a little at first, "
-    "without waiting for a probe; their breakers open again if it is not:"
+    "These handlers start again at once, with a small window and without a probe. Close a breaker "
+    "only if the external system works again. Otherwise it opens again."
 )
 
 
@@ -90,8 +90,8 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     search_fields = ["handler", "event"]
     actions = ["pause", "resume", "close_breaker"]
     empty_text = gettext_lazy(
-        "Nobody listens yet. Write a function with @subscribe in the handlers.py of an app and "
-        "run migrate."
+        "No handler is subscribed. Add a function with @subscribe to the handlers.py of an app, "
+        "then run migrate."
     )
     fieldsets = [
         (None, {"fields": ["handler", "event", "status", "owed", "since_shown"]}),
@@ -130,7 +130,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     def status(self, row: Counted) -> str:
         """Show whether it runs, and if not, why."""
         if backfill := holding_backfill([row], using=str(row._state.db)):
-            return _mark(State.PARKED, _("held by its backfill"), coded(_held_text(row, backfill)))
+            return _mark(State.PARKED, _("held by a backfill"), coded(_held_text(row, backfill)))
         if row.paused_at:
             facts: tuple[Any, ...] = (
                 timestamp(row.paused_at),
@@ -140,9 +140,11 @@ class SubscriptionAdmin(ReadOnlyAdmin):
             text = format_html(_("since {} by {}: {}"), *facts)
             return _mark(State.PARKED, _("paused"), text)
         if not row.active:
-            return _mark(State.DISCARDED, _("ended"), _("its events are no longer owed to it"))
+            return _mark(State.DISCARDED, _("ended"), _("new events create no deliveries for it"))
         if not row.known:
-            return _mark(State.PARKED, _("unknown"), _("the code of the last migrate lacks it"))
+            return _mark(
+                State.PARKED, _("unknown"), _("the code of the last migrate has no such handler")
+            )
         if row.breaker_opened_at:
             reason = row.breaker_reason if row.has_failures else ""
             facts = (timestamp(row.breaker_opened_at), reason or NOTHING)
@@ -160,12 +162,12 @@ class SubscriptionAdmin(ReadOnlyAdmin):
             State.SENT: row.sent,
         }
         shown = [(_counted(row, state, count),) for state, count in counts.items() if count]
-        return format_html_join(" ", "{}", shown) or _("nothing")
+        return format_html_join(" ", "{}", shown) or _("none")
 
     @admin.display(description=gettext_lazy("policy"))
     def policy(self, row: Subscription) -> str:
         """Show its attempts, backoff, lease and window."""
-        tries = _("no last attempt")
+        tries = _("unlimited attempts")
         if row.attempts is not None:
             tries = ngettext("%d attempt", "%d attempts", row.attempts) % row.attempts
         facts = {
@@ -198,10 +200,10 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         for handler in _handlers(rows):
             if operations.pause(handler, by=acting_user(request), reason=reason):
                 self.log_action(request, _rows_of(handler), _("Paused: %s") % reason)
-                text = _("%s is paused; what it is owed waits in the database.") % handler
+                text = _("%s is paused. Its deliveries wait in the database.") % handler
                 self.message_user(request, text, messages.SUCCESS)
             else:
-                self.message_user(request, _("%s was paused already.") % handler, messages.WARNING)
+                self.message_user(request, _("%s is already paused.") % handler, messages.WARNING)
         return None
 
     @admin.action(description=gettext_lazy("Resume the handler"), permissions=["pause"])
@@ -215,9 +217,9 @@ class SubscriptionAdmin(ReadOnlyAdmin):
                 continue
             if changed:
                 self.log_action(request, _rows_of(handler), _("Resumed."))
-                self.message_user(request, _("%s goes on.") % handler, messages.SUCCESS)
+                self.message_user(request, _("%s is resumed.") % handler, messages.SUCCESS)
             else:
-                self.message_user(request, _("%s was not paused.") % handler, messages.WARNING)
+                self.message_user(request, _("%s is not paused.") % handler, messages.WARNING)
 
     @admin.action(description=gettext_lazy("Close the breaker"), permissions=["pause"])
     def close_breaker(
@@ -232,10 +234,10 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         for handler in _handlers(rows):
             if operations.close_breaker(handler, by=acting_user(request), reason=reason):
                 self.log_action(request, _rows_of(handler), _("Breaker closed: %s") % reason)
-                text = _("%s goes on, a little at first.") % handler
+                text = _("The breaker of %s is closed. Its window starts small.") % handler
                 self.message_user(request, text, messages.SUCCESS)
             else:
-                text = _("No breaker of %s is open.") % handler
+                text = _("%s has no open breaker.") % handler
                 self.message_user(request, text, messages.WARNING)
         return None
 

@@ -116,13 +116,13 @@ class Timeline:
         total = len(self.deliveries)
         if self.stuck:
             text = ngettext(
-                "Stuck: %(count)d delivery of %(total)d waits for a person.",
-                "Stuck: %(count)d deliveries of %(total)d wait for a person.",
+                "Stuck: %(count)d of %(total)d deliveries needs action.",
+                "Stuck: %(count)d of %(total)d deliveries need action.",
                 len(self.stuck),
             )
             return text % {"count": len(self.stuck), "total": total}
         if self._owed:
-            text = _("In progress: %(owed)d of %(total)d deliveries are still owed.")
+            text = _("In progress: %(owed)d of %(total)d deliveries are owed.")
             return text % {"owed": self._owed, "total": total}
         if self._waiting:
             text = ngettext(
@@ -132,7 +132,7 @@ class Timeline:
             )
             return text % self._waiting
         facts = {"events": len(self.events), "total": total, "span": span(self._duration)}
-        return _("Done: %(events)d events, %(total)d deliveries, within %(span)s.") % facts
+        return _("Done: %(events)d events, %(total)d deliveries, in %(span)s.") % facts
 
     @property
     def _owed(self) -> int:

@@ -79,7 +79,7 @@ def network_map(
         *drawing.handlers(),
         width=2 * _BOX + _BETWEEN + 2 * _MARGIN,
         height=max(left_end, right_end) + _GAP,
-        label=_("Map: which handler hears which event"),
+        label=_("Map: the handlers of each event"),
     )
 
 

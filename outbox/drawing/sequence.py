@@ -53,7 +53,7 @@ def sequence(
         *drawing.rows(),
         width=_MARGIN + _COLUMN * len(columns),
         height=layout.bottom,
-        label=_("Sequence diagram: who told what to whom, time downwards"),
+        label=_("Sequence diagram: events between apps, time downwards"),
     )
 
 

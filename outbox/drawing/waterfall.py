@@ -71,7 +71,7 @@ def waterfall(
         *(drawing.row(row, _AXIS + _ROW * number) for number, row in enumerate(rows)),
         width=_NAMES + _WIDTH + _SPANS,
         height=_AXIS + _ROW * len(rows) + 6,
-        label=_("Waterfall: how long each handler waited, ran and was retried"),
+        label=_("Waterfall: waits, runs and retries of each delivery"),
     )
 
 

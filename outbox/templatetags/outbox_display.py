@@ -126,7 +126,7 @@ def actor(name: str) -> str:
     try:
         user = model._default_manager.get(pk=pk)
     except (model.DoesNotExist, ValueError):
-        return _("%(actor)s (no longer there)") % {"actor": name}
+        return _("%(actor)s (deleted)") % {"actor": name}
     return link(_admin_url(user, "change", pk), user.get_username())
 
 

@@ -115,7 +115,7 @@ class TestADeadGroup:
         page.goto(f"{DEAD}?handler={handler}")
         group = page.get_by_role("region", name=re.compile(f"{handler}: Conn"))
 
-        press(page, group.get_by_role("button", name="Try again now"))
+        press(page, group.get_by_role("button", name="Retry now"))
         expect(page.get_by_label("Reason")).to_be_focused()
         page.keyboard.type("The mail server is back.")
         press(page, page.locator("input[type=submit].default"))
@@ -129,7 +129,7 @@ class TestADeadGroup:
     def test_says_afterwards_who_did_what_and_why(self, page: Page):
         page.goto(DEAD)
 
-        expect(page.get_by_role("region", name="Who did what lately")).to_contain_text(
+        expect(page.get_by_role("region", name="Recent operations")).to_contain_text(
             "The mail server is back."
         )
 

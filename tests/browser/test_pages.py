@@ -79,7 +79,7 @@ class TestEachQuestion:
         ("name", "button"),
         [
             ("the handlers", "Pause orders.note_stock"),
-            ("the dead letters", "Try again now: all of these"),
+            ("the dead letters", "Retry now: all of these"),
             ("a done delivery", "Replay"),
             ("a dead delivery", "Discard"),
         ],

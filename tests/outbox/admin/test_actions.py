@@ -33,7 +33,7 @@ class TestTryingAgain:
         delivery = dead_one()
 
         response = admin_client.post(
-            DELIVERIES, {"action": "try_again", "_selected_action": [delivery.pk]}, follow=True
+            DELIVERIES, {"action": "retry", "_selected_action": [delivery.pk]}, follow=True
         )
 
         assert "1 delivery is due now." in response.content.decode()
@@ -41,30 +41,30 @@ class TestTryingAgain:
         assert (delivery.state, delivery.due_at <= timezone.now()) == ("pending", True)
         entry = LogEntry.objects.get()
         assert (entry.user, entry.object_id) == (admin_user, str(delivery.pk))
-        assert entry.change_message.startswith("Try again now (operation ")
+        assert entry.change_message.startswith("Retry now (operation ")
 
     def test_has_a_button_on_the_page_that_leads_back_to_it(self, outbox, admin_client):
         packed(outbox)
         delivery = dead_one()
-        form = {"action": "try_again", "_selected_action": [delivery.pk], "from_page": "1"}
+        form = {"action": "retry", "_selected_action": [delivery.pk], "from_page": "1"}
 
         before = text_of(admin_client, page_of(delivery))
         response = admin_client.post(DELIVERIES, form)
         after = text_of(admin_client, page_of(delivery))
 
         assert response["Location"] == page_of(delivery)
-        assert "Try again now" in before
-        assert "Try again now</button>" not in after
+        assert "Retry now" in before
+        assert "Retry now</button>" not in after
 
     def test_leaves_alone_what_is_done_and_says_so(self, outbox, admin_client):
         packed(outbox)
         done = Delivery.objects.get(state="done")
 
         response = admin_client.post(
-            DELIVERIES, {"action": "try_again", "_selected_action": [done.pk]}, follow=True
+            DELIVERIES, {"action": "retry", "_selected_action": [done.pk]}, follow=True
         )
 
-        assert "1 delivery was left alone" in response.content.decode()
+        assert "1 delivery was skipped" in response.content.decode()
         done.refresh_from_db()
         assert done.state == "done"
         assert not LogEntry.objects.exists()
@@ -74,7 +74,7 @@ class TestTryingAgain:
         for _ in range(3):
             packed(outbox)
         first = Delivery.objects.filter(state="dead").latest("id")
-        form = {"action": "try_again", "_selected_action": [first.pk], "select_across": "1"}
+        form = {"action": "retry", "_selected_action": [first.pk], "select_across": "1"}
         reason = {"reason": "the scales are mended"}
 
         text = text_of(admin_client, f"{DELIVERIES}?state=dead")
@@ -95,7 +95,7 @@ class TestTryingAgain:
         gone = dead_one()
         packed(outbox)
         left = Delivery.objects.filter(state="dead").latest("id")
-        form = {"action": "try_again", "_selected_action": [gone.pk, left.pk], "reason": " "}
+        form = {"action": "retry", "_selected_action": [gone.pk, left.pk], "reason": " "}
         Delivery.objects.filter(pk=gone.pk).update(state="done")
 
         asked = admin_client.post(f"{DELIVERIES}?state=dead", form).content.decode()
@@ -109,16 +109,16 @@ class TestTryingAgain:
         viewer = client_with("view_event", "view_delivery", "view_subscription")
 
         texts = [text_of(viewer, url) for url in (DELIVERIES, page_of(delivery))]
-        viewer.post(DELIVERIES, {"action": "try_again", "_selected_action": [delivery.pk]})
+        viewer.post(DELIVERIES, {"action": "retry", "_selected_action": [delivery.pk]})
 
-        assert not [text for text in texts if "Try again now" in text]
+        assert not [text for text in texts if "Retry now" in text]
         assert dead_one() == delivery
 
     def test_is_for_those_who_may_retry(self, outbox):
         packed(outbox)
         operator = client_with("view_delivery", "retry_delivery")
 
-        operator.post(DELIVERIES, {"action": "try_again", "_selected_action": [dead_one().pk]})
+        operator.post(DELIVERIES, {"action": "retry", "_selected_action": [dead_one().pk]})
 
         assert not Delivery.objects.filter(state="dead").exists()
 
@@ -133,7 +133,7 @@ class TestPausing:
         asked = admin_client.post(SUBSCRIPTIONS, form).content.decode()
         again = admin_client.post(SUBSCRIPTIONS, {**form, "reason": " "}).content.decode()
 
-        assert "For whoever wonders later" in asked
+        assert "Stored with the action." in asked
         assert "This field is required." in again
         assert self.subscription().paused_at is None
 
@@ -225,7 +225,7 @@ class TestDiscardingAndReplaying:
 
         said = admin_client.post(f"{DELIVERIES}?state=dead", form, follow=True).content.decode()
 
-        assert "None of the chosen is in this list any more." in said
+        assert "No selected delivery is in this list any more." in said
         assert dead_one() == left
 
     def test_of_very_many_is_left_to_the_command(self, outbox, admin_client, monkeypatch):
@@ -237,5 +237,5 @@ class TestDiscardingAndReplaying:
 
         said = admin_client.post(DELIVERIES, form, follow=True).content.decode()
 
-        assert "More than 1: use `manage.py outbox discard`" in said
+        assert "More than 1 deliveries are selected. Use `manage.py outbox discard`" in said
         assert Delivery.objects.filter(state="dead").count() == 2

@@ -90,7 +90,7 @@ class TestTheGroups:
 
         assert f"2 {TIMES} tests.print_label: PermanentFailure" in text
         assert f"1 {TIMES} tests.print_label: LookupError" in text
-        assert "3 deliveries used up their attempts" in text
+        assert "3 deliveries are dead:" in text
 
     def test_are_kept_by_a_filter(self, outbox, admin_client):
         weighed(outbox)
@@ -98,11 +98,11 @@ class TestTheGroups:
         none = text_of(admin_client, f"{DEAD}?exception=LookupError")
         one = text_of(admin_client, f"{DEAD}?handler=tests.print_label")
 
-        assert "Nothing dead matches" in none
+        assert "No dead delivery matches" in none
         assert f"1 {TIMES} tests.print_label" in one
 
     def test_say_so_where_nothing_is_dead(self, outbox, admin_client):
-        assert "Nothing is dead." in text_of(admin_client, DEAD)
+        assert "No delivery is dead." in text_of(admin_client, DEAD)
 
 
 class TestActingOnAGroup:
@@ -113,7 +113,7 @@ class TestActingOnAGroup:
         text = admin_client.post(ACT, {**form, "action": "retry"}).content.decode()
 
         assert "tests.print_label, dead: 2" in text
-        assert "Most in a second" in text
+        assert "Maximum per second" in text
         assert dead_ones() == 2
 
     def test_touches_the_group_alone_and_empties_it(self, outbox, admin_client, admin_user):
@@ -176,7 +176,7 @@ class TestALongOperation:
         first = text_of(admin_client, answer["Location"])
 
         assert "hx-get=" in first
-        assert "1 a second at most" in first
+        assert "at most 1 per second" in first
         eventually(lambda: Operation.objects.get().state == "finished", "its end", within=60)
         last = text_of(admin_client, answer["Location"])
         assert "6 of 6" in last
@@ -199,7 +199,7 @@ class TestALongOperation:
         before = text_of(admin_client, page_of(left))
         admin_client.post(reverse("admin:outbox_operation_go_on", args=[left.pk]))
 
-        assert "Nobody carries it out any more" in before
+        assert "The operation has stopped." in before
         assert f"<code>manage.py outbox go-on {left.pk}</code>" in before
         assert "no handler runs again for an event because of that" in before
         eventually(lambda: dead_ones() == 0, "the rest is retried", within=60)
@@ -324,7 +324,7 @@ class TestSensitiveFields:
         text = text_of(viewer, page_of(event))
         answer = viewer.post(self.url(event))
 
-        assert "Show what is masked" not in text
+        assert "Show masked values" not in text
         assert answer.status_code == 403
         assert not LogEntry.objects.exists()
 

@@ -69,7 +69,7 @@ class TestTheEventList:
 
         text = text_of(admin_client, f"{EVENTS}?name=tests.Packed")
 
-        assert "1 of 2 handlers" in text
+        assert "1 of 2 done" in text
         assert '<span class="outbox-badge outbox-dead">dead</span>' in text
 
     def test_tells_events_that_wait_from_those_that_nobody_hears(self, outbox, admin_client):
@@ -79,7 +79,7 @@ class TestTheEventList:
         text = text_of(admin_client, EVENTS)
 
         assert text.count("waits for the relay</td>") == 1
-        assert text.count("nobody listens</td>") == 1
+        assert text.count("no subscriber</td>") == 1
 
     def test_shows_the_latest_first(self, outbox, admin_client):
         first, second = packed(outbox), packed(outbox)
@@ -185,7 +185,7 @@ class TestTheEventList:
         packed(outbox)
         unmatched = text_of(admin_client, f"{EVENTS}?q=nothing")
 
-        assert "as soon as your code calls emit()" in empty
+        assert "when a transaction that calls emit() commits" in empty
         assert "search by a whole key" in unmatched
 
 
@@ -236,7 +236,7 @@ class TestAnEventsPage:
 
         text = text_of(admin_client, page_of(event))
 
-        assert f'<a href="{page_of(cause)}">tests.Packed</a>, heard by tests.label_parcel' in text
+        assert f'<a href="{page_of(cause)}">tests.Packed</a>, handled by tests.label_parcel' in text
 
     def test_links_the_user_who_started_it(self, outbox, admin_client, admin_user):
         event = packed(outbox)
@@ -252,7 +252,7 @@ class TestAnEventsPage:
 
         text = text_of(admin_client, page_of(event))
 
-        assert "user:4711 (no longer there)" in text
+        assert "user:4711 (deleted)" in text
 
     def test_links_all_events_of_its_correlation_id(self, outbox, admin_client):
         event = packed(outbox)
@@ -345,7 +345,7 @@ class TestASubscription:
 
     @pytest.mark.parametrize(
         ("attempts", "policy"),
-        [(1, "1 attempt,"), (2, "2 attempts,"), (None, "no last attempt,")],
+        [(1, "1 attempt,"), (2, "2 attempts,"), (None, "unlimited attempts,")],
     )
     def test_says_how_often_it_is_tried(self, outbox, admin_client, attempts, policy):
         Subscription.objects.update(attempts=attempts)
@@ -357,7 +357,7 @@ class TestASubscription:
 
         text = text_of(admin_client, SUBSCRIPTIONS)
 
-        assert "the code of the last migrate lacks it" in text
+        assert "the code of the last migrate has no such handler" in text
 
 
 class TestRows:

@@ -70,7 +70,7 @@ def text_of(client: Client, url: str = OVERVIEW) -> str:
 
 def advice(client: Client) -> str:
     text = text_of(client)
-    start = text.index("What to do next")
+    start = text.index("Next step")
     return text[start : text.index("</p>", start)]
 
 
@@ -126,7 +126,7 @@ class TestALight:
 
 class TestTheAdvice:
     def test_is_nothing_where_all_is_well(self, alive, admin_client):
-        assert "Nothing: all that was told is done or under way." in advice(admin_client)
+        assert "None. All deliveries are done or in progress." in advice(admin_client)
 
     def test_puts_a_silent_relay_before_all_else(self, outbox, alive, admin_client):
         told(outbox)
@@ -140,7 +140,7 @@ class TestTheAdvice:
         told(outbox)
         Delivery.objects.filter(subscription__queue="labels").update(state="pending")
 
-        assert "Start a worker with -Q labels" in advice(admin_client)
+        assert "Start one with <code>-Q labels</code>" in advice(admin_client)
         assert "labels" not in without_work
 
     def test_leads_to_what_is_dead(self, outbox, alive, admin_client):
@@ -148,21 +148,21 @@ class TestTheAdvice:
 
         said = advice(admin_client)
 
-        assert "Repair what 2 deliveries to tests.weigh_parcel died of" in said
+        assert "2 deliveries of tests.weigh_parcel failed (" in said
         assert f'href="{DEAD}?handler=tests.weigh_parcel"' in said
 
     def test_remembers_a_paused_handler_for_which_work_waits(self, outbox, alive, admin_client):
         operations.pause("tests.weigh_parcel", by="user:1", reason="Broken scales")
         told(outbox)
 
-        assert "Resume tests.weigh_parcel" in advice(admin_client)
+        assert "tests.weigh_parcel is paused, and" in advice(admin_client)
 
     def test_tells_of_an_open_breaker(self, outbox, alive, admin_client):
         Subscription.objects.filter(handler="tests.label_parcel").update(
             breaker_opened_at=timezone.now(), breaker_reason="ConnectionRefusedError"
         )
 
-        assert "the breaker of tests.label_parcel is open" in advice(admin_client)
+        assert "The breaker of tests.label_parcel is open" in advice(admin_client)
 
 
 class TestTheLivePart:

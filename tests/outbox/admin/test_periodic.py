@@ -113,7 +113,7 @@ class TestThePage:
     def test_says_what_to_do_when_there_is_nothing(self, admin_client: Client):
         page = admin_client.get(URL).content.decode()
 
-        assert "Nothing happens by the clock." in page
+        assert "No task is scheduled." in page
         assert "outbox-handlers" not in page
 
     def test_marks_what_is_late_and_says_that_beat_is_silent(self, admin_client: Client):

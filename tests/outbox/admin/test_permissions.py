@@ -60,7 +60,7 @@ NOBODYS = ("add", "delete")
 
 VIEWER = sorted(set(PAGES.values()))
 ACTIONS = {
-    "try_again": "retry_delivery",
+    "retry": "retry_delivery",
     "discard": "discard_delivery",
     "replay": "replay_delivery",
     "pause": "pause_subscription",

@@ -22,21 +22,21 @@ DEAD = reverse("admin:outbox_delivery_dead")
 ACT = reverse("admin:outbox_delivery_dead_act")
 #: What a payload may not be, and what is said of it.
 BAD_PAYLOADS = {
-    "deep arrays": ("[" * 12_000, "lie at most 100 deep"),
-    "deep arrays, closed": ("[" * 12_000 + "]" * 12_000, "lie at most 100 deep"),
-    "deep objects": ('{"a":' * 12_000 + "1" + "}" * 12_000, "lie at most 100 deep"),
-    "a deep value": ('{"a": ' + "[" * DEEPEST + "]" * DEEPEST + "}", "lie at most 100 deep"),
+    "deep arrays": ("[" * 12_000, "at most 100 levels deep"),
+    "deep arrays, closed": ("[" * 12_000 + "]" * 12_000, "at most 100 levels deep"),
+    "deep objects": ('{"a":' * 12_000 + "1" + "}" * 12_000, "at most 100 levels deep"),
+    "a deep value": ('{"a": ' + "[" * DEEPEST + "]" * DEEPEST + "}", "at most 100 levels deep"),
     "an escaped NUL": ('{"note": "a\\u0000b"}', "NUL character"),
     "an escaped NUL in a name": ('{"\\u0000": 1}', "NUL character"),
-    "half of a surrogate pair": ('{"note": "\\ud800"}', "half of a surrogate pair"),
+    "half of a surrogate pair": ('{"note": "\\ud800"}', "unpaired surrogate"),
     "a NUL as it is": ("\0", "Null characters are not allowed"),
-    "NaN": ('{"note": NaN}', "NaN is not a value of JSON"),
-    "infinity": ('{"note": -Infinity}', "-Infinity is not a value of JSON"),
+    "NaN": ('{"note": NaN}', "NaN is not a JSON value"),
+    "infinity": ('{"note": -Infinity}', "-Infinity is not a JSON value"),
     "a number without an end": ('{"note": 1e999}', "a number is too large"),
-    "more digits than int() takes": ('{"note": ' + "9" * 5000 + "}", "This is no JSON"),
-    "an array": ("[]", "no JSON object"),
-    "null": ("null", "no JSON object"),
-    "no JSON": ("(", "This is no JSON"),
+    "more digits than int() takes": ('{"note": ' + "9" * 5000 + "}", "Invalid JSON"),
+    "an array": ("[]", "Enter a JSON object."),
+    "null": ("null", "Enter a JSON object."),
+    "no JSON": ("(", "Invalid JSON"),
 }
 
 
@@ -92,7 +92,7 @@ class TestAnAction:
 
         answer = admin_client.post(ACT, {"action": "retry", field: "a\0b", **more}, follow=True)
 
-        assert "There is no such group." in answer.content.decode()
+        assert "This group does not exist." in answer.content.decode()
         assert state() == before
 
 

@@ -232,4 +232,4 @@ class TestGroupsOfMany:
 
         page = admin_client.get(reverse("admin:outbox_delivery_dead")).content.decode()
 
-        assert "These are the newest 3; there are more" in page
+        assert "Only the newest 3 are shown" in page
