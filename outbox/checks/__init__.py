@@ -79,9 +79,9 @@ def check_owed(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[C
     found = rehearse(using=using)
     return [
         Error(
-            f"{problem.handler} is owed {number} of {problem.event}, version {problem.version}, "
-            f"and could not do them: {problem.reason}.",
-            hint=f"For example {', '.join(found.examples[problem])}; see `manage.py outbox why`.",
+            f"{problem.handler} cannot handle {number} owed deliveries of {problem.event}, "
+            f"version {problem.version}: {problem.reason}.",
+            hint=f"Examples for `manage.py outbox why`: {', '.join(found.examples[problem])}.",
             obj="outbox",
             id="outbox.E023",
         )
@@ -93,7 +93,7 @@ def _same_handlers() -> Iterator[CheckMessage]:
     for one, other in combinations(subscriptions.registry, 2):
         if one.name == other.name:
             yield Error(
-                f"{other.name} is the pinned name of another handler too, at {place(one)}.",
+                f"The pinned name {other.name} belongs to another handler, too ({place(one)}).",
                 hint=f'Pin another name: @subscribe(..., name="{other.app_label}.another_name").',
                 obj=place(other),
                 id="outbox.E008",
@@ -103,16 +103,16 @@ def _same_handlers() -> Iterator[CheckMessage]:
 def _takeovers() -> Iterator[CheckMessage]:
     for one, other in permutations(subscriptions.registry, 2):
         if other.name in one.formerly:
-            yield _not_free(one, f"{other.name}, which is still there, at {place(other)}")
+            yield _not_free(one, f"{other.name}, which still exists ({place(other)})")
     for one, other in combinations(subscriptions.registry, 2):
         for name in sorted(set(one.formerly) & set(other.formerly)):
-            yield _not_free(other, f"{name}, and so does {one.name}, at {place(one)}")
+            yield _not_free(other, f"{name}, and so does {one.name} ({place(one)})")
 
 
 def _not_free(handler: Handler, what: str) -> CheckMessage:
     return Error(
-        f"{handler.name} takes over from {what}.",
-        hint="formerly= names what no handler has any more: only one can take over its debts.",
+        f"{handler.name} takes over the deliveries of {what}.",
+        hint="List a name in formerly= of one handler only, and after no handler has it any more.",
         obj=place(handler),
         id="outbox.E009",
     )
@@ -122,8 +122,8 @@ def _same_events() -> Iterator[CheckMessage]:
     for name, known in sorted(events.registry.items()):
         for one, other in combinations(known, 2):
             yield Error(
-                f"{name} is the name of another event too, at {place(one)}.",
-                hint="Handlers find an event by app label and class name: rename one class.",
+                f"The event name {name} belongs to another class, too ({place(one)}).",
+                hint="The name of an event is its app label and class name. Rename one class.",
                 obj=place(other),
                 id="outbox.E010",
             )

@@ -41,7 +41,7 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 def _is_not_declared(handler: Handler, name: str) -> CheckMessage:
     return Error(
-        f"{handler.name} hears {name}, which no installed app declares.",
+        f"{handler.name} subscribes to {name}, which no installed app declares.",
         hint=_similar_event(name) or _declared_events(name),
         obj=place(handler),
         id="outbox.E001",
@@ -66,8 +66,8 @@ def _declared_events(name: str) -> str:
         return f"{label} declares {', '.join(of_app)}."
     labels = sorted({one.partition(".")[0] for one in events.registry})
     return (
-        f"No app with events is called {label!r}; there are {', '.join(labels) or 'none'}. "
-        "An app's events stand in its events.py, and the app in INSTALLED_APPS."
+        f"No app {label!r} declares events. Apps with events: {', '.join(labels) or 'none'}. "
+        "Declare events in the app's events.py, and list the app in INSTALLED_APPS."
     )
 
 
@@ -103,14 +103,14 @@ def _mismatches(
     field = {**written["properties"][name], "$defs": written.get("$defs", {})}
     found = mismatches(field, read, path=name)
     if name not in written.get("required", ()) and not _has_default(handler, name):
-        found.append(f"{name}: the event may leave it out, the handler requires it")
+        found.append(f"{name}: the event may omit it, the handler requires it")
     return found
 
 
 def _does_not_fit(handler: Handler, event: type[DomainEvent], mismatch: str) -> CheckMessage:
     return Error(
         f"{handler.name} cannot read every {event.event_name} ({place(event)}). {mismatch}.",
-        hint="Give the parameter a type that takes all that the event's field can hold.",
+        hint="Give the parameter a type that accepts every value of the event's field.",
         obj=place(handler),
         id="outbox.E003",
     )
@@ -119,12 +119,12 @@ def _does_not_fit(handler: Handler, event: type[DomainEvent], mismatch: str) -> 
 def _not_carried(
     handler: Handler, event: type[DomainEvent], name: str, carried: list[str]
 ) -> CheckMessage:
-    outcome = "; it would always get its default" if _has_default(handler, name) else ""
+    outcome = ". It would always have its default" if _has_default(handler, name) else ""
     return Error(
         f"{handler.name} reads {name}, which is neither a field of {event.event_name} "
         f"({place(event)}) nor a fact{outcome}.",
         hint=did_you_mean(name, [*carried, *sorted(FACTS)])
-        or f"It carries {', '.join(carried)}; facts are {', '.join(sorted(FACTS))}.",
+        or f"Fields: {', '.join(carried)}. Facts: {', '.join(sorted(FACTS))}.",
         obj=place(handler),
         id="outbox.E002",
     )

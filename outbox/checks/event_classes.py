@@ -41,8 +41,8 @@ def check_event(event: type[DomainEvent]) -> Iterator[CheckMessage]:
     except NO_SCHEMA as error:
         yield Error(
             f"The fields of {event.event_name} have no JSON form: {first_line(error)}",
-            hint="Import what its annotations name at the top of the module, not within "
-            "`if TYPE_CHECKING:`, and use types that pydantic can write as JSON.",
+            hint="Import the annotated types at the top of the module, not within "
+            "`if TYPE_CHECKING:`. Use types that pydantic can write as JSON.",
             obj=place(event),
             id="outbox.E011",
         )
@@ -93,8 +93,8 @@ def _mismatches(event: type[DomainEvent], example: Any) -> Iterator[tuple[tuple[
 
 def _not_hidden(event: type[DomainEvent], name: str) -> CheckMessage:
     return Error(
-        f"{event.event_name} has {name} as its key or in its subject, and marks it as sensitive.",
-        hint="Keys and subjects stand in logs and lists, and are never blanked: take an id.",
+        f"The field {name} of {event.event_name} is sensitive, and is its key or in its subject.",
+        hint="Logs and lists show keys and subjects, and nothing blanks them. Use an id instead.",
         obj=place(event),
         id="outbox.E024",
     )
@@ -102,8 +102,8 @@ def _not_hidden(event: type[DomainEvent], name: str) -> CheckMessage:
 
 def _not_blank(event: type[DomainEvent], name: str, message: str) -> CheckMessage:
     return Error(
-        f"{name} of {event.event_name} is sensitive, and its type takes no blank: {message}.",
-        hint="Let it be null, Sensitive[... | None], or validate it where it comes in.",
+        f"The field {name} of {event.event_name} is sensitive, but accepts no blank: {message}.",
+        hint="Allow null, Sensitive[... | None], or validate the value before the event is made.",
         obj=place(event),
         id="outbox.E025",
     )
@@ -115,11 +115,11 @@ def check_versions(event: type[DomainEvent]) -> Iterator[CheckMessage]:
     for version in range(1, event.event_version):
         if version not in steps:
             yield Error(
-                f"{event.event_name} is at version {event.event_version}, and nothing leads from "
-                f"version {version} to {version + 1}: stored events of version {version} could "
-                "not be read.",
-                hint=f'Write @upcast("{event.event_name}", from_version={version}) below the '
-                "class; the first version is 1.",
+                f"{event.event_name} is at version {event.event_version}, but no upcaster leads "
+                f"from version {version} to {version + 1}. Stored events of version {version} "
+                "cannot be read.",
+                hint=f'Add @upcast("{event.event_name}", from_version={version}) below the class. '
+                "The first version is 1.",
                 obj=place(event),
                 id="outbox.E020",
             )
@@ -140,13 +140,13 @@ def check_upcasters() -> Iterator[CheckMessage]:
                 one,
                 f"{one.event} from version {one.from_version}, which is at version "
                 f"{event.event_version}",
-                f"It leads to version {one.from_version + 1}: raise the version= of the class.",
+                f"It leads to version {one.from_version + 1}. Raise version= of the class.",
             )
     for one, other in combinations(upcasting.registry, 2):
         if (one.event, one.from_version) == (other.event, other.from_version):
             what = f"{one.event} from version {one.from_version}"
             yield _misplaced(
-                other, f"{what}, as {one.function.__name__} does", "Only one can be taken."
+                other, f"{what}, as {one.function.__name__} does", "Remove one of the two."
             )
 
 
@@ -171,10 +171,10 @@ def incompatible_change_message(change: contract_lock.IncompatibleChange) -> Che
     event = change.event
     version = event.event_version
     return Error(
-        f"{event.event_name} is no longer what its version {version} was: {change.what}.",
-        hint="An event only grows, by fields with a default. For any other change raise version= "
-        f'to {version + 1} and write @upcast("{event.event_name}", from_version={version}). If '
-        f"no release has told this version yet, remove it from {contract_lock.FILE}.",
+        f"{event.event_name} differs from its recorded version {version}: {change.what}.",
+        hint="A version may only get new fields with a default. For any other change, set version="
+        f'{version + 1} and add @upcast("{event.event_name}", from_version={version}). If no '
+        f"release has emitted this version yet, remove it from {contract_lock.FILE}.",
         obj=place(event),
         id="outbox.E022",
     )
@@ -182,8 +182,8 @@ def incompatible_change_message(change: contract_lock.IncompatibleChange) -> Che
 
 def _unrecorded(config: AppConfig, what: str) -> CheckMessage:
     return Warning(
-        f"{config.label}/{contract_lock.FILE} does not know yet: {what}.",
-        hint="Run `manage.py outbox catalogue` and commit what it writes.",
+        f"{config.label}/{contract_lock.FILE} is out of date: {what}.",
+        hint="Run `manage.py outbox catalogue` and commit the file.",
         obj=config.label,
         id="outbox.W020",
     )

@@ -69,9 +69,9 @@ def _unannotated(handler: Handler) -> Iterator[CheckMessage]:
     for name, parameter in handler.parameters.items():
         if name not in FACTS and parameter.annotation is parameter.empty:
             yield Warning(
-                f"{handler.name} reads {name} without an annotation: it gets what JSON has, a "
-                "string where the event has a UUID or a date.",
-                hint=f"Annotate {name} with the type that the handler wants, or with Any.",
+                f"The parameter {name} of {handler.name} has no annotation. It receives the value "
+                "as JSON has it, for example a string for a UUID or a date.",
+                hint=f"Annotate {name} with the type that the handler needs, or with Any.",
                 obj=place(handler),
                 id="outbox.W001",
             )
@@ -84,9 +84,9 @@ def _facts(handler: Handler, types: Mapping[str, Any]) -> Iterator[CheckMessage]
         if annotated and not all(_takes(kind, one) for one in given):
             wanted = " | ".join(type_name(one) for one in given).replace("NoneType", "None")
             yield Error(
-                f"{handler.name} takes {name} as {type_name(kind)}; as a fact of the event it is "
-                f"{wanted}.",
-                hint=f"Annotate it so: {name}: {wanted}.",
+                f"The parameter {name} of {handler.name} is annotated as {type_name(kind)}. The "
+                f"fact has the type {wanted}.",
+                hint=f"Annotate it as {name}: {wanted}.",
                 obj=place(handler),
                 id="outbox.E006",
             )
@@ -112,10 +112,10 @@ def _unreadable(handler: Handler, types: Mapping[str, Any]) -> Iterator[CheckMes
                 read_schema(kind)
         except NO_SCHEMA as error:
             yield Error(
-                f"{handler.name} reads {name} as {type_name(kind)}, which JSON cannot become: "
-                f"{first_line(error)}",
-                hint="Use plain types, pydantic models, dataclasses or TypedDicts. A row of a "
-                "table is loaded by the handler, by its id.",
+                f"The parameter {name} of {handler.name} has the type {type_name(kind)}, which "
+                f"cannot be read from JSON: {first_line(error)}",
+                hint="Use plain types, pydantic models, dataclasses or TypedDicts. For a row of a "
+                "table, take its id and load the row in the handler.",
                 obj=place(handler),
                 id="outbox.E005",
             )
@@ -126,16 +126,16 @@ def check_policy(handler: Handler) -> Iterator[CheckMessage]:
     yield from _counted_and_final(handler)
     if handler.breaker is not None and handler.atomic:
         yield Warning(
-            f"{handler.name} has a breaker and is atomic: an atomic handler calls nobody outside, "
-            "since its transaction would stay open meanwhile.",
-            hint="Write it with atomic=False and `with receipt:`, or drop the breaker.",
+            f"{handler.name} has a breaker and is atomic. An atomic handler must not call an "
+            "external system, because its transaction would stay open during the call.",
+            hint="Use atomic=False and `with receipt:`, or remove the breaker.",
             obj=place(handler),
             id="outbox.W003",
         )
     if handler.attempts == 1 and any(isinstance(one, Retry) for one in handler.rules.values()):
         yield Warning(
-            f"{handler.name} has a rule that retries, and a single attempt: it never does.",
-            hint="Give it more attempts, or drop the rule.",
+            f"{handler.name} has a rule that retries, but a single attempt. It never retries.",
+            hint="Raise attempts=, or remove the rule.",
             obj=place(handler),
             id="outbox.W004",
         )
@@ -146,9 +146,9 @@ def _counted_and_final(handler: Handler) -> Iterator[CheckMessage]:
         action = action_for_kind(kind, handler.rules)
         if not isinstance(action, Retry):
             yield Error(
-                f"{handler.name} counts {kind.__name__} for its breaker, and by its rules it is "
-                f"{type(action).__name__}: an hour of that would cost each delivery.",
-                hint="A breaker counts what may be tried again later.",
+                f"The breaker of {handler.name} counts {kind.__name__}, but the handler's rules "
+                f"make it {type(action).__name__}. An outage would end all deliveries so.",
+                hint="Let the breaker count only exceptions that are retried.",
                 obj=place(handler),
                 id="outbox.E013",
             )

@@ -28,13 +28,13 @@ _PROPER = {
     type(None): "True, False or None",
     int: "a whole number above zero",
     float: "a number above zero",
-    dict: 'event names, or "default", each with a number of days above zero, or None: for ever',
+    dict: 'event names, or "default", each with days above zero, or None to keep for ever',
 }
 
 _PROPER_TEXT = {
-    "ARCHIVE": "a folder's path",
-    "TRACE_URL": "an address with {trace_id} in it",
-    "METRICS_TOKEN": "what a scraper brings as its token",
+    "ARCHIVE": "the path of a folder",
+    "TRACE_URL": "a URL that contains {trace_id}",
+    "METRICS_TOKEN": "the token that a scraper sends",
 }
 
 #: Setting, the module that it needs, and the package to install.
@@ -58,7 +58,7 @@ def _unknown_settings() -> Iterator[CheckMessage]:
     for name in sorted(set(getattr(settings, "OUTBOX", {})) - set(known)):
         yield Error(
             f"OUTBOX has no setting {name}.",
-            hint=did_you_mean(name, known) or f"It has {', '.join(known)}.",
+            hint=did_you_mean(name, known) or f"The settings are {', '.join(known)}.",
             obj="settings",
             id="outbox.E012",
         )
@@ -70,10 +70,10 @@ def _wrong_settings() -> Iterator[CheckMessage]:
         default = getattr(Conf(), field.name)
         value, kind = given.get(field.name, default), type(default)
         if not _is_proper(value, kind):
-            proper = f"a text, {_PROPER_TEXT[field.name]}" if kind is str else _PROPER[kind]
+            proper = f"a string, {_PROPER_TEXT[field.name]}" if kind is str else _PROPER[kind]
             yield Error(
-                f'OUTBOX["{field.name}"] is {value!r}.',
-                hint=f"It must be {proper}.",
+                f'OUTBOX["{field.name}"] has the invalid value {value!r}.',
+                hint=f"Set it to {proper}.",
                 obj="settings",
                 id="outbox.E012",
             )
@@ -98,7 +98,7 @@ def _unknown_events() -> Iterator[CheckMessage]:
     names = set(given) if isinstance(given, dict) else set()
     for name in sorted(names - {"default", *events.registry}):
         yield Warning(
-            f'OUTBOX["RETENTION"] keeps {name}, which no installed app declares.',
+            f'OUTBOX["RETENTION"] names the event {name}, which no installed app declares.',
             hint=did_you_mean(name, events.registry),
             obj="settings",
             id="outbox.W021",
@@ -122,9 +122,9 @@ def _old_snapshots(using: str) -> Iterator[CheckMessage]:
     known = [level.name for level in IsolationLevel if level == given]
     level = known[0].replace("_", " ") if known else repr(given)
     yield Error(
-        f'DATABASES["{using}"] has the isolation level {level}. The outbox needs READ COMMITTED: '
-        "it takes a lock, and then reads what was committed before that. A snapshot from before "
-        "the lock makes it blank events that are owed, and run two deliveries of one key at once.",
+        f'DATABASES["{using}"] has the isolation level {level}. The outbox needs READ COMMITTED, '
+        "because it takes locks and then reads rows that were committed before. With a snapshot "
+        "from before the lock, it blanks owed events and runs two deliveries of a key at once.",
         hint=f'Remove "isolation_level" from DATABASES["{using}"]["OPTIONS"]. A block that needs a '
         "snapshot can begin with SET TRANSACTION ISOLATION LEVEL REPEATABLE READ.",
         obj="settings",
@@ -137,10 +137,10 @@ def _late_write_lock(using: str) -> Iterator[CheckMessage]:
     mode = str(options.get("transaction_mode") or "DEFERRED")
     if mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield Warning(
-            f"SQLite takes its write lock late (transaction_mode is {mode}): a transaction that "
-            'reads first and then writes fails with "database is locked" as soon as two run at '
-            "once, and its timeout does not help.",
-            hint=f'DATABASES["{using}"]["OPTIONS"]["transaction_mode"] = "IMMEDIATE"',
+            f"SQLite takes its write lock late (transaction_mode is {mode}). A transaction that "
+            'reads first and then writes fails with "database is locked" if another one writes at '
+            "the same time. The timeout does not prevent that.",
+            hint=f'Set DATABASES["{using}"]["OPTIONS"]["transaction_mode"] to "IMMEDIATE".',
             obj="settings",
             id="outbox.W002",
         )
@@ -152,7 +152,7 @@ def _missing_packages() -> Iterator[CheckMessage]:
         if given.get(name) and find_spec(module) is None:
             yield Error(
                 f'OUTBOX["{name}"] needs {package}, which is not installed.',
-                hint=f"pip install {package}",
+                hint=f"Install it: pip install {package}",
                 obj="settings",
                 id="outbox.E026",
             )

@@ -55,7 +55,7 @@ class CatalogueHandler:
                 f"{self.batch} in a message",
                 f"{self.window} in flight",
                 f"lease {self.lease:g} s",
-                f"{self.attempts} attempts" if self.attempts is not None else "no last attempt",
+                f"{self.attempts} attempts" if self.attempts is not None else "unlimited attempts",
                 f"backoff {self.backoff_base:g} s to {self.backoff_cap:g} s",
             )
         )

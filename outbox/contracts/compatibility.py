@@ -109,7 +109,7 @@ class _Comparison:
             given = written.get("properties", {}).get(name, others)
             found += self.compare(given, wanted, part)
             if name in read.get("required", ()) and name not in written.get("required", ()):
-                does = "does not carry it" if given is False else "may leave it out"
+                does = "does not carry it" if given is False else "may omit it"
                 found.append(f"{part}: the event {does}, the handler requires it")
         return found
 

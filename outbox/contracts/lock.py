@@ -54,7 +54,7 @@ def read(config: AppConfig) -> dict[str, Versions]:
     try:
         recorded: dict[str, Versions] = json.loads(path.read_text("utf-8"))["events"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no events.lock.json: {error!r}") from error
+        raise ValueError(f"{path} is not a valid events.lock.json: {error!r}") from error
     return recorded
 
 
@@ -183,8 +183,8 @@ def _news(name: str, before: Versions, now: Versions) -> str:
         return f"version {new} of {name} is new"
     fields = set(now[new]["schema"]["properties"]) - set(before[new]["schema"]["properties"])
     if fields:
-        return f"{name} carries {', '.join(sorted(fields))}"
-    return f"{name} is described differently"
+        return f"{name} has new fields: {', '.join(sorted(fields))}"
+    return f"the schema of {name} changed"
 
 
 def _as_text(recorded: Mapping[str, Versions]) -> str:

@@ -82,7 +82,7 @@ def declare_subject(
         ValueError: the kind is empty or has a colon.
     """
     if not kind or ":" in kind:
-        raise ValueError(f"The kind of a subject is a word without a colon, not {kind!r}.")
+        raise ValueError(f"The kind of a subject must be a word without a colon, not {kind!r}.")
     caller = sys._getframe(1)
     place = f"{caller.f_globals.get('__name__', '?')}:{caller.f_lineno}"
     registry.append(Declaration(kind=kind, place=place, values=values, keys=keys, of_key=of_key))

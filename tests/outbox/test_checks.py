@@ -138,7 +138,9 @@ class TestAnUnknownEvent:
         complaint = the_complaint()
 
         line = file_parcel.__code__.co_firstlineno
-        assert str(complaint).startswith(f"{HERE}:{line}: (outbox.E001) tests.file_parcel hears")
+        assert str(complaint).startswith(
+            f"{HERE}:{line}: (outbox.E001) tests.file_parcel subscribes to"
+        )
         assert "tests.ParcelSend, which no installed app declares" in complaint.msg
 
     def test_comes_with_the_similar_one_and_its_place(self):
@@ -166,7 +168,7 @@ class TestAnUnknownEvent:
 
         hint = str(the_complaint().hint)
 
-        assert "No app with events is called 'xyz'; there are " in hint
+        assert "No app 'xyz' declares events. Apps with events: " in hint
         assert "orders" in hint
 
     def test_is_an_error_beside_a_known_one(self):
@@ -205,8 +207,8 @@ class TestAParameter:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E002"
-        assert "it would always get its default" in complaint.msg
-        assert str(complaint.hint).startswith("It carries parcel_id, lines, sent_at, note; facts")
+        assert "It would always have its default" in complaint.msg
+        assert str(complaint.hint).startswith("Fields: parcel_id, lines, sent_at, note. Facts")
 
     def test_must_be_in_each_event_that_is_heard(self, parcel_lost):
         @subscribe("tests.ParcelSent", "tests.ParcelLost")
@@ -251,7 +253,7 @@ class TestAParameter:
 
         assert complaint.id == "outbox.E003"
         assert complaint.msg.startswith("tests.insist ")
-        assert "note: the event may leave it out, the handler requires it" in complaint.msg
+        assert "note: the event may omit it, the handler requires it" in complaint.msg
 
     def test_must_be_something_that_json_can_become(self):
         @subscribe("tests.ParcelSent")
@@ -260,8 +262,8 @@ class TestAParameter:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E005"
-        assert "reads parcel_id as User, which JSON cannot become" in complaint.msg
-        assert "by its id" in str(complaint.hint)
+        assert "has the type User, which cannot be read from JSON" in complaint.msg
+        assert "take its id" in str(complaint.hint)
 
     def test_should_have_an_annotation(self):
         @subscribe("tests.ParcelSent")
@@ -271,7 +273,7 @@ class TestAParameter:
 
         assert complaint.id == "outbox.W001"
         assert not complaint.is_serious()
-        assert "reads parcel_id without an annotation" in complaint.msg
+        assert "The parameter parcel_id of tests.file_parcel has no annotation" in complaint.msg
 
     def test_must_have_annotations_that_resolve(self):
         @subscribe("tests.ParcelSent")
@@ -306,7 +308,7 @@ class TestAParameter:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E006"
-        assert f"takes {fact} as {said}; as a fact of the event it is {wanted}." in complaint.msg
+        assert f"is annotated as {said}. The fact has the type {wanted}." in complaint.msg
 
 
 @pytest.mark.usefixtures("parcel_sent")
@@ -314,7 +316,7 @@ class TestAFunction:
     """Failed while `check` alone reported it: the receipt was written, and nothing had run."""
 
     def test_must_not_be_async(self):
-        with pytest.raises(TypeError, match=r"tests\.file_parcel is async: to call"):
+        with pytest.raises(TypeError, match=r"tests\.file_parcel is async, so a call"):
 
             @subscribe("tests.ParcelSent")  # type: ignore[type-var]  # on purpose
             async def file_parcel(parcel_id: UUID): ...
@@ -361,7 +363,7 @@ class TestAName:
 
         assert complaint.id == "outbox.E008"
         assert complaint.obj == f"{HERE}:{count_parcel.__code__.co_firstlineno}"
-        assert f"at {HERE}:{first.__code__.co_firstlineno}" in complaint.msg
+        assert f"({HERE}:{first.__code__.co_firstlineno}" in complaint.msg
         assert 'name="tests.' in str(complaint.hint)
 
     def test_is_not_taken_over_from_a_handler_that_is_still_there(self):
@@ -374,7 +376,7 @@ class TestAName:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E009"
-        assert "takes over from tests.file_parcel, which is still there" in complaint.msg
+        assert "takes over the deliveries of tests.file_parcel, which still exists" in complaint.msg
 
     def test_is_taken_over_by_one_handler_only(self):
         @subscribe("tests.ParcelSent", formerly=["tests.file"])
@@ -386,7 +388,10 @@ class TestAName:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E009"
-        assert "takes over from tests.file, and so does tests.file_parcel" in complaint.msg
+        assert (
+            "takes over the deliveries of tests.file, and so does tests.file_parcel"
+            in complaint.msg
+        )
 
     def test_may_be_taken_over_from_the_past(self):
         @subscribe("tests.ParcelSent", formerly=["tests.file_parcel"])
@@ -403,7 +408,7 @@ class TestAName:
 
         assert complaint.id == "outbox.E010"
         assert complaint.obj == "tests.elsewhere"
-        assert f"at {HERE}:{line_of('class ParcelSent(')}" in complaint.msg
+        assert f"({HERE}:{line_of('class ParcelSent(')}" in complaint.msg
 
 
 class TestAnEvent:
@@ -445,15 +450,15 @@ class TestTheSetting:
     @pytest.mark.parametrize(
         ("name", "value", "hint"),
         [
-            ("WINDOW", "200", "It must be a whole number above zero."),
-            ("WINDOW", 2.5, "It must be a whole number above zero."),
-            ("WINDOW", True, "It must be a whole number above zero."),
-            ("BATCH", 0, "It must be a whole number above zero."),
-            ("LEASE_SECONDS", "60", "It must be a number above zero."),
-            ("NUDGE", 1, "It must be True or False."),
-            ("ARCHIVE", 7, "It must be a text, a folder's path."),
-            ("METRICS_TOKEN", None, "It must be a text, what a scraper brings as its token."),
-            ("TRACE_URL", True, "It must be a text, an address with {trace_id} in it."),
+            ("WINDOW", "200", "Set it to a whole number above zero."),
+            ("WINDOW", 2.5, "Set it to a whole number above zero."),
+            ("WINDOW", True, "Set it to a whole number above zero."),
+            ("BATCH", 0, "Set it to a whole number above zero."),
+            ("LEASE_SECONDS", "60", "Set it to a number above zero."),
+            ("NUDGE", 1, "Set it to True or False."),
+            ("ARCHIVE", 7, "Set it to a string, the path of a folder."),
+            ("METRICS_TOKEN", None, "Set it to a string, the token that a scraper sends."),
+            ("TRACE_URL", True, "Set it to a string, a URL that contains {trace_id}."),
         ],
     )
     def test_must_have_its_type(self, settings, name, value, hint):
@@ -462,7 +467,7 @@ class TestTheSetting:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E012"
-        assert complaint.msg == f'OUTBOX["{name}"] is {value!r}.'
+        assert complaint.msg == f'OUTBOX["{name}"] has the invalid value {value!r}.'
         assert complaint.hint == hint
 
     def test_may_be_left_out_or_changed(self, settings):
@@ -526,7 +531,7 @@ class TestSqlite:
         assert not complaint.is_serious()
         assert "transaction_mode is DEFERRED" in complaint.msg
         assert complaint.hint == (
-            'DATABASES["default"]["OPTIONS"]["transaction_mode"] = "IMMEDIATE"'
+            'Set DATABASES["default"]["OPTIONS"]["transaction_mode"] to "IMMEDIATE".'
         )
 
     def test_may_write_the_mode_as_it_likes(self, monkeypatch):

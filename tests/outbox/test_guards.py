@@ -66,7 +66,7 @@ class TestATaskSentInsideATransaction:
 
         assert line_named(found.value).startswith("lambda: ")
         assert "the task guarded.pack is sent inside a transaction" in str(found.value)
-        assert "emit() an event" in str(found.value)
+        assert "Call emit()" in str(found.value)
 
     def test_is_found_in_eager_mode(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(app.conf, "task_always_eager", True)
@@ -271,13 +271,15 @@ class TestAnEventBesideTheTransactionOfAnotherDatabase:
             emit(ParcelSent(parcel_id=uuid4()))
 
         assert line_named(found.value) == "emit(ParcelSent(parcel_id=uuid4()))"
-        assert "emit() inside a transaction of 'legacy'" in str(found.value)
+        assert "emit() is called inside a transaction of 'legacy'" in str(found.value)
 
     def test_is_refused_without_the_guards_if_there_is_no_other(self):
         with (
             guards_lifted(),
             transaction.atomic(using="legacy"),
-            pytest.raises(NotInTransaction, match="open on 'legacy'; the outbox is on 'default'"),
+            pytest.raises(
+                NotInTransaction, match="open on 'legacy', but the outbox is on 'default'"
+            ),
         ):
             emit(ParcelSent(parcel_id=uuid4()))
 

@@ -186,7 +186,7 @@ class TestTheEventList:
         unmatched = text_of(admin_client, f"{EVENTS}?q=nothing")
 
         assert "when a transaction that calls emit() commits" in empty
-        assert "search by a whole key" in unmatched
+        assert "search by an exact key" in unmatched
 
 
 class TestTheNumberOfQueries:

@@ -116,7 +116,8 @@ class TestAnEntry:
         assert handler.queue == "files"
         assert handler.reads == ("parcel_id", "attempt")
         assert handler.policy == (
-            "atomic, 5 in a message, 50 in flight, lease 90 s, no last attempt, backoff 1 s to 60 s"
+            "atomic, 5 in a message, 50 in flight, lease 90 s, unlimited attempts, "
+            "backoff 1 s to 60 s"
         )
 
     def test_may_be_heard_by_nobody(self):

@@ -242,9 +242,9 @@ class TestAMisfit:
         ("written", "read", "sentence"),
         [
             (Line, NamedLine, "it.name: the event does not carry it, the handler requires it"),
-            (dict[str, str], Sku, "it.sku: the event may leave it out, the handler requires it"),
-            (TypedLine, Line, "it.quantity: the event may leave it out, the handler requires it"),
-            (ShyLine, Sku, "it.sku: the event may leave it out, the handler requires it"),
+            (dict[str, str], Sku, "it.sku: the event may omit it, the handler requires it"),
+            (TypedLine, Line, "it.quantity: the event may omit it, the handler requires it"),
+            (ShyLine, Sku, "it.sku: the event may omit it, the handler requires it"),
             (Line, StrictSku, "it.quantity: the event carries it, the handler's type forbids it"),
         ],
     )

@@ -63,7 +63,7 @@ class TestARehearsal:
 
         found = rehearse()
 
-        reason = "tests.note needs colour, which the event does not carry."
+        reason = "tests.note needs colour, which the event does not have."
         assert found.problems == {Problem("tests.note", "tests.Weighed", 1, reason): 5}
         assert [len(examples) for examples in found.examples.values()] == [3]
 
@@ -80,7 +80,7 @@ class TestARehearsal:
         owe()
         subscriptions.registry.clear()
 
-        assert reasons() == ["no handler of this code hears it under this name"]
+        assert reasons() == ["no handler of this name in this code subscribes to the event"]
 
     def test_finds_a_handler_that_no_longer_hears_the_event(self):
         owe()
@@ -89,7 +89,7 @@ class TestARehearsal:
         @subscribe("tests.Measured")
         def note(grams: int) -> None: ...
 
-        assert reasons() == ["no handler of this code hears it under this name"]
+        assert reasons() == ["no handler of this name in this code subscribes to the event"]
 
     def test_knows_a_handler_by_its_former_name(self):
         owe()
@@ -111,14 +111,14 @@ class TestARehearsal:
         Outbox().given("tests.Weighed", stored_version=2, parcel_id=uuid4(), grams=1)
 
         assert reasons() == [
-            "a later release told it, in a version that this code does not know"
+            "a later release emitted it, in a version that this code does not know"
         ]  # fmt: skip
 
     def test_reads_events_that_wait_for_fan_out_as_their_handlers_would(self):
         """Seen to fail with deliveries only."""
         Outbox().given("tests.Weighed", stored_version=1, parcel_id=uuid4())
 
-        assert reasons() == ["tests.note needs grams, which the event does not carry."]
+        assert reasons() == ["tests.note needs grams, which the event does not have."]
 
     def test_reads_events_that_are_told_later_too(self):
         """Seen to fail with `_later` left out."""
@@ -131,7 +131,7 @@ class TestARehearsal:
             correlation_id=uuid4(),
         )
 
-        assert reasons() == ["tests.note needs grams, which the event does not carry."]
+        assert reasons() == ["tests.note needs grams, which the event does not have."]
 
     def test_tells_of_a_queue_that_loses_its_consumers(self):
         owe()

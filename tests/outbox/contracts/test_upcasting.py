@@ -121,7 +121,7 @@ class TestAnEventOfAnOlderRelease:
         outbox.deliver_all(raise_errors=False)
 
         assert Delivery.objects.get().state == "dead"
-        assert "name_the_unit, which upcasts tests.Weighed" in Attempt.objects.get().message
+        assert "The upcaster name_the_unit of tests.Weighed" in Attempt.objects.get().message
 
 
 class TestAnEventOfALaterRelease:
