@@ -52,7 +52,7 @@ EFFECTS: Mapping[str, str | Promise] = {
 }
 
 
-def act(
+def run_action(
     page: ReadOnlyAdmin, request: HttpRequest, chosen: QuerySet[Delivery], *, action: str
 ) -> HttpResponse | None:
     """Carry out an action on the chosen deliveries, and show the result.
@@ -90,7 +90,7 @@ def act(
     return None
 
 
-def possible(request: HttpRequest, row: Delivery) -> list[tuple[str, str | Promise]]:
+def possible_actions(request: HttpRequest, row: Delivery) -> list[tuple[str, str | Promise]]:
     """Return the actions that the user may carry out and that would affect the delivery."""
     choice = operations.Choice(ids=(row.pk,))
     return [

@@ -32,19 +32,19 @@ class Advice:
 
 
 def advice(
-    status: Status, lights: Sequence[Light], groups: Sequence[Group], *, has_failures: bool
+    status: Status, health: Sequence[Light], groups: Sequence[Group], *, has_failures: bool
 ) -> Advice:
     """Return the most urgent advice, or that there is nothing to do.
 
     Args:
         status: outstanding deliveries.
-        lights: health of the parts.
+        health: health of the parts.
         groups: dead deliveries.
         has_failures: include exceptions, and the reasons of open breakers.
     """
     nothing = Advice(_("None. All deliveries are done or in progress."), is_bad=False)
     parts = (
-        _of_lights(status, lights),
+        _of_health(status, health),
         _of_groups(groups, has_failures=has_failures),
         _of_handlers(status, has_failures=has_failures),
         _of_age(status),
@@ -52,8 +52,8 @@ def advice(
     return next((found for part in parts for found in part), nothing)
 
 
-def _of_lights(status: Status, lights: Sequence[Light]) -> Iterator[Advice]:
-    off = {(light.part, light.queue): light for light in lights if not light.is_on}
+def _of_health(status: Status, health: Sequence[Light]) -> Iterator[Advice]:
+    off = {(light.part, light.queue): light for light in health if not light.is_on}
     if relay := off.get(("relay", "")):
         text = _("The relay is %s, so no delivery is sent. Start a worker of the queue outbox.")
         yield Advice(text % relay.text)

@@ -53,7 +53,7 @@ class CauseForm(forms.Form):
     overtaken = forms.BooleanField(required=False)
 
 
-def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+def dead_letters_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Show the groups, computed for each request: of the newest dead deliveries only."""
     page.require_view(request)
     every = groups(most=_GROUPED)
@@ -79,7 +79,7 @@ def _latest_actions() -> QuerySet[Operation]:
     return Operation.objects.filter(action__in=_ACTIONS).order_by("-id")[:5]
 
 
-def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+def bulk_action_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Preview an action on one group or all that match, ask for a reason, and carry it out."""
     page.require_view(request)
     action = request.POST.get("action", "")

@@ -92,7 +92,7 @@ class EventChangeList(KeysetChangeList):
         found: list[Event] = []
         order = "-pk" if newer is None else "pk"
         for size in DEAD_EVENT_PAGES:
-            seqs = with_dead(size, older=older, newer=newer)
+            seqs = events_with_dead_delivery(size, older=older, newer=newer)
             rows = self.queryset.filter(pk__in=seqs).order_by(order)
             found += rows[: number - len(found)]
             if len(found) == number or len(seqs) < size:
@@ -106,7 +106,7 @@ class EventChangeList(KeysetChangeList):
         self.result_list = add_delivery_counts(self.result_list)
 
 
-def with_dead(size: int, *, older: int | None, newer: int | None) -> list[int]:
+def events_with_dead_delivery(size: int, *, older: int | None, newer: int | None) -> list[int]:
     """Return the `seq` of `size` events: above `newer` ascending, otherwise descending."""
     # For one query on events, dead deliveries and an order, PostgreSQL scans the events from the
     # newest: it does not know that all dead ones may be old. So they are read in growing pages.

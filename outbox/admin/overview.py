@@ -85,7 +85,7 @@ class Overview:
         return status(has_failures=self.has_failures)
 
     @cached_property
-    def lights(self) -> Sequence[Light]:
+    def health(self) -> Sequence[Light]:
         """The health of each part."""
         return lights()
 
@@ -112,7 +112,7 @@ class Overview:
     @cached_property
     def advice(self) -> Advice:
         """The most urgent next step."""
-        return advice(self.status, self.lights, self.groups, has_failures=self.has_failures)
+        return advice(self.status, self.health, self.groups, has_failures=self.has_failures)
 
     @property
     def tiles(self) -> list[Tile]:

@@ -26,10 +26,10 @@ from outbox.models import Delivery, Operation, Subscription
 from outbox.templatetags.outbox_display import (
     NOTHING,
     actor,
-    coded,
     link,
     span_of_seconds,
     timestamp,
+    with_code,
 )
 
 from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
@@ -130,7 +130,9 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     def status(self, row: Counted) -> str:
         """Show whether it runs, and if not, why."""
         if backfill := holding_backfill([row], using=str(row._state.db)):
-            return _mark(State.PARKED, _("held by a backfill"), coded(_held_text(row, backfill)))
+            return _mark(
+                State.PARKED, _("held by a backfill"), with_code(_held_text(row, backfill))
+            )
         if row.paused_at:
             facts: tuple[Any, ...] = (
                 timestamp(row.paused_at),

@@ -176,7 +176,7 @@ def _masked_number(found: re.Match[str]) -> str:
     return MASK if digits > MOST_DIGITS else found[0]
 
 
-def without_texts(error: BaseException) -> str:
+def traceback_without_messages(error: BaseException) -> str:
     """Return the frames and class names of an exception and of its causes.
 
     The first exception is first, as in Python. It never raises.

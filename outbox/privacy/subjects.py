@@ -15,7 +15,7 @@ from typing import Protocol
 _OWN_EVENT = "outbox.SubjectRedacted"  # its key is the subject
 
 
-class About(Protocol):
+class HasSubject(Protocol):
     """The columns of an event from which its subjects follow."""
 
     @property
@@ -115,7 +115,7 @@ def keys_of(subject: str) -> list[str]:
     return found
 
 
-def subjects_of(event: About) -> set[str]:
+def subjects_of(event: HasSubject) -> set[str]:
     """Return the subjects that an event is about, whether or not it declares one.
 
     Raises:

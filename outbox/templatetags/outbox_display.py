@@ -39,7 +39,7 @@ def state_name(state: str) -> str:
 
 
 @register.filter
-def coded(text: str) -> str:
+def with_code(text: str) -> str:
     """Return the text with parts in backticks as code elements, escaped."""
     parts = re.split(r"`([^`]*)`", str(text))
     words = [
@@ -91,7 +91,7 @@ def since(value: datetime | None, start: datetime) -> str:
 
 
 @register.filter
-def took(delivery: Delivery | TimelineDelivery) -> str:
+def run_time(delivery: Delivery | TimelineDelivery) -> str:
     """Return the duration of the successful attempt; "" if the delivery is not done."""
     if delivery.state != Delivery.State.DONE or not delivery.started_at or not delivery.settled_at:
         return ""
@@ -99,7 +99,7 @@ def took(delivery: Delivery | TimelineDelivery) -> str:
 
 
 @register.filter
-def tries(count: int) -> str:
+def attempts_text(count: int) -> str:
     """Return a number of attempts in words; "" for 0."""
     return ngettext("%d attempt", "%d attempts", count) % count if count else ""
 
