@@ -60,7 +60,7 @@ PAGES: Mapping[str, Address] = {
     "the subscriptions": _at(f"{OUTBOX}/subscription/"),
     "a paused subscription": _row(f"{OUTBOX}/subscription/{{}}/change/", _HANDLER, IN_ORDER),
     "the map": _at(f"{OUTBOX}/subscription/map/"),
-    "the periodic work": _at(f"{OUTBOX}/minute/periodic/"),
+    "the periodic tasks": _at(f"{OUTBOX}/minute/periodic/"),
     "the operations": _at(f"{OUTBOX}/operation/"),
     "an operation": _row(f"{OUTBOX}/operation/{{}}/change/", _OPERATION),
     "the orders": _at("/admin/orders/order/"),

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.browser.keyboard import press, tab_to
-from tests.browser.looking import Complaints
+from tests.browser.page_checks import BrowserErrors
 from tests.browser.scene import Scene
 from tests.browser.site import TEA, Site
 from tests.shop.processes import eventually
@@ -40,9 +40,9 @@ def a_mail_server(site: Site, scene: Scene) -> Iterator[None]:
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page that must not complain of anything, however often it renews itself."""
     page = context.new_page()
-    complaints = Complaints(page)
+    errors = BrowserErrors(page)
     yield page
-    assert complaints.found == []
+    assert errors.found == []
 
 
 def row_of(page: Page, handler: str) -> Locator:
@@ -80,7 +80,7 @@ class TestAnOrderThatIsPlacedThroughTheApi:
         assert page.evaluate("window.hasNotBeenLoadedAgain") is True
         assert site.customer.status_of(order) == "ready_to_ship"
 
-    def test_leaves_open_what_one_has_opened_while_it_goes_on(self, page: Page, site: Site):
+    def test_keeps_opened_sections_open_during_refreshes(self, page: Page, site: Site):
         order = site.place(TEA)
         page.goto(f"/admin/outbox/event/timeline/?q={order.id}")
         table = page.locator("details#outbox-table")
@@ -92,7 +92,7 @@ class TestAnOrderThatIsPlacedThroughTheApi:
 
 
 class TestTheOverview:
-    def test_counts_what_happens_without_a_reload(self, page: Page, site: Site):
+    def test_updates_its_counts_without_a_reload(self, page: Page, site: Site):
         page.goto("/admin/outbox/minute/")
         at_first = self.events(page)
 
@@ -108,7 +108,7 @@ class TestTheOverview:
 
 
 class TestADeadGroup:
-    def test_is_retried_by_keyboard_and_empties(self, page: Page, site: Site):
+    def test_is_retried_by_keyboard_and_disappears(self, page: Page, site: Site):
         handler = "notifications.acknowledge_order"
         before = site.deliveries("dead", handler)
         assert before > 0
@@ -126,7 +126,7 @@ class TestADeadGroup:
         site.wait_until_settled()
         assert site.deliveries("dead", handler) == 0
 
-    def test_says_afterwards_who_did_what_and_why(self, page: Page):
+    def test_shows_the_operation_afterwards(self, page: Page):
         page.goto(DEAD)
 
         expect(page.get_by_role("region", name="Recent operations")).to_contain_text(
@@ -159,7 +159,7 @@ class TestAHandler:
 
         assert page.evaluate("window.hasNotBeenLoadedAgain") is True
 
-    def test_keeps_the_focus_of_whoever_goes_by_keyboard(self, page: Page, site: Site):
+    def test_keeps_the_keyboard_focus(self, page: Page, site: Site):
         row = row_of(page, "orders.note_stock")
         for wanted in (row.get_by_role("link").first, row.get_by_role("button")):
             page.goto(HANDLERS)

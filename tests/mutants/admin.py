@@ -75,7 +75,7 @@ INPUT = [
         ),
         noticed_by=(
             f"{LISTS}test_takes_no_value_that_no_column_holds",
-            f"{PAGES}TestAFilter::test_takes_no_nul",
+            f"{PAGES}TestAFilter::test_refuses_nul",
         ),
         database=POSTGRESQL,
     ),
@@ -101,7 +101,7 @@ INPUT = [
                 "if False:",
             ),
         ),
-        noticed_by=(f"{PAGES}TestAnAction::test_touches_nothing_by_a_key_that_no_row_can_have",),
+        noticed_by=(f"{PAGES}TestAnAction::test_with_an_invalid_key_changes_nothing",),
     ),
     Mutant(
         name="value-that-no-column-holds",
@@ -113,7 +113,7 @@ INPUT = [
                 "        except ZeroDivisionError as error:\n            text",
             ),
         ),
-        noticed_by=(f"{PAGES}TestAForm::test_that_the_database_cannot_store_is_refused",),
+        noticed_by=(f"{PAGES}TestAForm::test_with_a_value_that_cannot_be_stored_is_refused",),
     ),
     Mutant(
         name="nul-in-a-cause",
@@ -125,7 +125,7 @@ INPUT = [
                 "    if not cause.is_valid() and False:",
             ),
         ),
-        noticed_by=(f"{PAGES}TestAnAction::test_on_what_is_dead_takes_no_nul",),
+        noticed_by=(f"{PAGES}TestAnAction::test_on_dead_letters_refuses_nul",),
     ),
     Mutant(
         name="depth-of-a-correction",
@@ -138,7 +138,7 @@ INPUT = [
             ),
         ),
         noticed_by=(
-            f"{PAGES}TestACorrection::test_names_what_is_wrong_with_a_payload_and_writes_nothing",
+            f"{PAGES}TestACorrection::test_names_the_error_in_a_payload_and_stores_nothing",
         ),
     ),
     Mutant(
@@ -152,7 +152,7 @@ INPUT = [
             ),
         ),
         noticed_by=(
-            f"{PAGES}TestACorrection::test_names_what_is_wrong_with_a_payload_and_writes_nothing",
+            f"{PAGES}TestACorrection::test_names_the_error_in_a_payload_and_stores_nothing",
         ),
     ),
     Mutant(

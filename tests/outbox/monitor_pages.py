@@ -19,7 +19,7 @@ def pages(history: History) -> dict[str, str]:
         "overview": _url("minute_changelist"),
         "overview, its live part": _url("minute_part"),
         "health checks": _url("minute_health_checks"),
-        "periodic work": _url("minute_periodic"),
+        "periodic tasks": _url("minute_periodic"),
         **_events(history),
         "an event": _url("event_change", event),
         "a timeline": _url("event_timeline", q=history.key),

@@ -95,7 +95,7 @@ def line_of(text: str) -> int:
 
 
 class TestTheProject:
-    def test_has_nothing_to_complain_of(self):
+    def test_passes_all_checks(self):
         call_command("check", fail_level="WARNING")
 
 
@@ -143,7 +143,7 @@ class TestAnUnknownEvent:
         )
         assert "tests.ParcelSend, which no installed app declares" in complaint.msg
 
-    def test_comes_with_the_similar_one_and_its_place(self):
+    def test_suggests_a_similar_event_with_its_place(self):
         @subscribe("tests.ParcelSend")
         def file_parcel(parcel_id: UUID): ...
 
@@ -156,13 +156,13 @@ class TestAnUnknownEvent:
 
         assert "Did you mean tests.ParcelSent (" in str(the_complaint().hint)
 
-    def test_comes_with_what_its_app_declares(self):
+    def test_lists_the_events_of_its_app(self):
         @subscribe("tests.Zzz")
         def file_parcel(parcel_id: UUID): ...
 
         assert the_complaint().hint == "tests declares tests.ParcelSent."
 
-    def test_comes_with_the_apps_that_there_are(self):
+    def test_lists_the_apps_with_events(self):
         @subscribe("xyz.Qqq")
         def file_parcel(parcel_id: UUID): ...
 
@@ -194,13 +194,13 @@ class TestAParameter:
         )
         assert complaint.hint == "Did you mean parcel_id?"
 
-    def test_may_have_meant_a_fact(self):
+    def test_is_compared_with_facts(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(emited_at: datetime): ...
 
         assert the_complaint().hint == "Did you mean emitted_at?"
 
-    def test_must_be_one_with_a_default_too(self):
+    def test_with_a_default_must_be_a_field_or_a_fact(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(weight: int = 0): ...
 
@@ -210,7 +210,7 @@ class TestAParameter:
         assert "It would always have its default" in complaint.msg
         assert str(complaint.hint).startswith("Fields: parcel_id, lines, sent_at, note. Facts")
 
-    def test_must_be_in_each_event_that_is_heard(self, parcel_lost):
+    def test_must_be_in_each_subscribed_event(self, parcel_lost):
         @subscribe("tests.ParcelSent", "tests.ParcelLost")
         def file_parcel(parcel_id: UUID, note: str = ""): ...
 
@@ -232,13 +232,13 @@ class TestAParameter:
             "lines[].quantity: the event carries a string, the handler reads an integer."
         )
 
-    def test_must_fit_the_field_with_a_default_too(self):
+    def test_with_a_default_must_fit_the_field(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(note: int = 0): ...
 
         assert the_complaint().id == "outbox.E003"
 
-    def test_must_be_there_always_unless_it_has_a_default(self, own_registry):
+    def test_must_be_in_every_payload_or_have_a_default(self, own_registry):
         class Shy(DomainEvent, key="id"):
             id: UUID
             note: Annotated[str, Field(default="", exclude_if=lambda value: not value)]
@@ -255,7 +255,7 @@ class TestAParameter:
         assert complaint.msg.startswith("tests.insist ")
         assert "note: the event may omit it, the handler requires it" in complaint.msg
 
-    def test_must_be_something_that_json_can_become(self):
+    def test_must_have_a_type_that_json_can_be_read_as(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(parcel_id: User): ...
 
@@ -297,7 +297,7 @@ class TestAParameter:
             ("emitted_at", str | None, "str | None", "datetime"),
         ],
     )
-    def test_that_takes_a_fact_has_its_type(self, fact, kind, said, wanted):
+    def test_for_a_fact_must_have_the_type_of_the_fact(self, fact, kind, said, wanted):
         def file_parcel(**given: Any): ...
 
         taken = inspect.Parameter(fact, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
@@ -337,7 +337,7 @@ class TestAFunction:
         with pytest.raises(TypeError, match="is async"):
             subscribe("tests.ParcelSent", name="tests.file_parcel")(FileParcel())  # type: ignore[type-var]  # on purpose
 
-    def test_may_wrap_an_async_one(self):
+    def test_may_wrap_an_async_function(self):
         async def file_parcel(parcel_id: UUID) -> None: ...
 
         @subscribe("tests.ParcelSent", name="tests.file_parcel")
@@ -366,7 +366,7 @@ class TestAName:
         assert f"({HERE}:{first.__code__.co_firstlineno}" in complaint.msg
         assert 'name="tests.' in str(complaint.hint)
 
-    def test_is_not_taken_over_from_a_handler_that_is_still_there(self):
+    def test_is_not_taken_over_from_an_existing_handler(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(parcel_id: UUID): ...
 
@@ -393,7 +393,7 @@ class TestAName:
             in complaint.msg
         )
 
-    def test_may_be_taken_over_from_the_past(self):
+    def test_may_be_taken_over_from_a_removed_handler(self):
         @subscribe("tests.ParcelSent", formerly=["tests.file_parcel"])
         def put_parcel_on_file(parcel_id: UUID): ...
 
@@ -427,7 +427,7 @@ class TestAnEvent:
 
 
 class TestTheChecks:
-    def test_can_be_asked_about_one_app(self, parcel_sent):
+    def test_can_be_limited_to_one_app(self, parcel_sent):
         @subscribe("tests.ParcelSend")
         def file_parcel(parcel_id: UUID): ...
 
@@ -475,7 +475,7 @@ class TestTheSetting:
 
         assert complaints() == []
 
-    def test_that_does_not_exist_is_told_by_manage_py_check(self, tmp_path):
+    def test_that_does_not_exist_is_reported_by_manage_py_check(self, tmp_path):
         wrong = "from shop.settings import *\nOUTBOX = {'WINDWO': 3}\n"
         (tmp_path / "wrong_settings.py").write_text(wrong)
         command = [sys.executable, "-m", "django", "check", "--settings", "wrong_settings"]
@@ -514,7 +514,7 @@ class TestPostgresql:
         )
 
     @pytest.mark.parametrize("level", [None, IsolationLevel.READ_COMMITTED, 2])
-    def test_may_read_what_is_committed(self, monkeypatch: pytest.MonkeyPatch, level: object):
+    def test_may_use_read_committed(self, monkeypatch: pytest.MonkeyPatch, level: object):
         monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"isolation_level": level})
 
         assert complaints() == []
@@ -534,7 +534,7 @@ class TestSqlite:
             'Set DATABASES["default"]["OPTIONS"]["transaction_mode"] to "IMMEDIATE".'
         )
 
-    def test_may_write_the_mode_as_it_likes(self, monkeypatch):
+    def test_may_spell_the_mode_in_any_case(self, monkeypatch):
         monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": "immediate"})
 
         assert complaints() == []

@@ -27,7 +27,7 @@ def outbox(own_registry: None) -> Outbox:
     return subscribe_to_parcels()
 
 
-class TestTryingAgain:
+class TestRetry:
     def test_makes_a_dead_delivery_due_and_is_logged(self, outbox, admin_client, admin_user):
         packed(outbox)
         delivery = dead_one()
@@ -56,7 +56,7 @@ class TestTryingAgain:
         assert "Retry now" in before
         assert "Retry now</button>" not in after
 
-    def test_leaves_alone_what_is_done_and_says_so(self, outbox, admin_client):
+    def test_skips_a_done_delivery_with_a_warning(self, outbox, admin_client):
         packed(outbox)
         done = Delivery.objects.get(state="done")
 
@@ -69,7 +69,7 @@ class TestTryingAgain:
         assert done.state == "done"
         assert not LogEntry.objects.exists()
 
-    def test_reaches_all_that_match_beyond_the_page(self, outbox, admin_client, monkeypatch):
+    def test_applies_to_all_matches_beyond_the_page(self, outbox, admin_client, monkeypatch):
         monkeypatch.setattr(DeliveryAdmin, "list_per_page", 1)
         for _ in range(3):
             packed(outbox)
@@ -87,9 +87,7 @@ class TestTryingAgain:
         assert not Delivery.objects.filter(state="dead").exists()
         assert LogEntry.objects.count() == 3
 
-    def test_asks_again_when_all_but_one_have_left_the_filter_and_no_reason_is_given(
-        self, outbox, admin_client
-    ):
+    def test_requires_a_reason_if_all_but_one_have_left_the_filter(self, outbox, admin_client):
         """Seen to fail where one alone needs none: a reason of blanks was looked up."""
         packed(outbox)
         gone = dead_one()
@@ -103,7 +101,7 @@ class TestTryingAgain:
         assert "This field is required" in asked
         assert dead_one() == left
 
-    def test_is_not_for_those_who_may_only_look(self, outbox):
+    def test_is_hidden_without_the_permission(self, outbox):
         packed(outbox)
         delivery = dead_one()
         viewer = client_with("view_event", "view_delivery", "view_subscription")
@@ -114,7 +112,7 @@ class TestTryingAgain:
         assert not [text for text in texts if "Retry now" in text]
         assert dead_one() == delivery
 
-    def test_is_for_those_who_may_retry(self, outbox):
+    def test_is_allowed_with_the_permission(self, outbox):
         packed(outbox)
         operator = client_with("view_delivery", "retry_delivery")
 
@@ -127,7 +125,7 @@ class TestPausing:
     def subscription(self) -> Subscription:
         return Subscription.objects.get(handler="tests.weigh_parcel")
 
-    def test_asks_why_first(self, outbox, admin_client):
+    def test_requires_a_reason(self, outbox, admin_client):
         form = {"action": "pause", "_selected_action": [self.subscription().pk]}
 
         asked = admin_client.post(SUBSCRIPTIONS, form).content.decode()
@@ -153,7 +151,7 @@ class TestPausing:
         said = LogEntry.objects.order_by("pk").values_list("change_message", flat=True)
         assert list(said) == ["Paused: Broken scales", "Resumed."]
 
-    def test_is_not_for_those_who_may_only_look(self, outbox):
+    def test_is_hidden_without_the_permission(self, outbox):
         viewer = client_with("view_subscription", "retry_delivery")
         form = {"action": "pause", "_selected_action": [self.subscription().pk], "reason": "No"}
 
@@ -166,7 +164,7 @@ class TestPausing:
 
 class TestDiscardingAndReplaying:
     @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
-    def test_asks_why_and_is_recorded(self, outbox, admin_client, admin_user, action, state):
+    def test_needs_a_reason_and_is_recorded(self, outbox, admin_client, admin_user, action, state):
         packed(outbox)
         row = Delivery.objects.get(state=state)
         form = {"action": action, "_selected_action": [row.pk]}
@@ -185,7 +183,7 @@ class TestDiscardingAndReplaying:
         assert action in text_of(admin_client, reverse("admin:outbox_operation_changelist"))
 
     @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
-    def test_needs_a_permission_of_its_own(self, outbox, action, state):
+    def test_requires_its_own_permission(self, outbox, action, state):
         packed(outbox)
         row = Delivery.objects.get(state=state)
         others = {"retry_delivery", "discard_delivery", "replay_delivery"} - {f"{action}_delivery"}
@@ -199,7 +197,7 @@ class TestDiscardingAndReplaying:
         assert Delivery.objects.get(pk=row.pk).state == state
         assert not Operation.objects.exists()
 
-    def test_says_so_where_the_same_replay_is_not_finished(self, outbox, admin_client):
+    def test_shows_an_error_if_the_same_replay_is_not_finished(self, outbox, admin_client):
         packed(outbox)
         row = Delivery.objects.get(state="done")
         now = timezone.now()
@@ -214,7 +212,7 @@ class TestDiscardingAndReplaying:
         assert Delivery.objects.get(pk=row.pk).state == "done"
 
     @pytest.mark.parametrize("reason", [{}, {"reason": "the scales were broken"}])
-    def test_of_what_has_left_the_filter_touches_nothing_else(self, outbox, admin_client, reason):
+    def test_of_deliveries_that_left_the_filter_changes_nothing(self, outbox, admin_client, reason):
         """Seen to fail where no ids stand for all."""
         packed(outbox)
         gone = dead_one()
@@ -228,7 +226,7 @@ class TestDiscardingAndReplaying:
         assert "No selected delivery is in this list any more." in said
         assert dead_one() == left
 
-    def test_of_very_many_is_left_to_the_command(self, outbox, admin_client, monkeypatch):
+    def test_of_too_many_deliveries_refers_to_the_command(self, outbox, admin_client, monkeypatch):
         monkeypatch.setattr("outbox.admin.actions.MAX_PER_REQUEST", 1)
         packed(outbox)
         packed(outbox)

@@ -65,7 +65,7 @@ class TestAFilter:
         "url",
         [f"{EVENTS}?name=%00", f"{DELIVERIES}?handler=%00", f"{EVENTS}?app=%00", f"{EVENTS}?q=%00"],
     )
-    def test_takes_no_nul(self, outbox, admin_client, url):
+    def test_refuses_nul(self, outbox, admin_client, url):
         packed(outbox)
 
         assert admin_client.get(url, follow=True).status_code == 200
@@ -74,7 +74,7 @@ class TestAFilter:
 class TestAnAction:
     @pytest.mark.parametrize("key", ["", "x", "1.5", "9" * 30, "-1", "²", "a\r\nb", "\0"])
     @pytest.mark.parametrize("more", [{}, {"from_page": "1"}])
-    def test_touches_nothing_by_a_key_that_no_row_can_have(self, outbox, admin_client, key, more):
+    def test_with_an_invalid_key_changes_nothing(self, outbox, admin_client, key, more):
         packed(outbox)
         before = state()
 
@@ -86,7 +86,7 @@ class TestAnAction:
 
     @pytest.mark.parametrize("field", ["handler", "exception", "place"])
     @pytest.mark.parametrize("more", [{}, {"reason": "x", "rate": "1"}])
-    def test_on_what_is_dead_takes_no_nul(self, outbox, admin_client, field, more):
+    def test_on_dead_letters_refuses_nul(self, outbox, admin_client, field, more):
         packed(outbox)
         before = state()
 
@@ -98,9 +98,7 @@ class TestAnAction:
 
 class TestACorrection:
     @pytest.mark.parametrize("kind", sorted(BAD_PAYLOADS))
-    def test_names_what_is_wrong_with_a_payload_and_writes_nothing(
-        self, outbox, admin_client, kind
-    ):
+    def test_names_the_error_in_a_payload_and_stores_nothing(self, outbox, admin_client, kind):
         packed(outbox)
         dead, before = Delivery.objects.get(state="dead"), state()
         payload, said = BAD_PAYLOADS[kind]
@@ -112,7 +110,7 @@ class TestACorrection:
         assert said in " ".join(answer.context["form"].errors["payload"])
         assert state() == before
 
-    def test_takes_what_is_as_deep_as_it_may_be(self, own_registry, no_nudge, admin_client):
+    def test_accepts_the_maximum_depth(self, own_registry, no_nudge, admin_client):
         @subscribe("tests.Nested")
         def refuse() -> None:
             raise PermanentFailure("no")
@@ -133,7 +131,7 @@ class TestACorrection:
 
 
 class TestAForm:
-    def test_that_the_database_cannot_store_is_refused(self, admin_client, monkeypatch):
+    def test_with_a_value_that_cannot_be_stored_is_refused(self, admin_client, monkeypatch):
         """A field let a value through that its column does not hold."""
 
         def cannot_store(*_args: object, **_kwargs: object) -> None:

@@ -130,7 +130,7 @@ Means = Annotated[Card | Cash, Field(discriminator="kind")]
 NumberedMeans = Annotated[NumberedCard | Cash, Field(discriminator="kind")]
 
 
-class TestWhatFits:
+class TestACompatibleType:
     @pytest.mark.parametrize(
         ("written", "read"),
         [
@@ -188,11 +188,11 @@ class TestWhatFits:
             (int, Annotated[int, Field(gt=0)]),  # bounds are not compared
         ],
     )  # fmt: skip
-    def test_has_no_misfits(self, written, read):
+    def test_has_no_mismatch(self, written, read):
         assert found(written, read) == []
 
 
-class TestAMisfit:
+class TestAMismatch:
     @pytest.mark.parametrize(
         ("written", "read", "path", "carried", "wanted"),
         [
@@ -233,7 +233,7 @@ class TestAMisfit:
             (Means, NumberedMeans, "it.last4", "a string", "an integer"),
         ],
     )  # fmt: skip
-    def test_is_told_with_its_place(self, written, read, path, carried, wanted):
+    def test_is_reported_with_its_path(self, written, read, path, carried, wanted):
         sentence = f"{path}: the event carries {carried}, the handler reads {wanted}"
 
         assert sentence in found(written, read)
@@ -248,10 +248,10 @@ class TestAMisfit:
             (Line, StrictSku, "it.quantity: the event carries it, the handler's type forbids it"),
         ],
     )
-    def test_can_be_about_presence(self, written, read, sentence):
+    def test_can_concern_a_missing_field(self, written, read, sentence):
         assert sentence in found(written, read)
 
-    def test_is_told_once(self):
+    def test_is_reported_once(self):
         assert found(Tree, WordyTree) == [
             "it.name: the event carries a string, the handler reads an integer"
         ]
@@ -409,7 +409,7 @@ thorough = settings(
 class TestAnyContract:
     @thorough
     @given(contract=contracts, data=st.data())
-    def test_without_misfits_is_kept(self, contract, data):
+    def test_without_mismatches_can_be_read(self, contract, data):
         assume(not found(contract.written, contract.read))
         value = data.draw(contract.values)
 
@@ -420,10 +420,10 @@ class TestAnyContract:
 
     @thorough
     @given(contract=contracts)
-    def test_has_no_misfits_with_itself(self, contract):
+    def test_has_no_mismatch_with_itself(self, contract):
         assert found(contract.written, contract.written) == []
 
     @thorough
     @given(contract=contracts, other=contracts)
-    def test_has_no_misfits_with_more_alternatives(self, contract, other):
+    def test_has_no_mismatch_with_more_alternatives(self, contract, other):
         assert found(contract.written, _any_of([other.read, contract.written])) == []

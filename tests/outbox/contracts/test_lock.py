@@ -80,7 +80,7 @@ class LineWithText(Line):
 
 
 class TestTheLock:
-    def test_is_silent_where_nothing_changed(self, app: AppConfig):
+    def test_reports_nothing_without_a_change(self, app: AppConfig):
         assert complaints(app) == []
 
     @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ class TestTheLock:
 
         assert "went back from 2 to 1" in complaints(app)[0][1]
 
-    def test_takes_any_change_as_a_new_version(self, app: AppConfig):
+    def test_accepts_any_change_as_a_new_version(self, app: AppConfig):
         declare(sent(size=None, note=(int, ...)), version=2)
 
         assert complaints(app) == [
@@ -136,7 +136,7 @@ class TestTheLock:
             ({"lines": (list[GrownLine], ...)}, "the schema of tests.Sent changed"),
         ],
     )
-    def test_tells_to_record_an_optional_field(
+    def test_asks_to_record_an_optional_field(
         self, app: AppConfig, changes: dict[str, Any], what: str
     ):
         declare(sent(**changes))
@@ -145,7 +145,7 @@ class TestTheLock:
             ("outbox.W020", f"tests/events.lock.json is out of date: {what}.")
         ]
 
-    def test_holds_an_optional_field_to_it_once_it_is_recorded(self, app: AppConfig):
+    def test_compares_an_optional_field_after_it_was_recorded(self, app: AppConfig):
         declare(sent(colour=(str, "white")))
         contract_lock.write(app)
 
@@ -153,24 +153,24 @@ class TestTheLock:
 
         assert "colour: a stored event may omit it" in complaints(app)[0][1]
 
-    def test_keeps_the_versions_of_before(self, app: AppConfig):
+    def test_keeps_earlier_versions(self, app: AppConfig):
         declare(sent(size=None), version=2)
         contract_lock.write(app)
 
         assert list(contract_lock.read(app)["tests.Sent"]) == ["1", "2"]
         assert contract_lock.schema_of(name="tests.Sent", version=1) is None  # not installed
 
-    def test_does_not_mind_another_docstring(self, app: AppConfig):
+    def test_ignores_a_changed_docstring(self, app: AppConfig):
         assert "description" not in contract_lock.path_of(app).read_text()
 
-    def test_that_a_merge_broke_is_an_error(self, app: AppConfig):
+    def test_with_invalid_json_is_an_error(self, app: AppConfig):
         contract_lock.path_of(app).write_text("<<<<<<< HEAD")
 
         assert complaints(app)[0][0] == "outbox.E022"
 
 
 class TestAnAppWithoutALock:
-    def test_is_held_to_nothing_yet(self, app: AppConfig):
+    def test_is_not_compared(self, app: AppConfig):
         contract_lock.path_of(app).unlink()
         declare(sent(size=None))
 
@@ -182,7 +182,7 @@ class TestTheCommand:
     def alone(self, app: AppConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(contract_lock, "apps_with_events", lambda: [app])
 
-    def test_records_what_is_new(self, app: AppConfig):
+    def test_records_new_events(self, app: AppConfig):
         declare(sent(colour=(str, "white")))
 
         assert "events.lock.json: 1 event" in outbox_command("catalogue")
@@ -199,7 +199,7 @@ class TestTheCommand:
         assert "tests.Sent has new fields: colour" in said
         assert contract_lock.path_of(app).read_text() == before
 
-    def test_does_not_record_a_breach(self, app: AppConfig):
+    def test_does_not_record_an_incompatible_change(self, app: AppConfig):
         """Seen to fail with the lock written first."""
         declare(sent(size=None))
         before = contract_lock.path_of(app).read_text()
