@@ -162,7 +162,7 @@ def subscribe(
         breaker: hold the handler while an external system is down.
         ordered: handle the events of one key one after the other, in the order of `seq`.
         on_dead: of an ordered handler, after a dead delivery: "hold" holds the key's later events
-            until a person acts, "pass" lets them go on.
+            until a person acts, "pass" lets them continue.
 
     Raises:
         TypeError: the function is async or a generator, no event is named, `receipt` and `atomic`

@@ -108,7 +108,7 @@ class BoundedChangeList(StrictChangeList):
 
 
 class ReadOnlyAdmin(StrictAdminMixin):
-    """Rows that only the outbox writes. Nobody adds, changes or deletes one, not even superusers.
+    """Rows that only the outbox writes. No user adds, changes or deletes one, not even a superuser.
 
     Attributes:
         empty_text: advice for an empty table.

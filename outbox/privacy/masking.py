@@ -121,7 +121,7 @@ _SEPARATOR = f"(?:[{re.escape(_BETWEEN)}]|{_escaped(_BETWEEN)})"
 _DIGIT = r"(?:\d|\\uff1\d)"  # also full-width
 _ANY_DIGIT = re.compile(_DIGIT, re.IGNORECASE)
 _ANY_SEPARATOR = re.compile(_SEPARATOR, re.IGNORECASE)
-# Letters may stand beside a number: in "Tel0901234567", and in languages without spaces.
+# Letters may be next to a number: in "Tel0901234567", and in languages without spaces.
 _NUMBER = re.compile(
     rf"[+\uff0b]?[(\uff08]?{_DIGIT}(?:{_SEPARATOR}{{0,3}}{_DIGIT})+", re.IGNORECASE
 )
@@ -131,7 +131,7 @@ _IBAN = re.compile(
     r"(?![0-9A-Za-z])"
 )
 
-# These have as many digits and identify nobody. Part of a longer number is not kept.
+# These have as many digits and identify no person. Part of a longer number is not kept.
 _UUID = r"(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])"
 _TIME = r"[T ][0-2]\d:[0-5]\d(?::[0-6]\d(?:[.,]\d{1,9})?)?(?:Z|[+-][01]\d(?::?[0-5]\d)?)?"
 _DATE = (
