@@ -1,4 +1,4 @@
-"""What axe finds in Django's own admin: stock templates (5.2) that we use as they are."""
+"""Accepted findings of axe in the templates of Django's own admin (5.2)."""
 
 from __future__ import annotations
 

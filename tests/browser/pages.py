@@ -1,4 +1,4 @@
-"""Every page that a browser is to see: of the outbox and the orders each one, and the way in."""
+"""The pages that are tested in a browser: of the outbox, of orders, and the login."""
 
 from __future__ import annotations
 

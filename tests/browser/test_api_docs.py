@@ -1,4 +1,4 @@
-"""The API's documentation: Swagger UI, in a page and in colours of ours."""
+"""The API's documentation: Swagger UI in the site's layout and colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where there is no browser: a reason to skip, or a failure."""
+"""Without a browser, tests are skipped, or fail if they are required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one opens the monitor for: see an order run, repair what is dead, stop a handler."""
+"""Tasks of staff in the admin: follow an order, retry dead letters, pause a handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page that nobody sees asks for nothing: with another tab in front of it, in a real Chromium."""
+"""A hidden page does not poll: with another tab in front of it, in a real Chromium."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A story of two hundred events, such as a busy key has after a year."""
+"""A timeline of two hundred events, such as a busy key has after a year."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A member of staff sets up a second factor, and comes back with it."""
+"""Staff set up a second factor, and sign in with it."""
 
 from __future__ import annotations
 

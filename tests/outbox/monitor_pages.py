@@ -1,4 +1,4 @@
-"""Addresses of all pages of the monitor, with the filters that people use."""
+"""Addresses of all pages of the outbox's admin, with common filters."""
 
 from __future__ import annotations
 

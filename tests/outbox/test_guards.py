@@ -1,4 +1,4 @@
-"""The guard rails: each finds its breach and names the line, and leaves alone what looks like one.
+"""The guards: each detects its error and names the line, and allows similar correct code.
 
 Each `..._is_found` was seen to fail with its guard taken out of `start()`, or of `emit()`.
 """

@@ -1,4 +1,4 @@
-"""What a person does from the monitor's pages: try again, pause, discard, replay."""
+"""Actions in the admin: retry, pause, discard, replay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters in the admin: groups of one cause, and what a person does with one or all."""
+"""Dead letters in the admin: groups of one cause, bulk actions, corrections, sensitive fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a moment among the events by halving."""
+"""Find the first event since a time by a binary search."""
 
 from __future__ import annotations
 

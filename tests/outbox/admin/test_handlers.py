@@ -1,4 +1,4 @@
-"""The handlers' page: kept up to date by its live part, which is sent only when it is news."""
+"""The page of handlers and its live part, which is sent only if it has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The monitor's lists, and the pages of what they list."""
+"""The lists of the admin, and the pages of their rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The overview: its numbers, who lives, and the one sentence that says what to do next."""
+"""The overview: its numbers, the health of the parts, and the next step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of what beat starts by the clock."""
+"""The page of periodic tasks."""
 
 from __future__ import annotations
 

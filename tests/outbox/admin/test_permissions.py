@@ -1,4 +1,4 @@
-"""Who may see and do what: every address of the outbox's admin, as five kinds of user."""
+"""Permissions: every address of the outbox's admin, as five kinds of user."""
 
 from __future__ import annotations
 

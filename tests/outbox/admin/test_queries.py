@@ -1,4 +1,4 @@
-"""What the monitor's pages read: the same, however much is stored."""
+"""The queries of the admin's pages do not grow with stored events."""
 
 from __future__ import annotations
 

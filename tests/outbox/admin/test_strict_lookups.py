@@ -1,4 +1,4 @@
-"""What the outbox's pages refuse by themselves, in a project without a guard of its own."""
+"""Invalid input to the outbox's pages, in a project without its own middleware against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The monitor's timeline and map, and who may read what there."""
+"""The timeline and the map in the admin, and their permissions."""
 
 from __future__ import annotations
 

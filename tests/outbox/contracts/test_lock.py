@@ -1,4 +1,4 @@
-"""An event only grows, by optional fields, compared with what was recorded of it."""
+"""Events compared with their recorded versions: only optional fields may be added."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Before a deploy: what of all that is owed this code could not do."""
+"""The rehearsal before a deploy: owed deliveries that this code cannot handle."""
 
 from datetime import timedelta
 from uuid import UUID, uuid4

@@ -1,4 +1,4 @@
-"""Events that older releases stored are read as today's release tells them."""
+"""Events of older releases are read in the current version."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What is sensitive is shown nowhere, and can be blanked for good."""
+"""Sensitive fields are masked in every display, and can be blanked permanently."""
 
 import logging
 from collections.abc import Callable

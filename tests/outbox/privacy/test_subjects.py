@@ -1,4 +1,4 @@
-"""What apps declare about a subject is masked wherever a failure is stored, shown or archived."""
+"""Values that apps declare for a subject are masked in stored, shown and archived failures."""
 
 from __future__ import annotations
 
