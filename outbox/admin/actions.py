@@ -185,8 +185,9 @@ def _started(run: Callable[[Callable[[Operation, str], object]], object]) -> int
         try:
             run(report)
         except Exception:  # its record keeps the progress; its page shows that it is silent
+            name = numbers[0] if numbers else "(not stored)"
             logger.exception(
-                "An operation has stopped. Fix the cause, then continue it on its page."
+                "Operation %s has stopped. Fix the cause, then continue it on its page.", name
             )
         finally:
             has_started.set()

@@ -70,7 +70,7 @@ class TestAnOrderThatIsPlacedThroughTheApi:
         order = site.place(TEA)
         page.goto(f"/admin/orders/order/{order.id}/change/")
         timeline = page.get_by_role("region", name=re.compile(f"Timeline of {order.id}"))
-        expect(timeline.locator("[role=status]")).to_contain_text("Stuck: 1 delivery")
+        expect(timeline.locator("[role=status]")).to_contain_text("Stuck: 1 of")
         page.evaluate("window.hasNotBeenLoadedAgain = true")
 
         change(other, "Resume", held, reason="")
@@ -122,7 +122,7 @@ class TestADeadGroup:
 
         expect(page.get_by_role("progressbar")).to_have_attribute("value", str(before))
         page.goto(f"{DEAD}?handler={handler}")
-        expect(page.get_by_text("Nothing dead matches.")).to_be_visible()
+        expect(page.get_by_text("No dead delivery matches.")).to_be_visible()
         site.wait_until_settled()
         assert site.deliveries("dead", handler) == 0
 

@@ -71,7 +71,7 @@ class TestATimelineOfTwoHundredEvents:
         sentences = page.locator(".outbox-sentences > li")
 
         expect(sentences).to_have_count(EVENTS)
-        for region in ("What happened", "Sequence diagram", "Waterfall"):
+        for region in ("Events in words", "Sequence diagram", "Waterfall"):
             box = page.get_by_role("region", name=region).bounding_box()
             assert box is not None
             assert box["height"] <= HEIGHT, region
