@@ -84,7 +84,7 @@ def _count(state: str) -> _BoundedCount:
 class SubscriptionAdmin(ReadOnlyAdmin):
     """All subscriptions with their policy and their owed deliveries."""
 
-    list_display = ["handler", "status", "owed", "event", "queue", "policy"]
+    list_display = ["handler", "status_shown", "owed", "event", "queue", "policy"]
     list_filter = ["known", "queue"]
     ordering = ["handler", "event"]
     search_fields = ["handler", "event"]
@@ -94,7 +94,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         "then run migrate."
     )
     fieldsets = [
-        (None, {"fields": ["handler", "event", "status", "owed", "since_shown"]}),
+        (None, {"fields": ["handler", "event", "status_shown", "owed", "since_shown"]}),
         (gettext_lazy("Policy"), {"fields": ["queue", "policy", "atomic", "window_now"]}),
     ]
 
@@ -127,7 +127,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         return rows.annotate(has_failures=has_failures, **counts)
 
     @admin.display(description=gettext_lazy("status"))
-    def status(self, row: Counted) -> str:
+    def status_shown(self, row: Counted) -> str:
         """Show whether it runs, and if not, why."""
         if backfill := holding_backfill([row], using=str(row._state.db)):
             return _mark(
