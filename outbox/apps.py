@@ -21,7 +21,6 @@ class OutboxConfig(AppConfig):
     def ready(self) -> None:
         """Import `events`, then `handlers`, of every app. Sync subscriptions after `migrate`."""
         from . import checks, own_events  # noqa: F401  imports register checks and the event
-        from .checks import deploy as deploy_checks  # noqa: F401  the import registers checks
         from .checks.old_tables import refuse_old_tables
         from .guards.hooks import start
 

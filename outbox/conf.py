@@ -67,6 +67,6 @@ def conf(*, lenient: bool = False) -> Conf:
     if unknown and not lenient:
         raise ImproperlyConfigured(
             f"OUTBOX has no setting {', '.join(sorted(unknown))}. "
-            f"It has {', '.join(field.name for field in fields(Conf))}."
+            f"The settings are {', '.join(field.name for field in fields(Conf))}."
         )
     return Conf(**{name: value for name, value in given.items() if name in known})

@@ -86,7 +86,7 @@ def check_correlation(actor_of: Callable[[UUID], str | None]) -> None:
     if owner not in (None, cause.resolve().actor) and not cause.may_join_any():
         given, cause.correlation_id = cause.correlation_id, uuid7()
         logger.warning(
-            "The request brought another actor's correlation id, %s; its events get %s.",
+            "The request has the correlation id %s of another actor. Its events get %s.",
             given,
             cause.correlation_id,
         )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class NotInTransaction(RuntimeError):
-    """emit() needs an open transaction: put the change and emit() into one transaction.atomic()."""
+    """emit() needs an open transaction. Put the change and emit() into one transaction.atomic()."""
 
 
 class EmittedBesideTransaction(guards.RuleBroken):
@@ -57,7 +57,7 @@ def emit(event: DomainEvent, *, delay: timedelta | None = None) -> UUID:
     """
     if not event.event_name:
         raise TypeError(
-            f"{type(event).__name__} has no key and cannot be emitted: "
+            f"{type(event).__name__} is abstract and cannot be emitted. Declare its key: "
             f'class {type(event).__name__}(DomainEvent, key="...").'
         )
     using = databases.alias()
@@ -114,7 +114,7 @@ def _statement(names: tuple[str, ...], now: str, using: str) -> tuple[str, list[
 
 def _store_for_later(event: DomainEvent, delay: timedelta, *, using: str) -> UUID:
     if delay < timedelta(0):
-        raise ValueError(f"emit(delay={delay}): what is past cannot be told later.")
+        raise ValueError(f"emit(delay={delay}): the delay must not be negative.")
     now = clock.now(using=using)
     model = apps.get_model("outbox", "DelayedEvent")
     facts = _facts(event, using=using)
@@ -164,7 +164,7 @@ def _event_model() -> type[Event]:
 def _why_not(using: str) -> str:
     text = str(NotInTransaction.__doc__)
     if beside := open_aliases():
-        text += f" One is open on {beside[0]!r}; the outbox is on {using!r}."
+        text += f" One is open on {beside[0]!r}, but the outbox is on {using!r}."
     return text
 
 
@@ -172,7 +172,7 @@ def _refuse_other_transactions(using: str) -> None:
     beside = [one for one in open_aliases() if one != using and is_open_in_view(connections[one])]
     if beside:
         raise EmittedBesideTransaction(
-            f"{guards.user_line()}: emit() inside a transaction of {beside[0]!r}. The event is "
-            f"stored in {using!r}; the two do not commit together, so one may exist without the "
-            f"other. Store what changes in {using!r}, or end that transaction before emit()."
+            f"{guards.user_line()}: emit() is called inside a transaction of {beside[0]!r}. The "
+            f"event is stored in {using!r}. The two do not commit together, so one may exist "
+            f"without the other. Store the change in {using!r}, or end that transaction first."
         )

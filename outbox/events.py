@@ -156,14 +156,14 @@ def words_of_name(name: str) -> str:
 def _refuse_bad_fields(cls: type[DomainEvent], *, key: str) -> None:
     if key not in cls.model_fields:
         raise TypeError(
-            f"{cls.__name__}: key={key!r} is no field of the event. "
-            f"It has {', '.join(cls.model_fields) or 'no fields'}."
+            f"{cls.__name__}: key={key!r} is not a field of the event. "
+            f"Its fields: {', '.join(cls.model_fields) or 'none'}."
         )
     taken = FACTS & set(cls.model_fields)
     if taken:
         raise TypeError(
-            f"{cls.__name__}: {', '.join(sorted(taken))} is a fact that every event has already. "
-            "Give the field another name."
+            f"{cls.__name__}: {', '.join(sorted(taken))} is the name of a fact that every event "
+            "has. Rename the field."
         )
 
 
@@ -175,10 +175,12 @@ def _refuse_bad_template(cls: type[DomainEvent], word: str, template: str, *, ex
     fields = _fields_of(template)
     for name in fields:
         if name not in cls.model_fields:
-            raise TypeError(f"{cls.__name__}: its {word}={template!r} has no field {name!r}.")
+            raise TypeError(
+                f"{cls.__name__}: {word}={template!r} names an unknown field, {name!r}."
+            )
     if template and not fields:
         raise TypeError(
-            f'{cls.__name__}: {word}={template!r} names no field; say {word}="{example}".'
+            f'{cls.__name__}: {word}={template!r} names no field. Example: {word}="{example}".'
         )
 
 

@@ -29,7 +29,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.after is not None and _seconds(self.after) is None:
-            raise ValueError(f"Retry(after={self.after!r}): seconds, or a timedelta, of 0 or more.")
+            raise ValueError(f"Retry(after={self.after!r}): use seconds or a timedelta, 0 or more.")
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Breaker:
     def __post_init__(self) -> None:
         given: object = self.on
         if not isinstance(given, tuple) or not given or not all(map(_is_exception, given)):
-            raise TypeError(f"Breaker(on={self.on!r}): a tuple of exception classes.")
+            raise TypeError(f"Breaker(on={self.on!r}): use a tuple of exception classes.")
         if self.failures < 1:
-            raise ValueError(f"Breaker(failures={self.failures}): one or more.")
+            raise ValueError(f"Breaker(failures={self.failures}): use 1 or more.")
         if not 0 < self.wait_seconds <= self.longest_seconds:
             shown = f"Breaker(wait={self.wait}, longest={self.longest})"
             raise ValueError(f"{shown}: wait must be above zero and not above longest.")
@@ -134,7 +134,7 @@ class RetryAfter(Exception):
     """
 
     def __init__(self, retry_after: Wait, message: str = "") -> None:
-        super().__init__(message or f"Asked to come back after {retry_after} s.")
+        super().__init__(message or f"Retry after {retry_after} s.")
         self.retry_after = retry_after
 
 
@@ -173,13 +173,16 @@ def refuse_bad_rules(name: str, rules: Rules) -> None:
     """Raise TypeError for rules that could never apply, or have no valid action."""
     for kind, action in rules.items():
         if not _is_exception(kind):
-            raise TypeError(f"{name}: rules={{{kind!r}: ...}}: a rule is about an exception class.")
+            raise TypeError(f"{name}: rules={{{kind!r}: ...}}: use an exception class as key.")
         if issubclass(kind, LeaseLost):
-            raise TypeError(f"{name}: {kind.__name__} obeys no rule: another worker has it.")
+            raise TypeError(
+                f"{name}: a rule for {kind.__name__} has no effect, because another worker has "
+                "the delivery. Remove the rule."
+            )
         if not isinstance(action, Action):
             raise TypeError(
-                f"{name}: rules={{{kind.__name__}: {action!r}}}: say Retry(), Dead(), "
-                'Discard("why") or Pause("why").'
+                f"{name}: rules={{{kind.__name__}: {action!r}}}: use Retry(), Dead(), "
+                'Discard("reason") or Pause("reason").'
             )
 
 
@@ -188,7 +191,7 @@ def refuse_bad_numbers(name: str, **given: object) -> None:
     for option, value in given.items():
         fits, proper = _NUMBERS[option]
         if value is not None and not fits(value):
-            raise ValueError(f"{name}: {option}={value!r}: {proper}.")
+            raise ValueError(f"{name}: {option}={value!r} must be {proper}.")
 
 
 _LONGEST_WAIT = timedelta(days=7)
@@ -215,7 +218,7 @@ def _seconds(wait: object) -> float | None:
 
 def _refuse_no_reason(action: object, reason: object) -> None:
     if not (isinstance(reason, str) and reason.strip()):
-        raise ValueError(f"{type(action).__name__} needs a reason, in words.")
+        raise ValueError(f"{type(action).__name__} needs a reason that is not empty.")
 
 
 def _is_whole(value: object) -> bool:
@@ -240,9 +243,9 @@ _NUMBERS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "batch": (_is_whole, _WHOLE),
     "window": (_is_whole, _WHOLE),
     "share_window": (_is_whole, _WHOLE),
-    "attempts": (_is_whole, f"{_WHOLE}, or None: no last one"),
-    "lease": (_is_span, "seconds, above zero, a year at most"),
-    "time_limit": (_is_span, "seconds, above zero, a year at most"),
-    "backoff_base": (_is_wait, "seconds, 0 or more, a year at most"),
-    "backoff_cap": (_is_wait, "seconds, 0 or more, a year at most"),
+    "attempts": (_is_whole, f"{_WHOLE}, or None for no limit"),
+    "lease": (_is_span, "a number of seconds above zero, at most a year"),
+    "time_limit": (_is_span, "a number of seconds above zero, at most a year"),
+    "backoff_base": (_is_wait, "a number of seconds of 0 or more, at most a year"),
+    "backoff_cap": (_is_wait, "a number of seconds of 0 or more, at most a year"),
 }

@@ -81,7 +81,7 @@ class Handler:
             if name in payload:
                 given[name] = self._read(adapter, name, payload[name])
             elif self.parameters[name].default is inspect.Parameter.empty:
-                raise PermanentFailure(f"{self.name} needs {name}, which the event does not carry.")
+                raise PermanentFailure(f"{self.name} needs {name}, which the event does not have.")
         return given
 
     @cached_property
@@ -162,7 +162,7 @@ def subscribe(
         breaker: hold the handler while an external system is down.
         ordered: handle the events of one key one after the other, in the order of `seq`.
         on_dead: of an ordered handler, after a dead delivery: "hold" holds the key's later events
-            until a person acts, "pass" lets them go on.
+            until a person acts, "pass" lets them continue.
 
     Raises:
         TypeError: the function is async or a generator, no event is named, `receipt` and `atomic`
@@ -244,25 +244,25 @@ def _refuse_async_and_generators(handler: Handler) -> None:
         if is_async or inspect.isgeneratorfunction(one):
             kind = "async" if is_async else "a generator"
             raise TypeError(
-                f"{handler.name} is {kind}: to call it runs nothing. Write a plain function; "
-                "asgiref's async_to_sync calls async code from it."
+                f"{handler.name} is {kind}, so a call does not run it. Write a plain function. "
+                "It can call async code with asgiref's async_to_sync."
             )
 
 
 def _refuse_bad_signature(handler: Handler) -> None:
     _refuse_async_and_generators(handler)
     if not handler.events:
-        raise TypeError(f'{handler.name} hears nothing: name an event, @subscribe("app.Event").')
+        raise TypeError(f'{handler.name} has no event. Name one: @subscribe("app.Event").')
     for parameter in handler.parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise TypeError(
-                f"{handler.name} takes {parameter}: name each field that it reads instead."
+                f"{handler.name} takes {parameter}. Name each field that it reads instead."
             )
     wants_receipt = "receipt" in handler.parameters
     if wants_receipt == handler.atomic:
         raise TypeError(
-            f"{handler.name}: a handler with atomic=False takes `receipt: Receipt` and enters it; "
-            "an atomic one has none, since its receipt is written with its effects."
+            f"{handler.name}: a handler with atomic=False takes `receipt: Receipt` and enters it. "
+            "An atomic handler takes none: its receipt is stored with its effects."
         )
 
 
@@ -270,20 +270,19 @@ def _refuse_bad_policy(handler: Handler) -> None:
     refuse_bad_rules(handler.name, handler.rules)
     if handler.inline and not handler.atomic:
         raise TypeError(
-            f"{handler.name}: inline=True is for atomic handlers. One that calls outside may take "
-            "long, and belongs to a worker."
+            f"{handler.name}: inline=True needs atomic=True. A handler that calls an external "
+            "system may be slow. Let a worker run it: remove inline=True."
         )
     if handler.inline and handler.ordered:
         raise TypeError(
-            f"{handler.name}: inline=True and ordered=True exclude each other, since inline "
-            "deliveries keep no order. Drop one of them."
+            f"{handler.name}: inline deliveries keep no order. Remove inline=True or ordered=True."
         )
     if not 0 < handler.time_limit < handler.lease:
         raise ValueError(
-            f"{handler.name}: time_limit={handler.time_limit:g} must be above zero and below its "
-            f"lease of {handler.lease:g} s, after which nothing of the run would be kept."
+            f"{handler.name}: time_limit={handler.time_limit:g} must be above zero and below the "
+            f"lease of {handler.lease:g} s. A run is rolled back after its lease."
         )
     if handler.on_dead not in get_args(OnDead):
-        raise ValueError(f'{handler.name}: on_dead={handler.on_dead!r} is not "hold" or "pass".')
+        raise ValueError(f'{handler.name}: on_dead={handler.on_dead!r} must be "hold" or "pass".')
     if handler.on_dead != "hold" and not handler.ordered:
-        raise ValueError(f"{handler.name}: on_dead= is for ordered handlers.")
+        raise ValueError(f"{handler.name}: on_dead= needs ordered=True.")

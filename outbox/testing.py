@@ -126,7 +126,7 @@ class Outbox:
                 results += self._deliver(message, twice=twice)
                 if raise_errors:
                     _raise_first(results)
-        raise AssertionError(f"Events feed each other for ever: {self._loop()}")
+        raise AssertionError(f"Events cause each other without end: {self._loop()}")
 
     def let_pass(self, time: timedelta) -> None:
         """Simulate the passing of time: delayed events, retries and probes become due."""
@@ -198,7 +198,7 @@ class Outbox:
             if only in (handler.name, handler.app_label, handler.name.partition(".")[0])
         }
         assert found, (
-            f"deliver_all(only={only!r}) names no app with handlers and no handler. There are "
+            f"deliver_all(only={only!r}) matches no handler and no app with handlers. Handlers: "
             f"{', '.join(sorted(handler.name for handler in subscriptions.registry))}."
         )
         return found
@@ -240,7 +240,7 @@ class Outbox:
             row = rows.get(row.causation_id) if row.causation_id else None
         start = names.index(row.name) if row is not None else 0
         loop = names[start:][::-1]
-        return " -> ".join([*loop, loop[0]]) if loop else "no event at all"
+        return " -> ".join([*loop, loop[0]]) if loop else "no event"
 
     def _all_rows(self) -> list[Event]:
         from .models import Event
@@ -323,7 +323,7 @@ def _guess_key(name: str, fields: dict[str, Any]) -> str:
     for field, value in fields.items():
         if field.endswith("_id"):
             return str(value)
-    raise AssertionError(f'given("{name}", key=...) needs a key: no field ends in "_id".')
+    raise AssertionError(f'given("{name}") needs key=..., because no field ends in "_id".')
 
 
 def _as_object(row: Event | DelayedEvent) -> Any:

@@ -111,7 +111,7 @@ def emitting(facts: dict[str, Any]) -> Iterator[None]:
             raise
 
 
-def told_later(row: DelayedEvent) -> str:
+def delayed_emission(row: DelayedEvent) -> str:
     """Begin the trace of a delayed event that is emitted now; return its trace context."""
     if not is_on() or not row.traceparent:
         return row.traceparent

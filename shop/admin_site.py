@@ -39,7 +39,7 @@ class StrictAdminSite(AdminSite):
 
 def _strict(kind: type[ModelAdmin[Any]]) -> type[ModelAdmin[Any]]:
     # The package of this module registers admins, which needs this site to exist.
-    from outbox.admin.strict import StrictAdminMixin
+    from outbox.admin.strict_lookups import StrictAdminMixin
 
     if issubclass(kind, StrictAdminMixin):
         return kind

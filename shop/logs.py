@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from outbox.context import CORRELATION_HEADER
-from outbox.privacy.patterns import masked_addresses
+from outbox.privacy.masking import masked_addresses
 
 #: Maximum characters of a text from a client.
 LONGEST_LINE = 300

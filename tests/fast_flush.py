@@ -72,7 +72,7 @@ def _restore_subscriptions(alias: str) -> None:
     if handlers != registry:
         rows.delete()
         sync_subscriptions(using=alias)
-        _synced = list(registry), list(rows.values())
+        _synced = list(registry), [dict(row) for row in rows.values()]
     elif list(rows.values()) != synced:
         rows.delete()
         rows.bulk_create(Subscription(**row) for row in synced)

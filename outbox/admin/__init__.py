@@ -9,12 +9,11 @@ pages do not show::
 
 from outbox.templatetags.outbox_display import actor
 
-from .delayed import DelayedEventAdmin
 from .deliveries import DeliveryAdmin
-from .events import EventAdmin
+from .events import DelayedEventAdmin, EventAdmin
 from .operations import OperationAdmin
 from .overview import OverviewAdmin
-from .strict import StrictAdminMixin
+from .strict_lookups import StrictAdminMixin
 from .subscriptions import SubscriptionAdmin
 from .timeline import TimelineMixin
 

@@ -32,19 +32,19 @@ class Advice:
 
 
 def advice(
-    status: Status, lights: Sequence[Light], groups: Sequence[Group], *, has_failures: bool
+    status: Status, health: Sequence[Light], groups: Sequence[Group], *, has_failures: bool
 ) -> Advice:
     """Return the most urgent advice, or that there is nothing to do.
 
     Args:
         status: outstanding deliveries.
-        lights: health of the parts.
+        health: health of the parts.
         groups: dead deliveries.
         has_failures: include exceptions, and the reasons of open breakers.
     """
-    nothing = Advice(_("Nothing: all that was told is done or under way."), is_bad=False)
+    nothing = Advice(_("None. All deliveries are done or in progress."), is_bad=False)
     parts = (
-        _of_lights(status, lights),
+        _of_health(status, health),
         _of_groups(groups, has_failures=has_failures),
         _of_handlers(status, has_failures=has_failures),
         _of_age(status),
@@ -52,21 +52,24 @@ def advice(
     return next((found for part in parts for found in part), nothing)
 
 
-def _of_lights(status: Status, lights: Sequence[Light]) -> Iterator[Advice]:
-    off = {(light.part, light.queue): light for light in lights if not light.is_on}
+def _of_health(status: Status, health: Sequence[Light]) -> Iterator[Advice]:
+    off = {(light.part, light.queue): light for light in health if not light.is_on}
     if relay := off.get(("relay", "")):
-        text = _("Start a worker of the queue outbox: the relay is %s, so nothing is sent.")
+        text = _("The relay is %s, so no delivery is sent. Start a worker of the queue outbox.")
         yield Advice(text % relay.text)
     owing = {one.queue for one in status.handlers if one.pending or one.sent}
     for (_part, queue), light in off.items():
         if queue in owing:
-            text = _("Start a worker with -Q %(queue)s: it is %(silent)s, and work waits for it.")
-            yield Advice(text % {"queue": queue, "silent": light.text})
+            text = _(
+                "Queue %(queue)s has no worker (%(health)s), and deliveries wait for it. Start one "
+                "with `-Q %(queue)s`."
+            )
+            yield Advice(text % {"queue": queue, "health": light.text})
     if broker := off.get(("broker", "")):
-        text = _("See whether the broker answers: it is %s. What is told waits in the database.")
+        text = _("The broker is %s. Deliveries wait in the database. Check that it is running.")
         yield Advice(text % broker.text)
     if beat := off.get(("beat", "")):
-        text = _("Start beat: it is %s, so nothing happens by the clock.")
+        text = _("Beat is %s, so periodic tasks do not start. Start beat.")
         yield Advice(text % beat.text)
 
 
@@ -76,27 +79,27 @@ def _of_groups(groups: Sequence[Group], *, has_failures: bool) -> Iterator[Advic
             yield _on_overtaken(group)
             continue
         text = ngettext(
-            "Repair what %(number)d delivery to %(handler)s died of, then retry it.",
-            "Repair what %(number)d deliveries to %(handler)s died of, then retry them.",
+            "%(number)d delivery of %(handler)s failed. Fix the cause, then retry.",
+            "%(number)d deliveries of %(handler)s failed. Fix the cause, then retry.",
             group.number,
         )
         if has_failures:
             text = ngettext(
-                "Repair what %(number)d delivery to %(handler)s died of, then retry it: %(what)s.",
-                "Repair what %(number)d deliveries to %(handler)s died of, then retry them: "
-                "%(what)s.",
+                "%(number)d delivery of %(handler)s failed (%(cause)s). Fix the cause, then retry.",
+                "%(number)d deliveries of %(handler)s failed (%(cause)s). Fix the cause, then "
+                "retry.",
                 group.number,
             )
-        facts = {"number": group.number, "handler": group.handler, "what": group.cause}
+        facts = {"number": group.number, "handler": group.handler, "cause": group.cause}
         yield Advice(text % facts, dead_url(handler=group.handler), _("Dead letters"))
 
 
 def _on_overtaken(group: Group) -> Advice:
     text = ngettext(
-        "Decide on %(number)d delivery to %(handler)s: a later event of its key ran before it, so "
-        "a retry runs it out of order.",
-        "Decide on %(number)d deliveries to %(handler)s: a later event of its key ran before each, "
-        "so a retry runs them out of order.",
+        "%(number)d delivery of %(handler)s was overtaken by a later event of its key. Discard it, "
+        "or retry it out of order.",
+        "%(number)d deliveries of %(handler)s were overtaken by a later event of their key. "
+        "Discard them, or retry them out of order.",
         group.number,
     )
     facts = {"number": group.number, "handler": group.handler}
@@ -105,9 +108,9 @@ def _on_overtaken(group: Group) -> Advice:
 
 def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
     for row in Subscription.objects.filter(breaker_opened_at__isnull=False).order_by("handler"):
-        text = _("Ask the other side: the breaker of %(handler)s is open.")
+        text = _("The breaker of %(handler)s is open. Check the external system.")
         if has_failures:
-            text = _("Ask the other side: the breaker of %(handler)s is open (%(reason)s).")
+            text = _("The breaker of %(handler)s is open (%(reason)s). Check the external system.")
         facts = {"handler": row.handler, "reason": row.breaker_reason}
         yield Advice(text % facts, handlers_url(), _("Handlers"))
     for one in status.handlers:
@@ -115,7 +118,13 @@ def _of_handlers(status: Status, *, has_failures: bool) -> Iterator[Advice]:
             url = operation_url(one.backfill)
             yield Advice(one.held_text, url, _("Operation"), is_bad=False)
         elif one.paused_at and one.parked:
-            text = _("Resume %(handler)s when its reason is gone: %(parked)d wait for it.")
+            text = ngettext(
+                "%(handler)s is paused, and %(parked)d delivery waits. Resume it when the reason "
+                "no longer applies.",
+                "%(handler)s is paused, and %(parked)d deliveries wait. Resume it when the reason "
+                "no longer applies.",
+                one.parked,
+            )
             values = {"handler": one.handler, "parked": one.parked}
             yield Advice(text % values, handlers_url(), _("Handlers"), is_bad=False)
 
@@ -125,6 +134,6 @@ def _of_age(status: Status) -> Iterator[Advice]:
     late = [(age, handler) for age, handler in ages if age is not None and age > _LONG]
     if late:
         age, handler = max(late)
-        text = _("See why %(handler)s is behind: its oldest delivery waits for %(age)s.")
+        text = _("%(handler)s is behind: its oldest delivery waits for %(age)s. Find the cause.")
         facts = {"handler": handler, "age": span(age)}
         yield Advice(text % facts, events_url(state="owed"), _("Events"), is_bad=False)

@@ -20,7 +20,7 @@ from django.urls import reverse
 from django.utils.functional import Promise, cached_property
 from django.utils.translation import gettext_lazy as _
 
-from .strict import StrictAdminMixin, StrictChangeList
+from .strict_lookups import StrictAdminMixin, StrictChangeList
 
 #: Permissions of staff actions, in addition to the view permission.
 PERMISSIONS: Mapping[str, str] = {
@@ -46,7 +46,7 @@ def may(request: HttpRequest, action: str) -> bool:
     return request.user.has_perm(PERMISSIONS[action])
 
 
-def doer(request: HttpRequest) -> str:
+def acting_user(request: HttpRequest) -> str:
     """Return the user's name in events and operations: "user:7"."""
     return f"user:{request.user.pk}"
 
@@ -64,7 +64,7 @@ class ReasonForm(forms.Form):
 
     reason = forms.CharField(
         label=_("Reason"),
-        help_text=_("For whoever wonders later; it is kept with what was done."),
+        help_text=_("Stored with the action. Staff can read it later."),
         max_length=500,
         widget=forms.Textarea(attrs={"rows": 3, "autofocus": True}),
     )
@@ -108,17 +108,18 @@ class BoundedChangeList(StrictChangeList):
 
 
 class ReadOnlyAdmin(StrictAdminMixin):
-    """Rows that only the outbox writes. Nobody adds, changes or deletes one, not even superusers.
+    """Rows that only the outbox writes. No user adds, changes or deletes one, not even a superuser.
 
     Attributes:
         empty_text: advice for an empty table.
         no_match_text: advice for a filter or search without results.
-        invites: whether the page of an empty table links to the project's own examples.
+        shows_getting_started: whether the page of an empty table includes the template
+            `outbox/getting_started.html`.
     """
 
     empty_text: ClassVar[str | Promise] = ""
-    no_match_text: ClassVar[str | Promise] = _("Nothing matches. Remove a filter.")
-    invites: ClassVar[bool] = False
+    no_match_text: ClassVar[str | Promise] = _("No row matches. Remove a filter.")
+    shows_getting_started: ClassVar[bool] = False
 
     # Sorting by any other column would read the whole table.
     sortable_by: ClassVar[tuple[str, ...]] = ()
@@ -168,7 +169,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
         context = {
             "empty_text": self.empty_text,
             "no_match_text": self.no_match_text,
-            "invites": self.invites,
+            "shows_getting_started": self.shows_getting_started,
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)
@@ -186,7 +187,7 @@ class ReadOnlyAdmin(StrictAdminMixin):
             return HttpResponseRedirect(reverse(page, args=chosen))
         return response
 
-    def ask(
+    def confirm(
         self, request: HttpRequest, form: ReasonForm, *, title: str, text: str, lines: Sequence[str]
     ) -> HttpResponse:
         """Show the effect of an action, and the form for its reason, which posts to that action."""
@@ -208,8 +209,8 @@ class ReadOnlyAdmin(StrictAdminMixin):
                 if name in request.POST
             },
         }
-        return TemplateResponse(request, "admin/outbox/ask.html", context)
+        return TemplateResponse(request, "admin/outbox/confirm.html", context)
 
-    def remember(self, request: HttpRequest, rows: Iterable[Model], text: str) -> None:
+    def log_action(self, request: HttpRequest, rows: Iterable[Model], text: str) -> None:
         """Log the user's action on these rows in the admin's log."""
         LogEntry.objects.log_actions(request.user.pk, list(rows), CHANGE, change_message=text)  # type: ignore[arg-type]  # it takes any iterable

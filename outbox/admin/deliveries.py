@@ -1,4 +1,4 @@
-"""Deliveries: the list, the detail page, and actions on them."""
+"""Deliveries: the list, the detail page, actions on them, and the page of blocked keys."""
 
 from __future__ import annotations
 
@@ -18,17 +18,24 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from outbox.models import Attempt, Delivery, Event
+from outbox.monitor.blocked import blocked_keys
 from outbox.monitor.diagnosis import why
-from outbox.templatetags.outbox_display import NOTHING, badge, link, moment, took, tries
+from outbox.templatetags.outbox_display import (
+    NOTHING,
+    attempts_text,
+    badge,
+    link,
+    run_time,
+    timestamp,
+)
 
 from . import filters
-from .acting import act, possible
+from .actions import possible_actions, run_action
 from .base import ReadOnlyAdmin, as_uuid, may
-from .blocked import blocked_view
-from .correcting import correct_view
-from .dead import act_view, dead_view
+from .dead_letters import bulk_action_view, correct_view, dead_letters_view
 from .keyset import KeysetChangeList
 from .links import event_url, short_key, timeline_url
+from .pages import show
 
 #: Maximum of failed attempts on the page of a delivery, the newest.
 _FAILURES_SHOWN = 50
@@ -36,7 +43,7 @@ _EVENTS_SEARCHED = 1000
 
 
 @dataclass(frozen=True)
-class Explained:
+class ExplainedDelivery:
     """A delivery with its explanation and its latest failed attempts, the newest first."""
 
     row: Delivery
@@ -44,18 +51,18 @@ class Explained:
     failures: Sequence[Attempt]
 
 
-def explained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
+def explained(rows: QuerySet[Delivery], *, failures: int) -> list[ExplainedDelivery]:
     """Return each delivery with its explanation and at most `failures` failed attempts."""
     rank = Window(RowNumber(), partition_by="delivery", order_by="-id")
     newest = Attempt.objects.annotate(rank=rank).filter(rank__lte=failures).order_by("-id")
     found = rows.select_related("subscription", "event")
     found = found.prefetch_related(Prefetch("failures", newest))
-    return [Explained(row, why(row), list(row.failures.all())) for row in found]
+    return [ExplainedDelivery(row, why(row), list(row.failures.all())) for row in found]
 
 
-def unexplained(rows: QuerySet[Delivery], *, failures: int) -> list[Explained]:
+def unexplained(rows: QuerySet[Delivery], *, failures: int) -> list[ExplainedDelivery]:
     """Return each delivery as `explained` does, without texts that may quote an exception."""
-    return [Explained(row, "", ()) for row in rows.select_related("subscription")]
+    return [ExplainedDelivery(row, "", ()) for row in rows.select_related("subscription")]
 
 
 @admin.register(Delivery)
@@ -70,18 +77,18 @@ class DeliveryAdmin(ReadOnlyAdmin):
     search_help_text = gettext_lazy(
         "A delivery's number, or the exact key (for example an order's id) or event id."
     )
-    actions = ["try_again", "discard", "replay"]
-    invites = True
+    actions = ["retry", "discard", "replay"]
+    shows_getting_started = True
     empty_text = gettext_lazy(
-        "No delivery yet. The relay makes one for each handler of each event; if events wait, "
-        "start a worker for the queue outbox."
+        "No delivery yet. The relay creates one for each event and handler. If events wait, start "
+        "a worker of the queue outbox."
     )
     no_match_text = gettext_lazy(
-        "No delivery matches. Remove a filter, or search by a number, a whole key or an event id."
+        "No delivery matches. Remove a filter, or search by a number, an exact key or an event id."
     )
     fieldsets = [
-        (None, {"fields": ["handler", "event_shown", "key_shown", "tried"]}),
-        (gettext_lazy("When"), {"fields": ["due", "started", "settled", "took", "worker"]}),
+        (None, {"fields": ["handler", "event_shown", "key_shown", "attempts_shown"]}),
+        (gettext_lazy("Times"), {"fields": ["due", "started", "settled", "run_time", "worker"]}),
         (
             gettext_lazy("Record"),
             {"fields": ["id", "token", "started_token", "note"], "classes": ["collapse"]},
@@ -92,14 +99,16 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Add the pages of dead letters, corrections and blocked keys."""
         view = self.admin_site.admin_view
         return [
-            path("dead/", view(partial(dead_view, self)), name="outbox_delivery_dead"),
-            path("dead/act/", view(partial(act_view, self)), name="outbox_delivery_dead_act"),
+            path("dead/", view(partial(dead_letters_view, self)), name="outbox_delivery_dead"),
+            path(
+                "dead/act/", view(partial(bulk_action_view, self)), name="outbox_delivery_dead_act"
+            ),
             path(
                 "<int:pk>/correct/",
                 view(partial(correct_view, self)),
                 name="outbox_delivery_correct",
             ),
-            path("blocked/", view(partial(blocked_view, self)), name="outbox_delivery_blocked"),
+            path("blocked/", view(self.blocked_view), name="outbox_delivery_blocked"),
             *super().get_urls(),
         ]
 
@@ -153,7 +162,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def state_shown(self, delivery: Delivery) -> str:
         """Show the state and the number of attempts."""
         html = '{}<br><span class="outbox-nowrap">{}</span>'
-        return format_html(html, badge(delivery.state), tries(delivery.attempts))
+        return format_html(html, badge(delivery.state), attempts_text(delivery.attempts))
 
     @admin.display(description=gettext_lazy("note"))
     def note_shown(self, delivery: Delivery) -> str:
@@ -163,7 +172,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         return format_html('<div class="outbox-wide">{}</div>', delivery.note)
 
     @admin.display(description=gettext_lazy("attempts"))
-    def tried(self, delivery: Delivery) -> str:
+    def attempts_shown(self, delivery: Delivery) -> str:
         """Show the number of attempts and their limit."""
         limit = delivery.subscription.attempts
         if limit is None:
@@ -174,22 +183,22 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def due(self, delivery: Delivery) -> str:
         """Show the due time of a pending or sent delivery."""
         waits = delivery.state in (Delivery.State.PENDING, Delivery.State.SENT)
-        return moment(delivery.due_at) if waits else NOTHING
+        return timestamp(delivery.due_at) if waits else NOTHING
 
     @admin.display(description=gettext_lazy("started at"))
     def started(self, delivery: Delivery) -> str:
         """Show when a worker last started the handler."""
-        return moment(delivery.started_at)
+        return timestamp(delivery.started_at)
 
     @admin.display(description=gettext_lazy("settled at"))
     def settled(self, delivery: Delivery) -> str:
         """Show when it was done or discarded."""
-        return moment(delivery.settled_at)
+        return timestamp(delivery.settled_at)
 
-    @admin.display(description=gettext_lazy("took"))
-    def took(self, delivery: Delivery) -> str:
+    @admin.display(description=gettext_lazy("duration"))
+    def run_time(self, delivery: Delivery) -> str:
         """Show how long the handler ran."""
-        return took(delivery) or NOTHING
+        return run_time(delivery) or NOTHING
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may retry."""
@@ -203,20 +212,26 @@ class DeliveryAdmin(ReadOnlyAdmin):
         """Return whether the user may replay."""
         return may(request, "replay")
 
-    @admin.action(description=gettext_lazy("Try again now"), permissions=["retry"])
-    def try_again(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
+    @admin.action(description=gettext_lazy("Retry now"), permissions=["retry"])
+    def retry(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
         """Make deliveries due now that are dead, in backoff, or left parked without a reason."""
-        return act(self, request, chosen, action="retry")
+        return run_action(self, request, chosen, action="retry")
 
     @admin.action(description=gettext_lazy("Discard"), permissions=["discard"])
     def discard(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
         """Settle deliveries without running their handlers."""
-        return act(self, request, chosen, action="discard")
+        return run_action(self, request, chosen, action="discard")
 
     @admin.action(description=gettext_lazy("Replay"), permissions=["replay"])
     def replay(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> HttpResponse | None:
         """Run the handlers of settled deliveries again."""
-        return act(self, request, chosen, action="replay")
+        return run_action(self, request, chosen, action="replay")
+
+    def blocked_view(self, request: HttpRequest) -> HttpResponse:
+        """Show the keys with the most blocked deliveries, and what blocks each."""
+        self.require_view(request)
+        template, title = "admin/outbox/delivery/blocked.html", _("Blocked keys")
+        return show(request, template, of=self, title=title, lines=blocked_keys())
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -227,7 +242,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
         names = {"event": row.event.name, "handler": row.subscription.handler}
         context["subtitle"] = _("%(event)s to %(handler)s") % names
         context["delivery"] = explained(rows, failures=_FAILURES_SHOWN)[0]
-        context["possible"] = possible(request, row)
+        context["possible"] = possible_actions(request, row)
         context["may_correct"] = row.state == Delivery.State.DEAD and may(request, "correct")
         return super().render_change_form(request, context, *args, **kwargs)
 

@@ -1,7 +1,8 @@
-"""Events: the list, the detail page, and the timeline of a key."""
+"""Events and delayed events: the lists and the detail pages."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -9,70 +10,39 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import conditional_page, require_POST
 
 from outbox import events, tracing
 from outbox.conf import conf
 from outbox.contracts.upcasting import NotUpcast, current_payload
-from outbox.models import Delivery, Event
-from outbox.monitor.diagnosis import why_event
+from outbox.models import DelayedEvent, Delivery, Event
+from outbox.monitor.diagnosis import why_delayed, why_event
 from outbox.privacy.sensitive import masked, masked_text
-from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, moment
+from outbox.templatetags.outbox_display import NOTHING, actor, badge, link, timestamp
 
-from . import dead_event_pages, filters
+from . import filters
 from .base import ReadOnlyAdmin, as_uuid, may
 from .deliveries import explained, unexplained
-from .delivery_counts import add_tallies
+from .event_list import EventChangeList
 from .json_object import payload_text
-from .keyset import KeysetChangeList
 from .links import event_url, events_url, short_key, timeline_url
 from .pages import show
-from .timeline import Story, find_story
+from .timeline import timeline_part, timeline_view
 
 if TYPE_CHECKING:
-    from .delivery_counts import TalliedEvent
+    from .event_list import CountedEvent
 
 State = Delivery.State
 
 #: Maximum of failed attempts per delivery on the page of an event, the newest.
 _FAILURES_SHOWN = 5
-
-
-class EventChangeList(KeysetChangeList):
-    """A page of events with their delivery counts."""
-
-    def get_queryset(self, *args: Any, **kwargs: Any) -> QuerySet[Event]:
-        """Defer the payloads."""
-        return super().get_queryset(*args, **kwargs).defer("payload")
-
-    def first(
-        self, number: int, *, older: int | None = None, newer: int | None = None
-    ) -> list[Event]:
-        """Read events by their dead deliveries if only those are wanted: all may be old."""
-        if self.params.get("state") != State.DEAD or self.query:
-            return super().first(number, older=older, newer=newer)
-        found: list[Event] = []
-        order = "-pk" if newer is None else "pk"
-        for size in dead_event_pages.DEAD_EVENT_PAGES:
-            seqs = dead_event_pages.with_dead(size, older=older, newer=newer)
-            rows = self.queryset.filter(pk__in=seqs).order_by(order)
-            found += rows[: number - len(found)]
-            if len(found) == number or len(seqs) < size:
-                return found
-            older, newer = (seqs[-1], None) if newer is None else (None, seqs[-1])
-        return found + super().first(number - len(found), older=older, newer=newer)
-
-    def get_results(self, request: HttpRequest) -> None:
-        """Count the deliveries of all rows in one query."""
-        super().get_results(request)
-        self.result_list = add_tallies(self.result_list)
 
 
 def _upcast(event: Event) -> str:
@@ -107,13 +77,13 @@ class EventAdmin(ReadOnlyAdmin):
         "The exact key (for example an order's id), event id or correlation id."
     )
     actions = None
-    invites = True
+    shows_getting_started = True
     empty_text = gettext_lazy(
-        "No event is stored yet. One appears here as soon as your code calls emit() in a "
-        "transaction that commits."
+        "No event is stored yet. An event appears here when a transaction that calls emit() "
+        "commits."
     )
     no_match_text = gettext_lazy(
-        "No event matches. Remove a filter, or search by a whole key, event id or correlation id."
+        "No event matches. Remove a filter, or search by an exact key, event or correlation id."
     )
     fieldsets = [
         (
@@ -166,24 +136,26 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("emitted at"))
     def emitted(self, event: Event) -> str:
         """Show the time to the second, to compare it with logs."""
-        return moment(event.emitted_at)
+        return timestamp(event.emitted_at)
 
-    @admin.display(description=gettext_lazy("handled"))
-    def progress(self, event: TalliedEvent) -> str:
+    @admin.display(description=gettext_lazy("progress"))
+    def progress(self, event: CountedEvent) -> str:
         """Show how many of its handlers are done."""
         if event.fanned_out_at is None:
             return _("waits for the relay")
-        total = event.tally.total
+        total = event.delivery_counts.total
         if not total:
-            return _("nobody listens")
-        text = ngettext("%(done)d of %(total)d handler", "%(done)d of %(total)d handlers", total)
-        return text % {"done": event.tally.counts[State.DONE], "total": total}
+            return _("no subscriber")
+        return _("%(done)d of %(total)d done") % {
+            "done": event.delivery_counts.counts[State.DONE],
+            "total": total,
+        }
 
     @admin.display(description=gettext_lazy("worst state"))
-    def worst(self, event: TalliedEvent) -> str:
+    def worst(self, event: CountedEvent) -> str:
         """Show the most severe state of its deliveries."""
         waiting = State.PENDING if event.fanned_out_at is None else ""
-        state = event.tally.worst or waiting
+        state = event.delivery_counts.worst or waiting
         return badge(state) if state else NOTHING
 
     @admin.display(description=gettext_lazy("actor"))
@@ -195,13 +167,13 @@ class EventAdmin(ReadOnlyAdmin):
     def cause(self, event: Event) -> str:
         """Link the event whose handler emitted this one."""
         if event.causation_id is None:
-            return _("no other event: a request, a job or a command emitted it")
+            return _("no event (emitted by a request, a job or a command)")
         parent = Event.objects.filter(id=event.causation_id).only("seq", "name").first()
         if parent is None:
             shown = _("%(id)s (no longer stored)") % {"id": event.causation_id}
         else:
             shown = link(event_url(parent.seq), parent.name)
-        return format_html(_("{}, heard by {}"), shown, event.emitted_by or NOTHING)
+        return format_html(_("{}, handled by {}"), shown, event.emitted_by or NOTHING)
 
     @admin.display(description=gettext_lazy("correlation id"))
     def correlation(self, event: Event) -> str:
@@ -231,7 +203,7 @@ class EventAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("fanned out at"))
     def fanned_out(self, event: Event) -> str:
         """Show when it was fanned out."""
-        return moment(event.fanned_out_at)
+        return timestamp(event.fanned_out_at)
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
@@ -241,7 +213,7 @@ class EventAdmin(ReadOnlyAdmin):
         context["may_see_failures"] = may(request, "see failures")
         explain = explained if context["may_see_failures"] else unexplained
         context["deliveries"] = explain(event.deliveries.order_by("id"), failures=_FAILURES_SHOWN)
-        context["how_far"] = why_event(event)
+        context["progress"] = why_event(event)
         shown = masked(event)
         context["payload"] = payload_text(shown)
         context["may_unmask"] = shown != event.payload and may(request, "see sensitive fields")
@@ -250,13 +222,12 @@ class EventAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Add the timeline's pages before Django's pattern, which matches any path as an event."""
-        view = self.admin_site.admin_view(self.timeline_view)
-        part = self.admin_site.admin_view(self.timeline_part)
-        sensitive = self.admin_site.admin_view(self.sensitive_view)
+        view, name = self.admin_site.admin_view, "outbox_event"
+        part = conditional_page(partial(timeline_part, self))
         return [
-            path("timeline/", view, name="outbox_event_timeline"),
-            path("timeline/part/", part, name="outbox_event_timeline_part"),
-            path("<int:pk>/sensitive/", sensitive, name="outbox_event_sensitive"),
+            path("timeline/", view(partial(timeline_view, self)), name=f"{name}_timeline"),
+            path("timeline/part/", view(part), name=f"{name}_timeline_part"),
+            path("<int:pk>/sensitive/", view(self.sensitive_view), name=f"{name}_sensitive"),
             *super().get_urls(),
         ]
 
@@ -267,29 +238,52 @@ class EventAdmin(ReadOnlyAdmin):
         if not may(request, "see sensitive fields"):
             raise PermissionDenied
         event = get_object_or_404(Event, pk=pk)
-        self.remember(request, [event], _("Looked at its sensitive fields."))
+        self.log_action(request, [event], _("Viewed the sensitive fields."))
         template, payload = "admin/outbox/event/sensitive.html", payload_text(event.payload)
         return show(request, template, of=self, title=event.name, event=event, payload=payload)
 
-    @method_decorator(conditional_page)
-    def timeline_part(self, request: HttpRequest) -> HttpResponse:
-        """Return only the timeline, or 304 if it is unchanged."""
-        self.require_view(request)
-        sought = _sought(request)
-        return render(request, "outbox/timeline.html", {"story": _story(request, sought)})
 
-    def timeline_view(self, request: HttpRequest) -> HttpResponse:
-        """Show the timeline of a key or a correlation id."""
-        self.require_view(request)
-        sought = _sought(request)
-        story = _story(request, sought) if sought else None
-        template = "admin/outbox/event/timeline.html"
-        return show(request, template, of=self, title=_("Timeline"), sought=sought, story=story)
+@admin.register(DelayedEvent)
+class DelayedEventAdmin(ReadOnlyAdmin):
+    """Events to be emitted at their due time. Until then the emitting code may cancel them."""
 
+    list_display = ["name", "due", "key_short", "stored"]
+    list_per_page = 50
+    ordering = ["due_at"]
+    actions = None
+    empty_text = gettext_lazy(
+        "No event is delayed. emit(..., delay=...) stores an event here until it is due."
+    )
+    fieldsets = [
+        (None, {"fields": ["name", "key_short", "due", "stored", "actor_shown", "emitted_by"]}),
+        (gettext_lazy("Record"), {"fields": ["id", "version", "correlation_id", "causation_id"]}),
+    ]
 
-def _sought(request: HttpRequest) -> str:
-    return request.GET.get("q", "").replace("\0", "").strip()
+    @admin.display(description=gettext_lazy("due at"), ordering="due_at")
+    def due(self, row: DelayedEvent) -> str:
+        """Show its due time."""
+        return timestamp(row.due_at)
 
+    @admin.display(description=gettext_lazy("stored at"))
+    def stored(self, row: DelayedEvent) -> str:
+        """Show when it was stored."""
+        return timestamp(row.stored_at)
 
-def _story(request: HttpRequest, sought: str) -> Story:
-    return find_story(sought, explained=may(request, "see failures"))
+    @admin.display(description=gettext_lazy("key"))
+    def key_short(self, row: DelayedEvent) -> str:
+        """Link the key to its timeline."""
+        return short_key(row.key)
+
+    @admin.display(description=gettext_lazy("actor"))
+    def actor_shown(self, row: DelayedEvent) -> str:
+        """Show the actor of the first cause."""
+        return actor(row.actor)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Add the sentence on why it waits, and its masked payload."""
+        delayed = kwargs["obj"]
+        context["explanation"] = why_delayed(delayed)
+        context["payload"] = payload_text(masked(delayed))
+        return super().render_change_form(request, context, *args, **kwargs)

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from outbox import clock, events
 from outbox.models import Delivery, Event, Subscription
 
-from .seek import first_since
+from .event_list import first_since
 
 State = Delivery.State
 Choices = Sequence[tuple[str, Any]]
@@ -68,13 +68,13 @@ class AppFilter(SimpleListFilter):
 class EventStateFilter(SimpleListFilter):
     """Events with a delivery in one state."""
 
-    title = _("state of a delivery")
+    title = _("delivery state")
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         """Offer owed and waiting events first, then each state."""
         return [
-            ("owed", _("anything owed")),
+            ("owed", _("owed")),
             ("waiting", _("waits for the relay")),
             *((state.value, state.label) for state in State),
         ]
@@ -183,8 +183,8 @@ class DueFilter(SimpleListFilter):
         """Offer due deliveries, those in backoff, and those with an expired lease."""
         return [
             ("now", _("now")),
-            ("later", _("later, after a backoff")),
-            ("lapsed", _("sent, and its lease has passed")),
+            ("later", _("later (backoff)")),
+            ("lapsed", _("sent, lease expired")),
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:

@@ -23,7 +23,7 @@ from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 from .base import ReadOnlyAdmin, may
 from .pages import show
 
-_LATELY = timedelta(minutes=15)
+_RECENT = timedelta(minutes=15)
 _COLOURS = {BREAKER: "dead", END: "discarded"}
 
 
@@ -33,14 +33,14 @@ class HandlerRow:
 
     Attributes:
         owed: its outstanding deliveries.
-        lately: its totals of the last 15 minutes.
+        recent: its totals of the last 15 minutes.
         subscriptions: its rows, one for each event.
         oldest: age of its oldest owed event.
         has_failures: whether to show the failures behind an open breaker.
     """
 
     owed: HandlerStatus
-    lately: Totals
+    recent: Totals
     subscriptions: Sequence[Subscription]
     oldest: timedelta | None
     has_failures: bool
@@ -51,12 +51,12 @@ class HandlerRow:
         return self.subscriptions[0]
 
     @property
-    def is_held(self) -> bool:
+    def has_open_breaker(self) -> bool:
         """Whether one of its breakers is open."""
         return any(row.breaker_opened_at for row in self.subscriptions)
 
     @property
-    def standing(self) -> tuple[str, str]:
+    def status(self) -> tuple[str, str]:
         """Its condition: the delivery state whose colour it has, and the words."""
         stop = self.owed.stop
         return (_COLOURS.get(stop.kind, "parked"), stop.label) if stop else ("done", _("running"))
@@ -86,32 +86,32 @@ class HandlerRow:
     @property
     def rate(self) -> str:
         """Deliveries done per minute."""
-        value = self.lately.done / (_LATELY.total_seconds() / 60)
+        value = self.recent.done / (_RECENT.total_seconds() / 60)
         return formats.number_format(value, 1 if value < 10 else 0)
 
     @property
-    def half(self) -> str:
+    def median(self) -> str:
         """Median time from commit to done."""
-        return _written(self.lately.lag(0.5))
+        return _written(self.recent.lag(0.5))
 
     @property
-    def most(self) -> str:
+    def p95(self) -> str:
         """95th percentile of the time from commit to done."""
-        return _written(self.lately.lag(0.95))
+        return _written(self.recent.lag(0.95))
 
     @property
     def duration(self) -> str:
         """Mean duration of a run."""
-        return _written(self.lately.mean_seconds)
+        return _written(self.recent.mean_seconds)
 
     @property
     def errors(self) -> str:
         """Share of runs that failed."""
-        share = self.lately.error_share
+        share = self.recent.error_share
         return NOTHING if share is None else f"{share:.0%}"
 
     @property
-    def behind(self) -> str:
+    def oldest_age(self) -> str:
         """Age of its oldest owed event."""
         return span(self.oldest) if self.oldest is not None else NOTHING
 
@@ -158,11 +158,11 @@ def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
     for row in Subscription.objects.order_by("handler", "event"):
         rows.setdefault(row.handler, []).append(row)
     found = status(has_failures=has_failures)
-    lately = minutes.by_handler(list(rows), length=_LATELY)
+    recent = minutes.by_handler(list(rows), length=_RECENT)
     return [
         HandlerRow(
             owed,
-            lately[owed.handler],
+            recent[owed.handler],
             rows[owed.handler],
             found.age(owed.oldest),
             has_failures=has_failures,

@@ -34,13 +34,13 @@ class JSONObjectField(forms.CharField):
         """
         document = _read(super().clean(value))
         if not isinstance(document, dict):
-            raise ValidationError(_("This is no JSON object."))
+            raise ValidationError(_("Enter a JSON object."))
         for depth, text in _walk(document):
             if depth > DEEPEST:
                 raise _too_deep()
             if _UNSTORABLE.search(text):
                 raise ValidationError(
-                    _("A text has a NUL character or half of a surrogate pair. Remove it.")
+                    _("A string has a NUL character or an unpaired surrogate. Remove it.")
                 )
         return document
 
@@ -51,11 +51,11 @@ def _read(text: str) -> Any:
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:
-        raise ValidationError(_("This is no JSON: %s") % error) from None
+        raise ValidationError(_("Invalid JSON: %s") % error) from None
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(_("%s is not a value of JSON") % name)
+    raise ValueError(_("%s is not a JSON value") % name)
 
 
 def _finite(text: str) -> float:
@@ -79,4 +79,4 @@ def _walk(document: Any) -> Iterator[tuple[int, str]]:
 
 
 def _too_deep() -> ValidationError:
-    return ValidationError(_("Arrays and objects lie at most %d deep.") % DEEPEST)
+    return ValidationError(_("Nest arrays and objects at most %d levels deep.") % DEEPEST)

@@ -54,7 +54,7 @@ def map_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _rate(per_minute: float) -> str:
-    return _("%s a minute") % formats.number_format(per_minute, 1 if per_minute < 10 else 0)
+    return _("%s per minute") % formats.number_format(per_minute, 1 if per_minute < 10 else 0)
 
 
 def _subscriptions_url(handler: str) -> str:

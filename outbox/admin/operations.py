@@ -19,10 +19,10 @@ from django.views.decorators.http import conditional_page, require_POST
 from outbox import clock, operations
 from outbox.models import Operation
 from outbox.operations import described
-from outbox.templatetags.outbox_display import NOTHING, actor, moment
+from outbox.templatetags.outbox_display import NOTHING, actor, timestamp
 
-from .background import NotBegun, go_on_in_background
-from .base import PERMISSIONS, ReadOnlyAdmin, doer, may
+from .actions import NotStarted, continue_in_background
+from .base import PERMISSIONS, ReadOnlyAdmin, acting_user, may
 from .links import operation_url
 
 
@@ -36,25 +36,23 @@ class OperationAdmin(ReadOnlyAdmin):
     ordering = ["-id"]
     actions = None
     empty_text = gettext_lazy(
-        "Nobody has done anything yet. Actions stand on the pages of dead letters, deliveries and "
-        "handlers, and in `manage.py outbox`."
+        "No operation yet. Start one on the page of dead letters, deliveries or handlers, or with "
+        "`manage.py outbox`."
     )
     fieldsets = [
         (None, {"fields": ["action", "choice_shown", "reason", "by_shown"]}),
-        (gettext_lazy("When"), {"fields": ["started", "finished"]}),
+        (gettext_lazy("Times"), {"fields": ["started", "finished"]}),
     ]
 
     def get_urls(self) -> list[URLPattern]:
         """Add the live part of an operation's page, and the actions on a running one."""
         view, name = self.admin_site.admin_view, "outbox_operation"
+        go_on = view(partial(self.continue_view, go_on=True))
+        give_up = view(partial(self.continue_view, go_on=False))
         return [
             path("<int:pk>/part/", view(self.part), name=f"{name}_part"),
-            path("<int:pk>/go-on/", view(partial(self.carry_on, go_on=True)), name=f"{name}_go_on"),
-            path(
-                "<int:pk>/give-up/",
-                view(partial(self.carry_on, go_on=False)),
-                name=f"{name}_give_up",
-            ),
+            path("<int:pk>/go-on/", go_on, name=f"{name}_go_on"),
+            path("<int:pk>/give-up/", give_up, name=f"{name}_give_up"),
             *super().get_urls(),
         ]
 
@@ -65,21 +63,21 @@ class OperationAdmin(ReadOnlyAdmin):
         return render(request, "outbox/operation.html", self._progress(_found(pk)))
 
     @method_decorator(require_POST)
-    def carry_on(self, request: HttpRequest, pk: int, *, go_on: bool) -> HttpResponse:
+    def continue_view(self, request: HttpRequest, pk: int, *, go_on: bool) -> HttpResponse:
         """Continue an operation whose process has stopped, or give it up."""
         self.require_view(request)
         operation = _found(pk)
-        if not _may_carry_on(request, operation):
+        if not _may_continue(request, operation):
             raise PermissionDenied
         try:
             if go_on:
-                go_on_in_background(pk, by=doer(request))
+                continue_in_background(pk, by=acting_user(request))
             else:
-                operations.give_up(pk, by=doer(request))
-        except (operations.NotRunning, NotBegun) as error:
+                operations.give_up(pk, by=acting_user(request))
+        except (operations.NotRunning, NotStarted) as error:
             self.message_user(request, str(error), messages.ERROR)
         else:
-            self.remember(request, [operation], _("Went on.") if go_on else _("Gave it up."))
+            self.log_action(request, [operation], _("Continued.") if go_on else _("Given up."))
         return HttpResponseRedirect(operation_url(pk))
 
     def render_change_form(
@@ -89,7 +87,7 @@ class OperationAdmin(ReadOnlyAdmin):
         operation = kwargs["obj"]
         is_running = operation.state == Operation.State.RUNNING
         context.update(self._progress(operation))
-        context["may_carry_on"] = is_running and _may_carry_on(request, operation)
+        context["may_continue"] = is_running and _may_continue(request, operation)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def _progress(self, operation: Operation) -> dict[str, Any]:
@@ -112,7 +110,7 @@ class OperationAdmin(ReadOnlyAdmin):
         """Show the user or command that started it."""
         return actor(row.by)
 
-    @admin.display(description=gettext_lazy("choice"))
+    @admin.display(description=gettext_lazy("selection"))
     def choice_shown(self, row: Operation) -> str:
         """Describe the choice of deliveries or events."""
         return described(row.choice)
@@ -120,12 +118,12 @@ class OperationAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("started at"))
     def started(self, row: Operation) -> str:
         """Show when it started."""
-        return moment(row.started_at)
+        return timestamp(row.started_at)
 
     @admin.display(description=gettext_lazy("finished at"))
     def finished(self, row: Operation) -> str:
         """Show when it finished."""
-        return moment(row.finished_at) or NOTHING
+        return timestamp(row.finished_at) or NOTHING
 
 
 def _found(pk: int) -> Operation:
@@ -135,6 +133,6 @@ def _found(pk: int) -> Operation:
     return operation
 
 
-def _may_carry_on(request: HttpRequest, operation: Operation) -> bool:
+def _may_continue(request: HttpRequest, operation: Operation) -> bool:
     """Return whether the user may carry out such an operation; others need the command."""
     return operation.action in PERMISSIONS and may(request, operation.action)

@@ -1,8 +1,8 @@
-"""The overview: owed deliveries, throughput, health, failures, and the next step."""
+"""The overview: owed deliveries, throughput, health, failures, next step; the health checks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -18,11 +18,13 @@ from django.utils.decorators import method_decorator
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import conditional_page
 
-from outbox import clock
+from outbox import clock, databases, doctor
 from outbox.counting import minutes
 from outbox.counting.minutes import Totals
+from outbox.doctor import Finding
 from outbox.drawing.chart import Series, chart
 from outbox.models import Event, Minute
 from outbox.monitor.groups import Group, groups
@@ -32,14 +34,19 @@ from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
 from .advice import Advice, advice
 from .base import ReadOnlyAdmin, may
-from .checkup import findings
 from .links import dead_url, deliveries_url, events_url
 from .pages import show
 from .periodic import periodic_view
 
-_LATELY = timedelta(minutes=5)
+_RECENT = timedelta(minutes=5)
 _GROUPS_SHOWN = 5
 _DEAD_GROUPED = 1000
+
+_LEVELS: Mapping[str, tuple[str, str | Promise]] = {
+    doctor.OK: ("done", gettext_lazy("ok")),
+    doctor.WARNING: ("parked", gettext_lazy("warning")),
+    doctor.ERROR: ("dead", gettext_lazy("error")),
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class Overview:
         return status(has_failures=self.has_failures)
 
     @cached_property
-    def lights(self) -> Sequence[Light]:
+    def health(self) -> Sequence[Light]:
         """The health of each part."""
         return lights()
 
@@ -105,12 +112,12 @@ class Overview:
     @cached_property
     def advice(self) -> Advice:
         """The most urgent next step."""
-        return advice(self.status, self.lights, self.groups, has_failures=self.has_failures)
+        return advice(self.status, self.health, self.groups, has_failures=self.has_failures)
 
     @property
     def tiles(self) -> list[Tile]:
         """The most important numbers."""
-        handlers, lately = self.status.handlers, minutes.recent(_LATELY)
+        handlers, recent = self.status.handlers, minutes.recent(_RECENT)
         pending = sum(one.pending for one in handlers)
         retrying = sum(one.retrying for one in handlers)
         dead = sum(one.dead for one in handlers)
@@ -119,9 +126,9 @@ class Overview:
             Tile(_("retrying"), _number(retrying), deliveries_url(due="later")),
             Tile(_("dead"), _number(dead), dead_url(), is_bad=bool(dead)),
             Tile(_("oldest owed"), self._oldest(), events_url(state="owed")),
-            Tile(_("events a second"), _rate(lately.events / _LATELY.total_seconds())),
-            Tile(_("half done within"), _seconds(lately.lag(0.5))),
-            Tile(_("95 % done within"), _seconds(lately.lag(0.95))),
+            Tile(_("events per second"), _rate(recent.events / _RECENT.total_seconds())),
+            Tile(_("median time to done"), _seconds(recent.lag(0.5))),
+            Tile(_("95th percentile to done"), _seconds(recent.lag(0.95))),
         ]
 
     @property
@@ -138,7 +145,7 @@ class Overview:
         owed = [one.oldest for one in self.status.handlers if one.oldest]
         oldest = min([*owed, *filter(None, [self.status.oldest_waiting])], default=None)
         age = self.status.age(oldest)
-        return span(age) if age is not None else _("nothing")
+        return span(age) if age is not None else _("none")
 
 
 @admin.register(Minute)
@@ -146,13 +153,13 @@ class OverviewAdmin(ReadOnlyAdmin):
     """Serves the overview at the URL of the list of minutes, which is not shown."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Serve the overview, its live part, the checkup and the periodic tasks."""
+        """Serve the overview, its live part, the health_checks and the periodic tasks."""
         view = self.admin_site.admin_view
         periodic = view(partial(periodic_view, self))
         return [
             path("", view(self.changelist_view), name="outbox_minute_changelist"),
             path("part/", view(self.part), name="outbox_minute_part"),
-            path("checkup/", view(self.checkup), name="outbox_minute_checkup"),
+            path("health-checks/", view(self.health_checks), name="outbox_minute_health_checks"),
             path("periodic/", periodic, name="outbox_minute_periodic"),
         ]
 
@@ -171,11 +178,37 @@ class OverviewAdmin(ReadOnlyAdmin):
         self.require_view(request)
         return render(request, "outbox/overview.html", {"overview": _overview(request)})
 
-    def checkup(self, request: HttpRequest) -> HttpResponse:
+    def health_checks(self, request: HttpRequest) -> HttpResponse:
         """Show the doctor's findings without the broker, since no web request connects to it."""
         self.require_view(request)
-        template = "admin/outbox/minute/checkup.html"
-        return show(request, template, of=self, title=_("Checkup"), findings=findings())
+        template = "admin/outbox/minute/health_checks.html"
+        return show(request, template, of=self, title=_("Health checks"), findings=findings())
+
+
+@dataclass(frozen=True)
+class ShownFinding:
+    """A finding with the word and the colour of its severity."""
+
+    finding: Finding
+
+    @property
+    def level(self) -> str:
+        """The delivery state whose colour it has."""
+        return _LEVELS[self.finding.severity][0]
+
+    @property
+    def word(self) -> str | Promise:
+        """Its severity in words."""
+        return _LEVELS[self.finding.severity][1]
+
+
+def findings(*, using: str | None = None) -> list[ShownFinding]:
+    """Return the findings, the most severe first."""
+    using = using or databases.alias()
+    order = list(_LEVELS)[::-1]
+    found = doctor.examine_without_broker(using=using)
+    found.sort(key=lambda one: order.index(one.severity))
+    return [ShownFinding(finding) for finding in found]
 
 
 def _overview(request: HttpRequest) -> Overview:
@@ -189,8 +222,8 @@ def _charts(found: Sequence[Totals]) -> list[SafeString]:
         Series(_("done"), [one.done for one in found], shape="dashed", tone="good"),
     ]
     lag = [
-        Series(_("half within"), [one.lag(0.5) for one in found], tone="good"),
-        Series(_("95 % within"), [one.lag(0.95) for one in found], shape="dashed"),
+        Series(_("median"), [one.lag(0.5) for one in found], tone="good"),
+        Series(_("95th percentile"), [one.lag(0.95) for one in found], shape="dashed"),
     ]
     failures = [
         Series(_("failed attempts"), [one.failed for one in found], shape="bars", tone="plain"),
@@ -198,7 +231,13 @@ def _charts(found: Sequence[Totals]) -> list[SafeString]:
     ]
     return [
         chart(through, times=times, label=_("Throughput: events and deliveries done")),
-        chart(lag, times=times, label=_("From commit to done"), written=span_of_seconds, least=0.1),
+        chart(
+            lag,
+            times=times,
+            label=_("From commit to done"),
+            format_value=span_of_seconds,
+            min_top=0.1,
+        ),
         chart(failures, times=times, label=_("Failures")),
     ]
 

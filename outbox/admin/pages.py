@@ -39,8 +39,8 @@ PAGES: Sequence[Page] = (
     Page("outbox_delayedevent_changelist", _("Delayed events"), "outbox.view_delayedevent"),
     Page("outbox_subscription_map", _("Map"), "outbox.view_subscription"),
     Page("outbox_operation_changelist", _("Operations"), "outbox.view_operation"),
-    Page("outbox_minute_periodic", _("Periodic work"), "outbox.view_minute"),
-    Page("outbox_minute_checkup", _("Checkup"), "outbox.view_minute"),
+    Page("outbox_minute_periodic", _("Periodic tasks"), "outbox.view_minute"),
+    Page("outbox_minute_health_checks", _("Health checks"), "outbox.view_minute"),
 )
 
 

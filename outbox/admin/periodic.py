@@ -63,7 +63,7 @@ class PeriodicTaskRow:
         return behind if behind > PATIENCE else timedelta(0)
 
     @property
-    def standing(self) -> tuple[str, str]:
+    def status(self) -> tuple[str, str]:
         """Its condition: the delivery state whose colour it has, and the words."""
         if not self.is_enabled:
             return "parked", _("off")
@@ -79,14 +79,16 @@ def periodic_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
         request,
         "admin/outbox/minute/periodic.html",
         of=page,
-        title=_("Periodic work"),
-        works=works(may_change=request.user.has_perm(f"{_BEAT}.view_periodictask")),
+        title=_("Periodic tasks"),
+        periodic_tasks=periodic_tasks(
+            may_change=request.user.has_perm(f"{_BEAT}.view_periodictask")
+        ),
         beat=_beat(),
         is_remembered=apps.is_installed(_BEAT),
     )
 
 
-def works(*, may_change: bool = False) -> Sequence[PeriodicTaskRow]:
+def periodic_tasks(*, may_change: bool = False) -> Sequence[PeriodicTaskRow]:
     """Return all entries: late ones first, disabled ones last."""
     found = _of_rows(may_change=may_change) if apps.is_installed(_BEAT) else _of_settings()
     return sorted(found, key=lambda one: (not one.is_enabled, -one.late, one.name))

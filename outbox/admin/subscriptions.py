@@ -20,9 +20,16 @@ from outbox.deliveries.pauses import holder, holding_backfill
 from outbox.formatting import retry_policy
 from outbox.models import Delivery, Operation, Subscription
 from outbox.monitor.stops import BREAKER, END, PAUSE, Stop, stop_of
-from outbox.templatetags.outbox_display import NOTHING, actor, coded, link, moment, span_of_seconds
+from outbox.templatetags.outbox_display import (
+    NOTHING,
+    actor,
+    link,
+    span_of_seconds,
+    timestamp,
+    with_code,
+)
 
-from .base import ReadOnlyAdmin, ReasonForm, doer, may
+from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
 from .handlers import handlers_part, handlers_view
 from .links import deliveries_url, handlers_url
 from .map import map_view
@@ -37,13 +44,13 @@ _COUNTED = 1000
 _COLOURS = {BREAKER: State.DEAD, END: State.DISCARDED}
 
 _PAUSE = gettext_lazy(
-    "From now on no delivery of these handlers starts. What they are owed waits in the database, "
-    "delays nobody else, and goes on when somebody resumes them:"
+    "No further delivery of these handlers starts. Their deliveries wait in the database until "
+    "you resume the handlers. Other handlers are not affected."
 )
 
 _CLOSE = gettext_lazy(
-    "You know that the other side is back. These handlers go on at once, a little at first, "
-    "without waiting for a probe; their breakers open again if it is not:"
+    "These handlers start again at once, with a small window and without a probe. Close a breaker "
+    "only if the external system works again. Otherwise it opens again."
 )
 
 
@@ -76,17 +83,17 @@ def _count(state: str) -> _BoundedCount:
 class SubscriptionAdmin(ReadOnlyAdmin):
     """All subscriptions with their policy and their owed deliveries."""
 
-    list_display = ["handler", "standing", "owed", "event", "queue", "policy"]
+    list_display = ["handler", "status_shown", "owed", "event", "queue", "policy"]
     list_filter = ["known", "queue"]
     ordering = ["handler", "event"]
     search_fields = ["handler", "event"]
     actions = ["pause", "resume", "close_breaker"]
     empty_text = gettext_lazy(
-        "Nobody listens yet. Write a function with @subscribe in the handlers.py of an app and "
-        "run migrate."
+        "No handler is subscribed. Add a function with @subscribe to the handlers.py of an app, "
+        "then run migrate."
     )
     fieldsets = [
-        (None, {"fields": ["handler", "event", "standing", "owed", "since_shown"]}),
+        (None, {"fields": ["handler", "event", "status_shown", "owed", "since_shown"]}),
         (gettext_lazy("Policy"), {"fields": ["queue", "policy", "atomic", "window_now"]}),
     ]
 
@@ -118,16 +125,16 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         counts = {state.value: _count(state) for state in Delivery.OWED}
         return rows.annotate(has_failures=has_failures, **counts)
 
-    @admin.display(description=gettext_lazy("standing"))
-    def standing(self, row: Counted) -> str:
+    @admin.display(description=gettext_lazy("status"))
+    def status_shown(self, row: Counted) -> str:
         """Show whether it runs, and if not, why."""
         stop = _stop(row, holding_backfill([row], using=str(row._state.db)))
         if stop is None:
             return _mark(State.DONE, _("running"), "")
-        text = coded(stop.text)
+        text = with_code(stop.text)
         if stop.kind == PAUSE:  # with a link to the user
             reason = stop.reason or NOTHING
-            facts = (moment(row.paused_at), actor(row.paused_by), reason)
+            facts = (timestamp(row.paused_at), actor(row.paused_by), reason)
             text = format_html(_("since {} by {}: {}"), *facts)
         return _mark(_COLOURS.get(stop.kind, State.PARKED), stop.label, text)
 
@@ -142,7 +149,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
             State.SENT: row.sent,
         }
         shown = [(_counted(row, state, count),) for state, count in counts.items() if count]
-        return format_html_join(" ", "{}", shown) or _("nothing")
+        return format_html_join(" ", "{}", shown) or _("none")
 
     @admin.display(description=gettext_lazy("policy"))
     def policy(self, row: Subscription) -> str:
@@ -158,7 +165,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("since"))
     def since_shown(self, row: Subscription) -> str:
         """Show when it was subscribed."""
-        return moment(row.since)
+        return timestamp(row.since)
 
     def has_pause_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may pause and resume."""
@@ -170,15 +177,15 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         form = ReasonForm(request.POST if "reason" in request.POST else None)
         if not form.is_valid():
             lines = _handlers(rows)
-            return self.ask(request, form, title=_("Pause"), text=str(_PAUSE), lines=lines)
+            return self.confirm(request, form, title=_("Pause"), text=str(_PAUSE), lines=lines)
         reason = form.cleaned_data["reason"]
         for handler in _handlers(rows):
-            if operations.pause(handler, by=doer(request), reason=reason):
-                self.remember(request, _rows_of(handler), _("Paused: %s") % reason)
-                text = _("%s is paused; what it is owed waits in the database.") % handler
+            if operations.pause(handler, by=acting_user(request), reason=reason):
+                self.log_action(request, _rows_of(handler), _("Paused: %s") % reason)
+                text = _("%s is paused. Its deliveries wait in the database.") % handler
                 self.message_user(request, text, messages.SUCCESS)
             else:
-                self.message_user(request, _("%s was paused already.") % handler, messages.WARNING)
+                self.message_user(request, _("%s is already paused.") % handler, messages.WARNING)
         return None
 
     @admin.action(description=gettext_lazy("Resume the handler"), permissions=["pause"])
@@ -186,15 +193,15 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         """Resume the handlers of these subscriptions, except those that a backfill holds."""
         for handler in _handlers(rows):
             try:
-                changed = operations.resume(handler, by=doer(request))
+                changed = operations.resume(handler, by=acting_user(request))
             except operations.HeldByBackfill as error:
                 self.message_user(request, str(error), messages.ERROR)
                 continue
             if changed:
-                self.remember(request, _rows_of(handler), _("Resumed."))
-                self.message_user(request, _("%s goes on.") % handler, messages.SUCCESS)
+                self.log_action(request, _rows_of(handler), _("Resumed."))
+                self.message_user(request, _("%s is resumed.") % handler, messages.SUCCESS)
             else:
-                self.message_user(request, _("%s was not paused.") % handler, messages.WARNING)
+                self.message_user(request, _("%s is not paused.") % handler, messages.WARNING)
 
     @admin.action(description=gettext_lazy("Close the breaker"), permissions=["pause"])
     def close_breaker(
@@ -204,15 +211,15 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         form = ReasonForm(request.POST if "reason" in request.POST else None)
         if not form.is_valid():
             title, lines = _("Close the breaker"), _handlers(rows)
-            return self.ask(request, form, title=title, text=str(_CLOSE), lines=lines)
+            return self.confirm(request, form, title=title, text=str(_CLOSE), lines=lines)
         reason = form.cleaned_data["reason"]
         for handler in _handlers(rows):
-            if operations.close_breaker(handler, by=doer(request), reason=reason):
-                self.remember(request, _rows_of(handler), _("Breaker closed: %s") % reason)
-                text = _("%s goes on, a little at first.") % handler
+            if operations.close_breaker(handler, by=acting_user(request), reason=reason):
+                self.log_action(request, _rows_of(handler), _("Breaker closed: %s") % reason)
+                text = _("The breaker of %s is closed. Its window starts small.") % handler
                 self.message_user(request, text, messages.SUCCESS)
             else:
-                text = _("No breaker of %s is open.") % handler
+                text = _("%s has no open breaker.") % handler
                 self.message_user(request, text, messages.WARNING)
         return None
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Model, Q
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.template.loader import select_template
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -27,17 +28,18 @@ from outbox.monitor.timeline import (
 )
 from outbox.templatetags.outbox_display import since, span
 
-from .base import LIVE_CSS, LIVE_JS, as_uuid, may
+from .base import LIVE_CSS, LIVE_JS, ReadOnlyAdmin, as_uuid, may
 from .links import delivery_url, event_url
+from .pages import show
 
 State = Delivery.State
 
 #: Maximum of shown events of a timeline, the newest.
-MOST = 250
+MAX_EVENTS = 250
 
 
 @dataclass(frozen=True)
-class Story:
+class Timeline:
     """A timeline with its summary and drawings.
 
     Attributes:
@@ -99,7 +101,7 @@ class Story:
     @property
     def is_cut(self) -> bool:
         """Whether there may be older events that are not shown."""
-        return len(self.events) >= MOST
+        return len(self.events) >= MAX_EVENTS
 
     @property
     def level(self) -> str:
@@ -114,13 +116,13 @@ class Story:
         total = len(self.deliveries)
         if self.stuck:
             text = ngettext(
-                "Stuck: %(count)d delivery of %(total)d waits for a person.",
-                "Stuck: %(count)d deliveries of %(total)d wait for a person.",
+                "Stuck: %(count)d of %(total)d deliveries needs action.",
+                "Stuck: %(count)d of %(total)d deliveries need action.",
                 len(self.stuck),
             )
             return text % {"count": len(self.stuck), "total": total}
         if self._owed:
-            text = _("In progress: %(owed)d of %(total)d deliveries are still owed.")
+            text = _("In progress: %(owed)d of %(total)d deliveries are owed.")
             return text % {"owed": self._owed, "total": total}
         if self._waiting:
             text = ngettext(
@@ -130,7 +132,7 @@ class Story:
             )
             return text % self._waiting
         facts = {"events": len(self.events), "total": total, "span": span(self._duration)}
-        return _("Done: %(events)d events, %(total)d deliveries, within %(span)s.") % facts
+        return _("Done: %(events)d events, %(total)d deliveries, in %(span)s.") % facts
 
     @property
     def _owed(self) -> int:
@@ -150,7 +152,7 @@ def _address(row: TimelineEvent | TimelineDelivery) -> str:
     return event_url(row.seq) if isinstance(row, TimelineEvent) else delivery_url(row.id)
 
 
-def story_of(key: str, *, explained: bool) -> Story:
+def timeline_for_key(key: str, *, explained: bool) -> Timeline:
     """Return the timeline of the events about `key`.
 
     Args:
@@ -158,10 +160,10 @@ def story_of(key: str, *, explained: bool) -> Story:
         explained: explain deliveries that are not done; this may quote an exception.
     """
     using = Event.objects.db
-    return Story(timeline_of(key=key, using=using, most=MOST, explained=explained), key)
+    return Timeline(timeline_of(key=key, using=using, most=MAX_EVENTS, explained=explained), key)
 
 
-def find_story(text: str, *, explained: bool) -> Story:
+def find_timeline(text: str, *, explained: bool) -> Timeline:
     """Return the timeline of a key, an event id or a correlation id; empty if none matches."""
     uuid = as_uuid(text)
     keys = {text, str(uuid)} if uuid else {text}
@@ -169,13 +171,38 @@ def find_story(text: str, *, explained: bool) -> Story:
     # Unordered: with an order some query plans scan all events.
     key = next(iter(Event.objects.filter(condition).values_list("key", flat=True)[:1]), None)
     if key is not None:
-        return story_of(key, explained=explained)
+        return timeline_for_key(key, explained=explained)
     if uuid:
         events = timeline_of_correlation(
-            correlation_id=uuid, using=Event.objects.db, most=MOST, explained=explained
+            correlation_id=uuid, using=Event.objects.db, most=MAX_EVENTS, explained=explained
         )
-        return Story(events, text)
-    return Story([], text)
+        return Timeline(events, text)
+    return Timeline([], text)
+
+
+def timeline_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+    """Show the timeline of a key or a correlation id."""
+    page.require_view(request)
+    sought = _sought(request)
+    timeline = _timeline(request, sought) if sought else None
+    template = "admin/outbox/event/timeline.html"
+    return show(request, template, of=page, title=_("Timeline"), sought=sought, timeline=timeline)
+
+
+def timeline_part(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+    """Return only the timeline."""
+    page.require_view(request)
+    return render(
+        request, "outbox/timeline.html", {"timeline": _timeline(request, _sought(request))}
+    )
+
+
+def _sought(request: HttpRequest) -> str:
+    return request.GET.get("q", "").replace("\0", "").strip()
+
+
+def _timeline(request: HttpRequest, sought: str) -> Timeline:
+    return find_timeline(sought, explained=may(request, "see failures"))
 
 
 class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in stubs only
@@ -187,7 +214,7 @@ class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
 
     Users who may view events see it. Those who may view deliveries see why one is not done. An
     admin with its own `change_form_template` includes "outbox/timeline.html" with
-    `story=outbox_story`.
+    `timeline=outbox_timeline`.
     """
 
     change_form_template = "outbox/change_form_with_timeline.html"
@@ -207,7 +234,9 @@ class TimelineMixin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in s
         obj = kwargs.get("obj")
         if obj is not None and request.user.has_perm("outbox.view_event"):
             key = self.timeline_key(obj)
-            context["outbox_story"] = story_of(key, explained=may(request, "see failures"))
+            context["outbox_timeline"] = timeline_for_key(
+                key, explained=may(request, "see failures")
+            )
         context["outbox_base_template"] = select_template(self._usual_templates())
         return super().render_change_form(request, context, *args, **kwargs)
 

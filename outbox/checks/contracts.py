@@ -3,7 +3,6 @@
 E001 a handler subscribes to an event that no app declares
 E002 a parameter is neither a field of the event nor one of its facts
 E003 a parameter's type does not fit the event's field
-E011 an event's fields cannot be resolved or described
 """
 
 from __future__ import annotations
@@ -18,26 +17,10 @@ from django.core.checks import CheckMessage, Error
 
 from outbox import events
 from outbox.contracts.catalogue import place
-from outbox.contracts.schema import misfits
-from outbox.contracts.shapes import NOT_DESCRIBED, read_schema, written_schema
+from outbox.contracts.compatibility import mismatches
+from outbox.contracts.json_schemas import NO_SCHEMA, read_schema, written_schema
 from outbox.events import FACTS, DomainEvent
 from outbox.subscriptions import Handler
-
-from .handlers import first_line
-
-
-def check_event(event: type[DomainEvent]) -> Iterator[CheckMessage]:
-    """Check that the event's fields have a JSON form."""
-    try:
-        written_schema(event)
-    except NOT_DESCRIBED as error:
-        yield Error(
-            f"The fields of {event.event_name} have no JSON form: {first_line(error)}",
-            hint="Import what its annotations name at the top of the module, not within "
-            "`if TYPE_CHECKING:`, and use types that pydantic can write as JSON.",
-            obj=place(event),
-            id="outbox.E011",
-        )
 
 
 def check_contract(handler: Handler) -> Iterator[CheckMessage]:
@@ -58,7 +41,7 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 def _is_not_declared(handler: Handler, name: str) -> CheckMessage:
     return Error(
-        f"{handler.name} hears {name}, which no installed app declares.",
+        f"{handler.name} subscribes to {name}, which no installed app declares.",
         hint=_similar_event(name) or _declared_events(name),
         obj=place(handler),
         id="outbox.E001",
@@ -83,8 +66,8 @@ def _declared_events(name: str) -> str:
         return f"{label} declares {', '.join(of_app)}."
     labels = sorted({one.partition(".")[0] for one in events.registry})
     return (
-        f"No app with events is called {label!r}; there are {', '.join(labels) or 'none'}. "
-        "An app's events stand in its events.py, and the app in INSTALLED_APPS."
+        f"No app {label!r} declares events. Apps with events: {', '.join(labels) or 'none'}. "
+        "Declare events in the app's events.py, and list the app in INSTALLED_APPS."
     )
 
 
@@ -93,7 +76,7 @@ def _read_schemas(handler: Handler) -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     with suppress(Exception):  # an annotation is code, which may raise anything
         for name, kind in handler.fields.items():
-            with suppress(*NOT_DESCRIBED):
+            with suppress(*NO_SCHEMA):
                 schemas[name] = read_schema(kind)
     return schemas
 
@@ -104,30 +87,30 @@ def _misread(
     """Compare the parameters with the fields of one event."""
     try:
         written = written_schema(event)
-    except NOT_DESCRIBED:  # check_event() reports it
+    except NO_SCHEMA:  # event_classes.py reports it
         return
     for name in handler.parameters:
         if name not in FACTS and name not in written["properties"]:
             yield _not_carried(handler, event, name, list(written["properties"]))
         elif name in schemas:
-            for misfit in _misfits(handler, name, written, schemas[name]):
-                yield _does_not_fit(handler, event, misfit)
+            for mismatch in _mismatches(handler, name, written, schemas[name]):
+                yield _does_not_fit(handler, event, mismatch)
 
 
-def _misfits(
+def _mismatches(
     handler: Handler, name: str, written: Mapping[str, Any], read: Mapping[str, Any]
 ) -> list[str]:
     field = {**written["properties"][name], "$defs": written.get("$defs", {})}
-    found = misfits(field, read, path=name)
+    found = mismatches(field, read, path=name)
     if name not in written.get("required", ()) and not _has_default(handler, name):
-        found.append(f"{name}: the event may leave it out, the handler requires it")
+        found.append(f"{name}: the event may omit it, the handler requires it")
     return found
 
 
-def _does_not_fit(handler: Handler, event: type[DomainEvent], misfit: str) -> CheckMessage:
+def _does_not_fit(handler: Handler, event: type[DomainEvent], mismatch: str) -> CheckMessage:
     return Error(
-        f"{handler.name} cannot read every {event.event_name} ({place(event)}). {misfit}.",
-        hint="Give the parameter a type that takes all that the event's field can hold.",
+        f"{handler.name} cannot read every {event.event_name} ({place(event)}). {mismatch}.",
+        hint="Give the parameter a type that accepts every value of the event's field.",
         obj=place(handler),
         id="outbox.E003",
     )
@@ -136,12 +119,12 @@ def _does_not_fit(handler: Handler, event: type[DomainEvent], misfit: str) -> Ch
 def _not_carried(
     handler: Handler, event: type[DomainEvent], name: str, carried: list[str]
 ) -> CheckMessage:
-    outcome = "; it would always get its default" if _has_default(handler, name) else ""
+    outcome = ". It would always have its default" if _has_default(handler, name) else ""
     return Error(
         f"{handler.name} reads {name}, which is neither a field of {event.event_name} "
         f"({place(event)}) nor a fact{outcome}.",
         hint=did_you_mean(name, [*carried, *sorted(FACTS)])
-        or f"It carries {', '.join(carried)}; facts are {', '.join(sorted(FACTS))}.",
+        or f"Fields: {', '.join(carried)}. Facts: {', '.join(sorted(FACTS))}.",
         obj=place(handler),
         id="outbox.E002",
     )

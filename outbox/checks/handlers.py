@@ -1,9 +1,12 @@
-"""Checks of one handler: its annotations and parameter types.
+"""Checks of one handler: its annotations, parameter types and policy.
 
 E004 an annotation cannot be resolved
 E005 a parameter's type cannot be read from JSON
 E006 a parameter that takes a fact is annotated with another type
+E013 its breaker counts an exception that a rule makes final
 W001 a parameter has no annotation
+W003 its breaker guards an atomic handler, which calls no external system
+W004 a rule retries, but the handler has a single attempt
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from uuid import UUID
 from django.core.checks import CheckMessage, Error, Warning
 
 from outbox.contracts.catalogue import place, type_name
-from outbox.contracts.shapes import NOT_DESCRIBED, read_schema
+from outbox.contracts.json_schemas import NO_SCHEMA, read_schema
 from outbox.events import FACTS
+from outbox.policy import Retry, action_for_kind
 from outbox.receipt import Receipt
 from outbox.subscriptions import Handler
 
@@ -65,9 +69,9 @@ def _unannotated(handler: Handler) -> Iterator[CheckMessage]:
     for name, parameter in handler.parameters.items():
         if name not in FACTS and parameter.annotation is parameter.empty:
             yield Warning(
-                f"{handler.name} reads {name} without an annotation: it gets what JSON has, a "
-                "string where the event has a UUID or a date.",
-                hint=f"Annotate {name} with the type that the handler wants, or with Any.",
+                f"The parameter {name} of {handler.name} has no annotation. It receives the value "
+                "as JSON has it, for example a string for a UUID or a date.",
+                hint=f"Annotate {name} with the type that the handler needs, or with Any.",
                 obj=place(handler),
                 id="outbox.W001",
             )
@@ -80,9 +84,9 @@ def _facts(handler: Handler, types: Mapping[str, Any]) -> Iterator[CheckMessage]
         if annotated and not all(_takes(kind, one) for one in given):
             wanted = " | ".join(type_name(one) for one in given).replace("NoneType", "None")
             yield Error(
-                f"{handler.name} takes {name} as {type_name(kind)}; as a fact of the event it is "
-                f"{wanted}.",
-                hint=f"Annotate it so: {name}: {wanted}.",
+                f"The parameter {name} of {handler.name} is annotated as {type_name(kind)}. The "
+                f"fact has the type {wanted}.",
+                hint=f"Annotate it as {name}: {wanted}.",
                 obj=place(handler),
                 id="outbox.E006",
             )
@@ -106,12 +110,45 @@ def _unreadable(handler: Handler, types: Mapping[str, Any]) -> Iterator[CheckMes
         try:
             if name not in FACTS:
                 read_schema(kind)
-        except NOT_DESCRIBED as error:
+        except NO_SCHEMA as error:
             yield Error(
-                f"{handler.name} reads {name} as {type_name(kind)}, which JSON cannot become: "
-                f"{first_line(error)}",
-                hint="Use plain types, pydantic models, dataclasses or TypedDicts. A row of a "
-                "table is loaded by the handler, by its id.",
+                f"The parameter {name} of {handler.name} has the type {type_name(kind)}, which "
+                f"cannot be read from JSON: {first_line(error)}",
+                hint="Use plain types, pydantic models, dataclasses or TypedDicts. For a row of a "
+                "table, take its id and load the row in the handler.",
                 obj=place(handler),
                 id="outbox.E005",
+            )
+
+
+def check_policy(handler: Handler) -> Iterator[CheckMessage]:
+    """Find rules and breakers that cannot take effect."""
+    yield from _counted_and_final(handler)
+    if handler.breaker is not None and handler.atomic:
+        yield Warning(
+            f"{handler.name} has a breaker and is atomic. An atomic handler must not call an "
+            "external system, because its transaction would stay open during the call.",
+            hint="Use atomic=False and `with receipt:`, or remove the breaker.",
+            obj=place(handler),
+            id="outbox.W003",
+        )
+    if handler.attempts == 1 and any(isinstance(one, Retry) for one in handler.rules.values()):
+        yield Warning(
+            f"{handler.name} has a rule that retries, but a single attempt. It never retries.",
+            hint="Raise attempts=, or remove the rule.",
+            obj=place(handler),
+            id="outbox.W004",
+        )
+
+
+def _counted_and_final(handler: Handler) -> Iterator[CheckMessage]:
+    for kind in handler.breaker.on if handler.breaker is not None else ():
+        action = action_for_kind(kind, handler.rules)
+        if not isinstance(action, Retry):
+            yield Error(
+                f"The breaker of {handler.name} counts {kind.__name__}, but the handler's rules "
+                f"make it {type(action).__name__}. An outage would end all deliveries so.",
+                hint="Let the breaker count only exceptions that are retried.",
+                obj=place(handler),
+                id="outbox.E013",
             )

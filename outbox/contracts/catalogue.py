@@ -14,7 +14,7 @@ from outbox.events import DomainEvent
 from outbox.formatting import retry_policy
 from outbox.subscriptions import Handler
 
-from .shapes import NOT_DESCRIBED, written_schema
+from .json_schemas import NO_SCHEMA, written_schema
 
 # A dotted name outside quotes. The quoted alternative is first, so that quotes are skipped.
 _QUOTED_OR_DOTTED = re.compile(r"""('[^']*'|"[^"]*")|\b(?:\w+\.)+(?=\w)""")
@@ -134,7 +134,7 @@ def _entry(name: str, event: type[DomainEvent]) -> CatalogueEntry:
 def _schema(event: type[DomainEvent]) -> dict[str, Any]:
     try:
         return written_schema(event)
-    except NOT_DESCRIBED:  # a system check reports it; the entry stays
+    except NO_SCHEMA:  # a system check reports it; the entry stays
         return {"properties": {name: {} for name in event.model_fields}}
 
 

@@ -17,8 +17,8 @@ from django.apps import AppConfig, apps
 from outbox import events
 from outbox.events import DomainEvent
 
-from .schema import misfits
-from .shapes import NOT_DESCRIBED, recorded_schema
+from .compatibility import mismatches
+from .json_schemas import NO_SCHEMA, recorded_schema
 
 FILE = "events.lock.json"
 ABOUT = (
@@ -31,7 +31,7 @@ Versions = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Breach:
+class IncompatibleChange:
     """A change that is incompatible with stored events or older code."""
 
     event: type[DomainEvent]
@@ -54,7 +54,7 @@ def read(config: AppConfig) -> dict[str, Versions]:
     try:
         recorded: dict[str, Versions] = json.loads(path.read_text("utf-8"))["events"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no events.lock.json: {error!r}") from error
+        raise ValueError(f"{path} is not a valid events.lock.json: {error!r}") from error
     return recorded
 
 
@@ -66,13 +66,13 @@ def apps_with_events() -> Iterator[AppConfig]:
             yield config
 
 
-def breaches(config: AppConfig) -> list[Breach]:
+def incompatible_changes(config: AppConfig) -> list[IncompatibleChange]:
     """Return the changes of an app's events other than new optional fields."""
     recorded = read(config)
     return [
-        Breach(event, what)
+        IncompatibleChange(event, what)
         for event in _declared(config)
-        for what in _breaches_of(event, recorded.get(event.event_name, {}))
+        for what in _incompatible_changes_of(event, recorded.get(event.event_name, {}))
     ]
 
 
@@ -90,7 +90,8 @@ def unrecorded(config: AppConfig) -> list[str]:
 def write(config: AppConfig) -> bool:
     """Update an app's lock; return whether that changed it.
 
-    The caller checks for `breaches` first: the written contract is the one to compare with later.
+    The caller checks for `incompatible_changes` first: later releases compare with the written
+    contract.
     """
     path, text = path_of(config), _as_text(up_to_date(config))
     if path.exists() and path.read_text("utf-8") == text:
@@ -126,12 +127,12 @@ def _declared(config: AppConfig) -> Iterator[type[DomainEvent]]:
         if name.partition(".")[0] == config.label and declared:
             try:
                 recorded_schema(declared[-1])
-            except NOT_DESCRIBED:  # another check reports it
+            except NO_SCHEMA:  # another check reports it
                 continue
             yield declared[-1]
 
 
-def _breaches_of(event: type[DomainEvent], versions: Versions) -> Iterator[str]:
+def _incompatible_changes_of(event: type[DomainEvent], versions: Versions) -> Iterator[str]:
     latest = max(map(int, versions), default=0)
     if latest > event.event_version:
         yield f"its version went back from {latest} to {event.event_version}"
@@ -145,8 +146,8 @@ def _breaches_of(event: type[DomainEvent], versions: Versions) -> Iterator[str]:
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Compare both ways: current code reads stored events, older code reads current ones."""
-    forward = misfits(before, now)
-    backward = misfits(_whole(now), _whole(before))
+    forward = mismatches(before, now)
+    backward = mismatches(_whole(now), _whole(before))
     for sentence in forward:
         yield _in_words(sentence, "a stored event", "events.py")
     known = {sentence.partition(":")[0] for sentence in forward}
@@ -156,7 +157,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
 
 
 def _in_words(sentence: str, writer: str, reader: str) -> str:
-    # `misfits` words its sentences for an event and a handler.
+    # `mismatches` words its sentences for an event and a handler.
     place, _colon, what = sentence.partition(": ")
     return f"{place}: {what.replace('the event', writer).replace('the handler', reader)}"
 
@@ -182,8 +183,8 @@ def _news(name: str, before: Versions, now: Versions) -> str:
         return f"version {new} of {name} is new"
     fields = set(now[new]["schema"]["properties"]) - set(before[new]["schema"]["properties"])
     if fields:
-        return f"{name} carries {', '.join(sorted(fields))}"
-    return f"{name} is described differently"
+        return f"{name} has new fields: {', '.join(sorted(fields))}"
+    return f"the schema of {name} changed"
 
 
 def _as_text(recorded: Mapping[str, Versions]) -> str:

@@ -153,11 +153,11 @@ def _try(
 def _reason(handler: Handler | None, event: _StoredEvent) -> str:
     """Return why a handler could not be called with an event; "" if it could."""
     if handler is None:
-        return "no handler of this code hears it under this name"
+        return "no handler of this name in this code subscribes to the event"
     if events.find(event.name) is None:
         return "no installed app declares the event"
     if upcasting.is_newer(event):
-        return "a later release told it, in a version that this code does not know"
+        return "a later release emitted it, in a version that this code does not know"
     try:
         handler.arguments(payload=upcasting.current_payload(event), facts=_NO_FACTS)
     except PermanentFailure as error:

@@ -92,8 +92,8 @@ def current_payload(event: Event | DelayedEvent) -> dict[str, Any]:
     for version in range(event.version, known.event_version):
         if version not in steps:
             raise NotUpcast(
-                f"{event.name} was stored as version {event.version}, and this code reads version "
-                f"{known.event_version}: there is no @upcast from version {version}."
+                f"{event.name} is stored as version {event.version}, and this code reads version "
+                f"{known.event_version}. There is no @upcast from version {version}."
             )
         payload = _take(steps[version], payload)
     return payload
@@ -104,11 +104,13 @@ def _take(step: Upcaster, payload: dict[str, Any]) -> dict[str, Any]:
         made = step.function(payload)
     except Exception as error:
         raise NotUpcast(
-            f"{step.function.__name__}, which upcasts {step.event} from version "
-            f"{step.from_version}, raised {type(error).__name__}."
+            f"The upcaster {step.function.__name__} of {step.event} from version "
+            f"{step.from_version} raised {type(error).__name__}."
         ) from error
     if not isinstance(made, dict):
-        raise NotUpcast(f"{step.function.__name__} returned {type(made).__name__}, not a dict.")
+        raise NotUpcast(
+            f"The upcaster {step.function.__name__} returned {type(made).__name__}, not a dict."
+        )
     return made
 
 

@@ -4,8 +4,7 @@ Colours and shapes come from `outbox/drawing.css` by class. So a page may forbid
 the drawings follow the admin's light and dark themes. Nothing here reads the database.
 """
 
-from .mermaid import mermaid
-from .sequence import sequence
+from .sequence import mermaid, sequence
 from .waterfall import waterfall
 
 __all__ = ["mermaid", "sequence", "waterfall"]

@@ -41,8 +41,8 @@ def chart(
     *,
     times: Sequence[str],
     label: str,
-    written: Callable[[float], str] = "{:,.0f}".format,
-    least: float = 2.0,
+    format_value: Callable[[float], str] = "{:,.0f}".format,
+    min_top: float = 2.0,
 ) -> SafeString:
     """Draw series over the same steps of time.
 
@@ -50,12 +50,12 @@ def chart(
         rows: the series, each with as many values as there are times.
         times: label of each step; the first, middle and last are drawn below the chart.
         label: description for screen readers.
-        written: formats a value.
-        least: minimum of the scale's upper end.
+        format_value: formats a value.
+        min_top: minimum of the scale's upper end.
     """
     highest = max((value or 0.0 for row in rows for value in row.values), default=0.0)
-    top = _round_up(max(highest, least))
-    drawing = _Chart(rows, times, top, written)
+    top = _round_up(max(highest, min_top))
+    drawing = _Chart(rows, times, top, format_value)
     return svg.picture(
         *drawing.ground(),
         *drawing.series(),
@@ -78,15 +78,15 @@ class _Chart:
     rows: Sequence[Series]
     times: Sequence[str]
     top: float
-    written: Callable[[float], str]
+    format_value: Callable[[float], str]
 
     def ground(self) -> Iterator[SafeString]:
         for value in (0.0, self.top / 2, self.top):
             y = self._y(value)
             yield svg.element(
-                "path", d=f"M {_LEFT} {y:.6g} H {_WIDTH - _RIGHT}", class_="outbox-lane"
+                "path", d=f"M {_LEFT} {y:.6g} H {_WIDTH - _RIGHT}", class_="outbox-gridline"
             )
-            text = self.written(value)
+            text = self.format_value(value)
             yield svg.text(text, x=_LEFT - 6, y=y + 4, class_="outbox-faint", anchor="end")
         last = len(self.times) - 1
         marks = ((0, "start"), (last // 2, "middle"), (last, "end"))
@@ -115,7 +115,7 @@ class _Chart:
         """Draw a tooltip with the values of each step."""
         for step, time in enumerate(self.times):
             values = [
-                f"{row.name}: {self.written(value)}"
+                f"{row.name}: {self.format_value(value)}"
                 for row in self.rows
                 if (value := row.values[step]) is not None
             ]

@@ -50,13 +50,13 @@ class Network:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def unsubscribed(self) -> list[str]:
+    def events_without_handler(self) -> list[str]:
         """Events without a subscription."""
         subscribed = {arrow.event for arrow in self.arrows}
         return [name for name in self.events if name not in subscribed]
 
     @property
-    def deaf(self) -> list[str]:
+    def handlers_without_event(self) -> list[str]:
         """Handlers without a declared event."""
         events = set(self.events)
         subscribed = {arrow.handler for arrow in self.arrows if arrow.event in events}
@@ -79,7 +79,7 @@ def network_map(
         *drawing.handlers(),
         width=2 * _BOX + _BETWEEN + 2 * _MARGIN,
         height=max(left_end, right_end) + _GAP,
-        label=_("Map: which handler hears which event"),
+        label=_("Map: the handlers of each event"),
     )
 
 
@@ -115,7 +115,7 @@ class _Drawing:
             kind = "outbox-arrow outbox-parked" if arrow.is_held else "outbox-arrow outbox-done"
             head = f"{end},{b} {end - 8},{b - 4} {end - 8},{b + 4}"
             drawn = [
-                svg.element("path", d=path, class_="outbox-way"),
+                svg.element("path", d=path, class_="outbox-arrow-line"),
                 svg.element("polygon", points=head, class_="outbox-head"),
             ]
             if arrow.note:
@@ -126,30 +126,29 @@ class _Drawing:
             yield svg.element("g", tip, *drawn, class_=kind)
 
     def events(self) -> Iterator[SafeString]:
-        unsubscribed = set(self.network.unsubscribed)
+        unmatched = set(self.network.events_without_handler)
         yield from self._apps(self.left, x=_MARGIN)
         for name, y in self.left.items():
             note = self.network.notes.get(name, "")
             words = " · ".join(filter(None, [short(name), note]))
-            yield self._box(
-                words, x=_MARGIN, y=y, href=self.event_address(name), is_odd=name in unsubscribed
-            )
+            href, is_unmatched = self.event_address(name), name in unmatched
+            yield self._box(words, x=_MARGIN, y=y, href=href, is_unmatched=is_unmatched)
 
     def handlers(self) -> Iterator[SafeString]:
-        deaf, x = set(self.network.deaf), _MARGIN + _BOX + _BETWEEN
+        unmatched, x = set(self.network.handlers_without_event), _MARGIN + _BOX + _BETWEEN
         yield from self._apps(self.right, x=x)
         for name, y in self.right.items():
             href = self.handler_address(name)
-            yield self._box(short(name), x=x, y=y, href=href, is_odd=name in deaf)
+            yield self._box(short(name), x=x, y=y, href=href, is_unmatched=name in unmatched)
 
     def _apps(self, places: Mapping[str, float], *, x: float) -> Iterator[SafeString]:
         seen: set[str] = set()
         for name, y in places.items():
             if (app := app_of(name)) not in seen:
                 seen.add(app)
-                yield svg.text(app, x=x, y=y - _ROW + 5, class_="outbox-lane-name")
+                yield svg.text(app, x=x, y=y - _ROW + 5, class_="outbox-app-name")
 
-    def _box(self, words: str, *, x: float, y: float, href: str, is_odd: bool) -> SafeString:
+    def _box(self, words: str, *, x: float, y: float, href: str, is_unmatched: bool) -> SafeString:
         shape = svg.element(
             "rect",
             x=x,
@@ -157,8 +156,8 @@ class _Drawing:
             width=_BOX,
             height=_ROW - 2,
             rx=4,
-            class_="outbox-box outbox-odd" if is_odd else "outbox-box",
+            class_="outbox-box outbox-unmatched" if is_unmatched else "outbox-box",
         )
-        mark = "△ " if is_odd else ""
+        mark = "△ " if is_unmatched else ""
         text = svg.text(f"{mark}{words}", x=x + 8, y=y + 4, class_="outbox-box-words")
         return svg.link(svg.element("g", shape, text), href=href)

@@ -29,6 +29,8 @@ _LOOP = 22
 #: Distance of repeated names in pixels: less than the height of a small window.
 _NAMES_AGAIN = 480
 
+_MERMAID_ARROWS = {"done": "->>", "dead": "-x", "discarded": "-x"}
+
 
 def sequence(
     events: Sequence[TimelineEvent],
@@ -51,7 +53,7 @@ def sequence(
         *drawing.rows(),
         width=_MARGIN + _COLUMN * len(columns),
         height=layout.bottom,
-        label=_("Sequence diagram: who told what to whom, time downwards"),
+        label=_("Sequence diagram: events between apps, time downwards"),
     )
 
 
@@ -114,10 +116,10 @@ class _Drawing:
     def lifelines(self) -> Iterator[SafeString]:
         bottom = self.layout.bottom
         for x in self.columns.values():
-            yield svg.element("line", x1=x, y1=28, x2=x, y2=bottom, class_="outbox-lane")
+            yield svg.element("line", x1=x, y1=28, x2=x, y2=bottom, class_="outbox-gridline")
         for y in self.layout.names:
             for app, x in self.columns.items():
-                yield svg.text(app, x=x, y=y, class_="outbox-lane-name", anchor="middle")
+                yield svg.text(app, x=x, y=y, class_="outbox-app-name", anchor="middle")
 
     def rows(self) -> Iterator[SafeString]:
         for row in self.layout.rows:
@@ -153,12 +155,12 @@ class _Drawing:
 
     def _straight(self, start: float, end: float, y: float) -> list[SafeString]:
         way = 1 if end > start else -1
-        line = svg.element("line", x1=start, y1=y, x2=end - 7 * way, y2=y, class_="outbox-way")
-        return [line, _head(end, y, way)]
+        ends = {"x1": start, "y1": y, "x2": end - 7 * way, "y2": y}
+        return [svg.element("line", **ends, class_="outbox-arrow-line"), _head(end, y, way)]
 
     def _loop(self, x: float, y: float) -> list[SafeString]:
         path = f"M {x} {y - 6} h {_LOOP} v 8 h {7 - _LOOP}"
-        return [svg.element("path", d=path, class_="outbox-way"), _head(x, y + 2, -1)]
+        return [svg.element("path", d=path, class_="outbox-arrow-line"), _head(x, y + 2, -1)]
 
     def _label(self, delivery: TimelineDelivery, start: float, end: float, y: float) -> SafeString:
         words = short(delivery.handler) + _remark(delivery)
@@ -181,3 +183,27 @@ def _remark(delivery: TimelineDelivery) -> str:
 def _head(x: float, y: float, way: int) -> SafeString:
     points = f"{x},{y} {x - 8 * way},{y - 4} {x - 8 * way},{y + 4}"
     return svg.element("polygon", points=points, class_="outbox-head")
+
+
+def mermaid(events: Sequence[TimelineEvent]) -> str:
+    """Return a timeline as a Mermaid `sequenceDiagram` (https://mermaid.js.org/syntax/).
+
+    It has only names, states and numbers, and no payload. So it may be published.
+    """
+    return "\n".join(["sequenceDiagram", *_mermaid_lines(events)]) + "\n"
+
+
+def _mermaid_lines(events: Sequence[TimelineEvent]) -> Iterator[str]:
+    for event in events:
+        app = app_of(event.name)
+        if not event.deliveries:
+            yield f"    Note over {app}: {short(event.name)}"
+        for delivery in event.deliveries:
+            arrow = _MERMAID_ARROWS.get(delivery.state, "--)")
+            words = f"{short(event.name)} ({short(delivery.handler)}{_plain_remark(delivery)})"
+            yield f"    {app}{arrow}{app_of(delivery.handler)}: {words}"
+
+
+def _plain_remark(delivery: TimelineDelivery) -> str:
+    retried = f", {delivery.attempts} attempts" if delivery.attempts > 1 else ""
+    return retried if delivery.state == "done" else f"{retried}, {delivery.state}"

@@ -1,8 +1,11 @@
-"""A timeline as a waterfall: one row per delivery with its waits, runs and retries."""
+"""A timeline as a waterfall: one row per delivery with its waits, runs and retries.
+
+The scale of time is linear in busy periods. Idle periods are cut out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,7 +15,6 @@ from django.utils.translation import gettext as _
 from outbox.monitor.timeline import TimelineDelivery, TimelineEvent
 
 from . import svg
-from .scale import Interval, Scale, scale_of
 from .sequence import Address
 
 _NAMES = 300
@@ -22,6 +24,13 @@ _ROW = 20
 _BAR = 10
 _AXIS = 26
 _THINNEST = 2.0
+#: Width of a cut in pixels.
+_CUT = 28.0
+_SHORTEST = timedelta(milliseconds=1)
+#: Idle periods shorter than this share of all busy time are not cut out.
+_WORTH_A_CUT = 0.25
+
+Interval = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ def waterfall(
         *(drawing.row(row, _AXIS + _ROW * number) for number, row in enumerate(rows)),
         width=_NAMES + _WIDTH + _SPANS,
         height=_AXIS + _ROW * len(rows) + 6,
-        label=_("Waterfall: how long each handler waited, ran and was retried"),
+        label=_("Waterfall: waits, runs and retries of each delivery"),
     )
 
 
@@ -110,7 +119,7 @@ class _Drawing:
         end = _NAMES + self.scale.width
         yield svg.text(f"+{total}", x=end, y=14, class_="outbox-faint", anchor="middle")
         for x in (_NAMES, end):
-            yield svg.element("line", x1=x, y1=_AXIS - 6, x2=x, y2=bottom, class_="outbox-lane")
+            yield svg.element("line", x1=x, y1=_AXIS - 6, x2=x, y2=bottom, class_="outbox-gridline")
         for place, length in self.scale.cuts:
             x = _NAMES + place
             words = f"⋯ {self.span(length)}"
@@ -154,3 +163,61 @@ class _Drawing:
             height=_BAR - 2 * inset,
             class_=f"outbox-bar-{bar.kind}",
         )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A scale of time with cuts.
+
+    Attributes:
+        periods: busy periods, in order, without overlap.
+        starts: start of each period in pixels.
+        per_second: pixels per second.
+        width: total width in pixels.
+    """
+
+    periods: Sequence[Interval]
+    starts: Sequence[float]
+    per_second: float
+    width: float
+
+    @property
+    def cuts(self) -> list[tuple[float, timedelta]]:
+        """The cuts: the middle of each in pixels, and the length of the time left out."""
+        pairs = zip(self.periods, self.periods[1:], self.starts[1:], strict=False)
+        return [(start - _CUT / 2, after[0] - before[1]) for before, after, start in pairs]
+
+    def x(self, time: datetime) -> float:
+        """Return the position of a time; within a cut, the end of the period before it."""
+        place = 0.0
+        for (begin, end), start in zip(self.periods, self.starts, strict=True):
+            if time < begin:
+                break
+            place = start + (min(time, end) - begin).total_seconds() * self.per_second
+        return place
+
+
+def scale_of(intervals: Iterable[Interval], *, width: float) -> Scale:
+    """Fit intervals into a width in pixels: linear within them, idle time between them cut out."""
+    found = sorted(intervals)
+    periods = _merged(found, gap=timedelta(0))
+    busy = sum(((end - begin) for begin, end in periods), timedelta(0)) or _SHORTEST
+    periods = _merged(periods, gap=busy * _WORTH_A_CUT)
+    length = sum(((end - begin) for begin, end in periods), timedelta(0)) or _SHORTEST
+    room = max(width - _CUT * (len(periods) - 1), width / 2)
+    per_second = room / length.total_seconds()
+    starts, place = [], 0.0
+    for begin, end in periods:
+        starts.append(place)
+        place += (end - begin).total_seconds() * per_second + _CUT
+    return Scale(periods, starts, per_second, max(place - _CUT, 0.0))
+
+
+def _merged(intervals: Iterable[Interval], *, gap: timedelta) -> list[Interval]:
+    merged: list[Interval] = []
+    for begin, end in intervals:
+        if merged and begin - merged[-1][1] <= gap:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((begin, end))
+    return merged

@@ -75,8 +75,8 @@ def _wrap(owner: type[Any], method: str, name_of: Callable[..., str]) -> None:
 def _refuse_to_send(task: str) -> None:
     raise SentInTransaction(
         f"{guards.user_line()}: the task {task} is sent inside a transaction. It may run before "
-        "the commit, and also if there is none. emit() an event here and let a handler do the "
-        "work; or send it by transaction.on_commit()."
+        "the commit, or after a rollback. Call emit() here and let a handler do the work, or send "
+        "the task with transaction.on_commit()."
     )
 
 
@@ -91,8 +91,8 @@ def _check_connection(event: str, args: tuple[Any, ...]) -> None:
 def _refuse_to_connect(handler: str, host: str, port: int) -> None:
     raise ConnectedInTransaction(
         f"{guards.user_line()}: {handler} connects to {host}:{port} inside a transaction, which "
-        "keeps its locks for as long as the other side takes. Make the call in a handler with "
-        "atomic=False, before `with receipt:`."
+        "holds its locks until the answer. Make the call in a handler with atomic=False, before "
+        "`with receipt:`."
     )
 
 

@@ -69,9 +69,9 @@ def _refuse_without_lock(*, instance: Any, using: str, raw: bool, **_: Any) -> N
         return
     label = instance._meta.label
     raise SavedWithoutLock(
-        f"{guards.user_line()}: {label} {instance.pk} is saved, and is not locked in this "
-        "transaction: it may have moved since it was read. Open a transaction, read the row with "
-        "select_for_update() and mark_locked(); then decide, save and emit."
+        f"{guards.user_line()}: {label} {instance.pk} is saved without a lock in this "
+        "transaction. Another transaction may have changed it since it was read. In one "
+        "transaction, read the row with select_for_update() and mark_locked(), then save and emit."
     )
 
 

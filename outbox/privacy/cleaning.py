@@ -15,11 +15,9 @@ from outbox import databases
 from outbox.models import Event
 
 from .marks import MASK
-from .masking import masked_values
-from .patterns import masked_patterns
+from .masking import masked_patterns, masked_values, traceback_without_messages
 from .sensitive import sensitive_values
 from .subjects import DeclarationFailed, subjects_of, values_of
-from .tracebacks import without_texts
 
 logger = logging.getLogger("outbox.sensitive")
 
@@ -62,7 +60,8 @@ class Cleaner:
             return masked_patterns(masked_values(text, self._values, mask=MASK))
         except Exception as error:
             logger.error(
-                "A text could not be searched for personal data.\n%s", without_texts(error)
+                "A text could not be searched for personal data.\n%s",
+                traceback_without_messages(error),
             )
             return (
                 f"(not shown: it could not be searched for personal data: {type(error).__name__})"
@@ -92,6 +91,6 @@ def cleaner_for(*events: Event, using: str | None = None) -> Cleaner:
         why = str(error) if is_declared else type(error).__name__
         reason = f"the personal data of event {ids} could not be read: {why}"
         level = logging.ERROR if is_declared else logging.WARNING
-        logger.log(level, "A text is not shown: %s\n%s", reason, without_texts(error))
+        logger.log(level, "A text is not shown: %s\n%s", reason, traceback_without_messages(error))
         return Cleaner((), refusal=f"(not shown: {reason})")
     return Cleaner(values)

@@ -15,8 +15,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
+from outbox.contracts.json_schemas import NO_SCHEMA, recorded_schema
 from outbox.contracts.schema_parts import Schema, resolve
-from outbox.contracts.shapes import NOT_DESCRIBED, recorded_schema
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def schema_of(event: type[BaseModel]) -> Schema | None:
     """Return the schema of a model, or None if it has none."""
     try:
         return recorded_schema(event)
-    except NOT_DESCRIBED:  # a system check reports it
+    except NO_SCHEMA:  # a system check reports it
         return None
 
 

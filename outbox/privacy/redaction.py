@@ -214,7 +214,7 @@ def _clean_reason(row: Subscription, cleaner: Cleaner, *, using: str) -> None:
     for column in ("pause_reason", "breaker_reason") if is_by_rule else ("breaker_reason",):
         text = getattr(row, column)
         cleaned = cleaner.clean(text, longest=len(text))
-        if cleaned != text:  # and nobody has changed it since it was read
+        if cleaned != text:  # the filter skips a row that was changed since it was read
             same = Subscription.objects.using(using).filter(pk=row.pk, **{column: text})
             same.update(**{column: cleaned})
 

@@ -16,13 +16,12 @@ from outbox.contracts import lock as contract_lock
 from outbox.contracts.schema_parts import alternatives, item, other_properties, resolve
 
 from .marks import MARK, MASK, schema_of
-from .masking import masked_values
-from .tracebacks import without_texts
+from .masking import masked_values, traceback_without_messages
 
 logger = logging.getLogger("outbox.sensitive")
 
 
-class Described(Protocol):
+class HasSchema(Protocol):
     """The columns of an event that name its schema."""
 
     @property
@@ -31,7 +30,7 @@ class Described(Protocol):
     def version(self) -> int: ...
 
 
-class Stored(Described, Protocol):
+class StoredEvent(HasSchema, Protocol):
     """An event as it is stored: the row, or its part of a timeline."""
 
     @property
@@ -45,7 +44,7 @@ Schema = Mapping[str, Any]
 Replacement = Callable[[Schema, Schema, Any], Any]
 
 
-def masked(event: Stored) -> dict[str, Any]:
+def masked(event: StoredEvent) -> dict[str, Any]:
     """Return a stored event's payload for display: sensitive values are "***"."""
     schemas = schemas_of(event)
     payload = dict(event.payload)
@@ -56,7 +55,7 @@ def masked(event: Stored) -> dict[str, Any]:
     return payload
 
 
-def masked_text(text: str, event: Stored) -> str:
+def masked_text(text: str, event: StoredEvent) -> str:
     """Return a text in which sensitive values of this event are "***", in any quoted form.
 
     Parts of at least eight characters at the beginning or end of a value are masked, too. It never
@@ -65,11 +64,13 @@ def masked_text(text: str, event: Stored) -> str:
     try:
         return masked_values(text, sensitive_values(event), mask=MASK)
     except Exception as error:  # better no text than one with a person's data
-        logger.error("A text about event %s was not masked.\n%s", event.id, without_texts(error))
+        logger.error(
+            "A text about event %s was not masked.\n%s", event.id, traceback_without_messages(error)
+        )
         return "(a text that could not be masked)"
 
 
-def sensitive_values(event: Stored) -> list[Any]:
+def sensitive_values(event: StoredEvent) -> list[Any]:
     """Return the sensitive values of a stored event, with lists and objects flattened.
 
     The keys of a sensitive mapping are among them, the names of fields are not.
@@ -94,7 +95,7 @@ def replaced(payload: Mapping[str, Any], schema: Schema, replace: Replacement) -
     return made if isinstance(made, dict) else dict(payload)
 
 
-def schemas_of(event: Described) -> list[Schema]:
+def schemas_of(event: HasSchema) -> list[Schema]:
     """Return the schemas that mark the sensitive fields of a stored event; none: it is unknown.
 
     For a version that is not the class's these are the class's and the recorded one: the class may

@@ -15,7 +15,7 @@ from typing import Protocol
 _OWN_EVENT = "outbox.SubjectRedacted"  # its key is the subject
 
 
-class About(Protocol):
+class HasSubject(Protocol):
     """The columns of an event from which its subjects follow."""
 
     @property
@@ -82,7 +82,7 @@ def declare_subject(
         ValueError: the kind is empty or has a colon.
     """
     if not kind or ":" in kind:
-        raise ValueError(f"The kind of a subject is a word without a colon, not {kind!r}.")
+        raise ValueError(f"The kind of a subject must be a word without a colon, not {kind!r}.")
     caller = sys._getframe(1)
     place = f"{caller.f_globals.get('__name__', '?')}:{caller.f_lineno}"
     registry.append(Declaration(kind=kind, place=place, values=values, keys=keys, of_key=of_key))
@@ -115,7 +115,7 @@ def keys_of(subject: str) -> list[str]:
     return found
 
 
-def subjects_of(event: About) -> set[str]:
+def subjects_of(event: HasSubject) -> set[str]:
     """Return the subjects that an event is about, whether or not it declares one.
 
     Raises:

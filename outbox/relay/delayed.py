@@ -65,7 +65,10 @@ def emit_due(now: datetime, *, using: str) -> None:
         return
     event = apps.get_model("outbox", "Event")
     facts = (
-        {**{name: getattr(row, name) for name in _FACTS}, "traceparent": tracing.told_later(row)}
+        {
+            **{name: getattr(row, name) for name in _FACTS},
+            "traceparent": tracing.delayed_emission(row),
+        }
         for row in emitted
     )
     event._default_manager.using(using).bulk_create(

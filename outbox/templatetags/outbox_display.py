@@ -39,7 +39,7 @@ def state_name(state: str) -> str:
 
 
 @register.filter
-def coded(text: str) -> str:
+def with_code(text: str) -> str:
     """Return the text with parts in backticks as code elements, escaped."""
     parts = re.split(r"`([^`]*)`", str(text))
     words = [
@@ -50,13 +50,13 @@ def coded(text: str) -> str:
 
 
 @register.filter
-def moment(value: datetime | None) -> str:
+def timestamp(value: datetime | None) -> str:
     """Return a time to the second, the same in all languages: 2026-11-24 23:40:12."""
     if value is None:
         return NOTHING
     local = timezone.localtime(value)
     return format_html(
-        '<time class="outbox-moment" datetime="{}">{}</time>',
+        '<time class="outbox-timestamp" datetime="{}">{}</time>',
         value.isoformat(),
         formats.date_format(local, "Y-m-d H:i:s"),
     )
@@ -91,7 +91,7 @@ def since(value: datetime | None, start: datetime) -> str:
 
 
 @register.filter
-def took(delivery: Delivery | TimelineDelivery) -> str:
+def run_time(delivery: Delivery | TimelineDelivery) -> str:
     """Return the duration of the successful attempt; "" if the delivery is not done."""
     if delivery.state != Delivery.State.DONE or not delivery.started_at or not delivery.settled_at:
         return ""
@@ -99,7 +99,7 @@ def took(delivery: Delivery | TimelineDelivery) -> str:
 
 
 @register.filter
-def tries(count: int) -> str:
+def attempts_text(count: int) -> str:
     """Return a number of attempts in words; "" for 0."""
     return ngettext("%d attempt", "%d attempts", count) % count if count else ""
 
@@ -126,7 +126,7 @@ def actor(name: str) -> str:
     try:
         user = model._default_manager.get(pk=pk)
     except (model.DoesNotExist, ValueError):
-        return _("%(actor)s (no longer there)") % {"actor": name}
+        return _("%(actor)s (deleted)") % {"actor": name}
     return link(_admin_url(user, "change", pk), user.get_username())
 
 
@@ -144,8 +144,8 @@ def live(address: str, *, seconds: int, **query: str) -> str:
     )
 
 
-@register.inclusion_tag("outbox/pages.html", takes_context=True)
-def outbox_pages(context: dict[str, Any]) -> dict[str, Any]:
+@register.inclusion_tag("outbox/navigation.html", takes_context=True)
+def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
     """Return the navigation: all pages of the outbox that the user may view."""
     from outbox.admin.pages import PAGES  # needs the models of the admin
 

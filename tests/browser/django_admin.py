@@ -1,26 +1,26 @@
-"""What axe finds in Django's own admin: stock templates (5.2) that we use as they are."""
+"""Accepted findings of axe in the templates of Django's own admin (5.2)."""
 
 from __future__ import annotations
 
-from tests.browser.known import Known
+from tests.browser.accepted_findings import AcceptedFinding
 
 KNOWN = (
-    Known(
+    AcceptedFinding(
         "page-has-heading-one",
         "body.login",
         "admin/login.html has no heading: the site's name is a block of the header.",
     ),
-    Known(
+    AcceptedFinding(
         "link-in-text-block",
         "body.dashboard .breadcrumbs",
         "Nothing but links stands there, told apart by their place; elsewhere we underline them.",
     ),
-    Known(
+    AcceptedFinding(
         "empty-table-header",
         ".inline-group.tabular thead, .inline-group .tabular thead",
         "The columns of a tabular inline's original and of its delete box have no title.",
     ),
-    Known(
+    AcceptedFinding(
         "scrollable-region-focusable",
         ".inline-group",
         "A tabular inline scrolls on a narrow screen, and no attribute of it can be set.",

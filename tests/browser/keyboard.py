@@ -1,4 +1,4 @@
-"""Going through a page by keyboard alone, as a person without a mouse does."""
+"""Keyboard navigation of a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every page that a browser is to see: of the outbox and the orders each one, and the way in."""
+"""The pages that are tested in a browser: of the outbox, of orders, and the login."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PAGES: Mapping[str, Address] = {
     "the admin": _at("/admin/"),
     "the outbox in the admin": _at(f"{OUTBOX}/"),
     "the overview": _at(f"{OUTBOX}/minute/"),
-    "the checkup": _at(f"{OUTBOX}/minute/checkup/"),
+    "the health checks": _at(f"{OUTBOX}/minute/health-checks/"),
     "the events": _at(f"{OUTBOX}/event/"),
     "the events, narrowed": _at(f"{OUTBOX}/event/?app=orders&state=dead&since=1d"),
     "the events, nothing found": _at(f"{OUTBOX}/event/?q=nothing"),
@@ -60,7 +60,7 @@ PAGES: Mapping[str, Address] = {
     "the subscriptions": _at(f"{OUTBOX}/subscription/"),
     "a paused subscription": _row(f"{OUTBOX}/subscription/{{}}/change/", _HANDLER, IN_ORDER),
     "the map": _at(f"{OUTBOX}/subscription/map/"),
-    "the periodic work": _at(f"{OUTBOX}/minute/periodic/"),
+    "the periodic tasks": _at(f"{OUTBOX}/minute/periodic/"),
     "the operations": _at(f"{OUTBOX}/operation/"),
     "an operation": _row(f"{OUTBOX}/operation/{{}}/change/", _OPERATION),
     "the orders": _at("/admin/orders/order/"),

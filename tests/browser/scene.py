@@ -1,7 +1,7 @@
-"""What stands in the shop while one looks: orders that went well, and all that can be the matter.
+"""The data of the browser tests: completed orders, and one example of each problem.
 
-Everything comes about as in life: orders through the API, a mail server that is away, handlers
-that a person pauses.
+The data is created as in production: orders through the API, a mail server that is down, handlers
+that are paused by staff.
 """
 
 from __future__ import annotations

@@ -83,14 +83,14 @@ PICTURES = (
     Picture("events", "the events", height=800),
     Picture("event", "an event"),
     Picture("dead-letters", "the dead letters"),
-    Picture("dry-run", "the dead letters", height=780, click="Try again now: all of these"),
+    Picture("dry-run", "the dead letters", height=780, click="Retry now: all of these"),
     Picture("delivery", "a dead delivery"),
     Picture("handlers", "the handlers", height=1000),
     Picture("map", "the map"),
     Picture("blocked-keys", "the blocked keys", height=360),
     Picture("processes", "the orders under way"),
     Picture("operation", "an operation", height=720),
-    Picture("checkup", "the checkup", height=720),
+    Picture("health-checks", "the health checks", height=720),
 )
 
 

@@ -1,4 +1,4 @@
-"""The shop as `make up` starts it, for a browser to look at: real processes, a free port."""
+"""The shop as `make up` starts it, for a browser: real processes, a free port."""
 
 from __future__ import annotations
 

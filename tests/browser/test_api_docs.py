@@ -1,4 +1,4 @@
-"""The API's documentation: Swagger UI, in a page and in colours of ours."""
+"""The API's documentation: Swagger UI in the site's layout and colours."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Response, expect
 
+from tests.browser.accepted_findings import AcceptedFinding, accepted_in
 from tests.browser.conftest import HEIGHT, PHONE, WIDE
-from tests.browser.known import Known, known_of
-from tests.browser.looking import (
-    Complaints,
+from tests.browser.page_checks import (
+    BrowserErrors,
     Finding,
     all_findings,
     inline_parts,
     overflow,
-    wrong_with_policy,
+    policy_errors,
 )
 from tests.browser.site import Site
 from tests.browser.swagger_ui import KNOWN
@@ -77,29 +77,29 @@ STEPS: tuple[Callable[[Page], object], ...] = (open_docs, unfold, try_out, ask_f
 
 
 class TestTheDocumentation:
-    def test_is_a_page_of_ours(self, page: Page):
+    def test_has_the_sites_layout(self, page: Page):
         answer = open_docs(page)
 
-        assert wrong_with_policy(answer) == []
+        assert policy_errors(answer) == []
         assert inline_parts(answer.text()) == []
         assert page.title() == "The shop's API"
 
-    def test_is_fit_to_be_seen_whatever_one_does_there(self, page: Page):
-        complaints = Complaints(page)
+    def test_has_no_layout_errors_after_each_interaction(self, page: Page):
+        errors = BrowserErrors(page)
 
         for step in STEPS:
             step(page)
             assert overflow(page) == [], step.__name__
 
-        assert complaints.found == []
+        assert errors.found == []
 
-    def test_can_be_used_by_everybody_but_for_what_is_swagger_uis(self, page: Page):
+    def test_is_accessible_except_for_swagger_uis_own_markup(self, page: Page):
         ours: list[Finding] = []
-        theirs: set[Known] = set()
+        theirs: set[AcceptedFinding] = set()
         for step in STEPS:
             step(page)
             for found in all_findings(page):
-                if known := known_of(page, found.rule, found.target, KNOWN):
+                if known := accepted_in(page, found.rule, found.target, KNOWN):
                     theirs.add(known)
                 else:
                     ours.append(found)

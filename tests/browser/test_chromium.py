@@ -1,4 +1,4 @@
-"""Where there is no browser: a reason to skip, or a failure."""
+"""Without a browser, tests are skipped, or fail if they are required."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def no_browser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_browser")
 class TestWithoutAChromium:
-    def test_a_test_is_skipped_with_a_sentence(self, monkeypatch: pytest.MonkeyPatch):
+    def test_a_test_is_skipped_with_a_reason(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv(chromium.MUST_RUN, raising=False)
 
         with pytest.raises(pytest.skip.Exception, match="There is no Chromium on PATH"):
             chromium.required()
 
-    def test_a_test_fails_where_it_must_run(self, monkeypatch: pytest.MonkeyPatch):
+    def test_a_test_fails_if_it_is_required(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv(chromium.MUST_RUN, "1")
 
         with pytest.raises(pytest.fail.Exception, match="There is no Chromium on PATH"):

@@ -1,4 +1,4 @@
-"""What one opens the monitor for: see an order run, repair what is dead, stop a handler."""
+"""Tasks of staff in the admin: follow an order, retry dead letters, pause a handler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.browser.keyboard import press, tab_to
-from tests.browser.looking import Complaints
+from tests.browser.page_checks import BrowserErrors
 from tests.browser.scene import Scene
 from tests.browser.site import TEA, Site
 from tests.processes import eventually
@@ -40,9 +40,9 @@ def a_mail_server(site: Site, scene: Scene) -> Iterator[None]:
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page that must not complain of anything, however often it renews itself."""
     page = context.new_page()
-    complaints = Complaints(page)
+    errors = BrowserErrors(page)
     yield page
-    assert complaints.found == []
+    assert errors.found == []
 
 
 def row_of(page: Page, handler: str) -> Locator:
@@ -70,7 +70,7 @@ class TestAnOrderThatIsPlacedThroughTheApi:
         order = site.place(TEA)
         page.goto(f"/admin/orders/order/{order.id}/change/")
         timeline = page.get_by_role("region", name=re.compile(f"Timeline of {order.id}"))
-        expect(timeline.locator("[role=status]")).to_contain_text("Stuck: 1 delivery")
+        expect(timeline.locator("[role=status]")).to_contain_text("Stuck: 1 of")
         page.evaluate("window.hasNotBeenLoadedAgain = true")
 
         change(other, "Resume", held, reason="")
@@ -80,7 +80,7 @@ class TestAnOrderThatIsPlacedThroughTheApi:
         assert page.evaluate("window.hasNotBeenLoadedAgain") is True
         assert site.customer.status_of(order) == "ready_to_ship"
 
-    def test_leaves_open_what_one_has_opened_while_it_goes_on(self, page: Page, site: Site):
+    def test_keeps_opened_sections_open_during_refreshes(self, page: Page, site: Site):
         order = site.place(TEA)
         page.goto(f"/admin/outbox/event/timeline/?q={order.id}")
         table = page.locator("details#outbox-table")
@@ -92,7 +92,7 @@ class TestAnOrderThatIsPlacedThroughTheApi:
 
 
 class TestTheOverview:
-    def test_counts_what_happens_without_a_reload(self, page: Page, site: Site):
+    def test_updates_its_counts_without_a_reload(self, page: Page, site: Site):
         page.goto("/admin/outbox/minute/")
         at_first = self.events(page)
 
@@ -108,28 +108,28 @@ class TestTheOverview:
 
 
 class TestADeadGroup:
-    def test_is_retried_by_keyboard_and_empties(self, page: Page, site: Site):
+    def test_is_retried_by_keyboard_and_disappears(self, page: Page, site: Site):
         handler = "notifications.acknowledge_order"
         before = site.deliveries("dead", handler)
         assert before > 0
         page.goto(f"{DEAD}?handler={handler}")
         group = page.get_by_role("region", name=re.compile(f"{handler}: Conn"))
 
-        press(page, group.get_by_role("button", name="Try again now"))
+        press(page, group.get_by_role("button", name="Retry now"))
         expect(page.get_by_label("Reason")).to_be_focused()
         page.keyboard.type("The mail server is back.")
         press(page, page.locator("input[type=submit].default"))
 
         expect(page.get_by_role("progressbar")).to_have_attribute("value", str(before))
         page.goto(f"{DEAD}?handler={handler}")
-        expect(page.get_by_text("Nothing dead matches.")).to_be_visible()
+        expect(page.get_by_text("No dead delivery matches.")).to_be_visible()
         site.wait_until_settled()
         assert site.deliveries("dead", handler) == 0
 
-    def test_says_afterwards_who_did_what_and_why(self, page: Page):
+    def test_shows_the_operation_afterwards(self, page: Page):
         page.goto(DEAD)
 
-        expect(page.get_by_role("region", name="Who did what lately")).to_contain_text(
+        expect(page.get_by_role("region", name="Recent operations")).to_contain_text(
             "The mail server is back."
         )
 
@@ -159,7 +159,7 @@ class TestAHandler:
 
         assert page.evaluate("window.hasNotBeenLoadedAgain") is True
 
-    def test_keeps_the_focus_of_whoever_goes_by_keyboard(self, page: Page, site: Site):
+    def test_keeps_the_keyboard_focus(self, page: Page, site: Site):
         row = row_of(page, "orders.note_stock")
         for wanted in (row.get_by_role("link").first, row.get_by_role("button")):
             page.goto(HANDLERS)

@@ -1,4 +1,4 @@
-"""A page that nobody sees asks for nothing: with another tab in front of it, in a real Chromium."""
+"""A hidden page does not poll: with another tab in front of it, in a real Chromium."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def is_seen(page: Page) -> bool:
 
 
 class TestALivePage:
-    def test_asks_when_its_time_has_come(self, page: Page, asked: list[str]):
+    def test_polls_at_its_interval(self, page: Page, asked: list[str]):
         page.clock.run_for(LONG)
 
         eventually(lambda: is_seen(page) and asked, "the page asks")
 
-    def test_asks_for_nothing_while_it_is_hidden_and_at_once_when_it_is_shown(
+    def test_does_not_poll_while_hidden_and_polls_at_once_when_shown(
         self, page: Page, other: Page, asked: list[str], site: Site
     ):
         other.bring_to_front()

@@ -1,4 +1,4 @@
-"""A story of two hundred events, such as a busy key has after a year."""
+"""A timeline of two hundred events, such as a busy key has after a year."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import HEIGHT, PHONE, WIDE
-from tests.browser.looking import overflow
+from tests.browser.page_checks import overflow
 from tests.browser.scene import Scene
 from tests.browser.site import Site
 
@@ -67,18 +67,18 @@ def boxes(page: Page, texts: str) -> list[tuple[str, float, float, float, float]
 
 
 class TestATimelineOfTwoHundredEvents:
-    def test_tells_each_of_them_in_a_window_of_its_own(self, page: Page):
+    def test_lists_all_events_in_a_scrollable_box(self, page: Page):
         sentences = page.locator(".outbox-sentences > li")
 
         expect(sentences).to_have_count(EVENTS)
-        for region in ("What happened", "Sequence diagram", "Waterfall"):
+        for region in ("Events in words", "Sequence diagram", "Waterfall"):
             box = page.get_by_role("region", name=region).bounding_box()
             assert box is not None
             assert box["height"] <= HEIGHT, region
         assert overflow(page) == []
 
     @pytest.mark.parametrize("picture", ["sequence", "waterfall"])
-    def test_writes_no_word_over_another(self, page: Page, picture: str):
+    def test_has_no_overlapping_texts(self, page: Page, picture: str):
         written = boxes(page, f"#outbox-{picture} svg text")
 
         assert len(written) > EVENTS
@@ -92,7 +92,7 @@ class TestATimelineOfTwoHundredEvents:
                 assert not (is_over and left < other_right and other_left < right), (words, other)
 
     @pytest.mark.parametrize("picture", ["sequence", "waterfall"])
-    def test_is_drawn_as_large_as_it_is_meant(self, page: Page, picture: str):
+    def test_is_drawn_in_its_full_size(self, page: Page, picture: str):
         drawn = page.locator(f"#outbox-{picture} svg")
 
         meant = float(drawn.get_attribute("width") or 0)
@@ -103,9 +103,9 @@ class TestATimelineOfTwoHundredEvents:
         size = drawn.locator("text").first.evaluate("(text) => getComputedStyle(text).fontSize")
         assert float(size.removesuffix("px")) >= 11
 
-    def test_names_the_apps_wherever_one_has_scrolled_to(self, page: Page):
+    def test_shows_app_names_at_every_scroll_position(self, page: Page):
         region = page.get_by_role("region", name="Sequence diagram")
-        names = boxes(page, "#outbox-sequence svg .outbox-lane-name")
+        names = boxes(page, "#outbox-sequence svg .outbox-app-name")
         box = region.bounding_box()
 
         assert box is not None

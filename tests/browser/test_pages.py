@@ -10,12 +10,12 @@ from playwright.sync_api import Browser, Page
 
 from outbox.admin.pages import PAGES as OUTBOX_PAGES
 from tests.browser.conftest import HEIGHT, PHONE, WIDE
-from tests.browser.looking import (
-    Complaints,
+from tests.browser.page_checks import (
+    BrowserErrors,
     findings,
     inline_parts,
     overflow,
-    wrong_with_policy,
+    policy_errors,
 )
 from tests.browser.pages import PAGES, WITHOUT_LOGIN
 from tests.browser.scene import Scene
@@ -48,21 +48,21 @@ def page(browser: Browser, site: Site, logged_in: str, name: str, width: int) ->
 
 
 class TestEachPage:
-    def test_is_fit_to_be_seen(self, page: Page, site: Site, scene: Scene, name: str):
-        complaints = Complaints(page)
+    def test_has_no_policy_or_layout_errors(self, page: Page, site: Site, scene: Scene, name: str):
+        errors = BrowserErrors(page)
         answer = page.goto(PAGES[name](site, scene))
         assert answer is not None
 
         assert answer.status == 200
-        assert wrong_with_policy(answer) == []
+        assert policy_errors(answer) == []
         assert inline_parts(answer.text()) == []
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
             assert overflow(page) == [], scheme
         # Before axe, which tries out styles that the policy forbids.
-        assert complaints.found == []
+        assert errors.found == []
 
-    def test_can_be_used_by_everybody(self, page: Page, site: Site, scene: Scene, name: str):
+    def test_is_accessible(self, page: Page, site: Site, scene: Scene, name: str):
         page.goto(PAGES[name](site, scene))
 
         for scheme in SCHEMES:
@@ -72,35 +72,33 @@ class TestEachPage:
             assert not found, f"{scheme}:\n" + "\n".join(map(str, found))
 
 
-class TestEachQuestion:
+class TestEachConfirmation:
     """The pages that a button leads to."""
 
     @pytest.mark.parametrize(
         ("name", "button"),
         [
             ("the handlers", "Pause orders.note_stock"),
-            ("the dead letters", "Try again now: all of these"),
+            ("the dead letters", "Retry now: all of these"),
             ("a done delivery", "Replay"),
             ("a dead delivery", "Discard"),
         ],
         indirect=["name"],
     )
-    def test_can_be_used_by_everybody(
-        self, page: Page, site: Site, scene: Scene, name: str, button: str
-    ):
-        complaints = Complaints(page)
+    def test_is_accessible(self, page: Page, site: Site, scene: Scene, name: str, button: str):
+        errors = BrowserErrors(page)
         page.goto(PAGES[name](site, scene))
 
         page.get_by_role("button", name=button, exact=True).click()
 
         page.wait_for_load_state()
         assert overflow(page) == []
-        assert complaints.found == []
+        assert errors.found == []
         assert findings(page) == []
 
 
-class TestThePagesLookedAt:
-    def test_are_all_that_the_outbox_has(self, site: Site, scene: Scene):
+class TestTheTestedPages:
+    def test_include_all_pages_of_the_outbox(self, site: Site, scene: Scene):
         looked_at = {address(site, scene).partition("?")[0] for address in PAGES.values()}
 
         assert {page.url for page in OUTBOX_PAGES} <= looked_at

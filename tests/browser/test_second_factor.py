@@ -1,4 +1,4 @@
-"""A member of staff sets up a second factor, and comes back with it."""
+"""Staff set up a second factor, and sign in with it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from shop.up.credentials import ADMIN
 from tests.browser.conftest import HEIGHT, PHONE, WIDE
-from tests.browser.looking import (
-    Complaints,
+from tests.browser.page_checks import (
+    BrowserErrors,
     findings,
     inline_parts,
     overflow,
-    wrong_with_policy,
+    policy_errors,
 )
 from tests.browser.site import Site, running_site
 
@@ -44,11 +44,11 @@ def window(browser: Browser, site: Site) -> Iterator[Page]:
     """A window in which nobody is signed in, and which must not complain of anything."""
     context = browser.new_context(base_url=site.url, viewport={"width": WIDE, "height": HEIGHT})
     page = context.new_page()
-    complaints = Complaints(page)
+    errors = BrowserErrors(page)
     yield page
     context.close()
     # A refused code is answered with 429, which Chromium reports as an error.
-    assert [told for told in complaints.found if "429" not in told] == []
+    assert [told for told in errors.found if "429" not in told] == []
 
 
 def enter_password(page: Page, site: Site, *, asked: str = "/admin/") -> None:
@@ -73,11 +73,11 @@ def code_of(secret: str, *, steps: int = 0) -> str:
     return f"{shown.token():06d}"
 
 
-def is_fit_to_be_seen(page: Page) -> None:
+def assert_no_page_errors(page: Page) -> None:
     answer = page.reload()
     assert answer is not None
     assert inline_parts(answer.text()) == []
-    assert wrong_with_policy(answer) == []
+    assert policy_errors(answer) == []
     for width in (WIDE, PHONE):
         page.set_viewport_size({"width": width, "height": HEIGHT})
         for scheme in ("light", "dark"):
@@ -107,7 +107,7 @@ def set_up(page: Page, site: Site) -> tuple[str, list[str]]:
     site.run(RESET)
     enter_password(page, site)
     expect(page.get_by_role("img", name="QR code of the secret")).to_be_visible()
-    is_fit_to_be_seen(page)
+    assert_no_page_errors(page)
     secret = page.locator("code").inner_text()
     enter_code(page, code_of(secret, steps=-10))
     expect(page.get_by_text("This code is wrong")).to_be_visible()
@@ -116,7 +116,7 @@ def set_up(page: Page, site: Site) -> tuple[str, list[str]]:
 
 
 class TestAMemberOfStaff:
-    def test_sees_nothing_else_until_it_is_set_up(self, window: Page, site: Site):
+    def test_sees_only_the_setup_until_it_is_done(self, window: Page, site: Site):
         site.run(RESET)
         enter_password(window, site, asked="/admin/orders/order/")
 
@@ -124,13 +124,13 @@ class TestAMemberOfStaff:
             window.goto(asked)
             expect(window.get_by_role("heading", name="Set up a second factor")).to_be_visible()
 
-    def test_comes_back_with_it(self, window: Page, site: Site):
+    def test_signs_in_with_it(self, window: Page, site: Site):
         secret, codes = set_up(window, site)
         log_out(window)
 
         enter_password(window, site, asked="/admin/orders/order/")
         expect(window.get_by_role("heading", name="Enter your code")).to_be_visible()
-        is_fit_to_be_seen(window)
+        assert_no_page_errors(window)
         enter_code(window, code_of(secret, steps=-10))
         expect(window.get_by_text("This code is wrong")).to_be_visible()
         enter_code(window, codes[0])
@@ -142,7 +142,7 @@ class TestAMemberOfStaff:
 
         window.get_by_role("link", name="Second factor").click()
         expect(window.get_by_text("10 recovery codes are left.")).to_be_visible()
-        is_fit_to_be_seen(window)
+        assert_no_page_errors(window)
         window.get_by_role("button", name="Show new recovery codes").click()
         renewed = recovery_codes(window)
         assert len(set(codes)) == len(set(renewed)) == 10
@@ -155,8 +155,8 @@ class TestAMemberOfStaff:
 
 
 class TestItsPages:
-    def test_can_be_used_by_everybody(self, browser: Browser, site: Site):
-        """Of axe; in a window without complaints, since axe tries out forbidden styles."""
+    def test_are_accessible(self, browser: Browser, site: Site):
+        """Of axe; in a window without errors, since axe tries out forbidden styles."""
         site.run(RESET)
         context = browser.new_context(base_url=site.url, viewport={"width": PHONE, "height": 900})
         page = context.new_page()
@@ -172,7 +172,7 @@ class TestItsPages:
         assert findings(page) == []
         context.close()
 
-    def test_speak_japanese(self, browser: Browser, site: Site):
+    def test_are_in_japanese(self, browser: Browser, site: Site):
         context = browser.new_context(base_url=site.url, locale="ja-JP")
         page = context.new_page()
         page.goto("/admin/")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
-STRICT = "outbox/admin/strict.py"
+STRICT = "outbox/admin/strict_lookups.py"
 LISTS = "tests/shop/test_admin_lookups.py::TestAList::"
-PAGES = "tests/outbox/admin/test_strict.py::"
+PAGES = "tests/outbox/admin/test_strict_lookups.py::"
 SITE = "tests/shop/test_admin_site.py::"
 TEXT = "tests/shop/test_storable_text.py::"
 FAILURES = "tests/shop/test_every_address.py::TestAFailure::"
@@ -75,7 +75,7 @@ INPUT = [
         ),
         noticed_by=(
             f"{LISTS}test_takes_no_value_that_no_column_holds",
-            f"{PAGES}TestAFilter::test_takes_no_nul",
+            f"{PAGES}TestAFilter::test_refuses_nul",
         ),
         database=POSTGRESQL,
     ),
@@ -101,7 +101,7 @@ INPUT = [
                 "if False:",
             ),
         ),
-        noticed_by=(f"{PAGES}TestAnAction::test_touches_nothing_by_a_key_that_no_row_can_have",),
+        noticed_by=(f"{PAGES}TestAnAction::test_with_an_invalid_key_changes_nothing",),
     ),
     Mutant(
         name="value-that-no-column-holds",
@@ -113,19 +113,19 @@ INPUT = [
                 "        except ZeroDivisionError as error:\n            text",
             ),
         ),
-        noticed_by=(f"{PAGES}TestAForm::test_that_the_database_cannot_store_is_refused",),
+        noticed_by=(f"{PAGES}TestAForm::test_with_a_value_that_cannot_be_stored_is_refused",),
     ),
     Mutant(
         name="nul-in-a-cause",
         without="what is dead is chosen by a text with a NUL character",
         edits=(
             Edit(
-                "outbox/admin/dead.py",
+                "outbox/admin/dead_letters.py",
                 "    if not cause.is_valid():",
                 "    if not cause.is_valid() and False:",
             ),
         ),
-        noticed_by=(f"{PAGES}TestAnAction::test_on_what_is_dead_takes_no_nul",),
+        noticed_by=(f"{PAGES}TestAnAction::test_on_dead_letters_refuses_nul",),
     ),
     Mutant(
         name="depth-of-a-correction",
@@ -138,7 +138,7 @@ INPUT = [
             ),
         ),
         noticed_by=(
-            f"{PAGES}TestACorrection::test_names_what_is_wrong_with_a_payload_and_writes_nothing",
+            f"{PAGES}TestACorrection::test_names_the_error_in_a_payload_and_stores_nothing",
         ),
     ),
     Mutant(
@@ -152,7 +152,7 @@ INPUT = [
             ),
         ),
         noticed_by=(
-            f"{PAGES}TestACorrection::test_names_what_is_wrong_with_a_payload_and_writes_nothing",
+            f"{PAGES}TestACorrection::test_names_the_error_in_a_payload_and_stores_nothing",
         ),
     ),
     Mutant(
@@ -190,9 +190,9 @@ SEEN = [
         without="who may view a timeline reads what handlers raised",
         edits=(
             Edit(
-                "outbox/admin/events.py",
-                'find_story(sought, explained=may(request, "see failures"))',
-                "find_story(sought, explained=True)",
+                "outbox/admin/timeline.py",
+                'find_timeline(sought, explained=may(request, "see failures"))',
+                "find_timeline(sought, explained=True)",
             ),
         ),
         noticed_by=(f"{FAILURES}test_is_not_told_by_the_timeline_of_a_key",),
@@ -203,8 +203,8 @@ SEEN = [
         edits=(
             Edit(
                 "outbox/admin/timeline.py",
-                'story_of(key, explained=may(request, "see failures"))',
-                "story_of(key, explained=True)",
+                'key, explained=may(request, "see failures")',
+                "key, explained=True",
             ),
         ),
         noticed_by=(HIDDEN,),
@@ -244,7 +244,7 @@ SEEN = [
         without="who may view deliveries reads the reasons of operations",
         edits=(
             Edit(
-                "outbox/admin/dead.py",
+                "outbox/admin/dead_letters.py",
                 'done=_latest_actions() if request.user.has_perm("outbox.view_operation") else (),',
                 "done=_latest_actions(),",
             ),

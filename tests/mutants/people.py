@@ -150,7 +150,7 @@ ACTIONS = [
             f"{TEST_OPERATIONS}TestAnOperationThatIsKilled"
             "::test_that_is_a_replay_is_not_begun_again",
             f"{OUTBOX}admin/test_actions.py::TestDiscardingAndReplaying"
-            "::test_says_so_where_the_same_replay_is_not_finished",
+            "::test_shows_an_error_if_the_same_replay_is_not_finished",
         ),
     ),
     Mutant(

@@ -14,7 +14,7 @@ PRIVACY = [
         without="an e-mail address that nobody declared stays in the text of a failure",
         edits=(
             Edit(
-                "outbox/privacy/patterns.py", "    return _EMAIL.sub(MASK, text)", "    return text"
+                "outbox/privacy/masking.py", "    return _EMAIL.sub(MASK, text)", "    return text"
             ),
         ),
         noticed_by=(f"{_DATA}TestAPattern::test_masks_addresses_and_long_numbers",),
@@ -24,7 +24,7 @@ PRIVACY = [
         without="a number that stands beside a letter stays in the text of a failure",
         edits=(
             Edit(
-                "outbox/privacy/patterns.py",
+                "outbox/privacy/masking.py",
                 r'rf"[+\uff0b]?[(\uff08]?{_DIGIT}',
                 r'rf"(?<!\w)[+\uff0b]?[(\uff08]?{_DIGIT}',
             ),
@@ -36,7 +36,7 @@ PRIVACY = [
         without="a number that begins as a date stays in the text of a failure",
         edits=(
             Edit(
-                "outbox/privacy/patterns.py",
+                "outbox/privacy/masking.py",
                 r'(?:{_TIME})?(?![\d{re.escape(_HYPHENS)}])"',
                 '(?:{_TIME})?"',
             ),
@@ -50,9 +50,9 @@ PRIVACY = [
         name="separators-of-numbers",
         without="only the hyphen of ASCII separates the digits of a number",
         edits=(
-            Edit("outbox/privacy/patterns.py", r'_HYPHENS = "-\u00ad\u2010\u2011', '_HYPHENS = "-'),
+            Edit("outbox/privacy/masking.py", r'_HYPHENS = "-\u00ad\u2010\u2011', '_HYPHENS = "-'),
         ),
-        noticed_by=(f"{_DATA}TestAPattern::test_masks_a_number_whatever_separates_its_digits",),
+        noticed_by=(f"{_DATA}TestAPattern::test_masks_a_number_with_any_separators",),
     ),
     Mutant(
         name="keys-of-mappings",
@@ -79,7 +79,7 @@ PRIVACY = [
                 "lowered, length = text.lower(), len(text)",
             ),
         ),
-        noticed_by=(f"{_DATA}TestAValue::test_is_masked_where_a_letter_is_longer_in_lower_case",),
+        noticed_by=(f"{_DATA}TestAValue::test_is_masked_if_a_letter_is_longer_in_lower_case",),
     ),
     Mutant(
         name="callbacks-without-arguments",
@@ -106,7 +106,9 @@ PRIVACY = [
                 "            done = end\n",
             ),
         ),
-        noticed_by=(f"{_DATA}TestAValue::test_is_masked_as_far_as_any_form_of_it_goes[beginning]",),
+        noticed_by=(
+            f"{_DATA}TestAValue::test_is_masked_up_to_the_end_of_its_longest_form[beginning]",
+        ),
     ),
     Mutant(
         name="declared-values",
@@ -128,9 +130,7 @@ PRIVACY = [
                 "sorted(keys)",
             ),
         ),
-        noticed_by=(
-            f"{_DATA}TestADeclaredValue::test_is_masked_in_what_was_stored_before_by_a_redaction",
-        ),
+        noticed_by=(f"{_DATA}TestADeclaredValue::test_is_masked_in_older_failures_by_a_redaction",),
     ),
     Mutant(
         name="schemas-of-a-redaction",
@@ -157,7 +157,7 @@ PRIVACY = [
             ),
         ),
         noticed_by=(
-            f"{_REDACTED}test_counts_an_event_that_this_code_does_not_know_apart",
+            f"{_REDACTED}test_counts_unknown_events_separately",
             "tests/outbox/privacy/test_sensitive.py::TestTheCommand"
             "::test_names_the_events_that_this_code_does_not_know",
         ),
@@ -174,7 +174,7 @@ PRIVACY = [
         ),
         noticed_by=(
             f"{_DATA}TestADeclaredValue"
-            "::test_is_masked_in_the_reasons_why_handlers_are_held_by_a_redaction",
+            "::test_is_masked_in_pause_and_breaker_reasons_by_a_redaction",
         ),
     ),
     Mutant(
@@ -189,7 +189,7 @@ PRIVACY = [
         ),
         noticed_by=(
             "tests/outbox/admin/test_permissions.py::TestTheTextOfAFailure"
-            "::test_is_hidden_from_who_may_not_see_deliveries",
+            "::test_is_hidden_without_the_permission_to_view_deliveries",
         ),
     ),
     Mutant(
@@ -202,21 +202,21 @@ PRIVACY = [
                 'Cleaner((), refusal="" and f',
             ),
         ),
-        noticed_by=(f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_lets_no_text_through",),
+        noticed_by=(f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_hides_the_whole_text",),
     ),
     Mutant(
         name="log-without-texts",
         without="the log has the text of the exception of a declaration that cannot be read",
         edits=(
             Edit(
-                "outbox/privacy/tracebacks.py",
+                "outbox/privacy/masking.py",
                 "{type(one).__name__}",
                 "{one!r}",
             ),
         ),
         noticed_by=(
-            f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_lets_no_text_through[values]",
-            f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_lets_no_text_through[of_key]",
+            f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_hides_the_whole_text[values]",
+            f"{_DATA}TestADeclaredValue::test_that_cannot_be_read_hides_the_whole_text[of_key]",
         ),
     ),
     Mutant(
@@ -229,7 +229,7 @@ PRIVACY = [
                 "event.payload",
             ),
         ),
-        noticed_by=(f"{_DATA}TestAnArchive::test_has_blanks_for_what_is_sensitive",),
+        noticed_by=(f"{_DATA}TestAnArchive::test_has_blanks_in_sensitive_fields",),
     ),
     Mutant(
         name="log-without-addresses",
@@ -271,7 +271,7 @@ PRIVACY = [
         without="the admin shows the payload of a delayed event with what is sensitive in it",
         edits=(
             Edit(
-                "outbox/admin/delayed.py",
+                "outbox/admin/events.py",
                 "payload_text(masked(delayed))",
                 "payload_text(delayed.payload)",
             ),

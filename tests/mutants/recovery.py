@@ -693,7 +693,7 @@ LEAKS = [
         without="the checks accept transactions that read old snapshots",
         edits=(
             Edit(
-                "outbox/checks/database.py",
+                "outbox/checks/settings.py",
                 "    if given in (None, IsolationLevel.READ_COMMITTED):\n",
                 "    if True:\n",
             ),

@@ -1,4 +1,4 @@
-"""Addresses of all pages of the monitor, with the filters that people use."""
+"""Addresses of all pages of the outbox's admin, with common filters."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def pages(history: History) -> dict[str, str]:
     return {
         "overview": _url("minute_changelist"),
         "overview, its live part": _url("minute_part"),
-        "checkup": _url("minute_checkup"),
-        "periodic work": _url("minute_periodic"),
+        "health checks": _url("minute_health_checks"),
+        "periodic tasks": _url("minute_periodic"),
         **_events(history),
         "an event": _url("event_change", event),
         "a timeline": _url("event_timeline", q=history.key),

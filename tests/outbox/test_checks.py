@@ -97,7 +97,7 @@ def line_of(text: str) -> int:
 
 
 class TestTheProject:
-    def test_has_nothing_to_complain_of(self):
+    def test_passes_all_checks(self):
         call_command("check", fail_level="WARNING")
 
 
@@ -140,10 +140,12 @@ class TestAnUnknownEvent:
         complaint = the_complaint()
 
         line = file_parcel.__code__.co_firstlineno
-        assert str(complaint).startswith(f"{HERE}:{line}: (outbox.E001) tests.file_parcel hears")
+        assert str(complaint).startswith(
+            f"{HERE}:{line}: (outbox.E001) tests.file_parcel subscribes to"
+        )
         assert "tests.ParcelSend, which no installed app declares" in complaint.msg
 
-    def test_comes_with_the_similar_one_and_its_place(self):
+    def test_suggests_a_similar_event_with_its_place(self):
         @subscribe("tests.ParcelSend")
         def file_parcel(parcel_id: UUID): ...
 
@@ -156,19 +158,19 @@ class TestAnUnknownEvent:
 
         assert "Did you mean tests.ParcelSent (" in str(the_complaint().hint)
 
-    def test_comes_with_what_its_app_declares(self):
+    def test_lists_the_events_of_its_app(self):
         @subscribe("tests.Zzz")
         def file_parcel(parcel_id: UUID): ...
 
         assert the_complaint().hint == "tests declares tests.ParcelSent."
 
-    def test_comes_with_the_apps_that_there_are(self):
+    def test_lists_the_apps_with_events(self):
         @subscribe("xyz.Qqq")
         def file_parcel(parcel_id: UUID): ...
 
         hint = str(the_complaint().hint)
 
-        assert "No app with events is called 'xyz'; there are " in hint
+        assert "No app 'xyz' declares events. Apps with events: " in hint
         assert "depot" in hint
 
     def test_is_an_error_beside_a_known_one(self):
@@ -194,23 +196,23 @@ class TestAParameter:
         )
         assert complaint.hint == "Did you mean parcel_id?"
 
-    def test_may_have_meant_a_fact(self):
+    def test_is_compared_with_facts(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(emited_at: datetime): ...
 
         assert the_complaint().hint == "Did you mean emitted_at?"
 
-    def test_must_be_one_with_a_default_too(self):
+    def test_with_a_default_must_be_a_field_or_a_fact(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(weight: int = 0): ...
 
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E002"
-        assert "it would always get its default" in complaint.msg
-        assert str(complaint.hint).startswith("It carries parcel_id, lines, sent_at, note; facts")
+        assert "It would always have its default" in complaint.msg
+        assert str(complaint.hint).startswith("Fields: parcel_id, lines, sent_at, note. Facts")
 
-    def test_must_be_in_each_event_that_is_heard(self, parcel_lost):
+    def test_must_be_in_each_subscribed_event(self, parcel_lost):
         @subscribe("tests.ParcelSent", "tests.ParcelLost")
         def file_parcel(parcel_id: UUID, note: str = ""): ...
 
@@ -232,13 +234,13 @@ class TestAParameter:
             "lines[].quantity: the event carries a string, the handler reads an integer."
         )
 
-    def test_must_fit_the_field_with_a_default_too(self):
+    def test_with_a_default_must_fit_the_field(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(note: int = 0): ...
 
         assert the_complaint().id == "outbox.E003"
 
-    def test_must_be_there_always_unless_it_has_a_default(self, own_registry):
+    def test_must_be_in_every_payload_or_have_a_default(self, own_registry):
         class Shy(DomainEvent, key="id"):
             id: UUID
             note: Annotated[str, Field(default="", exclude_if=lambda value: not value)]
@@ -253,17 +255,17 @@ class TestAParameter:
 
         assert complaint.id == "outbox.E003"
         assert complaint.msg.startswith("tests.insist ")
-        assert "note: the event may leave it out, the handler requires it" in complaint.msg
+        assert "note: the event may omit it, the handler requires it" in complaint.msg
 
-    def test_must_be_something_that_json_can_become(self):
+    def test_must_have_a_type_that_json_can_be_read_as(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(parcel_id: User): ...
 
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E005"
-        assert "reads parcel_id as User, which JSON cannot become" in complaint.msg
-        assert "by its id" in str(complaint.hint)
+        assert "has the type User, which cannot be read from JSON" in complaint.msg
+        assert "take its id" in str(complaint.hint)
 
     def test_should_have_an_annotation(self):
         @subscribe("tests.ParcelSent")
@@ -273,7 +275,7 @@ class TestAParameter:
 
         assert complaint.id == "outbox.W001"
         assert not complaint.is_serious()
-        assert "reads parcel_id without an annotation" in complaint.msg
+        assert "The parameter parcel_id of tests.file_parcel has no annotation" in complaint.msg
 
     def test_must_have_annotations_that_resolve(self):
         @subscribe("tests.ParcelSent")
@@ -297,7 +299,7 @@ class TestAParameter:
             ("emitted_at", str | None, "str | None", "datetime"),
         ],
     )
-    def test_that_takes_a_fact_has_its_type(self, fact, kind, said, wanted):
+    def test_for_a_fact_must_have_the_type_of_the_fact(self, fact, kind, said, wanted):
         def file_parcel(**given: Any): ...
 
         taken = inspect.Parameter(fact, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
@@ -308,7 +310,7 @@ class TestAParameter:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E006"
-        assert f"takes {fact} as {said}; as a fact of the event it is {wanted}." in complaint.msg
+        assert f"is annotated as {said}. The fact has the type {wanted}." in complaint.msg
 
 
 @pytest.mark.usefixtures("parcel_sent")
@@ -316,7 +318,7 @@ class TestAFunction:
     """Failed while `check` alone reported it: the receipt was written, and nothing had run."""
 
     def test_must_not_be_async(self):
-        with pytest.raises(TypeError, match=r"tests\.file_parcel is async: to call"):
+        with pytest.raises(TypeError, match=r"tests\.file_parcel is async, so a call"):
 
             @subscribe("tests.ParcelSent")  # type: ignore[type-var]  # on purpose
             async def file_parcel(parcel_id: UUID): ...
@@ -337,7 +339,7 @@ class TestAFunction:
         with pytest.raises(TypeError, match="is async"):
             subscribe("tests.ParcelSent", name="tests.file_parcel")(FileParcel())  # type: ignore[type-var]  # on purpose
 
-    def test_may_wrap_an_async_one(self):
+    def test_may_wrap_an_async_function(self):
         async def file_parcel(parcel_id: UUID) -> None: ...
 
         @subscribe("tests.ParcelSent", name="tests.file_parcel")
@@ -363,10 +365,10 @@ class TestAName:
 
         assert complaint.id == "outbox.E008"
         assert complaint.obj == f"{HERE}:{count_parcel.__code__.co_firstlineno}"
-        assert f"at {HERE}:{first.__code__.co_firstlineno}" in complaint.msg
+        assert f"({HERE}:{first.__code__.co_firstlineno}" in complaint.msg
         assert 'name="tests.' in str(complaint.hint)
 
-    def test_is_not_taken_over_from_a_handler_that_is_still_there(self):
+    def test_is_not_taken_over_from_an_existing_handler(self):
         @subscribe("tests.ParcelSent")
         def file_parcel(parcel_id: UUID): ...
 
@@ -376,7 +378,7 @@ class TestAName:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E009"
-        assert "takes over from tests.file_parcel, which is still there" in complaint.msg
+        assert "takes over the deliveries of tests.file_parcel, which still exists" in complaint.msg
 
     def test_is_taken_over_by_one_handler_only(self):
         @subscribe("tests.ParcelSent", formerly=["tests.file"])
@@ -388,9 +390,12 @@ class TestAName:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E009"
-        assert "takes over from tests.file, and so does tests.file_parcel" in complaint.msg
+        assert (
+            "takes over the deliveries of tests.file, and so does tests.file_parcel"
+            in complaint.msg
+        )
 
-    def test_may_be_taken_over_from_the_past(self):
+    def test_may_be_taken_over_from_a_removed_handler(self):
         @subscribe("tests.ParcelSent", formerly=["tests.file_parcel"])
         def put_parcel_on_file(parcel_id: UUID): ...
 
@@ -405,7 +410,7 @@ class TestAName:
 
         assert complaint.id == "outbox.E010"
         assert complaint.obj == "tests.elsewhere"
-        assert f"at {HERE}:{line_of('class ParcelSent(')}" in complaint.msg
+        assert f"({HERE}:{line_of('class ParcelSent(')}" in complaint.msg
 
 
 class TestAnEvent:
@@ -424,7 +429,7 @@ class TestAnEvent:
 
 
 class TestTheChecks:
-    def test_can_be_asked_about_one_app(self, parcel_sent):
+    def test_can_be_limited_to_one_app(self, parcel_sent):
         @subscribe("tests.ParcelSend")
         def file_parcel(parcel_id: UUID): ...
 
@@ -447,15 +452,15 @@ class TestTheSetting:
     @pytest.mark.parametrize(
         ("name", "value", "hint"),
         [
-            ("WINDOW", "200", "It must be a whole number above zero."),
-            ("WINDOW", 2.5, "It must be a whole number above zero."),
-            ("WINDOW", True, "It must be a whole number above zero."),
-            ("BATCH", 0, "It must be a whole number above zero."),
-            ("LEASE_SECONDS", "60", "It must be a number above zero."),
-            ("NUDGE", 1, "It must be True or False."),
-            ("ARCHIVE", 7, "It must be a text, a folder's path."),
-            ("METRICS_TOKEN", None, "It must be a text, what a scraper brings as its token."),
-            ("TRACE_URL", True, "It must be a text, an address with {trace_id} in it."),
+            ("WINDOW", "200", "Set it to a whole number above zero."),
+            ("WINDOW", 2.5, "Set it to a whole number above zero."),
+            ("WINDOW", True, "Set it to a whole number above zero."),
+            ("BATCH", 0, "Set it to a whole number above zero."),
+            ("LEASE_SECONDS", "60", "Set it to a number above zero."),
+            ("NUDGE", 1, "Set it to True or False."),
+            ("ARCHIVE", 7, "Set it to a string, the path of a folder."),
+            ("METRICS_TOKEN", None, "Set it to a string, the token that a scraper sends."),
+            ("TRACE_URL", True, "Set it to a string, a URL that contains {trace_id}."),
         ],
     )
     def test_must_have_its_type(self, settings, name, value, hint):
@@ -464,7 +469,7 @@ class TestTheSetting:
         complaint = the_complaint()
 
         assert complaint.id == "outbox.E012"
-        assert complaint.msg == f'OUTBOX["{name}"] is {value!r}.'
+        assert complaint.msg == f'OUTBOX["{name}"] has the invalid value {value!r}.'
         assert complaint.hint == hint
 
     def test_may_be_left_out_or_changed(self, settings):
@@ -472,7 +477,7 @@ class TestTheSetting:
 
         assert complaints() == []
 
-    def test_that_does_not_exist_is_told_by_manage_py_check(self, tmp_path):
+    def test_that_does_not_exist_is_reported_by_manage_py_check(self, tmp_path):
         wrong = "from shop.settings import *\nOUTBOX = {'WINDWO': 3}\n"
         (tmp_path / "wrong_settings.py").write_text(wrong)
         command = [sys.executable, "-m", "django", "check", "--settings", "wrong_settings"]
@@ -511,7 +516,7 @@ class TestPostgresql:
         )
 
     @pytest.mark.parametrize("level", [None, IsolationLevel.READ_COMMITTED, 2])
-    def test_may_read_what_is_committed(self, monkeypatch: pytest.MonkeyPatch, level: object):
+    def test_may_use_read_committed(self, monkeypatch: pytest.MonkeyPatch, level: object):
         monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"isolation_level": level})
 
         assert complaints() == []
@@ -528,10 +533,10 @@ class TestSqlite:
         assert not complaint.is_serious()
         assert "transaction_mode is DEFERRED" in complaint.msg
         assert complaint.hint == (
-            'DATABASES["default"]["OPTIONS"]["transaction_mode"] = "IMMEDIATE"'
+            'Set DATABASES["default"]["OPTIONS"]["transaction_mode"] to "IMMEDIATE".'
         )
 
-    def test_may_write_the_mode_as_it_likes(self, monkeypatch):
+    def test_may_spell_the_mode_in_any_case(self, monkeypatch):
         monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": "immediate"})
 
         assert complaints() == []

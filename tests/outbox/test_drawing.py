@@ -10,8 +10,7 @@ import pytest
 
 from outbox import drawing
 from outbox.drawing.map import Arrow, Network, network_map
-from outbox.drawing.scale import scale_of
-from outbox.drawing.waterfall import bars_of
+from outbox.drawing.waterfall import bars_of, scale_of
 from outbox.monitor.sentences import sentences_of
 from outbox.monitor.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
 
@@ -95,14 +94,14 @@ def texts(picture: ElementTree.Element) -> list[str]:
 
 
 class TestASequenceDiagram:
-    def test_has_a_lifeline_for_each_app_in_the_order_of_the_story(self) -> None:
+    def test_has_a_lifeline_for_each_app_in_order_of_appearance(self) -> None:
         told = event("shop.Placed", delivery("stock.reserve"), delivery("mail.thank"))
 
         picture = parsed(drawing.sequence([told]))
 
         assert texts(picture)[:3] == ["shop", "stock", "mail"]
 
-    def test_has_an_arrow_for_each_delivery_in_the_shape_of_its_state(self) -> None:
+    def test_has_an_arrow_for_each_delivery_styled_by_its_state(self) -> None:
         told = event(
             "shop.Placed",
             delivery("stock.reserve"),
@@ -115,21 +114,21 @@ class TestASequenceDiagram:
         assert classes(picture).count("outbox-arrow outbox-dead") == 1
         assert "thank (dead, 3 attempts)" in texts(picture)
 
-    def test_points_from_the_teller_to_the_hearer(self) -> None:
+    def test_points_from_the_emitting_app_to_the_subscriber(self) -> None:
         picture = parsed(drawing.sequence([event("shop.Placed", delivery("stock.reserve"))]))
 
-        (way,) = [one for one in picture.iter() if one.get("class") == "outbox-way"]
+        (way,) = [one for one in picture.iter() if one.get("class") == "outbox-arrow-line"]
 
         assert float(way.get("x1", 0)) < float(way.get("x2", 0))
 
-    def test_loops_where_an_app_hears_itself(self) -> None:
+    def test_has_a_loop_if_an_app_subscribes_to_its_own_event(self) -> None:
         picture = parsed(drawing.sequence([event("shop.Placed", delivery("shop.count"))]))
 
-        assert [one.tag for one in picture.iter() if one.get("class") == "outbox-way"] == [
+        assert [one.tag for one in picture.iter() if one.get("class") == "outbox-arrow-line"] == [
             f"{SVG}path"
         ]
 
-    def test_runs_no_markup_of_a_name(self) -> None:
+    def test_escapes_markup_in_names(self) -> None:
         told = event("shop.<script>", delivery('stock."><script>', why="<b>&</b>"))
 
         picture = parsed(drawing.sequence([told], address=lambda _row: '"><script>'))
@@ -171,28 +170,28 @@ class TestAWaterfall:
             ("running", at(5), at(6)),
         ]
 
-    def test_lets_what_runs_go_on_until_now(self) -> None:
+    def test_draws_a_running_delivery_until_now(self) -> None:
         one = delivery("stock.reserve", "sent", started=1, settled=None)
 
         bars = bars_of(event("shop.Placed", one), one, now=at(9))
 
         assert [(bar.kind, bar.end) for bar in bars] == [("waiting", at(1)), ("running", at(9))]
 
-    def test_does_not_take_the_failed_attempt_of_what_waits_again_for_a_run(self) -> None:
+    def test_draws_no_run_for_a_delivery_that_waits_after_a_failure(self) -> None:
         one = delivery("s.r", "pending", started=1, settled=None, failures=[failed(1, 2)])
 
         bars = bars_of(event("shop.Placed", one), one, now=at(9))
 
         assert [bar.kind for bar in bars] == ["waiting", "failed", "waiting"]
 
-    def test_marks_what_is_stuck(self) -> None:
+    def test_marks_stuck_deliveries(self) -> None:
         one = delivery("s.r", "dead", started=1, settled=None, failures=[failed(1, 2)])
 
         picture = drawing.waterfall([event("shop.Placed", one)], now=at(9), span=span)
 
         assert classes(parsed(picture)).count("outbox-bar-stuck") == 1
 
-    def test_draws_what_took_no_time(self) -> None:
+    def test_draws_a_run_without_duration(self) -> None:
         one = delivery("s.r", started=0, settled=0)
 
         picture = parsed(drawing.waterfall([event("s.Told", one)], now=at(0), span=span))
@@ -202,7 +201,7 @@ class TestAWaterfall:
 
 
 class TestAScaleOfTime:
-    def test_cuts_out_two_days_in_which_nothing_happened(self) -> None:
+    def test_cuts_out_two_idle_days(self) -> None:
         day = 86_400
         scale = scale_of([(at(0), at(2)), (at(2 * day), at(2 * day + 1))], width=600)
 
@@ -219,7 +218,7 @@ class TestAScaleOfTime:
 
 
 class TestMermaidText:
-    def test_says_who_told_whom_and_how_it_ended(self) -> None:
+    def test_has_emitters_subscribers_and_states(self) -> None:
         told = event(
             "shop.Placed",
             delivery("stock.reserve", attempts=2),
@@ -234,8 +233,8 @@ class TestMermaidText:
         ]
 
 
-class TestSentences:
-    def test_tell_what_happened_with_how_many_attempts_and_when(self) -> None:
+class TestTheTimelineInWords:
+    def test_has_effects_attempts_and_times(self) -> None:
         first = event("shop.OrderPlaced", delivery("stock.reserve", attempts=2))
         second = event("stock.StockReserved", seconds=1.5, cause=first, by="stock.reserve")
 
@@ -246,7 +245,7 @@ class TestSentences:
             "Stock reserved, after 2 attempts, 1.5 s after order placed.",
         ]
 
-    def test_name_what_is_still_owed(self) -> None:
+    def test_names_owed_deliveries(self) -> None:
         waiting = delivery("mail.thank", "pending", started=None, settled=None)
         first = event("shop.OrderPlaced", delivery("stock.reserve"), waiting)
 
@@ -266,30 +265,30 @@ class TestAMap:
         notes={"shop.Placed": "4 a minute"},
     )
 
-    def test_leads_from_each_event_to_those_who_hear_it(self) -> None:
+    def test_has_a_line_from_each_event_to_its_handlers(self) -> None:
         picture = parsed(network_map(self.NETWORK))
 
         assert classes(picture).count("outbox-arrow outbox-done") == 1
         assert classes(picture).count("outbox-arrow outbox-parked") == 1
         assert "Placed · 4 a minute" in texts(picture)
 
-    def test_marks_an_event_that_nobody_hears(self) -> None:
+    def test_marks_an_event_without_subscriber(self) -> None:
         picture = parsed(network_map(self.NETWORK))
 
-        assert self.NETWORK.unsubscribed == ["shop.Shelved"]
-        assert classes(picture).count("outbox-box outbox-odd") == 1
+        assert self.NETWORK.events_without_handler == ["shop.Shelved"]
+        assert classes(picture).count("outbox-box outbox-unmatched") == 1
 
-    def test_marks_a_handler_of_an_event_that_nobody_tells(self) -> None:
+    def test_marks_a_handler_of_an_undeclared_event(self) -> None:
         network = Network(
             events=["shop.Placed"],
             handlers=["mail.thank"],
             arrows=[Arrow("shop.Gone", "mail.thank")],
         )
 
-        assert network.deaf == ["mail.thank"]
-        assert classes(parsed(network_map(network))).count("outbox-box outbox-odd") == 2
+        assert network.handlers_without_event == ["mail.thank"]
+        assert classes(parsed(network_map(network))).count("outbox-box outbox-unmatched") == 2
 
-    def test_lays_no_two_boxes_of_a_side_over_each_other(self) -> None:
+    def test_has_no_overlapping_boxes(self) -> None:
         network = Network(events=[f"a{n % 3}.E{n}" for n in range(40)], handlers=["b.h"], arrows=[])
 
         picture = parsed(network_map(network))

@@ -1,4 +1,4 @@
-"""The guard rails: each finds its breach and names the line, and leaves alone what looks like one.
+"""The guards: each detects its error and names the line, and allows similar correct code.
 
 Each `..._is_found` was seen to fail with its guard taken out of `start()`, or of `emit()`.
 """
@@ -66,7 +66,7 @@ class TestATaskSentInsideATransaction:
 
         assert line_named(found.value).startswith("lambda: ")
         assert "the task guarded.pack is sent inside a transaction" in str(found.value)
-        assert "emit() an event" in str(found.value)
+        assert "Call emit()" in str(found.value)
 
     def test_is_found_in_eager_mode(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(app.conf, "task_always_eager", True)
@@ -100,11 +100,11 @@ class TestATaskSentInsideATransaction:
             thread.start()
             thread.join()
 
-    def test_is_allowed_where_the_guards_are_lifted(self):
+    def test_is_allowed_if_the_guards_are_lifted(self):
         with transaction.atomic(), guards_lifted():
             assert pack.delay().id
 
-    def test_that_is_run_on_the_spot_is_not_sent(self):
+    def test_that_is_applied_directly_is_not_sent(self):
         with transaction.atomic():
             pack.apply()
 
@@ -145,7 +145,7 @@ class TestAConnectionInsideATransactionOfAHandler:
         with pytest.raises(ConnectedInTransaction):
             deliver_one()
 
-    def test_is_kept_as_the_reason_of_a_failed_attempt(self, peer: tuple[str, int]):
+    def test_is_stored_as_the_failure_of_the_attempt(self, peer: tuple[str, int]):
         @subscribe("tests.ParcelSent")
         def book(parcel_id: UUID) -> None:
             socket.create_connection(peer)
@@ -183,7 +183,7 @@ class TestAConnectionInsideATransactionOfAHandler:
 
         assert connected == [peer]
 
-    def test_is_allowed_to_a_thread_of_its_own(self, peer: tuple[str, int]):
+    def test_is_allowed_in_another_thread(self, peer: tuple[str, int]):
         @subscribe("tests.ParcelSent")
         def book(parcel_id: UUID) -> None:
             thread = Thread(target=lambda: socket.create_connection(peer).close())
@@ -233,7 +233,7 @@ class TestAConnectionInsideATransactionOfAHandler:
 
         assert opened == [True]
 
-    def test_is_allowed_where_the_guards_are_lifted(self, peer: tuple[str, int]):
+    def test_is_allowed_if_the_guards_are_lifted(self, peer: tuple[str, int]):
         @subscribe("tests.ParcelSent")
         def book(parcel_id: UUID) -> None:
             with guards_lifted():
@@ -241,7 +241,7 @@ class TestAConnectionInsideATransactionOfAHandler:
 
         deliver_one()
 
-    def test_is_nothing_to_find_outside_a_handler(self, peer: tuple[str, int]):
+    def test_is_allowed_outside_a_handler(self, peer: tuple[str, int]):
         with transaction.atomic():
             socket.create_connection(peer).close()
 
@@ -271,17 +271,19 @@ class TestAnEventBesideTheTransactionOfAnotherDatabase:
             emit(ParcelSent(parcel_id=uuid4()))
 
         assert line_named(found.value) == "emit(ParcelSent(parcel_id=uuid4()))"
-        assert "emit() inside a transaction of 'legacy'" in str(found.value)
+        assert "emit() is called inside a transaction of 'legacy'" in str(found.value)
 
-    def test_is_refused_without_the_guards_if_there_is_no_other(self):
+    def test_is_refused_without_the_guards_if_no_transaction_is_open_on_the_outbox(self):
         with (
             guards_lifted(),
             transaction.atomic(using="legacy"),
-            pytest.raises(NotInTransaction, match="open on 'legacy'; the outbox is on 'default'"),
+            pytest.raises(
+                NotInTransaction, match="open on 'legacy', but the outbox is on 'default'"
+            ),
         ):
             emit(ParcelSent(parcel_id=uuid4()))
 
-    def test_is_allowed_once_that_has_ended(self):
+    def test_is_allowed_after_that_transaction(self):
         with transaction.atomic():
             with transaction.atomic(using="legacy"):
                 pass
@@ -304,7 +306,7 @@ class TestTheGuards:
             ("false", "True", True),
         ],
     )
-    def test_are_there_in_debug_or_where_they_are_wanted(
+    def test_are_on_in_debug_or_by_the_setting(
         self, tmp_path: Path, debug: str, wanted: str, are_on: bool
     ):
         """Elsewhere nothing is wrapped, and no signal is listened to."""

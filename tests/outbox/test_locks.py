@@ -35,7 +35,7 @@ class TestASaveWithoutTheLock:
 
         line = inspect.getsourcelines(TestASaveWithoutTheLock.test_is_found)[1] + 4
         here = Path(__file__).relative_to(Path.cwd())
-        said = f"{here}:{line}: freight.Parcel {row.pk} is saved, and is not locked"
+        said = f"{here}:{line}: freight.Parcel {row.pk} is saved without a lock"
         assert str(found.value).startswith(said)
 
     def test_is_found_without_any_transaction(self, parcel: Parcel):

@@ -336,7 +336,7 @@ class TestThePage:
 
     def test_has_a_system_check_for_its_package(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(sys.modules, "prometheus_client", None)
-        monkeypatch.setattr("outbox.checks.extras.find_spec", lambda _name: None)
+        monkeypatch.setattr("outbox.checks.settings.find_spec", lambda _name: None)
 
         found = [message.id for message in run_checks(tags=["outbox"])]
 

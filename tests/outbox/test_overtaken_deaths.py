@@ -192,13 +192,13 @@ class TestTheAdmin:
         assert f"{TIMES} {CAUSE}" in page
         assert "the worker died" not in page
 
-    def test_advises_to_decide_and_not_to_repair(self, overtaken: Delivery):
-        """Failed: "Repair what 1 delivery died of, then retry it: the worker died"."""
+    def test_advises_to_discard_or_retry(self, overtaken: Delivery):
+        """Failed: the advice named the death of a worker, and asked for a retry."""
         found = advice(status(), [], groups(), has_failures=True)
 
         assert found.text == (
-            f"Decide on 1 delivery to {HANDLER}: a later event of its key ran before it, so a "
-            "retry runs it out of order."
+            f"1 delivery of {HANDLER} was overtaken by a later event of its key. Discard it, "
+            "or retry it out of order."
         )
 
 

@@ -152,7 +152,7 @@ class TestAListOfWhatIsDead:
         """Seen to fail without the indexes of what is dead that are in the lists' order; and, on
         PostgreSQL, where events were asked for at once.
         """
-        monkeypatch.setattr("outbox.admin.dead._GROUPED", 50)
+        monkeypatch.setattr("outbox.admin.dead_letters._GROUPED", 50)
 
         asked = queries(admin_client, f"/admin/outbox/{address}")
 

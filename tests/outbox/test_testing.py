@@ -57,7 +57,7 @@ class TestDeliverAll:
         outbox = Outbox()
         outbox.given("tests.Called", thing_id=uuid4())
 
-        with pytest.raises(AssertionError, match="for ever") as caught:
+        with pytest.raises(AssertionError, match="cause each other without end") as caught:
             outbox.deliver_all()
 
         loop = str(caught.value).partition(": ")[2].split(" -> ")
@@ -84,7 +84,7 @@ class TestDeliverAll:
         @subscribe("tests.Called")
         def count() -> None: ...
 
-        with pytest.raises(AssertionError, match=r"names no app .* There are tests\.count"):
+        with pytest.raises(AssertionError, match=r"matches no handler .* Handlers: tests\.count"):
             Outbox().deliver_all(only="inventry")
 
     def test_raises_what_a_handler_raised(self):
@@ -183,7 +183,7 @@ class TestGiven:
             Outbox().given("tests.Called", thing_id="no uuid")
 
     def test_asks_for_a_key_that_it_cannot_guess(self):
-        with pytest.raises(AssertionError, match="needs a key"):
+        with pytest.raises(AssertionError, match="needs key="):
             Outbox().given("elsewhere.Happened", amount=7)
 
 

@@ -71,7 +71,7 @@ ACTIONS: Mapping[str, Mapping[str, tuple[str, dict[str, Any], Mapping[str, Any]]
     },
     "outbox.delivery": {
         name: (f"outbox.{OUTBOX_ACTIONS[name]}", {"reason": "x"}, {})
-        for name in ("try_again", "discard", "replay")
+        for name in ("retry", "discard", "replay")
     },
     "outbox.subscription": {
         name: (f"outbox.{OUTBOX_ACTIONS[name]}", {"reason": "x"}, before)

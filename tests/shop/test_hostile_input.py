@@ -54,7 +54,7 @@ OWN: dict[str, Sequence[str]] = {
     "admin:outbox_event_sensitive": (),
     "admin:outbox_event_timeline": ("q",),
     "admin:outbox_event_timeline_part": ("q",),
-    "admin:outbox_minute_checkup": (),
+    "admin:outbox_minute_health_checks": (),
     "admin:outbox_minute_part": (),
     "admin:outbox_minute_periodic": (),
     "admin:outbox_operation_give_up": (),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from django.core.management.base import CommandError
 
 from outbox import doctor
-from outbox.checks.versions import breach_message
+from outbox.checks.event_classes import incompatible_change_message
 from outbox.contracts import lock as contract_lock
 from outbox.contracts.catalogue import CatalogueEntry, CatalogueField, catalogue
 from outbox.contracts.rehearsal import Problem, Rehearsal, rehearse
@@ -92,12 +93,14 @@ class Catalogue:
         """Update the lock files. Raise `CommandError` if an event has an incompatible change."""
         configs = list(contract_lock.apps_with_events())
         try:
-            found = [one for config in configs for one in contract_lock.breaches(config)]
+            found = [
+                one for config in configs for one in contract_lock.incompatible_changes(config)
+            ]
             news = [one for config in configs for one in contract_lock.unrecorded(config)]
         except ValueError as error:
             raise CommandError(str(error)) from error
         if found:
-            raise CommandError("\n\n".join(str(breach_message(one)) for one in found))
+            raise CommandError("\n\n".join(str(incompatible_change_message(one)) for one in found))
         if not options["check"]:
             news = _write_locks(configs, write)
         elif news:

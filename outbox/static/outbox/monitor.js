@@ -1,9 +1,9 @@
-// Pages that keep themselves up to date, with htmx: asks only for what has changed (ETag), not at
-// all while the page is hidden, and leaves open what a person has opened.
+// Refresh parts of pages with htmx: only if they have changed (ETag), and not while the page is
+// hidden. Opened sections, scroll positions and the focus are kept.
 "use strict";
 
 (function () {
-    // What a strict Content-Security-Policy forbids anyway.
+    // A strict Content-Security-Policy forbids both.
     window.htmx.config.includeIndicatorStyles = false;
     window.htmx.config.allowEval = false;
 
@@ -34,8 +34,7 @@
         }
     });
 
-    // htmx swaps elements; what a person has opened or closed, and where a picture is scrolled to,
-    // is theirs.
+    // Keep the open state of sections and the scroll positions when htmx swaps elements.
     const kept = new Map();
 
     document.addEventListener("htmx:beforeSwap", function (event) {
@@ -58,7 +57,7 @@
         kept.clear();
     });
 
-    // So is the focus of whoever goes by keyboard. htmx sees to what has an id, this to links.
+    // Keep the keyboard focus on a link. htmx keeps it on elements with an id.
     let focused = null;
 
     function linksLike(link, root) {

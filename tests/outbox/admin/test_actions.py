@@ -1,4 +1,4 @@
-"""What a person does from the monitor's pages: try again, pause, discard, replay."""
+"""Actions in the admin: retry, pause, discard, replay."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def outbox(own_registry: None) -> Outbox:
     return subscribe_to_parcels()
 
 
-class TestTryingAgain:
+class TestRetry:
     def test_makes_a_dead_delivery_due_and_is_logged(self, outbox, admin_client, admin_user):
         packed(outbox)
         delivery = dead_one()
 
         response = admin_client.post(
-            DELIVERIES, {"action": "try_again", "_selected_action": [delivery.pk]}, follow=True
+            DELIVERIES, {"action": "retry", "_selected_action": [delivery.pk]}, follow=True
         )
 
         assert "1 delivery is due now." in response.content.decode()
@@ -41,40 +41,40 @@ class TestTryingAgain:
         assert (delivery.state, delivery.due_at <= timezone.now()) == ("pending", True)
         entry = LogEntry.objects.get()
         assert (entry.user, entry.object_id) == (admin_user, str(delivery.pk))
-        assert entry.change_message.startswith("Try again now (operation ")
+        assert entry.change_message.startswith("Retry now (operation ")
 
     def test_has_a_button_on_the_page_that_leads_back_to_it(self, outbox, admin_client):
         packed(outbox)
         delivery = dead_one()
-        form = {"action": "try_again", "_selected_action": [delivery.pk], "from_page": "1"}
+        form = {"action": "retry", "_selected_action": [delivery.pk], "from_page": "1"}
 
         before = text_of(admin_client, page_of(delivery))
         response = admin_client.post(DELIVERIES, form)
         after = text_of(admin_client, page_of(delivery))
 
         assert response["Location"] == page_of(delivery)
-        assert "Try again now" in before
-        assert "Try again now</button>" not in after
+        assert "Retry now" in before
+        assert "Retry now</button>" not in after
 
-    def test_leaves_alone_what_is_done_and_says_so(self, outbox, admin_client):
+    def test_skips_a_done_delivery_with_a_warning(self, outbox, admin_client):
         packed(outbox)
         done = Delivery.objects.get(state="done")
 
         response = admin_client.post(
-            DELIVERIES, {"action": "try_again", "_selected_action": [done.pk]}, follow=True
+            DELIVERIES, {"action": "retry", "_selected_action": [done.pk]}, follow=True
         )
 
-        assert "1 delivery was left alone" in response.content.decode()
+        assert "1 delivery was skipped" in response.content.decode()
         done.refresh_from_db()
         assert done.state == "done"
         assert not LogEntry.objects.exists()
 
-    def test_reaches_all_that_match_beyond_the_page(self, outbox, admin_client, monkeypatch):
+    def test_applies_to_all_matches_beyond_the_page(self, outbox, admin_client, monkeypatch):
         monkeypatch.setattr(DeliveryAdmin, "list_per_page", 1)
         for _ in range(3):
             packed(outbox)
         first = Delivery.objects.filter(state="dead").latest("id")
-        form = {"action": "try_again", "_selected_action": [first.pk], "select_across": "1"}
+        form = {"action": "retry", "_selected_action": [first.pk], "select_across": "1"}
         reason = {"reason": "the scales are mended"}
 
         text = text_of(admin_client, f"{DELIVERIES}?state=dead")
@@ -87,15 +87,13 @@ class TestTryingAgain:
         assert not Delivery.objects.filter(state="dead").exists()
         assert LogEntry.objects.count() == 3
 
-    def test_asks_again_when_all_but_one_have_left_the_filter_and_no_reason_is_given(
-        self, outbox, admin_client
-    ):
+    def test_requires_a_reason_if_all_but_one_have_left_the_filter(self, outbox, admin_client):
         """Seen to fail where one alone needs none: a reason of blanks was looked up."""
         packed(outbox)
         gone = dead_one()
         packed(outbox)
         left = Delivery.objects.filter(state="dead").latest("id")
-        form = {"action": "try_again", "_selected_action": [gone.pk, left.pk], "reason": " "}
+        form = {"action": "retry", "_selected_action": [gone.pk, left.pk], "reason": " "}
         Delivery.objects.filter(pk=gone.pk).update(state="done")
 
         asked = admin_client.post(f"{DELIVERIES}?state=dead", form).content.decode()
@@ -103,22 +101,22 @@ class TestTryingAgain:
         assert "This field is required" in asked
         assert dead_one() == left
 
-    def test_is_not_for_those_who_may_only_look(self, outbox):
+    def test_is_hidden_without_the_permission(self, outbox):
         packed(outbox)
         delivery = dead_one()
         viewer = client_with("view_event", "view_delivery", "view_subscription")
 
         texts = [text_of(viewer, url) for url in (DELIVERIES, page_of(delivery))]
-        viewer.post(DELIVERIES, {"action": "try_again", "_selected_action": [delivery.pk]})
+        viewer.post(DELIVERIES, {"action": "retry", "_selected_action": [delivery.pk]})
 
-        assert not [text for text in texts if "Try again now" in text]
+        assert not [text for text in texts if "Retry now" in text]
         assert dead_one() == delivery
 
-    def test_is_for_those_who_may_retry(self, outbox):
+    def test_is_allowed_with_the_permission(self, outbox):
         packed(outbox)
         operator = client_with("view_delivery", "retry_delivery")
 
-        operator.post(DELIVERIES, {"action": "try_again", "_selected_action": [dead_one().pk]})
+        operator.post(DELIVERIES, {"action": "retry", "_selected_action": [dead_one().pk]})
 
         assert not Delivery.objects.filter(state="dead").exists()
 
@@ -127,13 +125,13 @@ class TestPausing:
     def subscription(self) -> Subscription:
         return Subscription.objects.get(handler="tests.weigh_parcel")
 
-    def test_asks_why_first(self, outbox, admin_client):
+    def test_requires_a_reason(self, outbox, admin_client):
         form = {"action": "pause", "_selected_action": [self.subscription().pk]}
 
         asked = admin_client.post(SUBSCRIPTIONS, form).content.decode()
         again = admin_client.post(SUBSCRIPTIONS, {**form, "reason": " "}).content.decode()
 
-        assert "For whoever wonders later" in asked
+        assert "Stored with the action." in asked
         assert "This field is required." in again
         assert self.subscription().paused_at is None
 
@@ -153,7 +151,7 @@ class TestPausing:
         said = LogEntry.objects.order_by("pk").values_list("change_message", flat=True)
         assert list(said) == ["Paused: Broken scales", "Resumed."]
 
-    def test_is_not_for_those_who_may_only_look(self, outbox):
+    def test_is_hidden_without_the_permission(self, outbox):
         viewer = client_with("view_subscription", "retry_delivery")
         form = {"action": "pause", "_selected_action": [self.subscription().pk], "reason": "No"}
 
@@ -166,7 +164,7 @@ class TestPausing:
 
 class TestDiscardingAndReplaying:
     @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
-    def test_asks_why_and_is_recorded(self, outbox, admin_client, admin_user, action, state):
+    def test_needs_a_reason_and_is_recorded(self, outbox, admin_client, admin_user, action, state):
         packed(outbox)
         row = Delivery.objects.get(state=state)
         form = {"action": action, "_selected_action": [row.pk]}
@@ -185,7 +183,7 @@ class TestDiscardingAndReplaying:
         assert action in text_of(admin_client, reverse("admin:outbox_operation_changelist"))
 
     @pytest.mark.parametrize(("action", "state"), [("discard", "dead"), ("replay", "done")])
-    def test_needs_a_permission_of_its_own(self, outbox, action, state):
+    def test_requires_its_own_permission(self, outbox, action, state):
         packed(outbox)
         row = Delivery.objects.get(state=state)
         others = {"retry_delivery", "discard_delivery", "replay_delivery"} - {f"{action}_delivery"}
@@ -199,7 +197,7 @@ class TestDiscardingAndReplaying:
         assert Delivery.objects.get(pk=row.pk).state == state
         assert not Operation.objects.exists()
 
-    def test_says_so_where_the_same_replay_is_not_finished(self, outbox, admin_client):
+    def test_shows_an_error_if_the_same_replay_is_not_finished(self, outbox, admin_client):
         packed(outbox)
         row = Delivery.objects.get(state="done")
         now = timezone.now()
@@ -214,7 +212,7 @@ class TestDiscardingAndReplaying:
         assert Delivery.objects.get(pk=row.pk).state == "done"
 
     @pytest.mark.parametrize("reason", [{}, {"reason": "the scales were broken"}])
-    def test_of_what_has_left_the_filter_touches_nothing_else(self, outbox, admin_client, reason):
+    def test_of_deliveries_that_left_the_filter_changes_nothing(self, outbox, admin_client, reason):
         """Seen to fail where no ids stand for all."""
         packed(outbox)
         gone = dead_one()
@@ -225,11 +223,11 @@ class TestDiscardingAndReplaying:
 
         said = admin_client.post(f"{DELIVERIES}?state=dead", form, follow=True).content.decode()
 
-        assert "None of the chosen is in this list any more." in said
+        assert "No selected delivery is in this list any more." in said
         assert dead_one() == left
 
-    def test_of_very_many_is_left_to_the_command(self, outbox, admin_client, monkeypatch):
-        monkeypatch.setattr("outbox.admin.acting.MOST", 1)
+    def test_of_too_many_deliveries_refers_to_the_command(self, outbox, admin_client, monkeypatch):
+        monkeypatch.setattr("outbox.admin.actions.MAX_PER_REQUEST", 1)
         packed(outbox)
         packed(outbox)
         rows = list(Delivery.objects.filter(state="dead").values_list("pk", flat=True))
@@ -237,5 +235,5 @@ class TestDiscardingAndReplaying:
 
         said = admin_client.post(DELIVERIES, form, follow=True).content.decode()
 
-        assert "More than 1: use `manage.py outbox discard`" in said
+        assert "More than 1 deliveries are selected. Use `manage.py outbox discard`" in said
         assert Delivery.objects.filter(state="dead").count() == 2

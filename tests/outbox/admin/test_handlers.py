@@ -1,4 +1,4 @@
-"""The handlers' page: kept up to date by its live part, which is sent only when it is news."""
+"""The page of handlers and its live part, which is sent only if it has changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def outbox(own_registry: None) -> Outbox:
 
 
 class TestTheLivePart:
-    def test_is_not_sent_again_to_a_page_that_has_it(self, outbox: Outbox, admin_client: Client):
+    def test_is_not_sent_again_if_it_is_unchanged(self, outbox: Outbox, admin_client: Client):
         """Seen to fail where each row had a form, whose token is another one each time."""
         first = admin_client.get(PART)
 
@@ -43,7 +43,7 @@ class TestTheLivePart:
         assert again.status_code == 200
         assert "Out of ink" in again.content.decode()
 
-    def test_has_buttons_of_forms_that_the_page_has(self, outbox: Outbox, admin_client: Client):
+    def test_has_buttons_of_the_forms_of_the_page(self, outbox: Outbox, admin_client: Client):
         page = admin_client.get(PAGE).content.decode()
 
         buttons = set(re.findall(r'<button [^>]*form="([^"]+)"', page))

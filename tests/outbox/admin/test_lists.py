@@ -1,4 +1,4 @@
-"""The monitor's lists, and the pages of what they list."""
+"""The lists of the admin, and the pages of their rows."""
 
 from __future__ import annotations
 
@@ -64,22 +64,22 @@ def queries(client: Client, url: str) -> list[str]:
 
 
 class TestTheEventList:
-    def test_says_how_many_handlers_are_through_and_the_worst_state(self, outbox, admin_client):
+    def test_shows_the_progress_and_the_worst_state(self, outbox, admin_client):
         packed(outbox)
 
         text = text_of(admin_client, f"{EVENTS}?name=tests.Packed")
 
-        assert "1 of 2 handlers" in text
+        assert "1 of 2 done" in text
         assert '<span class="outbox-badge outbox-dead">dead</span>' in text
 
-    def test_tells_events_that_wait_from_those_that_nobody_hears(self, outbox, admin_client):
+    def test_distinguishes_waiting_events_from_unsubscribed_ones(self, outbox, admin_client):
         packed(outbox)
         outbox.given("tests.Packed", parcel_id=uuid4())
 
         text = text_of(admin_client, EVENTS)
 
         assert text.count("waits for the relay</td>") == 1
-        assert text.count("nobody listens</td>") == 1
+        assert text.count("no subscriber</td>") == 1
 
     def test_shows_the_latest_first(self, outbox, admin_client):
         first, second = packed(outbox), packed(outbox)
@@ -89,7 +89,7 @@ class TestTheEventList:
         assert shown == [second.pk, first.pk]
 
     @pytest.mark.parametrize("of", ["key", "id", "correlation_id"])
-    def test_finds_by_the_whole_id_in_any_spelling(self, outbox, admin_client, of):
+    def test_finds_by_an_exact_id_in_any_spelling(self, outbox, admin_client, of):
         event = packed(outbox)
         packed(outbox)
         expected = {event.pk} | ({event.pk + 1} if of != "id" else set())
@@ -100,7 +100,7 @@ class TestTheEventList:
         assert [set(rows) for rows in shown] == [expected, expected]
 
     @pytest.mark.parametrize("part", ["tests.Packed", "label_parcel", "scales", "{key:.12}", "%"])
-    def test_finds_by_nothing_else(self, outbox, admin_client, part):
+    def test_finds_by_no_part_of_an_id(self, outbox, admin_client, part):
         event = packed(outbox, note="scales")
 
         shown = listed(admin_client, f"{EVENTS}?q={quote(part.format(key=event.key))}")
@@ -122,7 +122,7 @@ class TestTheEventList:
             ("since=7d", {"sick", "label", "old", "new"}),
         ],
     )
-    def test_keeps_what_a_filter_asks_for(self, outbox, admin_client, query, expected):
+    def test_shows_only_rows_that_match_the_filter(self, outbox, admin_client, query, expected):
         old = outbox.given("tests.Labelled", parcel_id=uuid4())
         Event.objects.filter(pk=old.pk).update(emitted_at=timezone.now() - timedelta(days=2))
         sick = packed(outbox)
@@ -133,7 +133,7 @@ class TestTheEventList:
 
         assert shown == expected
 
-    def test_pages_by_key_and_counts_nothing(self, outbox, admin_client, monkeypatch):
+    def test_pages_by_key_without_counting(self, outbox, admin_client, monkeypatch):
         monkeypatch.setattr(EventAdmin, "list_per_page", 2)
         keys = [outbox.given("tests.Packed", parcel_id=uuid4()).pk for _ in range(5)][::-1]
 
@@ -146,10 +146,10 @@ class TestTheEventList:
         assert [row.pk for row in back.result_list] == second["rows"]
         assert not [sql for sql in sent if "COUNT(*)" in sql or "OFFSET" in sql]
 
-    def test_pages_through_what_is_dead_there_and_back(self, outbox, admin_client, monkeypatch):
+    def test_pages_through_dead_events_both_ways(self, outbox, admin_client, monkeypatch):
         """However little is looked at a time: a page of three needs two helpings and the rest."""
         monkeypatch.setattr(EventAdmin, "list_per_page", 3)
-        monkeypatch.setattr("outbox.admin.dead_event_pages.DEAD_EVENT_PAGES", (1, 2))
+        monkeypatch.setattr("outbox.admin.event_list.DEAD_EVENT_PAGES", (1, 2))
         keys = [packed(outbox).pk for _ in range(10)][::-1]
         Event.objects.filter(pk__in=keys[1::3]).update(name="tests.Weighed")
         kept = [pk for number, pk in enumerate(keys) if number % 3 != 1]
@@ -180,13 +180,13 @@ class TestTheEventList:
 
         assert response.status_code == 200
 
-    def test_says_what_to_do_when_it_is_empty_and_when_nothing_matches(self, outbox, admin_client):
+    def test_shows_the_next_step_if_it_is_empty_or_nothing_matches(self, outbox, admin_client):
         empty = text_of(admin_client, EVENTS)
         packed(outbox)
         unmatched = text_of(admin_client, f"{EVENTS}?q=nothing")
 
-        assert "as soon as your code calls emit()" in empty
-        assert "search by a whole key" in unmatched
+        assert "when a transaction that calls emit() commits" in empty
+        assert "search by an exact key" in unmatched
 
 
 class TestTheNumberOfQueries:
@@ -236,7 +236,7 @@ class TestAnEventsPage:
 
         text = text_of(admin_client, page_of(event))
 
-        assert f'<a href="{page_of(cause)}">tests.Packed</a>, heard by tests.label_parcel' in text
+        assert f'<a href="{page_of(cause)}">tests.Packed</a>, handled by tests.label_parcel' in text
 
     def test_links_the_user_who_started_it(self, outbox, admin_client, admin_user):
         event = packed(outbox)
@@ -246,13 +246,13 @@ class TestAnEventsPage:
 
         assert f'<a href="/admin/auth/user/{admin_user.pk}/change/">admin</a>' in text
 
-    def test_names_an_actor_who_is_no_user_or_gone(self, outbox, admin_client):
+    def test_names_an_actor_that_is_not_a_user_or_deleted(self, outbox, admin_client):
         event = packed(outbox)
         Event.objects.filter(pk=event.pk).update(actor="user:4711")
 
         text = text_of(admin_client, page_of(event))
 
-        assert "user:4711 (no longer there)" in text
+        assert "user:4711 (deleted)" in text
 
     def test_links_all_events_of_its_correlation_id(self, outbox, admin_client):
         event = packed(outbox)
@@ -262,7 +262,7 @@ class TestAnEventsPage:
         assert f'href="{EVENTS}?q={event.correlation_id}"' in text
         assert len(listed(admin_client, f"{EVENTS}?q={event.correlation_id}")) == 2
 
-    def test_explains_what_is_not_done_with_the_failed_attempt(self, outbox, admin_client):
+    def test_explains_an_unfinished_delivery_with_its_failed_attempt(self, outbox, admin_client):
         event = packed(outbox)
 
         text = text_of(admin_client, page_of(event))
@@ -299,7 +299,7 @@ class TestTheDeliveryList:
             ("due=later", 0),
         ],
     )
-    def test_keeps_what_a_filter_asks_for(self, outbox, admin_client, query, count):
+    def test_shows_only_rows_that_match_the_filter(self, outbox, admin_client, query, count):
         packed(outbox)
 
         shown = listed(admin_client, f"{DELIVERIES}?{query}")
@@ -310,7 +310,7 @@ class TestTheDeliveryList:
         ("due", "state", "minutes"),
         [("now", "pending", -1), ("later", "pending", 1), ("lapsed", "sent", -1)],
     )
-    def test_tells_what_is_due_from_what_waits(self, outbox, admin_client, due, state, minutes):
+    def test_distinguishes_due_and_waiting_rows(self, outbox, admin_client, due, state, minutes):
         packed(outbox)
         wanted = dead_one()
         wanted.state, wanted.due_at = state, timezone.now() + timedelta(minutes=minutes)
@@ -325,7 +325,7 @@ class TestTheDeliveryList:
 
 
 class TestASubscription:
-    def test_counts_what_is_owed_by_state_and_leads_to_it(self, outbox, admin_client):
+    def test_counts_owed_deliveries_by_state_with_links(self, outbox, admin_client):
         packed(outbox)
 
         text = text_of(admin_client, SUBSCRIPTIONS)
@@ -347,12 +347,12 @@ class TestASubscription:
         ("attempts", "policy"),
         [(1, "1 attempt,"), (2, "2 attempts,"), (None, "unlimited attempts,")],
     )
-    def test_says_how_often_it_is_tried(self, outbox, admin_client, attempts, policy):
+    def test_shows_its_number_of_attempts(self, outbox, admin_client, attempts, policy):
         Subscription.objects.update(attempts=attempts)
 
         assert f">{policy} backoff" in text_of(admin_client, SUBSCRIPTIONS)
 
-    def test_says_when_no_code_has_it(self, outbox, admin_client):
+    def test_shows_that_the_code_has_no_such_handler(self, outbox, admin_client):
         Subscription.objects.update(known=False)
 
         text = text_of(admin_client, SUBSCRIPTIONS)
@@ -421,7 +421,7 @@ class TestEveryPage:
             reverse("admin:freight_parcel_change", args=[parcel.pk]),
         ]
 
-    def test_has_no_inline_script_or_style_and_loads_ours(self, urls, admin_client):
+    def test_has_no_inline_script_or_style_and_loads_the_outboxs_files(self, urls, admin_client):
         pause = {"action": "pause", "_selected_action": ["1"]}
 
         texts = [text_of(admin_client, url) for url in urls]
@@ -433,7 +433,7 @@ class TestEveryPage:
             assert page.found == []
             assert "outbox/outbox.css" in text
 
-    def test_is_closed_to_staff_without_rights_and_sends_others_to_log_in(self, urls):
+    def test_is_forbidden_without_permission_and_redirects_to_the_login(self, urls):
         without, anonymous = client_with(), Client()
 
         refused = {without.get(url).status_code for url in urls}
@@ -441,14 +441,14 @@ class TestEveryPage:
 
         assert (refused, sent_away) == ({403}, {302})
 
-    def test_is_open_to_those_who_may_look(self, urls):
+    def test_is_shown_with_the_view_permission(self, urls):
         viewer = client_with("view_event", "view_delivery", "view_subscription", "view_parcel")
 
         answers = {viewer.get(url).status_code for url in urls}
 
         assert answers == {200}
 
-    def test_speaks_the_readers_language_without_falling_over(self, urls, admin_client):
+    def test_renders_in_the_users_language(self, urls, admin_client):
         answers = {
             admin_client.get(url, headers={"accept-language": "ja"}).status_code for url in urls
         }

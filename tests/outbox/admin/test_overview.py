@@ -1,4 +1,4 @@
-"""The overview: its numbers, who lives, and the one sentence that says what to do next."""
+"""The overview: its numbers, the health of the parts, and the next step."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def text_of(client: Client, url: str = OVERVIEW) -> str:
 
 def advice(client: Client) -> str:
     text = text_of(client)
-    start = text.index("What to do next")
+    start = text.index("Next step")
     return text[start : text.index("</p>", start)]
 
 
-class TestTheTiles:
-    def test_count_what_is_owed_and_lead_to_it(self, outbox, admin_client):
+class TestTiles:
+    def test_count_owed_deliveries_with_links(self, outbox, admin_client):
         told(outbox, 3)
         Delivery.objects.filter(state="done").update(
             state="pending", attempts=2, due_at=timezone.now() + timedelta(hours=1)
@@ -88,7 +88,7 @@ class TestTheTiles:
         assert len(admin_client.get(tiles["retrying"].url).context["cl"].result_list) == 3
         assert tiles["dead"].url == DEAD
 
-    def test_say_how_much_goes_through_and_how_fast(self, outbox, admin_client):
+    def test_show_throughput_and_lag(self, outbox, admin_client):
         Minute.objects.create(minute=timezone.now(), events=60, done=100, lag_3=100)
 
         text = text_of(admin_client)
@@ -96,77 +96,77 @@ class TestTheTiles:
         assert "0.2</span>" in text  # 60 in five minutes
         assert "750 ms</span>" in text  # half way from 0.5 s to 1 s
 
-    def test_show_the_age_of_the_oldest_that_is_owed(self, outbox, admin_client):
+    def test_show_the_age_of_the_oldest_owed_event(self, outbox, admin_client):
         told(outbox)
         Event.objects.update(emitted_at=timezone.now() - timedelta(hours=2, minutes=5))
 
         assert "2 h 5 min</span>" in text_of(admin_client)
 
 
-class TestALight:
+class TestHealth:
     def by_name(self) -> dict[str, bool]:
         return {light.name: light.is_on for light in lights()}
 
-    def test_is_on_where_the_last_sign_of_life_is_recent(self, alive):
+    def test_is_on_with_a_recent_heartbeat(self, alive):
         assert set(self.by_name().values()) == {True}
         assert set(self.by_name()) >= {"relay", "beat", "broker", "database", "queue scales"}
 
     @pytest.mark.parametrize("kind", ["relay", "beat", "broker"])
-    def test_goes_out_when_its_part_is_silent(self, alive, kind):
+    def test_is_off_without_a_recent_heartbeat(self, alive, kind):
         sign(kind, ago=timedelta(minutes=4))
 
         assert [name for name, is_on in self.by_name().items() if not is_on] == [kind]
         assert "silent for 4 min" in {light.text for light in lights()}
 
-    def test_is_out_for_a_queue_that_no_worker_consumes(self, alive):
+    def test_is_off_for_a_queue_without_worker(self, alive):
         sign(Kind.WORKER, queues=["outbox", "labels"])
 
         assert [name for name, is_on in self.by_name().items() if not is_on] == ["queue scales"]
 
 
-class TestTheAdvice:
-    def test_is_nothing_where_all_is_well(self, alive, admin_client):
-        assert "Nothing: all that was told is done or under way." in advice(admin_client)
+class TestTheNextStep:
+    def test_is_none_if_all_deliveries_are_done(self, alive, admin_client):
+        assert "None. All deliveries are done or in progress." in advice(admin_client)
 
-    def test_puts_a_silent_relay_before_all_else(self, outbox, alive, admin_client):
+    def test_names_a_silent_relay_first(self, outbox, alive, admin_client):
         told(outbox)
         sign(Kind.RELAY, ago=timedelta(minutes=4))
 
         assert "Start a worker of the queue outbox" in advice(admin_client)
 
-    def test_names_the_queue_for_which_work_waits(self, outbox, alive, admin_client):
+    def test_names_a_queue_without_worker_if_deliveries_wait(self, outbox, alive, admin_client):
         sign(Kind.WORKER, queues=["outbox", "scales"])
         without_work = advice(admin_client)
         told(outbox)
         Delivery.objects.filter(subscription__queue="labels").update(state="pending")
 
-        assert "Start a worker with -Q labels" in advice(admin_client)
+        assert "Start one with <code>-Q labels</code>" in advice(admin_client)
         assert "labels" not in without_work
 
-    def test_leads_to_what_is_dead(self, outbox, alive, admin_client):
+    def test_links_to_dead_letters(self, outbox, alive, admin_client):
         told(outbox, 2)
 
         said = advice(admin_client)
 
-        assert "Repair what 2 deliveries to tests.weigh_parcel died of" in said
+        assert "2 deliveries of tests.weigh_parcel failed (" in said
         assert f'href="{DEAD}?handler=tests.weigh_parcel"' in said
 
-    def test_remembers_a_paused_handler_for_which_work_waits(self, outbox, alive, admin_client):
+    def test_names_a_paused_handler_if_deliveries_wait(self, outbox, alive, admin_client):
         operations.pause("tests.weigh_parcel", by="user:1", reason="Broken scales")
         told(outbox)
 
-        assert "Resume tests.weigh_parcel" in advice(admin_client)
+        assert "tests.weigh_parcel is paused, and" in advice(admin_client)
 
-    def test_tells_of_an_open_breaker(self, outbox, alive, admin_client):
+    def test_names_an_open_breaker(self, outbox, alive, admin_client):
         Subscription.objects.filter(handler="tests.label_parcel").update(
             breaker_opened_at=timezone.now(), breaker_reason="ConnectionRefusedError"
         )
 
-        assert "the breaker of tests.label_parcel is open" in advice(admin_client)
+        assert "The breaker of tests.label_parcel is open" in advice(admin_client)
 
 
 class TestTheLivePart:
-    def test_is_not_sent_again_to_a_page_that_has_it(self, outbox, alive, admin_client):
+    def test_is_not_sent_again_if_it_is_unchanged(self, outbox, alive, admin_client):
         with time_machine.travel(timezone.now(), tick=False):  # a chart names its minutes
             first = admin_client.get(PART)
             again = admin_client.get(PART, headers={"If-None-Match": first["ETag"]})
@@ -174,7 +174,7 @@ class TestTheLivePart:
         assert "outbox-tiles" in first.content.decode()
         assert (again.status_code, again.content) == (304, b"")
 
-    def test_is_sent_when_something_happened(self, outbox, alive, admin_client):
+    def test_is_sent_if_it_has_changed(self, outbox, alive, admin_client):
         first = admin_client.get(PART)
         told(outbox)
 
@@ -184,7 +184,7 @@ class TestTheLivePart:
 
 
 class TestItsCost:
-    def test_does_not_grow_with_what_is_stored(self, outbox, alive, admin_client):
+    def test_does_not_grow_with_stored_events(self, outbox, alive, admin_client):
         told(outbox)
         few = self.queries(admin_client)
         told(outbox, 20)

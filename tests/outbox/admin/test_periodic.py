@@ -1,4 +1,4 @@
-"""The page of what beat starts by the clock."""
+"""The page of periodic tasks."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def every(seconds: int, *, last: timedelta | None, **more: Any) -> PeriodicTask:
 
 
 def the(name: str) -> periodic.PeriodicTaskRow:
-    return next(one for one in periodic.works() if one.name == name)
+    return next(one for one in periodic.periodic_tasks() if one.name == name)
 
 
-class TestWork:
-    def test_is_next_an_interval_after_its_last_start(self):
+class TestAPeriodicTask:
+    def test_starts_an_interval_after_its_last_start(self):
         with time_machine.travel(timezone.now(), tick=False):
             every(60, last=timedelta(seconds=10), name="sweep", queue="tests")
 
@@ -43,27 +43,27 @@ class TestWork:
         assert work.last is not None
         assert work.next is not None
         assert abs(work.next - work.last - timedelta(seconds=60)) < timedelta(seconds=2)
-        assert (work.standing, work.queue) == (("done", "on"), "tests")
+        assert (work.status, work.queue) == (("done", "on"), "tests")
 
-    def test_is_late_when_its_time_has_long_passed(self):
+    def test_is_late_if_its_next_start_is_long_overdue(self):
         every(60, last=timedelta(minutes=30, seconds=30), name="sweep")
 
-        state, words = the("sweep").standing
+        state, words = the("sweep").status
 
         assert state == "dead"
         assert words.startswith("late by 29 min")
 
-    def test_is_not_late_before_beat_has_written_down_its_start(self):
+    def test_is_not_late_until_beat_stores_its_starts(self):
         every(10, last=timedelta(minutes=4), name="sweep")
 
-        assert the("sweep").standing[0] == "done"
+        assert the("sweep").status[0] == "done"
 
-    def test_that_never_ran_is_late_reckoned_from_when_it_was_entered(self):
+    def test_that_never_ran_is_late_from_its_creation(self):
         row = every(60, last=None, name="sweep")
         hour_ago = timezone.now() - timedelta(hours=1)
         PeriodicTask.objects.filter(pk=row.pk).update(date_changed=hour_ago)
 
-        assert the("sweep").standing[0] == "dead"
+        assert the("sweep").status[0] == "dead"
 
     def test_of_a_crontab_has_a_next_time(self):
         crontab = CrontabSchedule.objects.create(minute="0", hour="3", timezone="UTC")
@@ -77,46 +77,46 @@ class TestWork:
         assert (work.next.hour, work.next.minute) == (3, 0)
         assert not work.late
 
-    def test_that_waits_for_its_first_day_is_not_late(self):
+    def test_before_its_start_time_is_not_late(self):
         tomorrow = timezone.now() + timedelta(days=1)
         every(60, last=timedelta(days=3), name="sweep", start_time=tomorrow)
 
         assert the("sweep").next == tomorrow
         assert not the("sweep").late
 
-    def test_that_is_off_is_never_late_and_has_no_next_time(self):
+    def test_that_is_disabled_is_never_late_and_has_no_next_start(self):
         every(60, last=timedelta(days=3), name="sweep", enabled=False)
 
         work = the("sweep")
 
-        assert (work.standing[0], work.next, work.late) == ("parked", None, timedelta(0))
+        assert (work.status[0], work.next, work.late) == ("parked", None, timedelta(0))
 
-    def test_is_listed_late_first_and_off_last(self):
+    def test_is_listed_first_if_late_and_last_if_disabled(self):
         every(60, last=timedelta(0), name="a")
         every(60, last=timedelta(days=1), name="b", enabled=False)
         every(60, last=timedelta(days=1), name="c")
 
-        assert [one.name for one in periodic.works()] == ["c", "a", "b"]
+        assert [one.name for one in periodic.periodic_tasks()] == ["c", "a", "b"]
 
 
 class TestTheScheduleOfTheSettings:
-    def test_is_shown_where_no_rows_are_kept(self, monkeypatch: pytest.MonkeyPatch):
+    def test_is_shown_without_django_celery_beat(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(apps, "is_installed", lambda name: False)
 
         work = the("outbox.relay")
 
         assert (work.task, work.schedule, work.last) == ("outbox.relay", "every 10 s", None)
-        assert work.standing[0] == "done"
+        assert work.status[0] == "done"
 
 
 class TestThePage:
-    def test_says_what_to_do_when_there_is_nothing(self, admin_client: Client):
+    def test_shows_the_next_step_without_tasks(self, admin_client: Client):
         page = admin_client.get(URL).content.decode()
 
-        assert "Nothing happens by the clock." in page
+        assert "No task is scheduled." in page
         assert "outbox-handlers" not in page
 
-    def test_marks_what_is_late_and_says_that_beat_is_silent(self, admin_client: Client):
+    def test_marks_late_tasks_and_a_silent_beat(self, admin_client: Client):
         row = every(60, last=timedelta(days=1, seconds=30), name="sweep")
         now = timezone.now()
         hour = timedelta(hours=1)
@@ -140,7 +140,7 @@ class TestThePage:
         with django_assert_max_num_queries(8):
             admin_client.get(URL)
 
-    def test_is_led_to_from_the_other_pages(self, admin_client: Client):
+    def test_is_linked_from_the_other_pages(self, admin_client: Client):
         overview = admin_client.get(reverse("admin:outbox_minute_changelist")).content.decode()
 
         assert f'href="{URL}"' in overview

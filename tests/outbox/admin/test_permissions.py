@@ -1,4 +1,4 @@
-"""Who may see and do what: every address of the outbox's admin, as five kinds of user."""
+"""Permissions: every address of the outbox's admin, as five kinds of user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from outbox.testing import Outbox
 PAGES = {
     "outbox_minute_changelist": "view_minute",
     "outbox_minute_part": "view_minute",
-    "outbox_minute_checkup": "view_minute",
+    "outbox_minute_health_checks": "view_minute",
     "outbox_minute_periodic": "view_minute",
     "outbox_event_changelist": "view_event",
     "outbox_event_change": "view_event",
@@ -60,7 +60,7 @@ NOBODYS = ("add", "delete")
 
 VIEWER = sorted(set(PAGES.values()))
 ACTIONS = {
-    "try_again": "retry_delivery",
+    "retry": "retry_delivery",
     "discard": "discard_delivery",
     "replay": "replay_delivery",
     "pause": "pause_subscription",
@@ -156,7 +156,7 @@ EXPLAINING = [
     "outbox_subscription_handlers_part",
     "outbox_minute_changelist",
     "outbox_minute_part",
-    "outbox_minute_checkup",
+    "outbox_minute_health_checks",
 ]
 
 
@@ -187,7 +187,7 @@ class TestTheTextOfAFailure:
         return row
 
     @pytest.mark.parametrize("name", EXPLAINING)
-    def test_is_hidden_from_who_may_not_see_deliveries(self, held: object, name: str):
+    def test_is_hidden_without_the_permission_to_view_deliveries(self, held: object, name: str):
         """Failed: the reason of a pause by a rule was shown."""
         client = user("looker", "view_subscription", "view_minute")
 
@@ -196,7 +196,7 @@ class TestTheTextOfAFailure:
         assert answer.status_code == 200
         assert SECRET not in answer.content.decode()
 
-    def test_is_shown_to_who_may_see_deliveries(self, held: object):
+    def test_is_shown_with_the_permission_to_view_deliveries(self, held: object):
         client = user("looker", "view_subscription", "view_delivery")
 
         text = client.get(address("outbox_subscription_changelist", {})).content.decode()
@@ -213,7 +213,7 @@ class TestTheMatrix:
         assert set(names()) - nobodys == known
 
     @pytest.mark.parametrize("name", sorted(PAGES))
-    def test_shows_a_page_to_who_may_see_it_and_to_nobody_else(self, rows, clients, name):
+    def test_shows_a_page_only_with_its_view_permission(self, rows, clients, name):
         url = address(name, rows)
 
         answers = {kind: client.get(url).status_code for kind, client in clients.items()}
@@ -228,7 +228,7 @@ class TestTheMatrix:
         }
 
     @pytest.mark.parametrize("name", sorted(PAGES))
-    def test_asks_for_one_permission_of_its_own_for_each_page(self, rows, name):
+    def test_requires_one_permission_for_each_page(self, rows, name):
         """All the others do not open it."""
         url, wanted = address(name, rows), PAGES[name]
         others = [permission for permission in OPERATOR if permission != wanted]
@@ -238,7 +238,7 @@ class TestTheMatrix:
 
     @pytest.mark.django_db(transaction=True)  # some are done by a thread
     @pytest.mark.parametrize("name", sorted(DEEDS))
-    def test_lets_a_deed_be_done_by_who_may_do_it_alone(self, rows, clients, name):
+    def test_allows_a_post_only_with_its_permission(self, rows, clients, name):
         url = address(name, rows)
         permission, form = DEEDS[name]
         before = self.state()
@@ -252,9 +252,7 @@ class TestTheMatrix:
         assert clients["operator"].post(url, form).status_code in (200, 302)
 
     @pytest.mark.parametrize(("action", "permission"), sorted(ACTIONS.items()))
-    def test_lets_an_action_be_taken_by_who_may_take_it_alone(
-        self, rows, clients, action, permission
-    ):
+    def test_allows_an_action_only_with_its_permission(self, rows, clients, action, permission):
         model = permission.rpartition("_")[2]
         url = reverse(f"admin:outbox_{model}_changelist")
         form = {"action": action, "_selected_action": [rows[model].pk], "reason": "because"}
@@ -266,7 +264,7 @@ class TestTheMatrix:
             assert self.state() == before, kind
 
     @pytest.mark.parametrize("model", ["event", "delivery", "subscription", "operation"])
-    def test_lets_nobody_add_or_delete_a_row(self, rows, clients, model):
+    def test_allows_no_user_to_add_or_delete_a_row(self, rows, clients, model):
         pages = [address(f"outbox_{model}_{what}", rows) for what in NOBODYS]
 
         answers = {clients["superuser"].get(page).status_code for page in pages}

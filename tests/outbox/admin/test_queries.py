@@ -1,4 +1,4 @@
-"""What the monitor's pages read: the same, however much is stored."""
+"""The queries of the admin's pages do not grow with stored events."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def history(own_registry: None, monkeypatch: pytest.MonkeyPatch) -> History:
 
 
 class TestAPage:
-    def test_asks_few_queries_none_of_which_reads_what_is_settled(
+    def test_runs_few_queries_and_reads_no_settled_rows(
         self, history: History, admin_client: Client
     ) -> None:
         """Seen to fail with a filter "owed" that asks for several states at once; with times,
@@ -68,7 +68,7 @@ class TestAPage:
         assert too_many == {}
         assert too_much == {}
 
-    def test_that_does_is_found(self, history: History) -> None:
+    def test_that_reads_settled_rows_is_found(self, history: History) -> None:
         """The measure sees what it is there for."""
         sql = str(Delivery.objects.filter(note="never").order_by("note").query)
 

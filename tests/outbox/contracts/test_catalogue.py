@@ -54,12 +54,12 @@ class TestTheCatalogue:
         assert names == sorted(names)
         assert {"freight.ShipmentBooked", "depot.PlaceAssigned"} <= set(names)
 
-    def test_knows_who_hears_an_event(self):
+    def test_lists_the_handlers_of_an_event(self):
         [placed] = [entry for entry in catalogue() if entry.name == "freight.ShipmentBooked"]
 
         assert "depot.store_parcel" in [handler.name for handler in placed.handlers]
 
-    def test_goes_on_past_an_event_that_cannot_be_described(self, own_registry):
+    def test_includes_an_event_without_a_schema(self, own_registry):
         class ParcelSent(DomainEvent, key="parcel_id"):
             parcel_id: "Missing"  # type: ignore[name-defined]  # noqa: F821  on purpose
 
@@ -68,16 +68,16 @@ class TestTheCatalogue:
 
 @pytest.mark.usefixtures("parcel_sent")
 class TestAnEntry:
-    def test_says_what_the_event_is(self):
+    def test_describes_the_event(self):
         entry = the_entry()
 
         assert (entry.version, entry.key) == (2, "parcel_id")
         assert entry.description == "A parcel left the house.\n\nIt does not come back."
 
-    def test_says_where_it_is_declared(self):
+    def test_has_the_place_of_the_class(self):
         assert the_entry().place == f"{HERE}:{line_of('class ParcelSent(DomainEvent, key')}"
 
-    def test_says_what_it_carries(self):
+    def test_has_the_fields_of_the_event(self):
         fields = the_entry().fields
 
         assert [(field.name, field.type, field.is_optional) for field in fields] == [
@@ -89,13 +89,13 @@ class TestAnEntry:
         assert fields[2].description == "For the neighbours."
         assert fields[0].schema["format"] == "uuid"
 
-    def test_has_the_schema_of_what_is_stored(self):
+    def test_has_the_schema_of_the_stored_payload(self):
         schema = the_entry().schema
 
         assert schema["required"] == ["parcel_id", "lines", "note", "size"]
         assert schema["$defs"]["Line"]["properties"]["sku"]["type"] == "string"
 
-    def test_says_who_hears_it(self):
+    def test_has_the_handlers_with_their_policy(self):
         @subscribe(
             "tests.ParcelSent",
             "tests.ParcelLost",
@@ -120,12 +120,12 @@ class TestAnEntry:
             "backoff 1 s to 1 min"
         )
 
-    def test_may_be_heard_by_nobody(self):
+    def test_may_have_no_handlers(self):
         assert the_entry().handlers == ()
 
 
 class TestAPlace:
-    def test_is_a_full_path_from_elsewhere(self, parcel_sent, tmp_path, monkeypatch):
+    def test_is_a_full_path_outside_the_working_directory(self, parcel_sent, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
 
         path, _, line = place(parcel_sent).rpartition(":")
@@ -133,7 +133,7 @@ class TestAPlace:
         assert path == str(Path(__file__).resolve())
         assert line.isdigit()
 
-    def test_is_a_module_where_there_is_no_file(self, own_registry):
+    def test_is_a_module_without_a_file(self, own_registry):
         namespace: dict[str, Any] = {"__name__": "typed_in", "DomainEvent": DomainEvent}
         exec("class Typed(DomainEvent, key='id'):\n    id: int", namespace)
 

@@ -1,4 +1,4 @@
-"""An event only grows, by optional fields, compared with what was recorded of it."""
+"""Events compared with their recorded versions: only optional fields may be added."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from pydantic import BaseModel, create_model
 
 import tests
 from outbox import DomainEvent, events
-from outbox.checks.versions import check_lock
+from outbox.checks.event_classes import check_lock
 from outbox.contracts import lock as contract_lock
 from tests.outbox.command import outbox_command, refused
 
@@ -80,7 +80,7 @@ class LineWithText(Line):
 
 
 class TestTheLock:
-    def test_is_silent_where_nothing_changed(self, app: AppConfig):
+    def test_reports_nothing_without_a_change(self, app: AppConfig):
         assert complaints(app) == []
 
     @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ class TestTheLock:
         [
             ({"size": None}, "size: "),
             ({"note": None}, "note: "),
-            ({"note": (str, ...)}, "note: a stored event may leave it out"),
+            ({"note": (str, ...)}, "note: a stored event may omit it"),
             ({"weight": (int, ...)}, "weight: a stored event does not carry it"),
             ({"size": (Literal["s"], ...)}, 'size: a stored event carries "m"'),
             ({"size": (Literal["s", "m", "l"], ...)}, 'size: events.py carries "l"'),
@@ -121,56 +121,56 @@ class TestTheLock:
 
         assert "went back from 2 to 1" in complaints(app)[0][1]
 
-    def test_takes_any_change_as_a_new_version(self, app: AppConfig):
+    def test_accepts_any_change_as_a_new_version(self, app: AppConfig):
         declare(sent(size=None, note=(int, ...)), version=2)
 
         assert complaints(app) == [
-            ("outbox.W020", "tests/events.lock.json does not know yet: "
+            ("outbox.W020", "tests/events.lock.json is out of date: "
              "version 2 of tests.Sent is new."),
         ]  # fmt: skip
 
     @pytest.mark.parametrize(
         ("changes", "what"),
         [
-            ({"colour": (str, "white")}, "tests.Sent carries colour"),
-            ({"lines": (list[GrownLine], ...)}, "tests.Sent is described differently"),
+            ({"colour": (str, "white")}, "tests.Sent has new fields: colour"),
+            ({"lines": (list[GrownLine], ...)}, "the schema of tests.Sent changed"),
         ],
     )
-    def test_tells_to_record_an_optional_field(
+    def test_asks_to_record_an_optional_field(
         self, app: AppConfig, changes: dict[str, Any], what: str
     ):
         declare(sent(**changes))
 
         assert complaints(app) == [
-            ("outbox.W020", f"tests/events.lock.json does not know yet: {what}.")
+            ("outbox.W020", f"tests/events.lock.json is out of date: {what}.")
         ]
 
-    def test_holds_an_optional_field_to_it_once_it_is_recorded(self, app: AppConfig):
+    def test_compares_an_optional_field_after_it_was_recorded(self, app: AppConfig):
         declare(sent(colour=(str, "white")))
         contract_lock.write(app)
 
         declare(sent(colour=(str, ...)))
 
-        assert "colour: a stored event may leave it out" in complaints(app)[0][1]
+        assert "colour: a stored event may omit it" in complaints(app)[0][1]
 
-    def test_keeps_the_versions_of_before(self, app: AppConfig):
+    def test_keeps_earlier_versions(self, app: AppConfig):
         declare(sent(size=None), version=2)
         contract_lock.write(app)
 
         assert list(contract_lock.read(app)["tests.Sent"]) == ["1", "2"]
         assert contract_lock.schema_of(name="tests.Sent", version=1) is None  # not installed
 
-    def test_does_not_mind_another_docstring(self, app: AppConfig):
+    def test_ignores_a_changed_docstring(self, app: AppConfig):
         assert "description" not in contract_lock.path_of(app).read_text()
 
-    def test_that_a_merge_broke_is_an_error(self, app: AppConfig):
+    def test_with_invalid_json_is_an_error(self, app: AppConfig):
         contract_lock.path_of(app).write_text("<<<<<<< HEAD")
 
         assert complaints(app)[0][0] == "outbox.E022"
 
 
 class TestAnAppWithoutALock:
-    def test_is_held_to_nothing_yet(self, app: AppConfig):
+    def test_is_not_compared(self, app: AppConfig):
         contract_lock.path_of(app).unlink()
         declare(sent(size=None))
 
@@ -182,7 +182,7 @@ class TestTheCommand:
     def alone(self, app: AppConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(contract_lock, "apps_with_events", lambda: [app])
 
-    def test_records_what_is_new(self, app: AppConfig):
+    def test_records_new_events(self, app: AppConfig):
         declare(sent(colour=(str, "white")))
 
         assert "events.lock.json: 1 event" in outbox_command("catalogue")
@@ -196,17 +196,17 @@ class TestTheCommand:
 
         said = refused("catalogue", "--check")
 
-        assert "tests.Sent carries colour" in said
+        assert "tests.Sent has new fields: colour" in said
         assert contract_lock.path_of(app).read_text() == before
 
-    def test_does_not_record_a_breach(self, app: AppConfig):
+    def test_does_not_record_an_incompatible_change(self, app: AppConfig):
         """Seen to fail with the lock written first."""
         declare(sent(size=None))
         before = contract_lock.path_of(app).read_text()
 
         said = refused("catalogue")
 
-        assert "tests.Sent is no longer what its version 1 was: size: " in said
+        assert "tests.Sent differs from its recorded version 1: size: " in said
         assert '@upcast("tests.Sent", from_version=1)' in said
         assert contract_lock.path_of(app).read_text() == before
 

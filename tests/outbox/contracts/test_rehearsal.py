@@ -1,4 +1,4 @@
-"""Before a deploy: what of all that is owed this code could not do."""
+"""The rehearsal before a deploy: owed deliveries that this code cannot handle."""
 
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -45,7 +45,7 @@ def reasons() -> list[str]:
 
 class TestARehearsal:
     @pytest.mark.parametrize("state", Delivery.OWED)
-    def test_reads_what_is_owed_in_each_state(self, state: str):
+    def test_reads_owed_deliveries_in_each_state(self, state: str):
         """Seen to fail with each state left out."""
         owe(3, state=state)
 
@@ -53,7 +53,7 @@ class TestARehearsal:
 
         assert (found.read, found.problems, found.unread_queues) == (3, {}, {})
 
-    def test_finds_what_the_new_code_could_not_decode(self):
+    def test_finds_events_that_the_new_code_cannot_decode(self):
         """Seen to fail with the handler's arguments not built."""
         owe(5)
         subscriptions.registry.clear()
@@ -63,7 +63,7 @@ class TestARehearsal:
 
         found = rehearse()
 
-        reason = "tests.note needs colour, which the event does not carry."
+        reason = "tests.note needs colour, which the event does not have."
         assert found.problems == {Problem("tests.note", "tests.Weighed", 1, reason): 5}
         assert [len(examples) for examples in found.examples.values()] == [3]
 
@@ -76,20 +76,20 @@ class TestARehearsal:
             "unable to parse string as an integer"
         ]
 
-    def test_finds_what_would_be_orphaned(self):
+    def test_finds_deliveries_that_would_have_no_handler(self):
         owe()
         subscriptions.registry.clear()
 
-        assert reasons() == ["no handler of this code hears it under this name"]
+        assert reasons() == ["no handler of this name in this code subscribes to the event"]
 
-    def test_finds_a_handler_that_no_longer_hears_the_event(self):
+    def test_finds_a_handler_that_no_longer_subscribes_to_the_event(self):
         owe()
         subscriptions.registry.clear()
 
         @subscribe("tests.Measured")
         def note(grams: int) -> None: ...
 
-        assert reasons() == ["no handler of this code hears it under this name"]
+        assert reasons() == ["no handler of this name in this code subscribes to the event"]
 
     def test_knows_a_handler_by_its_former_name(self):
         owe()
@@ -100,7 +100,7 @@ class TestARehearsal:
 
         assert reasons() == []
 
-    def test_finds_an_event_that_nobody_declares_any_more(self):
+    def test_finds_an_event_that_is_no_longer_declared(self):
         outbox = owe()
         outbox.given("tests.Forgotten", parcel_id=uuid4(), grams=1)
         Event.objects.filter(name="tests.Weighed").update(name="tests.Forgotten")
@@ -111,16 +111,16 @@ class TestARehearsal:
         Outbox().given("tests.Weighed", stored_version=2, parcel_id=uuid4(), grams=1)
 
         assert reasons() == [
-            "a later release told it, in a version that this code does not know"
+            "a later release emitted it, in a version that this code does not know"
         ]  # fmt: skip
 
     def test_reads_events_that_wait_for_fan_out_as_their_handlers_would(self):
         """Seen to fail with deliveries only."""
         Outbox().given("tests.Weighed", stored_version=1, parcel_id=uuid4())
 
-        assert reasons() == ["tests.note needs grams, which the event does not carry."]
+        assert reasons() == ["tests.note needs grams, which the event does not have."]
 
-    def test_reads_events_that_are_told_later_too(self):
+    def test_reads_delayed_events(self):
         """Seen to fail with `_later` left out."""
         DelayedEvent.objects.create(
             due_at=timezone.now() + timedelta(days=1),
@@ -131,15 +131,15 @@ class TestARehearsal:
             correlation_id=uuid4(),
         )
 
-        assert reasons() == ["tests.note needs grams, which the event does not carry."]
+        assert reasons() == ["tests.note needs grams, which the event does not have."]
 
-    def test_tells_of_a_queue_that_loses_its_consumers(self):
+    def test_names_a_queue_that_loses_its_consumers(self):
         owe()
         Subscription.objects.update(queue="old")
 
         assert rehearse().unread_queues == {"old": ["tests.note"]}
 
-    def test_reads_nothing_that_is_settled(self):
+    def test_reads_no_settled_deliveries(self):
         """By the plans: the indexes of what is owed. Seen to fail with the states asked for at
         once on SQLite, and without a state.
         """
@@ -163,7 +163,7 @@ class TestARehearsal:
 
 
 class TestTheCommand:
-    def test_says_that_all_can_be_read(self):
+    def test_reports_that_all_can_be_read(self):
         owe(2)
 
         assert (
@@ -171,7 +171,7 @@ class TestTheCommand:
             == "2 owed rows read. This code can decode all of them."
         )
 
-    def test_lists_what_cannot_and_fails(self):
+    def test_lists_problems_and_fails(self):
         owe()
         subscriptions.registry.clear()
 
@@ -182,7 +182,7 @@ class TestTheCommand:
 
 
 class TestTheDeploymentCheck:
-    def test_rehearses_where_the_database_is_checked(self):
+    def test_rehearses_if_the_database_is_checked(self):
         owe()
         subscriptions.registry.clear()
 
@@ -190,7 +190,7 @@ class TestTheDeploymentCheck:
 
         assert [one.id for one in found if one.id == "outbox.E023"] == ["outbox.E023"]
 
-    def test_leaves_the_database_alone_where_it_is_not(self):
+    def test_runs_no_query_if_the_database_is_not_checked(self):
         owe()
         subscriptions.registry.clear()
 

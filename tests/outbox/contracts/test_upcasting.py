@@ -1,4 +1,4 @@
-"""Events that older releases stored are read as today's release tells them."""
+"""Events of older releases are read in the current version."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -80,7 +80,7 @@ class TestAnEventOfAnOlderRelease:
 
         assert weighed == [2000, 3000, 4]
 
-    def test_stays_stored_as_it_was_told(self, weighed: list[int]):
+    def test_stays_stored_as_it_was_emitted(self, weighed: list[int]):
         """Seen to fail with the payload itself, not a copy, given to the steps, and saved."""
         steps()
         outbox = Outbox()
@@ -92,7 +92,7 @@ class TestAnEventOfAnOlderRelease:
         stored = Event.objects.get()
         assert (stored.version, stored.payload["weight"]) == (1, 2)
 
-    def test_is_an_object_of_today_in_the_test_kit(self, version_3: type[DomainEvent]):
+    def test_has_the_current_version_in_the_test_kit(self, version_3: type[DomainEvent]):
         steps()
         outbox = Outbox()
         parcel_id = uuid4()
@@ -103,7 +103,7 @@ class TestAnEventOfAnOlderRelease:
         assert isinstance(read, version_3)
         assert read.model_dump() == {"parcel_id": parcel_id, "grams": 3000}
 
-    def test_is_dead_and_kept_where_a_step_is_missing(self, weighed: list[int]):
+    def test_is_dead_and_kept_if_a_step_is_missing(self, weighed: list[int]):
         """Owed and visible, and not read as what it is not. Seen to fail with gaps passed over."""
         outbox = Outbox()
         outbox.given("tests.Weighed", stored_version=1, parcel_id=uuid4(), weight=2, grams=1)
@@ -113,7 +113,7 @@ class TestAnEventOfAnOlderRelease:
         assert (weighed, Delivery.objects.get().state) == ([], "dead")
         assert "no @upcast from version 1" in Attempt.objects.get().message
 
-    def test_is_dead_and_kept_where_a_step_fails(self, weighed: list[int]):
+    def test_is_dead_and_kept_if_a_step_fails(self, weighed: list[int]):
         steps()
         outbox = Outbox()
         outbox.given("tests.Weighed", stored_version=1, parcel_id=uuid4())
@@ -121,11 +121,11 @@ class TestAnEventOfAnOlderRelease:
         outbox.deliver_all(raise_errors=False)
 
         assert Delivery.objects.get().state == "dead"
-        assert "name_the_unit, which upcasts tests.Weighed" in Attempt.objects.get().message
+        assert "The upcaster name_the_unit of tests.Weighed" in Attempt.objects.get().message
 
 
 class TestAnEventOfALaterRelease:
-    def test_is_given_back_without_an_attempt(self, weighed: list[int]):
+    def test_is_released_without_an_attempt(self, weighed: list[int]):
         """During a deploy new workers tell what old ones get. Seen to fail with it started."""
         Outbox().given("tests.Weighed", stored_version=4, parcel_id=uuid4(), grams="2 kg")
         [message] = relay_pass(publish=lambda message: None).messages
@@ -158,18 +158,18 @@ class TestTheCheck:
     def test_finds_each_missing_step(self, version_3: type[DomainEvent]):
         assert complaints() == ["outbox.E020", "outbox.E020"]
 
-    def test_finds_a_step_of_an_event_that_nobody_declares(self):
+    def test_finds_a_step_of_an_undeclared_event(self):
         upcast("tests.Wieghed", from_version=1)(dict)
 
         assert complaints() == ["outbox.E021"]
 
-    def test_finds_a_step_that_leads_beyond_the_present_version(self, version_3: type[DomainEvent]):
+    def test_finds_a_step_beyond_the_current_version(self, version_3: type[DomainEvent]):
         steps()
         upcast("tests.Weighed", from_version=3)(dict)
 
         assert complaints() == ["outbox.E021"]
 
-    def test_finds_two_of_one_step(self, version_3: type[DomainEvent]):
+    def test_finds_two_upcasters_of_one_step(self, version_3: type[DomainEvent]):
         steps()
         upcast("tests.Weighed", from_version=2)(dict)
 
@@ -177,7 +177,7 @@ class TestTheCheck:
 
 
 class TestTheAdmin:
-    def test_shows_what_was_stored_and_what_handlers_read(
+    def test_shows_the_stored_and_the_upcast_payload(
         self, weighed: list[int], admin_client: Client
     ):
         steps()

@@ -26,7 +26,7 @@ from outbox import (
     subscriptions,
 )
 from outbox.checks import check_settings
-from outbox.checks.policy import check_policy
+from outbox.checks.handlers import check_policy
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.policy import Rules, action_for, wait_of
 from outbox.testing import Outbox
@@ -197,19 +197,31 @@ class TestNonsense:
     @pytest.mark.parametrize(
         ("policy", "told"),
         [
-            ({"attempts": "5"}, "attempts='5': a whole number of 1 or more, or None: no last one"),
-            ({"attempts": 0}, "attempts=0: a whole number of 1 or more"),
-            ({"batch": 0}, "batch=0: a whole number of 1 or more"),
-            ({"batch": True}, "batch=True: a whole number of 1 or more"),
-            ({"window": -1}, "window=-1: a whole number of 1 or more"),
-            ({"window": 2.5}, "window=2.5: a whole number of 1 or more"),
-            ({"lease": 0}, "lease=0: seconds, above zero"),
-            ({"lease": 1e12}, r"lease=1000000000000\.0: seconds, above zero, a year at most"),
-            ({"backoff_cap": 1e12}, "backoff_cap=.*: seconds, 0 or more, a year at most"),
-            ({"lease": timedelta(minutes=1)}, "lease=.*: seconds, above zero"),
-            ({"time_limit": "1"}, "time_limit='1': seconds, above zero"),
-            ({"backoff_base": -1}, "backoff_base=-1: seconds, 0 or more"),
-            ({"backoff_cap": float("inf")}, "backoff_cap=inf: seconds, 0 or more"),
+            (
+                {"attempts": "5"},
+                "attempts='5' must be a whole number of 1 or more, or None for no limit",
+            ),
+            ({"attempts": 0}, "attempts=0 must be a whole number of 1 or more"),
+            ({"batch": 0}, "batch=0 must be a whole number of 1 or more"),
+            ({"batch": True}, "batch=True must be a whole number of 1 or more"),
+            ({"window": -1}, "window=-1 must be a whole number of 1 or more"),
+            ({"window": 2.5}, "window=2.5 must be a whole number of 1 or more"),
+            ({"lease": 0}, "lease=0 must be a number of seconds above zero"),
+            (
+                {"lease": 1e12},
+                r"lease=1000000000000\.0 must be a number of seconds above zero, at most a year",
+            ),
+            (
+                {"backoff_cap": 1e12},
+                "backoff_cap=.* must be a number of seconds of 0 or more, at most a year",
+            ),
+            ({"lease": timedelta(minutes=1)}, "lease=.* must be a number of seconds above zero"),
+            ({"time_limit": "1"}, "time_limit='1' must be a number of seconds above zero"),
+            ({"backoff_base": -1}, "backoff_base=-1 must be a number of seconds of 0 or more"),
+            (
+                {"backoff_cap": float("inf")},
+                "backoff_cap=inf must be a number of seconds of 0 or more",
+            ),
         ],
     )
     def test_of_a_number_that_makes_no_sense_is_refused(self, policy: dict[str, Any], told: str):
@@ -230,7 +242,7 @@ class TestNonsense:
             subscribe("shops.Ordered", lease=60, time_limit=60)(lambda: None)
         with pytest.raises(ValueError, match="on_dead="):
             subscribe("shops.Ordered", ordered=True, on_dead="skip")(lambda: None)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="on_dead= is for ordered handlers"):
+        with pytest.raises(ValueError, match="on_dead= needs ordered=True"):
             subscribe("shops.Ordered", on_dead="pass")(lambda: None)
 
 

@@ -245,7 +245,7 @@ class TestTheShareOfAnEvent:
 
     @pytest.mark.parametrize(
         ("share", "problem"),
-        [("owner:{who}", "has no field 'who'"), ("owner", "names no field")],
+        [("owner:{who}", "names an unknown field, 'who'"), ("owner", "names no field")],
     )
     def test_is_made_of_its_fields(self, share: str, problem: str):
         with pytest.raises(TypeError, match=problem):

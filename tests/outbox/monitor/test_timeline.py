@@ -194,7 +194,7 @@ class TestALongTimeline:
     def test_says_on_its_page_that_there_is_more(
         self, outbox: Outbox, admin_client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(timeline, "MOST", 5)
+        monkeypatch.setattr(timeline, "MAX_EVENTS", 5)
         told(20)
 
         page = admin_client.get(reverse("admin:outbox_event_timeline") + "?q=hot").content.decode()
@@ -203,11 +203,11 @@ class TestALongTimeline:
 
     def test_is_asked_for_less_often(self, outbox: Outbox) -> None:
         owed(told(2))
-        short = timeline.story_of("hot", explained=True).poll_seconds
+        short = timeline.timeline_for_key("hot", explained=True).poll_seconds
         owed(told(200))
 
         assert short == 2
-        assert timeline.story_of("hot", explained=True).poll_seconds == 10
+        assert timeline.timeline_for_key("hot", explained=True).poll_seconds == 10
 
 
 class TestGroupsOfMany:
@@ -225,11 +225,11 @@ class TestGroupsOfMany:
     def test_say_on_their_page_that_there_are_more(
         self, outbox: Outbox, admin_client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("outbox.admin.dead._GROUPED", 3)
+        monkeypatch.setattr("outbox.admin.dead_letters._GROUPED", 3)
         for _ in range(7):
             outbox.given("tests.Told", key="k")
         outbox.deliver_all(raise_errors=False)
 
         page = admin_client.get(reverse("admin:outbox_delivery_dead")).content.decode()
 
-        assert "These are the newest 3; there are more" in page
+        assert "Only the newest 3 are shown" in page

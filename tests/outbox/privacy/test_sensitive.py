@@ -1,4 +1,4 @@
-"""What is sensitive is shown nowhere, and can be blanked for good."""
+"""Sensitive fields are masked in every display, and can be blanked permanently."""
 
 import logging
 from collections.abc import Callable
@@ -159,7 +159,7 @@ class TestMasking:
             f"hello {NAME!a}",
         ],
     )
-    def test_finds_a_value_however_a_text_quotes_it(self, quoted: str):
+    def test_finds_a_value_in_any_quoted_form(self, quoted: str):
         """Seen to fail with the plain value alone, with case minded, and with parts left."""
         text = masked_text(quoted, given())
 
@@ -167,7 +167,7 @@ class TestMasking:
         for value in (EMAIL[:8], EMAIL[-8:], "yamada", "花子", "u82b1"):
             assert value not in text.lower()
 
-    def test_leaves_words_alone_that_a_short_value_stands_in(self, own_registry: None):
+    def test_keeps_words_that_contain_a_short_value(self, own_registry: None):
         class Named(DomainEvent, key="id"):
             id: UUID
             name: Sensitive[str]
@@ -182,7 +182,7 @@ class TestMasking:
 
 
 class TestAFailedAttempt:
-    def test_is_stored_and_logged_without_them(
+    def test_is_stored_and_logged_without_sensitive_values(
         self, failing: None, caplog: pytest.LogCaptureFixture
     ):
         """Message, traceback, note, log. Seen to fail with each of the four unmasked."""
@@ -225,7 +225,7 @@ class TestAFailedAttempt:
 
         assert Attempt.objects.get().message == "'order'"
 
-    def test_of_a_value_that_does_not_fit_is_too(self):
+    def test_of_an_invalid_value_is_masked(self):
         @subscribe("tests.ParcelSent")
         def write(email: int) -> None: ...
 
@@ -237,7 +237,7 @@ class TestAFailedAttempt:
 
 
 class TestTheAdmin:
-    def test_shows_none_of_them(self, failing: None, admin_client: Client):
+    def test_shows_no_sensitive_values(self, failing: None, admin_client: Client):
         """Seen to fail with the payload as it is stored."""
         row = given()
         Outbox().deliver_all(raise_errors=False)
@@ -291,7 +291,7 @@ class TestEveryDisplay:
         ],
         ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
     )
-    def test_in_the_terminal_hides_them(self, arguments: list[str], shown: str):
+    def test_in_the_terminal_hides_sensitive_values(self, arguments: list[str], shown: str):
         """Seen to fail with what an exception says, and what a trial writes, left as it is."""
         said = outbox_command(*arguments)
 
@@ -303,14 +303,14 @@ class TestEveryDisplay:
         ["event", "delivery", "delivery/dead", "delivery/blocked", "subscription",
          "subscription/handlers", "subscription/map", "operation"],
     )  # fmt: skip
-    def test_in_the_admin_hides_them(self, admin_client: Client, page: str):
+    def test_in_the_admin_hides_sensitive_values(self, admin_client: Client, page: str):
         """Seen to fail with the notes and reasons left as exceptions say them."""
         answer = admin_client.get(f"/admin/outbox/{page}/")
 
         assert answer.status_code == 200
         assert [value for value in values() if value in answer.content.decode()] == []
 
-    def test_on_the_overview_hides_them(self, admin_client: Client):
+    def test_on_the_overview_hides_sensitive_values(self, admin_client: Client):
         answer = admin_client.get("/admin/outbox/")
 
         assert answer.status_code == 200
@@ -318,7 +318,7 @@ class TestEveryDisplay:
 
 
 class TestRedaction:
-    def test_blanks_what_is_sensitive_and_keeps_the_rest(self, parcel_sent: type[DomainEvent]):
+    def test_blanks_sensitive_fields_and_keeps_the_rest(self, parcel_sent: type[DomainEvent]):
         row = given()
         other = Outbox().given("tests.ParcelSent", **{**FIELDS, "customer_id": uuid4()})
         settle()
@@ -342,7 +342,7 @@ class TestRedaction:
         assert Event.objects.get(pk=other.pk).payload["email"] == EMAIL
 
     @pytest.mark.parametrize("state", Delivery.OWED)
-    def test_leaves_alone_what_is_owed(self, failing: None, state: str):
+    def test_skips_owed_events(self, failing: None, state: str):
         """Seen to fail without the question."""
         given()
         settle(state)
@@ -350,12 +350,12 @@ class TestRedaction:
         assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
         assert Event.objects.get(name="tests.ParcelSent").payload["email"] == EMAIL
 
-    def test_leaves_alone_what_waits_for_fan_out(self):
+    def test_skips_events_that_wait_for_fan_out(self):
         given()
 
         assert redact(subject=f"customer:{CUSTOMER}", by="ann", reason="asked").owed == 1
 
-    def test_leaves_alone_what_is_told_later_and_finds_it_when_it_was(
+    def test_skips_delayed_events_and_blanks_them_after_their_emission(
         self, parcel_sent: type[DomainEvent]
     ):
         """Seen to fail with the subject left behind by a delayed event."""
@@ -382,7 +382,7 @@ class TestRedaction:
 
         assert read == [("", None, date(1970, 1, 1))]
 
-    def test_masks_what_attempts_of_before_the_mark_still_quote(self, failing: None):
+    def test_masks_values_in_attempts_from_before_the_mark(self, failing: None):
         """Seen to fail with attempts left as they are."""
         given()
         settle("dead")
@@ -410,7 +410,7 @@ class TestRedaction:
         assert (done.blanked, done.empty) == (1, 0)
         assert stored.payload == {"order": "1", "customer": 7, "who": None, "note": ""}
 
-    def test_counts_an_event_that_this_code_does_not_know_apart(self):
+    def test_counts_unknown_events_separately(self):
         """Failed: it counted as one without anything to blank."""
         row = unknown()
         settle()
@@ -436,7 +436,7 @@ class TestRedaction:
 
         assert redact(keys=[str(PARCEL)], by="ann", reason="asked").blanked == 1
 
-    def test_tells_the_other_apps_in_an_event(self):
+    def test_notifies_the_other_apps_by_an_event(self):
         heard: list[str] = []
 
         @subscribe("outbox.SubjectRedacted")
@@ -448,7 +448,7 @@ class TestRedaction:
 
         assert heard == ["customer:7"]
 
-    def test_says_who_and_why(self, caplog: pytest.LogCaptureFixture):
+    def test_logs_the_actor_and_the_reason(self, caplog: pytest.LogCaptureFixture):
         with caplog.at_level(logging.INFO, logger="outbox.operations"):
             redact(subject="customer:7", by="ann", reason="ticket 4711")
 
@@ -524,7 +524,7 @@ class TestRedactionDuring:
 
 
 class TestTheCommand:
-    def test_redacts_and_says_how_many(self):
+    def test_redacts_and_reports_the_number(self):
         given()
         settle()
 
@@ -532,14 +532,14 @@ class TestTheCommand:
 
         assert said.startswith("1 event blanked; 0 had nothing to blank, 0 are still owed.")
 
-    def test_is_recorded_with_who_and_why(self):
+    def test_is_recorded_with_actor_and_reason(self):
         outbox_command("redact", "--subject", "customer:7", "--reason", "ticket 4711")
 
         [row] = Operation.objects.all()
         assert (row.action, row.reason, row.state) == ("redact", "ticket 4711", "finished")
         assert (row.choice["subject"], row.by) == ("customer:7", operator())
 
-    def test_fails_where_something_is_left(self):
+    def test_fails_if_events_are_left(self):
         given()
 
         said = refused("redact", "--key", str(PARCEL), "--reason", "asked")
@@ -559,7 +559,7 @@ class TestTheCommand:
         assert "elsewhere.Told version 1 (1)" in said
         assert "events.lock.json" in said
 
-    def test_names_the_command_that_shows_what_the_apps_have_left_to_do(self):
+    def test_names_the_command_that_shows_unfinished_deliveries_of_the_apps(self):
         """Failed: nothing said that the apps erase later, nor where to look."""
         said = outbox_command("redact", "--subject", "customer:7", "--reason", "asked")
 
@@ -568,12 +568,12 @@ class TestTheCommand:
     @pytest.mark.parametrize(
         "arguments", [["--subject", "customer:7", "--dry-run"], ["--key", "parcel-7"]]
     )
-    def test_names_none_where_no_app_is_asked(self, arguments: list[str]):
+    def test_names_no_command_without_subscribed_apps(self, arguments: list[str]):
         said = outbox_command("redact", *arguments, "--reason", "asked")
 
         assert "outbox why" not in said
 
-    def test_leaves_delayed_events_alone_and_leads_to_them(self, parcel_sent: type[DomainEvent]):
+    def test_skips_delayed_events_and_names_them(self, parcel_sent: type[DomainEvent]):
         """Failed: it advised --force, which blanks no delayed event."""
         subject = f"customer:{CUSTOMER}"
         with transaction.atomic():
@@ -584,7 +584,7 @@ class TestTheCommand:
         assert "--force does not blank delayed events" in said
         assert "delayed event" in outbox_command("why", subject)
 
-    def test_leads_to_what_names_the_subject_and_is_owed(self):
+    def test_names_owed_events_of_the_subject(self):
         """Failed: `why` knew no subjects."""
         subject, event = f"customer:{CUSTOMER}", given()
 
@@ -592,7 +592,7 @@ class TestTheCommand:
         settle()
         assert "neither" in refused("why", subject)
 
-    def test_wants_to_know_whose(self):
+    def test_requires_a_subject_or_a_key(self):
         assert "--subject" in refused("redact", "--reason", "asked")
 
 
@@ -610,7 +610,7 @@ class TestTheChecks:
 
         assert [one for one, _ in self.complaints()] == ["outbox.E024"]
 
-    def test_refuse_a_type_that_takes_no_blank(self):
+    def test_refuse_a_type_that_accepts_no_blank(self):
         class Bad(DomainEvent, key="id"):
             id: UUID
             phone: Sensitive[Annotated[str, StringConstraints(pattern=r"^\+\d+$")]]
@@ -618,10 +618,10 @@ class TestTheChecks:
         [(number, message)] = self.complaints()
 
         assert number == "outbox.E025"
-        assert message.startswith("phone of tests.Bad is sensitive, and its type takes no blank")
+        assert message.startswith("The field phone of tests.Bad is sensitive, but accepts no blank")
 
-    def test_refuse_a_subject_without_such_a_field(self):
-        with pytest.raises(TypeError, match="has no field 'nobody'"):
+    def test_refuse_a_subject_with_an_unknown_field(self):
+        with pytest.raises(TypeError, match="names an unknown field, 'nobody'"):
 
             class Bad(DomainEvent, key="id", subject="customer:{nobody}"):
                 id: UUID

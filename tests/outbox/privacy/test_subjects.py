@@ -1,4 +1,4 @@
-"""What apps declare about a subject is masked wherever a failure is stored, shown or archived."""
+"""Values that apps declare for a subject are masked in stored, shown and archived failures."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from outbox import (
 from outbox.models import Attempt, Delivery, Subscription
 from outbox.privacy import subjects
 from outbox.privacy.cleaning import Cleaner
-from outbox.privacy.masking import masked_values
-from outbox.privacy.patterns import masked_patterns
+from outbox.privacy.masking import masked_patterns, masked_values
 from outbox.privacy.redaction import redact
 from outbox.privacy.subjects import DeclarationFailed
 from outbox.testing import Outbox
@@ -145,7 +144,7 @@ class TestAPattern:
         assert masked_patterns(f"rejected: {text}") == f"rejected: {shown}"
 
     @pytest.mark.parametrize("between", SEPARATORS)
-    def test_masks_a_number_whatever_separates_its_digits(self, between: str):
+    def test_masks_a_number_with_any_separators(self, between: str):
         """Failed: hyphens, spaces and dots beyond ASCII, and escaped ones, ended a number."""
         number = between.join(["090", "1234", "5678"])
 
@@ -176,12 +175,12 @@ class TestAPattern:
             "JPY 12,345,678 are 67,890.12 EUR, of 1234.50 and 99999.99",
         ],
     )
-    def test_keeps_what_identifies_nobody(self, text: str):
+    def test_keeps_numbers_that_identify_no_person(self, text: str):
         assert masked_patterns(text) == text
 
 
 class TestAValue:
-    def test_is_masked_whole_where_another_form_of_it_ends_alike(self):
+    def test_is_masked_completely_if_another_form_ends_alike(self):
         """Failed: "Hanako ***" was left, by the end of the form "Hanako%20Yamada"."""
         name = "Hanako Yamada-Tester"
 
@@ -194,16 +193,14 @@ class TestAValue:
             ("İbrahim Öztürk-Demir", "İİ: no ...türk-Demir, İİ", "İİ: no ...***, İİ"),
         ],
     )
-    def test_is_masked_where_a_letter_is_longer_in_lower_case(
-        self, value: str, text: str, shown: str
-    ):
+    def test_is_masked_if_a_letter_is_longer_in_lower_case(self, value: str, text: str, shown: str):
         """Failed: each "İ" before a value that was cut moved its mask to the right."""
         assert masked_values(text, [value], mask="***") == shown
 
     @pytest.mark.parametrize(
         "part", ["Hanakos Öztü...", "...Öztürk-Demir"], ids=["beginning", "end"]
     )
-    def test_is_masked_as_far_as_any_form_of_it_goes(self, part: str):
+    def test_is_masked_up_to_the_end_of_its_longest_form(self, part: str):
         """Failed: the part of its JSON form was masked first, and "Öztü" was left."""
         text = masked_values(f"no {part} there", ["Hanakos Öztürk-Demir"], mask="***")
 
@@ -212,7 +209,7 @@ class TestAValue:
 
 
 class TestACleaner:
-    def test_cuts_a_long_text_where_no_value_is_cut_in_two(self):
+    def test_cuts_a_long_text_without_leaving_part_of_a_value(self):
         text = "x" * 395 + EMAIL + "y" * 1000
 
         assert "hanako" not in Cleaner([EMAIL]).clean(text, longest=100)
@@ -241,12 +238,12 @@ class TestADeclaredValue:
             assert NAME not in text
             assert "***" in text
 
-    def test_is_of_that_subject_alone(self, outbox: Outbox):
+    def test_is_masked_for_its_subject_only(self, outbox: Outbox):
         declare()
 
         assert NAME in fail(outbox, "order-2").message
 
-    def test_is_masked_in_what_was_stored_before_by_a_redaction(self, outbox: Outbox):
+    def test_is_masked_in_older_failures_by_a_redaction(self, outbox: Outbox):
         """Failed: a redaction looked at events that declare the subject, and at no others."""
         attempt, other = fail(outbox), fail(outbox, "order-2")
         assert NAME in attempt.message
@@ -260,7 +257,7 @@ class TestADeclaredValue:
         assert NAME not in attempt.message + attempt.traceback + note
         assert NAME in other.message
 
-    def test_is_masked_in_the_reasons_why_handlers_are_held_by_a_redaction(self):
+    def test_is_masked_in_pause_and_breaker_reasons_by_a_redaction(self):
         """Failed: a redaction cleaned attempts and notes alone."""
 
         @subscribe("tests.OrderNoted", rules={ValueError: Pause("look")})
@@ -290,7 +287,7 @@ class TestADeclaredValue:
         ]
 
     @pytest.mark.parametrize("part", ["values", "of_key"])
-    def test_that_cannot_be_read_lets_no_text_through(
+    def test_that_cannot_be_read_hides_the_whole_text(
         self, outbox: Outbox, caplog: pytest.LogCaptureFixture, part: str
     ):
         def broken(_text: str) -> Any:
@@ -308,7 +305,7 @@ class TestADeclaredValue:
             assert EMAIL not in text
 
     @pytest.mark.parametrize("part", ["values", "of_key"])
-    def test_that_cannot_be_read_is_named_with_its_place_and_the_line_that_raised(
+    def test_that_cannot_be_read_is_logged_with_its_place_and_traceback(
         self, outbox: Outbox, caplog: pytest.LogCaptureFixture, part: str
     ):
         """Failed: the text named the class of the exception alone, and nothing the line."""
@@ -330,7 +327,7 @@ class TestADeclaredValue:
         assert "in broken" in text
         assert "hanako" not in text + attempt.message
 
-    def test_that_is_read_one_by_one_is_named_too(self, outbox: Outbox):
+    def test_from_a_generator_that_raises_is_logged(self, outbox: Outbox):
         """Failed: a generator raises after the call of its function."""
 
         def broken(_part: str) -> Any:
@@ -341,7 +338,7 @@ class TestADeclaredValue:
 
         assert "`values` of the subject 'customer', declared at" in fail(outbox).message
 
-    def test_that_cannot_be_read_stops_a_redaction_that_names_it(self):
+    def test_that_cannot_be_read_stops_a_redaction(self):
         def broken(_part: str) -> Any:
             raise LookupError(EMAIL)
 
@@ -351,7 +348,7 @@ class TestADeclaredValue:
             redact(subject="customer:7", by="ann", reason="asked to")
 
     @pytest.mark.parametrize("kind", ["", "customer:7"])
-    def test_needs_a_kind_without_a_colon(self, kind: str):
+    def test_requires_a_kind_without_a_colon(self, kind: str):
         with pytest.raises(ValueError, match="a word without a colon"):
             declare_subject(kind, values=lambda part: [])
         assert subjects.registry == []
@@ -378,10 +375,10 @@ class TestAnArchive:
         payload: dict[str, Any] = line["payload"]
         return payload
 
-    def test_has_blanks_for_what_is_sensitive(self, noted: None, tmp_path: Path):
+    def test_has_blanks_in_sensitive_fields(self, noted: None, tmp_path: Path):
         assert self.payload(tmp_path) == {"order": "order-1", "customer": 7, "email": ""}
 
-    def test_has_all_where_the_settings_want_it(
+    def test_has_sensitive_values_if_the_settings_allow_it(
         self, noted: None, tmp_path: Path, settings: Settings
     ):
         settings.OUTBOX = {**settings.OUTBOX, "ARCHIVE_SENSITIVE": True}

@@ -507,7 +507,7 @@ class TestADeliveryThatIsStartedAtBirth:
 @pytest.mark.usefixtures("own_registry")
 class TestAHandlerThatCallsOutside:
     def test_cannot_be_inline(self):
-        with pytest.raises(TypeError, match="inline=True is for atomic handlers"):
+        with pytest.raises(TypeError, match="inline=True needs atomic=True"):
 
             @subscribe("shops.Ordered", atomic=False, inline=True)
             def charge(receipt: Receipt) -> None: ...

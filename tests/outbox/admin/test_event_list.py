@@ -1,4 +1,4 @@
-"""Finding a moment among the events by halving."""
+"""Find the first event since a time by a binary search."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from outbox import subscribe
-from outbox.admin.seek import first_since
+from outbox.admin.event_list import first_since
 from outbox.models import Event
 from outbox.testing import Outbox
 from tests.outbox.history import store
@@ -29,9 +29,7 @@ def history(own_registry: None) -> None:
 
 class TestFirstSince:
     @pytest.mark.parametrize("days", [0, 0.02, 0.5, 1, 7, 29, 31])
-    def test_leaves_out_nothing_that_is_newer_and_little_that_is_older(
-        self, history: None, days: float
-    ) -> None:
+    def test_includes_all_newer_and_few_older_events(self, history: None, days: float) -> None:
         moment = timezone.now() - timedelta(days=days)
 
         first = first_since(moment)
@@ -41,7 +39,7 @@ class TestFirstSince:
         assert not newer.filter(seq__lt=first).exists()
         assert older.count() < 300
 
-    def test_bears_with_clocks_that_differ(self, history: None) -> None:
+    def test_tolerates_clocks_that_differ(self, history: None) -> None:
         """Two servers tell in turn, one event a second; one's clock is four minutes ahead."""
         now, rows = timezone.now(), list(Event.objects.only("seq").order_by("seq"))
         for number, event in enumerate(rows):
@@ -57,5 +55,5 @@ class TestFirstSince:
         assert not newer.filter(seq__lt=first).exists()
 
     @pytest.mark.django_db
-    def test_is_content_with_nothing(self) -> None:
+    def test_accepts_an_empty_table(self) -> None:
         assert first_since(timezone.now()) == 0

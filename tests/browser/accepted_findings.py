@@ -1,4 +1,4 @@
-"""What axe finds in the markup of others: rule, where, and why it is not ours to mend."""
+"""Findings of axe in the markup of other projects: the rule, the place, and the reason."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from playwright.sync_api import Page
 
 
 @dataclass(frozen=True)
-class Known:
-    """A finding that is somebody else's. The same rule elsewhere is ours.
+class AcceptedFinding:
+    """A finding in the markup of another project. The same rule elsewhere is an error.
 
     Attributes:
         rule: axe's name of the rule.
@@ -23,7 +23,9 @@ class Known:
     reason: str
 
 
-def known_of(page: Page, rule: str, target: str, known: Sequence[Known]) -> Known | None:
+def accepted_in(
+    page: Page, rule: str, target: str, known: Sequence[AcceptedFinding]
+) -> AcceptedFinding | None:
     """Return which of these a finding is, if any."""
     return next(
         (one for one in known if one.rule == rule and _is_within(page, target, one.within)), None

@@ -1,4 +1,7 @@
-"""Dead letters in groups of one cause; retry or discard one group, or all that match."""
+"""Dead letters in groups of one cause; retry or discard one group, or all that match.
+
+A dead delivery's payload can be corrected: the result is a new event for its handler only.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,21 @@ from collections.abc import Mapping, Sequence
 
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from outbox import operations
 from outbox.models import Delivery, Operation
 from outbox.monitor.groups import Group, groups
+from outbox.privacy.sensitive import masked
 
-from .acting import CARRY_OUT, MOST, TEXTS, TITLES
-from .background import NotBegun, in_background
-from .base import ReadOnlyAdmin, ReasonForm, doer, may
-from .links import dead_url, operation_url
+from .actions import EFFECTS, MAX_PER_REQUEST, OPERATIONS, TITLES, NotStarted, start_in_background
+from .base import ReadOnlyAdmin, ReasonForm, acting_user, may
+from .json_object import JSONObjectField, payload_text
+from .links import dead_url, delivery_url, event_url, operation_url
 from .pages import show
 
 _FILTERS = ("handler", "exception", "place")
@@ -32,8 +37,8 @@ class BulkForm(ReasonForm):
     """A reason, and a rate."""
 
     rate = forms.FloatField(
-        label=gettext_lazy("Most in a second"),
-        help_text=gettext_lazy("Live traffic has the same workers."),
+        label=gettext_lazy("Maximum per second"),
+        help_text=gettext_lazy("Live traffic uses the same workers."),
         min_value=1,
         initial=operations.RATE,
     )
@@ -48,7 +53,7 @@ class CauseForm(forms.Form):
     overtaken = forms.BooleanField(required=False)
 
 
-def dead_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+def dead_letters_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Show the groups, computed for each request: of the newest dead deliveries only."""
     page.require_view(request)
     every = groups(most=_GROUPED)
@@ -74,50 +79,50 @@ def _latest_actions() -> QuerySet[Operation]:
     return Operation.objects.filter(action__in=_ACTIONS).order_by("-id")[:5]
 
 
-def act_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+def bulk_action_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
     """Preview an action on one group or all that match, ask for a reason, and carry it out."""
     page.require_view(request)
     action = request.POST.get("action", "")
     if action not in _ACTIONS or not may(request, action):
-        return _refused(page, request, _("You may not do this."))
+        return _refused(page, request, _("You do not have the permission for this action."))
     cause = CauseForm(request.POST)
     if not cause.is_valid():
-        return _refused(page, request, _("There is no such group."))
+        return _refused(page, request, _("This group does not exist. Reload the page."))
     given = cause.cleaned_data
     choice = _choice(given, is_group="group" in request.POST, overtaken=given["overtaken"])
     form = BulkForm(request.POST if "reason" in request.POST else None)
     if not form.is_valid():
-        return _ask(page, request, form, action, choice)
+        return _confirm(page, request, form, action, choice)
     reason, rate = form.cleaned_data["reason"], form.cleaned_data["rate"]
     try:
-        number = _carry_out(action, choice, by=doer(request), reason=reason, rate=rate)
-    except NotBegun as error:
+        number = _carry_out(action, choice, by=acting_user(request), reason=reason, rate=rate)
+    except NotStarted as error:
         page.message_user(request, str(error), messages.ERROR)
         return HttpResponseRedirect(dead_url())
     return _done(page, request, action, number)
 
 
 def _carry_out(action: str, choice: operations.Choice, *, by: str, reason: str, rate: float) -> int:
-    """Carry out up to `MOST` now, and more in the background; return the operation's id."""
-    if operations.chosen(action, choice)[: MOST + 1].count() > MOST:
-        return in_background(action, choice, by=by, reason=reason, rate=rate)
-    return CARRY_OUT[action](choice, by=by, reason=reason, rate=None).pk
+    """Carry out up to `MAX_PER_REQUEST` now, more in the background; return the operation's id."""
+    if operations.chosen(action, choice)[: MAX_PER_REQUEST + 1].count() > MAX_PER_REQUEST:
+        return start_in_background(action, choice, by=by, reason=reason, rate=rate)
+    return OPERATIONS[action](choice, by=by, reason=reason, rate=None).pk
 
 
 def _done(page: ReadOnlyAdmin, request: HttpRequest, action: str, number: int) -> HttpResponse:
     operation = Operation.objects.get(pk=number)
-    page.remember(request, [operation], f"{TITLES[action]}: {operation.reason}")
+    page.log_action(request, [operation], f"{TITLES[action]}: {operation.reason}")
     if operation.state == Operation.State.RUNNING:
-        page.message_user(request, _("It has begun; this page shows how far it is."))
+        page.message_user(request, _("The operation has started. This page shows its progress."))
     else:
         text = ngettext(
-            "%d delivery was touched.", "%d deliveries were touched.", operation.touched
+            "%d delivery was changed.", "%d deliveries were changed.", operation.touched
         )
         page.message_user(request, text % operation.touched, messages.SUCCESS)
     return HttpResponseRedirect(operation_url(number))
 
 
-def _ask(
+def _confirm(
     page: ReadOnlyAdmin,
     request: HttpRequest,
     form: BulkForm,
@@ -129,11 +134,11 @@ def _ask(
     kept = {name: request.POST[name] for name in names if name in request.POST}
     return show(
         request,
-        "admin/outbox/ask.html",
+        "admin/outbox/confirm.html",
         of=page,
         title=str(TITLES[action]),
-        text=TEXTS[action],
-        lines=[*(found.lines or [_("nothing")]), *found.examples],
+        text=EFFECTS[action],
+        lines=[*(found.lines or [_("no delivery")]), *found.examples],
         form=form,
         url=request.path,
         action=action,
@@ -160,3 +165,65 @@ def _fits(group: Group, given: Mapping[str, str]) -> bool:
 def _refused(page: ReadOnlyAdmin, request: HttpRequest, why: str) -> HttpResponse:
     page.message_user(request, why, messages.ERROR)
     return HttpResponseRedirect(dead_url())
+
+
+class CorrectionForm(ReasonForm):
+    """The whole payload, and a reason."""
+
+    payload = JSONObjectField(
+        label=gettext_lazy("Payload"),
+        help_text=gettext_lazy("A JSON object. A masked value (***) that you leave is kept."),
+        widget=forms.Textarea(attrs={"rows": 16, "cols": 80, "spellcheck": "false"}),
+    )
+    field_order = ("payload", "reason")
+
+
+def correct_view(page: ReadOnlyAdmin, request: HttpRequest, pk: int) -> HttpResponse:
+    """Show the payload; store a corrected one, and redirect to the new event."""
+    page.require_view(request)
+    if not may(request, "correct"):
+        raise PermissionDenied
+    row = _dead(pk)
+    shown = payload_text(masked(row.event))
+    form = CorrectionForm(request.POST or None, initial={"payload": shown})
+    if form.is_valid():
+        try:
+            return _correct(page, request, row, form)
+        except operations.CannotCorrect as error:
+            form.add_error("payload", str(error))
+    names = {"event": row.event.name, "handler": row.subscription.handler}
+    text = _(
+        "A new event %(event)s with this payload is stored for %(handler)s only. It refers to the "
+        "original event. The dead delivery is discarded."
+    )
+    return show(
+        request,
+        "admin/outbox/confirm.html",
+        of=page,
+        title=_("Correct and retry"),
+        text=text % names,
+        lines=[row.note],
+        form=form,
+        url=request.path,
+        back=delivery_url(pk),
+    )
+
+
+def _correct(
+    page: ReadOnlyAdmin, request: HttpRequest, row: Delivery, form: CorrectionForm
+) -> HttpResponse:
+    payload, reason = form.cleaned_data["payload"], form.cleaned_data["reason"]
+    event = operations.correct(row.pk, payload, by=acting_user(request), reason=reason)
+    page.log_action(
+        request, [row], _("Corrected by event %(id)s: %(why)s") % {"id": event.id, "why": reason}
+    )
+    page.message_user(request, _("The corrected event is stored and due."), messages.SUCCESS)
+    return HttpResponseRedirect(event_url(event.seq))
+
+
+def _dead(pk: int) -> Delivery:
+    rows = Delivery.objects.filter(pk=pk, state=Delivery.State.DEAD)
+    row = rows.select_related("event", "subscription").first()
+    if row is None:
+        raise Http404
+    return row

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from pydantic import UUID4, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, create_model
 from typing_extensions import TypedDict  # pydantic wants this one below Python 3.12
 
-from outbox.contracts.schema import misfits
-from outbox.contracts.shapes import read_schema, written_schema
+from outbox.contracts.compatibility import mismatches
+from outbox.contracts.json_schemas import read_schema, written_schema
 
 
 def found(written: Any, read: Any) -> list[str]:
     """Compare an event's field `it`, of type `written`, with a parameter of type `read`."""
     schema = written_schema(create_model("Told", it=(written, ...)))
-    return misfits(
+    return mismatches(
         {**schema["properties"]["it"], "$defs": schema.get("$defs", {})},
         read_schema(read),
         path="it",
@@ -130,7 +130,7 @@ Means = Annotated[Card | Cash, Field(discriminator="kind")]
 NumberedMeans = Annotated[NumberedCard | Cash, Field(discriminator="kind")]
 
 
-class TestWhatFits:
+class TestACompatibleType:
     @pytest.mark.parametrize(
         ("written", "read"),
         [
@@ -188,11 +188,11 @@ class TestWhatFits:
             (int, Annotated[int, Field(gt=0)]),  # bounds are not compared
         ],
     )  # fmt: skip
-    def test_has_no_misfits(self, written, read):
+    def test_has_no_mismatch(self, written, read):
         assert found(written, read) == []
 
 
-class TestAMisfit:
+class TestAMismatch:
     @pytest.mark.parametrize(
         ("written", "read", "path", "carried", "wanted"),
         [
@@ -233,7 +233,7 @@ class TestAMisfit:
             (Means, NumberedMeans, "it.last4", "a string", "an integer"),
         ],
     )  # fmt: skip
-    def test_is_told_with_its_place(self, written, read, path, carried, wanted):
+    def test_is_reported_with_its_path(self, written, read, path, carried, wanted):
         sentence = f"{path}: the event carries {carried}, the handler reads {wanted}"
 
         assert sentence in found(written, read)
@@ -242,16 +242,16 @@ class TestAMisfit:
         ("written", "read", "sentence"),
         [
             (Line, NamedLine, "it.name: the event does not carry it, the handler requires it"),
-            (dict[str, str], Sku, "it.sku: the event may leave it out, the handler requires it"),
-            (TypedLine, Line, "it.quantity: the event may leave it out, the handler requires it"),
-            (ShyLine, Sku, "it.sku: the event may leave it out, the handler requires it"),
+            (dict[str, str], Sku, "it.sku: the event may omit it, the handler requires it"),
+            (TypedLine, Line, "it.quantity: the event may omit it, the handler requires it"),
+            (ShyLine, Sku, "it.sku: the event may omit it, the handler requires it"),
             (Line, StrictSku, "it.quantity: the event carries it, the handler's type forbids it"),
         ],
     )
-    def test_can_be_about_presence(self, written, read, sentence):
+    def test_can_concern_a_missing_field(self, written, read, sentence):
         assert sentence in found(written, read)
 
-    def test_is_told_once(self):
+    def test_is_reported_once(self):
         assert found(Tree, WordyTree) == [
             "it.name: the event carries a string, the handler reads an integer"
         ]
@@ -265,7 +265,7 @@ class TestAMisfit:
         assert len(found(Line, Other)) == 3
 
 
-# --- Any pair of types: what misfits() lets pass, pydantic reads ---------------------------------
+# --- Any pair of types: pydantic reads each value for which mismatches() is empty -----------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -409,7 +409,7 @@ thorough = settings(
 class TestAnyContract:
     @thorough
     @given(contract=contracts, data=st.data())
-    def test_without_misfits_is_kept(self, contract, data):
+    def test_without_mismatches_can_be_read(self, contract, data):
         assume(not found(contract.written, contract.read))
         value = data.draw(contract.values)
 
@@ -420,10 +420,10 @@ class TestAnyContract:
 
     @thorough
     @given(contract=contracts)
-    def test_has_no_misfits_with_itself(self, contract):
+    def test_has_no_mismatch_with_itself(self, contract):
         assert found(contract.written, contract.written) == []
 
     @thorough
     @given(contract=contracts, other=contracts)
-    def test_has_no_misfits_with_more_alternatives(self, contract, other):
+    def test_has_no_mismatch_with_more_alternatives(self, contract, other):
         assert found(contract.written, _any_of([other.read, contract.written])) == []

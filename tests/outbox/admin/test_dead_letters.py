@@ -1,4 +1,4 @@
-"""Dead letters in the admin: groups of one cause, and what a person does with one or all."""
+"""Dead letters in the admin: groups of one cause, bulk actions, corrections, sensitive fields."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbox import DomainEvent, PermanentFailure, Sensitive, operations, subscribe
-from outbox.admin import dead
+from outbox.admin import dead_letters
 from outbox.models import Attempt, Delivery, Event, Operation
 from outbox.testing import Outbox
 from tests.outbox.parcels import client_with, page_of, text_of
@@ -79,8 +79,8 @@ def group_of(delivery: Delivery) -> dict[str, str]:
     return {"group": "1", "handler": name, "exception": last.exception, "place": last.place}
 
 
-class TestTheGroups:
-    def test_are_those_of_one_handler_exception_and_place(self, outbox, scales, admin_client):
+class TestGroups:
+    def test_have_one_handler_exception_and_place(self, outbox, scales, admin_client):
         weighed(outbox, 2)
         scales.error = LookupError("no such parcel")
         weighed(outbox)
@@ -90,33 +90,33 @@ class TestTheGroups:
 
         assert f"2 {TIMES} tests.print_label: PermanentFailure" in text
         assert f"1 {TIMES} tests.print_label: LookupError" in text
-        assert "3 deliveries used up their attempts" in text
+        assert "3 deliveries are dead:" in text
 
-    def test_are_kept_by_a_filter(self, outbox, admin_client):
+    def test_can_be_filtered(self, outbox, admin_client):
         weighed(outbox)
 
         none = text_of(admin_client, f"{DEAD}?exception=LookupError")
         one = text_of(admin_client, f"{DEAD}?handler=tests.print_label")
 
-        assert "Nothing dead matches" in none
+        assert "No dead delivery matches" in none
         assert f"1 {TIMES} tests.print_label" in one
 
-    def test_say_so_where_nothing_is_dead(self, outbox, admin_client):
-        assert "Nothing is dead." in text_of(admin_client, DEAD)
+    def test_have_a_text_if_no_delivery_is_dead(self, outbox, admin_client):
+        assert "No delivery is dead." in text_of(admin_client, DEAD)
 
 
-class TestActingOnAGroup:
-    def test_shows_first_what_it_would_touch_and_asks_why(self, outbox, admin_client):
+class TestAGroupAction:
+    def test_shows_its_deliveries_and_requires_a_reason(self, outbox, admin_client):
         weighed(outbox, 2)
         form = group_of(Delivery.objects.filter(state="dead").latest("pk"))
 
         text = admin_client.post(ACT, {**form, "action": "retry"}).content.decode()
 
         assert "tests.print_label, dead: 2" in text
-        assert "Most in a second" in text
+        assert "Maximum per second" in text
         assert dead_ones() == 2
 
-    def test_touches_the_group_alone_and_empties_it(self, outbox, admin_client, admin_user):
+    def test_changes_only_the_deliveries_of_the_group(self, outbox, admin_client, admin_user):
         weighed(outbox, 3)
         die_with_the_worker(1)
         form = group_of(Delivery.objects.filter(state="dead").earliest("pk"))
@@ -129,7 +129,7 @@ class TestActingOnAGroup:
         assert dead_ones() == 1
         assert LogEntry.objects.get().change_message.endswith(REASON)
 
-    def test_takes_no_exception_for_none_at_all(self, outbox, admin_client):
+    def test_of_a_group_without_exception_changes_no_other_group(self, outbox, admin_client):
         """Seen to fail where an empty exception meant "whatever": all three were discarded."""
         weighed(outbox, 3)
         die_with_the_worker(1)
@@ -140,7 +140,7 @@ class TestActingOnAGroup:
         assert Operation.objects.get().touched == 1
         assert dead_ones() == 2
 
-    def test_reaches_all_that_fit_the_filter(self, outbox, admin_client):
+    def test_applies_to_all_that_match_the_filter(self, outbox, admin_client):
         weighed(outbox, 3)
         die_with_the_worker(1)
         form = {"handler": "tests.print_label", "exception": "", "place": ""}
@@ -150,7 +150,7 @@ class TestActingOnAGroup:
         assert dead_ones() == 0
 
     @pytest.mark.parametrize("permission", ["retry_delivery", "discard_delivery"])
-    def test_is_for_those_who_may(self, outbox, permission):
+    def test_requires_its_permission(self, outbox, permission):
         weighed(outbox)
         form = group_of(Delivery.objects.get(state="dead"))
         client = client_with("view_delivery", permission)
@@ -165,25 +165,25 @@ class TestActingOnAGroup:
 
 @pytest.mark.django_db(transaction=True)
 class TestALongOperation:
-    def test_goes_on_in_the_background_and_shows_how_far_it_is(
+    def test_continues_in_the_background_and_shows_its_progress(
         self, outbox, admin_client, monkeypatch
     ):
         weighed(outbox, 6)
-        monkeypatch.setattr(dead, "MOST", 2)
+        monkeypatch.setattr(dead_letters, "MAX_PER_REQUEST", 2)
         form = {**group_of(Delivery.objects.filter(state="dead").latest("pk")), "rate": "1"}
 
         answer = admin_client.post(ACT, {**form, "action": "retry", "reason": REASON})
         first = text_of(admin_client, answer["Location"])
 
         assert "hx-get=" in first
-        assert "1 a second at most" in first
+        assert "at most 1 per second" in first
         eventually(lambda: Operation.objects.get().state == "finished", "its end", within=60)
         last = text_of(admin_client, answer["Location"])
         assert "6 of 6" in last
         assert "hx-get=" not in last
         assert dead_ones() == 0
 
-    def test_that_nobody_carries_out_any_more_goes_on_by_a_button(self, outbox, admin_client):
+    def test_that_has_stopped_is_continued_by_a_button(self, outbox, admin_client):
         weighed(outbox, 2)
         choice = operations.Choice(states=("dead",))
         left = Operation.objects.create(
@@ -199,12 +199,12 @@ class TestALongOperation:
         before = text_of(admin_client, page_of(left))
         admin_client.post(reverse("admin:outbox_operation_go_on", args=[left.pk]))
 
-        assert "Nobody carries it out any more" in before
+        assert "The operation has stopped." in before
         assert f"<code>manage.py outbox continue {left.pk}</code>" in before
-        assert "no handler runs again because of it" in before
+        assert "no handler runs again for an event because of that" in before
         eventually(lambda: dead_ones() == 0, "the rest is retried", within=60)
 
-    def test_is_given_up_by_those_who_may_do_it(self, outbox, admin_client):
+    def test_is_given_up_with_the_permission(self, outbox, admin_client):
         left = Operation.objects.create(
             action="retry", by="user:1", started_at=timezone.now(), seen_at=timezone.now()
         )
@@ -217,7 +217,7 @@ class TestALongOperation:
         assert (refused.status_code, left.state) == (403, "given_up")
 
 
-class TestCorrecting:
+class TestACorrection:
     def url(self) -> str:
         return reverse("admin:outbox_delivery_correct", args=[self.row().pk])
 
@@ -229,7 +229,7 @@ class TestCorrecting:
         payload.setdefault("parcel_id", self.row().event.key)
         return {"payload": json.dumps(payload), "reason": REASON}
 
-    def test_tells_the_handler_alone_what_was_repaired(self, outbox, scales, admin_client):
+    def test_emits_the_corrected_event_for_its_handler_only(self, outbox, scales, admin_client):
         weighed(outbox)
         old = self.row().event
 
@@ -245,7 +245,7 @@ class TestCorrecting:
         assert (self.row().state, Event.objects.get(pk=old.pk).payload["grams"]) == ("discarded", 1)
         assert f"corrected by event {new.id}" in self.row().note
 
-    def test_keeps_the_value_of_what_stayed_masked(self, outbox, admin_client):
+    def test_keeps_values_that_stay_masked(self, outbox, admin_client):
         """Seen to fail with the mask stored for the address."""
         weighed(outbox)
 
@@ -263,7 +263,7 @@ class TestCorrecting:
             ({"parcel_id": str(UUID(int=1))}, "The key must stay"),
         ],
     )
-    def test_takes_only_what_fits_the_event(self, outbox, admin_client, fields, said):
+    def test_accepts_only_a_payload_that_fits_the_event(self, outbox, admin_client, fields, said):
         weighed(outbox)
 
         text = admin_client.post(self.url(), self.form(**fields)).content.decode()
@@ -282,7 +282,7 @@ class TestCorrecting:
         ).exists()
         assert REASON in LogEntry.objects.get().change_message
 
-    def test_is_refused_to_those_who_may_only_retry(self, outbox):
+    def test_is_refused_with_the_permission_to_retry_only(self, outbox):
         weighed(outbox)
         client = client_with("view_delivery", "retry_delivery", "discard_delivery")
 
@@ -291,7 +291,7 @@ class TestCorrecting:
         assert answer.status_code == 403
         assert self.row().state == "dead"
 
-    def test_is_only_for_what_is_dead(self, outbox, scales, admin_client):
+    def test_is_refused_for_a_delivery_that_is_not_dead(self, outbox, scales, admin_client):
         scales.error = None
         weighed(outbox)
 
@@ -302,7 +302,7 @@ class TestSensitiveFields:
     def url(self, event: Event) -> str:
         return reverse("admin:outbox_event_sensitive", args=[event.pk])
 
-    def test_are_shown_on_request_and_who_looked_is_recorded(
+    def test_are_shown_on_request_and_the_access_is_logged(
         self, outbox: Outbox, admin_client: Client, admin_user
     ) -> None:
         weighed(outbox)
@@ -316,7 +316,7 @@ class TestSensitiveFields:
         entry = LogEntry.objects.get()
         assert (entry.user, entry.object_id) == (admin_user, str(event.pk))
 
-    def test_are_not_shown_to_those_who_may_only_look(self, outbox: Outbox) -> None:
+    def test_are_not_shown_without_the_permission(self, outbox: Outbox) -> None:
         weighed(outbox)
         event = Event.objects.get()
         viewer = client_with("view_event", "view_delivery")
@@ -324,11 +324,11 @@ class TestSensitiveFields:
         text = text_of(viewer, page_of(event))
         answer = viewer.post(self.url(event))
 
-        assert "Show what is masked" not in text
+        assert "Show masked values" not in text
         assert answer.status_code == 403
         assert not LogEntry.objects.exists()
 
-    def test_are_not_shown_to_a_mere_link(self, outbox: Outbox, admin_client: Client) -> None:
+    def test_are_not_shown_by_a_get_request(self, outbox: Outbox, admin_client: Client) -> None:
         weighed(outbox)
 
         assert admin_client.get(self.url(Event.objects.get())).status_code == 405

@@ -9,13 +9,13 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 #: Raised for a type without a JSON form, and for a name that cannot be resolved.
-NOT_DESCRIBED = (PydanticUserError, NameError)
+NO_SCHEMA = (PydanticUserError, NameError)
 
 
 def written_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema of the payload that is stored when a `model` is emitted.
 
-    Raises one of `NOT_DESCRIBED` for a type without a JSON form or with an unknown name.
+    Raises one of `NO_SCHEMA` for a type without a JSON form or with an unknown name.
     """
     return model.model_json_schema(
         mode="serialization", by_alias=False, schema_generator=ContractSchema

@@ -74,7 +74,7 @@ class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stub
     ) -> tuple[QuerySet[Any], bool]:
         """Search by at most `LONGEST_SEARCH` characters."""
         if len(search_term) > LONGEST_SEARCH:
-            text = _("A search has at most %(most)d characters; this one has %(number)d.")
+            text = _("The search has %(number)d characters. At most %(most)d are allowed.")
             raise BadRequest(text % {"most": LONGEST_SEARCH, "number": len(search_term)})
         return super().get_search_results(request, queryset, search_term)
 
@@ -89,7 +89,7 @@ class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stub
         try:
             return super().changeform_view(request, *args, **kwargs)
         except (OverflowError, DataError) as error:
-            text = _("A value of the form is out of the range of its column.")
+            text = _("A value of the form is out of the range of its database column.")
             raise BadRequest(text) from error
 
     def response_action(
@@ -97,7 +97,7 @@ class StrictAdminMixin(ModelAdmin):  # type: ignore[type-arg]  # generic in stub
     ) -> HttpResponse | None:
         """Refuse the action if a chosen key is one that no row can have."""
         if not self.are_keys(request.POST.getlist(ACTION_CHECKBOX_NAME)):
-            text = _("Nothing was done: a chosen row has a key that no row can have.")
+            text = _("The action did not run: the key of a selected row is invalid.")
             self.message_user(request, text, messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
         return super().response_action(request, queryset, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""What is wrong with a page, as a browser sees it."""
+"""Checks of a page in a browser: console errors, security policy, overflow, accessibility."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from playwright.sync_api import ConsoleMessage, Page, Response
 
 from tests.browser import django_admin
-from tests.browser.known import known_of
+from tests.browser.accepted_findings import accepted_in
 
 #: https://github.com/dequelabs/axe-core, as published on npm; its licences stand beside it.
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
@@ -21,8 +21,8 @@ COLOURS = ["color-contrast", "link-in-text-block"]
 NO_SCRIPT = ("application/json", "application/ld+json")
 
 
-class Complaints:
-    """What the browser itself complains of while a page is open."""
+class BrowserErrors:
+    """Errors and warnings that the browser logs while a page is open."""
 
     def __init__(self, page: Page) -> None:
         self.found: list[str] = []
@@ -30,12 +30,12 @@ class Complaints:
         page.on("pageerror", lambda error: self.found.append(f"uncaught: {error}"))
 
     def _note(self, message: ConsoleMessage) -> None:
-        # Chromium tells of a breach of the Content-Security-Policy as an error.
+        # Chromium logs a violation of the Content-Security-Policy as an error.
         if message.type in ("error", "warning"):
             self.found.append(f"{message.type}: {message.text}")
 
 
-def wrong_with_policy(answer: Response) -> list[str]:
+def policy_errors(answer: Response) -> list[str]:
     """Name what a page's Content-Security-Policy lacks."""
     policy = answer.header_value("content-security-policy") or ""
     wanted = ("default-src 'self'", "object-src 'none'", "base-uri 'none'")
@@ -102,7 +102,7 @@ def _axe() -> str:
 def findings(page: Page, *, colours_alone: bool = False) -> list[Finding]:
     """Let axe examine the page by all its rules, or those of colour; leave out what is Django's."""
     found = all_findings(page, colours_alone=colours_alone)
-    return [one for one in found if not known_of(page, one.rule, one.target, django_admin.KNOWN)]
+    return [one for one in found if not accepted_in(page, one.rule, one.target, django_admin.KNOWN)]
 
 
 # One that is cancelled, with what it moved, has settled as well.

@@ -1,4 +1,4 @@
-"""What the outbox's pages refuse by themselves, in a project without a guard of its own."""
+"""Invalid input to the outbox's pages, in a project without its own middleware against it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ DEAD = reverse("admin:outbox_delivery_dead")
 ACT = reverse("admin:outbox_delivery_dead_act")
 #: What a payload may not be, and what is said of it.
 BAD_PAYLOADS = {
-    "deep arrays": ("[" * 12_000, "lie at most 100 deep"),
-    "deep arrays, closed": ("[" * 12_000 + "]" * 12_000, "lie at most 100 deep"),
-    "deep objects": ('{"a":' * 12_000 + "1" + "}" * 12_000, "lie at most 100 deep"),
-    "a deep value": ('{"a": ' + "[" * DEEPEST + "]" * DEEPEST + "}", "lie at most 100 deep"),
+    "deep arrays": ("[" * 12_000, "at most 100 levels deep"),
+    "deep arrays, closed": ("[" * 12_000 + "]" * 12_000, "at most 100 levels deep"),
+    "deep objects": ('{"a":' * 12_000 + "1" + "}" * 12_000, "at most 100 levels deep"),
+    "a deep value": ('{"a": ' + "[" * DEEPEST + "]" * DEEPEST + "}", "at most 100 levels deep"),
     "an escaped NUL": ('{"note": "a\\u0000b"}', "NUL character"),
     "an escaped NUL in a name": ('{"\\u0000": 1}', "NUL character"),
-    "half of a surrogate pair": ('{"note": "\\ud800"}', "half of a surrogate pair"),
+    "half of a surrogate pair": ('{"note": "\\ud800"}', "unpaired surrogate"),
     "a NUL as it is": ("\0", "Null characters are not allowed"),
-    "NaN": ('{"note": NaN}', "NaN is not a value of JSON"),
-    "infinity": ('{"note": -Infinity}', "-Infinity is not a value of JSON"),
+    "NaN": ('{"note": NaN}', "NaN is not a JSON value"),
+    "infinity": ('{"note": -Infinity}', "-Infinity is not a JSON value"),
     "a number without an end": ('{"note": 1e999}', "a number is too large"),
-    "more digits than int() takes": ('{"note": ' + "9" * 5000 + "}", "This is no JSON"),
-    "an array": ("[]", "no JSON object"),
-    "null": ("null", "no JSON object"),
-    "no JSON": ("(", "This is no JSON"),
+    "more digits than int() takes": ('{"note": ' + "9" * 5000 + "}", "Invalid JSON"),
+    "an array": ("[]", "Enter a JSON object."),
+    "null": ("null", "Enter a JSON object."),
+    "no JSON": ("(", "Invalid JSON"),
 }
 
 
@@ -63,7 +63,7 @@ class TestAFilter:
         "url",
         [f"{EVENTS}?name=%00", f"{DELIVERIES}?handler=%00", f"{EVENTS}?app=%00", f"{EVENTS}?q=%00"],
     )
-    def test_takes_no_nul(self, outbox, admin_client, url):
+    def test_refuses_nul(self, outbox, admin_client, url):
         packed(outbox)
 
         assert admin_client.get(url, follow=True).status_code == 200
@@ -72,7 +72,7 @@ class TestAFilter:
 class TestAnAction:
     @pytest.mark.parametrize("key", ["", "x", "1.5", "9" * 30, "-1", "²", "a\r\nb", "\0"])
     @pytest.mark.parametrize("more", [{}, {"from_page": "1"}])
-    def test_touches_nothing_by_a_key_that_no_row_can_have(self, outbox, admin_client, key, more):
+    def test_with_an_invalid_key_changes_nothing(self, outbox, admin_client, key, more):
         packed(outbox)
         before = state()
 
@@ -84,21 +84,19 @@ class TestAnAction:
 
     @pytest.mark.parametrize("field", ["handler", "exception", "place"])
     @pytest.mark.parametrize("more", [{}, {"reason": "x", "rate": "1"}])
-    def test_on_what_is_dead_takes_no_nul(self, outbox, admin_client, field, more):
+    def test_on_dead_letters_refuses_nul(self, outbox, admin_client, field, more):
         packed(outbox)
         before = state()
 
         answer = admin_client.post(ACT, {"action": "retry", field: "a\0b", **more}, follow=True)
 
-        assert "There is no such group." in answer.content.decode()
+        assert "This group does not exist." in answer.content.decode()
         assert state() == before
 
 
 class TestACorrection:
     @pytest.mark.parametrize("kind", sorted(BAD_PAYLOADS))
-    def test_names_what_is_wrong_with_a_payload_and_writes_nothing(
-        self, outbox, admin_client, kind
-    ):
+    def test_names_the_error_in_a_payload_and_stores_nothing(self, outbox, admin_client, kind):
         packed(outbox)
         dead, before = Delivery.objects.get(state="dead"), state()
         payload, said = BAD_PAYLOADS[kind]
@@ -110,7 +108,7 @@ class TestACorrection:
         assert said in " ".join(answer.context["form"].errors["payload"])
         assert state() == before
 
-    def test_takes_what_is_as_deep_as_it_may_be(self, own_registry, no_nudge, admin_client):
+    def test_accepts_the_maximum_depth(self, own_registry, no_nudge, admin_client):
         @subscribe("tests.Nested")
         def refuse() -> None:
             raise PermanentFailure("no")
@@ -131,7 +129,7 @@ class TestACorrection:
 
 
 class TestAForm:
-    def test_that_the_database_cannot_store_is_refused(self, admin_client, monkeypatch):
+    def test_with_a_value_that_cannot_be_stored_is_refused(self, admin_client, monkeypatch):
         """A field let a value through that its column does not hold."""
 
         def cannot_store(*_args: object, **_kwargs: object) -> None:

@@ -29,7 +29,7 @@ _SPECIAL_CASES = {
 }
 
 
-def misfits(written: Schema, read: Schema, *, path: str = "") -> list[str]:
+def mismatches(written: Schema, read: Schema, *, path: str = "") -> list[str]:
     """Return why some value that fits the schema `written` does not fit the schema `read`.
 
     Args:
@@ -54,7 +54,7 @@ class _Comparison:
         self._open: set[tuple[int, int]] = set()
 
     def compare(self, written: Schema | bool, read: Schema | bool, path: str) -> list[str]:
-        """Return the misfits; [] for a pair that is already being compared (recursion)."""
+        """Return the mismatches; [] for a pair that is already being compared (recursion)."""
         written = parts.resolve(written, self._written_defs)
         read = parts.resolve(read, self._read_defs)
         pair = id(written), id(read)
@@ -109,7 +109,7 @@ class _Comparison:
             given = written.get("properties", {}).get(name, others)
             found += self.compare(given, wanted, part)
             if name in read.get("required", ()) and name not in written.get("required", ()):
-                does = "does not carry it" if given is False else "may leave it out"
+                does = "does not carry it" if given is False else "may omit it"
                 found.append(f"{part}: the event {does}, the handler requires it")
         return found
 

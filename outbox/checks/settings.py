@@ -1,0 +1,158 @@
+"""Checks of the settings: `OUTBOX`, and the connection to the outbox's database. The messages:
+
+E012 OUTBOX has an unknown key or a value of the wrong type
+E026 a setting needs a package that is not installed
+E027 transactions read an old snapshot on PostgreSQL
+W002 SQLite takes its write lock late
+W021 OUTBOX["RETENTION"] names an event that no app declares
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib.util import find_spec
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.db import connections
+
+from outbox import databases, events
+from outbox.conf import Conf
+
+from .contracts import did_you_mean
+
+_PROPER = {
+    bool: "True or False",
+    type(None): "True, False or None",
+    int: "a whole number above zero",
+    float: "a number above zero",
+    dict: 'event names, or "default", each with days above zero, or None to keep for ever',
+}
+
+_PROPER_TEXT = {
+    "ARCHIVE": "the path of a folder",
+    "TRACE_URL": "a URL that contains {trace_id}",
+    "METRICS_TOKEN": "the token that a scraper sends",
+}
+
+#: Setting, the module that it needs, and the package to install.
+_NEEDED = (
+    ("METRICS_TOKEN", "prometheus_client", "prometheus-client"),
+    ("TRACING", "opentelemetry", "opentelemetry-sdk"),
+)
+
+
+def settings_messages() -> Iterator[CheckMessage]:
+    """Find invalid settings, missing packages, and connection options that break a guarantee."""
+    yield from _unknown_settings()
+    yield from _wrong_settings()
+    yield from _unknown_events()
+    yield from _database()
+    yield from _missing_packages()
+
+
+def _unknown_settings() -> Iterator[CheckMessage]:
+    known = [field.name for field in fields(Conf)]
+    for name in sorted(set(getattr(settings, "OUTBOX", {})) - set(known)):
+        yield Error(
+            f"OUTBOX has no setting {name}.",
+            hint=did_you_mean(name, known) or f"The settings are {', '.join(known)}.",
+            obj="settings",
+            id="outbox.E012",
+        )
+
+
+def _wrong_settings() -> Iterator[CheckMessage]:
+    given = getattr(settings, "OUTBOX", {})
+    for field in fields(Conf):
+        default = getattr(Conf(), field.name)
+        value, kind = given.get(field.name, default), type(default)
+        if not _is_proper(value, kind):
+            proper = f"a string, {_PROPER_TEXT[field.name]}" if kind is str else _PROPER[kind]
+            yield Error(
+                f'OUTBOX["{field.name}"] has the invalid value {value!r}.',
+                hint=f"Set it to {proper}.",
+                obj="settings",
+                id="outbox.E012",
+            )
+
+
+def _is_proper(value: Any, kind: type[Any]) -> bool:
+    if kind is type(None):
+        return value is None or isinstance(value, bool)
+    if kind is bool or isinstance(value, bool):
+        return isinstance(value, kind) and kind is bool
+    if kind is str:
+        return isinstance(value, str)
+    if kind is dict:
+        return isinstance(value, dict) and all(
+            one is None or _is_proper(one, float) for one in value.values()
+        )
+    return isinstance(value, (int, kind)) and value > 0
+
+
+def _unknown_events() -> Iterator[CheckMessage]:
+    given = getattr(settings, "OUTBOX", {}).get("RETENTION", {})
+    names = set(given) if isinstance(given, dict) else set()
+    for name in sorted(names - {"default", *events.registry}):
+        yield Warning(
+            f'OUTBOX["RETENTION"] names the event {name}, which no installed app declares.',
+            hint=did_you_mean(name, events.registry),
+            obj="settings",
+            id="outbox.W021",
+        )
+
+
+def _database() -> Iterator[CheckMessage]:
+    using = databases.alias()
+    if connections[using].vendor == "postgresql":
+        yield from _old_snapshots(using)
+    elif connections[using].vendor == "sqlite":
+        yield from _late_write_lock(using)
+
+
+def _old_snapshots(using: str) -> Iterator[CheckMessage]:
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+    given = connections[using].settings_dict.get("OPTIONS", {}).get("isolation_level")
+    if given in (None, IsolationLevel.READ_COMMITTED):
+        return
+    known = [level.name for level in IsolationLevel if level == given]
+    level = known[0].replace("_", " ") if known else repr(given)
+    yield Error(
+        f'DATABASES["{using}"] has the isolation level {level}. The outbox needs READ COMMITTED, '
+        "because it takes locks and then reads rows that were committed before. With a snapshot "
+        "from before the lock, it blanks owed events and runs two deliveries of a key at once.",
+        hint=f'Remove "isolation_level" from DATABASES["{using}"]["OPTIONS"]. A block that needs a '
+        "snapshot can begin with SET TRANSACTION ISOLATION LEVEL REPEATABLE READ.",
+        obj="settings",
+        id="outbox.E027",
+    )
+
+
+def _late_write_lock(using: str) -> Iterator[CheckMessage]:
+    options = connections[using].settings_dict.get("OPTIONS", {})
+    mode = str(options.get("transaction_mode") or "DEFERRED")
+    if mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        yield Warning(
+            f"SQLite takes its write lock late (transaction_mode is {mode}). A transaction that "
+            'reads first and then writes fails with "database is locked" if another one writes at '
+            "the same time. The timeout does not prevent that.",
+            hint=f'Set DATABASES["{using}"]["OPTIONS"]["transaction_mode"] to "IMMEDIATE".',
+            obj="settings",
+            id="outbox.W002",
+        )
+
+
+def _missing_packages() -> Iterator[CheckMessage]:
+    given = getattr(settings, "OUTBOX", {})
+    for name, module, package in _NEEDED:
+        if given.get(name) and find_spec(module) is None:
+            yield Error(
+                f'OUTBOX["{name}"] needs {package}, which is not installed.',
+                hint=f"Install it: pip install {package}",
+                obj="settings",
+                id="outbox.E026",
+            )
