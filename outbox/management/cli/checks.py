@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from dataclasses import asdict
-from itertools import chain
 from typing import Any
 
 from django.core.management.base import CommandError
