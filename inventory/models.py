@@ -9,8 +9,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from money import Money
 from outbox import mark_locked, saved_under_lock
+from shared.money import Money
 
 
 class Product(models.Model):

@@ -10,7 +10,7 @@ from django.db.models import F, QuerySet, TextChoices
 from django.utils.translation import gettext_lazy as _
 
 from inventory.models import Product, Reservation
-from money import Money
+from shared.money import Money
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from inventory.events import (
     StockUnavailable,
 )
 from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
-from money import Money
 from outbox import emit
+from shared.money import Money
 
 Status = Reservation.Status
 Kind = StockMovement.Kind

@@ -18,7 +18,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from notifications import services
 from notifications.models import Email, Resend
 from outbox.admin import actor
-from read_only import ReadOnly
+from shared.read_only_admin import ReadOnly
 
 # The preview allows the e-mail's own inline styles, but no script, picture or form.
 PREVIEW_POLICY = (

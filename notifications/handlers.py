@@ -5,11 +5,11 @@ from __future__ import annotations
 from smtplib import SMTPConnectError, SMTPHeloError, SMTPServerDisconnected
 from uuid import UUID
 
-from money import Money
 from notifications import services
 from notifications.models import Email
 from outbox import Breaker, Receipt, Retry, subscribe
-from smtp import LEASE
+from shared.mail import LEASE
+from shared.money import Money
 
 Kind = Email.Kind
 SMTP = "notifications.smtp"

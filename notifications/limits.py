@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from notifications.models import Email
-from smtp import is_sendable
+from shared.mail import is_sendable
 
 Suppressed = Email.Suppressed
 

@@ -24,7 +24,7 @@ from notifications.models import Email, Resend
 from notifications.rendering import render
 from orders import queries as orders
 from outbox import PermanentFailure, Receipt, emit, is_owed
-from smtp import is_sendable, printable, sender_domain
+from shared.mail import is_sendable, printable, sender_domain
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from api import IDEMPOTENCY_KEY, SAME_ID, answer_once, link, links
-from money import CurrencyMismatch, Money
 from orders import queries, services
 from orders.models import Order
 from orders.problems import (
@@ -33,6 +32,7 @@ from orders.serializers import (
     ShipOrderSerializer,
 )
 from orders.views import ALL_THAT_IS_LEFT, PARCEL, UNKNOWN
+from shared.money import CurrencyMismatch, Money
 
 NOT_CANCELLABLE = OpenApiResponse(description="It is shipped already.")
 NOT_SHIPPABLE = OpenApiResponse(description="It is not ready to ship, or was cancelled.")

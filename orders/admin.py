@@ -26,7 +26,7 @@ from orders.models import Order, OrderHistory, OrderLine, RefundRequest
 from orders.problems import NothingToRefund, RefundTooLarge
 from orders.processes import Step, steps
 from outbox.admin import TimelineMixin, actor
-from read_only import ReadOnly
+from shared.read_only_admin import ReadOnly
 
 REFUSALS = (Order.InvalidMove, services.NotCancellable, services.NotRefundable)
 # Refusals whose reason is not the order's status.

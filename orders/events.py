@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from money import Money
 from outbox import DomainEvent
+from shared.money import Money
 
 
 class OrderedLine(BaseModel):

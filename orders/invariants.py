@@ -13,7 +13,6 @@ from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
 from inventory import queries as inventory
-from money import Money
 from orders.models import Order, OrderHistory, OrderLine, RefundLine, RefundRequest
 from outbox.reconciliation import (
     Difference,
@@ -24,6 +23,7 @@ from outbox.reconciliation import (
     rows_without_event,
 )
 from payments import queries as payments
+from shared.money import Money
 
 Status = Order.Status
 Reason = Order.CancelReason

@@ -13,9 +13,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
-from money import Money
 from orders import deadlines
 from outbox import mark_locked, saved_under_lock
+from shared.money import Money
 
 # Crockford's alphabet, without I, L, O and U: a reference can be read aloud without mistakes.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

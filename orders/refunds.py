@@ -9,10 +9,10 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Sum
 
-from money import Money, add_up
 from orders.events import OrderedLine, RefundRequested
 from orders.models import Order, OrderLine, RefundLine, RefundRequest
 from outbox import emit
+from shared.money import Money, add_up
 
 Status = Order.Status
 PAID = {Status.READY_TO_SHIP, Status.SHIPPED, Status.RECEIVED}

@@ -13,7 +13,7 @@ from rest_framework import serializers
 
 from api import MoneyField, StrictSerializer, Text, Truth, WholeNumber
 from orders.models import Order, OrderLine, RefundRequest
-from smtp import LONGEST_ADDRESS, MailboxValidator
+from shared.mail import LONGEST_ADDRESS, MailboxValidator
 
 MOST_LINES = 100
 MOST_UNITS = 1000

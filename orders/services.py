@@ -10,7 +10,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from inventory import queries as inventory
-from money import add_up
 from orders.deadlines import is_our_own_delay
 from orders.erasure import customer_of_key as customer_of_key
 from orders.erasure import erase_answers as erase_answers
@@ -33,6 +32,7 @@ from orders.refunds import RefundTooLarge as RefundTooLarge
 from orders.refunds import WantedLine as WantedLine
 from orders.refunds import request_refund as request_refund
 from outbox import acting_as, emit
+from shared.money import add_up
 
 Status = Order.Status
 CancelReason = Order.CancelReason

@@ -34,7 +34,6 @@ from api import (
     link,
     links,
 )
-from money import CurrencyMismatch
 from orders import queries, services
 from orders.models import Order
 from orders.serializers import (
@@ -43,7 +42,8 @@ from orders.serializers import (
     TimelineEventSerializer,
 )
 from outbox import timeline_of
-from smtp import is_sendable
+from shared.mail import is_sendable
+from shared.money import CurrencyMismatch
 
 UNKNOWN = OpenApiResponse(description="You have no such order.")
 LOCATION = OpenApiParameter(

@@ -6,9 +6,9 @@ from django.contrib import admin
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from money import Money
 from payments.models import BankReport, Payment, PaymentHistory, Refund
-from read_only import ReadOnly
+from shared.money import Money
+from shared.read_only_admin import ReadOnly
 
 
 class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only

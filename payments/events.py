@@ -6,8 +6,8 @@ from uuid import UUID
 
 from django.utils.translation import gettext as _
 
-from money import Money
 from outbox import DomainEvent
+from shared.money import Money
 
 
 class PaymentAuthorized(DomainEvent, key="order_id"):

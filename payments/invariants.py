@@ -11,7 +11,6 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from money import Money
 from outbox.reconciliation import (
     Difference,
     Examination,
@@ -23,6 +22,7 @@ from outbox.reconciliation import (
 from payments import gateway, statements
 from payments.gateway import Found, GatewayRefused, GatewayUnavailable, OutcomeUnknown
 from payments.models import Payment, PaymentHistory, Refund, RefundHistory, Status
+from shared.money import Money
 
 M = TypeVar("M", bound=Model)
 

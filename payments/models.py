@@ -35,8 +35,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from uuid_utils.compat import uuid7
 
-from money import Money
 from outbox import mark_locked, saved_under_lock
+from shared.money import Money
 
 
 class Status(models.TextChoices):

@@ -12,7 +12,6 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from money import Money
 from outbox import DomainEvent, emit
 from payments.events import (
     PaymentAuthorized,
@@ -24,6 +23,7 @@ from payments.events import (
 from payments.gateway import Authorization, Capture, Void
 from payments.gateway import Refund as RefundAnswer
 from payments.models import MONEY_WAS_TAKEN, NEW, Payment, Refund, Status
+from shared.money import Money
 
 BANK = "the bank's answer"
 CANCELLATION = "orders.OrderCancelled"

@@ -10,9 +10,9 @@ from uuid import UUID
 from django.db.models import QuerySet, Sum
 from django.utils.translation import gettext as _
 
-from money import Money
 from payments.gateway import Found
 from payments.models import MONEY_WAS_TAKEN, NEW, Payment, Refund, Status
+from shared.money import Money
 
 #: Without `everything`: the latest payments, and a run of older ones from a random place.
 LATEST, SOME = 200, 50

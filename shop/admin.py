@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from read_only import ReadOnly
+from shared.read_only_admin import ReadOnly
 from shop import third_party_admin  # noqa: F401  importing registers them
 from shop.models import Reconciliation
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from read_only import ReadOnly
+from shared.read_only_admin import ReadOnly
 from webhooks import services
 from webhooks.models import Attempt, Endpoint, Message
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from money import Money
 from outbox import Receipt, subscribe
-from smtp import LEASE
+from shared.mail import LEASE
+from shared.money import Money
 from webhooks import checking, notices, payloads, sending, services
 from webhooks.models import EventType
 

@@ -10,7 +10,7 @@ from django.core.mail import EmailMessage
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from smtp import is_sendable, printable, sender_domain
+from shared.mail import is_sendable, printable, sender_domain
 from webhooks.models import Endpoint
 
 logger = logging.getLogger(__name__)

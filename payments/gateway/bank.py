@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 
-from money import Money
 from payments.gateway import signatures
 from payments.gateway.bank_answers import (
     raise_for_status,
@@ -33,6 +32,7 @@ from payments.gateway.port import (
     Report,
     Void,
 )
+from shared.money import Money
 
 Json = dict[str, Any]
 

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import httpx
 
-from money import Money
 from payments.gateway.port import (
     Authorization,
     Capture,
@@ -21,6 +20,7 @@ from payments.gateway.port import (
     ReportRefused,
     Void,
 )
+from shared.money import Money
 
 Json = dict[str, Any]
 Result = TypeVar("Result")

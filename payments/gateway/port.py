@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from money import Money
+from shared.money import Money
 
 
 class GatewayUnavailable(Exception):

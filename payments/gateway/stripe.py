@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 import stripe
 
-from money import Money
 from payments.gateway import signatures
 from payments.gateway.port import (
     Authorization,
@@ -43,6 +42,7 @@ from payments.gateway.stripe_answers import (
     read_void,
 )
 from payments.gateway.stripe_http import HttpxClient
+from shared.money import Money
 
 Json = dict[str, Any]
 Result = TypeVar("Result")

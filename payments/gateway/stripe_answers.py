@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from money import Money
 from payments.gateway.bank_answers import word
 from payments.gateway.port import Authorization, Capture, Found, Refund, Report, ReportRefused, Void
+from shared.money import Money
 
 Json = dict[str, Any]
 

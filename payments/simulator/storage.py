@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from private_files import close_to_others, create_database_file
+from shared.private_files import close_to_others, create_database_file
 
 from .answers import Answer, Refusal
 

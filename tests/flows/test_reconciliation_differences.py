@@ -12,7 +12,6 @@ from django.db.models import F
 from django.utils import timezone
 
 from inventory.models import Reservation, ReservationLine, Stock, StockMovement
-from money import Money
 from notifications.models import Email
 from orders import services
 from orders.models import Order
@@ -22,6 +21,7 @@ from outbox.reconciliation.examination import Reconciliation, reconcile
 from outbox.testing import Outbox
 from payments import gateway
 from payments.models import Payment, Refund
+from shared.money import Money
 from tests.bank import BankProcess
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import place

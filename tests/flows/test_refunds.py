@@ -8,13 +8,13 @@ import pytest
 from django.core.mail import EmailMultiAlternatives
 from pytest_django import Settings
 
-from money import Money
 from notifications.models import Email
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
 from payments import gateway
 from payments.queries import payment_of
+from shared.money import Money
 from tests.bank import API_KEY, BankProcess
 from tests.flows.looks import moves, owed, status
 from tests.inventory.factories import counters, ledger, put_on_sale

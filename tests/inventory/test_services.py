@@ -7,8 +7,8 @@ from uuid_utils.compat import uuid7
 from inventory import services
 from inventory.events import MissingLine
 from inventory.models import Product, Reservation, Stock
-from money import Money
 from outbox.testing import Outbox
+from shared.money import Money
 from tests.inventory.factories import counters, ledger, line, put_on_sale
 
 pytestmark = pytest.mark.django_db

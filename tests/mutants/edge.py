@@ -210,9 +210,11 @@ EDGE = [
         without="others on the machine can read the database of `make up`, and the bank's",
         edits=(
             Edit(
-                "private_files.py", "os.O_CREAT | os.O_RDWR, 0o600", "os.O_CREAT | os.O_RDWR, 0o644"
+                "shared/private_files.py",
+                "os.O_CREAT | os.O_RDWR, 0o600",
+                "os.O_CREAT | os.O_RDWR, 0o644",
             ),
-            Edit("private_files.py", "& 0o700)", "& 0o777)"),
+            Edit("shared/private_files.py", "& 0o700)", "& 0o777)"),
         ),
         noticed_by=(
             "tests/shop/test_settings.py::TestTheDatabaseFile"

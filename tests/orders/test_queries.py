@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import AnonymousUser
 
-from money import Money
 from orders import queries
+from shared.money import Money
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import clerk, customer, place
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from money import CurrencyMismatch, Money
 from orders import services
 from orders.models import Order, RefundRequest
 from outbox.testing import Outbox
+from shared.money import CurrencyMismatch, Money
 from tests.flows.threads import run_together
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer

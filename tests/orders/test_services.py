@@ -6,10 +6,10 @@ import pytest
 from django.db import transaction
 
 from inventory.models import Product
-from money import CurrencyMismatch, Money
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
+from shared.money import CurrencyMismatch, Money
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer, history, place
 

@@ -6,10 +6,10 @@ import pytest
 from django.test import Client
 from uuid_utils.compat import uuid7
 
-from money import Money
 from payments import services
 from payments.gateway import Authorization, Capture
 from payments.models import Payment
+from shared.money import Money
 from tests.payments.orders import TOTAL
 
 

@@ -15,7 +15,6 @@ from uuid import uuid4
 import pytest
 from pytest_django import Settings
 
-from money import Money
 from payments import gateway
 from payments.gateway import (
     Authorization,
@@ -28,6 +27,7 @@ from payments.gateway import (
     ReportRefused,
 )
 from payments.gateway.stripe import StripeGateway
+from shared.money import Money
 from tests.bank import API_KEY, ROOT, SLOW_SECONDS, BankProcess
 from tests.closed_port import port_of_nobody
 from tests.stripe_stand_in import KEY, StripeStandIn, stand_in

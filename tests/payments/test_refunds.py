@@ -11,12 +11,12 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from money import Money
 from outbox.testing import Outbox
 from payments import gateway, services
 from payments.gateway import Authorization, Capture
 from payments.gateway import Refund as RefundAnswer
 from payments.models import Payment, Refund
+from shared.money import Money
 from tests.bank import BankProcess
 from tests.flows.threads import run_together
 from tests.payments.orders import TOTAL, cancel, captured, deliver, moves, said, status

@@ -14,10 +14,10 @@ from django.test import Client
 from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
-from money import Money
 from outbox.testing import Outbox
 from payments import bank_requests, services
 from payments.models import BankReport, Refund
+from shared.money import Money
 from tests.payments.orders import (
     TOTAL,
     authorized,

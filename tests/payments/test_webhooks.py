@@ -17,12 +17,12 @@ from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 from uuid_utils.compat import uuid7
 
-from money import Money
 from outbox.testing import Outbox
 from payments import gateway, services
 from payments.gateway import OutcomeUnknown, ReportRefused
 from payments.gateway.signatures import WINDOW_SECONDS, sign, verify
 from payments.models import BankReport, Refund
+from shared.money import Money
 from tests.bank import API_KEY, WEBHOOK_SECRET, BankProcess
 from tests.payments.orders import (
     TOTAL,

@@ -6,8 +6,8 @@ import pytest
 from django.db import InternalError, transaction
 
 from inventory.models import Product
-from money import Money
 from outbox.reconciliation.snapshot import snapshot
+from shared.money import Money
 from tests.flows.threads import aside
 
 pytestmark = pytest.mark.django_db(transaction=True)

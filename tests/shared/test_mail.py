@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smtp import is_sendable, printable
+from shared.mail import is_sendable, printable
 
 SENDABLE = [
     "a@example.com",
