@@ -22,8 +22,8 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from .encryption import decrypt, digest_of, encrypt
 from .problems import Conflict
-from .sealing import digest_of, seal, unseal
 
 if TYPE_CHECKING:
     from .models import StoredAnswer
@@ -122,7 +122,7 @@ def answer_once(request: Request, act: Callable[[], Response]) -> Response:
     return response
 
 
-def forget_old_answers() -> int:
+def delete_old_answers() -> int:
     """Delete the answers that are older than `LIFE`, and return their number."""
     from .models import StoredAnswer  # models load after this module
 
@@ -166,12 +166,12 @@ def _store(response: Response, stored: StoredAnswer, key: str, fingerprint: str)
         "body": JSONRenderer().render(response.data).decode(),
         "location": response.headers.get("Location", ""),
     }
-    stored.sealed = seal(answer, key=key, purpose=stored.purpose)
+    stored.sealed = encrypt(answer, key=key, purpose=stored.purpose)
     stored.save(update_fields=["sealed"])
 
 
 def _replay(stored: StoredAnswer, key: str, fingerprint: str) -> Response:
-    answer = _kept_in_clear(stored) or unseal(stored.sealed, key=key, purpose=stored.purpose)
+    answer = _kept_in_clear(stored) or decrypt(stored.sealed, key=key, purpose=stored.purpose)
     if answer is None:
         raise AnswerGone
     if answer["fingerprint"] != fingerprint:

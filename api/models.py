@@ -76,7 +76,7 @@ class ApiToken(models.Model):
 
 
 class WrongToken(models.Model):
-    """The address of a request with an invalid token. Kept while it counts: `api.guessing`."""
+    """The address of a request with an invalid token. Kept while it counts: `api.throttling`."""
 
     address = models.CharField(_("address"), max_length=45)
     at = models.DateTimeField(_("at"), auto_now_add=True)

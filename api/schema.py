@@ -14,7 +14,7 @@ from .conditional import IF_NONE_MATCH
 from .idempotency import HEADER, REPLAYED
 from .linking import move_links
 from .problems import LONGEST_DETAIL, MOST_ERRORS
-from .serializers import ONE_LINE, Text
+from .serializers import ONE_LINE, StrictCharField
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -130,7 +130,7 @@ class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-unt
 
 def _limits(part: Any) -> dict[str, Any]:
     """Return the limits of our fields that spectacular does not know."""
-    if isinstance(part, Text):
+    if isinstance(part, StrictCharField):
         return {"pattern": ONE_LINE}
     if isinstance(part, ListSerializer):
         lengths: Any = part  # the stubs do not know it

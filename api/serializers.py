@@ -39,7 +39,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-class ShortList(serializers.ListField):
+class BoundedListField(serializers.ListField):
     """A list whose length is checked before its items: each wrong item costs an error."""
 
     default_error_messages = {
@@ -54,7 +54,7 @@ class ShortList(serializers.ListField):
         return items
 
 
-class WholeNumber(serializers.IntegerField):
+class StrictIntegerField(serializers.IntegerField):
     """A JSON integer. Refuses `true`, `2.0` and `"2"`."""
 
     def to_internal_value(self, data: Any) -> int:
@@ -64,7 +64,7 @@ class WholeNumber(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
-class Text(serializers.CharField):
+class StrictCharField(serializers.CharField):
     """A JSON string of one line. Refuses numbers."""
 
     default_error_messages = {
@@ -81,7 +81,7 @@ class Text(serializers.CharField):
         return text
 
 
-class Truth(serializers.BooleanField):
+class StrictBooleanField(serializers.BooleanField):
     """`true` or `false`. Refuses 1 and "yes"."""
 
     def to_internal_value(self, data: Any) -> bool:

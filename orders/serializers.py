@@ -11,7 +11,13 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from api import MoneyField, StrictSerializer, Text, Truth, WholeNumber
+from api import (
+    MoneyField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+)
 from orders.models import Order, OrderLine, RefundRequest
 from shared.mail import LONGEST_ADDRESS, MailboxValidator
 
@@ -20,12 +26,12 @@ MOST_UNITS = 1000
 
 
 class WantedLineSerializer(StrictSerializer):
-    sku = Text(max_length=64)
-    quantity = WholeNumber(min_value=1, max_value=MOST_UNITS)
+    sku = StrictCharField(max_length=64)
+    quantity = StrictIntegerField(min_value=1, max_value=MOST_UNITS)
 
 
 @extend_schema_field({"type": "string", "format": "email", "maxLength": LONGEST_ADDRESS})
-class Address(Text):
+class Address(StrictCharField):
     """An e-mail address on the internet."""
 
     default_validators = [MailboxValidator()]
@@ -34,7 +40,7 @@ class Address(Text):
 class PlaceOrderSerializer(StrictSerializer):
     """What a customer asks for. Prices and the total are never taken from here."""
 
-    payment_method = Text(
+    payment_method = StrictCharField(
         max_length=100,
         validators=[
             RegexValidator(
@@ -71,12 +77,12 @@ class PlaceOrderSerializer(StrictSerializer):
 
 
 class ShipOrderSerializer(StrictSerializer):
-    carrier = Text(max_length=100)
-    tracking_number = Text(max_length=100)
+    carrier = StrictCharField(max_length=100)
+    tracking_number = StrictCharField(max_length=100)
 
 
 class AmountSerializer(StrictSerializer):
-    amount = WholeNumber(min_value=1, max_value=2**63 - 1, help_text="In minor units.")
+    amount = StrictIntegerField(min_value=1, max_value=2**63 - 1, help_text="In minor units.")
     currency = serializers.RegexField(r"^[A-Z]{3}$")
 
 
@@ -90,7 +96,7 @@ class RefundOrderSerializer(StrictSerializer):
         max_length=MOST_LINES,
     )
     amount = AmountSerializer(required=False)
-    return_stock = Truth(help_text="The goods go back on the shelf.")
+    return_stock = StrictBooleanField(help_text="The goods go back on the shelf.")
 
 
 class RefundSerializer(serializers.ModelSerializer[RefundRequest]):

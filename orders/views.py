@@ -27,8 +27,8 @@ from api import (
     IF_NONE_MATCH,
     ITS_ID,
     SAME_ID,
-    LatestFirst,
-    Onward,
+    ForwardPagination,
+    NewestFirstPagination,
     answer_once,
     if_changed,
     link,
@@ -60,7 +60,7 @@ PLACING = OpenApiExample(
 
 class OrderList(ListAPIView[Order]):
     serializer_class = OrderSerializer
-    pagination_class = LatestFirst
+    pagination_class = NewestFirstPagination
 
     def get_queryset(self) -> QuerySet[Order]:
         return queries.orders_of(self.request.user)
@@ -136,7 +136,7 @@ class OrderDetail(GenericAPIView[Order]):
 
 class OrderTimeline(GenericAPIView[Order]):
     serializer_class = TimelineEventSerializer
-    pagination_class = Onward
+    pagination_class = ForwardPagination
 
     def get_queryset(self) -> QuerySet[Order]:
         return queries.orders_seen_by(self.request.user)
@@ -157,7 +157,7 @@ class OrderTimeline(GenericAPIView[Order]):
         order = self.get_object()
         # The reason may quote an exception, so only staff with the permission see it.
         may_know = request.user.has_perm("outbox.view_delivery")
-        pages = Onward()
+        pages = ForwardPagination()
         events = pages.page_of(
             request,
             lambda after, most: timeline_of(

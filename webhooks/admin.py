@@ -26,7 +26,7 @@ HELP = {
     ),
     "last_failure": _(
         "The reason of the last delivery or look-up of the host that failed. The log of the "
-        "workers has more about a look-up (webhooks.checking); the delivery attempts have each "
+        "workers has more about a look-up (webhooks.url_checks); the delivery attempts have each "
         "request."
     ),
 }

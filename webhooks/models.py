@@ -97,7 +97,7 @@ class Endpoint(models.Model):
     def enabled(self) -> bool:
         return self.disabled_at is None
 
-    def wants(self, kind: EventType) -> bool:
+    def receives(self, kind: EventType) -> bool:
         return self.enabled and kind in self.event_types
 
     def keys(self, now: datetime) -> list[str]:
@@ -111,24 +111,24 @@ class Endpoint(models.Model):
 
     def enable(self) -> None:
         self.disabled_at, self.disabled_because, self.disabled_note = None, "", ""
-        self.forget_failures()
+        self.reset_failures()
 
-    def forget_failures(self) -> None:
+    def reset_failures(self) -> None:
         self.failures, self.failing_since, self.rests_until = 0, None, None
 
-    def note_failure(self, error: str, *, rest: timedelta) -> None:
+    def record_failure(self, error: str, *, rest: timedelta) -> None:
         now = timezone.now()
         self.failures += 1
         self.failing_since = self.failing_since or now
         self.rests_until = now + rest
-        self.note_error(error, at=now)
+        self.record_error(error, at=now)
 
-    def note_error(self, error: str, *, at: datetime) -> None:
+    def record_error(self, error: str, *, at: datetime) -> None:
         """Store the last error. Unlike a failure, it does not make the endpoint rest."""
         self.last_failure_at, self.last_failure = at, error[:300]
 
-    def note_success(self) -> None:
-        self.forget_failures()
+    def record_success(self) -> None:
+        self.reset_failures()
         self.last_success_at = timezone.now()
 
 

@@ -21,8 +21,8 @@ class WebhookDisabled(Conflict):
     default_detail = _("The webhook is disabled, so nothing is sent to it.")
 
 
-class WebhookHeld(Conflict):
+class WebhookDisabledByStaff(Conflict):
     """Staff disabled the webhook."""
 
-    default_code = "webhook_held"
+    default_code = "webhook_disabled_by_staff"
     default_detail = _("The webhook was disabled by our staff; ask them to enable it.")

@@ -28,7 +28,7 @@ _HEADERS = {
 }
 
 
-class ToldLine(serializers.Serializer[Any]):
+class WebhookOrderLine(serializers.Serializer[Any]):
     sku = serializers.CharField()
     name = serializers.CharField()
     quantity = serializers.IntegerField(min_value=1)
@@ -36,7 +36,7 @@ class ToldLine(serializers.Serializer[Any]):
     total = MoneyField()
 
 
-class ToldOrder(serializers.Serializer[Any]):
+class WebhookOrder(serializers.Serializer[Any]):
     """The order as it was when the message was written. Fields may be added."""
 
     id = serializers.UUIDField()
@@ -44,26 +44,26 @@ class ToldOrder(serializers.Serializer[Any]):
     status = serializers.CharField(help_text="As in `GET /api/orders/{id}/`.")
     cancel_reason = serializers.CharField(allow_blank=True)
     total = MoneyField()
-    lines = ToldLine(many=True)
+    lines = WebhookOrderLine(many=True)
     carrier = serializers.CharField(allow_blank=True)
     tracking_number = serializers.CharField(allow_blank=True)
     placed_at = serializers.DateTimeField()
     changed_at = serializers.DateTimeField(help_text="Decide by this which message is newer.")
 
 
-class ToldRefund(serializers.Serializer[Any]):
+class WebhookRefund(serializers.Serializer[Any]):
     id = serializers.CharField(
         allow_blank=True, help_text="As in the answer to the refund; empty for a very old one."
     )
     amount = MoneyField()
 
 
-class OrderTold(serializers.Serializer[Any]):
-    order = ToldOrder()
+class WebhookOrderData(serializers.Serializer[Any]):
+    order = WebhookOrder()
 
 
-class RefundTold(OrderTold):
-    refund = ToldRefund()
+class WebhookRefundData(WebhookOrderData):
+    refund = WebhookRefund()
 
 
 def _webhook(
@@ -93,7 +93,9 @@ def _webhook(
 WEBHOOKS = [
     *(
         _webhook(
-            kind.value, str(kind.label), RefundTold() if kind == EventType.REFUNDED else OrderTold()
+            kind.value,
+            str(kind.label),
+            WebhookRefundData() if kind == EventType.REFUNDED else WebhookOrderData(),
         )
         for kind in EventType
     ),

@@ -7,24 +7,24 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from api import ShortList, StrictSerializer, Text, Truth
+from api import BoundedListField, StrictBooleanField, StrictCharField, StrictSerializer
 from webhooks.addresses import LONGEST_URL, AddressRefused, require_allowed
 from webhooks.models import Attempt, Endpoint, EventType, Message
 from webhooks.payloads import PING
 
 
 class AddWebhookSerializer(StrictSerializer):
-    url = Text(
+    url = StrictCharField(
         max_length=LONGEST_URL,
         help_text="Begins with https://, port 443 or 8443, on a host of the internet.",
     )
-    event_types = ShortList(
+    event_types = BoundedListField(
         child=serializers.ChoiceField(choices=EventType.choices),
         min_length=1,
         max_length=len(EventType),
         help_text="Each once.",
     )
-    description = Text(max_length=200, required=False, allow_blank=True)
+    description = StrictCharField(max_length=200, required=False, allow_blank=True)
 
     def validate_url(self, url: str) -> str:
         try:
@@ -40,7 +40,7 @@ class AddWebhookSerializer(StrictSerializer):
 
 
 class ChangeWebhookSerializer(AddWebhookSerializer):
-    enabled = Truth()
+    enabled = StrictBooleanField()
 
 
 class WebhookSerializer(serializers.ModelSerializer[Endpoint]):

@@ -26,7 +26,7 @@ from api import (
     IF_NONE_MATCH,
     ITS_ID,
     SAME_ID,
-    LatestFirst,
+    NewestFirstPagination,
     answer_once,
     if_changed,
     link,
@@ -34,7 +34,7 @@ from api import (
 )
 from webhooks import queries, services
 from webhooks.models import Attempt, Endpoint, EventType
-from webhooks.problems import TooManyWebhooks, WebhookDisabled, WebhookHeld
+from webhooks.problems import TooManyWebhooks, WebhookDisabled, WebhookDisabledByStaff
 from webhooks.serializers import (
     AddWebhookSerializer,
     ChangeWebhookSerializer,
@@ -43,7 +43,7 @@ from webhooks.serializers import (
     WebhookMessageSerializer,
     WebhookSerializer,
 )
-from webhooks.throttles import LookUps
+from webhooks.throttles import LookupThrottle
 
 UNKNOWN = OpenApiResponse(description="You have no such webhook.")
 TOO_MANY = OpenApiResponse(description="You have as many webhooks as one may have.")
@@ -83,9 +83,9 @@ class OwnWebhook(GenericAPIView[Endpoint]):
 
 
 class WebhookList(ListAPIView[Endpoint]):
-    throttle_classes = [*APIView.throttle_classes, LookUps]
+    throttle_classes = [*APIView.throttle_classes, LookupThrottle]
     serializer_class = WebhookSerializer
-    pagination_class = LatestFirst
+    pagination_class = NewestFirstPagination
 
     def get_queryset(self) -> QuerySet[Endpoint]:
         return queries.endpoints_of(self.request.user)
@@ -128,7 +128,7 @@ class WebhookList(ListAPIView[Endpoint]):
 
 
 class WebhookDetail(OwnWebhook):
-    throttle_classes = [*APIView.throttle_classes, LookUps]
+    throttle_classes = [*APIView.throttle_classes, LookupThrottle]
 
     @extend_schema(
         operation_id="get_webhook",
@@ -175,7 +175,7 @@ class WebhookDetail(OwnWebhook):
 
 class WebhookDeliveries(ListAPIView[Attempt]):
     serializer_class = WebhookDeliverySerializer
-    pagination_class = LatestFirst
+    pagination_class = NewestFirstPagination
 
     def get_queryset(self) -> QuerySet[Attempt]:
         return queries.attempts_at(self.request.user, self.kwargs["pk"])
@@ -251,8 +251,8 @@ def _add(request: Request, wanted: dict[str, Any]) -> Response:
 def _change(endpoint: Endpoint, changes: dict[str, Any]) -> Endpoint:
     try:
         return services.change_endpoint(endpoint_id=endpoint.pk, changes=changes)
-    except services.HeldByStaff as error:
-        raise WebhookHeld from error
+    except services.DisabledByStaff as error:
+        raise WebhookDisabledByStaff from error
 
 
 def _ping(endpoint: Endpoint) -> Response:

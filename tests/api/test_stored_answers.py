@@ -12,8 +12,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from api import erase_answers_of
+from api.encryption import decrypt, digest_of, encrypt
 from api.models import StoredAnswer
-from api.sealing import digest_of, seal, unseal
 from orders import services
 from orders.models import Order
 from outbox.privacy.redaction import redact
@@ -46,7 +46,7 @@ def at_rest() -> str:
 
 
 def unreadable(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.name == "api.sealing"]
+    return [record for record in caplog.records if record.name == "api.encryption"]
 
 
 class TestAnAnswerAtRest:
@@ -125,7 +125,7 @@ class TestAnAnswerOfTheReleaseBefore:
         put_on_sale("TEA")
         place()
         sealed = StoredAnswer.objects.get()
-        answer = unseal(sealed.sealed, key=KEY, purpose=sealed.purpose)
+        answer = decrypt(sealed.sealed, key=KEY, purpose=sealed.purpose)
         assert answer
         StoredAnswer.objects.update(key=KEY, sealed="", **answer)
 
@@ -147,10 +147,10 @@ class TestAnAnswerOfTheReleaseBefore:
         new = {"key": digest_of(KEY), "path": old.path, "user": old.user}
         if is_first:
             StoredAnswer.objects.update(**first)
-            self.seal(StoredAnswer.objects.create(**new), old)
+            self.encrypt(StoredAnswer.objects.create(**new), old)
         else:
             StoredAnswer.objects.all().delete()
-            self.seal(StoredAnswer.objects.create(**new), old, **first)
+            self.encrypt(StoredAnswer.objects.create(**new), old, **first)
             old.pk = None
             old.save(force_insert=True)
 
@@ -160,10 +160,10 @@ class TestAnAnswerOfTheReleaseBefore:
         assert answer.json()["email"] == "first@example.com"
         assert Order.objects.count() == 1
 
-    def seal(self, new: StoredAnswer, old: StoredAnswer, **changes: str) -> None:
+    def encrypt(self, new: StoredAnswer, old: StoredAnswer, **changes: str) -> None:
         names = ("fingerprint", "status", "body", "location")
         answer = {name: getattr(old, name) for name in names} | changes
-        new.sealed = seal(answer, key=KEY, purpose=new.purpose)
+        new.sealed = encrypt(answer, key=KEY, purpose=new.purpose)
         new.save()
 
     def test_can_be_erased(self, outbox: Outbox):
@@ -188,24 +188,24 @@ class TestAnAnswerOfTheReleaseBefore:
 
 class TestASeal:
     def test_is_opened_by_its_key_for_its_purpose(self):
-        sealed = seal({"a": 1}, key=KEY, purpose="7:/api/orders/")
+        sealed = encrypt({"a": 1}, key=KEY, purpose="7:/api/orders/")
 
-        assert unseal(sealed, key=KEY, purpose="7:/api/orders/") == {"a": 1}
+        assert decrypt(sealed, key=KEY, purpose="7:/api/orders/") == {"a": 1}
 
     @pytest.mark.parametrize(
         ("key", "purpose"),
         [("the-key-of-anothe", "7:/api/orders/"), (KEY, "8:/api/orders/"), (KEY, "7:/api/")],
     )
     def test_is_not_opened_by_anything_else(self, key: str, purpose: str):
-        sealed = seal({"a": 1}, key=KEY, purpose="7:/api/orders/")
+        sealed = encrypt({"a": 1}, key=KEY, purpose="7:/api/orders/")
 
-        assert unseal(sealed, key=key, purpose=purpose) is None
+        assert decrypt(sealed, key=key, purpose=purpose) is None
 
     def test_is_not_opened_where_a_byte_was_changed(self):
-        sealed = seal({"a": 1}, key=KEY, purpose="p")
+        sealed = encrypt({"a": 1}, key=KEY, purpose="p")
         changed = sealed[:20] + ("A" if sealed[20] != "A" else "B") + sealed[21:]
 
-        assert unseal(changed, key=KEY, purpose="p") is None
+        assert decrypt(changed, key=KEY, purpose="p") is None
 
 
 class TestAnErasedAnswer:

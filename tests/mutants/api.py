@@ -268,14 +268,14 @@ API = [
         without="what is kept of an answer is in clear",
         edits=(
             Edit(
-                "api/sealing.py",
+                "api/encryption.py",
                 "return _cipher(key, purpose).encrypt(json.dumps(document).encode()).decode()",
                 "return json.dumps(document)",
             ),
             Edit(
-                "api/sealing.py",
-                "json.loads(_cipher(key, purpose).decrypt(sealed.encode()))",
-                "json.loads(sealed)",
+                "api/encryption.py",
+                "json.loads(_cipher(key, purpose).decrypt(encrypted.encode()))",
+                "json.loads(encrypted)",
             ),
         ),
         noticed_by=(
@@ -288,7 +288,7 @@ API = [
         without="an Idempotency-Key is kept as it is",
         edits=(
             Edit(
-                "api/sealing.py",
+                "api/encryption.py",
                 "    return hashlib.sha256(key.encode()).hexdigest()\n",
                 "    return key\n",
             ),
@@ -300,7 +300,7 @@ API = [
         without="an answer is read by its Idempotency-Key alone, which can be guessed",
         edits=(
             Edit(
-                "api/sealing.py",
+                "api/encryption.py",
                 "    material = hashlib.sha256(secret.encode()).digest() + ",
                 "    material = ",
             ),
@@ -351,8 +351,8 @@ API = [
         edits=(
             Edit(
                 "orders/views.py",
-                "        pages = Onward()\n",
-                '        assert order.status != "shipped"\n        pages = Onward()\n',
+                "        pages = ForwardPagination()\n",
+                '        assert order.status != "shipped"\n        pages = ForwardPagination()\n',
             ),
         ),
         noticed_by=(

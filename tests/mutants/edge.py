@@ -7,7 +7,7 @@ from tests.mutants.mutant import Edit, Mutant
 SERVER = "tests/shop/test_web_server.py::"
 PROXIES = "tests/shop/test_proxies.py::"
 GUESSING = "tests/shop/test_guessing.py::"
-CHECKING = "tests/webhooks/test_checking.py::"
+URL_CHECKS = "tests/webhooks/test_url_checks.py::"
 SESSIONS = "tests/shop/test_sessions.py::TestASession::"
 
 EDGE = [
@@ -142,7 +142,8 @@ EDGE = [
             Edit(
                 "api/tokens.py",
                 "        known = find_token(token.strip())\n",
-                "        WrongTokens().count(request)\n        known = find_token(token.strip())\n",
+                "        WrongTokenThrottle().count(request)\n"
+                "        known = find_token(token.strip())\n",
             ),
         ),
         noticed_by=(f"{GUESSING}TestAGuesserOfTokens::test_keeps_no_right_token_out",),
@@ -158,7 +159,7 @@ EDGE = [
                 "            __import__('socket').getaddrinfo(url.split('/')[2], 443)\n",
             ),
         ),
-        noticed_by=(f"{CHECKING}TestARequest::test_asks_no_resolver",),
+        noticed_by=(f"{URL_CHECKS}TestARequest::test_asks_no_resolver",),
         hangs=True,
     ),
     Mutant(
@@ -166,18 +167,20 @@ EDGE = [
         without="an endpoint whose host leads inside stays enabled",
         edits=(
             Edit(
-                "webhooks/checking.py",
-                "    if finding.state is UrlState.REFUSED and endpoint.enabled:",
+                "webhooks/url_checks.py",
+                "    if result.state is UrlState.REFUSED and endpoint.enabled:",
                 "    if False:",
             ),
         ),
-        noticed_by=(f"{CHECKING}TestACheck::test_disables_what_leads_inside_and_tells_its_owner",),
+        noticed_by=(
+            f"{URL_CHECKS}TestACheck::test_disables_what_leads_inside_and_tells_its_owner",
+        ),
     ),
     Mutant(
         name="checks-of-one-customer",
         without="the endpoints of one customer are looked up side by side",
         edits=(Edit("webhooks/handlers.py", "    share_window=1,\n", ""),),
-        noticed_by=(f"{CHECKING}TestOneCustomersChecks::test_follow_one_another",),
+        noticed_by=(f"{URL_CHECKS}TestOneCustomersChecks::test_follow_one_another",),
     ),
     Mutant(
         name="end-of-a-session",

@@ -256,7 +256,7 @@ SHOP = [
     Mutant(
         name="guesses-of-tokens",
         without="whoever sends wrong tokens may go on for ever",
-        edits=(Edit("api/tokens.py", "            WrongTokens().count(request)\n", ""),),
+        edits=(Edit("api/tokens.py", "            WrongTokenThrottle().count(request)\n", ""),),
         noticed_by=(
             "tests/shop/test_guessing.py::TestAGuesserOfTokens::test_waits_after_some_wrong_ones",
         ),

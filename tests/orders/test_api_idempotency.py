@@ -12,7 +12,7 @@ from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
 from api.models import StoredAnswer
-from api.tasks import forget_answers
+from api.tasks import delete_old_rows
 from inventory.models import Product
 from orders import services
 from orders.models import Order
@@ -259,7 +259,7 @@ class TestTheAnswer:
         post()
 
         with time_machine.travel(timezone.now() + timedelta(hours=23, minutes=59)):
-            forget_answers()
+            delete_old_rows()
 
         assert StoredAnswer.objects.count() == 1
 
@@ -268,7 +268,7 @@ class TestTheAnswer:
         post()
 
         with time_machine.travel(timezone.now() + timedelta(hours=24, minutes=1)):
-            forget_answers()
+            delete_old_rows()
 
         assert not StoredAnswer.objects.exists()
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from rest_framework.test import APIClient
 
-from api import Onward
+from api import ForwardPagination
 from outbox import timeline_of
 from outbox.testing import Outbox
 from tests.inventory.factories import put_on_sale
@@ -29,7 +29,7 @@ def order_over_http(client: APIClient, *, correlation_id: str) -> Any:
 
 class TestTheTimelineOfAnOrder:
     def test_is_paged_like_every_list(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(Onward, "page_size", 2)
+        monkeypatch.setattr(ForwardPagination, "page_size", 2)
         put_on_sale()
         order = place()
         outbox.deliver_all(only="inventory")

@@ -17,9 +17,9 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from api.guessing import WrongTokens
 from api.models import WrongToken
-from api.tasks import forget_answers
+from api.tasks import delete_old_rows
+from api.throttling import WrongTokenThrottle
 from api.tokens import add_token
 from tests.orders.factories import customer
 
@@ -38,7 +38,7 @@ def _forgetful() -> Iterator[None]:
 class TestAGuesserOfTokens:
     @pytest.fixture(autouse=True)
     def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(WrongTokens, "rate", "2/min", raising=False)
+        monkeypatch.setattr(WrongTokenThrottle, "rate", "2/min", raising=False)
         add_token(user=customer(), label="", token="right")
 
     def ask(self, token: str, address: str = GUESSER, **headers: str) -> tuple[int, str]:
@@ -92,11 +92,11 @@ class TestAGuesserOfTokens:
     def test_is_forgotten_when_nothing_counts_any_more(self) -> None:
         self.ask("wrong")
 
-        forget_answers()
+        delete_old_rows()
         assert WrongToken.objects.count() == 1
 
         with time_machine.travel(timezone.now() + timedelta(seconds=61)):
-            forget_answers()
+            delete_old_rows()
         assert not WrongToken.objects.exists()
 
     def test_is_counted_in_all_web_processes_together(self) -> None:

@@ -11,7 +11,7 @@ from tests.orders.factories import a_key, customer, signed_in
 from tests.webhooks.receiver import answers
 from webhooks import services
 from webhooks.models import Endpoint, Message
-from webhooks.throttles import LookUps
+from webhooks.throttles import LookupThrottle
 from webhooks.views import OwnWebhook
 
 pytestmark = pytest.mark.django_db
@@ -168,7 +168,7 @@ class TestAWebhook:
 
         answer = client.patch(address, {"enabled": True})
 
-        assert (answer.status_code, answer.json()["code"]) == (409, "webhook_held")
+        assert (answer.status_code, answer.json()["code"]) == (409, "webhook_disabled_by_staff")
         assert client.get(address).json()["disabled_note"] == "floods us"
 
     def test_can_be_removed(self, client, address):
@@ -206,7 +206,7 @@ class TestTesting:
 class TestLookingUp:
     def test_is_done_for_a_limited_number_of_requests(self, monkeypatch: pytest.MonkeyPatch):
         """Each of them has a worker ask a name server."""
-        monkeypatch.setattr(LookUps, "rate", "2/min", raising=False)
+        monkeypatch.setattr(LookupThrottle, "rate", "2/min", raising=False)
         client = signed_in(customer("throttled", pk=4711))
 
         answers = [add(client, url=f"https://{host}.example.com/") for host in "abc"]

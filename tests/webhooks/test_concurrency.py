@@ -42,7 +42,7 @@ class TestAtTheSameTime:
         Endpoint.objects.update(failures=1)
 
         def begin(message_id) -> None:
-            with suppress(sending.NotNow):
+            with suppress(sending.Postponed):
                 sending._begin(message_id)
 
         run_together([partial(begin, pk) for pk in messages])

@@ -53,12 +53,12 @@ class TestThePage:
         assert shown == list(EventType.values)
 
     def test_gives_the_bounds_that_hold(self):
-        assert sending.PATIENCE.days == 3
+        assert sending.GIVE_UP_AFTER.days == 3
         assert sending.FIRST_REST.total_seconds() == 5
         assert sending.LONGEST_REST.total_seconds() == 3600
         assert (sending.MOST_AT_ONCE, services.MOST_ENDPOINTS) == (2, 10)
         assert sending.MOST_OF_ONE_OWNER == 2
-        assert services.OLD_SECRET_LIVES.total_seconds() == 24 * 3600
+        assert services.OLD_SECRET_LIFE.total_seconds() == 24 * 3600
 
 
 def shape(value: Any) -> Any:

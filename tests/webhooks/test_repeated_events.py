@@ -14,7 +14,7 @@ from webhooks.models import Endpoint, EventType, Message
 
 pytestmark = pytest.mark.django_db
 
-HANDLER = "webhooks.tell_of_placing"
+HANDLER = "webhooks.queue_order_placed"
 
 
 def add_endpoint(number: int) -> Endpoint:

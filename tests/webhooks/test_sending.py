@@ -273,7 +273,7 @@ class TestABadEndpoint:
         assert len(receiver.requests) == 1
 
     def test_is_not_looked_at_before_its_rest_is_over(self, outbox, endpoint, receiver):
-        """Seen to fail with NotNow an exception like any other."""
+        """Seen to fail with Postponed an exception like any other."""
         receiver.behaviour = answers(503, Retry_After="600")
         messages = [ping(endpoint) for _ in range(3)]
 
@@ -299,12 +299,12 @@ class TestABadEndpoint:
             assert len(good.requests) == 3
 
     def test_has_few_requests_at_a_time(self, endpoint):
-        """Seen to fail without the count in `_refuse_if_not_now`."""
+        """Seen to fail without the count in `_raise_if_postponed`."""
         messages = [ping(endpoint) for _ in range(3)]
         for message in messages[:2]:
             assert sending._begin(message.pk)
 
-        with pytest.raises(sending.NotNow, match="busy"):
+        with pytest.raises(sending.Postponed, match="busy"):
             sending._begin(messages[2].pk)
 
     def test_has_one_request_at_a_time_while_it_fails(self, endpoint):
@@ -312,7 +312,7 @@ class TestABadEndpoint:
         messages = [ping(endpoint) for _ in range(2)]
         assert sending._begin(messages[0].pk)
 
-        with pytest.raises(sending.NotNow, match="busy"):
+        with pytest.raises(sending.Postponed, match="busy"):
             sending._begin(messages[1].pk)
 
     def test_is_not_busy_for_ever_because_a_worker_died(self, endpoint, traveller):
@@ -391,15 +391,15 @@ class TestABadEndpoint:
 
 class TestAnOldSecret:
     def test_is_forgotten_when_it_no_longer_signs(self, endpoint, traveller):
-        """Seen to fail with every old secret forgotten, and with none."""
+        """Seen to fail with every old secret deleted, and with none."""
         old = endpoint.secret
         services.rotate_secret(endpoint_id=endpoint.pk)
-        tasks.forget()
+        tasks.delete_old_rows()
         endpoint.refresh_from_db()
         assert endpoint.old_secret == old
         traveller.shift(timedelta(hours=25))
 
-        tasks.forget()
+        tasks.delete_old_rows()
 
         endpoint.refresh_from_db()
         assert (endpoint.old_secret, endpoint.old_secret_until) == ("", None)
@@ -461,6 +461,6 @@ class TestTheLog:
         deliver(outbox)
         traveller.shift(timedelta(days=11))
 
-        tasks.forget()
+        tasks.delete_old_rows()
 
         assert Message.objects.count() == Attempt.objects.count() == 1

@@ -19,7 +19,7 @@ from outbox.relay.passes import relay_pass
 from tests.orders.factories import a_key, customer, signed_in
 from tests.webhooks.receiver import receiving
 from tests.webhooks.test_addresses import names
-from webhooks import addresses, checking, services
+from webhooks import addresses, services, url_checks
 from webhooks.models import Endpoint
 
 pytestmark = pytest.mark.django_db
@@ -55,7 +55,7 @@ def add(client: APIClient, **more: Any) -> Any:
 
 
 def reports(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.name == "webhooks.checking"]
+    return [record for record in caplog.records if record.name == "webhooks.url_checks"]
 
 
 def check(outbox: Any) -> Endpoint:
@@ -187,7 +187,7 @@ class TestACheck:
         endpoint = check(outbox)
 
         assert mail.outbox == []
-        [line] = [one for one in caplog.records if one.name == "webhooks.notices"]
+        [line] = [one for one in caplog.records if one.name == "webhooks.owner_email"]
         assert line.levelname == "WARNING"
         assert f"endpoint {endpoint.pk}" in line.getMessage()
         assert f"user:{endpoint.owner_id}" in line.getMessage()
@@ -201,7 +201,7 @@ class TestACheck:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ):
-        monkeypatch.setattr(checking, "LOOKUP_SECONDS", 0.1)
+        monkeypatch.setattr(url_checks, "LOOKUP_SECONDS", 0.1)
         add(client)
 
         endpoint = check(outbox)
@@ -222,7 +222,7 @@ class TestACheck:
             return examination(*args, **more)
 
         names(monkeypatch, ["1.1.1.1"])
-        monkeypatch.setattr(checking, "resolve", resolve)
+        monkeypatch.setattr(url_checks, "resolve", resolve)
         add(client)
 
         check(outbox)
@@ -247,11 +247,11 @@ class TestACheck:
         address = add(client)["Location"]
 
         def meanwhile(*_args: Any, **_more: Any) -> None:
-            monkeypatch.setattr(checking, "resolve", lambda *_, **__: None)
+            monkeypatch.setattr(url_checks, "resolve", lambda *_, **__: None)
             assert client.patch(address, change).status_code == 200
             raise addresses.AddressRefused("inside")
 
-        monkeypatch.setattr(checking, "resolve", meanwhile)
+        monkeypatch.setattr(url_checks, "resolve", meanwhile)
 
         endpoint = check(outbox)
 
