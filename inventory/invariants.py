@@ -35,7 +35,7 @@ EXPLAINS = {
 
 
 @invariant(remedy=COUNT)
-def counters_are_the_sums_of_the_ledger(examination: Examination) -> Iterator[Difference]:
+def stock_counters_match_ledger(examination: Examination) -> Iterator[Difference]:
     """Each product's counters are the sums of its movements."""
     examination.count_rows(Product.objects.count())
     products: QuerySet[Any] = Product.objects.annotate(
@@ -55,7 +55,7 @@ def counters_are_the_sums_of_the_ledger(examination: Examination) -> Iterator[Di
 
 
 @invariant(remedy=COUNT)
-def nothing_is_negative(examination: Examination) -> Iterator[Difference]:
+def stock_is_not_negative(examination: Examination) -> Iterator[Difference]:
     """No more is reserved than is on hand, and neither is below zero."""
     examination.count_rows(Stock.objects.count())
     wrong = Stock.objects.filter(
@@ -68,7 +68,7 @@ def nothing_is_negative(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=COUNT)
-def what_is_reserved_is_reserved_for_an_order(examination: Examination) -> Iterator[Difference]:
+def reserved_stock_matches_reservations(examination: Examination) -> Iterator[Difference]:
     """Each product's reserved units are those of the reservations that hold it."""
     examination.count_rows(Stock.objects.count())
     lines = ReservationLine.objects.filter(product=OuterRef("pk"))
@@ -82,7 +82,7 @@ def what_is_reserved_is_reserved_for_an_order(examination: Examination) -> Itera
 
 
 @invariant(remedy=AROUND)
-def reservations_are_in_the_ledger(examination: Examination) -> Iterator[Difference]:
+def reservations_match_ledger(examination: Examination) -> Iterator[Difference]:
     """Each line of a reservation has its movements: reserved, and then released or issued."""
     lines = ReservationLine.objects.select_related("reservation").order_by("pk")
     rows = lines.iterator(chunk_size=CHUNK)
@@ -97,7 +97,7 @@ def reservations_are_in_the_ledger(examination: Examination) -> Iterator[Differe
 
 
 @invariant(remedy=AROUND)
-def reservations_are_told(examination: Examination) -> Iterator[Difference]:
+def reservations_match_events(examination: Examination) -> Iterator[Difference]:
     """Each answer about stock was told by its event, once, and each such event is an answer."""
     recent = examination.recent(Reservation.objects.all(), "asked_at")
     examination.count_rows(recent.count())

@@ -98,12 +98,12 @@ class Reservation(models.Model):
         ISSUED = "issued", _("issued")
         FORESTALLED = "forestalled", _("released before it was reserved")
 
-    MOVES: ClassVar[dict[str, set[str]]] = {
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
         Status.ASKED: {Status.RESERVED, Status.REFUSED, Status.FORESTALLED},
         Status.RESERVED: {Status.RELEASED, Status.ISSUED},
     }
 
-    class InvalidMove(Exception):
+    class InvalidTransition(Exception):
         """The reservation cannot move from its status to that one."""
 
     order_id = models.UUIDField(_("order"), primary_key=True)
@@ -123,8 +123,10 @@ class Reservation(models.Model):
         return f"{self.order_id}: {self.get_status_display()}"
 
     def move_to(self, status: Status) -> None:
-        if status not in self.MOVES.get(self.status, set()):
-            raise self.InvalidMove(f"{self.order_id} cannot go from {self.status} to {status}.")
+        if status not in self.TRANSITIONS.get(self.status, set()):
+            raise self.InvalidTransition(
+                f"The stock of order {self.order_id} cannot change from {self.status} to {status}."
+            )
         self.status = status
         self.save(update_fields=["status", "changed_at"])
 

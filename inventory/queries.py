@@ -41,18 +41,18 @@ def catalogue() -> QuerySet[Product]:
 class Place(TextChoices):
     """The place of an order's goods; `label` is for display."""
 
-    SET_ASIDE = "set_aside", _("set aside")
+    RESERVED = "set_aside", _("set aside")
     ISSUED = "issued", _("issued")
-    LET_GO = "let_go", _("let go")
+    RELEASED = "let_go", _("let go")
     OPEN = "open", _("not answered")
 
 
 PLACES = {
-    Reservation.Status.RESERVED: Place.SET_ASIDE,
+    Reservation.Status.RESERVED: Place.RESERVED,
     Reservation.Status.ISSUED: Place.ISSUED,
-    Reservation.Status.REFUSED: Place.LET_GO,
-    Reservation.Status.RELEASED: Place.LET_GO,
-    Reservation.Status.FORESTALLED: Place.LET_GO,
+    Reservation.Status.REFUSED: Place.RELEASED,
+    Reservation.Status.RELEASED: Place.RELEASED,
+    Reservation.Status.FORESTALLED: Place.RELEASED,
     Reservation.Status.ASKED: Place.OPEN,
 }
 

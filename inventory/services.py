@@ -27,7 +27,7 @@ Kind = StockMovement.Kind
 LET_GO = {Status.REFUSED, Status.RELEASED, Status.FORESTALLED}
 
 
-class CountersDisagree(Exception):
+class CounterMismatch(Exception):
     """The counters do not match the order's reservation."""
 
     def __init__(self, what: str) -> None:
@@ -92,8 +92,8 @@ def release_stock(*, order_id: UUID) -> None:
     """Release the order's stock. If there is no reservation yet, prevent a later one.
 
     Raises:
-        Reservation.InvalidMove: the stock was issued.
-        CountersDisagree: fewer units are set aside than the reservation holds.
+        Reservation.InvalidTransition: the stock was issued.
+        CounterMismatch: fewer units are set aside than the reservation holds.
     """
     reservation = Reservation.objects.locked(order_id)
     if reservation.status in LET_GO:
@@ -113,8 +113,8 @@ def issue_stock(*, order_id: UUID) -> None:
     """Take the order's stock off the shelf, because it was shipped. Do nothing if issued before.
 
     Raises:
-        Reservation.InvalidMove: no stock is set aside for the order.
-        CountersDisagree: the counters hold fewer units than the reservation.
+        Reservation.InvalidTransition: no stock is set aside for the order.
+        CounterMismatch: the counters hold fewer units than the reservation.
     """
     reservation = Reservation.objects.locked(order_id)
     if reservation.status == Status.ISSUED:
@@ -133,13 +133,13 @@ def return_stock(*, order_id: UUID, refund_id: UUID, lines: Sequence[StockLine])
     Act once for each refund. Do nothing if the order's stock was released.
 
     Raises:
-        CountersDisagree: more units would return than were reserved, or than the counters hold.
+        CounterMismatch: more units would return than were reserved, or than the counters hold.
     """
     reservation = Reservation.objects.locked(order_id)
     returned = _by_product(lines)
     if not returned or reservation.status in LET_GO or _is_recorded(refund_id, returned[0]):
         return
-    _note_as_returned(reservation, returned)
+    _record_returned(reservation, returned)
     if reservation.status == Status.ISSUED:
         _shift_each(order_id, returned, on_hand=1)
         _record(Kind.RETURNED, refund_id, returned, on_hand=1)
@@ -153,13 +153,13 @@ def _is_recorded(cause: UUID, line: StockLine) -> bool:
     return StockMovement.objects.filter(product_id=line.sku, reference=str(cause)).exists()
 
 
-def _note_as_returned(reservation: Reservation, lines: Iterable[StockLine]) -> None:
+def _record_returned(reservation: Reservation, lines: Iterable[StockLine]) -> None:
     for line in lines:
         noted = reservation.lines.filter(
             product_id=line.sku, returned__lte=F("quantity") - line.quantity
         ).update(returned=F("returned") + line.quantity)
         if not noted:
-            raise CountersDisagree(f"{reservation.order_id} has no {line.quantity} of {line.sku}.")
+            raise CounterMismatch(f"{reservation.order_id} has no {line.quantity} of {line.sku}.")
 
 
 def _by_product(lines: Iterable[StockLine]) -> list[StockLine]:
@@ -209,7 +209,7 @@ def _shift_each(
             line.sku, on_hand=on_hand * line.quantity, reserved=reserved * line.quantity
         )
         if not moved:
-            raise CountersDisagree(f"{order_id} reserved {line.quantity} of {line.sku}.")
+            raise CounterMismatch(f"{order_id} reserved {line.quantity} of {line.sku}.")
 
 
 def _record(

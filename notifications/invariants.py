@@ -37,7 +37,7 @@ CHUNK = 500
     remedy="Write to the customer by hand, or send what is suppressed again in the admin: the "
     "handler has its receipt and will not."
 )
-def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Difference]:
+def handled_events_have_emails(examination: Examination) -> Iterator[Difference]:
     """An event that a handler has answered by an e-mail has that e-mail, and it was sent.
 
     A suppressed e-mail also counts, except about a cancellation or a refund.
@@ -56,7 +56,7 @@ def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Diff
 
 
 @invariant(remedy="See who made the row; tell the customer if the e-mail said what is not so.")
-def every_email_has_its_event(examination: Examination) -> Iterator[Difference]:
+def emails_have_events(examination: Examination) -> Iterator[Difference]:
     """An order has one e-mail of a kind, of refunds one for each, and an event calls for it."""
     emails = Email.objects.order_by("pk")
     if examination.horizon:

@@ -154,7 +154,7 @@ def _cancel(request: Request, order: Order) -> Response:
 def _ship(request: Request, order: Order, **parcel: str) -> Response:
     try:
         order = services.ship_order(order_id=order.pk, by=_doer(request), **parcel)
-    except Order.InvalidMove as error:
+    except Order.InvalidTransition as error:
         raise OrderNotShippable from error
     return Response(OrderSerializer(order).data)
 

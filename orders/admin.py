@@ -28,7 +28,7 @@ from orders.processes import Step, steps
 from outbox.admin import TimelineMixin, actor
 from shared.read_only_admin import ReadOnly
 
-REFUSALS = (Order.InvalidMove, services.NotCancellable, services.NotRefundable)
+REFUSALS = (Order.InvalidTransition, services.NotCancellable, services.NotRefundable)
 # Refusals whose reason is not the order's status.
 EXPLAINED: dict[type[Exception], Any] = {
     services.RefundTooLarge: RefundTooLarge.default_detail,

@@ -70,7 +70,7 @@ class RefundRequested(DomainEvent, key="order_id"):
     returned: list[OrderedLine]
 
 
-class ForgettingPostponed(DomainEvent, key="subject"):
+class ErasurePostponed(DomainEvent, key="subject"):
     """A customer is to be forgotten, but these orders were not final. Emitted with a delay."""
 
     subject: str

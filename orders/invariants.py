@@ -51,7 +51,7 @@ CHUNK = 500
 
 
 @invariant(remedy=AROUND)
-def history_explains_status(examination: Examination) -> Iterator[Difference]:
+def status_matches_history(examination: Examination) -> Iterator[Difference]:
     """An order is where the last line of its history says."""
     examination.count_rows(Order.objects.count())
     latest = OrderHistory.objects.filter(order=OuterRef("pk")).order_by("-id")
@@ -63,12 +63,12 @@ def history_explains_status(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def history_has_no_gap(examination: Examination) -> Iterator[Difference]:
+def history_is_continuous(examination: Examination) -> Iterator[Difference]:
     """Each move of an order is allowed, and begins where the one before ended."""
     examination.count_rows(OrderHistory.objects.count())
     earlier = OrderHistory.objects.filter(order=OuterRef("order"), pk__lt=OuterRef("pk"))
     allowed = Q(pk__in=[])
-    for before, after in Order.MOVES.items():
+    for before, after in Order.TRANSITIONS.items():
         allowed |= Q(from_status=before, to_status__in=after)
     moves = OrderHistory.objects.annotate(before=_first(earlier.order_by("-id")))
     moves = moves.exclude(allowed & Q(from_status=F("before")))
@@ -78,7 +78,7 @@ def history_has_no_gap(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def moves_are_told(examination: Examination) -> Iterator[Difference]:
+def status_changes_match_events(examination: Examination) -> Iterator[Difference]:
     """Each move of an order was told by its event, once, and each such event by a move."""
     moves = examination.recent(OrderHistory.objects.all(), "moved_at").select_related("order")
     examination.count_rows(moves.count())
@@ -92,7 +92,7 @@ def moves_are_told(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def answers_explain_moves(examination: Examination) -> Iterator[Difference]:
+def status_changes_follow_answers(examination: Examination) -> Iterator[Difference]:
     """An order moves on only after the answers of stock and bank that the move needs."""
     moves = examination.recent(OrderHistory.objects.exclude(from_status=""), "order__placed_at")
     examination.count_rows(moves.count())
@@ -105,7 +105,7 @@ def answers_explain_moves(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def totals_are_those_of_the_lines(examination: Examination) -> Iterator[Difference]:
+def totals_match_lines(examination: Examination) -> Iterator[Difference]:
     """An order's total is the sum of its lines, and its refunds are within it."""
     examination.count_rows(Order.objects.count())
     lines = OrderLine.objects.filter(order=OuterRef("pk")).order_by().values("order")
@@ -126,7 +126,7 @@ def totals_are_those_of_the_lines(examination: Examination) -> Iterator[Differen
 
 
 @invariant(remedy=AROUND)
-def refunds_are_told(examination: Examination) -> Iterator[Difference]:
+def refund_requests_match_events(examination: Examination) -> Iterator[Difference]:
     """Each refund that was asked for was told by its event, and each such event by a refund."""
     name = "orders.RefundRequested"
     refunds = RefundRequest.objects.select_related("order")
@@ -148,7 +148,7 @@ def refunds_are_told(examination: Examination) -> Iterator[Difference]:
     waits_for=("orders", "inventory", "payments"),
     remedy="Look at the order's timeline: what should have come next was never told or heard.",
 )
-def whatever_is_under_way_is_owed(examination: Examination) -> Iterator[Difference]:
+def waiting_orders_have_owed_deliveries(examination: Examination) -> Iterator[Difference]:
     """An order that waits for stock or money is waiting for something that is owed."""
     orders = Order.objects.filter(status__in=ON_THE_WAY)
     examination.count_rows(orders.count())
@@ -163,7 +163,7 @@ def whatever_is_under_way_is_owed(examination: Examination) -> Iterator[Differen
     waits_for=("orders", "payments"),
     remedy="Compare the order with its payment in the admin, and with the bank's own statement.",
 )
-def money_is_what_orders_are_worth(examination: Examination) -> Iterator[Difference]:
+def payments_match_orders(examination: Examination) -> Iterator[Difference]:
     """What was captured, less what was refunded, is what the order is worth."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
         examination.count_rows(len(orders))
@@ -184,7 +184,7 @@ def money_is_what_orders_are_worth(examination: Examination) -> Iterator[Differe
     waits_for=("orders", "inventory"),
     remedy="Compare the order with its reservation in the admin, and count the shelf.",
 )
-def goods_are_where_orders_are(examination: Examination) -> Iterator[Difference]:
+def reservations_match_orders(examination: Examination) -> Iterator[Difference]:
     """Stock is set aside for what is to be shipped, issued for what is, let go when cancelled."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
         examination.count_rows(len(orders))
@@ -244,9 +244,9 @@ def _lines(orders: list[Order]) -> dict[UUID, dict[str, tuple[int, int]]]:
 
 def _place(order: Order) -> inventory.Place:
     if order.status == Status.CANCELLED:
-        return inventory.Place.LET_GO
+        return inventory.Place.RELEASED
     is_here = order.status == Status.READY_TO_SHIP
-    return inventory.Place.SET_ASIDE if is_here else inventory.Place.ISSUED
+    return inventory.Place.RESERVED if is_here else inventory.Place.ISSUED
 
 
 def _sums(order: Order, **amounts: int) -> dict[str, Any]:

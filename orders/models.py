@@ -55,7 +55,7 @@ class Order(models.Model):
         CAPTURE = "capture", _("the money")
         SHIPPING = "shipping", _("shipping")
 
-    MOVES: ClassVar[dict[str, set[str]]] = {
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
         "": {Status.PLACED},
         Status.PLACED: {Status.CONFIRMED, Status.CANCELLED},
         Status.CONFIRMED: {Status.READY_TO_SHIP, Status.CANCELLED},
@@ -63,7 +63,7 @@ class Order(models.Model):
         Status.SHIPPED: {Status.RECEIVED},
     }
 
-    class InvalidMove(Exception):
+    class InvalidTransition(Exception):
         """The order cannot move from its status to that one."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -149,8 +149,9 @@ class Order(models.Model):
 
     def move_to(self, status: Status, *, cause: str) -> None:
         """Save the order in its new status, with a history row that names the cause."""
-        if status not in self.MOVES.get(self.status, set()):
-            raise self.InvalidMove(f"{self.id} cannot go from {self.status} to {status}.")
+        if status not in self.TRANSITIONS.get(self.status, set()):
+            message = f"Order {self.id} cannot change from {self.status} to {status}."
+            raise self.InvalidTransition(message)
         previous, self.status = self.status, status
         self.save_with_deadline()
         self.history.create(from_status=previous, to_status=status, cause=cause)

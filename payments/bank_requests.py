@@ -11,7 +11,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from payments import gateway, services
-from payments.gateway import Authorization, Capture, Found, Gateway, OutcomeUnknown, Void
+from payments.gateway import Authorization, BankRecord, Capture, Gateway, OutcomeUnknown, Void
 from payments.gateway import Refund as RefundAnswer
 from payments.models import Payment, Refund, Status
 
@@ -70,7 +70,7 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
 
 def _find_if_key_is_old(
     bank: Gateway, payment: Payment, *, since: datetime | None = None
-) -> Found | None:
+) -> BankRecord | None:
     """Return what the bank has, if our key is so old that the bank may have forgotten it.
 
     The payment entered its status before the first request, so the key is younger than that. Half
@@ -83,7 +83,7 @@ def _find_if_key_is_old(
     last_asked_at = max(payment.asked_at or key_is_old_at, key_is_old_at)
     if timezone.now() < last_asked_at + bank.processing_time:
         raise OutcomeUnknown("The bank may still be at work on what we asked before.")
-    services.note_asked(order_id=payment.order_id)
+    services.record_bank_request(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))
 
 

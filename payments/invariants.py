@@ -20,7 +20,7 @@ from outbox.reconciliation import (
     rows_without_event,
 )
 from payments import gateway, statements
-from payments.gateway import Found, GatewayRefused, GatewayUnavailable, OutcomeUnknown
+from payments.gateway import BankRecord, GatewayRefused, GatewayUnavailable, OutcomeUnknown
 from payments.models import Payment, PaymentHistory, Refund, RefundHistory, Status
 from shared.money import Money
 
@@ -35,14 +35,14 @@ EVENT_OF = {
 }
 REFUNDED = "payments.PaymentRefunded"
 NO_ANSWER = (GatewayUnavailable, OutcomeUnknown, GatewayRefused)
-PATIENCE = 3
+MAX_UNANSWERED = 3
 # Of the bank's answers after a cancellation, only the void is emitted. The clocks of two workers
 # may disagree about the order.
 CLOCKS = timedelta(minutes=1)
 
 
 @invariant(remedy=AROUND)
-def histories_explain_statuses(examination: Examination) -> Iterator[Difference]:
+def statuses_match_histories(examination: Examination) -> Iterator[Difference]:
     """A payment, and a refund, is where the last line of its history says."""
     examination.count_rows(Payment.objects.count() + Refund.objects.count())
     moves = PaymentHistory.objects.filter(payment=OuterRef("pk"))
@@ -58,7 +58,7 @@ def histories_explain_statuses(examination: Examination) -> Iterator[Difference]
 
 
 @invariant(remedy=AROUND)
-def moves_are_told(examination: Examination) -> Iterator[Difference]:
+def status_changes_match_events(examination: Examination) -> Iterator[Difference]:
     """Each answer of the bank was told by its event, once, and each such event is an answer."""
     moves = examination.recent(PaymentHistory.objects.select_related("payment"), "moved_at")
     examination.count_rows(moves.count())
@@ -79,7 +79,7 @@ def moves_are_told(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def refunds_are_told(examination: Examination) -> Iterator[Difference]:
+def refunds_match_events(examination: Examination) -> Iterator[Difference]:
     """Each refund that the bank made was told by its event, and each such event is a refund."""
     done = Refund.objects.filter(status=Refund.Status.REFUNDED).select_related("payment")
     examination.count_rows(done.count())
@@ -96,7 +96,7 @@ def refunds_are_told(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=AROUND)
-def refunds_add_up(examination: Examination) -> Iterator[Difference]:
+def refund_totals_match_refunds(examination: Examination) -> Iterator[Difference]:
     """What a payment is to give back is the sum of its refunds, and no more than was taken."""
     examination.count_rows(Payment.objects.count())
     sums = Refund.objects.filter(payment=OuterRef("pk")).order_by().values("payment")
@@ -115,7 +115,7 @@ def refunds_add_up(examination: Examination) -> Iterator[Difference]:
     waits_for=("payments",),
     remedy="Nobody asks the bank any more. Look at its statement, and retry the delivery.",
 )
-def unknown_outcomes_are_owed(examination: Examination) -> Iterator[Difference]:
+def unknown_outcomes_have_owed_deliveries(examination: Examination) -> Iterator[Difference]:
     """Where the bank's answer is not on our books, somebody is still to ask for it."""
     asked = Payment.objects.filter(
         Q(status__in=Payment.AWAIT_BANK) | Q(refunds__status=Refund.Status.INTENDED)
@@ -130,7 +130,7 @@ def unknown_outcomes_are_owed(examination: Examination) -> Iterator[Difference]:
 @invariant(
     outside=True, remedy="Compare with the bank's statement, and put it right there by hand."
 )
-def the_bank_agrees(examination: Examination) -> Iterator[Difference]:
+def bank_matches_payments(examination: Examination) -> Iterator[Difference]:
     """The bank holds, has taken and has given back what our books say."""
     bank, unanswered, problem = gateway.current(), 0, ""
     for payment in statements.to_compare(everything=examination.thorough):
@@ -138,7 +138,7 @@ def the_bank_agrees(examination: Examination) -> Iterator[Difference]:
             found = bank.find(reference=str(payment.order_id))
         except NO_ANSWER as error:
             unanswered, problem = unanswered + 1, str(error)
-            if unanswered == PATIENCE:
+            if unanswered == MAX_UNANSWERED:
                 break
             continue
         examination.count_rows(1)
@@ -149,9 +149,9 @@ def the_bank_agrees(examination: Examination) -> Iterator[Difference]:
 
 
 def _compare(
-    payment: Payment, found: Found | None, *, not_before: datetime
+    payment: Payment, found: BankRecord | None, *, not_before: datetime
 ) -> Iterator[Difference]:
-    mine, theirs = statements.ours(payment), statements.the_banks(found)
+    mine, theirs = statements.statement_of_shop(payment), statements.statement_of_bank(found)
     is_young = found is None and payment.moved_at > not_before  # `find` may lag behind
     if mine == theirs or is_young or not statements.is_unchanged(payment):
         return

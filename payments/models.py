@@ -71,7 +71,7 @@ MONEY_WAS_TAKEN = [Status.CAPTURED, Status.REFUNDING, Status.REFUNDED]
 class Payment(models.Model):
     """The payment of one order. Each order has one row, whichever event arrives first."""
 
-    MOVES: ClassVar[dict[str, set[str]]] = {
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
         NEW: {Status.INTENDED, Status.FORESTALLED},
         Status.INTENDED: {Status.AUTHORIZED, Status.DECLINED},
         Status.AUTHORIZED: {Status.CAPTURING, Status.VOIDING},
@@ -87,7 +87,7 @@ class Payment(models.Model):
         Status.REFUNDING,
     }
 
-    class InvalidMove(Exception):
+    class InvalidTransition(Exception):
         """The payment cannot move from its status to that one."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -214,8 +214,11 @@ class Payment(models.Model):
 
     def move_to(self, status: Status, *, cause: str) -> None:
         """Save the payment in its new status, with a history row that names the cause."""
-        if status not in self.MOVES.get(self.status, set()):
-            raise self.InvalidMove(f"{self.order_id} cannot go from {self.status} to {status}.")
+        if status not in self.TRANSITIONS.get(self.status, set()):
+            message = (
+                f"The payment of {self.order_id} cannot change from {self.status} to {status}."
+            )
+            raise self.InvalidTransition(message)
         previous, self.status, self.moved_at = self.status, status, timezone.now()
         self.save()
         self.history.create(from_status=previous, to_status=status, cause=cause)
@@ -248,12 +251,12 @@ class Refund(models.Model):
         INTENDED = "intended", _("intended")
         REFUNDED = "refunded", _("refunded")
 
-    MOVES: ClassVar[dict[str, set[str]]] = {
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
         NEW: {Status.INTENDED},
         Status.INTENDED: {Status.REFUNDED},
     }
 
-    class InvalidMove(Exception):
+    class InvalidTransition(Exception):
         """The refund cannot move from its status to that one."""
 
     id = models.UUIDField(primary_key=True, editable=False)
@@ -297,8 +300,9 @@ class Refund(models.Model):
 
     def move_to(self, status: Status, *, cause: str) -> None:
         """Save the refund in its new status, with a history row that names the cause."""
-        if status not in self.MOVES.get(self.status, set()):
-            raise self.InvalidMove(f"{self.id} cannot go from {self.status} to {status}.")
+        if status not in self.TRANSITIONS.get(self.status, set()):
+            message = f"Refund {self.id} cannot change from {self.status} to {status}."
+            raise self.InvalidTransition(message)
         previous, self.status, self.moved_at = self.status, status, timezone.now()
         self.save()
         self.history.create(from_status=previous, to_status=status, cause=cause)

@@ -82,7 +82,7 @@ def intend_capture(*, order_id: UUID) -> Payment:
 
 
 @transaction.atomic(durable=True)
-def note_asked(*, order_id: UUID) -> None:
+def record_bank_request(*, order_id: UUID) -> None:
     """Commit that the bank is about to be asked under a key that it may have forgotten."""
     payment = Payment.locked(order_id)
     payment.asked_at = timezone.now()

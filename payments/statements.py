@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db.models import QuerySet, Sum
 from django.utils.translation import gettext as _
 
-from payments.gateway import Found
+from payments.gateway import BankRecord
 from payments.models import MONEY_WAS_TAKEN, NEW, Payment, Refund, Status
 from shared.money import Money
 
@@ -39,7 +39,7 @@ class Statement:
         return f"{', '.join(shown)} ({self.under})" if shown else _("nothing")
 
 
-def ours(payment: Payment) -> Statement:
+def statement_of_shop(payment: Payment) -> Statement:
     amount = payment.amount or 0
     if payment.status == Status.AUTHORIZED:
         return Statement(held=amount, currency=payment.currency, under=payment.authorization_id)
@@ -52,7 +52,7 @@ def ours(payment: Payment) -> Statement:
     )
 
 
-def the_banks(found: Found | None) -> Statement:
+def statement_of_bank(found: BankRecord | None) -> Statement:
     if found is None or found.authorization.is_declined or found.void:
         return Statement()
     if found.capture is None:

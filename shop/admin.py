@@ -16,7 +16,7 @@ from shop import third_party_admin  # noqa: F401  importing registers them
 from shop.models import Reconciliation
 
 SUMMARY = ("checked_at", "balanced", "differences", "unsettled", "seconds")
-RESULTS = ("what_differs", "what_is_unsettled", "looked_at")
+RESULTS = ("difference_examples", "unsettled_examples", "looked_at")
 
 
 @admin.register(Reconciliation)
@@ -27,16 +27,18 @@ class ReconciliationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     readonly_fields = RESULTS
 
     @admin.display(description=gettext_lazy("What differs"))
-    def what_differs(self, run: Reconciliation) -> SafeString | str:
-        return _listed(run, "what_differs", "differences") or _("Nothing: the books balance.")
+    def difference_examples(self, run: Reconciliation) -> SafeString | str:
+        return _listed(run, "difference_examples", "differences") or _(
+            "Nothing: the books balance."
+        )
 
     @admin.display(description=gettext_lazy("What is not settled yet"))
-    def what_is_unsettled(self, run: Reconciliation) -> SafeString | str:
-        return _listed(run, "what_is_unsettled", "unsettled") or _("Nothing.")
+    def unsettled_examples(self, run: Reconciliation) -> SafeString | str:
+        return _listed(run, "unsettled_examples", "unsettled") or _("Nothing.")
 
     @admin.display(description=gettext_lazy("What was looked at"))
     def looked_at(self, run: Reconciliation) -> SafeString:
-        rows = ((one["says"], f"{one['checked']:,}") for one in run.report["invariants"])
+        rows = ((one["rule"], f"{one['checked']:,}") for one in run.report["invariants"])
         return _list(format_html("{} ({})", *row) for row in rows)
 
 
@@ -51,7 +53,7 @@ def _listed(run: Reconciliation, what: str, number: str) -> SafeString:
 
 
 def _heading(one: dict[str, Any]) -> str:
-    return f"{one['says']} {one['remedy']}" if one["differences"] else str(one["says"])
+    return f"{one['rule']} {one['remedy']}" if one["differences"] else str(one["rule"])
 
 
 def _sentences(one: dict[str, Any], what: str, number: str) -> SafeString:

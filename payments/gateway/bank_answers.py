@@ -10,8 +10,8 @@ import httpx
 
 from payments.gateway.port import (
     Authorization,
+    BankRecord,
     Capture,
-    Found,
     GatewayRefused,
     GatewayUnavailable,
     OutcomeUnknown,
@@ -40,7 +40,7 @@ def raise_for_status(response: httpx.Response) -> None:
     raise GatewayRefused(error.get("code", str(status)), error.get("message", "No reason given."))
 
 
-def word(value: object) -> str:
+def short_text(value: object) -> str:
     """Return an id or a code; raise ValueError if it cannot be stored."""
     if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
         return value
@@ -60,7 +60,7 @@ def read(response: httpx.Response, parse: Callable[[Json], Result]) -> Result:
         answer = response.json()
         if response.status_code == DECLINED:
             answer = answer["error"]["authorization"]
-            word(answer["decline_code"])  # without a reason it would count as held money
+            short_text(answer["decline_code"])  # without a reason it would count as held money
         return parse(answer)
     except (ValueError, KeyError, TypeError) as error:
         message = f"The bank answered {response.status_code} with what we cannot read."
@@ -70,7 +70,7 @@ def read(response: httpx.Response, parse: Callable[[Json], Result]) -> Result:
 def _declined_reason(authorization: Json) -> str:
     """Return the decline code; "" if the money is or was held. A decline must have a code."""
     code = authorization["decline_code"]
-    return word(code) if code or authorization.get("status") == "declined" else ""
+    return short_text(code) if code or authorization.get("status") == "declined" else ""
 
 
 def _money(answer: Json) -> Money:
@@ -91,7 +91,7 @@ def read_capture(answer: Json) -> Capture:
             capture_id="",
             authorization_id=answer["id"],
             amount=_money(answer),
-            declined_reason=word(answer["decline_code"]),
+            declined_reason=short_text(answer["decline_code"]),
         )
     return Capture(
         capture_id=answer["id"], authorization_id=answer["authorization"], amount=_money(answer)
@@ -111,8 +111,8 @@ def read_refund(answer: Json) -> Refund:
     )
 
 
-def read_found(answer: Json) -> Found:
-    return Found(
+def read_record(answer: Json) -> BankRecord:
+    return BankRecord(
         authorization=read_authorization(answer),
         void=read_void(answer["void"]) if answer["void"] else None,
         capture=read_capture(answer["capture"]) if answer["capture"] else None,
@@ -123,11 +123,11 @@ def read_found(answer: Json) -> Found:
 def read_report(body: bytes) -> Report:
     try:
         event = json.loads(body.decode())
-        found = read_found(event["data"])
+        found = read_record(event["data"])
         return Report(
-            report_id=word(event["id"]),
-            kind=word(event["type"]),
-            reference=word(event["data"]["reference"]),
+            report_id=short_text(event["id"]),
+            kind=short_text(event["type"]),
+            reference=short_text(event["data"]["reference"]),
             found=found,
             refunds=found.refunds,
         )

@@ -2,7 +2,7 @@
 
 Imported only if the setting GATEWAY is "stripe"; `pip install 'shop[stripe]'` installs the SDK.
 
-    ours                 Stripe's
+    statement_of_shop                 Stripe's
     -------------------  --------------------------------------------------------------
     authorize            a PaymentIntent, capture_method "manual", confirmed at once
     authorization_id     the PaymentIntent's id
@@ -23,8 +23,8 @@ import stripe
 from payments.gateway import signatures
 from payments.gateway.port import (
     Authorization,
+    BankRecord,
     Capture,
-    Found,
     GatewayRefused,
     GatewayUnavailable,
     OutcomeUnknown,
@@ -36,7 +36,7 @@ from payments.gateway.stripe_answers import (
     HELD_OR_TAKEN,
     read_authorization,
     read_capture,
-    read_found,
+    read_record,
     read_refund,
     read_report,
     read_void,
@@ -121,7 +121,7 @@ class StripeGateway:
         create = self._stripe.refunds.create
         return _ask(lambda: create(wanted, _under(idempotency_key)), read_refund)
 
-    def find(self, *, reference: str) -> Found | None:
+    def find(self, *, reference: str) -> BankRecord | None:
         """See `Gateway.find`."""
         quoted = reference.replace("\\", "\\\\").replace("'", "\\'")
         wanted: Any = {
@@ -130,7 +130,7 @@ class StripeGateway:
         }
         search = self._stripe.payment_intents.search
         found = _ask(
-            lambda: search(wanted), lambda answer: [read_found(one) for one in answer["data"]]
+            lambda: search(wanted), lambda answer: [read_record(one) for one in answer["data"]]
         )
         held = [one for one in found if not one.authorization.is_declined]
         return next(iter(held or found), None)

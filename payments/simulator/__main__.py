@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from . import storage
 from .notices import Subscriber
-from .routes import Habits
+from .routes import BankOptions
 from .server import serving
 
 
@@ -30,9 +30,9 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     except OSError as error:
-        return _complain(f"cannot listen on {options.host}:{options.port}: {error.strerror}.")
+        return _fail(f"cannot listen on {options.host}:{options.port}: {error.strerror}.")
     except sqlite3.Error as error:
-        return _complain(f"cannot use the books in {options.data}: {error}.")
+        return _fail(f"cannot use the books in {options.data}: {error}.")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -42,15 +42,15 @@ def _run(options: argparse.Namespace) -> int:
         (options.host, options.port),
         file=file,
         api_key=options.api_key,
-        habits=_habits(options),
+        options=_bank_options(options),
     ) as server:
         logging.getLogger("bank").info("listening on http://%s:%d", *server.server_address)
         server.serve_forever(poll_interval=0.1)
     return 0
 
 
-def _habits(options: argparse.Namespace) -> Habits:
-    return Habits(
+def _bank_options(options: argparse.Namespace) -> BankOptions:
+    return BankOptions(
         slow_seconds=options.slow_seconds,
         processing_seconds=options.processing_seconds,
         key_life=timedelta(seconds=options.key_life_seconds),
@@ -119,7 +119,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _complain(text: str) -> int:
+def _fail(text: str) -> int:
     sys.stderr.write(f"The bank {text}\n")
     return 1
 

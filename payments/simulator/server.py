@@ -15,9 +15,9 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .answers import Answer, HangUp, Refusal, error
-from .notices import Postman
-from .routes import Bank, Habits, Request
+from .answers import Answer, ConnectionDropped, Refusal, error
+from .notices import NoticeSender
+from .routes import Bank, BankOptions, Request
 
 MOST_BYTES = 64 * 1024
 log = logging.getLogger("bank")
@@ -85,7 +85,7 @@ class Counter(BaseHTTPRequestHandler):
     def _answer(self) -> Answer | None:
         try:
             return self._decide(self._read_body())
-        except HangUp:
+        except ConnectionDropped:
             return None
         except Refusal as refusal:
             return refusal.answer
@@ -151,12 +151,12 @@ def _json_object(raw: bytes) -> dict[str, Any]:
 
 @contextmanager
 def serving(
-    address: tuple[str, int], *, file: Path, api_key: str, habits: Habits
+    address: tuple[str, int], *, file: Path, api_key: str, options: BankOptions
 ) -> Iterator[BankServer]:
     """Run the server; raise `OSError` if the port is taken."""
-    if habits.subscriber:
-        Postman(file, habits.subscriber).start()
-    server = BankServer(address, Bank(file, habits), api_key=api_key)
+    if options.subscriber:
+        NoticeSender(file, options.subscriber).start()
+    server = BankServer(address, Bank(file, options), api_key=api_key)
     try:
         yield server
     finally:

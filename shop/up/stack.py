@@ -51,7 +51,7 @@ class Running:
 
 def stay(running: Running) -> None:
     """Print the next steps, and run until a signal arrives."""
-    running.console.plain(banner.text(port=running.port, data=running.data))
+    running.console.write(banner.text(port=running.port, data=running.data))
     running.supervisor.run()
 
 

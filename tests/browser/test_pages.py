@@ -78,7 +78,7 @@ class TestEachQuestion:
     @pytest.mark.parametrize(
         ("name", "button"),
         [
-            ("the handlers", "Pause orders.note_stock"),
+            ("the handlers", "Pause orders.record_stock_reserved"),
             ("the dead letters", "Try again now: all of these"),
             ("a done delivery", "Replay"),
             ("a dead delivery", "Discard"),

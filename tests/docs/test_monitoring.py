@@ -151,7 +151,7 @@ UNIT_TEST: dict[str, Any] = {
                 {"series": 'outbox_worker_last_seen_seconds{queue="inventory"}', "values": "90x20"},
                 {"series": 'outbox_worker_last_seen_seconds{queue="orders"}', "values": "9x20"},
                 # A dead one is a ticket, and no reason to page for its age as well.
-                _owed("orders.note_stock", "dead", "99999x20"),
+                _owed("orders.record_stock_reserved", "dead", "99999x20"),
                 _owed("inventory.reserve_stock", "pending", "5000x20"),
             ],
             "alert_rule_test": [

@@ -55,7 +55,7 @@ class TestAnAnswerThatComesAfterTheCancellation:
         outbox.deliver_all(only="orders.cancel_for_declined_payment")
         outbox.deliver_all(only="inventory")
 
-        outbox.deliver_all(only="orders.note_stock", twice=True)
+        outbox.deliver_all(only="orders.record_stock_reserved", twice=True)
         outbox.deliver_all()
 
         assert status(order) == "cancelled"

@@ -107,7 +107,7 @@ class TestACustomerWhoIsForgotten:
 
         assert Order.objects.get(pk=order.pk).email == "hanako@example.com"
         assert owed() == 0
-        [postponed] = outbox.all_delayed("orders.ForgettingPostponed")
+        [postponed] = outbox.all_delayed("orders.ErasurePostponed")
         assert postponed.order_ids == [order.id]
 
         receive(order)
@@ -241,7 +241,7 @@ class TestAnErasureThatWaitsForAnOrder:
 
         assert f"manage.py outbox why {subject}" in said
         [delayed] = DelayedEvent.objects.all()
-        assert f"delayed event {delayed.pk}: orders.ForgettingPostponed {subject}" in shown
+        assert f"delayed event {delayed.pk}: orders.ErasurePostponed {subject}" in shown
         assert format_time(delayed.due_at) in shown
 
     def test_shows_what_its_orders_are_owed(self, outbox: Outbox, order: Order):

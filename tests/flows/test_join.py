@@ -28,8 +28,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def bring_both_halves(order: Order) -> None:
     run_together(
         [
-            partial(services.note_stock, order_id=order.id),
-            partial(services.note_authorization, order_id=order.id),
+            partial(services.record_stock_reserved, order_id=order.id),
+            partial(services.record_payment_authorized, order_id=order.id),
         ]
     )
 

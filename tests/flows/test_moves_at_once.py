@@ -27,8 +27,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def pay(order: Order) -> None:
-    services.note_stock(order_id=order.id)
-    services.note_authorization(order_id=order.id)
+    services.record_stock_reserved(order_id=order.id)
+    services.record_payment_authorized(order_id=order.id)
     services.release_for_shipping(order_id=order.id)
 
 
@@ -38,7 +38,7 @@ def cancel(order: Order) -> None:
 
 
 def ship(order: Order) -> None:
-    with suppress(Order.InvalidMove):
+    with suppress(Order.InvalidTransition):
         services.ship_order(order_id=order.id, carrier="A", tracking_number="1", by="staff")
 
 
@@ -70,14 +70,14 @@ class TestTheSweep:
         put_on_sale(units=0)
         for _ in range(ROUNDS):
             order = place()
-            services.note_stock(order_id=order.id)
+            services.record_stock_reserved(order_id=order.id)
             overdue(order)
 
             run_together(
                 [
                     services.cancel_overdue,
                     services.cancel_overdue,
-                    partial(services.note_authorization, order_id=order.id),
+                    partial(services.record_payment_authorized, order_id=order.id),
                 ]
             )
 

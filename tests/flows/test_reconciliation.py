@@ -80,6 +80,6 @@ class TestTheBooks:
         unseen = {one.invariant.name for one in done.findings if not one.checked}
         assert unseen == {
             "outbox.what_waits_has_no_delivery",
-            "orders.whatever_is_under_way_is_owed",
-            "payments.unknown_outcomes_are_owed",
+            "orders.waiting_orders_have_owed_deliveries",
+            "payments.unknown_outcomes_have_owed_deliveries",
         }

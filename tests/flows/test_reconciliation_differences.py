@@ -163,156 +163,156 @@ def deliveries(order: Order):
 # Which invariant names it, what is done, and to which order.
 SABOTAGE: dict[str, tuple[str, str, Callable[[Order], object]]] = {
     "a status that is set by update()": (
-        "orders.history_explains_status",
+        "orders.status_matches_history",
         "paid",
         lambda order: row(order).update(status="shipped"),
     ),
     "a status that is set back": (
-        "orders.whatever_is_under_way_is_owed",
+        "orders.waiting_orders_have_owed_deliveries",
         "paid",
         lambda order: row(order).update(status="confirmed"),
     ),
     "a move that is missing": (
-        "orders.history_has_no_gap",
+        "orders.history_is_continuous",
         "paid",
         lambda order: order.history.filter(to_status="confirmed").delete(),
     ),
-    "a move that nobody told": ("orders.moves_are_told", "refunded", receive_silently),
+    "a move that nobody told": ("orders.status_changes_match_events", "refunded", receive_silently),
     "an event that is gone": (
-        "orders.moves_are_told",
+        "orders.status_changes_match_events",
         "paid",
         lambda order: forget("orders.OrderReadyToShip", order),
     ),
     "an event without its move": (
-        "orders.moves_are_told",
+        "orders.status_changes_match_events",
         "paid",
         lambda order: order.history.filter(to_status="ready_to_ship").delete(),
     ),
     "an event that was told twice": (
-        "orders.moves_are_told",
+        "orders.status_changes_match_events",
         "paid",
         lambda order: tell_once_more("orders.OrderConfirmed", order),
     ),
     "an answer that was never given": (
-        "orders.answers_explain_moves",
+        "orders.status_changes_follow_answers",
         "paid",
         lambda order: forget("payments.PaymentCaptured", order),
     ),
     "a total that was changed": (
-        "orders.totals_are_those_of_the_lines",
+        "orders.totals_match_lines",
         "paid",
         lambda order: row(order).update(total_amount=1),
     ),
     "a refund that nobody told": (
-        "orders.refunds_are_told",
+        "orders.refund_requests_match_events",
         "refunded",
         lambda order: forget("orders.RefundRequested", order),
     ),
     "a refund that payments does not have": (
-        "orders.money_is_what_orders_are_worth",
+        "orders.payments_match_orders",
         "refunded",
         lose_the_refund,
     ),
     "goods that were let go": (
-        "orders.goods_are_where_orders_are",
+        "orders.reservations_match_orders",
         "paid",
         lambda order: Reservation.objects.filter(pk=order.pk).update(status="released"),
     ),
     "a counter that was changed": (
-        "inventory.counters_are_the_sums_of_the_ledger",
+        "inventory.stock_counters_match_ledger",
         "paid",
         lambda _: Stock.objects.update(on_hand=F("on_hand") + 1),
     ),
-    "a counter below zero": ("inventory.nothing_is_negative", "paid", go_below_zero),
+    "a counter below zero": ("inventory.stock_is_not_negative", "paid", go_below_zero),
     "a reservation of more": (
-        "inventory.what_is_reserved_is_reserved_for_an_order",
+        "inventory.reserved_stock_matches_reservations",
         "paid",
         lambda order: ReservationLine.objects.filter(reservation=order.pk).update(quantity=2),
     ),
     "a movement that is gone": (
-        "inventory.reservations_are_in_the_ledger",
+        "inventory.reservations_match_ledger",
         "refunded",
         lambda order: StockMovement.objects.filter(kind="issued", reference=order.pk).delete(),
     ),
     "stock that nobody told of": (
-        "inventory.reservations_are_told",
+        "inventory.reservations_match_events",
         "paid",
         lambda order: forget("inventory.StockReserved", order),
     ),
     "a reservation that was refused afterwards": (
-        "inventory.reservations_are_told",
+        "inventory.reservations_match_events",
         "paid",
         lambda order: Reservation.objects.filter(pk=order.pk).update(status="refused"),
     ),
     "a payment's move that is missing": (
-        "payments.histories_explain_statuses",
+        "payments.statuses_match_histories",
         "paid",
         lambda order: payment(order).get().history.filter(to_status="captured").delete(),
     ),
     "a refund's move that is missing": (
-        "payments.histories_explain_statuses",
+        "payments.statuses_match_histories",
         "refunded",
         lambda order: Refund.objects.get().history.filter(to_status="refunded").delete(),
     ),
     "an authorization that nobody told": (
-        "payments.moves_are_told",
+        "payments.status_changes_match_events",
         "paid",
         lambda order: forget("payments.PaymentAuthorized", order),
     ),
     "a refund's answer that nobody told": (
-        "payments.refunds_are_told",
+        "payments.refunds_match_events",
         "refunded",
         lambda order: forget("payments.PaymentRefunded", order),
     ),
     "a sum of refunds that was changed": (
-        "payments.refunds_add_up",
+        "payments.refund_totals_match_refunds",
         "paid",
         lambda order: payment(order).update(refund_amount=1),
     ),
     "a question that nobody asks any more": (
-        "payments.unknown_outcomes_are_owed",
+        "payments.unknown_outcomes_have_owed_deliveries",
         "paid",
         lambda order: payment(order).update(status="capturing", capture_id=""),
     ),
     "a charge at the bank that we do not know": (
-        "payments.the_bank_agrees",
+        "payments.bank_matches_payments",
         "declined",
         charge_unknown_to_us,
     ),
     "a refund at the bank that we do not know": (
-        "payments.the_bank_agrees",
+        "payments.bank_matches_payments",
         "paid",
         refund_at_the_bank,
     ),
     "a capture of ours that the bank does not know": (
-        "payments.the_bank_agrees",
+        "payments.bank_matches_payments",
         "paid",
         lambda order: payment(order).update(capture_id="cap_of_nobody"),
     ),
     "an e-mail that is gone": (
-        "notifications.whoever_is_to_know_was_written_to",
+        "notifications.handled_events_have_emails",
         "paid",
         lambda order: Email.objects.filter(order_id=order.pk, kind="payment").delete(),
     ),
     "an e-mail of a refund that was never sent": (
-        "notifications.whoever_is_to_know_was_written_to",
+        "notifications.handled_events_have_emails",
         "refunded",
         lambda order: Email.objects.filter(kind="refund").update(sent_at=None),
     ),
     "an e-mail of a refund that is suppressed": (
-        "notifications.whoever_is_to_know_was_written_to",
+        "notifications.handled_events_have_emails",
         "refunded",
         lambda order: Email.objects.filter(kind="refund").update(
             sent_at=None, suppressed_because="limit"
         ),
     ),
     "an e-mail that is doubled": (
-        "notifications.every_email_has_its_event",
+        "notifications.emails_have_events",
         "paid",
         write_twice,
     ),
     "an e-mail that no event explains": (
-        "notifications.every_email_has_its_event",
+        "notifications.emails_have_events",
         "refunded",
         lambda order: forget("payments.PaymentRefunded", order),
     ),
@@ -363,7 +363,7 @@ class TestWhatDiffers:
         """Seen to fail while it was told in minor units."""
         payment(shop.paid).update(refund_amount=300)
 
-        [text] = said(reconcile())["payments.refunds_add_up"]
+        [text] = said(reconcile())["payments.refund_totals_match_refunds"]
 
         assert text.endswith("¥300 are noted as given back, its refunds are ¥0.")
 
@@ -379,7 +379,7 @@ class TestWhatWasPruned:
         assert said(reconcile()) == {}
 
         forget("orders.OrderConfirmed", young)
-        assert [*said(reconcile())] == ["orders.moves_are_told"]
+        assert [*said(reconcile())] == ["orders.status_changes_match_events"]
 
 
 class TestWhatIsOwed:
@@ -393,9 +393,9 @@ class TestWhatIsOwed:
         assert said(done) == {}
         assert done.unsettled == 2
         unsettled = {one.invariant.name: one.kept_unsettled for one in done.findings}
-        assert unsettled["orders.money_is_what_orders_are_worth"][0].row == shop.paid
-        assert unsettled["orders.goods_are_where_orders_are"][0].row == shop.paid
-        assert unsettled["orders.whatever_is_under_way_is_owed"][0].row == placed
+        assert unsettled["orders.payments_match_orders"][0].row == shop.paid
+        assert unsettled["orders.reservations_match_orders"][0].row == shop.paid
+        assert unsettled["orders.waiting_orders_have_owed_deliveries"][0].row == placed
 
     def test_excuses_nothing_that_must_hold_at_any_moment(
         self, shop: Shop, outbox: Outbox, bank: BankProcess
@@ -403,11 +403,11 @@ class TestWhatIsOwed:
         services.cancel_order(order_id=shop.paid.id, by="hanako")
         row(shop.paid).update(status="shipped", cancel_reason="")
 
-        assert "orders.history_explains_status" in said(reconcile())
+        assert "orders.status_matches_history" in said(reconcile())
 
 
 class TestABankThatCannotBeAsked:
     def test_is_no_bank_that_agrees(self, shop: Shop, bank: BankProcess, settings):
         settings.BANK_API_KEY = "revoked"
 
-        assert [*said(reconcile())] == ["payments.the_bank_agrees"]
+        assert [*said(reconcile())] == ["payments.bank_matches_payments"]

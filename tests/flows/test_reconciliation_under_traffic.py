@@ -93,7 +93,7 @@ class TestTheBank:
         class Spy:
             processing_time = real.processing_time
 
-            def find(self, *, reference: str) -> gateway.Found | None:
+            def find(self, *, reference: str) -> gateway.BankRecord | None:
                 open_then.append(connection.in_atomic_block)
                 return real.find(reference=reference)
 
@@ -114,7 +114,7 @@ class TestTheBank:
         class Spy:
             processing_time = real.processing_time
 
-            def find(self, *, reference: str) -> gateway.Found | None:
+            def find(self, *, reference: str) -> gateway.BankRecord | None:
                 monkeypatch.setattr(gateway, "current", lambda: real)
                 services.cancel_order(order_id=order.id, by="hanako")
                 outbox.deliver_all()

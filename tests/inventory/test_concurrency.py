@@ -135,5 +135,5 @@ class TestAParcelThatIsCancelledWhileItIsShipped:
 
 
 def unless_too_late(move: Callable[..., None], order_id: UUID) -> None:
-    with suppress(Reservation.InvalidMove):
+    with suppress(Reservation.InvalidTransition):
         move(order_id=order_id)

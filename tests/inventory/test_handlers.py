@@ -97,7 +97,7 @@ class TestInventory:
         given_a_refund(outbox, quantity=2)
         given_a_refund(outbox, quantity=2)
 
-        with pytest.raises(services.CountersDisagree):
+        with pytest.raises(services.CounterMismatch):
             outbox.deliver_all(only="inventory")
 
         assert counters("TEA") == ledger("TEA") == (5, 1)

@@ -35,7 +35,7 @@ class TestReservation:
     def test_refuses_every_other_move(self, start: Status, end: Status):
         reservation = Reservation.objects.create(order_id=uuid7(), status=start)
 
-        with pytest.raises(Reservation.InvalidMove):
+        with pytest.raises(Reservation.InvalidTransition):
             reservation.move_to(end)
 
         assert Reservation.objects.get().status == start

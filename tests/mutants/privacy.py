@@ -298,7 +298,7 @@ PRIVACY = [
         edits=(
             Edit(
                 "orders/handlers.py",
-                '"outbox.SubjectRedacted", "orders.ForgettingPostponed")',
+                '"outbox.SubjectRedacted", "orders.ErasurePostponed")',
                 '"outbox.SubjectRedacted")',
             ),
         ),

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.django_db
 def order(outbox: Outbox) -> Order:
     put_on_sale(price=12800)
     order = place()
-    services.note_stock(order_id=order.id)
-    services.note_authorization(order_id=order.id)
+    services.record_stock_reserved(order_id=order.id)
+    services.record_payment_authorized(order_id=order.id)
     services.release_for_shipping(order_id=order.id)
     return order
 
@@ -63,7 +63,7 @@ class TestOrderPage:
 
         assert "orders.OrderReadyToShip" in page
         assert "orders.cancel_for_declined_payment" in page
-        assert "InvalidMove" in page
+        assert "InvalidTransition" in page
 
     def test_lets_nobody_edit_or_delete(self, admin_client: Client, order: Order):
         url = f"/admin/orders/order/{order.pk}/"

@@ -204,7 +204,7 @@ class TestGetTimeline:
             return "".join(row["why"] for event in page["results"] for row in event["deliveries"])
 
         insider = clerk("insider", "orders.view_order", "outbox.view_delivery")
-        assert "cannot go from received to cancelled" in reason(insider)
+        assert "cannot change from received to cancelled" in reason(insider)
         assert reason(clerk("clerk", "orders.view_order")) == reason(customer()) == ""
 
     def test_reads_no_reasons_for_who_may_not_see_them(self, outbox: Outbox):
@@ -410,8 +410,8 @@ def refund(order: Order, wanted: dict[str, Any], *, key: str = "", user: User | 
 def ready_to_ship() -> Order:
     put_on_sale()
     order = place()
-    services.note_stock(order_id=order.id)
-    services.note_authorization(order_id=order.id)
+    services.record_stock_reserved(order_id=order.id)
+    services.record_payment_authorized(order_id=order.id)
     services.release_for_shipping(order_id=order.id)
     return order
 

@@ -122,7 +122,7 @@ class TestARepetition:
         assert first.json()["id"] != second.json()["id"]
 
 
-MOVES: dict[str, Any] = {
+TRANSITIONS: dict[str, Any] = {
     "cancel": {},
     "ship": {"carrier": "Yamato", "tracking_number": "4711"},
     "refunds": {"return_stock": False},
@@ -131,14 +131,14 @@ MOVES: dict[str, Any] = {
 
 def move(order: Order, what: str, content: Any = None, *, key: str | None = "k1") -> Any:
     return post(
-        MOVES[what] if content is None else content,
+        TRANSITIONS[what] if content is None else content,
         key=key,
         client=signed_in(shipper()),
         path=f"/api/orders/{order.id}/{what}/",
     )
 
 
-@pytest.mark.parametrize("what", MOVES)
+@pytest.mark.parametrize("what", TRANSITIONS)
 class TestAMoveOfAnOrder:
     def test_needs_a_key(self, outbox: Outbox, what: str):
         order = ready_to_ship()
@@ -289,7 +289,7 @@ class TestDuplicatesAtOnce:
         assert Order.objects.count() == 1
         assert len(outbox.all_emitted("orders.OrderPlaced")) == 1
 
-    @pytest.mark.parametrize("what", MOVES)
+    @pytest.mark.parametrize("what", TRANSITIONS)
     def test_move_an_order_once(self, outbox: Outbox, what: str):
         """Without the key all would be answered, but not alike: none of them as a repetition."""
         order = ready_to_ship()

@@ -46,7 +46,7 @@ class TestOrder:
         order = place()
         order.status = start
 
-        with pytest.raises(Order.InvalidMove, match="cannot go from"):
+        with pytest.raises(Order.InvalidTransition, match="cannot change from"):
             order.move_to(end, cause="test")
 
         assert history(order) == [("", "placed", "orders.place_order")]

@@ -35,9 +35,9 @@ def numbers() -> dict[str, int]:
 class TestTheSteps:
     def test_tell_what_each_order_waits_for(self, order: Order):
         placed = numbers()
-        services.note_stock(order_id=order.id)
+        services.record_stock_reserved(order_id=order.id)
         with_stock = numbers()
-        services.note_authorization(order_id=order.id)
+        services.record_payment_authorized(order_id=order.id)
         confirmed = numbers()
         services.cancel_order(order_id=order.id, by="ann")
 

@@ -39,8 +39,8 @@ def confirm_order() -> Order:
         email="hanako@example.com",
         language="en",
     )
-    services.note_stock(order_id=order.id)
-    services.note_authorization(order_id=order.id)
+    services.record_stock_reserved(order_id=order.id)
+    services.record_payment_authorized(order_id=order.id)
     return order
 
 

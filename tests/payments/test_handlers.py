@@ -174,7 +174,7 @@ class TestAuthorizePayment:
         """A request that we gave up waiting for may be carried out between look and ask."""
         intend(order_id, age=age)
         if asked is not None:
-            services.note_asked(order_id=order_id)
+            services.record_bank_request(order_id=order_id)
             Payment.objects.update(asked_at=timezone.now() - asked)
         place(outbox, order_id)
 

@@ -187,7 +187,7 @@ class TestARefund:
         deliver(outbox)
         refund = Refund.objects.get()
 
-        with pytest.raises(Refund.InvalidMove):
+        with pytest.raises(Refund.InvalidTransition):
             refund.move_to(Refund.Status.REFUNDED, cause="impatience")
 
     @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class TestPayment:
     def test_knows_its_moves(self):
         payment = intend(uuid7())
 
-        with pytest.raises(Payment.InvalidMove, match="from intended to captured"):
+        with pytest.raises(Payment.InvalidTransition, match="from intended to captured"):
             payment.move_to(Status.CAPTURED, cause="impatience")
 
         assert moves(payment.order_id) == ["intended"]

@@ -135,11 +135,11 @@ class TestABankThatTimesOutAfterSuccess:
 
 
 class TestATokenWithSeconds:
-    @pytest.mark.parametrize("trick", ["slow", "timeout_after_success"])
+    @pytest.mark.parametrize("fault", ["slow", "timeout_after_success"])
     def test_takes_so_long_instead_of_the_usual_time(
-        self, client: httpx.Client, reference: str, trick: str
+        self, client: httpx.Client, reference: str, fault: str
     ):
-        answer = ask(client, reference, f"tok_{trick}_2")
+        answer = ask(client, reference, f"tok_{fault}_2")
 
         assert answer.status_code == 200
         assert answer.elapsed.total_seconds() >= 2 > SLOW_SECONDS

@@ -10,14 +10,14 @@ import pytest
 from inventory.models import Product
 from orders.models import Order
 from shop.demo.customers import Customer, PlacedOrder, Rejected
-from shop.demo.scenarios import Wish
+from shop.demo.scenarios import OrderSpec
 from shop.up.credentials import Credentials
 from shop.up.demo import add_demo_data
 from shop.wsgi import application
 
 pytestmark = pytest.mark.django_db(transaction=True)  # the shop closes its connections
 
-TEA = Wish(customer="alice", lines={"TEA-SENCHA": 2})
+TEA = OrderSpec(customer="alice", lines={"TEA-SENCHA": 2})
 
 
 class Network(httpx.BaseTransport):
@@ -94,20 +94,20 @@ class TestACustomer:
         self, token: str, pauses: list[float]
     ):
         network = Network()
-        wish = Wish(customer="alice", lines={"TEA-SENCHA": 1}, answer_is_lost=True)
+        spec = OrderSpec(customer="alice", lines={"TEA-SENCHA": 1}, sends_twice=True)
 
-        customer(token, network, pauses).place(wish)
+        customer(token, network, pauses).place(spec)
 
         assert (len(network.requests), Order.objects.count()) == (2, 1)
 
     def test_gives_up_at_once_what_the_api_refuses(self, token: str, pauses: list[float]):
         Product.objects.filter(sku="TEA-SENCHA").update(on_sale=False)
 
-        with pytest.raises(Rejected, match=r"sent 1 times: 400 .*not_for_sale"):
+        with pytest.raises(Rejected, match=r"failed at try 1: 400 .*not_for_sale"):
             customer(token, Network(), pauses).place(TEA)
 
     def test_gives_up_after_many_tries(self, token: str, pauses: list[float]):
-        with pytest.raises(Rejected, match="sent 8 times: 503"):
+        with pytest.raises(Rejected, match="failed at try 8: 503"):
             customer(token, Network(*[503] * 8), pauses).place(TEA)
 
     def test_cancels_and_looks(self, token: str, pauses: list[float]):

@@ -89,7 +89,7 @@ class TestTheDemoThatIsStopped:
             folder=ROOT,
         )
         try:
-            demo.says("A bank that is slow", within=CEILING)
+            demo.says("Six orders with a slow", within=CEILING)
             everything = descendants(demo.pid)
             demo.send(number)
 

@@ -44,7 +44,7 @@ def view(request):
 
 request.META["HTTP_X_CORRELATION_ID"] = "01a21019-29db-7699-9d35-c9dfc5d7660d"
 RequestContextMiddleware(view)(request)
-with caused_by(Cause(emitted_by="orders.note_stock")):
+with caused_by(Cause(emitted_by="orders.record_stock_reserved")):
     logging.getLogger("orders").warning("in a handler")
 try:
     1 / 0
@@ -87,7 +87,7 @@ class TestALogForReal:
         assert lines[2]["correlation_id"] == ""
 
     def test_has_the_handler_that_runs(self, lines):
-        assert [line["handler"] for line in lines] == ["", "orders.note_stock", "", ""]
+        assert [line["handler"] for line in lines] == ["", "orders.record_stock_reserved", "", ""]
 
     def test_keeps_a_traceback_within_its_line(self, lines):
         assert "ZeroDivisionError" in lines[2]["exc_info"]

@@ -62,7 +62,7 @@ class TestTheCommand:
         code, out = run()
 
         assert code == 1
-        assert "DIFFERS  orders.history_explains_status" in out
+        assert "DIFFERS  orders.status_matches_history" in out
         assert f"Order {order.reference} is shipped, and its history ends with ready_to_ship" in out
         assert "What to do: Somebody wrote around the services." in out
         assert "The books do not balance" in out
@@ -95,9 +95,9 @@ class TestTheCommand:
         said = json.loads(out)
         assert (code, said["balanced"], said["unsettled"]) == (1, False, 0)
         assert said["checked_at"].startswith("20")
-        [one] = [it for it in said["invariants"] if it["name"] == "orders.history_explains_status"]
+        [one] = [it for it in said["invariants"] if it["name"] == "orders.status_matches_history"]
         assert (one["checked"], one["differences"], one["unsettled"]) == (1, 1, 0)
-        [found] = one["what_differs"]
+        [found] = one["difference_examples"]
         assert (found["key"], found["model"], found["id"]) == (
             *(str(order.pk), "orders.order", str(order.pk)),
         )

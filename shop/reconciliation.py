@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 Report = dict[str, Any]
 
 
-def as_report(done: examination.Reconciliation) -> Report:
+def report_of(done: examination.Reconciliation) -> Report:
     """Return the result as one JSON object."""
     return {
         "balanced": done.is_balanced,
@@ -23,20 +23,20 @@ def as_report(done: examination.Reconciliation) -> Report:
         "seconds": round(done.seconds, 3),
         "differences": done.differences,
         "unsettled": done.unsettled,
-        "invariants": [_finding(one) for one in done.findings],
+        "invariants": [_result(one) for one in done.findings],
     }
 
 
-def _finding(one: InvariantResult) -> Report:
+def _result(one: InvariantResult) -> Report:
     return {
         "name": one.invariant.name,
-        "says": one.invariant.says,
+        "rule": one.invariant.says,
         "checked": one.checked,
         "differences": one.differences,
         "unsettled": one.unsettled,
         "remedy": one.invariant.remedy,
-        "what_differs": [_difference(found) for found in one.kept],
-        "what_is_unsettled": [_difference(found) for found in one.kept_unsettled],
+        "difference_examples": [_difference(found) for found in one.kept],
+        "unsettled_examples": [_difference(found) for found in one.kept_unsettled],
     }
 
 
@@ -50,9 +50,9 @@ def _difference(found: Difference) -> Report:
     }
 
 
-def remember(done: examination.Reconciliation) -> Reconciliation:
+def store(done: examination.Reconciliation) -> Reconciliation:
     """Store the result for the admin, delete the oldest, and log an error if anything differs."""
-    report = as_report(done)
+    report = report_of(done)
     facts = ("seconds", "balanced", "differences", "unsettled")
     stored = Reconciliation.objects.create(
         checked_at=done.checked_at, report=report, **{name: report[name] for name in facts}
@@ -81,11 +81,11 @@ def _line(one: Report) -> str:
 def _paragraph(one: Report) -> list[str]:
     if not one["differences"]:
         return []
-    more = one["differences"] - len(one["what_differs"])
+    more = one["differences"] - len(one["difference_examples"])
     return [
         "",
-        f"{one['name']}: {one['says']}",
-        *(f"  - {found['text']}" for found in one["what_differs"]),
+        f"{one['name']}: {one['rule']}",
+        *(f"  - {found['text']}" for found in one["difference_examples"]),
         *([f"  - and {more:,} more"] if more else []),
         f"  What to do: {one['remedy']}",
     ]

@@ -14,7 +14,7 @@ from django.urls import path as url_path
 from inventory.services import receive_stock
 from orders.models import Order
 from shop import urls
-from shop.invitation import place_demo_order
+from shop.demo_order import place_demo_order
 from shop.up.demo import PRODUCTS
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer

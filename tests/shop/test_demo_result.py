@@ -1,4 +1,4 @@
-"""The demo's last line and its exit code: 0 only if all is settled, balanced and as it must be."""
+"""The demo's last line and its exit code: 0 only if all is settled, reconciled and as required."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 
+from shop.demo.result import ReconcileResult, Result, count_emails, parse_output, unexpected_end
 from shop.demo.scenarios import REFUSALS
-from shop.demo.verdict import Books, Verdict, count_emails, read_books, surprise
 
-BALANCED = Books(balanced=True, report="")
-GOOD = Verdict(shippable=14, cancelled=10, emails=65, unsettled=0, books=BALANCED)
+BALANCED = ReconcileResult(balanced=True, report="")
+GOOD = Result(shippable=14, cancelled=10, emails=65, unsettled=0, books=BALANCED)
 
 
 class TestAVerdict:
@@ -34,17 +34,20 @@ class TestAVerdict:
         ("bad", "words"),
         [
             (replace(GOOD, unsettled=1), "outbox why"),
-            (replace(GOOD, books=Books(balanced=False, report="off by one")), "reconcile"),
-            (replace(GOOD, shippable=13), "one that is neither"),
-            (replace(GOOD, surprises=["Two must be cancelled."]), "Two must be cancelled."),
+            (
+                replace(GOOD, books=ReconcileResult(balanced=False, report="off by one")),
+                "reconcile",
+            ),
+            (replace(GOOD, shippable=13), "must be 24"),
+            (replace(GOOD, unexpected_ends=["Two must be cancelled."]), "Two must be cancelled."),
         ],
     )
-    def test_is_bad_otherwise_and_says_what_to_look_at(self, bad: Verdict, words: str):
+    def test_is_bad_otherwise_and_says_what_to_look_at(self, bad: Result, words: str):
         assert bad.exit_code == 1
         assert words in bad.trouble
 
     def test_tells_that_the_books_do_not_balance(self):
-        bad = replace(GOOD, books=Books(balanced=False, report=""))
+        bad = replace(GOOD, books=ReconcileResult(balanced=False, report=""))
 
         assert json.loads(bad.line(seconds=1))["books_balanced"] is False
 
@@ -53,12 +56,12 @@ class TestASurprise:
     def test_is_none_where_each_end_came_as_often_as_it_must(self):
         ends = Counter({"out_of_stock": 2, "payment_declined": 2})
 
-        assert surprise(REFUSALS, ends) == ""
+        assert unexpected_end(REFUSALS, ends) == ""
 
     def test_names_what_must_be_and_what_is(self):
         ends = Counter({"out_of_stock": 2, "payment_declined": 1, "ready_to_ship": 1})
 
-        text = surprise(REFUSALS, ends)
+        text = unexpected_end(REFUSALS, ends)
 
         assert "must end as 2 out_of_stock, 2 payment_declined" in text
         assert "ended as 2 out_of_stock, 1 payment_declined, 1 ready_to_ship" in text
@@ -66,7 +69,7 @@ class TestASurprise:
 
 class TestReadingTheBooks:
     def test_takes_a_clear_yes_only(self):
-        assert read_books(0, '{"balanced": true}', "").balanced
+        assert parse_output(0, '{"balanced": true}', "").balanced
 
     @pytest.mark.parametrize(
         ("exit_code", "out"),
@@ -80,10 +83,10 @@ class TestReadingTheBooks:
         ],
     )
     def test_takes_all_else_for_a_no(self, exit_code: int, out: str):
-        assert not read_books(exit_code, out, "").balanced
+        assert not parse_output(exit_code, out, "").balanced
 
     def test_keeps_what_was_said(self):
-        assert read_books(1, "", "Unknown command\n").report == "Unknown command"
+        assert parse_output(1, "", "Unknown command\n").report == "Unknown command"
 
 
 class TestCountingEmails:

@@ -1,4 +1,4 @@
-"""When the demo calls it settled, stuck or in a worker's hands."""
+"""When the demo counts its orders as settled or stuck, and a delivery as running."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from orders.models import Order
 from outbox.models import Delivery
 from outbox.relay.passes import relay
 from outbox.testing import Outbox
-from shop.demo import watch
+from shop.demo import conditions
+from shop.demo.conditions import ConditionTimeout, Interrupted, Waiter
 from shop.demo.customers import PlacedOrder
-from shop.demo.scenarios import Wish
-from shop.demo.watch import Interrupted, NeverHappened, Watch
+from shop.demo.scenarios import OrderSpec
 
 pytestmark = pytest.mark.django_db
 
@@ -33,12 +33,12 @@ def stored(status: str) -> PlacedOrder:
         status=status,
         cancel_reason="requested" if status == "cancelled" else "",
     )
-    wish = Wish(customer="alice", lines={"TEA-SENCHA": 1})
-    return PlacedOrder(wish=wish, id=order.id, reference=order.reference, seconds=0, tries=1)
+    spec = OrderSpec(customer="alice", lines={"TEA-SENCHA": 1})
+    return PlacedOrder(spec=spec, id=order.id, reference=order.reference, seconds=0, tries=1)
 
 
 def owe(outbox: Outbox, state: str, **fields: object) -> Delivery:
-    """A delivery of StockReserved to orders.note_stock, in this state."""
+    """A delivery of StockReserved to orders.record_stock_reserved, in this state."""
     outbox.given("inventory.StockReserved", order_id=stored("ready_to_ship").id)
     outbox.deliver_all()
     row = Delivery.objects.latest("pk")
@@ -48,24 +48,24 @@ def owe(outbox: Outbox, state: str, **fields: object) -> Delivery:
 
 class TestSettled:
     def test_is_an_order_at_rest_of_which_nothing_is_owed(self):
-        assert watch.is_settled([stored("ready_to_ship"), stored("cancelled")])
+        assert conditions.is_settled([stored("ready_to_ship"), stored("cancelled")])
 
     @pytest.mark.parametrize("status", ["placed", "confirmed"])
     def test_is_no_order_under_way(self, status: str):
-        assert not watch.is_settled([stored("ready_to_ship"), stored(status)])
+        assert not conditions.is_settled([stored("ready_to_ship"), stored(status)])
 
     @pytest.mark.parametrize("state", Delivery.OWED)
     def test_is_nothing_while_a_delivery_is_owed(self, outbox: Outbox, state: str):
         owe(outbox, state)
 
-        assert not watch.is_settled([])
-        assert watch.unsettled() == 1
+        assert not conditions.is_settled([])
+        assert conditions.unsettled() == 1
 
     def test_is_nothing_while_an_event_waits_for_the_relay(self, outbox: Outbox):
         outbox.given("orders.OrderReadyToShip", order_id=uuid4())
 
-        assert not watch.is_settled([])
-        assert dict(watch.owed()) == {"the relay": 1}
+        assert not conditions.is_settled([])
+        assert dict(conditions.owed()) == {"the relay": 1}
 
 
 class TestStuck:
@@ -75,17 +75,19 @@ class TestStuck:
     def test_is_what_only_a_person_can_move(self, outbox: Outbox, state: str, is_stuck: bool):
         owe(outbox, state)
 
-        assert watch.is_stuck() == is_stuck
+        assert conditions.is_stuck() == is_stuck
 
     def test_is_not_what_has_nothing_owed(self):
-        assert not watch.is_stuck()
+        assert not conditions.is_stuck()
 
     def test_is_explained_as_outbox_why_does(self, outbox: Outbox):
         row = owe(outbox, State.DEAD, note="RuntimeError: no")
 
-        (line,) = watch.explanations()
+        (line,) = conditions.explanations()
 
-        assert line.startswith(f"inventory.StockReserved to orders.note_stock ({row.pk}): Dead")
+        assert line.startswith(
+            f"inventory.StockReserved to orders.record_stock_reserved ({row.pk}): Dead"
+        )
 
 
 class TestInHand:
@@ -93,52 +95,57 @@ class TestInHand:
         now = timezone.now()
         row = owe(outbox, State.SENT, token=2, started_token=2, started_at=now)
 
-        assert watch.in_hand(since=now) == row
-        assert watch.in_hand(since=now, queue="orders") == row
+        assert conditions.running_delivery(since=now) == row
+        assert conditions.running_delivery(since=now, queue="orders") == row
 
     def test_is_not_what_another_queue_has(self, outbox: Outbox):
         owe(outbox, State.SENT, token=2, started_token=2, started_at=timezone.now())
 
-        assert watch.in_hand(since=timezone.now() - timedelta(hours=1), queue="inventory") is None
+        assert (
+            conditions.running_delivery(
+                since=timezone.now() - timedelta(hours=1), queue="inventory"
+            )
+            is None
+        )
 
     def test_is_not_what_waits_in_the_broker(self, outbox: Outbox):
         owe(outbox, State.SENT, token=2, started_token=1, started_at=timezone.now())
 
-        assert watch.in_hand(since=timezone.now() - timedelta(hours=1)) is None
+        assert conditions.running_delivery(since=timezone.now() - timedelta(hours=1)) is None
 
     def test_is_not_what_the_last_strike_has_hit(self, outbox: Outbox):
         before = timezone.now()
         owe(outbox, State.SENT, token=2, started_token=2, started_at=before)
 
-        assert watch.in_hand(since=before + timedelta(seconds=1)) is None
+        assert conditions.running_delivery(since=before + timedelta(seconds=1)) is None
 
 
 class TestAskingTheBank:
     def test_counts_from_the_first_attempt(self, outbox: Outbox):
         order_id = placed(outbox)
 
-        before = watch.is_at_the_bank(order_id)
+        before = conditions.is_bank_request_started(order_id)
         Delivery.objects.filter(subscription__handler="payments.authorize_payment").update(
             attempts=1
         )
 
-        assert (before, watch.is_at_the_bank(order_id)) == (False, True)
+        assert (before, conditions.is_bank_request_started(order_id)) == (False, True)
 
 
 class TestWaiting:
     def test_ends_with_the_condition(self):
         answers = iter([False, False, True])
 
-        Watch().until(lambda: next(answers), "it came")
+        Waiter().until(lambda: next(answers), "it came")
 
         assert list(answers) == []
 
     def test_gives_up_and_says_what_it_waited_for(self):
-        with pytest.raises(NeverHappened, match="did not happen that pigs flew"):
-            Watch(ceiling=0).until(lambda: False, "pigs flew")
+        with pytest.raises(ConditionTimeout, match="Timed out after 0 s: pigs flew"):
+            Waiter(ceiling=0).until(lambda: False, "pigs flew")
 
     def test_is_interrupted_when_the_demo_ends(self):
-        watching = Watch()
+        watching = Waiter()
         watching.stop()
 
         with pytest.raises(Interrupted):
@@ -147,16 +154,16 @@ class TestWaiting:
     def test_goes_on_while_the_bank_has_more_to_tell(self):
         more = iter([True, True, False])
 
-        Watch().until_settled([], has_more_to_come=lambda: next(more), tell=print)
+        Waiter().until_settled([], has_unsent_webhooks=lambda: next(more), report=print)
 
         assert list(more) == []
 
     def test_ends_where_only_a_person_can_help(self, outbox: Outbox):
         owe(outbox, State.DEAD)
 
-        Watch().until_settled([], has_more_to_come=lambda: False, tell=print)
+        Waiter().until_settled([], has_unsent_webhooks=lambda: False, report=print)
 
-        assert watch.unsettled() == 1
+        assert conditions.unsettled() == 1
 
 
 def placed(outbox: Outbox) -> UUID:
