@@ -30,7 +30,11 @@ class Statement:
     under: str = ""
 
     def __str__(self) -> str:
-        amounts = {_("held"): self.held, _("taken"): self.taken, _("given back"): self.given_back}
+        amounts = {
+            _("authorized"): self.held,
+            _("captured"): self.taken,
+            _("refunded"): self.given_back,
+        }
         shown = [
             f"{Money(amount=amount, currency=self.currency).format()} {what}"
             for what, amount in amounts.items()

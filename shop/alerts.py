@@ -8,14 +8,14 @@ also(
     Alert(
         name="BooksNotBalanced",
         when="min(shop_books_balanced) < 1",
-        says="The books do not balance.",
-        advice="manage.py reconcile, or Reconciliations in the admin.",
+        says="The reconciliation found differences.",
+        advice="Run manage.py reconcile, or see Reconciliations in the admin.",
     ),
     Alert(
         name="BooksNotLookedAt",
         when="time() - max(shop_books_checked_timestamp_seconds) > 10800",
         severity="ticket",
-        says="The books were not reconciled for three hours.",
-        advice="Beat sends shop.reconcile each hour, to the queue orders.",
+        says="The reconciliation has not run for three hours.",
+        advice="Beat sends shop.reconcile each hour. Check beat and the workers of the queue orders.",
     ),
 )

@@ -11,21 +11,21 @@ from shop.models import Reconciliation
 
 
 def answer(request: HttpRequest) -> HttpResponse:
-    return metrics(request, more=_books)
+    return metrics(request, more=_reconciliation)
 
 
-def _books() -> Iterator[Family]:
+def _reconciliation() -> Iterator[Family]:
     """Yield the metrics of the latest reconciliation; nothing before the first."""
     latest = Reconciliation.objects.first()
     if latest is None:
         return
     values = {
-        "shop_books_balanced": ("0: they differ.", float(latest.balanced)),
-        "shop_books_differences": ("Things that do not hold.", latest.differences),
+        "shop_books_balanced": ("1 without differences, else 0.", float(latest.balanced)),
+        "shop_books_differences": ("Number of differences.", latest.differences),
         "shop_books_checked_timestamp_seconds": (
-            "When they were looked at.",
+            "Time of the check, in seconds since 1970.",
             latest.checked_at.timestamp(),
         ),
     }
     for name, (text, value) in values.items():
-        yield Family(name, "gauge", f"The books, as last reconciled. {text}", samples=[((), value)])
+        yield Family(name, "gauge", f"Latest reconciliation. {text}", samples=[((), value)])

@@ -1,4 +1,4 @@
-"""Reconciliation of the whole shop: run it, report it as text and JSON, and store it."""
+"""Run the reconciliation of all apps, format it as text and JSON, and store it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ def store(done: examination.Reconciliation) -> Reconciliation:
     )
     Reconciliation.objects.filter(id__lte=stored.id - Reconciliation.KEPT).delete()
     if not done.is_balanced:
-        logger.error("The books do not balance: %d differences.", done.differences)
+        logger.error(
+            "The reconciliation found differences: %d. Run `manage.py reconcile`, or see "
+            "Reconciliations in the admin.",
+            done.differences,
+        )
     return stored
 
 
@@ -68,14 +72,14 @@ def as_text(report: Report) -> str:
     lines = [_line(one) for one in report["invariants"]]
     for one in report["invariants"]:
         lines += _paragraph(one)
-    return "\n".join([*lines, "", _verdict(report)])
+    return "\n".join([*lines, "", _conclusion(report)])
 
 
 def _line(one: Report) -> str:
     mark = "DIFFERS" if one["differences"] else "holds"
     waiting = f", {one['unsettled']} unsettled" if one["unsettled"] else ""
     differing = f", {one['differences']} differ" if one["differences"] else ""
-    return f"{mark:8} {one['name']:44} {one['checked']:>9,} checked{differing}{waiting}"
+    return f"{mark:8} {one['name']:45} {one['checked']:>9,} checked{differing}{waiting}"
 
 
 def _paragraph(one: Report) -> list[str]:
@@ -87,19 +91,16 @@ def _paragraph(one: Report) -> list[str]:
         f"{one['name']}: {one['rule']}",
         *(f"  - {found['text']}" for found in one["difference_examples"]),
         *([f"  - and {more:,} more"] if more else []),
-        f"  What to do: {one['remedy']}",
+        f"  Next step: {one['remedy']}",
     ]
 
 
-def _verdict(report: Report) -> str:
-    unsettled = report["unsettled"]
-    waiting = (
-        f" Something is still owed about {unsettled:,} (see: manage.py outbox status)."
+def _conclusion(report: Report) -> str:
+    unsettled, number = report["unsettled"], report["differences"]
+    owed = (
+        f"Keys with owed deliveries: {unsettled:,}. See: manage.py outbox status."
         if unsettled
-        else " Nothing is owed."
+        else "No delivery is owed."
     )
-    if report["balanced"]:
-        return f"The books balance.{waiting}"
-    number = report["differences"]
-    what = "difference" if number == 1 else "differences"
-    return f"The books do not balance: {number:,} {what}.{waiting}"
+    found = f"{number:,} difference{'' if number == 1 else 's'}" if number else "no differences"
+    return f"The reconciliation found {found}. {owed}"

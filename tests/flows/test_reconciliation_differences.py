@@ -365,7 +365,7 @@ class TestWhatDiffers:
 
         [text] = said(reconcile())["payments.refund_totals_match_refunds"]
 
-        assert text.endswith("¥300 are noted as given back, its refunds are ¥0.")
+        assert text.endswith("the refund amount is ¥300, but the refunds sum to ¥0.")
 
 
 class TestWhatWasPruned:

@@ -53,7 +53,7 @@ class TestTheCommand:
         code, out = run()
 
         assert code == 0
-        assert "The books balance. Nothing is owed." in out
+        assert "The reconciliation found no differences. No delivery is owed." in out
         assert "DIFFERS" not in out
 
     def test_ends_with_1_and_says_what_differs_and_what_to_do(self, order: Order):
@@ -63,9 +63,9 @@ class TestTheCommand:
 
         assert code == 1
         assert "DIFFERS  orders.status_matches_history" in out
-        assert f"Order {order.reference} is shipped, and its history ends with ready_to_ship" in out
-        assert "What to do: Somebody wrote around the services." in out
-        assert "The books do not balance" in out
+        assert f"Order {order.reference} is shipped, but its history ends with ready_to_ship" in out
+        assert "Next step: A row was changed without its service." in out
+        assert "The reconciliation found 2 differences." in out
 
     def test_says_how_much_is_owed_still(self, order: Order, outbox: Outbox):
         place()
@@ -73,7 +73,7 @@ class TestTheCommand:
         code, out = run()
 
         assert code == 0
-        assert "Something is still owed about 1 (see: manage.py outbox status)." in out
+        assert "Keys with owed deliveries: 1. See: manage.py outbox status." in out
 
     def test_logs_no_line_for_each_request_to_the_bank(
         self, order: Order, bank: BankProcess, caplog: pytest.LogCaptureFixture
@@ -114,7 +114,7 @@ class TestTheRunOfBeat:
             reconcile()
 
         assert [run.balanced for run in Reconciliation.objects.all()] == [False, True]
-        assert "The books do not balance" in caplog.text
+        assert "The reconciliation found differences: 2." in caplog.text
 
     def test_forgets_the_oldest(self, order: Order, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(Reconciliation, "KEPT", 2)

@@ -12,16 +12,14 @@ from shop import reconciliation
 
 
 class Command(BaseCommand):
-    help = (
-        "Reconcile the reconciliation of all apps. Ends with 1 if something differs, else with 0."
-    )
+    help = "Check the invariants of all apps. The exit code is 1 if there are differences, else 0."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="for programs: one JSON object")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument(
             "--all",
             action="store_true",
-            help="ask the bank about every payment, not only about the latest",
+            help="compare every payment with the bank, not only the latest",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
