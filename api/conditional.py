@@ -16,7 +16,10 @@ from rest_framework.response import Response
 
 #: The header, for `extend_schema(parameters=[...])`.
 IF_NONE_MATCH = OpenApiParameter(
-    "If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="An earlier `ETag`."
+    "If-None-Match",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="The `ETag` of an earlier answer.",
 )
 
 

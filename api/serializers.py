@@ -26,7 +26,7 @@ _MOST_UNKNOWN = 20
 class StrictSerializer(serializers.Serializer[Any]):
     """Refuses fields that it does not know: a misspelled one must not be silently left out."""
 
-    default_error_messages = {"unknown_field": _("There is no such field here.")}
+    default_error_messages = {"unknown_field": _("This field is unknown.")}
 
     def to_internal_value(self, data: Any) -> Any:
         """Refuse unknown fields and name the first ones."""
@@ -68,7 +68,9 @@ class StrictCharField(serializers.CharField):
     """A JSON string of one line. Refuses numbers."""
 
     default_error_messages = {
-        "control_character": _("There is a line break or another control character in it.")
+        "control_character": _(
+            "This field must not contain line breaks or other control characters."
+        )
     }
 
     def to_internal_value(self, data: Any) -> str:

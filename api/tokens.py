@@ -47,7 +47,7 @@ class TokenAuthentication(authentication.BaseAuthentication):
         known = find_token(token.strip())
         if known is None or not known.user.is_active:
             WrongTokenThrottle().count(request)
-            raise AuthenticationFailed(_("This token is not valid."))
+            raise AuthenticationFailed(_("The token is invalid or revoked."))
         return known.user, known
 
     def authenticate_header(self, request: Request) -> str:

@@ -30,8 +30,8 @@ LET_GO = {Status.REFUSED, Status.RELEASED, Status.FORESTALLED}
 class CounterMismatch(Exception):
     """The counters do not match the order's reservation."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} Run `manage.py reconcile`: it shows what differs.")
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason} Run `manage.py reconcile` to list the differences.")
 
 
 @transaction.atomic
@@ -54,7 +54,7 @@ def add_product(*, sku: str, name: str, unit_price: Money, on_sale: bool = True)
 def receive_stock(*, sku: str, quantity: int, reference: str) -> bool:
     """Put units on the shelf, once for each reference. Return whether this call did it."""
     if quantity < 1:
-        raise ValueError("Receive at least one unit.")
+        raise ValueError("The quantity of received stock must be at least 1.")
     _, received = StockMovement.objects.get_or_create(
         product_id=sku,
         kind=Kind.RECEIVED,
@@ -62,7 +62,7 @@ def receive_stock(*, sku: str, quantity: int, reference: str) -> bool:
         defaults={"on_hand": quantity},
     )
     if received and not Stock.objects.shift(sku, on_hand=quantity):
-        raise Stock.DoesNotExist(f"There is no stock of {sku}.")
+        raise Stock.DoesNotExist(f"There is no product {sku}. Add it first.")
     return received
 
 
@@ -159,7 +159,8 @@ def _record_returned(reservation: Reservation, lines: Iterable[StockLine]) -> No
             product_id=line.sku, returned__lte=F("quantity") - line.quantity
         ).update(returned=F("returned") + line.quantity)
         if not noted:
-            raise CounterMismatch(f"{reservation.order_id} has no {line.quantity} of {line.sku}.")
+            units = f"{line.quantity} units of {line.sku}"
+            raise CounterMismatch(f"Order {reservation.order_id} has fewer than {units} reserved.")
 
 
 def _by_product(lines: Iterable[StockLine]) -> list[StockLine]:
@@ -209,7 +210,9 @@ def _shift_each(
             line.sku, on_hand=on_hand * line.quantity, reserved=reserved * line.quantity
         )
         if not moved:
-            raise CounterMismatch(f"{order_id} reserved {line.quantity} of {line.sku}.")
+            raise CounterMismatch(
+                f"Order {order_id} has {line.quantity} units of {line.sku}, and the counters fewer."
+            )
 
 
 def _record(

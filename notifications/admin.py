@@ -94,7 +94,7 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         for email in emails:
             try:
                 services.request_resend(email_id=email.pk, by=f"user:{request.user.pk}")
-            except (services.StillUnderWay, services.RecipientForgotten) as refusal:
+            except (services.EmailNotSentYet, services.RecipientForgotten) as refusal:
                 self.message_user(request, str(refusal), messages.ERROR)
             else:
                 asked += 1

@@ -71,7 +71,7 @@ def resend_email(resend_id: UUID, receipt: Receipt) -> None:
 @subscribe(
     "orders.CustomerForgotten",
     queue=SMTP,
-    rules={services.StillUnderWay: Retry(after=services.ERASURE_RETRY_SECONDS)},
+    rules={services.EmailNotSentYet: Retry(after=services.ERASURE_RETRY_SECONDS)},
 )
 def forget_recipient(subject: str, attempt: int) -> None:
     services.forget_recipient(subject=subject, waits=attempt < services.LAST_ERASURE_ATTEMPT)

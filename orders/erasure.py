@@ -54,9 +54,9 @@ def forget_customer(*, subject: str) -> None:
 def _log_wait(subject: str, order_ids: Sequence[UUID]) -> None:
     more = len(order_ids) - _MOST_NAMED
     logger.warning(
-        "The erasure of %s waits until these orders are received or cancelled: %s%s. It is tried "
-        "again at %s UTC, and every %g hours after that. `manage.py outbox why %s` shows the next "
-        "attempt. If an order stays open, finish or cancel it in the admin.",
+        "The erasure of %s waits until these orders are received or cancelled: %s%s. The next try "
+        "is at %s UTC, and then every %g hours. `manage.py outbox why %s` shows the next try. If "
+        "an order stays open, finish or cancel it in the admin.",
         subject,
         ", ".join(map(str, order_ids[:_MOST_NAMED])),
         f" and {more} more" if more > 0 else "",

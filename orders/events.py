@@ -41,7 +41,7 @@ class OrderReadyToShip(DomainEvent, key="order_id"):
 
 
 class OrderShipped(DomainEvent, key="order_id"):
-    """The parcel is with the carrier."""
+    """The parcel is handed over to the carrier."""
 
     order_id: UUID
     carrier: str
@@ -55,14 +55,14 @@ class OrderReceived(DomainEvent, key="order_id"):
 
 
 class OrderCancelled(DomainEvent, key="order_id"):
-    """The order is over; its stock and its money are given back."""
+    """The order is cancelled. Its stock is released, and its payment voided or refunded."""
 
     order_id: UUID
     reason: str
 
 
 class RefundRequested(DomainEvent, key="order_id"):
-    """Money goes back to the customer, and the listed goods, if any, go back on the shelf."""
+    """Staff requested a refund. The returned units, if any, go back to stock."""
 
     order_id: UUID
     refund_id: UUID

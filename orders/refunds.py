@@ -29,7 +29,7 @@ class NotRefundable(Exception):
 
 
 class RefundTooLarge(NotRefundable):
-    """The refund is of more than is left of the order."""
+    """The refund exceeds the amount or the units that are left."""
 
 
 class NothingToRefund(NotRefundable):

@@ -38,14 +38,17 @@ class Address(StrictCharField):
 
 
 class PlaceOrderSerializer(StrictSerializer):
-    """What a customer asks for. Prices and the total are never taken from here."""
+    """A customer's order. Prices and the total come from the catalogue."""
 
     payment_method = StrictCharField(
         max_length=100,
         validators=[
             RegexValidator(
                 r"^[A-Za-z][A-Za-z0-9_-]*$",
-                _("Give the token of a payment method, such as tok_success; never a card number."),
+                _(
+                    "This must be the token of a payment method, such as tok_success. Never "
+                    "send a card number."
+                ),
             )
         ],
         help_text="The bank's token of a payment method.",
@@ -58,12 +61,12 @@ class PlaceOrderSerializer(StrictSerializer):
     email = Address(
         required=False,
         max_length=LONGEST_ADDRESS,
-        help_text="An address on the internet. Left out: the address of your account.",
+        help_text="An address on the internet. Default: the address of your account.",
     )
     language = serializers.ChoiceField(
         choices=settings.LANGUAGES,
         required=False,
-        help_text="Of e-mails. Left out: what Accept-Language asks for.",
+        help_text="The language of e-mails. Default: the language of `Accept-Language`.",
     )
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -71,7 +74,8 @@ class PlaceOrderSerializer(StrictSerializer):
         twice = sorted(sku for sku, count in times.items() if count > 1)
         if twice:
             raise serializers.ValidationError(
-                _("Name each product once. More than once: %(skus)s.") % {"skus": ", ".join(twice)}
+                _("Each product must occur only once. Duplicates: %(skus)s.")
+                % {"skus": ", ".join(twice)}
             )
         return lines
 
@@ -87,7 +91,7 @@ class AmountSerializer(StrictSerializer):
 
 
 class RefundOrderSerializer(StrictSerializer):
-    """Lines, or an amount, or both where it is not their price; neither: all that is left."""
+    """Lines, an amount, or both if it is not their price. Without either: all that is left."""
 
     lines = WantedLineSerializer(
         many=True,
@@ -96,7 +100,7 @@ class RefundOrderSerializer(StrictSerializer):
         max_length=MOST_LINES,
     )
     amount = AmountSerializer(required=False)
-    return_stock = StrictBooleanField(help_text="The goods go back on the shelf.")
+    return_stock = StrictBooleanField(help_text="Whether the units are returned to stock.")
 
 
 class RefundSerializer(serializers.ModelSerializer[RefundRequest]):
@@ -155,8 +159,7 @@ class TimelineDeliverySerializer(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     settled_at = serializers.DateTimeField(allow_null=True)
     why = serializers.CharField(
-        help_text="Why it is not done, in one sentence. For those who may view deliveries; "
-        "others get an empty text."
+        help_text="The reason why it is not done. Empty without the permission to view deliveries."
     )
 
 
@@ -164,7 +167,11 @@ class TimelineEventSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     name = serializers.CharField()
     emitted_at = serializers.DateTimeField()
-    emitted_by = serializers.CharField(help_text="The handler that emitted it, if one did.")
+    emitted_by = serializers.CharField(
+        help_text="The handler that emitted the event; empty if none did."
+    )
     caused_by = serializers.UUIDField(source="causation_id", allow_null=True)
-    depth = serializers.IntegerField(help_text="How many of its causes are on this page.")
+    depth = serializers.IntegerField(
+        help_text="The number of its causes on this page, direct and indirect."
+    )
     deliveries = TimelineDeliverySerializer(many=True)

@@ -79,7 +79,7 @@ def place_order(
     sold = [_at_price(prices[line.sku], line.quantity) for line in lines]
     total = add_up(line.total for line in sold)
     if total.amount > LARGEST_TOTAL:
-        raise TotalTooLarge(f"{total.amount} is more than can be stored.")
+        raise TotalTooLarge(f"The total {total.amount} exceeds {LARGEST_TOTAL}.")
     order = Order(
         customer=customer,
         email=email,

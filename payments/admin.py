@@ -43,13 +43,13 @@ class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gen
         "refunds__id",
         "refunds__bank_id",
     ]
-    search_help_text = _("Order, payment, or one of the bank's ids.")
+    search_help_text = _("Order, payment, or an id of the bank.")
     date_hierarchy = "intended_at"
     inlines = [HistoryInline, RefundInline]
     fieldsets = [
         (None, {"fields": ["order_id", "status", "total_shown", "payment_method"]}),
-        (_("At the bank"), {"fields": ["authorization_id", "declined_reason", "capture_id"]}),
-        (_("Way back"), {"fields": ["cancelled_at", "void_id", "refund_shown"]}),
+        (_("Bank"), {"fields": ["authorization_id", "declined_reason", "capture_id"]}),
+        (_("Refund"), {"fields": ["cancelled_at", "void_id", "refund_shown"]}),
         (_("Times"), {"fields": ["intended_at", "moved_at"]}),
     ]
 
@@ -57,7 +57,7 @@ class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gen
     def total_shown(self, payment: Payment) -> str:
         return payment.total.format() if payment.amount else ""
 
-    @admin.display(description=_("to be given back"))
+    @admin.display(description=_("to refund"))
     def refund_shown(self, payment: Payment) -> str:
         if not payment.refund_amount:
             return ""

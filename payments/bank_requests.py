@@ -82,7 +82,7 @@ def _find_if_key_is_old(
     # A request that is not found will never take effect only if none is still being processed.
     last_asked_at = max(payment.asked_at or key_is_old_at, key_is_old_at)
     if timezone.now() < last_asked_at + bank.processing_time:
-        raise OutcomeUnknown("The bank may still be at work on what we asked before.")
+        raise OutcomeUnknown("The bank may still be processing an earlier request.")
     services.record_bank_request(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))
 

@@ -105,7 +105,7 @@ class Payment(models.Model):
     capture_id = models.CharField(_("capture"), max_length=100, blank=True)
     void_id = models.CharField(_("void"), max_length=100, blank=True)
     refund_amount = models.PositiveBigIntegerField(
-        _("to be given back"),
+        _("to refund"),
         default=0,
         db_default=0,  # the previous release inserts without it during a deploy
         help_text=_("The sum of all refunds, done or intended."),

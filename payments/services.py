@@ -30,7 +30,7 @@ CANCELLATION = "orders.OrderCancelled"
 
 
 class UnableToCapture(Exception):
-    """The bank does not hold money for this order, so there is nothing to take."""
+    """The order has no authorized payment, so nothing can be captured."""
 
 
 @transaction.atomic(durable=True)
@@ -143,7 +143,7 @@ def record_void(*, order_id: UUID, answer: Void | None) -> None:
 
 
 class UnableToRefund(Exception):
-    """The bank has not taken so much for this order, so there is nothing to give back."""
+    """The captured amount of the order does not cover this refund."""
 
 
 @transaction.atomic(durable=True)

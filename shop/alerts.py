@@ -16,6 +16,6 @@ also(
         when="time() - max(shop_books_checked_timestamp_seconds) > 10800",
         severity="ticket",
         says="The reconciliation has not run for three hours.",
-        advice="Beat sends shop.reconcile each hour. Check beat and the workers of the queue orders.",
+        advice="Beat sends shop.reconcile each hour. Check both.",
     ),
 )

@@ -32,9 +32,9 @@ def log_postponement(message_id: UUID, *, why: str) -> None:
 
 def log_dropped(message: Message, endpoint: Endpoint) -> None:
     """Log why there is no further attempt."""
-    text = _("Not sent: the webhook is disabled, %(because)s.")
+    text = _("Not sent: the webhook is disabled (%(because)s).")
     if endpoint.disabled_note:
-        text = _("Not sent: the webhook is disabled, %(because)s: %(note)s.")
+        text = _("Not sent: the webhook is disabled (%(because)s: %(note)s).")
     facts = {"because": endpoint.get_disabled_because_display(), "note": endpoint.disabled_note}
     _store(message, number=message.attempts + 1, error=text % facts)
 

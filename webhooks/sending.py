@@ -101,7 +101,7 @@ def _raise_if_postponed(endpoint: Endpoint, message: Message) -> None:
     now = timezone.now()
     if endpoint.rests_until and now < endpoint.rests_until:
         left = (endpoint.rests_until - now).total_seconds()
-        text = _("The endpoint failed, and rests until %(time)s UTC.")
+        text = _("The endpoint failed. The next attempt is after %(time)s UTC.")
         facts = {"time": f"{endpoint.rests_until:%H:%M:%S}"}
         raise EndpointRests(left + random.uniform(0, 5 + left / 2), text % facts)
     sending = endpoint.messages.filter(sending_until__gt=now).exclude(pk=message.pk).count()

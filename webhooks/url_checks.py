@@ -97,9 +97,10 @@ def _log(endpoint: Endpoint, result: CheckResult) -> None:
         )
         return
     logger.warning(
-        "The host of endpoint %s cannot be looked up: %s (%s) Messages to it are tried all the "
-        "same. If many endpoints have this, check the name server of the workers of the queue "
-        "webhooks.http; else its owner has to correct the URL.",
+        "The host of endpoint %s cannot be resolved: %s (%s) Messages to it are "
+        "still sent. If many endpoints have this problem, check the name server "
+        "of the workers of the queue webhooks.http. Otherwise its owner has to "
+        "correct the URL.",
         who,
         result.reason,
         result.cause,

@@ -33,7 +33,7 @@ def raise_for_status(response: httpx.Response) -> None:
     if status < 300 or status == DECLINED:
         return
     if status == TOO_MANY_REQUESTS:
-        raise GatewayUnavailable("The bank asks us to slow down.")
+        raise GatewayUnavailable("The bank answered 429: too many requests.")
     if status == REQUEST_TIMEOUT or not 400 <= status < 500:
         raise OutcomeUnknown(f"The bank answered {status}.")
     error = _error(response)
@@ -44,7 +44,7 @@ def short_text(value: object) -> str:
     """Return an id or a code; raise ValueError if it cannot be stored."""
     if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
         return value
-    raise ValueError("It is no short printable text.")
+    raise ValueError("The value is not a printable text of 1 to 200 characters.")
 
 
 def _error(response: httpx.Response) -> Json:
@@ -63,7 +63,7 @@ def read(response: httpx.Response, parse: Callable[[Json], Result]) -> Result:
             short_text(answer["decline_code"])  # without a reason it would count as held money
         return parse(answer)
     except (ValueError, KeyError, TypeError) as error:
-        message = f"The bank answered {response.status_code} with what we cannot read."
+        message = f"The bank answered {response.status_code} with a body that cannot be parsed."
         raise OutcomeUnknown(message) from error
 
 
@@ -132,4 +132,4 @@ def read_report(body: bytes) -> Report:
             refunds=found.refunds,
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ReportRefused("It is signed, and we cannot read it.") from error
+        raise ReportRefused("The report is signed, but cannot be parsed.") from error

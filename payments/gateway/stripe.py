@@ -158,19 +158,19 @@ def _ask(call: Callable[[], Any], read: Callable[[Json], Result]) -> Result:
     except stripe.CardError as error:
         answer = _intent_of(error)
     except stripe.RateLimitError as error:
-        raise GatewayUnavailable("Stripe asks us to slow down.") from error
+        raise GatewayUnavailable("Stripe answered 429: too many requests.") from error
     except REFUSED as error:
         raise GatewayRefused(error.code or "refused", str(error)) from error
     except (stripe.StripeError, ValueError) as error:
-        raise OutcomeUnknown(f"Stripe's answer tells nothing: {error}") from error
+        raise OutcomeUnknown(f"Stripe gave no usable answer: {error}") from error
     try:
         return read(answer)
     except (ValueError, KeyError, TypeError) as error:
-        raise OutcomeUnknown("Stripe answered what we cannot read.") from error
+        raise OutcomeUnknown("Stripe's answer cannot be parsed.") from error
 
 
 def _intent_of(error: stripe.CardError) -> Any:
     """Return the declined PaymentIntent; None if Stripe does not show one as declined."""
-    told: Any = error.json_body
-    intent = told["error"].get("payment_intent")
+    body: Any = error.json_body
+    intent = body["error"].get("payment_intent")
     return intent if intent and intent.get("status") not in HELD_OR_TAKEN else None

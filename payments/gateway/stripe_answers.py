@@ -47,7 +47,7 @@ def read_capture(intent: Json) -> Capture:
 
 def read_void(intent: Json) -> Void:
     if intent["status"] != "canceled":
-        raise ValueError(f"It is {intent['status']}, not canceled.")
+        raise ValueError(f"The PaymentIntent is {intent['status']}, not canceled.")
     return Void(void_id=intent["id"], authorization_id=intent["id"])
 
 
@@ -86,7 +86,7 @@ def read_report(body: bytes) -> Report:
             refunds=(read_refund(about),) if is_refund else (),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ReportRefused("It is signed, and we cannot read it.") from error
+        raise ReportRefused("The report is signed, but cannot be parsed.") from error
 
 
 def _reference(about: Json) -> str:

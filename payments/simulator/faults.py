@@ -80,11 +80,11 @@ def fail(fault: Fault) -> None:
     if fault.name == "hangs_up":
         raise ConnectionDropped
     if fault.name == "busy":
-        raise Refusal(429, "too_many_requests", "The bank is busy; ask again later.")
+        raise Refusal(429, "too_many_requests", "Too many requests. Try again later.")
     if fault.name == "fails":
-        raise Refusal(500, "internal_error", "The bank has failed; nothing was done.")
+        raise Refusal(500, "internal_error", "Internal error. Nothing was done.")
 
 
 def too_long() -> Answer:
-    message = "It could not be done within the longest processing time; nothing was done."
+    message = "The request exceeded the longest processing time. Nothing was done."
     return Answer(504, error("api_error", "processing_timeout", message))

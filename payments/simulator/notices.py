@@ -125,7 +125,7 @@ def _post(subscriber: Subscriber, body: bytes) -> bool:
         with opener.open(request, timeout=10):  # it raises unless the status is 2xx
             return True
     except OSError as error:
-        log.info("The notice for %s was not taken: %s", subscriber.url, error)
+        log.info("The webhook to %s was not accepted: %s", subscriber.url, error)
         return False
 
 

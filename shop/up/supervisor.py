@@ -12,7 +12,7 @@ from shop.up.errors import UpError
 from shop.up.guardian import Guardian
 from shop.up.processes import Process, Program
 from shop.up.signals import TICK, Stopped, StopSignals
-from shop.up.slots import MAX_DEATHS, Slot
+from shop.up.slots import MAX_CRASHES, Slot
 
 
 class Supervisor:
@@ -20,7 +20,7 @@ class Supervisor:
 
     Use it as a context manager: at the exit everything is stopped in any case, and a signal is a
     normal end. `start()` raises UpError, with one sentence, if a program ends or is not ready in
-    time. Later, a dead program is restarted after a pause that doubles; five deaths in a row end
+    time. Later, a dead program is restarted after a pause that doubles; five crashes in a row end
     `run()` with an UpError.
 
     `changes` returns the files of the project that changed since its last call. With it, the
@@ -107,7 +107,7 @@ class Supervisor:
 
     def _check_start(self, slot: Slot) -> None:
         assert slot.process is not None
-        if slot.is_dead:
+        if slot.has_ended:
             slot.process.clear()
             raise UpError(
                 f"{slot.name} ended before it was ready ({slot.process.exit_description()})."
@@ -127,24 +127,26 @@ class Supervisor:
             self._signals.pause()
 
     def _check_slot(self, slot: Slot) -> None:
-        if slot.is_dead:
-            self._handle_death(slot)
+        if slot.has_ended:
+            self._handle_crash(slot)
         elif slot.becomes_ready():
             self._console.info(f"{slot.name} is ready again.")
         elif slot.is_due:
             slot.started(self._spawn(slot.program))
 
-    def _handle_death(self, slot: Slot) -> None:
+    def _handle_crash(self, slot: Slot) -> None:
         assert slot.process is not None
         self._end([slot.process])
         end = slot.process.exit_description()
-        pause = slot.died()
+        pause = slot.record_crash()
         if pause is not None:
-            self._console.error(f"{slot.name} died ({end}); starting it again in {pause:g} s.")
+            self._console.error(f"{slot.name} ended ({end}). It restarts in {pause:g} s.")
         elif self._changes is not None and slot.program.code is not None:
-            self._console.error(f"{slot.name} keeps dying ({end}): it waits for a change.")
+            self._console.error(
+                f"{slot.name} ended again ({end}). It restarts after the next code change."
+            )
         else:
-            raise UpError(f"{slot.name} died {MAX_DEATHS} times in a row ({end}).")
+            raise UpError(f"{slot.name} ended {MAX_CRASHES} times in a row ({end}).")
 
     def _check_code(self) -> None:
         paths = self._changes() if self._changes is not None else ()
@@ -155,7 +157,7 @@ class Supervisor:
         try:
             self._before_reload()
         except UpError as error:
-            self._console.error(f"The old code goes on, until the next change: {error}")
+            self._console.error(f"The old code keeps running until the next change: {error}")
         else:
             self._console.info(f"Restarting {_listed(slot.name for slot in slots)}.")
             self._restart(slots)
@@ -186,7 +188,7 @@ class Supervisor:
             deadline = asked_at + process.program.grace
             while process.exit_code is None and not self._signals.hurry:
                 if time.monotonic() > deadline:
-                    self._console.error(f"{process.name} did not stop in time and is killed.")
+                    self._console.error(f"{process.name} did not stop in time. It is killed.")
                     break
                 time.sleep(TICK)
             process.clear()

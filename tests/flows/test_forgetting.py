@@ -174,7 +174,7 @@ class TestACustomerWhoIsForgotten:
         Email.objects.filter(order_id=order.pk, kind=Email.Kind.PAYMENT).update(sent_at=None)
         subject = f"user:{order.customer_id}"
 
-        with pytest.raises(notifications.StillUnderWay) as caught:
+        with pytest.raises(notifications.EmailNotSentYet) as caught:
             notifications.forget_recipient(subject=subject, waits=True)
 
         assert f"The erasure of {subject} waits" in str(caught.value)

@@ -284,7 +284,7 @@ PRIVACY = [
     Mutant(
         name="no-resend-to-the-forgotten",
         without="staff are promised that an e-mail is sent whose customer was forgotten",
-        edits=(Edit("notifications/services.py", "    _refuse_to_resend(email)\n", ""),),
+        edits=(Edit("notifications/services.py", "    _require_resendable(email)\n", ""),),
         noticed_by=(
             "tests/notifications/test_admin.py::TestAnEmailOfACustomerWhoWasForgotten"
             "::test_is_not_sent_again",
