@@ -24,7 +24,7 @@ class StoredAnswer(models.Model):
         blank=True,
         default="",
         db_default="",  # the previous release inserts without it during a deploy
-        help_text=_("Encrypted by the key; empty once it is erased."),
+        help_text=_("Encrypted with the key. Empty after erasure."),
     )
     # Columns of the previous release, whose rows have the key in clear and are deleted within a
     # day. Its processes still use them during a deploy. Drop them in the next release.
@@ -59,10 +59,10 @@ class ApiToken(models.Model):
         related_name="api_tokens",
         verbose_name=_("user"),
     )
-    label = models.CharField(_("label"), max_length=100, help_text=_("What it is used for."))
+    label = models.CharField(_("label"), max_length=100, help_text=_("The purpose of the token."))
     digest = models.CharField(_("SHA-256"), max_length=64, unique=True, editable=False)
     start = models.CharField(
-        _("first characters"), max_length=4, editable=False, help_text=_("To recognise it by.")
+        _("first characters"), max_length=4, editable=False, help_text=_("To identify the token.")
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 

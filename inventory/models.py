@@ -110,7 +110,7 @@ class Reservation(models.Model):
     status = models.CharField(
         _("status"), max_length=16, choices=Status.choices, default=Status.ASKED
     )
-    asked_at = models.DateTimeField(_("asked at"), auto_now_add=True)
+    asked_at = models.DateTimeField(_("requested at"), auto_now_add=True)
     changed_at = models.DateTimeField(_("changed at"), auto_now=True)
 
     objects = ReservationQuerySet.as_manager()
@@ -143,7 +143,7 @@ class ReservationLine(models.Model):
         _("returned"),
         default=0,
         db_default=0,  # the previous release inserts without it during a deploy
-        help_text=_("Units of it that went back on the shelf after a refund."),
+        help_text=_("Units that were returned to stock after a refund."),
     )
 
     class Meta:
@@ -191,7 +191,7 @@ class StockMovement(models.Model):
         max_length=100,
         help_text=_("The order, the refund, or the delivery note."),
     )
-    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+    moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:
         verbose_name = _("stock movement")

@@ -210,9 +210,8 @@ def _shift_each(
             line.sku, on_hand=on_hand * line.quantity, reserved=reserved * line.quantity
         )
         if not moved:
-            raise CounterMismatch(
-                f"Order {order_id} has {line.quantity} units of {line.sku}, and the counters fewer."
-            )
+            units = f"the {line.quantity} units of order {order_id}"
+            raise CounterMismatch(f"The counters of {line.sku} hold fewer than {units}.")
 
 
 def _record(

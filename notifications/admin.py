@@ -39,7 +39,7 @@ class ResendInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # 
     def requested_by_shown(self, resend: Resend) -> str:
         return actor(resend.requested_by)
 
-    @admin.display(description=_("not sent, because"))
+    @admin.display(description=_("reason why not sent"))
     def unsent_reason(self, resend: Resend) -> str:
         return resend.unsent_reason
 
@@ -120,7 +120,7 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
     def requested_by_shown(self, resend: Resend) -> str:
         return actor(resend.requested_by)
 
-    @admin.display(description=_("not sent, because"))
+    @admin.display(description=_("reason why not sent"))
     def unsent_reason(self, email: Email) -> str:
         return email.unsent_reason
 

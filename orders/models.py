@@ -51,8 +51,8 @@ class Order(models.Model):
 
     class Awaits(models.TextChoices):
         STOCK = "stock", _("stock")
-        PAYMENT = "payment", _("the bank's consent")
-        CAPTURE = "capture", _("the money")
+        PAYMENT = "payment", _("authorization")
+        CAPTURE = "capture", _("capture")
         SHIPPING = "shipping", _("shipping")
 
     TRANSITIONS: ClassVar[dict[str, set[str]]] = {
@@ -92,7 +92,7 @@ class Order(models.Model):
         db_default="",  # the previous release inserts without it during a deploy
     )
     deadline_at = models.DateTimeField(
-        _("deadline"), null=True, blank=True, help_text=_("Of what it waits for.")
+        _("deadline"), null=True, blank=True, help_text=_("The end of the current wait.")
     )
     cancel_reason = models.CharField(
         _("reason of the cancellation"), max_length=32, choices=CancelReason.choices, blank=True
@@ -111,7 +111,7 @@ class Order(models.Model):
         permissions = [
             ("ship_order", _("Can mark orders as shipped and received")),
             ("cancel_order", _("Can cancel orders")),
-            ("refund_order", _("Can give money back")),
+            ("refund_order", _("Can refund orders")),
         ]
         indexes = [
             models.Index(fields=["customer", "-id"], name="orders_of_customer"),
@@ -226,10 +226,10 @@ class OrderHistory(models.Model):
     )
     to_status = models.CharField(_("to"), max_length=16, choices=Order.Status.choices)
     cause = models.CharField(_("cause"), max_length=200)
-    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+    moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:
-        verbose_name = _("move")
+        verbose_name = _("status change")
         verbose_name_plural = _("history")
         ordering = ["id"]
 
@@ -248,7 +248,7 @@ class RefundRequest(models.Model):
         Order, models.PROTECT, related_name="refunds", verbose_name=_("order")
     )
     amount = models.PositiveBigIntegerField(_("amount"), help_text=_("In minor units."))
-    return_stock = models.BooleanField(_("goods go back on the shelf"))
+    return_stock = models.BooleanField(_("returns units to stock"))
     requested_by = models.CharField(_("requested by"), max_length=150)
     requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
 

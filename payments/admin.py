@@ -57,7 +57,7 @@ class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gen
     def total_shown(self, payment: Payment) -> str:
         return payment.total.format() if payment.amount else ""
 
-    @admin.display(description=_("to refund"))
+    @admin.display(description=_("refund amount"))
     def refund_shown(self, payment: Payment) -> str:
         if not payment.refund_amount:
             return ""

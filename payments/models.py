@@ -49,7 +49,7 @@ class Status(models.TextChoices):
     VOIDED = "voided", _("voided")
     REFUNDING = "refunding", _("being refunded")
     REFUNDED = "refunded", _("refunded")
-    FORESTALLED = "forestalled", _("cancelled before the bank was asked")
+    FORESTALLED = "forestalled", _("cancelled before the first request")
 
 
 NEW = ""  # visible only inside the transaction that creates the row
@@ -94,33 +94,38 @@ class Payment(models.Model):
     order_id = models.UUIDField(_("order"), unique=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=NEW)
     amount = models.PositiveBigIntegerField(
-        _("amount"), null=True, help_text=_("In minor units. Empty if the bank was never asked.")
+        _("amount"), null=True, help_text=_("In minor units. Empty if the bank got no request.")
     )
     currency = models.CharField(_("currency"), max_length=3, blank=True)
     payment_method = models.CharField(
-        _("payment method"), max_length=200, blank=True, help_text=_("A token, never a card.")
+        _("payment method"),
+        max_length=200,
+        blank=True,
+        help_text=_("A token, never a card number."),
     )
     declined_reason = models.CharField(_("reason of the decline"), max_length=100, blank=True)
     authorization_id = models.CharField(_("authorization"), max_length=100, blank=True)
     capture_id = models.CharField(_("capture"), max_length=100, blank=True)
     void_id = models.CharField(_("void"), max_length=100, blank=True)
     refund_amount = models.PositiveBigIntegerField(
-        _("to refund"),
+        _("refund amount"),
         default=0,
         db_default=0,  # the previous release inserts without it during a deploy
         help_text=_("The sum of all refunds, done or intended."),
     )
     intended_at = models.DateTimeField(_("intended at"), default=timezone.now)
     moved_at = models.DateTimeField(
-        _("moved at"), default=timezone.now, help_text=_("Since when it is in its status.")
+        _("changed at"), default=timezone.now, help_text=_("The time of the last status change.")
     )
     cancelled_at = models.DateTimeField(
-        _("cancelled at"), null=True, help_text=_("When we heard that the order is cancelled.")
+        _("cancelled at"),
+        null=True,
+        help_text=_("When payments processed the cancellation of the order."),
     )
     asked_at = models.DateTimeField(
-        _("asked again at"),
+        _("looked up at"),
         null=True,
-        help_text=_("When we last asked the bank with a key that it may have forgotten."),
+        help_text=_("When the bank was last asked under a key that it may have deleted."),
     )
 
     class Meta:
@@ -233,10 +238,10 @@ class PaymentHistory(models.Model):
     from_status = models.CharField(_("from"), max_length=16, choices=Status.choices, blank=True)
     to_status = models.CharField(_("to"), max_length=16, choices=Status.choices)
     cause = models.CharField(_("cause"), max_length=200)
-    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+    moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:
-        verbose_name = _("move")
+        verbose_name = _("status change")
         verbose_name_plural = _("history")
         ordering = ["id"]
 
@@ -267,7 +272,7 @@ class Refund(models.Model):
     amount = models.PositiveBigIntegerField(_("amount"), help_text=_("In minor units."))
     bank_id = models.CharField(_("the bank's id"), max_length=100, blank=True)
     moved_at = models.DateTimeField(
-        _("moved at"), default=timezone.now, help_text=_("Since when it is in its status.")
+        _("changed at"), default=timezone.now, help_text=_("The time of the last status change.")
     )
 
     class Meta:
@@ -319,10 +324,10 @@ class RefundHistory(models.Model):
     )
     to_status = models.CharField(_("to"), max_length=16, choices=Refund.Status.choices)
     cause = models.CharField(_("cause"), max_length=200)
-    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+    moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:
-        verbose_name = _("move")
+        verbose_name = _("status change")
         verbose_name_plural = _("history")
         ordering = ["id"]
 

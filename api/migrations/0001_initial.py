@@ -18,9 +18,9 @@ class Migration(migrations.Migration):
             name='ApiToken',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('label', models.CharField(help_text='What it is used for.', max_length=100, verbose_name='label')),
+                ('label', models.CharField(help_text='The purpose of the token.', max_length=100, verbose_name='label')),
                 ('digest', models.CharField(editable=False, max_length=64, unique=True, verbose_name='SHA-256')),
-                ('start', models.CharField(editable=False, help_text='To recognise it by.', max_length=4, verbose_name='first characters')),
+                ('start', models.CharField(editable=False, help_text='To identify the token.', max_length=4, verbose_name='first characters')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created at')),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='api_tokens', to=settings.AUTH_USER_MODEL, verbose_name='user')),
             ],

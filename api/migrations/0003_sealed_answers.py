@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='storedanswer',
             name='sealed',
-            field=models.TextField(blank=True, db_default='', default='', help_text='Encrypted by the key; empty once it is erased.', verbose_name='answer'),
+            field=models.TextField(blank=True, db_default='', default='', help_text='Encrypted with the key. Empty after erasure.', verbose_name='answer'),
         ),
         migrations.AlterField(
             model_name='storedanswer',

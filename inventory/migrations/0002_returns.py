@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='reservationline',
             name='returned',
-            field=models.PositiveIntegerField(db_default=0, default=0, help_text='Units of it that went back on the shelf after a refund.', verbose_name='returned'),
+            field=models.PositiveIntegerField(db_default=0, default=0, help_text='Units that were returned to stock after a refund.', verbose_name='returned'),
         ),
         migrations.AlterField(
             model_name='stockmovement',

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='email',
             name='about',
-            field=models.CharField(blank=True, db_default='', default='', help_text='The refund, since an order may have several.', max_length=100, verbose_name='about'),
+            field=models.CharField(blank=True, db_default='', default='', help_text='The refund, because an order may have several.', max_length=100, verbose_name='about'),
         ),
         migrations.AddConstraint(
             model_name='email',

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='email',
             name='refusal',
-            field=models.CharField(blank=True, db_default='', default='', help_text='What the mail server said when it refused it for good.', max_length=500, verbose_name='refused, because'),
+            field=models.CharField(blank=True, db_default='', default='', help_text='The permanent refusal of the mail server.', max_length=500, verbose_name='reason of the refusal'),
         ),
         migrations.CreateModel(
             name='Resend',
@@ -31,8 +31,8 @@ class Migration(migrations.Migration):
                 ('email', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='resends', to='notifications.email', verbose_name='e-mail')),
             ],
             options={
-                'verbose_name': 'repetition',
-                'verbose_name_plural': 'repetitions',
+                'verbose_name': 'resend',
+                'verbose_name_plural': 'resends',
                 'ordering': ['id'],
             },
         ),

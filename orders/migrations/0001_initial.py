@@ -49,11 +49,11 @@ class Migration(migrations.Migration):
                 ('from_status', models.CharField(blank=True, choices=[('placed', 'placed'), ('confirmed', 'confirmed'), ('ready_to_ship', 'ready to ship'), ('shipped', 'shipped'), ('received', 'received'), ('cancelled', 'cancelled')], max_length=16, verbose_name='from')),
                 ('to_status', models.CharField(choices=[('placed', 'placed'), ('confirmed', 'confirmed'), ('ready_to_ship', 'ready to ship'), ('shipped', 'shipped'), ('received', 'received'), ('cancelled', 'cancelled')], max_length=16, verbose_name='to')),
                 ('cause', models.CharField(max_length=200, verbose_name='cause')),
-                ('moved_at', models.DateTimeField(auto_now_add=True, verbose_name='moved at')),
+                ('moved_at', models.DateTimeField(auto_now_add=True, verbose_name='changed at')),
                 ('order', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='history', to='orders.order', verbose_name='order')),
             ],
             options={
-                'verbose_name': 'move',
+                'verbose_name': 'status change',
                 'verbose_name_plural': 'history',
                 'ordering': ['id'],
             },

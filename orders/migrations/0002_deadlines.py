@@ -19,12 +19,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='order',
             name='awaits',
-            field=models.CharField(blank=True, choices=[('stock', 'stock'), ('payment', "the bank's consent"), ('capture', 'the money'), ('shipping', 'shipping')], db_default='', default='', max_length=16, verbose_name='waits for'),
+            field=models.CharField(blank=True, choices=[('stock', 'stock'), ('payment', 'authorization'), ('capture', 'capture'), ('shipping', 'shipping')], db_default='', default='', max_length=16, verbose_name='waits for'),
         ),
         migrations.AddField(
             model_name='order',
             name='deadline_at',
-            field=models.DateTimeField(blank=True, help_text='Of what it waits for.', null=True, verbose_name='deadline'),
+            field=models.DateTimeField(blank=True, help_text='The end of the current wait.', null=True, verbose_name='deadline'),
         ),
         migrations.AlterField(
             model_name='order',

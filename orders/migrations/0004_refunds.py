@@ -14,14 +14,14 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AlterModelOptions(
             name='order',
-            options={'ordering': ['-id'], 'permissions': [('ship_order', 'Can mark orders as shipped and received'), ('cancel_order', 'Can cancel orders'), ('refund_order', 'Can give money back')], 'verbose_name': 'order', 'verbose_name_plural': 'orders'},
+            options={'ordering': ['-id'], 'permissions': [('ship_order', 'Can mark orders as shipped and received'), ('cancel_order', 'Can cancel orders'), ('refund_order', 'Can refund orders')], 'verbose_name': 'order', 'verbose_name_plural': 'orders'},
         ),
         migrations.CreateModel(
             name='RefundRequest',
             fields=[
                 ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
                 ('amount', models.PositiveBigIntegerField(help_text='In minor units.', verbose_name='amount')),
-                ('return_stock', models.BooleanField(verbose_name='goods go back on the shelf')),
+                ('return_stock', models.BooleanField(verbose_name='returns units to stock')),
                 ('requested_by', models.CharField(max_length=150, verbose_name='requested by')),
                 ('requested_at', models.DateTimeField(auto_now_add=True, verbose_name='requested at')),
                 ('order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='refunds', to='orders.order', verbose_name='order')),

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 ('status', models.CharField(choices=[('intended', 'intended'), ('refunded', 'refunded')], default='', max_length=16, verbose_name='status')),
                 ('amount', models.PositiveBigIntegerField(help_text='In minor units.', verbose_name='amount')),
                 ('bank_id', models.CharField(blank=True, max_length=100, verbose_name="the bank's id")),
-                ('moved_at', models.DateTimeField(default=django.utils.timezone.now, help_text='Since when it is in its status.', verbose_name='moved at')),
+                ('moved_at', models.DateTimeField(default=django.utils.timezone.now, help_text='The time of the last status change.', verbose_name='changed at')),
             ],
             options={
                 'verbose_name': 'refund',
@@ -34,10 +34,10 @@ class Migration(migrations.Migration):
                 ('from_status', models.CharField(blank=True, choices=[('intended', 'intended'), ('refunded', 'refunded')], max_length=16, verbose_name='from')),
                 ('to_status', models.CharField(choices=[('intended', 'intended'), ('refunded', 'refunded')], max_length=16, verbose_name='to')),
                 ('cause', models.CharField(max_length=200, verbose_name='cause')),
-                ('moved_at', models.DateTimeField(auto_now_add=True, verbose_name='moved at')),
+                ('moved_at', models.DateTimeField(auto_now_add=True, verbose_name='changed at')),
             ],
             options={
-                'verbose_name': 'move',
+                'verbose_name': 'status change',
                 'verbose_name_plural': 'history',
                 'ordering': ['id'],
             },
@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='payment',
             name='refund_amount',
-            field=models.PositiveBigIntegerField(db_default=0, default=0, help_text='The sum of all refunds, done or intended.', verbose_name='to be given back'),
+            field=models.PositiveBigIntegerField(db_default=0, default=0, help_text='The sum of all refunds, done or intended.', verbose_name='refund amount'),
         ),
         migrations.AddField(
             model_name='refund',

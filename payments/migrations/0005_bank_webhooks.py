@@ -30,6 +30,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='payment',
             name='asked_at',
-            field=models.DateTimeField(help_text='When we last asked the bank with a key that it may have forgotten.', null=True, verbose_name='asked again at'),
+            field=models.DateTimeField(help_text='When the bank was last asked under a key that it may have deleted.', null=True, verbose_name='looked up at'),
         ),
     ]

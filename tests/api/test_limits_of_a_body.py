@@ -107,14 +107,14 @@ class TestAnOversizedBody:
         assert len(answer.json()["errors"]) == MOST_ERRORS
         assert answer.json()["errors"][-1]["pointer"] == "#/lines/24/quantity"
         assert answer.json()["detail"] == (
-            "More than 50 things are wrong; `errors` names the first 50."
+            "The request has more than 50 errors. `errors` lists the first 50."
         )
 
     def test_is_told_how_much_is_wrong_where_all_is_named(self, user: User):
         answer = post(user, "orders", order(lines=[{"sku": 1, "quantity": "x"}] * 25))
 
         assert len(answer.json()["errors"]) == MOST_ERRORS
-        assert answer.json()["detail"] == "50 things are wrong; `errors` names each."
+        assert answer.json()["detail"] == "The request has 50 errors. `errors` lists them."
 
     def test_names_the_first_unknown_fields_of_an_object(self, user: User):
         answer = post(user, "orders", order(**names(90)))

@@ -164,7 +164,10 @@ class TestIssueStock:
         services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
         Stock.objects.update(reserved=0)
 
-        with pytest.raises(services.CounterMismatch, match=r"3 of TEA\. Run `manage.py recon"):
+        with pytest.raises(
+            services.CounterMismatch,
+            match=r"fewer than the 3 units of order .*\. Run `manage.py recon",
+        ):
             services.issue_stock(order_id=order_id)
 
         assert status_of(order_id) == "reserved"
@@ -182,7 +185,7 @@ class TestReceiveStock:
     def test_wants_a_unit_at_least(self):
         put_on_sale("TEA", units=0)
 
-        with pytest.raises(ValueError, match="at least one"):
+        with pytest.raises(ValueError, match="at least 1"):
             services.receive_stock(sku="TEA", quantity=0, reference="note 1")
 
 

@@ -26,7 +26,7 @@ def order(db: None, outbox: Outbox) -> Order:
 
 
 SAID = {
-    "payments.PaymentCaptured": ({"amount": MONEY}, "is paid", "¥12,800 is completed"),
+    "payments.PaymentCaptured": ({"amount": MONEY}, "is paid", "your payment of ¥12,800"),
     "orders.OrderReadyToShip": ({}, "is ready to ship", "ready to ship"),
     "orders.OrderShipped": (
         {"carrier": "Kuroneko", "tracking_number": "4711"},
@@ -45,7 +45,7 @@ class TestEachEvent:
         outbox.deliver_all(only="notifications", twice=True)
 
         message = mailoutbox[-1]
-        assert message.subject == f"We have your order {order.reference}"
+        assert message.subject == f"We have received your order {order.reference}"
         assert message.to == ["hanako@example.com"]
         assert "Tea: ¥12,800\nTotal: ¥12,800" in message.body
 
@@ -109,7 +109,7 @@ class TestACancellation:
     @pytest.mark.parametrize(
         ("reason", "language", "text"),
         [
-            ("requested", "en", "As you asked, we have cancelled your order."),
+            ("requested", "en", "We have cancelled your order at your request."),
             ("overdue", "en", "could not be completed in time"),
             ("requested", "ja", "ご依頼により"),
             ("overdue", "ja", "期限までに"),

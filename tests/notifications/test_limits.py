@@ -224,9 +224,9 @@ class TestWhatIsSuppressed:
         assert line.levelname == "WARNING"
         assert line.getMessage() == (
             f"The e-mail {suppressed.pk} (acknowledgement) of order {suppressed.order_id} is "
-            "suppressed: its recipient was written 3 e-mails within 24 hours, and EMAIL_LIMIT "
-            "allows no more. To send it, choose 'Send again' in the admin. If so many are right, "
-            "raise EMAIL_LIMIT or shorten EMAIL_LIMIT_HOURS."
+            "suppressed: the recipient got 3 e-mails within 24 hours, the limit set by "
+            "EMAIL_LIMIT. To send it, choose 'Send again' in the admin. If the limit is too low, "
+            "raise EMAIL_LIMIT or lower EMAIL_LIMIT_HOURS."
         )
 
     def test_is_an_error_where_it_is_essential(
@@ -238,7 +238,7 @@ class TestWhatIsSuppressed:
         lines = {line.levelname: line.getMessage() for line in suppressions(caplog)}
         assert lines.keys() == {"ERROR", "WARNING"}, "the acknowledgements are warnings"
         assert "(cancellation)" in lines["ERROR"]
-        assert "EMAIL_LIMIT_ESSENTIAL allows no more" in lines["ERROR"]
+        assert "the limit set by EMAIL_LIMIT_ESSENTIAL" in lines["ERROR"]
 
     @pytest.mark.parametrize(
         ("event", "level"), [("orders.OrderCancelled", "ERROR"), ("orders.OrderPlaced", "WARNING")]
@@ -252,7 +252,7 @@ class TestWhatIsSuppressed:
         acknowledge(outbox)
 
         [line] = [one for one in suppressions(caplog) if one.levelname == level]
-        assert "no address on the internet" in line.getMessage()
+        assert "not an address on the internet" in line.getMessage()
         assert "Ask the customer for another address" in line.getMessage()
         assert "EMAIL_LIMIT" not in line.getMessage()
         assert "a@localhost" not in line.getMessage()

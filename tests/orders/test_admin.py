@@ -88,7 +88,7 @@ class TestActions:
 
         order.refresh_from_db()
         assert order.status == "ready_to_ship"
-        assert f"{order.reference} is ready to ship, so this cannot be done." in page
+        assert f"{order.reference} is ready to ship, so this is not possible." in page
 
     def test_are_for_those_who_may_ship(self, client: Client, order: Order):
         clerk = customer("clerk", is_staff=True)
@@ -127,7 +127,7 @@ class TestActions:
 
         page = act(admin_client, "cancel", order).content.decode()
 
-        assert f"{order.reference} is shipped, so this cannot be done." in page
+        assert f"{order.reference} is shipped, so this is not possible." in page
 
     def test_refund_what_is_left(self, admin_client: Client, order: Order, outbox: Outbox):
         act(admin_client, "refund_what_is_left", order, return_stock="on")
@@ -141,7 +141,7 @@ class TestActions:
 
         page = act(admin_client, "refund_what_is_left", order).content.decode()
 
-        assert f"{order.reference}: The refund is of nothing that the order has left." in page
+        assert f"{order.reference}: The refund has no amount, or no units that are left." in page
 
     @pytest.mark.parametrize("action", ["cancel", "refund_what_is_left"])
     def test_of_money_need_a_right_of_their_own(self, client: Client, order: Order, action: str):

@@ -155,7 +155,7 @@ class TestAnOrderThatIsWrong:
             "#/lines/0/quantity",
             "#/email",
         }
-        assert answer.json()["detail"] == "4 things are wrong; `errors` names each."
+        assert answer.json()["detail"] == "The request has 4 errors. `errors` lists them."
 
     def test_is_refused_without_any_address(self, outbox: Outbox):
         put_on_sale("TEA")

@@ -346,7 +346,9 @@ class TestBankGateway:
     ):
         stranger = bank_gateway(bank_process.url, api_key="guess")
 
-        with pytest.raises(GatewayRefused, match="invalid_api_key: Send the header") as refused:
+        with pytest.raises(
+            GatewayRefused, match="invalid_api_key: The API key is missing or wrong"
+        ) as refused:
             authorize(stranger, reference)
 
         assert refused.value.code == "invalid_api_key"

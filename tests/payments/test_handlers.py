@@ -178,7 +178,7 @@ class TestAuthorizePayment:
             Payment.objects.update(asked_at=timezone.now() - asked)
         place(outbox, order_id)
 
-        with pytest.raises(OutcomeUnknown, match="may still be at work"):
+        with pytest.raises(OutcomeUnknown, match="may still be processing"):
             deliver(outbox)
 
         assert bank.charges(order_id) == {}

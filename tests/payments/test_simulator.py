@@ -421,7 +421,8 @@ class TestProgram:
 
         assert started.returncode == 1
         assert started.stderr == (
-            f"The bank cannot use the books in {tmp_path}: file is not a database.\n"
+            f"The bank cannot use its database in {tmp_path}: file is not a database. "
+            "Choose another --data.\n"
         )
 
     def test_imports_nothing_of_the_project(self):

@@ -368,7 +368,7 @@ class TestTheBanksOwnWebhooks:
         order_id = uuid7()
         place(outbox, order_id)
         deliver(outbox)
-        wait_until(lambda: "was not taken" in telling_bank.log)
+        wait_until(lambda: "was not accepted" in telling_bank.log)
 
         settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
 

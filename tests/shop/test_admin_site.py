@@ -60,12 +60,12 @@ class TestAPeriodicTask:
     @pytest.mark.parametrize(
         ("field", "value", "said"),
         [
-            ("args", "[" * 12_000, "lie too deep"),
-            ("args", "{}", "Write a JSON value such as []"),
-            ("kwargs", '{"a":' * 12_000, "lie too deep"),
-            ("kwargs", "[]", "Write a JSON value such as {}"),
-            ("headers", "[]", "Write a JSON value such as {}"),
-            ("headers", "{", "This is no JSON"),
+            ("args", "[" * 12_000, "nested too deep"),
+            ("args", "{}", "Enter a JSON value such as []"),
+            ("kwargs", '{"a":' * 12_000, "nested too deep"),
+            ("kwargs", "[]", "Enter a JSON value such as {}"),
+            ("headers", "[]", "Enter a JSON value such as {}"),
+            ("headers", "{", "This is not valid JSON"),
             ("task", "x" * 201, "Need name of task"),
         ],
     )

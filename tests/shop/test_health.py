@@ -38,7 +38,7 @@ class TestReadiness:
         answer = probe.get("/readyz")
 
         assert answer.status_code == 503
-        assert answer.content == b"Not applied: 1 migrations; run manage.py migrate.\n"
+        assert answer.content == b"Migrations not applied: 1. Run manage.py migrate.\n"
 
     def test_is_refused_while_the_database_is_away(self, probe):
         def away(*args):

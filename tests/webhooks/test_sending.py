@@ -423,8 +423,8 @@ class TestTheLog:
 
         first, second = sorted(map(logged, messages), key=lambda told: "HTTP 503" not in told)
         assert first[0] == "HTTP 503"
-        assert first[1].startswith("Not sent yet. The endpoint failed, and rests until")
-        assert second[0].startswith("Not sent yet. The endpoint failed, and rests until")
+        assert first[1].startswith("Not sent yet. The endpoint failed. The next attempt is after")
+        assert second[0].startswith("Not sent yet. The endpoint failed. The next attempt is after")
         assert (len(first), len(second)) == (3, 2)
         assert first[-1] == second[-1] == ""
 
@@ -433,11 +433,11 @@ class TestTheLog:
         [
             (
                 lambda pk: services.change_endpoint(endpoint_id=pk, changes={"enabled": False}),
-                "Not sent: the webhook is disabled, by its owner.",
+                "Not sent: the webhook is disabled (by its owner).",
             ),
             (
                 lambda pk: services.disable_by_staff(endpoint_id=pk, note="it floods us"),
-                "Not sent: the webhook is disabled, by staff: it floods us.",
+                "Not sent: the webhook is disabled (by staff: it floods us).",
             ),
         ],
     )

@@ -170,7 +170,7 @@ class TestACheck:
         assert shown["disabled_because"] == "refused"
         assert shown["disabled_note"] == "The host has an address that is not public."
         outbox.deliver_all(only="webhooks")
-        assert "its host may not be called" in mail.outbox[0].body
+        assert "its host is not allowed" in mail.outbox[0].body
 
     def test_that_disables_logs_that_its_owner_has_no_address(
         self,
