@@ -154,7 +154,7 @@ class TestAGuesserOfPasswords:
         form = {"username": "admin", "password": PASSWORD}
         page = Client(REMOTE_ADDR=GUESSER).post("/admin/login/", form).content.decode()
 
-        assert "Wait a quarter of an hour" in page
+        assert "Wait 15 minutes" in page
         assert "<style" not in page
 
     def test_keeps_nobody_else_out(self) -> None:

@@ -15,7 +15,7 @@ class TestTheFrontDoor:
         answer = client.get("/")
 
         assert answer.status_code == 200
-        assert "Takes orders" in answer.content.decode()
+        assert "Customers place orders" in answer.content.decode()
 
     @pytest.mark.django_db
     def test_leads_to_pages_that_are_there(self, client: Client) -> None:

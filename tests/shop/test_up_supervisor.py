@@ -141,7 +141,7 @@ class TestStop:
         up.send(signal.SIGTERM)
 
         assert up.ends() == 0
-        assert "web did not stop in time and is killed." in up.output
+        assert "web did not stop in time. It is killed." in up.output
         assert not is_alive(stack.pid("start", "web"))
         assert stack.journal("stop") == ["stop broker"]
 
@@ -240,7 +240,7 @@ class TestAProgramThatDies:
 
         assert up.ends() == 1
         assert up.lines[-1].endswith(
-            "web died 5 times in a row (killed by SIGKILL: at your service)."
+            "web ended 5 times in a row (killed by SIGKILL: at your service)."
         )
         assert stack.journal("stop") == ["stop broker"]
 
