@@ -49,8 +49,8 @@ def unreadable(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name == "api.encryption"]
 
 
-class TestAnAnswerAtRest:
-    def test_has_nothing_of_the_order_or_the_key(self, outbox: Outbox):
+class TestAStoredAnswer:
+    def test_contains_neither_order_nor_key(self, outbox: Outbox):
         put_on_sale("TEA")
 
         answer = place()
@@ -62,7 +62,7 @@ class TestAnAnswerAtRest:
             assert clear not in kept
 
     @pytest.mark.parametrize("how", ["added", "rotated"])
-    def test_has_no_secret_that_is_shown_once(self, outbox: Outbox, how: str):
+    def test_contains_no_secret_that_is_shown_once(self, outbox: Outbox, how: str):
         path, body = "/api/webhooks/", dict(WEBHOOK)
         if how == "rotated":
             path, body = f"{path}{post(path, body).json()['id']}/rotate-secret/", {}
@@ -75,7 +75,9 @@ class TestAnAnswerAtRest:
         assert secret not in at_rest()
         assert secret.removeprefix("whsec_") not in at_rest()
 
-    def test_outlives_a_change_of_the_secret_key(self, outbox: Outbox, settings: Settings):
+    def test_can_be_read_after_a_rotation_of_the_secret_key(
+        self, outbox: Outbox, settings: Settings
+    ):
         put_on_sale("TEA")
         first = place()
 
@@ -86,7 +88,7 @@ class TestAnAnswerAtRest:
         assert second.content == first.content
         assert second["Idempotent-Replayed"] == "true"
 
-    def test_is_gone_with_the_secret_key_and_nothing_is_done_again(
+    def test_is_lost_with_the_secret_key_and_the_request_is_not_repeated(
         self, outbox: Outbox, settings: Settings
     ):
         put_on_sale("TEA")
@@ -98,7 +100,7 @@ class TestAnAnswerAtRest:
         assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
         assert Order.objects.count() == 1
 
-    def test_that_cannot_be_read_is_an_error_in_the_log_without_any_secret(
+    def test_that_cannot_be_decrypted_logs_an_error_without_secrets(
         self, outbox: Outbox, settings: Settings, caplog: pytest.LogCaptureFixture
     ):
         """Failed: clients got 409 after a change of SECRET_KEY, and nothing said why."""
@@ -117,7 +119,7 @@ class TestAnAnswerAtRest:
         assert [secret for secret in secrets if secret in caplog.text] == []
 
 
-class TestAnAnswerOfTheReleaseBefore:
+class TestAnAnswerOfThePreviousRelease:
     """Old and new processes run side by side during a deploy."""
 
     def stored(self, outbox: Outbox) -> None:
@@ -186,8 +188,8 @@ class TestAnAnswerOfTheReleaseBefore:
         assert StoredAnswer.objects.get().sealed == ""
 
 
-class TestASeal:
-    def test_is_opened_by_its_key_for_its_purpose(self):
+class TestEncryption:
+    def test_is_reversed_by_its_key_and_purpose(self):
         sealed = encrypt({"a": 1}, key=KEY, purpose="7:/api/orders/")
 
         assert decrypt(sealed, key=KEY, purpose="7:/api/orders/") == {"a": 1}
@@ -196,12 +198,12 @@ class TestASeal:
         ("key", "purpose"),
         [("the-key-of-anothe", "7:/api/orders/"), (KEY, "8:/api/orders/"), (KEY, "7:/api/")],
     )
-    def test_is_not_opened_by_anything_else(self, key: str, purpose: str):
+    def test_is_not_reversed_by_another_key_or_purpose(self, key: str, purpose: str):
         sealed = encrypt({"a": 1}, key=KEY, purpose="7:/api/orders/")
 
         assert decrypt(sealed, key=key, purpose=purpose) is None
 
-    def test_is_not_opened_where_a_byte_was_changed(self):
+    def test_detects_a_changed_byte(self):
         sealed = encrypt({"a": 1}, key=KEY, purpose="p")
         changed = sealed[:20] + ("A" if sealed[20] != "A" else "B") + sealed[21:]
 
@@ -209,7 +211,7 @@ class TestASeal:
 
 
 class TestAnErasedAnswer:
-    def test_leaves_nothing_and_its_request_is_not_done_again(self, outbox: Outbox):
+    def test_leaves_no_data_and_the_request_is_not_repeated(self, outbox: Outbox):
         put_on_sale("TEA")
         place()
 
@@ -221,7 +223,7 @@ class TestAnErasedAnswer:
         assert Order.objects.count() == 1
         assert erase_answers_of(customer().pk) == 0
 
-    def test_is_no_error_in_the_log(self, outbox: Outbox, caplog: pytest.LogCaptureFixture):
+    def test_logs_no_error(self, outbox: Outbox, caplog: pytest.LogCaptureFixture):
         put_on_sale("TEA")
         place()
         erase_answers_of(customer().pk)
@@ -230,7 +232,7 @@ class TestAnErasedAnswer:
 
         assert unreadable(caplog) == []
 
-    def test_is_of_that_user_alone(self, outbox: Outbox):
+    def test_belongs_to_one_user_only(self, outbox: Outbox):
         put_on_sale("TEA")
         place()
         other = place(by="taro")

@@ -159,7 +159,7 @@ EDGE = [
                 "            __import__('socket').getaddrinfo(url.split('/')[2], 443)\n",
             ),
         ),
-        noticed_by=(f"{URL_CHECKS}TestARequest::test_asks_no_resolver",),
+        noticed_by=(f"{URL_CHECKS}TestARequest::test_resolves_no_name",),
         hangs=True,
     ),
     Mutant(
@@ -173,14 +173,14 @@ EDGE = [
             ),
         ),
         noticed_by=(
-            f"{URL_CHECKS}TestACheck::test_disables_what_leads_inside_and_tells_its_owner",
+            f"{URL_CHECKS}TestACheck::test_disables_a_private_address_and_emails_the_owner",
         ),
     ),
     Mutant(
         name="checks-of-one-customer",
         without="the endpoints of one customer are looked up side by side",
         edits=(Edit("webhooks/handlers.py", "    share_window=1,\n", ""),),
-        noticed_by=(f"{URL_CHECKS}TestOneCustomersChecks::test_follow_one_another",),
+        noticed_by=(f"{URL_CHECKS}TestChecksOfOneCustomer::test_run_one_at_a_time",),
     ),
     Mutant(
         name="end-of-a-session",
@@ -222,7 +222,7 @@ EDGE = [
         noticed_by=(
             "tests/shop/test_settings.py::TestTheDatabaseFile"
             "::test_is_for_its_owner_alone_with_its_journals",
-            "tests/payments/test_simulator.py::TestTheFile::test_is_for_its_owner_alone",
+            "tests/payments/test_simulator.py::TestTheFile::test_is_readable_by_its_owner_only",
         ),
     ),
     Mutant(

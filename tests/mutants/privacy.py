@@ -286,10 +286,9 @@ PRIVACY = [
         without="staff are promised that an e-mail is sent whose customer was forgotten",
         edits=(Edit("notifications/services.py", "    _require_resendable(email)\n", ""),),
         noticed_by=(
-            "tests/notifications/test_admin.py::TestAnEmailOfACustomerWhoWasForgotten"
+            "tests/notifications/test_admin.py::TestAnEmailOfAForgottenCustomer"
             "::test_is_not_sent_again",
-            "tests/notifications/test_admin.py::TestSendingAgain"
-            "::test_waits_until_it_was_sent_once",
+            "tests/notifications/test_admin.py::TestResending::test_is_refused_before_the_first_sending",
         ),
     ),
     Mutant(
@@ -326,7 +325,7 @@ PRIVACY = [
                 "return request.user.get_username()",
             ),
         ),
-        noticed_by=("tests/orders/test_api.py::TestCancelOrder::test_names_who_did_it_by_id",),
+        noticed_by=("tests/orders/test_api.py::TestCancelOrder::test_records_the_id_of_the_user",),
     ),
     Mutant(
         name="bodies-of-reports",
@@ -340,7 +339,7 @@ PRIVACY = [
         ),
         noticed_by=(
             "tests/payments/test_stripe.py::TestAWebhookOfStripe"
-            "::test_leaves_nothing_of_the_customer_once_it_was_processed",
+            "::test_contains_no_customer_data_after_processing",
         ),
     ),
     Mutant(

@@ -27,8 +27,8 @@ SHOP = [
             ),
         ),
         noticed_by=(
-            "tests/payments/test_services.py::TestAtTheSameTime"
-            "::test_an_answer_that_two_workers_have_is_told_once",
+            "tests/payments/test_services.py::TestConcurrentHandlers"
+            "::test_that_record_the_same_answer_emit_once",
         ),
         database=POSTGRESQL,
     ),
@@ -71,7 +71,7 @@ SHOP = [
         ),
         noticed_by=(
             "tests/payments/test_handlers.py::TestVoidOrRefund"
-            "::test_that_comes_first_keeps_the_bank_from_being_asked",
+            "::test_that_runs_first_prevents_the_authorization",
         ),
     ),
     Mutant(
@@ -86,7 +86,7 @@ SHOP = [
         ),
         noticed_by=(
             "tests/payments/test_services.py::TestACancelledOrder"
-            "::test_is_not_captured_although_the_bank_holds_the_money",
+            "::test_is_not_captured_although_it_is_authorized",
         ),
     ),
     Mutant(
@@ -101,7 +101,7 @@ SHOP = [
         ),
         noticed_by=(
             "tests/payments/test_handlers.py::TestVoidOrRefund"
-            "::test_learns_the_lost_answer_to_an_authorization_and_lets_go",
+            "::test_recovers_a_lost_authorization_and_voids_it",
         ),
     ),
     Mutant(
@@ -116,7 +116,7 @@ SHOP = [
         ),
         noticed_by=(
             "tests/payments/test_handlers.py::TestAuthorizePayment"
-            "::test_looks_at_the_bank_before_it_asks_with_an_old_key",
+            "::test_queries_the_bank_before_a_request_with_an_old_key",
         ),
     ),
     Mutant(
@@ -146,7 +146,7 @@ SHOP = [
         ),
         noticed_by=(
             "tests/orders/test_api_idempotency.py::TestARepetition"
-            "::test_is_answered_alike_and_places_no_second_order",
+            "::test_gets_the_same_answer_and_places_no_second_order",
         ),
     ),
     Mutant(
@@ -160,9 +160,9 @@ SHOP = [
             ),
         ),
         noticed_by=(
-            "tests/api/test_stored_answers.py::TestAnAnswerOfTheReleaseBefore"
+            "tests/api/test_stored_answers.py::TestAnAnswerOfThePreviousRelease"
             "::test_is_repeated_if_a_new_process_has_stored_one_too[True]",
-            "tests/api/test_stored_answers.py::TestAnAnswerOfTheReleaseBefore"
+            "tests/api/test_stored_answers.py::TestAnAnswerOfThePreviousRelease"
             "::test_is_repeated_if_a_new_process_has_stored_one_too[False]",
         ),
     ),
@@ -179,7 +179,7 @@ SHOP = [
         noticed_by=(
             "tests/webhooks/test_repeated_events.py::TestAReplay::test_writes_no_second_message",
             "tests/webhooks/test_repeated_events.py::TestAReplay"
-            "::test_writes_to_an_endpoint_that_was_added_since",
+            "::test_writes_a_message_to_a_new_endpoint",
         ),
     ),
     Mutant(
@@ -194,7 +194,7 @@ SHOP = [
         ),
         noticed_by=(
             "tests/orders/test_api_idempotency.py::TestARepetition"
-            "::test_of_another_user_is_their_own_request",
+            "::test_of_another_user_is_a_new_request",
         ),
     ),
     Mutant(
@@ -219,8 +219,7 @@ SHOP = [
             ),
         ),
         noticed_by=(
-            "tests/payments/test_webhooks.py::TestASignature"
-            "::test_is_good_for_five_minutes_either_way",
+            "tests/payments/test_webhooks.py::TestASignature::test_is_valid_for_five_minutes",
         ),
     ),
     Mutant(
@@ -250,7 +249,7 @@ SHOP = [
         ),
         noticed_by=(
             "tests/webhooks/test_addresses.py::TestANameThatChangesItsAddress"
-            "::test_is_called_at_the_address_that_was_checked",
+            "::test_is_called_at_the_checked_address",
         ),
     ),
     Mutant(

@@ -48,7 +48,7 @@ class TestTheTimelineOfAnOrder:
         assert {page["previous"] for page in pages} == {None}
 
     @pytest.mark.parametrize("position", ["x", "", "-1", "1.5", "٣", "9" * 19, "0x1", "1 OR 1=1"])
-    def test_answers_an_invented_cursor_without_an_error_of_ours(self, position: str):
+    def test_answers_an_invalid_cursor_without_a_server_error(self, position: str):
         put_on_sale()
         cursor = b64encode(urlencode({"p": position}).encode()).decode()
 
@@ -58,7 +58,7 @@ class TestTheTimelineOfAnOrder:
 
         assert answer.status_code == 404
 
-    def test_is_not_made_longer_by_another_customer(self, outbox: Outbox):
+    def test_contains_no_events_of_another_customer(self, outbox: Outbox):
         """Whose requests bring the correlation id of the order."""
         put_on_sale(units=20)
         theirs, mine = signed_in(customer()), signed_in(customer("mallory"))

@@ -64,7 +64,7 @@ def check(outbox: Any) -> Endpoint:
 
 
 class TestARequest:
-    def test_asks_no_resolver(self, client: APIClient, hanging: list[str]):
+    def test_resolves_no_name(self, client: APIClient, hanging: list[str]):
         """Seen to fail with `resolve` in the serializer: the request waited for the resolver."""
         added = add(client)
         address = added["Location"]
@@ -86,7 +86,9 @@ class TestARequest:
             *("https://metadata.google.internal/", "https://printer.local/", "https://x.invalid/"),
         ],
     )
-    def test_refuses_what_needs_no_resolver(self, client: APIClient, hanging: list[str], url: str):
+    def test_refuses_urls_that_need_no_resolver(
+        self, client: APIClient, hanging: list[str], url: str
+    ):
         answer = add(client, url=url)
 
         assert answer.json()["errors"][0]["code"] == "url_refused"
@@ -106,7 +108,7 @@ class TestACheck:
         assert endpoint.url_state == "allowed"
         assert (endpoint.last_failure, endpoint.last_failure_at) == ("", None)
 
-    def test_that_refuses_keeps_and_logs_the_reason(
+    def test_that_refuses_stores_and_logs_the_reason(
         self,
         client: APIClient,
         outbox: Any,
@@ -129,7 +131,7 @@ class TestACheck:
         assert "WEBHOOK_PRIVATE_HOSTS" in line.getMessage()
         assert "geheim" not in caplog.text
 
-    def test_that_finds_no_host_keeps_and_logs_the_reason(
+    def test_that_finds_no_host_stores_and_logs_the_reason(
         self,
         client: APIClient,
         outbox: Any,
@@ -155,7 +157,7 @@ class TestACheck:
         assert "Name or service not known" in line.getMessage()
         assert "webhooks.http" in line.getMessage()
 
-    def test_disables_what_leads_inside_and_tells_its_owner(
+    def test_disables_a_private_address_and_emails_the_owner(
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail with the refusal only recorded."""
@@ -193,7 +195,7 @@ class TestACheck:
         assert f"user:{endpoint.owner_id}" in line.getMessage()
         assert "hanako@" not in line.getMessage()
 
-    def test_of_a_resolver_that_hangs_ends(
+    def test_ends_if_the_resolver_hangs(
         self,
         client: APIClient,
         outbox: Any,
@@ -211,7 +213,7 @@ class TestACheck:
         assert endpoint.last_failure == "The host's name cannot be resolved."
         assert "no answer within 0.1 s" in reports(caplog)[0].getMessage()
 
-    def test_is_made_with_no_transaction_open(
+    def test_opens_no_transaction(
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
     ):
         outer, seen = len(connection.savepoint_ids), []
@@ -236,7 +238,7 @@ class TestACheck:
             pytest.param({"enabled": False}, id="disabled"),
         ],
     )
-    def test_overwrites_nothing_that_changed_meanwhile(
+    def test_does_not_overwrite_concurrent_changes(
         self,
         client: APIClient,
         outbox: Any,
@@ -269,7 +271,7 @@ class TestACheck:
 
         assert hanging == []
 
-    def test_comes_again_when_its_owner_enables_it(
+    def test_runs_again_after_the_owner_enables_the_endpoint(
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
     ):
         names(monkeypatch, ["10.0.0.1"], ["1.1.1.1"])
@@ -282,8 +284,8 @@ class TestACheck:
         assert (endpoint.url_state, endpoint.enabled) == ("allowed", True)
 
 
-class TestOneCustomersChecks:
-    def test_follow_one_another(self, client: APIClient, outbox: Any, hanging: list[str]):
+class TestChecksOfOneCustomer:
+    def test_run_one_at_a_time(self, client: APIClient, outbox: Any, hanging: list[str]):
         """Failed without the share window: ten endpoints took ten worker processes."""
         for number in range(services.MOST_ENDPOINTS):
             add(client, url=f"https://{number}.example.com/")
@@ -295,7 +297,7 @@ class TestOneCustomersChecks:
 
 
 class TestASending:
-    def test_shows_that_the_url_may_be_called(self, outbox: Any, settings: Any):
+    def test_marks_the_url_as_allowed(self, outbox: Any, settings: Any):
         settings.WEBHOOK_PRIVATE_HOSTS = ["127.0.0.1"]
         with receiving() as receiver:
             endpoint = services.add_endpoint(
