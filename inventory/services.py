@@ -52,7 +52,7 @@ def add_product(*, sku: str, name: str, unit_price: Money, on_sale: bool = True)
 
 @transaction.atomic
 def receive_stock(*, sku: str, quantity: int, reference: str) -> bool:
-    """Put units on the shelf, once for each reference. Return whether this call did it."""
+    """Add units to stock, once for each reference. Return whether this call did it."""
     if quantity < 1:
         raise ValueError("The quantity of received stock must be at least 1.")
     _, received = StockMovement.objects.get_or_create(
@@ -68,7 +68,7 @@ def receive_stock(*, sku: str, quantity: int, reference: str) -> bool:
 
 @transaction.atomic
 def reserve_stock(*, order_id: UUID, lines: Sequence[StockLine]) -> None:
-    """Set aside all lines or none. Emit `StockReserved` or `StockUnavailable`."""
+    """Reserve all lines or none. Emit `StockReserved` or `StockUnavailable`."""
     reservation = Reservation.objects.locked(order_id)
     if reservation.status != Status.ASKED:
         return  # decided before, or released before it was reserved
@@ -93,7 +93,7 @@ def release_stock(*, order_id: UUID) -> None:
 
     Raises:
         Reservation.InvalidTransition: the stock was issued.
-        CounterMismatch: fewer units are set aside than the reservation holds.
+        CounterMismatch: fewer units are reserved than the reservation holds.
     """
     reservation = Reservation.objects.locked(order_id)
     if reservation.status in LET_GO:
@@ -110,10 +110,10 @@ def release_stock(*, order_id: UUID) -> None:
 
 @transaction.atomic
 def issue_stock(*, order_id: UUID) -> None:
-    """Take the order's stock off the shelf, because it was shipped. Do nothing if issued before.
+    """Issue the order's stock, because it was shipped. Do nothing if it is issued already.
 
     Raises:
-        Reservation.InvalidTransition: no stock is set aside for the order.
+        Reservation.InvalidTransition: no stock is reserved for the order.
         CounterMismatch: the counters hold fewer units than the reservation.
     """
     reservation = Reservation.objects.locked(order_id)
@@ -128,7 +128,7 @@ def issue_stock(*, order_id: UUID) -> None:
 
 @transaction.atomic
 def return_stock(*, order_id: UUID, refund_id: UUID, lines: Sequence[StockLine]) -> None:
-    """Put refunded units back on the shelf, or release them if they are not shipped yet.
+    """Return refunded units to stock, or release them if they are not shipped yet.
 
     Act once for each refund. Do nothing if the order's stock was released.
 
@@ -172,7 +172,7 @@ def _by_product(lines: Iterable[StockLine]) -> list[StockLine]:
 
 
 def _set_aside(wanted: Sequence[StockLine]) -> list[MissingLine]:
-    """Set aside every line, or none if one is short. Return the lines that are short."""
+    """Reserve every line, or none if one is short. Return the lines that are short."""
     with transaction.atomic():
         short = [
             line for line in wanted if not Stock.objects.shift(line.sku, reserved=line.quantity)

@@ -33,7 +33,7 @@ class RefundTooLarge(NotRefundable):
 
 
 class NothingToRefund(NotRefundable):
-    """The refund is of no money, or gives back goods and names none."""
+    """The refund has no amount, or no units that are left."""
 
 
 @transaction.atomic

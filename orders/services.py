@@ -104,7 +104,7 @@ def place_order(
 
 @transaction.atomic
 def record_stock_reserved(*, order_id: UUID) -> None:
-    """Record that the stock is set aside. Confirm the order if its payment is authorized too."""
+    """Record that the stock is reserved. Confirm the order if its payment is authorized too."""
     order = Order.objects.locked(order_id)
     if order.status != Status.PLACED or order.stock_reserved_at:
         return  # recorded before, or cancelled: OrderCancelled makes inventory release it
@@ -114,7 +114,7 @@ def record_stock_reserved(*, order_id: UUID) -> None:
 
 @transaction.atomic
 def record_payment_authorized(*, order_id: UUID) -> None:
-    """Record that the payment is authorized. Confirm the order if its stock is set aside too."""
+    """Record that the payment is authorized. Confirm the order if its stock is reserved too."""
     order = Order.objects.locked(order_id)
     if order.status != Status.PLACED or order.payment_authorized_at:
         return  # recorded before, or cancelled: OrderCancelled makes payments void it

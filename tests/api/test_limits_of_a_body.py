@@ -1,4 +1,4 @@
-"""However wrong a body is, its answer is short, and names the first of its faults."""
+"""Errors about an invalid body are short, and list the first errors only."""
 
 from __future__ import annotations
 

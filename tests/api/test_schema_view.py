@@ -1,4 +1,4 @@
-"""The schema over HTTP: what it costs, in which language and form it comes, and who may ask."""
+"""The schema over HTTP: caching, language, media type and throttling."""
 
 from __future__ import annotations
 

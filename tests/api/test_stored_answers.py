@@ -1,4 +1,4 @@
-"""What is kept of an answer can be read with its Idempotency-Key only, and can be erased."""
+"""A stored answer can be read only with its Idempotency-Key, and can be erased."""
 
 from __future__ import annotations
 

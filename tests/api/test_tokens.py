@@ -1,4 +1,4 @@
-"""Tokens let their users in, are shown once, and are kept as hashes."""
+"""Tokens authenticate their users, are shown once, and are stored as hashes."""
 
 from __future__ import annotations
 

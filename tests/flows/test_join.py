@@ -1,4 +1,4 @@
-"""Stock and payment answer at the same moment: exactly one of the two confirms (rule 16).
+"""Stock and payment are confirmed concurrently: the order is confirmed once (rule 16).
 
 Seen to fail on PostgreSQL with `select_for_update()` removed from `OrderQuerySet.locked`: each
 transaction then writes its own half, sees no other, and the order waits for ever.
@@ -15,7 +15,7 @@ from django.db import transaction
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
-from tests.flows.looks import status
+from tests.flows.state import status
 from tests.flows.threads import run_together, wait_until_blocked
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import place
@@ -47,7 +47,7 @@ class TestTheJoin:
         assert confirmed == [order.id for order in orders]
 
     @pytest.mark.postgresql
-    def test_confirms_even_if_both_begin_before_either_commits(self, outbox: Outbox):
+    def test_confirms_if_both_begin_before_either_commits(self, outbox: Outbox):
         """A third transaction holds the row until both wait for it, so no luck is needed."""
         put_on_sale(units=0)
         order = place()

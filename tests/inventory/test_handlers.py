@@ -1,4 +1,4 @@
-"""Inventory alone: what it hears and says, each delivery twice."""
+"""Handlers of inventory and the events that they emit; each delivery runs twice."""
 
 from __future__ import annotations
 

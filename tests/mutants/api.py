@@ -43,7 +43,7 @@ API = [
         ),
         noticed_by=(
             "tests/shop/test_hostile_parameters.py::TestAHostileParameter"
-            "::test_of_a_stranger_reaches_no_header_and_breaks_nothing",
+            "::test_of_a_visitor_reaches_no_header_and_causes_no_server_error",
         ),
     ),
     Mutant(

@@ -6,7 +6,7 @@ from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 _DATA = "tests/outbox/privacy/test_subjects.py::"
 _REDACTED = "tests/outbox/privacy/test_sensitive.py::TestRedaction::"
-_FORGOTTEN = "tests/flows/test_forgetting.py::"
+_FORGOTTEN = "tests/flows/test_erasure.py::"
 
 PRIVACY = [
     Mutant(
@@ -115,7 +115,7 @@ PRIVACY = [
         noticed_by=(
             f"{_DATA}TestADeclaredValue::test_is_masked_in_the_failures_of_thin_events",
             "tests/flows/test_personal_data.py"
-            "::TestACustomersData::test_is_nowhere_after_a_redaction",
+            "::TestACustomersData::test_is_in_no_channel_after_a_redaction",
         ),
     ),
     Mutant(
@@ -238,8 +238,7 @@ PRIVACY = [
             Edit("shop/settings/logs.py", '"client_errors", "personal_data"]', '"client_errors"]'),
         ),
         noticed_by=(
-            "tests/shop/test_logs.py::TestALogForReal"
-            "::test_has_no_address_also_if_a_library_logs_it",
+            "tests/shop/test_logs.py::TestAProductionLog::test_masks_addresses_of_libraries_too",
         ),
     ),
     Mutant(
@@ -247,7 +246,7 @@ PRIVACY = [
         without="e-mails that cannot be sent are waited for without end",
         edits=(Edit("notifications/services.py", "    if waits:\n", "    if True:\n"),),
         noticed_by=(
-            f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
+            f"{_FORGOTTEN}TestAForgottenCustomer"
             "::test_is_forgotten_although_an_email_was_never_sent",
         ),
     ),
@@ -262,7 +261,7 @@ PRIVACY = [
             ),
         ),
         noticed_by=(
-            f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
+            f"{_FORGOTTEN}TestAForgottenCustomer"
             "::test_is_forgotten_although_an_email_was_never_sent",
         ),
     ),
@@ -302,8 +301,7 @@ PRIVACY = [
             ),
         ),
         noticed_by=(
-            f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
-            "::test_is_forgotten_once_the_last_order_is_final",
+            f"{_FORGOTTEN}TestAForgottenCustomer::test_is_forgotten_once_the_last_order_is_final",
         ),
     ),
     Mutant(
@@ -312,7 +310,7 @@ PRIVACY = [
         edits=(
             Edit("notifications/services.py", "contact(order_id, lock=True)", "contact(order_id)"),
         ),
-        noticed_by=(f"{_FORGOTTEN}TestAnEmailThatIsWrittenMeanwhile::test_is_blanked_too",),
+        noticed_by=(f"{_FORGOTTEN}TestAConcurrentEmail::test_is_blanked_too",),
         database=POSTGRESQL,
     ),
     Mutant(
@@ -354,7 +352,7 @@ PRIVACY = [
         ),
         noticed_by=(
             "tests/flows/test_personal_data.py"
-            "::TestACustomersData::test_is_nowhere_after_a_redaction",
+            "::TestACustomersData::test_is_in_no_channel_after_a_redaction",
         ),
     ),
 ]

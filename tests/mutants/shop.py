@@ -12,7 +12,7 @@ SHOP = [
         edits=(Edit("orders/models.py", "self.select_for_update().get(pk=", "self.get(pk="),),
         noticed_by=(
             "tests/flows/test_join.py::TestTheJoin"
-            "::test_confirms_even_if_both_begin_before_either_commits",
+            "::test_confirms_if_both_begin_before_either_commits",
         ),
         database=POSTGRESQL,
     ),
@@ -53,8 +53,8 @@ SHOP = [
             ),
         ),
         noticed_by=(
-            "tests/flows/test_cancel_before_reserve.py::TestACancellationThatComesFirst"
-            "::test_keeps_the_late_reservation_from_taking_stock",
+            "tests/flows/test_cancel_before_reserve.py::TestACancellationThatIsHandledFirst"
+            "::test_prevents_the_late_reservation",
         ),
     ),
     Mutant(
@@ -257,7 +257,7 @@ SHOP = [
         without="whoever sends wrong tokens may go on for ever",
         edits=(Edit("api/tokens.py", "            WrongTokenThrottle().count(request)\n", ""),),
         noticed_by=(
-            "tests/shop/test_guessing.py::TestAGuesserOfTokens::test_waits_after_some_wrong_ones",
+            "tests/shop/test_guessing.py::TestAGuesserOfTokens::test_is_throttled_after_some_wrong_tokens",
         ),
     ),
     Mutant(
@@ -266,7 +266,7 @@ SHOP = [
         edits=(Edit("shop/settings/web.py", '    "axes.backends.AxesStandaloneBackend",\n', ""),),
         noticed_by=(
             "tests/shop/test_guessing.py::TestAGuesserOfPasswords"
-            "::test_is_told_to_wait_and_does_not_learn_of_the_right_one",
+            "::test_is_locked_out_even_with_the_right_password",
         ),
     ),
     Mutant(
@@ -281,9 +281,9 @@ SHOP = [
         ),
         noticed_by=(
             "tests/shop/test_second_factor.py::TestStaffWithoutOne"
-            "::test_reach_nothing_but_the_page_that_sets_it_up",
+            "::test_reach_only_the_enrolment_page",
             "tests/shop/test_second_factor.py::TestStaffWithoutOne"
-            "::test_are_strangers_to_the_api_and_learn_why",
+            "::test_are_refused_by_the_api_with_the_reason",
         ),
     ),
     Mutant(
@@ -312,8 +312,7 @@ SHOP = [
             ),
         ),
         noticed_by=(
-            "tests/shop/test_second_factor.py::TestTheAdmin"
-            "::test_shows_nobody_the_secrets_of_others",
+            "tests/shop/test_second_factor.py::TestTheAdmin::test_shows_no_secrets_of_others",
         ),
     ),
     *EDGE,

@@ -1,4 +1,4 @@
-"""Notifications alone: what it hears and whom it writes, each delivery twice."""
+"""Handlers of notifications and their e-mails; each delivery runs twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipient is sent so many e-mails and no more, and each that is not sent is on record."""
+"""Limits on e-mails to one recipient, and the records of suppressed e-mails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""E-mails through a real mail server, also one that hangs, refuses and drops."""
+"""E-mails through a real mail server that hangs, refuses or drops the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with an order is said by name, and nothing is written."""
+"""An invalid order gets an error for each invalid field, and nothing is stored."""
 
 from __future__ import annotations
 

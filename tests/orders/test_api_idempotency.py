@@ -1,4 +1,4 @@
-"""A request that is sent twice is one order, however it comes to be sent twice."""
+"""A request that is sent twice has one effect and one answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The timeline of an order over HTTP: in pages, and nobody else can add to it."""
+"""The timeline of an order over HTTP: its pages, and no events of other customers."""
 
 from __future__ import annotations
 

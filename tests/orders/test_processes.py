@@ -1,4 +1,4 @@
-"""The orders that are under way, by what they wait for."""
+"""The page of orders under way, grouped by what they wait for."""
 
 from __future__ import annotations
 

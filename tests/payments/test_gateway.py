@@ -275,11 +275,11 @@ class TestEveryGateway:
 class TestBankGateway:
     """How its own language tells the three kinds of failure apart."""
 
-    def test_is_unavailable_where_nobody_listens(self, reference: str):
+    def test_is_unavailable_at_a_closed_port(self, reference: str):
         with pytest.raises(GatewayUnavailable, match="cannot be reached"):
             authorize(bank_gateway(f"http://127.0.0.1:{port_of_nobody()}"), reference)
 
-    def test_is_unavailable_when_asked_to_slow_down(self, reference: str):
+    def test_is_unavailable_after_a_429(self, reference: str):
         answer = b"HTTP/1.1 429 Slow Down\r\nContent-Length: 2\r\n\r\n{}"
 
         with bank_that_says(answer) as url, pytest.raises(GatewayUnavailable):
@@ -341,7 +341,7 @@ class TestBankGateway:
         with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(OutcomeUnknown):
             authorize(bank_gateway(url_of(deaf), timeout=IMPATIENT), reference)
 
-    def test_is_refused_with_a_wrong_key_and_says_why(
+    def test_is_refused_with_a_wrong_key_and_gives_the_reason(
         self, bank_process: BankProcess, reference: str
     ):
         stranger = bank_gateway(bank_process.url, api_key="guess")
@@ -353,7 +353,7 @@ class TestBankGateway:
 
         assert refused.value.code == "invalid_api_key"
 
-    def test_goes_past_no_proxy_of_the_environment(
+    def test_ignores_proxies_of_the_environment(
         self, bank_process: BankProcess, reference: str, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port_of_nobody()}")
@@ -366,11 +366,11 @@ class TestBankGateway:
 class TestStripeGateway:
     """What Stripe's own language adds."""
 
-    def test_is_unavailable_where_nobody_listens(self, reference: str):
+    def test_is_unavailable_at_a_closed_port(self, reference: str):
         with pytest.raises(GatewayUnavailable, match="cannot be reached"):
             authorize(stripe_gateway(f"http://127.0.0.1:{port_of_nobody()}"), reference)
 
-    def test_is_unavailable_when_asked_to_slow_down(self, reference: str):
+    def test_is_unavailable_after_a_429(self, reference: str):
         answer = stripe_says(429, "rate_limit_error", "rate_limit")
 
         with bank_that_says(answer, until=FORM) as url, pytest.raises(GatewayUnavailable):
@@ -441,7 +441,7 @@ class TestStripeGateway:
         with pytest.raises(GatewayRefused):
             authorize(stripe_gateway(stripe_server.url, api_key="sk_guess"), reference)
 
-    def test_is_not_imported_unless_the_settings_ask_for_it(self):
+    def test_is_imported_only_if_the_settings_name_it(self):
         look = (
             "import django, sys; django.setup(); from payments import gateway; gateway.current();"
             "print('stripe' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Refunds as payments alone sees them, each delivery twice."""
+"""Refunds within payments; each delivery runs twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The payment's whole way with Stripe's adapter, before the stand-in."""
+"""Payments through the adapter for Stripe, with a stand-in server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses that may be handed to a mail server, and texts that may."""
+"""Addresses and texts that may be passed to a mail server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the schema share: schemathesis, its budget, and a shop to play with.
+"""Shared parts of the schema tests: schemathesis, its budget, and test data.
 
     SCHEMATHESIS_SEEDS=21,22 SCHEMATHESIS_EXAMPLES=300 pytest tests/shop -k openapi
 

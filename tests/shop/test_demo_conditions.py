@@ -47,21 +47,21 @@ def owe(outbox: Outbox, state: str, **fields: object) -> Delivery:
 
 
 class TestSettled:
-    def test_is_an_order_at_rest_of_which_nothing_is_owed(self):
+    def test_is_true_for_final_orders_without_owed_deliveries(self):
         assert conditions.is_settled([stored("ready_to_ship"), stored("cancelled")])
 
     @pytest.mark.parametrize("status", ["placed", "confirmed"])
-    def test_is_no_order_under_way(self, status: str):
+    def test_is_false_for_an_open_order(self, status: str):
         assert not conditions.is_settled([stored("ready_to_ship"), stored(status)])
 
     @pytest.mark.parametrize("state", Delivery.OWED)
-    def test_is_nothing_while_a_delivery_is_owed(self, outbox: Outbox, state: str):
+    def test_is_false_while_a_delivery_is_owed(self, outbox: Outbox, state: str):
         owe(outbox, state)
 
         assert not conditions.is_settled([])
         assert conditions.unsettled() == 1
 
-    def test_is_nothing_while_an_event_waits_for_the_relay(self, outbox: Outbox):
+    def test_is_false_while_an_event_waits_for_the_relay(self, outbox: Outbox):
         outbox.given("orders.OrderReadyToShip", order_id=uuid4())
 
         assert not conditions.is_settled([])
@@ -72,12 +72,14 @@ class TestStuck:
     @pytest.mark.parametrize(
         ("state", "is_stuck"), [("dead", True), ("parked", True), ("pending", False)]
     )
-    def test_is_what_only_a_person_can_move(self, outbox: Outbox, state: str, is_stuck: bool):
+    def test_is_true_if_all_owed_deliveries_wait_for_staff(
+        self, outbox: Outbox, state: str, is_stuck: bool
+    ):
         owe(outbox, state)
 
         assert conditions.is_stuck() == is_stuck
 
-    def test_is_not_what_has_nothing_owed(self):
+    def test_is_false_without_owed_deliveries(self):
         assert not conditions.is_stuck()
 
     def test_is_explained_as_outbox_why_does(self, outbox: Outbox):
@@ -90,15 +92,15 @@ class TestStuck:
         )
 
 
-class TestInHand:
-    def test_is_what_was_started_under_the_present_token(self, outbox: Outbox):
+class TestRunningDelivery:
+    def test_is_one_that_was_started_under_its_current_token(self, outbox: Outbox):
         now = timezone.now()
         row = owe(outbox, State.SENT, token=2, started_token=2, started_at=now)
 
         assert conditions.running_delivery(since=now) == row
         assert conditions.running_delivery(since=now, queue="orders") == row
 
-    def test_is_not_what_another_queue_has(self, outbox: Outbox):
+    def test_is_not_one_of_another_queue(self, outbox: Outbox):
         owe(outbox, State.SENT, token=2, started_token=2, started_at=timezone.now())
 
         assert (
@@ -108,20 +110,20 @@ class TestInHand:
             is None
         )
 
-    def test_is_not_what_waits_in_the_broker(self, outbox: Outbox):
+    def test_is_not_one_that_waits_in_the_broker(self, outbox: Outbox):
         owe(outbox, State.SENT, token=2, started_token=1, started_at=timezone.now())
 
         assert conditions.running_delivery(since=timezone.now() - timedelta(hours=1)) is None
 
-    def test_is_not_what_the_last_strike_has_hit(self, outbox: Outbox):
+    def test_is_not_one_of_the_last_fault(self, outbox: Outbox):
         before = timezone.now()
         owe(outbox, State.SENT, token=2, started_token=2, started_at=before)
 
         assert conditions.running_delivery(since=before + timedelta(seconds=1)) is None
 
 
-class TestAskingTheBank:
-    def test_counts_from_the_first_attempt(self, outbox: Outbox):
+class TestBankRequest:
+    def test_is_started_with_the_first_attempt(self, outbox: Outbox):
         order_id = placed(outbox)
 
         before = conditions.is_bank_request_started(order_id)
@@ -140,7 +142,7 @@ class TestWaiting:
 
         assert list(answers) == []
 
-    def test_gives_up_and_says_what_it_waited_for(self):
+    def test_times_out_and_names_its_condition(self):
         with pytest.raises(ConditionTimeout, match="Timed out after 0 s: pigs flew"):
             Waiter(ceiling=0).until(lambda: False, "pigs flew")
 
@@ -151,14 +153,14 @@ class TestWaiting:
         with pytest.raises(Interrupted):
             watching.until(lambda: False, "pigs flew")
 
-    def test_goes_on_while_the_bank_has_more_to_tell(self):
+    def test_continues_while_the_bank_has_unsent_webhooks(self):
         more = iter([True, True, False])
 
         Waiter().until_settled([], has_unsent_webhooks=lambda: next(more), report=print)
 
         assert list(more) == []
 
-    def test_ends_where_only_a_person_can_help(self, outbox: Outbox):
+    def test_ends_if_all_owed_deliveries_wait_for_staff(self, outbox: Outbox):
         owe(outbox, State.DEAD)
 
         Waiter().until_settled([], has_unsent_webhooks=lambda: False, report=print)

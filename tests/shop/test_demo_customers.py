@@ -67,7 +67,7 @@ class TestACustomer:
         assert [(line.sku, line.quantity) for line in stored.lines.all()] == [("TEA-SENCHA", 2)]
 
     @pytest.mark.parametrize("mishap", [httpx.ReadTimeout("late"), 503, 429])
-    def test_sends_it_again_under_the_same_key_until_there_is_an_answer(
+    def test_retries_under_the_same_key_until_it_gets_an_answer(
         self, token: str, pauses: list[float], mishap: Exception | int
     ):
         network = Network(mishap, mishap)
@@ -77,12 +77,12 @@ class TestACustomer:
         assert (order.tries, len(network.keys)) == (3, 1)
         assert Order.objects.get().id == order.id
 
-    def test_waits_for_as_long_as_the_api_says(self, token: str, pauses: list[float]):
+    def test_waits_for_the_time_in_retry_after(self, token: str, pauses: list[float]):
         customer(token, Network(429), pauses).place(TEA)
 
         assert pauses == [3]
 
-    def test_takes_a_new_key_for_another_order(self, token: str, pauses: list[float]):
+    def test_uses_a_new_key_for_another_order(self, token: str, pauses: list[float]):
         network = Network()
 
         for _ in range(2):
@@ -90,9 +90,7 @@ class TestACustomer:
 
         assert len(network.keys) == Order.objects.count() == 2
 
-    def test_sends_it_twice_where_the_wish_says_that_the_answer_is_lost(
-        self, token: str, pauses: list[float]
-    ):
+    def test_sends_an_order_twice_if_its_spec_requires_it(self, token: str, pauses: list[float]):
         network = Network()
         spec = OrderSpec(customer="alice", lines={"TEA-SENCHA": 1}, sends_twice=True)
 
@@ -100,7 +98,7 @@ class TestACustomer:
 
         assert (len(network.requests), Order.objects.count()) == (2, 1)
 
-    def test_gives_up_at_once_what_the_api_refuses(self, token: str, pauses: list[float]):
+    def test_does_not_retry_a_refused_request(self, token: str, pauses: list[float]):
         Product.objects.filter(sku="TEA-SENCHA").update(on_sale=False)
 
         with pytest.raises(Rejected, match=r"failed at try 1: 400 .*not_for_sale"):
@@ -110,7 +108,7 @@ class TestACustomer:
         with pytest.raises(Rejected, match="failed at try 8: 503"):
             customer(token, Network(*[503] * 8), pauses).place(TEA)
 
-    def test_cancels_and_looks(self, token: str, pauses: list[float]):
+    def test_cancels_and_reads_the_status(self, token: str, pauses: list[float]):
         alice = customer(token, Network(), pauses)
         order: PlacedOrder = alice.place(TEA)
 

@@ -18,7 +18,7 @@ BALANCED = ReconcileResult(balanced=True, report="")
 GOOD = Result(shippable=14, cancelled=10, emails=65, unsettled=0, books=BALANCED)
 
 
-class TestAVerdict:
+class TestAResult:
     def test_is_one_json_object_with_these_keys_in_this_order(self):
         line = GOOD.line(seconds=12.345)
 
@@ -27,7 +27,7 @@ class TestAVerdict:
             '"books_balanced": true, "seconds": 12.3}'
         )
 
-    def test_is_good_if_all_is_settled_balanced_and_as_it_must_be(self):
+    def test_is_good_if_all_is_settled_reconciled_and_as_required(self):
         assert (GOOD.trouble, GOOD.exit_code) == ("", 0)
 
     @pytest.mark.parametrize(
@@ -42,23 +42,23 @@ class TestAVerdict:
             (replace(GOOD, unexpected_ends=["Two must be cancelled."]), "Two must be cancelled."),
         ],
     )
-    def test_is_bad_otherwise_and_says_what_to_look_at(self, bad: Result, words: str):
+    def test_is_bad_otherwise_and_names_the_next_step(self, bad: Result, words: str):
         assert bad.exit_code == 1
         assert words in bad.trouble
 
-    def test_tells_that_the_books_do_not_balance(self):
+    def test_contains_the_result_of_the_reconciliation(self):
         bad = replace(GOOD, books=ReconcileResult(balanced=False, report=""))
 
         assert json.loads(bad.line(seconds=1))["books_balanced"] is False
 
 
-class TestASurprise:
-    def test_is_none_where_each_end_came_as_often_as_it_must(self):
+class TestAnUnexpectedEnd:
+    def test_is_empty_if_the_ends_are_as_required(self):
         ends = Counter({"out_of_stock": 2, "payment_declined": 2})
 
         assert unexpected_end(REFUSALS, ends) == ""
 
-    def test_names_what_must_be_and_what_is(self):
+    def test_names_required_and_actual_ends(self):
         ends = Counter({"out_of_stock": 2, "payment_declined": 1, "ready_to_ship": 1})
 
         text = unexpected_end(REFUSALS, ends)
@@ -67,8 +67,8 @@ class TestASurprise:
         assert "ended as 2 out_of_stock, 1 payment_declined, 1 ready_to_ship" in text
 
 
-class TestReadingTheBooks:
-    def test_takes_a_clear_yes_only(self):
+class TestParsingOutput:
+    def test_accepts_only_a_clear_success(self):
         assert parse_output(0, '{"balanced": true}', "").balanced
 
     @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ class TestReadingTheBooks:
             (0, '{"balanced": "yes"}'),
         ],
     )
-    def test_takes_all_else_for_a_no(self, exit_code: int, out: str):
+    def test_treats_anything_else_as_a_failure(self, exit_code: int, out: str):
         assert not parse_output(exit_code, out, "").balanced
 
-    def test_keeps_what_was_said(self):
+    def test_keeps_the_output(self):
         assert parse_output(1, "", "Unknown command\n").report == "Unknown command"
 
 

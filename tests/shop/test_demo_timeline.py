@@ -60,8 +60,8 @@ def failure(start: float, end: float, **given: str) -> FailedAttempt:
     return FailedAttempt(number=1, started_at=at(start), ended_at=at(end), **{**defaults, **given})
 
 
-class TestAChronicle:
-    def test_says_who_told_what_when_and_how_long_that_took(self):
+class TestTimelineLines:
+    def test_show_emitter_event_time_and_duration(self):
         placed = event("orders.OrderPlaced", 0, delivery("inventory.reserve_stock", 0.2, 0.23))
         reserved = event(
             "inventory.StockReserved",
@@ -79,7 +79,7 @@ class TestAChronicle:
             "every line of the order is set aside (30 ms)",
         ]
 
-    def test_is_in_the_order_of_time_not_of_causes(self):
+    def test_are_sorted_by_time(self):
         later = event("orders.OrderConfirmed", 2)
         earlier = event("inventory.StockReserved", 1)
 
@@ -87,7 +87,7 @@ class TestAChronicle:
 
         assert ["StockReserved" in line for line in lines] == [True, False]
 
-    def test_tells_each_failure_and_the_attempt_that_succeeded(self):
+    def test_show_failures_and_the_successful_attempt(self):
         asked = delivery(
             "payments.authorize_payment", 3, 3.5, attempts=2, token=2, failures=[failure(0.1, 1.3)]
         )
@@ -111,7 +111,7 @@ class TestAChronicle:
         ("outcome", "words"),
         [("died", "worker died"), ("lease_lost", "lease expired")],
     )
-    def test_says_what_a_failure_without_an_exception_was(self, outcome: str, words: str):
+    def test_explain_a_failure_without_an_exception(self, outcome: str, words: str):
         killed = delivery(
             "orders.record_stock_reserved",
             *(5, 6),
@@ -125,7 +125,7 @@ class TestAChronicle:
         assert lines[1].endswith(f"attempt 1 failed after 4.0 s: {words}")
 
     @pytest.mark.parametrize(("token", "words"), [(2, "again once:"), (4, "again 3 times:")])
-    def test_tells_of_messages_that_no_worker_started(self, token: int, words: str):
+    def test_show_messages_that_no_worker_started(self, token: int, words: str):
         lost = delivery("orders.record_stock_reserved", 5, 6, token=token)
 
         lines = timeline_lines([event("inventory.StockReserved", 0, lost)], customer="alice")
@@ -133,14 +133,14 @@ class TestAChronicle:
         assert len(lines) == 2
         assert words in lines[1]
 
-    def test_tells_of_each_e_mail(self):
+    def test_show_each_email(self):
         sent = delivery("notifications.acknowledge_order", 1, 1.5)
 
         lines = timeline_lines([event("orders.OrderPlaced", 0, sent)], customer="alice")
 
         assert lines[1] == "    1.50 s  notifications.acknowledge_order sent an e-mail"
 
-    def test_says_why_something_is_not_done(self):
+    def test_show_why_a_delivery_is_not_done(self):
         dead = delivery(
             "orders.record_stock_reserved",
             1,
@@ -154,14 +154,14 @@ class TestAChronicle:
 
         assert lines[1].endswith("orders.record_stock_reserved is dead: Dead after 45 attempts.")
 
-    def test_gives_the_reason_that_an_event_carries(self):
+    def test_show_the_reason_in_an_event(self):
         declined = event("payments.PaymentDeclined", 0, payload={"reason": "insufficient_funds"})
 
         lines = timeline_lines([declined], customer="alice")
 
         assert "emitted PaymentDeclined (insufficient_funds): the bank said no" in lines[0]
 
-    def test_names_a_job_that_acts_for_nobody(self):
+    def test_show_the_job_that_emitted_an_event(self):
         overdue = event("orders.OrderCancelled", 0, actor="job:orders.cancel_overdue")
 
         lines = timeline_lines([overdue], customer="alice")

@@ -1,4 +1,4 @@
-"""`manage.py reconcile`, what beat's run leaves behind, and the admin's page of it."""
+"""`manage.py reconcile`, the hourly run of beat, and its admin page."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def run(*options: str) -> tuple[int, str]:
 
 
 class TestTheCommand:
-    def test_ends_with_0_if_the_books_balance(self, order: Order):
+    def test_ends_with_0_without_differences(self, order: Order):
         code, out = run()
 
         assert code == 0
         assert "The reconciliation found no differences. No delivery is owed." in out
         assert "DIFFERS" not in out
 
-    def test_ends_with_1_and_says_what_differs_and_what_to_do(self, order: Order):
+    def test_ends_with_1_and_prints_differences_and_next_steps(self, order: Order):
         spoil(order)
 
         code, out = run()
@@ -67,7 +67,7 @@ class TestTheCommand:
         assert "Next step: A row was changed without its service." in out
         assert "The reconciliation found 2 differences." in out
 
-    def test_says_how_much_is_owed_still(self, order: Order, outbox: Outbox):
+    def test_prints_the_number_of_keys_with_owed_deliveries(self, order: Order, outbox: Outbox):
         place()
 
         code, out = run()
@@ -116,7 +116,7 @@ class TestTheRunOfBeat:
         assert [run.balanced for run in Reconciliation.objects.all()] == [False, True]
         assert "The reconciliation found differences: 2." in caplog.text
 
-    def test_forgets_the_oldest(self, order: Order, monkeypatch: pytest.MonkeyPatch):
+    def test_deletes_the_oldest(self, order: Order, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(Reconciliation, "KEPT", 2)
 
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Text that no database stores is refused before anything is read, with its place named."""
+"""Text that no database can store is refused before it is parsed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TestAQuery:
         assert "'cursor' contains a NUL character" in answer.json()["detail"]
 
     @pytest.mark.parametrize("text", ["", "%F0%9F%98%80", "%ED%A0%80", "%FF", "%", "x" * 3000])
-    def test_of_other_text_is_taken(self, client: Client, text: str):
+    def test_of_other_text_is_accepted(self, client: Client, text: str):
         assert client.get(f"/?name={text}").status_code == 200
 
 
@@ -76,7 +76,7 @@ class TestAForm:
 
         refused(client.generic("POST", "/admin/login/", body, content_type=kind), "username")
 
-    def test_that_ends_too_soon_is_refused(self):
+    def test_that_is_incomplete_is_refused(self):
         def broken(*_args: object) -> bytes:
             raise UnreadablePostError("the connection was reset")
 

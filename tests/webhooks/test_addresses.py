@@ -1,4 +1,4 @@
-"""Whom we call at a customer's wish, and whom never."""
+"""Addresses that webhooks may call, and addresses that they never call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Staff look at endpoints, disable and enable them; nobody sees a secret."""
+"""Staff view, disable and enable endpoints; secrets are never shown."""
 
 from __future__ import annotations
 

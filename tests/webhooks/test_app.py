@@ -1,4 +1,4 @@
-"""The app is one line of settings, and can be taken out again."""
+"""The app webhooks can be removed from the settings by one line."""
 
 from __future__ import annotations
 

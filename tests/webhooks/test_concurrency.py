@@ -1,4 +1,4 @@
-"""Two at once, each on a connection of its own."""
+"""Concurrent requests and workers, each on its own connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/how-to/receive-webhooks.md tells customers is what they get."""
+"""docs/how-to/receive-webhooks.md matches the real messages."""
 
 from __future__ import annotations
 

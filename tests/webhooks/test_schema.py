@@ -1,4 +1,4 @@
-"""The schema's section `webhooks` is what customers' systems are really sent."""
+"""The section `webhooks` of the schema matches the sent messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending, to a real HTTP receiver. What was taken away to see a test fail stands in its text."""
+"""Sending messages to a real HTTP receiver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look-up of an endpoint's host: by a worker, never by a request."""
+"""A worker looks up the host of an endpoint; a request never does."""
 
 from __future__ import annotations
 

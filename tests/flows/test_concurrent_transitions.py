@@ -1,4 +1,4 @@
-"""Two want to move one order at the same moment: one of them wins, and the other sees it (rule 16).
+"""Concurrent transitions of one order exclude each other (rule 16).
 
 Seen to fail on PostgreSQL with `select_for_update()` removed from `OrderQuerySet.locked`.
 """
@@ -16,7 +16,7 @@ from orders import services
 from orders.models import Order
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
-from tests.flows.looks import moves, told
+from tests.flows.state import emitted, statuses
 from tests.flows.threads import run_together
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import place
@@ -51,22 +51,22 @@ class TestACancellation:
 
             run_together([partial(cancel, order), partial(ship, order)])
 
-            assert moves(order)[3:] in (["cancelled"], ["shipped"])
-            assert told(order)[-1] in {"orders.OrderCancelled", "orders.OrderShipped"}
-            assert len(told(order)) == 4
+            assert statuses(order)[3:] in (["cancelled"], ["shipped"])
+            assert emitted(order)[-1] in {"orders.OrderCancelled", "orders.OrderShipped"}
+            assert len(emitted(order)) == 4
 
-    def test_asked_for_four_times_is_told_once(self, outbox: Outbox):
+    def test_requested_four_times_is_emitted_once(self, outbox: Outbox):
         put_on_sale(units=0)
         for _ in range(ROUNDS):
             order = place()
 
             run_together([partial(cancel, order)] * 4)
 
-            assert told(order) == ["orders.OrderPlaced", "orders.OrderCancelled"]
+            assert emitted(order) == ["orders.OrderPlaced", "orders.OrderCancelled"]
 
 
 class TestTheSweep:
-    def test_and_the_answer_it_waited_for_exclude_each_other(self, outbox: Outbox):
+    def test_and_the_awaited_answer_exclude_each_other(self, outbox: Outbox):
         put_on_sale(units=0)
         for _ in range(ROUNDS):
             order = place()
@@ -81,8 +81,8 @@ class TestTheSweep:
                 ]
             )
 
-            assert moves(order)[1:] in (["cancelled"], ["confirmed"])
-            assert len(told(order)) == 2
+            assert statuses(order)[1:] in (["cancelled"], ["confirmed"])
+            assert len(emitted(order)) == 2
 
 
 def overdue(order: Order) -> None:
