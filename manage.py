@@ -14,7 +14,7 @@ def main() -> None:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
     except ImportError:
-        sys.exit("Django is not here: run `make install`, then `.venv/bin/python manage.py`.")
+        sys.exit("Django is not installed. Run `make install`, then `.venv/bin/python manage.py`.")
     try:
         settings.INSTALLED_APPS  # noqa: B018  loads the settings, whose complaints are sentences
     except ImproperlyConfigured as error:

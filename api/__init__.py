@@ -1,7 +1,7 @@
 """Conventions of an HTTP API on Django REST framework, which every app's views share.
 
     class Wanted(StrictSerializer):                # refuses unknown fields
-        quantity = WholeNumber(min_value=1)
+        quantity = StrictIntegerField(min_value=1)
 
     def post(self, request):
         wanted = Wanted(data=request.data)
@@ -18,9 +18,16 @@ from __future__ import annotations
 from .conditional import IF_NONE_MATCH, if_changed
 from .idempotency import IDEMPOTENCY_KEY, answer_once, erase_answers_of
 from .linking import FIRST_ID, ITS_ID, SAME_ID, link, links
-from .paging import LatestFirst, Onward, SafeCursorPagination
+from .paging import ForwardPagination, NewestFirstPagination, SafeCursorPagination
 from .problems import Conflict
-from .serializers import MoneyField, ShortList, StrictSerializer, Text, Truth, WholeNumber
+from .serializers import (
+    BoundedListField,
+    MoneyField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+)
 
 __all__ = [
     "FIRST_ID",
@@ -28,16 +35,16 @@ __all__ = [
     "IF_NONE_MATCH",
     "ITS_ID",
     "SAME_ID",
+    "BoundedListField",
     "Conflict",
-    "LatestFirst",
+    "ForwardPagination",
     "MoneyField",
-    "Onward",
+    "NewestFirstPagination",
     "SafeCursorPagination",
-    "ShortList",
+    "StrictBooleanField",
+    "StrictCharField",
+    "StrictIntegerField",
     "StrictSerializer",
-    "Text",
-    "Truth",
-    "WholeNumber",
     "answer_once",
     "erase_answers_of",
     "if_changed",

@@ -16,17 +16,20 @@ from rest_framework.response import Response
 
 #: The header, for `extend_schema(parameters=[...])`.
 IF_NONE_MATCH = OpenApiParameter(
-    "If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="An earlier `ETag`."
+    "If-None-Match",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="The `ETag` of an earlier answer.",
 )
 
 
 def if_changed(request: Request, response: Response) -> HttpResponseBase:
     """Return the response with its ETag, or 304 if If-None-Match names it."""
     content: Any = JSONRenderer().render(response.data)
-    return unless_known(request, response, content=content, policy="private, no-cache")
+    return conditional_response(request, response, content=content, policy="private, no-cache")
 
 
-def unless_known(
+def conditional_response(
     request: Request, response: HttpResponse, *, content: bytes, policy: str
 ) -> HttpResponseBase:
     """Return the response with an ETag of its content, or 304 if If-None-Match names it.

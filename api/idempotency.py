@@ -22,8 +22,8 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from .encryption import decrypt, digest_of, encrypt
 from .problems import Conflict
-from .sealing import digest_of, seal, unseal
 
 if TYPE_CHECKING:
     from .models import StoredAnswer
@@ -43,19 +43,21 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     OpenApiParameter.HEADER,
     required=True,
     description=(
-        "A name for this one request, of your choice, such as a UUID. Sent again with the same "
-        "body within 24 hours, nothing is done again and the same answer comes, "
+        "A unique key of your choice for this request, such as a UUID. A repetition with the same "
+        "key and body within 24 hours changes nothing and gets the same answer, "
         f"with `{REPLAYED}: true`."
     ),
 )
 
 
 class IdempotencyKeyMissing(APIException):
-    """The request needs the header Idempotency-Key."""
+    """The header Idempotency-Key is missing. Add one with a new value, such as a UUID."""
 
     status_code = 400
     default_code = "idempotency_key_missing"
-    default_detail = _("The request needs the header Idempotency-Key.")
+    default_detail = _(
+        "The header Idempotency-Key is missing. Add one with a new value, such as a UUID."
+    )
 
 
 class IdempotencyKeyInvalid(APIException):
@@ -63,7 +65,7 @@ class IdempotencyKeyInvalid(APIException):
 
     status_code = 400
     default_code = "idempotency_key_invalid"
-    default_detail = _("An Idempotency-Key has 1 to 255 visible ASCII characters.")
+    default_detail = _("The Idempotency-Key must have 1 to 255 visible ASCII characters.")
 
 
 class IdempotencyKeyReused(APIException):
@@ -71,7 +73,9 @@ class IdempotencyKeyReused(APIException):
 
     status_code = 422
     default_code = "idempotency_key_reused"
-    default_detail = _("This Idempotency-Key was used before, with another body.")
+    default_detail = _(
+        "This Idempotency-Key was used before with another body. Use a new key for a new request."
+    )
 
 
 class AnswerGone(Conflict):
@@ -79,8 +83,9 @@ class AnswerGone(Conflict):
 
     default_code = "idempotency_answer_gone"
     default_detail = _(
-        "A request with this Idempotency-Key was done before, and its answer is no longer kept. "
-        "Look at what it changed; for another request, take a new key."
+        "A request with this Idempotency-Key was processed before, and its "
+        "answer is no longer stored. Read the resource that it changed. Use a "
+        "new key for a new request."
     )
 
 
@@ -115,7 +120,7 @@ def answer_once(request: Request, act: Callable[[], Response]) -> Response:
     return response
 
 
-def forget_old_answers() -> int:
+def delete_old_answers() -> int:
     """Delete the answers that are older than `LIFE`, and return their number."""
     from .models import StoredAnswer  # models load after this module
 
@@ -152,19 +157,21 @@ def _fingerprint(request: Request) -> str:
 
 def _store(response: Response, stored: StoredAnswer, key: str, fingerprint: str) -> None:
     if not 200 <= response.status_code < 300:
-        raise AssertionError("A refusal must be raised, or it would be kept for a day.")
+        raise AssertionError(
+            "Raise an error instead of returning it: a returned answer is stored for a day."
+        )
     answer = {
         "fingerprint": fingerprint,
         "status": response.status_code,
         "body": JSONRenderer().render(response.data).decode(),
         "location": response.headers.get("Location", ""),
     }
-    stored.sealed = seal(answer, key=key, purpose=stored.purpose)
+    stored.sealed = encrypt(answer, key=key, purpose=stored.purpose)
     stored.save(update_fields=["sealed"])
 
 
 def _replay(stored: StoredAnswer, key: str, fingerprint: str) -> Response:
-    answer = unseal(stored.sealed, key=key, purpose=stored.purpose)
+    answer = decrypt(stored.sealed, key=key, purpose=stored.purpose)
     if answer is None:
         raise AnswerGone
     if answer["fingerprint"] != fingerprint:

@@ -23,7 +23,7 @@ class StoredAnswer(models.Model):
         _("answer"),
         blank=True,
         default="",
-        help_text=_("Encrypted by the key; empty once it is erased."),
+        help_text=_("Encrypted with the key. Empty after erasure."),
     )
     stored_at = models.DateTimeField(_("stored at"), auto_now_add=True, db_index=True)
 
@@ -52,10 +52,10 @@ class ApiToken(models.Model):
         related_name="api_tokens",
         verbose_name=_("user"),
     )
-    label = models.CharField(_("label"), max_length=100, help_text=_("Purpose of the token."))
+    label = models.CharField(_("label"), max_length=100, help_text=_("The purpose of the token."))
     digest = models.CharField(_("SHA-256"), max_length=64, unique=True, editable=False)
     start = models.CharField(
-        _("first characters"), max_length=4, editable=False, help_text=_("They identify the token.")
+        _("first characters"), max_length=4, editable=False, help_text=_("To identify the token.")
     )
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
@@ -69,7 +69,7 @@ class ApiToken(models.Model):
 
 
 class WrongToken(models.Model):
-    """The address of a request with an invalid token. Kept while it counts: `api.guessing`."""
+    """The address of a request with an invalid token. Kept while it counts: `api.throttling`."""
 
     address = models.CharField(_("address"), max_length=45)
     at = models.DateTimeField(_("at"), auto_now_add=True)

@@ -34,14 +34,14 @@ class SafeCursorPagination(CursorPagination):
             raise NotFound(self.invalid_cursor_message) from error
 
 
-class LatestFirst(SafeCursorPagination):
+class NewestFirstPagination(SafeCursorPagination):
     """Pages of rows whose id is a UUIDv7, which begins with the time."""
 
     ordering = "-id"
     page_size = 50
 
 
-class Onward(SafeCursorPagination):
+class ForwardPagination(SafeCursorPagination):
     """Pages of numbered rows in ascending order, fetched by a function instead of a queryset.
 
     `previous` is always null.

@@ -51,7 +51,7 @@ class StrictJSONParser(JSONParser):
         except RecursionError as error:
             raise ParseError(_too_deep()) from error
         except ValueError as error:
-            raise ParseError(_("This is no JSON: %(why)s.") % {"why": error}) from error
+            raise ParseError(_("The body is not valid JSON: %(why)s.") % {"why": error}) from error
         _check(document)
         return document
 
@@ -61,7 +61,7 @@ def _read(stream: IO[Any]) -> str:
     most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     content: bytes = stream.read(most + 1)
     if len(content) > most:
-        raise BodyTooLarge(_("A body has at most %(most)d bytes.") % {"most": most})
+        raise BodyTooLarge(_("The body must have at most %(most)d bytes.") % {"most": most})
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -70,16 +70,16 @@ def _read(stream: IO[Any]) -> str:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > MOST_NAMES:
-        raise ParseError(_("An object has at most %(most)d names.") % {"most": MOST_NAMES})
+        raise ParseError(_("An object must have at most %(most)d names.") % {"most": MOST_NAMES})
     document = dict(pairs)
     # Two parsers may read `{"quantity": 1, "quantity": 9}` differently.
     if len(document) < len(pairs):
-        raise ValueError("an object has one name twice")
+        raise ValueError("an object has a duplicate name")
     return document
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a value of JSON")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _check(document: Any) -> None:
@@ -100,9 +100,9 @@ def _check_size(value: dict[str, Any] | list[Any], *, depth: int, found: int) ->
     if depth > DEEPEST:
         raise ParseError(_too_deep())
     if isinstance(value, list) and len(value) > MOST_ITEMS:
-        raise ParseError(_("An array has at most %(most)d items.") % {"most": MOST_ITEMS})
+        raise ParseError(_("An array must have at most %(most)d items.") % {"most": MOST_ITEMS})
     if found > MOST_VALUES:
-        raise ParseError(_("A body has at most %(most)d values.") % {"most": MOST_VALUES})
+        raise ParseError(_("The body must have at most %(most)d values.") % {"most": MOST_VALUES})
     if isinstance(value, dict):
         for name in value:
             _check_name(name)
@@ -110,17 +110,17 @@ def _check_size(value: dict[str, Any] | list[Any], *, depth: int, found: int) ->
 
 def _check_name(name: str) -> None:
     if len(name) > LONGEST_NAME:
-        text = _("A name in an object has at most %(most)d characters.")
+        text = _("A name in an object must have at most %(most)d characters.")
         raise ParseError(text % {"most": LONGEST_NAME})
     _check_text(name)
 
 
 def _check_text(text: str) -> None:
     if "\0" in text:
-        raise ParseError(_("A text has a NUL character."))
+        raise ParseError(_("A string contains a NUL character."))
     if _SURROGATE.search(text):
-        raise ParseError(_("A text has half of a surrogate pair."))
+        raise ParseError(_("A string contains an unpaired surrogate."))
 
 
 def _too_deep() -> str:
-    return _("Arrays and objects lie at most %(most)d deep.") % {"most": DEEPEST}
+    return _("Arrays and objects must be nested at most %(most)d levels deep.") % {"most": DEEPEST}

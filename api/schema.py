@@ -14,33 +14,36 @@ from .conditional import IF_NONE_MATCH
 from .idempotency import HEADER, REPLAYED
 from .linking import move_links
 from .problems import LONGEST_DETAIL, MOST_ERRORS
-from .serializers import ONE_LINE, Text
+from .serializers import ONE_LINE, StrictCharField
 
 PROBLEM_JSON = "application/problem+json"
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
-    "description": "What went wrong, after RFC 9457.",
+    "description": "An error in the format of RFC 9457.",
     "properties": {
         "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string", "description": "The same for each error of a code."},
+        "title": {"type": "string", "description": "The title of the error code."},
         "status": {"type": "integer"},
         "detail": {
             "type": "string",
             "maxLength": LONGEST_DETAIL,
-            "description": "What went wrong this time.",
+            "description": "The explanation of this error.",
         },
-        "code": {"type": "string", "description": "Stable: decide by this."},
+        "code": {
+            "type": "string",
+            "description": "The stable error code. Programs should check this field.",
+        },
         "errors": {
             "type": "array",
-            "description": "Each wrong part of the body, or the first ones if there are more.",
+            "description": "The invalid parts of the body; only the first ones if there are many.",
             "maxItems": MOST_ERRORS,
             "items": {
                 "type": "object",
                 "properties": {
                     "pointer": {
                         "type": "string",
-                        "description": "Where it is, as a JSON pointer: #/lines/0/quantity",
+                        "description": "A JSON pointer, such as #/lines/0/quantity.",
                     },
                     "code": {"type": "string"},
                     "detail": {"type": "string", "maxLength": LONGEST_DETAIL},
@@ -52,7 +55,7 @@ PROBLEM: dict[str, Any] = {
         "correlation_id": {
             "type": "string",
             "format": "uuid",
-            "description": "Names this request in our logs and events.",
+            "description": "Identifies this request in our logs and events.",
         },
     },
     "required": ["type", "title", "status", "detail", "code", "errors", "correlation_id"],
@@ -60,28 +63,31 @@ PROBLEM: dict[str, Any] = {
 }
 
 FOR_ALL = {
-    "400": "The address, a header or a cookie has a NUL character; or the host is not ours.",
-    "401": "There is no valid token.",
-    "406": "The answer is JSON, and `Accept` allows none.",
-    "429": "Too many requests; `Retry-After` says for how many seconds to wait.",
+    "400": ("The URL, a header or a cookie contains a NUL character, or the host name is unknown."),
+    "401": "The token is missing or invalid.",
+    "406": "`Accept` does not allow JSON.",
+    "429": "Too many requests. `Retry-After` is the number of seconds to wait.",
 }
 FOR_BODIES = {
-    "400": "The body, or a header, is not as it should be.",
-    "403": "You may not do this; or a browser's session came without its CSRF token.",
-    "411": "The body comes in chunks, without a `Content-Length`.",
+    "400": "The body or a header is invalid.",
+    "403": ("The permission is missing, or a request with a session has no CSRF token."),
+    "411": "The request has no `Content-Length`.",
     "413": "The body is too large.",
     "415": "The body is not `application/json`.",
 }
-FOR_CURSORS = {"404": "The cursor is not one of ours."}
+FOR_CURSORS = {"404": "The cursor is invalid."}
 FOR_KEYS = {
-    "409": "A request with this `Idempotency-Key` was done before; its answer is no longer kept.",
-    "422": "The `Idempotency-Key` was used before, with another body.",
+    "409": (
+        "A request with this `Idempotency-Key` was processed before, and its "
+        "answer is no longer stored."
+    ),
+    "422": "The `Idempotency-Key` was used before with another body.",
 }
-FOR_ETAGS = {"304": "It is as `If-None-Match` knows it."}
+FOR_ETAGS = {"304": "The `ETag` is still that of `If-None-Match`."}
 
 REPLAYED_HEADER = {
     "schema": {"type": "string", "enum": ["true"]},
-    "description": "There if this is what was answered before.",
+    "description": "Present if this is the stored answer of an earlier request.",
 }
 ETAG_HEADER = {"schema": {"type": "string"}}
 
@@ -97,7 +103,9 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
         return {
             "type": "http",
             "scheme": "bearer",
-            "description": "A token from `manage.py create_api_token`. `Token ...` works as well.",
+            "description": (
+                "A token from `manage.py create_api_token`. `Authorization: Token ...` works too."
+            ),
         }
 
 
@@ -130,7 +138,7 @@ class StrictSerializerSchema(OpenApiSerializerExtension):  # type: ignore[no-unt
 
 def _limits(part: Any) -> dict[str, Any]:
     """Return the limits of our fields that spectacular does not know."""
-    if isinstance(part, Text):
+    if isinstance(part, StrictCharField):
         return {"pattern": ONE_LINE}
     if isinstance(part, ListSerializer):
         lengths: Any = part  # the stubs do not know it

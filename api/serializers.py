@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from money import Money
+from shared.money import Money
 
 #: Controls, line separators, and characters that change the direction of text.
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
@@ -26,7 +26,7 @@ _MOST_UNKNOWN = 20
 class StrictSerializer(serializers.Serializer[Any]):
     """Refuses fields that it does not know: a misspelled one must not be silently left out."""
 
-    default_error_messages = {"unknown_field": _("There is no such field here.")}
+    default_error_messages = {"unknown_field": _("This field is unknown.")}
 
     def to_internal_value(self, data: Any) -> Any:
         """Refuse unknown fields and name the first ones."""
@@ -39,7 +39,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
-class ShortList(serializers.ListField):
+class BoundedListField(serializers.ListField):
     """A list whose length is checked before its items: each wrong item costs an error."""
 
     default_error_messages = {
@@ -54,7 +54,7 @@ class ShortList(serializers.ListField):
         return items
 
 
-class WholeNumber(serializers.IntegerField):
+class StrictIntegerField(serializers.IntegerField):
     """A JSON integer. Refuses `true`, `2.0` and `"2"`."""
 
     def to_internal_value(self, data: Any) -> int:
@@ -64,11 +64,13 @@ class WholeNumber(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
-class Text(serializers.CharField):
+class StrictCharField(serializers.CharField):
     """A JSON string of one line. Refuses numbers."""
 
     default_error_messages = {
-        "control_character": _("There is a line break or another control character in it.")
+        "control_character": _(
+            "This field must not contain line breaks or other control characters."
+        )
     }
 
     def to_internal_value(self, data: Any) -> str:
@@ -81,7 +83,7 @@ class Text(serializers.CharField):
         return text
 
 
-class Truth(serializers.BooleanField):
+class StrictBooleanField(serializers.BooleanField):
     """`true` or `false`. Refuses 1 and "yes"."""
 
     def to_internal_value(self, data: Any) -> bool:

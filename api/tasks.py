@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from .guessing import forget_wrong_tokens
-from .idempotency import forget_old_answers
+from .idempotency import delete_old_answers
+from .throttling import delete_old_wrong_tokens
 
 
-@shared_task(name="api.forget_old_answers", ignore_result=True)
-def forget_answers() -> None:
+@shared_task(name="api.delete_old_rows", ignore_result=True)
+def delete_old_rows() -> None:
     """Delete expired answers and wrong tokens."""
-    forget_old_answers()
-    forget_wrong_tokens()
+    delete_old_answers()
+    delete_old_wrong_tokens()

@@ -16,7 +16,7 @@ from rest_framework import authentication
 from rest_framework.exceptions import APIException, AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 
-from .guessing import WrongTokens
+from .throttling import WrongTokenThrottle
 
 if TYPE_CHECKING:
     from .models import ApiToken
@@ -46,8 +46,8 @@ class TokenAuthentication(authentication.BaseAuthentication):
             return None
         known = find_token(token.strip())
         if known is None or not known.user.is_active:
-            WrongTokens().count(request)
-            raise AuthenticationFailed(_("This token is not valid."))
+            WrongTokenThrottle().count(request)
+            raise AuthenticationFailed(_("The token is invalid or revoked."))
         return known.user, known
 
     def authenticate_header(self, request: Request) -> str:

@@ -13,7 +13,7 @@ from drf_spectacular.views import SpectacularAPIView
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from .conditional import unless_known
+from .conditional import conditional_response
 
 _GENERATING = Lock()
 
@@ -37,7 +37,7 @@ class SchemaView(SpectacularAPIView):
         response = HttpResponse(content, content_type=f"{renderer.media_type}; charset=utf-8")
         response["Content-Disposition"] = f'inline; filename="schema.{renderer.format}"'
         response["Content-Language"] = language
-        return unless_known(request, response, content=content, policy="public, no-cache")
+        return conditional_response(request, response, content=content, policy="public, no-cache")
 
 
 def _language_of(request: Request) -> str:

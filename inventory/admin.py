@@ -7,7 +7,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
-from read_only import ReadOnly, never
+from shared.read_only_admin import ReadOnly, never
 
 
 @admin.register(Product)

@@ -29,27 +29,27 @@ class MissingLine(BaseModel):
 
 
 class StockReserved(DomainEvent, key="order_id"):
-    """Every line of the order is set aside."""
+    """All units of the order are reserved."""
 
     order_id: UUID
 
 
 class StockUnavailable(DomainEvent, key="order_id"):
-    """At least one line is short, so nothing is set aside."""
+    """At least one product is short, so no unit is reserved."""
 
     order_id: UUID
     missing: list[MissingLine]
 
 
 class StockReleased(DomainEvent, key="order_id"):
-    """The units set aside for the order are available again."""
+    """The units reserved for the order are available again."""
 
     order_id: UUID
     lines: list[StockLine]
 
 
 class StockIssued(DomainEvent, key="order_id"):
-    """The units set aside for the order have left the shelf."""
+    """The units reserved for the order are shipped."""
 
     order_id: UUID
     lines: list[StockLine]

@@ -23,8 +23,10 @@ from outbox.reconciliation import (
 Status = Reservation.Status
 Kind = StockMovement.Kind
 
-COUNT = "Count the shelf, see in the ledger who moved what, and add a movement that corrects it."
-AROUND = "Somebody wrote around the services. The order's timeline shows what was told."
+COUNT = "Count the units, compare with the stock movements, and add a movement that corrects them."
+AROUND = (
+    "A row was changed without its service. Compare it with the order's timeline, and correct it."
+)
 CHUNK = 500
 EXPLAINS = {
     "inventory.StockReserved": [Status.RESERVED, Status.RELEASED, Status.ISSUED],
@@ -35,8 +37,8 @@ EXPLAINS = {
 
 
 @invariant(remedy=COUNT)
-def counters_are_the_sums_of_the_ledger(examination: Examination) -> Iterator[Difference]:
-    """Each product's counters are the sums of its movements."""
+def stock_counters_match_ledger(examination: Examination) -> Iterator[Difference]:
+    """A product's counters are the sums of its stock movements."""
     examination.count_rows(Product.objects.count())
     products: QuerySet[Any] = Product.objects.annotate(
         hand=Coalesce(F("stock__on_hand"), 0),
@@ -48,15 +50,15 @@ def counters_are_the_sums_of_the_ledger(examination: Examination) -> Iterator[Di
         facts = {"sku": one.sku, "hand": one.hand, "aside": one.aside}
         facts |= {"hand_moved": one.hand_moved, "aside_moved": one.aside_moved}
         text = _(
-            "%(sku)s has %(hand)d on hand and %(aside)d reserved; its ledger sums to "
+            "%(sku)s has %(hand)d on hand and %(aside)d reserved. Its movements sum to "
             "%(hand_moved)d and %(aside_moved)d."
         )
         yield Difference(text % facts, key=one.sku, row=one)
 
 
 @invariant(remedy=COUNT)
-def nothing_is_negative(examination: Examination) -> Iterator[Difference]:
-    """No more is reserved than is on hand, and neither is below zero."""
+def stock_is_not_negative(examination: Examination) -> Iterator[Difference]:
+    """Units on hand and reserved units are at least 0, and no more are reserved than on hand."""
     examination.count_rows(Stock.objects.count())
     wrong = Stock.objects.filter(
         Q(on_hand__lt=0) | Q(reserved__lt=0) | Q(reserved__gt=F("on_hand"))
@@ -68,8 +70,8 @@ def nothing_is_negative(examination: Examination) -> Iterator[Difference]:
 
 
 @invariant(remedy=COUNT)
-def what_is_reserved_is_reserved_for_an_order(examination: Examination) -> Iterator[Difference]:
-    """Each product's reserved units are those of the reservations that hold it."""
+def reserved_stock_matches_reservations(examination: Examination) -> Iterator[Difference]:
+    """A product's reserved units are the sum of its active reservations."""
     examination.count_rows(Stock.objects.count())
     lines = ReservationLine.objects.filter(product=OuterRef("pk"))
     held = lines.filter(reservation__status=Status.RESERVED).order_by().values("product")
@@ -77,13 +79,13 @@ def what_is_reserved_is_reserved_for_an_order(examination: Examination) -> Itera
     stock: QuerySet[Any] = Stock.objects.annotate(held=Coalesce(Subquery(sums), 0))
     for one in stock.exclude(reserved=F("held")).select_related("product").iterator():
         facts = {"sku": one.pk, "aside": one.reserved, "held": one.held}
-        text = _("%(sku)s has %(aside)d reserved, and its reservations hold %(held)d.")
+        text = _("%(sku)s has %(aside)d reserved, but its reservations hold %(held)d.")
         yield Difference(text % facts, key=one.pk, row=one.product)
 
 
 @invariant(remedy=AROUND)
-def reservations_are_in_the_ledger(examination: Examination) -> Iterator[Difference]:
-    """Each line of a reservation has its movements: reserved, and then released or issued."""
+def reservations_match_ledger(examination: Examination) -> Iterator[Difference]:
+    """Each line of a reservation has its stock movements: reserved, then released or issued."""
     lines = ReservationLine.objects.select_related("reservation").order_by("pk")
     rows = lines.iterator(chunk_size=CHUNK)
     while chunk := list(islice(rows, CHUNK)):
@@ -92,23 +94,23 @@ def reservations_are_in_the_ledger(examination: Examination) -> Iterator[Differe
         for line in chunk:
             for kind in _kinds_missing(line, ledger):
                 facts = {"line": line, "order": line.reservation_id, "kind": kind.label}
-                text = _("%(line)s for order %(order)s: the ledger has no such %(kind)s.")
+                text = _("%(line)s for order %(order)s has no movement of the kind %(kind)s.")
                 yield _about(line.reservation, text % facts)
 
 
 @invariant(remedy=AROUND)
-def reservations_are_told(examination: Examination) -> Iterator[Difference]:
-    """Each answer about stock was told by its event, once, and each such event is an answer."""
+def reservations_match_events(examination: Examination) -> Iterator[Difference]:
+    """Each reservation has exactly one event for its status, and each event a reservation."""
     recent = examination.recent(Reservation.objects.all(), "asked_at")
     examination.count_rows(recent.count())
     for unanswered in recent.filter(status=Status.ASKED).iterator():
-        text = _("Order %(order)s asked for stock, and was given no answer.")
+        text = _("Order %(order)s requested stock, but the request was not decided.")
         yield _about(unanswered, text % {"order": unanswered.order_id})
     for name, statuses in EXPLAINS.items():
-        untold = rows_without_event(recent.filter(status__in=statuses), name, key="order_id")
-        for row in untold.order_by("pk").iterator():
+        missing = rows_without_event(recent.filter(status__in=statuses), name, key="order_id")
+        for row in missing.order_by("pk").iterator():
             facts = {"order": row.order_id, "status": row.status, "name": name}
-            text = _("The stock of order %(order)s is %(status)s, and no %(name)s tells of it.")
+            text = _("The stock of order %(order)s is %(status)s, but there is no event %(name)s.")
             yield _about(row, text % facts)
         yield from _events_without_answer(name, Reservation.objects.filter(status__in=statuses))
 
@@ -116,10 +118,12 @@ def reservations_are_told(examination: Examination) -> Iterator[Difference]:
 def _events_without_answer(name: str, reservations: QuerySet[Reservation]) -> Iterator[Difference]:
     for event in events_without_row(name, reservations, key="order_id").iterator():
         facts = {"name": name, "key": event.key}
-        text = _("%(name)s tells of order %(key)s, and its reservation says otherwise.")
+        text = _(
+            "There is an event %(name)s of order %(key)s, but its reservation has another status."
+        )
         yield Difference(text % facts, key=event.key, row=event)
     for key in duplicate_event_keys(name).iterator():
-        text = _("%(name)s was told more than once of order %(key)s.")
+        text = _("There are several events %(name)s of order %(key)s.")
         yield Difference(text % {"name": name, "key": key}, key=key)
 
 

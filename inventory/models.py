@@ -9,8 +9,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from money import Money
 from outbox import mark_locked, saved_under_lock
+from shared.money import Money
 
 
 class Product(models.Model):
@@ -98,19 +98,19 @@ class Reservation(models.Model):
         ISSUED = "issued", _("issued")
         FORESTALLED = "forestalled", _("released before it was reserved")
 
-    MOVES: ClassVar[dict[str, set[str]]] = {
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
         Status.ASKED: {Status.RESERVED, Status.REFUSED, Status.FORESTALLED},
         Status.RESERVED: {Status.RELEASED, Status.ISSUED},
     }
 
-    class InvalidMove(Exception):
+    class InvalidTransition(Exception):
         """The reservation cannot move from its status to that one."""
 
     order_id = models.UUIDField(_("order"), primary_key=True)
     status = models.CharField(
         _("status"), max_length=16, choices=Status.choices, default=Status.ASKED
     )
-    asked_at = models.DateTimeField(_("asked at"), auto_now_add=True)
+    asked_at = models.DateTimeField(_("requested at"), auto_now_add=True)
     changed_at = models.DateTimeField(_("changed at"), auto_now=True)
 
     objects = ReservationQuerySet.as_manager()
@@ -123,8 +123,10 @@ class Reservation(models.Model):
         return f"{self.order_id}: {self.get_status_display()}"
 
     def move_to(self, status: Status) -> None:
-        if status not in self.MOVES.get(self.status, set()):
-            raise self.InvalidMove(f"{self.order_id} cannot go from {self.status} to {status}.")
+        if status not in self.TRANSITIONS.get(self.status, set()):
+            raise self.InvalidTransition(
+                f"The stock of order {self.order_id} cannot change from {self.status} to {status}."
+            )
         self.status = status
         self.save(update_fields=["status", "changed_at"])
 
@@ -140,7 +142,7 @@ class ReservationLine(models.Model):
     returned = models.PositiveIntegerField(
         _("returned"),
         default=0,
-        help_text=_("Units returned to stock after a refund."),
+        help_text=_("Units that were returned to stock after a refund."),
     )
 
     class Meta:
@@ -188,7 +190,7 @@ class StockMovement(models.Model):
         max_length=100,
         help_text=_("The order, the refund, or the delivery note."),
     )
-    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+    moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:
         verbose_name = _("stock movement")

@@ -10,7 +10,7 @@ from django.db.models import F, QuerySet, TextChoices
 from django.utils.translation import gettext_lazy as _
 
 from inventory.models import Product, Reservation
-from money import Money
+from shared.money import Money
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,34 +38,34 @@ def catalogue() -> QuerySet[Product]:
     )
 
 
-class Place(TextChoices):
-    """The place of an order's goods; `label` is for display."""
+class StockState(TextChoices):
+    """The state of an order's goods; `label` is for display."""
 
-    SET_ASIDE = "set_aside", _("set aside")
+    RESERVED = "reserved", _("reserved")
     ISSUED = "issued", _("issued")
-    LET_GO = "let_go", _("let go")
-    OPEN = "open", _("not answered")
+    RELEASED = "released", _("released")
+    OPEN = "open", _("not decided")
 
 
-PLACES = {
-    Reservation.Status.RESERVED: Place.SET_ASIDE,
-    Reservation.Status.ISSUED: Place.ISSUED,
-    Reservation.Status.REFUSED: Place.LET_GO,
-    Reservation.Status.RELEASED: Place.LET_GO,
-    Reservation.Status.FORESTALLED: Place.LET_GO,
-    Reservation.Status.ASKED: Place.OPEN,
+STATES = {
+    Reservation.Status.RESERVED: StockState.RESERVED,
+    Reservation.Status.ISSUED: StockState.ISSUED,
+    Reservation.Status.REFUSED: StockState.RELEASED,
+    Reservation.Status.RELEASED: StockState.RELEASED,
+    Reservation.Status.FORESTALLED: StockState.RELEASED,
+    Reservation.Status.ASKED: StockState.OPEN,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReservationSummary:
-    """The place and the units of an order's goods.
+    """The state and the units of an order's goods.
 
     Attributes:
         units: by SKU, how many were reserved, and how many of those were returned.
     """
 
-    place: Place
+    state: StockState
     units: dict[str, tuple[int, int]]
 
 
@@ -74,7 +74,7 @@ def reservations(order_ids: Iterable[UUID]) -> dict[UUID, ReservationSummary]:
     rows = Reservation.objects.filter(order_id__in=list(order_ids)).prefetch_related("lines")
     return {
         row.order_id: ReservationSummary(
-            place=PLACES[Reservation.Status(row.status)],
+            state=STATES[Reservation.Status(row.status)],
             units={line.product_id: (line.quantity, line.returned) for line in row.lines.all()},
         )
         for row in rows

@@ -18,8 +18,8 @@ from inventory.events import (
     StockUnavailable,
 )
 from inventory.models import Product, Reservation, ReservationLine, Stock, StockMovement
-from money import Money
 from outbox import emit
+from shared.money import Money
 
 Status = Reservation.Status
 Kind = StockMovement.Kind
@@ -27,11 +27,11 @@ Kind = StockMovement.Kind
 LET_GO = {Status.REFUSED, Status.RELEASED, Status.FORESTALLED}
 
 
-class CountersDisagree(Exception):
+class CounterMismatch(Exception):
     """The counters do not match the order's reservation."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} Run `manage.py reconcile`: it shows what differs.")
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason} Run `manage.py reconcile` to list the differences.")
 
 
 @transaction.atomic
@@ -52,9 +52,9 @@ def add_product(*, sku: str, name: str, unit_price: Money, on_sale: bool = True)
 
 @transaction.atomic
 def receive_stock(*, sku: str, quantity: int, reference: str) -> bool:
-    """Put units on the shelf, once for each reference. Return whether this call did it."""
+    """Add units to stock, once for each reference. Return whether this call did it."""
     if quantity < 1:
-        raise ValueError("Receive at least one unit.")
+        raise ValueError("The quantity of received stock must be at least 1.")
     _, received = StockMovement.objects.get_or_create(
         product_id=sku,
         kind=Kind.RECEIVED,
@@ -62,13 +62,13 @@ def receive_stock(*, sku: str, quantity: int, reference: str) -> bool:
         defaults={"on_hand": quantity},
     )
     if received and not Stock.objects.shift(sku, on_hand=quantity):
-        raise Stock.DoesNotExist(f"There is no stock of {sku}.")
+        raise Stock.DoesNotExist(f"There is no product {sku}. Add it first.")
     return received
 
 
 @transaction.atomic
 def reserve_stock(*, order_id: UUID, lines: Sequence[StockLine]) -> None:
-    """Set aside all lines or none. Emit `StockReserved` or `StockUnavailable`."""
+    """Reserve all lines or none. Emit `StockReserved` or `StockUnavailable`."""
     reservation = Reservation.objects.locked(order_id)
     if reservation.status != Status.ASKED:
         return  # decided before, or released before it was reserved
@@ -92,8 +92,8 @@ def release_stock(*, order_id: UUID) -> None:
     """Release the order's stock. If there is no reservation yet, prevent a later one.
 
     Raises:
-        Reservation.InvalidMove: the stock was issued.
-        CountersDisagree: fewer units are set aside than the reservation holds.
+        Reservation.InvalidTransition: the stock was issued.
+        CounterMismatch: fewer units are reserved than the reservation holds.
     """
     reservation = Reservation.objects.locked(order_id)
     if reservation.status in LET_GO:
@@ -110,11 +110,11 @@ def release_stock(*, order_id: UUID) -> None:
 
 @transaction.atomic
 def issue_stock(*, order_id: UUID) -> None:
-    """Take the order's stock off the shelf, because it was shipped. Do nothing if issued before.
+    """Issue the order's stock, because it was shipped. Do nothing if it is issued already.
 
     Raises:
-        Reservation.InvalidMove: no stock is set aside for the order.
-        CountersDisagree: the counters hold fewer units than the reservation.
+        Reservation.InvalidTransition: no stock is reserved for the order.
+        CounterMismatch: the counters hold fewer units than the reservation.
     """
     reservation = Reservation.objects.locked(order_id)
     if reservation.status == Status.ISSUED:
@@ -128,18 +128,18 @@ def issue_stock(*, order_id: UUID) -> None:
 
 @transaction.atomic
 def return_stock(*, order_id: UUID, refund_id: UUID, lines: Sequence[StockLine]) -> None:
-    """Put refunded units back on the shelf, or release them if they are not shipped yet.
+    """Return refunded units to stock, or release them if they are not shipped yet.
 
     Act once for each refund. Do nothing if the order's stock was released.
 
     Raises:
-        CountersDisagree: more units would return than were reserved, or than the counters hold.
+        CounterMismatch: more units would return than were reserved, or than the counters hold.
     """
     reservation = Reservation.objects.locked(order_id)
     returned = _by_product(lines)
     if not returned or reservation.status in LET_GO or _is_recorded(refund_id, returned[0]):
         return
-    _note_as_returned(reservation, returned)
+    _record_returned(reservation, returned)
     if reservation.status == Status.ISSUED:
         _shift_each(order_id, returned, on_hand=1)
         _record(Kind.RETURNED, refund_id, returned, on_hand=1)
@@ -153,13 +153,14 @@ def _is_recorded(cause: UUID, line: StockLine) -> bool:
     return StockMovement.objects.filter(product_id=line.sku, reference=str(cause)).exists()
 
 
-def _note_as_returned(reservation: Reservation, lines: Iterable[StockLine]) -> None:
+def _record_returned(reservation: Reservation, lines: Iterable[StockLine]) -> None:
     for line in lines:
         noted = reservation.lines.filter(
             product_id=line.sku, returned__lte=F("quantity") - line.quantity
         ).update(returned=F("returned") + line.quantity)
         if not noted:
-            raise CountersDisagree(f"{reservation.order_id} has no {line.quantity} of {line.sku}.")
+            units = f"{line.quantity} units of {line.sku}"
+            raise CounterMismatch(f"Order {reservation.order_id} has fewer than {units} reserved.")
 
 
 def _by_product(lines: Iterable[StockLine]) -> list[StockLine]:
@@ -171,7 +172,7 @@ def _by_product(lines: Iterable[StockLine]) -> list[StockLine]:
 
 
 def _set_aside(wanted: Sequence[StockLine]) -> list[MissingLine]:
-    """Set aside every line, or none if one is short. Return the lines that are short."""
+    """Reserve every line, or none if one is short. Return the lines that are short."""
     with transaction.atomic():
         short = [
             line for line in wanted if not Stock.objects.shift(line.sku, reserved=line.quantity)
@@ -209,7 +210,8 @@ def _shift_each(
             line.sku, on_hand=on_hand * line.quantity, reserved=reserved * line.quantity
         )
         if not moved:
-            raise CountersDisagree(f"{order_id} reserved {line.quantity} of {line.sku}.")
+            units = f"the {line.quantity} units of order {order_id}"
+            raise CounterMismatch(f"The counters of {line.sku} hold fewer than {units}.")
 
 
 def _record(

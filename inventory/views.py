@@ -37,7 +37,7 @@ class ProductList(ListAPIView[Product]):
 
     @extend_schema(
         operation_id="list_products",
-        summary="What is on sale",
+        summary="Products on sale",
         tags=["products"],
         extensions=links(link("place_order", body=FIRST_PRODUCT)),
     )

@@ -18,7 +18,7 @@ from django.views.decorators.clickjacking import xframe_options_sameorigin
 from notifications import services
 from notifications.models import Email, Resend
 from outbox.admin import actor
-from read_only import ReadOnly
+from shared.read_only_admin import ReadOnly
 
 # The preview allows the e-mail's own inline styles, but no script, picture or form.
 PREVIEW_POLICY = (
@@ -39,7 +39,7 @@ class ResendInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # 
     def requested_by_shown(self, resend: Resend) -> str:
         return actor(resend.requested_by)
 
-    @admin.display(description=_("not sent, because"))
+    @admin.display(description=_("reason why not sent"))
     def unsent_reason(self, resend: Resend) -> str:
         return resend.unsent_reason
 
@@ -94,7 +94,7 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
         for email in emails:
             try:
                 services.request_resend(email_id=email.pk, by=f"user:{request.user.pk}")
-            except (services.StillUnderWay, services.RecipientForgotten) as refusal:
+            except (services.EmailNotSentYet, services.RecipientForgotten) as refusal:
                 self.message_user(request, str(refusal), messages.ERROR)
             else:
                 asked += 1
@@ -120,7 +120,7 @@ class EmailAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gener
     def requested_by_shown(self, resend: Resend) -> str:
         return actor(resend.requested_by)
 
-    @admin.display(description=_("not sent, because"))
+    @admin.display(description=_("reason why not sent"))
     def unsent_reason(self, email: Email) -> str:
         return email.unsent_reason
 

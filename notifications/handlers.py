@@ -5,11 +5,11 @@ from __future__ import annotations
 from smtplib import SMTPConnectError, SMTPHeloError, SMTPServerDisconnected
 from uuid import UUID
 
-from money import Money
 from notifications import services
 from notifications.models import Email
 from outbox import Breaker, Receipt, Retry, subscribe
-from smtp import LEASE
+from shared.mail import LEASE
+from shared.money import Money
 
 Kind = Email.Kind
 SMTP = "notifications.smtp"
@@ -71,7 +71,7 @@ def resend_email(resend_id: UUID, receipt: Receipt) -> None:
 @subscribe(
     "orders.CustomerForgotten",
     queue=SMTP,
-    rules={services.StillUnderWay: Retry(after=services.ERASURE_RETRY_SECONDS)},
+    rules={services.EmailNotSentYet: Retry(after=services.ERASURE_RETRY_SECONDS)},
 )
 def forget_recipient(subject: str, attempt: int) -> None:
     services.forget_recipient(subject=subject, waits=attempt < services.LAST_ERASURE_ATTEMPT)

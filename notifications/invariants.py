@@ -34,11 +34,11 @@ CHUNK = 500
 
 
 @invariant(
-    remedy="Write to the customer by hand, or send what is suppressed again in the admin: the "
-    "handler has its receipt and will not."
+    remedy="Send suppressed e-mails again in the admin. Write to the customer by hand if an e-mail "
+    "is missing: its delivery is done, so it is not sent again."
 )
-def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Difference]:
-    """An event that a handler has answered by an e-mail has that e-mail, and it was sent.
+def handled_events_have_emails(examination: Examination) -> Iterator[Difference]:
+    """Each event that was handled with an e-mail has this e-mail, and it was sent.
 
     A suppressed e-mail also counts, except about a cancellation or a refund.
     """
@@ -50,14 +50,14 @@ def whoever_is_to_know_was_written_to(examination: Examination) -> Iterator[Diff
         )
         for event in _of_known_customers(missing):
             facts = {"kind": kind.label, "name": name, "key": event.key}
-            text = _("%(name)s of order %(key)s was handled, and no e-mail (%(kind)s) was sent.")
+            text = _("%(name)s of order %(key)s was handled, but no e-mail (%(kind)s) was sent.")
             yield Difference(text % facts, key=event.key, row=event)
     yield from _suppressed_although_essential()
 
 
-@invariant(remedy="See who made the row; tell the customer if the e-mail said what is not so.")
-def every_email_has_its_event(examination: Examination) -> Iterator[Difference]:
-    """An order has one e-mail of a kind, of refunds one for each, and an event calls for it."""
+@invariant(remedy="Find out what created the row. If the e-mail is wrong, inform the customer.")
+def emails_have_events(examination: Examination) -> Iterator[Difference]:
+    """An order has one e-mail of each kind and one for each refund, and each has its event."""
     emails = Email.objects.order_by("pk")
     if examination.horizon:
         emails = emails.filter(order_id__in=orders.placed_since(examination.horizon))
@@ -66,11 +66,11 @@ def every_email_has_its_event(examination: Examination) -> Iterator[Difference]:
         of_kind = emails.filter(kind=kind)
         for email in rows_without_event(of_kind, name, key="order_id", **_fields(kind)).iterator():
             facts = {"kind": kind.label, "name": name, "order": email.order_id}
-            text = _("Order %(order)s has an e-mail (%(kind)s), and no %(name)s calls for it.")
+            text = _("Order %(order)s has an e-mail (%(kind)s), but no event %(name)s.")
             yield _about(email, text % facts)
     for email in emails.exclude(Q(kind=Kind.REFUND) | Q(about="")).iterator():
         facts = {"kind": Kind(email.kind).label, "order": email.order_id}
-        text = _("Order %(order)s has an e-mail (%(kind)s) beside the one that it should have.")
+        text = _("Order %(order)s has a second e-mail (%(kind)s).")
         yield _about(email, text % facts)
 
 

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from notifications.models import Email
-from smtp import is_sendable
+from shared.mail import is_sendable
 
 Suppressed = Email.Suppressed
 
@@ -32,15 +32,15 @@ def explain(email: Email) -> str:
     """Return the reason for a suppression and the remedy, for the log, without the address."""
     if email.suppressed_because == Suppressed.ADDRESS:
         return (
-            "its recipient is no address on the internet. Ask the customer for another address; "
-            "'Send again' in the admin would be refused, too."
+            "the recipient is not an address on the internet. Ask the customer for "
+            "another address. 'Send again' in the admin would be refused."
         )
     setting = "EMAIL_LIMIT_ESSENTIAL" if email.is_essential else "EMAIL_LIMIT"
     limit, hours = getattr(settings, setting), settings.EMAIL_LIMIT_SPAN / timedelta(hours=1)
     return (
-        f"its recipient was written {limit} e-mails within {hours:g} hours, and {setting} allows "
-        "no more. To send it, choose 'Send again' in the admin. If so many are right, raise "
-        f"{setting} or shorten EMAIL_LIMIT_HOURS."
+        f"the recipient got {limit} e-mails within {hours:g} hours, the limit set by {setting}. To "
+        "send it, choose 'Send again' in the admin. If the limit is too low, raise "
+        f"{setting} or lower EMAIL_LIMIT_HOURS."
     )
 
 

@@ -41,7 +41,7 @@ class Email(models.Model):
         max_length=100,
         blank=True,
         default="",
-        help_text=_("The refund, since an order may have several."),
+        help_text=_("The refund, because an order may have several."),
     )
     message_id = models.CharField(_("Message-ID"), max_length=320, unique=True)
     recipient = models.EmailField(_("recipient"))
@@ -51,7 +51,7 @@ class Email(models.Model):
         blank=True,
         default="",
         editable=False,
-        help_text=_("The recipient as the limit counts it: in lower case, without a +tag."),
+        help_text=_("The recipient in lower case without a +tag, for the limit."),
     )
     language = models.CharField(_("language"), max_length=10)
     subject = models.CharField(_("subject"), max_length=200)
@@ -60,19 +60,19 @@ class Email(models.Model):
     written_at = models.DateTimeField(_("written at"), auto_now_add=True)
     sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
     refusal = models.CharField(
-        _("refused, because"),
+        _("reason of the refusal"),
         max_length=500,
         blank=True,
         default="",
-        help_text=_("The answer of the mail server that refused it permanently."),
+        help_text=_("The permanent refusal of the mail server."),
     )
     suppressed_because = models.CharField(
-        _("suppressed, because"),
+        _("reason of the suppression"),
         max_length=10,
         choices=Suppressed.choices,
         blank=True,
         default="",
-        help_text=_("Why it was written and not sent. Staff may send it again."),
+        help_text=_("Why the e-mail was written but not sent. Staff may send it again."),
     )
 
     class Meta:
@@ -127,8 +127,8 @@ class Resend(models.Model):
     sent_at = models.DateTimeField(_("sent at"), null=True, blank=True)
 
     class Meta:
-        verbose_name = _("repetition")
-        verbose_name_plural = _("repetitions")
+        verbose_name = _("resend")
+        verbose_name_plural = _("resends")
         ordering = ["id"]
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from notifications.models import Email
 Kind = Email.Kind
 
 SUBJECTS = {
-    Kind.ACKNOWLEDGEMENT: _("We have your order %(reference)s"),
+    Kind.ACKNOWLEDGEMENT: _("We have received your order %(reference)s"),
     Kind.PAYMENT: _("Your order %(reference)s is paid"),
     Kind.READY_TO_SHIP: _("Your order %(reference)s is ready to ship"),
     Kind.SHIPPING: _("Your order %(reference)s is on its way"),

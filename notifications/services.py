@@ -24,7 +24,7 @@ from notifications.models import Email, Resend
 from notifications.rendering import render
 from orders import queries as orders
 from outbox import PermanentFailure, Receipt, emit, is_owed
-from smtp import is_sendable, printable, sender_domain
+from shared.mail import is_sendable, printable, sender_domain
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def notify(
         mark_as_sent(email)
 
 
-class StillUnderWay(Exception):
+class EmailNotSentYet(Exception):
     """An e-mail is not sent yet, and may be sent at any time."""
 
 
@@ -70,17 +70,17 @@ def request_resend(*, email_id: UUID, by: str) -> Resend:
     """Request that an e-mail be sent once more.
 
     Raises:
-        StillUnderWay: it was neither sent nor refused yet.
+        EmailNotSentYet: it was neither sent nor refused yet.
         RecipientForgotten: it was blanked.
     """
     email = Email.objects.select_for_update().get(pk=email_id)
-    _refuse_to_resend(email)
+    _require_resendable(email)
     resend = email.resends.create(requested_by=by)
     emit(ResendRequested(order_id=email.order_id, resend_id=resend.id))
     return resend
 
 
-def _refuse_to_resend(email: Email) -> None:
+def _require_resendable(email: Email) -> None:
     facts = {"kind": Email.Kind(email.kind).label, "order": email.order_id}
     if email.is_redacted:
         text = _(
@@ -92,9 +92,9 @@ def _refuse_to_resend(email: Email) -> None:
         text = _(
             "The e-mail (%(kind)s) of order %(order)s is not sent yet: its delivery waits, runs or "
             "is dead. It is sent when that delivery succeeds. `manage.py outbox why %(order)s` "
-            "names what holds it up; a dead delivery has to be retried."
+            "shows the reason. A dead delivery has to be retried."
         )
-        raise StillUnderWay(text % facts)
+        raise EmailNotSentYet(text % facts)
 
 
 def resend(*, resend_id: UUID, receipt: Receipt) -> None:
@@ -165,28 +165,28 @@ def forget_recipient(*, subject: str, waits: bool) -> None:
         waits: raise while a worker has, or is about to have, one of the e-mails.
 
     Raises:
-        StillUnderWay: a worker has one of the e-mails; nothing is blanked.
+        EmailNotSentYet: a worker has one of the e-mails; nothing is blanked.
     """
     emails = Email.objects.filter(order_id__in=orders.order_ids_of(subject))
     unsent = {email.order_id for email in emails.select_for_update() if email.is_under_way}
     if waits:
-        _refuse_to_erase(subject, unsent)
+        _require_no_unsent(subject, unsent)
     emails.update(recipient="", mailbox="", subject="", text="", html="", refusal="")
 
 
-def _refuse_to_erase(subject: str, unsent: Iterable[UUID]) -> None:
-    """Raise `StillUnderWay` if a worker has an unsent e-mail of one of these orders."""
-    held_up_by = next((one for one in sorted(unsent) if _is_in_flight(one)), None)
-    if held_up_by is None:
+def _require_no_unsent(subject: str, unsent: Iterable[UUID]) -> None:
+    """Raise `EmailNotSentYet` if a worker has an unsent e-mail of one of these orders."""
+    order_id = next((one for one in sorted(unsent) if _is_in_flight(one)), None)
+    if order_id is None:
         return
     text = _(
         "The erasure of %(subject)s waits: an e-mail of order %(order)s is not sent yet. It is "
-        "tried again every %(seconds)d s; at attempt %(last)d it erases the e-mail, sent or not. "
-        "If it does not end, `manage.py outbox why %(subject)s` shows what holds up the erasure, "
-        "and `manage.py outbox why %(order)s` what holds up the e-mail."
+        "retried every %(seconds)d s. Attempt %(last)d erases the e-mail, sent or not. If the "
+        "wait does not end, `manage.py outbox why %(subject)s` shows the reason for the erasure, "
+        "and `manage.py outbox why %(order)s` for the e-mail."
     )
     facts = {"seconds": ERASURE_RETRY_SECONDS, "last": LAST_ERASURE_ATTEMPT}
-    raise StillUnderWay(text % {"subject": subject, "order": held_up_by, **facts})
+    raise EmailNotSentYet(text % {"subject": subject, "order": order_id, **facts})
 
 
 def _is_in_flight(order_id: UUID) -> bool:

@@ -16,7 +16,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from api import IDEMPOTENCY_KEY, SAME_ID, answer_once, link, links
-from money import CurrencyMismatch, Money
 from orders import queries, services
 from orders.models import Order
 from orders.problems import (
@@ -33,10 +32,13 @@ from orders.serializers import (
     ShipOrderSerializer,
 )
 from orders.views import ALL_THAT_IS_LEFT, PARCEL, UNKNOWN
+from shared.money import CurrencyMismatch, Money
 
-NOT_CANCELLABLE = OpenApiResponse(description="It is shipped already.")
-NOT_SHIPPABLE = OpenApiResponse(description="It is not ready to ship, or was cancelled.")
-NOT_REFUNDABLE = OpenApiResponse(description="There is not so much to give back.")
+NOT_CANCELLABLE = OpenApiResponse(description="The order is shipped already.")
+NOT_SHIPPABLE = OpenApiResponse(description="The order is not ready to ship, or is cancelled.")
+NOT_REFUNDABLE = OpenApiResponse(
+    description="The refund exceeds what is left, or the order cannot be refunded."
+)
 
 LOOKS = (link("get_order", id=SAME_ID), link("get_order_timeline", id=SAME_ID))
 SHIPPING = OpenApiExample("a parcel", PARCEL, request_only=True)
@@ -73,8 +75,9 @@ class OrderCancellation(GenericAPIView[Order]):
         operation_id="cancel_order",
         summary="Cancel an order",
         description=(
-            "Until it is shipped. What was reserved and paid is given back. "
-            "Once cancelled, a repetition changes nothing and is answered alike."
+            "Possible until the order is shipped. Its stock is released, and its "
+            "payment is voided or refunded. A repetition changes nothing and gets "
+            "the same answer."
         ),
         tags=["orders"],
         request=None,
@@ -96,8 +99,8 @@ class OrderShipping(GenericAPIView[Order]):
 
     @extend_schema(
         operation_id="ship_order",
-        summary="Note that a parcel left the house",
-        description="For staff. Once shipped, a repetition changes nothing and is answered alike.",
+        summary="Mark an order as shipped",
+        description="For staff. A repetition changes nothing and gets the same answer.",
         tags=["orders"],
         parameters=[IDEMPOTENCY_KEY],
         responses={200: OrderSerializer, 404: UNKNOWN, 409: NOT_SHIPPABLE},
@@ -120,10 +123,10 @@ class OrderRefunds(GenericAPIView[Order]):
 
     @extend_schema(
         operation_id="refund_order",
-        summary="Give money back",
+        summary="Refund an order",
         description=(
-            "For staff. For some lines, or an amount; without either for all that is left. "
-            "The bank is asked afterwards."
+            "For staff. Refunds the given lines or amount, and without either all "
+            "that is left. The bank is asked later."
         ),
         tags=["orders"],
         parameters=[IDEMPOTENCY_KEY],
@@ -154,7 +157,7 @@ def _cancel(request: Request, order: Order) -> Response:
 def _ship(request: Request, order: Order, **parcel: str) -> Response:
     try:
         order = services.ship_order(order_id=order.pk, by=_doer(request), **parcel)
-    except Order.InvalidMove as error:
+    except Order.InvalidTransition as error:
         raise OrderNotShippable from error
     return Response(OrderSerializer(order).data)
 

@@ -26,9 +26,9 @@ from orders.models import Order, OrderHistory, OrderLine, RefundRequest
 from orders.problems import NothingToRefund, RefundTooLarge
 from orders.processes import Step, steps
 from outbox.admin import TimelineMixin, actor
-from read_only import ReadOnly
+from shared.read_only_admin import ReadOnly
 
-REFUSALS = (Order.InvalidMove, services.NotCancellable, services.NotRefundable)
+REFUSALS = (Order.InvalidTransition, services.NotCancellable, services.NotRefundable)
 # Refusals whose reason is not the order's status.
 EXPLAINED: dict[type[Exception], Any] = {
     services.RefundTooLarge: RefundTooLarge.default_detail,
@@ -66,7 +66,7 @@ class RefundInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # 
 class MoveForm(ActionForm):
     carrier = forms.CharField(label=_("Carrier"), max_length=100, required=False)
     tracking_number = forms.CharField(label=_("Tracking number"), max_length=100, required=False)
-    return_stock = forms.BooleanField(label=_("Goods go back on the shelf"), required=False)
+    return_stock = forms.BooleanField(label=_("Return units to stock"), required=False)
 
 
 @admin.register(Order)
@@ -142,7 +142,7 @@ class OrderAdmin(ReadOnly, TimelineMixin):
     def has_refund_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("orders.refund_order")
 
-    @admin.action(description=_("Refund what is left"), permissions=["refund"])
+    @admin.action(description=_("Refund the remaining amount"), permissions=["refund"])
     def refund_what_is_left(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
         refund = partial(
             services.request_refund, return_stock=bool(request.POST.get("return_stock"))
@@ -164,11 +164,11 @@ class OrderAdmin(ReadOnly, TimelineMixin):
                 self._refuse(request, order, EXPLAINED.get(type(refusal)))
             else:
                 moved += 1
-        text = ngettext("%(count)d order done.", "%(count)d orders done.", moved)
+        text = ngettext("%(count)d order changed.", "%(count)d orders changed.", moved)
         self.message_user(request, text % {"count": moved}, messages.SUCCESS)
 
     def _refuse(self, request: HttpRequest, order: Order, why: str | None) -> None:
-        text = _("%(order)s is %(status)s, so this cannot be done.")
+        text = _("%(order)s is %(status)s, so this is not possible.")
         if why:
             text = _("%(order)s: %(why)s")
         facts = {"order": order, "status": order.get_status_display(), "why": why}

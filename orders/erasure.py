@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from api import erase_answers_of
 from orders import queries
-from orders.events import CustomerForgotten, ForgettingPostponed
+from orders.events import CustomerForgotten, ErasurePostponed
 from orders.models import Order
 from outbox import emit
 
@@ -35,7 +35,7 @@ def forget_customer(*, subject: str) -> None:
     """Blank the address on all orders of a customer, and emit `CustomerForgotten`.
 
     The products, time and amount of a sale are kept: bookkeeping needs them for years. If an
-    order is not final, nothing is blanked, and a delayed `ForgettingPostponed` tries again.
+    order is not final, nothing is blanked, and a delayed `ErasurePostponed` tries again.
     """
     customer = queries.customer_of(subject)
     if customer is None:
@@ -44,7 +44,7 @@ def forget_customer(*, subject: str) -> None:
     locked = orders.select_for_update().order_by("pk")
     under_way = [order.id for order in locked if order.status not in FINAL]
     if under_way:
-        emit(ForgettingPostponed(subject=subject, order_ids=under_way), delay=TRIED_AGAIN_AFTER)
+        emit(ErasurePostponed(subject=subject, order_ids=under_way), delay=TRIED_AGAIN_AFTER)
         _log_wait(subject, under_way)
         return
     orders.update(email="")
@@ -54,9 +54,9 @@ def forget_customer(*, subject: str) -> None:
 def _log_wait(subject: str, order_ids: Sequence[UUID]) -> None:
     more = len(order_ids) - _MOST_NAMED
     logger.warning(
-        "The erasure of %s waits until these orders are received or cancelled: %s%s. It is tried "
-        "again at %s UTC, and every %g hours after that. `manage.py outbox why %s` shows the next "
-        "attempt. If an order stays open, finish or cancel it in the admin.",
+        "The erasure of %s waits until these orders are received or cancelled: %s%s. The next try "
+        "is at %s UTC, and then every %g hours. `manage.py outbox why %s` shows the next try. If "
+        "an order stays open, finish or cancel it in the admin.",
         subject,
         ", ".join(map(str, order_ids[:_MOST_NAMED])),
         f" and {more} more" if more > 0 else "",

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from money import Money
 from outbox import DomainEvent
+from shared.money import Money
 
 
 class OrderedLine(BaseModel):
@@ -41,7 +41,7 @@ class OrderReadyToShip(DomainEvent, key="order_id"):
 
 
 class OrderShipped(DomainEvent, key="order_id"):
-    """The parcel is with the carrier."""
+    """The parcel is handed over to the carrier."""
 
     order_id: UUID
     carrier: str
@@ -55,14 +55,14 @@ class OrderReceived(DomainEvent, key="order_id"):
 
 
 class OrderCancelled(DomainEvent, key="order_id"):
-    """The order is over; its stock and its money are given back."""
+    """The order is cancelled. Its stock is released, and its payment voided or refunded."""
 
     order_id: UUID
     reason: str
 
 
 class RefundRequested(DomainEvent, key="order_id"):
-    """Money goes back to the customer, and the listed goods, if any, go back on the shelf."""
+    """Staff requested a refund. The returned units, if any, go back to stock."""
 
     order_id: UUID
     refund_id: UUID
@@ -70,7 +70,7 @@ class RefundRequested(DomainEvent, key="order_id"):
     returned: list[OrderedLine]
 
 
-class ForgettingPostponed(DomainEvent, key="subject"):
+class ErasurePostponed(DomainEvent, key="subject"):
     """A customer is to be forgotten, but these orders were not final. Emitted with a delay."""
 
     subject: str

@@ -16,8 +16,8 @@ declare_subject(
 
 
 @subscribe("inventory.StockReserved")
-def note_stock(order_id: UUID) -> None:
-    services.note_stock(order_id=order_id)
+def record_stock_reserved(order_id: UUID) -> None:
+    services.record_stock_reserved(order_id=order_id)
 
 
 @subscribe("inventory.StockUnavailable")
@@ -26,8 +26,8 @@ def cancel_for_lack_of_stock(order_id: UUID) -> None:
 
 
 @subscribe("payments.PaymentAuthorized")
-def note_authorization(order_id: UUID) -> None:
-    services.note_authorization(order_id=order_id)
+def record_payment_authorized(order_id: UUID) -> None:
+    services.record_payment_authorized(order_id=order_id)
 
 
 @subscribe("payments.PaymentDeclined")
@@ -40,7 +40,7 @@ def release_for_shipping(order_id: UUID) -> None:
     services.release_for_shipping(order_id=order_id)
 
 
-@subscribe("outbox.SubjectRedacted", "orders.ForgettingPostponed")
+@subscribe("outbox.SubjectRedacted", "orders.ErasurePostponed")
 def forget_customer(subject: str) -> None:
     services.forget_customer(subject=subject)
 

@@ -1,4 +1,4 @@
-"""Invariants of orders: each by itself, and compared with its payment and its reservation."""
+"""Invariants of orders: within the app, and compared with payments and reservations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
 from inventory import queries as inventory
-from money import Money
 from orders.models import Order, OrderHistory, OrderLine, RefundLine, RefundRequest
 from outbox.reconciliation import (
     Difference,
@@ -24,11 +23,12 @@ from outbox.reconciliation import (
     rows_without_event,
 )
 from payments import queries as payments
+from shared.money import Money
 
 Status = Order.Status
 Reason = Order.CancelReason
 
-AROUND = "Somebody wrote around the services. The order's page shows what was told; put it back."
+AROUND = "A row was changed without its service. Compare it with the order's page, and correct it."
 EVENT_OF = {
     Status.PLACED: "orders.OrderPlaced",
     Status.CONFIRMED: "orders.OrderConfirmed",
@@ -51,62 +51,65 @@ CHUNK = 500
 
 
 @invariant(remedy=AROUND)
-def history_explains_status(examination: Examination) -> Iterator[Difference]:
-    """An order is where the last line of its history says."""
+def status_matches_history(examination: Examination) -> Iterator[Difference]:
+    """An order's status is the last status in its history."""
     examination.count_rows(Order.objects.count())
     latest = OrderHistory.objects.filter(order=OuterRef("pk")).order_by("-id")
     orders: QuerySet[Any] = Order.objects.annotate(last=_first(latest)).exclude(status=F("last"))
     for order in orders.order_by("pk").iterator():
         facts = {"order": order, "status": order.status, "last": order.last or _("nothing")}
-        text = _("Order %(order)s is %(status)s, and its history ends with %(last)s.")
+        text = _("Order %(order)s is %(status)s, but its history ends with %(last)s.")
         yield _about(order, text % facts)
 
 
 @invariant(remedy=AROUND)
-def history_has_no_gap(examination: Examination) -> Iterator[Difference]:
-    """Each move of an order is allowed, and begins where the one before ended."""
+def history_is_continuous(examination: Examination) -> Iterator[Difference]:
+    """Each status change of an order is allowed, and starts from the status before."""
     examination.count_rows(OrderHistory.objects.count())
     earlier = OrderHistory.objects.filter(order=OuterRef("order"), pk__lt=OuterRef("pk"))
     allowed = Q(pk__in=[])
-    for before, after in Order.MOVES.items():
+    for before, after in Order.TRANSITIONS.items():
         allowed |= Q(from_status=before, to_status__in=after)
     moves = OrderHistory.objects.annotate(before=_first(earlier.order_by("-id")))
     moves = moves.exclude(allowed & Q(from_status=F("before")))
     for move in moves.select_related("order").order_by("pk").iterator():
         facts = {"order": move.order, "move": move}
-        yield _about(move.order, _("Order %(order)s cannot have moved %(move)s.") % facts)
+        yield _about(
+            move.order,
+            _("Order %(order)s has a status change that is not allowed: %(move)s.") % facts,
+        )
 
 
 @invariant(remedy=AROUND)
-def moves_are_told(examination: Examination) -> Iterator[Difference]:
-    """Each move of an order was told by its event, once, and each such event by a move."""
+def status_changes_match_events(examination: Examination) -> Iterator[Difference]:
+    """Each status change of an order has exactly one event, and each event a status change."""
     moves = examination.recent(OrderHistory.objects.all(), "moved_at").select_related("order")
     examination.count_rows(moves.count())
     for status, name in EVENT_OF.items():
         to_it = moves.filter(to_status=status)
         for move in rows_without_event(to_it, name, key="order_id").order_by("pk").iterator():
             facts = {"order": move.order, "status": status, "name": name}
-            text = _("Order %(order)s became %(status)s, and no %(name)s tells of it.")
+            text = _("Order %(order)s became %(status)s, but there is no event %(name)s.")
             yield _about(move.order, text % facts)
         yield from _events_without_move(name, OrderHistory.objects.filter(to_status=status))
 
 
 @invariant(remedy=AROUND)
-def answers_explain_moves(examination: Examination) -> Iterator[Difference]:
-    """An order moves on only after the answers of stock and bank that the move needs."""
+def status_changes_follow_answers(examination: Examination) -> Iterator[Difference]:
+    """Each status change follows the events of inventory and payments that it requires."""
     moves = examination.recent(OrderHistory.objects.exclude(from_status=""), "order__placed_at")
     examination.count_rows(moves.count())
     for needing, name in EXPLAINED_BY:
         unexplained = rows_without_event(moves.filter(needing), name, key="order_id")
         for move in unexplained.select_related("order").order_by("pk").iterator():
             facts = {"order": move.order, "status": move.to_status, "name": name}
-            text = _("Order %(order)s became %(status)s, and there was no %(name)s.")
+            text = _("Order %(order)s became %(status)s without an event %(name)s.")
             yield _about(move.order, text % facts)
 
 
 @invariant(remedy=AROUND)
-def totals_are_those_of_the_lines(examination: Examination) -> Iterator[Difference]:
-    """An order's total is the sum of its lines, and its refunds are within it."""
+def totals_match_lines(examination: Examination) -> Iterator[Difference]:
+    """An order's total is the sum of its lines, and its refunds do not exceed it."""
     examination.count_rows(Order.objects.count())
     lines = OrderLine.objects.filter(order=OuterRef("pk")).order_by().values("order")
     refunds = RefundRequest.objects.filter(order=OuterRef("pk")).order_by().values("order")
@@ -121,13 +124,16 @@ def totals_are_those_of_the_lines(examination: Examination) -> Iterator[Differen
         facts = {"order": order, "total": order.total.format()}
         facts["worth"] = Money(amount=order.worth, currency=order.currency).format()
         facts["asked"] = Money(amount=order.asked, currency=order.currency).format()
-        text = _("Order %(order)s costs %(total)s, its lines %(worth)s, its refunds %(asked)s.")
+        text = _(
+            "Order %(order)s: the total is %(total)s, but the lines sum to %(worth)s and the "
+            "refunds to %(asked)s."
+        )
         yield _about(order, text % facts)
 
 
 @invariant(remedy=AROUND)
-def refunds_are_told(examination: Examination) -> Iterator[Difference]:
-    """Each refund that was asked for was told by its event, and each such event by a refund."""
+def refund_requests_match_events(examination: Examination) -> Iterator[Difference]:
+    """Each requested refund has its event, and each event its refund."""
     name = "orders.RefundRequested"
     refunds = RefundRequest.objects.select_related("order")
     examination.count_rows(refunds.count())
@@ -135,36 +141,36 @@ def refunds_are_told(examination: Examination) -> Iterator[Difference]:
     for refund in rows_without_event(recent, name, key="order_id", refund_id="id").iterator():
         facts = {"order": refund.order, "refund": refund, "name": name}
         text = _(
-            "A refund of %(refund)s for order %(order)s is stored, and no %(name)s tells of it."
+            "A refund of %(refund)s for order %(order)s is stored, but there is no event %(name)s."
         )
         yield _about(refund.order, text % facts)
     for event in events_without_row(name, refunds, key="order_id", refund_id="id").iterator():
         facts = {"name": name, "key": event.key}
-        text = _("%(name)s tells of order %(key)s, and there is no such refund.")
+        text = _("There is an event %(name)s of order %(key)s, but no such refund.")
         yield Difference(text % facts, key=event.key, row=event)
 
 
 @invariant(
     waits_for=("orders", "inventory", "payments"),
-    remedy="Look at the order's timeline: what should have come next was never told or heard.",
+    remedy="Check the order's timeline: an event or a delivery is missing.",
 )
-def whatever_is_under_way_is_owed(examination: Examination) -> Iterator[Difference]:
-    """An order that waits for stock or money is waiting for something that is owed."""
+def waiting_orders_have_owed_deliveries(examination: Examination) -> Iterator[Difference]:
+    """An order that waits for stock or payment has an owed delivery."""
     orders = Order.objects.filter(status__in=ON_THE_WAY)
     examination.count_rows(orders.count())
     for order in orders.order_by("pk").iterator():
         facts = {"order": order, "status": order.get_status_display()}
         facts["awaits"] = order.get_awaits_display()
-        text = _("Order %(order)s is %(status)s and waits for %(awaits)s.")
+        text = _("Order %(order)s is %(status)s and waits for %(awaits)s, but no delivery is owed.")
         yield _about(order, text % facts)
 
 
 @invariant(
     waits_for=("orders", "payments"),
-    remedy="Compare the order with its payment in the admin, and with the bank's own statement.",
+    remedy="Compare the order with its payment in the admin, and with the bank's statement.",
 )
-def money_is_what_orders_are_worth(examination: Examination) -> Iterator[Difference]:
-    """What was captured, less what was refunded, is what the order is worth."""
+def payments_match_orders(examination: Examination) -> Iterator[Difference]:
+    """The captured amount minus the refunds is the amount due for the order."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
         examination.count_rows(len(orders))
         asked = _requested_refunds(orders)
@@ -173,29 +179,29 @@ def money_is_what_orders_are_worth(examination: Examination) -> Iterator[Differe
             worth = order.total_amount - asked[order.id] if order.status in PAID else 0
             balance = balances.get(order.id, payments.NOTHING)
             if balance.kept != worth or (balance.currency or order.currency) != order.currency:
-                text = _("Order %(order)s is worth %(worth)s, and payments keeps %(kept)s.")
+                text = _("Order %(order)s requires %(worth)s, but its payment keeps %(kept)s.")
                 yield _about(order, text % _sums(order, worth=worth, kept=balance.kept))
             if balance.held and order.status == Status.CANCELLED:
-                text = _("Order %(order)s is cancelled, and %(held)s are still held for it.")
+                text = _("Order %(order)s is cancelled, but %(held)s are still authorized for it.")
                 yield _about(order, text % _sums(order, held=balance.held))
 
 
 @invariant(
     waits_for=("orders", "inventory"),
-    remedy="Compare the order with its reservation in the admin, and count the shelf.",
+    remedy="Compare the order with its reservation in the admin, and count the units.",
 )
-def goods_are_where_orders_are(examination: Examination) -> Iterator[Difference]:
-    """Stock is set aside for what is to be shipped, issued for what is, let go when cancelled."""
+def reservations_match_orders(examination: Examination) -> Iterator[Difference]:
+    """Stock is reserved for an order to ship, issued for a shipped one, else released."""
     for orders in _chunks(Order.objects.filter(status__in=[*PAID, Status.CANCELLED])):
         examination.count_rows(len(orders))
         lines = _lines(orders)
         reservations = inventory.reservations(order.id for order in orders)
         for order in orders:
             found = reservations.get(order.id)
-            if not found or found.place != _place(order):
+            if not found or found.state != _stock_state(order):
                 facts = {"order": order, "status": order.get_status_display()}
-                facts["place"] = found.place.label if found else _("nowhere")
-                text = _("Order %(order)s is %(status)s, and its goods are: %(place)s.")
+                facts["state"] = found.state.label if found else _("without a reservation")
+                text = _("Order %(order)s is %(status)s, but its stock is: %(state)s.")
                 yield _about(order, text % facts)
             elif order.status in PAID and found.units != lines[order.id]:
                 text = _("Order %(order)s and its reservation do not have the same lines.")
@@ -213,10 +219,10 @@ def _first(moves: QuerySet[OrderHistory]) -> Coalesce:
 def _events_without_move(name: str, moves: QuerySet[OrderHistory]) -> Iterator[Difference]:
     for event in events_without_row(name, moves, key="order_id").iterator():
         facts = {"name": name, "key": event.key}
-        text = _("%(name)s tells of order %(key)s, and its history has no such move.")
+        text = _("There is an event %(name)s of order %(key)s, but no such status change.")
         yield Difference(text % facts, key=event.key, row=event)
     for key in duplicate_event_keys(name).iterator():
-        text = _("%(name)s was told more than once of order %(key)s.")
+        text = _("There are several events %(name)s of order %(key)s.")
         yield Difference(text % {"name": name, "key": key}, key=key)
 
 
@@ -242,11 +248,11 @@ def _lines(orders: list[Order]) -> dict[UUID, dict[str, tuple[int, int]]]:
     return found
 
 
-def _place(order: Order) -> inventory.Place:
+def _stock_state(order: Order) -> inventory.StockState:
     if order.status == Status.CANCELLED:
-        return inventory.Place.LET_GO
+        return inventory.StockState.RELEASED
     is_here = order.status == Status.READY_TO_SHIP
-    return inventory.Place.SET_ASIDE if is_here else inventory.Place.ISSUED
+    return inventory.StockState.RESERVED if is_here else inventory.StockState.ISSUED
 
 
 def _sums(order: Order, **amounts: int) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from money import Money
 from orders import deadlines
 from outbox import mark_locked, saved_under_lock
 from outbox.ids import uuid7
+from shared.money import Money
 
 # Crockford's alphabet, without I, L, O and U: a reference can be read aloud without mistakes.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -51,11 +51,11 @@ class Order(models.Model):
 
     class Awaits(models.TextChoices):
         STOCK = "stock", _("stock")
-        PAYMENT = "payment", _("the bank's consent")
-        CAPTURE = "capture", _("the money")
+        PAYMENT = "payment", _("authorization")
+        CAPTURE = "capture", _("capture")
         SHIPPING = "shipping", _("shipping")
 
-    MOVES: ClassVar[dict[str, set[str]]] = {
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
         "": {Status.PLACED},
         Status.PLACED: {Status.CONFIRMED, Status.CANCELLED},
         Status.CONFIRMED: {Status.READY_TO_SHIP, Status.CANCELLED},
@@ -63,7 +63,7 @@ class Order(models.Model):
         Status.SHIPPED: {Status.RECEIVED},
     }
 
-    class InvalidMove(Exception):
+    class InvalidTransition(Exception):
         """The order cannot move from its status to that one."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -91,7 +91,7 @@ class Order(models.Model):
         default="",
     )
     deadline_at = models.DateTimeField(
-        _("deadline"), null=True, blank=True, help_text=_("Deadline of the awaited step.")
+        _("deadline"), null=True, blank=True, help_text=_("The end of the current wait.")
     )
     cancel_reason = models.CharField(
         _("reason for the cancellation"), max_length=32, choices=CancelReason.choices, blank=True
@@ -148,8 +148,9 @@ class Order(models.Model):
 
     def move_to(self, status: Status, *, cause: str) -> None:
         """Save the order in its new status, with a history row that names the cause."""
-        if status not in self.MOVES.get(self.status, set()):
-            raise self.InvalidMove(f"{self.id} cannot go from {self.status} to {status}.")
+        if status not in self.TRANSITIONS.get(self.status, set()):
+            message = f"Order {self.id} cannot change from {self.status} to {status}."
+            raise self.InvalidTransition(message)
         previous, self.status = self.status, status
         self.save_with_deadline()
         self.history.create(from_status=previous, to_status=status, cause=cause)
@@ -224,10 +225,10 @@ class OrderHistory(models.Model):
     )
     to_status = models.CharField(_("to"), max_length=16, choices=Order.Status.choices)
     cause = models.CharField(_("cause"), max_length=200)
-    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+    moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:
-        verbose_name = _("move")
+        verbose_name = _("status change")
         verbose_name_plural = _("history")
         ordering = ["id"]
 
@@ -246,7 +247,7 @@ class RefundRequest(models.Model):
         Order, models.PROTECT, related_name="refunds", verbose_name=_("order")
     )
     amount = models.PositiveBigIntegerField(_("amount"), help_text=_("In minor units."))
-    return_stock = models.BooleanField(_("goods return to stock"))
+    return_stock = models.BooleanField(_("returns units to stock"))
     requested_by = models.CharField(_("requested by"), max_length=150)
     requested_at = models.DateTimeField(_("requested at"), auto_now_add=True)
 

@@ -32,11 +32,11 @@ class RefundTooLarge(Conflict):
     """The refund exceeds what earlier refunds have left."""
 
     default_code = "refund_too_large"
-    default_detail = _("The refund is of more than is left of the order.")
+    default_detail = _("The refund exceeds the amount or the units that are left.")
 
 
 class NothingToRefund(Conflict):
     """The refund has no amount, or must return goods and names none."""
 
     default_code = "nothing_to_refund"
-    default_detail = _("The refund is of nothing that the order has left.")
+    default_detail = _("The refund has no amount, or no units that are left.")

@@ -10,8 +10,8 @@ from uuid import UUID
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.db.models import QuerySet
 
-from money import Money
 from orders.models import Order
+from shared.money import Money
 
 #: Digits of a user's id; a longer number fits into no id column.
 _LONGEST_ID = 18

@@ -9,10 +9,10 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Sum
 
-from money import Money, add_up
 from orders.events import OrderedLine, RefundRequested
 from orders.models import Order, OrderLine, RefundLine, RefundRequest
 from outbox import emit
+from shared.money import Money, add_up
 
 Status = Order.Status
 PAID = {Status.READY_TO_SHIP, Status.SHIPPED, Status.RECEIVED}
@@ -29,11 +29,11 @@ class NotRefundable(Exception):
 
 
 class RefundTooLarge(NotRefundable):
-    """The refund is of more than is left of the order."""
+    """The refund exceeds the amount or the units that are left."""
 
 
 class NothingToRefund(NotRefundable):
-    """The refund is of no money, or gives back goods and names none."""
+    """The refund has no amount, or no units that are left."""
 
 
 @transaction.atomic

@@ -11,35 +11,44 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from api import MoneyField, StrictSerializer, Text, Truth, WholeNumber
+from api import (
+    MoneyField,
+    StrictBooleanField,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+)
 from orders.models import Order, OrderLine, RefundRequest
-from smtp import LONGEST_ADDRESS, MailboxValidator
+from shared.mail import LONGEST_ADDRESS, MailboxValidator
 
 MOST_LINES = 100
 MOST_UNITS = 1000
 
 
 class WantedLineSerializer(StrictSerializer):
-    sku = Text(max_length=64)
-    quantity = WholeNumber(min_value=1, max_value=MOST_UNITS)
+    sku = StrictCharField(max_length=64)
+    quantity = StrictIntegerField(min_value=1, max_value=MOST_UNITS)
 
 
 @extend_schema_field({"type": "string", "format": "email", "maxLength": LONGEST_ADDRESS})
-class Address(Text):
+class Address(StrictCharField):
     """An e-mail address on the internet."""
 
     default_validators = [MailboxValidator()]
 
 
 class PlaceOrderSerializer(StrictSerializer):
-    """What a customer asks for. Prices and the total are never taken from here."""
+    """A customer's order. Prices and the total come from the catalogue."""
 
-    payment_method = Text(
+    payment_method = StrictCharField(
         max_length=100,
         validators=[
             RegexValidator(
                 r"^[A-Za-z][A-Za-z0-9_-]*$",
-                _("Give the token of a payment method, such as tok_success; never a card number."),
+                _(
+                    "This must be the token of a payment method, such as tok_success. Never "
+                    "send a card number."
+                ),
             )
         ],
         help_text="The bank's token of a payment method.",
@@ -52,12 +61,12 @@ class PlaceOrderSerializer(StrictSerializer):
     email = Address(
         required=False,
         max_length=LONGEST_ADDRESS,
-        help_text="An address on the internet. Left out: the address of your account.",
+        help_text="An address on the internet. Default: the address of your account.",
     )
     language = serializers.ChoiceField(
         choices=settings.LANGUAGES,
         required=False,
-        help_text="Of e-mails. Left out: what Accept-Language asks for.",
+        help_text="The language of e-mails. Default: the language of `Accept-Language`.",
     )
 
     def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -65,23 +74,24 @@ class PlaceOrderSerializer(StrictSerializer):
         twice = sorted(sku for sku, count in times.items() if count > 1)
         if twice:
             raise serializers.ValidationError(
-                _("Name each product once. More than once: %(skus)s.") % {"skus": ", ".join(twice)}
+                _("Each product must occur only once. Duplicates: %(skus)s.")
+                % {"skus": ", ".join(twice)}
             )
         return lines
 
 
 class ShipOrderSerializer(StrictSerializer):
-    carrier = Text(max_length=100)
-    tracking_number = Text(max_length=100)
+    carrier = StrictCharField(max_length=100)
+    tracking_number = StrictCharField(max_length=100)
 
 
 class AmountSerializer(StrictSerializer):
-    amount = WholeNumber(min_value=1, max_value=2**63 - 1, help_text="In minor units.")
+    amount = StrictIntegerField(min_value=1, max_value=2**63 - 1, help_text="In minor units.")
     currency = serializers.RegexField(r"^[A-Z]{3}$")
 
 
 class RefundOrderSerializer(StrictSerializer):
-    """Lines, or an amount, or both where it is not their price; neither: all that is left."""
+    """Lines, an amount, or both if it is not their price. Without either: all that is left."""
 
     lines = WantedLineSerializer(
         many=True,
@@ -90,7 +100,7 @@ class RefundOrderSerializer(StrictSerializer):
         max_length=MOST_LINES,
     )
     amount = AmountSerializer(required=False)
-    return_stock = Truth(help_text="The goods go back on the shelf.")
+    return_stock = StrictBooleanField(help_text="Whether the units are returned to stock.")
 
 
 class RefundSerializer(serializers.ModelSerializer[RefundRequest]):
@@ -149,8 +159,7 @@ class TimelineDeliverySerializer(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     settled_at = serializers.DateTimeField(allow_null=True)
     why = serializers.CharField(
-        help_text="Why it is not done, in one sentence. For those who may view deliveries; "
-        "others get an empty text."
+        help_text="The reason why it is not done. Empty without the permission to view deliveries."
     )
 
 
@@ -158,7 +167,11 @@ class TimelineEventSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     name = serializers.CharField()
     emitted_at = serializers.DateTimeField()
-    emitted_by = serializers.CharField(help_text="The handler that emitted it, if one did.")
+    emitted_by = serializers.CharField(
+        help_text="The handler that emitted the event; empty if none did."
+    )
     caused_by = serializers.UUIDField(source="causation_id", allow_null=True)
-    depth = serializers.IntegerField(help_text="How many of its causes are on this page.")
+    depth = serializers.IntegerField(
+        help_text="The number of its causes on this page, direct and indirect."
+    )
     deliveries = TimelineDeliverySerializer(many=True)

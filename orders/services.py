@@ -10,7 +10,6 @@ from django.db import transaction
 from django.utils import timezone
 
 from inventory import queries as inventory
-from money import add_up
 from orders.deadlines import is_our_own_delay
 from orders.erasure import customer_of_key as customer_of_key
 from orders.erasure import erase_answers as erase_answers
@@ -33,6 +32,7 @@ from orders.refunds import RefundTooLarge as RefundTooLarge
 from orders.refunds import WantedLine as WantedLine
 from orders.refunds import request_refund as request_refund
 from outbox import acting_as, emit
+from shared.money import add_up
 
 Status = Order.Status
 CancelReason = Order.CancelReason
@@ -79,7 +79,7 @@ def place_order(
     sold = [_at_price(prices[line.sku], line.quantity) for line in lines]
     total = add_up(line.total for line in sold)
     if total.amount > LARGEST_TOTAL:
-        raise TotalTooLarge(f"{total.amount} is more than can be stored.")
+        raise TotalTooLarge(f"The total {total.amount} exceeds {LARGEST_TOTAL}.")
     order = Order(
         customer=customer,
         email=email,
@@ -103,8 +103,8 @@ def place_order(
 
 
 @transaction.atomic
-def note_stock(*, order_id: UUID) -> None:
-    """Record that the stock is set aside. Confirm the order if its payment is authorized too."""
+def record_stock_reserved(*, order_id: UUID) -> None:
+    """Record that the stock is reserved. Confirm the order if its payment is authorized too."""
     order = Order.objects.locked(order_id)
     if order.status != Status.PLACED or order.stock_reserved_at:
         return  # recorded before, or cancelled: OrderCancelled makes inventory release it
@@ -113,8 +113,8 @@ def note_stock(*, order_id: UUID) -> None:
 
 
 @transaction.atomic
-def note_authorization(*, order_id: UUID) -> None:
-    """Record that the payment is authorized. Confirm the order if its stock is set aside too."""
+def record_payment_authorized(*, order_id: UUID) -> None:
+    """Record that the payment is authorized. Confirm the order if its stock is reserved too."""
     order = Order.objects.locked(order_id)
     if order.status != Status.PLACED or order.payment_authorized_at:
         return  # recorded before, or cancelled: OrderCancelled makes payments void it
@@ -126,8 +126,7 @@ def note_authorization(*, order_id: UUID) -> None:
 def release_for_shipping(*, order_id: UUID) -> None:
     """Record that the payment is captured. The order may be packed, unless it was cancelled."""
     order = Order.objects.locked(order_id)
-    # For an order in PLACED no capture was requested. It fails with InvalidMove, so that a person
-    # investigates.
+    # For an order in PLACED no capture was requested. InvalidTransition makes a person investigate.
     if order.status not in {Status.PLACED, Status.CONFIRMED}:
         return
     order.move_to(Status.READY_TO_SHIP, cause="payments.PaymentCaptured")
@@ -179,7 +178,7 @@ def ship_order(*, order_id: UUID, carrier: str, tracking_number: str, by: str) -
     """Mark the order as shipped. Once shipped, a repetition changes nothing.
 
     Raises:
-        Order.InvalidMove: it is not ready to ship.
+        Order.InvalidTransition: it is not ready to ship.
     """
     order = Order.objects.locked(order_id)
     if order.status == Status.SHIPPED:
@@ -195,7 +194,7 @@ def receive_order(*, order_id: UUID, by: str) -> None:
     """Mark the order as received. Once received, a repetition changes nothing.
 
     Raises:
-        Order.InvalidMove: it is not shipped.
+        Order.InvalidTransition: it is not shipped.
     """
     order = Order.objects.locked(order_id)
     if order.status == Status.RECEIVED:

@@ -27,14 +27,13 @@ from api import (
     IF_NONE_MATCH,
     ITS_ID,
     SAME_ID,
-    LatestFirst,
-    Onward,
+    ForwardPagination,
+    NewestFirstPagination,
     answer_once,
     if_changed,
     link,
     links,
 )
-from money import CurrencyMismatch
 from orders import queries, services
 from orders.models import Order
 from orders.serializers import (
@@ -43,11 +42,16 @@ from orders.serializers import (
     TimelineEventSerializer,
 )
 from outbox import timeline_of
-from smtp import is_sendable
+from shared.mail import is_sendable
+from shared.money import CurrencyMismatch
 
 UNKNOWN = OpenApiResponse(description="You have no such order.")
 LOCATION = OpenApiParameter(
-    "Location", OpenApiTypes.URI, OpenApiParameter.HEADER, response=[201], description="The order."
+    "Location",
+    OpenApiTypes.URI,
+    OpenApiParameter.HEADER,
+    response=[201],
+    description="URL of the order.",
 )
 PARCEL = {"carrier": "Yamato", "tracking_number": "4711"}
 ALL_THAT_IS_LEFT = {"return_stock": True}
@@ -60,14 +64,14 @@ PLACING = OpenApiExample(
 
 class OrderList(ListAPIView[Order]):
     serializer_class = OrderSerializer
-    pagination_class = LatestFirst
+    pagination_class = NewestFirstPagination
 
     def get_queryset(self) -> QuerySet[Order]:
         return queries.orders_of(self.request.user)
 
     @extend_schema(
         operation_id="list_orders",
-        summary="Your orders, the latest first",
+        summary="Your orders, newest first",
         tags=["orders"],
         responses={200: OrderSerializer},
         extensions=links(link("get_order", id=FIRST_ID)),
@@ -79,8 +83,9 @@ class OrderList(ListAPIView[Order]):
         operation_id="place_order",
         summary="Place an order",
         description=(
-            "The order is stored and answered at once. Stock and payment follow: "
-            "its `status` becomes `ready_to_ship`, or `cancelled` with a `cancel_reason`."
+            "The order is stored at once. Stock and payment are processed later: its "
+            "`status` becomes `ready_to_ship`, or `cancelled` with a "
+            "`cancel_reason`."
         ),
         tags=["orders"],
         request=PlaceOrderSerializer,
@@ -136,18 +141,18 @@ class OrderDetail(GenericAPIView[Order]):
 
 class OrderTimeline(GenericAPIView[Order]):
     serializer_class = TimelineEventSerializer
-    pagination_class = Onward
+    pagination_class = ForwardPagination
 
     def get_queryset(self) -> QuerySet[Order]:
         return queries.orders_seen_by(self.request.user)
 
     @extend_schema(
         operation_id="get_order_timeline",
-        summary="What followed from an order",
+        summary="The timeline of an order",
         description=(
-            "Its events and their effects, the oldest first, and each delivery of them to a "
-            "handler. Within a page an event follows its cause. "
-            "`next` leads on; `previous` is always null."
+            "The events of the order and the events that these caused, oldest first, "
+            "each with its deliveries to handlers. Within a page an event follows "
+            "its cause. `next` is the next page. `previous` is always null."
         ),
         tags=["orders"],
         responses={200: TimelineEventSerializer(many=True), 404: UNKNOWN},
@@ -157,7 +162,7 @@ class OrderTimeline(GenericAPIView[Order]):
         order = self.get_object()
         # The reason may quote an exception, so only staff with the permission see it.
         may_know = request.user.has_perm("outbox.view_delivery")
-        pages = Onward()
+        pages = ForwardPagination()
         events = pages.page_of(
             request,
             lambda after, most: timeline_of(
@@ -188,10 +193,10 @@ def _place(
     except services.NotForSale as refusal:
         raise ValidationError({"lines": [_not_for_sale(line, refusal) for line in lines]}) from None
     except services.TotalTooLarge as refusal:
-        text = gettext("The order is too large: its total cannot be stored.")
+        text = gettext("The total of the order is too large. Order fewer units.")
         raise ValidationError({"lines": [ErrorDetail(text, "total_too_large")]}) from refusal
     except CurrencyMismatch as refusal:
-        text = gettext("The products are sold in several currencies: order them one by one.")
+        text = gettext("The products have prices in several currencies. Order them separately.")
         raise ValidationError({"lines": [ErrorDetail(text, "mixed_currencies")]}) from refusal
 
 
@@ -207,8 +212,13 @@ def _not_for_sale(
 def _own_address(request: Request) -> str:
     address: str = getattr(request.user, "email", "")
     if not address:
-        raise ValidationError({"email": [gettext("Your account has no address, so give one.")]})
+        raise ValidationError(
+            {"email": [gettext("Your account has no e-mail address. Set the field `email`.")]}
+        )
     if not is_sendable(address):
-        text = gettext("No e-mail can be sent to the address of your account, so give another one.")
+        text = gettext(
+            "No e-mail can be sent to the address of your account. Set the field "
+            "`email` to another address."
+        )
         raise ValidationError({"email": [text]})
     return address

@@ -6,9 +6,9 @@ from django.contrib import admin
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from money import Money
 from payments.models import BankReport, Payment, PaymentHistory, Refund
-from read_only import ReadOnly
+from shared.money import Money
+from shared.read_only_admin import ReadOnly
 
 
 class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  # generic in stubs only
@@ -43,13 +43,13 @@ class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # gen
         "refunds__id",
         "refunds__bank_id",
     ]
-    search_help_text = _("Order, payment, or one of the bank's ids.")
+    search_help_text = _("Order, payment, or an id of the bank.")
     date_hierarchy = "intended_at"
     inlines = [HistoryInline, RefundInline]
     fieldsets = [
         (None, {"fields": ["order_id", "status", "total_shown", "payment_method"]}),
-        (_("At the bank"), {"fields": ["authorization_id", "declined_reason", "capture_id"]}),
-        (_("Way back"), {"fields": ["cancelled_at", "void_id", "refund_shown"]}),
+        (_("Bank"), {"fields": ["authorization_id", "declined_reason", "capture_id"]}),
+        (_("Refund"), {"fields": ["cancelled_at", "void_id", "refund_shown"]}),
         (_("Times"), {"fields": ["intended_at", "moved_at"]}),
     ]
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from payments import gateway, services
-from payments.gateway import Authorization, Capture, Found, Gateway, OutcomeUnknown, Void
+from payments.gateway import Authorization, BankRecord, Capture, Gateway, OutcomeUnknown, Void
 from payments.gateway import Refund as RefundAnswer
 from payments.models import Payment, Refund, Status
 
@@ -70,7 +70,7 @@ def refund(refund: Refund | None) -> RefundAnswer | None:
 
 def _find_if_key_is_old(
     bank: Gateway, payment: Payment, *, since: datetime | None = None
-) -> Found | None:
+) -> BankRecord | None:
     """Return what the bank has, if our key is so old that the bank may have forgotten it.
 
     The payment entered its status before the first request, so the key is younger than that. Half
@@ -82,8 +82,8 @@ def _find_if_key_is_old(
     # A request that is not found will never take effect only if none is still being processed.
     last_asked_at = max(payment.asked_at or key_is_old_at, key_is_old_at)
     if timezone.now() < last_asked_at + bank.processing_time:
-        raise OutcomeUnknown("The bank may still be at work on what we asked before.")
-    services.note_asked(order_id=payment.order_id)
+        raise OutcomeUnknown("The bank may still be processing an earlier request.")
+    services.record_bank_request(order_id=payment.order_id)
     return bank.find(reference=_reference(payment))
 
 

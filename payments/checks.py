@@ -40,7 +40,7 @@ def _api_key() -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "BANK_API_KEY is empty, so the bank cannot tell us from anybody else.",
+            "BANK_API_KEY is empty, so the bank cannot authenticate the shop.",
             hint="Set BANK_API_KEY to the key that the bank gave you.",
             id="payments.W001",
         )
@@ -53,7 +53,8 @@ def _webhook_secrets() -> list[CheckMessage]:
     return [
         Warning(
             "BANK_WEBHOOK_SECRETS is empty, so each webhook of the bank is refused.",
-            hint="Set BANK_WEBHOOK_SECRETS to the secret with which the bank, or Stripe, signs.",
+            hint="Set BANK_WEBHOOK_SECRETS to the secret with which the bank or Stripe "
+            "signs webhooks.",
             id="payments.W002",
         )
     ]
@@ -61,7 +62,7 @@ def _webhook_secrets() -> list[CheckMessage]:
 
 def _unknown_gateway() -> CheckMessage:
     return Error(
-        f"GATEWAY is {settings.GATEWAY!r}, and there is no such payment gateway.",
+        f"GATEWAY is {settings.GATEWAY!r}, which is not a payment gateway.",
         hint='Set GATEWAY to "bank" or to "stripe".',
         id="payments.E003",
     )
@@ -71,12 +72,18 @@ def _stripe() -> list[CheckMessage]:
     if find_spec("stripe") is None:
         hint = "Install it: pip install stripe."
         return [
-            Error("GATEWAY is 'stripe', and its SDK is missing.", hint=hint, id="payments.E004")
+            Error(
+                "GATEWAY is 'stripe', but the package stripe is not installed.",
+                hint=hint,
+                id="payments.E004",
+            )
         ]
     if settings.STRIPE_API_KEY:
         return []
     hint = "Set STRIPE_API_KEY to a secret or restricted key of your Stripe account."
-    return [Error("GATEWAY is 'stripe', and it has no key.", hint=hint, id="payments.E005")]
+    return [
+        Error("GATEWAY is 'stripe', but STRIPE_API_KEY is empty.", hint=hint, id="payments.E005")
+    ]
 
 
 def _url() -> list[CheckMessage]:
@@ -99,7 +106,8 @@ def _timeout() -> list[CheckMessage]:
     return [
         Error(
             "BANK_TIMEOUT_SECONDS must be greater than 0.",
-            hint="Remove it for the default, or set it to the seconds that the bank may take.",
+            hint="Remove it for the default, or set it to the number of seconds to wait "
+            "for the bank.",
             id="payments.E002",
         )
     ]

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from django.utils.translation import gettext as _
 
-from money import Money
 from outbox import DomainEvent
+from shared.money import Money
 
 
 class PaymentAuthorized(DomainEvent, key="order_id"):
-    """The bank holds the money for the order; nothing is captured yet."""
+    """The bank authorized the payment of the order. Nothing is captured yet."""
 
     order_id: UUID
     amount: Money
@@ -21,14 +21,14 @@ class PaymentAuthorized(DomainEvent, key="order_id"):
 
 
 class PaymentDeclined(DomainEvent, key="order_id"):
-    """The bank said no, at first or at capture; `reason` is its code: "insufficient_funds"."""
+    """The bank declined the payment. `reason` is its code, such as "insufficient_funds"."""
 
     order_id: UUID
     reason: str
 
 
 class PaymentCaptured(DomainEvent, key="order_id"):
-    """The bank took the money that it held: the payment is completed."""
+    """The bank captured the authorized payment."""
 
     order_id: UUID
     amount: Money
@@ -38,13 +38,13 @@ class PaymentCaptured(DomainEvent, key="order_id"):
 
 
 class PaymentVoided(DomainEvent, key="order_id"):
-    """The bank released the money that it held for a cancelled order; nothing was captured."""
+    """The bank voided the authorization of a cancelled order. Nothing was captured."""
 
     order_id: UUID
     amount: Money
 
     def in_words(self) -> str:
-        return _("%(amount)s let go") % {"amount": self.amount.format()}
+        return _("%(amount)s voided") % {"amount": self.amount.format()}
 
 
 class PaymentRefunded(DomainEvent, key="order_id"):

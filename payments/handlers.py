@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from money import Money
 from outbox import Breaker, Receipt, subscribe
 from payments import bank_requests, gateway, services, webhooks
 from payments.gateway import GatewayUnavailable, OutcomeUnknown
+from shared.money import Money
 
 # A handler makes at most five requests; each may wait for the connection and for its answer.
 LEASE = 12 * gateway.timeout_seconds()

@@ -34,9 +34,9 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from money import Money
 from outbox import mark_locked, saved_under_lock
 from outbox.ids import uuid7
+from shared.money import Money
 
 
 class Status(models.TextChoices):
@@ -49,7 +49,7 @@ class Status(models.TextChoices):
     VOIDED = "voided", _("voided")
     REFUNDING = "refunding", _("being refunded")
     REFUNDED = "refunded", _("refunded")
-    FORESTALLED = "forestalled", _("cancelled before the bank was asked")
+    FORESTALLED = "forestalled", _("cancelled before the first request")
 
 
 NEW = ""  # visible only inside the transaction that creates the row
@@ -71,7 +71,7 @@ MONEY_WAS_TAKEN = [Status.CAPTURED, Status.REFUNDING, Status.REFUNDED]
 class Payment(models.Model):
     """The payment of one order. Each order has one row, whichever event arrives first."""
 
-    MOVES: ClassVar[dict[str, set[str]]] = {
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
         NEW: {Status.INTENDED, Status.FORESTALLED},
         Status.INTENDED: {Status.AUTHORIZED, Status.DECLINED},
         Status.AUTHORIZED: {Status.CAPTURING, Status.VOIDING},
@@ -87,18 +87,21 @@ class Payment(models.Model):
         Status.REFUNDING,
     }
 
-    class InvalidMove(Exception):
+    class InvalidTransition(Exception):
         """The payment cannot move from its status to that one."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     order_id = models.UUIDField(_("order"), unique=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=NEW)
     amount = models.PositiveBigIntegerField(
-        _("amount"), null=True, help_text=_("In minor units. Empty if nothing was requested.")
+        _("amount"), null=True, help_text=_("In minor units. Empty if the bank got no request.")
     )
     currency = models.CharField(_("currency"), max_length=3, blank=True)
     payment_method = models.CharField(
-        _("payment method"), max_length=200, blank=True, help_text=_("A token, never a card.")
+        _("payment method"),
+        max_length=200,
+        blank=True,
+        help_text=_("A token, never a card number."),
     )
     declined_reason = models.CharField(_("reason of the decline"), max_length=100, blank=True)
     authorization_id = models.CharField(_("authorization"), max_length=100, blank=True)
@@ -111,15 +114,17 @@ class Payment(models.Model):
     )
     intended_at = models.DateTimeField(_("intended at"), default=timezone.now)
     moved_at = models.DateTimeField(
-        _("moved at"), default=timezone.now, help_text=_("Time of the last change of status.")
+        _("changed at"), default=timezone.now, help_text=_("The time of the last status change.")
     )
     cancelled_at = models.DateTimeField(
-        _("cancelled at"), null=True, help_text=_("Time when the order's cancellation arrived.")
+        _("cancelled at"),
+        null=True,
+        help_text=_("When payments processed the cancellation of the order."),
     )
     asked_at = models.DateTimeField(
-        _("requested again at"),
+        _("looked up at"),
         null=True,
-        help_text=_("Time of the last request under a key that the bank may have forgotten."),
+        help_text=_("When the bank was last asked under a key that it may have deleted."),
     )
 
     class Meta:
@@ -213,8 +218,11 @@ class Payment(models.Model):
 
     def move_to(self, status: Status, *, cause: str) -> None:
         """Save the payment in its new status, with a history row that names the cause."""
-        if status not in self.MOVES.get(self.status, set()):
-            raise self.InvalidMove(f"{self.order_id} cannot go from {self.status} to {status}.")
+        if status not in self.TRANSITIONS.get(self.status, set()):
+            message = (
+                f"The payment of {self.order_id} cannot change from {self.status} to {status}."
+            )
+            raise self.InvalidTransition(message)
         previous, self.status, self.moved_at = self.status, status, timezone.now()
         self.save()
         self.history.create(from_status=previous, to_status=status, cause=cause)
@@ -229,10 +237,10 @@ class PaymentHistory(models.Model):
     from_status = models.CharField(_("from"), max_length=16, choices=Status.choices, blank=True)
     to_status = models.CharField(_("to"), max_length=16, choices=Status.choices)
     cause = models.CharField(_("cause"), max_length=200)
-    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+    moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:
-        verbose_name = _("move")
+        verbose_name = _("status change")
         verbose_name_plural = _("history")
         ordering = ["id"]
 
@@ -247,12 +255,12 @@ class Refund(models.Model):
         INTENDED = "intended", _("intended")
         REFUNDED = "refunded", _("refunded")
 
-    MOVES: ClassVar[dict[str, set[str]]] = {
+    TRANSITIONS: ClassVar[dict[str, set[str]]] = {
         NEW: {Status.INTENDED},
         Status.INTENDED: {Status.REFUNDED},
     }
 
-    class InvalidMove(Exception):
+    class InvalidTransition(Exception):
         """The refund cannot move from its status to that one."""
 
     id = models.UUIDField(primary_key=True, editable=False)
@@ -263,7 +271,7 @@ class Refund(models.Model):
     amount = models.PositiveBigIntegerField(_("amount"), help_text=_("In minor units."))
     bank_id = models.CharField(_("the bank's id"), max_length=100, blank=True)
     moved_at = models.DateTimeField(
-        _("moved at"), default=timezone.now, help_text=_("Time of the last change of status.")
+        _("changed at"), default=timezone.now, help_text=_("The time of the last status change.")
     )
 
     class Meta:
@@ -296,8 +304,9 @@ class Refund(models.Model):
 
     def move_to(self, status: Status, *, cause: str) -> None:
         """Save the refund in its new status, with a history row that names the cause."""
-        if status not in self.MOVES.get(self.status, set()):
-            raise self.InvalidMove(f"{self.id} cannot go from {self.status} to {status}.")
+        if status not in self.TRANSITIONS.get(self.status, set()):
+            message = f"Refund {self.id} cannot change from {self.status} to {status}."
+            raise self.InvalidTransition(message)
         previous, self.status, self.moved_at = self.status, status, timezone.now()
         self.save()
         self.history.create(from_status=previous, to_status=status, cause=cause)
@@ -314,10 +323,10 @@ class RefundHistory(models.Model):
     )
     to_status = models.CharField(_("to"), max_length=16, choices=Refund.Status.choices)
     cause = models.CharField(_("cause"), max_length=200)
-    moved_at = models.DateTimeField(_("moved at"), auto_now_add=True)
+    moved_at = models.DateTimeField(_("changed at"), auto_now_add=True)
 
     class Meta:
-        verbose_name = _("move")
+        verbose_name = _("status change")
         verbose_name_plural = _("history")
         ordering = ["id"]
 

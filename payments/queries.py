@@ -10,8 +10,8 @@ from uuid import UUID
 from django.db.models import Q, Sum
 from django.db.models.functions import Coalesce
 
-from money import Money
 from payments.models import MONEY_IS_HELD, Payment, Refund
+from shared.money import Money
 
 
 @dataclass(frozen=True, kw_only=True)

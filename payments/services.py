@@ -12,7 +12,6 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from money import Money
 from outbox import DomainEvent, emit
 from payments.events import (
     PaymentAuthorized,
@@ -24,13 +23,14 @@ from payments.events import (
 from payments.gateway import Authorization, Capture, Void
 from payments.gateway import Refund as RefundAnswer
 from payments.models import MONEY_WAS_TAKEN, NEW, Payment, Refund, Status
+from shared.money import Money
 
 BANK = "the bank's answer"
 CANCELLATION = "orders.OrderCancelled"
 
 
 class UnableToCapture(Exception):
-    """The bank does not hold money for this order, so there is nothing to take."""
+    """The order has no authorized payment, so nothing can be captured."""
 
 
 @transaction.atomic(durable=True)
@@ -82,7 +82,7 @@ def intend_capture(*, order_id: UUID) -> Payment:
 
 
 @transaction.atomic(durable=True)
-def note_asked(*, order_id: UUID) -> None:
+def record_bank_request(*, order_id: UUID) -> None:
     """Commit that the bank is about to be asked under a key that it may have forgotten."""
     payment = Payment.locked(order_id)
     payment.asked_at = timezone.now()
@@ -143,7 +143,7 @@ def record_void(*, order_id: UUID, answer: Void | None) -> None:
 
 
 class UnableToRefund(Exception):
-    """The bank has not taken so much for this order, so there is nothing to give back."""
+    """The captured amount of the order does not cover this refund."""
 
 
 @transaction.atomic(durable=True)

@@ -10,9 +10,9 @@ from uuid import UUID
 from django.db.models import QuerySet, Sum
 from django.utils.translation import gettext as _
 
-from money import Money
-from payments.gateway import Found
+from payments.gateway import BankRecord
 from payments.models import MONEY_WAS_TAKEN, NEW, Payment, Refund, Status
+from shared.money import Money
 
 #: Without `everything`: the latest payments, and a run of older ones from a random place.
 LATEST, SOME = 200, 50
@@ -30,7 +30,11 @@ class Statement:
     under: str = ""
 
     def __str__(self) -> str:
-        amounts = {_("held"): self.held, _("taken"): self.taken, _("given back"): self.given_back}
+        amounts = {
+            _("authorized"): self.held,
+            _("captured"): self.taken,
+            _("refunded"): self.given_back,
+        }
         shown = [
             f"{Money(amount=amount, currency=self.currency).format()} {what}"
             for what, amount in amounts.items()
@@ -39,7 +43,7 @@ class Statement:
         return f"{', '.join(shown)} ({self.under})" if shown else _("nothing")
 
 
-def ours(payment: Payment) -> Statement:
+def statement_of_shop(payment: Payment) -> Statement:
     amount = payment.amount or 0
     if payment.status == Status.AUTHORIZED:
         return Statement(held=amount, currency=payment.currency, under=payment.authorization_id)
@@ -52,7 +56,7 @@ def ours(payment: Payment) -> Statement:
     )
 
 
-def the_banks(found: Found | None) -> Statement:
+def statement_of_bank(found: BankRecord | None) -> Statement:
     if found is None or found.authorization.is_declined or found.void:
         return Statement()
     if found.capture is None:

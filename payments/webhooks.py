@@ -15,7 +15,7 @@ from django.utils import timezone
 from outbox import emit
 from payments import gateway, services
 from payments.events import BankReported
-from payments.gateway import Found, Refund
+from payments.gateway import BankRecord, Refund
 from payments.models import BankReport, Payment, Status
 
 
@@ -68,7 +68,7 @@ def process(*, order_id: UUID, report_id: str) -> None:
     report.save(update_fields=["body", "processed_at"])
 
 
-def _record(order_id: UUID, found: Found) -> None:
+def _record(order_id: UUID, found: BankRecord) -> None:
     payment = Payment.locked(order_id)
     if payment.status == Status.INTENDED:
         services.record_authorization(order_id=order_id, answer=found.authorization)
@@ -80,10 +80,12 @@ def _record(order_id: UUID, found: Found) -> None:
 
 def _record_refunds(order_id: UUID, done: Iterable[Refund]) -> None:
     """Record the refunds that we requested; the idempotency key identifies them."""
-    ours = {refund.key: refund.pk for refund in Payment.locked(order_id).refunds.all()}
+    statement_of_shop = {refund.key: refund.pk for refund in Payment.locked(order_id).refunds.all()}
     for refund in done:
-        if refund.key in ours:
-            services.record_refund(order_id=order_id, refund_id=ours[refund.key], answer=refund)
+        if refund.key in statement_of_shop:
+            services.record_refund(
+                order_id=order_id, refund_id=statement_of_shop[refund.key], answer=refund
+            )
 
 
 def _order_id(reference: str) -> UUID | None:

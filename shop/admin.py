@@ -11,12 +11,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from read_only import ReadOnly
+from shared.read_only_admin import ReadOnly
 from shop import third_party_admin  # noqa: F401  importing registers them
 from shop.models import Reconciliation
 
 SUMMARY = ("checked_at", "balanced", "differences", "unsettled", "seconds")
-RESULTS = ("what_differs", "what_is_unsettled", "looked_at")
+RESULTS = ("difference_examples", "unsettled_examples", "invariants_checked")
 
 
 @admin.register(Reconciliation)
@@ -26,36 +26,36 @@ class ReconciliationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     fields = (*SUMMARY, *RESULTS)
     readonly_fields = RESULTS
 
-    @admin.display(description=gettext_lazy("What differs"))
-    def what_differs(self, run: Reconciliation) -> SafeString | str:
-        return _listed(run, "what_differs", "differences") or _("Nothing: the books balance.")
+    @admin.display(description=gettext_lazy("Differences"))
+    def difference_examples(self, run: Reconciliation) -> SafeString | str:
+        return _listed(run, "difference_examples", "differences") or _("None.")
 
-    @admin.display(description=gettext_lazy("What is not settled yet"))
-    def what_is_unsettled(self, run: Reconciliation) -> SafeString | str:
-        return _listed(run, "what_is_unsettled", "unsettled") or _("Nothing.")
+    @admin.display(description=gettext_lazy("Unsettled"))
+    def unsettled_examples(self, run: Reconciliation) -> SafeString | str:
+        return _listed(run, "unsettled_examples", "unsettled") or _("None.")
 
-    @admin.display(description=gettext_lazy("What was looked at"))
-    def looked_at(self, run: Reconciliation) -> SafeString:
-        rows = ((one["says"], f"{one['checked']:,}") for one in run.report["invariants"])
+    @admin.display(description=gettext_lazy("Invariants"))
+    def invariants_checked(self, run: Reconciliation) -> SafeString:
+        rows = ((one["rule"], f"{one['checked']:,}") for one in run.report["invariants"])
         return _list(format_html("{} ({})", *row) for row in rows)
 
 
-def _listed(run: Reconciliation, what: str, number: str) -> SafeString:
+def _listed(run: Reconciliation, key: str, number: str) -> SafeString:
     """Return the sentences of each invariant that has some, with its remedy."""
     found = (one for one in run.report["invariants"] if one[number])
     return format_html_join(
         "",
         "<p><strong>{}</strong></p>{}",
-        ((_heading(one), _sentences(one, what, number)) for one in found),
+        ((_heading(one), _sentences(one, key, number)) for one in found),
     )
 
 
 def _heading(one: dict[str, Any]) -> str:
-    return f"{one['says']} {one['remedy']}" if one["differences"] else str(one["says"])
+    return f"{one['rule']} {one['remedy']}" if one["differences"] else str(one["rule"])
 
 
-def _sentences(one: dict[str, Any], what: str, number: str) -> SafeString:
-    sentences = [_linked(found) for found in one[what]]
+def _sentences(one: dict[str, Any], key: str, number: str) -> SafeString:
+    sentences = [_linked(found) for found in one[key]]
     if more := one[number] - len(sentences):
         sentences.append(format_html("{}", _("and %(more)d more") % {"more": more}))
     return _list(sentences)

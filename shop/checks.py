@@ -43,7 +43,7 @@ def _debug() -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "DEBUG is on, which shows settings and source to strangers.",
+            "DEBUG is on, so error pages show settings and source code.",
             hint="Remove DEBUG from the environment, or set DEBUG=false.",
             id="shop.W002",
         )
@@ -67,7 +67,7 @@ def _broker() -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "The broker has no password, so whoever reaches its port can send us tasks.",
+            "The broker has no password, so anyone who reaches its port can send tasks.",
             hint="Give the broker a password and put it into REDIS_URL (or AMQP_URL).",
             id="shop.W004",
         )
@@ -80,7 +80,7 @@ def _email() -> list[CheckMessage]:
         return []
     return [
         Warning(
-            f"The {backend} e-mail backend sends nothing to anyone.",
+            f"The {backend} e-mail backend sends no e-mails.",
             hint="Set EMAIL_URL to smtp+tls://user:password@host:587.",
             id="shop.W005",
         )
@@ -97,8 +97,8 @@ def _proxies() -> list[CheckMessage]:
     if settings.BEHIND_PROXY and not names_some:
         return [
             Warning(
-                "BEHIND_PROXY is on and TRUSTED_PROXIES is empty, so the proxy's headers are "
-                "dropped: its clients are counted as one, and HTTPS is not seen.",
+                "BEHIND_PROXY is on but TRUSTED_PROXIES is empty, so the proxy's headers "
+                "are dropped. All clients count as one, and HTTPS is not detected.",
                 hint="Set TRUSTED_PROXIES to the addresses or networks of your proxies.",
                 id="shop.W006",
             )
@@ -114,8 +114,8 @@ def _proxies() -> list[CheckMessage]:
     if any(network.prefixlen < SHORTEST_PREFIX for network in trusted.networks):
         return [
             Warning(
-                "TRUSTED_PROXIES trusts every address, so each client chooses its own.",
-                hint="Name the addresses or networks of your proxies only.",
+                "TRUSTED_PROXIES contains almost every address, so clients can forge their own.",
+                hint="Set it to the addresses or networks of your proxies only.",
                 id="shop.W008",
             )
         ]

@@ -49,7 +49,7 @@ def _why_not_ready() -> str:
         missing = _known_migrations() - set(MigrationRecorder(connection).applied_migrations())
     except DatabaseError:
         return "The database does not answer."
-    return f"Not applied: {len(missing)} migrations; run manage.py migrate." if missing else ""
+    return f"Migrations not applied: {len(missing)}. Run manage.py migrate." if missing else ""
 
 
 @functools.cache

@@ -80,7 +80,7 @@ class StorableTextMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         for where, text in _texts(request):
             if _UNSTORABLE.search(text):
-                why = _("%(where)s has a NUL character or half of a surrogate pair. Remove it.")
+                why = _("%(where)s contains a NUL character or an unpaired surrogate. Remove it.")
                 raise BadRequest(why % {"where": ascii(where)})
         return self.get_response(request)
 
@@ -104,4 +104,4 @@ def _form(request: HttpRequest) -> Any:
     try:
         return request.POST
     except UnreadablePostError as error:
-        raise BadRequest(_("The request ended before its form did. Send it again.")) from error
+        raise BadRequest(_("The form in the request is incomplete. Send it again.")) from error

@@ -18,7 +18,7 @@ class Reconciliation(models.Model):
     balanced = models.BooleanField(_("balanced"))
     differences = models.PositiveIntegerField(_("differences"))
     unsettled = models.PositiveIntegerField(
-        _("unsettled"), help_text=_("Keys, such as orders, with owed deliveries.")
+        _("unsettled"), help_text=_("The number of keys, such as orders, with owed deliveries.")
     )
     report = models.JSONField(_("report"))
 

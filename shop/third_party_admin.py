@@ -40,11 +40,11 @@ class PeriodicTaskForm(beat.PeriodicTaskForm):  # type: ignore[misc]  # it is un
         try:
             value = json.loads(text)
         except RecursionError:
-            raise forms.ValidationError(_("Arrays and objects lie too deep.")) from None
+            raise forms.ValidationError(_("Arrays and objects are nested too deep.")) from None
         except ValueError as error:
-            raise forms.ValidationError(_("This is no JSON: %s") % error) from None
+            raise forms.ValidationError(_("This is not valid JSON: %s") % error) from None
         if not isinstance(value, kind):
-            raise forms.ValidationError(_("Write a JSON value such as %s.") % empty)
+            raise forms.ValidationError(_("Enter a JSON value such as %s.") % empty)
         return text
 
 

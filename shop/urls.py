@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from api.views import SchemaView
-from shop import home, invitation, problems
+from shop import demo_order, home, problems
 
 admin.site.site_header = _("Shop")
 admin.site.site_title = _("Shop")
@@ -47,7 +47,7 @@ urlpatterns = [
         and module_has_submodule(app.module, "urls")
     ),
     *(
-        [path("demo/order/", invitation.place_demo_order, name="demo_order")]
+        [path("demo/order/", demo_order.place_demo_order, name="demo_order")]
         if settings.DEBUG
         else []
     ),

@@ -1,4 +1,4 @@
-"""Start a program, follow its output, and wait for things to become true."""
+"""Start a program, read its output, and wait for conditions."""
 
 from __future__ import annotations
 

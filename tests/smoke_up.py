@@ -1,8 +1,8 @@
-"""The promise of `make up`, kept by real programs: `python -m tests.smoke_up`.
+"""Check `make up` with real programs: `python -m tests.smoke_up`.
 
-Start everything, paste the printed line, see the order become ready to ship and its e-mails
-written, stop with Ctrl-C. Start again: the order is still there, a second `up` is refused, and a
-killed supervisor leaves nothing behind.
+Start the stack, place an order with the printed line, wait until it is ready to ship and its
+e-mails are written, and stop with Ctrl-C. Start again: the order still exists, a second `up` is
+refused, and a killed supervisor leaves no process.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
             see_it_again(up, order)
             refuse_a_second_one(up, data)
             kill_the_supervisor(up, data)
-    step("all is well")
+    step("passed")
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def place_an_order(up: Running) -> dict[str, Any]:
     line = up.says(r"^\s*(curl .* -d .*)$")[1]
     order: dict[str, Any] = json.loads(paste(line))
     assert order["status"] == "placed", order
-    step(f"placed {order['reference']} with the printed line")
+    step(f"placed {order['reference']} with the printed command")
     return order
 
 
@@ -112,7 +112,7 @@ def see_its_emails(data: Path, order: dict[str, Any]) -> None:
 def see_that_others_read_nothing(data: Path) -> None:
     found = [path for path in data.rglob("*") if path.stat().st_mode & 0o077]
     assert found == [], found
-    step("no file, folder or socket is open to others")
+    step("no file, folder or socket is accessible to other users")
 
 
 def stop_with_ctrl_c(up: Running, data: Path) -> None:
@@ -121,12 +121,12 @@ def stop_with_ctrl_c(up: Running, data: Path) -> None:
     assert up.ends(within=CEILING) == 0, up.output
     assert not any(map(is_alive, all_of_it)), all_of_it
     assert not (data / "run.json").exists()
-    step(f"stopped by Ctrl-C in {time.monotonic() - started:.1f} s, nothing left")
+    step(f"stopped by Ctrl-C in {time.monotonic() - started:.1f} s, no process left")
 
 
 def see_it_again(up: Running, order: dict[str, Any]) -> None:
     assert see(up, order)["status"] == "ready_to_ship"
-    step("started again: the same order, the same token")
+    step("started again with the same order and token")
 
 
 def refuse_a_second_one(up: Running, data: Path) -> None:
@@ -145,7 +145,7 @@ def kill_the_supervisor(up: Running, data: Path) -> None:
     up.send(signal.SIGKILL)
     eventually(lambda: not any(map(is_alive, all_of_it)), "all programs gone", within=CEILING)
     assert not (data / "run.json").exists()
-    step(f"killed the supervisor: nothing left after {time.monotonic() - started:.1f} s")
+    step(f"killed the supervisor: no process left after {time.monotonic() - started:.1f} s")
 
 
 def see(up: Running, order: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Run functions at once, each in a thread with a database connection of its own."""
+"""Run functions concurrently, each in a thread with its own database connection."""
 
 from __future__ import annotations
 

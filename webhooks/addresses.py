@@ -110,14 +110,16 @@ def _parsed(url: str) -> tuple[str, str, int]:
         or not url.isprintable()
         or set(url) & set(" \\")
     ):
-        raise AddressRefused(_("Write the URL in ASCII, without spaces, in 500 characters."))
+        raise AddressRefused(
+            _("The URL must be ASCII without spaces, and have at most 500 characters.")
+        )
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
-        raise AddressRefused(_("This is no URL.")) from None
+        raise AddressRefused(_("This is not a valid URL.")) from None
     if not host or "@" in parts.netloc or "#" in url or "%" in host:
-        raise AddressRefused(_("Give a URL with a host, without a user or a fragment."))
+        raise AddressRefused(_("The URL must have a host, and no user or fragment."))
     if host in private_hosts() and parts.scheme in ("http", "https"):
         return (
             parts.scheme,
@@ -139,7 +141,7 @@ def _require_public(host: str) -> None:
         raise AddressRefused(_("The address is not public."))
     labels = host.rstrip(".").split(".")
     if address is None and (len(labels) < 2 or labels[-1] in NOT_OF_THE_INTERNET):
-        raise AddressRefused(_("The host is not one of the internet."))
+        raise AddressRefused(_("The host is not on the internet."))
 
 
 def _literal(host: str) -> Address | None:

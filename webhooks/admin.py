@@ -12,22 +12,23 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from read_only import ReadOnly
+from shared.read_only_admin import ReadOnly
 from webhooks import services
 from webhooks.models import Attempt, Endpoint, Message
 
 #: Help for staff about a field.
 HELP = {
     "url_state": _(
-        "What a worker found when it looked up the host. When it is refused, the endpoint is "
-        "disabled: its owner corrects the URL and enables it again. When its host cannot be found, "
-        "messages are tried all the same. When it stays unchecked, a worker of the queue "
-        "webhooks.http is missing or busy: see `manage.py outbox doctor`."
+        "The result of a worker's look-up of the host. If the URL is refused, "
+        "the endpoint is disabled; its owner has to correct the URL and enable "
+        "it. If the host cannot be found, messages are still sent. If the URL "
+        "stays unchecked, a worker of the queue webhooks.http is missing or "
+        "busy: run `manage.py outbox doctor`."
     ),
     "last_failure": _(
-        "The reason of the last delivery or look-up of the host that failed. The log of the "
-        "workers has more about a look-up (webhooks.checking); the delivery attempts have each "
-        "request."
+        "The reason of the last failed delivery or look-up of the host. The "
+        "delivery attempts show each request. The log of the workers shows each "
+        "look-up (webhooks.url_checks)."
     ),
 }
 
@@ -68,24 +69,26 @@ class EndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # ge
     def is_enabled(self, endpoint: Endpoint) -> bool:
         return endpoint.enabled
 
-    @admin.action(description=_("Disable, for the given reason"), permissions=["disable"])
+    @admin.action(description=_("Disable with the given reason"), permissions=["disable"])
     def disable(self, request: HttpRequest, endpoints: QuerySet[Endpoint]) -> None:
         reason = request.POST.get("reason", "").strip()
         if not reason:
-            self.message_user(request, _("Give a reason: its owner sees it."), messages.ERROR)
+            self.message_user(
+                request, _("Enter a reason. The owner of the endpoint sees it."), messages.ERROR
+            )
             return
         for endpoint in endpoints:
             services.disable_by_staff(endpoint_id=endpoint.pk, note=reason)
-        self._say(request, len(endpoints))
+        self._report(request, len(endpoints))
 
     @admin.action(description=_("Enable"), permissions=["disable"])
     def enable(self, request: HttpRequest, endpoints: QuerySet[Endpoint]) -> None:
         for endpoint in endpoints:
             services.enable_by_staff(endpoint_id=endpoint.pk)
-        self._say(request, len(endpoints))
+        self._report(request, len(endpoints))
 
-    def _say(self, request: HttpRequest, count: int) -> None:
-        text = ngettext("%(count)d endpoint done.", "%(count)d endpoints done.", count)
+    def _report(self, request: HttpRequest, count: int) -> None:
+        text = ngettext("%(count)d endpoint changed.", "%(count)d endpoints changed.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)
 
 

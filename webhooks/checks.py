@@ -21,8 +21,8 @@ def check_private_hosts(
         return []
     return [
         Warning(
-            f"Customers can have us call hosts of our own network: {', '.join(sorted(hosts))}.",
-            hint="Remove WEBHOOK_PRIVATE_HOSTS, unless these hosts are meant to be called.",
+            f"Webhooks of customers may call hosts of our network: {', '.join(sorted(hosts))}.",
+            hint="Remove WEBHOOK_PRIVATE_HOSTS, unless customers may call these hosts.",
             id="webhooks.W001",
         )
     ]

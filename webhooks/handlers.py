@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from money import Money
 from outbox import Receipt, subscribe
-from smtp import LEASE
-from webhooks import checking, notices, payloads, sending, services
+from shared.mail import LEASE
+from shared.money import Money
+from webhooks import owner_email, payloads, sending, services, url_checks
 from webhooks.models import EventType
 
 # Customers' receivers may be slow and are not ours, so they have their own queue.
@@ -17,45 +17,49 @@ SMTP = "notifications.smtp"
 
 
 @subscribe("orders.OrderPlaced")
-def tell_of_placing(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.tell_owner(order_id=order_id, kind=EventType.PLACED, event_id=event_id, at=emitted_at)
+def queue_order_placed(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.queue_messages(
+        order_id=order_id, kind=EventType.PLACED, event_id=event_id, at=emitted_at
+    )
 
 
 @subscribe("orders.OrderConfirmed")
-def tell_of_confirmation(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.tell_owner(
+def queue_order_confirmed(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.queue_messages(
         order_id=order_id, kind=EventType.CONFIRMED, event_id=event_id, at=emitted_at
     )
 
 
 @subscribe("orders.OrderReadyToShip")
-def tell_of_readiness(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.tell_owner(
+def queue_order_ready_to_ship(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.queue_messages(
         order_id=order_id, kind=EventType.READY_TO_SHIP, event_id=event_id, at=emitted_at
     )
 
 
 @subscribe("orders.OrderShipped")
-def tell_of_shipping(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.tell_owner(order_id=order_id, kind=EventType.SHIPPED, event_id=event_id, at=emitted_at)
+def queue_order_shipped(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.queue_messages(
+        order_id=order_id, kind=EventType.SHIPPED, event_id=event_id, at=emitted_at
+    )
 
 
 @subscribe("orders.OrderCancelled")
-def tell_of_cancellation(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
-    services.tell_owner(
+def queue_order_cancelled(order_id: UUID, event_id: UUID, emitted_at: datetime) -> None:
+    services.queue_messages(
         order_id=order_id, kind=EventType.CANCELLED, event_id=event_id, at=emitted_at
     )
 
 
 @subscribe("payments.PaymentRefunded")
-def tell_of_refund(
+def queue_order_refunded(
     order_id: UUID,
     amount: Money,
     event_id: UUID,
     emitted_at: datetime,
     refund_id: UUID | None = None,
 ) -> None:
-    services.tell_owner(
+    services.queue_messages(
         order_id=order_id,
         kind=EventType.REFUNDED,
         event_id=event_id,
@@ -64,7 +68,7 @@ def tell_of_refund(
     )
 
 
-# No last attempt: an old message is given up by `sending.PATIENCE`.
+# No last attempt: an old message is given up by `sending.GIVE_UP_AFTER`.
 @subscribe(
     "webhooks.MessageWritten",
     atomic=False,
@@ -83,17 +87,17 @@ def send_message(message_id: UUID, receipt: Receipt) -> None:
     "webhooks.EndpointUrlChanged",
     atomic=False,
     queue=HTTP,
-    lease=checking.LEASE_SECONDS,
+    lease=url_checks.LEASE_SECONDS,
     # One check of a customer at a time: their name server may be slow on purpose.
     share_window=1,
 )
 def check_url(endpoint_id: UUID, receipt: Receipt) -> None:
-    checking.check(endpoint_id=endpoint_id, receipt=receipt)
+    url_checks.check(endpoint_id=endpoint_id, receipt=receipt)
 
 
 @subscribe("webhooks.EndpointDisabled", atomic=False, queue=SMTP, lease=LEASE)
 def announce_disabling(endpoint_id: UUID, event_id: UUID, receipt: Receipt) -> None:
-    notices.announce_disabling(endpoint_id=endpoint_id, event_id=event_id)
+    owner_email.announce_disabling(endpoint_id=endpoint_id, event_id=event_id)
     with receipt:
         pass  # only the receipt is stored
 

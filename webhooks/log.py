@@ -11,8 +11,8 @@ from webhooks.models import Attempt, Endpoint, Message
 from webhooks.posting import Answer
 
 
-def note_attempt(message: Message, answer: Answer) -> None:
-    _note(
+def log_attempt(message: Message, answer: Answer) -> None:
+    _store(
         message,
         number=message.attempts,
         status_code=answer.status,
@@ -22,24 +22,24 @@ def note_attempt(message: Message, answer: Answer) -> None:
 
 
 @transaction.atomic
-def note_put_off(message_id: UUID, *, why: str) -> None:
+def log_postponement(message_id: UUID, *, why: str) -> None:
     """Log why the next attempt is delayed. Log it once, however often it is delayed."""
     message = Message.objects.select_for_update().filter(pk=message_id).first()
     if message and not message.log.filter(number__gt=message.attempts).exists():
         error = _("Not sent yet. %(why)s") % {"why": why}
-        _note(message, number=message.attempts + 1, error=error)
+        _store(message, number=message.attempts + 1, error=error)
 
 
-def note_dropped(message: Message, endpoint: Endpoint) -> None:
+def log_dropped(message: Message, endpoint: Endpoint) -> None:
     """Log why there is no further attempt."""
-    text = _("Not sent: the webhook is disabled, %(because)s.")
+    text = _("Not sent: the webhook is disabled (%(because)s).")
     if endpoint.disabled_note:
-        text = _("Not sent: the webhook is disabled, %(because)s: %(note)s.")
+        text = _("Not sent: the webhook is disabled (%(because)s: %(note)s).")
     facts = {"because": endpoint.get_disabled_because_display(), "note": endpoint.disabled_note}
-    _note(message, number=message.attempts + 1, error=text % facts)
+    _store(message, number=message.attempts + 1, error=text % facts)
 
 
-def _note(
+def _store(
     message: Message,
     *,
     number: int,

@@ -18,11 +18,11 @@ class EventType(models.TextChoices):
     """Public names of the event types that an endpoint may receive."""
 
     PLACED = "order.placed", _("an order is placed")
-    CONFIRMED = "order.confirmed", _("stock and payment are in hand")
+    CONFIRMED = "order.confirmed", _("stock is reserved and payment authorized")
     READY_TO_SHIP = "order.ready_to_ship", _("the order is paid and may be packed")
     SHIPPED = "order.shipped", _("the parcel is with the carrier")
     CANCELLED = "order.cancelled", _("the order is cancelled")
-    REFUNDED = "order.refunded", _("money went back")
+    REFUNDED = "order.refunded", _("a refund is completed")
 
 
 class EndpointQuerySet(models.QuerySet["Endpoint"]):
@@ -42,13 +42,13 @@ class Endpoint(models.Model):
         BY_STAFF = "by_staff", _("by staff")
         GONE = "gone", _("it answered 410 Gone")
         FAILING = "failing", _("it failed for too long")
-        REFUSED = "refused", _("its host may not be called")
+        REFUSED = "refused", _("its host is not allowed")
 
     class UrlState(models.TextChoices):
         UNCHECKED = "unchecked", _("not checked yet")
-        ALLOWED = "allowed", _("may be called")
-        UNRESOLVED = "unresolved", _("its host cannot be found")
-        REFUSED = "refused", _("its host may not be called")
+        ALLOWED = "allowed", _("allowed")
+        UNRESOLVED = "unresolved", _("host not found")
+        REFUSED = "refused", _("its host is not allowed")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(
@@ -73,7 +73,7 @@ class Endpoint(models.Model):
     disabled_note = models.CharField(_("note"), max_length=200, blank=True)
     failures = models.PositiveIntegerField(_("failures in a row"), default=0)
     failing_since = models.DateTimeField(_("failing since"), null=True, blank=True)
-    rests_until = models.DateTimeField(_("rests until"), null=True, blank=True)
+    rests_until = models.DateTimeField(_("paused until"), null=True, blank=True)
     last_success_at = models.DateTimeField(_("last success"), null=True, blank=True)
     last_failure_at = models.DateTimeField(_("last failure"), null=True, blank=True)
     last_failure = models.CharField(_("last error"), max_length=300, blank=True)
@@ -95,7 +95,7 @@ class Endpoint(models.Model):
     def enabled(self) -> bool:
         return self.disabled_at is None
 
-    def wants(self, kind: EventType) -> bool:
+    def receives(self, kind: EventType) -> bool:
         return self.enabled and kind in self.event_types
 
     def keys(self, now: datetime) -> list[str]:
@@ -109,24 +109,24 @@ class Endpoint(models.Model):
 
     def enable(self) -> None:
         self.disabled_at, self.disabled_because, self.disabled_note = None, "", ""
-        self.forget_failures()
+        self.reset_failures()
 
-    def forget_failures(self) -> None:
+    def reset_failures(self) -> None:
         self.failures, self.failing_since, self.rests_until = 0, None, None
 
-    def note_failure(self, error: str, *, rest: timedelta) -> None:
+    def record_failure(self, error: str, *, rest: timedelta) -> None:
         now = timezone.now()
         self.failures += 1
         self.failing_since = self.failing_since or now
         self.rests_until = now + rest
-        self.note_error(error, at=now)
+        self.record_error(error, at=now)
 
-    def note_error(self, error: str, *, at: datetime) -> None:
+    def record_error(self, error: str, *, at: datetime) -> None:
         """Store the last error. Unlike a failure, it does not make the endpoint rest."""
         self.last_failure_at, self.last_failure = at, error[:300]
 
-    def note_success(self) -> None:
-        self.forget_failures()
+    def record_success(self) -> None:
+        self.reset_failures()
         self.last_success_at = timezone.now()
 
 
@@ -137,7 +137,7 @@ class Message(models.Model):
         WAITING = "waiting", _("waiting")
         SENT = "sent", _("sent")
         GIVEN_UP = "given_up", _("given up")
-        DROPPED = "dropped", _("dropped, since the endpoint is disabled")
+        DROPPED = "dropped", _("dropped, because the endpoint is disabled")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     endpoint = models.ForeignKey(
@@ -151,7 +151,7 @@ class Message(models.Model):
     )
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     #: Until then a worker is presumed to be sending it.
-    sending_until = models.DateTimeField(_("being sent until"), null=True, blank=True)
+    sending_until = models.DateTimeField(_("in flight until"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True, db_index=True)
     settled_at = models.DateTimeField(_("settled at"), null=True, blank=True)
 

@@ -10,8 +10,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from money import Money
 from orders.queries import OrderSummary
+from shared.money import Money
 
 PING = "ping"
 

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from webhooks.addresses import AddressRefused, Target, resolve
 
 #: Bytes of an answer's body that are read; they are not used.
-MOST_OF_A_BODY = 16 * 1024
+MAX_BODY_BYTES = 16 * 1024
 
 _HEADERS = {
     "Content-Type": "application/json",
@@ -103,7 +103,7 @@ def _read_limited(response: httpcore.Response) -> None:
     read = 0
     for part in response.iter_stream():
         read += len(part)
-        if read > MOST_OF_A_BODY:
+        if read > MAX_BODY_BYTES:
             return
 
 

@@ -11,18 +11,18 @@ class TooManyWebhooks(Conflict):
     """The user has the maximum number of webhooks."""
 
     default_code = "too_many_webhooks"
-    default_detail = _("You have as many webhooks as one may have.")
+    default_detail = _("You have the maximum number of webhooks. Remove one first.")
 
 
 class WebhookDisabled(Conflict):
     """A disabled webhook receives nothing."""
 
     default_code = "webhook_disabled"
-    default_detail = _("The webhook is disabled, so nothing is sent to it.")
+    default_detail = _("The webhook is disabled, so no message is sent to it. Enable it first.")
 
 
-class WebhookHeld(Conflict):
+class WebhookDisabledByStaff(Conflict):
     """Staff disabled the webhook."""
 
-    default_code = "webhook_held"
-    default_detail = _("The webhook was disabled by our staff; ask them to enable it.")
+    default_code = "webhook_disabled_by_staff"
+    default_detail = _("Our staff disabled the webhook. Ask them to enable it.")

@@ -26,4 +26,4 @@ def endpoints_without_message(*, owner_id: int, kind: EventType, event_id: UUID)
     endpoints = Endpoint.objects.filter(owner_id=owner_id, disabled_at=None)
     endpoints = endpoints.exclude(messages__event_id=event_id)
     # An owner has few endpoints, and SQLite cannot query a list in JSON.
-    return [endpoint for endpoint in endpoints if endpoint.wants(kind)]
+    return [endpoint for endpoint in endpoints if endpoint.receives(kind)]

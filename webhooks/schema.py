@@ -15,20 +15,23 @@ from webhooks.models import EventType
 from webhooks.payloads import PING
 
 _ANSWERS = {
-    "2XX": OpenApiResponse(description="It is done; the body is not looked at."),
+    "2XX": OpenApiResponse(
+        description="The message is accepted. The body of the answer is ignored."
+    ),
     "410": OpenApiResponse(description="The webhook is disabled at once."),
     "default": OpenApiResponse(
-        description="It is tried again later, for three days; `Retry-After` is kept to."
+        description="The message is sent again later, for up to three days. `Retry-After` is "
+        "respected."
     ),
 }
 _HEADERS = {
-    "webhook-id": ("string", "The same each time this message is sent."),
-    "webhook-timestamp": ("string", "When this attempt was made, in seconds since 1970."),
+    "webhook-id": ("string", "The same at each attempt to send this message."),
+    "webhook-timestamp": ("string", "The time of this attempt, in seconds since 1970."),
     "webhook-signature": ("string", "`v1,` and HMAC-SHA256 in Base64; one for each secret."),
 }
 
 
-class ToldLine(serializers.Serializer[Any]):
+class WebhookOrderLine(serializers.Serializer[Any]):
     sku = serializers.CharField()
     name = serializers.CharField()
     quantity = serializers.IntegerField(min_value=1)
@@ -36,7 +39,7 @@ class ToldLine(serializers.Serializer[Any]):
     total = MoneyField()
 
 
-class ToldOrder(serializers.Serializer[Any]):
+class WebhookOrder(serializers.Serializer[Any]):
     """The order as it was when the message was written. Fields may be added."""
 
     id = serializers.UUIDField()
@@ -44,26 +47,26 @@ class ToldOrder(serializers.Serializer[Any]):
     status = serializers.CharField(help_text="As in `GET /api/orders/{id}/`.")
     cancel_reason = serializers.CharField(allow_blank=True)
     total = MoneyField()
-    lines = ToldLine(many=True)
+    lines = WebhookOrderLine(many=True)
     carrier = serializers.CharField(allow_blank=True)
     tracking_number = serializers.CharField(allow_blank=True)
     placed_at = serializers.DateTimeField()
-    changed_at = serializers.DateTimeField(help_text="Decide by this which message is newer.")
+    changed_at = serializers.DateTimeField(help_text="Use this to decide which message is newer.")
 
 
-class ToldRefund(serializers.Serializer[Any]):
+class WebhookRefund(serializers.Serializer[Any]):
     id = serializers.CharField(
-        allow_blank=True, help_text="As in the answer to the refund; empty for a very old one."
+        allow_blank=True, help_text="The id in the answer to the refund; empty for a very old one."
     )
     amount = MoneyField()
 
 
-class OrderTold(serializers.Serializer[Any]):
-    order = ToldOrder()
+class WebhookOrderData(serializers.Serializer[Any]):
+    order = WebhookOrder()
 
 
-class RefundTold(OrderTold):
-    refund = ToldRefund()
+class WebhookRefundData(WebhookOrderData):
+    refund = WebhookRefund()
 
 
 def _webhook(
@@ -76,13 +79,14 @@ def _webhook(
         (serializers.Serializer,),
         {
             "type": serializers.ChoiceField([kind]),
-            "timestamp": serializers.DateTimeField(help_text="When it happened."),
+            "timestamp": serializers.DateTimeField(help_text="The time of the event."),
             "data": data,
         },
     )
     described = extend_schema(
         summary=summary,
-        description="Signed after Standard Webhooks 1.0.0; verify it over the body as it came.",
+        description="Signed according to Standard Webhooks 1.0.0. Verify the signature over "
+        "the unchanged body.",
         tags=["webhooks"],
         request={"application/json": body},
         responses=_ANSWERS,
@@ -93,11 +97,13 @@ def _webhook(
 WEBHOOKS = [
     *(
         _webhook(
-            kind.value, str(kind.label), RefundTold() if kind == EventType.REFUNDED else OrderTold()
+            kind.value,
+            str(kind.label),
+            WebhookRefundData() if kind == EventType.REFUNDED else WebhookOrderData(),
         )
         for kind in EventType
     ),
-    _webhook(PING, "a test that you asked for", serializers.DictField(help_text="Empty.")),
+    _webhook(PING, "a test message", serializers.DictField(help_text="Empty.")),
 ]
 
 

@@ -29,7 +29,7 @@ MOST_OF_ONE_OWNER = 2
 FIRST_REST = timedelta(seconds=5)
 LONGEST_REST = timedelta(hours=1)
 #: After this time without success a failing endpoint is disabled, and a message is given up.
-PATIENCE = timedelta(days=3)
+GIVE_UP_AFTER = timedelta(days=3)
 
 State = Message.State
 
@@ -38,11 +38,11 @@ class NotDelivered(Exception):
     """The endpoint did not accept the message; it is retried later."""
 
 
-class NotNow(RetryAfter):
+class Postponed(RetryAfter):
     """The endpoint rests after a failure, or is busy. Random delays spread the retries."""
 
 
-class Rests(NotNow):
+class EndpointRests(Postponed):
     """The endpoint rests. That may last, so it is logged for its owner."""
 
 
@@ -55,12 +55,12 @@ def send(*, message_id: UUID, receipt: Receipt) -> None:
     """Send a waiting message.
 
     Raises:
-        NotDelivered, NotNow: the outbox retries.
+        NotDelivered, Postponed: the outbox retries.
     """
     try:
         message = _begin(message_id)
-    except Rests as put_off:
-        log.note_put_off(message_id, why=str(put_off))
+    except EndpointRests as postponed:
+        log.log_postponement(message_id, why=str(postponed))
         raise
     if message is None:
         with receipt:
@@ -86,10 +86,10 @@ def _begin(message_id: UUID) -> Message | None:
     if message.state != State.WAITING:
         return None
     if not endpoint.enabled:
-        log.note_dropped(message, endpoint)
+        log.log_dropped(message, endpoint)
         message.settle(State.DROPPED)
         return None
-    _refuse_if_not_now(endpoint, message)
+    _raise_if_postponed(endpoint, message)
     message.endpoint = endpoint
     message.attempts += 1
     message.sending_until = timezone.now() + timedelta(seconds=lease_seconds())
@@ -97,16 +97,16 @@ def _begin(message_id: UUID) -> Message | None:
     return message
 
 
-def _refuse_if_not_now(endpoint: Endpoint, message: Message) -> None:
+def _raise_if_postponed(endpoint: Endpoint, message: Message) -> None:
     now = timezone.now()
     if endpoint.rests_until and now < endpoint.rests_until:
         left = (endpoint.rests_until - now).total_seconds()
-        text = _("The endpoint failed, and rests until %(time)s UTC.")
+        text = _("The endpoint failed. The next attempt is after %(time)s UTC.")
         facts = {"time": f"{endpoint.rests_until:%H:%M:%S}"}
-        raise Rests(left + random.uniform(0, 5 + left / 2), text % facts)
+        raise EndpointRests(left + random.uniform(0, 5 + left / 2), text % facts)
     sending = endpoint.messages.filter(sending_until__gt=now).exclude(pk=message.pk).count()
     if sending >= (1 if endpoint.failures else MOST_AT_ONCE):
-        raise NotNow(random.uniform(1, 20), _("The endpoint is busy with other messages."))
+        raise Postponed(random.uniform(1, 20), _("The endpoint is busy with other messages."))
 
 
 def _post(message: Message) -> Answer:
@@ -127,13 +127,13 @@ def _record(message: Message, answer: Answer) -> None:
         endpoint = Endpoint.objects.locked(message.endpoint_id)
     except Endpoint.DoesNotExist:  # removed meanwhile, with its messages
         return
-    log.note_attempt(message, answer)
+    log.log_attempt(message, answer)
     message.sending_until = None
     message.save(update_fields=["sending_until"])
     if answer.status is not None and endpoint.url == message.endpoint.url:
         endpoint.url_state = Endpoint.UrlState.ALLOWED
     if answer.is_success:
-        endpoint.note_success()
+        endpoint.record_success()
         message.settle(State.SENT)
     else:
         _record_failure(endpoint, message, answer)
@@ -141,12 +141,12 @@ def _record(message: Message, answer: Answer) -> None:
 
 
 def _record_failure(endpoint: Endpoint, message: Message, answer: Answer) -> None:
-    endpoint.note_failure(answer.error, rest=_rest(endpoint.failures + 1, answer.retry_after))
+    endpoint.record_failure(answer.error, rest=_rest(endpoint.failures + 1, answer.retry_after))
     if answer.is_gone:
         _disable(endpoint, Endpoint.Disabled.GONE)
         message.settle(State.DROPPED)
         return
-    if endpoint.failing_since and timezone.now() - endpoint.failing_since >= PATIENCE:
+    if endpoint.failing_since and timezone.now() - endpoint.failing_since >= GIVE_UP_AFTER:
         _disable(endpoint, Endpoint.Disabled.FAILING)
     if _is_old(message):
         message.settle(State.GIVEN_UP)
@@ -165,4 +165,4 @@ def _rest(failures: int, retry_after: float) -> timedelta:
 
 
 def _is_old(message: Message) -> bool:
-    return timezone.now() - message.created_at >= PATIENCE
+    return timezone.now() - message.created_at >= GIVE_UP_AFTER

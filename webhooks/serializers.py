@@ -7,24 +7,24 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from api import ShortList, StrictSerializer, Text, Truth
+from api import BoundedListField, StrictBooleanField, StrictCharField, StrictSerializer
 from webhooks.addresses import LONGEST_URL, AddressRefused, require_allowed
 from webhooks.models import Attempt, Endpoint, EventType, Message
 from webhooks.payloads import PING
 
 
 class AddWebhookSerializer(StrictSerializer):
-    url = Text(
+    url = StrictCharField(
         max_length=LONGEST_URL,
-        help_text="Begins with https://, port 443 or 8443, on a host of the internet.",
+        help_text="An https:// URL with port 443 or 8443 on an internet host.",
     )
-    event_types = ShortList(
+    event_types = BoundedListField(
         child=serializers.ChoiceField(choices=EventType.choices),
         min_length=1,
         max_length=len(EventType),
-        help_text="Each once.",
+        help_text="Without duplicates.",
     )
-    description = Text(max_length=200, required=False, allow_blank=True)
+    description = StrictCharField(max_length=200, required=False, allow_blank=True)
 
     def validate_url(self, url: str) -> str:
         try:
@@ -35,12 +35,12 @@ class AddWebhookSerializer(StrictSerializer):
 
     def validate_event_types(self, kinds: list[str]) -> list[str]:
         if len(set(kinds)) < len(kinds):
-            raise serializers.ValidationError(_("Name each event type once."))
+            raise serializers.ValidationError(_("Each event type must occur only once."))
         return kinds
 
 
 class ChangeWebhookSerializer(AddWebhookSerializer):
-    enabled = Truth()
+    enabled = StrictBooleanField()
 
 
 class WebhookSerializer(serializers.ModelSerializer[Endpoint]):
@@ -75,9 +75,9 @@ class WebhookSerializer(serializers.ModelSerializer[Endpoint]):
 
 
 class NewWebhookSerializer(WebhookSerializer):
-    """With the secret, which is shown this once."""
+    """A webhook with its secret, which is shown only once."""
 
-    secret = serializers.CharField(read_only=True, help_text="Shown this once: whsec_...")
+    secret = serializers.CharField(read_only=True, help_text="Shown only once: whsec_...")
 
     class Meta(WebhookSerializer.Meta):
         fields = [*WebhookSerializer.Meta.fields, "secret"]

@@ -23,9 +23,9 @@ from webhooks.signatures import new_secret
 #: Most endpoints of one user.
 MOST_ENDPOINTS = 10
 #: How long the previous secret still signs.
-OLD_SECRET_LIVES = timedelta(hours=24)
+OLD_SECRET_LIFE = timedelta(hours=24)
 #: How long messages and their attempts are kept; far longer than a message is tried.
-KEPT = timedelta(days=30)
+MESSAGE_LIFE = timedelta(days=30)
 _AT_A_TIME = 500
 
 
@@ -37,7 +37,7 @@ class EndpointIsDisabled(Exception):
     """A disabled endpoint is sent nothing."""
 
 
-class HeldByStaff(Exception):
+class DisabledByStaff(Exception):
     """Staff disabled the endpoint; only they enable it again."""
 
 
@@ -59,13 +59,13 @@ def add_endpoint(
     endpoint = Endpoint.objects.create(
         owner_id=owner.pk, url=url, event_types=sorted(event_types), description=description
     )
-    _have_url_checked(endpoint)
+    _request_url_check(endpoint)
     return endpoint
 
 
 @transaction.atomic
 def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoint:
-    """Apply an owner's changes; raise HeldByStaff if only staff may enable the endpoint again."""
+    """Apply an owner's changes; raise DisabledByStaff if only staff may enable the endpoint."""
     endpoint = Endpoint.objects.locked(endpoint_id)
     wanted, was_enabled = dict(changes), endpoint.enabled
     enabled = wanted.pop("enabled", endpoint.enabled)
@@ -73,14 +73,14 @@ def change_endpoint(*, endpoint_id: UUID, changes: Mapping[str, Any]) -> Endpoin
         setattr(endpoint, name, sorted(value) if name == "event_types" else value)
     if enabled and not endpoint.enabled:
         if endpoint.disabled_because == Endpoint.Disabled.BY_STAFF:
-            raise HeldByStaff(HeldByStaff.__doc__)
+            raise DisabledByStaff(DisabledByStaff.__doc__)
         endpoint.enable()
     elif endpoint.enabled and not enabled:
         endpoint.disable(because=Endpoint.Disabled.BY_OWNER)
     if "url" in wanted:
-        endpoint.forget_failures()  # they belong to the previous receiver
+        endpoint.reset_failures()  # they belong to the previous receiver
     if "url" in wanted or endpoint.enabled > was_enabled:
-        _have_url_checked(endpoint)
+        _request_url_check(endpoint)
     endpoint.save()
     return endpoint
 
@@ -96,7 +96,7 @@ def disable_by_staff(*, endpoint_id: UUID, note: str) -> None:
 def enable_by_staff(*, endpoint_id: UUID) -> None:
     endpoint = Endpoint.objects.locked(endpoint_id)
     endpoint.enable()
-    _have_url_checked(endpoint)
+    _request_url_check(endpoint)
     endpoint.save()
 
 
@@ -105,7 +105,7 @@ def rotate_secret(*, endpoint_id: UUID) -> Endpoint:
     """Give the endpoint a new secret. The previous one also signs, for a day."""
     endpoint = Endpoint.objects.locked(endpoint_id)
     endpoint.old_secret, endpoint.secret = endpoint.secret, new_secret()
-    endpoint.old_secret_until = timezone.now() + OLD_SECRET_LIVES
+    endpoint.old_secret_until = timezone.now() + OLD_SECRET_LIFE
     endpoint.save()
     return endpoint
 
@@ -139,7 +139,7 @@ def ping(*, endpoint_id: UUID) -> Message:
 
 
 @transaction.atomic
-def tell_owner(
+def queue_messages(
     *, order_id: UUID, kind: EventType, event_id: UUID, at: datetime, **more: Any
 ) -> None:
     """Write a message of the event to each endpoint of the order's owner that subscribes to it.
@@ -156,23 +156,23 @@ def tell_owner(
         _write(endpoint, kind=kind, event_id=event_id, text=text)
 
 
-def forget_old_messages() -> int:
+def delete_old_messages() -> int:
     """Delete old messages with their attempts, and return the number of messages."""
-    old = Message.objects.filter(created_at__lt=timezone.now() - KEPT)
-    forgotten = 0
+    old = Message.objects.filter(created_at__lt=timezone.now() - MESSAGE_LIFE)
+    deleted = 0
     while some := list(old.values_list("pk", flat=True)[:_AT_A_TIME]):
         Message.objects.filter(pk__in=some).delete()
-        forgotten += len(some)
-    return forgotten
+        deleted += len(some)
+    return deleted
 
 
-def forget_old_secrets() -> None:
+def delete_old_secrets() -> None:
     """Delete the secrets that no longer sign."""
     old = Endpoint.objects.exclude(old_secret="").filter(old_secret_until__lt=timezone.now())
     old.update(old_secret="", old_secret_until=None)
 
 
-def _have_url_checked(endpoint: Endpoint) -> None:
+def _request_url_check(endpoint: Endpoint) -> None:
     """Mark the URL as unchecked, and emit the event for its check. The caller saves."""
     endpoint.url_state = Endpoint.UrlState.UNCHECKED
     emit(EndpointUrlChanged(endpoint_id=endpoint.pk, owner_id=endpoint.owner_id))

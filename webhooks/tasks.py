@@ -7,7 +7,7 @@ from celery import shared_task
 from webhooks import services
 
 
-@shared_task(name="webhooks.forget", ignore_result=True)
-def forget() -> None:
-    services.forget_old_messages()
-    services.forget_old_secrets()
+@shared_task(name="webhooks.delete_old_rows", ignore_result=True)
+def delete_old_rows() -> None:
+    services.delete_old_messages()
+    services.delete_old_secrets()

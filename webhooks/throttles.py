@@ -7,7 +7,7 @@ from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 
 
-class LookUps(UserRateThrottle):
+class LookupThrottle(UserRateThrottle):
     """Counts the requests that may contain a URL.
 
     A worker looks up its host afterwards, for up to `LOOKUP_SECONDS`.

@@ -26,7 +26,7 @@ from api import (
     IF_NONE_MATCH,
     ITS_ID,
     SAME_ID,
-    LatestFirst,
+    NewestFirstPagination,
     answer_once,
     if_changed,
     link,
@@ -34,7 +34,7 @@ from api import (
 )
 from webhooks import queries, services
 from webhooks.models import Attempt, Endpoint, EventType
-from webhooks.problems import TooManyWebhooks, WebhookDisabled, WebhookHeld
+from webhooks.problems import TooManyWebhooks, WebhookDisabled, WebhookDisabledByStaff
 from webhooks.serializers import (
     AddWebhookSerializer,
     ChangeWebhookSerializer,
@@ -43,23 +43,23 @@ from webhooks.serializers import (
     WebhookMessageSerializer,
     WebhookSerializer,
 )
-from webhooks.throttles import LookUps
+from webhooks.throttles import LookupThrottle
 
 UNKNOWN = OpenApiResponse(description="You have no such webhook.")
-TOO_MANY = OpenApiResponse(description="You have as many webhooks as one may have.")
+TOO_MANY = OpenApiResponse(description="You have the maximum number of webhooks. Remove one first.")
 DISABLED = OpenApiResponse(description="The webhook is disabled.")
-HELD = OpenApiResponse(description="It was disabled by staff.")
-REMOVED = OpenApiResponse(description="It is removed.")
+HELD = OpenApiResponse(description="Staff disabled the webhook.")
+REMOVED = OpenApiResponse(description="The webhook is removed.")
 LOCATION = OpenApiParameter(
     "Location",
     OpenApiTypes.URI,
     OpenApiParameter.HEADER,
     response=[201],
-    description="The webhook.",
+    description="URL of the webhook.",
 )
 
 ADDING = OpenApiExample(
-    "all that happens",
+    "all event types",
     {"url": "https://hooks.example.com/shop", "event_types": EventType.values},
     request_only=True,
 )
@@ -83,16 +83,16 @@ class OwnWebhook(GenericAPIView[Endpoint]):
 
 
 class WebhookList(ListAPIView[Endpoint]):
-    throttle_classes = [*APIView.throttle_classes, LookUps]
+    throttle_classes = [*APIView.throttle_classes, LookupThrottle]
     serializer_class = WebhookSerializer
-    pagination_class = LatestFirst
+    pagination_class = NewestFirstPagination
 
     def get_queryset(self) -> QuerySet[Endpoint]:
         return queries.endpoints_of(self.request.user)
 
     @extend_schema(
         operation_id="list_webhooks",
-        summary="Your webhooks, the latest first",
+        summary="Your webhooks, newest first",
         tags=["webhooks"],
         responses={200: WebhookSerializer},
         extensions=links(link("get_webhook", id=FIRST_ID)),
@@ -102,10 +102,10 @@ class WebhookList(ListAPIView[Endpoint]):
 
     @extend_schema(
         operation_id="add_webhook",
-        summary="Have your own system told of your orders",
+        summary="Add a webhook for events of your orders",
         description=(
-            "Each event of the chosen types is sent to the URL, signed after Standard Webhooks. "
-            "The answer has the secret, which is shown this once."
+            "Each event of the chosen types is sent to the URL, signed according to "
+            "Standard Webhooks. The answer has the secret, which is shown only once."
         ),
         tags=["webhooks"],
         request=AddWebhookSerializer,
@@ -128,11 +128,11 @@ class WebhookList(ListAPIView[Endpoint]):
 
 
 class WebhookDetail(OwnWebhook):
-    throttle_classes = [*APIView.throttle_classes, LookUps]
+    throttle_classes = [*APIView.throttle_classes, LookupThrottle]
 
     @extend_schema(
         operation_id="get_webhook",
-        summary="One webhook, and how it does",
+        summary="A webhook and its state",
         tags=["webhooks"],
         parameters=[IF_NONE_MATCH],
         responses={200: WebhookSerializer, 404: UNKNOWN},
@@ -148,7 +148,8 @@ class WebhookDetail(OwnWebhook):
     @extend_schema(
         operation_id="change_webhook",
         summary="Change, disable or enable a webhook",
-        description="What is left out stays. What happened while it was disabled is not sent.",
+        description="Omitted fields do not change. Events from the time when it was disabled "
+        "are not sent.",
         tags=["webhooks"],
         request=ChangeWebhookSerializer,
         responses={200: WebhookSerializer, 404: UNKNOWN, 409: HELD},
@@ -163,7 +164,7 @@ class WebhookDetail(OwnWebhook):
 
     @extend_schema(
         operation_id="remove_webhook",
-        summary="Remove a webhook, with its log",
+        summary="Remove a webhook and its log",
         tags=["webhooks"],
         responses={204: REMOVED, 404: UNKNOWN},
         extensions=links(link("get_webhook", id=SAME_ID)),
@@ -175,17 +176,17 @@ class WebhookDetail(OwnWebhook):
 
 class WebhookDeliveries(ListAPIView[Attempt]):
     serializer_class = WebhookDeliverySerializer
-    pagination_class = LatestFirst
+    pagination_class = NewestFirstPagination
 
     def get_queryset(self) -> QuerySet[Attempt]:
         return queries.attempts_at(self.request.user, self.kwargs["pk"])
 
     @extend_schema(
         operation_id="list_webhook_deliveries",
-        summary="Each attempt to deliver, the latest first",
+        summary="Delivery attempts, newest first",
         description=(
-            "Also why one was put off (the webhook rests after a failure) or is not made any more "
-            "(it is disabled). Kept for 30 days."
+            "Includes the reasons of postponed attempts (the webhook is paused after "
+            "a failure) and dropped messages (it is disabled). Kept for 30 days."
         ),
         tags=["webhooks"],
         responses={200: WebhookDeliverySerializer, 404: UNKNOWN},
@@ -199,8 +200,8 @@ class WebhookSecret(OwnWebhook):
         operation_id="rotate_webhook_secret",
         summary="Get a new secret",
         description=(
-            "For 24 hours each message is signed with both secrets. "
-            "The answer has the new one, which is shown this once."
+            "For 24 hours each message is signed with both secrets. The answer has "
+            "the new secret, which is shown only once."
         ),
         tags=["webhooks"],
         request=None,
@@ -221,8 +222,8 @@ class WebhookSecret(OwnWebhook):
 class WebhookTest(OwnWebhook):
     @extend_schema(
         operation_id="test_webhook",
-        summary="Have a ping sent",
-        description="A message of the type `ping`. What came of it stands in the deliveries.",
+        summary="Send a test message",
+        description="Sends a message of the type `ping`. The deliveries show its result.",
         tags=["webhooks"],
         request=None,
         parameters=[IDEMPOTENCY_KEY],
@@ -251,8 +252,8 @@ def _add(request: Request, wanted: dict[str, Any]) -> Response:
 def _change(endpoint: Endpoint, changes: dict[str, Any]) -> Endpoint:
     try:
         return services.change_endpoint(endpoint_id=endpoint.pk, changes=changes)
-    except services.HeldByStaff as error:
-        raise WebhookHeld from error
+    except services.DisabledByStaff as error:
+        raise WebhookDisabledByStaff from error
 
 
 def _ping(endpoint: Endpoint) -> Response:

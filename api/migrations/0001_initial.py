@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='user')),
                 ('path', models.CharField(max_length=255, verbose_name='path')),
                 ('key', models.CharField(max_length=255, verbose_name='SHA-256 of the key')),
-                ('sealed', models.TextField(blank=True, default='', help_text='Encrypted by the key; empty once it is erased.', verbose_name='answer')),
+                ('sealed', models.TextField(blank=True, default='', help_text='Encrypted with the key. Empty after erasure.', verbose_name='answer')),
                 ('stored_at', models.DateTimeField(auto_now_add=True, db_index=True, verbose_name='stored at')),
             ],
             options={
@@ -34,9 +34,9 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='api_tokens', to=settings.AUTH_USER_MODEL, verbose_name='user')),
-                ('label', models.CharField(help_text='Purpose of the token.', max_length=100, verbose_name='label')),
+                ('label', models.CharField(help_text='The purpose of the token.', max_length=100, verbose_name='label')),
                 ('digest', models.CharField(editable=False, max_length=64, unique=True, verbose_name='SHA-256')),
-                ('start', models.CharField(editable=False, help_text='They identify the token.', max_length=4, verbose_name='first characters')),
+                ('start', models.CharField(editable=False, help_text='To identify the token.', max_length=4, verbose_name='first characters')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created at')),
             ],
             options={

@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('order_id', models.UUIDField(primary_key=True, serialize=False, verbose_name='order')),
                 ('status', models.CharField(choices=[('asked', 'asked'), ('reserved', 'reserved'), ('refused', 'refused'), ('released', 'released'), ('issued', 'issued'), ('forestalled', 'released before it was reserved')], default='asked', max_length=16, verbose_name='status')),
-                ('asked_at', models.DateTimeField(auto_now_add=True, verbose_name='asked at')),
+                ('asked_at', models.DateTimeField(auto_now_add=True, verbose_name='requested at')),
                 ('changed_at', models.DateTimeField(auto_now=True, verbose_name='changed at')),
             ],
             options={
@@ -59,7 +59,7 @@ class Migration(migrations.Migration):
                 ('reservation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='lines', to='inventory.reservation', verbose_name='reservation')),
                 ('product', models.ForeignKey(db_column='sku', on_delete=django.db.models.deletion.PROTECT, related_name='+', to='inventory.product', verbose_name='product')),
                 ('quantity', models.PositiveIntegerField(verbose_name='quantity')),
-                ('returned', models.PositiveIntegerField(default=0, help_text='Units returned to stock after a refund.', verbose_name='returned')),
+                ('returned', models.PositiveIntegerField(default=0, help_text='Units that were returned to stock after a refund.', verbose_name='returned')),
             ],
             options={
                 'verbose_name': 'line',
@@ -80,7 +80,7 @@ class Migration(migrations.Migration):
                 ('on_hand', models.BigIntegerField(default=0, verbose_name='on hand')),
                 ('reserved', models.BigIntegerField(default=0, verbose_name='reserved')),
                 ('reference', models.CharField(help_text='The order, the refund, or the delivery note.', max_length=100, verbose_name='reference')),
-                ('moved_at', models.DateTimeField(auto_now_add=True, verbose_name='moved at')),
+                ('moved_at', models.DateTimeField(auto_now_add=True, verbose_name='changed at')),
             ],
             options={
                 'verbose_name': 'stock movement',

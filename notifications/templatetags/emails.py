@@ -5,7 +5,7 @@ from __future__ import annotations
 from django import template
 from django.utils.translation import get_language
 
-from money import Money
+from shared.money import Money
 
 register = template.Library()
 

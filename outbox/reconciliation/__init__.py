@@ -92,7 +92,7 @@ class Invariant:
     """A declared invariant; created by `@invariant`.
 
     Attributes:
-        name: app label and function name, such as "orders.moves_are_told".
+        name: app label and function name, such as "orders.status_changes_match_events".
         statement: the invariant, as one sentence.
         remedy: the action to take on a difference.
         waits_for: the apps whose handlers may still correct a difference.

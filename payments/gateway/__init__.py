@@ -9,8 +9,8 @@ from django.conf import settings
 from payments.gateway.bank import BankGateway
 from payments.gateway.port import (
     Authorization,
+    BankRecord,
     Capture,
-    Found,
     Gateway,
     GatewayRefused,
     GatewayUnavailable,
@@ -24,8 +24,8 @@ from payments.gateway.port import (
 __all__ = [
     "Authorization",
     "BankGateway",
+    "BankRecord",
     "Capture",
-    "Found",
     "Gateway",
     "GatewayRefused",
     "GatewayUnavailable",

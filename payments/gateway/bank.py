@@ -11,28 +11,28 @@ from typing import Any
 
 import httpx
 
-from money import Money
 from payments.gateway import signatures
 from payments.gateway.bank_answers import (
     raise_for_status,
     read,
     read_authorization,
     read_capture,
-    read_found,
+    read_record,
     read_refund,
     read_report,
     read_void,
 )
 from payments.gateway.port import (
     Authorization,
+    BankRecord,
     Capture,
-    Found,
     GatewayUnavailable,
     OutcomeUnknown,
     Refund,
     Report,
     Void,
 )
+from shared.money import Money
 
 Json = dict[str, Any]
 
@@ -100,10 +100,10 @@ class BankGateway:
         path = f"/v1/captures/{capture_id}/refunds"
         return read(self._post(path, amount.model_dump(), idempotency_key), read_refund)
 
-    def find(self, *, reference: str) -> Found | None:
+    def find(self, *, reference: str) -> BankRecord | None:
         """See `Gateway.find`."""
         response = self._send("GET", "/v1/authorizations", params={"reference": reference})
-        found = read(response, lambda answer: [read_found(one) for one in answer["data"]])
+        found = read(response, lambda answer: [read_record(one) for one in answer["data"]])
         held = [one for one in found if not one.authorization.is_declined]
         return next(iter(held or found), None)
 

@@ -8,11 +8,10 @@ from typing import Any, TypeVar
 
 import httpx
 
-from money import Money
 from payments.gateway.port import (
     Authorization,
+    BankRecord,
     Capture,
-    Found,
     GatewayRefused,
     GatewayUnavailable,
     OutcomeUnknown,
@@ -21,6 +20,7 @@ from payments.gateway.port import (
     ReportRefused,
     Void,
 )
+from shared.money import Money
 
 Json = dict[str, Any]
 Result = TypeVar("Result")
@@ -33,18 +33,18 @@ def raise_for_status(response: httpx.Response) -> None:
     if status < 300 or status == DECLINED:
         return
     if status == TOO_MANY_REQUESTS:
-        raise GatewayUnavailable("The bank asks us to slow down.")
+        raise GatewayUnavailable("The bank answered 429: too many requests.")
     if status == REQUEST_TIMEOUT or not 400 <= status < 500:
         raise OutcomeUnknown(f"The bank answered {status}.")
     error = _error(response)
     raise GatewayRefused(error.get("code", str(status)), error.get("message", "No reason given."))
 
 
-def word(value: object) -> str:
+def short_text(value: object) -> str:
     """Return an id or a code; raise ValueError if it cannot be stored."""
     if isinstance(value, str) and value.isprintable() and 1 <= len(value) <= 200:
         return value
-    raise ValueError("It is no short printable text.")
+    raise ValueError("The value is not a printable text of 1 to 200 characters.")
 
 
 def _error(response: httpx.Response) -> Json:
@@ -60,17 +60,17 @@ def read(response: httpx.Response, parse: Callable[[Json], Result]) -> Result:
         answer = response.json()
         if response.status_code == DECLINED:
             answer = answer["error"]["authorization"]
-            word(answer["decline_code"])  # without a reason it would count as held money
+            short_text(answer["decline_code"])  # without a reason it would count as held money
         return parse(answer)
     except (ValueError, KeyError, TypeError) as error:
-        message = f"The bank answered {response.status_code} with what we cannot read."
+        message = f"The bank answered {response.status_code} with a body that cannot be parsed."
         raise OutcomeUnknown(message) from error
 
 
 def _declined_reason(authorization: Json) -> str:
     """Return the decline code; "" if the money is or was held. A decline must have a code."""
     code = authorization["decline_code"]
-    return word(code) if code or authorization.get("status") == "declined" else ""
+    return short_text(code) if code or authorization.get("status") == "declined" else ""
 
 
 def _money(answer: Json) -> Money:
@@ -91,7 +91,7 @@ def read_capture(answer: Json) -> Capture:
             capture_id="",
             authorization_id=answer["id"],
             amount=_money(answer),
-            declined_reason=word(answer["decline_code"]),
+            declined_reason=short_text(answer["decline_code"]),
         )
     return Capture(
         capture_id=answer["id"], authorization_id=answer["authorization"], amount=_money(answer)
@@ -111,8 +111,8 @@ def read_refund(answer: Json) -> Refund:
     )
 
 
-def read_found(answer: Json) -> Found:
-    return Found(
+def read_record(answer: Json) -> BankRecord:
+    return BankRecord(
         authorization=read_authorization(answer),
         void=read_void(answer["void"]) if answer["void"] else None,
         capture=read_capture(answer["capture"]) if answer["capture"] else None,
@@ -123,13 +123,13 @@ def read_found(answer: Json) -> Found:
 def read_report(body: bytes) -> Report:
     try:
         event = json.loads(body.decode())
-        found = read_found(event["data"])
+        found = read_record(event["data"])
         return Report(
-            report_id=word(event["id"]),
-            kind=word(event["type"]),
-            reference=word(event["data"]["reference"]),
+            report_id=short_text(event["id"]),
+            kind=short_text(event["type"]),
+            reference=short_text(event["data"]["reference"]),
             found=found,
             refunds=found.refunds,
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ReportRefused("It is signed, and we cannot read it.") from error
+        raise ReportRefused("The report is signed, but cannot be parsed.") from error

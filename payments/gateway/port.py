@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from money import Money
+from shared.money import Money
 
 
 class GatewayUnavailable(Exception):
@@ -105,7 +105,7 @@ class Refund:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class BankRecord:
     """All data of the bank about one authorization."""
 
     authorization: Authorization
@@ -141,7 +141,7 @@ class Report:
     report_id: str
     kind: str
     reference: str
-    found: Found | None
+    found: BankRecord | None
     refunds: tuple[Refund, ...] = ()
 
 
@@ -194,7 +194,7 @@ class Gateway(Protocol):
             reference: our name for the purchase, as at `authorize`.
         """
 
-    def find(self, *, reference: str) -> Found | None:
+    def find(self, *, reference: str) -> BankRecord | None:
         """Return the bank's data about our reference, or None.
 
         Of several authorizations, return the newest that was not declined, else the newest. None is

@@ -1,7 +1,7 @@
 """Signatures of webhooks: HMAC-SHA256 over the time and the raw body.
 
 The header is "t=UNIX_SECONDS,v1=HEX". It has several `v1` while the sender changes its secret. We
-accept several secrets while we change ours.
+accept several secrets while we change statement_of_shop.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def verify(body: bytes, header: str, *, secrets: Iterable[str], now: float) -> N
     """Raise `ReportRefused` unless one of the secrets signed the body within the window."""
     timestamp, signatures = _parse(header)
     if abs(now - timestamp) > WINDOW_SECONDS:
-        raise ReportRefused("The signature is older, or newer, than five minutes.")
+        raise ReportRefused("The signature is more than five minutes older or newer than now.")
     expected = [sign(body, secret, timestamp) for secret in secrets if secret]
     # Every pair is compared in constant time, so that the duration reveals nothing.
     matches = [hmac.compare_digest(one, given) for one in expected for given in signatures]
     if not any(matches):
-        raise ReportRefused("The signature is not the bank's.")
+        raise ReportRefused("The signature matches none of the secrets.")
 
 
 def sign(body: bytes, secret: str, timestamp: int) -> bytes:

@@ -2,7 +2,7 @@
 
 Imported only if the setting GATEWAY is "stripe"; `pip install 'shop[stripe]'` installs the SDK.
 
-    ours                 Stripe's
+    statement_of_shop                 Stripe's
     -------------------  --------------------------------------------------------------
     authorize            a PaymentIntent, capture_method "manual", confirmed at once
     authorization_id     the PaymentIntent's id
@@ -20,12 +20,11 @@ from typing import Any, TypeVar
 
 import stripe
 
-from money import Money
 from payments.gateway import signatures
 from payments.gateway.port import (
     Authorization,
+    BankRecord,
     Capture,
-    Found,
     GatewayRefused,
     GatewayUnavailable,
     OutcomeUnknown,
@@ -37,12 +36,13 @@ from payments.gateway.stripe_answers import (
     HELD_OR_TAKEN,
     read_authorization,
     read_capture,
-    read_found,
+    read_record,
     read_refund,
     read_report,
     read_void,
 )
 from payments.gateway.stripe_http import HttpxClient
+from shared.money import Money
 
 Json = dict[str, Any]
 Result = TypeVar("Result")
@@ -121,7 +121,7 @@ class StripeGateway:
         create = self._stripe.refunds.create
         return _ask(lambda: create(wanted, _under(idempotency_key)), read_refund)
 
-    def find(self, *, reference: str) -> Found | None:
+    def find(self, *, reference: str) -> BankRecord | None:
         """See `Gateway.find`."""
         quoted = reference.replace("\\", "\\\\").replace("'", "\\'")
         wanted: Any = {
@@ -130,7 +130,7 @@ class StripeGateway:
         }
         search = self._stripe.payment_intents.search
         found = _ask(
-            lambda: search(wanted), lambda answer: [read_found(one) for one in answer["data"]]
+            lambda: search(wanted), lambda answer: [read_record(one) for one in answer["data"]]
         )
         held = [one for one in found if not one.authorization.is_declined]
         return next(iter(held or found), None)
@@ -158,19 +158,19 @@ def _ask(call: Callable[[], Any], read: Callable[[Json], Result]) -> Result:
     except stripe.CardError as error:
         answer = _intent_of(error)
     except stripe.RateLimitError as error:
-        raise GatewayUnavailable("Stripe asks us to slow down.") from error
+        raise GatewayUnavailable("Stripe answered 429: too many requests.") from error
     except REFUSED as error:
         raise GatewayRefused(error.code or "refused", str(error)) from error
     except (stripe.StripeError, ValueError) as error:
-        raise OutcomeUnknown(f"Stripe's answer tells nothing: {error}") from error
+        raise OutcomeUnknown(f"Stripe gave no usable answer: {error}") from error
     try:
         return read(answer)
     except (ValueError, KeyError, TypeError) as error:
-        raise OutcomeUnknown("Stripe answered what we cannot read.") from error
+        raise OutcomeUnknown("Stripe's answer cannot be parsed.") from error
 
 
 def _intent_of(error: stripe.CardError) -> Any:
     """Return the declined PaymentIntent; None if Stripe does not show one as declined."""
-    told: Any = error.json_body
-    intent = told["error"].get("payment_intent")
+    body: Any = error.json_body
+    intent = body["error"].get("payment_intent")
     return intent if intent and intent.get("status") not in HELD_OR_TAKEN else None

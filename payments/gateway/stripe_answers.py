@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from money import Money
-from payments.gateway.bank_answers import word
-from payments.gateway.port import Authorization, Capture, Found, Refund, Report, ReportRefused, Void
+from payments.gateway.bank_answers import short_text
+from payments.gateway.port import (
+    Authorization,
+    BankRecord,
+    Capture,
+    Refund,
+    Report,
+    ReportRefused,
+    Void,
+)
+from shared.money import Money
 
 Json = dict[str, Any]
 
@@ -39,7 +47,7 @@ def read_capture(intent: Json) -> Capture:
 
 def read_void(intent: Json) -> Void:
     if intent["status"] != "canceled":
-        raise ValueError(f"It is {intent['status']}, not canceled.")
+        raise ValueError(f"The PaymentIntent is {intent['status']}, not canceled.")
     return Void(void_id=intent["id"], authorization_id=intent["id"])
 
 
@@ -52,11 +60,11 @@ def read_refund(refund: Json) -> Refund:
     )
 
 
-def read_found(intent: Json) -> Found:
+def read_record(intent: Json) -> BankRecord:
     charge = intent.get("latest_charge")
     refunds = (charge.get("refunds") or {}).get("data", []) if isinstance(charge, dict) else []
     is_void = intent["status"] == "canceled" and not intent.get("last_payment_error")
-    return Found(
+    return BankRecord(
         authorization=read_authorization(intent),
         void=read_void(intent) if is_void else None,
         capture=read_capture(intent) if intent["status"] == "succeeded" else None,
@@ -71,19 +79,19 @@ def read_report(body: bytes) -> Report:
         is_intent = about["object"] == "payment_intent"
         is_refund = about["object"] == "refund" and about["status"] == "succeeded"
         return Report(
-            report_id=word(event["id"]),
-            kind=word(event["type"]),
+            report_id=short_text(event["id"]),
+            kind=short_text(event["type"]),
             reference=_reference(about),
-            found=read_found(about) if is_intent else None,
+            found=read_record(about) if is_intent else None,
             refunds=(read_refund(about),) if is_refund else (),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ReportRefused("It is signed, and we cannot read it.") from error
+        raise ReportRefused("The report is signed, but cannot be parsed.") from error
 
 
 def _reference(about: Json) -> str:
     reference = (about.get("metadata") or {}).get("reference")
-    return word(reference) if reference else ""
+    return short_text(reference) if reference else ""
 
 
 def _declined_reason(intent: Json) -> str:
@@ -92,7 +100,7 @@ def _declined_reason(intent: Json) -> str:
     if intent["status"] in HELD_OR_TAKEN or (intent["status"] == "canceled" and not error):
         return ""
     if error and intent["status"] in {"requires_payment_method", "canceled"}:
-        return word(error.get("decline_code") or error["code"])
+        return short_text(error.get("decline_code") or error["code"])
     raise ValueError(f"The PaymentIntent is {intent['status']}.")
 
 

@@ -1,4 +1,4 @@
-"""A simulated bank: a separate program with its own storage. It imports nothing of the project.
+"""A simulated bank: a separate program with its own storage. It imports no app.
 
 Start it with `python -m payments.simulator --port 8090 --data DIR`. It speaks HTTP and JSON:
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from . import storage
 from .notices import Subscriber
-from .routes import Habits
+from .routes import BankOptions
 from .server import serving
 
 
@@ -30,9 +30,10 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     except OSError as error:
-        return _complain(f"cannot listen on {options.host}:{options.port}: {error.strerror}.")
+        address = f"{options.host}:{options.port}"
+        return _fail(f"cannot listen on {address}: {error.strerror}. Choose another --port.")
     except sqlite3.Error as error:
-        return _complain(f"cannot use the books in {options.data}: {error}.")
+        return _fail(f"cannot use its database in {options.data}: {error}. Choose another --data.")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -42,15 +43,15 @@ def _run(options: argparse.Namespace) -> int:
         (options.host, options.port),
         file=file,
         api_key=options.api_key,
-        habits=_habits(options),
+        options=_bank_options(options),
     ) as server:
         logging.getLogger("bank").info("listening on http://%s:%d", *server.server_address)
         server.serve_forever(poll_interval=0.1)
     return 0
 
 
-def _habits(options: argparse.Namespace) -> Habits:
-    return Habits(
+def _bank_options(options: argparse.Namespace) -> BankOptions:
+    return BankOptions(
         slow_seconds=options.slow_seconds,
         processing_seconds=options.processing_seconds,
         key_life=timedelta(seconds=options.key_life_seconds),
@@ -69,30 +70,31 @@ def _subscriber(options: argparse.Namespace) -> Subscriber:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("payments.simulator", description="A bank, simulated.")
-    parser.add_argument("--port", type=int, required=True, help="0 lets the system choose one")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the bank's books")
+    parser = argparse.ArgumentParser("payments.simulator", description="A simulated bank.")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0: a free port")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the bank's database")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
         "--api-key",
         default=os.environ.get("BANK_API_KEY", ""),
-        help="the key that callers must show; default the environment's BANK_API_KEY (which no"
-        " list of processes shows); empty: anybody who reaches the port may call",
+        help="API key that callers must send; default: the variable BANK_API_KEY, "
+        "which process lists do not show; empty: no authentication",
     )
     parser.add_argument(
-        "--slow-seconds", type=float, default=2.0, help="how slow tok_slow is (%(default)s)"
+        "--slow-seconds", type=float, default=2.0, help="seconds that tok_slow takes (%(default)s)"
     )
     parser.add_argument(
         "--processing-seconds",
         type=float,
         default=60.0,
-        help="how long a request may take; what is not done by then never will be (%(default)s)",
+        help="longest time of a request in seconds; after it the request fails "
+        "without an effect (%(default)s)",
     )
     parser.add_argument(
         "--key-life-seconds",
         type=float,
         default=86400.0,
-        help="how long an Idempotency-Key is remembered (%(default)s)",
+        help="seconds for which an Idempotency-Key is stored (%(default)s)",
     )
     _add_webhook_options(parser)
     return parser.parse_args()
@@ -102,16 +104,21 @@ def _add_webhook_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--webhook-url",
         default="",
-        help="where to post what happened, signed with the environment's BANK_WEBHOOK_SECRET",
+        help="URL that receives webhooks, signed with the variable BANK_WEBHOOK_SECRET",
     )
     parser.add_argument(
-        "--webhook-times", type=int, default=1, help="how often each is posted (%(default)s)"
+        "--webhook-times", type=int, default=1, help="how often each webhook is sent (%(default)s)"
     )
     parser.add_argument(
-        "--webhook-delay-seconds", type=float, default=0.0, help="how late (%(default)s)"
+        "--webhook-delay-seconds",
+        type=float,
+        default=0.0,
+        help="delay of each webhook in seconds (%(default)s)",
     )
     parser.add_argument(
-        "--webhook-first", action="store_true", help="post it before answering the request"
+        "--webhook-first",
+        action="store_true",
+        help="send the webhook before the answer to its request",
     )
 
 
@@ -119,7 +126,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _complain(text: str) -> int:
+def _fail(text: str) -> int:
     sys.stderr.write(f"The bank {text}\n")
     return 1
 

@@ -27,7 +27,7 @@ class Refusal(Exception):
         self.answer = Answer(status, error("invalid_request_error", code, message))
 
 
-class HangUp(Exception):
+class ConnectionDropped(Exception):
     """The caller gets no answer: the connection is closed."""
 
 

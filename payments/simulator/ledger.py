@@ -86,7 +86,7 @@ def refund(
     _same_currency(captured, currency)
     left = captured["amount"] - captured["refunded"]
     if amount > left:
-        raise Refusal(400, "amount_too_large", f"Only {left} is left to refund.")
+        raise Refusal(400, "amount_too_large", f"Only {left} of the capture is left to refund.")
     refund_id = _new_id("ref")
     connection.execute(
         "INSERT INTO refunds (id, capture_id, amount, created, idempotency_key)"
@@ -109,7 +109,7 @@ def _authorization(connection: sqlite3.Connection, authorization_id: str) -> sql
 def _authorized(connection: sqlite3.Connection, authorization_id: str) -> sqlite3.Row:
     row = _authorization(connection, authorization_id)
     if row["status"] != "authorized":
-        message = f"It is {row['status']}; only what is authorized can be captured or voided."
+        message = f"The authorization is {row['status']}, so it cannot be captured or voided."
         raise Refusal(409, "unexpected_state", message)
     return row
 

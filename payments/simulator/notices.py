@@ -59,7 +59,7 @@ def note(connection: sqlite3.Connection, kind: str, answer: Answer, subscriber: 
         "created": now(),
         "data": authorization,
     }
-    # With `first` the request itself sends the notice; the postman is the fallback.
+    # With `first` the request itself sends the notice; the notice-sender is the fallback.
     delay = 5.0 if subscriber.first else subscriber.delay_seconds
     due_at = at(datetime.now(UTC) + timedelta(seconds=delay))
     connection.execute(
@@ -88,11 +88,11 @@ def send(file: Path, subscriber: Subscriber, id_: str) -> None:
         )
 
 
-class Postman(Thread):
+class NoticeSender(Thread):
     """Sends due notices as long as the bank runs."""
 
     def __init__(self, file: Path, subscriber: Subscriber) -> None:
-        super().__init__(name="postman", daemon=True)
+        super().__init__(name="notice-sender", daemon=True)
         self._file = file
         self._subscriber = subscriber
 
@@ -125,7 +125,7 @@ def _post(subscriber: Subscriber, body: bytes) -> bool:
         with opener.open(request, timeout=10):  # it raises unless the status is 2xx
             return True
     except OSError as error:
-        log.info("The notice for %s was not taken: %s", subscriber.url, error)
+        log.info("The webhook to %s was not accepted: %s", subscriber.url, error)
         return False
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from . import faults, ledger, notices, statements
-from .answers import Answer, HangUp, Refusal
-from .faults import Trick
+from .answers import Answer, ConnectionDropped, Refusal
+from .faults import Fault
 from .notices import Subscriber
 from .storage import answer_once, reading, remembered, writing
 
@@ -40,7 +40,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Habits:
+class BankOptions:
     """Settings of the bank's behaviour.
 
     Attributes:
@@ -60,10 +60,10 @@ class Habits:
 class Bank:
     """The whole API as one call: `answer(request)`. Safe to share between threads."""
 
-    def __init__(self, file: Path, habits: Habits) -> None:
+    def __init__(self, file: Path, options: BankOptions) -> None:
         self._file = file
-        self._habits = habits
-        self._posts: list[tuple[re.Pattern[str], Callable[..., Answer]]] = [
+        self._bank_options = options
+        self._operations: list[tuple[re.Pattern[str], Callable[..., Answer]]] = [
             (re.compile(r"/v1/authorizations"), self._authorize),
             (re.compile(r"/v1/authorizations/(?P<authorization_id>\w+)/capture"), self._capture),
             (re.compile(r"/v1/authorizations/(?P<authorization_id>\w+)/void"), self._void),
@@ -71,7 +71,7 @@ class Bank:
         ]
 
     def answer(self, request: Request) -> Answer:
-        """Return the answer; raise `Refusal` or `HangUp`."""
+        """Return the answer; raise `Refusal` or `ConnectionDropped`."""
         if request.method == "POST":
             return self._post(request)
         with reading(self._file) as connection:
@@ -84,7 +84,7 @@ class Bank:
         raise _no_such_path(request)
 
     def _post(self, request: Request) -> Answer:
-        for pattern, operation in self._posts:
+        for pattern, operation in self._operations:
             if match := pattern.fullmatch(request.path):
                 return operation(request, **match.groupdict())
         raise _no_such_path(request)
@@ -95,77 +95,78 @@ class Bank:
             "payment_method": _text(request.body, "payment_method"),
             **_money(request.body),
         }
-        trick = faults.trick_for("authorize", wanted["payment_method"])
-        return self._once(request, trick, ledger.authorize, **wanted)
+        fault = faults.fault_for("authorize", wanted["payment_method"])
+        return self._once(request, fault, ledger.authorize, **wanted)
 
     def _capture(self, request: Request, authorization_id: str) -> Answer:
         wanted = {"authorization_id": authorization_id, **_money(request.body)}
-        trick = self._trick("capture", authorization_id)
-        return self._once(request, trick, ledger.capture, **wanted)
+        fault = self._fault_for("capture", authorization_id)
+        return self._once(request, fault, ledger.capture, **wanted)
 
     def _void(self, request: Request, authorization_id: str) -> Answer:
-        trick = self._trick("void", authorization_id)
-        return self._once(request, trick, ledger.void, authorization_id=authorization_id)
+        fault = self._fault_for("void", authorization_id)
+        return self._once(request, fault, ledger.void, authorization_id=authorization_id)
 
     def _refund(self, request: Request, capture_id: str) -> Answer:
         wanted = {"capture_id": capture_id, "key": _key(request), **_money(request.body)}
-        return self._once(request, self._trick("refund", capture_id), ledger.refund, **wanted)
+        return self._once(request, self._fault_for("refund", capture_id), ledger.refund, **wanted)
 
-    def _trick(self, operation: str, id_: str) -> Trick:
+    def _fault_for(self, operation: str, id_: str) -> Fault:
         with reading(self._file) as connection:
-            return faults.trick_for(operation, faults.method_of(connection, operation, id_))
+            return faults.fault_for(operation, faults.method_of(connection, operation, id_))
 
     def _once(
-        self, request: Request, trick: Trick, operation: Callable[..., Answer], **wanted: Any
+        self, request: Request, fault: Fault, operation: Callable[..., Answer], **wanted: Any
     ) -> Answer:
-        deadline = time.monotonic() + self._habits.processing_seconds
+        deadline = time.monotonic() + self._bank_options.processing_seconds
         key, notice = _key(request), ""
-        if trick.name and not self._is_remembered(request):
-            self._play(trick, key)
+        if fault.name and not self._is_remembered(request):
+            self._apply_fault(fault, key)
         with writing(self._file) as connection:
             if time.monotonic() > deadline:
                 return faults.too_long()
             answer = answer_once(
                 *(connection, key, request.fingerprint, lambda: operation(connection, **wanted)),
-                key_life=self._habits.key_life,
+                key_life=self._bank_options.key_life,
             )
-            if not answer.is_replayed and self._habits.subscriber:
+            if not answer.is_replayed and self._bank_options.subscriber:
                 kind = operation.__name__
-                notice = notices.note(connection, kind, answer, self._habits.subscriber)
+                notice = notices.note(connection, kind, answer, self._bank_options.subscriber)
         self._send_notice_first(notice)
-        if trick.name in faults.AFTER_SUCCESS and not answer.is_replayed:
-            self._delay_answer(trick)
+        if fault.name in faults.AFTER_SUCCESS and not answer.is_replayed:
+            self._delay_answer(fault)
         return answer
 
     def _send_notice_first(self, notice: str) -> None:
-        subscriber = self._habits.subscriber
+        subscriber = self._bank_options.subscriber
         if notice and subscriber and subscriber.first:
             notices.send(self._file, subscriber, notice)
 
     def _is_remembered(self, request: Request) -> bool:
         with reading(self._file) as connection:
             answer = remembered(
-                *(connection, _key(request), request.fingerprint), key_life=self._habits.key_life
+                *(connection, _key(request), request.fingerprint),
+                key_life=self._bank_options.key_life,
             )
         return answer is not None
 
-    def _play(self, trick: Trick, key: str) -> None:
-        """Apply the trick before the work."""
-        if trick.name == "slow":
-            time.sleep(trick.seconds(self._habits.slow_seconds))
-        if not trick.is_counted:
+    def _apply_fault(self, fault: Fault, key: str) -> None:
+        """Apply the fault before the work."""
+        if fault.name == "slow":
+            time.sleep(fault.seconds(self._bank_options.slow_seconds))
+        if not fault.is_counted:
             return
         with writing(self._file) as connection:
-            is_due = faults.is_due(connection, trick, key)
-        if is_due and trick.name == "stuck":
-            time.sleep(self._habits.processing_seconds + 0.01)
+            is_due = faults.is_due(connection, fault, key)
+        if is_due and fault.name == "stuck":
+            time.sleep(self._bank_options.processing_seconds + 0.01)
         elif is_due:
-            faults.fail(trick)
+            faults.fail(fault)
 
-    def _delay_answer(self, trick: Trick) -> None:
-        if trick.name == "hangs_up_after_success":
-            raise HangUp
-        time.sleep(trick.seconds(self._habits.slow_seconds))
+    def _delay_answer(self, fault: Fault) -> None:
+        if fault.name == "hangs_up_after_success":
+            raise ConnectionDropped
+        time.sleep(fault.seconds(self._bank_options.slow_seconds))
 
 
 def _key(request: Request) -> str:

@@ -15,9 +15,9 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .answers import Answer, HangUp, Refusal, error
-from .notices import Postman
-from .routes import Bank, Habits, Request
+from .answers import Answer, ConnectionDropped, Refusal, error
+from .notices import NoticeSender
+from .routes import Bank, BankOptions, Request
 
 MOST_BYTES = 64 * 1024
 log = logging.getLogger("bank")
@@ -65,7 +65,7 @@ class Counter(BaseHTTPRequestHandler):
         began = time.monotonic()
         answer = self._answer()
         if answer is None:
-            log.info("%s %s: hung up", self.command, self.path)
+            log.info("%s %s: connection closed without an answer", self.command, self.path)
             self.close_connection = True
             return
         # The log line comes first: a caller with an answer can rely on the line.
@@ -85,14 +85,14 @@ class Counter(BaseHTTPRequestHandler):
     def _answer(self) -> Answer | None:
         try:
             return self._decide(self._read_body())
-        except HangUp:
+        except ConnectionDropped:
             return None
         except Refusal as refusal:
             return refusal.answer
         except Exception:  # no request may stop the bank
             self.close_connection = True
             log.exception("%s %s failed", self.command, self.path)
-            message = "The bank has failed; whether money moved is unknown."
+            message = "Internal error. The outcome of the request is unknown."
             return Answer(500, error("api_error", "internal_error", message))
 
     def _decide(self, raw: bytes) -> Answer:
@@ -109,16 +109,20 @@ class Counter(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "").removeprefix("Bearer ").encode()
         expected = self.server.api_key.encode()
         if expected and not hmac.compare_digest(given, expected):
-            raise Refusal(401, "invalid_api_key", "Send the header Authorization: Bearer KEY.")
+            raise Refusal(
+                401,
+                "invalid_api_key",
+                "The API key is missing or wrong. Send the header Authorization: Bearer KEY.",
+            )
 
     def _read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
         if not length.isdecimal() or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # the start of the next request is unknown
-            raise Refusal(411, "length_required", "Send a Content-Length.")
+            raise Refusal(411, "length_required", "The request needs a Content-Length.")
         if int(length) > MOST_BYTES:
             self.close_connection = True
-            raise Refusal(413, "body_too_large", f"A body has {MOST_BYTES} bytes at most.")
+            raise Refusal(413, "body_too_large", f"The body must have at most {MOST_BYTES} bytes.")
         return self.rfile.read(int(length))
 
     def _send(self, answer: Answer) -> None:
@@ -151,12 +155,12 @@ def _json_object(raw: bytes) -> dict[str, Any]:
 
 @contextmanager
 def serving(
-    address: tuple[str, int], *, file: Path, api_key: str, habits: Habits
+    address: tuple[str, int], *, file: Path, api_key: str, options: BankOptions
 ) -> Iterator[BankServer]:
     """Run the server; raise `OSError` if the port is taken."""
-    if habits.subscriber:
-        Postman(file, habits.subscriber).start()
-    server = BankServer(address, Bank(file, habits), api_key=api_key)
+    if options.subscriber:
+        NoticeSender(file, options.subscriber).start()
+    server = BankServer(address, Bank(file, options), api_key=api_key)
     try:
         yield server
     finally:

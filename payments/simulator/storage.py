@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from private_files import close_to_others, create_database_file
+from shared.private_files import close_to_others, create_database_file
 
 from .answers import Answer, Refusal
 
@@ -52,9 +52,9 @@ CREATE TABLE IF NOT EXISTS answers (
     body TEXT NOT NULL,
     created TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS mischief (
+CREATE TABLE IF NOT EXISTS fault_uses (
     idempotency_key TEXT PRIMARY KEY,
-    played INTEGER NOT NULL
+    uses INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS notices (
     number INTEGER PRIMARY KEY,

@@ -1,4 +1,4 @@
-"""The demo's request to the simulated bank: how many webhooks are unsent."""
+"""The demo's request to the simulated bank: the number of unsent webhooks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import httpx
 
 
-def notices_owed(run_file: Mapping[str, str]) -> int:
+def unsent_webhooks(run_file: Mapping[str, str]) -> int:
     """Count the webhooks that the bank has not sent yet; `run_file` has its address.
 
     The last reports may be emitted after everything else is settled, so the demo waits for them.

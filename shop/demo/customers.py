@@ -1,4 +1,4 @@
-"""Clients of the HTTP API that follow its documentation: idempotency keys, and retries."""
+"""Clients of the HTTP API as its documentation describes: with idempotency keys and retries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from shop.demo.scenarios import Wish
+from shop.demo.scenarios import OrderSpec
 
 TRIES = 8
 TIMEOUT = 10.0  # seconds for one request
@@ -31,7 +31,7 @@ class PlacedOrder:
         tries: how often the request was sent until it was answered.
     """
 
-    wish: Wish
+    spec: OrderSpec
     id: UUID
     reference: str
     seconds: float
@@ -58,21 +58,23 @@ class Customer:
             transport=transport,
         )
 
-    def place(self, wish: Wish) -> PlacedOrder:
+    def place(self, spec: OrderSpec) -> PlacedOrder:
         """Place an order, under one Idempotency-Key for all tries.
 
         Raises:
             Rejected: the API refused it, or a repetition created a second order.
         """
         key, began = str(uuid4()), time.monotonic()
-        order, tries = self._post("/api/orders/", _body(wish), key=key)
+        order, tries = self._post("/api/orders/", _body(spec), key=key)
         seconds = time.monotonic() - began
-        if wish.answer_is_lost:
-            again, _ = self._post("/api/orders/", _body(wish), key=key)
+        if spec.sends_twice:
+            again, _ = self._post("/api/orders/", _body(spec), key=key)
             if again["id"] != order["id"]:
-                raise Rejected(f"One Idempotency-Key made two orders: {order['id']}, {again['id']}")
+                raise Rejected(
+                    f"One Idempotency-Key created two orders: {order['id']}, {again['id']}"
+                )
         return PlacedOrder(
-            wish=wish,
+            spec=spec,
             id=UUID(order["id"]),
             reference=order["reference"],
             seconds=seconds,
@@ -109,12 +111,12 @@ class Customer:
                 if not _is_worth_another_try(answer):
                     break
             self._pause(min(pause, LONGEST_PAUSE))
-        raise Rejected(f"{method} {path}, sent {tries} times: {trouble}")
+        raise Rejected(f"{method} {path} failed at try {tries}: {trouble}")
 
 
-def _body(wish: Wish) -> Json:
-    lines = [{"sku": sku, "quantity": quantity} for sku, quantity in wish.lines.items()]
-    return {"lines": lines, "payment_method": wish.pays_with}
+def _body(spec: OrderSpec) -> Json:
+    lines = [{"sku": sku, "quantity": quantity} for sku, quantity in spec.lines.items()]
+    return {"lines": lines, "payment_method": spec.pays_with}
 
 
 def _is_worth_another_try(answer: httpx.Response) -> bool:
@@ -123,5 +125,5 @@ def _is_worth_another_try(answer: httpx.Response) -> bool:
 
 def _pause(answer: httpx.Response, tries: int) -> float:
     """Return the seconds that the API requires, else twice as many each time."""
-    said = answer.headers.get("Retry-After", "")
-    return float(said) if said.isdecimal() else 0.1 * 2**tries
+    seconds = answer.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdecimal() else 0.1 * 2**tries

@@ -31,7 +31,7 @@ def own_database(environment: Mapping[str, str], folder: Path, *, keeps: bool) -
         yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
     finally:
         if keeps:
-            sys.stderr.write(f"Kept on the server of DATABASE_URL: the database {name}.\n")
+            sys.stderr.write(f"The database {name} is kept on the server of DATABASE_URL.\n")
         else:
             _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
@@ -44,4 +44,5 @@ def _execute(server: str, statement: str) -> None:
             connection.execute(statement.encode())
     except psycopg.Error as error:
         reason = str(error).strip().splitlines()[0]
-        raise DatabaseUnavailable(f"No database for the demo: {reason}.") from error
+        message = f"Cannot create a database for the demo: {reason}. Check or unset DATABASE_URL."
+        raise DatabaseUnavailable(message) from error

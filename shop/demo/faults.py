@@ -1,7 +1,7 @@
 """Faults of `--break`: each breaks a part of the running stack and prints the consequence.
 
-Each waits until something is in flight that it can hit. Nobody has to repair anything: the
-supervisor restarts dead programs, as systemd would, and leases and the relay do the rest.
+Each waits until its target is in flight. No manual repair is needed: the supervisor restarts dead
+programs, as systemd would, and leases and the relay send the deliveries again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from orders.models import Order
 from outbox.models import Delivery
 from outbox.subscriptions import queues
 from payments.handlers import LEASE
-from shop.demo import watch
-from shop.demo.watch import Watch
+from shop.demo import conditions
+from shop.demo.conditions import Waiter
 from shop.up.supervisor import Supervisor
 
 BANK_QUEUE = "payments.gateway"
 
 
-class Strikes:
+class Faults:
     """Four faults, each used once."""
 
     def __init__(
@@ -33,82 +33,86 @@ class Strikes:
         *,
         supervisor: Supervisor,
         broker_url: str,
-        watch: Watch,
-        say: Callable[[str], object],
+        waiter: Waiter,
+        report: Callable[[str], object],
     ) -> None:
         self._supervisor = supervisor
         self._broker_url = broker_url
-        self._watch = watch
-        self._say = say
-        self._struck_at = timezone.now()
+        self._waiter = waiter
+        self._report = report
+        self._last_fault_at = timezone.now()
 
     def kill_pool(self) -> None:
-        """Send SIGKILL to the worker's child processes, while one of them asks the bank."""
+        """Send SIGKILL to the worker's child processes, while one of them calls the bank."""
         hit = self._await_running(queue=BANK_QUEUE)
         children = children_of(self._pid("worker"))
-        self._struck_at = timezone.now()
+        self._last_fault_at = timezone.now()
         for pid in children:
             os.kill(pid, signal.SIGKILL)
-        self._say(
-            f"BREAK: killed the worker's {len(children)} child processes (SIGKILL) in the middle "
-            f"of {_what(hit)}. When its lease has passed, {LEASE:g} s, it is given to another; the "
-            "bank is asked again under the same key, and charges once."
+        self._report(
+            f"BREAK: killed the worker's {len(children)} child processes (SIGKILL) during "
+            f"{_label(hit)}. After its lease of {LEASE:g} s the delivery is sent again. The next "
+            "request to the bank has the same idempotency key, so the bank charges once."
         )
 
     def kill_worker(self) -> None:
         """Send SIGKILL to the worker and its children, while a delivery is running."""
         hit = self._await_running()
-        self._struck_at = timezone.now()
+        self._last_fault_at = timezone.now()
         os.killpg(self._pid("worker"), signal.SIGKILL)
-        self._say(
-            f"BREAK: killed the whole worker (SIGKILL), which had {_what(hit)} in hand. A new one "
-            "is started; what was in hand is sent again when its lease has passed. Meanwhile "
-            "orders are taken."
+        self._report(
+            f"BREAK: killed the whole worker (SIGKILL) during {_label(hit)}. A new worker starts. "
+            "The delivery is sent again after its lease. Orders are accepted meanwhile."
         )
 
     def wipe_broker(self) -> None:
         """Send FLUSHALL, while messages wait in the broker."""
         with redis.Redis.from_url(self._broker_url) as client:
             names = ["outbox", *set().union(*queues().values())]
-            self._watch.until(
-                lambda: sum(_length(client, name) for name in names),
-                "a message waited in the broker; see the log of the relay",
+            self._waiter.until(
+                lambda: sum(_duration(client, name) for name in names),
+                "no message waits in the broker; see the log of the relay",
             )
-            lost = sum(_length(client, name) for name in names)
+            lost = sum(_duration(client, name) for name in names)
             client.flushall()
-        self._say(
-            f"BREAK: wiped the broker (FLUSHALL), {lost} messages are gone. Nothing is lost: each "
-            "is a number of a row in the database, and is sent again when its lease has passed."
+        self._report(
+            f"BREAK: wiped the broker (FLUSHALL): {lost} messages deleted. Their deliveries are in "
+            "the database. The relay sends them again after their leases."
         )
 
     def stop_relay(self) -> None:
         """Send SIGTERM to the relay, while deliveries are in flight."""
-        self._watch.until(watch.under_way, "a delivery was on its way; see the log of the relay")
-        pid, number = self._pid("relay"), watch.under_way()
-        os.kill(pid, signal.SIGTERM)
-        self._say(
-            f"BREAK: stopped the relay with {number} deliveries on their way. Orders are taken all "
-            "the same; their events wait in the database until it is back."
+        self._waiter.until(
+            conditions.in_flight, "no delivery is in flight; see the log of the relay"
         )
-        self._watch.until(
-            lambda: self._supervisor.pid_of("relay") != pid, "the relay ended after a SIGTERM"
+        pid, number = self._pid("relay"), conditions.in_flight()
+        os.kill(pid, signal.SIGTERM)
+        self._report(
+            f"BREAK: stopped the relay with {number} deliveries in flight. Orders are accepted. "
+            "Their events wait in the database until the relay runs again."
+        )
+        self._waiter.until(
+            lambda: self._supervisor.pid_of("relay") != pid, "the relay did not end after a SIGTERM"
         )
 
     def _await_running(self, *, queue: str = "") -> Delivery:
         """Return a delivery that a live worker is running now."""
         found: list[Delivery] = []
 
-        def is_in_hand() -> bool:
-            found[:] = [one for one in [watch.in_hand(since=self._struck_at, queue=queue)] if one]
+        def is_running() -> bool:
+            delivery = conditions.running_delivery(since=self._last_fault_at, queue=queue)
+            found[:] = [delivery] if delivery else []
             return bool(found) and self._supervisor.pid_of("worker") is not None
 
-        self._watch.until(is_in_hand, "a worker had a delivery in hand; see the log of the worker")
+        self._waiter.until(is_running, "no worker runs a delivery; see the log of the worker")
         return found[0]
 
     def _pid(self, name: str) -> int:
         pid = self._supervisor.pid_of(name)
         if pid is None:
-            raise watch.NeverHappened(f"The {name} is not running, so it cannot be hit.")
+            raise conditions.ConditionTimeout(
+                f"The {name} is not running, so it cannot be stopped."
+            )
         return pid
 
 
@@ -124,10 +128,10 @@ def children_of(pid: int) -> list[int]:
     return [child for child, parent in pairs if parent == pid]
 
 
-def _length(client: redis.Redis, name: str) -> int:
+def _duration(client: redis.Redis, name: str) -> int:
     return int(client.llen(name))
 
 
-def _what(delivery: Delivery) -> str:
+def _label(delivery: Delivery) -> str:
     order = Order.objects.get(pk=delivery.event.key)
     return f"{delivery.subscription.handler} of {order.reference}"

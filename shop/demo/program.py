@@ -1,4 +1,4 @@
-"""`python -m shop.demo.program [--break] [--keep]`: the demo, with settings of its own.
+"""Run the demo with its own settings: `python -m shop.demo.program [--break] [--keep]`.
 
 Settings are read once, so this separate program sets them first: a temporary folder instead of
 `.local`, its own broker and bank, short leases, and on PostgreSQL its own database. Other
@@ -23,7 +23,7 @@ import django
 
 from shop.demo.database import DatabaseUnavailable, own_database
 
-#: Variables that a developer's shell may have set for `up`; here they would reach real servers.
+#: Variables that a developer's shell may have set for `up`; here they would evaluate real servers.
 NOT_OURS = (
     "REDIS_URL",
     "AMQP_URL",
@@ -34,20 +34,19 @@ NOT_OURS = (
     "BANK_WEBHOOK_SECRETS",
 )
 
-#: So that a second attempt comes in seconds: the leases of handlers with external calls are so
-#: many time-outs.
-HASTE = {"BANK_TIMEOUT_SECONDS": "1", "EMAIL_TIMEOUT_SECONDS": "0.5", "WORKER_GRACE": "5"}
+#: Short time-outs, so that a second attempt starts within seconds: leases are multiples of them.
+TIMEOUTS = {"BANK_TIMEOUT_SECONDS": "1", "EMAIL_TIMEOUT_SECONDS": "0.5", "WORKER_GRACE": "5"}
 BACKOFF = {"BACKOFF_BASE": 0.5, "BACKOFF_CAP": 2}
 #: Seconds. Short if workers are killed, since the demo then waits for leases to expire.
 LEASE, LEASE_WHEN_BREAKING = 30, 4
 #: Seconds that `tok_slow` takes: longer than other requests, shorter than our time-out.
 SLOW = "0.7"
 KEPT = """\
-Kept in {folder}; the programs' lines are in demo.log there. To look at it:
+The data is kept in {folder}. The output of the programs is in its demo.log. To inspect it:
   SHOP_LOCAL_DIR={folder} .venv/bin/python manage.py outbox status
   make up ARGS="--data {folder}"
 """
-STOPPED = "The demo was stopped before its end."
+STOPPED = "The demo was stopped before it was complete."
 
 
 def main() -> int:
@@ -59,11 +58,11 @@ def main() -> int:
         try:
             database = ending.enter_context(own_database(os.environ, folder, keeps=keeps))
         except DatabaseUnavailable as error:
-            return _complain(str(error))
+            return _fail(str(error))
         prepare(os.environ, folder=folder, database=database, is_breaking=is_breaking)
         django.setup()
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
-        return _play(folder, began=began, is_breaking=is_breaking)
+        return _run(folder, began=began, is_breaking=is_breaking)
     return 1
 
 
@@ -75,39 +74,39 @@ def prepare(
         environment.pop(name, None)
     outbox = {"LEASE_SECONDS": LEASE_WHEN_BREAKING if is_breaking else LEASE, **BACKOFF}
     environment.update(
-        HASTE, OUTBOX=json.dumps(outbox), SHOP_LOCAL_DIR=str(folder), DATABASE_URL=database
+        TIMEOUTS, OUTBOX=json.dumps(outbox), SHOP_LOCAL_DIR=str(folder), DATABASE_URL=database
     )
     environment.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
 
-def _play(folder: Path, *, began: float, is_breaking: bool) -> int:
-    from shop.demo.play import Play  # these need django.setup()
+def _run(folder: Path, *, began: float, is_breaking: bool) -> int:
+    from shop.demo.run import DemoRun  # these need django.setup()
     from shop.up import stack
     from shop.up.console import Console
     from shop.up.errors import UpError
 
-    play = Play(is_breaking=is_breaking)
+    demo = DemoRun(is_breaking=is_breaking)
     options = stack.Options(data=folder, port=0, reload=False, bank=["--slow-seconds", SLOW])
     with (folder / "demo.log").open("a") as log:
         console = Console(quiet=True, name="demo", log=log)
-        console.say("Starting broker, bank, database, web, relay, worker and beat ...")
+        console.info("Starting broker, bank, database, web, relay, worker and beat ...")
         try:
-            stack.run(options, console=console, once_ready=play.run)
+            stack.run(options, console=console, once_ready=demo.run)
         except UpError as error:
-            return _complain(str(error))
-    if play.verdict is None:
-        return _complain(play.trouble or STOPPED)
-    if play.verdict.trouble:
-        _complain(play.verdict.trouble)
-    sys.stdout.write(play.verdict.line(seconds=time.monotonic() - began) + "\n")
-    return play.verdict.exit_code
+            return _fail(str(error))
+    if demo.result is None:
+        return _fail(demo.trouble or STOPPED)
+    if demo.result.trouble:
+        _fail(demo.result.trouble)
+    sys.stdout.write(demo.result.line(seconds=time.monotonic() - began) + "\n")
+    return demo.result.exit_code
 
 
 def _end_in_order_on_signals() -> None:
     """Turn a signal into an exception until the supervisor takes over, to remove the folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: sys.exit(_complain(STOPPED)))
+            signal.signal(number, lambda *_: sys.exit(_fail(STOPPED)))
 
 
 @contextmanager
@@ -122,7 +121,7 @@ def _folder(*, keeps: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _complain(text: str) -> int:
+def _fail(text: str) -> int:
     sys.stderr.write(text + "\n")
     return 1
 

@@ -1,4 +1,4 @@
-"""The 24 orders: their contents, their faults, and the required end of each chapter."""
+"""The 24 orders: their contents, their faults, and the required end of each scenario."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from enum import StrEnum
 SHIPPABLE = "ready_to_ship"
 
 
-class Change(StrEnum):
+class CancelTime(StrEnum):
     """The time at which the customer cancels."""
 
     AT_ONCE = "at once"
-    AT_THE_BANK = "while the bank is asked"
-    PAID = "after it was paid"
+    DURING_AUTHORIZATION = "during authorization"
+    AFTER_PAYMENT = "after payment"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class OrderSpec:
     """One order as a customer sends it.
 
     Attributes:
@@ -26,76 +26,78 @@ class Wish:
         lines: the quantity by SKU.
         pays_with: the token of a payment method, which controls the simulated bank.
         end: "ready_to_ship", or the reason of the cancellation.
-        change: the time at which the customer cancels, if at all.
-        answer_is_lost: send the order a second time, under the same Idempotency-Key.
+        cancel_at: the time at which the customer cancels, if at all.
+        sends_twice: send the order a second time, under the same Idempotency-Key.
     """
 
     customer: str
     lines: dict[str, int]
     pays_with: str = "tok_success"
     end: str = SHIPPABLE
-    change: Change | None = None
-    answer_is_lost: bool = False
+    cancel_at: CancelTime | None = None
+    sends_twice: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chapter:
-    """Related orders. Those of a race are sent at the same time."""
+class Scenario:
+    """A group of orders. Those of a race are sent at the same time."""
 
     title: str
-    wishes: tuple[Wish, ...]
+    specs: tuple[OrderSpec, ...]
     race: bool = False
 
     @property
     def ends(self) -> Counter[str]:
-        """How often each end must occur; in a race it is open which order has which end."""
-        return Counter(wish.end for wish in self.wishes)
+        """The required number of orders for each end."""
+        return Counter(spec.end for spec in self.specs)
 
 
-def _kettles(number: int, *, end: str) -> tuple[Wish, ...]:
+def _kettles(number: int, *, end: str) -> tuple[OrderSpec, ...]:
     names = ("alice", "hanako")
     return tuple(
-        Wish(customer=names[n % 2], lines={"KETTLE-IRON": 12}, end=end) for n in range(number)
+        OrderSpec(customer=names[n % 2], lines={"KETTLE-IRON": 12}, end=end) for n in range(number)
     )
 
 
-PLAIN = Chapter(
-    title="Five orders as one would wish them",
-    wishes=(
-        Wish(customer="alice", lines={"TEA-SENCHA": 2}),
-        Wish(customer="hanako", lines={"WHISK-CHASEN": 1}, answer_is_lost=True),
-        Wish(customer="alice", lines={"BOWL-RAKU": 1, "TEA-SENCHA": 1, "WHISK-CHASEN": 1}),
-        Wish(customer="hanako", lines={"BOWL-RAKU": 4}),
-        Wish(customer="alice", lines={"TEA-SENCHA": 30}),
+PLAIN = Scenario(
+    title="Five orders without faults",
+    specs=(
+        OrderSpec(customer="alice", lines={"TEA-SENCHA": 2}),
+        OrderSpec(customer="hanako", lines={"WHISK-CHASEN": 1}, sends_twice=True),
+        OrderSpec(customer="alice", lines={"BOWL-RAKU": 1, "TEA-SENCHA": 1, "WHISK-CHASEN": 1}),
+        OrderSpec(customer="hanako", lines={"BOWL-RAKU": 4}),
+        OrderSpec(customer="alice", lines={"TEA-SENCHA": 30}),
     ),
 )
-BANK = Chapter(
-    title="A bank that is slow, loses its answer, or fails at first",
-    wishes=(
-        Wish(customer="alice", lines={"TEA-SENCHA": 1}, pays_with="tok_slow"),
-        Wish(customer="hanako", lines={"BOWL-RAKU": 1}, pays_with="tok_slow"),
-        Wish(customer="alice", lines={"WHISK-CHASEN": 2}, pays_with="tok_timeout_after_success_2"),
-        Wish(
+BANK = Scenario(
+    title="Six orders with a slow or failing bank",
+    specs=(
+        OrderSpec(customer="alice", lines={"TEA-SENCHA": 1}, pays_with="tok_slow"),
+        OrderSpec(customer="hanako", lines={"BOWL-RAKU": 1}, pays_with="tok_slow"),
+        OrderSpec(
+            customer="alice", lines={"WHISK-CHASEN": 2}, pays_with="tok_timeout_after_success_2"
+        ),
+        OrderSpec(
             customer="hanako",
             lines={"TEA-SENCHA": 3},
             pays_with="tok_capture_timeout_after_success_2",
         ),
-        Wish(customer="alice", lines={"BOWL-RAKU": 2}, pays_with="tok_fails_2"),
-        Wish(customer="hanako", lines={"WHISK-CHASEN": 1}, pays_with="tok_capture_busy_2"),
+        OrderSpec(customer="alice", lines={"BOWL-RAKU": 2}, pays_with="tok_fails_2"),
+        OrderSpec(customer="hanako", lines={"WHISK-CHASEN": 1}, pays_with="tok_capture_busy_2"),
     ),
 )
-REFUSALS = Chapter(
-    title="Refused: more than there is, and cards that the bank declines",
-    wishes=(
-        Wish(customer="alice", lines={"CLOCK-WALL": 2}, end="out_of_stock"),
-        Wish(customer="hanako", lines={"TEA-SENCHA": 1, "CLOCK-WALL": 2}, end="out_of_stock"),
-        Wish(
+REFUSALS = Scenario(
+    title="Four orders that are cancelled: out of stock, or declined by the bank",
+    specs=(
+        OrderSpec(customer="alice", lines={"CLOCK-WALL": 2}, end="out_of_stock"),
+        OrderSpec(customer="hanako", lines={"TEA-SENCHA": 1, "CLOCK-WALL": 2}, end="out_of_stock"),
+        OrderSpec(
             customer="alice",
             lines={"TEA-SENCHA": 1},
             pays_with="tok_declined",
             end="payment_declined",
         ),
-        Wish(
+        OrderSpec(
             customer="hanako",
             lines={"WHISK-CHASEN": 1},
             pays_with="tok_declined_at_capture",
@@ -103,23 +105,30 @@ REFUSALS = Chapter(
         ),
     ),
 )
-RACE = Chapter(
-    title="Six buyers at the same moment: each wants 12 of the last 40 kettles",
-    wishes=_kettles(3, end=SHIPPABLE) + _kettles(3, end="out_of_stock"),
+RACE = Scenario(
+    title="Six orders at the same time, each for 12 of the last 40 kettles",
+    specs=_kettles(3, end=SHIPPABLE) + _kettles(3, end="out_of_stock"),
     race=True,
 )
-CHANGES = Chapter(
-    title="Three customers who change their minds",
-    wishes=(
-        Wish(customer="alice", lines={"BOWL-RAKU": 1}, end="requested", change=Change.AT_ONCE),
-        Wish(
+CHANGES = Scenario(
+    title="Three orders that their customers cancel",
+    specs=(
+        OrderSpec(
+            customer="alice", lines={"BOWL-RAKU": 1}, end="requested", cancel_at=CancelTime.AT_ONCE
+        ),
+        OrderSpec(
             customer="hanako",
             lines={"TEA-SENCHA": 5},
             pays_with="tok_slow",
             end="requested",
-            change=Change.AT_THE_BANK,
+            cancel_at=CancelTime.DURING_AUTHORIZATION,
         ),
-        Wish(customer="alice", lines={"WHISK-CHASEN": 3}, end="requested", change=Change.PAID),
+        OrderSpec(
+            customer="alice",
+            lines={"WHISK-CHASEN": 3},
+            end="requested",
+            cancel_at=CancelTime.AFTER_PAYMENT,
+        ),
     ),
 )
-CHAPTERS = (PLAIN, BANK, REFUSALS, RACE, CHANGES)
+SCENARIOS = (PLAIN, BANK, REFUSALS, RACE, CHANGES)

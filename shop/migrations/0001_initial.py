@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
                 ('seconds', models.FloatField(verbose_name='seconds')),
                 ('balanced', models.BooleanField(verbose_name='balanced')),
                 ('differences', models.PositiveIntegerField(verbose_name='differences')),
-                ('unsettled', models.PositiveIntegerField(help_text='Keys, such as orders, with owed deliveries.', verbose_name='unsettled')),
+                ('unsettled', models.PositiveIntegerField(help_text='The number of keys, such as orders, with owed deliveries.', verbose_name='unsettled')),
                 ('report', models.JSONField(verbose_name='report')),
             ],
             options={

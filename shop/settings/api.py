@@ -53,7 +53,7 @@ REQUEST_SECONDS = env.float("REQUEST_SECONDS", default=20.0)
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Shop",
-    "DESCRIPTION": "Place orders and watch what follows from them.",
+    "DESCRIPTION": "Place orders, and follow their events.",
     "OAS_VERSION": "3.1.0",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,

@@ -79,9 +79,9 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 3600.0,
         "options": {"queue": "orders", "expire_seconds": 3600},
     },
-    "api.forget_old_answers": {"task": "api.forget_old_answers", "schedule": 3600.0},
-    "webhooks.forget": {
-        "task": "webhooks.forget",
+    "api.delete_old_rows": {"task": "api.delete_old_rows", "schedule": 3600.0},
+    "webhooks.delete_old_rows": {
+        "task": "webhooks.delete_old_rows",
         "schedule": 3600.0,
         "options": {"queue": "webhooks", "expire_seconds": 3600},
     },

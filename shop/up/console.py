@@ -50,15 +50,15 @@ class Console:
         if not self.quiet:
             self._write(f"{self._prefix(name)} {text}")
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """Print a line of the supervisor."""
         self._write(f"{self._paint(f'{self._name.ljust(self._width)} |', '1')} {text}")
 
-    def complain(self, text: str) -> None:
+    def error(self, text: str) -> None:
         """Print a warning of the supervisor."""
         self._write(f"{self._paint(f'{self._name.ljust(self._width)} |', BOLD_RED)} {text}")
 
-    def plain(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Print a text as it is."""
         self._write(text)
 

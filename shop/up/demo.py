@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 
 from api.tokens import add_token, new_token
 from inventory.services import add_product, receive_stock
-from money import Money
+from shared.money import Money
 from shop.up.credentials import ADMIN, CUSTOMERS, Credentials, new_password
 
 # SKU, name, price in minor units, stock. The last one is meant to be sold out.

@@ -39,12 +39,15 @@ class Lock:
     def _owner(self, folder: Path) -> str:
         pid = int(self._path.read_text().strip() or 0)
         if not pid or not _is_alive(pid):
-            return "The last `up` was killed and its programs are being stopped: try again soon."
+            return (
+                "The last `up` was killed, and its programs are still stopping. Try "
+                "again in some seconds."
+            )
         port = read_json(folder / "run.json").get("PORT")
         where = f"at http://127.0.0.1:{port}/" if port else "and is still starting"
         return (
-            f"`up` runs already (pid {pid}) {where}; "
-            "stop it first, or give this one a --data and a --port."
+            f"`up` runs already (pid {pid}) {where}. "
+            "Stop it first, or start this one with another --data and --port."
         )
 
 

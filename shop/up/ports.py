@@ -38,7 +38,7 @@ def listen(port: int) -> socket.socket:
         listener.bind((HOST, port))
         listener.listen(128)
     except PermissionError:
-        raise UpError(f"Port {port} is reserved for root: choose one with --port.") from None
+        raise UpError(f"Port {port} is reserved for root. Choose another with --port.") from None
     except (OSError, OverflowError):
         raise UpError(_taken(port)) from None
     return listener
@@ -46,7 +46,7 @@ def listen(port: int) -> socket.socket:
 
 def _taken(port: int) -> str:
     return (
-        f"Port {port} is taken by another program: stop that one, or choose another one, as in "
+        f"Port {port} is used by another program. Stop it, or choose another port: "
         'make up ARGS="--port 8001".'
     )
 

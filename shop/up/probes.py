@@ -9,12 +9,12 @@ from shop.up.ports import HOST
 from shop.up.processes import Process
 
 
-def says(pattern: str) -> Callable[[Process], bool]:
+def prints(pattern: str) -> Callable[[Process], bool]:
     """Return a probe: ready once the process has printed a line that matches."""
-    return lambda process: process.has_said(pattern)
+    return lambda process: process.has_printed(pattern)
 
 
-def answers(port: int, path: str) -> Callable[[Process], bool]:
+def responds(port: int, path: str) -> Callable[[Process], bool]:
     """Return a probe: ready once GET on that path is answered with 200."""
     return lambda _: _get(port, path) == 200
 

@@ -75,14 +75,14 @@ class Process:
     def last_line(self) -> str:
         return next((line for line in reversed(self._lines) if line), "")
 
-    def has_said(self, pattern: str) -> bool:
+    def has_printed(self, pattern: str) -> bool:
         """Return whether a remembered line matches."""
         return any(re.search(pattern, line) for line in list(self._lines))
 
     def is_ready(self) -> bool:
         return self.program.ready is None or self.program.ready(self)
 
-    def ask_to_stop(self) -> None:
+    def terminate(self) -> None:
         """Send SIGTERM to the program alone: Celery and gunicorn stop their children in order."""
         if self.exit_code is None:
             os.kill(self.pid, signal.SIGTERM)
@@ -94,7 +94,7 @@ class Process:
         self._popen.wait()
         self._reader.join(timeout=2)
 
-    def how_it_ended(self) -> str:
+    def exit_description(self) -> str:
         """Return one clause: the exit code or the signal, and the last line printed."""
         code = self.exit_code or 0
         end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shop.up.probes import answers, says
+from shop.up.probes import prints, responds
 from shop.up.processes import Program
 
 # Stages: servers first, then programs that need them. The stop is in reverse.
@@ -39,7 +39,7 @@ class Project:
         return self._python(
             "bank",
             *("-m", "payments.simulator", "--port", str(port), "--data", str(data), *options),
-            ready=answers(port, "/health"),
+            ready=responds(port, "/health"),
             stage=SERVERS,
             code="payments/simulator",
             hidden="GET /health 200",
@@ -56,7 +56,7 @@ class Project:
             "web",
             *("-m", "gunicorn", "shop.wsgi", "--bind", f"fd://{descriptor}"),
             *("--workers", "1", "--access-logfile", "-", "--access-logformat", ACCESS_LOG),
-            ready=answers(port, "/livez"),
+            ready=responds(port, "/livez"),
             stage=WEB,
             grace=20.0,
             inherited=[descriptor],
@@ -75,14 +75,14 @@ class Project:
         return self._worker(app, "-Q", ",".join(sorted(queues)), "-c", str(processes))
 
     def beat(self) -> Program:
-        return self._celery("beat", "beat", ready=says("beat: Starting"), hidden=CELERY_CHATTER)
+        return self._celery("beat", "beat", ready=prints("beat: Starting"), hidden=CELERY_CHATTER)
 
     def _worker(self, name: str, *arguments: str) -> Program:
         return self._celery(
             name,
             *("worker", "-n", f"{name}@%h", *arguments),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-            ready=says(CELERY_IS_READY),
+            ready=prints(CELERY_IS_READY),
             grace=self.worker_grace + 10.0,
             hidden=CELERY_CHATTER,
         )

@@ -2,7 +2,7 @@
 
 It applies migrations and adds demo data. With `--sync`, after a code change, it checks the project
 and syncs the subscriptions of its handlers; the developer applies migrations. After a failure the
-last line of its output is one sentence for the user.
+last line of its output names the cause for the user.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def main() -> int:
     try:
         _sync() if "--sync" in sys.argv else _prepare()
     except SystemCheckError as error:
-        return _complain(f"{error}\nThe project does not pass its own checks: see above.")
+        return _fail(f"{error}\nThe system checks failed. See above.")
     except CommandError as error:
-        return _complain(str(error))
+        return _fail(str(error))
     except DatabaseError as error:
-        return _complain(_about_the_database(error))
+        return _fail(_database_message(error))
     return 0
 
 
@@ -39,11 +39,11 @@ def _prepare() -> None:
     from shop.up.credentials import Credentials  # these need django.setup()
     from shop.up.demo import add_demo_data
 
-    _require_sound_file()
+    _require_intact_file()
     call_command("check")
     missing = _missing_migrations()
     if missing:
-        _say(f"Applying {missing} migrations ...")
+        _print(f"Applying {missing} migrations ...")
     call_command("migrate", verbosity=0, interactive=False)
     add_demo_data(Credentials(_local_dir()))
 
@@ -53,10 +53,10 @@ def _sync() -> None:
     # Migrating this one app is fast, and syncs the subscriptions of all.
     call_command("migrate", "outbox", verbosity=0, interactive=False)
     if missing := _missing_migrations():
-        _say(f"{missing} migrations are not applied yet: run `manage.py migrate`.")
+        _print(f"{missing} migrations are not applied. Run `manage.py migrate`.")
 
 
-def _require_sound_file() -> None:
+def _require_intact_file() -> None:
     """Raise DatabaseError for an SQLite file that opens but is damaged."""
     if connection.vendor != "sqlite" or _size() > CHECKED_SIZE:
         return
@@ -79,27 +79,28 @@ def _missing_migrations() -> int:
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
-def _about_the_database(error: DatabaseError) -> str:
+def _database_message(error: DatabaseError) -> str:
     reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else "no answer"
     where = connection.settings_dict
     if connection.vendor == "sqlite":
         return (
-            f"The database file {where['NAME']} cannot be used ({reason}): restore it, or move it "
-            "away to start afresh."
+            f"The database file {where['NAME']} cannot be used ({reason}). Restore it, or move it "
+            "away to start with an empty database."
         )
-    return f"The database at {where['HOST']}:{where['PORT']} cannot be used ({reason})."
+    address = f"{where['HOST']}:{where['PORT']}"
+    return f"The database at {address} cannot be used ({reason}). Check DATABASE_URL."
 
 
 def _local_dir() -> Path:
     return Path(settings.LOCAL_DIR)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _complain(text: str) -> int:
-    _say(text)
+def _fail(text: str) -> int:
+    _print(text)
     return 1
 
 

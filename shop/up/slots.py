@@ -1,4 +1,4 @@
-"""The slot of one program: its current process, and the reaction to its death."""
+"""One supervised program: its current process, its crashes, and its next start."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 from shop.up.processes import Process, Program
 
-STABLE_AFTER = 20.0  # after this uptime the next death counts as the first
-MAX_DEATHS = 5
+STABLE_AFTER = 20.0  # after this uptime the next crash counts as the first
+MAX_CRASHES = 5
 MAX_PAUSE = 10.0
 
 
 @dataclass
 class Slot:
-    """One program, its process (if any), and its recent deaths."""
+    """One program, its process (if any), and its recent crashes."""
 
     program: Program
     process: Process | None = None
     started_at: float = 0.0
     ready: bool = False
-    deaths: int = 0
+    crashes: int = 0
     again_at: float | None = None
 
     @property
@@ -30,12 +30,12 @@ class Slot:
         return self.program.name
 
     @property
-    def is_dead(self) -> bool:
+    def has_ended(self) -> bool:
         return self.process is not None and self.process.exit_code is not None
 
     @property
     def is_due(self) -> bool:
-        """Whether the pause after a death is over."""
+        """Whether the pause after a crash is over."""
         return self.again_at is not None and time.monotonic() >= self.again_at
 
     def started(self, process: Process) -> None:
@@ -44,7 +44,7 @@ class Slot:
 
     def becomes_ready(self) -> bool:
         """Probe a process that was not ready yet. Return True once, when it is ready."""
-        if self.process is None or self.ready or self.is_dead:
+        if self.process is None or self.ready or self.has_ended:
             return False
         self.ready = self.process.is_ready()
         return self.ready
@@ -52,18 +52,18 @@ class Slot:
     def is_late(self) -> bool:
         return not self.ready and time.monotonic() - self.started_at > self.program.ready_within
 
-    def died(self) -> float | None:
-        """Record a death. Return the seconds until the next start; None after too many deaths."""
-        self.deaths = 1 if time.monotonic() - self.started_at > STABLE_AFTER else self.deaths + 1
+    def record_crash(self) -> float | None:
+        """Record a crash. Return the seconds until the next start; None after too many crashes."""
+        self.crashes = 1 if time.monotonic() - self.started_at > STABLE_AFTER else self.crashes + 1
         self.process = None
-        if self.deaths >= MAX_DEATHS:
+        if self.crashes >= MAX_CRASHES:
             return None
-        pause = min(MAX_PAUSE, self.program.pause * 2 ** (self.deaths - 1))
+        pause = min(MAX_PAUSE, self.program.pause * 2 ** (self.crashes - 1))
         self.again_at = time.monotonic() + pause
         return float(pause)
 
     def stopped(self) -> None:
-        self.process, self.again_at, self.deaths = None, None, 0
+        self.process, self.again_at, self.crashes = None, None, 0
 
     def runs(self, paths: Sequence[Path]) -> bool:
         """Return whether one of these files (relative to the project) is code of this program."""

@@ -51,7 +51,7 @@ class Running:
 
 def stay(running: Running) -> None:
     """Print the next steps, and run until a signal arrives."""
-    running.console.plain(banner.text(port=running.port, data=running.data))
+    running.console.write(banner.text(port=running.port, data=running.data))
     running.supervisor.run()
 
 
@@ -66,9 +66,7 @@ def run(
     Raise UpError, with one sentence, if it cannot start or continue.
     """
     if settings.FOR_REAL:
-        raise UpError(
-            "`up` is for development; unset ALLOWED_HOSTS and DEBUG, which say otherwise."
-        )
+        raise UpError("`up` is for development only. Unset ALLOWED_HOSTS and DEBUG.")
     require_known_apps(options.scale)
     os.umask(0o077)  # databases, e-mails, logs and sockets contain customers' orders, and keys
     options.data.mkdir(parents=True, exist_ok=True)
@@ -161,4 +159,6 @@ def require_known_apps(scale: Mapping[str, int]) -> None:
     known = sorted(queues())
     for app in scale:
         if app not in known:
-            raise UpError(f"No app {app!r} has handlers to scale; these have: {', '.join(known)}.")
+            raise UpError(
+                f"The app {app!r} has no handlers to scale. Apps with handlers: {', '.join(known)}."
+            )

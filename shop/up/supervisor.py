@@ -12,7 +12,7 @@ from shop.up.errors import UpError
 from shop.up.guardian import Guardian
 from shop.up.processes import Process, Program
 from shop.up.signals import TICK, Stopped, StopSignals
-from shop.up.slots import MAX_DEATHS, Slot
+from shop.up.slots import MAX_CRASHES, Slot
 
 
 class Supervisor:
@@ -20,7 +20,7 @@ class Supervisor:
 
     Use it as a context manager: at the exit everything is stopped in any case, and a signal is a
     normal end. `start()` raises UpError, with one sentence, if a program ends or is not ready in
-    time. Later, a dead program is restarted after a pause that doubles; five deaths in a row end
+    time. Later, a dead program is restarted after a pause that doubles; five crashes in a row end
     `run()` with an UpError.
 
     `changes` returns the files of the project that changed since its last call. With it, the
@@ -86,7 +86,9 @@ class Supervisor:
         finally:
             self._end([process])
         if process.exit_code:
-            raise UpError(process.last_line or f"{process.name} failed ({process.how_it_ended()}).")
+            raise UpError(
+                process.last_line or f"{process.name} failed ({process.exit_description()})."
+            )
 
     def remove_at_the_end(self, path: Path) -> None:
         """Delete this file once everything has stopped, even if the supervisor is killed."""
@@ -105,9 +107,11 @@ class Supervisor:
 
     def _check_start(self, slot: Slot) -> None:
         assert slot.process is not None
-        if slot.is_dead:
+        if slot.has_ended:
             slot.process.clear()
-            raise UpError(f"{slot.name} ended before it was ready ({slot.process.how_it_ended()}).")
+            raise UpError(
+                f"{slot.name} ended before it was ready ({slot.process.exit_description()})."
+            )
         if not slot.becomes_ready() and slot.is_late():
             raise UpError(f"{slot.name} was not ready after {slot.program.ready_within:g} seconds.")
 
@@ -123,37 +127,39 @@ class Supervisor:
             self._signals.pause()
 
     def _check_slot(self, slot: Slot) -> None:
-        if slot.is_dead:
-            self._handle_death(slot)
+        if slot.has_ended:
+            self._handle_crash(slot)
         elif slot.becomes_ready():
-            self._console.say(f"{slot.name} is ready again.")
+            self._console.info(f"{slot.name} is ready again.")
         elif slot.is_due:
             slot.started(self._spawn(slot.program))
 
-    def _handle_death(self, slot: Slot) -> None:
+    def _handle_crash(self, slot: Slot) -> None:
         assert slot.process is not None
         self._end([slot.process])
-        end = slot.process.how_it_ended()
-        pause = slot.died()
+        end = slot.process.exit_description()
+        pause = slot.record_crash()
         if pause is not None:
-            self._console.complain(f"{slot.name} died ({end}); starting it again in {pause:g} s.")
+            self._console.error(f"{slot.name} ended ({end}). It restarts in {pause:g} s.")
         elif self._changes is not None and slot.program.code is not None:
-            self._console.complain(f"{slot.name} keeps dying ({end}): it waits for a change.")
+            self._console.error(
+                f"{slot.name} ended again ({end}). It restarts after the next code change."
+            )
         else:
-            raise UpError(f"{slot.name} died {MAX_DEATHS} times in a row ({end}).")
+            raise UpError(f"{slot.name} ended {MAX_CRASHES} times in a row ({end}).")
 
     def _check_code(self) -> None:
         paths = self._changes() if self._changes is not None else ()
         slots = [slot for slot in self._slots if slot.runs(paths)]
         if not slots:
             return
-        self._console.say(f"{_listed(paths)} changed.")
+        self._console.info(f"{_listed(paths)} changed.")
         try:
             self._before_reload()
         except UpError as error:
-            self._console.complain(f"The old code goes on, until the next change: {error}")
+            self._console.error(f"The old code keeps running until the next change: {error}")
         else:
-            self._console.say(f"Restarting {_listed(slot.name for slot in slots)}.")
+            self._console.info(f"Restarting {_listed(slot.name for slot in slots)}.")
             self._restart(slots)
 
     def _restart(self, slots: Sequence[Slot]) -> None:
@@ -167,7 +173,7 @@ class Supervisor:
     def _stop_all(self) -> None:
         if any(slot.process for slot in self._slots):
             reason = f" ({self._signals.name})" if self._signals.name else ""
-            self._console.say(f"Stopping{reason} ...")
+            self._console.info(f"Stopping{reason} ...")
         for stage in sorted({slot.program.stage for slot in self._slots}, reverse=True):
             members = [slot for slot in self._slots if slot.program.stage == stage]
             self._end([slot.process for slot in members if slot.process is not None])
@@ -176,13 +182,13 @@ class Supervisor:
     def _end(self, processes: Sequence[Process]) -> None:
         """Send SIGTERM to all, wait for each grace, then SIGKILL the rest and its children."""
         for process in processes:
-            process.ask_to_stop()
+            process.terminate()
         asked_at = time.monotonic()
         for process in processes:
             deadline = asked_at + process.program.grace
             while process.exit_code is None and not self._signals.hurry:
                 if time.monotonic() > deadline:
-                    self._console.complain(f"{process.name} did not stop in time and is killed.")
+                    self._console.error(f"{process.name} did not stop in time. It is killed.")
                     break
                 time.sleep(TICK)
             process.clear()

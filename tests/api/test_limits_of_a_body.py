@@ -1,4 +1,4 @@
-"""However wrong a body is, its answer is short, and names the first of its faults."""
+"""Errors about an invalid body are short, and list the first errors only."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def post(user: User, path: str, body: Any) -> Any:
 
 class TestAnOversizedBody:
     @pytest.mark.parametrize(("path", "body", "code"), OVERSIZED.values(), ids=list(OVERSIZED))
-    def test_is_refused_by_a_short_answer_and_writes_nothing(
+    def test_gets_a_short_error_and_stores_nothing(
         self, user: User, path: str, body: Any, code: str
     ):
         answer = post(user, path, body)
@@ -101,28 +101,28 @@ class TestAnOversizedBody:
         assert not Order.objects.exists()
         assert not StoredAnswer.objects.exists()
 
-    def test_is_told_that_more_is_wrong_than_is_named(self, user: User):
+    def test_gets_an_error_that_counts_more_errors_than_it_lists(self, user: User):
         answer = post(user, "orders", order(lines=[{"sku": 1, "quantity": "x"}] * 40))
 
         assert len(answer.json()["errors"]) == MOST_ERRORS
         assert answer.json()["errors"][-1]["pointer"] == "#/lines/24/quantity"
         assert answer.json()["detail"] == (
-            "More than 50 things are wrong; `errors` names the first 50."
+            "The request has more than 50 errors. `errors` lists the first 50."
         )
 
-    def test_is_told_how_much_is_wrong_where_all_is_named(self, user: User):
+    def test_gets_an_error_that_counts_all_listed_errors(self, user: User):
         answer = post(user, "orders", order(lines=[{"sku": 1, "quantity": "x"}] * 25))
 
         assert len(answer.json()["errors"]) == MOST_ERRORS
-        assert answer.json()["detail"] == "50 things are wrong; `errors` names each."
+        assert answer.json()["detail"] == "The request has 50 errors. `errors` lists them."
 
-    def test_names_the_first_unknown_fields_of_an_object(self, user: User):
+    def test_gets_an_error_with_the_first_unknown_fields(self, user: User):
         answer = post(user, "orders", order(**names(90)))
 
         pointers = [fault["pointer"] for fault in answer.json()["errors"]]
         assert pointers == [f"#/{place:06}" for place in range(20)]
 
-    def test_has_its_length_looked_at_before_its_items(self, user: User):
+    def test_is_refused_by_length_before_its_items_are_checked(self, user: User):
         """Each wrong item would cost an error."""
         answer = post(user, "webhooks", webhook(event_types=["x"] * 1000))
 
@@ -144,7 +144,7 @@ LIMITS = {
 
 class TestALimit:
     @pytest.mark.parametrize(("over", "within"), LIMITS.values(), ids=list(LIMITS))
-    def test_is_where_the_reference_says(self, user: User, over: Any, within: Any):
+    def test_has_the_value_in_the_reference(self, user: User, over: Any, within: Any):
         """A body within the limits is refused as well, but by the order: it is none."""
         codes = [post(user, "orders", body).json()["code"] for body in (over, within)]
 

@@ -1,4 +1,4 @@
-"""The schema over HTTP: what it costs, in which language and form it comes, and who may ask."""
+"""The schema over HTTP: caching, language, media type and throttling."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class TestTheSchema:
     def test_is_the_one_in_the_documentation(self):
         assert schema().content.decode() == (ROOT / "docs/reference/openapi.yaml").read_text()
 
-    def test_is_generated_once_whoever_asks(self, generated: list[Any], no_throttle: None):
+    def test_is_generated_once_for_all_users(self, generated: list[Any], no_throttle: None):
         answers = [schema(), schema(), signed_in(customer()).get(PATH)]
 
         assert len({answer.content for answer in answers}) == 1
         assert len(generated) == 1
 
-    def test_is_generated_once_for_many_who_ask_at_once(self, generated: list[Any]):
+    def test_is_generated_once_for_concurrent_requests(self, generated: list[Any]):
         def render(_: int) -> bytes:
             return views._rendered_once(views.SchemaView.renderer_classes[0], "en")
 
@@ -84,13 +84,13 @@ class TestTheSchema:
     @pytest.mark.parametrize(
         "how", [{"data": {"lang": "ja"}}, {"headers": {"Accept-Language": "ja"}}]
     )
-    def test_comes_in_the_language_that_is_asked_for(self, how: dict[str, Any]):
+    def test_has_the_requested_language(self, how: dict[str, Any]):
         answer = schema(**how)
 
         assert answer["Content-Language"] == "ja"
         assert "Accept-Language" in answer["Vary"]
 
-    def test_keeps_nothing_of_a_language_that_is_not_ours(self, generated: list[Any]):
+    def test_caches_no_unsupported_language(self, generated: list[Any]):
         schema()
         known = languages_of_gettext()
 
@@ -117,9 +117,7 @@ class TestTheSchema:
         assert answer["Cache-Control"] == "public, no-cache"
 
     @pytest.mark.parametrize("path", [PATH, "/api/docs/", "/api/problems/invalid/"])
-    def test_is_limited_like_all_that_anybody_may_ask_for(
-        self, path: str, monkeypatch: pytest.MonkeyPatch
-    ):
+    def test_is_throttled_like_other_public_pages(self, path: str, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(AnonRateThrottle, "rate", "2/min", raising=False)
         visitor = APIClient(REMOTE_ADDR=f"198.51.100.{len(path)}")  # each is counted apart
 

@@ -1,4 +1,4 @@
-"""What is kept of an answer can be read with its Idempotency-Key only, and can be erased."""
+"""A stored answer can be read only with its Idempotency-Key, and can be erased."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from django.db import connection
 from pytest_django import Settings
 
 from api import erase_answers_of
+from api.encryption import decrypt, encrypt
 from api.models import StoredAnswer
-from api.sealing import seal, unseal
 from orders import services
 from orders.models import Order
 from outbox.privacy.redaction import redact
@@ -45,11 +45,11 @@ def at_rest() -> str:
 
 
 def unreadable(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.name == "api.sealing"]
+    return [record for record in caplog.records if record.name == "api.encryption"]
 
 
-class TestAnAnswerAtRest:
-    def test_has_nothing_of_the_order_or_the_key(self, outbox: Outbox):
+class TestAStoredAnswer:
+    def test_contains_neither_order_nor_key(self, outbox: Outbox):
         put_on_sale("TEA")
 
         answer = place()
@@ -61,7 +61,7 @@ class TestAnAnswerAtRest:
             assert clear not in kept
 
     @pytest.mark.parametrize("how", ["added", "rotated"])
-    def test_has_no_secret_that_is_shown_once(self, outbox: Outbox, how: str):
+    def test_contains_no_secret_that_is_shown_once(self, outbox: Outbox, how: str):
         path, body = "/api/webhooks/", dict(WEBHOOK)
         if how == "rotated":
             path, body = f"{path}{post(path, body).json()['id']}/rotate-secret/", {}
@@ -74,7 +74,9 @@ class TestAnAnswerAtRest:
         assert secret not in at_rest()
         assert secret.removeprefix("whsec_") not in at_rest()
 
-    def test_outlives_a_change_of_the_secret_key(self, outbox: Outbox, settings: Settings):
+    def test_can_be_read_after_a_rotation_of_the_secret_key(
+        self, outbox: Outbox, settings: Settings
+    ):
         put_on_sale("TEA")
         first = place()
 
@@ -85,7 +87,7 @@ class TestAnAnswerAtRest:
         assert second.content == first.content
         assert second["Idempotent-Replayed"] == "true"
 
-    def test_is_gone_with_the_secret_key_and_nothing_is_done_again(
+    def test_is_lost_with_the_secret_key_and_the_request_is_not_repeated(
         self, outbox: Outbox, settings: Settings
     ):
         put_on_sale("TEA")
@@ -97,7 +99,7 @@ class TestAnAnswerAtRest:
         assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_answer_gone")
         assert Order.objects.count() == 1
 
-    def test_that_cannot_be_read_is_an_error_in_the_log_without_any_secret(
+    def test_that_cannot_be_decrypted_logs_an_error_without_secrets(
         self, outbox: Outbox, settings: Settings, caplog: pytest.LogCaptureFixture
     ):
         """Failed: clients got 409 after a change of SECRET_KEY, and nothing said why."""
@@ -116,30 +118,30 @@ class TestAnAnswerAtRest:
         assert [secret for secret in secrets if secret in caplog.text] == []
 
 
-class TestASeal:
-    def test_is_opened_by_its_key_for_its_purpose(self):
-        sealed = seal({"a": 1}, key=KEY, purpose="7:/api/orders/")
+class TestEncryption:
+    def test_is_reversed_by_its_key_and_purpose(self):
+        sealed = encrypt({"a": 1}, key=KEY, purpose="7:/api/orders/")
 
-        assert unseal(sealed, key=KEY, purpose="7:/api/orders/") == {"a": 1}
+        assert decrypt(sealed, key=KEY, purpose="7:/api/orders/") == {"a": 1}
 
     @pytest.mark.parametrize(
         ("key", "purpose"),
         [("the-key-of-anothe", "7:/api/orders/"), (KEY, "8:/api/orders/"), (KEY, "7:/api/")],
     )
-    def test_is_not_opened_by_anything_else(self, key: str, purpose: str):
-        sealed = seal({"a": 1}, key=KEY, purpose="7:/api/orders/")
+    def test_is_not_reversed_by_another_key_or_purpose(self, key: str, purpose: str):
+        sealed = encrypt({"a": 1}, key=KEY, purpose="7:/api/orders/")
 
-        assert unseal(sealed, key=key, purpose=purpose) is None
+        assert decrypt(sealed, key=key, purpose=purpose) is None
 
-    def test_is_not_opened_where_a_byte_was_changed(self):
-        sealed = seal({"a": 1}, key=KEY, purpose="p")
+    def test_detects_a_changed_byte(self):
+        sealed = encrypt({"a": 1}, key=KEY, purpose="p")
         changed = sealed[:20] + ("A" if sealed[20] != "A" else "B") + sealed[21:]
 
-        assert unseal(changed, key=KEY, purpose="p") is None
+        assert decrypt(changed, key=KEY, purpose="p") is None
 
 
 class TestAnErasedAnswer:
-    def test_leaves_nothing_and_its_request_is_not_done_again(self, outbox: Outbox):
+    def test_leaves_no_data_and_the_request_is_not_repeated(self, outbox: Outbox):
         put_on_sale("TEA")
         place()
 
@@ -151,7 +153,7 @@ class TestAnErasedAnswer:
         assert Order.objects.count() == 1
         assert erase_answers_of(customer().pk) == 0
 
-    def test_is_no_error_in_the_log(self, outbox: Outbox, caplog: pytest.LogCaptureFixture):
+    def test_logs_no_error(self, outbox: Outbox, caplog: pytest.LogCaptureFixture):
         put_on_sale("TEA")
         place()
         erase_answers_of(customer().pk)
@@ -160,7 +162,7 @@ class TestAnErasedAnswer:
 
         assert unreadable(caplog) == []
 
-    def test_is_of_that_user_alone(self, outbox: Outbox):
+    def test_belongs_to_one_user_only(self, outbox: Outbox):
         put_on_sale("TEA")
         place()
         other = place(by="taro")

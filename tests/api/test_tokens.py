@@ -1,4 +1,4 @@
-"""Tokens let their users in, are shown once, and are kept as hashes."""
+"""Tokens authenticate their users, are shown once, and are stored as hashes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def ask(authorization: str) -> Any:
 
 class TestAToken:
     @pytest.mark.parametrize("kind", ["Bearer", "Token", "bearer"])
-    def test_lets_its_user_in(self, kind: str):
+    def test_authenticates_its_user(self, kind: str):
         token = created(customer())
 
         assert ask(f"{kind} {token}").status_code == 200
 
-    def test_speaks_for_its_own_user_only(self):
+    def test_authenticates_no_other_user(self):
         created(customer("taro"))
         token = created(customer("hanako"))
 
@@ -41,7 +41,7 @@ class TestAToken:
 
         assert answer.wsgi_request.user.get_username() == "hanako"
 
-    def test_is_kept_as_a_hash_alone(self):
+    def test_is_stored_only_as_a_hash(self):
         token = created(customer())
 
         (row,) = ApiToken.objects.values()
@@ -49,7 +49,7 @@ class TestAToken:
         assert token not in str(row)
         assert (row["start"], row["label"]) == (token[:4], "import")
 
-    def test_is_another_each_time(self):
+    def test_differs_each_time(self):
         user = customer()
 
         assert created(user) != created(user)
@@ -68,13 +68,13 @@ class TestAToken:
 
         assert ask(f"Bearer {token}").status_code == 401
 
-    def test_of_a_user_who_left_is_refused(self):
+    def test_of_an_inactive_user_is_refused(self):
         token = created(customer())
         User.objects.update(is_active=False)
 
         assert ask(f"Bearer {token}").status_code == 401
 
-    def test_is_for_users_who_exist(self):
+    def test_is_created_for_existing_users_only(self):
         with pytest.raises(CommandError, match="no user 'nobody'"):
             call_command("create_api_token", "nobody")
 
@@ -92,7 +92,7 @@ class TestTheAdminPage:
         assert token not in page
         assert ask(f"Bearer {token}").status_code == 401
 
-    def test_makes_none(self, client: Any):
+    def test_creates_none(self, client: Any):
         client.force_login(User.objects.create_superuser("admin"))
 
         assert client.get("/admin/api/apitoken/add/").status_code == 403

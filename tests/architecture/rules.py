@@ -76,7 +76,7 @@ class Project:
         if importer == PROJECT or importer in START:
             return
         if importer not in self.apps:
-            yield "a library module knows no app."
+            yield "shared code imports no app."
         elif target == PROJECT:
             yield f"{PROJECT} wires the apps; no app imports it."
         elif importer in LIBRARIES:

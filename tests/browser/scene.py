@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shop.demo.customers import PlacedOrder
-from shop.demo.scenarios import Wish
+from shop.demo.scenarios import OrderSpec
 from tests.browser.site import TEA, Site
 
 WELL = (
-    Wish(customer="alice", lines={"TEA-SENCHA": 2, "WHISK-CHASEN": 1}),
-    Wish(customer="alice", lines={"BOWL-RAKU": 1}, pays_with="tok_slow"),
-    Wish(customer="alice", lines={"TEA-SENCHA": 1}, pays_with="tok_declined"),
-    Wish(customer="alice", lines={"CLOCK-WALL": 2}),
-    Wish(customer="alice", lines={"KETTLE-IRON": 1}),
+    OrderSpec(customer="alice", lines={"TEA-SENCHA": 2, "WHISK-CHASEN": 1}),
+    OrderSpec(customer="alice", lines={"BOWL-RAKU": 1}, pays_with="tok_slow"),
+    OrderSpec(customer="alice", lines={"TEA-SENCHA": 1}, pays_with="tok_declined"),
+    OrderSpec(customer="alice", lines={"CLOCK-WALL": 2}),
+    OrderSpec(customer="alice", lines={"KETTLE-IRON": 1}),
     TEA,
 )
 #: A handler that no order needs, made to hear one key's events one after the other.
@@ -65,7 +65,7 @@ class Scene:
 def furnish(site: Site) -> Scene:
     """Let happen what the pages are to show; return once nothing moves by itself."""
     with site.mail_server():
-        well, *_others = [site.place(wish) for wish in WELL]
+        well, *_others = [site.place(spec) for spec in WELL]
         site.wait_until_settled()
         site.run(_SHIP.format(order=well.id) + _LATER)
         site.wait_until_settled()

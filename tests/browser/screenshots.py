@@ -19,7 +19,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
-from shop.demo.scenarios import CHAPTERS
+from shop.demo.scenarios import SCENARIOS
 from tests.browser import chromium
 from tests.browser.pages import PAGES
 from tests.browser.scene import Scene, furnish
@@ -30,7 +30,7 @@ MOST_BYTES = 250_000
 WIDE, PHONE = (1200, 800), (390, 844)
 
 #: More of what the demo orders, so that each page has something to show.
-MORE = tuple(wish for chapter in CHAPTERS for wish in chapter.wishes if wish.change is None)[:12]
+MORE = tuple(wish for chapter in SCENARIOS for wish in chapter.specs if wish.cancel_at is None)[:12]
 
 _PAST = """
 from datetime import timedelta

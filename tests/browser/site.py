@@ -15,7 +15,7 @@ import psycopg
 from playwright.sync_api import Page
 
 from shop.demo.customers import Customer, PlacedOrder
-from shop.demo.scenarios import Wish
+from shop.demo.scenarios import OrderSpec
 from shop.up.credentials import ADMIN, Credentials
 from shop.up.ports import HOST, free_port
 from tests.databases import fresh_database
@@ -26,7 +26,7 @@ CEILING = 180.0  # seconds; reaching it is a failure, not a measurement
 
 #: Few attempts, close together, so that what cannot be done is dead while one looks.
 HASTE = '{"ATTEMPTS": 2, "BACKOFF_BASE": 0.1, "BACKOFF_CAP": 0.2}'
-TEA = Wish(customer="alice", lines={"TEA-SENCHA": 2})
+TEA = OrderSpec(customer="alice", lines={"TEA-SENCHA": 2})
 
 
 class Site:
@@ -80,9 +80,9 @@ class Site:
 
     # --- what happens -----------------------------------------------------------------------------
 
-    def place(self, wish: Wish = TEA) -> PlacedOrder:
+    def place(self, spec: OrderSpec = TEA) -> PlacedOrder:
         """Place an order through the API, as a customer does."""
-        return self.customer.place(wish)
+        return self.customer.place(spec)
 
     @contextmanager
     def mail_server(self) -> Iterator[None]:

@@ -65,7 +65,7 @@ class TestAnOrderThatIsPlacedThroughTheApi:
     def test_is_seen_to_complete_on_its_page_without_a_reload(
         self, context: BrowserContext, page: Page, site: Site
     ):
-        held, other = "orders.note_stock", context.new_page()
+        held, other = "orders.record_stock_reserved", context.new_page()
         change(other, "Pause", held, reason="To have time to look.")
         order = site.place(TEA)
         page.goto(f"/admin/orders/order/{order.id}/change/")
@@ -160,7 +160,7 @@ class TestAHandler:
         assert page.evaluate("window.hasNotBeenLoadedAgain") is True
 
     def test_keeps_the_keyboard_focus(self, page: Page, site: Site):
-        row = row_of(page, "orders.note_stock")
+        row = row_of(page, "orders.record_stock_reserved")
         for wanted in (row.get_by_role("link").first, row.get_by_role("button")):
             page.goto(HANDLERS)
             tab_to(page, wanted)

@@ -78,7 +78,7 @@ class TestEachConfirmation:
     @pytest.mark.parametrize(
         ("name", "button"),
         [
-            ("the handlers", "Pause orders.note_stock"),
+            ("the handlers", "Pause orders.record_stock_reserved"),
             ("the dead letters", "Retry now: all of these"),
             ("a done delivery", "Replay"),
             ("a dead delivery", "Discard"),

@@ -23,8 +23,11 @@ CHAIN = [
     ("emit inventory.StockReserved", "inventory.reserve_stock orders.OrderPlaced"),
     ("payments.authorize_payment orders.OrderPlaced", "emit orders.OrderPlaced"),
     ("emit payments.PaymentAuthorized", "payments.authorize_payment orders.OrderPlaced"),
-    ("orders.note_authorization payments.PaymentAuthorized", "emit payments.PaymentAuthorized"),
-    ("orders.note_stock inventory.StockReserved", "emit inventory.StockReserved"),
+    (
+        "orders.record_payment_authorized payments.PaymentAuthorized",
+        "emit payments.PaymentAuthorized",
+    ),
+    ("orders.record_stock_reserved inventory.StockReserved", "emit inventory.StockReserved"),
     ("payments.capture_payment orders.OrderConfirmed", "emit orders.OrderConfirmed"),
     ("emit payments.PaymentCaptured", "payments.capture_payment orders.OrderConfirmed"),
     ("orders.release_for_shipping payments.PaymentCaptured", "emit payments.PaymentCaptured"),

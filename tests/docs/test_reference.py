@@ -65,7 +65,7 @@ class TestThePageOfTheOrderProcess:
         }
 
         assert shown == {
-            status.value: {str(one) for one in Order.MOVES.get(status, ())}
+            status.value: {str(one) for one in Order.TRANSITIONS.get(status, ())}
             for status in Order.Status
         }
 

@@ -1,4 +1,4 @@
-"""The cancellation overtakes what it cancels: a tombstone waits for it (rule 17)."""
+"""A cancellation that is handled before the events that it reverses (rule 17)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import pytest
 from inventory.models import Reservation
 from outbox.testing import Outbox
 from tests.bank import BankProcess
-from tests.flows.looks import owed, status
+from tests.flows.state import owed, status
 from tests.inventory.factories import counters, put_on_sale
 from tests.orders.factories import place
 
 pytestmark = pytest.mark.django_db
 
 
-class TestACancellationThatComesFirst:
-    def test_keeps_the_late_reservation_from_taking_stock(self, outbox: Outbox, bank: BankProcess):
+class TestACancellationThatIsHandledFirst:
+    def test_prevents_the_late_reservation(self, outbox: Outbox, bank: BankProcess):
         """Seen to fail with the move to FORESTALLED removed from `release_stock`."""
         put_on_sale("TEA", units=5)
         order = place(quantity=2, payment_method="tok_declined")
@@ -31,7 +31,7 @@ class TestACancellationThatComesFirst:
         assert status(order) == "cancelled"
         assert owed() == 0
 
-    def test_keeps_the_late_authorization_from_charging(self, outbox: Outbox, bank: BankProcess):
+    def test_prevents_the_late_authorization(self, outbox: Outbox, bank: BankProcess):
         put_on_sale("TEA", units=1)
         order = place(quantity=2)
         outbox.deliver_all(only="inventory")
@@ -45,8 +45,8 @@ class TestACancellationThatComesFirst:
         assert owed() == 0
 
 
-class TestAnAnswerThatComesAfterTheCancellation:
-    def test_is_given_back(self, outbox: Outbox, bank: BankProcess):
+class TestAnAnswerAfterTheCancellation:
+    def test_is_reversed(self, outbox: Outbox, bank: BankProcess):
         """Stock was set aside in time, but orders hears of it when all is over."""
         put_on_sale("TEA", units=5)
         order = place(quantity=2, payment_method="tok_declined")
@@ -55,7 +55,7 @@ class TestAnAnswerThatComesAfterTheCancellation:
         outbox.deliver_all(only="orders.cancel_for_declined_payment")
         outbox.deliver_all(only="inventory")
 
-        outbox.deliver_all(only="orders.note_stock", twice=True)
+        outbox.deliver_all(only="orders.record_stock_reserved", twice=True)
         outbox.deliver_all()
 
         assert status(order) == "cancelled"

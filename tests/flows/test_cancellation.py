@@ -1,4 +1,4 @@
-"""The customer cancels, at each stage of the order and in each order of arrival."""
+"""Cancellation by the customer at each stage, in each order of handlers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from outbox import operations
 from outbox.models import Delivery
 from outbox.testing import Outbox
 from tests.bank import BankProcess
-from tests.flows.bank_moments import ask_to_authorize, ask_to_capture, payment_moves
-from tests.flows.looks import emails, moves, owed, status, told
+from tests.flows.state import emails, emitted, owed, status, statuses
+from tests.flows.unanswered_requests import ask_to_authorize, ask_to_capture, payment_statuses
 from tests.inventory.factories import counters, ledger, put_on_sale
 from tests.orders.factories import place
 
@@ -40,7 +40,7 @@ def nothing_is_left(order: Order) -> bool:
 class TestAnOrderCancelledAtOnce:
     @pytest.mark.parametrize("first", ["", "inventory.release_stock", "payments.void_or_refund"])
     @pytest.mark.parametrize("twice", [False, True])
-    def test_takes_nothing_whatever_is_heard_first(
+    def test_takes_nothing_in_any_order_of_handlers(
         self, outbox: Outbox, bank: BankProcess, order: Order, first: str, twice: bool
     ):
         cancel(order)
@@ -49,12 +49,12 @@ class TestAnOrderCancelledAtOnce:
         outbox.deliver_all(twice=twice)
 
         assert nothing_is_left(order)
-        assert moves(order) == ["placed", "cancelled"]
+        assert statuses(order) == ["placed", "cancelled"]
         charges = bank.charges(order.id)
         assert charges.get("authorizations", 0) == charges.get("voids", 0)
         assert emails(order) == {"acknowledgement", "cancellation"}
 
-    def test_is_never_taken_to_the_bank_if_payments_hears_it_first(
+    def test_causes_no_request_if_payments_handles_it_first(
         self, outbox: Outbox, bank: BankProcess, order: Order
     ):
         cancel(order)
@@ -62,12 +62,12 @@ class TestAnOrderCancelledAtOnce:
         outbox.deliver_all()
 
         assert bank.charges(order.id) == {}
-        assert payment_moves(order.id) == ["forestalled"]
+        assert payment_statuses(order.id) == ["forestalled"]
         assert nothing_is_left(order)
 
 
-class TestAnOrderCancelledWithStockInHand:
-    def test_gives_it_back(self, outbox: Outbox, bank: BankProcess, order: Order):
+class TestAnOrderCancelledWithReservedStock:
+    def test_releases_the_stock(self, outbox: Outbox, bank: BankProcess, order: Order):
         outbox.deliver_all(only="inventory")
         outbox.deliver_all(only="orders")
         cancel(order)
@@ -76,10 +76,8 @@ class TestAnOrderCancelledWithStockInHand:
         assert Reservation.objects.get().status == "released"
         assert nothing_is_left(order)
 
-    def test_ignores_the_answers_that_come_later(
-        self, outbox: Outbox, bank: BankProcess, order: Order
-    ):
-        """StockReserved and PaymentAuthorized are told, and heard when all is over."""
+    def test_ignores_later_answers(self, outbox: Outbox, bank: BankProcess, order: Order):
+        """StockReserved and PaymentAuthorized are emitted, and heard when all is over."""
         outbox.deliver_all(only="inventory")
         outbox.deliver_all(only="payments")
         cancel(order)
@@ -89,11 +87,11 @@ class TestAnOrderCancelledWithStockInHand:
         outbox.deliver_all()
 
         assert bank.charges(order.id) == {"authorizations": 1, "voids": 1}
-        assert "orders.OrderConfirmed" not in told(order)
+        assert "orders.OrderConfirmed" not in emitted(order)
         assert nothing_is_left(order)
 
 
-class TestAnOrderCancelledWhileTheBankIsAsked:
+class TestAnOrderCancelledDuringARequest:
     @pytest.mark.parametrize("answer_first", [False, True])
     def test_to_authorize_is_voided(
         self, outbox: Outbox, bank: BankProcess, order: Order, answer_first: bool
@@ -106,7 +104,7 @@ class TestAnOrderCancelledWhileTheBankIsAsked:
         outbox.deliver_all()
 
         assert bank.charges(order.id) == {"authorizations": 1, "voids": 1}
-        assert payment_moves(order.id) == ["intended", "authorized", "voiding", "voided"]
+        assert payment_statuses(order.id) == ["intended", "authorized", "voiding", "voided"]
         assert nothing_is_left(order)
 
     @pytest.mark.parametrize("answer_first", [False, True])
@@ -126,10 +124,10 @@ class TestAnOrderCancelledWhileTheBankIsAsked:
         outbox.deliver_all()
 
         assert bank.charges(order.id) == {"authorizations": 1, "captures": 1, "refunds": 1}
-        assert moves(order) == ["placed", "confirmed", "cancelled"]
+        assert statuses(order) == ["placed", "confirmed", "cancelled"]
         assert nothing_is_left(order)
 
-    def test_is_not_charged_by_a_person_who_retries_later(
+    def test_is_not_charged_by_a_later_retry(
         self, outbox: Outbox, bank: BankProcess, order: Order, settings: Settings
     ):
         """A dead authorization, a cancellation, and then somebody presses retry."""
@@ -152,7 +150,9 @@ class TestAnOrderCancelledWhileTheBankIsAsked:
 
 class TestAnOrderCancelledWhenItIsPaid:
     @pytest.mark.parametrize("twice", [False, True])
-    def test_is_refunded_whole(self, outbox: Outbox, bank: BankProcess, order: Order, twice: bool):
+    def test_is_refunded_in_full(
+        self, outbox: Outbox, bank: BankProcess, order: Order, twice: bool
+    ):
         outbox.deliver_all()
         assert status(order) == "ready_to_ship"
 
@@ -179,20 +179,20 @@ class TestAnOrderThatIsShipped:
 
         assert status(order) == "received"
         assert counters("TEA") == ledger("TEA") == (3, 0)
-        assert "orders.OrderCancelled" not in told(order)
+        assert "orders.OrderCancelled" not in emitted(order)
 
 
 class TestPaymentAuthorized:
-    def test_heard_twice_confirms_once(self, outbox: Outbox, bank: BankProcess, order: Order):
+    def test_handled_twice_confirms_once(self, outbox: Outbox, bank: BankProcess, order: Order):
         outbox.given("payments.PaymentAuthorized", order_id=order.id, amount=order.total)
 
         outbox.deliver_all()
 
-        assert moves(order) == ["placed", "confirmed", "ready_to_ship"]
+        assert statuses(order) == ["placed", "confirmed", "ready_to_ship"]
         assert bank.charges(order.id) == {"authorizations": 1, "captures": 1}
 
     @pytest.mark.parametrize("apps", [("inventory", "payments"), ("payments", "inventory")])
-    def test_may_be_heard_before_or_after_the_stock(
+    def test_may_be_handled_before_or_after_the_stock(
         self, outbox: Outbox, bank: BankProcess, order: Order, apps: tuple[str, str]
     ):
         for app in apps:
@@ -200,9 +200,9 @@ class TestPaymentAuthorized:
             outbox.deliver_all(only="orders")
         outbox.deliver_all()
 
-        assert moves(order) == ["placed", "confirmed", "ready_to_ship"]
+        assert statuses(order) == ["placed", "confirmed", "ready_to_ship"]
 
-    def test_heard_after_shipping_changes_nothing(
+    def test_handled_after_shipping_changes_nothing(
         self, outbox: Outbox, bank: BankProcess, order: Order
     ):
         outbox.deliver_all()

@@ -1,4 +1,4 @@
-"""An order waits for the customer and the bank for so long, and for us as long as it takes."""
+"""Deadlines limit the waits for customer and bank, and never our own work."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from outbox.models import Delivery, Event
 from outbox.testing import Outbox
 from tests.bank import API_KEY, BankProcess
 from tests.closed_port import port_of_nobody
-from tests.flows.bank_moments import ask_to_capture
-from tests.flows.looks import emails, moves, owed, status
+from tests.flows.state import emails, owed, status, statuses
+from tests.flows.unanswered_requests import ask_to_capture
 from tests.inventory.factories import counters, ledger, put_on_sale
 from tests.orders.factories import place
 
@@ -66,7 +66,7 @@ def try_and_fail(outbox: Outbox) -> None:
 
 
 class TestADeadline:
-    def test_is_set_with_each_move_and_cleared_at_the_end(
+    def test_is_set_with_each_transition_and_cleared_at_the_end(
         self, outbox: Outbox, order: Order, bank: BankProcess
     ):
         seen = [waits_for(order)]
@@ -94,7 +94,7 @@ class TestADeadline:
 
         assert waits_for(order) == ("", None)
 
-    def test_does_not_start_anew_with_an_answer_to_something_else(
+    def test_does_not_restart_with_another_answer(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller
     ):
         clock.shift(HOUR / 2)
@@ -103,15 +103,15 @@ class TestADeadline:
 
         assert waits_for(order) == ("stock", HOUR / 2)
 
-    def test_has_its_length_in_the_settings(self, outbox: Outbox, order: Order, settings: Settings):
+    def test_has_the_length_in_the_settings(self, outbox: Outbox, order: Order, settings: Settings):
         settings.SHOP_DEADLINES = {"stock": 2 * HOUR}
 
         assert waits_for(place()) == ("stock", 2 * HOUR)
 
 
-class TestWorkersThatAreDownForHours:
+class TestAnOutageOfWorkers:
     @pytest.mark.parametrize("fanned_out", [False, True])
-    def test_cancel_nobodys_order(
+    def test_cancels_no_order(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller, fanned_out: bool
     ):
         """Seen to cancel it without the question in `_cancel_if_overdue`."""
@@ -123,9 +123,9 @@ class TestWorkersThatAreDownForHours:
 
         assert waits_for(order) == ("stock", HOUR)
         outbox.deliver_all()
-        assert moves(order) == ["placed", "confirmed", "ready_to_ship"]
+        assert statuses(order) == ["placed", "confirmed", "ready_to_ship"]
 
-    def test_cancel_nobodys_order_although_the_bank_had_failed_before(
+    def test_cancels_no_order_after_a_failure_of_the_bank(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller, settings: Settings
     ):
         """Its next attempt is due, and nobody makes it: that is our delay."""
@@ -139,7 +139,7 @@ class TestWorkersThatAreDownForHours:
 
         assert status(order) == "placed"
 
-    def test_cancel_nobodys_order_while_only_orders_is_down(
+    def test_of_orders_alone_cancels_no_order(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller
     ):
         outbox.deliver_all(only="inventory")
@@ -154,7 +154,7 @@ class TestWorkersThatAreDownForHours:
 
 class TestAHandlerThatIsPausedOrDead:
     @pytest.mark.parametrize("handler", ["inventory.reserve_stock", "payments.authorize_payment"])
-    def test_postpones_when_staff_paused_it(
+    def test_that_staff_paused_extends_the_deadline(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller, handler: str
     ):
         operations.pause(handler, by="staff", reason="stocktaking")
@@ -163,7 +163,7 @@ class TestAHandlerThatIsPausedOrDead:
 
         assert services.cancel_overdue() == 0
 
-    def test_postpones_when_the_fault_is_our_own(
+    def test_with_our_own_fault_extends_the_deadline(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller
     ):
         outbox.deliver_all(only="notifications")
@@ -173,7 +173,7 @@ class TestAHandlerThatIsPausedOrDead:
 
         assert services.cancel_overdue() == 0
 
-    def test_cancels_when_somebody_decided_that_no_answer_will_come(
+    def test_that_was_discarded_cancels_the_order(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller
     ):
         outbox.deliver_all(only="payments")
@@ -195,13 +195,15 @@ class TestABankThatDoesNotAnswer:
         outbox.deliver_all(only="orders")
         return order
 
-    def test_has_its_time(self, outbox: Outbox, waiting: Order, clock: time_machine.Traveller):
+    def test_does_not_cancel_before_the_deadline(
+        self, outbox: Outbox, waiting: Order, clock: time_machine.Traveller
+    ):
         clock.shift(HOUR - timedelta(minutes=1))
         try_and_fail(outbox)
 
         assert services.cancel_overdue() == 0
 
-    def test_costs_the_order_after_that_and_the_goods_can_be_sold_again(
+    def test_cancels_the_order_after_it_and_releases_its_stock(
         self,
         outbox: Outbox,
         waiting: Order,
@@ -227,7 +229,7 @@ class TestABankThatDoesNotAnswer:
         assert emails(waiting) == {"acknowledgement", "cancellation"}
         assert owed() == 0
 
-    def test_is_cancelled_by_the_sweep_in_the_history_and_in_the_event(
+    def test_is_named_by_history_and_event_of_the_cancellation(
         self, outbox: Outbox, waiting: Order, clock: time_machine.Traveller
     ):
         clock.shift(2 * HOUR)
@@ -239,7 +241,7 @@ class TestABankThatDoesNotAnswer:
         event = Event.objects.get(name="orders.OrderCancelled")
         assert event.actor == "job:orders.cancel_overdue"
 
-    def test_and_took_the_money_nevertheless_gives_it_back(
+    def test_but_captured_refunds_the_payment(
         self,
         outbox: Outbox,
         order: Order,
@@ -264,7 +266,7 @@ class TestABankThatDoesNotAnswer:
         assert bank.charges(order.id) == {"authorizations": 1, "captures": 1, "refunds": 1}
         assert (status(order), owed()) == ("cancelled", 0)
 
-    def test_and_agrees_after_the_deadline_is_voided(
+    def test_but_authorizes_later_voids_the_payment(
         self,
         outbox: Outbox,
         waiting: Order,
@@ -281,12 +283,12 @@ class TestABankThatDoesNotAnswer:
         clock.shift(HOUR)
         outbox.deliver_all()
 
-        assert moves(waiting) == ["placed", "cancelled"]
+        assert statuses(waiting) == ["placed", "cancelled"]
         assert bank.charges(waiting.id).get("captures") is None
 
 
 class TestTheSweep:
-    def test_looks_again_under_the_lock(
+    def test_checks_again_under_the_lock(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller
     ):
         """Found as overdue, and then, before its turn, it moved on."""
@@ -294,7 +296,7 @@ class TestTheSweep:
         assert services._cancel_if_overdue(order.id) is False
         assert status(order) == "ready_to_ship"
 
-    def test_takes_the_overdue_ones_only(
+    def test_takes_overdue_orders_only(
         self, outbox: Outbox, order: Order, clock: time_machine.Traveller
     ):
         other = place()
@@ -306,7 +308,7 @@ class TestTheSweep:
 
         assert (status(order), status(other)) == ("cancelled", "placed")
 
-    def test_is_what_beat_sends_to_the_queue_of_orders_and_not_for_later(self):
+    def test_is_sent_by_beat_to_the_queue_of_orders_and_expires(self):
         """The scheduler ignores an option that it does not know, such as `expires`."""
         scheduled = settings.CELERY_BEAT_SCHEDULE["orders.cancel_overdue"]
 

@@ -1,4 +1,4 @@
-"""The bank says no: the order is cancelled, and its stock may be sold again."""
+"""The bank declines: the order is cancelled, and its stock is released."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from outbox.testing import Outbox
 from tests.bank import BankProcess
-from tests.flows.looks import emails, moves, owed
+from tests.flows.state import emails, owed, statuses
 from tests.inventory.factories import counters, ledger, put_on_sale
 from tests.orders.factories import place
 
@@ -23,7 +23,7 @@ class TestAnOrderWhosePaymentIsDeclined:
         order = place(quantity=2, payment_method="tok_declined")
         outbox.deliver_all(twice=twice)
 
-        assert moves(order) == ["placed", "cancelled"]
+        assert statuses(order) == ["placed", "cancelled"]
         assert outbox.emitted("orders.OrderCancelled").reason == "payment_declined"
         assert counters("TEA") == ledger("TEA") == (5, 0)
         assert bank.charges(order.id) == {"declines": 1}
@@ -41,7 +41,7 @@ class TestAnOrderWhosePaymentIsDeclinedAtCapture:
         order = place(quantity=2, payment_method="tok_declined_at_capture")
         outbox.deliver_all(twice=twice)
 
-        assert moves(order) == ["placed", "confirmed", "cancelled"]
+        assert statuses(order) == ["placed", "confirmed", "cancelled"]
         assert outbox.emitted("orders.OrderCancelled").reason == "payment_declined"
         assert counters("TEA") == ledger("TEA") == (5, 0)
         assert bank.charges(order.id) == {"declines": 1}
@@ -50,9 +50,7 @@ class TestAnOrderWhosePaymentIsDeclinedAtCapture:
 
 
 class TestAnOrderThatBothRefuse:
-    def test_is_cancelled_once_for_the_reason_that_came_first(
-        self, outbox: Outbox, bank: BankProcess
-    ):
+    def test_is_cancelled_once_for_the_first_reason(self, outbox: Outbox, bank: BankProcess):
         put_on_sale("TEA", units=1)
 
         order = place(quantity=2, payment_method="tok_declined")
@@ -60,6 +58,6 @@ class TestAnOrderThatBothRefuse:
         outbox.deliver_all(only="orders")
         outbox.deliver_all()
 
-        assert moves(order) == ["placed", "cancelled"]
+        assert statuses(order) == ["placed", "cancelled"]
         assert outbox.emitted("orders.OrderCancelled").reason == "payment_declined"
         assert owed() == 0

@@ -1,4 +1,4 @@
-"""A team adds an app of its own: a folder, one line in INSTALLED_APPS, and nothing else."""
+"""A new app needs a folder and one line in INSTALLED_APPS."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def add_tracking(project: Project) -> None:
 
 
 @pytest.mark.timeout(600)
-class TestAnAppOfYourOwn:
-    def test_hears_what_it_wants_and_no_other_file_changes(self, project: Project):
+class TestANewApp:
+    def test_subscribes_to_events_without_changes_elsewhere(self, project: Project):
         before, settings = project.hashes(), project.settings.read_text()
 
         add_tracking(project)

@@ -1,4 +1,4 @@
-"""Stock and payment answer at the same moment: exactly one of the two confirms (rule 16).
+"""Stock and payment are confirmed concurrently: the order is confirmed once (rule 16).
 
 Seen to fail on PostgreSQL with `select_for_update()` removed from `OrderQuerySet.locked`: each
 transaction then writes its own half, sees no other, and the order waits for ever.
@@ -15,7 +15,7 @@ from django.db import transaction
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
-from tests.flows.looks import status
+from tests.flows.state import status
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import place
 from tests.threads import run_together, wait_until_blocked
@@ -28,8 +28,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def bring_both_halves(order: Order) -> None:
     run_together(
         [
-            partial(services.note_stock, order_id=order.id),
-            partial(services.note_authorization, order_id=order.id),
+            partial(services.record_stock_reserved, order_id=order.id),
+            partial(services.record_payment_authorized, order_id=order.id),
         ]
     )
 
@@ -47,7 +47,7 @@ class TestTheJoin:
         assert confirmed == [order.id for order in orders]
 
     @pytest.mark.postgresql
-    def test_confirms_even_if_both_begin_before_either_commits(self, outbox: Outbox):
+    def test_confirms_if_both_begin_before_either_commits(self, outbox: Outbox):
         """A third transaction holds the row until both wait for it, so no luck is needed."""
         put_on_sale(units=0)
         order = place()

@@ -1,4 +1,4 @@
-"""An order goes from POST to the customer's door."""
+"""A successful order from POST to receipt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from outbox import timeline_of
 from outbox.models import Event
 from outbox.testing import Outbox
 from tests.bank import BankProcess
-from tests.flows.looks import emails, moves, owed, status, told
+from tests.flows.state import emails, emitted, owed, status, statuses
 from tests.inventory.factories import counters, ledger, put_on_sale
 from tests.orders.factories import a_key, customer, place, signed_in
 
@@ -27,20 +27,20 @@ def post_an_order() -> Order:
     return Order.objects.get(pk=answer.json()["id"])
 
 
-class TestAnOrderThatGoesWell:
-    def test_becomes_ready_to_ship_by_itself(self, outbox: Outbox, bank: BankProcess):
+class TestASuccessfulOrder:
+    def test_becomes_ready_to_ship_automatically(self, outbox: Outbox, bank: BankProcess):
         put_on_sale("TEA", units=5, price=6400)
 
         order = post_an_order()
         outbox.deliver_all()
 
-        assert moves(order) == ["placed", "confirmed", "ready_to_ship"]
+        assert statuses(order) == ["placed", "confirmed", "ready_to_ship"]
         assert counters("TEA") == (5, 2)
         assert bank.charges(order.id) == {"authorizations": 1, "captures": 1}
         assert emails(order) == {"acknowledgement", "payment", "ready_to_ship"}
         assert owed() == 0
 
-    def test_reaches_the_customer_once_staff_ship_it(self, outbox: Outbox, bank: BankProcess):
+    def test_is_received_after_staff_ship_it(self, outbox: Outbox, bank: BankProcess):
         put_on_sale("TEA", units=5)
         order = post_an_order()
         outbox.deliver_all()
@@ -55,7 +55,7 @@ class TestAnOrderThatGoesWell:
         assert "shipping" in emails(order)
         assert owed() == 0
 
-    def test_ends_the_same_when_every_worker_dies_once(
+    def test_ends_the_same_if_each_worker_dies_once(
         self, outbox: Outbox, bank: BankProcess, mailoutbox: list[EmailMultiAlternatives]
     ):
         put_on_sale("TEA", units=5)
@@ -63,14 +63,14 @@ class TestAnOrderThatGoesWell:
         order = post_an_order()
         outbox.deliver_all(twice=True)
 
-        assert moves(order) == ["placed", "confirmed", "ready_to_ship"]
+        assert statuses(order) == ["placed", "confirmed", "ready_to_ship"]
         assert counters("TEA") == ledger("TEA") == (5, 2)
         assert bank.charges(order.id) == {"authorizations": 1, "captures": 1}
-        assert len(told(order)) == len(set(told(order)))
+        assert len(emitted(order)) == len(set(emitted(order)))
         message_ids = {message.message()["Message-ID"] for message in mailoutbox}
         assert message_ids == set(Email.objects.values_list("message_id", flat=True))
 
-    def test_can_be_told_from_its_timeline(self, outbox: Outbox, bank: BankProcess):
+    def test_has_a_complete_timeline(self, outbox: Outbox, bank: BankProcess):
         put_on_sale("TEA", units=5)
         order = post_an_order()
         outbox.deliver_all()
@@ -91,7 +91,7 @@ class TestAnOrderThatGoesWell:
         }
         assert len({event.correlation_id for event in timeline}) == 1
 
-    def test_puts_nobodys_address_into_an_event(self, outbox: Outbox, bank: BankProcess):
+    def test_has_no_address_in_its_events(self, outbox: Outbox, bank: BankProcess):
         put_on_sale("TEA", units=5)
         post_an_order()
         outbox.deliver_all()
@@ -102,7 +102,7 @@ class TestAnOrderThatGoesWell:
 
 
 class TestTwoOrders:
-    def test_do_not_meet(self, outbox: Outbox, bank: BankProcess):
+    def test_do_not_affect_each_other(self, outbox: Outbox, bank: BankProcess):
         put_on_sale("TEA", units=5)
         first, second = place(quantity=2), place(quantity=3)
 

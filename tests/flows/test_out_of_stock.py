@@ -1,4 +1,4 @@
-"""Not enough is left: the order is cancelled, and the bank lets the money go."""
+"""Too little stock: the order is cancelled, and its payment is voided."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from outbox.testing import Outbox
 from tests.bank import BankProcess
-from tests.flows.looks import emails, moves, owed, status
+from tests.flows.state import emails, owed, status, statuses
 from tests.inventory.factories import counters, put_on_sale
 from tests.orders.factories import place
 
@@ -23,14 +23,14 @@ class TestAnOrderOutOfStock:
         order = place(quantity=2)
         outbox.deliver_all(twice=twice)
 
-        assert moves(order) == ["placed", "cancelled"]
+        assert statuses(order) == ["placed", "cancelled"]
         assert outbox.emitted("orders.OrderCancelled").reason == "out_of_stock"
         assert counters("TEA") == (1, 0)
         assert bank.charges(order.id) == {"authorizations": 1, "voids": 1}
         assert emails(order) == {"acknowledgement", "cancellation"}
         assert owed() == 0
 
-    def test_leaves_the_units_to_the_next(self, outbox: Outbox, bank: BankProcess):
+    def test_leaves_the_units_for_the_next_order(self, outbox: Outbox, bank: BankProcess):
         put_on_sale("TEA", units=1)
 
         greedy, modest = place(quantity=2), place(quantity=1)

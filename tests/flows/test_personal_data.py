@@ -1,4 +1,4 @@
-"""One customer's data through every channel: nothing of it is found after a redaction."""
+"""After a redaction, no channel contains the customer's personal data."""
 
 from __future__ import annotations
 
@@ -176,10 +176,10 @@ def tables() -> dict[str, str]:
 
 def where(texts: dict[str, str]) -> dict[str, list[str]]:
     """Return, for each text that holds something of the customer, what it holds."""
-    told = {
+    emitted = {
         name: [one for one in SOUGHT if one.lower() in text.lower()] for name, text in texts.items()
     }
-    return {name: values for name, values in told.items() if values}
+    return {name: values for name, values in emitted.items() if values}
 
 
 def scrape(settings: Settings) -> str:
@@ -196,7 +196,7 @@ def archived(folder: Path) -> str:
 
 
 class TestACustomersData:
-    def test_is_nowhere_after_a_redaction(
+    def test_is_in_no_channel_after_a_redaction(
         self,
         story: Story,
         log: StringIO,

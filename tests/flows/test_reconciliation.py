@@ -1,4 +1,4 @@
-"""Whatever becomes of orders, the books balance: while it happens, and when it has happened."""
+"""Reconciliation finds no difference during and after each kind of order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.orders.factories import place
 pytestmark = pytest.mark.django_db
 
 
-def told(done: Reconciliation) -> list[str]:
+def differences(done: Reconciliation) -> list[str]:
     """What differs, and which invariant says so."""
     return [f"{one.invariant.name}: {found.text}" for one in done.findings for found in one.kept]
 
@@ -49,8 +49,8 @@ def orders(outbox: Outbox, bank: BankProcess) -> dict[str, Order]:
     }
 
 
-class TestTheBooks:
-    def test_balance_at_each_step_of_every_kind_of_order(
+class TestReconciliation:
+    def test_finds_no_difference_at_any_step_of_an_order(
         self, outbox: Outbox, bank: BankProcess, orders: dict[str, Order]
     ):
         steps: list[Callable[[], object]] = [
@@ -70,16 +70,16 @@ class TestTheBooks:
         ]
         for step in steps:
             step()
-            assert told(reconcile()) == []
+            assert differences(reconcile()) == []
         outbox.deliver_all()
 
         done = reconcile(thorough=True)
 
-        assert told(done) == []
+        assert differences(done) == []
         assert (done.is_balanced, done.unsettled) == (True, 0)
         unseen = {one.invariant.name for one in done.findings if not one.checked}
         assert unseen == {
             "outbox.waiting_events_have_no_delivery",
-            "orders.whatever_is_under_way_is_owed",
-            "payments.unknown_outcomes_are_owed",
+            "orders.waiting_orders_have_owed_deliveries",
+            "payments.unknown_outcomes_have_owed_deliveries",
         }

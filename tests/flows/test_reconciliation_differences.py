@@ -1,4 +1,4 @@
-"""Whatever somebody does to the books behind the services' backs, it is found and named."""
+"""Reconciliation finds each change of data that no service made, and names its row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from django.db.models import F
 from django.utils import timezone
 
 from inventory.models import Reservation, ReservationLine, Stock, StockMovement
-from money import Money
 from notifications.models import Email
 from orders import services
 from orders.models import Order
@@ -22,6 +21,7 @@ from outbox.reconciliation.examination import Reconciliation, reconcile
 from outbox.testing import Outbox
 from payments import gateway
 from payments.models import Payment, Refund
+from shared.money import Money
 from tests.bank import BankProcess
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import place
@@ -34,7 +34,7 @@ OURS = {"outbox", "orders", "inventory", "payments", "notifications"}
 
 @dataclass
 class Shop:
-    """Orders that are at rest, and books that balance."""
+    """Settled orders without differences."""
 
     paid: Order
     refunded: Order
@@ -55,8 +55,8 @@ def shop(outbox: Outbox, bank: BankProcess) -> Shop:
     return shop
 
 
-def said(done: Reconciliation) -> dict[str, list[str]]:
-    """What differs, by the invariant that says so."""
+def differences(done: Reconciliation) -> dict[str, list[str]]:
+    """The differences by invariant."""
     found = {one.invariant.name: [each.text for each in one.kept] for one in done.findings}
     return {name: texts for name, texts in found.items() if texts}
 
@@ -75,7 +75,7 @@ def forget(name: str, order: Order) -> None:
     assert events.delete()[0]
 
 
-def tell_once_more(name: str, order: Order) -> None:
+def emit_again(name: str, order: Order) -> None:
     event = Event.objects.get(name=name, key=str(order.pk))
     Event.objects.create(
         name=name,
@@ -83,12 +83,12 @@ def tell_once_more(name: str, order: Order) -> None:
         payload=event.payload,
         emitted_at=event.emitted_at,
         correlation_id=event.correlation_id,
-        fanned_out_at=event.emitted_at - timedelta(days=2),  # before anybody listened
+        fanned_out_at=event.emitted_at - timedelta(days=2),  # before any subscription
     )
 
 
-def receive_silently(order: Order) -> None:
-    """The right history, and nobody told."""
+def receive_without_event(order: Order) -> None:
+    """Store a valid history without its event."""
     row(order).update(status="received")
     order.history.create(from_status="shipped", to_status="received", cause="a script")
 
@@ -160,163 +160,167 @@ def deliveries(order: Order):
     )
 
 
-# Which invariant names it, what is done, and to which order.
+# For each change: the invariant that finds it, the order, and the change.
 SABOTAGE: dict[str, tuple[str, str, Callable[[Order], object]]] = {
     "a status that is set by update()": (
-        "orders.history_explains_status",
+        "orders.status_matches_history",
         "paid",
         lambda order: row(order).update(status="shipped"),
     ),
-    "a status that is set back": (
-        "orders.whatever_is_under_way_is_owed",
+    "a status that is reset": (
+        "orders.waiting_orders_have_owed_deliveries",
         "paid",
         lambda order: row(order).update(status="confirmed"),
     ),
-    "a move that is missing": (
-        "orders.history_has_no_gap",
+    "a status change that is missing": (
+        "orders.history_is_continuous",
         "paid",
         lambda order: order.history.filter(to_status="confirmed").delete(),
     ),
-    "a move that nobody told": ("orders.moves_are_told", "refunded", receive_silently),
-    "an event that is gone": (
-        "orders.moves_are_told",
+    "a status change without its event": (
+        "orders.status_changes_match_events",
+        "refunded",
+        receive_without_event,
+    ),
+    "an event that is deleted": (
+        "orders.status_changes_match_events",
         "paid",
         lambda order: forget("orders.OrderReadyToShip", order),
     ),
-    "an event without its move": (
-        "orders.moves_are_told",
+    "an event without its status change": (
+        "orders.status_changes_match_events",
         "paid",
         lambda order: order.history.filter(to_status="ready_to_ship").delete(),
     ),
-    "an event that was told twice": (
-        "orders.moves_are_told",
+    "a duplicate event": (
+        "orders.status_changes_match_events",
         "paid",
-        lambda order: tell_once_more("orders.OrderConfirmed", order),
+        lambda order: emit_again("orders.OrderConfirmed", order),
     ),
-    "an answer that was never given": (
-        "orders.answers_explain_moves",
+    "an answer that is missing": (
+        "orders.status_changes_follow_answers",
         "paid",
         lambda order: forget("payments.PaymentCaptured", order),
     ),
     "a total that was changed": (
-        "orders.totals_are_those_of_the_lines",
+        "orders.totals_match_lines",
         "paid",
         lambda order: row(order).update(total_amount=1),
     ),
-    "a refund that nobody told": (
-        "orders.refunds_are_told",
+    "a refund without its event": (
+        "orders.refund_requests_match_events",
         "refunded",
         lambda order: forget("orders.RefundRequested", order),
     ),
     "a refund that payments does not have": (
-        "orders.money_is_what_orders_are_worth",
+        "orders.payments_match_orders",
         "refunded",
         lose_the_refund,
     ),
-    "goods that were let go": (
-        "orders.goods_are_where_orders_are",
+    "stock that was released": (
+        "orders.reservations_match_orders",
         "paid",
         lambda order: Reservation.objects.filter(pk=order.pk).update(status="released"),
     ),
     "a counter that was changed": (
-        "inventory.counters_are_the_sums_of_the_ledger",
+        "inventory.stock_counters_match_ledger",
         "paid",
         lambda _: Stock.objects.update(on_hand=F("on_hand") + 1),
     ),
-    "a counter below zero": ("inventory.nothing_is_negative", "paid", go_below_zero),
+    "a counter below zero": ("inventory.stock_is_not_negative", "paid", go_below_zero),
     "a reservation of more": (
-        "inventory.what_is_reserved_is_reserved_for_an_order",
+        "inventory.reserved_stock_matches_reservations",
         "paid",
         lambda order: ReservationLine.objects.filter(reservation=order.pk).update(quantity=2),
     ),
-    "a movement that is gone": (
-        "inventory.reservations_are_in_the_ledger",
+    "a movement that is deleted": (
+        "inventory.reservations_match_ledger",
         "refunded",
         lambda order: StockMovement.objects.filter(kind="issued", reference=order.pk).delete(),
     ),
-    "stock that nobody told of": (
-        "inventory.reservations_are_told",
+    "a reservation without its event": (
+        "inventory.reservations_match_events",
         "paid",
         lambda order: forget("inventory.StockReserved", order),
     ),
     "a reservation that was refused afterwards": (
-        "inventory.reservations_are_told",
+        "inventory.reservations_match_events",
         "paid",
         lambda order: Reservation.objects.filter(pk=order.pk).update(status="refused"),
     ),
-    "a payment's move that is missing": (
-        "payments.histories_explain_statuses",
+    "a payment's status change that is missing": (
+        "payments.statuses_match_histories",
         "paid",
         lambda order: payment(order).get().history.filter(to_status="captured").delete(),
     ),
-    "a refund's move that is missing": (
-        "payments.histories_explain_statuses",
+    "a refund's status change that is missing": (
+        "payments.statuses_match_histories",
         "refunded",
         lambda order: Refund.objects.get().history.filter(to_status="refunded").delete(),
     ),
-    "an authorization that nobody told": (
-        "payments.moves_are_told",
+    "an authorization without its event": (
+        "payments.status_changes_match_events",
         "paid",
         lambda order: forget("payments.PaymentAuthorized", order),
     ),
-    "a refund's answer that nobody told": (
-        "payments.refunds_are_told",
+    "a refund's answer without its event": (
+        "payments.refunds_match_events",
         "refunded",
         lambda order: forget("payments.PaymentRefunded", order),
     ),
     "a sum of refunds that was changed": (
-        "payments.refunds_add_up",
+        "payments.refund_totals_match_refunds",
         "paid",
         lambda order: payment(order).update(refund_amount=1),
     ),
-    "a question that nobody asks any more": (
-        "payments.unknown_outcomes_are_owed",
+    "an unknown outcome without an owed delivery": (
+        "payments.unknown_outcomes_have_owed_deliveries",
         "paid",
         lambda order: payment(order).update(status="capturing", capture_id=""),
     ),
     "a charge at the bank that we do not know": (
-        "payments.the_bank_agrees",
+        "payments.bank_matches_payments",
         "declined",
         charge_unknown_to_us,
     ),
     "a refund at the bank that we do not know": (
-        "payments.the_bank_agrees",
+        "payments.bank_matches_payments",
         "paid",
         refund_at_the_bank,
     ),
     "a capture of ours that the bank does not know": (
-        "payments.the_bank_agrees",
+        "payments.bank_matches_payments",
         "paid",
         lambda order: payment(order).update(capture_id="cap_of_nobody"),
     ),
-    "an e-mail that is gone": (
-        "notifications.whoever_is_to_know_was_written_to",
+    "an e-mail that is deleted": (
+        "notifications.handled_events_have_emails",
         "paid",
         lambda order: Email.objects.filter(order_id=order.pk, kind="payment").delete(),
     ),
     "an e-mail of a refund that was never sent": (
-        "notifications.whoever_is_to_know_was_written_to",
+        "notifications.handled_events_have_emails",
         "refunded",
         lambda order: Email.objects.filter(kind="refund").update(sent_at=None),
     ),
     "an e-mail of a refund that is suppressed": (
-        "notifications.whoever_is_to_know_was_written_to",
+        "notifications.handled_events_have_emails",
         "refunded",
         lambda order: Email.objects.filter(kind="refund").update(
             sent_at=None, suppressed_because="limit"
         ),
     ),
-    "an e-mail that is doubled": (
-        "notifications.every_email_has_its_event",
+    "a duplicate e-mail": (
+        "notifications.emails_have_events",
         "paid",
         write_twice,
     ),
-    "an e-mail that no event explains": (
-        "notifications.every_email_has_its_event",
+    "an e-mail without its event": (
+        "notifications.emails_have_events",
         "refunded",
         lambda order: forget("payments.PaymentRefunded", order),
     ),
-    "a delivery that is gone": (
+    "a delivery that is deleted": (
         "outbox.every_subscription_has_its_delivery",
         "paid",
         lambda order: deliveries(order).delete(),
@@ -340,74 +344,76 @@ SABOTAGE: dict[str, tuple[str, str, Callable[[Order], object]]] = {
 }
 
 
-class TestWhatDiffers:
+class TestADifference:
     @pytest.mark.parametrize("what", SABOTAGE)
-    def test_is_named_with_what_it_is_about(self, shop: Shop, bank: BankProcess, what: str):
+    def test_is_reported_by_its_invariant_with_its_row(
+        self, shop: Shop, bank: BankProcess, what: str
+    ):
         invariant, which, do = SABOTAGE[what]
         order: Order = getattr(shop, which)
         do(order)
 
-        found = said(reconcile())
+        found = differences(reconcile())
 
         assert invariant in found
         about = {str(order.id), order.reference, "TEA"}
         assert all(any(word in text for word in about) for text in found[invariant])
 
-    def test_every_invariant_has_been_seen_to_name_something(self, shop: Shop, bank: BankProcess):
+    def test_of_every_invariant_is_tested(self, shop: Shop, bank: BankProcess):
         known = {one.invariant.name for one in reconcile().findings}
         ours = {name for name in known if name.partition(".")[0] in OURS}
 
         assert ours == {name for name, *_ in SABOTAGE.values()}
 
-    def test_is_told_in_money(self, shop: Shop, bank: BankProcess):
-        """Seen to fail while it was told in minor units."""
+    def test_is_formatted_as_money(self, shop: Shop, bank: BankProcess):
+        """Failed while it was in minor units."""
         payment(shop.paid).update(refund_amount=300)
 
-        [text] = said(reconcile())["payments.refunds_add_up"]
+        [text] = differences(reconcile())["payments.refund_totals_match_refunds"]
 
-        assert text.endswith("¥300 are noted as given back, its refunds are ¥0.")
+        assert text.endswith("the refund amount is ¥300, but the refunds sum to ¥0.")
 
 
-class TestWhatWasPruned:
-    def test_is_not_missed(self, shop: Shop, outbox: Outbox, bank: BankProcess):
-        """Seen to fail without the look at the horizon."""
+class TestPrunedEvents:
+    def test_are_no_difference(self, shop: Shop, outbox: Outbox, bank: BankProcess):
+        """Failed without the check of the horizon."""
         operations.prune(older_than=timedelta(0), by="test")
         young = place()
         outbox.deliver_all()
 
         assert not Event.objects.filter(key=str(shop.paid.pk)).exists()
-        assert said(reconcile()) == {}
+        assert differences(reconcile()) == {}
 
         forget("orders.OrderConfirmed", young)
-        assert [*said(reconcile())] == ["orders.moves_are_told"]
+        assert [*differences(reconcile())] == ["orders.status_changes_match_events"]
 
 
-class TestWhatIsOwed:
-    def test_is_unsettled_and_not_wrong(self, shop: Shop, outbox: Outbox, bank: BankProcess):
-        """Seen to fail without the look at what is owed."""
+class TestAnOwedDelivery:
+    def test_makes_a_difference_unsettled(self, shop: Shop, outbox: Outbox, bank: BankProcess):
+        """Failed without the check of owed deliveries."""
         services.cancel_order(order_id=shop.paid.id, by="hanako")
         placed = place()
 
         done = reconcile()
 
-        assert said(done) == {}
+        assert differences(done) == {}
         assert done.unsettled == 2
         unsettled = {one.invariant.name: one.kept_unsettled for one in done.findings}
-        assert unsettled["orders.money_is_what_orders_are_worth"][0].row == shop.paid
-        assert unsettled["orders.goods_are_where_orders_are"][0].row == shop.paid
-        assert unsettled["orders.whatever_is_under_way_is_owed"][0].row == placed
+        assert unsettled["orders.payments_match_orders"][0].row == shop.paid
+        assert unsettled["orders.reservations_match_orders"][0].row == shop.paid
+        assert unsettled["orders.waiting_orders_have_owed_deliveries"][0].row == placed
 
-    def test_excuses_nothing_that_must_hold_at_any_moment(
+    def test_does_not_excuse_an_invariant_that_always_holds(
         self, shop: Shop, outbox: Outbox, bank: BankProcess
     ):
         services.cancel_order(order_id=shop.paid.id, by="hanako")
         row(shop.paid).update(status="shipped", cancel_reason="")
 
-        assert "orders.history_explains_status" in said(reconcile())
+        assert "orders.status_matches_history" in differences(reconcile())
 
 
-class TestABankThatCannotBeAsked:
-    def test_is_no_bank_that_agrees(self, shop: Shop, bank: BankProcess, settings):
+class TestAnUnreachableBank:
+    def test_is_a_difference(self, shop: Shop, bank: BankProcess, settings):
         settings.BANK_API_KEY = "revoked"
 
-        assert [*said(reconcile())] == ["payments.the_bank_agrees"]
+        assert [*differences(reconcile())] == ["payments.bank_matches_payments"]

@@ -1,4 +1,4 @@
-"""While orders come in, are paid, cancelled and refunded, the books balance at every moment."""
+"""Reconciliation finds no difference while orders are placed, paid, cancelled and refunded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from outbox.reconciliation.examination import reconcile
 from outbox.testing import Outbox
 from payments import gateway
 from tests.bank import BankProcess
-from tests.flows.looks import status
-from tests.flows.test_reconciliation import told
+from tests.flows.state import status
+from tests.flows.test_reconciliation import differences
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer, place
 from tests.threads import run_together
@@ -55,10 +55,8 @@ def deliver_until_quiet(is_over: Flag) -> None:
 
 
 @pytest.mark.postgresql
-class TestTheBooksUnderTraffic:
-    def test_balance_at_every_moment_and_afterwards_nothing_is_unsettled(
-        self, outbox: Outbox, bank: BankProcess
-    ):
+class TestReconciliationUnderTraffic:
+    def test_finds_no_difference_at_any_time(self, outbox: Outbox, bank: BankProcess):
         """Seen to fail without the second look at a payment whose bank says otherwise."""
         put_on_sale("TEA", units=1000)
         customer()
@@ -67,22 +65,22 @@ class TestTheBooksUnderTraffic:
 
         def look_five_times() -> None:
             try:
-                looks.extend(told(reconcile()) for _ in range(5))
+                looks.extend(differences(reconcile()) for _ in range(5))
             finally:
                 is_over.set()
 
         workers: list[Callable[[], object]] = [lambda: deliver_until_quiet(is_over)] * 2
         run_together([lambda: make_traffic(is_over), look_five_times, *workers])
-        outbox.deliver_all(raise_errors=False)  # what the traffic told last
+        outbox.deliver_all(raise_errors=False)  # what the traffic emitted last
         deliver_until_quiet(is_over)
 
         assert looks == [[]] * 5
         done = reconcile(thorough=True)
-        assert (told(done), done.unsettled) == ([], 0)
+        assert (differences(done), done.unsettled) == ([], 0)
 
 
 class TestTheBank:
-    def test_is_asked_with_no_transaction_open(
+    def test_is_queried_without_a_transaction(
         self, outbox: Outbox, bank: BankProcess, monkeypatch: pytest.MonkeyPatch
     ):
         put_on_sale("TEA")
@@ -93,7 +91,7 @@ class TestTheBank:
         class Spy:
             processing_time = real.processing_time
 
-            def find(self, *, reference: str) -> gateway.Found | None:
+            def find(self, *, reference: str) -> gateway.BankRecord | None:
                 open_then.append(connection.in_atomic_block)
                 return real.find(reference=reference)
 
@@ -102,7 +100,7 @@ class TestTheBank:
         assert reconcile().is_balanced
         assert open_then == [False]
 
-    def test_that_is_asked_while_a_payment_moves_has_not_the_last_word(
+    def test_is_ignored_if_the_payment_changed_during_the_query(
         self, outbox: Outbox, bank: BankProcess, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail without the second look at the payment."""
@@ -114,7 +112,7 @@ class TestTheBank:
         class Spy:
             processing_time = real.processing_time
 
-            def find(self, *, reference: str) -> gateway.Found | None:
+            def find(self, *, reference: str) -> gateway.BankRecord | None:
                 monkeypatch.setattr(gateway, "current", lambda: real)
                 services.cancel_order(order_id=order.id, by="hanako")
                 outbox.deliver_all()
@@ -122,4 +120,4 @@ class TestTheBank:
 
         monkeypatch.setattr(gateway, "current", Spy)
 
-        assert told(reconcile()) == []
+        assert differences(reconcile()) == []

@@ -1,4 +1,4 @@
-"""Money goes back for a paid order, whole and in part, and goods go back on the shelf by choice."""
+"""Full and partial refunds of a paid order, with and without a return to stock."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 from django.core.mail import EmailMultiAlternatives
 from pytest_django import Settings
 
-from money import Money
 from notifications.models import Email
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
 from payments import gateway
 from payments.queries import payment_of
+from shared.money import Money
 from tests.bank import API_KEY, BankProcess
-from tests.flows.looks import moves, owed, status
+from tests.flows.state import owed, status, statuses
 from tests.inventory.factories import counters, ledger, put_on_sale
 from tests.orders.factories import place
 from tests.payments.orders import retry
@@ -50,18 +50,18 @@ def shipped(outbox: Outbox, paid: Order) -> Order:
 
 
 def refunded(outbox: Outbox, order: Order) -> int:
-    """What payments told of, which is what the bank has on its books."""
+    """What payments emitted of, which is what the bank has on its books."""
     found = gateway.current().find(reference=str(order.id))
     assert found
     at_the_bank = sum(one.amount.amount for one in found.refunds)
-    told: list[Any] = outbox.all_emitted("payments.PaymentRefunded")
-    assert at_the_bank == sum(event.amount.amount for event in told)
+    emitted: list[Any] = outbox.all_emitted("payments.PaymentRefunded")
+    assert at_the_bank == sum(event.amount.amount for event in emitted)
     return at_the_bank
 
 
 class TestARefundOfSomeUnits:
     @pytest.mark.parametrize("twice", [False, True])
-    def test_gives_their_price_back_and_puts_them_on_the_shelf(
+    def test_refunds_their_price_and_returns_them_to_stock(
         self, outbox: Outbox, bank: BankProcess, shipped: Order, twice: bool
     ):
         services.request_refund(order_id=shipped.id, lines=tea(2), return_stock=True, by="staff")
@@ -73,7 +73,7 @@ class TestARefundOfSomeUnits:
         assert [line.model_dump() for line in returned.lines] == [{"sku": "TEA", "quantity": 2}]
         assert (status(shipped), owed()) == ("shipped", 0)
 
-    def test_leaves_the_shelf_alone_if_the_goods_do_not_come_back(
+    def test_does_not_change_stock_without_a_return(
         self, outbox: Outbox, bank: BankProcess, shipped: Order
     ):
         services.request_refund(order_id=shipped.id, lines=tea(2), return_stock=False, by="staff")
@@ -83,7 +83,7 @@ class TestARefundOfSomeUnits:
         assert counters("TEA") == ledger("TEA") == (2, 0)
 
     @pytest.mark.parametrize("refund_first", [False, True])
-    def test_before_shipping_lets_them_go_whatever_inventory_hears_first(
+    def test_before_shipping_releases_them_in_any_order_of_handlers(
         self, outbox: Outbox, bank: BankProcess, paid: Order, refund_first: bool
     ):
         services.request_refund(order_id=paid.id, lines=tea(1), return_stock=True, by="staff")
@@ -97,8 +97,8 @@ class TestARefundOfSomeUnits:
         assert (refunded(outbox, paid), owed()) == (500, 0)
 
 
-class TestARefundOfAllThatIsLeft:
-    def test_follows_refunds_in_part(
+class TestARefundOfTheRemainingAmount:
+    def test_follows_partial_refunds(
         self,
         outbox: Outbox,
         bank: BankProcess,
@@ -141,7 +141,7 @@ class TestARefundOfAllThatIsLeft:
 
 class TestARefundAndACancellation:
     @pytest.mark.parametrize("refund_first", [False, True])
-    def test_give_back_the_whole_and_no_more(
+    def test_refund_the_whole_amount_and_no_more(
         self, outbox: Outbox, bank: BankProcess, paid: Order, refund_first: bool
     ):
         """Seen to fail for ever without the look at `cancelled_at` in `intend_refund`."""
@@ -155,10 +155,10 @@ class TestARefundAndACancellation:
         assert refunded(outbox, paid) == 1500
         assert bank.charges(paid.id)["refunds"] == (2 if refund_first else 1)
         assert counters("TEA") == ledger("TEA") == (5, 0)
-        assert (moves(paid)[-1], owed()) == ("cancelled", 0)
+        assert (statuses(paid)[-1], owed()) == ("cancelled", 0)
 
     @pytest.mark.parametrize("first", ["inventory.return_stock", "inventory.release_stock"])
-    def test_put_the_goods_back_once(
+    def test_release_the_stock_once(
         self, outbox: Outbox, bank: BankProcess, paid: Order, first: str
     ):
         services.request_refund(order_id=paid.id, lines=tea(1), return_stock=True, by="staff")
@@ -168,7 +168,7 @@ class TestARefundAndACancellation:
 
         assert counters("TEA") == ledger("TEA") == (5, 0)
 
-    def test_of_all_that_was_refunded_leaves_nothing_to_give_back(
+    def test_of_a_fully_refunded_order_refund_nothing_more(
         self, outbox: Outbox, bank: BankProcess, paid: Order
     ):
         services.request_refund(order_id=paid.id, return_stock=False, by="staff")
@@ -182,8 +182,8 @@ class TestARefundAndACancellation:
         assert (payment.status, owed()) == ("refunded", 0)
 
 
-class TestABankThatIsAway:
-    def test_is_asked_until_it_gives_the_money_back_once(
+class TestAnOutageOfTheBank:
+    def test_delays_the_refund_and_does_not_repeat_it(
         self, outbox: Outbox, bank: BankProcess, shipped: Order, settings: Settings
     ):
         settings.BANK_API_KEY = "revoked"

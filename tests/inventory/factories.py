@@ -5,7 +5,7 @@ from __future__ import annotations
 from inventory import services
 from inventory.events import StockLine
 from inventory.models import Product, Stock, StockMovement
-from money import Money
+from shared.money import Money
 
 
 def put_on_sale(sku: str = "TEA", *, units: int = 5, price: int = 500) -> Product:

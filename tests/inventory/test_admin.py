@@ -32,7 +32,7 @@ class TestAdmin:
 
         assert "2 of TEA" in page.content.decode()
 
-    def test_lets_nobody_edit_the_ledger(self, admin_client: Client):
+    def test_makes_the_ledger_read_only(self, admin_client: Client):
         movement = StockMovement.objects.first()
         assert movement
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 
 class TestGetProducts:
-    def test_shows_what_is_on_sale_and_still_available(self):
+    def test_lists_products_on_sale_with_available_units(self):
         put_on_sale("TEA", units=5, price=500)
         services.reserve_stock(order_id=uuid4(), lines=[line("TEA", 2)])
 
@@ -29,7 +29,7 @@ class TestGetProducts:
             }
         ]
 
-    def test_hides_what_is_not_on_sale(self):
+    def test_hides_products_not_on_sale(self):
         put_on_sale("TEA")
         Product.objects.update(on_sale=False)
 

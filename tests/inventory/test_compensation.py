@@ -14,7 +14,7 @@ pytestmark = pytest.mark.django_db
 
 
 class TestReleaseStock:
-    def test_is_tried_for_ever(self, outbox: Outbox):
+    def test_is_retried_without_limit(self, outbox: Outbox):
         """Rule 9. Seen to end as dead without `attempts=None`."""
         put_on_sale("TEA", units=5)
         order_id = uuid7()

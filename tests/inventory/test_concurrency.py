@@ -18,8 +18,8 @@ from tests.threads import crowd, run_together, wait_until_blocked
 
 
 @pytest.mark.django_db(transaction=True)
-class TestManyBuyersAtOnce:
-    def test_twenty_of_them_get_exactly_the_last_five_units(self, outbox: Outbox):
+class TestManyConcurrentBuyers:
+    def test_get_exactly_the_last_five_units(self, outbox: Outbox):
         """Seen to fail with the condition removed from `StockQuerySet.shift`."""
         put_on_sale("TEA", units=5)
 
@@ -34,7 +34,7 @@ class TestManyBuyersAtOnce:
         assert len(outbox.all_emitted("inventory.StockReserved")) == 5
         assert len(outbox.all_emitted("inventory.StockUnavailable")) == 15
 
-    def test_of_the_same_products_in_any_order_never_block_each_other(self, outbox: Outbox):
+    def test_of_the_same_products_do_not_deadlock(self, outbox: Outbox):
         """Seen to fail on PostgreSQL ("deadlock detected") with `sorted` removed."""
         skus = [f"TEA{number}" for number in range(8)]
         for sku in skus:
@@ -55,7 +55,7 @@ class TestManyBuyersAtOnce:
         assert {counters(sku) for sku in skus} == {(100, 20)}
         assert len(outbox.all_emitted("inventory.StockReserved")) == 20
 
-    def test_asking_and_releasing_one_order_leaves_nothing_reserved(self, outbox: Outbox):
+    def test_that_reserve_and_release_one_order_leave_nothing_reserved(self, outbox: Outbox):
         """Whichever comes first, rule 17 holds."""
         put_on_sale("TEA", units=5)
         orders = [uuid7() for _ in range(10)]
@@ -89,7 +89,7 @@ class TestTwoHundredBuyers:
         assert len(outbox.all_emitted("inventory.StockReserved")) == 50
         assert len(outbox.all_emitted("inventory.StockUnavailable")) == 150
 
-    def test_of_two_products_in_any_order_meet_no_deadlock(self, outbox: Outbox):
+    def test_of_two_products_do_not_deadlock(self, outbox: Outbox):
         for sku in ("CUP", "TEA"):
             put_on_sale(sku, units=50)
         both = [line("TEA", 1), line("CUP", 1)]
@@ -135,5 +135,5 @@ class TestAParcelThatIsCancelledWhileItIsShipped:
 
 
 def unless_too_late(move: Callable[..., None], order_id: UUID) -> None:
-    with suppress(Reservation.InvalidMove):
+    with suppress(Reservation.InvalidTransition):
         move(order_id=order_id)

@@ -1,4 +1,4 @@
-"""Inventory alone: what it hears and says, each delivery twice."""
+"""Handlers of inventory and the events that they emit; each delivery runs twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestInventory:
         assert counters("TEA") == (5, 3)
         assert outbox.emitted("inventory.StockReserved").order_id == ORDER
 
-    def test_says_what_is_missing(self, outbox: Outbox):
+    def test_emits_the_missing_units(self, outbox: Outbox):
         put_on_sale("TEA", units=2)
         given_an_order(outbox, quantity=3)
 
@@ -65,7 +65,7 @@ class TestInventory:
         assert counters("TEA") == (2, 0)
         assert outbox.emitted("inventory.StockIssued").order_id == ORDER
 
-    def test_takes_back_what_was_refunded(self, outbox: Outbox):
+    def test_returns_refunded_units(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         given_an_order(outbox, quantity=3)
         outbox.deliver_all(only="inventory")
@@ -77,7 +77,7 @@ class TestInventory:
         assert counters("TEA") == ledger("TEA") == (4, 0)
         assert outbox.emitted("inventory.StockReturned").lines[0].quantity == 2
 
-    def test_says_nothing_of_a_refund_without_goods(self, outbox: Outbox):
+    def test_emits_nothing_for_a_refund_without_units(self, outbox: Outbox):
         outbox.given(
             "orders.RefundRequested",
             order_id=ORDER,
@@ -90,14 +90,14 @@ class TestInventory:
 
         assert outbox.all_emitted() == []
 
-    def test_refuses_to_take_back_more_than_it_set_aside(self, outbox: Outbox):
+    def test_refuses_to_return_more_than_was_reserved(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         given_an_order(outbox, quantity=3)
         outbox.deliver_all(only="inventory")
         given_a_refund(outbox, quantity=2)
         given_a_refund(outbox, quantity=2)
 
-        with pytest.raises(services.CountersDisagree):
+        with pytest.raises(services.CounterMismatch):
             outbox.deliver_all(only="inventory")
 
         assert counters("TEA") == ledger("TEA") == (5, 1)

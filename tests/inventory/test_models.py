@@ -22,7 +22,7 @@ ALLOWED = {
 @pytest.mark.django_db
 class TestReservation:
     @pytest.mark.parametrize(("start", "end"), sorted(ALLOWED))
-    def test_makes_the_moves_that_make_sense(self, start: Status, end: Status):
+    def test_allows_valid_transitions(self, start: Status, end: Status):
         reservation = Reservation.objects.create(order_id=uuid7(), status=start)
 
         reservation.move_to(end)
@@ -32,10 +32,10 @@ class TestReservation:
     @pytest.mark.parametrize(
         ("start", "end"), sorted(set(itertools.product(Status, Status)) - ALLOWED)
     )
-    def test_refuses_every_other_move(self, start: Status, end: Status):
+    def test_refuses_every_other_transition(self, start: Status, end: Status):
         reservation = Reservation.objects.create(order_id=uuid7(), status=start)
 
-        with pytest.raises(Reservation.InvalidMove):
+        with pytest.raises(Reservation.InvalidTransition):
             reservation.move_to(end)
 
         assert Reservation.objects.get().status == start

@@ -7,8 +7,8 @@ from uuid_utils.compat import uuid7
 from inventory import services
 from inventory.events import MissingLine
 from inventory.models import Product, Reservation, Stock
-from money import Money
 from outbox.testing import Outbox
+from shared.money import Money
 from tests.inventory.factories import counters, ledger, line, put_on_sale
 
 pytestmark = pytest.mark.django_db
@@ -19,7 +19,7 @@ def status_of(order_id) -> str:
 
 
 class TestReserveStock:
-    def test_sets_every_line_aside(self, outbox: Outbox):
+    def test_reserves_every_line(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         put_on_sale("CUP", units=2)
         order_id = uuid7()
@@ -30,7 +30,7 @@ class TestReserveStock:
         assert status_of(order_id) == "reserved"
         assert outbox.emitted("inventory.StockReserved").order_id == order_id
 
-    def test_sets_nothing_aside_when_one_line_is_short(self, outbox: Outbox):
+    def test_reserves_nothing_if_one_line_is_short(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         put_on_sale("CUP", units=1)
         order_id = uuid7()
@@ -42,7 +42,7 @@ class TestReserveStock:
         missing = outbox.emitted("inventory.StockUnavailable").missing
         assert missing == [MissingLine(sku="CUP", wanted=2, available=1)]
 
-    def test_names_every_missing_line_as_it_was_before(self, outbox: Outbox):
+    def test_lists_missing_lines_with_their_previous_stock(self, outbox: Outbox):
         put_on_sale("TEA", units=1)
 
         services.reserve_stock(order_id=uuid7(), lines=[line("TEA", 2), line("GONE", 1)])
@@ -52,7 +52,7 @@ class TestReserveStock:
             MissingLine(sku="TEA", wanted=2, available=1),
         ]
 
-    def test_adds_up_lines_of_one_product(self, outbox: Outbox):
+    def test_sums_lines_of_one_product(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
 
         services.reserve_stock(order_id=uuid7(), lines=[line("TEA", 3), line("TEA", 3)])
@@ -60,7 +60,7 @@ class TestReserveStock:
         assert counters("TEA") == (5, 0)
         assert outbox.emitted("inventory.StockUnavailable").missing[0].wanted == 6
 
-    def test_answers_an_order_once(self, outbox: Outbox):
+    def test_decides_an_order_once(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         order_id = uuid7()
         services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
@@ -94,7 +94,7 @@ class TestReserveStock:
 
 
 class TestReleaseStock:
-    def test_gives_the_lines_back(self, outbox: Outbox):
+    def test_makes_the_units_available_again(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         order_id = uuid7()
         services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
@@ -104,7 +104,7 @@ class TestReleaseStock:
         assert counters("TEA") == (5, 0)
         assert outbox.emitted("inventory.StockReleased").lines == [line("TEA", 3)]
 
-    def test_gives_them_back_once(self, outbox: Outbox):
+    def test_acts_once(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         first, second = uuid7(), uuid7()
         services.reserve_stock(order_id=first, lines=[line("TEA", 2)])
@@ -116,7 +116,7 @@ class TestReleaseStock:
         assert counters("TEA") == (5, 2)
         assert outbox.emitted("inventory.StockReleased")
 
-    def test_says_nothing_after_a_refusal(self, outbox: Outbox):
+    def test_emits_nothing_after_a_refusal(self, outbox: Outbox):
         put_on_sale("TEA", units=1)
         order_id = uuid7()
         services.reserve_stock(order_id=order_id, lines=[line("TEA", 2)])
@@ -126,20 +126,20 @@ class TestReleaseStock:
         assert status_of(order_id) == "refused"
         assert outbox.all_emitted("inventory.StockReleased") == []
 
-    def test_refuses_what_was_shipped(self, outbox: Outbox):
+    def test_refuses_shipped_stock(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         order_id = uuid7()
         services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
         services.issue_stock(order_id=order_id)
 
-        with pytest.raises(Reservation.InvalidMove):
+        with pytest.raises(Reservation.InvalidTransition):
             services.release_stock(order_id=order_id)
 
         assert counters("TEA") == (2, 0)
 
 
 class TestIssueStock:
-    def test_takes_the_lines_off_the_shelf_once(self, outbox: Outbox):
+    def test_issues_the_units_once(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         order_id = uuid7()
         services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
@@ -150,21 +150,24 @@ class TestIssueStock:
         assert counters("TEA") == (2, 0)
         assert outbox.emitted("inventory.StockIssued").lines == [line("TEA", 3)]
 
-    def test_refuses_what_was_never_reserved(self, outbox: Outbox):
+    def test_refuses_stock_that_was_not_reserved(self, outbox: Outbox):
         order_id = uuid7()
 
-        with pytest.raises(Reservation.InvalidMove):
+        with pytest.raises(Reservation.InvalidTransition):
             services.issue_stock(order_id=order_id)
 
         assert not Reservation.objects.exists()
 
-    def test_fails_where_the_counters_disagree(self, outbox: Outbox):
+    def test_fails_if_the_counters_do_not_match(self, outbox: Outbox):
         put_on_sale("TEA", units=5)
         order_id = uuid7()
         services.reserve_stock(order_id=order_id, lines=[line("TEA", 3)])
         Stock.objects.update(reserved=0)
 
-        with pytest.raises(services.CountersDisagree, match=r"3 of TEA\. Run `manage.py recon"):
+        with pytest.raises(
+            services.CounterMismatch,
+            match=r"fewer than the 3 units of order .*\. Run `manage.py recon",
+        ):
             services.issue_stock(order_id=order_id)
 
         assert status_of(order_id) == "reserved"
@@ -179,15 +182,15 @@ class TestReceiveStock:
 
         assert counters("TEA") == (7, 0)
 
-    def test_wants_a_unit_at_least(self):
+    def test_requires_at_least_one_unit(self):
         put_on_sale("TEA", units=0)
 
-        with pytest.raises(ValueError, match="at least one"):
+        with pytest.raises(ValueError, match="at least 1"):
             services.receive_stock(sku="TEA", quantity=0, reference="note 1")
 
 
 class TestAddProduct:
-    def test_leaves_a_known_product_as_it_is(self):
+    def test_does_not_change_an_existing_product(self):
         put_on_sale("TEA", units=5, price=500)
 
         services.add_product(sku="TEA", name="Other", unit_price=Money(amount=1, currency="JPY"))
@@ -197,7 +200,7 @@ class TestAddProduct:
 
 
 class TestLedger:
-    def test_sums_to_the_counters_after_every_kind_of_move(self, outbox: Outbox):
+    def test_sums_to_the_counters_after_each_kind_of_movement(self, outbox: Outbox):
         put_on_sale("TEA", units=20)
         shipped, released, kept, refused = uuid7(), uuid7(), uuid7(), uuid7()
         for order_id, quantity in ((shipped, 3), (released, 4), (kept, 5), (refused, 99)):
@@ -211,7 +214,7 @@ class TestLedger:
 
 class TestCounters:
     @pytest.mark.parametrize(("on_hand", "reserved"), [(5, 6), (5, -1), (-1, 0)])
-    def test_refuse_what_cannot_be(self, on_hand: int, reserved: int):
+    def test_refuse_impossible_values(self, on_hand: int, reserved: int):
         put_on_sale("TEA", units=5)
 
         with pytest.raises(IntegrityError), transaction.atomic():

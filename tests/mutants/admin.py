@@ -10,7 +10,7 @@ PAGES = "tests/outbox/admin/test_strict_lookups.py::"
 SITE = "tests/shop/test_admin_site.py::"
 TEXT = "tests/shop/test_storable_text.py::"
 FAILURES = "tests/shop/test_every_address.py::TestAFailure::"
-HIDDEN = f"{FAILURES}test_is_shown_to_nobody_without_the_permission"
+HIDDEN = f"{FAILURES}test_is_not_shown_without_the_permission"
 
 LOOKUPS = [
     Mutant(
@@ -19,7 +19,7 @@ LOOKUPS = [
         edits=(Edit(STRICT, "            if lookup not in allowed:", "            if False:"),),
         noticed_by=(
             f"{LISTS}test_answers_another_lookup_with_a_refusal",
-            f"{LISTS}test_takes_no_lookup_but_those_of_its_filters",
+            f"{LISTS}test_refuses_lookups_without_a_filter",
         ),
     ),
     Mutant(
@@ -47,7 +47,7 @@ LOOKUPS = [
         name="length-of-a-search",
         without="a list is searched by a text of any length",
         edits=(Edit(STRICT, "if len(search_term) > LONGEST_SEARCH:", "if False:"),),
-        noticed_by=(f"{LISTS}test_takes_no_search_that_a_database_cannot_hold",),
+        noticed_by=(f"{LISTS}test_refuses_a_search_text_that_cannot_be_stored",),
     ),
     Mutant(
         name="permission-of-an-action",
@@ -59,7 +59,7 @@ LOOKUPS = [
                 "        if True:\n            return found",
             ),
         ),
-        noticed_by=(f"{LISTS}test_offers_no_action_without_a_permission_to_who_may_only_look",),
+        noticed_by=(f"{LISTS}test_offers_no_action_with_the_view_permission_only",),
     ),
 ]
 INPUT = [
@@ -74,7 +74,7 @@ INPUT = [
             ),
         ),
         noticed_by=(
-            f"{LISTS}test_takes_no_value_that_no_column_holds",
+            f"{LISTS}test_refuses_values_that_no_column_can_hold",
             f"{PAGES}TestAFilter::test_refuses_nul",
         ),
         database=POSTGRESQL,
@@ -89,7 +89,7 @@ INPUT = [
                 "except ZeroDivisionError as error:  #",
             ),
         ),
-        noticed_by=(f"{LISTS}test_takes_no_value_that_no_column_holds",),
+        noticed_by=(f"{LISTS}test_refuses_values_that_no_column_can_hold",),
     ),
     Mutant(
         name="keys-of-chosen-rows",
@@ -173,7 +173,7 @@ INPUT = [
                 "",
             ),
         ),
-        noticed_by=(f"{SITE}TestTheLogin::test_takes_no_name_that_no_user_has",),
+        noticed_by=(f"{SITE}TestTheLogin::test_refuses_names_that_are_too_long",),
     ),
 ]
 SEEN = [
@@ -195,7 +195,7 @@ SEEN = [
                 "find_timeline(sought, explained=True)",
             ),
         ),
-        noticed_by=(f"{FAILURES}test_is_not_told_by_the_timeline_of_a_key",),
+        noticed_by=(f"{FAILURES}test_is_not_shown_by_the_timeline_of_a_key",),
     ),
     Mutant(
         name="failures-on-a-row",
@@ -249,7 +249,7 @@ SEEN = [
                 "done=_latest_actions(),",
             ),
         ),
-        noticed_by=(f"{FAILURES}test_is_explained_by_an_operation_to_who_may_view_those",),
+        noticed_by=(f"{FAILURES}test_is_shown_by_an_operation_with_its_view_permission",),
     ),
 ]
 ADMIN = [*LOOKUPS, *INPUT, *SEEN]

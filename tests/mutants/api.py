@@ -17,7 +17,7 @@ API = [
             Edit("api/views.py", "import cache\n", "import lru_cache\n"),
             Edit("api/views.py", "@cache\n", "@lru_cache(maxsize=0)\n"),
         ),
-        noticed_by=(f"{SCHEMA}test_is_generated_once_whoever_asks",),
+        noticed_by=(f"{SCHEMA}test_is_generated_once_for_all_users",),
     ),
     Mutant(
         name="language-of-the-schema",
@@ -29,7 +29,7 @@ API = [
                 'return request.GET["lang"] if request.GET.get("lang") else "en"',
             ),
         ),
-        noticed_by=(f"{SCHEMA}test_keeps_nothing_of_a_language_that_is_not_ours",),
+        noticed_by=(f"{SCHEMA}test_caches_no_unsupported_language",),
     ),
     Mutant(
         name="parameter-in-a-header",
@@ -43,7 +43,7 @@ API = [
         ),
         noticed_by=(
             "tests/shop/test_hostile_parameters.py::TestAHostileParameter"
-            "::test_of_a_stranger_reaches_no_header_and_breaks_nothing",
+            "::test_of_a_visitor_reaches_no_header_and_causes_no_server_error",
         ),
     ),
     Mutant(
@@ -57,7 +57,9 @@ API = [
             ),
             Edit("shop/problems.py", '"errors": errors[:MOST_ERRORS],', '"errors": errors,'),
         ),
-        noticed_by=(f"{BODY}TestAnOversizedBody::test_is_told_that_more_is_wrong_than_is_named",),
+        noticed_by=(
+            f"{BODY}TestAnOversizedBody::test_gets_an_error_that_counts_more_errors_than_it_lists",
+        ),
     ),
     Mutant(
         name="length-of-an-error",
@@ -69,9 +71,7 @@ API = [
                 "return text if True else",
             ),
         ),
-        noticed_by=(
-            f"{BODY}TestAnOversizedBody::test_is_refused_by_a_short_answer_and_writes_nothing",
-        ),
+        noticed_by=(f"{BODY}TestAnOversizedBody::test_gets_a_short_error_and_stores_nothing",),
     ),
     Mutant(
         name="unknown-fields-named",
@@ -82,14 +82,16 @@ API = [
             ),
         ),
         noticed_by=(
-            f"{BODY}TestAnOversizedBody::test_names_the_first_unknown_fields_of_an_object",
+            f"{BODY}TestAnOversizedBody::test_gets_an_error_with_the_first_unknown_fields",
         ),
     ),
     Mutant(
         name="length-before-items",
         without="a list's items are looked at although it is too long",
         edits=(Edit("api/serializers.py", "and len(data) > self.max_length:", "and False:"),),
-        noticed_by=(f"{BODY}TestAnOversizedBody::test_has_its_length_looked_at_before_its_items",),
+        noticed_by=(
+            f"{BODY}TestAnOversizedBody::test_is_refused_by_length_before_its_items_are_checked",
+        ),
     ),
     Mutant(
         name="parts-of-a-body",
@@ -100,7 +102,7 @@ API = [
             Edit("api/parsing.py", "found > MOST_VALUES", "False"),
             Edit("api/parsing.py", "len(name) > LONGEST_NAME", "False"),
         ),
-        noticed_by=(f"{BODY}TestALimit::test_is_where_the_reference_says",),
+        noticed_by=(f"{BODY}TestALimit::test_has_the_value_in_the_reference",),
     ),
     Mutant(
         name="timeline-by-causes",
@@ -164,7 +166,7 @@ API = [
                 "        return None\n",
             ),
         ),
-        noticed_by=(f"{LIMITS}TestARecipient::test_is_sent_no_more_than_the_limit",),
+        noticed_by=(f"{LIMITS}TestARecipient::test_gets_no_more_emails_than_the_limit",),
     ),
     Mutant(
         name="mailbox-of-a-recipient",
@@ -178,7 +180,7 @@ API = [
                 "    return recipient\n",
             ),
         ),
-        noticed_by=(f"{LIMITS}TestARecipient::test_is_the_same_in_other_letters_and_with_a_tag",),
+        noticed_by=(f"{LIMITS}TestARecipient::test_is_counted_without_case_and_tag",),
     ),
     Mutant(
         name="essential-emails-apart",
@@ -191,7 +193,7 @@ API = [
             ),
         ),
         noticed_by=(
-            f"{LIMITS}TestAnEssentialEmail::test_is_sent_although_the_limit_of_others_is_reached",
+            f"{LIMITS}TestAnEssentialEmail::test_is_sent_although_the_other_limit_is_reached",
         ),
     ),
     Mutant(
@@ -204,9 +206,7 @@ API = [
                 "",
             ),
         ),
-        noticed_by=(
-            f"{LIMITS}TestAnEssentialEmail::test_is_missed_by_the_books_where_it_is_suppressed",
-        ),
+        noticed_by=(f"{LIMITS}TestAnEssentialEmail::test_is_a_difference_if_it_is_suppressed",),
     ),
     Mutant(
         name="address-on-the-internet",
@@ -224,8 +224,8 @@ API = [
             ),
         ),
         noticed_by=(
-            "tests/orders/test_api_bad_input.py::TestAnOrderThatIsWrong"
-            "::test_is_refused_by_name_and_writes_nothing",
+            "tests/orders/test_api_bad_input.py::TestAnInvalidOrder"
+            "::test_is_refused_with_its_error_and_stores_nothing",
         ),
     ),
     Mutant(
@@ -244,8 +244,8 @@ API = [
             ),
         ),
         noticed_by=(
-            f"{LIMITS}TestAnAddressThatIsNone::test_never_reaches_the_mail_server_or_the_log",
-            f"{LIMITS}TestAnAddressThatIsNone::test_is_not_sent_to_on_request_either",
+            f"{LIMITS}TestAnInvalidAddress::test_never_reaches_the_mail_server_or_the_log",
+            f"{LIMITS}TestAnInvalidAddress::test_is_refused_for_a_resend",
         ),
     ),
     Mutant(
@@ -259,8 +259,7 @@ API = [
             ),
         ),
         noticed_by=(
-            f"{LIMITS}TestAnAddressThatIsNone"
-            "::test_lets_no_control_character_of_the_mail_server_into_our_records",
+            f"{LIMITS}TestAnInvalidAddress::test_stores_no_control_character_of_the_mail_server",
         ),
     ),
     Mutant(
@@ -268,19 +267,19 @@ API = [
         without="what is kept of an answer is in clear",
         edits=(
             Edit(
-                "api/sealing.py",
+                "api/encryption.py",
                 "return _cipher(key, purpose).encrypt(json.dumps(document).encode()).decode()",
                 "return json.dumps(document)",
             ),
             Edit(
-                "api/sealing.py",
-                "json.loads(_cipher(key, purpose).decrypt(sealed.encode()))",
-                "json.loads(sealed)",
+                "api/encryption.py",
+                "json.loads(_cipher(key, purpose).decrypt(encrypted.encode()))",
+                "json.loads(encrypted)",
             ),
         ),
         noticed_by=(
-            f"{ANSWERS}TestAnAnswerAtRest::test_has_nothing_of_the_order_or_the_key",
-            f"{ANSWERS}TestAnAnswerAtRest::test_has_no_secret_that_is_shown_once",
+            f"{ANSWERS}TestAStoredAnswer::test_contains_neither_order_nor_key",
+            f"{ANSWERS}TestAStoredAnswer::test_contains_no_secret_that_is_shown_once",
         ),
     ),
     Mutant(
@@ -288,26 +287,26 @@ API = [
         without="an Idempotency-Key is kept as it is",
         edits=(
             Edit(
-                "api/sealing.py",
+                "api/encryption.py",
                 "    return hashlib.sha256(key.encode()).hexdigest()\n",
                 "    return key\n",
             ),
         ),
-        noticed_by=(f"{ANSWERS}TestAnAnswerAtRest::test_has_nothing_of_the_order_or_the_key",),
+        noticed_by=(f"{ANSWERS}TestAStoredAnswer::test_contains_neither_order_nor_key",),
     ),
     Mutant(
         name="secret-of-an-answer",
         without="an answer is read by its Idempotency-Key alone, which can be guessed",
         edits=(
             Edit(
-                "api/sealing.py",
+                "api/encryption.py",
                 "    material = hashlib.sha256(secret.encode()).digest() + ",
                 "    material = ",
             ),
         ),
         noticed_by=(
-            f"{ANSWERS}TestAnAnswerAtRest"
-            "::test_is_gone_with_the_secret_key_and_nothing_is_done_again",
+            f"{ANSWERS}TestAStoredAnswer"
+            "::test_is_lost_with_the_secret_key_and_the_request_is_not_repeated",
         ),
     ),
     Mutant(
@@ -321,7 +320,7 @@ API = [
             ),
         ),
         noticed_by=(
-            f"{ANSWERS}TestAnErasedAnswer::test_leaves_nothing_and_its_request_is_not_done_again",
+            f"{ANSWERS}TestAnErasedAnswer::test_leaves_no_data_and_the_request_is_not_repeated",
         ),
     ),
     Mutant(
@@ -340,10 +339,7 @@ API = [
                 "True",
             ),
         ),
-        noticed_by=(
-            "tests/webhooks/test_api.py::TestLookingUp"
-            "::test_is_done_for_a_limited_number_of_requests",
-        ),
+        noticed_by=("tests/webhooks/test_api.py::TestHostLookups::test_are_limited_per_user",),
     ),
     Mutant(
         name="error-behind-a-link",
@@ -351,8 +347,8 @@ API = [
         edits=(
             Edit(
                 "orders/views.py",
-                "        pages = Onward()\n",
-                '        assert order.status != "shipped"\n        pages = Onward()\n',
+                "        pages = ForwardPagination()\n",
+                '        assert order.status != "shipped"\n        pages = ForwardPagination()\n',
             ),
         ),
         noticed_by=(

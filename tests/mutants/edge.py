@@ -7,7 +7,7 @@ from tests.mutants.mutant import Edit, Mutant
 SERVER = "tests/shop/test_web_server.py::"
 PROXIES = "tests/shop/test_proxies.py::"
 GUESSING = "tests/shop/test_guessing.py::"
-CHECKING = "tests/webhooks/test_checking.py::"
+URL_CHECKS = "tests/webhooks/test_url_checks.py::"
 SESSIONS = "tests/shop/test_sessions.py::TestASession::"
 
 EDGE = [
@@ -15,7 +15,7 @@ EDGE = [
         name="slow-clients",
         without="a thread waits for the bytes of each request",
         edits=(Edit("gunicorn.conf.py", '"shop.server.Worker"', '"gthread"'),),
-        noticed_by=(f"{SERVER}TestFiveHundredSlowClients::test_keep_nobody_waiting",),
+        noticed_by=(f"{SERVER}TestFiveHundredSlowClients::test_do_not_delay_other_clients",),
         hangs=True,
     ),
     Mutant(
@@ -28,7 +28,9 @@ EDGE = [
                 "now - self.last_activity > settings.REQUEST_SECONDS",
             ),
         ),
-        noticed_by=(f"{SERVER}TestTheTimeOfAClient::test_ends_although_a_byte_comes_now_and_then",),
+        noticed_by=(
+            f"{SERVER}TestTheTimeLimitOfAClient::test_applies_although_single_bytes_arrive",
+        ),
         hangs=True,
     ),
     Mutant(
@@ -37,7 +39,7 @@ EDGE = [
         edits=(Edit("shop/server.py", "    parser_class = Parser\n", ""),),
         noticed_by=(
             f"{SERVER}TestFiveHundredSlowClients"
-            "::test_that_ask_often_and_read_nothing_keep_nobody_waiting",
+            "::test_that_read_no_answers_do_not_delay_other_clients",
         ),
         hangs=True,
     ),
@@ -51,7 +53,7 @@ EDGE = [
                 "return False",
             ),
         ),
-        noticed_by=(f"{SERVER}TestTheTimeOfAClient::test_ends_where_it_only_holds_the_connection",),
+        noticed_by=(f"{SERVER}TestTheTimeLimitOfAClient::test_applies_to_idle_connections",),
         hangs=True,
     ),
     Mutant(
@@ -64,14 +66,14 @@ EDGE = [
                 "self.cfg.keepalive",
             ),
         ),
-        noticed_by=(f"{SERVER}TestMoreClientsThanConnections::test_give_way_to_others",),
+        noticed_by=(f"{SERVER}TestMoreClientsThanConnections::test_are_served_in_turn",),
         hangs=True,
     ),
     Mutant(
         name="end-of-a-stop",
         without="a stop cuts off the requests in progress",
         edits=(Edit("shop/server.py", "        self._drain()\n", ""),),
-        noticed_by=(f"{SERVER}TestAStop::test_lets_a_request_in_progress_end",),
+        noticed_by=(f"{SERVER}TestAStop::test_completes_requests_in_progress",),
     ),
     Mutant(
         name="length-of-a-body",
@@ -81,8 +83,8 @@ EDGE = [
             Edit("shop/middleware.py", "> settings.DATA_UPLOAD_MAX_MEMORY_SIZE", "> 1 << 30"),
         ),
         noticed_by=(
-            f"{SERVER}TestABody::test_of_a_hundred_megabytes_is_refused_unread",
-            f"{SERVER}TestABody::test_in_chunks_is_refused_where_it_grows_too_large",
+            f"{SERVER}TestABody::test_of_a_hundred_megabytes_is_refused_without_reading",
+            f"{SERVER}TestABody::test_in_chunks_is_refused_above_the_limit",
         ),
         hangs=True,
     ),
@@ -90,7 +92,7 @@ EDGE = [
         name="no-files",
         without="a file is parsed, and stored in a temporary folder, for a page that takes none",
         edits=(Edit("shop/middleware.py", 'if kind.startswith("multipart/"):', "if False:"),),
-        noticed_by=(f"{SERVER}TestABody::test_of_a_file_is_refused_and_leaves_nothing_behind",),
+        noticed_by=(f"{SERVER}TestABody::test_of_a_file_is_refused_and_leaves_no_file",),
     ),
     Mutant(
         name="path-as-it-was-sent",
@@ -105,7 +107,7 @@ EDGE = [
         without="forwarding headers are believed whoever sends them",
         edits=(Edit("shop/proxies.py", "and trusted_proxies().has(peer):", "and True:"),),
         noticed_by=(
-            f"{PROXIES}TestAPeerThatIsNoTrustedProxy::test_is_the_client_and_its_headers_are_dropped",
+            f"{PROXIES}TestAnUntrustedPeer::test_is_the_client_and_its_headers_are_dropped",
         ),
     ),
     Mutant(
@@ -119,11 +121,9 @@ EDGE = [
             ),
         ),
         noticed_by=(
-            f"{PROXIES}TestTheClientOf::test_each_documented_proxy_is_the_one_that_it_names",
-            f"{GUESSING}TestAGuesserOfTokens"
-            "::test_behind_a_proxy_waits_and_the_next_client_does_not",
-            f"{GUESSING}TestAGuesserOfPasswords"
-            "::test_behind_a_proxy_waits_and_the_next_client_does_not",
+            f"{PROXIES}TestTheClientOf::test_each_documented_proxy_is_the_address_in_its_header",
+            f"{GUESSING}TestAGuesserOfTokens::test_behind_a_proxy_is_throttled_alone",
+            f"{GUESSING}TestAGuesserOfPasswords::test_behind_a_proxy_is_locked_out_alone",
         ),
     ),
     Mutant(
@@ -142,10 +142,11 @@ EDGE = [
             Edit(
                 "api/tokens.py",
                 "        known = find_token(token.strip())\n",
-                "        WrongTokens().count(request)\n        known = find_token(token.strip())\n",
+                "        WrongTokenThrottle().count(request)\n"
+                "        known = find_token(token.strip())\n",
             ),
         ),
-        noticed_by=(f"{GUESSING}TestAGuesserOfTokens::test_keeps_no_right_token_out",),
+        noticed_by=(f"{GUESSING}TestAGuesserOfTokens::test_does_not_block_valid_tokens",),
     ),
     Mutant(
         name="no-resolver-in-a-request",
@@ -158,7 +159,7 @@ EDGE = [
                 "            __import__('socket').getaddrinfo(url.split('/')[2], 443)\n",
             ),
         ),
-        noticed_by=(f"{CHECKING}TestARequest::test_asks_no_resolver",),
+        noticed_by=(f"{URL_CHECKS}TestARequest::test_resolves_no_name",),
         hangs=True,
     ),
     Mutant(
@@ -166,18 +167,20 @@ EDGE = [
         without="an endpoint whose host leads inside stays enabled",
         edits=(
             Edit(
-                "webhooks/checking.py",
-                "    if finding.state is UrlState.REFUSED and endpoint.enabled:",
+                "webhooks/url_checks.py",
+                "    if result.state is UrlState.REFUSED and endpoint.enabled:",
                 "    if False:",
             ),
         ),
-        noticed_by=(f"{CHECKING}TestACheck::test_disables_what_leads_inside_and_tells_its_owner",),
+        noticed_by=(
+            f"{URL_CHECKS}TestACheck::test_disables_a_private_address_and_emails_the_owner",
+        ),
     ),
     Mutant(
         name="checks-of-one-customer",
         without="the endpoints of one customer are looked up side by side",
         edits=(Edit("webhooks/handlers.py", "    share_window=1,\n", ""),),
-        noticed_by=(f"{CHECKING}TestOneCustomersChecks::test_follow_one_another",),
+        noticed_by=(f"{URL_CHECKS}TestChecksOfOneCustomer::test_run_one_at_a_time",),
     ),
     Mutant(
         name="end-of-a-session",
@@ -210,14 +213,16 @@ EDGE = [
         without="others on the machine can read the database of `make up`, and the bank's",
         edits=(
             Edit(
-                "private_files.py", "os.O_CREAT | os.O_RDWR, 0o600", "os.O_CREAT | os.O_RDWR, 0o644"
+                "shared/private_files.py",
+                "os.O_CREAT | os.O_RDWR, 0o600",
+                "os.O_CREAT | os.O_RDWR, 0o644",
             ),
-            Edit("private_files.py", "& 0o700)", "& 0o777)"),
+            Edit("shared/private_files.py", "& 0o700)", "& 0o777)"),
         ),
         noticed_by=(
             "tests/shop/test_settings.py::TestTheDatabaseFile"
-            "::test_is_for_its_owner_alone_with_its_journals",
-            "tests/payments/test_simulator.py::TestTheFile::test_is_for_its_owner_alone",
+            "::test_is_readable_by_its_owner_only_with_its_journals",
+            "tests/payments/test_simulator.py::TestTheFile::test_is_readable_by_its_owner_only",
         ),
     ),
     Mutant(
@@ -230,8 +235,6 @@ EDGE = [
                 '["correlation", "personal_data"]',
             ),
         ),
-        noticed_by=(
-            "tests/shop/test_logs.py::TestWhatAClientDidWrong::test_is_a_warning_of_one_line",
-        ),
+        noticed_by=("tests/shop/test_logs.py::TestAClientError::test_is_a_warning_of_one_line",),
     ),
 ]

@@ -6,7 +6,7 @@ from tests.mutants.mutant import POSTGRESQL, Edit, Mutant
 
 _DATA = "tests/outbox/privacy/test_subjects.py::"
 _REDACTED = "tests/outbox/privacy/test_sensitive.py::TestRedaction::"
-_FORGOTTEN = "tests/flows/test_forgetting.py::"
+_FORGOTTEN = "tests/flows/test_erasure.py::"
 
 PRIVACY = [
     Mutant(
@@ -117,7 +117,7 @@ PRIVACY = [
         noticed_by=(
             f"{_DATA}TestADeclaredValue::test_is_masked_in_the_failures_of_thin_events",
             "tests/flows/test_personal_data.py"
-            "::TestACustomersData::test_is_nowhere_after_a_redaction",
+            "::TestACustomersData::test_is_in_no_channel_after_a_redaction",
         ),
     ),
     Mutant(
@@ -238,8 +238,7 @@ PRIVACY = [
             Edit("shop/settings/logs.py", '"client_errors", "personal_data"]', '"client_errors"]'),
         ),
         noticed_by=(
-            "tests/shop/test_logs.py::TestALogForReal"
-            "::test_has_no_address_also_if_a_library_logs_it",
+            "tests/shop/test_logs.py::TestAProductionLog::test_masks_addresses_of_libraries_too",
         ),
     ),
     Mutant(
@@ -247,7 +246,7 @@ PRIVACY = [
         without="e-mails that cannot be sent are waited for without end",
         edits=(Edit("notifications/services.py", "    if waits:\n", "    if True:\n"),),
         noticed_by=(
-            f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
+            f"{_FORGOTTEN}TestAForgottenCustomer"
             "::test_is_forgotten_although_an_email_was_never_sent",
         ),
     ),
@@ -262,7 +261,7 @@ PRIVACY = [
             ),
         ),
         noticed_by=(
-            f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
+            f"{_FORGOTTEN}TestAForgottenCustomer"
             "::test_is_forgotten_although_an_email_was_never_sent",
         ),
     ),
@@ -284,12 +283,11 @@ PRIVACY = [
     Mutant(
         name="no-resend-to-the-forgotten",
         without="staff are promised that an e-mail is sent whose customer was forgotten",
-        edits=(Edit("notifications/services.py", "    _refuse_to_resend(email)\n", ""),),
+        edits=(Edit("notifications/services.py", "    _require_resendable(email)\n", ""),),
         noticed_by=(
-            "tests/notifications/test_admin.py::TestAnEmailOfACustomerWhoWasForgotten"
+            "tests/notifications/test_admin.py::TestAnEmailOfAForgottenCustomer"
             "::test_is_not_sent_again",
-            "tests/notifications/test_admin.py::TestSendingAgain"
-            "::test_waits_until_it_was_sent_once",
+            "tests/notifications/test_admin.py::TestResending::test_is_refused_before_the_first_sending",
         ),
     ),
     Mutant(
@@ -298,13 +296,12 @@ PRIVACY = [
         edits=(
             Edit(
                 "orders/handlers.py",
-                '"outbox.SubjectRedacted", "orders.ForgettingPostponed")',
+                '"outbox.SubjectRedacted", "orders.ErasurePostponed")',
                 '"outbox.SubjectRedacted")',
             ),
         ),
         noticed_by=(
-            f"{_FORGOTTEN}TestACustomerWhoIsForgotten"
-            "::test_is_forgotten_once_the_last_order_is_final",
+            f"{_FORGOTTEN}TestAForgottenCustomer::test_is_forgotten_once_the_last_order_is_final",
         ),
     ),
     Mutant(
@@ -313,7 +310,7 @@ PRIVACY = [
         edits=(
             Edit("notifications/services.py", "contact(order_id, lock=True)", "contact(order_id)"),
         ),
-        noticed_by=(f"{_FORGOTTEN}TestAnEmailThatIsWrittenMeanwhile::test_is_blanked_too",),
+        noticed_by=(f"{_FORGOTTEN}TestAConcurrentEmail::test_is_blanked_too",),
         database=POSTGRESQL,
     ),
     Mutant(
@@ -326,7 +323,7 @@ PRIVACY = [
                 "return request.user.get_username()",
             ),
         ),
-        noticed_by=("tests/orders/test_api.py::TestCancelOrder::test_names_who_did_it_by_id",),
+        noticed_by=("tests/orders/test_api.py::TestCancelOrder::test_records_the_id_of_the_user",),
     ),
     Mutant(
         name="bodies-of-reports",
@@ -340,7 +337,7 @@ PRIVACY = [
         ),
         noticed_by=(
             "tests/payments/test_stripe.py::TestAWebhookOfStripe"
-            "::test_leaves_nothing_of_the_customer_once_it_was_processed",
+            "::test_contains_no_customer_data_after_processing",
         ),
     ),
     Mutant(
@@ -355,7 +352,7 @@ PRIVACY = [
         ),
         noticed_by=(
             "tests/flows/test_personal_data.py"
-            "::TestACustomersData::test_is_nowhere_after_a_redaction",
+            "::TestACustomersData::test_is_in_no_channel_after_a_redaction",
         ),
     ),
 ]

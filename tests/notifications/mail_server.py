@@ -1,4 +1,4 @@
-"""Real mail servers for tests: one that keeps what it takes, and ways in which one goes wrong."""
+"""Real mail servers for tests: one that stores e-mails, and failing ones."""
 
 from __future__ import annotations
 

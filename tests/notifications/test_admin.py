@@ -25,15 +25,13 @@ def email(outbox: Outbox) -> Email:
 
 
 class TestEmailAdmin:
-    def test_lists_what_was_sent_to_whom(self, admin_client: Client, email: Email):
+    def test_lists_emails_and_recipients(self, admin_client: Client, email: Email):
         page = admin_client.get("/admin/notifications/email/").content.decode()
 
         assert email.subject in page
         assert email.recipient in page
 
-    def test_shows_its_text_beside_a_frame_that_runs_nothing(
-        self, admin_client: Client, email: Email
-    ):
+    def test_shows_its_text_and_a_sandboxed_frame(self, admin_client: Client, email: Email):
         url = f"/admin/notifications/email/{email.pk}"
 
         page = admin_client.get(f"{url}/change/").content.decode()
@@ -44,10 +42,10 @@ class TestEmailAdmin:
         assert 'style="' not in page[page.index("email-preview") :]
         assert "notifications/emails.css" in page
 
-    def test_has_a_file_for_its_style(self):
+    def test_loads_its_style_from_a_file(self):
         assert finders.find("notifications/emails.css")
 
-    def test_shows_the_html_under_a_policy_of_its_own(self, admin_client: Client, email: Email):
+    def test_serves_the_html_with_its_own_policy(self, admin_client: Client, email: Email):
         answer = admin_client.get(f"/admin/notifications/email/{email.pk}/html/")
 
         assert answer.content.decode() == email.html
@@ -57,14 +55,14 @@ class TestEmailAdmin:
         assert answer["X-Frame-Options"] == "SAMEORIGIN"
         assert "no-store" in answer["Cache-Control"]
 
-    def test_shows_the_html_to_those_who_may_see_it(self, client: Client, email: Email):
+    def test_serves_the_html_only_with_permission(self, client: Client, email: Email):
         url = f"/admin/notifications/email/{email.pk}/html/"
 
         assert client.get(url).status_code == 302
         client.force_login(User.objects.create_user("ben", is_staff=True))
         assert client.get(url).status_code == 403
 
-    def test_lets_nobody_edit_it(self, admin_client: Client, email: Email):
+    def test_is_read_only(self, admin_client: Client, email: Email):
         url = f"/admin/notifications/email/{email.pk}/"
 
         edited = admin_client.post(f"{url}change/", {"recipient": "other@example.com"})
@@ -84,8 +82,8 @@ def send_again(client: Client, email: Email) -> Any:
     return client.post("/admin/notifications/email/", chosen, follow=True)
 
 
-class TestSendingAgain:
-    def test_repeats_the_e_mail_as_it_was_under_its_message_id(
+class TestResending:
+    def test_sends_the_same_email_under_the_same_message_id(
         self,
         client: Client,
         outbox: Outbox,
@@ -104,7 +102,7 @@ class TestSendingAgain:
         assert len({(one.subject, one.body, one.to[0]) for one in mailoutbox}) == 1
         assert Email.objects.count() == 1
 
-    def test_is_on_record_with_who_and_when(self, client: Client, outbox: Outbox, email: Email):
+    def test_records_user_and_time(self, client: Client, outbox: Outbox, email: Email):
         anna = staff("view_email", "resend_email")
         client.force_login(anna)
 
@@ -123,7 +121,7 @@ class TestSendingAgain:
         page = client.get(f"/admin/notifications/email/{email.pk}/change/").content.decode()
         assert "anna" in page[page.index("resends-group") :]
 
-    def test_needs_a_permission_of_its_own(self, client: Client, email: Email):
+    def test_needs_its_own_permission(self, client: Client, email: Email):
         client.force_login(staff("view_email"))
 
         page = send_again(client, email).content.decode()
@@ -131,7 +129,9 @@ class TestSendingAgain:
         assert "send_again" not in page
         assert not Resend.objects.exists()
 
-    def test_waits_until_it_was_sent_once(self, client: Client, outbox: Outbox, email: Email):
+    def test_is_refused_before_the_first_sending(
+        self, client: Client, outbox: Outbox, email: Email
+    ):
         Email.objects.update(sent_at=None)
         client.force_login(staff("view_email", "resend_email"))
 
@@ -141,7 +141,7 @@ class TestSendingAgain:
         assert f"manage.py outbox why {email.order_id}" in page
         assert not Resend.objects.exists()
 
-    def test_is_a_way_out_of_a_refusal(
+    def test_is_possible_after_a_refusal(
         self,
         client: Client,
         outbox: Outbox,
@@ -160,7 +160,7 @@ class TestSendingAgain:
         assert email.refusal == ""
 
 
-class TestAnEmailOfACustomerWhoWasForgotten:
+class TestAnEmailOfAForgottenCustomer:
     @pytest.fixture
     def email(self, outbox: Outbox, email: Email) -> Email:
         """Blanked before it was sent."""
@@ -168,13 +168,13 @@ class TestAnEmailOfACustomerWhoWasForgotten:
         return Email.objects.get()
 
     @pytest.mark.parametrize("page", ["", "{}/change/"])
-    def test_says_why_it_was_not_sent(self, admin_client: Client, email: Email, page: str):
+    def test_shows_why_it_was_not_sent(self, admin_client: Client, email: Email, page: str):
         """Failed: it looked like one that is still to be sent."""
         url = "/admin/notifications/email/" + page.format(email.pk)
 
         assert "the customer was forgotten" in admin_client.get(url).content.decode()
 
-    def test_says_so_in_japanese(self, admin_client: Client, email: Email):
+    def test_shows_the_reason_in_japanese(self, admin_client: Client, email: Email):
         url = f"/admin/notifications/email/{email.pk}/change/"
 
         page = admin_client.get(url, headers={"accept-language": "ja"}).content.decode()
@@ -191,7 +191,7 @@ class TestAnEmailOfACustomerWhoWasForgotten:
         assert "0 e-mails will be sent again." not in page
         assert not Resend.objects.exists()
 
-    def test_says_why_a_repetition_was_not_sent(self, admin_client: Client, email: Email):
+    def test_shows_why_a_resend_was_not_sent(self, admin_client: Client, email: Email):
         email.resends.create(requested_by="anna")
 
         page = admin_client.get(f"/admin/notifications/email/{email.pk}/change/").content.decode()
@@ -206,7 +206,7 @@ class TestAnEmailOfACustomerWhoWasForgotten:
         assert "too many e-mails to this recipient" in page
         assert "the customer was forgotten" not in page
 
-    def test_was_sent_if_it_was_sent_before(self, admin_client: Client, email: Email):
+    def test_stays_sent_if_it_was_sent_before(self, admin_client: Client, email: Email):
         Email.objects.update(sent_at=email.written_at)
 
         page = admin_client.get("/admin/notifications/email/").content.decode()

@@ -1,4 +1,4 @@
-"""Notifications alone: what it hears and whom it writes, each delivery twice."""
+"""Handlers of notifications and their e-mails; each delivery runs twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def order(db: None, outbox: Outbox) -> Order:
 
 
 SAID = {
-    "payments.PaymentCaptured": ({"amount": MONEY}, "is paid", "¥12,800 is completed"),
+    "payments.PaymentCaptured": ({"amount": MONEY}, "is paid", "your payment of ¥12,800"),
     "orders.OrderReadyToShip": ({}, "is ready to ship", "ready to ship"),
     "orders.OrderShipped": (
         {"carrier": "Kuroneko", "tracking_number": "4711"},
@@ -45,7 +45,7 @@ class TestEachEvent:
         outbox.deliver_all(only="notifications", twice=True)
 
         message = mailoutbox[-1]
-        assert message.subject == f"We have your order {order.reference}"
+        assert message.subject == f"We have received your order {order.reference}"
         assert message.to == ["hanako@example.com"]
         assert "Tea: ¥12,800\nTotal: ¥12,800" in message.body
 
@@ -91,7 +91,7 @@ class TestEachEvent:
         assert "合計: ￥12,800" in message.body
         assert message.message()["Content-Language"] == "ja"
 
-    def test_trusts_no_name(
+    def test_escapes_the_name(
         self, outbox: Outbox, db: None, mailoutbox: list[EmailMultiAlternatives]
     ):
         put_on_sale()
@@ -109,14 +109,14 @@ class TestACancellation:
     @pytest.mark.parametrize(
         ("reason", "language", "text"),
         [
-            ("requested", "en", "As you asked, we have cancelled your order."),
+            ("requested", "en", "We have cancelled your order at your request."),
             ("overdue", "en", "could not be completed in time"),
             ("requested", "ja", "ご依頼により"),
             ("overdue", "ja", "期限までに"),
             ("another", "en", "Your order is cancelled."),
         ],
     )
-    def test_says_why(
+    def test_names_its_reason(
         self,
         outbox: Outbox,
         db: None,
@@ -137,7 +137,7 @@ class TestACancellation:
 
 
 class TestOneEmail:
-    def test_keeps_its_message_id_however_often_it_is_sent(
+    def test_has_the_same_message_id_at_each_sending(
         self, outbox: Outbox, order: Order, mailoutbox: list[EmailMultiAlternatives]
     ):
         """The first worker dies after the mail server took it, so a second one sends it again."""
@@ -160,7 +160,7 @@ class TestOneEmail:
         assert len(mailoutbox) == 1
         assert Email.objects.count() == 1
 
-    def test_waits_for_a_mail_server_that_is_away(
+    def test_waits_for_an_unreachable_mail_server(
         self, outbox: Outbox, order: Order, mailoutbox: list[EmailMultiAlternatives]
     ):
         away = {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend", "EMAIL_PORT": 1}
@@ -191,7 +191,7 @@ class Watching:
 
 @pytest.mark.django_db(transaction=True)
 class TestSending:
-    def test_happens_with_no_transaction_open(self, settings: Any):
+    def test_opens_no_transaction(self, settings: Any):
         """Rule 7. Seen to fail with `send_email` moved into `with receipt:`."""
         settings.EMAIL_BACKEND = "tests.notifications.test_handlers.Watching"
         Watching.saw.clear()

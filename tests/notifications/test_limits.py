@@ -1,4 +1,4 @@
-"""A recipient is sent so many e-mails and no more, and each that is not sent is on record."""
+"""Limits on e-mails to one recipient, and the records of suppressed e-mails."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def states() -> list[str]:
 
 
 class TestARecipient:
-    def test_is_sent_no_more_than_the_limit(self, outbox: Outbox, mailoutbox: Sent):
+    def test_gets_no_more_emails_than_the_limit(self, outbox: Outbox, mailoutbox: Sent):
         for _ in range(LIMIT + 2):
             order()
 
@@ -84,7 +84,7 @@ class TestARecipient:
             subscription__handler__startswith="notifications"
         )
 
-    def test_is_the_same_in_other_letters_and_with_a_tag(self, outbox: Outbox, mailoutbox: Sent):
+    def test_is_counted_without_case_and_tag(self, outbox: Outbox, mailoutbox: Sent):
         for address in ("victim@example.com", "Victim@Example.COM", "victim+1@example.com"):
             order(address)
         acknowledge(outbox)
@@ -95,7 +95,7 @@ class TestARecipient:
         assert len(mailoutbox) == LIMIT
         assert states()[-1] == "limit"
 
-    def test_has_a_limit_whoever_orders(self, outbox: Outbox, mailoutbox: Sent):
+    def test_is_limited_across_customers(self, outbox: Outbox, mailoutbox: Sent):
         for number in range(LIMIT + 1):
             order(by=f"mallory{number}")
 
@@ -103,7 +103,7 @@ class TestARecipient:
 
         assert len(mailoutbox) == LIMIT
 
-    def test_does_not_use_up_the_limit_of_another(self, outbox: Outbox, mailoutbox: Sent):
+    def test_does_not_use_the_limit_of_another(self, outbox: Outbox, mailoutbox: Sent):
         for _ in range(LIMIT + 1):
             order()
         acknowledge(outbox)
@@ -113,7 +113,7 @@ class TestARecipient:
 
         assert mailoutbox[-1].to == ["victim@example.org"]
 
-    def test_is_written_to_again_when_the_span_is_over(self, outbox: Outbox, mailoutbox: Sent):
+    def test_gets_emails_again_after_the_period(self, outbox: Outbox, mailoutbox: Sent):
         """Also where what was suppressed meanwhile would have filled the limit again."""
         for _ in range(2 * LIMIT):
             order()
@@ -125,7 +125,7 @@ class TestARecipient:
 
         assert len(mailoutbox) == LIMIT + 1
 
-    def test_is_not_counted_by_what_is_suppressed(self, outbox: Outbox, mailoutbox: Sent):
+    def test_is_not_counted_for_suppressed_emails(self, outbox: Outbox, mailoutbox: Sent):
         for _ in range(2 * LIMIT):
             order()
         acknowledge(outbox)
@@ -139,9 +139,7 @@ class TestARecipient:
 
         assert states() == [""] * LIMIT + ["limit"] * (LIMIT + 1) + [""]
 
-    def test_has_none_where_the_limit_is_0(
-        self, outbox: Outbox, mailoutbox: Sent, limits: Settings
-    ):
+    def test_is_not_limited_by_0(self, outbox: Outbox, mailoutbox: Sent, limits: Settings):
         limits.EMAIL_LIMIT = 0
         for _ in range(LIMIT + 2):
             order()
@@ -152,9 +150,7 @@ class TestARecipient:
 
 
 class TestAnEssentialEmail:
-    def test_is_sent_although_the_limit_of_others_is_reached(
-        self, outbox: Outbox, mailoutbox: Sent
-    ):
+    def test_is_sent_although_the_other_limit_is_reached(self, outbox: Outbox, mailoutbox: Sent):
         for _ in range(LIMIT):
             order()
         acknowledge(outbox)
@@ -163,13 +159,13 @@ class TestAnEssentialEmail:
 
         assert "is cancelled" in mailoutbox[-1].subject
 
-    def test_has_a_limit_of_its_own(self, outbox: Outbox, mailoutbox: Sent):
+    def test_has_its_own_limit(self, outbox: Outbox, mailoutbox: Sent):
         cancel(outbox, LIMIT + 1)
 
         cancelled = [one for one in mailoutbox if "is cancelled" in one.subject]
         assert len(cancelled) == LIMIT
 
-    def test_is_missed_by_the_books_where_it_is_suppressed(self, outbox: Outbox, bank: BankProcess):
+    def test_is_a_difference_if_it_is_suppressed(self, outbox: Outbox, bank: BankProcess):
         for _ in range(LIMIT + 1):
             mine = order()
             orders.cancel_order(order_id=mine.pk, by="mallory")
@@ -182,7 +178,7 @@ class TestAnEssentialEmail:
         assert "too many e-mails to this recipient" in found[0].text
 
 
-class TestWhatIsSuppressed:
+class TestASuppressedEmail:
     @pytest.fixture
     def email(self, outbox: Outbox) -> Email:
         for _ in range(LIMIT + 1):
@@ -190,13 +186,15 @@ class TestWhatIsSuppressed:
         acknowledge(outbox)
         return Email.objects.get(suppressed_because="limit")
 
-    def test_is_kept_as_it_would_have_been_sent(self, email: Email):
+    def test_is_stored_with_its_text(self, email: Email):
         assert email.recipient == VICTIM
         assert email.subject
         assert "Thank you for shopping with us." in email.text
         assert (email.sent_at, email.is_under_way) == (None, False)
 
-    def test_is_no_difference_in_the_books(self, outbox: Outbox, bank: BankProcess, email: Email):
+    def test_is_no_difference_in_the_reconciliation(
+        self, outbox: Outbox, bank: BankProcess, email: Email
+    ):
         outbox.deliver_all()
 
         assert reconcile().is_balanced
@@ -211,7 +209,7 @@ class TestWhatIsSuppressed:
         assert page.count(f"{url}01") == 1
         assert "too many e-mails to this recipient" in detail
 
-    def test_is_a_warning_with_the_setting_and_the_next_step(
+    def test_logs_a_warning_with_setting_and_next_step(
         self, outbox: Outbox, caplog: pytest.LogCaptureFixture
     ):
         """Failed: the log had the code of the reason ("limit")."""
@@ -224,12 +222,12 @@ class TestWhatIsSuppressed:
         assert line.levelname == "WARNING"
         assert line.getMessage() == (
             f"The e-mail {suppressed.pk} (acknowledgement) of order {suppressed.order_id} is "
-            "suppressed: its recipient was written 3 e-mails within 24 hours, and EMAIL_LIMIT "
-            "allows no more. To send it, choose 'Send again' in the admin. If so many are right, "
-            "raise EMAIL_LIMIT or shorten EMAIL_LIMIT_HOURS."
+            "suppressed: the recipient got 3 e-mails within 24 hours, the limit set by "
+            "EMAIL_LIMIT. To send it, choose 'Send again' in the admin. If the limit is too low, "
+            "raise EMAIL_LIMIT or lower EMAIL_LIMIT_HOURS."
         )
 
-    def test_is_an_error_where_it_is_essential(
+    def test_logs_an_error_if_it_is_essential(
         self, outbox: Outbox, caplog: pytest.LogCaptureFixture
     ):
         """Failed: it was a warning like any other."""
@@ -238,12 +236,12 @@ class TestWhatIsSuppressed:
         lines = {line.levelname: line.getMessage() for line in suppressions(caplog)}
         assert lines.keys() == {"ERROR", "WARNING"}, "the acknowledgements are warnings"
         assert "(cancellation)" in lines["ERROR"]
-        assert "EMAIL_LIMIT_ESSENTIAL allows no more" in lines["ERROR"]
+        assert "the limit set by EMAIL_LIMIT_ESSENTIAL" in lines["ERROR"]
 
     @pytest.mark.parametrize(
         ("event", "level"), [("orders.OrderCancelled", "ERROR"), ("orders.OrderPlaced", "WARNING")]
     )
-    def test_names_the_next_step_for_an_address_that_is_none(
+    def test_logs_the_next_step_for_an_invalid_address(
         self, outbox: Outbox, caplog: pytest.LogCaptureFixture, event: str, level: str
     ):
         mine = order("a@localhost")
@@ -252,14 +250,12 @@ class TestWhatIsSuppressed:
         acknowledge(outbox)
 
         [line] = [one for one in suppressions(caplog) if one.levelname == level]
-        assert "no address on the internet" in line.getMessage()
+        assert "not an address on the internet" in line.getMessage()
         assert "Ask the customer for another address" in line.getMessage()
         assert "EMAIL_LIMIT" not in line.getMessage()
         assert "a@localhost" not in line.getMessage()
 
-    def test_is_in_the_log_without_the_address(
-        self, outbox: Outbox, caplog: pytest.LogCaptureFixture
-    ):
+    def test_is_logged_without_its_address(self, outbox: Outbox, caplog: pytest.LogCaptureFixture):
         with caplog.at_level(logging.WARNING, logger="notifications"):
             for _ in range(LIMIT + 1):
                 order()
@@ -269,7 +265,7 @@ class TestWhatIsSuppressed:
         assert lines
         assert VICTIM not in "".join(lines)
 
-    def test_is_sent_if_staff_ask_for_it(self, outbox: Outbox, mailoutbox: Sent, email: Email):
+    def test_is_sent_by_a_resend(self, outbox: Outbox, mailoutbox: Sent, email: Email):
         services.request_resend(email_id=email.pk, by="anna")
         acknowledge(outbox)
 
@@ -286,7 +282,7 @@ class TestWhatIsSuppressed:
         assert email.suppressed_because == "limit"
 
 
-class TestAnAddressThatIsNone:
+class TestAnInvalidAddress:
     """Of an order that was placed before the API refused it."""
 
     @pytest.mark.parametrize("address", ['"\x1b[2J"@example.com', "a@localhost", "a@[127.0.0.1]"])
@@ -306,7 +302,7 @@ class TestAnAddressThatIsNone:
         assert "\x1b" not in caplog.text
         assert address not in caplog.text
 
-    def test_is_not_sent_to_on_request_either(self, outbox: Outbox, mail_server: MailServer):
+    def test_is_refused_for_a_resend(self, outbox: Outbox, mail_server: MailServer):
         order("a@localhost")
         acknowledge(outbox)
 
@@ -316,7 +312,7 @@ class TestAnAddressThatIsNone:
         assert mail_server.asked == 0
         assert "not an address on the internet" in Delivery.objects.get(state="dead").note
 
-    def test_lets_no_control_character_of_the_mail_server_into_our_records(
+    def test_stores_no_control_character_of_the_mail_server(
         self, outbox: Outbox, mail_server: MailServer
     ):
         mail_server.to_the_recipient = "550 5.1.1 \x1b[2J no such mailbox"

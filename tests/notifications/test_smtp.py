@@ -1,4 +1,4 @@
-"""E-mails through a real mail server, also one that hangs, refuses and drops."""
+"""E-mails through a real mail server that hangs, refuses or drops the connection."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TestARealMailServer:
         assert '<html lang="ja">' in html.get_content()
 
     @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
-    def test_gets_it_again_under_the_same_id_when_it_is_well(
+    def test_gets_it_again_under_the_same_id_after_recovery(
         self, outbox: Outbox, mail_server: MailServer, order: Order, trouble: Trouble
     ):
         trouble(mail_server)
@@ -95,7 +95,7 @@ class TestARealMailServer:
         assert message["Message-ID"] == written.message_id
         assert Email.objects.get().sent_at
 
-    def test_that_hangs_is_given_up_long_before_the_lease(self):
+    def test_that_hangs_times_out_before_the_lease(self):
         """Whichever app writes to it. Seen to fail while webhooks had the lease of all others."""
         leases = {
             handler.name: handler.lease
@@ -112,16 +112,16 @@ class TestTheBreaker:
     """Seen to fail with OSError in AWAY, which every SMTPException is."""
 
     @pytest.mark.parametrize("error", [SMTPRecipientsRefused({}), SMTPDataError(550, b"")])
-    def test_is_not_opened_by_what_the_server_says_of_one_e_mail(self, error: Exception):
+    def test_is_not_opened_by_the_refusal_of_one_email(self, error: Exception):
         assert not isinstance(error, AWAY)
 
     @pytest.mark.parametrize("error", [ConnectionRefusedError(), SMTPServerDisconnected()])
-    def test_is_opened_by_a_server_that_is_away(self, error: Exception):
+    def test_is_opened_by_an_unreachable_server(self, error: Exception):
         assert isinstance(error, AWAY)
 
 
 @pytest.mark.django_db
-class TestARefusalForGood:
+class TestAPermanentRefusal:
     """5xx to the recipient or to the data: forty-five attempts would change nothing."""
 
     @pytest.fixture(params=["to_the_recipient", "to_the_data"])
@@ -129,7 +129,9 @@ class TestARefusalForGood:
         setattr(mail_server, request.param, "550 5.1.1 No such mailbox")
         return mail_server
 
-    def test_is_tried_once_and_says_why(self, outbox: Outbox, order: Order, refusing: MailServer):
+    def test_is_not_retried_and_records_its_reason(
+        self, outbox: Outbox, order: Order, refusing: MailServer
+    ):
         outbox.deliver_all(only="notifications", raise_errors=False)
 
         delivery = Delivery.objects.get(subscription__handler="notifications.acknowledge_order")
@@ -138,9 +140,7 @@ class TestARefusalForGood:
         email = Email.objects.get()
         assert (email.sent_at, email.refusal) == (None, "550 5.1.1 No such mailbox")
 
-    def test_is_overcome_by_a_persons_retry(
-        self, outbox: Outbox, order: Order, refusing: MailServer
-    ):
+    def test_is_retried_on_request(self, outbox: Outbox, order: Order, refusing: MailServer):
         outbox.deliver_all(only="notifications", raise_errors=False)
         make_well(refusing)
 

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.django_db
 def order(outbox: Outbox) -> Order:
     put_on_sale(price=12800)
     order = place()
-    services.note_stock(order_id=order.id)
-    services.note_authorization(order_id=order.id)
+    services.record_stock_reserved(order_id=order.id)
+    services.record_payment_authorized(order_id=order.id)
     services.release_for_shipping(order_id=order.id)
     return order
 
@@ -52,7 +52,7 @@ class TestOrderPage:
         assert "¥12,800" in page
         assert "payments.PaymentCaptured" in page
 
-    def test_shows_what_followed_and_where_it_is_stuck(
+    def test_shows_the_timeline_and_failed_deliveries(
         self, admin_client: Client, order: Order, outbox: Outbox
     ):
         outbox.given("payments.PaymentDeclined", order_id=order.id, reason="card_expired")
@@ -63,9 +63,9 @@ class TestOrderPage:
 
         assert "orders.OrderReadyToShip" in page
         assert "orders.cancel_for_declined_payment" in page
-        assert "InvalidMove" in page
+        assert "InvalidTransition" in page
 
-    def test_lets_nobody_edit_or_delete(self, admin_client: Client, order: Order):
+    def test_is_read_only(self, admin_client: Client, order: Order):
         url = f"/admin/orders/order/{order.pk}/"
 
         edited = admin_client.post(f"{url}change/", {"status": "received"})
@@ -83,14 +83,14 @@ class TestActions:
         assert order.status == "received"
         assert outbox.emitted("orders.OrderShipped").tracking_number == "4711"
 
-    def test_say_what_cannot_be_done(self, admin_client: Client, order: Order):
+    def test_report_refused_orders(self, admin_client: Client, order: Order):
         page = act(admin_client, "mark_as_received", order).content.decode()
 
         order.refresh_from_db()
         assert order.status == "ready_to_ship"
-        assert f"{order.reference} is ready to ship, so this cannot be done." in page
+        assert f"{order.reference} is ready to ship, so this is not possible." in page
 
-    def test_are_for_those_who_may_ship(self, client: Client, order: Order):
+    def test_need_the_permission_to_ship(self, client: Client, order: Order):
         clerk = customer("clerk", is_staff=True)
         clerk.user_permissions.add(Permission.objects.get(codename="view_order"))
         client.force_login(clerk)
@@ -104,13 +104,15 @@ class TestActions:
         order.refresh_from_db()
         assert order.status == "shipped"
 
-    def test_cancel_what_is_not_shipped(self, admin_client: Client, order: Order, outbox: Outbox):
+    def test_cancel_orders_that_are_not_shipped(
+        self, admin_client: Client, order: Order, outbox: Outbox
+    ):
         act(admin_client, "cancel", order)
 
         order.refresh_from_db()
         assert (order.status, order.cancel_reason) == ("cancelled", "requested")
 
-    def test_name_who_did_it_by_id(self, admin_client: Client, order: Order, admin_user: User):
+    def test_record_the_id_of_the_user(self, admin_client: Client, order: Order, admin_user: User):
         """Failed: the history had the user's name, which may be an address, beyond an erasure."""
         act(admin_client, "refund_what_is_left", order)
         act(admin_client, "cancel", order)
@@ -122,29 +124,31 @@ class TestActions:
         assert "orders.cancel_order by <a" in page
         assert f">{admin_user.username}</a>" in page[page.index("history-group") :]
 
-    def test_say_that_it_is_too_late_to_cancel(self, admin_client: Client, order: Order):
+    def test_report_that_a_shipped_order_cannot_be_cancelled(
+        self, admin_client: Client, order: Order
+    ):
         act(admin_client, "mark_as_shipped", order)
 
         page = act(admin_client, "cancel", order).content.decode()
 
-        assert f"{order.reference} is shipped, so this cannot be done." in page
+        assert f"{order.reference} is shipped, so this is not possible." in page
 
-    def test_refund_what_is_left(self, admin_client: Client, order: Order, outbox: Outbox):
+    def test_refund_the_remaining_amount(self, admin_client: Client, order: Order, outbox: Outbox):
         act(admin_client, "refund_what_is_left", order, return_stock="on")
 
         asked = outbox.emitted("orders.RefundRequested")
         assert (asked.amount, len(asked.returned)) == (order.total, 1)
 
-    def test_say_that_nothing_is_left_to_refund(self, admin_client: Client, order: Order):
+    def test_report_that_nothing_is_left_to_refund(self, admin_client: Client, order: Order):
         """Seen to fail while the order's status was given for the reason."""
         act(admin_client, "refund_what_is_left", order)
 
         page = act(admin_client, "refund_what_is_left", order).content.decode()
 
-        assert f"{order.reference}: The refund is of nothing that the order has left." in page
+        assert f"{order.reference}: The refund has no amount, or no units that are left." in page
 
     @pytest.mark.parametrize("action", ["cancel", "refund_what_is_left"])
-    def test_of_money_need_a_right_of_their_own(self, client: Client, order: Order, action: str):
+    def test_that_refund_need_their_own_permission(self, client: Client, order: Order, action: str):
         clerk = customer("clerk", is_staff=True)
         for right in ("view_order", "ship_order"):
             clerk.user_permissions.add(Permission.objects.get(codename=right))

@@ -29,7 +29,7 @@ def post(content: Any, headers: dict[str, str] | None = None) -> Any:
 
 
 class TestPostOrder:
-    def test_answers_with_the_order_and_where_it_is(self, outbox: Outbox):
+    def test_returns_the_order_and_its_location(self, outbox: Outbox):
         put_on_sale("TEA", price=500)
 
         answer = post(body())
@@ -61,28 +61,28 @@ class TestPostOrder:
         }
         assert outbox.emitted("orders.OrderPlaced").order_id == order.id
 
-    def test_takes_another_address_and_language(self, outbox: Outbox):
+    def test_accepts_another_address_and_language(self, outbox: Outbox):
         put_on_sale("TEA")
 
         answer = post(body(email="gift@example.com", language="ja"))
 
         assert (answer.json()["email"], answer.json()["language"]) == ("gift@example.com", "ja")
 
-    def test_takes_the_language_of_the_browser(self, outbox: Outbox):
+    def test_uses_the_language_of_the_browser(self, outbox: Outbox):
         put_on_sale("TEA")
 
         answer = post(body(), headers={"Accept-Language": "ja-JP,ja;q=0.9,en;q=0.5"})
 
         assert answer.json()["language"] == "ja"
 
-    def test_wants_someone_signed_in(self):
+    def test_requires_authentication(self):
         answer = APIClient().post("/api/orders/", body(), format="json")
 
         assert answer.status_code == 401
 
 
 class TestGetOrder:
-    def test_shows_the_owner_their_order(self):
+    def test_returns_the_order_to_its_owner(self):
         put_on_sale()
         order = place()
 
@@ -91,7 +91,7 @@ class TestGetOrder:
         assert answer.status_code == 200
         assert answer.json()["reference"] == order.reference
 
-    def test_shows_it_to_who_may_view_orders(self):
+    def test_returns_the_order_with_the_view_permission(self):
         put_on_sale()
         order = place()
 
@@ -100,7 +100,7 @@ class TestGetOrder:
         assert answer.status_code == 200
 
     @pytest.mark.parametrize("path", ["", "timeline/"])
-    def test_hides_it_from_staff_who_may_not_see_it_in_the_admin_either(self, path: str):
+    def test_returns_404_to_staff_without_permission(self, path: str):
         """Whoever may sign in to the admin saw every customer's orders."""
         put_on_sale()
 
@@ -109,7 +109,7 @@ class TestGetOrder:
         assert answer.status_code == 404
 
     @pytest.mark.parametrize("path", ["", "timeline/"])
-    def test_hides_it_from_others_as_if_it_were_not_there(self, path: str):
+    def test_returns_404_to_other_users(self, path: str):
         put_on_sale()
         taro = signed_in(customer("taro"))
 
@@ -119,7 +119,7 @@ class TestGetOrder:
         assert foreign.status_code == unknown.status_code == 404
         assert without_id(foreign) == without_id(unknown)
 
-    def test_sends_nothing_to_who_has_it_already(self):
+    def test_returns_304_for_a_known_etag(self):
         put_on_sale()
         order = place()
         client = signed_in(customer())
@@ -130,7 +130,7 @@ class TestGetOrder:
         assert (again.status_code, again.content) == (304, b"")
         assert again["ETag"] == first["ETag"]
 
-    def test_sends_it_again_once_it_has_changed(self):
+    def test_returns_a_changed_order_again(self):
         put_on_sale()
         order = place()
         client = signed_in(customer())
@@ -145,7 +145,7 @@ class TestGetOrder:
 
 
 class TestGetOrders:
-    def test_lists_your_own_the_latest_first_page_by_page(self):
+    def test_pages_own_orders_newest_first(self):
         put_on_sale(units=0)
         placed = [str(place().id) for _ in range(51)]
         client = signed_in(customer())
@@ -156,7 +156,7 @@ class TestGetOrders:
         assert [row["id"] for row in first["results"] + second["results"]] == placed[::-1]
         assert second["next"] is None
 
-    def test_costs_the_same_number_of_queries_for_one_and_for_many(
+    def test_needs_the_same_number_of_queries_for_one_and_many(
         self, django_assert_num_queries: Any
     ):
         put_on_sale(units=0)
@@ -170,7 +170,7 @@ class TestGetOrders:
 
 
 class TestGetTimeline:
-    def test_shows_each_event_and_its_deliveries(self, outbox: Outbox):
+    def test_returns_each_event_with_its_deliveries(self, outbox: Outbox):
         put_on_sale()
         order = place()
         outbox.deliver_all(only="inventory")
@@ -192,7 +192,7 @@ class TestGetTimeline:
         assert states["inventory.reserve_stock"] == "done"
         assert states["notifications.acknowledge_order"] == "pending"
 
-    def test_shows_reasons_to_who_may_view_deliveries_only(self, outbox: Outbox):
+    def test_returns_reasons_only_with_the_view_permission(self, outbox: Outbox):
         put_on_sale()
         order = place()
         Order.objects.filter(pk=order.pk).update(status="received")
@@ -204,10 +204,10 @@ class TestGetTimeline:
             return "".join(row["why"] for event in page["results"] for row in event["deliveries"])
 
         insider = clerk("insider", "orders.view_order", "outbox.view_delivery")
-        assert "cannot go from received to cancelled" in reason(insider)
+        assert "cannot change from received to cancelled" in reason(insider)
         assert reason(clerk("clerk", "orders.view_order")) == reason(customer()) == ""
 
-    def test_reads_no_reasons_for_who_may_not_see_them(self, outbox: Outbox):
+    def test_reads_no_reasons_without_the_view_permission(self, outbox: Outbox):
         """Seen to fail where they were read, and dropped afterwards."""
         put_on_sale()
         order = place()
@@ -222,7 +222,7 @@ class TestGetTimeline:
         insider = clerk("insider", "orders.view_order", "outbox.view_delivery")
         assert reads(customer()) < reads(insider)
 
-    def test_keeps_payloads_to_itself(self, outbox: Outbox):
+    def test_returns_no_payloads(self, outbox: Outbox):
         put_on_sale()
         order = place(payment_method="tok_secret")
 
@@ -235,7 +235,7 @@ PARCEL = {"carrier": "Yamato", "tracking_number": "4711"}
 
 
 class TestShipOrder:
-    def test_notes_the_parcel(self, outbox: Outbox):
+    def test_stores_carrier_and_tracking_number(self, outbox: Outbox):
         order = ready_to_ship()
 
         answer = ship(order, shipper())
@@ -252,21 +252,21 @@ class TestShipOrder:
         assert first.content == second.content
         assert outbox.emitted("orders.OrderShipped")
 
-    def test_is_refused_where_the_order_is_not_ready(self):
+    def test_is_refused_if_the_order_is_not_ready(self):
         put_on_sale()
 
         answer = ship(place(), shipper())
 
         assert (answer.status_code, answer.json()["code"]) == (409, "order_not_shippable")
 
-    def test_is_for_those_who_may(self):
+    def test_requires_its_permission(self):
         order = ready_to_ship()
 
         answer = ship(order, customer())
 
         assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
 
-    def test_takes_no_second_line_into_the_customers_e_mail(self):
+    def test_refuses_a_line_break_in_the_tracking_number(self):
         """Where it stood as one of ours."""
         order = ready_to_ship()
 
@@ -277,7 +277,7 @@ class TestShipOrder:
         assert answer.json()["errors"][0]["code"] == "control_character"
         assert Order.objects.get().status == "ready_to_ship"
 
-    def test_wants_to_know_the_parcel(self):
+    def test_requires_carrier_and_tracking_number(self):
         order = ready_to_ship()
 
         answer = ship(order, shipper(), {"carrier": "Yamato"})
@@ -286,7 +286,7 @@ class TestShipOrder:
 
 
 class TestCancelOrder:
-    def test_is_for_the_owner(self, outbox: Outbox):
+    def test_is_allowed_for_the_owner(self, outbox: Outbox):
         put_on_sale()
         order = place()
 
@@ -296,7 +296,7 @@ class TestCancelOrder:
         assert (first.json()["status"], first.json()["cancel_reason"]) == ("cancelled", "requested")
         assert outbox.emitted("orders.OrderCancelled").order_id == order.id
 
-    def test_names_who_did_it_by_id(self):
+    def test_records_the_id_of_the_user(self):
         """Failed: the history had the user's name, which may be an address, beyond an erasure."""
         put_on_sale()
         order, staff = place(), shipper()
@@ -306,19 +306,19 @@ class TestCancelOrder:
         last = order.history.latest("id")
         assert last.cause == f"orders.cancel_order by user:{staff.pk}"
 
-    def test_is_for_staff_who_may(self):
+    def test_is_allowed_for_staff_with_permission(self):
         put_on_sale()
 
         assert cancel(place(), shipper()).status_code == 200
 
-    def test_is_not_for_staff_who_may_only_look(self):
+    def test_is_refused_for_staff_with_the_view_permission_only(self):
         put_on_sale()
 
         answer = cancel(place(), clerk("looker", "orders.view_order"))
 
         assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
 
-    def test_is_not_for_others(self):
+    def test_is_refused_for_other_users(self):
         put_on_sale()
 
         assert cancel(place(), customer("taro")).status_code == 404
@@ -333,7 +333,7 @@ class TestCancelOrder:
 
 
 class TestRefundOrder:
-    def test_gives_back_all_that_is_left(self, outbox: Outbox):
+    def test_refunds_the_remaining_amount(self, outbox: Outbox):
         order = ready_to_ship()
 
         answer = refund(order, {"return_stock": False})
@@ -342,7 +342,7 @@ class TestRefundOrder:
         assert answer.json()["total"] == {"amount": 500, "currency": "JPY"}
         assert str(outbox.emitted("orders.RefundRequested").refund_id) == answer.json()["id"]
 
-    def test_gives_back_a_part_once_however_often_it_is_sent(self, outbox: Outbox):
+    def test_refunds_a_part_once_for_repeated_requests(self, outbox: Outbox):
         order = ready_to_ship()
         wanted = {"amount": {"amount": 100, "currency": "JPY"}, "return_stock": False}
 
@@ -359,7 +359,7 @@ class TestRefundOrder:
             ({"lines": [{"sku": "GONE", "quantity": 1}]}, "nothing_to_refund"),
         ],
     )
-    def test_is_refused_beyond_that(self, wanted: dict[str, Any], code: str):
+    def test_is_refused_beyond_the_remaining_amount(self, wanted: dict[str, Any], code: str):
         order = ready_to_ship()
 
         answer = refund(order, {"return_stock": False} | wanted)
@@ -376,7 +376,7 @@ class TestRefundOrder:
             ({"lines": []}, "#/lines"),
         ],
     )
-    def test_wants_to_be_asked_properly(self, wanted: dict[str, Any], pointer: str):
+    def test_validates_its_fields(self, wanted: dict[str, Any], pointer: str):
         answer = refund(ready_to_ship(), {"return_stock": False} | wanted)
 
         assert answer.status_code == 400
@@ -389,7 +389,7 @@ class TestRefundOrder:
 
         assert (answer.status_code, answer.json()["code"]) == (409, "order_not_refundable")
 
-    def test_is_for_those_who_may(self):
+    def test_requires_its_permission(self):
         order = ready_to_ship()
 
         answer = refund(order, {"return_stock": False}, user=customer())
@@ -410,8 +410,8 @@ def refund(order: Order, wanted: dict[str, Any], *, key: str = "", user: User | 
 def ready_to_ship() -> Order:
     put_on_sale()
     order = place()
-    services.note_stock(order_id=order.id)
-    services.note_authorization(order_id=order.id)
+    services.record_stock_reserved(order_id=order.id)
+    services.record_payment_authorized(order_id=order.id)
     services.release_for_shipping(order_id=order.id)
     return order
 

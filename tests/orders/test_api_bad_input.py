@@ -1,4 +1,4 @@
-"""What is wrong with an order is said by name, and nothing is written."""
+"""An invalid order gets an error for each invalid field, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -125,9 +125,9 @@ UNREADABLE = {
 }
 
 
-class TestAnOrderThatIsWrong:
+class TestAnInvalidOrder:
     @pytest.mark.parametrize(("content", "pointer", "code"), BAD.values(), ids=list(BAD))
-    def test_is_refused_by_name_and_writes_nothing(
+    def test_is_refused_with_its_error_and_stores_nothing(
         self, outbox: Outbox, content: Any, pointer: str, code: str
     ):
         put_on_sale("TEA")
@@ -146,7 +146,7 @@ class TestAnOrderThatIsWrong:
         ]
         writes_nothing(outbox)
 
-    def test_is_told_all_its_faults_at_once(self):
+    def test_is_refused_with_all_its_errors(self):
         answer = post(json.dumps({"lines": [{"sku": ""}], "email": "nobody"}).encode())
 
         assert {fault["pointer"] for fault in answer.json()["errors"]} == {
@@ -155,7 +155,7 @@ class TestAnOrderThatIsWrong:
             "#/lines/0/quantity",
             "#/email",
         }
-        assert answer.json()["detail"] == "4 things are wrong; `errors` names each."
+        assert answer.json()["detail"] == "The request has 4 errors. `errors` lists them."
 
     def test_is_refused_without_any_address(self, outbox: Outbox):
         put_on_sale("TEA")
@@ -168,9 +168,7 @@ class TestAnOrderThatIsWrong:
         writes_nothing(outbox)
 
     @pytest.mark.parametrize("address", ["a@localhost", '"\x1b[2J"@example.com', "a@[127.0.0.1]"])
-    def test_is_refused_where_no_email_can_be_sent_to_the_account(
-        self, outbox: Outbox, address: str
-    ):
+    def test_is_refused_if_the_account_has_an_invalid_address(self, outbox: Outbox, address: str):
         put_on_sale("TEA")
         client = signed_in(customer("nobody", email=address))
 
@@ -182,23 +180,23 @@ class TestAnOrderThatIsWrong:
         writes_nothing(outbox)
 
 
-class TestABodyThatCannotBeRead:
+class TestAnUnreadableBody:
     @pytest.mark.parametrize("raw", UNREADABLE.values(), ids=list(UNREADABLE))
-    def test_is_refused_and_writes_nothing(self, outbox: Outbox, raw: bytes):
+    def test_is_refused_and_stores_nothing(self, outbox: Outbox, raw: bytes):
         answer = post(raw)
 
         assert answer.status_code == 400
         assert answer.json()["code"] == "parse_error"
         writes_nothing(outbox)
 
-    def test_is_refused_where_it_is_too_large(self, outbox: Outbox):
+    def test_is_refused_if_it_is_too_large(self, outbox: Outbox):
         answer = post(b'{"payment_method": "' + b"x" * 10_000_000 + b'"}')
 
         assert answer.status_code == 413
         assert answer.json()["code"] == "body_too_large"
         writes_nothing(outbox)
 
-    def test_is_refused_where_it_is_no_json(self, outbox: Outbox):
+    def test_is_refused_if_it_is_not_json(self, outbox: Outbox):
         answer = post(b"payment_method=tok_success", "application/x-www-form-urlencoded")
 
         assert answer.status_code == 415
@@ -209,7 +207,7 @@ class TestABodyThatCannotBeRead:
 @pytest.mark.parametrize("what", ["ship", "refunds"])
 class TestABodyAboutAnOrder:
     @pytest.mark.parametrize("raw", [*UNREADABLE.values(), b"[]", b"null", b"1"])
-    def test_is_refused_where_it_makes_no_sense_and_writes_nothing(
+    def test_is_refused_if_it_is_invalid_and_stores_nothing(
         self, outbox: Outbox, what: str, raw: bytes
     ):
         order = ready_to_ship()
@@ -223,7 +221,7 @@ class TestABodyAboutAnOrder:
         assert Order.objects.get().status == "ready_to_ship"
         assert not StoredAnswer.objects.exists()
 
-    def test_is_refused_where_it_is_too_large(self, outbox: Outbox, what: str):
+    def test_is_refused_if_it_is_too_large(self, outbox: Outbox, what: str):
         order = ready_to_ship()
 
         answer = post(b"x" * 10_000_000, to=f"{order.pk}/{what}/", by=shipper())
@@ -232,10 +230,10 @@ class TestABodyAboutAnOrder:
         assert not StoredAnswer.objects.exists()
 
 
-class TestACursorThatSomebodyInvented:
+class TestAnInvalidCursor:
     @pytest.mark.parametrize("position", ["TEA", "\0", "0", "-1", "9" * 400])
     @pytest.mark.parametrize("path", ["orders", "products"])
-    def test_is_answered_without_an_error_of_ours(self, path: str, position: str):
+    def test_causes_no_server_error(self, path: str, position: str):
         cursor = b64encode(urlencode({"p": position}).encode()).decode()
 
         answer = signed_in(customer()).get(f"/api/{path}/", {"cursor": cursor})
@@ -243,7 +241,7 @@ class TestACursorThatSomebodyInvented:
         assert answer.status_code == (200 if path == "products" and position != "\0" else 404)
 
     @pytest.mark.parametrize("cursor", ["x", "%00", "é", "cD0"])
-    def test_is_unknown_where_it_is_no_cursor_at_all(self, cursor: str):
+    def test_gets_404_if_it_cannot_be_parsed(self, cursor: str):
         answer = signed_in(customer()).get("/api/orders/", {"cursor": cursor})
 
         assert answer.status_code == 404

@@ -1,4 +1,4 @@
-"""A request that is sent twice is one order, however it comes to be sent twice."""
+"""A request that is sent twice has one effect and one answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from drf_spectacular.generators import SchemaGenerator
 from rest_framework.test import APIClient
 
 from api.models import StoredAnswer
-from api.tasks import forget_answers
+from api.tasks import delete_old_rows
 from inventory.models import Product
 from orders import services
 from orders.models import Order
@@ -59,14 +59,14 @@ class TestTheKey:
         assert not Order.objects.exists()
 
     @pytest.mark.parametrize("key", ["x" * 255, '"8e03978e"', "!~"])
-    def test_may_be_any_of_those(self, outbox: Outbox, key: str):
+    def test_may_have_any_visible_ascii_character(self, outbox: Outbox, key: str):
         put_on_sale("TEA")
 
         assert post(key=key).status_code == 201
 
 
 class TestARepetition:
-    def test_is_answered_alike_and_places_no_second_order(self, outbox: Outbox):
+    def test_gets_the_same_answer_and_places_no_second_order(self, outbox: Outbox):
         put_on_sale("TEA")
 
         first, second = post(), post()
@@ -79,7 +79,7 @@ class TestARepetition:
         assert Order.objects.count() == 1
         assert len(outbox.all_emitted("orders.OrderPlaced")) == 1
 
-    def test_is_answered_as_then_even_if_the_order_has_moved_on(self, outbox: Outbox):
+    def test_gets_the_first_answer_after_a_status_change(self, outbox: Outbox):
         put_on_sale("TEA")
         first = post()
         services.cancel_for_lack_of_stock(order_id=first.json()["id"])
@@ -89,7 +89,7 @@ class TestARepetition:
 
         assert second.content == first.content
 
-    def test_may_be_spaced_and_ordered_differently(self, outbox: Outbox):
+    def test_may_have_other_spaces_and_another_order_of_fields(self, outbox: Outbox):
         put_on_sale("TEA")
         first = post()
 
@@ -106,7 +106,7 @@ class TestARepetition:
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
         assert Order.objects.count() == 1
 
-    def test_of_another_user_is_their_own_request(self, outbox: Outbox):
+    def test_of_another_user_is_a_new_request(self, outbox: Outbox):
         put_on_sale("TEA")
         taro = signed_in(customer("taro"))
 
@@ -122,7 +122,7 @@ class TestARepetition:
         assert first.json()["id"] != second.json()["id"]
 
 
-MOVES: dict[str, Any] = {
+TRANSITIONS: dict[str, Any] = {
     "cancel": {},
     "ship": {"carrier": "Yamato", "tracking_number": "4711"},
     "refunds": {"return_stock": False},
@@ -131,15 +131,15 @@ MOVES: dict[str, Any] = {
 
 def move(order: Order, what: str, content: Any = None, *, key: str | None = "k1") -> Any:
     return post(
-        MOVES[what] if content is None else content,
+        TRANSITIONS[what] if content is None else content,
         key=key,
         client=signed_in(shipper()),
         path=f"/api/orders/{order.id}/{what}/",
     )
 
 
-@pytest.mark.parametrize("what", MOVES)
-class TestAMoveOfAnOrder:
+@pytest.mark.parametrize("what", TRANSITIONS)
+class TestAnActionOnAnOrder:
     def test_needs_a_key(self, outbox: Outbox, what: str):
         order = ready_to_ship()
 
@@ -148,7 +148,7 @@ class TestAMoveOfAnOrder:
         assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_missing")
         assert Order.objects.get().status == "ready_to_ship"
 
-    def test_is_made_once_and_answered_alike(self, outbox: Outbox, what: str):
+    def test_is_done_once_and_gets_the_same_answer(self, outbox: Outbox, what: str):
         order = ready_to_ship()
 
         first, second = move(order, what), move(order, what)
@@ -187,8 +187,8 @@ OTHERWISE: dict[str, Any] = {
 }
 
 
-class TestAParcelThatIsNotedAgain:
-    def test_under_its_key_is_answered_as_then(self, outbox: Outbox):
+class TestARepeatedShipment:
+    def test_under_its_key_gets_the_first_answer(self, outbox: Outbox):
         order = ready_to_ship()
         first = move(order, "ship")
         services.receive_order(order_id=order.id, by="shipper")
@@ -198,7 +198,7 @@ class TestAParcelThatIsNotedAgain:
         assert second.content == first.content
         assert second.json()["status"] == "shipped"
 
-    def test_under_another_key_changes_nothing_and_is_answered_as_now(self, outbox: Outbox):
+    def test_under_another_key_changes_nothing_and_gets_the_current_answer(self, outbox: Outbox):
         order = ready_to_ship()
         first = move(order, "ship", key="k1")
 
@@ -212,7 +212,7 @@ class TestAParcelThatIsNotedAgain:
 class TestEveryPost:
     """Of the schema, so that the next one is held to it unlisted."""
 
-    def test_takes_a_key(self):
+    def test_accepts_a_key(self):
         generator: Any = SchemaGenerator  # has no types
         paths = generator().get_schema(public=True)["paths"]
         posts = {path: parts["post"] for path, parts in paths.items() if "post" in parts}
@@ -227,7 +227,7 @@ class TestEveryPost:
 
 
 class TestARefusal:
-    def test_is_not_kept(self, outbox: Outbox):
+    def test_is_not_stored(self, outbox: Outbox):
         refused = post()
         put_on_sale("TEA")
 
@@ -237,7 +237,7 @@ class TestARefusal:
         assert accepted.status_code == 201
         assert "Idempotent-Replayed" not in accepted
 
-    def test_by_a_bug_is_not_kept_either(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch):
+    def test_by_a_bug_is_not_stored(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch):
         put_on_sale("TEA")
         client = signed_in(customer())
         client.raise_request_exception = False
@@ -254,27 +254,27 @@ class TestARefusal:
 
 
 class TestTheAnswer:
-    def test_is_kept_for_a_day(self, outbox: Outbox):
+    def test_is_stored_for_a_day(self, outbox: Outbox):
         put_on_sale("TEA")
         post()
 
         with time_machine.travel(timezone.now() + timedelta(hours=23, minutes=59)):
-            forget_answers()
+            delete_old_rows()
 
         assert StoredAnswer.objects.count() == 1
 
-    def test_is_forgotten_after_that(self, outbox: Outbox):
+    def test_is_deleted_after_a_day(self, outbox: Outbox):
         put_on_sale("TEA")
         post()
 
         with time_machine.travel(timezone.now() + timedelta(hours=24, minutes=1)):
-            forget_answers()
+            delete_old_rows()
 
         assert not StoredAnswer.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
-class TestDuplicatesAtOnce:
+class TestConcurrentDuplicates:
     def test_wait_for_the_first_and_get_its_answer(self, outbox: Outbox):
         """Without the unique constraint: as many orders as requests."""
         put_on_sale("TEA")
@@ -289,8 +289,8 @@ class TestDuplicatesAtOnce:
         assert Order.objects.count() == 1
         assert len(outbox.all_emitted("orders.OrderPlaced")) == 1
 
-    @pytest.mark.parametrize("what", MOVES)
-    def test_move_an_order_once(self, outbox: Outbox, what: str):
+    @pytest.mark.parametrize("what", TRANSITIONS)
+    def test_change_an_order_once(self, outbox: Outbox, what: str):
         """Without the key all would be answered, but not alike: none of them as a repetition."""
         order = ready_to_ship()
         answers: list[Any] = []
@@ -302,7 +302,7 @@ class TestDuplicatesAtOnce:
         assert sum("Idempotent-Replayed" in answer for answer in answers) == 3
         assert len(outbox.all_emitted(EVENTS[what])) == 1
 
-    def test_with_another_body_are_refused_whoever_is_first(self, outbox: Outbox):
+    def test_with_another_body_are_refused(self, outbox: Outbox):
         put_on_sale("TEA")
         user = customer()
         answers: list[Any] = []

@@ -1,4 +1,4 @@
-"""The timeline of an order over HTTP: in pages, and nobody else can add to it."""
+"""The timeline of an order over HTTP: its pages, and no events of other customers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from rest_framework.test import APIClient
 
-from api import Onward
+from api import ForwardPagination
 from outbox import timeline_of
 from outbox.testing import Outbox
 from tests.inventory.factories import put_on_sale
@@ -29,7 +29,7 @@ def order_over_http(client: APIClient, *, correlation_id: str) -> Any:
 
 class TestTheTimelineOfAnOrder:
     def test_is_paged_like_every_list(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(Onward, "page_size", 2)
+        monkeypatch.setattr(ForwardPagination, "page_size", 2)
         put_on_sale()
         order = place()
         outbox.deliver_all(only="inventory")
@@ -48,7 +48,7 @@ class TestTheTimelineOfAnOrder:
         assert {page["previous"] for page in pages} == {None}
 
     @pytest.mark.parametrize("position", ["x", "", "-1", "1.5", "٣", "9" * 19, "0x1", "1 OR 1=1"])
-    def test_answers_an_invented_cursor_without_an_error_of_ours(self, position: str):
+    def test_answers_an_invalid_cursor_without_a_server_error(self, position: str):
         put_on_sale()
         cursor = b64encode(urlencode({"p": position}).encode()).decode()
 
@@ -58,7 +58,7 @@ class TestTheTimelineOfAnOrder:
 
         assert answer.status_code == 404
 
-    def test_is_not_made_longer_by_another_customer(self, outbox: Outbox):
+    def test_contains_no_events_of_another_customer(self, outbox: Outbox):
         """Whose requests bring the correlation id of the order."""
         put_on_sale(units=20)
         theirs, mine = signed_in(customer()), signed_in(customer("mallory"))

@@ -1,4 +1,4 @@
-"""Orders alone: what it hears and says, each delivery twice."""
+"""Handlers of orders and the events that they emit; each delivery runs twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def order() -> Order:
 
 
 class TestOrders:
-    def test_confirms_when_stock_and_payment_are_in_hand(self, outbox: Outbox, order: Order):
+    def test_confirms_after_stock_and_payment(self, outbox: Outbox, order: Order):
         outbox.given("inventory.StockReserved", order_id=order.id)
         outbox.given("payments.PaymentAuthorized", order_id=order.id, amount=TOTAL)
 
@@ -38,7 +38,7 @@ class TestOrders:
 
         assert outbox.emitted("orders.OrderReadyToShip").order_id == order.id
 
-    def test_cancels_what_is_out_of_stock(self, outbox: Outbox, order: Order):
+    def test_cancels_an_order_out_of_stock(self, outbox: Outbox, order: Order):
         missing = [{"sku": "TEA", "wanted": 1, "available": 0}]
         outbox.given("inventory.StockUnavailable", order_id=order.id, missing=missing)
 
@@ -46,7 +46,7 @@ class TestOrders:
 
         assert outbox.emitted("orders.OrderCancelled").reason == "out_of_stock"
 
-    def test_cancels_what_the_bank_declines(self, outbox: Outbox, order: Order):
+    def test_cancels_an_order_with_a_declined_payment(self, outbox: Outbox, order: Order):
         outbox.given("payments.PaymentDeclined", order_id=order.id, reason="insufficient_funds")
 
         outbox.deliver_all(only="orders", twice=True)

@@ -26,7 +26,7 @@ ALLOWED = {
 @pytest.mark.django_db
 class TestOrder:
     @pytest.mark.parametrize(("start", "end"), sorted(ALLOWED))
-    def test_makes_the_moves_that_make_sense(self, start: Status, end: Status):
+    def test_allows_valid_transitions(self, start: Status, end: Status):
         put_on_sale()
         order = place()
         order.status = start
@@ -41,12 +41,12 @@ class TestOrder:
     @pytest.mark.parametrize(
         ("start", "end"), sorted(set(itertools.product(Status, Status)) - ALLOWED)
     )
-    def test_refuses_every_other_move(self, start: Status, end: Status):
+    def test_refuses_every_other_transition(self, start: Status, end: Status):
         put_on_sale()
         order = place()
         order.status = start
 
-        with pytest.raises(Order.InvalidMove, match="cannot go from"):
+        with pytest.raises(Order.InvalidTransition, match="cannot change from"):
             order.move_to(end, cause="test")
 
         assert history(order) == [("", "placed", "orders.place_order")]
@@ -60,8 +60,8 @@ class TestOrder:
 
 
 class TestReference:
-    def test_is_short_and_can_be_read_out(self):
+    def test_is_short_and_unambiguous(self):
         assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{4}-){2}[0-9A-HJKMNP-TV-Z]{4}", new_reference())
 
-    def test_is_another_one_each_time(self):
+    def test_differs_each_time(self):
         assert len({new_reference() for _ in range(1000)}) == 1000

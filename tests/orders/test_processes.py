@@ -1,4 +1,4 @@
-"""The orders that are under way, by what they wait for."""
+"""The page of orders under way, grouped by what they wait for."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def numbers() -> dict[str, int]:
 
 
 class TestTheSteps:
-    def test_tell_what_each_order_waits_for(self, order: Order):
+    def test_show_the_wait_of_each_order(self, order: Order):
         placed = numbers()
-        services.note_stock(order_id=order.id)
+        services.record_stock_reserved(order_id=order.id)
         with_stock = numbers()
-        services.note_authorization(order_id=order.id)
+        services.record_payment_authorized(order_id=order.id)
         confirmed = numbers()
         services.cancel_order(order_id=order.id, by="ann")
 
         assert (placed, with_stock, confirmed) == ({"stock": 1}, {"payment": 1}, {"capture": 1})
         assert numbers() == {}
 
-    def test_put_those_first_whose_time_is_over_soonest(self, order: Order):
+    def test_sort_by_the_earliest_deadline(self, order: Order):
         late, never = place(), place()
         Order.objects.filter(pk=late.pk).update(deadline_at=timezone.now() - timedelta(minutes=1))
         Order.objects.filter(pk=never.pk).update(deadline_at=None)
@@ -54,7 +54,7 @@ class TestTheSteps:
         assert [one.order for one in stock.waiting] == [late, order, never]
         assert [one.left is None for one in stock.waiting] == [True, False, True]
 
-    def test_count_to_a_bound(self, order: Order, monkeypatch: pytest.MonkeyPatch):
+    def test_limit_the_count(self, order: Order, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(processes, "COUNTED", 1)
         place()
 
@@ -64,7 +64,7 @@ class TestTheSteps:
 
 
 class TestThePage:
-    def test_counts_the_deadline_down(self, order: Order, admin_client: Client):
+    def test_shows_the_remaining_time(self, order: Order, admin_client: Client):
         Order.objects.update(deadline_at=timezone.now() + timedelta(minutes=12, seconds=30))
 
         text = admin_client.get(PAGE).content.decode()
@@ -72,7 +72,7 @@ class TestThePage:
         assert order.reference in text
         assert "12 min" in text
 
-    def test_asks_a_bounded_number_of_queries(self, order: Order, admin_client: Client):
+    def test_needs_a_bounded_number_of_queries(self, order: Order, admin_client: Client):
         admin_client.get(PART)
         with CaptureQueriesContext(connection) as few:
             admin_client.get(PART)
@@ -84,6 +84,6 @@ class TestThePage:
         assert len(few) == len(many) <= 10
 
     @pytest.mark.parametrize("url", [PAGE, PART])
-    def test_is_for_those_who_may_see_orders(self, db: None, url: str):
+    def test_requires_the_permission_to_view_orders(self, db: None, url: str):
         assert client_with("view_order").get(url).status_code == 200
         assert client_with("view_event", "view_product").get(url).status_code == 403

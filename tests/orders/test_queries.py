@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.models import AnonymousUser
 
-from money import Money
 from orders import queries
+from shared.money import Money
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import clerk, customer, place
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 
 class TestContact:
-    def test_tells_where_and_how_to_write(self):
+    def test_returns_address_and_language(self):
         put_on_sale()
         customer(first_name="Hanako", last_name="Yamada")
         order = place(language="ja")
@@ -31,7 +31,7 @@ class TestContact:
 
 
 class TestSummary:
-    def test_tells_what_was_ordered(self):
+    def test_returns_the_ordered_lines(self):
         put_on_sale(price=500)
         order = place(quantity=2)
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from money import CurrencyMismatch, Money
 from orders import services
 from orders.models import Order, RefundRequest
 from outbox.testing import Outbox
+from shared.money import CurrencyMismatch, Money
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer
 from tests.threads import run_together
@@ -39,8 +39,8 @@ def confirm_order() -> Order:
         email="hanako@example.com",
         language="en",
     )
-    services.note_stock(order_id=order.id)
-    services.note_authorization(order_id=order.id)
+    services.record_stock_reserved(order_id=order.id)
+    services.record_payment_authorized(order_id=order.id)
     return order
 
 

@@ -6,10 +6,10 @@ import pytest
 from django.db import transaction
 
 from inventory.models import Product
-from money import CurrencyMismatch, Money
 from orders import services
 from orders.models import Order
 from outbox.testing import Outbox
+from shared.money import CurrencyMismatch, Money
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer, history, place
 
@@ -105,7 +105,7 @@ class TestPlaceOrder:
         assert "@" not in outbox.emitted("orders.OrderPlaced").model_dump_json()
 
 
-HALVES = [services.note_stock, services.note_authorization]
+HALVES = [services.record_stock_reserved, services.record_payment_authorized]
 
 
 class TestTheJoin:
@@ -137,8 +137,8 @@ class TestTheJoin:
         put_on_sale()
         order = place()
 
-        services.note_authorization(order_id=order.id)
-        services.note_stock(order_id=order.id)
+        services.record_payment_authorized(order_id=order.id)
+        services.record_stock_reserved(order_id=order.id)
 
         assert history(order)[-1] == ("placed", "confirmed", "inventory.StockReserved")
 
@@ -174,8 +174,8 @@ class TestCancel:
 def confirmed() -> Order:
     put_on_sale()
     order = place()
-    services.note_stock(order_id=order.id)
-    services.note_authorization(order_id=order.id)
+    services.record_stock_reserved(order_id=order.id)
+    services.record_payment_authorized(order_id=order.id)
     return order
 
 
@@ -207,7 +207,7 @@ class TestReleaseForShipping:
         put_on_sale()
         order = place()
 
-        with pytest.raises(Order.InvalidMove):
+        with pytest.raises(Order.InvalidTransition):
             services.release_for_shipping(order_id=order.id)
 
 
@@ -233,7 +233,7 @@ class TestShipAndReceive:
     def test_refuse_an_order_that_is_not_paid(self, outbox: Outbox):
         order = confirmed()
 
-        with pytest.raises(Order.InvalidMove):
+        with pytest.raises(Order.InvalidTransition):
             services.ship_order(order_id=order.id, carrier="", tracking_number="", by="staff")
 
         assert outbox.all_emitted("orders.OrderShipped") == []

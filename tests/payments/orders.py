@@ -7,11 +7,11 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from money import Money
 from outbox import operations
 from outbox.models import Delivery
 from outbox.testing import Outbox
 from payments.models import Payment
+from shared.money import Money
 
 TOTAL = Money(amount=12800, currency="JPY")
 

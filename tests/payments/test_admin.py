@@ -6,10 +6,10 @@ import pytest
 from django.test import Client
 from uuid_utils.compat import uuid7
 
-from money import Money
 from payments import services
 from payments.gateway import Authorization, Capture
 from payments.models import Payment
+from shared.money import Money
 from tests.payments.orders import TOTAL
 
 
@@ -30,7 +30,7 @@ class TestAdmin:
 
         assert str(order_id) in page
         assert "¥12,800" in page
-        assert "cancelled before the bank was asked" in page
+        assert "cancelled before the first request" in page
 
     @pytest.mark.parametrize("field", ["order_id", "authorization_id"])
     def test_finds_a_payment(self, admin_client: Client, order_id: UUID, field: str):

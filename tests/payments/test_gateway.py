@@ -15,7 +15,6 @@ from uuid import uuid4
 import pytest
 from pytest_django import Settings
 
-from money import Money
 from payments import gateway
 from payments.gateway import (
     Authorization,
@@ -28,6 +27,7 @@ from payments.gateway import (
     ReportRefused,
 )
 from payments.gateway.stripe import StripeGateway
+from shared.money import Money
 from tests.bank import API_KEY, ROOT, SLOW_SECONDS, BankProcess
 from tests.closed_port import port_of_nobody
 from tests.stripe_stand_in import KEY, StripeStandIn, stand_in
@@ -275,11 +275,11 @@ class TestEveryGateway:
 class TestBankGateway:
     """How its own language tells the three kinds of failure apart."""
 
-    def test_is_unavailable_where_nobody_listens(self, reference: str):
+    def test_is_unavailable_at_a_closed_port(self, reference: str):
         with pytest.raises(GatewayUnavailable, match="cannot be reached"):
             authorize(bank_gateway(f"http://127.0.0.1:{port_of_nobody()}"), reference)
 
-    def test_is_unavailable_when_asked_to_slow_down(self, reference: str):
+    def test_is_unavailable_after_a_429(self, reference: str):
         answer = b"HTTP/1.1 429 Slow Down\r\nContent-Length: 2\r\n\r\n{}"
 
         with bank_that_says(answer) as url, pytest.raises(GatewayUnavailable):
@@ -293,7 +293,7 @@ class TestBankGateway:
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
             b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<a/>",
             b"HTTP/1.1 402 Payment Required\r\nContent-Length: 2\r\n\r\n[]",
-            b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 302 BankRecord\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}",
             b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
@@ -341,17 +341,19 @@ class TestBankGateway:
         with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(OutcomeUnknown):
             authorize(bank_gateway(url_of(deaf), timeout=IMPATIENT), reference)
 
-    def test_is_refused_with_a_wrong_key_and_says_why(
+    def test_is_refused_with_a_wrong_key_and_gives_the_reason(
         self, bank_process: BankProcess, reference: str
     ):
         stranger = bank_gateway(bank_process.url, api_key="guess")
 
-        with pytest.raises(GatewayRefused, match="invalid_api_key: Send the header") as refused:
+        with pytest.raises(
+            GatewayRefused, match="invalid_api_key: The API key is missing or wrong"
+        ) as refused:
             authorize(stranger, reference)
 
         assert refused.value.code == "invalid_api_key"
 
-    def test_goes_past_no_proxy_of_the_environment(
+    def test_ignores_proxies_of_the_environment(
         self, bank_process: BankProcess, reference: str, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port_of_nobody()}")
@@ -364,11 +366,11 @@ class TestBankGateway:
 class TestStripeGateway:
     """What Stripe's own language adds."""
 
-    def test_is_unavailable_where_nobody_listens(self, reference: str):
+    def test_is_unavailable_at_a_closed_port(self, reference: str):
         with pytest.raises(GatewayUnavailable, match="cannot be reached"):
             authorize(stripe_gateway(f"http://127.0.0.1:{port_of_nobody()}"), reference)
 
-    def test_is_unavailable_when_asked_to_slow_down(self, reference: str):
+    def test_is_unavailable_after_a_429(self, reference: str):
         answer = stripe_says(429, "rate_limit_error", "rate_limit")
 
         with bank_that_says(answer, until=FORM) as url, pytest.raises(GatewayUnavailable):
@@ -381,7 +383,7 @@ class TestStripeGateway:
             b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{",
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
             b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<a/>",
-            b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 302 BankRecord\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 402 Payment Required\r\nContent-Length: 2\r\n\r\n[]",
             b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\n{}",
             b'HTTP/1.1 409 Busy\r\nContent-Length: 26\r\n\r\n{"error": {"type": "api"}}',
@@ -439,7 +441,7 @@ class TestStripeGateway:
         with pytest.raises(GatewayRefused):
             authorize(stripe_gateway(stripe_server.url, api_key="sk_guess"), reference)
 
-    def test_is_not_imported_unless_the_settings_ask_for_it(self):
+    def test_is_imported_only_if_the_settings_name_it(self):
         look = (
             "import django, sys; django.setup(); from payments import gateway; gateway.current();"
             "print('stripe' in sys.modules)"

@@ -56,7 +56,7 @@ class TestAuthorizePayment:
         assert bank.charges(order_id) == {"authorizations": 1}
         assert moves(order_id) == ["intended", "authorized"]
 
-    def test_tells_a_decline(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+    def test_emits_a_decline(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         place(outbox, order_id, payment_method="tok_declined")
 
         deliver(outbox)
@@ -66,7 +66,7 @@ class TestAuthorizePayment:
         assert bank.charges(order_id) == {"declines": 1}
         assert status(order_id) == "declined"
 
-    def test_charges_and_tells_once_when_it_runs_twice(
+    def test_charges_and_emits_once_if_it_runs_twice(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         """Seen to charge twice with a new uuid in `Payment.authorize_key` on each call."""
@@ -77,7 +77,7 @@ class TestAuthorizePayment:
         assert said(outbox) == ["PaymentAuthorized"]
         assert bank.charges(order_id) == {"authorizations": 1}
 
-    def test_charges_and_tells_once_when_the_order_is_told_twice(
+    def test_charges_and_emits_once_for_a_repeated_event(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         place(outbox, order_id)
@@ -88,7 +88,7 @@ class TestAuthorizePayment:
         assert said(outbox) == ["PaymentAuthorized"]
         assert bank.charges(order_id) == {"authorizations": 1}
 
-    def test_stays_owed_while_the_bank_is_away_and_charges_once_it_is_back(
+    def test_stays_owed_during_an_outage_of_the_bank_and_charges_once(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings
     ):
         settings.BANK_URL = f"http://127.0.0.1:{port_of_nobody()}"
@@ -104,7 +104,7 @@ class TestAuthorizePayment:
         assert said(outbox) == ["PaymentAuthorized"]
         assert bank.charges(order_id) == {"authorizations": 1}
 
-    def test_takes_a_time_out_for_an_unknown_outcome_and_charges_once(
+    def test_treats_a_time_out_as_unknown_and_charges_once(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings
     ):
         settings.BANK_TIMEOUT_SECONDS = IMPATIENT
@@ -121,7 +121,7 @@ class TestAuthorizePayment:
         assert bank.charges(order_id) == {"authorizations": 1}
 
     @pytest.mark.parametrize("age", [timedelta(hours=13), timedelta(days=3)], ids=str)
-    def test_looks_at_the_bank_before_it_asks_with_an_old_key(
+    def test_queries_the_bank_before_a_request_with_an_old_key(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, age: timedelta
     ):
         """As if the bank had forgotten our key: it is charged under another one.
@@ -143,7 +143,7 @@ class TestAuthorizePayment:
         assert Payment.objects.get().authorization_id == held.authorization_id
         assert said(outbox) == ["PaymentAuthorized"]
 
-    def test_asks_with_an_old_key_where_the_bank_knows_nothing(
+    def test_requests_with_an_old_key_if_the_bank_has_no_record(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         intend(order_id, age=timedelta(days=3))
@@ -162,7 +162,7 @@ class TestAuthorizePayment:
         ],
         ids=["perhaps asked as the key grew old", "asked for something before", "asked just now"],
     )
-    def test_takes_not_found_for_final_only_after_the_longest_processing_time(
+    def test_treats_not_found_as_final_only_after_the_processing_time(
         self,
         outbox: Outbox,
         bank: BankProcess,
@@ -174,11 +174,11 @@ class TestAuthorizePayment:
         """A request that we gave up waiting for may be carried out between look and ask."""
         intend(order_id, age=age)
         if asked is not None:
-            services.note_asked(order_id=order_id)
+            services.record_bank_request(order_id=order_id)
             Payment.objects.update(asked_at=timezone.now() - asked)
         place(outbox, order_id)
 
-        with pytest.raises(OutcomeUnknown, match="may still be at work"):
+        with pytest.raises(OutcomeUnknown, match="may still be processing"):
             deliver(outbox)
 
         assert bank.charges(order_id) == {}
@@ -190,7 +190,7 @@ class TestAuthorizePayment:
     @pytest.mark.parametrize(
         "token", ["tok_fails_1", "tok_hangs_up_1", "tok_hangs_up_after_success", "tok_busy_1"]
     )
-    def test_charges_and_tells_once_after_a_failure_of_the_bank(
+    def test_charges_and_emits_once_after_a_failure_of_the_bank(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, token: str
     ):
         place(outbox, order_id, payment_method=token)
@@ -205,7 +205,7 @@ class TestAuthorizePayment:
 
 
 class TestCapturePayment:
-    def test_takes_the_money(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+    def test_captures_the_payment(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         authorized(outbox, order_id)
         confirm(outbox, order_id)
 
@@ -216,7 +216,7 @@ class TestCapturePayment:
         assert bank.charges(order_id) == {"authorizations": 1, "captures": 1}
         assert moves(order_id)[2:] == ["capturing", "captured"]
 
-    def test_takes_it_once_when_it_runs_twice(
+    def test_captures_once_if_it_runs_twice(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         authorized(outbox, order_id)
@@ -229,7 +229,7 @@ class TestCapturePayment:
         assert bank.charges(order_id) == {"authorizations": 1, "captures": 1}
 
     @pytest.mark.parametrize("token", [None, "tok_declined"])
-    def test_fails_where_the_bank_holds_nothing(
+    def test_fails_without_an_authorization(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, token: str | None
     ):
         if token:
@@ -243,7 +243,7 @@ class TestCapturePayment:
         assert "captures" not in bank.charges(order_id)
         assert Payment.objects.filter(status="").count() == 0
 
-    def test_tells_a_decline_at_capture_once_and_holds_nothing(
+    def test_emits_a_decline_at_capture_once(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         place(outbox, order_id, payment_method="tok_declined_at_capture")
@@ -294,7 +294,7 @@ class TestCapturePayment:
 
 
 class TestVoidOrRefund:
-    def test_lets_go_of_money_that_is_held(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+    def test_voids_an_authorization(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         authorized(outbox, order_id)
         cancel(outbox, order_id)
 
@@ -305,9 +305,7 @@ class TestVoidOrRefund:
         assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
         assert status(order_id) == "voided"
 
-    def test_gives_back_money_that_was_taken(
-        self, outbox: Outbox, bank: BankProcess, order_id: UUID
-    ):
+    def test_refunds_a_capture(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         captured(outbox, order_id)
         cancel(outbox, order_id)
 
@@ -318,7 +316,7 @@ class TestVoidOrRefund:
         assert bank.charges(order_id) == {"authorizations": 1, "captures": 1, "refunds": 1}
         assert status(order_id) == "refunded"
 
-    def test_does_nothing_about_a_decline(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+    def test_does_nothing_after_a_decline(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         place(outbox, order_id, payment_method="tok_declined")
         deliver(outbox)
         cancel(outbox, order_id)
@@ -328,7 +326,7 @@ class TestVoidOrRefund:
         assert said(outbox) == ["PaymentDeclined"]
         assert bank.charges(order_id) == {"declines": 1}
 
-    def test_that_comes_first_keeps_the_bank_from_being_asked(
+    def test_that_runs_first_prevents_the_authorization(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         """Rule 17. Seen to charge with NEW removed from the way back of `intend_reversal`."""
@@ -343,7 +341,7 @@ class TestVoidOrRefund:
         assert bank.charges(order_id) == {}
         assert moves(order_id) == ["forestalled"]
 
-    def test_that_comes_before_the_capture_keeps_the_money_from_being_taken(
+    def test_that_runs_before_the_capture_prevents_it(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         authorized(outbox, order_id)
@@ -356,7 +354,7 @@ class TestVoidOrRefund:
         assert said(outbox) == ["PaymentAuthorized", "PaymentVoided"]
         assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
 
-    def test_learns_the_lost_answer_to_an_authorization_and_lets_go(
+    def test_recovers_a_lost_authorization_and_voids_it(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         """Rule 17. Seen to leave it held without the first question of `void_or_refund`."""
@@ -371,7 +369,7 @@ class TestVoidOrRefund:
         assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
         assert moves(order_id) == ["intended", "authorized", "voiding", "voided"]
 
-    def test_learns_the_lost_answer_to_a_capture_and_gives_back(
+    def test_recovers_a_lost_capture_and_refunds_it(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         authorized(outbox, order_id)
@@ -385,7 +383,7 @@ class TestVoidOrRefund:
         assert said(outbox) == ["PaymentAuthorized", "PaymentRefunded"]
         assert bank.charges(order_id) == {"authorizations": 1, "captures": 1, "refunds": 1}
 
-    def test_learns_of_a_decline_and_tells_nobody(
+    def test_recovers_a_decline_and_emits_nothing(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         """Fails without the check of `cancelled_at` in `services._emit_unless_cancelled`."""
@@ -399,7 +397,7 @@ class TestVoidOrRefund:
         assert bank.charges(order_id) == {"declines": 1}
 
     @pytest.mark.parametrize("stage", ["authorization", "capture"])
-    def test_may_come_while_the_bank_is_being_asked(
+    def test_may_run_during_a_request_to_the_bank(
         self,
         outbox: Outbox,
         bank: BankProcess,
@@ -431,7 +429,7 @@ class TestVoidOrRefund:
         assert status(order_id) in {"voided", "refunded"}
 
     @pytest.mark.parametrize("stage", ["intend_payment", "intend_capture"])
-    def test_may_be_done_before_a_slow_worker_asks_the_bank(
+    def test_may_finish_before_a_slow_worker_asks_the_bank(
         self,
         outbox: Outbox,
         bank: BankProcess,
@@ -461,7 +459,7 @@ class TestVoidOrRefund:
         assert charges["authorizations"] == charges.get("voids", 0) + charges.get("refunds", 0)
         assert status(order_id) in {"voided", "refunded"}
 
-    def test_leaves_nothing_to_a_dead_authorization_that_a_person_retries(
+    def test_makes_a_retried_dead_authorization_harmless(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings
     ):
         settings.BANK_API_KEY = "revoked"
@@ -478,7 +476,7 @@ class TestVoidOrRefund:
         assert said(outbox) == ["PaymentVoided"]
         assert bank.charges(order_id) == {"authorizations": 1, "voids": 1}
 
-    def test_is_tried_for_ever(
+    def test_is_retried_without_limit(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, settings: Settings
     ):
         """Rule 9. Seen to end as dead without `attempts=None`."""
@@ -498,7 +496,7 @@ class TestVoidOrRefund:
         assert said(outbox) == ["PaymentAuthorized", "PaymentVoided"]
 
     @pytest.mark.parametrize("stage", ["void", "refund"])
-    def test_finds_what_was_done_under_an_old_key(
+    def test_finds_the_result_of_an_old_key(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, stage: str
     ):
         """Rule 8. Seen to be refused by the bank without the look in `asking`."""
@@ -528,7 +526,7 @@ class TestVoidOrRefund:
 
 @pytest.mark.django_db(transaction=True)
 class TestTheBank:
-    def test_is_never_asked_within_a_transaction(
+    def test_is_never_called_within_a_transaction(
         self,
         outbox: Outbox,
         bank: BankProcess,

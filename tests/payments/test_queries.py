@@ -12,7 +12,7 @@ class TestPaymentOf:
     def test_an_unknown_order_is_none(self):
         assert queries.payment_of(uuid7()) is None
 
-    def test_an_order_says_where_the_money_is(self):
+    def test_an_order_has_the_state_of_its_money(self):
         order_id = uuid7()
         services.intend_payment(order_id=order_id, total=TOTAL, payment_method="tok_success")
 

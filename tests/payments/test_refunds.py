@@ -1,4 +1,4 @@
-"""Refunds as payments alone sees them, each delivery twice."""
+"""Refunds within payments; each delivery runs twice."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from money import Money
 from outbox.testing import Outbox
 from payments import gateway, services
 from payments.gateway import Authorization, Capture
 from payments.gateway import Refund as RefundAnswer
 from payments.models import Payment, Refund
+from shared.money import Money
 from tests.bank import BankProcess
 from tests.payments.orders import TOTAL, cancel, captured, deliver, moves, said, status
 from tests.payments.test_services import intend
@@ -59,9 +59,7 @@ def order_id(outbox: Outbox, bank: BankProcess) -> UUID:
 
 
 class TestRefundPayment:
-    def test_gives_a_part_back_and_says_so_once(
-        self, outbox: Outbox, bank: BankProcess, order_id: UUID
-    ):
+    def test_refunds_a_part_and_emits_once(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         """Seen to give it back twice with a new uuid in `Refund.key` on each call."""
         refund_id = ask(outbox, order_id, 800)
 
@@ -72,7 +70,7 @@ class TestRefundPayment:
         assert bank.charges(order_id)["refunds"] == 1
         assert status(order_id) == "captured"
 
-    def test_gives_it_back_once_when_it_is_told_twice(
+    def test_refunds_once_for_a_repeated_event(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         refund_id = ask(outbox, order_id, 800)
@@ -83,7 +81,7 @@ class TestRefundPayment:
         assert bank.charges(order_id)["refunds"] == 1
         assert said(outbox).count("PaymentRefunded") == 1
 
-    def test_keeps_two_refunds_of_one_amount_apart(
+    def test_makes_two_refunds_of_the_same_amount(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         asked = {ask(outbox, order_id, 800), ask(outbox, order_id, 800)}
@@ -94,7 +92,7 @@ class TestRefundPayment:
         assert {event.refund_id for event in told} == asked
         assert bank.charges(order_id)["refunds"] == 2
 
-    def test_ends_the_payment_when_all_is_given_back(
+    def test_ends_the_payment_after_a_full_refund(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         ask(outbox, order_id, 800)
@@ -104,7 +102,7 @@ class TestRefundPayment:
 
         assert moves(order_id)[-2:] == ["captured", "refunded"]
 
-    def test_never_gives_back_more_than_was_captured(
+    def test_never_refunds_more_than_was_captured(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID
     ):
         ask(outbox, order_id, TOTAL.amount - 1)
@@ -116,7 +114,7 @@ class TestRefundPayment:
 
         assert bank.charges(order_id)["refunds"] == 1
 
-    def test_fails_where_nothing_was_captured(self, outbox: Outbox, bank: BankProcess):
+    def test_fails_without_a_capture(self, outbox: Outbox, bank: BankProcess):
         ask(outbox, uuid7(), 1)
 
         with pytest.raises(services.UnableToRefund):
@@ -125,7 +123,7 @@ class TestRefundPayment:
         assert not Payment.objects.exists()
 
     @pytest.mark.parametrize("is_ours", [True, False])
-    def test_looks_at_the_bank_before_it_asks_with_an_old_key(
+    def test_queries_the_bank_before_a_request_with_an_old_key(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, is_ours: bool
     ):
         """The bank made one of that amount. Is it this one, or another, perhaps not asked by us?"""
@@ -143,7 +141,7 @@ class TestRefundPayment:
 
 
 class TestACancellation:
-    def test_gives_back_what_refunds_leave(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+    def test_refunds_the_remaining_amount(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         ask(outbox, order_id, 800)
         deliver(outbox)
         cancel(outbox, order_id)
@@ -154,9 +152,7 @@ class TestACancellation:
         assert [event.amount.amount for event in told] == [800, TOTAL.amount - 800]
         assert status(order_id) == "refunded"
 
-    def test_waits_for_a_refund_that_is_under_way(
-        self, outbox: Outbox, bank: BankProcess, order_id: UUID
-    ):
+    def test_waits_for_a_running_refund(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         refund_id = uuid7()
         services.intend_refund(order_id=order_id, refund_id=refund_id, amount=yen(800))
         cancel(outbox, order_id)
@@ -182,18 +178,18 @@ class TestARefund:
             ("refunded", "the bank's answer"),
         ]
 
-    def test_knows_its_moves(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
+    def test_allows_valid_transitions_only(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         ask(outbox, order_id, 800)
         deliver(outbox)
         refund = Refund.objects.get()
 
-        with pytest.raises(Refund.InvalidMove):
+        with pytest.raises(Refund.InvalidTransition):
             refund.move_to(Refund.Status.REFUNDED, cause="impatience")
 
     @pytest.mark.parametrize(
         "change", [{"amount": 0}, {"status": "refunded"}, {"bank_id": "ref_1"}], ids=str
     )
-    def test_cannot_be_stored_in_a_state_that_makes_no_sense(
+    def test_cannot_be_stored_in_an_invalid_state(
         self, outbox: Outbox, bank: BankProcess, order_id: UUID, change: dict[str, object]
     ):
         services.intend_refund(order_id=order_id, refund_id=uuid7(), amount=yen(800))
@@ -201,16 +197,14 @@ class TestARefund:
         with pytest.raises(IntegrityError), transaction.atomic():
             Refund.objects.update(**change)
 
-    def test_cannot_be_noted_beyond_the_payment(
-        self, outbox: Outbox, bank: BankProcess, order_id: UUID
-    ):
+    def test_cannot_exceed_the_payment(self, outbox: Outbox, bank: BankProcess, order_id: UUID):
         with pytest.raises(IntegrityError), transaction.atomic():
             Payment.objects.update(refund_amount=TOTAL.amount + 1)
 
 
 @pytest.mark.django_db(transaction=True)
-class TestAtTheSameTime:
-    def test_refunds_and_cancellation_give_back_the_whole_and_no_more(self, outbox: Outbox):
+class TestConcurrentRequests:
+    def test_refund_the_whole_amount_and_no_more(self, outbox: Outbox):
         """Rule 16. Seen to intend more on PostgreSQL without select_for_update in `locked`."""
         for number in range(5):
             order_id = uuid7()

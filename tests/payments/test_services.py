@@ -22,8 +22,8 @@ def intend(order_id: UUID) -> Payment:
 
 
 @pytest.mark.django_db(transaction=True)
-class TestAtTheSameTime:
-    def test_order_and_cancellation_always_meet(self, outbox: Outbox):
+class TestConcurrentHandlers:
+    def test_of_order_and_cancellation_see_each_other(self, outbox: Outbox):
         """Whichever comes first, the bank is not asked, or the cancellation is remembered."""
         for _ in range(10):
             order_id = uuid7()
@@ -39,7 +39,7 @@ class TestAtTheSameTime:
             assert payment.cancelled_at
             assert moves(order_id) in (["intended"], ["forestalled"])
 
-    def test_an_answer_that_two_workers_have_is_told_once(self, outbox: Outbox):
+    def test_that_record_the_same_answer_emit_once(self, outbox: Outbox):
         """Rule 16. Seen to tell thrice on PostgreSQL without select_for_update in `locked`."""
         for _ in range(5):
             order_id = uuid7()
@@ -51,7 +51,7 @@ class TestAtTheSameTime:
 
             assert said_of(outbox, order_id) == ["PaymentAuthorized"]
 
-    def test_answer_and_cancellation_always_meet(self, outbox: Outbox):
+    def test_of_answer_and_cancellation_see_each_other(self, outbox: Outbox):
         """The money is on its way back, or will be when the reversal looks again.
 
         Rule 16. Seen to be forgotten on PostgreSQL without select_for_update in `locked`.
@@ -79,7 +79,7 @@ class TestAnIntent:
         [intend, lambda order_id: services.intend_reversal(order_id=order_id)],
         ids=["payment", "reversal"],
     )
-    def test_is_committed_by_itself(self, service: object):
+    def test_is_committed_separately(self, service: object):
         """Rule 8: a caller with a transaction of its own would ask the bank before the commit."""
         assert callable(service)
 
@@ -89,15 +89,15 @@ class TestAnIntent:
 
 @pytest.mark.django_db
 class TestPayment:
-    def test_knows_its_moves(self):
+    def test_allows_valid_transitions_only(self):
         payment = intend(uuid7())
 
-        with pytest.raises(Payment.InvalidMove, match="from intended to captured"):
+        with pytest.raises(Payment.InvalidTransition, match="from intended to captured"):
             payment.move_to(Status.CAPTURED, cause="impatience")
 
         assert moves(payment.order_id) == ["intended"]
 
-    def test_names_the_cause_of_each_move(self):
+    def test_records_the_cause_of_each_transition(self):
         order_id = uuid7()
         intend(order_id)
         services.record_authorization(order_id=order_id, answer=HELD)
@@ -109,7 +109,7 @@ class TestPayment:
             ("intended", "authorized", "the bank's answer"),
         ]
 
-    def test_has_a_key_of_its_own_for_each_operation(self):
+    def test_has_a_separate_key_for_each_operation(self):
         one, other = intend(uuid7()), intend(uuid7())
 
         keys = {
@@ -142,7 +142,7 @@ class TestPayment:
         ],
         ids=str,
     )
-    def test_cannot_be_stored_in_a_state_that_makes_no_sense(self, change: dict[str, object]):
+    def test_cannot_be_stored_in_an_invalid_state(self, change: dict[str, object]):
         payment = intend(uuid7())
 
         with pytest.raises(IntegrityError), transaction.atomic():
@@ -151,7 +151,7 @@ class TestPayment:
 
 @pytest.mark.django_db
 class TestACancelledOrder:
-    def test_is_not_captured_although_the_bank_holds_the_money(self, outbox: Outbox):
+    def test_is_not_captured_although_it_is_authorized(self, outbox: Outbox):
         """Seen to be captured without the look at `cancelled_at` in `intend_capture`."""
         order_id = uuid7()
         intend(order_id)
@@ -177,7 +177,7 @@ class TestARecord:
 
         assert moves(order_id) == ["intended"]
 
-    def test_of_an_answer_that_nobody_waits_for_changes_nothing(self):
+    def test_of_an_unexpected_answer_changes_nothing(self):
         order_id = uuid7()
         intend(order_id)
         taken = Capture(capture_id="cap_1", authorization_id="auth_1", amount=TOTAL)

@@ -83,7 +83,7 @@ class TestAuthorization:
         assert answer.json()["error"]["authorization"]["status"] == "declined"
         assert bank_process.charges(reference) == {"declines": 1}
 
-    def test_of_a_slow_method_takes_its_time_and_holds_up_nobody(
+    def test_of_a_slow_method_does_not_delay_other_requests(
         self, bank_process: BankProcess, client: httpx.Client, reference: str
     ):
         with ThreadPoolExecutor(1) as pool, bank_process.client() as other:
@@ -115,7 +115,7 @@ class TestAuthorization:
         ],
         ids=str,
     )
-    def test_refuses_bad_fields_and_writes_nothing(
+    def test_refuses_invalid_fields_and_stores_nothing(
         self,
         client: httpx.Client,
         bank_process: BankProcess,
@@ -130,7 +130,7 @@ class TestAuthorization:
 
 
 class TestTheFile:
-    def test_is_for_its_owner_alone(
+    def test_is_readable_by_its_owner_only(
         self, client: httpx.Client, bank_process: BankProcess, reference: str
     ):
         """Seen to fail as SQLite creates it."""
@@ -181,7 +181,7 @@ class TestRequest:
         assert client.get(path).status_code == 404
         assert post(client, path).status_code == 404
 
-    def test_leaves_a_line_in_the_log(
+    def test_writes_a_log_line(
         self, client: httpx.Client, bank_process: BankProcess, reference: str
     ):
         post(client, "/v1/authorizations", wanted(reference), key=f"key-{reference}")
@@ -238,7 +238,7 @@ class TestIdempotencyKey:
         assert corrected.status_code == 200
 
     @pytest.mark.parametrize("token", ["tok_success", "tok_slow"])
-    def test_charges_once_for_many_at_the_same_time(
+    def test_charges_once_for_concurrent_requests(
         self, client: httpx.Client, bank_process: BankProcess, reference: str, token: str
     ):
         """Seen to fail (500, the books are locked) with BEGIN for BEGIN IMMEDIATE in storage.py."""
@@ -255,7 +255,7 @@ class TestIdempotencyKey:
         assert len({answer.json()["id"] for answer in answers}) == 1
         assert bank_process.charges(reference) == {"authorizations": 1}
 
-    def test_is_what_makes_it_once(
+    def test_is_needed_to_charge_once(
         self, client: httpx.Client, bank_process: BankProcess, reference: str
     ):
         """Two keys charge twice: the other tests do not pass by luck."""
@@ -292,7 +292,7 @@ class TestMoney:
         assert capture(client, authorization_id).status_code == 409
         assert bank_process.charges(reference) == {"authorizations": 1, "voids": 1}
 
-    def test_that_is_captured_is_no_more_than_what_is_held(
+    def test_that_is_captured_does_not_exceed_the_authorization(
         self, client: httpx.Client, reference: str
     ):
         authorization_id = authorize(client, reference)
@@ -303,7 +303,7 @@ class TestMoney:
         assert too_much.json()["error"]["code"] == "amount_too_large"
         assert a_part.json()["amount"] == 800
 
-    def test_that_is_refunded_is_no_more_than_what_was_captured(
+    def test_that_is_refunded_does_not_exceed_the_capture(
         self, client: httpx.Client, bank_process: BankProcess, reference: str
     ):
         capture_id = capture(client, authorize(client, reference)).json()["id"]
@@ -326,8 +326,8 @@ class TestMoney:
         assert refund(client, "cap_none", 1).status_code == 404
 
 
-class TestBooks:
-    def test_show_all_that_happened_under_a_reference(self, client: httpx.Client, reference: str):
+class TestStatements:
+    def test_list_all_operations_of_a_reference(self, client: httpx.Client, reference: str):
         voided, captured = authorize(client, reference), authorize(client, reference)
         post(client, f"/v1/authorizations/{voided}/void")
         capture_id = capture(client, captured).json()["id"]
@@ -343,7 +343,7 @@ class TestBooks:
         assert (oldest["id"], oldest["status"], oldest["capture"]) == (voided, "voided", None)
         assert oldest["void"]["authorization"] == voided
 
-    def test_sum_to_what_was_moved(self, client: httpx.Client, reference: str):
+    def test_sum_the_moved_amounts(self, client: httpx.Client, reference: str):
         authorize(client, reference, amount=1)
         taken = authorize(client, reference, amount=1000)
         refund(client, capture(client, taken, 900).json()["id"], 200)
@@ -355,7 +355,7 @@ class TestBooks:
             "JPY": {"amount_held": 1, "amount_captured": 900, "amount_refunded": 200}
         }
 
-    def test_without_a_reference_cover_everything(self, client: httpx.Client, reference: str):
+    def test_without_a_reference_cover_all_references(self, client: httpx.Client, reference: str):
         authorize(client, reference)
 
         answer = client.get("/v1/charges").json()
@@ -364,7 +364,7 @@ class TestBooks:
         sums = [row["authorizations"] for row in answer["data"]]
         assert answer["totals"]["authorizations"] == sum(sums)
 
-    def test_know_how_many_webhooks_nobody_has_taken(self, tmp_path: Path, reference: str):
+    def test_count_webhooks_that_were_not_accepted(self, tmp_path: Path, reference: str):
         bank = BankProcess(tmp_path, "--webhook-url", "http://127.0.0.1:1/nobody")
         bank.start()
         try:
@@ -386,7 +386,7 @@ class TestProgram:
         yield process
         process.kill()
 
-    def test_remembers_after_kill_9_what_it_answered(self, own_bank: BankProcess, reference: str):
+    def test_keeps_its_answers_after_sigkill(self, own_bank: BankProcess, reference: str):
         with own_bank.client() as client:
             before = post(client, "/v1/authorizations", wanted(reference), key=reference)
             taken = capture(client, before.json()["id"])
@@ -403,9 +403,7 @@ class TestProgram:
     def test_ends_on_sigterm(self, own_bank: BankProcess):
         assert own_bank.stop() == 0
 
-    def test_says_in_one_sentence_that_its_port_is_taken(
-        self, own_bank: BankProcess, tmp_path: Path
-    ):
+    def test_reports_a_used_port_in_one_line(self, own_bank: BankProcess, tmp_path: Path):
         port = int(own_bank.url.rpartition(":")[2])
 
         second = self.run(bank_command(port, tmp_path / "second"))
@@ -414,20 +412,21 @@ class TestProgram:
         assert second.stderr.startswith(f"The bank cannot listen on 127.0.0.1:{port}")
         assert second.stderr.count("\n") == 1
 
-    def test_says_in_one_sentence_that_its_books_are_broken(self, tmp_path: Path):
+    def test_reports_a_damaged_database_in_one_line(self, tmp_path: Path):
         (tmp_path / "bank.sqlite3").write_bytes(b"coffee" * 1000)
 
         started = self.run(bank_command(0, tmp_path))
 
         assert started.returncode == 1
         assert started.stderr == (
-            f"The bank cannot use the books in {tmp_path}: file is not a database.\n"
+            f"The bank cannot use its database in {tmp_path}: file is not a database. "
+            "Choose another --data.\n"
         )
 
     def test_imports_nothing_of_the_project(self):
         look = (
-            "import payments.simulator.__main__, sys; own = {n.split('.')[0] for n in sys.modules};"
-            "print(sorted(own & {'django', 'shop', 'outbox', 'orders', 'inventory', 'money'}))"
+            "import payments.simulator.__main__, sys; print(sorted(set(sys.modules)"
+            " & {'django', 'shop', 'outbox', 'orders', 'inventory', 'shared.money'}))"
         )
 
         assert self.run([sys.executable, "-c", look]).stdout.strip() == "[]"

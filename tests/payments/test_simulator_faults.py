@@ -46,7 +46,7 @@ def ask(client: httpx.Client, reference: str, token: str) -> httpx.Response:
 
 class TestABankThatFails:
     @pytest.mark.parametrize(("token", "status"), [("tok_fails_2", 500), ("tok_busy_2", 429)])
-    def test_does_nothing_so_often_and_then_succeeds(
+    def test_does_nothing_for_the_given_number_of_requests_then_succeeds(
         self,
         client: httpx.Client,
         bank_process: BankProcess,
@@ -68,7 +68,7 @@ class TestABankThatFails:
 
         assert [answer.status_code for answer in answers] == [500, 500]
 
-    def test_remembers_after_kill_9_how_often_it_has_failed(
+    def test_keeps_the_number_of_failures_after_sigkill(
         self, hasty_bank: BankProcess, reference: str
     ):
         with hasty_bank.client() as client:
@@ -81,7 +81,7 @@ class TestABankThatFails:
 
         assert (first, second) == (500, 200)
 
-    def test_does_so_at_the_operation_that_is_named(self, client: httpx.Client, reference: str):
+    def test_fails_at_the_named_operation(self, client: httpx.Client, reference: str):
         held = authorize(client, reference, payment_method="tok_capture_fails")
         path, body = f"/v1/authorizations/{held}/capture", {"amount": 12800, "currency": "JPY"}
 
@@ -98,7 +98,7 @@ class TestABankThatFails:
 
 
 class TestABankThatHangsUp:
-    def test_has_done_nothing_where_it_did_so_before(
+    def test_has_done_nothing_if_it_hung_up_before(
         self, client: httpx.Client, bank_process: BankProcess, reference: str
     ):
         with pytest.raises(httpx.RemoteProtocolError):
@@ -107,7 +107,7 @@ class TestABankThatHangsUp:
         assert bank_process.charges(reference) == {}
         assert ask(client, reference, "tok_hangs_up").status_code == 200
 
-    def test_has_done_it_where_it_did_so_after_success(
+    def test_has_done_the_work_if_it_hung_up_after_success(
         self, client: httpx.Client, bank_process: BankProcess, reference: str
     ):
         with pytest.raises(httpx.RemoteProtocolError):
@@ -120,7 +120,7 @@ class TestABankThatHangsUp:
 
 
 class TestABankThatTimesOutAfterSuccess:
-    def test_has_the_money_on_its_books_and_says_so_at_once_when_asked_again(
+    def test_has_stored_the_operation_and_answers_a_repetition_at_once(
         self, client: httpx.Client, bank_process: BankProcess, reference: str
     ):
         token = "tok_timeout_after_success_9"  # so long that only an answer at once comes before
@@ -135,18 +135,16 @@ class TestABankThatTimesOutAfterSuccess:
 
 
 class TestATokenWithSeconds:
-    @pytest.mark.parametrize("trick", ["slow", "timeout_after_success"])
-    def test_takes_so_long_instead_of_the_usual_time(
-        self, client: httpx.Client, reference: str, trick: str
-    ):
-        answer = ask(client, reference, f"tok_{trick}_2")
+    @pytest.mark.parametrize("fault", ["slow", "timeout_after_success"])
+    def test_overrides_the_usual_time(self, client: httpx.Client, reference: str, fault: str):
+        answer = ask(client, reference, f"tok_{fault}_2")
 
         assert answer.status_code == 200
         assert answer.elapsed.total_seconds() >= 2 > SLOW_SECONDS
 
 
 class TestABankThatDeclinesAtCapture:
-    def test_agrees_first_and_takes_and_holds_nothing_afterwards(
+    def test_authorizes_first_and_captures_and_holds_nothing(
         self, client: httpx.Client, bank_process: BankProcess, reference: str
     ):
         held = authorize(client, reference, payment_method="tok_declined_at_capture")
@@ -160,9 +158,7 @@ class TestABankThatDeclinesAtCapture:
 
 
 class TestTheLongestProcessingTime:
-    def test_ends_a_request_that_takes_longer_and_nothing_comes_of_it(
-        self, hasty_bank: BankProcess, reference: str
-    ):
+    def test_ends_a_longer_request_without_an_effect(self, hasty_bank: BankProcess, reference: str):
         with hasty_bank.client() as client:
             stuck = ask(client, reference, "tok_stuck")
             charges = hasty_bank.charges(reference)
@@ -172,7 +168,7 @@ class TestTheLongestProcessingTime:
         assert stuck.elapsed.total_seconds() >= PROCESSING_SECONDS
         assert again.status_code == 200
 
-    def test_holds_for_what_is_slow_by_nature(self, hasty_bank: BankProcess, reference: str):
+    def test_applies_to_slow_payment_methods(self, hasty_bank: BankProcess, reference: str):
         with hasty_bank.client() as client:
             answer = ask(client, reference, "tok_slow_3")
 

@@ -1,4 +1,4 @@
-"""The payment's whole way with Stripe's adapter, before the stand-in."""
+"""Payments through the adapter for Stripe, with a stand-in server."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from django.test import Client
 from pytest_django import Settings
 from uuid_utils.compat import uuid7
 
-from money import Money
 from outbox.testing import Outbox
 from payments import bank_requests, services
 from payments.models import BankReport, Refund
+from shared.money import Money
 from tests.payments.orders import (
     TOTAL,
     authorized,
@@ -99,7 +99,7 @@ class TestAPaymentAtStripe:
 
 
 class TestAWebhookOfStripe:
-    def test_stands_in_for_an_answer(
+    def test_replaces_a_lost_answer(
         self, client: Client, outbox: Outbox, server: StripeStandIn, order_id: UUID
     ):
         payment = services.intend_payment(
@@ -117,7 +117,7 @@ class TestAWebhookOfStripe:
         assert server.books.charges(str(order_id)) == {"authorizations": 1}
 
     @pytest.mark.parametrize("is_first", [True, False])
-    def test_and_the_answer_to_a_refund_have_one_effect_together(
+    def test_and_the_answer_to_a_refund_have_one_effect(
         self,
         client: Client,
         outbox: Outbox,
@@ -150,7 +150,7 @@ class TestAWebhookOfStripe:
         assert answer.status_code == 204
         assert (BankReport.objects.get().reference, outbox.all_emitted()) == ("", [])
 
-    def test_leaves_nothing_of_the_customer_once_it_was_processed(
+    def test_contains_no_customer_data_after_processing(
         self, client: Client, outbox: Outbox, server: StripeStandIn, order_id: UUID
     ):
         """Failed: the body was kept for good, beyond the reach of an erasure."""
@@ -164,7 +164,7 @@ class TestAWebhookOfStripe:
         assert (stored.body, stored.reference) == ("", str(order_id))
         assert stored.processed_at is not None
 
-    def test_about_something_else_leaves_nothing_of_a_customer(
+    def test_about_something_else_stores_no_customer_data(
         self, client: Client, server: StripeStandIn
     ):
         """Failed: nothing ever processes it, so its body was kept for good."""
@@ -173,9 +173,7 @@ class TestAWebhookOfStripe:
         stored = BankReport.objects.get()
         assert (stored.body, stored.reference) == ("", "rent")
 
-    def test_that_is_signed_by_somebody_else_is_refused(
-        self, client: Client, server: StripeStandIn
-    ):
+    def test_with_another_signature_is_refused(self, client: Client, server: StripeStandIn):
         assert send(client, {"object": "payout", "id": "po_1"}, "whsec_guess").status_code == 400
         assert BankReport.objects.count() == 0
 

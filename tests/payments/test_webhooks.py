@@ -17,12 +17,12 @@ from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 from uuid_utils.compat import uuid7
 
-from money import Money
 from outbox.testing import Outbox
 from payments import gateway, services
 from payments.gateway import OutcomeUnknown, ReportRefused
 from payments.gateway.signatures import WINDOW_SECONDS, sign, verify
 from payments.models import BankReport, Refund
+from shared.money import Money
 from tests.bank import API_KEY, WEBHOOK_SECRET, BankProcess
 from tests.payments.orders import (
     TOTAL,
@@ -67,11 +67,11 @@ class TestASignature:
         assert accepted(body, header(body, other), [secret]) == (other == secret)
 
     @given(body=st.binary(), text=st.text() | st.from_regex(r"t=\d+,v1=.*"))
-    def test_that_is_made_up_is_refused_whatever_it_looks_like(self, body: bytes, text: str):
+    def test_that_is_malformed_is_refused(self, body: bytes, text: str):
         assert not accepted(body, text, ["secret"])
 
     @given(age=st.integers(-2 * WINDOW_SECONDS, 2 * WINDOW_SECONDS))
-    def test_is_good_for_five_minutes_either_way(self, age: int):
+    def test_is_valid_for_five_minutes(self, age: int):
         signed = header(b"{}", "secret", NOW - age)
 
         assert accepted(b"{}", signed, ["secret"]) == (abs(age) <= WINDOW_SECONDS)
@@ -82,13 +82,13 @@ class TestASignature:
 
         assert not accepted(b"{}", signed, ["secret"])
 
-    def test_may_stand_beside_others_while_the_sender_changes_its_secret(self):
+    def test_may_be_one_of_several(self):
         signed = f"t={NOW},v1=00,v1={sign(b'{}', 'secret', NOW).decode()},v0=1"
 
         assert accepted(b"{}", signed, ["secret"])
 
     @pytest.mark.parametrize("secrets", [[], [""]], ids=str)
-    def test_is_never_good_where_no_secret_is_set(self, secrets: list[str]):
+    def test_is_never_valid_without_a_secret(self, secrets: list[str]):
         assert not accepted(b"{}", header(b"{}", ""), secrets)
 
 
@@ -98,7 +98,7 @@ class TestAWebhook:
     def secret(self, settings: Settings) -> None:
         settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
 
-    def test_is_stored_and_told(self, client: Client, outbox: Outbox):
+    def test_is_stored_and_emitted(self, client: Client, outbox: Outbox):
         order_id = uuid7()
         body = report("evt_1", order_id)
 
@@ -111,7 +111,7 @@ class TestAWebhook:
         told = outbox.emitted("payments.BankReported")
         assert (told.order_id, told.report_id) == (order_id, "evt_1")
 
-    def test_that_comes_twice_is_told_once(self, client: Client, outbox: Outbox):
+    def test_that_arrives_twice_is_emitted_once(self, client: Client, outbox: Outbox):
         body = report("evt_1")
 
         answers = [send(client, body).status_code for _ in range(2)]
@@ -119,7 +119,7 @@ class TestAWebhook:
         assert answers == [204, 204]
         assert BankReport.objects.count() == len(outbox.all_emitted()) == 1
 
-    def test_that_comes_many_times_at_once_is_told_once(
+    def test_that_arrives_concurrently_is_emitted_once(
         self, live_server: LiveServer, outbox: Outbox
     ):
         body, url = report("evt_1"), live_server.url + URL
@@ -144,7 +144,7 @@ class TestAWebhook:
         ],
         ids=["unsigned", "another's", "of another body", "old"],
     )
-    def test_that_the_bank_did_not_sign_just_now_is_refused_and_leaves_nothing(
+    def test_without_a_recent_signature_is_refused_and_not_stored(
         self, client: Client, outbox: Outbox, signature: Callable[[bytes], str]
     ):
         body = report("evt_1")
@@ -154,7 +154,7 @@ class TestAWebhook:
         assert answer.status_code == 400
         assert BankReport.objects.count() == len(outbox.all_emitted()) == 0
 
-    def test_is_refused_where_no_secret_is_set(self, client: Client, settings: Settings):
+    def test_is_refused_without_a_secret(self, client: Client, settings: Settings):
         settings.BANK_WEBHOOK_SECRETS = []
 
         assert send(client, report("evt_1")).status_code == 400
@@ -181,18 +181,16 @@ class TestAWebhook:
         ],
         ids=["empty", "list", "object", "no UTF-8", "UTF-16", "deep", "NUL", "no books"],
     )
-    def test_that_is_signed_and_makes_no_sense_is_refused(self, client: Client, body: bytes):
+    def test_that_is_signed_but_invalid_is_refused(self, client: Client, body: bytes):
         assert send(client, body).status_code == 400
         assert BankReport.objects.count() == 0
 
-    def test_about_what_is_no_order_of_ours_is_stored_only(self, client: Client, outbox: Outbox):
+    def test_about_an_unknown_reference_is_stored_only(self, client: Client, outbox: Outbox):
         assert send(client, report("evt_1", "rent")).status_code == 204
 
         assert (BankReport.objects.count(), outbox.all_emitted()) == (1, [])
 
-    def test_about_an_order_that_we_never_asked_for_changes_nothing(
-        self, client: Client, outbox: Outbox
-    ):
+    def test_about_an_order_without_a_payment_changes_nothing(self, client: Client, outbox: Outbox):
         send(client, report("evt_1"))
 
         deliver(outbox, twice=True)
@@ -200,7 +198,7 @@ class TestAWebhook:
         assert [type(event).__name__ for event in outbox.all_emitted()] == ["BankReported"]
         assert BankReport.objects.get().processed_at
 
-    def test_that_is_older_than_what_we_know_changes_nothing(
+    def test_that_is_outdated_changes_nothing(
         self, client: Client, outbox: Outbox, bank: BankProcess
     ):
         order_id = uuid7()
@@ -226,7 +224,7 @@ OPTIONS = {
 
 
 @pytest.mark.django_db(transaction=True)
-class TestTheBanksOwnWebhooks:
+class TestWebhooksOfTheSimulator:
     @pytest.fixture(params=OPTIONS, ids=lambda when: when.replace(" ", "_"))
     def telling_bank(
         self,
@@ -244,9 +242,7 @@ class TestTheBanksOwnWebhooks:
         yield process
         process.kill()
 
-    def test_and_its_answers_have_one_effect_together(
-        self, telling_bank: BankProcess, outbox: Outbox
-    ):
+    def test_and_answers_have_one_effect(self, telling_bank: BankProcess, outbox: Outbox):
         order_id = uuid7()
         place(outbox, order_id)
         deliver(outbox, "authorize_payment")
@@ -261,7 +257,7 @@ class TestTheBanksOwnWebhooks:
         assert told(outbox, order_id) == ["PaymentAuthorized", "PaymentCaptured"]
         assert telling_bank.charges(order_id) == {"authorizations": 1, "captures": 1}
 
-    def test_stand_in_for_answers_that_were_lost(self, telling_bank: BankProcess, outbox: Outbox):
+    def test_replace_lost_answers(self, telling_bank: BankProcess, outbox: Outbox):
         """Each answer is lost, and the handler comes to ask again after the webhook."""
         order_id = uuid7()
         place(outbox, order_id, payment_method="tok_hangs_up_after_success")
@@ -293,7 +289,7 @@ class TestTheBanksOwnWebhooks:
             ),
         ],
     )
-    def test_stand_in_for_lost_answers_to_what_follows(
+    def test_replace_lost_answers_to_captures_and_voids(
         self,
         telling_bank: BankProcess,
         outbox: Outbox,
@@ -317,9 +313,7 @@ class TestTheBanksOwnWebhooks:
         assert told(outbox, order_id) == ["PaymentAuthorized", event]
         assert telling_bank.charges(order_id) == charges
 
-    def test_stand_in_for_lost_answers_to_refunds_each_for_its_own(
-        self, telling_bank: BankProcess, outbox: Outbox
-    ):
+    def test_replace_lost_answers_to_each_refund(self, telling_bank: BankProcess, outbox: Outbox):
         """Two of one amount. Seen to fail with refunds that are told apart by their amount."""
         order_id, asked = uuid7(), [uuid7(), uuid7()]
         place(outbox, order_id, payment_method="tok_refund_hangs_up_after_success")
@@ -345,7 +339,7 @@ class TestTheBanksOwnWebhooks:
         assert told(outbox, order_id)[2:] == ["PaymentRefunded"] * 2
         assert telling_bank.charges(order_id)["refunds"] == 2
 
-    def test_and_the_answer_to_a_refund_have_one_effect_together(
+    def test_and_the_answer_to_a_refund_have_one_effect(
         self, telling_bank: BankProcess, outbox: Outbox
     ):
         """That of a cancellation."""
@@ -361,14 +355,14 @@ class TestTheBanksOwnWebhooks:
         assert told(outbox, order_id)[2:] == ["PaymentRefunded"]
         assert telling_bank.charges(order_id)["refunds"] == 1
 
-    def test_are_sent_again_until_they_are_taken(
+    def test_are_sent_again_until_they_are_accepted(
         self, telling_bank: BankProcess, outbox: Outbox, settings: Settings
     ):
         settings.BANK_WEBHOOK_SECRETS = ["not this one"]
         order_id = uuid7()
         place(outbox, order_id)
         deliver(outbox)
-        wait_until(lambda: "was not taken" in telling_bank.log)
+        wait_until(lambda: "was not accepted" in telling_bank.log)
 
         settings.BANK_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
 
@@ -377,7 +371,7 @@ class TestTheBanksOwnWebhooks:
 
 class TestAReportOfADecline:
     @pytest.mark.django_db(transaction=True)
-    def test_at_capture_is_told_once(
+    def test_at_capture_is_emitted_once(
         self, client: Client, outbox: Outbox, bank: BankProcess, settings: Settings
     ):
         """The bank's books after a decline at capture, sent before we come to read its answer."""

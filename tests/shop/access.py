@@ -1,4 +1,4 @@
-"""Who may see each address, and who may do what: the table to which the walk holds the site.
+"""Tables of the permissions that each URL and each modifying request require.
 
 An address, a model, an action or a method that is in no table here makes a test fail.
 """

@@ -1,4 +1,4 @@
-"""Ways to send each hostile value in each parameter of an address, and in each field of a form."""
+"""Requests that send each hostile value in each parameter and form field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small program for the supervisor to run: it writes down when it starts and stops.
+"""A small program for the supervisor that logs its start and stop.
 
 Usage: dummy_program.py JOURNAL NAME BEHAVIOUR
 

@@ -39,7 +39,7 @@ def program(description: str) -> Program:
             behaviour,
         ],
         stage=int(stage),
-        ready=lambda process: process.has_said("^at your service$"),
+        ready=lambda process: process.has_printed("^at your service$"),
         ready_within=float(os.environ.get("READY_WITHIN", "60")),
         grace=float(os.environ.get("GRACE", "30")),
         pause=float(os.environ.get("PAUSE", "0.5")),
@@ -67,12 +67,12 @@ def main() -> int:
     try:
         with Supervisor(console, changes=watched, before_reload=before_reload) as supervisor:
             supervisor.remove_at_the_end(folder / "run.json")
-            console.say(f"guardian {supervisor.guardian_pid}")
+            console.info(f"guardian {supervisor.guardian_pid}")
             supervisor.start([program(description) for description in sys.argv[2:]])
-            console.say("all ready")
+            console.info("all ready")
             supervisor.run()
     except UpError as error:
-        console.complain(str(error))
+        console.error(str(error))
         return 1
     return 0
 

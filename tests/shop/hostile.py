@@ -1,4 +1,4 @@
-"""Hostile values, and a client that sends them and writes down what ends in a server error."""
+"""Hostile values, and a client that records server errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the schema share: schemathesis, its budget, and a shop to play with.
+"""Shared parts of the schema tests: schemathesis, its budget, and test data.
 
     SCHEMATHESIS_SEEDS=21,22 SCHEMATHESIS_EXAMPLES=300 pytest tests/shop -k openapi
 
@@ -19,7 +19,7 @@ from django.db import close_old_connections
 from hypothesis import HealthCheck, Phase, settings
 from rest_framework.throttling import SimpleRateThrottle
 
-from api.guessing import WrongTokens
+from api.throttling import WrongTokenThrottle
 from api.tokens import add_token
 from orders import services
 from outbox.testing import Outbox
@@ -65,7 +65,7 @@ def shop(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
     Every host name can be resolved, without asking a name server.
     """
     monkeypatch.setattr(SimpleRateThrottle, "allow_request", lambda *_: True)
-    monkeypatch.setattr(WrongTokens, "count", lambda *_: None)
+    monkeypatch.setattr(WrongTokenThrottle, "count", lambda *_: None)
     monkeypatch.setattr("webhooks.addresses._lookup", lambda *_, **__: ("1.1.1.1",))
     fill()
     # The test's transaction must outlive each request, as under Django's own test client.

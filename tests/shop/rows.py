@@ -1,4 +1,4 @@
-"""One row of every model that has pages in the admin, with secrets by which a leak is known."""
+"""One row of each model with admin pages, with recognisable secrets."""
 
 from __future__ import annotations
 

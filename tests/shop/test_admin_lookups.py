@@ -1,4 +1,4 @@
-"""No list of the admin can be filtered, searched or ordered by what it does not show."""
+"""Lists of the admin cannot be filtered, searched or ordered by hidden fields."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def client(root) -> Client:
 class TestAList:
     @pytest.mark.once
     @pytest.mark.parametrize("one", ADMINS)
-    def test_takes_no_lookup_but_those_of_its_filters(self, root, one):
+    def test_refuses_lookups_without_a_filter(self, root, one):
         """Seen to fail for all 29 lists with Django's own `ChangeList`."""
         known = declared(one, root)
 
@@ -149,7 +149,7 @@ class TestAList:
         assert taken == set()
 
     @pytest.mark.parametrize("one", ADMINS)
-    def test_takes_each_lookup_of_its_filters(self, root, client, one):
+    def test_accepts_each_lookup_of_its_filters(self, root, client, one):
         a_row_of_each()
         request = RequestFactory().get("/")
         request.user = root
@@ -189,7 +189,7 @@ class TestAList:
             {"placed_at__year": "9999", "placed_at__month": "12", "placed_at__day": "31"},
         ],
     )
-    def test_takes_no_value_that_no_column_holds(self, client, query):
+    def test_refuses_values_that_no_column_can_hold(self, client, query):
         a_row_of_each()
 
         answer = client.get("/admin/orders/order/", query)
@@ -198,7 +198,7 @@ class TestAList:
 
     @pytest.mark.once
     @pytest.mark.parametrize("one", ADMINS)
-    def test_finds_and_orders_nothing_by_what_it_hides(self, root, one):
+    def test_does_not_search_or_order_by_hidden_fields(self, root, one):
         request = RequestFactory().get("/")
         request.user = root
         changelist = one.get_changelist_instance(request)
@@ -223,11 +223,11 @@ class TestAList:
 
         assert one.get_changelist_instance(request).queryset.query.order_by == ("handler", "event")
 
-    def test_takes_no_search_that_a_database_cannot_hold(self, client):
+    def test_refuses_a_search_text_that_cannot_be_stored(self, client):
         assert client.get("/admin/orders/order/", {"q": "a " * 100}).status_code == 200
         assert client.get("/admin/orders/order/", {"q": "a " * 101}).status_code == 400
 
-    def test_offers_no_action_without_a_permission_to_who_may_only_look(self, client):
+    def test_offers_no_action_with_the_view_permission_only(self, client):
         """Django offers an action that declares none to everybody who sees the list."""
         viewer = clerk("viewer", "django_celery_beat.view_periodictask")
         rows = a_row_of_each()
@@ -273,7 +273,7 @@ class TestAPage:
 
     @pytest.mark.filterwarnings("ignore:Pagination may yield inconsistent results")
     @pytest.mark.parametrize("name", sorted(SECRETS))
-    def test_completes_nothing_from_a_secret(self, client, name):
+    def test_does_not_autocomplete_secrets(self, client, name):
         a_row_of_each()
         fields = [
             (model._meta, field.name)

@@ -29,7 +29,7 @@ class TestTheSite:
         assert [one for one in admins if not isinstance(one, StrictAdminMixin)] == []
 
     @pytest.mark.parametrize("options", [{}, {"list_per_page": 7}])
-    def test_makes_a_new_one_strict_and_keeps_what_it_is(self, options: dict[str, Any]):
+    def test_makes_a_new_admin_strict_and_keeps_its_class(self, options: dict[str, Any]):
         class GroupAdmin(admin.ModelAdmin):
             list_per_page = 7
 
@@ -43,7 +43,7 @@ class TestTheSite:
 
 class TestTheLogin:
     @pytest.mark.parametrize(("length", "attempts"), [(150, 1), (151, 0), (5000, 0)])
-    def test_takes_no_name_that_no_user_has(self, client: Client, length: int, attempts: int):
+    def test_refuses_names_that_are_too_long(self, client: Client, length: int, attempts: int):
         answer = client.post("/admin/login/", {"username": "x" * length, "password": "wrong"})
 
         assert answer.status_code == 200
@@ -60,16 +60,16 @@ class TestAPeriodicTask:
     @pytest.mark.parametrize(
         ("field", "value", "said"),
         [
-            ("args", "[" * 12_000, "lie too deep"),
-            ("args", "{}", "Write a JSON value such as []"),
-            ("kwargs", '{"a":' * 12_000, "lie too deep"),
-            ("kwargs", "[]", "Write a JSON value such as {}"),
-            ("headers", "[]", "Write a JSON value such as {}"),
-            ("headers", "{", "This is no JSON"),
+            ("args", "[" * 12_000, "nested too deep"),
+            ("args", "{}", "Enter a JSON value such as []"),
+            ("kwargs", '{"a":' * 12_000, "nested too deep"),
+            ("kwargs", "[]", "Enter a JSON value such as {}"),
+            ("headers", "[]", "Enter a JSON value such as {}"),
+            ("headers", "{", "This is not valid JSON"),
             ("task", "x" * 201, "Need name of task"),
         ],
     )
-    def test_is_refused_with_what_beat_could_not_read(self, admin_client, field, value, said):
+    def test_is_refused_with_values_that_beat_cannot_read(self, admin_client, field, value, said):
         answer = self.given(admin_client, **{field: value})
 
         assert said in " ".join(answer.context["adminform"].form.errors[field])
@@ -88,7 +88,7 @@ class TestAPeriodicTask:
 
 
 class TestACrontab:
-    def test_that_is_none_is_shown_again(self, admin_client):
+    def test_with_invalid_values_is_shown_again(self, admin_client):
         url = f"{CRONTABS}{a_row_of_each()[CrontabSchedule].pk}/change/"
         forms = forms_of(admin_client.get(url).content.decode(), url)
         fields = next(form.fields for form in forms if form.url == url and form.method == "POST")

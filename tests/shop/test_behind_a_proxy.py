@@ -1,4 +1,4 @@
-"""The shop behind real proxies, configured as the documentation has it."""
+"""The shop behind real proxies, configured as in the documentation."""
 
 from __future__ import annotations
 
@@ -175,19 +175,19 @@ def other(proxy: tuple[str, int], authority: trustme.CA) -> Client:
 
 
 class TestBehindAProxy:
-    def test_https_is_seen(self, guesser: Client):
+    def test_https_is_detected(self, guesser: Client):
         answer = guesser.ask("GET", LOGIN, {"X-Forwarded-Proto": "http"})
 
         assert answer.status == 200
 
-    def test_a_guesser_of_tokens_waits_and_nobody_else(self, guesser: Client, other: Client):
+    def test_only_a_guesser_of_tokens_is_throttled(self, guesser: Client, other: Client):
         """Before, 60 of 60 were 401: whoever wrote a header was another client each time."""
         statuses = [guesser.try_token() for _ in range(60)]
 
         assert statuses == [401] * 30 + [429] * 30
         assert other.try_token() == 401
 
-    def test_a_guesser_of_passwords_waits_and_nobody_else(self, guesser: Client, other: Client):
+    def test_only_a_guesser_of_passwords_is_locked_out(self, guesser: Client, other: Client):
         """Before, 30 of 30 were answered as if they were the first."""
         statuses = [guesser.try_password() for _ in range(30)]
 

@@ -10,14 +10,14 @@ import pytest
 from inventory.models import Product
 from orders.models import Order
 from shop.demo.customers import Customer, PlacedOrder, Rejected
-from shop.demo.scenarios import Wish
+from shop.demo.scenarios import OrderSpec
 from shop.up.credentials import Credentials
 from shop.up.demo import add_demo_data
 from shop.wsgi import application
 
 pytestmark = pytest.mark.django_db(transaction=True)  # the shop closes its connections
 
-TEA = Wish(customer="alice", lines={"TEA-SENCHA": 2})
+TEA = OrderSpec(customer="alice", lines={"TEA-SENCHA": 2})
 
 
 class Network(httpx.BaseTransport):
@@ -67,7 +67,7 @@ class TestACustomer:
         assert [(line.sku, line.quantity) for line in stored.lines.all()] == [("TEA-SENCHA", 2)]
 
     @pytest.mark.parametrize("mishap", [httpx.ReadTimeout("late"), 503, 429])
-    def test_sends_it_again_under_the_same_key_until_there_is_an_answer(
+    def test_retries_under_the_same_key_until_it_gets_an_answer(
         self, token: str, pauses: list[float], mishap: Exception | int
     ):
         network = Network(mishap, mishap)
@@ -77,12 +77,12 @@ class TestACustomer:
         assert (order.tries, len(network.keys)) == (3, 1)
         assert Order.objects.get().id == order.id
 
-    def test_waits_for_as_long_as_the_api_says(self, token: str, pauses: list[float]):
+    def test_waits_for_the_time_in_retry_after(self, token: str, pauses: list[float]):
         customer(token, Network(429), pauses).place(TEA)
 
         assert pauses == [3]
 
-    def test_takes_a_new_key_for_another_order(self, token: str, pauses: list[float]):
+    def test_uses_a_new_key_for_another_order(self, token: str, pauses: list[float]):
         network = Network()
 
         for _ in range(2):
@@ -90,27 +90,25 @@ class TestACustomer:
 
         assert len(network.keys) == Order.objects.count() == 2
 
-    def test_sends_it_twice_where_the_wish_says_that_the_answer_is_lost(
-        self, token: str, pauses: list[float]
-    ):
+    def test_sends_an_order_twice_if_its_spec_requires_it(self, token: str, pauses: list[float]):
         network = Network()
-        wish = Wish(customer="alice", lines={"TEA-SENCHA": 1}, answer_is_lost=True)
+        spec = OrderSpec(customer="alice", lines={"TEA-SENCHA": 1}, sends_twice=True)
 
-        customer(token, network, pauses).place(wish)
+        customer(token, network, pauses).place(spec)
 
         assert (len(network.requests), Order.objects.count()) == (2, 1)
 
-    def test_gives_up_at_once_what_the_api_refuses(self, token: str, pauses: list[float]):
+    def test_does_not_retry_a_refused_request(self, token: str, pauses: list[float]):
         Product.objects.filter(sku="TEA-SENCHA").update(on_sale=False)
 
-        with pytest.raises(Rejected, match=r"sent 1 times: 400 .*not_for_sale"):
+        with pytest.raises(Rejected, match=r"failed at try 1: 400 .*not_for_sale"):
             customer(token, Network(), pauses).place(TEA)
 
     def test_gives_up_after_many_tries(self, token: str, pauses: list[float]):
-        with pytest.raises(Rejected, match="sent 8 times: 503"):
+        with pytest.raises(Rejected, match="failed at try 8: 503"):
             customer(token, Network(*[503] * 8), pauses).place(TEA)
 
-    def test_cancels_and_looks(self, token: str, pauses: list[float]):
+    def test_cancels_and_reads_the_status(self, token: str, pauses: list[float]):
         alice = customer(token, Network(), pauses)
         order: PlacedOrder = alice.place(TEA)
 

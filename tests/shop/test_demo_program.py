@@ -1,4 +1,4 @@
-"""The demo as a program: what it is told by its environment, and that nothing of it remains."""
+"""The demo as a program: its environment, its database and its clean-up."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def prepared(
 
 
 class TestTheEnvironment:
-    def test_forgets_the_servers_that_it_was_given(self, tmp_path: Path):
+    def test_drops_the_given_servers(self, tmp_path: Path):
         environment = prepared(tmp_path, dict.fromkeys(NOT_OURS, "real"))
 
         assert "real" not in environment.values()
         assert environment["DATABASE_URL"] == "sqlite:///x"
 
-    def test_keeps_what_else_it_was_given(self, tmp_path: Path):
+    def test_keeps_other_variables(self, tmp_path: Path):
         environment = prepared(tmp_path, {"SHOP_CURRENCY": "EUR"})
 
         assert environment["SHOP_CURRENCY"] == "EUR"
 
-    def test_lets_leases_pass_sooner_where_workers_are_killed(self, tmp_path: Path):
+    def test_shortens_leases_if_workers_are_killed(self, tmp_path: Path):
         usual, breaking = (
             json.loads(prepared(tmp_path, is_breaking=is_breaking)["OUTBOX"])["LEASE_SECONDS"]
             for is_breaking in (False, True)
@@ -54,7 +54,7 @@ class TestItsDatabase:
         with own_database({}, tmp_path, keeps=False) as url:
             assert url == f"sqlite:///{tmp_path / 'db.sqlite3'}"
 
-    def test_is_never_a_file_that_it_was_given(self, tmp_path: Path):
+    def test_is_never_a_given_file(self, tmp_path: Path):
         with own_database({"DATABASE_URL": "sqlite:///shop.db"}, tmp_path, keeps=False) as url:
             assert "shop.db" not in url
 
@@ -68,7 +68,7 @@ class TestItsDatabase:
         assert name not in databases()
 
     @pytest.mark.postgresql
-    def test_says_in_one_sentence_that_it_cannot_be_made(self, tmp_path: Path):
+    def test_reports_in_one_line_that_it_cannot_be_created(self, tmp_path: Path):
         given = {"DATABASE_URL": "postgres://nobody:wrong@127.0.0.1:1/shop"}
 
         with (
@@ -81,7 +81,7 @@ class TestItsDatabase:
 @pytest.mark.once
 @pytest.mark.processes
 @pytest.mark.timeout(400)
-class TestTheDemoThatIsStopped:
+class TestAStoppedDemo:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_leaves_no_process_and_no_file(self, tmp_path: Path, number: signal.Signals):
         demo = Running(
@@ -90,7 +90,7 @@ class TestTheDemoThatIsStopped:
             folder=ROOT,
         )
         try:
-            demo.says("A bank that is slow", within=CEILING)
+            demo.says("Six orders with a slow", within=CEILING)
             everything = descendants(demo.pid)
             demo.send(number)
 

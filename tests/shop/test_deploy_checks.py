@@ -29,7 +29,7 @@ def told() -> list[tuple[str, str]]:
 
 
 class TestTheDeploymentChecks:
-    def test_are_content_with_production(self, production):
+    def test_accept_production_settings(self, production):
         assert told() == []
 
     @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ class TestTheDeploymentChecks:
             ),
         ],
     )
-    def test_refuse_a_developers_setting(self, production, name, value, identifier, advice):
+    def test_report_development_settings(self, production, name, value, identifier, advice):
         production.setattr(django_settings, name, value)
 
         messages = told()

@@ -1,4 +1,4 @@
-"""Every address of the site, those of a new app too: who gets anything there who has no right to?
+"""Permissions of every URL of the site, also of new apps.
 
 What the monitor's pages ask for in particular is in tests/outbox/admin/test_permissions.py.
 """
@@ -145,7 +145,7 @@ class TestEveryAddress:
         assert opened == []
 
     @pytest.mark.parametrize("name", sorted(FOR_STAFF_TOO))
-    def test_of_the_api_shows_other_peoples_rows_to_who_has_its_permission(self, rows, name):
+    def test_of_the_api_shows_rows_of_others_with_its_permission(self, rows, name):
         (address,) = (one for one in addresses() if one.name == name)
         key = FOR_STAFF_TOO[name]
 
@@ -156,7 +156,7 @@ class TestEveryAddress:
 
         assert answers == [200, 404]
 
-    def test_breaks_for_nobody(self, admin_client, rows):
+    def test_never_causes_a_server_error(self, admin_client, rows):
         broken = [
             one for one in addresses() if answer_at(admin_client, one, rows).status_code >= 500
         ]
@@ -170,17 +170,17 @@ class TestAFailure:
 
     KEYS = {"outbox.view_delivery", "outbox.change_delivery"}
 
-    def test_is_shown_to_who_may_see_all(self, admin_client, rows):
+    def test_is_shown_with_all_permissions(self, admin_client, rows):
         assert self.told(admin_client, rows, *FAILURES) == set(FAILURES)
 
-    def test_is_shown_to_nobody_without_the_permission(self, rows):
+    def test_is_not_shown_without_the_permission(self, rows):
         client = staff(set(permissions()) - self.KEYS)
 
         assert self.told(client, rows, *set(FAILURES) - {"operation"}) == set()
 
     @pytest.mark.parametrize("name", ["outbox_event_timeline", "outbox_event_timeline_part"])
     @pytest.mark.parametrize("by", ["key", "correlation_id"])
-    def test_is_not_told_by_the_timeline_of_a_key(self, admin_client, rows, name, by):
+    def test_is_not_shown_by_the_timeline_of_a_key(self, admin_client, rows, name, by):
         url = f"{reverse(f'admin:{name}')}?q={getattr(rows[Event], by)}"
         client = staff(set(permissions()) - self.KEYS)
 
@@ -188,7 +188,7 @@ class TestAFailure:
 
         assert [FAILURES["note"] in text for text in texts] == [True, False]
 
-    def test_is_explained_by_an_operation_to_who_may_view_those(self, rows):
+    def test_is_shown_by_an_operation_with_its_view_permission(self, rows):
         keys = {"outbox.view_operation", "outbox.change_operation"}
 
         assert self.told(staff(set(permissions()) - keys), rows, "operation") == set()

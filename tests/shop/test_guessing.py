@@ -1,4 +1,4 @@
-"""Whoever guesses tokens or passwords waits."""
+"""Clients that guess tokens or passwords are throttled or locked out."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from api.guessing import WrongTokens
 from api.models import WrongToken
-from api.tasks import forget_answers
+from api.tasks import delete_old_rows
+from api.throttling import WrongTokenThrottle
 from api.tokens import add_token
 from tests.orders.factories import customer
 
@@ -38,7 +38,7 @@ def _forgetful() -> Iterator[None]:
 class TestAGuesserOfTokens:
     @pytest.fixture(autouse=True)
     def _soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(WrongTokens, "rate", "2/min", raising=False)
+        monkeypatch.setattr(WrongTokenThrottle, "rate", "2/min", raising=False)
         add_token(user=customer(), label="", token="right")
 
     def ask(self, token: str, address: str = GUESSER, **headers: str) -> tuple[int, str]:
@@ -48,39 +48,39 @@ class TestAGuesserOfTokens:
         )
         return answer.status_code, answer.headers.get("Retry-After", "")
 
-    def test_waits_after_some_wrong_ones(self) -> None:
+    def test_is_throttled_after_some_wrong_tokens(self) -> None:
         answers = [self.ask("wrong") for _ in range(3)]
 
         assert [status for status, _wait in answers] == [401, 401, 429]
         assert 0 < int(answers[-1][1]) <= 60
 
-    def test_keeps_no_right_token_out(self) -> None:
+    def test_does_not_block_valid_tokens(self) -> None:
         """Seen to fail where the address is refused before its token is looked up."""
         for _ in range(90):
             self.ask("wrong")
 
         assert self.ask("right")[0] == 200
 
-    def test_keeps_nobody_else_waiting(self) -> None:
+    def test_does_not_throttle_other_addresses(self) -> None:
         for _ in range(3):
             self.ask("wrong")
 
         assert self.ask("wrong", OTHER)[0] == 401
 
-    def test_gains_nothing_by_inventing_addresses(self) -> None:
+    def test_gains_nothing_by_forging_addresses(self) -> None:
         for number in range(3):
             self.ask("wrong", **{"X-Forwarded-For": f"198.51.100.{number}"})
 
         assert self.ask("wrong")[0] == 429
 
-    def test_may_go_on_when_the_minute_has_passed(self) -> None:
+    def test_may_continue_after_the_period(self) -> None:
         for _ in range(3):
             self.ask("wrong")
 
         with time_machine.travel(timezone.now() + timedelta(seconds=61)):
             assert self.ask("wrong")[0] == 401
 
-    def test_is_told_when_the_oldest_of_them_no_longer_counts(self) -> None:
+    def test_gets_the_time_until_the_oldest_attempt_expires(self) -> None:
         with time_machine.travel(timezone.now(), tick=False) as clock:
             self.ask("wrong")
             clock.shift(timedelta(seconds=10))
@@ -89,17 +89,17 @@ class TestAGuesserOfTokens:
 
             assert self.ask("wrong") == (429, "40")
 
-    def test_is_forgotten_when_nothing_counts_any_more(self) -> None:
+    def test_is_deleted_after_all_attempts_expire(self) -> None:
         self.ask("wrong")
 
-        forget_answers()
+        delete_old_rows()
         assert WrongToken.objects.count() == 1
 
         with time_machine.travel(timezone.now() + timedelta(seconds=61)):
-            forget_answers()
+            delete_old_rows()
         assert not WrongToken.objects.exists()
 
-    def test_is_counted_in_all_web_processes_together(self) -> None:
+    def test_is_counted_across_web_processes(self) -> None:
         """Seen to fail with the process's own cache: each process took as many."""
         for _ in range(2):
             self.ask("wrong")
@@ -107,10 +107,10 @@ class TestAGuesserOfTokens:
 
         assert self.ask("wrong")[0] == 429
 
-    def test_is_not_who_only_sends_right_ones(self) -> None:
+    def test_is_not_a_sender_of_valid_tokens(self) -> None:
         assert [self.ask("right")[0] for _ in range(5)] == [200] * 5
 
-    def test_behind_a_proxy_waits_and_the_next_client_does_not(self, settings: Any) -> None:
+    def test_behind_a_proxy_is_throttled_alone(self, settings: Any) -> None:
         """The proxy is as the documentation has it, and the guesser writes a header as well."""
         settings.BEHIND_PROXY, settings.TRUSTED_PROXIES = True, ["10.0.0.0/8"]
         forged = [{"X-Forwarded-For": f"198.51.100.{number}, {GUESSER}"} for number in range(3)]
@@ -142,27 +142,27 @@ class TestAGuesserOfPasswords:
     def guess(self) -> list[int]:
         return [self.sign_in(f"guess-{number}") for number in range(configured.AXES_FAILURE_LIMIT)]
 
-    def test_is_told_to_wait_and_does_not_learn_of_the_right_one(self) -> None:
+    def test_is_locked_out_even_with_the_right_password(self) -> None:
         statuses = self.guess()
 
         assert statuses == [200] * (configured.AXES_FAILURE_LIMIT - 1) + [429]
         assert self.sign_in(PASSWORD) == 429
 
-    def test_sees_a_page_without_anything_inline(self) -> None:
+    def test_sees_a_page_without_inline_code(self) -> None:
         self.guess()
 
         form = {"username": "admin", "password": PASSWORD}
         page = Client(REMOTE_ADDR=GUESSER).post("/admin/login/", form).content.decode()
 
-        assert "Wait a quarter of an hour" in page
+        assert "Wait 15 minutes" in page
         assert "<style" not in page
 
-    def test_keeps_nobody_else_out(self) -> None:
+    def test_does_not_lock_out_others(self) -> None:
         self.guess()
 
         assert self.sign_in(PASSWORD, OTHER) == 302
 
-    def test_behind_a_proxy_waits_and_the_next_client_does_not(self, settings: Any) -> None:
+    def test_behind_a_proxy_is_locked_out_alone(self, settings: Any) -> None:
         settings.BEHIND_PROXY, settings.TRUSTED_PROXIES = True, ["10.0.0.0/8"]
         for number in range(configured.AXES_FAILURE_LIMIT):
             forged = {"X-Forwarded-For": f"198.51.100.{number}, {GUESSER}"}
@@ -178,14 +178,14 @@ class TestAGuesserOfPasswords:
         assert self.sign_in(PASSWORD, "2001:db8:1:2:3::4") == 429
         assert self.sign_in(PASSWORD, "2001:db8:1:3::1") == 302
 
-    def test_is_let_in_again_by_who_runs_the_site(self) -> None:
+    def test_can_be_unlocked_by_the_administrator(self) -> None:
         self.guess()
 
         call_command("axes_reset_ip", GUESSER)
 
         assert self.sign_in(PASSWORD) == 302
 
-    def test_leaves_no_password_behind(self) -> None:
+    def test_leaves_no_stored_password(self) -> None:
         self.sign_in("my-other-secret")
 
         (row,) = AccessAttempt.objects.values()

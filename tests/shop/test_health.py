@@ -18,7 +18,7 @@ def probe(settings) -> Client:
 
 
 class TestLiveness:
-    def test_asks_no_database(self, probe):
+    def test_queries_no_database(self, probe):
         # Without the mark django_db, a query would fail this test.
         answer = probe.get("/livez")
 
@@ -38,9 +38,9 @@ class TestReadiness:
         answer = probe.get("/readyz")
 
         assert answer.status_code == 503
-        assert answer.content == b"Not applied: 1 migrations; run manage.py migrate.\n"
+        assert answer.content == b"Migrations not applied: 1. Run manage.py migrate.\n"
 
-    def test_is_refused_while_the_database_is_away(self, probe):
+    def test_is_refused_while_the_database_is_unreachable(self, probe):
         def away(*args):
             raise DatabaseError("password=secret")
 
@@ -53,7 +53,7 @@ class TestReadiness:
 
 @pytest.mark.django_db
 class TestMetrics:
-    def test_are_for_those_who_know_the_token(self, probe, settings):
+    def test_require_the_token(self, probe, settings):
         settings.OUTBOX = {"METRICS_TOKEN": "secret"}
 
         refused = probe.get("/metrics")
@@ -63,14 +63,14 @@ class TestMetrics:
         assert answer.status_code == 200
         assert b'outbox_owed{handler="inventory.reserve_stock"' in answer.content
 
-    def test_are_not_there_without_a_token(self, probe, settings):
+    def test_are_off_without_a_configured_token(self, probe, settings):
         settings.SECURE_SSL_REDIRECT = False
         headers = {"authorization": "Bearer ", "host": "shop.example.com"}
 
         assert probe.get("/metrics", headers=headers).status_code == 404
 
     @pytest.mark.parametrize(("differences", "balanced"), [(0, b"1.0"), (3, b"0.0")])
-    def test_show_whether_the_data_is_reconciled(self, probe, settings, differences, balanced):
+    def test_include_the_latest_reconciliation(self, probe, settings, differences, balanced):
         settings.OUTBOX = {"METRICS_TOKEN": "secret"}
         Reconciliation.objects.create(
             checked_at=timezone.now(),

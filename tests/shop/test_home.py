@@ -1,4 +1,4 @@
-"""The front door, at the site's own address."""
+"""The start page of the site."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from django.contrib.staticfiles import finders
 from django.test import Client
 
 
-class TestTheFrontDoor:
-    def test_asks_no_database(self, client: Client) -> None:
+class TestTheStartPage:
+    def test_queries_no_database(self, client: Client) -> None:
         # Without the mark django_db, a query would fail this test.
         answer = client.get("/")
 
         assert answer.status_code == 200
-        assert "Takes orders" in answer.content.decode()
+        assert "Customers place orders" in answer.content.decode()
 
     @pytest.mark.django_db
-    def test_leads_to_pages_that_are_there(self, client: Client) -> None:
+    def test_links_to_existing_pages(self, client: Client) -> None:
         page = client.get("/").content.decode()
 
         links = re.findall(r'<a href="([^"]+)"', page)
@@ -26,7 +26,7 @@ class TestTheFrontDoor:
 
         assert statuses == dict.fromkeys(["/api/docs/", "/api/schema/", "/admin/", "/readyz"], 200)
 
-    def test_needs_no_file_that_is_not_ours(self, client: Client) -> None:
+    def test_loads_no_foreign_files(self, client: Client) -> None:
         answer = client.get("/")
 
         page = answer.content.decode()
@@ -37,5 +37,5 @@ class TestTheFrontDoor:
         assert "<script" not in page
         assert "default-src 'self'" in answer["Content-Security-Policy"]
 
-    def test_takes_no_changes(self, client: Client) -> None:
+    def test_refuses_modifying_methods(self, client: Client) -> None:
         assert client.post("/").status_code == 405

@@ -1,4 +1,4 @@
-"""No hostile value, in any parameter of any address of the admin, ends in a server error."""
+"""No hostile value in a parameter of the admin causes a server error."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ class TestAForm:
 
 
 class TestAVisitor:
-    def test_survives_each_value_at_the_door(self, attacker, monkeypatch):
+    def test_survives_each_value_in_the_login_form(self, attacker, monkeypatch):
         monkeypatch.setattr(SimpleRateThrottle, "allow_request", lambda *_: True)
         attacker.logout()
         asking = Asking(attacker)

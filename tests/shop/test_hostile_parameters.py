@@ -1,4 +1,4 @@
-"""No parameter of a request gets into a header of the answer, or makes the site fail."""
+"""No parameter of a request reaches a header of the answer or causes a server error."""
 
 from __future__ import annotations
 
@@ -50,14 +50,18 @@ def harmful(client: Client, url: str, value: str) -> list[str]:
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=list(HOSTILE))
 class TestAHostileParameter:
-    def test_of_a_stranger_reaches_no_header_and_breaks_nothing(self, client: Client, value: str):
+    def test_of_a_visitor_reaches_no_header_and_causes_no_server_error(
+        self, client: Client, value: str
+    ):
         client.raise_request_exception = False
 
         found = [fault for url in every_url() for fault in harmful(client, url, value)]
 
         assert found == []
 
-    def test_of_staff_reaches_no_header_and_breaks_nothing(self, admin_client: Client, value: str):
+    def test_of_staff_reaches_no_header_and_causes_no_server_error(
+        self, admin_client: Client, value: str
+    ):
         admin_client.raise_request_exception = False
 
         found = [fault for url in every_url() for fault in harmful(admin_client, url, value)]

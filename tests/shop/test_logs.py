@@ -1,4 +1,4 @@
-"""Logs as the programs write them: JSON for real, one object a line, with the correlation id."""
+"""Logs of real programs: one JSON object per line, with the correlation id."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def view(request):
 
 request.META["HTTP_X_CORRELATION_ID"] = "01a21019-29db-7699-9d35-c9dfc5d7660d"
 RequestContextMiddleware(view)(request)
-with caused_by(Cause(emitted_by="orders.note_stock")):
+with caused_by(Cause(emitted_by="orders.record_stock_reserved")):
     logging.getLogger("orders").warning("in a handler")
 try:
     1 / 0
@@ -69,8 +69,8 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in found]
 
 
-class TestALogForReal:
-    def test_is_an_object_a_line(self, lines):
+class TestAProductionLog:
+    def test_has_one_json_object_per_line(self, lines):
         assert [line["message"] for line in lines] == [
             "late\nline",
             "in a handler",
@@ -87,12 +87,12 @@ class TestALogForReal:
         assert lines[2]["correlation_id"] == ""
 
     def test_has_the_handler_that_runs(self, lines):
-        assert [line["handler"] for line in lines] == ["", "orders.note_stock", "", ""]
+        assert [line["handler"] for line in lines] == ["", "orders.record_stock_reserved", "", ""]
 
-    def test_keeps_a_traceback_within_its_line(self, lines):
+    def test_has_a_traceback_within_its_line(self, lines):
         assert "ZeroDivisionError" in lines[2]["exc_info"]
 
-    def test_has_no_address_also_if_a_library_logs_it(self, lines):
+    def test_masks_addresses_of_libraries_too(self, lines):
         assert "hanako" not in json.dumps(lines)
         assert "ValueError: for ***" in lines[3]["exc_info"]
 
@@ -100,7 +100,7 @@ class TestALogForReal:
         assert "Anns-card" not in json.dumps(lines)
 
 
-class TestWhatAClientDidWrong:
+class TestAClientError:
     """Seen to fail as Django has it: an ERROR with a traceback for each wrong host name."""
 
     ASK = """
@@ -133,7 +133,7 @@ class TestALogOfDevelopment:
 
 
 class TestTheCorrelationOfALine:
-    def test_asks_for_no_user(self, caplog: pytest.LogCaptureFixture):
+    def test_reads_no_user(self, caplog: pytest.LogCaptureFixture):
         """Without the mark django_db a query fails this test; a user is read from the database."""
 
         def view(request: HttpRequest) -> HttpResponse:
@@ -208,7 +208,7 @@ def _until(is_so: Callable[[], bool]) -> None:
 
 
 class TestTheAccessLineOfUp:
-    def test_is_one_line_whatever_is_asked_for(self):
+    def test_is_one_line_for_any_request(self):
         """With the decoded path in its place: two, the second one as the visitor likes."""
         asked = "/api/%0d%0aFAKE%1b[2J/?a=1"
         environ = {

@@ -1,4 +1,4 @@
-"""The schema is the one in the documentation, and each operation keeps it whatever it is sent.
+"""The schema is the documented one, and each operation conforms to it.
 
 What follows from one request to the next is in test_openapi_links.
 """

@@ -1,4 +1,4 @@
-"""Schemathesis places orders, and follows the links of the schema from one request to the next.
+"""Schemathesis places orders, and follows the links of the schema.
 
 It knows the schema and a token. Which products there are, how an order is placed, and what may be
 asked of it, it takes from links and examples.

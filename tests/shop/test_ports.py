@@ -1,4 +1,4 @@
-"""Ports for servers that are started one after the other."""
+"""Free ports for servers that start one after the other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shop.up import ports
 
 
 class TestAFreePort:
-    def test_is_given_once_though_nobody_listens_on_it_yet(self, monkeypatch):
+    def test_is_returned_once_although_it_is_not_open_yet(self, monkeypatch):
         """Of a thousand that the system picks, some are the same."""
         monkeypatch.setattr(ports, "_given", set())
 

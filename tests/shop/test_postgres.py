@@ -75,7 +75,7 @@ class TestItsOwner:
             process.kill()
 
     @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-    def test_leaves_no_server_behind_however_it_ends(self, owner, sent):
+    def test_stops_the_server_however_it_ends(self, owner, sent):
         url = owner.stdout.readline().strip().removeprefix("DATABASE_URL=")
         with psycopg.connect(url) as connection:
             ((data,),) = connection.execute("SHOW data_directory").fetchall()
@@ -96,7 +96,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 class TestAMachineWithoutTheWheel:
-    def test_is_told_what_to_do(self, monkeypatch):
+    def test_gets_an_error_with_the_next_step(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
         with pytest.raises(PostgresUnavailable, match="set DATABASE_URL"):

@@ -1,4 +1,4 @@
-"""Every error under /api/ is a problem of RFC 9457, whoever refuses the request."""
+"""Every error under /api/ is a problem of RFC 9457."""
 
 from __future__ import annotations
 
@@ -36,38 +36,38 @@ class TestAProblem:
 
         assert answer.json()["correlation_id"] == name
 
-    def test_has_an_address_that_explains_its_code(self):
+    def test_has_a_url_that_explains_its_code(self):
         problem = APIClient().get("/api/orders/").json()
 
         told = APIClient().get(problem["type"]).json()
 
         assert told == {name: problem[name] for name in ("code", "status", "title")}
 
-    def test_is_told_in_the_reader_s_language(self):
+    def test_is_in_the_language_of_the_request(self):
         answer = APIClient().get("/api/orders/", headers={"Accept-Language": "ja"})
 
         assert answer.json()["detail"] != APIClient().get("/api/orders/").json()["detail"]
 
 
-class TestWhatAViewRefuses:
-    def test_a_stranger(self):
+class TestARefusalOfAView:
+    def test_of_a_visitor(self):
         is_a_problem(APIClient().get("/api/orders/"), 401, "not_authenticated")
 
-    def test_a_method(self):
+    def test_of_a_method(self):
         answer = signed_in(customer()).put("/api/orders/")
 
         is_a_problem(answer, 405, "method_not_allowed")
         assert answer["Allow"] == "GET, POST, HEAD, OPTIONS"
 
-    def test_a_method_of_the_page_of_the_docs(self):
+    def test_of_a_method_of_the_docs(self):
         is_a_problem(APIClient().options("/api/docs/"), 405, "method_not_allowed")
 
-    def test_a_wish_for_another_form(self):
+    def test_of_another_media_type(self):
         answer = signed_in(customer()).get("/api/orders/", headers={"Accept": "text/csv"})
 
         is_a_problem(answer, 406, "not_acceptable")
 
-    def test_a_browser_without_its_csrf_token(self):
+    def test_of_a_session_without_csrf_token(self):
         browser = Client(enforce_csrf_checks=True)
         browser.force_login(customer())
 
@@ -75,7 +75,7 @@ class TestWhatAViewRefuses:
 
         is_a_problem(answer, 403, "csrf_failed")
 
-    def test_too_many_requests(self, monkeypatch: pytest.MonkeyPatch):
+    def test_of_too_many_requests(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(AnonRateThrottle, "rate", "2/min", raising=False)
         visitor = APIClient(REMOTE_ADDR="192.0.2.1")
 
@@ -85,7 +85,7 @@ class TestWhatAViewRefuses:
         is_a_problem(answers[-1], 429, "throttled")
         assert 0 < int(answers[-1]["Retry-After"]) <= 60
 
-    def test_too_many_requests_under_invented_addresses(self, monkeypatch: pytest.MonkeyPatch):
+    def test_of_too_many_requests_with_forged_addresses(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(AnonRateThrottle, "rate", "1/min", raising=False)
         visitor = APIClient(REMOTE_ADDR="192.0.2.2")
 
@@ -109,16 +109,16 @@ class TestABodyInChunks:
         is_a_problem(answer, 411, "length_required")
 
 
-class TestNobodyElse:
+class TestCaching:
     """An answer may be one customer's own, or have a secret that is shown once."""
 
     @pytest.mark.parametrize("path", ["/api/orders/", "/api/webhooks/", "/api/nothing/", "/"])
-    def test_may_keep_what_is_not_said_to_be_kept(self, path: str):
+    def test_is_forbidden_by_default(self, path: str):
         answer = signed_in(customer()).get(path)
 
         assert answer["Cache-Control"] == "no-store"
 
-    def test_keeps_what_has_an_etag_without_asking(self):
+    def test_of_an_answer_with_etag_requires_revalidation(self):
         put_on_sale()
 
         answer = signed_in(customer()).get(f"/api/orders/{place().id}/")
@@ -126,32 +126,32 @@ class TestNobodyElse:
         assert answer["Cache-Control"] == "private, no-cache"
 
 
-class TestWhatDjangoRefuses:
+class TestAnErrorOfDjango:
     @pytest.mark.parametrize("method", ["get", "post", "delete", "options"])
-    def test_an_address_that_leads_nowhere(self, method: str):
+    def test_at_an_unknown_url(self, method: str):
         is_a_problem(getattr(APIClient(), method)("/api/nothing/"), 404, "not_found")
 
-    def test_an_address_that_leads_nowhere_in_development_too(self, settings: Any):
+    def test_at_an_unknown_url_in_development(self, settings: Any):
         settings.DEBUG = True
 
         is_a_problem(APIClient().get("/api/nothing/"), 404, "not_found")
 
-    def test_an_address_without_its_slash(self):
+    def test_at_a_url_without_slash(self):
         answer = APIClient().post("/api/orders", {})
 
         is_a_problem(answer, 404, "not_found")
         assert "end with a slash" in answer.json()["detail"]
 
-    def test_an_id_that_is_none(self):
+    def test_at_an_invalid_id(self):
         is_a_problem(signed_in(customer()).get("/api/orders/1/"), 404, "not_found")
 
-    def test_a_host_that_is_not_ours(self):
+    def test_of_an_unknown_host(self):
         answer = APIClient().get("/api/products/", headers={"Host": "evil.example.com"})
 
         is_a_problem(answer, 400, "bad_request")
         assert UUID(answer.json()["correlation_id"])
 
-    def test_a_bug(self, monkeypatch: pytest.MonkeyPatch):
+    def test_of_a_bug(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr("inventory.queries.catalogue", None)
         visitor = APIClient(raise_request_exception=False)
 
@@ -160,7 +160,7 @@ class TestWhatDjangoRefuses:
         is_a_problem(answer, 500, "internal_error")
         assert b"NoneType" not in answer.content
 
-    def test_elsewhere_as_ever(self):
+    def test_outside_of_the_api_is_html(self):
         answer = Client().get("/nothing/")
 
         assert answer.status_code == 404

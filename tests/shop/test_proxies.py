@@ -1,4 +1,4 @@
-"""Which address a client has, and whose headers say so."""
+"""The address of a client behind proxies, and the trusted headers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def behind(settings: Any) -> Any:
 
 class TestTheClientOf:
     @pytest.mark.parametrize("form", FORMS)
-    def test_each_documented_proxy_is_the_one_that_it_names(self, behind: Any, form: str):
+    def test_each_documented_proxy_is_the_address_in_its_header(self, behind: Any, form: str):
         peer, trusted, header = FORMS[form]
         behind(*trusted)
 
@@ -74,20 +74,20 @@ class TestTheClientOf:
         assert request.META["REMOTE_ADDR"] == CLIENT
         assert request.is_secure()
 
-    def test_a_chain_of_proxies_is_the_first_from_the_right_that_is_none_of_them(self, behind: Any):
+    def test_a_chain_of_proxies_is_the_first_untrusted_from_the_right(self, behind: Any):
         behind("10.0.0.0/8", "192.0.2.1")
 
         request = seen("10.0.0.1", X_Forwarded_For=f"{FORGED}, {CLIENT}, 192.0.2.1, 10.9.9.9")
 
         assert request.META["REMOTE_ADDR"] == CLIENT
 
-    def test_a_proxy_that_asks_for_itself_is_the_proxy(self, behind: Any):
+    def test_a_request_of_a_proxy_itself_is_the_proxy(self, behind: Any):
         behind("10.0.0.0/8")
 
         assert seen("10.0.0.1").META["REMOTE_ADDR"] == "10.0.0.1"
 
     @pytest.mark.parametrize("header", ["unknown", "", "_hidden", "1.2.3", f"{CLIENT}, unknown"])
-    def test_a_proxy_that_names_no_address_is_the_proxy(self, behind: Any, header: str):
+    def test_a_proxy_without_header_is_the_proxy(self, behind: Any, header: str):
         behind("10.0.0.0/8")
 
         assert seen("10.0.0.1", X_Forwarded_For=header).META["REMOTE_ADDR"] == "10.0.0.1"
@@ -98,7 +98,7 @@ class TestTheClientOf:
         assert seen("::ffff:10.0.0.1", X_Forwarded_For=CLIENT).META["REMOTE_ADDR"] == CLIENT
 
 
-class TestAPeerThatIsNoTrustedProxy:
+class TestAnUntrustedPeer:
     @pytest.mark.parametrize("trusted", [["10.0.0.0/8"], ["unix"], []])
     def test_is_the_client_and_its_headers_are_dropped(self, behind: Any, trusted: list[str]):
         behind(*trusted)
@@ -116,7 +116,7 @@ class TestAPeerThatIsNoTrustedProxy:
         assert not request.is_secure()
         assert [name for name in request.META if "FORWARDED" in name or "REAL_IP" in name] == []
 
-    def test_is_everybody_where_no_proxy_is_configured(self, settings: Any):
+    def test_is_everyone_without_configured_proxies(self, settings: Any):
         settings.BEHIND_PROXY, settings.TRUSTED_PROXIES = False, ["127.0.0.1"]
 
         request = seen("127.0.0.1", X_Forwarded_For=FORGED, X_Forwarded_Proto="https")
@@ -126,7 +126,7 @@ class TestAPeerThatIsNoTrustedProxy:
 
 
 class TestTheScheme:
-    def test_is_the_last_one_where_a_client_wrote_one_as_well(self, behind: Any):
+    def test_is_the_last_value_of_the_header(self, behind: Any):
         behind("10.0.0.0/8")
 
         request = seen("10.0.0.1", X_Forwarded_For=CLIENT, X_Forwarded_Proto="https, http")
@@ -134,8 +134,8 @@ class TestTheScheme:
         assert not request.is_secure()
 
 
-class TestTheAddressThatIsCounted:
-    def test_is_one_for_all_throttles_and_for_axes(self, settings: Any):
+class TestTheCountedAddress:
+    def test_is_the_same_for_throttles_and_axes(self, settings: Any):
         request: Any = seen("2001:db8:1:2:3:4:5:6", X_Forwarded_For=FORGED)
 
         assert counted_address(request) == "2001:db8:1:2::"
@@ -149,13 +149,13 @@ class TestTheAddressThatIsCounted:
 
 class TestTrustedProxies:
     @pytest.mark.parametrize("text", ["proxy.example.com", "10.0.0.1/8", "10.0.0.0/33", "", "*"])
-    def test_that_cannot_be_read_stop_the_start(self, behind: Any, text: str):
+    def test_that_cannot_be_parsed_prevent_the_start(self, behind: Any, text: str):
         behind(text)
 
         with pytest.raises(ImproperlyConfigured, match="TRUSTED_PROXIES has"):
             ProxyMiddleware(lambda request: HttpResponse())
 
-    def test_do_not_have_a_unix_socket_unless_it_is_named(self):
+    def test_contain_a_unix_socket_only_if_named(self):
         assert not TrustedProxies(["127.0.0.0/8", "::1"]).has("localhost")
 
 

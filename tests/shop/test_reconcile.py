@@ -1,4 +1,4 @@
-"""`manage.py reconcile`, what beat's run leaves behind, and the admin's page of it."""
+"""`manage.py reconcile`, the hourly run of beat, and its admin page."""
 
 from __future__ import annotations
 
@@ -49,31 +49,31 @@ def run(*options: str) -> tuple[int, str]:
 
 
 class TestTheCommand:
-    def test_ends_with_0_if_the_books_balance(self, order: Order):
+    def test_ends_with_0_without_differences(self, order: Order):
         code, out = run()
 
         assert code == 0
-        assert "The books balance. Nothing is owed." in out
+        assert "The reconciliation found no differences. No delivery is owed." in out
         assert "DIFFERS" not in out
 
-    def test_ends_with_1_and_says_what_differs_and_what_to_do(self, order: Order):
+    def test_ends_with_1_and_prints_differences_and_next_steps(self, order: Order):
         spoil(order)
 
         code, out = run()
 
         assert code == 1
-        assert "DIFFERS  orders.history_explains_status" in out
-        assert f"Order {order.reference} is shipped, and its history ends with ready_to_ship" in out
-        assert "What to do: Somebody wrote around the services." in out
-        assert "The books do not balance" in out
+        assert "DIFFERS  orders.status_matches_history" in out
+        assert f"Order {order.reference} is shipped, but its history ends with ready_to_ship" in out
+        assert "Next step: A row was changed without its service." in out
+        assert "The reconciliation found 2 differences." in out
 
-    def test_says_how_much_is_owed_still(self, order: Order, outbox: Outbox):
+    def test_prints_the_number_of_keys_with_owed_deliveries(self, order: Order, outbox: Outbox):
         place()
 
         code, out = run()
 
         assert code == 0
-        assert "Something is still owed about 1 (see: manage.py outbox status)." in out
+        assert "Keys with owed deliveries: 1. See: manage.py outbox status." in out
 
     def test_logs_no_line_for_each_request_to_the_bank(
         self, order: Order, bank: BankProcess, caplog: pytest.LogCaptureFixture
@@ -95,9 +95,9 @@ class TestTheCommand:
         said = json.loads(out)
         assert (code, said["balanced"], said["unsettled"]) == (1, False, 0)
         assert said["checked_at"].startswith("20")
-        [one] = [it for it in said["invariants"] if it["name"] == "orders.history_explains_status"]
+        [one] = [it for it in said["invariants"] if it["name"] == "orders.status_matches_history"]
         assert (one["checked"], one["differences"], one["unsettled"]) == (1, 1, 0)
-        [found] = one["what_differs"]
+        [found] = one["difference_examples"]
         assert (found["key"], found["model"], found["id"]) == (
             *(str(order.pk), "orders.order", str(order.pk)),
         )
@@ -114,9 +114,9 @@ class TestTheRunOfBeat:
             reconcile()
 
         assert [run.balanced for run in Reconciliation.objects.all()] == [False, True]
-        assert "The books do not balance" in caplog.text
+        assert "The reconciliation found differences: 2." in caplog.text
 
-    def test_forgets_the_oldest(self, order: Order, monkeypatch: pytest.MonkeyPatch):
+    def test_deletes_the_oldest(self, order: Order, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(Reconciliation, "KEPT", 2)
 
         for _ in range(3):

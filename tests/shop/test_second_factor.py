@@ -1,4 +1,4 @@
-"""The second factor of staff: nothing of the admin is reached without it."""
+"""The second factor of staff protects every page of the admin."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ def enrolled(browser: Client) -> list[str]:
 
 
 class TestStaffWithoutOne:
-    def test_reach_nothing_but_the_page_that_sets_it_up(self, browser: Client):
+    def test_reach_only_the_enrolment_page(self, browser: Client):
         found = shown(browser, a_row_of_each())
 
         assert found == {*PUBLIC, "second_factor:enrol"} - {"admin:login"}
 
-    def test_change_nothing_by_any_method(self, browser: Client):
+    def test_can_change_nothing(self, browser: Client):
         rows = a_row_of_each()
         reached = {
             (method, name_of(one))
@@ -128,7 +128,7 @@ class TestStaffWithoutOne:
 
         assert reached == set()
 
-    def test_are_sent_to_it_and_back_to_what_they_asked_for(self, browser: Client):
+    def test_are_redirected_to_it_and_back(self, browser: Client):
         asked = "/admin/orders/order/?status=placed"
 
         answer = browser.get(asked)
@@ -137,13 +137,13 @@ class TestStaffWithoutOne:
         assert where.path == ENROL
         assert parse_qs(where.query) == {"next": [asked]}
 
-    def test_are_strangers_to_the_api_and_learn_why(self, browser: Client):
+    def test_are_refused_by_the_api_with_the_reason(self, browser: Client):
         answer = browser.get(STAFF_API)
 
         assert answer.status_code == 403
         assert answer.json()["code"] == "second_factor_required"
 
-    def test_see_what_is_public(self, browser: Client):
+    def test_see_public_pages(self, browser: Client):
         assert browser.get("/api/products/").status_code == 200
 
     def test_keep_their_api_tokens(self, ann: User):
@@ -153,7 +153,7 @@ class TestStaffWithoutOne:
 
         assert answer.status_code == 200
 
-    def test_may_sign_out(self, browser: Client):
+    def test_can_sign_out(self, browser: Client):
         assert browser.post("/admin/logout/").status_code == 200
         assert urlsplit(browser.get("/admin/")["Location"]).path == "/admin/login/"
 
@@ -188,7 +188,7 @@ class TestSettingItUp:
 
         assert [code for code in codes if any(code in page for page in pages)] == []
 
-    def test_shows_the_secret_as_a_picture_without_anything_inline(self, browser: Client):
+    def test_shows_the_secret_as_a_picture_without_inline_code(self, browser: Client):
         page = browser.get(ENROL).content.decode()
 
         assert "<svg" in page
@@ -208,9 +208,7 @@ class TestSettingItUp:
         expected = segno.make(address, error="m", micro=False).svg_inline(border=4)
         assert re.findall(r' d="([^"]+)"', expected)[-1] in page
 
-    def test_stores_nothing_until_a_code_proves_that_the_secret_arrived(
-        self, browser: Client, ann: User
-    ):
+    def test_stores_nothing_before_the_first_valid_code(self, browser: Client, ann: User):
         key = secret_on(browser.get(ENROL).content.decode())
 
         for wrong in (wrong_code(key), "", "abc", "12345", "0" * 40, WIDE_ONE):
@@ -220,7 +218,7 @@ class TestSettingItUp:
         assert not django_otp.user_has_device(ann, confirmed=None)
         assert urlsplit(browser.get("/admin/")["Location"]).path == ENROL
 
-    def test_takes_a_code_in_full_width_digits_and_with_blanks(self, browser: Client):
+    def test_accepts_full_width_digits_and_blanks(self, browser: Client):
         key = secret_on(browser.get(ENROL).content.decode())
         code = code_of(key)
         wide = "".join(chr(ord(digit) + 0xFEE0) for digit in code)
@@ -229,7 +227,7 @@ class TestSettingItUp:
 
         assert browser.get("/admin/").status_code == 200
 
-    def test_gives_each_session_a_secret_of_its_own(self, browser: Client, ann: User):
+    def test_shows_each_session_another_secret(self, browser: Client, ann: User):
         other = Client()
         other.force_login(ann)
 
@@ -237,7 +235,7 @@ class TestSettingItUp:
 
         assert first != second
 
-    def test_is_for_the_first_session_that_proves_it(self, browser: Client, ann: User):
+    def test_succeeds_for_the_first_session_with_a_valid_code(self, browser: Client, ann: User):
         other = Client()
         other.force_login(ann)
         key = secret_on(other.get(ENROL).content.decode())
@@ -268,14 +266,14 @@ class TestSettingItUp:
 
 
 @pytest.mark.usefixtures("recovery_codes")
-class TestASessionThatHasPassedThePasswordAlone:
+class TestASessionWithPasswordOnly:
     """The user has a second factor: whoever stole the password has not."""
 
     def test_is_asked_for_a_code(self, browser: Client):
         assert urlsplit(browser.get("/admin/orders/order/")["Location"]).path == VERIFY
 
     @pytest.mark.parametrize("url", [ENROL, ACCOUNT])
-    def test_cannot_set_up_another_one(self, browser: Client, ann: User, url: str):
+    def test_cannot_set_up_another_factor(self, browser: Client, ann: User, url: str):
         before = TOTPDevice.objects.get(user=ann).key
 
         answers = [browser.get(url), browser.post(ENROL, {"code": "123456"})]
@@ -292,7 +290,7 @@ class TestASessionThatHasPassedThePasswordAlone:
         assert set(StaticDevice.objects.get(user=ann).token_set.values_list("token")) == before
         assert django_otp.user_has_device(ann)
 
-    def test_also_when_none_is_required(self, browser: Client, settings: Any):
+    def test_is_restricted_if_the_factor_is_optional(self, browser: Client, settings: Any):
         settings.SECOND_FACTOR = "optional"
 
         assert urlsplit(browser.get("/admin/")["Location"]).path == VERIFY
@@ -313,10 +311,10 @@ class TestACode:
     @pytest.mark.parametrize(
         "elsewhere", ["https://evil.example/", "//evil.example", "javascript:x"]
     )
-    def test_sends_nobody_to_another_site(self, browser: Client, elsewhere: str):
+    def test_redirects_to_this_site_only(self, browser: Client, elsewhere: str):
         assert self.enter(browser, code_of(KEY), then=elsewhere)["Location"] == "/admin/"
 
-    def test_is_good_for_one_session_only(self, browser: Client, ann: User):
+    def test_is_valid_for_one_session_only(self, browser: Client, ann: User):
         self.enter(browser, code_of(KEY))
         thief = Client()
         thief.force_login(ann)
@@ -326,7 +324,7 @@ class TestACode:
         assert answer.status_code == 200
         assert urlsplit(thief.get("/admin/")["Location"]).path == VERIFY
 
-    def test_that_was_wrong_does_not_stay_in_the_field(self, browser: Client):
+    def test_that_is_wrong_is_not_shown_again(self, browser: Client):
         page = self.enter(browser, "271828").content.decode()
 
         assert "This code is wrong" in page
@@ -340,9 +338,7 @@ class TestACode:
         assert self.enter(browser, code_of(other)).status_code == 200
         assert browser.get("/admin/").status_code == 302
 
-    def test_that_is_wrong_delays_the_next_one_twice_as_long_each_time(
-        self, browser: Client, clock: time_machine.Traveller
-    ):
+    def test_that_is_wrong_doubles_the_delay(self, browser: Client, clock: time_machine.Traveller):
         waits = []
         for _ in range(5):
             assert self.enter(browser, wrong_code(KEY)).status_code == 200
@@ -355,11 +351,11 @@ class TestACode:
         assert self.enter(browser, code_of(KEY)).status_code == 302
 
     @pytest.mark.parametrize("hostile", ["", "\x00", "x" * 10_000, "-1", WIDE_ONE * 6, "' OR 1=1"])
-    def test_that_makes_no_sense_is_refused(self, browser: Client, hostile: str):
+    def test_that_is_malformed_is_refused(self, browser: Client, hostile: str):
         assert self.enter(browser, hostile).status_code in (200, 400, 429)
         assert browser.get("/admin/").status_code == 302
 
-    def test_is_not_written_into_the_log(self, browser: Client, caplog: Any):
+    def test_is_not_logged(self, browser: Client, caplog: Any):
         with caplog.at_level(logging.DEBUG):
             self.enter(browser, "271828")
 
@@ -369,7 +365,7 @@ class TestACode:
 
 
 class TestARecoveryCode:
-    def test_lets_in_once(self, browser: Client, ann: User, recovery_codes: list[str]):
+    def test_is_valid_once(self, browser: Client, ann: User, recovery_codes: list[str]):
         first = browser.post(VERIFY, {"code": f" {recovery_codes[0].upper()} "})
         other = Client()
         other.force_login(ann)
@@ -380,14 +376,12 @@ class TestARecoveryCode:
         assert other.get("/admin/").status_code == 302
         assert services.recovery_codes_left(ann) == 9
 
-    def test_delays_the_next_one_when_it_is_wrong(self, browser: Client, recovery_codes: list[str]):
+    def test_that_is_wrong_delays_the_next_one(self, browser: Client, recovery_codes: list[str]):
         browser.post(VERIFY, {"code": "aaaaaaaa"})
 
         assert browser.post(VERIFY, {"code": recovery_codes[0]}).status_code == 429
 
-    def test_is_void_when_there_are_new_ones(
-        self, browser: Client, ann: User, recovery_codes: list[str]
-    ):
+    def test_is_invalid_after_renewal(self, browser: Client, ann: User, recovery_codes: list[str]):
         browser.post(VERIFY, {"code": recovery_codes[0]})
 
         page = browser.post(CODES).content.decode()
@@ -405,7 +399,7 @@ class TestAVerifiedSession:
     def _verified(self, browser: Client, recovery_codes: list[str]) -> None:
         browser.post(VERIFY, {"code": code_of(KEY)})
 
-    def test_replaces_the_device_and_shuts_out_the_others(self, browser: Client, ann: User):
+    def test_replaces_the_device_and_unverifies_other_sessions(self, browser: Client, ann: User):
         other = Client()
         other.force_login(ann)
         other.post(VERIFY, {"code": next(iter(codes_of(ann)))})
@@ -417,12 +411,12 @@ class TestAVerifiedSession:
         assert browser.get("/admin/").status_code == 200
         assert urlsplit(other.get("/admin/")["Location"]).path == VERIFY
 
-    def test_does_not_remove_what_is_required(self, browser: Client, ann: User):
+    def test_cannot_remove_a_required_factor(self, browser: Client, ann: User):
         browser.post(REMOVE)
 
         assert django_otp.user_has_device(ann)
 
-    def test_removes_what_is_optional(self, browser: Client, ann: User, settings: Any):
+    def test_can_remove_an_optional_factor(self, browser: Client, ann: User, settings: Any):
         settings.SECOND_FACTOR = "optional"
 
         page = browser.post(REMOVE, follow=True).content.decode()
@@ -447,12 +441,12 @@ def codes_of(user: User) -> list[str]:
 
 
 class TestTheAdmin:
-    def test_shows_nobody_the_secrets_of_others(self):
+    def test_shows_no_secrets_of_others(self):
         assert not {TOTPDevice, StaticDevice} & set(admin.site._registry)
 
 
 class TestTheCommand:
-    def test_removes_a_lost_device_and_takes_the_verification_from_all_sessions(
+    def test_removes_a_lost_device_and_unverifies_all_sessions(
         self, browser: Client, ann: User, recovery_codes: list[str], caplog: Any
     ):
         browser.post(VERIFY, {"code": code_of(KEY)})
@@ -467,7 +461,7 @@ class TestTheCommand:
     @pytest.mark.parametrize(
         ("name", "why"), [("nobody", "There is no user 'nobody'."), ("ann", "nothing was changed")]
     )
-    def test_says_when_there_is_nothing_to_do(self, ann: User, name: str, why: str):
+    def test_reports_that_there_is_nothing_to_do(self, ann: User, name: str, why: str):
         with pytest.raises(CommandError, match=why):
             call_command("reset_second_factor", name)
 
@@ -488,7 +482,7 @@ class TestTheLog:
 
 
 class TestJapanese:
-    def test_is_spoken_on_its_pages(self, browser: Client):
+    def test_is_shown_on_its_pages(self, browser: Client):
         page = browser.get(ENROL, headers={"Accept-Language": "ja"}).content.decode()
 
         assert "認証アプリ" in page
@@ -541,7 +535,7 @@ class TestTheSetting:
         assert done.stdout.strip() == "[]", done.stderr
         assert setting(tmp_path, "SECOND_FACTOR") == "off"
 
-    def test_works_where_the_extra_is_not_installed(self, tmp_path: Any):
+    def test_works_without_the_extra(self, tmp_path: Any):
         done = manage(tmp_path, "check", PYTHONPATH=without_the_extra(tmp_path))
 
         assert done.returncode == 0, done.stderr
@@ -561,7 +555,7 @@ class TestTheSetting:
         assert done.returncode == 1
         assert done.stderr == "SECOND_FACTOR is 'yes'. Set it to off, optional or required.\n"
 
-    def test_puts_the_guard_behind_the_authentication(self, tmp_path: Any):
+    def test_places_the_middleware_after_authentication(self, tmp_path: Any):
         middleware = setting(tmp_path, "MIDDLEWARE", SECOND_FACTOR="required")
 
         order = [

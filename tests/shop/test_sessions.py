@@ -67,7 +67,7 @@ class TestASession:
 
         assert not is_signed_in(browser)
 
-    def test_is_not_prolonged_by_a_page_that_asks_by_itself(self, browser: Client, clock: Any):
+    def test_is_not_prolonged_by_polling(self, browser: Client, clock: Any):
         for _ in range(4):
             clock.shift(timedelta(minutes=14))
             assert is_signed_in(browser, HX_Request="true")
@@ -78,7 +78,7 @@ class TestASession:
         assert answer["HX-Refresh"] == "true"
         assert b"order" not in answer.content
 
-    def test_is_gone_when_it_has_ended(self, browser: Client, clock: Any):
+    def test_is_deleted_at_its_end(self, browser: Client, clock: Any):
         key = browser.cookies["sessionid"].value
         clock.shift(timedelta(hours=2))
         browser.get(PAGE)
@@ -88,14 +88,14 @@ class TestASession:
 
         assert not is_signed_in(browser)
 
-    def test_from_before_there_were_limits_has_ended(self, browser: Client):
+    def test_without_a_start_time_has_ended(self, browser: Client):
         session = browser.session
         del session["signed_in_at"], session["seen_at"]
         session.save()
 
         assert not is_signed_in(browser)
 
-    def test_opens_the_api_no_longer_either(self, browser: Client, clock: Any):
+    def test_is_refused_by_the_api_after_its_end(self, browser: Client, clock: Any):
         assert browser.get("/api/orders/").status_code == 200
 
         clock.shift(timedelta(minutes=60))

@@ -1,4 +1,4 @@
-"""The settings as a process of its own reads them."""
+"""Settings as a separate process reads them."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class TestAFreshClone:
 
         assert answer.returncode == 0, answer.stderr
 
-    def test_makes_itself_a_secret_key_that_others_cannot_read(self, tmp_path):
+    def test_creates_a_private_secret_key(self, tmp_path):
         first, second = setting(tmp_path, "SECRET_KEY"), setting(tmp_path, "SECRET_KEY")
 
         assert first == second
         assert len(first) >= 50
         assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
 
-    def test_takes_former_secret_keys(self, tmp_path):
+    def test_accepts_former_secret_keys(self, tmp_path):
         """Failed: no variable set them, and a change of SECRET_KEY ended all that it had signed."""
         assert setting(tmp_path, "SECRET_KEY_FALLBACKS") == "[]"
         former = setting(tmp_path, "SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS="former,older")
@@ -79,7 +79,7 @@ for file in sorted(Path(settings.DATABASES["default"]["NAME"]).parent.glob("*.sq
 """
     PRIVATE = ["db.sqlite3 0o600", "db.sqlite3-shm 0o600", "db.sqlite3-wal 0o600"]
 
-    def test_is_for_its_owner_alone_with_its_journals(self, tmp_path: Path):
+    def test_is_readable_by_its_owner_only_with_its_journals(self, tmp_path: Path):
         answer = manage(tmp_path / "local", "shell", "--no-imports", "--command", self.WRITE)
 
         assert answer.stdout.splitlines() == self.PRIVATE
@@ -92,7 +92,7 @@ for file in sorted(Path(settings.DATABASES["default"]["NAME"]).parent.glob("*.sq
 
         assert answer.stdout.splitlines() == self.PRIVATE
 
-    def test_that_one_chose_keeps_its_mode(self, tmp_path: Path):
+    def test_at_a_chosen_path_keeps_its_mode(self, tmp_path: Path):
         (tmp_path / "mine.sqlite3").touch()
         (tmp_path / "mine.sqlite3").chmod(0o640)
         url = f"sqlite:///{tmp_path}/mine.sqlite3"
@@ -111,19 +111,19 @@ class TestTheRunFile:
         (tmp_path / "run.json").write_text(json.dumps(told))
         return tmp_path
 
-    def test_tells_a_second_terminal_where_the_broker_is(self, local):
+    def test_gives_a_second_terminal_the_broker(self, local):
         assert setting(local, "CELERY_BROKER_URL") == "redis://:told@127.0.0.1:1/0"
         assert setting(local, "DEBUG") == "True"
 
-    def test_gives_way_to_the_environment(self, local):
+    def test_is_overridden_by_the_environment(self, local):
         url = "redis://:mine@127.0.0.1:2/0"
 
         assert setting(local, "CELERY_BROKER_URL", REDIS_URL=url) == url
 
-    def test_is_ignored_by_who_runs_for_real(self, local):
+    def test_is_ignored_in_production(self, local):
         assert setting(local, "DEBUG", SECRET_KEY="x", ALLOWED_HOSTS="shop.example.com") == "False"
 
-    def test_may_be_broken(self, local):
+    def test_may_be_damaged(self, local):
         (local / "run.json").write_text("{")
 
         assert setting(local, "DEBUG") == "False"
@@ -131,7 +131,7 @@ class TestTheRunFile:
 
 class TestProduction:
     @pytest.mark.parametrize("sign", [{"ALLOWED_HOSTS": "shop.example.com"}, {"DEBUG": "false"}])
-    def test_without_a_secret_key_stops_with_one_sentence(self, tmp_path, sign):
+    def test_without_a_secret_key_stops_with_an_error(self, tmp_path, sign):
         answer = manage(tmp_path, "check", **sign)
 
         assert answer.returncode == 1

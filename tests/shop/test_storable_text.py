@@ -1,4 +1,4 @@
-"""Text that no database stores is refused before anything is read, with its place named."""
+"""Text that no database can store is refused before it is parsed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUL = "%00"
 def refused(answer, where: str) -> None:
     text = answer.content.decode()
     assert answer.status_code == 400
-    assert f"&#x27;{where}&#x27; has a NUL character or half of a surrogate pair" in text
+    assert f"&#x27;{where}&#x27; contains a NUL character or an unpaired surrogate" in text
 
 
 class TestAQuery:
@@ -37,10 +37,10 @@ class TestAQuery:
         answer = client.get(f"/api/products/?cursor={NUL}")
 
         is_a_problem(answer, 400, "bad_request")
-        assert "'cursor' has a NUL character" in answer.json()["detail"]
+        assert "'cursor' contains a NUL character" in answer.json()["detail"]
 
     @pytest.mark.parametrize("text", ["", "%F0%9F%98%80", "%ED%A0%80", "%FF", "%", "x" * 3000])
-    def test_of_other_text_is_taken(self, client: Client, text: str):
+    def test_of_other_text_is_accepted(self, client: Client, text: str):
         assert client.get(f"/?name={text}").status_code == 200
 
 
@@ -76,12 +76,12 @@ class TestAForm:
 
         refused(client.generic("POST", "/admin/login/", body, content_type=kind), "username")
 
-    def test_that_ends_too_soon_is_refused(self):
+    def test_that_is_incomplete_is_refused(self):
         def broken(*_args: object) -> bytes:
             raise UnreadablePostError("the connection was reset")
 
         request = RequestFactory().post("/admin/login/", {"username": "x"})
         request._stream.read = broken  # type: ignore[method-assign]  # as when a client hangs up
 
-        with pytest.raises(BadRequest, match="ended before its form did"):
+        with pytest.raises(BadRequest, match="form in the request is incomplete"):
             StorableTextMiddleware(lambda _request: HttpResponse())(request)

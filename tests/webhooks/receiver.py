@@ -1,4 +1,4 @@
-"""A customer's system: a real HTTP server on loopback that behaves as a test wants it to."""
+"""A customer's system: an HTTP server on loopback with configurable answers."""
 
 from __future__ import annotations
 

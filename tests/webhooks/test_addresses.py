@@ -1,4 +1,4 @@
-"""Whom we call at a customer's wish, and whom never."""
+"""Addresses that webhooks may call, and addresses that they never call."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class TestAnAddress:
         assert is_public(ip_address(address))
 
     @pytest.mark.parametrize("address", NEVER)
-    def test_of_another_kind_is_not(self, address: str):
+    def test_of_another_kind_is_not_public(self, address: str):
         assert not is_public(ip_address(address))
 
 
 class TestAUrl:
-    def test_may_lead_to_the_internet(self):
+    def test_to_the_internet_is_allowed(self):
         assert resolve("https://1.1.1.1/hooks?a=b", seconds=5).addresses == ("1.1.1.1",)
         assert resolve("https://1.1.1.1:8443/", seconds=5).port == 8443
 
@@ -89,7 +89,7 @@ class TestAUrl:
         with pytest.raises(AddressRefused):
             resolve("https://both.example/", seconds=5)
 
-    def test_that_is_refused_does_not_say_what_our_network_is_like(self, monkeypatch):
+    def test_that_is_refused_does_not_reveal_our_network(self, monkeypatch):
         names(monkeypatch, ["10.9.8.7"])
 
         with pytest.raises(AddressRefused) as refusal:
@@ -97,7 +97,7 @@ class TestAUrl:
 
         assert "10.9.8.7" not in str(refusal.value)
 
-    def test_whose_name_takes_too_long_to_resolve_ends_in_time(self, monkeypatch):
+    def test_with_a_slow_name_server_fails_in_time(self, monkeypatch):
         released = Event()
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(60) and [])
         try:
@@ -108,7 +108,7 @@ class TestAUrl:
 
 
 class TestTheListOfPrivateHosts:
-    def test_lets_through_what_it_names_and_nothing_else(self, settings):
+    def test_allows_only_its_hosts(self, settings):
         settings.WEBHOOK_PRIVATE_HOSTS = ["127.0.0.1"]
 
         assert resolve("http://127.0.0.1:8123/", seconds=5).port == 8123
@@ -118,7 +118,7 @@ class TestTheListOfPrivateHosts:
 
 
 class TestANameThatChangesItsAddress:
-    def test_is_called_at_the_address_that_was_checked(self, monkeypatch, settings):
+    def test_is_called_at_the_checked_address(self, monkeypatch, settings):
         """DNS rebinding. Seen to fail with the host's name given to the connection.
 
         The name first has the receiver's address, which this test takes for a public one, and
@@ -145,7 +145,7 @@ class TestANameThatChangesItsAddress:
 
 
 class TestTls:
-    def test_verifies_the_name_although_an_address_is_called(self, monkeypatch, settings, tmp_path):
+    def test_verifies_the_host_name(self, monkeypatch, settings, tmp_path):
         """Seen to fail with `check_hostname` off."""
         authority = trustme.CA()
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")

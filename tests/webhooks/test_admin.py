@@ -1,4 +1,4 @@
-"""Staff look at endpoints, disable and enable them; nobody sees a secret."""
+"""Staff view, disable and enable endpoints; secrets are never shown."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class TestTheAdmin:
         page = staff.get(reverse("admin:webhooks_endpoint_change", args=[endpoint.pk]))
 
         shown = page.content.decode()
-        assert "When it is refused, the endpoint is disabled" in shown
-        assert "of the last delivery or look-up of the host" in shown
+        assert "If the URL is refused, the endpoint is disabled" in shown
+        assert "of the last failed delivery or look-up of the host" in shown
 
-    def test_lets_nobody_act_without_the_permission(self, client, endpoint):
+    def test_requires_the_permission_for_actions(self, client, endpoint):
         from django.contrib.auth.models import Permission
 
         viewer = User.objects.create_user("viewer", is_staff=True)
@@ -69,7 +69,7 @@ class TestTheAdmin:
         assert endpoint.enabled
 
     @pytest.mark.parametrize("model", ["endpoint", "message", "attempt"])
-    def test_shows_lists_that_nobody_edits(self, staff, endpoint, model):
+    def test_shows_read_only_lists(self, staff, endpoint, model):
         services.ping(endpoint_id=endpoint.pk)
 
         assert staff.get(reverse(f"admin:webhooks_{model}_changelist")).status_code == 200

@@ -1,4 +1,4 @@
-"""Two at once, each on a connection of its own."""
+"""Concurrent requests and workers, each on its own connection."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def add() -> Endpoint:
     return services.add_endpoint(owner=customer(), url=URL, event_types=[])
 
 
-class TestAtTheSameTime:
-    def test_nobody_gets_more_endpoints_than_one_may_have(self):
+class TestConcurrentRequests:
+    def test_do_not_exceed_the_maximum_of_endpoints(self):
         """P: seen to fail without the lock on the owner."""
         for _ in range(services.MOST_ENDPOINTS - 1):
             add()
@@ -35,14 +35,14 @@ class TestAtTheSameTime:
 
         assert Endpoint.objects.count() == services.MOST_ENDPOINTS
 
-    def test_a_failing_endpoint_is_asked_by_one_worker(self):
+    def test_send_one_message_to_a_failing_endpoint(self):
         """P: seen to fail with the endpoint read without its lock."""
         endpoint = add()
         messages = [services.ping(endpoint_id=endpoint.pk).pk for _ in range(4)]
         Endpoint.objects.update(failures=1)
 
         def begin(message_id) -> None:
-            with suppress(sending.NotNow):
+            with suppress(sending.Postponed):
                 sending._begin(message_id)
 
         run_together([partial(begin, pk) for pk in messages])

@@ -1,4 +1,4 @@
-"""What docs/how-to/receive-webhooks.md tells customers is what they get."""
+"""docs/how-to/receive-webhooks.md matches the real messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def verified(*arguments: Any) -> Any:
 
 @pytest.mark.django_db
 class TestThePage:
-    def test_verifies_what_we_send_and_nothing_else(self, outbox, endpoint, order, receiver):
+    def test_verifies_only_our_messages(self, outbox, endpoint, order, receiver):
         old = endpoint.secret
         new = services.rotate_secret(endpoint_id=endpoint.pk).secret
         outbox.deliver_all(only="webhooks")
@@ -36,7 +36,7 @@ class TestThePage:
         with pytest.raises(ValueError, match="too old"):
             verified(request.body, {**request.headers, "webhook-timestamp": "1"}, new)
 
-    def test_shows_the_body_that_comes(self, outbox, endpoint, order, receiver):
+    def test_shows_the_body_that_is_sent(self, outbox, endpoint, order, receiver):
         outbox.given(
             "payments.PaymentRefunded", order_id=order.id, amount={"amount": 5, "currency": "JPY"}
         )
@@ -52,13 +52,13 @@ class TestThePage:
 
         assert shown == list(EventType.values)
 
-    def test_gives_the_bounds_that_hold(self):
-        assert sending.PATIENCE.days == 3
+    def test_gives_the_real_limits(self):
+        assert sending.GIVE_UP_AFTER.days == 3
         assert sending.FIRST_REST.total_seconds() == 5
         assert sending.LONGEST_REST.total_seconds() == 3600
         assert (sending.MOST_AT_ONCE, services.MOST_ENDPOINTS) == (2, 10)
         assert sending.MOST_OF_ONE_OWNER == 2
-        assert services.OLD_SECRET_LIVES.total_seconds() == 24 * 3600
+        assert services.OLD_SECRET_LIFE.total_seconds() == 24 * 3600
 
 
 def shape(value: Any) -> Any:

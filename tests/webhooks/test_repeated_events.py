@@ -14,7 +14,7 @@ from webhooks.models import Endpoint, EventType, Message
 
 pytestmark = pytest.mark.django_db
 
-HANDLER = "webhooks.tell_of_placing"
+HANDLER = "webhooks.queue_order_placed"
 
 
 def add_endpoint(number: int) -> Endpoint:
@@ -49,7 +49,7 @@ class TestAReplay:
         assert [one.pk for one in Message.objects.all()] == [before.pk]
         assert Event.objects.filter(name="webhooks.MessageWritten").count() == 1
 
-    def test_writes_to_an_endpoint_that_was_added_since(self, outbox: Outbox):
+    def test_writes_a_message_to_a_new_endpoint(self, outbox: Outbox):
         put_on_sale("TEA")
         add_endpoint(1)
         place()

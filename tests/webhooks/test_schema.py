@@ -1,4 +1,4 @@
-"""The schema's section `webhooks` is what customers' systems are really sent."""
+"""The section `webhooks` of the schema matches the sent messages."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TestTheSchemaOfWebhooks:
 
     @pytest.mark.django_db
     @pytest.mark.parametrize("kind", [*EventType.values, "ping"])
-    def test_is_what_comes(self, outbox, receiver, order, kind):
+    def test_matches_the_sent_messages(self, outbox, receiver, order, kind):
         added = services.add_endpoint(
             owner=customer(), url=receiver.url, event_types=EventType.values
         )

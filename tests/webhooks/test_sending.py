@@ -1,4 +1,4 @@
-"""Sending, to a real HTTP receiver. What was taken away to see a test fail stands in its text."""
+"""Sending messages to a real HTTP receiver."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def traveller():
 
 
 class TestAMessage:
-    def test_tells_the_owner_of_their_order(self, outbox, endpoint, order, receiver):
+    def test_is_sent_to_the_owner_of_the_order(self, outbox, endpoint, order, receiver):
         outbox.deliver_all(only="webhooks", twice=False)
 
         (request,) = receiver.requests
@@ -57,12 +57,12 @@ class TestAMessage:
         assert told["data"]["order"]["lines"][0]["sku"] == "TEA"
         assert request.headers["content-type"] == "application/json"
 
-    def test_has_nothing_personal_in_it(self, outbox, endpoint, order, receiver):
+    def test_contains_no_personal_data(self, outbox, endpoint, order, receiver):
         deliver(outbox)
 
         assert b"hanako" not in receiver.requests[0].body
 
-    def test_is_not_for_others_nor_of_other_types(self, outbox, receiver, db):
+    def test_is_sent_only_to_matching_endpoints(self, outbox, receiver, db):
         put_on_sale()
         stranger = User.objects.create_user("stranger")
         services.add_endpoint(owner=stranger, url=receiver.url, event_types=["order.placed"])
@@ -74,7 +74,7 @@ class TestAMessage:
         assert receiver.requests == []
         assert not Message.objects.exists()
 
-    def test_of_a_refund_says_how_much(self, outbox, endpoint, order, receiver):
+    def test_of_a_refund_contains_the_amount(self, outbox, endpoint, order, receiver):
         deliver(outbox)
         outbox.given(
             "payments.PaymentRefunded", order_id=order.id, amount={"amount": 5, "currency": "JPY"}
@@ -88,9 +88,7 @@ class TestAMessage:
             {"amount": 5, "currency": "JPY"},
         )
 
-    def test_is_written_once_and_has_the_same_id_whenever_it_is_sent(
-        self, outbox, endpoint, order, receiver
-    ):
+    def test_is_written_once_and_keeps_its_id(self, outbox, endpoint, order, receiver):
         """Seen to fail with a new id for each attempt."""
         outbox.deliver_all(only="webhooks", twice=True)
 
@@ -100,7 +98,7 @@ class TestAMessage:
         }
         assert len({request.body for request in receiver.requests}) == 1
 
-    def test_is_sent_with_no_transaction_open(self, outbox, endpoint, monkeypatch):
+    def test_is_sent_without_a_transaction(self, outbox, endpoint, monkeypatch):
         """Seen to fail with `_post` moved below `with receipt:`."""
         outer, seen, ask = len(connection.savepoint_ids), [], posting.post
 
@@ -117,7 +115,7 @@ class TestAMessage:
 
 
 class TestASignature:
-    def test_does_not_fit_another_secret_or_body(self, outbox, endpoint, receiver):
+    def test_does_not_match_another_secret_or_body(self, outbox, endpoint, receiver):
         ping(endpoint)
         deliver(outbox)
         (request,) = receiver.requests
@@ -129,7 +127,7 @@ class TestASignature:
         with pytest.raises(WebhookVerificationError):
             type(request)(request.headers, request.body + b" ").verified(endpoint.secret)
 
-    def test_is_there_for_the_old_secret_too_for_a_day(self, outbox, endpoint, receiver, traveller):
+    def test_exists_for_the_old_secret_for_a_day(self, outbox, endpoint, receiver, traveller):
         """Seen to fail with the new secret alone; with an old one that signs for ever."""
         old = endpoint.secret
         new = services.rotate_secret(endpoint_id=endpoint.pk).secret
@@ -149,7 +147,7 @@ class TestASignature:
 
 class TestAnAnswer:
     @pytest.mark.parametrize("status", [200, 201, 204, 299])
-    def test_of_2xx_is_the_end(self, outbox, endpoint, receiver, status):
+    def test_of_2xx_completes_the_message(self, outbox, endpoint, receiver, status):
         receiver.behaviour = answers(status)
         message = ping(endpoint)
 
@@ -163,9 +161,7 @@ class TestAnAnswer:
         assert Attempt.objects.get().status_code == status
 
     @pytest.mark.parametrize("status", [301, 302, 307, 400, 404, 429, 500, 503])
-    def test_of_another_kind_is_tried_again_later(
-        self, outbox, endpoint, receiver, traveller, status
-    ):
+    def test_of_another_kind_is_retried_later(self, outbox, endpoint, receiver, traveller, status):
         """Seen to fail with 3xx taken for an answer like 2xx."""
         receiver.behaviour = answers(status, Location=receiver.url)
         message = ping(endpoint)
@@ -182,7 +178,7 @@ class TestAnAnswer:
             (2, 200),
         ]
 
-    def test_of_410_disables_at_once_and_writes_to_the_owner(self, outbox, endpoint, receiver):
+    def test_of_410_disables_the_endpoint_and_emails_the_owner(self, outbox, endpoint, receiver):
         """Seen to fail with 410 taken for any failure."""
         receiver.behaviour = answers(410)
         message = ping(endpoint)
@@ -203,7 +199,7 @@ class TestAnAnswer:
         ("asked", "seconds"),
         [("120", 120), ("86400", 3600), ("soon", 5), ("-1", 5), ("9" * 99, 3600)],
     )
-    def test_may_ask_for_time_within_bounds(self, outbox, endpoint, receiver, asked, seconds):
+    def test_may_set_retry_after_within_limits(self, outbox, endpoint, receiver, asked, seconds):
         """Seen to fail without the bound, and with the header left unread."""
         receiver.behaviour = answers(503, Retry_After=asked)
         ping(endpoint)
@@ -214,7 +210,7 @@ class TestAnAnswer:
         rest = endpoint.rests_until - endpoint.last_failure_at
         assert abs(rest.total_seconds() - seconds) < 1
 
-    def test_that_never_comes_ends_with_the_time_out(self, outbox, endpoint, receiver, settings):
+    def test_that_never_arrives_ends_at_the_time_out(self, outbox, endpoint, receiver, settings):
         settings.WEBHOOK_TIMEOUT_SECONDS = 0.3
         receiver.behaviour = receiver.hang
         ping(endpoint)
@@ -223,7 +219,7 @@ class TestAnAnswer:
 
         assert Attempt.objects.get().error == "No complete answer within 0.3 s."
 
-    def test_that_drips_ends_with_the_time_out(self, outbox, endpoint, receiver, settings):
+    def test_that_arrives_slowly_ends_at_the_time_out(self, outbox, endpoint, receiver, settings):
         """Seen to hang with a time-out for each read alone."""
         settings.WEBHOOK_TIMEOUT_SECONDS = 0.5
         receiver.behaviour = receiver.drip
@@ -233,7 +229,7 @@ class TestAnAnswer:
 
         assert Attempt.objects.get().error == "No complete answer within 0.5 s."
 
-    def test_without_an_end_is_read_no_further(self, outbox, endpoint, receiver):
+    def test_without_an_end_is_read_up_to_a_limit(self, outbox, endpoint, receiver):
         """Seen to fail, by the time-out, with the body read to its end."""
         receiver.behaviour = receiver.flood
         ping(endpoint)
@@ -251,7 +247,7 @@ class TestAnAnswer:
 
         assert Attempt.objects.get().error == "The connection was cut, or the answer was not HTTP."
 
-    def test_of_nobody_is_a_failure(self, outbox, db, settings):
+    def test_that_is_missing_is_a_failure(self, outbox, db, settings):
         settings.WEBHOOK_PRIVATE_HOSTS = ["127.0.0.1"]
         url = f"http://127.0.0.1:{port_of_nobody()}/"
         ping(services.add_endpoint(owner=customer(), url=url, event_types=[]))
@@ -261,8 +257,8 @@ class TestAnAnswer:
         assert "refused" in Attempt.objects.get().error
 
 
-class TestABadEndpoint:
-    def test_is_asked_once_for_all_its_messages_and_then_rests(self, outbox, endpoint, receiver):
+class TestAFailingEndpoint:
+    def test_gets_one_request_for_all_messages_and_then_pauses(self, outbox, endpoint, receiver):
         """Seen to fail with `rests_until` not looked at."""
         receiver.behaviour = answers(500)
         for _ in range(5):
@@ -272,8 +268,8 @@ class TestABadEndpoint:
 
         assert len(receiver.requests) == 1
 
-    def test_is_not_looked_at_before_its_rest_is_over(self, outbox, endpoint, receiver):
-        """Seen to fail with NotNow an exception like any other."""
+    def test_gets_no_request_during_its_pause(self, outbox, endpoint, receiver):
+        """Seen to fail with Postponed an exception like any other."""
         receiver.behaviour = answers(503, Retry_After="600")
         messages = [ping(endpoint) for _ in range(3)]
 
@@ -286,7 +282,7 @@ class TestABadEndpoint:
         assert others.count() == 2
         assert all(one.due_at >= endpoint.rests_until for one in others)
 
-    def test_delays_no_other(self, outbox, endpoint, receiver, settings):
+    def test_delays_no_other_endpoint(self, outbox, endpoint, receiver, settings):
         receiver.behaviour = answers(500)
         with receiving() as good:
             other = services.add_endpoint(owner=customer(), url=good.url, event_types=[])
@@ -299,12 +295,12 @@ class TestABadEndpoint:
             assert len(good.requests) == 3
 
     def test_has_few_requests_at_a_time(self, endpoint):
-        """Seen to fail without the count in `_refuse_if_not_now`."""
+        """Seen to fail without the count in `_raise_if_postponed`."""
         messages = [ping(endpoint) for _ in range(3)]
         for message in messages[:2]:
             assert sending._begin(message.pk)
 
-        with pytest.raises(sending.NotNow, match="busy"):
+        with pytest.raises(sending.Postponed, match="busy"):
             sending._begin(messages[2].pk)
 
     def test_has_one_request_at_a_time_while_it_fails(self, endpoint):
@@ -312,10 +308,10 @@ class TestABadEndpoint:
         messages = [ping(endpoint) for _ in range(2)]
         assert sending._begin(messages[0].pk)
 
-        with pytest.raises(sending.NotNow, match="busy"):
+        with pytest.raises(sending.Postponed, match="busy"):
             sending._begin(messages[1].pk)
 
-    def test_is_not_busy_for_ever_because_a_worker_died(self, endpoint, traveller):
+    def test_is_free_again_after_a_worker_died(self, endpoint, traveller):
         """Seen to fail with every `sending_until` counted."""
         messages = [ping(endpoint) for _ in range(3)]
         for message in messages[:2]:
@@ -324,7 +320,7 @@ class TestABadEndpoint:
 
         assert sending._begin(messages[2].pk)
 
-    def test_is_disabled_after_three_days_and_what_waits_is_dropped(
+    def test_is_disabled_after_three_days_and_its_messages_are_dropped(
         self, outbox, endpoint, receiver, traveller
     ):
         """Seen to fail with `failing_since` not looked at."""
@@ -349,7 +345,7 @@ class TestABadEndpoint:
             subscription__handler="webhooks.send_message", state__in=Delivery.OWED
         )
 
-    def test_that_refuses_one_message_alone_gives_that_one_up(
+    def test_that_refuses_one_message_drops_only_that_one(
         self, outbox, endpoint, receiver, traveller
     ):
         """Seen to fail with `_is_old` always false."""
@@ -368,7 +364,7 @@ class TestABadEndpoint:
         assert poison.state == Message.State.GIVEN_UP
         assert endpoint.enabled
 
-    def test_that_is_removed_is_owed_nothing(self, outbox, endpoint, receiver):
+    def test_that_is_removed_has_no_owed_deliveries(self, outbox, endpoint, receiver):
         ping(endpoint)
         services.remove_endpoint(endpoint_id=endpoint.pk)
 
@@ -376,7 +372,7 @@ class TestABadEndpoint:
 
         assert receiver.requests == []
 
-    def test_that_is_enabled_again_is_sent_what_comes_then(self, outbox, endpoint, receiver):
+    def test_that_is_enabled_again_gets_new_messages_only(self, outbox, endpoint, receiver):
         receiver.behaviour = answers(410)
         ping(endpoint)
         deliver(outbox)
@@ -390,16 +386,16 @@ class TestABadEndpoint:
 
 
 class TestAnOldSecret:
-    def test_is_forgotten_when_it_no_longer_signs(self, endpoint, traveller):
-        """Seen to fail with every old secret forgotten, and with none."""
+    def test_is_deleted_after_it_stops_signing(self, endpoint, traveller):
+        """Seen to fail with every old secret deleted, and with none."""
         old = endpoint.secret
         services.rotate_secret(endpoint_id=endpoint.pk)
-        tasks.forget()
+        tasks.delete_old_rows()
         endpoint.refresh_from_db()
         assert endpoint.old_secret == old
         traveller.shift(timedelta(hours=25))
 
-        tasks.forget()
+        tasks.delete_old_rows()
 
         endpoint.refresh_from_db()
         assert (endpoint.old_secret, endpoint.old_secret_until) == ("", None)
@@ -411,7 +407,7 @@ def logged(message: Message) -> list[str]:
 
 
 class TestTheLog:
-    def test_says_once_why_a_message_waits(self, outbox, endpoint, receiver, traveller):
+    def test_has_one_entry_for_a_postponed_message(self, outbox, endpoint, receiver, traveller):
         """Seen to fail with nothing noted of an endpoint that rests."""
         receiver.behaviour = answers(503, Retry_After="600")
         messages = [ping(endpoint) for _ in range(2)]
@@ -423,8 +419,8 @@ class TestTheLog:
 
         first, second = sorted(map(logged, messages), key=lambda told: "HTTP 503" not in told)
         assert first[0] == "HTTP 503"
-        assert first[1].startswith("Not sent yet. The endpoint failed, and rests until")
-        assert second[0].startswith("Not sent yet. The endpoint failed, and rests until")
+        assert first[1].startswith("Not sent yet. The endpoint failed. The next attempt is after")
+        assert second[0].startswith("Not sent yet. The endpoint failed. The next attempt is after")
         assert (len(first), len(second)) == (3, 2)
         assert first[-1] == second[-1] == ""
 
@@ -433,15 +429,15 @@ class TestTheLog:
         [
             (
                 lambda pk: services.change_endpoint(endpoint_id=pk, changes={"enabled": False}),
-                "Not sent: the webhook is disabled, by its owner.",
+                "Not sent: the webhook is disabled (by its owner).",
             ),
             (
                 lambda pk: services.disable_by_staff(endpoint_id=pk, note="it floods us"),
-                "Not sent: the webhook is disabled, by staff: it floods us.",
+                "Not sent: the webhook is disabled (by staff: it floods us).",
             ),
         ],
     )
-    def test_says_why_a_message_is_dropped(self, outbox, endpoint, receiver, disable, told):
+    def test_has_the_reason_of_a_dropped_message(self, outbox, endpoint, receiver, disable, told):
         """Seen to fail with a message that is dropped in silence."""
         message = ping(endpoint)
         disable(endpoint.pk)
@@ -451,7 +447,7 @@ class TestTheLog:
         assert logged(message) == [told]
         assert receiver.requests == []
 
-    def test_is_forgotten_after_a_month_with_its_messages(
+    def test_is_deleted_after_a_month_with_its_messages(
         self, outbox, endpoint, receiver, traveller
     ):
         ping(endpoint)
@@ -461,6 +457,6 @@ class TestTheLog:
         deliver(outbox)
         traveller.shift(timedelta(days=11))
 
-        tasks.forget()
+        tasks.delete_old_rows()
 
         assert Message.objects.count() == Attempt.objects.count() == 1

@@ -14,18 +14,21 @@ from api.tokens import add_token, new_token
 class Command(BaseCommand):
     """Print a new API token of a user."""
 
-    help = "Print a new API token of a user. It is shown this once; only its hash is kept."
+    help = (
+        "Create an API token for a user, and print it. It is shown only once: "
+        "the database has only its hash."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the user's name and a label."""
         parser.add_argument("user", help="the user's name")
-        parser.add_argument("--label", default="", help="what the token is used for")
+        parser.add_argument("--label", default="", help="purpose of the token")
 
     def handle(self, *, user: str, label: str, **_options: Any) -> None:
         """Create the token and print it, alone on its line."""
         owner = User.objects.filter(username=user).first()
         if owner is None:
-            raise CommandError(f"There is no user {user!r}.")
+            raise CommandError(f"There is no user {user!r}. Add the user in the admin first.")
         token = new_token()
         add_token(user=owner, label=label, token=token)
         self.stdout.write(token)

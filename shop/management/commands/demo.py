@@ -11,26 +11,24 @@ from django.core.management.base import BaseCommand, CommandParser
 
 
 class Command(BaseCommand):
-    help = "Place 24 orders through a stack in a temporary folder, tell their stories, sum up."
+    help = "Place 24 orders in a temporary stack, and print their timelines and a summary."
     requires_system_checks: list[str] = []  # the stack's `setup` runs them, with its own settings
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--break",
             action="store_true",
-            help="in mid-flow, kill the worker, wipe the broker and stop the relay",
+            help="kill the worker, wipe the broker and stop the relay during the run",
         )
         parser.add_argument(
             "--keep",
             action="store_true",
-            help="keep its folder (database, e-mails, log), and say where",
+            help="keep the folder of the demo (database, e-mails, log), and print its path",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.FOR_REAL:
-            sys.exit(
-                "`demo` is for development; unset ALLOWED_HOSTS and DEBUG, which say otherwise."
-            )
+            sys.exit("`demo` is for development only. Unset ALLOWED_HOSTS and DEBUG.")
         flags = [f"--{name}" for name in ("break", "keep") if options[name]]
         # Settings are read once, and the demo needs its own: its program replaces this process.
         os.chdir(settings.BASE_DIR)

@@ -8,25 +8,25 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from shop import books
+from shop import reconciliation
 
 
 class Command(BaseCommand):
-    help = "Reconcile the books of all apps. Ends with 1 if something differs, else with 0."
+    help = "Check the invariants of all apps. The exit code is 1 if there are differences, else 0."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="for programs: one JSON object")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
         parser.add_argument(
             "--all",
             action="store_true",
-            help="ask the bank about every payment, not only about the latest",
+            help="compare every payment with the bank, not only the latest",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        report = books.as_report(books.reconcile(thorough=options["all"]))
+        report = reconciliation.report_of(reconciliation.reconcile(thorough=options["all"]))
         if options["json"]:
             self.stdout.write(json.dumps(report, indent=2))
         else:
-            self.stdout.write(books.as_text(report))
+            self.stdout.write(reconciliation.as_text(report))
         if not report["balanced"]:
             sys.exit(1)

@@ -19,24 +19,26 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []  # `setup` runs them, with the right settings
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=_port, default=8000, help="of the web; 0: a free one")
+        parser.add_argument(
+            "--port", type=_port, default=8000, help="port of the web server; 0: a free port"
+        )
         parser.add_argument(
             "--scale",
             type=_scale,
             action="append",
             default=[],
             metavar="APP=N",
-            help="N more processes for one app's handlers; may be given for several apps",
+            help="N additional worker processes for the handlers of APP; repeatable",
         )
-        parser.add_argument("--no-reload", action="store_true", help="do not watch the code")
         parser.add_argument(
-            "--quiet", action="store_true", help="leave out the programs' own lines"
+            "--no-reload", action="store_true", help="do not restart programs after code changes"
         )
+        parser.add_argument("--quiet", action="store_true", help="hide the output of the programs")
         parser.add_argument(
             "--data",
             type=Path,
             default=settings.LOCAL_DIR,
-            help="folder of the database, e-mails, passwords and so on; default .local",
+            help="folder for the database, e-mails and passwords; default .local",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -56,7 +58,7 @@ class Command(BaseCommand):
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise ArgumentTypeError(f"{text!r} is no port; give a number from 0 to 65535")
+        raise ArgumentTypeError(f"{text!r} is not a port; use a number from 0 to 65535")
     return int(text)
 
 

@@ -15,9 +15,10 @@ class Command(BaseCommand):
     """Remove the second factor of a user."""
 
     help = (
-        "Remove a user's authenticator and recovery codes. Their sessions are no longer verified. "
-        "Make sure who asks for it, and that they set up a new one at once: until then, "
-        "the password alone opens the page on which that is done."
+        "Remove a user's authenticator and recovery codes. Their sessions are no "
+        "longer verified. Check the identity of the user first. Let them set up "
+        "a new second factor at once: until then, the password alone gives "
+        "access to the page that does this."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

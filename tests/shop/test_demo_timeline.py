@@ -1,4 +1,4 @@
-"""The story of an order: what of its timeline is told, and how."""
+"""The lines of the demo about one order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from outbox.monitor.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
-from shop.demo.story import chronicle
+from shop.demo.timeline import timeline_lines
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -60,8 +60,8 @@ def failure(start: float, end: float, **given: str) -> FailedAttempt:
     return FailedAttempt(number=1, started_at=at(start), ended_at=at(end), **{**defaults, **given})
 
 
-class TestAChronicle:
-    def test_says_who_told_what_when_and_how_long_that_took(self):
+class TestTimelineLines:
+    def test_show_emitter_event_time_and_duration(self):
         placed = event("orders.OrderPlaced", 0, delivery("inventory.reserve_stock", 0.2, 0.23))
         reserved = event(
             "inventory.StockReserved",
@@ -70,24 +70,24 @@ class TestAChronicle:
             causation_id=placed.id,
         )
 
-        lines = chronicle([placed, reserved], customer="alice")
+        lines = timeline_lines([placed, reserved], customer="alice")
 
         assert lines == [
-            "    0.00 s  alice told OrderPlaced: "
+            "    0.00 s  alice emitted OrderPlaced: "
             "an order is stored and waits for stock and payment",
-            "    0.23 s  inventory.reserve_stock told StockReserved: "
+            "    0.23 s  inventory.reserve_stock emitted StockReserved: "
             "every line of the order is set aside (30 ms)",
         ]
 
-    def test_is_in_the_order_of_time_not_of_causes(self):
+    def test_are_sorted_by_time(self):
         later = event("orders.OrderConfirmed", 2)
         earlier = event("inventory.StockReserved", 1)
 
-        lines = chronicle([later, earlier], customer="alice")
+        lines = timeline_lines([later, earlier], customer="alice")
 
         assert ["StockReserved" in line for line in lines] == [True, False]
 
-    def test_tells_each_failure_and_the_attempt_that_succeeded(self):
+    def test_show_failures_and_the_successful_attempt(self):
         asked = delivery(
             "payments.authorize_payment", 3, 3.5, attempts=2, token=2, failures=[failure(0.1, 1.3)]
         )
@@ -99,7 +99,7 @@ class TestAChronicle:
             causation_id=placed.id,
         )
 
-        lines = chronicle([placed, authorized], customer="alice")
+        lines = timeline_lines([placed, authorized], customer="alice")
 
         assert lines[1].endswith(
             "1.30 s  payments.authorize_payment: attempt 1 failed after 1.2 s: "
@@ -109,56 +109,61 @@ class TestAChronicle:
 
     @pytest.mark.parametrize(
         ("outcome", "words"),
-        [("died", "its worker died"), ("lease_lost", "it took longer than its lease")],
+        [("died", "worker died"), ("lease_lost", "lease expired")],
     )
-    def test_says_what_a_failure_without_an_exception_was(self, outcome: str, words: str):
+    def test_explain_a_failure_without_an_exception(self, outcome: str, words: str):
         killed = delivery(
-            "orders.note_stock",
+            "orders.record_stock_reserved",
             *(5, 6),
             attempts=2,
             token=2,
             failures=[failure(0, 4, outcome=outcome, exception="", message="")],
         )
 
-        lines = chronicle([event("inventory.StockReserved", 0, killed)], customer="alice")
+        lines = timeline_lines([event("inventory.StockReserved", 0, killed)], customer="alice")
 
         assert lines[1].endswith(f"attempt 1 failed after 4.0 s: {words}")
 
     @pytest.mark.parametrize(("token", "words"), [(2, "again once:"), (4, "again 3 times:")])
-    def test_tells_of_messages_that_no_worker_started(self, token: int, words: str):
-        lost = delivery("orders.note_stock", 5, 6, token=token)
+    def test_show_messages_that_no_worker_started(self, token: int, words: str):
+        lost = delivery("orders.record_stock_reserved", 5, 6, token=token)
 
-        lines = chronicle([event("inventory.StockReserved", 0, lost)], customer="alice")
+        lines = timeline_lines([event("inventory.StockReserved", 0, lost)], customer="alice")
 
         assert len(lines) == 2
         assert words in lines[1]
 
-    def test_tells_of_each_e_mail(self):
+    def test_show_each_email(self):
         sent = delivery("notifications.acknowledge_order", 1, 1.5)
 
-        lines = chronicle([event("orders.OrderPlaced", 0, sent)], customer="alice")
+        lines = timeline_lines([event("orders.OrderPlaced", 0, sent)], customer="alice")
 
         assert lines[1] == "    1.50 s  notifications.acknowledge_order sent an e-mail"
 
-    def test_says_why_something_is_not_done(self):
+    def test_show_why_a_delivery_is_not_done(self):
         dead = delivery(
-            "orders.note_stock", 1, 2, state="dead", settled_at=None, why="Dead after 45 attempts."
+            "orders.record_stock_reserved",
+            1,
+            2,
+            state="dead",
+            settled_at=None,
+            why="Dead after 45 attempts.",
         )
 
-        lines = chronicle([event("inventory.StockReserved", 0, dead)], customer="alice")
+        lines = timeline_lines([event("inventory.StockReserved", 0, dead)], customer="alice")
 
-        assert lines[1].endswith("orders.note_stock is dead: Dead after 45 attempts.")
+        assert lines[1].endswith("orders.record_stock_reserved is dead: Dead after 45 attempts.")
 
-    def test_gives_the_reason_that_an_event_carries(self):
+    def test_show_the_reason_in_an_event(self):
         declined = event("payments.PaymentDeclined", 0, payload={"reason": "insufficient_funds"})
 
-        lines = chronicle([declined], customer="alice")
+        lines = timeline_lines([declined], customer="alice")
 
-        assert "told PaymentDeclined (insufficient_funds): the bank said no" in lines[0]
+        assert "emitted PaymentDeclined (insufficient_funds): the bank said no" in lines[0]
 
-    def test_names_a_job_that_acts_for_nobody(self):
+    def test_show_the_job_that_emitted_an_event(self):
         overdue = event("orders.OrderCancelled", 0, actor="job:orders.cancel_overdue")
 
-        lines = chronicle([overdue], customer="alice")
+        lines = timeline_lines([overdue], customer="alice")
 
-        assert "job:orders.cancel_overdue told OrderCancelled" in lines[0]
+        assert "job:orders.cancel_overdue emitted OrderCancelled" in lines[0]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from money import CurrencyMismatch, Money, add_up
+from shared.money import CurrencyMismatch, Money, add_up
 
 AMOUNTS = st.integers(min_value=-(10**15), max_value=10**15)
 

@@ -1,4 +1,4 @@
-"""Two want to move one order at the same moment: one of them wins, and the other sees it (rule 16).
+"""Concurrent transitions of one order exclude each other (rule 16).
 
 Seen to fail on PostgreSQL with `select_for_update()` removed from `OrderQuerySet.locked`.
 """
@@ -16,7 +16,7 @@ from orders import services
 from orders.models import Order
 from outbox.models import Delivery, Event
 from outbox.testing import Outbox
-from tests.flows.looks import moves, told
+from tests.flows.state import emitted, statuses
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import place
 from tests.threads import run_together
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def pay(order: Order) -> None:
-    services.note_stock(order_id=order.id)
-    services.note_authorization(order_id=order.id)
+    services.record_stock_reserved(order_id=order.id)
+    services.record_payment_authorized(order_id=order.id)
     services.release_for_shipping(order_id=order.id)
 
 
@@ -38,7 +38,7 @@ def cancel(order: Order) -> None:
 
 
 def ship(order: Order) -> None:
-    with suppress(Order.InvalidMove):
+    with suppress(Order.InvalidTransition):
         services.ship_order(order_id=order.id, carrier="A", tracking_number="1", by="staff")
 
 
@@ -51,38 +51,38 @@ class TestACancellation:
 
             run_together([partial(cancel, order), partial(ship, order)])
 
-            assert moves(order)[3:] in (["cancelled"], ["shipped"])
-            assert told(order)[-1] in {"orders.OrderCancelled", "orders.OrderShipped"}
-            assert len(told(order)) == 4
+            assert statuses(order)[3:] in (["cancelled"], ["shipped"])
+            assert emitted(order)[-1] in {"orders.OrderCancelled", "orders.OrderShipped"}
+            assert len(emitted(order)) == 4
 
-    def test_asked_for_four_times_is_told_once(self, outbox: Outbox):
+    def test_requested_four_times_is_emitted_once(self, outbox: Outbox):
         put_on_sale(units=0)
         for _ in range(ROUNDS):
             order = place()
 
             run_together([partial(cancel, order)] * 4)
 
-            assert told(order) == ["orders.OrderPlaced", "orders.OrderCancelled"]
+            assert emitted(order) == ["orders.OrderPlaced", "orders.OrderCancelled"]
 
 
 class TestTheSweep:
-    def test_and_the_answer_it_waited_for_exclude_each_other(self, outbox: Outbox):
+    def test_and_the_awaited_answer_exclude_each_other(self, outbox: Outbox):
         put_on_sale(units=0)
         for _ in range(ROUNDS):
             order = place()
-            services.note_stock(order_id=order.id)
+            services.record_stock_reserved(order_id=order.id)
             overdue(order)
 
             run_together(
                 [
                     services.cancel_overdue,
                     services.cancel_overdue,
-                    partial(services.note_authorization, order_id=order.id),
+                    partial(services.record_payment_authorized, order_id=order.id),
                 ]
             )
 
-            assert moves(order)[1:] in (["cancelled"], ["confirmed"])
-            assert len(told(order)) == 2
+            assert statuses(order)[1:] in (["cancelled"], ["confirmed"])
+            assert len(emitted(order)) == 2
 
 
 def overdue(order: Order) -> None:

@@ -28,7 +28,7 @@ UrlState = Endpoint.UrlState
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class CheckResult:
     """Whether a URL is allowed.
 
     Attributes:
@@ -48,59 +48,60 @@ def check(*, endpoint_id: UUID, receipt: Receipt) -> None:
     if endpoint is None:
         with receipt:
             return
-    finding = _look_up(endpoint.url)
+    result = _look_up(endpoint.url)
     with receipt:
-        is_recorded = _record(endpoint_id, url=endpoint.url, finding=finding)
-    if is_recorded and finding.reason:
-        _log(endpoint, finding)
+        is_recorded = _record(endpoint_id, url=endpoint.url, result=result)
+    if is_recorded and result.reason:
+        _log(endpoint, result)
 
 
-def _look_up(url: str) -> Finding:
+def _look_up(url: str) -> CheckResult:
     try:
         resolve(url, seconds=LOOKUP_SECONDS)
     except AddressRefused as refusal:
-        return Finding(state=UrlState.REFUSED, reason=str(refusal))
+        return CheckResult(state=UrlState.REFUSED, reason=str(refusal))
     except OSError as error:
         cause = error.__cause__ or f"no answer within {LOOKUP_SECONDS:g} s"
-        return Finding(state=UrlState.UNRESOLVED, reason=str(error), cause=str(cause))
-    return Finding(state=UrlState.ALLOWED)
+        return CheckResult(state=UrlState.UNRESOLVED, reason=str(error), cause=str(cause))
+    return CheckResult(state=UrlState.ALLOWED)
 
 
-def _record(endpoint_id: UUID, *, url: str, finding: Finding) -> bool:
-    """Store the finding. Return False if the endpoint was removed or changed meanwhile."""
+def _record(endpoint_id: UUID, *, url: str, result: CheckResult) -> bool:
+    """Store the result. Return False if the endpoint was removed or changed meanwhile."""
     try:
         endpoint = Endpoint.objects.locked(endpoint_id)
     except Endpoint.DoesNotExist:
         return False
     if endpoint.url != url or endpoint.url_state != UrlState.UNCHECKED:
         return False  # the change has its own check
-    endpoint.url_state = finding.state
-    if finding.reason:
-        endpoint.note_error(finding.reason, at=timezone.now())
-    if finding.state is UrlState.REFUSED and endpoint.enabled:
-        endpoint.disable(because=Endpoint.Disabled.REFUSED, note=finding.reason)
+    endpoint.url_state = result.state
+    if result.reason:
+        endpoint.record_error(result.reason, at=timezone.now())
+    if result.state is UrlState.REFUSED and endpoint.enabled:
+        endpoint.disable(because=Endpoint.Disabled.REFUSED, note=result.reason)
         emit(EndpointDisabled(endpoint_id=endpoint.pk, because=Endpoint.Disabled.REFUSED))
     endpoint.save()
     return True
 
 
-def _log(endpoint: Endpoint, finding: Finding) -> None:
+def _log(endpoint: Endpoint, result: CheckResult) -> None:
     """Log why the URL is not allowed, without the URL: it may contain a secret."""
     who = f"{endpoint.pk} of user:{endpoint.owner_id}"
-    if finding.state is UrlState.REFUSED:
+    if result.state is UrlState.REFUSED:
         logger.warning(
             "The URL of endpoint %s is refused: %s The endpoint is disabled. Its owner has to "
             "correct the URL, or the host's addresses, and enable it again. If the host is one of "
             "ours, add it to WEBHOOK_PRIVATE_HOSTS first.",
             who,
-            finding.reason,
+            result.reason,
         )
         return
     logger.warning(
-        "The host of endpoint %s cannot be looked up: %s (%s) Messages to it are tried all the "
-        "same. If many endpoints have this, check the name server of the workers of the queue "
-        "webhooks.http; else its owner has to correct the URL.",
+        "The host of endpoint %s cannot be resolved: %s (%s) Messages to it are "
+        "still sent. If many endpoints have this problem, check the name server "
+        "of the workers of the queue webhooks.http. Otherwise its owner has to "
+        "correct the URL.",
         who,
-        finding.reason,
-        finding.cause,
+        result.reason,
+        result.cause,
     )

@@ -1,4 +1,4 @@
-"""Reads of the database during the demo, and waits for conditions."""
+"""Wait until the demo's database meets a condition, and read its state."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from outbox.models import Delivery, Event
 from outbox.monitor.diagnosis import why, why_event
 from shop.demo.customers import PlacedOrder
 
-CEILING = 240.0  # seconds; generous: it is only reached by a failure
+CEILING = 240.0  # seconds; reached only after a failure
 TICK = 0.02
 MOST_EXPLAINED = 10
 
 State = Delivery.State
-#: Only a person moves a delivery out of these.
+#: States that only staff can change.
 STUCK = {State.DEAD, State.PARKED}
 #: Final states of the demo's orders.
 FINAL = {Order.Status.READY_TO_SHIP, Order.Status.CANCELLED}
 
 
-class NeverHappened(Exception):
+class ConditionTimeout(Exception):
     """A condition did not become true in time; the text names it."""
 
 
@@ -35,7 +35,7 @@ class Interrupted(Exception):
     """The demo ended during a wait."""
 
 
-class Watch:
+class Waiter:
     """Waits for conditions of the database, until it is stopped."""
 
     def __init__(self, *, ceiling: float = CEILING) -> None:
@@ -59,37 +59,39 @@ class Watch:
         """Wait until the condition holds; check it again every so many seconds.
 
         Raises:
-            NeverHappened: it did not hold within the ceiling.
+            ConditionTimeout: it did not hold within the ceiling.
             Interrupted: the demo ends.
         """
         deadline = time.monotonic() + self._ceiling
         while not condition():
             if time.monotonic() > deadline:
-                raise NeverHappened(f"Within {self._ceiling:g} s it did not happen that {what}.")
+                raise ConditionTimeout(f"Timed out after {self._ceiling:g} s: {what}.")
             self.pause(every)
 
     def until_settled(
         self,
         orders: Sequence[PlacedOrder],
         *,
-        has_more_to_come: Callable[[], object],
-        tell: Callable[[str], object],
+        has_unsent_webhooks: Callable[[], object],
+        report: Callable[[str], object],
     ) -> None:
         """Wait until nothing is owed and each order is final.
 
-        Print outstanding deliveries meanwhile. The wait also ends if everything owed waits for a
-        person, or at the ceiling.
+        Print outstanding deliveries meanwhile. The wait also ends if all owed deliveries wait
+        for staff, or at the ceiling.
         """
 
         def is_over() -> bool:
+            if is_stuck():
+                return True
             # In this order: an event that arrives during the checks is then among the owed ones.
-            return is_stuck() or (is_settled(orders) and not has_more_to_come() and not unsettled())
+            return is_settled(orders) and not has_unsent_webhooks() and not unsettled()
 
-        deadline, tell_at = time.monotonic() + self._ceiling, time.monotonic() + 3
+        deadline, report_at = time.monotonic() + self._ceiling, time.monotonic() + 3
         while not (is_over() or time.monotonic() > deadline):
-            if time.monotonic() > tell_at and owed():
-                tell(f"Still owed: {listed(owed())}.")
-                tell_at = time.monotonic() + 5
+            if time.monotonic() > report_at and owed():
+                report(f"Still owed: {listed(owed())}.")
+                report_at = time.monotonic() + 5
             self.pause(TICK)
 
 
@@ -101,7 +103,7 @@ def is_settled(orders: Sequence[PlacedOrder]) -> bool:
 
 
 def is_stuck() -> bool:
-    """Return whether everything owed waits for a person."""
+    """Return whether all owed deliveries wait for staff."""
     states = set(_owed().values_list("state", flat=True).distinct())
     return bool(states) and states <= STUCK and not _waiting_events().exists()
 
@@ -118,13 +120,13 @@ def owed() -> Counter[str]:
     return count + Counter({"the relay": waiting})
 
 
-def under_way() -> int:
+def in_flight() -> int:
     """Count the deliveries that are with the broker or a worker."""
     return Delivery.objects.filter(state=State.SENT).count()
 
 
-def in_hand(*, since: datetime, queue: str = "") -> Delivery | None:
-    """Return a delivery that a worker has started since then, and not finished."""
+def running_delivery(*, since: datetime, queue: str = "") -> Delivery | None:
+    """Return a delivery that a worker started after `since` and has not finished."""
     started = Delivery.objects.filter(
         state=State.SENT, started_token=F("token"), started_at__gte=since
     )
@@ -133,7 +135,7 @@ def in_hand(*, since: datetime, queue: str = "") -> Delivery | None:
     return started.select_related("event", "subscription").order_by("-started_at").first()
 
 
-def is_at_the_bank(order_id: UUID) -> bool:
+def is_bank_request_started(order_id: UUID) -> bool:
     """Return whether the bank was asked about an order, or is being asked."""
     asking = Delivery.objects.filter(
         event__key=str(order_id), subscription__handler="payments.authorize_payment"

@@ -26,8 +26,8 @@ def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def seal(document: dict[str, Any], *, key: str, purpose: str) -> str:
-    """Return the document as text that only `unseal` with the same key and purpose reads.
+def encrypt(document: dict[str, Any], *, key: str, purpose: str) -> str:
+    """Return the document as text, which `decrypt` reads with the same key and purpose.
 
     Args:
         document: anything that JSON can hold.
@@ -37,16 +37,16 @@ def seal(document: dict[str, Any], *, key: str, purpose: str) -> str:
     return _cipher(key, purpose).encrypt(json.dumps(document).encode()).decode()
 
 
-def unseal(sealed: str, *, key: str, purpose: str) -> dict[str, Any] | None:
+def decrypt(encrypted: str, *, key: str, purpose: str) -> dict[str, Any] | None:
     """Return the document, or None if it was erased.
 
-    It also returns None, and logs an error, if it cannot decrypt the document: it was sealed under
-    a SECRET_KEY that is gone.
+    Return None also if the document cannot be decrypted, since its SECRET_KEY is gone. That is
+    logged as an error.
     """
-    if not sealed:
+    if not encrypted:
         return None
     try:
-        document: dict[str, Any] = json.loads(_cipher(key, purpose).decrypt(sealed.encode()))
+        document: dict[str, Any] = json.loads(_cipher(key, purpose).decrypt(encrypted.encode()))
     except InvalidToken:
         _log_unreadable(purpose)
         return None
@@ -54,7 +54,7 @@ def unseal(sealed: str, *, key: str, purpose: str) -> dict[str, Any] | None:
 
 
 def _log_unreadable(purpose: str) -> None:
-    # Log neither keys nor the sealed text, so that nobody can test keys against the log.
+    # Log neither keys nor the encrypted text, so that nobody can test keys against the log.
     logger.error(
         "The stored answer %s (user:path) cannot be decrypted, so a repeated request gets 409 "
         "(idempotency_answer_gone). Its row is damaged, or SECRET_KEY was changed since it was "
@@ -65,13 +65,15 @@ def _log_unreadable(purpose: str) -> None:
 
 
 def _cipher(key: str, purpose: str) -> MultiFernet:
-    """Return a cipher that seals by SECRET_KEY, and unseals by its fallbacks, too."""
+    """Return a cipher that encrypts with SECRET_KEY and decrypts with its fallbacks, too."""
     secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return MultiFernet([_fernet(secret, key, purpose) for secret in secrets])
 
 
 def _fernet(secret: str, key: str, purpose: str) -> Fernet:
-    derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"api.sealing:{purpose}".encode())
+    derive = HKDF(
+        algorithm=SHA256(), length=32, salt=None, info=f"api.encryption:{purpose}".encode()
+    )
     # Both have a fixed length, so that no two pairs give the same input.
     material = hashlib.sha256(secret.encode()).digest() + hashlib.sha256(key.encode()).digest()
     return Fernet(urlsafe_b64encode(derive.derive(material)))

@@ -1,4 +1,4 @@
-"""The last line of the demo, its exit code, and the next step after a failure."""
+"""Evaluate the demo: its last line, its exit code, and the next step after a failure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from pathlib import Path
@@ -15,14 +15,14 @@ from django.conf import settings
 
 from orders.models import Order
 from shop.demo.customers import PlacedOrder
-from shop.demo.scenarios import SHIPPABLE, Chapter
+from shop.demo.scenarios import SHIPPABLE, Scenario
 
 ORDERS = 24
 SEPARATOR = b"\n" + b"-" * 79 + b"\n"  # Django's backend writes it below each message
 
 
 @dataclass(frozen=True, kw_only=True)
-class Books:
+class ReconcileResult:
     """The result of `manage.py reconcile`."""
 
     balanced: bool
@@ -30,41 +30,41 @@ class Books:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Result:
     """The result of the demo.
 
     Attributes:
         emails: how many were sent, counting each Message-ID once.
         unsettled: deliveries and events that are still owed.
-        surprises: a sentence for each chapter that did not end as required.
+        unexpected_ends: a sentence for each scenario that did not end as required.
     """
 
     shippable: int
     cancelled: int
     emails: int
     unsettled: int
-    books: Books
-    surprises: Sequence[str] = field(default_factory=list)
+    books: ReconcileResult
+    unexpected_ends: Sequence[str] = field(default_factory=list)
 
     @property
     def trouble(self) -> str:
-        """The problem and the next step, in one sentence; "" if there is none."""
+        """The problem and the next step; "" if there is none."""
         if self.unsettled:
             return (
-                f"{self.unsettled} deliveries or events are still owed; the lines above say of "
-                "each why, and --keep lets you look with `manage.py outbox why`."
+                f"{self.unsettled} deliveries or events are still owed. The lines above give the "
+                "reasons. Run the demo with --keep, then `manage.py outbox why`."
             )
         if not self.books.balanced:
             return (
-                "The books do not balance; the lines above say where, and --keep lets you look "
-                "with `manage.py reconcile`."
+                "Reconciliation found differences. The lines above list them. Run the demo with "
+                "--keep, then `manage.py reconcile`."
             )
         if self.shippable + self.cancelled != ORDERS:
             return (
-                f"{self.shippable} orders are ready to ship and {self.cancelled} are cancelled, "
-                f"which is not {ORDERS}; look at the stories above for one that is neither."
+                f"{self.shippable} orders are ready to ship and {self.cancelled} are cancelled. "
+                f"The sum must be {ORDERS}. See the timelines above."
             )
-        return " ".join(self.surprises)
+        return " ".join(self.unexpected_ends)
 
     @property
     def exit_code(self) -> int:
@@ -85,23 +85,24 @@ class Verdict:
         )
 
 
-def reach(
-    placed: Sequence[tuple[Chapter, Sequence[PlacedOrder]]], *, unsettled: int, mail: Path
-) -> Verdict:
+def evaluate(
+    placed: Sequence[tuple[Scenario, Sequence[PlacedOrder]]], *, unsettled: int, mail: Path
+) -> Result:
     """Evaluate the orders, the reconciliation and the e-mails."""
     ends = ends_of([order for _, orders in placed for order in orders])
-    return Verdict(
+    return Result(
         shippable=sum(end == SHIPPABLE for end in ends.values()),
         cancelled=sum(end in Order.CancelReason for end in ends.values()),
         emails=count_emails(mail),
         unsettled=unsettled,
         books=reconcile(),
-        surprises=[
-            text
-            for chapter, orders in placed
-            if (text := surprise(chapter, Counter(ends[order.reference] for order in orders)))
-        ],
+        unexpected_ends=list(filter(None, (_check(group, ends) for group in placed))),
     )
+
+
+def _check(group: tuple[Scenario, Sequence[PlacedOrder]], ends: Mapping[str, str]) -> str:
+    scenario, orders = group
+    return unexpected_end(scenario, Counter(ends[order.reference] for order in orders))
 
 
 def ends_of(orders: Sequence[PlacedOrder]) -> dict[str, str]:
@@ -110,13 +111,13 @@ def ends_of(orders: Sequence[PlacedOrder]) -> dict[str, str]:
     return {row.reference: row.cancel_reason or row.status for row in rows}
 
 
-def surprise(chapter: Chapter, ends: Counter[str]) -> str:
-    """Return a sentence if the chapter's orders did not end as required, else ""."""
-    if ends == chapter.ends:
+def unexpected_end(scenario: Scenario, ends: Counter[str]) -> str:
+    """Return a sentence if the scenario's orders did not end as required, else ""."""
+    if ends == scenario.ends:
         return ""
     return (
-        f'The orders of "{chapter.title}" must end as {_listed(chapter.ends)}, and ended as '
-        f"{_listed(ends)}: see their stories above."
+        f'The orders of "{scenario.title}" must end as {_listed(scenario.ends)}, but ended as '
+        f"{_listed(ends)}. See their timelines above."
     )
 
 
@@ -130,22 +131,24 @@ def count_emails(folder: Path) -> int:
     return len({message["Message-ID"] for message in messages if message["Message-ID"]})
 
 
-def reconcile() -> Books:
+def reconcile() -> ReconcileResult:
     """Run the command `reconcile`. Its exit code is the result; its JSON has the details."""
     command = [sys.executable, "manage.py", "reconcile", "--json"]
     done = subprocess.run(
         command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False
     )
-    return read_books(done.returncode, done.stdout, done.stderr)
+    return parse_output(done.returncode, done.stdout, done.stderr)
 
 
-def read_books(exit_code: int, out: str, err: str) -> Books:
+def parse_output(exit_code: int, out: str, err: str) -> ReconcileResult:
     """Parse the command's answer. Anything but a clear success counts as a failure."""
     try:
         is_balanced = json.loads(out)["balanced"]
     except (ValueError, TypeError, KeyError):
         is_balanced = False
-    return Books(balanced=exit_code == 0 and is_balanced is True, report=(out + err).strip())
+    return ReconcileResult(
+        balanced=exit_code == 0 and is_balanced is True, report=(out + err).strip()
+    )
 
 
 def _listed(count: Counter[str]) -> str:

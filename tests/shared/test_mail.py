@@ -1,10 +1,10 @@
-"""Addresses that may be handed to a mail server, and texts that may."""
+"""Addresses and texts that may be passed to a mail server."""
 
 from __future__ import annotations
 
 import pytest
 
-from smtp import is_sendable, printable
+from shared.mail import is_sendable, printable
 
 SENDABLE = [
     "a@example.com",
@@ -57,7 +57,7 @@ class TestAnAddress:
         assert is_sendable(address)
 
     @pytest.mark.parametrize("address", NOT_SENDABLE.values(), ids=list(NOT_SENDABLE))
-    def test_that_no_mailbox_on_the_internet_has_is_not(self, address: str):
+    def test_outside_of_the_internet_is_not_sendable(self, address: str):
         assert not is_sendable(address)
 
 
@@ -68,5 +68,5 @@ class TestAText:
         assert printable(text) == text
 
     @pytest.mark.parametrize("control", ["\x1b", "\x07", "\r", "\x9b", "\u202e", "\u2028", "\0"])
-    def test_loses_what_a_terminal_obeys(self, control: str):
+    def test_loses_control_characters(self, control: str):
         assert printable(f"a{control}[2Jb") == "a\ufffd[2Jb"

@@ -1,4 +1,4 @@
-"""The look-up of an endpoint's host: by a worker, never by a request."""
+"""A worker looks up the host of an endpoint; a request never does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from outbox.relay.passes import relay_pass
 from tests.orders.factories import a_key, customer, signed_in
 from tests.webhooks.receiver import receiving
 from tests.webhooks.test_addresses import names
-from webhooks import addresses, checking, services
+from webhooks import addresses, services, url_checks
 from webhooks.models import Endpoint
 
 pytestmark = pytest.mark.django_db
@@ -55,7 +55,7 @@ def add(client: APIClient, **more: Any) -> Any:
 
 
 def reports(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.name == "webhooks.checking"]
+    return [record for record in caplog.records if record.name == "webhooks.url_checks"]
 
 
 def check(outbox: Any) -> Endpoint:
@@ -64,7 +64,7 @@ def check(outbox: Any) -> Endpoint:
 
 
 class TestARequest:
-    def test_asks_no_resolver(self, client: APIClient, hanging: list[str]):
+    def test_resolves_no_name(self, client: APIClient, hanging: list[str]):
         """Seen to fail with `resolve` in the serializer: the request waited for the resolver."""
         added = add(client)
         address = added["Location"]
@@ -86,7 +86,9 @@ class TestARequest:
             *("https://metadata.google.internal/", "https://printer.local/", "https://x.invalid/"),
         ],
     )
-    def test_refuses_what_needs_no_resolver(self, client: APIClient, hanging: list[str], url: str):
+    def test_refuses_urls_that_need_no_resolver(
+        self, client: APIClient, hanging: list[str], url: str
+    ):
         answer = add(client, url=url)
 
         assert answer.json()["errors"][0]["code"] == "url_refused"
@@ -106,7 +108,7 @@ class TestACheck:
         assert endpoint.url_state == "allowed"
         assert (endpoint.last_failure, endpoint.last_failure_at) == ("", None)
 
-    def test_that_refuses_keeps_and_logs_the_reason(
+    def test_that_refuses_stores_and_logs_the_reason(
         self,
         client: APIClient,
         outbox: Any,
@@ -129,7 +131,7 @@ class TestACheck:
         assert "WEBHOOK_PRIVATE_HOSTS" in line.getMessage()
         assert "geheim" not in caplog.text
 
-    def test_that_finds_no_host_keeps_and_logs_the_reason(
+    def test_that_finds_no_host_stores_and_logs_the_reason(
         self,
         client: APIClient,
         outbox: Any,
@@ -155,7 +157,7 @@ class TestACheck:
         assert "Name or service not known" in line.getMessage()
         assert "webhooks.http" in line.getMessage()
 
-    def test_disables_what_leads_inside_and_tells_its_owner(
+    def test_disables_a_private_address_and_emails_the_owner(
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail with the refusal only recorded."""
@@ -170,7 +172,7 @@ class TestACheck:
         assert shown["disabled_because"] == "refused"
         assert shown["disabled_note"] == "The host has an address that is not public."
         outbox.deliver_all(only="webhooks")
-        assert "its host may not be called" in mail.outbox[0].body
+        assert "its host is not allowed" in mail.outbox[0].body
 
     def test_that_disables_logs_that_its_owner_has_no_address(
         self,
@@ -187,13 +189,13 @@ class TestACheck:
         endpoint = check(outbox)
 
         assert mail.outbox == []
-        [line] = [one for one in caplog.records if one.name == "webhooks.notices"]
+        [line] = [one for one in caplog.records if one.name == "webhooks.owner_email"]
         assert line.levelname == "WARNING"
         assert f"endpoint {endpoint.pk}" in line.getMessage()
         assert f"user:{endpoint.owner_id}" in line.getMessage()
         assert "hanako@" not in line.getMessage()
 
-    def test_of_a_resolver_that_hangs_ends(
+    def test_ends_if_the_resolver_hangs(
         self,
         client: APIClient,
         outbox: Any,
@@ -201,7 +203,7 @@ class TestACheck:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ):
-        monkeypatch.setattr(checking, "LOOKUP_SECONDS", 0.1)
+        monkeypatch.setattr(url_checks, "LOOKUP_SECONDS", 0.1)
         add(client)
 
         endpoint = check(outbox)
@@ -211,7 +213,7 @@ class TestACheck:
         assert endpoint.last_failure == "The host's name cannot be resolved."
         assert "no answer within 0.1 s" in reports(caplog)[0].getMessage()
 
-    def test_is_made_with_no_transaction_open(
+    def test_opens_no_transaction(
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
     ):
         outer, seen = len(connection.savepoint_ids), []
@@ -222,7 +224,7 @@ class TestACheck:
             return examination(*args, **more)
 
         names(monkeypatch, ["1.1.1.1"])
-        monkeypatch.setattr(checking, "resolve", resolve)
+        monkeypatch.setattr(url_checks, "resolve", resolve)
         add(client)
 
         check(outbox)
@@ -236,7 +238,7 @@ class TestACheck:
             pytest.param({"enabled": False}, id="disabled"),
         ],
     )
-    def test_overwrites_nothing_that_changed_meanwhile(
+    def test_does_not_overwrite_concurrent_changes(
         self,
         client: APIClient,
         outbox: Any,
@@ -247,11 +249,11 @@ class TestACheck:
         address = add(client)["Location"]
 
         def meanwhile(*_args: Any, **_more: Any) -> None:
-            monkeypatch.setattr(checking, "resolve", lambda *_, **__: None)
+            monkeypatch.setattr(url_checks, "resolve", lambda *_, **__: None)
             assert client.patch(address, change).status_code == 200
             raise addresses.AddressRefused("inside")
 
-        monkeypatch.setattr(checking, "resolve", meanwhile)
+        monkeypatch.setattr(url_checks, "resolve", meanwhile)
 
         endpoint = check(outbox)
 
@@ -269,7 +271,7 @@ class TestACheck:
 
         assert hanging == []
 
-    def test_comes_again_when_its_owner_enables_it(
+    def test_runs_again_after_the_owner_enables_the_endpoint(
         self, client: APIClient, outbox: Any, monkeypatch: pytest.MonkeyPatch
     ):
         names(monkeypatch, ["10.0.0.1"], ["1.1.1.1"])
@@ -282,8 +284,8 @@ class TestACheck:
         assert (endpoint.url_state, endpoint.enabled) == ("allowed", True)
 
 
-class TestOneCustomersChecks:
-    def test_follow_one_another(self, client: APIClient, outbox: Any, hanging: list[str]):
+class TestChecksOfOneCustomer:
+    def test_run_one_at_a_time(self, client: APIClient, outbox: Any, hanging: list[str]):
         """Failed without the share window: ten endpoints took ten worker processes."""
         for number in range(services.MOST_ENDPOINTS):
             add(client, url=f"https://{number}.example.com/")
@@ -295,7 +297,7 @@ class TestOneCustomersChecks:
 
 
 class TestASending:
-    def test_shows_that_the_url_may_be_called(self, outbox: Any, settings: Any):
+    def test_marks_the_url_as_allowed(self, outbox: Any, settings: Any):
         settings.WEBHOOK_PRIVATE_HOSTS = ["127.0.0.1"]
         with receiving() as receiver:
             endpoint = services.add_endpoint(

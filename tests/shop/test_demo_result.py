@@ -1,4 +1,4 @@
-"""The demo's last line and its exit code: 0 only if all is settled, balanced and as it must be."""
+"""The demo's last line and its exit code: 0 only if all is settled, reconciled and as required."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 
+from shop.demo.result import ReconcileResult, Result, count_emails, parse_output, unexpected_end
 from shop.demo.scenarios import REFUSALS
-from shop.demo.verdict import Books, Verdict, count_emails, read_books, surprise
 
-BALANCED = Books(balanced=True, report="")
-GOOD = Verdict(shippable=14, cancelled=10, emails=65, unsettled=0, books=BALANCED)
+BALANCED = ReconcileResult(balanced=True, report="")
+GOOD = Result(shippable=14, cancelled=10, emails=65, unsettled=0, books=BALANCED)
 
 
-class TestAVerdict:
+class TestAResult:
     def test_is_one_json_object_with_these_keys_in_this_order(self):
         line = GOOD.line(seconds=12.345)
 
@@ -27,46 +27,49 @@ class TestAVerdict:
             '"books_balanced": true, "seconds": 12.3}'
         )
 
-    def test_is_good_if_all_is_settled_balanced_and_as_it_must_be(self):
+    def test_is_good_if_all_is_settled_reconciled_and_as_required(self):
         assert (GOOD.trouble, GOOD.exit_code) == ("", 0)
 
     @pytest.mark.parametrize(
         ("bad", "words"),
         [
             (replace(GOOD, unsettled=1), "outbox why"),
-            (replace(GOOD, books=Books(balanced=False, report="off by one")), "reconcile"),
-            (replace(GOOD, shippable=13), "one that is neither"),
-            (replace(GOOD, surprises=["Two must be cancelled."]), "Two must be cancelled."),
+            (
+                replace(GOOD, books=ReconcileResult(balanced=False, report="off by one")),
+                "reconcile",
+            ),
+            (replace(GOOD, shippable=13), "must be 24"),
+            (replace(GOOD, unexpected_ends=["Two must be cancelled."]), "Two must be cancelled."),
         ],
     )
-    def test_is_bad_otherwise_and_says_what_to_look_at(self, bad: Verdict, words: str):
+    def test_is_bad_otherwise_and_names_the_next_step(self, bad: Result, words: str):
         assert bad.exit_code == 1
         assert words in bad.trouble
 
-    def test_tells_that_the_books_do_not_balance(self):
-        bad = replace(GOOD, books=Books(balanced=False, report=""))
+    def test_contains_the_result_of_the_reconciliation(self):
+        bad = replace(GOOD, books=ReconcileResult(balanced=False, report=""))
 
         assert json.loads(bad.line(seconds=1))["books_balanced"] is False
 
 
-class TestASurprise:
-    def test_is_none_where_each_end_came_as_often_as_it_must(self):
+class TestAnUnexpectedEnd:
+    def test_is_empty_if_the_ends_are_as_required(self):
         ends = Counter({"out_of_stock": 2, "payment_declined": 2})
 
-        assert surprise(REFUSALS, ends) == ""
+        assert unexpected_end(REFUSALS, ends) == ""
 
-    def test_names_what_must_be_and_what_is(self):
+    def test_names_required_and_actual_ends(self):
         ends = Counter({"out_of_stock": 2, "payment_declined": 1, "ready_to_ship": 1})
 
-        text = surprise(REFUSALS, ends)
+        text = unexpected_end(REFUSALS, ends)
 
         assert "must end as 2 out_of_stock, 2 payment_declined" in text
         assert "ended as 2 out_of_stock, 1 payment_declined, 1 ready_to_ship" in text
 
 
-class TestReadingTheBooks:
-    def test_takes_a_clear_yes_only(self):
-        assert read_books(0, '{"balanced": true}', "").balanced
+class TestParsingOutput:
+    def test_accepts_only_a_clear_success(self):
+        assert parse_output(0, '{"balanced": true}', "").balanced
 
     @pytest.mark.parametrize(
         ("exit_code", "out"),
@@ -79,11 +82,11 @@ class TestReadingTheBooks:
             (0, '{"balanced": "yes"}'),
         ],
     )
-    def test_takes_all_else_for_a_no(self, exit_code: int, out: str):
-        assert not read_books(exit_code, out, "").balanced
+    def test_treats_anything_else_as_a_failure(self, exit_code: int, out: str):
+        assert not parse_output(exit_code, out, "").balanced
 
-    def test_keeps_what_was_said(self):
-        assert read_books(1, "", "Unknown command\n").report == "Unknown command"
+    def test_keeps_the_output(self):
+        assert parse_output(1, "", "Unknown command\n").report == "Unknown command"
 
 
 class TestCountingEmails:

@@ -1,4 +1,4 @@
-"""What a flow's test looks at afterwards."""
+"""The state of an order after a flow: status, events, e-mails and owed deliveries."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def status(order: Order) -> str:
     return Order.objects.get(pk=order.pk).status
 
 
-def moves(order: Order) -> list[str]:
+def statuses(order: Order) -> list[str]:
     return list(order.history.values_list("to_status", flat=True))
 
 
-def told(order: Order) -> list[str]:
+def emitted(order: Order) -> list[str]:
     """The names of the order's events, in the order in which they were emitted."""
     events = Event.objects.filter(key=str(order.pk)).order_by("seq")
     return list(events.values_list("name", flat=True))

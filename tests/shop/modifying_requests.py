@@ -18,7 +18,7 @@ from tests.shop.access import MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deed:
+class ModifyingRequest:
     """One thing that a request does.
 
     Attributes:
@@ -104,14 +104,14 @@ ALSO: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 #: The methods of the API beside GET.
 API = [
-    Deed(
+    ModifyingRequest(
         name="cancel an order",
         address="orders:cancellation",
         key="orders.cancel_order",
         also=("orders.view_order",),
         is_api=True,
     ),
-    Deed(
+    ModifyingRequest(
         name="ship an order",
         address="orders:shipping",
         key="orders.ship_order",
@@ -120,7 +120,7 @@ API = [
         before=READY,
         is_api=True,
     ),
-    Deed(
+    ModifyingRequest(
         name="refund an order",
         address="orders:refunds",
         key="orders.refund_order",
@@ -129,16 +129,18 @@ API = [
         before=READY,
         is_api=True,
     ),
-    Deed(
+    ModifyingRequest(
         name="change a webhook",
         address="webhooks:webhook",
         form={"description": "x"},
         method="patch",
         is_api=True,
     ),
-    Deed(name="remove a webhook", address="webhooks:webhook", method="delete", is_api=True),
-    Deed(name="rotate a secret", address="webhooks:secret", is_api=True),
-    Deed(name="test a webhook", address="webhooks:test", is_api=True),
+    ModifyingRequest(
+        name="remove a webhook", address="webhooks:webhook", method="delete", is_api=True
+    ),
+    ModifyingRequest(name="rotate a secret", address="webhooks:secret", is_api=True),
+    ModifyingRequest(name="test a webhook", address="webhooks:test", is_api=True),
 ]
 #: For everybody who is signed in, in their own name.
 IN_ONES_OWN_NAME = {("orders:orders", "post"), ("webhooks:webhooks", "post")}
@@ -146,12 +148,12 @@ IN_ONES_OWN_NAME = {("orders:orders", "post"), ("webhooks:webhooks", "post")}
 SIGNED = {("payments:bank_webhook", "post")}
 
 
-def deeds() -> Iterator[Deed]:
+def modifying_requests() -> Iterator[ModifyingRequest]:
     """Return all but those of tests/outbox/admin/test_permissions.py: the outbox's own pages."""
     for label in MODELS:
         yield from _actions(label)
         yield from _forms(label)
-    yield Deed(
+    yield ModifyingRequest(
         name="change a password",
         address="admin:auth_user_password_change",
         key="auth.change_user",
@@ -160,13 +162,13 @@ def deeds() -> Iterator[Deed]:
     yield from API
 
 
-def _actions(label: str) -> Iterator[Deed]:
+def _actions(label: str) -> Iterator[ModifyingRequest]:
     app, _dot, model = label.partition(".")
     found = dict(ACTIONS.get(label, {}))
     if "delete" in MODELS[label]:
         found["delete_selected"] = (f"{app}.delete_{model}", {"post": "yes"}, {})
     for action, (key, form, before) in found.items():
-        yield Deed(
+        yield ModifyingRequest(
             name=f"{action} of {label}",
             address=f"admin:{app}_{model}_changelist",
             key=key,
@@ -176,10 +178,10 @@ def _actions(label: str) -> Iterator[Deed]:
         )
 
 
-def _forms(label: str) -> Iterator[Deed]:
+def _forms(label: str) -> Iterator[ModifyingRequest]:
     app, _dot, model = label.partition(".")
     for what in MODELS[label]:
-        yield Deed(
+        yield ModifyingRequest(
             name=f"{what} {label}",
             address=f"admin:{app}_{model}_{what}",
             key=f"{app}.{what}_{model}",

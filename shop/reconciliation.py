@@ -1,4 +1,4 @@
-"""Reconciliation of the whole shop: run it, report it as text and JSON, and store it."""
+"""Run the reconciliation of all apps, format it as text and JSON, and store it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 Report = dict[str, Any]
 
 
-def as_report(done: examination.Reconciliation) -> Report:
+def report_of(done: examination.Reconciliation) -> Report:
     """Return the result as one JSON object."""
     return {
         "balanced": done.is_balanced,
@@ -23,20 +23,20 @@ def as_report(done: examination.Reconciliation) -> Report:
         "seconds": round(done.seconds, 3),
         "differences": done.differences,
         "unsettled": done.unsettled,
-        "invariants": [_finding(one) for one in done.findings],
+        "invariants": [_result(one) for one in done.findings],
     }
 
 
-def _finding(one: InvariantResult) -> Report:
+def _result(one: InvariantResult) -> Report:
     return {
         "name": one.invariant.name,
-        "says": one.invariant.statement,
+        "rule": one.invariant.statement,
         "checked": one.checked,
         "differences": one.differences,
         "unsettled": one.unsettled,
         "remedy": one.invariant.remedy,
-        "what_differs": [_difference(found) for found in one.kept],
-        "what_is_unsettled": [_difference(found) for found in one.kept_unsettled],
+        "difference_examples": [_difference(found) for found in one.kept],
+        "unsettled_examples": [_difference(found) for found in one.kept_unsettled],
     }
 
 
@@ -50,16 +50,20 @@ def _difference(found: Difference) -> Report:
     }
 
 
-def remember(done: examination.Reconciliation) -> Reconciliation:
+def store(done: examination.Reconciliation) -> Reconciliation:
     """Store the result for the admin, delete the oldest, and log an error if anything differs."""
-    report = as_report(done)
+    report = report_of(done)
     facts = ("seconds", "balanced", "differences", "unsettled")
     stored = Reconciliation.objects.create(
         checked_at=done.checked_at, report=report, **{name: report[name] for name in facts}
     )
     Reconciliation.objects.filter(id__lte=stored.id - Reconciliation.KEPT).delete()
     if not done.is_balanced:
-        logger.error("The books do not balance: %d differences.", done.differences)
+        logger.error(
+            "The reconciliation found differences: %d. Run `manage.py reconcile`, or see "
+            "Reconciliations in the admin.",
+            done.differences,
+        )
     return stored
 
 
@@ -68,38 +72,35 @@ def as_text(report: Report) -> str:
     lines = [_line(one) for one in report["invariants"]]
     for one in report["invariants"]:
         lines += _paragraph(one)
-    return "\n".join([*lines, "", _verdict(report)])
+    return "\n".join([*lines, "", _conclusion(report)])
 
 
 def _line(one: Report) -> str:
     mark = "DIFFERS" if one["differences"] else "holds"
     waiting = f", {one['unsettled']} unsettled" if one["unsettled"] else ""
     differing = f", {one['differences']} differ" if one["differences"] else ""
-    return f"{mark:8} {one['name']:44} {one['checked']:>9,} checked{differing}{waiting}"
+    return f"{mark:8} {one['name']:45} {one['checked']:>9,} checked{differing}{waiting}"
 
 
 def _paragraph(one: Report) -> list[str]:
     if not one["differences"]:
         return []
-    more = one["differences"] - len(one["what_differs"])
+    more = one["differences"] - len(one["difference_examples"])
     return [
         "",
-        f"{one['name']}: {one['says']}",
-        *(f"  - {found['text']}" for found in one["what_differs"]),
+        f"{one['name']}: {one['rule']}",
+        *(f"  - {found['text']}" for found in one["difference_examples"]),
         *([f"  - and {more:,} more"] if more else []),
-        f"  What to do: {one['remedy']}",
+        f"  Next step: {one['remedy']}",
     ]
 
 
-def _verdict(report: Report) -> str:
-    unsettled = report["unsettled"]
-    waiting = (
-        f" Something is still owed about {unsettled:,} (see: manage.py outbox status)."
+def _conclusion(report: Report) -> str:
+    unsettled, number = report["unsettled"], report["differences"]
+    owed = (
+        f"Keys with owed deliveries: {unsettled:,}. See: manage.py outbox status."
         if unsettled
-        else " Nothing is owed."
+        else "No delivery is owed."
     )
-    if report["balanced"]:
-        return f"The books balance.{waiting}"
-    number = report["differences"]
-    what = "difference" if number == 1 else "differences"
-    return f"The books do not balance: {number:,} {what}.{waiting}"
+    found = f"{number:,} difference{'' if number == 1 else 's'}" if number else "no differences"
+    return f"The reconciliation found {found}. {owed}"

@@ -31,6 +31,6 @@ def place_demo_order(request: HttpRequest) -> HttpResponse:
             language="en",
         )
     except NotForSale:
-        messages.error(request, _("There is no demo data here; `make up` adds it."))
+        messages.error(request, _("There is no demo data. Run `make up` to add it."))
         return redirect("admin:index")
     return redirect("admin:orders_order_change", order.pk)

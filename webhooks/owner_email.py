@@ -10,7 +10,7 @@ from django.core.mail import EmailMessage
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from smtp import is_sendable, printable, sender_domain
+from shared.mail import is_sendable, printable, sender_domain
 from webhooks.models import Endpoint
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,9 @@ def announce_disabling(*, endpoint_id: UUID, event_id: UUID) -> None:
         return
     if not is_sendable(endpoint.owner.email):
         logger.warning(
-            "The owner of the disabled endpoint %s gets no e-mail about it: the account user:%s "
-            "has no address on the internet. Correct it in the admin, and inform the owner.",
+            "The owner of the disabled endpoint %s gets no e-mail: the account "
+            "user:%s has no e-mail address on the internet. Correct the address in "
+            "the admin, and inform the owner.",
             endpoint.pk,
             endpoint.owner_id,
         )
@@ -46,9 +47,9 @@ def _email(endpoint: Endpoint, event_id: UUID) -> EmailMessage:
     return EmailMessage(
         subject=_("Your webhook is disabled"),
         body=_(
-            "We no longer send webhooks to\n\n    %(url)s\n\nbecause %(why)s (%(error)s).\n\n"
-            "When it works again, enable it through the API. What happened meanwhile is not "
-            "sent again; the API shows it.\n"
+            "We no longer send webhooks to\n\n    %(url)s\n\nbecause %(why)s "
+            "(%(error)s).\n\nWhen it works again, enable it through the API. Events "
+            "from the meantime are not sent again. You can read them in the API.\n"
         )
         % facts,
         to=[endpoint.owner.email],

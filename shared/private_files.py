@@ -1,4 +1,4 @@
-"""Files of databases that only their owner may read. A library module: it knows no app."""
+"""Files of databases that only their owner may read."""
 
 from __future__ import annotations
 

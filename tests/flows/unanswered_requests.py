@@ -1,4 +1,4 @@
-"""The moments in which the bank has been asked and its answer is not on our books yet."""
+"""Requests to the bank whose answers are not stored: a worker died or is slow."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def ask_to_capture(order: Order) -> None:
     bank_requests.capture(services.intend_capture(order_id=order.id))
 
 
-def payment_moves(order_id: UUID) -> list[str]:
+def payment_statuses(order_id: UUID) -> list[str]:
     payment = Payment.objects.get(order_id=order_id)
     return [move.to_status for move in payment.history.all()]

@@ -1,4 +1,4 @@
-"""Each order's timeline in a few lines: events, durations and failures."""
+"""Format an order's timeline in a few lines: events, durations and failures."""
 
 from __future__ import annotations
 
@@ -14,40 +14,44 @@ from outbox.formatting import one_line
 from outbox.monitor.timeline import FailedAttempt, TimelineDelivery, TimelineEvent
 from shop.demo.customers import PlacedOrder
 
-MAILS = "notifications."
+EMAILS = "notifications."
 LONGEST = 100  # characters of an error
 ENDS = {
     "out_of_stock": "cancelled: out of stock",
-    "payment_declined": "cancelled: the bank declined",
-    "requested": "cancelled: the customer asked for it",
-    "overdue": "cancelled: it took too long",
+    "payment_declined": "cancelled: payment declined",
+    "requested": "cancelled by the customer",
+    "overdue": "cancelled: deadline passed",
 }
-TROUBLES = {"died": "its worker died", "lease_lost": "it took longer than its lease"}
+CAUSES = {"died": "worker died", "lease_lost": "lease expired"}
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class Moment:
+class Entry:
     """An entry of the timeline."""
 
     at: datetime
     text: str
 
 
-def tell(order: PlacedOrder) -> list[str]:
-    """Return the story of an order: a heading, a line for each entry, the end."""
+def lines_of(order: PlacedOrder) -> list[str]:
+    """Return a heading, a line for each entry, and the end."""
     stored = Order.objects.get(pk=order.id)
     events = timeline_of(key=str(order.id))
-    return [_heading(order), *chronicle(events, customer=order.wish.customer), _end(stored, events)]
+    return [
+        _heading(order),
+        *timeline_lines(events, customer=order.spec.customer),
+        _end(stored, events),
+    ]
 
 
-def chronicle(events: Sequence[TimelineEvent], *, customer: str) -> list[str]:
+def timeline_lines(events: Sequence[TimelineEvent], *, customer: str) -> list[str]:
     """Return a line for each event, failure and e-mail, in the order of time."""
     began = min(event.emitted_at for event in events)
-    moments = [_emission(event, _cause(event, events), customer) for event in events]
+    entries = [_emission(event, _cause(event, events), customer) for event in events]
     for event in events:
         for delivery in event.deliveries:
-            moments += [*_troubles(delivery), *_mails(delivery)]
-    return [f"{(one.at - began).total_seconds():8.2f} s  {one.text}" for one in sorted(moments)]
+            entries += [*_failures(delivery), *_emails(delivery)]
+    return [f"{(one.at - began).total_seconds():8.2f} s  {one.text}" for one in sorted(entries)]
 
 
 def _cause(event: TimelineEvent, events: Sequence[TimelineEvent]) -> TimelineDelivery | None:
@@ -62,23 +66,23 @@ def _cause(event: TimelineEvent, events: Sequence[TimelineEvent]) -> TimelineDel
 
 
 def _heading(order: PlacedOrder) -> str:
-    lines = ", ".join(f"{number} {sku}" for sku, number in order.wish.lines.items())
+    lines = ", ".join(f"{number} {sku}" for sku, number in order.spec.lines.items())
     answered = f"answered in {order.seconds * 1000:.0f} ms"
     if order.tries > 1:
-        answered += f" at try {order.tries}"
-    if order.wish.answer_is_lost:
-        answered += "; sent again under the same key, as if the answer was lost"
+        answered += f", try {order.tries}"
+    if order.spec.sends_twice:
+        answered += "; sent twice with one Idempotency-Key"
     return (
-        f"{order.reference}  {order.wish.customer} orders {lines}, pays with "
-        f"{order.wish.pays_with} ({answered})"
+        f"{order.reference}  {order.spec.customer} orders {lines}, pays with "
+        f"{order.spec.pays_with} ({answered})"
     )
 
 
-def _emission(event: TimelineEvent, cause: TimelineDelivery | None, customer: str) -> Moment:
+def _emission(event: TimelineEvent, cause: TimelineDelivery | None, customer: str) -> Entry:
     emitter = event.emitted_by or _other_emitter(event, customer)
     reason = f" ({event.payload['reason']})" if event.payload.get("reason") else ""
-    what = f"{event.name.partition('.')[2]}{reason}: {_meaning(event.name)}"
-    return Moment(at=event.emitted_at, text=f"{emitter} told {what}{_effort(cause)}")
+    what = f"{event.name.partition('.')[2]}{reason}: {_summary(event.name)}"
+    return Entry(at=event.emitted_at, text=f"{emitter} emitted {what}{_duration_of(cause)}")
 
 
 def _other_emitter(event: TimelineEvent, customer: str) -> str:
@@ -88,48 +92,48 @@ def _other_emitter(event: TimelineEvent, customer: str) -> str:
     return event.actor or "the bank"
 
 
-def _meaning(name: str) -> str:
+def _summary(name: str) -> str:
     """Return the first clause of the event class's docstring."""
     text = one_line(registry[name][-1].__doc__ or "") if name in registry else ""
     beginning = re.split(r"[.:;] ", text)[0]
     return beginning[:1].lower() + beginning[1:]
 
 
-def _effort(cause: TimelineDelivery | None) -> str:
+def _duration_of(cause: TimelineDelivery | None) -> str:
     """Return the handler's duration, and the attempt at which it succeeded."""
     if cause is None or cause.started_at is None or cause.settled_at is None:
         return ""
-    took = _length(cause.started_at, cause.settled_at)
+    took = _duration(cause.started_at, cause.settled_at)
     return f" ({took}, attempt {cause.attempts})" if cause.attempts > 1 else f" ({took})"
 
 
-def _length(start: datetime, end: datetime) -> str:
+def _duration(start: datetime, end: datetime) -> str:
     seconds = (end - start).total_seconds()
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
-def _troubles(delivery: TimelineDelivery) -> Iterator[Moment]:
+def _failures(delivery: TimelineDelivery) -> Iterator[Entry]:
     for failure in delivery.failures:
-        yield Moment(at=failure.ended_at, text=f"{delivery.handler}: {_trouble(failure)}")
+        yield Entry(at=failure.ended_at, text=f"{delivery.handler}: {_failure_text(failure)}")
     resent = delivery.token - delivery.attempts
     if resent > 0 and delivery.started_at:
         again = "once" if resent == 1 else f"{resent} times"
-        text = f"{delivery.handler} was sent again {again}: no worker had started it in time"
-        yield Moment(at=delivery.started_at, text=text)
+        text = f"{delivery.handler} was sent again {again}: no worker started it in time"
+        yield Entry(at=delivery.started_at, text=text)
     if delivery.why:
         text = f"{delivery.handler} is {delivery.state}: {delivery.why}"
-        yield Moment(at=delivery.due_at, text=text)
+        yield Entry(at=delivery.due_at, text=text)
 
 
-def _trouble(failure: FailedAttempt) -> str:
-    took = _length(failure.started_at, failure.ended_at)
-    cause = TROUBLES.get(failure.outcome) or f"{failure.exception}: {one_line(failure.message)}"
+def _failure_text(failure: FailedAttempt) -> str:
+    took = _duration(failure.started_at, failure.ended_at)
+    cause = CAUSES.get(failure.outcome) or f"{failure.exception}: {one_line(failure.message)}"
     return f"attempt {failure.number} failed after {took}: {cause[:LONGEST]}"
 
 
-def _mails(delivery: TimelineDelivery) -> Iterator[Moment]:
-    if delivery.handler.startswith(MAILS) and delivery.settled_at:
-        yield Moment(at=delivery.settled_at, text=f"{delivery.handler} sent an e-mail")
+def _emails(delivery: TimelineDelivery) -> Iterator[Entry]:
+    if delivery.handler.startswith(EMAILS) and delivery.settled_at:
+        yield Entry(at=delivery.settled_at, text=f"{delivery.handler} sent an e-mail")
 
 
 def _end(stored: Order, events: Sequence[TimelineEvent]) -> str:

@@ -1,4 +1,4 @@
-"""The demo order that an empty monitor invites to, in development only."""
+"""The button for a demo order on empty pages of the monitor, in development only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.urls import path as url_path
 from inventory.services import receive_stock
 from orders.models import Order
 from shop import urls
-from shop.invitation import place_demo_order
+from shop.demo_order import place_demo_order
 from shop.up.demo import PRODUCTS
 from tests.inventory.factories import put_on_sale
 from tests.orders.factories import customer
@@ -33,8 +33,8 @@ def in_development(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     clear_url_caches()
 
 
-class TestTheInvitation:
-    def test_places_an_order_and_leads_to_it(
+class TestTheDemoOrderButton:
+    def test_places_an_order_and_redirects_to_it(
         self, in_development: ModuleType, admin_client: Client
     ) -> None:
         customer("alice")
@@ -52,7 +52,7 @@ class TestTheInvitation:
     @pytest.mark.parametrize(
         "name", ["outbox_event_changelist", "outbox_delivery_changelist", "orders_order_processes"]
     )
-    def test_stands_on_each_empty_page_that_an_order_would_fill(
+    def test_is_on_each_empty_page_of_the_monitor(
         self, in_development: ModuleType, admin_client: Client, name: str
     ) -> None:
         page = admin_client.get(reverse(f"admin:{name}")).content.decode()
@@ -62,27 +62,27 @@ class TestTheInvitation:
         before, _form, _rest = page.partition('action="/demo/order/"')
         assert before.count("<form") - before.count("</form>") == 1  # it is within no other form
 
-    def test_does_not_stand_where_a_filter_finds_nothing(
+    def test_is_absent_if_a_filter_finds_nothing(
         self, in_development: ModuleType, admin_client: Client
     ) -> None:
         url = reverse("admin:outbox_event_changelist") + "?q=nothing"
 
         assert "Place a demo order" not in admin_client.get(url).content.decode()
 
-    def test_says_so_where_there_is_no_demo_data(
+    def test_reports_missing_demo_data(
         self, in_development: ModuleType, admin_client: Client
     ) -> None:
         answer = admin_client.post("/demo/order/", follow=True)
 
         assert "no demo data" in answer.content.decode()
 
-    def test_is_for_staff(self, in_development: ModuleType, client: Client, db: None) -> None:
+    def test_requires_staff(self, in_development: ModuleType, client: Client, db: None) -> None:
         client.force_login(customer())
 
         assert client.post("/demo/order/").status_code == 302
         assert not Order.objects.exists()
 
-    def test_does_not_exist_where_the_shop_runs_for_real(self, admin_client: Client) -> None:
+    def test_does_not_exist_in_production(self, admin_client: Client) -> None:
         assert "Place a demo order" not in admin_client.get(OVERVIEW).content.decode()
         assert admin_client.post("/demo/order/").status_code == 404
 

@@ -1,4 +1,4 @@
-"""Whatever can be done by a request is done by who may do it, and by nobody else."""
+"""Every modifying request requires exactly its permission."""
 
 from __future__ import annotations
 
@@ -19,8 +19,16 @@ from orders.models import Order
 from tests.outbox.admin.test_permissions import DEEDS as OF_THE_OUTBOX
 from tests.shop.access import FOR_NOBODY, MODELS
 from tests.shop.addresses import Address, addresses
-from tests.shop.deeds import ACTIONS, IN_ONES_OWN_NAME, ROW, SIGNED, Deed, actions_offered, deeds
 from tests.shop.forms import forms_of
+from tests.shop.modifying_requests import (
+    ACTIONS,
+    IN_ONES_OWN_NAME,
+    ROW,
+    SIGNED,
+    ModifyingRequest,
+    actions_offered,
+    modifying_requests,
+)
 from tests.shop.rows import a_row_of_each
 from tests.shop.test_every_address import permissions, staff
 from webhooks.models import Endpoint
@@ -33,7 +41,7 @@ WRITING = {"post", "put", "patch", "delete"}
 #: A page of the outbox that shows a form, and takes it.
 CORRECTION = "admin:outbox_delivery_correct"
 BY_NAME = {one.name: one for one in addresses() if one.name}
-EACH = [pytest.param(one, id=one.name) for one in deeds()]
+EACH = [pytest.param(one, id=one.name) for one in modifying_requests()]
 
 
 @pytest.fixture
@@ -50,55 +58,55 @@ def state() -> dict[str, list[Any]]:
     }
 
 
-def prepare(deed: Deed) -> None:
-    for label, values in deed.before.items():
+def prepare(action: ModifyingRequest) -> None:
+    for label, values in action.before.items():
         apps.get_model(label)._default_manager.update(**values)
 
 
 class Trial:
-    """Requests for one deed, each of which is undone. Create all users before."""
+    """Requests for one request, each of which is undone. Create all users before."""
 
-    def __init__(self, deed: Deed, rows: Rows, root: Client) -> None:
-        self._deed, self._url = deed, BY_NAME[deed.address].url(rows)
-        self._form = filled_in(deed, rows, root, self._url)
+    def __init__(self, action: ModifyingRequest, rows: Rows, root: Client) -> None:
+        self._action, self._url = action, BY_NAME[action.address].url(rows)
+        self._form = filled_in(action, rows, root, self._url)
         self._before = state()
 
     def is_done_by(self, client: Client) -> bool:
         """Whether a request of this client changes anything."""
         savepoint = transaction.savepoint()
         try:
-            ask(client, self._deed, self._url, self._form)
+            ask(client, self._action, self._url, self._form)
             return state() != self._before
         finally:
             transaction.savepoint_rollback(savepoint)
 
 
-def ask(client: Client, deed: Deed, url: str, form: Mapping[str, Any]) -> None:
-    if deed.is_api:
+def ask(client: Client, action: ModifyingRequest, url: str, form: Mapping[str, Any]) -> None:
+    if action.is_api:
         key = {"Idempotency-Key": str(uuid4())}
-        method = getattr(client, deed.method)
+        method = getattr(client, action.method)
         method(url, form, content_type="application/json", headers=key)
     else:
         client.post(url, form)
 
 
-def filled_in(deed: Deed, rows: Rows, root: Client, url: str) -> dict[str, Any]:
-    """The form that a superuser is shown, with what the deed changes."""
+def filled_in(action: ModifyingRequest, rows: Rows, root: Client, url: str) -> dict[str, Any]:
+    """The form that a superuser is shown, with what the action changes."""
     known: dict[str, Any] = {}
-    if not deed.is_api and "action" not in deed.form:
+    if not action.is_api and "action" not in action.form:
         forms = forms_of(root.get(url).content.decode(), url)
         known = next(one.fields for one in forms if one.method == "POST" and one.url == url)
-    row = None if deed.is_api else rows[apps.get_model(".".join(url.split("/")[2:4]))].pk
-    if deed.name.startswith("add"):
+    row = None if action.is_api else rows[apps.get_model(".".join(url.split("/")[2:4]))].pk
+    if action.name.startswith("add"):
         row = rows[IntervalSchedule].pk
-    return known | {name: row if value is ROW else value for name, value in deed.form.items()}
+    return known | {name: row if value is ROW else value for name, value in action.form.items()}
 
 
-class TestADeed:
+class TestAModifyingRequest:
     @pytest.mark.once
-    @pytest.mark.parametrize("deed", EACH)
-    def test_is_done_by_who_has_its_permission_and_by_nobody_else(self, rows, admin_client, deed):
-        prepare(deed)
+    @pytest.mark.parametrize("action", EACH)
+    def test_requires_exactly_its_permission(self, rows, admin_client, action):
+        prepare(action)
         every = set(permissions())
         customer = Client()
         customer.force_login(User.objects.create_user("mallory"))
@@ -107,11 +115,11 @@ class TestADeed:
             "another customer": customer,
             "staff": staff(),
             "staff who may see all": staff({key for key in every if ".view_" in key}),
-            "staff who may do all else": staff(every - {deed.key}),
+            "staff who may do all else": staff(every - {action.key}),
         }
 
-        permitted = staff({deed.key, *deed.also}) if deed.key else None
-        trial = Trial(deed, rows, admin_client)
+        permitted = staff({action.key, *action.also}) if action.key else None
+        trial = Trial(action, rows, admin_client)
 
         done = {who for who, client in refused.items() if trial.is_done_by(client)}
 
@@ -119,16 +127,16 @@ class TestADeed:
         assert permitted is None or trial.is_done_by(permitted)
 
     @pytest.mark.parametrize(
-        "deed", [one for one in deeds() if one.is_api], ids=lambda one: one.name
+        "action", [one for one in modifying_requests() if one.is_api], ids=lambda one: one.name
     )
-    def test_of_the_api_is_done_by_the_owner(self, rows, admin_client, deed):
+    def test_of_the_api_is_done_by_the_owner(self, rows, admin_client, action):
         client = Client()
         client.force_login(rows[Order].customer)
         Endpoint.objects.update(disabled_at=None, disabled_because="")
-        is_for_staff = deed.address in ("orders:shipping", "orders:refunds")
-        prepare(deed)
+        is_for_staff = action.address in ("orders:shipping", "orders:refunds")
+        prepare(action)
 
-        assert Trial(deed, rows, admin_client).is_done_by(client) is not is_for_staff
+        assert Trial(action, rows, admin_client).is_done_by(client) is not is_for_staff
 
     def test_is_in_a_table(self, admin_user):
         """A new action, form, page or method fails here until somebody says who may use it."""
@@ -141,7 +149,7 @@ class TestADeed:
 
         assert actions_offered(request) == tables
         assert methods_of_the_api() == {
-            *((one.address, one.method) for one in deeds() if one.is_api),
+            *((one.address, one.method) for one in modifying_requests() if one.is_api),
             *IN_ONES_OWN_NAME,
             *SIGNED,
         }
@@ -150,9 +158,11 @@ class TestADeed:
 
     @pytest.mark.parametrize(("name", "method"), sorted(SIGNED))
     def test_of_the_bank_is_not_done_without_its_signature(self, rows, admin_client, name, method):
-        deed = Deed(name=name, address=name, form={"id": "1", "type": "x"}, is_api=True)
+        action = ModifyingRequest(
+            name=name, address=name, form={"id": "1", "type": "x"}, is_api=True
+        )
 
-        assert not Trial(deed, rows, admin_client).is_done_by(admin_client)
+        assert not Trial(action, rows, admin_client).is_done_by(admin_client)
 
 
 def methods_of_the_api() -> set[tuple[str, str]]:

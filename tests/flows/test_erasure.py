@@ -1,4 +1,4 @@
-"""A customer asks to be forgotten."""
+"""Erasure of a customer's personal data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from outbox.privacy.redaction import redact
 from outbox.reconciliation.examination import reconcile
 from outbox.testing import Outbox
 from tests.bank import BankProcess
-from tests.flows.looks import owed
+from tests.flows.state import owed
 from tests.inventory.factories import put_on_sale
 from tests.notifications.mail_server import MailServer, mail_server
 from tests.orders.factories import customer, place
@@ -67,8 +67,8 @@ def forget(order: Order, outbox: Outbox) -> None:
     outbox.deliver_all(raise_errors=False)
 
 
-class TestACustomerWhoIsForgotten:
-    def test_is_in_no_order_and_no_email_any_more(self, outbox: Outbox, order: Order):
+class TestAForgottenCustomer:
+    def test_is_in_no_order_and_no_email(self, outbox: Outbox, order: Order):
         receive(order)
         outbox.deliver_all()
 
@@ -80,7 +80,7 @@ class TestACustomerWhoIsForgotten:
         assert len(kept) == 4
         assert set(kept) == {("", "", "")}
 
-    def test_leaves_the_books_as_they_are(self, outbox: Outbox, order: Order):
+    def test_causes_no_reconciliation_difference(self, outbox: Outbox, order: Order):
         receive(order)
         outbox.deliver_all()
         before = Order.objects.values("reference", "total_amount", "status").get(pk=order.pk)
@@ -91,7 +91,7 @@ class TestACustomerWhoIsForgotten:
         assert after == before
         assert order.lines.count() == 1
 
-    def test_takes_no_other_customer_along(self, outbox: Outbox, order: Order):
+    def test_does_not_affect_other_customers(self, outbox: Outbox, order: Order):
         receive(order)
         outbox.deliver_all()
 
@@ -107,7 +107,7 @@ class TestACustomerWhoIsForgotten:
 
         assert Order.objects.get(pk=order.pk).email == "hanako@example.com"
         assert owed() == 0
-        [postponed] = outbox.all_delayed("orders.ForgettingPostponed")
+        [postponed] = outbox.all_delayed("orders.ErasurePostponed")
         assert postponed.order_ids == [order.id]
 
         receive(order)
@@ -119,7 +119,7 @@ class TestACustomerWhoIsForgotten:
         assert Order.objects.get(pk=order.pk).email == ""
         assert set(Email.objects.filter(order_id=order.pk).values_list("recipient")) == {("",)}
 
-    def test_is_written_to_no_more(
+    def test_gets_no_more_emails(
         self,
         outbox: Outbox,
         order: Order,
@@ -169,12 +169,12 @@ class TestACustomerWhoIsForgotten:
         outbox.deliver_all()
         assert (owed(), mail_server.taken) == (0, [])
 
-    def test_is_waited_for_while_an_email_is_in_hand(self, outbox: Outbox, order: Order):
+    def test_is_erased_after_a_running_email_delivery(self, outbox: Outbox, order: Order):
         receive(order)  # the e-mails about it are owed, and none is written
         Email.objects.filter(order_id=order.pk, kind=Email.Kind.PAYMENT).update(sent_at=None)
         subject = f"user:{order.customer_id}"
 
-        with pytest.raises(notifications.StillUnderWay) as caught:
+        with pytest.raises(notifications.EmailNotSentYet) as caught:
             notifications.forget_recipient(subject=subject, waits=True)
 
         assert f"The erasure of {subject} waits" in str(caught.value)
@@ -199,7 +199,7 @@ class TestACustomerWhoIsForgotten:
 
 
 class TestAnErasureThatWaitsForAnOrder:
-    def test_is_in_the_log_with_the_order_and_the_next_attempt(
+    def test_logs_the_order_and_the_next_attempt(
         self, outbox: Outbox, order: Order, caplog: pytest.LogCaptureFixture
     ):
         """Failed: nothing was logged."""
@@ -231,7 +231,7 @@ class TestAnErasureThatWaitsForAnOrder:
         assert len(named) == 10
         assert "and 2 more" in line.message
 
-    def test_is_found_by_the_command_that_the_redaction_names(self, outbox: Outbox, order: Order):
+    def test_is_found_by_the_command_in_the_log(self, outbox: Outbox, order: Order):
         """Failed: the command showed nothing that waits."""
         subject = f"user:{order.customer_id}"
         said = outbox_command("redact", "--subject", subject, "--reason", "asked to")
@@ -241,10 +241,10 @@ class TestAnErasureThatWaitsForAnOrder:
 
         assert f"manage.py outbox why {subject}" in said
         [delayed] = DelayedEvent.objects.all()
-        assert f"delayed event {delayed.pk}: orders.ForgettingPostponed {subject}" in shown
+        assert f"delayed event {delayed.pk}: orders.ErasurePostponed {subject}" in shown
         assert format_time(delayed.due_at) in shown
 
-    def test_shows_what_its_orders_are_owed(self, outbox: Outbox, order: Order):
+    def test_shows_owed_deliveries_of_its_orders(self, outbox: Outbox, order: Order):
         put_on_sale("CUP", units=1)
         fresh = place(sku="CUP")
 
@@ -268,7 +268,7 @@ class TestASubjectThatIsNoCustomer:
 
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
-class TestAnEmailThatIsWrittenMeanwhile:
+class TestAConcurrentEmail:
     def test_is_blanked_too(self, outbox: Outbox, order: Order):
         """The order is locked until the e-mail is committed, so the forgetting finds it."""
         receive(order)
