@@ -112,7 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", rf"error:::({'|'.join(sorted(ours))})(\.|$)")
 
 
-class SharedFixtures(LoadScopeScheduling):
+class SharedFixtures(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Runs a class in one worker, and a whole file where a fixture is for its module.
 
     Such a fixture starts servers, and each worker would start its own.
