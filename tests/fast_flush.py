@@ -68,14 +68,18 @@ def _empty(connection: BaseDatabaseWrapper) -> None:
 def _restore_subscriptions(alias: str) -> None:
     """Sync the handlers' rows, or store those of the latest sync if no handler has changed."""
     global _synced
-    rows, (handlers, synced) = Subscription.objects.using(alias).order_by("pk"), _synced
+    rows, (handlers, synced) = Subscription.objects.using(alias), _synced
     if handlers != registry:
-        rows.delete()
+        rows.all().delete()
         sync_subscriptions(using=alias)
-        _synced = list(registry), [dict(row) for row in rows.values()]
-    elif list(rows.values()) != synced:
-        rows.delete()
+        _synced = list(registry), _values(alias)
+    elif _values(alias) != synced:
+        rows.all().delete()
         rows.bulk_create(Subscription(**row) for row in synced)
+
+
+def _values(alias: str) -> list[dict[str, Any]]:
+    return [dict(row) for row in Subscription.objects.using(alias).order_by("pk").values()]
 
 
 def _empty_most(connection: BaseDatabaseWrapper) -> None:
