@@ -159,7 +159,7 @@ class TestTimelineLines:
 
         lines = timeline_lines([declined], customer="alice")
 
-        assert "emitted PaymentDeclined (insufficient_funds): the bank declined the payment" in lines[0]
+        assert "PaymentDeclined (insufficient_funds): the bank declined the payment" in lines[0]
 
     def test_show_the_job_that_emitted_an_event(self):
         overdue = event("orders.OrderCancelled", 0, actor="job:orders.cancel_overdue")
