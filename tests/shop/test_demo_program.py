@@ -72,7 +72,7 @@ class TestItsDatabase:
         given = {"DATABASE_URL": "postgres://nobody:wrong@127.0.0.1:1/shop"}
 
         with (
-            pytest.raises(DatabaseUnavailable, match="No database for the demo"),
+            pytest.raises(DatabaseUnavailable, match="Cannot create a database for the demo"),
             own_database(given, tmp_path, keeps=False),
         ):
             pass
@@ -97,7 +97,7 @@ class TestAStoppedDemo:
             assert demo.ends(within=CEILING) == 1
         finally:
             demo.end_for_sure()
-        assert "The demo was stopped before its end." in demo.lines
+        assert "The demo was stopped before it was complete." in demo.lines
         assert "Traceback" not in demo.output
         assert list(tmp_path.glob("shop-demo-*")) == []
         eventually(lambda: not any(map(is_alive, everything)), "all programs gone")

@@ -76,7 +76,7 @@ class TestTimelineLines:
             "    0.00 s  alice emitted OrderPlaced: "
             "an order is stored and waits for stock and payment",
             "    0.23 s  inventory.reserve_stock emitted StockReserved: "
-            "every line of the order is set aside (30 ms)",
+            "all units of the order are reserved (30 ms)",
         ]
 
     def test_are_sorted_by_time(self):
@@ -159,7 +159,7 @@ class TestTimelineLines:
 
         lines = timeline_lines([declined], customer="alice")
 
-        assert "emitted PaymentDeclined (insufficient_funds): the bank said no" in lines[0]
+        assert "PaymentDeclined (insufficient_funds): the bank declined the payment" in lines[0]
 
     def test_show_the_job_that_emitted_an_event(self):
         overdue = event("orders.OrderCancelled", 0, actor="job:orders.cancel_overdue")

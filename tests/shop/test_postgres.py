@@ -99,5 +99,5 @@ class TestAMachineWithoutTheWheel:
     def test_gets_an_error_with_the_next_step(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
-        with pytest.raises(PostgresUnavailable, match="set DATABASE_URL"):
+        with pytest.raises(PostgresUnavailable, match="Set DATABASE_URL"):
             EmbeddedPostgres().start()
