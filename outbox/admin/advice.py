@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from outbox.models import Subscription
 from outbox.monitor.groups import Group
-from outbox.monitor.health import Light
+from outbox.monitor.health import PartHealth
 from outbox.monitor.status import Status
 from outbox.templatetags.outbox_display import span
 
@@ -32,7 +32,7 @@ class Advice:
 
 
 def advice(
-    status: Status, health: Sequence[Light], groups: Sequence[Group], *, has_failures: bool
+    status: Status, health: Sequence[PartHealth], groups: Sequence[Group], *, has_failures: bool
 ) -> Advice:
     """Return the most urgent advice, or that there is nothing to do.
 
@@ -52,19 +52,19 @@ def advice(
     return next((found for part in parts for found in part), nothing)
 
 
-def _of_health(status: Status, health: Sequence[Light]) -> Iterator[Advice]:
-    off = {(light.part, light.queue): light for light in health if not light.is_on}
+def _of_health(status: Status, health: Sequence[PartHealth]) -> Iterator[Advice]:
+    off = {(part.part, part.queue): part for part in health if not part.is_on}
     if relay := off.get(("relay", "")):
         text = _("The relay is %s, so no delivery is sent. Start a worker of the queue outbox.")
         yield Advice(text % relay.text)
     owing = {one.queue for one in status.handlers if one.pending or one.sent}
-    for (_part, queue), light in off.items():
+    for (_part, queue), part in off.items():
         if queue in owing:
             text = _(
                 "Queue %(queue)s has no worker (%(health)s), and deliveries wait for it. Start one "
                 "with `-Q %(queue)s`."
             )
-            yield Advice(text % {"queue": queue, "health": light.text})
+            yield Advice(text % {"queue": queue, "health": part.text})
     if broker := off.get(("broker", "")):
         text = _("The broker is %s. Deliveries wait in the database. Check that it is running.")
         yield Advice(text % broker.text)

@@ -28,7 +28,7 @@ from outbox.doctor import Finding
 from outbox.drawing.chart import Series, chart
 from outbox.models import Event, Minute
 from outbox.monitor.groups import Group, groups
-from outbox.monitor.health import Light, lights
+from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.monitor.status import Status, status
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
@@ -85,9 +85,9 @@ class Overview:
         return status(has_failures=self.has_failures)
 
     @cached_property
-    def health(self) -> Sequence[Light]:
+    def health(self) -> Sequence[PartHealth]:
         """The health of each part."""
-        return lights()
+        return health_of_parts()
 
     @cached_property
     def groups(self) -> Sequence[Group]:

@@ -19,7 +19,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
 from outbox import clock
-from outbox.monitor.health import Light, lights
+from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.templatetags.outbox_display import span
 
 from .base import ReadOnlyAdmin
@@ -145,5 +145,5 @@ def _in_words(schedule: Any) -> str:
     return _("every %s") % span(every) if every else str(known)
 
 
-def _beat() -> Light:
-    return next(light for light in lights() if light.part == "beat")
+def _beat() -> PartHealth:
+    return next(part for part in health_of_parts() if part.part == "beat")

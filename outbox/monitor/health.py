@@ -106,7 +106,7 @@ class Heartbeats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Light:
+class PartHealth:
     """The health of one part of the system.
 
     Attributes:
@@ -135,7 +135,7 @@ class Light:
         return names.get(self.part) or _("queue %s") % self.queue
 
 
-def lights(*, using: str | None = None) -> list[Light]:
+def health_of_parts(*, using: str | None = None) -> list[PartHealth]:
     """Return the health of each part; cost: two small queries."""
     using = using or databases.alias()
     found = Heartbeats(using=using)
@@ -145,24 +145,24 @@ def lights(*, using: str | None = None) -> list[Light]:
         _part("relay", found),
         _part("beat", found),
         _part("broker", found),
-        Light(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
+        PartHealth(part="database", is_on=True, seen_at=found.now, text=_("reachable")),
         *(_queue(queue, found) for queue in sorted(queues)),
     ]
 
 
-def _part(kind: str, found: Heartbeats) -> Light:
+def _part(kind: str, found: Heartbeats) -> PartHealth:
     seen = found.latest(kind)
     # Coarse, so that the text does not change with each poll.
     text = _("seen within %s") % span(stale_after()) if seen.is_fresh else _silence(seen, found.now)
-    return Light(part=kind, is_on=seen.is_fresh, seen_at=seen.at, text=text)
+    return PartHealth(part=kind, is_on=seen.is_fresh, seen_at=seen.at, text=text)
 
 
-def _queue(queue: str, found: Heartbeats) -> Light:
+def _queue(queue: str, found: Heartbeats) -> PartHealth:
     seen, fresh = found.latest(Kind.WORKER, queue=queue), found.workers(queue)
     text = _silence(seen, found.now)
     if fresh:
         text = ngettext("%d worker", "%d workers", fresh) % fresh
-    return Light(part="queue", queue=queue, is_on=bool(fresh), seen_at=seen.at, text=text)
+    return PartHealth(part="queue", queue=queue, is_on=bool(fresh), seen_at=seen.at, text=text)
 
 
 def _silence(seen: LastSeen, now: datetime) -> str:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from outbox import PermanentFailure, operations, subscribe
 from outbox.models import Delivery, Event, Heartbeat, Minute, Subscription
-from outbox.monitor.health import lights
+from outbox.monitor.health import health_of_parts
 from outbox.testing import Outbox
 
 OVERVIEW = reverse("admin:outbox_minute_changelist")
@@ -105,7 +105,7 @@ class TestTiles:
 
 class TestHealth:
     def by_name(self) -> dict[str, bool]:
-        return {light.name: light.is_on for light in lights()}
+        return {part.name: part.is_on for part in health_of_parts()}
 
     def test_is_on_with_a_recent_heartbeat(self, alive):
         assert set(self.by_name().values()) == {True}
@@ -116,7 +116,7 @@ class TestHealth:
         sign(kind, ago=timedelta(minutes=4))
 
         assert [name for name, is_on in self.by_name().items() if not is_on] == [kind]
-        assert "silent for 4 min" in {light.text for light in lights()}
+        assert "silent for 4 min" in {part.text for part in health_of_parts()}
 
     def test_is_off_for_a_queue_without_worker(self, alive):
         sign(Kind.WORKER, queues=["outbox", "labels"])
