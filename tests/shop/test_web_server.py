@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -172,8 +172,10 @@ class TestABody:
         headers = {**FORM, "Transfer-Encoding": "chunked"}
 
         with Connection(port).send(head("POST", LOGIN, headers) + b"\r\n") as connection:
-            for _ in range(9):
-                connection.send(chunk)
+            # The server may answer and close before the last chunk is sent.
+            with suppress(ConnectionResetError, BrokenPipeError):
+                for _ in range(9):
+                    connection.send(chunk)
 
             assert connection.answer().status == 413
 
@@ -290,7 +292,7 @@ class TestTheConfiguration:
         program = stopping.run_gunicorn("--bind", "127.0.0.1:0", *options)
 
         assert program.ends() != 0
-        assert "speaks no TLS" in program.output
+        assert "does not support TLS" in program.output
 
     def test_does_not_mix_ports_and_unix_sockets(self, stopping: WebServer):
         socket = f"unix:{stopping.folder / 'mixed.sock'}"
@@ -298,4 +300,4 @@ class TestTheConfiguration:
         program = stopping.run_gunicorn("--bind", "127.0.0.1:0", "--bind", socket)
 
         assert program.ends() != 0
-        assert "bind to one kind" in program.output
+        assert "Bind to one kind" in program.output
