@@ -234,7 +234,7 @@ DOCTORS = [
         without="the doctor believes a worker's heartbeat, whether it consumes or not",
         edits=(
             Edit(
-                "outbox/doctor/queues.py",
+                "outbox/doctor/processes.py",
                 "    if is_answered:\n",
                 "    found = Heartbeats(using=using)\n"
                 "    is_answered = found.latest(Kind.WORKER, queue=queue).is_fresh\n"
