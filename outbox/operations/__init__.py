@@ -23,8 +23,7 @@ from .handlers import (
 from .holds import CannotBackfill
 from .previews import Preview, preview
 from .progress import RATE, StillRunning
-from .pruning import prune
-from .redaction import redact
+from .removal import prune, redact
 from .resumption import (
     ABANDONED_AFTER,
     NotRunning,
