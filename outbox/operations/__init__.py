@@ -10,6 +10,7 @@ from outbox.retention import countable, prunable
 from .backfills import BACKFILL_RATE, backfill
 from .bulk import chosen, discard, replay, replayable, retry, retryable
 from .corrections import CannotCorrect, correct
+from .dry_run import Preview, preview
 from .handlers import (
     HeldByBackfill,
     UnknownHandler,
@@ -21,7 +22,6 @@ from .handlers import (
     subscriptions_of,
 )
 from .holds import CannotBackfill
-from .previews import Preview, preview
 from .progress import RATE, StillRunning
 from .removal import prune, redact
 from .resumption import (
