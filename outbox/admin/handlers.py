@@ -96,17 +96,17 @@ class HandlerRow:
     @property
     def median(self) -> str:
         """Median time from commit to done."""
-        return _written(self.recent.lag(0.5))
+        return span_of_seconds(self.recent.lag(0.5))
 
     @property
     def p95(self) -> str:
         """95th percentile of the time from commit to done."""
-        return _written(self.recent.lag(0.95))
+        return span_of_seconds(self.recent.lag(0.95))
 
     @property
     def duration(self) -> str:
         """Mean duration of a run."""
-        return _written(self.recent.mean_seconds)
+        return span_of_seconds(self.recent.mean_seconds)
 
     @property
     def errors(self) -> str:
@@ -178,10 +178,6 @@ def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
 
 def _rate(per_minute: float) -> str:
     return formats.number_format(per_minute, 1 if per_minute < 10 else 0)
-
-
-def _written(seconds: float | None) -> str:
-    return NOTHING if seconds is None else span_of_seconds(seconds)
 
 
 def network() -> Network:
