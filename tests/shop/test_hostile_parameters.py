@@ -10,7 +10,7 @@ from rest_framework.throttling import SimpleRateThrottle
 from tests.shop.addresses import addresses
 from tests.shop.rows import a_row_of_each
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 NAMES = ("lang", "version", "format", "next", "cursor", "q", "script", "redirect", "page", "order")
 HOSTILE = {
