@@ -9,12 +9,13 @@ from celery.worker import state
 
 from outbox.transports import celery
 from outbox.transports.celery import AcknowledgeStep
+from outbox.transports.celery_broker import TASK
 
 
 class Request:
     """As Celery's, as far as the step uses it."""
 
-    def __init__(self, name: str = celery.TASK) -> None:
+    def __init__(self, name: str = TASK) -> None:
         self.name = name
         self.acknowledged = False
         self.times = 0
