@@ -25,8 +25,9 @@ class OutboxConfig(AppConfig):
 
     def ready(self) -> None:
         """Import `events`, then `handlers`, of every app. Sync subscriptions after `migrate`."""
-        from . import checks, own_events  # noqa: F401  imports register checks and the event
+        from . import checks  # noqa: F401  the import registers the checks
         from .guards.hooks import start
+        from .privacy import redaction  # noqa: F401  the import registers `SubjectRedacted`
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
