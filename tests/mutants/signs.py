@@ -46,11 +46,10 @@ INTERRUPTIONS = [
         edits=(
             Edit(
                 "outbox/deliveries/time_limit.py",
-                "    def restart(self) -> None:\n"
                 "        if self.is_over:\n"
                 "            raise self.exceeded()\n"
                 "        if self._is_on:\n",
-                "    def restart(self) -> None:\n        if self._is_on:\n",
+                "        if self._is_on:\n",
             ),
         ),
         noticed_by=(f"{LIMIT}test_gives_no_more_time_to_what_has_swallowed_it",),
