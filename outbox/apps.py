@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.core.management.base import CommandError
 from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
+
+#: The second migration of the earlier chain (`refuse_old_tables`). No release may use its name.
+_OLD_SECOND = "0002_ordered_breakers_delayed"
 
 
 class OutboxConfig(AppConfig):
@@ -20,9 +25,9 @@ class OutboxConfig(AppConfig):
 
     def ready(self) -> None:
         """Import `events`, then `handlers`, of every app. Sync subscriptions after `migrate`."""
-        from . import checks, own_events  # noqa: F401  imports register checks and the event
-        from .checks.old_tables import refuse_old_tables
+        from . import checks  # noqa: F401  the import registers the checks
         from .guards.hooks import start
+        from .privacy import redaction  # noqa: F401  the import registers `SubjectRedacted`
 
         autodiscover_modules("events")
         autodiscover_modules("handlers")
@@ -41,3 +46,30 @@ def _sync_subscriptions(*, using: str, **_kwargs: Any) -> None:
     # The table is missing after `migrate auth` on an empty database and `migrate outbox zero`.
     if Subscription._meta.db_table in connections[using].introspection.table_names():
         sync_subscriptions(using=using)
+
+
+def refuse_old_tables(*, using: str, **_kwargs: Any) -> None:
+    """Raise CommandError if the tables of `using` are older than the first release.
+
+    Development copies recorded the `0001_initial` of an earlier chain of migrations. So `migrate`
+    would skip the present `0001_initial` and leave the old tables as they are.
+    """
+    applied = MigrationRecorder(connections[using]).applied_migrations()
+    if ("outbox", _OLD_SECOND) not in applied:
+        return
+    last = max(name for label, name in applied if label == "outbox")
+    raise CommandError(
+        f"The database {using} was migrated before the first release of the outbox "
+        f"(django_migrations lists outbox.{_OLD_SECOND} to outbox.{last}), and this release cannot "
+        f"update its tables: {_replacement(using)}, then migrate again."
+    )
+
+
+def _replacement(using: str) -> str:
+    connection = connections[using]
+    database = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"delete the file {database['NAME']}"
+    return (
+        f"drop and create the database {database['NAME']} at {database['HOST']}:{database['PORT']}"
+    )

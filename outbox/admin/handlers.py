@@ -1,4 +1,4 @@
-"""The page of handlers: condition, throughput, policy and pause of each."""
+"""The pages about all handlers: condition, throughput and policy of each, and the map of events."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import formats
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
+from outbox import events
 from outbox.counting import minutes
 from outbox.counting.minutes import Totals
+from outbox.drawing.map import Arrow, Network, network_map
 from outbox.formatting import retry_policy
 from outbox.models import Subscription
 from outbox.monitor.status import HandlerStatus, status
@@ -21,6 +25,7 @@ from outbox.monitor.stops import BREAKER, END
 from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
 
 from .base import ReadOnlyAdmin, may
+from .links import events_url
 from .pages import show
 
 _RECENT = timedelta(minutes=15)
@@ -86,23 +91,22 @@ class HandlerRow:
     @property
     def rate(self) -> str:
         """Deliveries done per minute."""
-        value = self.recent.done / (_RECENT.total_seconds() / 60)
-        return formats.number_format(value, 1 if value < 10 else 0)
+        return _rate(self.recent.done / (_RECENT.total_seconds() / 60))
 
     @property
     def median(self) -> str:
         """Median time from commit to done."""
-        return _written(self.recent.lag(0.5))
+        return span_of_seconds(self.recent.lag(0.5))
 
     @property
     def p95(self) -> str:
         """95th percentile of the time from commit to done."""
-        return _written(self.recent.lag(0.95))
+        return span_of_seconds(self.recent.lag(0.95))
 
     @property
     def duration(self) -> str:
         """Mean duration of a run."""
-        return _written(self.recent.mean_seconds)
+        return span_of_seconds(self.recent.mean_seconds)
 
     @property
     def errors(self) -> str:
@@ -172,5 +176,44 @@ def handler_rows(*, has_failures: bool) -> list[HandlerRow]:
     ]
 
 
-def _written(seconds: float | None) -> str:
-    return NOTHING if seconds is None else span_of_seconds(seconds)
+def _rate(per_minute: float) -> str:
+    return formats.number_format(per_minute, 1 if per_minute < 10 else 0)
+
+
+def network() -> Network:
+    """Return the declared events, and the active subscriptions of all releases."""
+    rows = list(Subscription.objects.filter(active=True).order_by("handler", "event"))
+    per_minute = minutes.rates()
+    notes = {name: _("%s per minute") % _rate(per_minute[name]) for name in per_minute}
+    arrows = [
+        Arrow(
+            event=row.event,
+            handler=row.handler,
+            note=_("held") if row.is_held else "",
+            is_held=row.is_held,
+        )
+        for row in rows
+    ]
+    return Network(
+        events=sorted({*events.registry, *per_minute}),
+        handlers=sorted({row.handler for row in rows}),
+        arrows=arrows,
+        notes=notes,
+    )
+
+
+def map_view(page: ReadOnlyAdmin, request: HttpRequest) -> HttpResponse:
+    """Show the map to users with the permission to view subscriptions."""
+    page.require_view(request)
+    shown = network()
+    picture = network_map(
+        shown,
+        event_address=lambda name: events_url(name=name),
+        handler_address=_subscriptions_url,
+    )
+    template = "admin/outbox/subscription/map.html"
+    return show(request, template, of=page, title=_("Map"), network=shown, picture=picture)
+
+
+def _subscriptions_url(handler: str) -> str:
+    return f"{reverse('admin:outbox_subscription_changelist')}?{urlencode({'q': handler})}"

@@ -30,7 +30,7 @@ from outbox.models import Event, Minute
 from outbox.monitor.groups import Group, groups
 from outbox.monitor.health import PartHealth, health_of_parts
 from outbox.monitor.status import Status, status
-from outbox.templatetags.outbox_display import NOTHING, span, span_of_seconds
+from outbox.templatetags.outbox_display import span, span_of_seconds
 
 from .advice import Advice, advice
 from .base import ReadOnlyAdmin, may
@@ -127,8 +127,8 @@ class Overview:
             Tile(_("dead"), _number(dead), dead_url(), is_bad=bool(dead)),
             Tile(_("oldest owed"), self._oldest(), events_url(state="owed")),
             Tile(_("events per second"), _rate(recent.events / _RECENT.total_seconds())),
-            Tile(_("median time to done"), _seconds(recent.lag(0.5))),
-            Tile(_("95th percentile to done"), _seconds(recent.lag(0.95))),
+            Tile(_("median time to done"), span_of_seconds(recent.lag(0.5))),
+            Tile(_("95th percentile to done"), span_of_seconds(recent.lag(0.95))),
         ]
 
     @property
@@ -248,7 +248,3 @@ def _number(value: int) -> str:
 
 def _rate(value: float) -> str:
     return formats.number_format(value, 1 if value >= 0.05 or not value else 2)
-
-
-def _seconds(value: float | None) -> str:
-    return NOTHING if value is None else span_of_seconds(value)

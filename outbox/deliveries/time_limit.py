@@ -50,6 +50,10 @@ class Limit:
 
     def restart(self) -> None:
         """Restart the time now; raise `TimeLimitExceeded` if it is already up."""
+        if self.is_over:
+            raise self.exceeded()
+        if self._is_on:
+            self._count(self.seconds)
 
     def pause(self) -> None:
         """Interrupt nothing until `resume`; raise `TimeLimitExceeded` if the time is already up."""
@@ -121,12 +125,6 @@ class _SignalLimit(Limit):
         self._began = time.monotonic()
         self._is_stopped = False
 
-    def restart(self) -> None:
-        if self.is_over:
-            raise self.exceeded()
-        if self._is_on:
-            self._count(self.seconds)
-
     def _count(self, seconds: float) -> None:
         super()._count(seconds)
         signal.setitimer(signal.ITIMER_REAL, seconds, self.again)
@@ -166,10 +164,7 @@ class _ThreadLimit(Limit):
 
     def restart(self) -> None:
         with self._lock:
-            if self.is_over:
-                raise self.exceeded()
-            if self._is_on:
-                self._count(self.seconds)
+            super().restart()
 
     def _count(self, seconds: float) -> None:
         super()._count(seconds)

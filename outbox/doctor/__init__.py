@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from outbox import databases
 from outbox.transports.base import QUEUE
 
-from . import broker, database, heartbeats, owed, queues, settings
+from . import broker, database, owed, processes
 from .findings import ERROR, OK, WARNING, Finding, error
 
 __all__ = ["ERROR", "OK", "WARNING", "Finding", "examine", "examine_without_broker", "probe"]
@@ -27,7 +27,7 @@ def examine(*, timeout: float = 10.0, using: str | None = None) -> list[Finding]
         using: the outbox's database alias.
     """
     using = using or databases.alias()
-    far = {"broker": broker.examine}
+    far = {"broker": broker.examine_broker}
     return _examine({**far, **_here(using), **_canaries(None, timeout=timeout, using=using)})
 
 
@@ -48,9 +48,9 @@ def probe(
     using = using or databases.alias()
     parts = _canaries(wanted, timeout=timeout, using=using)
     if QUEUE in wanted:
-        parts["relay"] = lambda: heartbeats.examine_relay(using=using)
+        parts["relay"] = lambda: processes.examine_relay(using=using)
     if worker:
-        parts["worker"] = lambda: queues.examine_worker(worker, queues=wanted, using=using)
+        parts["worker"] = lambda: processes.examine_worker(worker, queues=wanted, using=using)
     return _examine(parts)
 
 
@@ -66,17 +66,17 @@ def _canaries(
     """Return the part that sends canaries through the wanted queues; None: through all."""
 
     def part() -> Iterable[Finding]:
-        names = queues.all_queues(using=using) if wanted is None else wanted
-        return queues.examine(names, timeout=timeout, using=using)
+        names = processes.all_queues(using=using) if wanted is None else wanted
+        return processes.examine_queues(names, timeout=timeout, using=using)
 
     return {"queues": part}
 
 
 def _here(using: str) -> _Parts:
     return {
-        "settings": lambda: settings.examine(using=using),
+        "settings": lambda: broker.examine_settings(using=using),
         "database": lambda: database.examine(using=using),
-        "heartbeats": lambda: heartbeats.examine(using=using),
+        "heartbeats": lambda: processes.examine_heartbeats(using=using),
         "owed deliveries": lambda: owed.examine(using=using),
     }
 

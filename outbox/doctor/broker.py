@@ -1,4 +1,4 @@
-"""Findings about the broker: whether it answers, and whether it keeps its messages."""
+"""Findings about Celery: its settings, and whether its broker answers and keeps messages."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Any
 
 from celery import current_app
 
+from outbox.models import Subscription
+
 from .findings import Finding, error, ok, warning
 
 _PART = "broker"
+_SETTINGS = "settings"
 _FULL = 0.8
 
 
-def examine() -> Iterator[Finding]:
-    """Connect to the broker, and examine its settings."""
+def examine_broker() -> Iterator[Finding]:
+    """Connect to the broker, and examine how it stores messages."""
     try:
         with current_app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=1)
@@ -83,4 +86,74 @@ def _of_rabbitmq() -> Iterator[Finding]:
             _PART,
             "Publishing is not confirmed: messages that RabbitMQ refuses count as sent.",
             'Set broker_transport_options = {"confirm_publish": True}.',
+        )
+
+
+def examine_settings(*, using: str) -> Iterator[Finding]:
+    """Examine visibility timeout, acks, prefetch and serializer."""
+    found = [*_acks(), *_prefetch(), *_serializer(), *_visibility(using=using)]
+    yield from found or [
+        ok(_SETTINGS, "Acks, prefetch, serializer and visibility timeout are safe.")
+    ]
+
+
+def _acks() -> Iterator[Finding]:
+    conf = current_app.conf
+    if conf.task_reject_on_worker_lost:
+        yield error(
+            _SETTINGS,
+            "task_reject_on_worker_lost is on: a task that kills its worker is repeated forever.",
+            "Turn it off. The deliveries of a killed worker are sent again after their lease.",
+        )
+    if not conf.task_acks_late:
+        yield warning(
+            _SETTINGS,
+            "task_acks_late is off: tasks other than the outbox's are lost with their worker.",
+            "Set task_acks_late = True.",
+        )
+
+
+def _prefetch() -> Iterator[Finding]:
+    prefetch = current_app.conf.worker_prefetch_multiplier
+    if prefetch != 1:
+        yield warning(
+            _SETTINGS,
+            f"worker_prefetch_multiplier is {prefetch}: a busy worker reserves tasks of idle ones.",
+            "Set worker_prefetch_multiplier = 1.",
+        )
+
+
+def _serializer() -> Iterator[Finding]:
+    conf = current_app.conf
+    if conf.task_serializer != "json" or set(conf.accept_content) - {"json", "application/json"}:
+        yield error(
+            _SETTINGS,
+            f"Workers accept {', '.join(conf.accept_content)}. With pickle, everyone with "
+            "write access to the broker can run code in them.",
+            'Set task_serializer = "json" and accept_content = ["json"].',
+        )
+
+
+def _visibility(*, using: str) -> Iterator[Finding]:
+    options = current_app.conf.broker_transport_options or {}
+    if not str(current_app.conf.broker_url).startswith(("redis", "rediss", "sentinel")):
+        return
+    timeout = float(options.get("visibility_timeout", 3600))
+    limit = current_app.conf.task_time_limit
+    leases = Subscription.objects.using(using).values_list("lease_seconds", flat=True)
+    longest = max(leases, default=0.0)
+    if limit is None or timeout <= limit:
+        yield warning(
+            _SETTINGS,
+            f"Redis redelivers a message after {timeout:g} s, while its task may still run "
+            f"(task_time_limit {limit if limit is not None else 'none'}).",
+            "Set task_time_limit, and visibility_timeout above it. The outbox's deliveries do not "
+            "run twice, but other tasks may.",
+        )
+    if timeout <= longest:
+        yield warning(
+            _SETTINGS,
+            f"The longest lease ({longest:g} s) is longer than the visibility timeout "
+            f"({timeout:g} s).",
+            "Raise visibility_timeout above it.",
         )

@@ -10,6 +10,7 @@ from outbox.retention import countable, prunable
 from .backfills import BACKFILL_RATE, backfill
 from .bulk import chosen, discard, replay, replayable, retry, retryable
 from .corrections import CannotCorrect, correct
+from .dry_run import Preview, preview
 from .handlers import (
     HeldByBackfill,
     UnknownHandler,
@@ -21,10 +22,8 @@ from .handlers import (
     subscriptions_of,
 )
 from .holds import CannotBackfill
-from .previews import Preview, preview
 from .progress import RATE, StillRunning
-from .pruning import prune
-from .redaction import redact
+from .removal import prune, redact
 from .resumption import (
     ABANDONED_AFTER,
     NotRunning,

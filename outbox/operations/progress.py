@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -101,7 +101,7 @@ def begin(
     """
     now = clock.now(using=using)
     with transaction.atomic(using=using):
-        for same in _unfinished(action, choice, using=using):
+        for same in unfinished_of(action, choice, using=using):
             if action == Operation.Action.REPLAY:
                 raise StillRunning(same)
             give_up(same, using=using)
@@ -124,7 +124,8 @@ def give_up(operation: Operation, *, using: str) -> None:
     running.update(state=State.GIVEN_UP, finished_at=clock.now(using=using))
 
 
-def _unfinished(action: str, choice: dict[str, Any], *, using: str) -> list[Operation]:
+def unfinished_of(action: str, choice: Mapping[str, Any], *, using: str) -> list[Operation]:
+    """Return the unfinished operations of this action and choice, the oldest first."""
     running = Operation.objects.using(using).filter(state=State.RUNNING, action=action)
     return [one for one in running.order_by("id") if one.choice == choice]
 
@@ -170,7 +171,7 @@ def recorded(
 
     A killed operation of the same action and choice is continued under its own row.
     """
-    killed = _unfinished(action, choice, using=using)
+    killed = unfinished_of(action, choice, using=using)
     start = partial(begin, action, choice, by=by, reason=reason, using=using)
     operation = killed[0] if killed else start()
     yield operation

@@ -16,7 +16,7 @@ from . import backfills, progress
 from .bulk import ELIGIBLE, BulkTask
 from .handlers import end
 from .progress import Report, Task, carry_out
-from .redaction import redact
+from .removal import redact
 from .selection import Choice
 
 logger = logging.getLogger("outbox.operations")

@@ -20,8 +20,8 @@ from outbox.context import acting_as
 from outbox.deliveries.locks import lock_deliveries
 from outbox.deliveries.statements import bound_transaction
 from outbox.emission import emit
+from outbox.events import DomainEvent
 from outbox.models import Attempt, DelayedEvent, Delivery, Event, Subscription
-from outbox.own_events import SubjectRedacted
 
 from . import subjects
 from .cleaning import Cleaner
@@ -35,6 +35,12 @@ _AT_ONCE = 200
 _KEYS_AT_ONCE = 500
 #: PostgreSQL ends a step that is idle for so long: its host may be down.
 _IDLE_SECONDS = 60.0
+
+
+class SubjectRedacted(DomainEvent, key="subject"):
+    """A person's data was blanked in stored events. Blank what your app has of that person."""
+
+    subject: str
 
 
 @dataclass

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
+from django.db import connections, transaction
 from django.db.models import Max, Q
 from django.utils.module_loading import autodiscover_modules
 
@@ -16,7 +19,6 @@ from outbox.deliveries.outstanding import owed_keys
 from outbox.models import Delivery, Event, Horizon
 
 from . import Difference, Examination, Invariant, registry
-from .snapshot import snapshot
 
 #: Most differences that are kept of one invariant; the others are only counted.
 MOST_KEPT = 50
@@ -139,3 +141,40 @@ def _count_owed(*, using: str) -> int:
     owed = Delivery.objects.using(using).filter(state__in=Delivery.OWED).values("event")
     events = Event.objects.using(using).filter(Q(fanned_out_at=None) | Q(pk__in=owed))
     return events.values("key").distinct().count()
+
+
+@contextmanager
+def snapshot(*, using: str | None = None) -> Iterator[None]:
+    """Make all reads in the block see the database as it is now, without blocking writers.
+
+    PostgreSQL: REPEATABLE READ READ ONLY. SQLite: a deferred transaction, which in WAL mode reads
+    beside the writer. Within a TestCase: the transaction of the test.
+
+    Raises:
+        RuntimeError: a transaction is open, which may have an older snapshot.
+    """
+    using = using or databases.alias()
+    connection: Any = connections[using]
+    if connection.in_atomic_block:
+        with transaction.atomic(using=using, durable=True):
+            yield
+        return
+    with _mode(connection, "DEFERRED"), transaction.atomic(using=using, durable=True):
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # The snapshot is taken by the first read.
+            cursor.execute("SELECT count(*) FROM django_migrations")
+        yield
+
+
+@contextmanager
+def _mode(connection: Any, mode: str) -> Iterator[None]:
+    """Set the mode in which SQLite begins transactions; other databases ignore it."""
+    connection.ensure_connection()
+    before = getattr(connection, "transaction_mode", None)
+    connection.transaction_mode = mode
+    try:
+        yield
+    finally:
+        connection.transaction_mode = before

@@ -154,9 +154,9 @@ def outbox_navigation(context: dict[str, Any]) -> dict[str, Any]:
     return {"pages": pages, "here": request.path}
 
 
-def span_of_seconds(seconds: float) -> str:
-    """Return a number of seconds as a span."""
-    return span(timedelta(seconds=seconds))
+def span_of_seconds(seconds: float | None) -> str:
+    """Return a number of seconds as a span; a dash for None."""
+    return NOTHING if seconds is None else span(timedelta(seconds=seconds))
 
 
 def link(url: str, text: object) -> str:

@@ -3,16 +3,20 @@
 `RelayStep` keeps the relay's threads. `NudgeStep` consumes nudges on the worker's own broker
 connection, in the main process. So neither a busy pool nor a full queue delays them, and any broker
 that Celery supports carries them.
-`HeartbeatStep` stores the worker's heartbeat.
+`HeartbeatStep` stores the worker's heartbeat. `AcknowledgeStep`
+acknowledges long-running messages.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from celery import Celery, bootsteps, concurrency, signals
+from celery.worker import state
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from kombu import Consumer
@@ -22,14 +26,18 @@ from outbox.deliveries.connections import drop
 from outbox.deliveries.transient_errors import drop_broken_connection
 from outbox.subscriptions import queues
 
-from .acknowledgement import AcknowledgeStep
 from .base import QUEUE, Relay
-from .celery_broker import nudge_queue
+from .celery_broker import TASK, nudge_queue
 
 logger = logging.getLogger("outbox.worker")
 
 #: Celery's pools of greenlets, by the names of their modules.
 GREEN_POOLS = ("gevent", "eventlet")
+
+#: Seconds after which an unfinished message is acknowledged, and seconds between two checks.
+#: RabbitMQ's shortest sensible `consumer_timeout` is a minute, its default 30 minutes.
+ACKNOWLEDGE_AFTER_SECONDS = 300.0
+_CHECK_SECONDS = 15.0
 
 
 def install(app: Celery) -> None:
@@ -185,3 +193,44 @@ class NudgeStep(bootsteps.ConsumerStep):
     def _nudge(self, _body: Any, _message: Any) -> None:
         if self._worker.outbox_relay is not None:
             self._worker.outbox_relay.nudge()
+
+
+class AcknowledgeStep(bootsteps.StartStopStep):
+    """Acknowledges long-running messages before the broker repeats them or closes the consumer.
+
+    Celery acknowledges the outbox's messages when they are done (`acks_late`), so a worker that
+    ends loses none. But RabbitMQ closes the channel of a consumer that does not acknowledge for
+    half an hour (`consumer_timeout`), and this ends the worker. Redis and SQS send the message
+    again. A message that is some minutes old no longer needs the broker. The leases of its
+    deliveries are in the database, so a relay sends the deliveries of a dead worker again.
+
+    It runs in the worker's main process. In the pool `solo` it cannot check, because the main
+    process runs the message itself.
+    """
+
+    requires = ("celery.worker.consumer:Tasks",)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._seen: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        """Start the repeated check."""
+        every = min(_CHECK_SECONDS, ACKNOWLEDGE_AFTER_SECONDS)
+        self._timer = consumer.timer.call_repeatedly(every, self.acknowledge_old)
+
+    def stop(self, consumer: Any) -> None:
+        """Stop the check."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def acknowledge_old(self) -> None:
+        """Acknowledge the messages that were received `ACKNOWLEDGE_AFTER_SECONDS` ago or more."""
+        now = time.monotonic()
+        for request in list(state.reserved_requests):
+            if request.name != TASK or request.acknowledged:
+                continue
+            if now - self._seen.setdefault(request, now) >= ACKNOWLEDGE_AFTER_SECONDS:
+                request.acknowledge()

@@ -31,7 +31,7 @@ _PAUSE = f"""
 from django.db import transaction
 from outbox import emit, operations
 from outbox.models import Subscription
-from outbox.own_events import SubjectRedacted
+from outbox.privacy.redaction import SubjectRedacted
 Subscription.objects.filter(handler="{IN_ORDER}").update(ordered=True)
 operations.pause("{IN_ORDER}", by="user:1", reason="Lawyers look at what may be forgotten.")
 for subject in ("customer:4711", "customer:4711", "customer:4711", "customer:4712"):

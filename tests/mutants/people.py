@@ -255,7 +255,7 @@ HOLDS = [
     Mutant(
         name="duplicates-without-corrections",
         without="a corrected event counts as a second event of its key",
-        edits=(Edit("outbox/reconciliation/evidence.py", ".filter(corrects=None)", ""),),
+        edits=(Edit("outbox/reconciliation/__init__.py", ".filter(corrects=None)", ""),),
         noticed_by=(
             f"{CORRECTIONS}TestReconciliation::test_counts_no_correction_as_a_duplicate_event",
         ),

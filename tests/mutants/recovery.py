@@ -306,7 +306,7 @@ OTHERS = [
         without="a message is acknowledged when it is done, however long that takes",
         edits=(
             Edit(
-                "outbox/transports/acknowledgement.py",
+                "outbox/transports/celery.py",
                 "                request.acknowledge()\n",
                 "                pass\n",
             ),

@@ -46,11 +46,10 @@ INTERRUPTIONS = [
         edits=(
             Edit(
                 "outbox/deliveries/time_limit.py",
-                "    def restart(self) -> None:\n"
                 "        if self.is_over:\n"
                 "            raise self.exceeded()\n"
                 "        if self._is_on:\n",
-                "    def restart(self) -> None:\n        if self._is_on:\n",
+                "        if self._is_on:\n",
             ),
         ),
         noticed_by=(f"{LIMIT}test_gives_no_more_time_to_what_has_swallowed_it",),
@@ -234,7 +233,7 @@ DOCTORS = [
         without="the doctor believes a worker's heartbeat, whether it consumes or not",
         edits=(
             Edit(
-                "outbox/doctor/queues.py",
+                "outbox/doctor/processes.py",
                 "    if is_answered:\n",
                 "    found = Heartbeats(using=using)\n"
                 "    is_answered = found.latest(Kind.WORKER, queue=queue).is_fresh\n"

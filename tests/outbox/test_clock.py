@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from outbox import DomainEvent, clock, emit, subscribe
 from outbox.deliveries import heartbeat
-from outbox.doctor import heartbeats
+from outbox.doctor import processes
 from outbox.models import Attempt, Delivery, Event, Heartbeat
 from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
@@ -168,7 +168,9 @@ class TestTheDoctor:
             heartbeat.beat("relay", "relay@ahead", using="default")
         heartbeat.beat("worker", "worker@right", using="default")
 
-        [found] = [one for one in heartbeats.examine(using="default") if one.part == "clocks"]
+        [found] = [
+            one for one in processes.examine_heartbeats(using="default") if one.part == "clocks"
+        ]
 
         assert found.severity == "warning"
         assert "The host of relay@ahead is 90.0 s ahead of the database." in found.text
@@ -176,6 +178,8 @@ class TestTheDoctor:
     def test_says_so_where_none_differs(self):
         heartbeat.beat("worker", "worker@right", using="default")
 
-        [found] = [one for one in heartbeats.examine(using="default") if one.part == "clocks"]
+        [found] = [
+            one for one in processes.examine_heartbeats(using="default") if one.part == "clocks"
+        ]
 
         assert found.severity == "ok"

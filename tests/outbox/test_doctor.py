@@ -19,7 +19,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from outbox import events, operations, subscribe, subscriptions
 from outbox.deliveries import heartbeat
-from outbox.doctor import Finding, broker, database, examine, owed, probe, queues, settings
+from outbox.doctor import Finding, broker, database, examine, owed, probe, processes
 from outbox.formatting import format_time
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
 from outbox.relay.passes import relay_pass
@@ -80,7 +80,9 @@ class TestTheDoctor:
             raise RuntimeError("no permission")
 
         monkeypatch.setattr(owed, "examine", broken)
-        monkeypatch.setattr("outbox.doctor.queues.examine", lambda *_names, **_options: [])
+        monkeypatch.setattr(
+            "outbox.doctor.processes.examine_queues", lambda *_names, **_options: []
+        )
 
         found = [one for one in examine() if one.part == "owed deliveries"]
 
@@ -217,7 +219,7 @@ class TestTheBroker:
 
 class TestTheSettings:
     def test_of_the_shop_are_safe(self, outbox: Outbox):
-        assert [one.severity for one in settings.examine(using="default")] == ["ok"]
+        assert [one.severity for one in broker.examine_settings(using="default")] == ["ok"]
 
     @pytest.mark.parametrize(
         ("name", "value", "said"),
@@ -235,14 +237,14 @@ class TestTheSettings:
     ):
         monkeypatch.setitem(current_app.conf, name, value)
 
-        found = settings.examine(using="default")
+        found = broker.examine_settings(using="default")
 
         assert [one for one in found if said in one.text and one.advice]
 
     def test_are_compared_with_the_leases_of_the_database_that_is_asked_for(self):
         """Seen to fail where it is the default one, whichever the outbox is in."""
         with pytest.raises(ConnectionDoesNotExist, match="elsewhere"):
-            list(settings.examine(using="elsewhere"))
+            list(broker.examine_settings(using="elsewhere"))
 
 
 class TestTheDatabase:
@@ -294,7 +296,7 @@ class TestTheQueues:
         """Seen to fail with a canary that answers nothing."""
         monkeypatch.setitem(current_app.conf, "task_always_eager", True)
 
-        found = queues.examine(QUEUES, timeout=20, using="default")
+        found = processes.examine_queues(QUEUES, timeout=20, using="default")
 
         assert {(one.part, one.severity) for one in found} == {
             ("queue outbox", "ok"),
@@ -311,7 +313,7 @@ class TestTheQueues:
             kind="worker", name="w1", queues=["outbox", "tests"], started_at=now, seen_at=now
         )
 
-        found = list(queues.examine(QUEUES, timeout=0.1, using="default"))
+        found = list(processes.examine_queues(QUEUES, timeout=0.1, using="default"))
 
         assert [one.severity for one in found] == ["error", "error"]
         assert all("it no longer consumes" in one.text for one in found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import checks, deliveries, handlers, inspection, operations, relay
+from . import checks, deliveries, inspection, operations, relay
 from .common import Subcommand
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -16,10 +16,10 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "discard": deliveries.Discard(),
     "replay": deliveries.Replay(),
     "backfill": deliveries.Backfill(),
-    "pause": handlers.Pause(),
-    "resume": handlers.Resume(),
-    "close-breaker": handlers.CloseBreaker(),
-    "end": handlers.End(),
+    "pause": deliveries.Pause(),
+    "resume": deliveries.Resume(),
+    "close-breaker": deliveries.CloseBreaker(),
+    "end": deliveries.End(),
     "prune": operations.Prune(),
     "redact": operations.Redact(),
     "continue": operations.Continue(),

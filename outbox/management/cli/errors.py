@@ -20,6 +20,7 @@ from outbox.deliveries.transient_errors import (
 from outbox.formatting import one_line
 from outbox.models import Operation, Subscription
 from outbox.operations import next_step
+from outbox.operations.progress import unfinished_of
 
 #: Exit code after Ctrl-C, as a shell reports it.
 INTERRUPTED = 130
@@ -72,10 +73,7 @@ def explained_interrupt(action: str, choice: Mapping[str, Any]) -> Iterator[None
         yield
     except KeyboardInterrupt:
         drop_broken_connection(using=databases.alias())  # Ctrl-C may have interrupted a statement
-        running = Operation.objects.using(databases.alias()).filter(
-            action=action, state=Operation.State.RUNNING
-        )
-        mine = [row for row in running.order_by("id") if row.choice == choice]
+        mine = unfinished_of(action, choice, using=databases.alias())
         raise interrupted(mine[-1] if mine else None) from None
 
 

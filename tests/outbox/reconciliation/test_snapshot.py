@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import InternalError, transaction
 
-from outbox.reconciliation.snapshot import snapshot
+from outbox.reconciliation.examination import snapshot
 from tests.outbox.project.freight.models import Shelf
 from tests.threads import aside
 

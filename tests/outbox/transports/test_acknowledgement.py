@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import pytest
 from celery.worker import state
 
-from outbox.transports import acknowledgement
-from outbox.transports.acknowledgement import AcknowledgeStep
+from outbox.transports import celery
+from outbox.transports.celery import AcknowledgeStep
+from outbox.transports.celery_broker import TASK
 
 
 class Request:
     """As Celery's, as far as the step uses it."""
 
-    def __init__(self, name: str = acknowledgement.TASK) -> None:
+    def __init__(self, name: str = TASK) -> None:
         self.name = name
         self.acknowledged = False
         self.times = 0
@@ -28,7 +29,7 @@ class Request:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock = SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr(acknowledgement, "time", clock)
+    monkeypatch.setattr(celery, "time", clock)
     return clock
 
 
