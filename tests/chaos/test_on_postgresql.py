@@ -39,7 +39,7 @@ def assert_each_once_and_in_order(ground: Stack, number: int, **more: int) -> No
     assert all(seqs == sorted(seqs) for seqs in by_key.values()), by_key
 
 
-class TestALongTransactionOfSomeoneElse:
+class TestALongTransactionOfAnotherClient:
     @pytest.fixture(autouse=True)
     def _held_open(self, ground: Stack) -> Iterator[None]:
         """It has a snapshot from before the first event, and has written."""
@@ -51,7 +51,7 @@ class TestALongTransactionOfSomeoneElse:
             yield
             assert held.execute("SELECT count(*) FROM outbox_event").fetchone() == (0,)
 
-    def test_holds_nothing_up(self, ground: Stack):
+    def test_delays_no_delivery(self, ground: Stack):
         """With events claimed below the oldest open transaction (pg_snapshot_xmin): none comes."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
@@ -74,7 +74,7 @@ class TestPgBouncerInTransactionMode:
         monkeypatch.setitem(ground.environment, "DATABASE_URL", bouncer.url)
         monkeypatch.setitem(ground.environment, "BEHIND_PGBOUNCER", "true")
 
-    def test_changes_no_effect(self, ground: Stack):
+    def test_keeps_all_effects(self, ground: Stack):
         """With advisory locks of the session for keys: the next who gets the connection waits."""
         ground.manage("migrate", "-v0")
         ground.start_relay("pooled-relay-1")
@@ -89,7 +89,7 @@ class TestPgBouncerInTransactionMode:
         assert_each_once_and_in_order(ground, 60)
         assert 0 < most <= SERVER_CONNECTIONS, "someone went around it"
 
-    def test_is_no_bar_to_commands_that_read_a_lot(self, ground: Stack):
+    def test_permits_commands_with_server_side_cursors(self, ground: Stack):
         """Without BEHIND_PGBOUNCER: a cursor is gone with the connection that it was opened on."""
         ground.start_worker("pooled-worker", queues=QUEUES)
         ground.manage("strike", "3000", "--queued")
@@ -107,7 +107,7 @@ class TestPgBouncerInTransactionMode:
 
 
 class TestAnyNumberOfRelays:
-    def test_makes_no_difference(self, ground: Stack):
+    def test_has_the_same_effects(self, ground: Stack):
         """Without the locks in `open_passes`: windows are exceeded."""
         ground.stop_all(but={"broker", "worker"})
         ground.start_worker(queues=QUEUES)

@@ -45,10 +45,8 @@ def some_have_started(stack: Stack) -> bool:
     return bool(stack.value(started))
 
 
-class TestAServer:
-    def test_that_goes_away_uses_up_nobodys_only_attempt(
-        self, stack: Stack, server: EmbeddedPostgres
-    ):
+class TestADatabaseServer:
+    def test_that_stops_uses_up_no_single_attempt(self, stack: Stack, server: EmbeddedPostgres):
         """Rule 9. Failed, with dead deliveries, while the wait for the database was bounded.
 
         It stops, it is killed, and it is away for longer than the leases last.

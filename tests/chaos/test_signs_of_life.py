@@ -26,7 +26,7 @@ def _nobody_was_seen(ground: Stack) -> None:
 
 
 class TestAHeartbeat:
-    def test_comes_from_relay_workers_and_beat(self, ground: Stack):
+    def test_is_written_by_relay_workers_and_beat(self, ground: Stack):
         """Without the bootstep, the loop's or the task's part: that row never comes."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
@@ -43,7 +43,7 @@ class TestAHeartbeat:
         assert queues[worker] == sorted(QUEUES.split(","))
 
     @pytest.mark.own_broker
-    def test_comes_from_a_relay_whose_broker_is_away(self, ground: Stack):
+    def test_is_written_by_a_relay_whose_broker_is_unavailable(self, ground: Stack):
         ground.start_relay()
         ground.kill("broker")
         ground.query("DELETE FROM outbox_heartbeat")
@@ -69,7 +69,7 @@ def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, 
 
 @pytest.mark.once
 class TestTheDoctor:
-    def test_finds_everything_well_where_it_is(self, ground: Stack):
+    def test_finds_no_problem_in_a_healthy_shop(self, ground: Stack):
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
         ground.start_beat()
@@ -81,7 +81,7 @@ class TestTheDoctor:
         assert {f"queue {name}" for name in ("outbox", *QUEUES.split(","))} <= found.keys()
         assert not ground.query("SELECT * FROM outbox_heartbeat WHERE kind = 'canary'")
 
-    def test_finds_a_worker_that_lives_and_no_longer_consumes(self, ground: Stack):
+    def test_finds_a_running_worker_that_no_longer_consumes(self, ground: Stack):
         """Its heartbeat comes; without the canary nobody would notice."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
@@ -95,7 +95,7 @@ class TestTheDoctor:
         assert found["queue ground.slow"]["severity"] == "error"
         assert found["queue ground"]["severity"] == "ok"
 
-    def test_says_which_queue_has_no_worker(self, ground: Stack):
+    def test_names_a_queue_without_a_worker(self, ground: Stack):
         ground.start_relay()
         ground.start_worker(queues="ground,ground.outside")
 
@@ -123,7 +123,7 @@ class TestTheDoctor:
 
 @pytest.mark.once
 class TestAProbe:
-    def test_finds_a_worker_that_is_there_and_misses_one_that_is_gone(self, ground: Stack):
+    def test_accepts_a_running_worker_and_reports_a_missing_one(self, ground: Stack):
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
         ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "the workers beat")

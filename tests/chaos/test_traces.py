@@ -80,7 +80,7 @@ def is_attempt(span: Told) -> bool:
 
 
 class TestATraceAcrossProcesses:
-    def test_runs_from_the_request_to_the_last_handler_and_a_replay_links_to_it(
+    def test_covers_the_request_and_all_handlers_and_a_replay_links_to_it(
         self, shop: Shop, collector: Collector
     ):
         shop.place_order()

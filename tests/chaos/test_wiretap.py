@@ -30,9 +30,7 @@ def at_rest(ground: Stack) -> int:
 
 @pytest.mark.own_broker  # a given one does not tell what is published
 class TestAWiretap:
-    def test_sends_messages_twice_and_in_another_order_and_no_effect_is_doubled(
-        self, ground: Stack
-    ):
+    def test_repeats_and_reorders_messages_without_repeated_effects(self, ground: Stack):
         """Without the token check: effects twice."""
         ground.stop_all(but={"broker", "relay"})
         tap = ground.broker.wiretap()

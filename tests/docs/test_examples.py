@@ -156,7 +156,7 @@ def install(project: Copy, *apps: str) -> None:
 
 @pytest.mark.timeout(600)
 class TestTheAppsOfThePages:
-    def test_work_as_they_are_printed(self, project: Copy):
+    def test_work_as_printed(self, project: Copy):
         for page in (README, TUTORIAL, BOOKING):
             project.write(page.files())
         packages = (*APPS, "tests/tracking", "tests/loyalty")
@@ -170,14 +170,14 @@ class TestTheAppsOfThePages:
 
         assert re.search(r"^3 passed", said, re.MULTILINE), said
 
-    def test_keep_the_rules_of_the_house(self, project: Copy):
+    def test_follow_the_architecture_rules(self, project: Copy):
         for page in (TUTORIAL, BOOKING):
             project.write(page.files())
         install(project, "loyalty", "booking")
 
         project.run("-m", "pytest", "-q", "tests/architecture")
 
-    def test_are_told_of_in_the_order_of_the_steps(self):
+    def test_are_described_in_the_order_of_their_steps(self):
         for page in (README, TUTORIAL):
             app = next(iter(page.files())).partition("/")[0]
             assert f'    "{app}",\n' in page.blocks("python")
@@ -185,7 +185,7 @@ class TestTheAppsOfThePages:
 
 
 @pytest.mark.timeout(600)
-class TestTheReadmesApp:
+class TestTheAppOfTheReadme:
     def test_is_the_one_that_the_flow_test_installs(self):
         printed = {name: text for name, text in README.files().items() if name.startswith("track")}
 
@@ -195,8 +195,8 @@ class TestTheReadmesApp:
 
 
 @pytest.mark.timeout(600)
-class TestTheOutboxElsewhere:
-    def test_works_in_a_project_that_has_nothing_else_of_ours(self, tmp_path: Path):
+class TestTheOutboxInAnotherProject:
+    def test_works_without_the_shop(self, tmp_path: Path):
         other = Copy(tmp_path, DJANGO_SETTINGS_MODULE="yourproject.settings")
         shutil.copytree(
             ROOT / "outbox", tmp_path / "outbox", ignore=shutil.ignore_patterns("__pycache__")

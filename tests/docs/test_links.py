@@ -20,12 +20,12 @@ LOOKS_LIKE_A_FILE = re.compile(
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 class TestAPage:
-    def test_links_to_what_is_there(self, page: Page):
+    def test_links_to_existing_targets(self, page: Page):
         broken = [link for link in page.links() if not leads_somewhere(page, link)]
 
         assert broken == []
 
-    def test_names_files_that_are_there(self, page: Page):
+    def test_names_existing_files(self, page: Page):
         named = [code for code in page.codes() if LOOKS_LIKE_A_FILE.fullmatch(code)]
         missing = [code for code in named if not MADE.match(code) and not is_there(page, code)]
 

@@ -11,7 +11,7 @@ PAGE = Page("docs/reliability.md")
 
 
 class TestThePageOfReliability:
-    def test_names_a_test_that_is_there_for_each_guarantee(self):
+    def test_names_an_existing_test_for_each_guarantee(self):
         named = [names_in(row[5]) for row in PAGE.table("What is guaranteed")]
 
         assert [names for names in named if len(names) != 1 or not is_there(names[0])] == []

@@ -18,12 +18,12 @@ class TestThePageOfRules:
 
         assert found == set(range(1, RULES + 1))
 
-    def test_names_tests_that_are_there(self):
+    def test_names_existing_tests(self):
         missing = [name for name in named_tests() if not is_there(name)]
 
         assert missing == []
 
-    def test_names_what_holds_each_rule_where_it_is(self):
+    def test_names_the_code_of_each_rule_with_its_file(self):
         gone = [
             f"{name} in {path}"
             for row in rows()
@@ -33,19 +33,19 @@ class TestThePageOfRules:
 
         assert gone == []
 
-    def test_names_files_that_are_there(self):
+    def test_names_existing_files(self):
         named = {name for row in rows() for name in names_in(row[1])}
 
         gone = [name for name in named if re.search(r"/.*\.py$", name) and not source(name)]
 
         assert gone == []
 
-    def test_names_a_test_and_what_was_taken_away_for_each_row(self):
+    def test_names_a_test_and_a_counter_test_for_each_row(self):
         incomplete = [row[0] for row in rows() if len(names_in(row[2])) != 1 or not row[3]]
 
         assert incomplete == []
 
-    def test_marks_those_that_need_postgresql(self):
+    def test_marks_tests_that_require_postgresql(self):
         marked = {names_in(row[2])[0] for row in rows() if "(P)" in row[0]}
 
         unmarked = [test for test in named_tests() if needs_postgresql(test) and test not in marked]

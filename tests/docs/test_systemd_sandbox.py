@@ -128,8 +128,8 @@ def services(tmp_path: Path) -> Iterator[Services]:
 
 @pytest.mark.processes
 @pytest.mark.timeout(600)
-class TestTheServicesWhileTheyAreConfined:
-    def test_do_their_work(self, services: Services):
+class TestConfinedServices:
+    def test_work(self, services: Services):
         with ExitStack() as cleanup:
             assert services.start("shop-migrate.service").ends(within=CEILING) == 0
             running = {
@@ -164,7 +164,7 @@ class TestTheConfinementOfATest:
             "import os; os.nice(1)",
         ],
     )
-    def test_refuses(self, attempt: str):
+    def test_refuses_access(self, attempt: str):
         if lacking := confined.missing():
             pytest.skip(f"Nothing was confined, since this machine lacks {', '.join(lacking)}.")
         program = f"try: {attempt}\nexcept OSError as error: print('refused:', error)"

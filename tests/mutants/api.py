@@ -152,7 +152,7 @@ API = [
             ),
         ),
         noticed_by=(
-            "tests/outbox/test_context.py::TestACorrelationIdOfSomebodyElse"
+            "tests/outbox/test_context.py::TestACorrelationIdOfAnotherUser"
             "::test_is_replaced_before_an_event_is_stored_under_it",
         ),
     ),

@@ -117,7 +117,7 @@ class TestStatus:
 
         assert self.found()["handlers"][0]["pending"] == 3
 
-    def test_is_a_table_for_people(self):
+    def test_is_printed_as_a_table(self):
         outbox_command("pause", "tests.notify", "--reason", "the mail server is away")
 
         head, invoice, notify, waiting = outbox_command("status").splitlines()
@@ -149,9 +149,9 @@ class TestStatus:
 
 @pytest.mark.sqlite
 @pytest.mark.usefixtures("invoice")
-class TestWhatIsOwed:
+class TestTheQueryOfOwedDeliveries:
     @pytest.mark.parametrize("state", Delivery.OWED)
-    def test_is_found_by_an_index_however_much_is_settled(self, state):
+    def test_uses_an_index_regardless_of_the_number_settled(self, state):
         """With a condition of the index that SQLite cannot match with state = ?: a SCAN."""
         given()
         passing()
@@ -172,7 +172,7 @@ class TestStatusOfAnEmptyOutbox:
 
 @pytest.mark.usefixtures("notify")
 class TestWhy:
-    def test_answers_for_a_delivery(self):
+    def test_explains_a_delivery(self):
         (event,) = given()
         passing()
         delivery = Delivery.objects.first()
@@ -186,7 +186,7 @@ class TestWhy:
             "    Just sent to the queue tests; a worker starts it next.",
         ]
 
-    def test_answers_for_all_events_of_a_key(self):
+    def test_explains_all_events_of_a_key(self):
         (event,) = given()
         passing()
 
@@ -194,7 +194,7 @@ class TestWhy:
 
         assert lines[0] == f"event {event.id}: parcels.ParcelSent {event.key}"
 
-    def test_answers_for_each_delivery_of_an_event(self):
+    def test_explains_each_delivery_of_an_event(self):
         (event,) = given()
         passing()
 
@@ -213,7 +213,7 @@ class TestWhy:
             ("order-7", "order-7 is neither a delivery id"),
         ],
     )
-    def test_has_one_clear_sentence_where_there_is_nothing(self, id_, sentence):
+    def test_prints_one_sentence_if_nothing_is_found(self, id_, sentence):
         with pytest.raises(CommandError, match=sentence):
             outbox_command("why", id_)
 

@@ -79,7 +79,7 @@ class TestTwoRelays:
         assert len(pairs) == len(set(pairs)) == 150
         assert set(Delivery.objects.values_list("token", flat=True)) == {1}
 
-    def test_keep_a_handler_within_its_window_together(self):
+    def test_keep_a_handler_within_one_window(self):
         """Rule 13. Seen to fail on PostgreSQL without the lock of `open_passes`, and with what is
         in flight counted in the statement that locks.
         """
@@ -97,9 +97,9 @@ class TestTwoRelays:
             Delivery.objects.update(state="done")
 
 
-class TestAnEventOfADeployThatIsUnderWay:
+class TestAnEventDuringADeploy:
     @pytest.mark.postgresql
-    def test_is_heard_by_the_handler_that_has_just_come(self, monkeypatch: pytest.MonkeyPatch):
+    def test_is_delivered_to_a_handler_that_was_just_added(self, monkeypatch: pytest.MonkeyPatch):
         """Rule 15. Seen to fail with the subscriptions read before the events."""
         given(1)
 
@@ -127,9 +127,9 @@ class TestAnEventOfADeployThatIsUnderWay:
         assert [one.event_id for one in Delivery.objects.all()] == [newest.seq]
 
 
-class TestStatementsInOneTrip:
+class TestStatementsInOneRoundTrip:
     @pytest.mark.postgresql
-    def test_see_what_was_committed_while_the_one_before_waited(self):
+    def test_see_rows_committed_while_the_previous_statement_waited(self):
         """As the relay needs it: what is in flight is read when it has the handler's lock."""
         group = Group.objects.create(name="first")
         is_locked = Flag()
@@ -186,7 +186,7 @@ class TestAMessageThatTwoWorkersHave:
 
 @pytest.mark.postgresql
 class TestAnEventWhoseCommitIsLate:
-    def test_is_delivered_although_a_later_one_was_before_it(self):
+    def test_is_delivered_although_a_later_event_was_delivered_before(self):
         """Rule 5. Seen to fail with `seq__gt` the last one that was fanned out in `fan_out`."""
         heard: list[int] = []
 
@@ -212,7 +212,7 @@ class TestAnEventWhoseCommitIsLate:
 
 @pytest.mark.postgresql
 class TestADeploy:
-    def test_holds_no_relay_up_while_it_syncs_the_subscriptions(self):
+    def test_stops_no_relay_while_it_syncs_the_subscriptions(self):
         """Rule 15. Seen to hang on PostgreSQL with a plain select_for_update() in `sync`: the
         deliveries' foreign keys wait for it, and it for the relay's lanes.
         """
@@ -228,7 +228,7 @@ class TestADeploy:
 
             assert Delivery.objects.filter(state="pending").count() == 3
 
-    def test_stops_no_relay_while_it_joins_two_names_and_waits_for_a_worker(self):
+    def test_stops_no_relay_while_it_merges_two_names_and_waits_for_a_worker(self):
         """Failed: every relay waited, behind the deploy, for the end of one handler."""
         entered, go_on = Flag(), Flag()
 
@@ -323,7 +323,7 @@ def impatiently(action: Callable[[], object]) -> Callable[[], object]:
 
 class TestOneKey:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
-    def test_is_sent_in_the_order_in_which_its_events_were_told(self, is_fanned_out: bool):
+    def test_is_sent_in_the_order_of_its_events(self, is_fanned_out: bool):
         """Rule 18, as far as it goes without ordered handlers. Seen to fail with the order of
         `waiting_events`, or that of `claim`, reversed.
         """
@@ -346,7 +346,7 @@ class TestOneKey:
 
 
 @pytest.mark.postgresql
-class TestTwoThatDiscardDeliveriesOfOneKey:
+class TestTwoTransactionsThatDiscardDeliveriesOfOneKey:
     @pytest.fixture
     def line(self) -> list[int]:
         """The deliveries of a key: the first is dead, three are blocked."""
@@ -377,7 +377,7 @@ class TestTwoThatDiscardDeliveriesOfOneKey:
         states = list(Delivery.objects.order_by("event").values_list("state", flat=True))
         assert states == ["dead", "discarded", "discarded", "blocked"]
 
-    def test_make_due_also_what_a_relay_has_locked_meanwhile(self, line: list[int]):
+    def test_also_make_deliveries_due_that_a_relay_has_locked(self, line: list[int]):
         """It would be looked at again after minutes."""
         Delivery.objects.filter(state="blocked").update(due_at=timezone.now() + timedelta(hours=1))
         with transaction.atomic():
@@ -394,8 +394,8 @@ class TestTwoThatDiscardDeliveriesOfOneKey:
 
 
 @pytest.mark.postgresql
-class TestAnAction:
-    def test_stops_before_what_is_locked_and_goes_on_when_it_is_free(self):
+class TestAnOperation:
+    def test_stops_at_locked_rows_and_continues_when_they_are_free(self):
         """Seen to fail, with two of three, where it goes past what is locked."""
 
         @subscribe("tests.Numbered")
@@ -444,7 +444,9 @@ class TestASubscriptionThatEnds:
     def end(self) -> object:
         return operations.end("tests.count", by="ann", reason="a test")
 
-    def test_has_none_of_a_pass_that_had_read_it_as_active(self, monkeypatch: pytest.MonkeyPatch):
+    def test_gets_no_delivery_from_a_pass_that_had_read_it_as_active(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
         """Failed while `end` waited only for the relay that has the subscription's lock."""
         has_read, may_store = Flag(), Flag()
 
@@ -493,7 +495,7 @@ class TestASubscriptionThatEnds:
         assert [message.handler for message in relayed] == ["tests.count"]
         assert not Subscription.objects.get().active
 
-    def test_does_not_wait_for_the_end_of_another_one_whose_worker_is_in_its_receipt(self):
+    def test_does_not_wait_for_another_one_whose_worker_is_in_its_receipt(self):
         """Failed: it waited for that handler, and all relays waited behind it."""
         entered, go_on, waits, is_over = Flag(), Flag(), Flag(), Flag()
 
@@ -533,7 +535,7 @@ class TestASubscriptionThatEnds:
         assert (ended.state, ended.touched) == ("finished", 0), "it was done when the lock was free"
         assert Delivery.objects.get(subscription__handler="tests.slow").state == "done"
 
-    def test_has_none_of_a_replay(self, monkeypatch: pytest.MonkeyPatch):
+    def test_gets_no_delivery_from_a_replay(self, monkeypatch: pytest.MonkeyPatch):
         """Failed while a replay asked before its lock whether the subscription is active."""
         given(1)
         Outbox().deliver_all()
@@ -546,7 +548,7 @@ class TestASubscriptionThatEnds:
 
         assert Delivery.objects.get().state == "discarded"
 
-    def test_has_none_of_a_backfill(self, monkeypatch: pytest.MonkeyPatch):
+    def test_gets_no_delivery_from_a_backfill(self, monkeypatch: pytest.MonkeyPatch):
         has_read, may_store = Flag(), Flag()
         choice = operations.Choice(handler="tests.count")
 
@@ -571,7 +573,7 @@ class TestASubscriptionThatEnds:
 
         assert Delivery.objects.get().state == "discarded"
 
-    def test_has_none_of_a_correction(self):
+    def test_gets_no_delivery_from_a_correction(self):
         given(1)
         send()
         Delivery.objects.update(state="dead")

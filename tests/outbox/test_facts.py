@@ -25,7 +25,7 @@ def facts() -> dict[str, Any]:
 
 
 class TestTheFactsOfAnEvent:
-    def test_outlive_failures_deaths_pauses_and_retries(self):
+    def test_are_unchanged_by_failures_crashes_pauses_and_retries(self):
         """Seen to fail with `emitted_at` set in `_fan_out`, and with a payload that a handler
         changed stored again.
         """

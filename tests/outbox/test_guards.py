@@ -136,7 +136,7 @@ class TestAConnectionInsideATransactionOfAHandler:
         assert f"tests.book connects to 127.0.0.1:{peer[1]} inside" in str(found.value)
         assert "atomic=False" in str(found.value)
 
-    def test_is_found_with_the_receipt(self, peer: tuple[str, int]):
+    def test_is_found_in_a_receipt(self, peer: tuple[str, int]):
         @subscribe("tests.ParcelSent", atomic=False)
         def book(parcel_id: UUID, receipt: Receipt) -> None:
             with receipt:
@@ -192,7 +192,7 @@ class TestAConnectionInsideATransactionOfAHandler:
 
         deliver_one()
 
-    def test_is_allowed_on_this_machine(self, tmp_path: Path):
+    def test_is_allowed_on_the_same_host(self, tmp_path: Path):
         path = str(tmp_path / "s")  # a log, for example
 
         @subscribe("tests.ParcelSent")
@@ -205,7 +205,7 @@ class TestAConnectionInsideATransactionOfAHandler:
             server.listen()
             deliver_one()
 
-    def test_is_allowed_to_a_driver_of_a_database(self, peer: tuple[str, int]):
+    def test_is_allowed_for_a_database_driver(self, peer: tuple[str, int]):
         """As of PyMySQL, which is Python: a second database is connected to when it is used."""
         place = "/lib/django/db/backends/mysql/base.py"
         source = "def connect(peer): socket.create_connection(peer).close()"
@@ -219,7 +219,7 @@ class TestAConnectionInsideATransactionOfAHandler:
         deliver_one()
 
     @pytest.mark.postgresql
-    def test_is_allowed_to_postgresql(self, transactional_db: None):
+    def test_is_allowed_for_postgresql(self, transactional_db: None):
         opened: list[bool] = []
 
         @subscribe("tests.ParcelSent")
@@ -261,7 +261,7 @@ def legacy(tmp_path: Path, db: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 @pytest.mark.usefixtures("legacy")
-class TestAnEventBesideTheTransactionOfAnotherDatabase:
+class TestAnEventDuringATransactionOfAnotherDatabase:
     def test_is_found(self):
         with (
             transaction.atomic(),
@@ -289,7 +289,7 @@ class TestAnEventBesideTheTransactionOfAnotherDatabase:
                 pass
             assert emit(ParcelSent(parcel_id=uuid4()))
 
-    def test_is_allowed_in_a_view_of_atomic_requests(self, legacy: dict[str, Any]):
+    def test_is_allowed_in_a_view_with_atomic_requests(self, legacy: dict[str, Any]):
         legacy["ATOMIC_REQUESTS"] = True
 
         with transaction.atomic(using="legacy"), transaction.atomic():

@@ -184,7 +184,7 @@ class TestTheCommand:
         assert held_text() in refused("resume", HANDLER)
         assert the_handler().paused_at is not None
 
-    def test_refuses_the_dry_run_in_the_same_words(self, held: Listener):
+    def test_refuses_the_dry_run_with_the_same_error(self, held: Listener):
         assert refused("resume", HANDLER, "--dry-run") == refused("resume", HANDLER)
 
     def test_resumes_it_by_force_and_names_the_next_step(self, held: Listener):
@@ -233,14 +233,12 @@ class TestTheCommand:
         assert held_clause()[:-1] in outbox_command("status")
         assert why(parked()) == f"Parked: {held_text()}"
 
-    def test_names_the_backfill_when_somebody_pauses_it(self, held: Listener):
+    def test_names_the_backfill_when_a_user_pauses_the_handler(self, held: Listener):
         said = outbox_command("pause", HANDLER, "--reason", "the bank is closed")
 
         assert said == f"{HANDLER} is paused. {held_text()}\n"
 
-    def test_names_the_backfill_where_the_deliveries_of_a_second_one_would_only_lie_there(
-        self, held: Listener
-    ):
+    def test_names_the_first_backfill_if_a_second_one_would_only_wait(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         said = refused("backfill", HANDLER, "--reason", "again")
@@ -287,7 +285,7 @@ class TestTheAdmin:
         assert f'aria-label="Pause {HANDLER}"' in page
         assert as_html(held_text()) in page
 
-    def test_has_none_either_where_a_person_has_paused_it_besides(
+    def test_has_no_button_if_a_person_has_also_paused_it(
         self, held: Listener, admin_client: Client
     ):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
@@ -299,7 +297,9 @@ class TestTheAdmin:
         assert "the bank is closed" in page
         assert f"and {held_clause()[:-1]}" in page
 
-    def test_has_none_on_the_page_of_the_subscription(self, held: Listener, admin_client: Client):
+    def test_has_no_button_on_the_page_of_the_subscription(
+        self, held: Listener, admin_client: Client
+    ):
         url = reverse("admin:outbox_subscription_change", args=[the_handler().pk])
 
         page = admin_client.get(url).content.decode()
@@ -318,7 +318,7 @@ class TestTheAdmin:
 
 
 class TestTheLog:
-    def test_has_that_a_resumption_by_force_broke_into_the_backfill(
+    def test_records_that_a_forced_resumption_interrupted_the_backfill(
         self, held: Listener, caplog: pytest.LogCaptureFixture
     ):
         with caplog.at_level(logging.WARNING, logger="outbox.operations"):
@@ -430,7 +430,7 @@ class TestAnUnfinishedOperation:
 
         assert (the_backfill().state, the_handler().paused_at) == ("finished", None)
 
-    def test_whose_handler_is_gone_ends_continue_with_a_sentence(self, held: Listener):
+    def test_whose_handler_is_removed_makes_continue_fail_with_an_error(self, held: Listener):
         """Failed: a traceback of `UnknownHandler`."""
         operations.pause(HANDLER, by="bob", reason="a test")
         Subscription.objects.update(handler="tests.renamed")

@@ -55,8 +55,8 @@ class TestAKey:
         assert second in {"pending", "dead"}
 
 
-class TestParkedWork:
-    def test_costs_a_pass_nothing(self, django_assert_num_queries):
+class TestAParkedDelivery:
+    def test_costs_a_pass_no_read(self, django_assert_num_queries):
         """Rule 14. Seen to fail with parked work of a paused handler among what is busy."""
 
         @subscribe("shops.Ordered")
@@ -70,13 +70,13 @@ class TestParkedWork:
         with django_assert_num_queries(2):
             assert passing() == []
 
-    def test_takes_nothing_of_the_window_of_what_goes_on(self):
+    def test_uses_no_slot_of_the_window(self):
         """Rule 14. Seen to fail with parked deliveries counted as in flight."""
 
         @subscribe("shops.Ordered", "shops.Shipped", window=2)
         def count() -> None: ...
 
-    def test_is_not_sent_with_what_is_due(self):
+    def test_is_not_sent_with_due_deliveries(self):
         """Rule 14. Seen to fail with "parked" among the states that `claim` looks for."""
 
         @subscribe("shops.Ordered")
@@ -94,7 +94,7 @@ class TestParkedWork:
 
         assert {message.handler for message in messages} == {"tests.print_label"}
 
-    def test_is_in_no_index_of_what_is_due(self):
+    def test_is_in_no_index_of_due_deliveries(self):
         """Rule 14. Seen to fail with "parked" in the condition of `outbox_delivery_pending`."""
         due = {
             index.name: dict(index.condition.children)["state"]

@@ -311,7 +311,7 @@ class TestWithoutAToken:
 
         assert not Counter.objects.exists()
 
-    def test_there_is_no_page(self):
+    def test_the_page_does_not_exist(self):
         with pytest.raises(Http404):
             metrics(RequestFactory().get("/metrics"))
 
@@ -355,7 +355,7 @@ def add_from_a_thread(results: list[Any]) -> None:
 
 @pytest.mark.django_db(transaction=True)
 class TestManyProcesses:
-    def test_add_to_the_same_rows_and_lose_nothing(self):
+    def test_add_to_the_same_rows_without_lost_updates(self):
         """Seen to fail with the value replaced instead of added to."""
         from threading import Thread
 

@@ -89,9 +89,7 @@ def states() -> list[str]:
 
 
 class TestWhy:
-    def test_says_that_the_later_one_ran_before_it_and_what_running_it_means(
-        self, overtaken: Delivery
-    ):
+    def test_names_the_later_event_that_ran_and_the_effect_of_a_retry(self, overtaken: Delivery):
         """Failed: "Dead after 0 attempts ...; when the cause is gone, try it again"."""
         ended = format_time(overtaken.failures.get().ended_at)
 
@@ -102,19 +100,21 @@ class TestWhy:
             f"retry {overtaken.pk}`. Otherwise: `manage.py outbox discard {overtaken.pk}`."
         )
 
-    def test_says_so_also_where_the_later_one_is_gone(self, overtaken: Delivery):
+    def test_explains_it_although_the_later_event_is_deleted(self, overtaken: Delivery):
         later().delete()
 
         assert "Meanwhile a later event of its key ran, so" in why(overtaken)
 
-    def test_of_one_whose_worker_died_is_as_before(self, died: Delivery):
+    def test_explains_a_crash_of_a_worker_as_before(self, died: Delivery):
         died = Delivery.objects.select_related("subscription").get(pk=died.pk)
 
         assert why(died).startswith("Dead after 1 attempt, at")
 
 
 class TestTheLog:
-    def test_says_that_it_stays_dead(self, overtaken: Delivery, caplog: pytest.LogCaptureFixture):
+    def test_records_that_the_delivery_stays_dead(
+        self, overtaken: Delivery, caplog: pytest.LogCaptureFixture
+    ):
         """Failed: it said only that no attempt is used up."""
         records = caplog.get_records("setup")
         [said] = [one.getMessage() for one in records if one.name == "outbox.settlement"]
@@ -127,13 +127,13 @@ class TestTheLog:
 
 
 class TestTheGroups:
-    def test_tell_it_from_one_whose_worker_died(self, overtaken: Delivery, died: Delivery):
+    def test_separate_it_from_crashes_of_workers(self, overtaken: Delivery, died: Delivery):
         """Failed: one group, "the worker died"."""
         found = {group.is_overtaken: (group.number, group.example) for group in groups()}
 
         assert found == {True: (1, overtaken.pk), False: (1, died.pk)}
 
-    def test_name_commands_that_touch_the_group_alone(self, overtaken: Delivery, died: Delivery):
+    def test_name_commands_that_change_only_the_group(self, overtaken: Delivery, died: Delivery):
         retry = {one["is_overtaken"]: one["retry"] for one in json.loads(self.said("--json"))}
 
         outbox_command(*shlex.split(retry[False])[2:])
@@ -141,7 +141,7 @@ class TestTheGroups:
         outbox_command(*shlex.split(retry[True])[2:])
         assert states() == ["pending", "done", "pending"]
 
-    def test_say_what_running_it_means(self, overtaken: Delivery):
+    def test_explain_the_effect_of_a_retry(self, overtaken: Delivery):
         said = self.said()
 
         assert said.startswith(f"1 delivery of {HANDLER}: {CAUSE}\n")
@@ -167,7 +167,7 @@ class TestTheAdmin:
         ("is_overtaken", "left"),
         [(True, ["discarded", "done", "dead"]), (False, ["dead", "done", "discarded"])],
     )
-    def test_acts_on_one_of_the_two_groups_alone(
+    def test_acts_on_only_one_of_the_two_groups(
         self,
         overtaken: Delivery,
         died: Delivery,
@@ -202,8 +202,8 @@ class TestTheAdmin:
         )
 
 
-class TestAChoice:
-    def test_of_what_was_overtaken_is_stored_and_read_back(self):
+class TestASelection:
+    def test_of_overtaken_deliveries_is_stored_and_read_again(self):
         meant = operations.Choice(handler=HANDLER, overtaken=True)
 
         assert operations.Choice.from_json(meant.as_json()) == meant

@@ -128,7 +128,7 @@ def die() -> None:
 
 
 class TestACorrection:
-    def test_stores_nothing_that_was_redacted_since_the_replica(
+    def test_stores_no_value_that_the_replica_has_not_redacted_yet(
         self, replicate: Callable[[], None]
     ):
         """Failed: the redacted address was stored again, from the replica."""
@@ -150,7 +150,7 @@ class TestACorrection:
 
 
 class TestAnArchive:
-    def test_has_the_deliveries_and_failures_that_are_removed(
+    def test_has_the_deleted_deliveries_and_failures(
         self, replicate: Callable[[], None], tmp_path: Path
     ):
         """Failed: they were read from the replica, which had none of them yet."""
@@ -175,8 +175,8 @@ class TestAnArchive:
         assert [one["exception"] for one in delivery["failures"]] == ["ValueError"]
 
 
-class TestABackfillThatIsGivenUp:
-    def test_lets_its_handler_go_on(
+class TestAnAbandonedBackfill:
+    def test_resumes_its_handler(
         self, replicate: Callable[[], None], monkeypatch: pytest.MonkeyPatch
     ):
         """Failed: it was read from the replica as still running, so the pause stayed."""
@@ -200,7 +200,7 @@ class TestABackfillThatIsGivenUp:
 
 
 class TestACommandThatNamesAKey:
-    def test_acts_on_what_the_replica_does_not_have_yet(self, replicate: Callable[[], None]):
+    def test_acts_on_rows_that_the_replica_does_not_have_yet(self, replicate: Callable[[], None]):
         """Failed: the replay found no event of that key."""
 
         @subscribe("tests.ParcelSent")
@@ -228,8 +228,8 @@ class TestMinutes:
         assert not on_primary(Minute).exists()
 
 
-class TestWhateverDecidesOrStores:
-    def test_asks_no_router_where_to_read(
+class TestAModuleThatDecidesOrStores:
+    def test_does_not_read_through_a_router(
         self, replicate: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         reads = Reads()

@@ -71,7 +71,7 @@ def test_callbacks_within_callbacks_run_once_each():
     ]
 
 
-def test_a_callback_that_closes_the_connection_costs_nothing():
+def test_a_callback_that_closes_the_connection_does_no_harm():
     called = []
 
     @subscribe("tests.Counted")
@@ -85,7 +85,7 @@ def test_a_callback_that_closes_the_connection_costs_nothing():
     assert called == [0, 0, 0]
 
 
-def test_a_commit_that_happens_later_doubles_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_a_late_commit_repeats_no_effect(monkeypatch: pytest.MonkeyPatch):
     """The COMMIT is on its way while the worker has lost its connection, and runs again."""
     backend = type(connections["default"])
     commit: Any = backend._commit  # type: ignore[attr-defined]  # not in the stubs
@@ -122,7 +122,7 @@ def test_a_commit_that_happens_later_doubles_nothing(monkeypatch: pytest.MonkeyP
     assert [state for state, _attempts in ends()] == ["done"]
 
 
-def test_an_error_of_the_database_that_the_handler_hides_costs_no_attempt():
+def test_a_hidden_database_error_costs_no_attempt():
     runs = []
 
     @subscribe("tests.Counted", attempts=1)
@@ -146,7 +146,7 @@ def _terminate(pid: int) -> None:
         cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
 
 
-def test_a_death_that_is_withdrawn_twice_gives_back_one_attempt():
+def test_a_crash_withdrawn_twice_gives_back_one_attempt():
     @subscribe("tests.Counted", attempts=3)
     def count() -> None: ...
 

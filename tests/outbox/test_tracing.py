@@ -106,7 +106,7 @@ def trace_of(span: ReadableSpan) -> int:
 
 
 class TestATrace:
-    def test_runs_from_the_request_to_the_handlers_of_what_handlers_tell(self, spans):
+    def test_covers_the_request_its_handlers_and_their_events(self, spans):
         chain = Chain()
         chain.tell()
         chain.outbox.deliver_all()
@@ -138,7 +138,7 @@ class TestATrace:
         assert wait.end_time
         assert wait.end_time <= (found(spans, f"{HANDLER} tests.Ordered").end_time or 0)
 
-    def test_keeps_the_conventions_for_messaging(self, spans):
+    def test_follows_the_conventions_for_messaging(self, spans):
         chain = Chain()
         chain.tell()
         chain.outbox.deliver_all(only=HANDLER)
@@ -176,7 +176,7 @@ class TestATrace:
         assert (handled[-1].attributes or {})["outbox.outcome"] == "done"
         assert {trace_of(span) for span in handled} == {trace_of(found(spans, "POST /orders"))}
 
-    def test_ends_where_a_person_could_not_follow_it(self, spans):
+    def test_ends_at_a_delivery_that_waited_for_long(self, spans):
         """Seen to fail with every attempt made a child of its event."""
         chain = Chain()
         chain.tell()
@@ -200,7 +200,7 @@ class TestATrace:
 
         self.links(spans, f"{HANDLER} tests.Ordered", to="emit tests.Ordered")
 
-    def test_links_what_is_told_later(self, spans):
+    def test_links_a_delayed_event(self, spans):
         chain = Chain()
         chain.tell(delay=timedelta(minutes=1))
         chain.outbox.let_pass(timedelta(minutes=2))
@@ -223,14 +223,14 @@ class TestATrace:
         told = last(spans, "emit tests.Counted")
         assert parent_of(told) == id_of(linked)
 
-    def test_is_named_by_the_lines_that_are_logged_in_it(self, spans):
+    def test_is_named_in_its_log_lines(self, spans):
         record = logging.makeLogRecord({})
         with trace.get_tracer("test").start_as_current_span("POST /orders"):
             CorrelationFilter().filter(record)
 
         assert vars(record)["trace_id"] == f"{trace_of(found(spans, 'POST /orders')):032x}"
 
-    def test_shows_nothing_of_a_person(self, spans):
+    def test_contains_no_personal_data(self, spans):
         class Told(DomainEvent, key="order_id"):
             order_id: UUID
             card: str
@@ -256,7 +256,7 @@ class TestWithoutTracing:
 
         assert Event.objects.get().traceparent == ""
 
-    def test_costs_no_statement_and_with_it_none_either(self, exporter, settings):
+    def test_costs_the_same_statements_as_with_it(self, exporter, settings):
         chain = Chain()
 
         def statements() -> int:
@@ -271,7 +271,7 @@ class TestWithoutTracing:
 
         assert statements() == before
 
-    def test_is_imported_by_nobody(self):
+    def test_is_imported_by_no_module(self):
         program = (
             "import sys; from django.core.wsgi import get_wsgi_application as start; start(); "
             "print({name.partition('.')[0] for name in sys.modules} & "

@@ -58,7 +58,7 @@ def let_leases_and_backoffs_pass() -> None:
 
 
 class TestTheRelay:
-    def test_publishes_what_is_committed_and_holds_no_transaction_meanwhile(self):
+    def test_publishes_committed_deliveries_without_an_open_transaction(self):
         """Rule 7. Seen to fail with `publish` called inside the transaction of `plan`."""
 
         @subscribe("shops.Ordered")
@@ -99,7 +99,7 @@ class TestTheRelay:
         there.delete()
         assert len(send().pairs) == 2
 
-    def test_owes_what_the_broker_took_until_the_handler_commits(self):
+    def test_keeps_a_sent_delivery_owed_until_the_handler_commits(self):
         """Rule 3. Seen to fail with the delivery done as soon as it is published."""
 
         @subscribe("shops.Ordered")
@@ -113,7 +113,7 @@ class TestTheRelay:
 
         assert not Delivery.objects.get().is_owed
 
-    def test_that_dies_before_it_publishes_leaves_the_rest_to_the_next(self):
+    def test_that_dies_before_it_publishes_leaves_the_deliveries_to_the_next(self):
         """Rules 3 and 7. Seen to fail with `_settle_lapsed` doing nothing."""
 
         @subscribe("shops.Ordered")
@@ -133,7 +133,7 @@ class TestTheRelay:
 
 class TestAHandlerWhoseProcessDies:
     @pytest.mark.parametrize("atomic", [True, False], ids=["atomic", "with receipt"])
-    def test_before_the_commit_leaves_nothing_and_is_made_good_once(self, atomic: bool):
+    def test_before_the_commit_leaves_no_effect_and_is_repeated_once(self, atomic: bool):
         """Rules 3 and 6. Seen to fail with the receipt written in a transaction of its own,
         whether before the effects or after them.
         """
@@ -171,7 +171,7 @@ class TestAHandlerWhoseProcessDies:
 
 
 class TestAnEventThatAHandlerEmits:
-    def test_vanishes_with_the_savepoint_that_is_rolled_back(self):
+    def test_is_removed_with_a_savepoint_that_is_rolled_back(self):
         """Rules 1 and 6: the event exists if and only if the change next to it does."""
 
         @subscribe("shops.Ordered")
@@ -191,7 +191,7 @@ class TestAnEventThatAHandlerEmits:
         told = outbox.emitted("tests.Counted")
         assert str(told.order_id) == Event.objects.get(name="shops.Ordered").key
 
-    def test_vanishes_with_a_transaction_that_is_marked_for_rollback(self):
+    def test_is_removed_with_a_transaction_that_is_marked_for_rollback(self):
         """Rule 6. The receipt cannot be written then, so the run has failed."""
 
         @subscribe("shops.Ordered")
@@ -209,7 +209,7 @@ class TestAnEventThatAHandlerEmits:
 
 
 class TestALostLease:
-    def test_keeps_nothing_of_an_atomic_handler(self):
+    def test_rolls_back_an_atomic_handler(self):
         """Rule 6. Seen to fail where nobody looks whether the receipt found its row."""
 
         @subscribe("shops.Ordered")
@@ -226,7 +226,7 @@ class TestALostLease:
         assert not outbox.all_emitted()
         assert Attempt.objects.get().outcome == "lease_lost"
 
-    def test_keeps_nothing_of_a_handler_that_hides_it(self):
+    def test_rolls_back_a_handler_that_hides_it(self):
         """Rule 6. Seen to fail with the token removed from `_receipt_transaction`."""
 
         @subscribe("shops.Ordered", atomic=False)
@@ -246,8 +246,8 @@ class TestALostLease:
         assert Attempt.objects.get().outcome == "lease_lost"
 
 
-class TestWhatAPersonDoesDuringARun:
-    def test_retry_starts_it_no_second_time(self):
+class TestAnOperationDuringARun:
+    def test_retry_starts_no_second_run(self):
         """Seen to fail with "sent" among the states that `retry` touches."""
         runs: list[int] = []
 
@@ -266,7 +266,7 @@ class TestWhatAPersonDoesDuringARun:
         assert (retried, runs) == ([0], [1])
         assert Delivery.objects.values_list("state", "token").get() == ("done", 1)
 
-    def test_pause_lets_it_go_on_to_its_end_and_starts_no_other(self):
+    def test_pause_lets_the_run_end_and_starts_no_other(self):
         """Rule 13. Seen to fail without the look at `paused_at` in `_start`."""
 
         @subscribe("shops.Ordered", atomic=False, window=2)
@@ -286,7 +286,7 @@ class TestWhatAPersonDoesDuringARun:
         assert list(states) == [("done", 1), ("parked", 0)]
         assert Group.objects.count() == 1
 
-    def test_prune_keeps_it(self):
+    def test_prune_keeps_the_event(self):
         """Rule 2. Seen to fail with "sent" left out of `Delivery.OWED`."""
         pruned: list[int] = []
 
@@ -306,8 +306,8 @@ class TestWhatAPersonDoesDuringARun:
 
 
 @pytest.mark.postgresql
-class TestPruneBesideARetry:
-    def test_keeps_what_is_being_retried_and_loses_no_race(self):
+class TestPruneDuringARetry:
+    def test_keeps_the_event_that_is_retried(self):
         """Rule 2. Seen to fail with "dead" left out of `Delivery.OWED`."""
 
         @subscribe("shops.Ordered", attempts=1)

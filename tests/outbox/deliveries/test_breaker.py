@@ -89,7 +89,7 @@ def row() -> Subscription:
     return Subscription.objects.get()
 
 
-class TestADeadBank:
+class TestAnUnavailableBank:
     def test_does_not_use_up_the_attempts_of_a_long_backlog(self, bank):
         """Seen to fail without the breaker: by the end of the day each was tried a dozen times.
 
@@ -107,7 +107,7 @@ class TestADeadBank:
         assert 24 * 3 <= bank.asked <= 5 + 24 * 5
         assert Attempt.objects.count() == bank.asked, "each is remembered"
 
-    def test_is_asked_by_one_probe_at_a_time_and_ever_more_seldom(self, bank):
+    def test_gets_one_probe_at_a_time_at_growing_intervals(self, bank):
         with time_machine.travel(NOW, tick=False) as clock:
             outbox = given(MANY)
             outbox.deliver_all(raise_errors=False)
@@ -124,7 +124,7 @@ class TestADeadBank:
 
         assert probes[:6] == [60, 120, 240, 480, 900, 900]
 
-    def test_that_is_back_gets_the_backlog_a_little_at_first(self, bank):
+    def test_gets_the_backlog_gradually_after_its_recovery(self, bank):
         with time_machine.travel(NOW, tick=False) as clock:
             outbox = given(MANY)
             outbox.deliver_all(raise_errors=False)
@@ -149,7 +149,7 @@ class TestADeadBank:
         with django_assert_num_queries(2):
             assert send() == []
 
-    def test_whose_probe_is_lost_is_asked_by_another(self, bank):
+    def test_gets_another_probe_if_one_is_lost(self, bank):
         """Seen to fail without `breaker_probe_at` moved by the relay: all hang on one message."""
         with time_machine.travel(NOW, tick=False) as clock:
             given(20).deliver_all(raise_errors=False)
@@ -165,7 +165,7 @@ class TestADeadBank:
         assert row().breaker_opened_at is None
         assert Delivery.objects.filter(state="done").count() == 1
 
-    def test_whose_probe_died_with_its_worker_is_asked_by_another(self, bank):
+    def test_gets_another_probe_if_the_worker_of_one_died(self, bank):
         with time_machine.travel(NOW, tick=False) as clock:
             given(20).deliver_all(raise_errors=False)
             clock.shift(timedelta(minutes=10))
@@ -182,7 +182,7 @@ class TestADeadBank:
 
         assert row().breaker_opened_at is None
 
-    def test_is_not_asked_by_what_was_on_its_way(self, bank):
+    def test_gets_no_call_from_deliveries_that_were_in_flight(self, bank):
         """Seen to fail without `breaker.holds` where a delivery starts."""
         given(40)
         messages = send()
@@ -193,7 +193,7 @@ class TestADeadBank:
         assert bank.asked == 5
         assert Delivery.objects.filter(state="pending", attempts=0).count() == 35
 
-    def test_is_what_a_held_delivery_waits_for(self, bank):
+    def test_is_named_as_the_reason_why_a_delivery_waits(self, bank):
         """Seen to fail without `_breaker_open`: it asks whether a relay is running."""
         given(20).deliver_all(raise_errors=False)
 
@@ -202,7 +202,7 @@ class TestADeadBank:
         assert told.startswith("Not sent: tests.charge is held by its breaker, open since ")
         assert "(BankDown: no answer). The next probe is due at" in told
 
-    def test_is_told_by_status(self, bank):
+    def test_is_shown_by_status(self, bank):
         """Seen to fail with the row's state left out of `_add_condition`."""
         given(MANY).deliver_all(raise_errors=False)
 
@@ -218,7 +218,7 @@ class TestADeadBank:
 class TestAPerson:
     """Knows sooner than a probe that the other side is back."""
 
-    def test_lets_the_handler_go_on_at_once_a_little_at_first(self, bank):
+    def test_closes_the_breaker_and_the_handler_continues_gradually(self, bank):
         """Seen to fail with a command that closes nothing."""
         given(MANY).deliver_all(raise_errors=False)
         assert send() == []
@@ -235,7 +235,7 @@ class TestAPerson:
         assert (operation.action, operation.reason) == ("close_breaker", "ticket 7")
         assert operation.touched == 1
 
-    def test_is_asked_why_and_told_beforehand_what_waits(self, bank):
+    def test_must_give_a_reason_and_sees_the_waiting_deliveries(self, bank):
         given(MANY).deliver_all(raise_errors=False)
 
         told = outbox_command("close-breaker", "tests.charge", "--dry-run")
@@ -244,13 +244,13 @@ class TestAPerson:
         assert f"{MANY} deliveries would change" in told
         assert row().breaker_opened_at is not None
 
-    def test_is_told_where_no_breaker_is_open(self, bank):
+    def test_gets_an_error_if_no_breaker_is_open(self, bank):
         said = refused("close-breaker", "tests.charge", "--reason", "ticket 7")
 
         assert said == "tests.charge has no open breaker."
         assert not Operation.objects.exists()
 
-    def test_who_is_wrong_has_it_opened_again(self, bank):
+    def test_who_closes_it_too_early_sees_it_open_again(self, bank):
         given(MANY).deliver_all(raise_errors=False)
         operations.close_breaker("tests.charge", by="cli:ann", reason="a rumour")
 
@@ -275,8 +275,8 @@ class TestAPerson:
         assert Operation.objects.get().by == f"user:{admin_user.pk}"
 
 
-class TestAnAnswer:
-    def test_ends_the_count_of_failures_in_a_row(self, bank):
+class TestAnAnswerOfTheBank:
+    def test_resets_the_count_of_consecutive_failures(self, bank):
         given(30)
         messages = send()
         work(messages[:4])
@@ -299,7 +299,7 @@ class TestAnAnswer:
 
         assert row().breaker_opened_at is None
 
-    def test_of_other_failures_opens_nothing(self, bank):
+    def test_with_an_uncounted_failure_opens_no_breaker(self, bank):
         bank.error = ValueError()
 
         with time_machine.travel(NOW, tick=False):
@@ -347,7 +347,7 @@ class TestManyWorkersAndRelays:
 
 class TestTheDecision:
     @for_all(kinds=st.lists(st.booleans(), max_size=60))
-    def test_waits_longer_after_each_probe_and_never_longer_than_the_longest(self, kinds):
+    def test_waits_longer_after_each_probe_up_to_a_limit(self, kinds):
         breaker, now = Breaker(on=(BankDown,), failures=3, wait=30, longest=900), NOW
         circuit = Circuit()
         for is_probe in kinds:

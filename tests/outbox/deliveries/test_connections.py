@@ -184,7 +184,7 @@ class TestAnInterruptionWithinDjangosAtomic:
 
 
 class TestAHandlerThatLeavesATransactionOpen:
-    def test_has_failed_and_leaves_a_good_connection(self):
+    def test_has_failed_and_leaves_a_usable_connection(self):
         """Failed with `done`, while nothing that the handler wrote was stored."""
 
         @subscribe("tests.Packed")
@@ -198,7 +198,7 @@ class TestAHandlerThatLeavesATransactionOpen:
         assert set(Attempt.objects.values_list("exception", flat=True)) == {"TransactionLeftOpen"}
         assert not Group.objects.exists()
 
-    def test_has_failed_where_it_turns_autocommit_off(self):
+    def test_has_failed_if_it_turns_autocommit_off(self):
         @subscribe("tests.Packed", atomic=False)
         def pack(receipt: Receipt) -> None:
             transaction.set_autocommit(False)

@@ -142,7 +142,7 @@ def cluster(handler: Handler, primary: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 class TestAWorkerWhoseEventWasLost:
     @pytest.mark.parametrize("how", ["gives its receipt", "raises", "extends"])
-    def test_settles_nothing_of_the_event_that_has_its_ids_now(
+    def test_settles_no_delivery_of_a_new_event_with_the_same_ids(
         self, handler: Handler, cluster: Cluster, how: str
     ):
         """Failed while a receipt named its delivery by id and token: the new one was done unrun."""

@@ -104,7 +104,7 @@ def lose_an_answer_to_commit(
 
 
 class TestAStart:
-    def test_whose_answer_is_lost_is_found_again(self):
+    def test_whose_answer_is_lost_is_recognised(self):
         """Rule 9. Seen to fail, dead at its only attempt, with `_FREE` for each try."""
         runs = []
 
@@ -121,7 +121,7 @@ class TestAStart:
         assert len(runs) == 1
         assert ends() == [("done", 1)]
 
-    def test_is_found_though_its_delivery_changes_its_subscription_meanwhile(self):
+    def test_is_recognised_although_its_delivery_changes_its_subscription(self):
         """As where two names become one. Seen to fail, dead, without `has` in `is_meant`."""
         runs = []
 
@@ -153,7 +153,7 @@ class TestAStart:
         assert len(runs) == 1
         assert ends() == [("done", 1)]
 
-    def test_with_care_is_found_again_too(self, monkeypatch: pytest.MonkeyPatch):
+    def test_of_an_ordered_handler_is_recognised_too(self, monkeypatch: pytest.MonkeyPatch):
         """Rule 9. Seen to fail, dead at its only attempt, without the look at whose start it is."""
         runs = []
 
@@ -173,7 +173,7 @@ class TestAStart:
 
     @pytest.mark.sqlite
     @pytest.mark.parametrize("locked", [Fault(EVENTS), Fault(START, number=2)])
-    def test_that_is_locked_after_half_of_it_goes_on(self, locked: Fault):
+    def test_continues_after_a_lock_error_in_its_middle(self, locked: Fault):
         """Rule 9, where each statement commits alone. Seen to fail with `_FREE` for each try."""
         runs = []
 
@@ -198,7 +198,7 @@ class TestAStart:
         assert len(runs) == 2
         assert ends() == [("done", 1), ("done", 1)]
 
-    def test_that_fails_for_some_runs_the_others(self):
+    def test_that_fails_for_some_deliveries_runs_the_others(self):
         """Seen to fail, with a death for each that was started, where it raised."""
         runs = []
 
@@ -216,7 +216,7 @@ class TestAStart:
         assert len(runs) == 2
         assert ends() == [("discarded", 0), ("done", 1), ("done", 1)]
 
-    def test_hands_a_newer_event_back_although_the_database_is_locked_once(self):
+    def test_releases_a_newer_event_although_the_database_is_locked_once(self):
         """Rule 9. Seen to fail, with three deaths, without `retry_transient` around it."""
         runs = []
 
@@ -262,7 +262,7 @@ class TestAStart:
         assert left[0] > timedelta(seconds=1)
         assert ends() == [("done", 1)]
 
-    def test_with_care_of_one_among_many_has_the_lease_of_many(self):
+    def test_of_an_ordered_delivery_has_the_lease_of_its_whole_batch(self):
         """Rule 11. Seen to fail with the lease reckoned from what is left alone."""
         left = {}
 
@@ -281,7 +281,7 @@ class TestAStart:
         assert left[last] > timedelta(seconds=70)
 
     @pytest.mark.postgresql
-    def test_within_another_transaction_leaves_that_in_order(self):
+    def test_within_another_transaction_leaves_it_usable(self):
         """Seen to fail without the savepoint: nothing could be asked any more."""
 
         @subscribe("tests.Numbered")
@@ -304,7 +304,9 @@ class TestAStart:
 
 
 class TestAReceipt:
-    def test_whose_answer_is_lost_is_found_and_no_lost_lease(self, monkeypatch: pytest.MonkeyPatch):
+    def test_whose_answer_is_lost_is_recognised_and_is_no_lost_lease(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
         """Seen to fail, with an attempt that lost its lease, without `has_receipt`."""
 
         @subscribe("tests.Numbered")
@@ -389,7 +391,7 @@ class TestATransientErrorAfterALongRun:
         assert ends() == [("done", 1)]
         assert not Attempt.objects.exists()
 
-    def test_is_not_retried_where_another_worker_has_the_delivery(self):
+    def test_is_not_retried_if_another_worker_has_the_delivery(self):
         runs = []
 
         @subscribe("tests.Numbered", shared_transaction=False)

@@ -74,7 +74,7 @@ class TestAnEmptyKey:
 
 
 class TestAKey:
-    def test_is_heard_one_after_the_other_and_beside_other_keys(self, listener):
+    def test_is_handled_in_sequence_and_in_parallel_with_other_keys(self, listener):
         """Rule 18. Seen to fail with every delivery born pending."""
         listener.subscribe()
         given(1, 2, 3)
@@ -90,7 +90,7 @@ class TestAKey:
         assert [number for key, number in listener.received if key == A] == [1, 2, 3]
         assert not Delivery.objects.exclude(order_key=None).exists(), "nobody stands in line"
 
-    def test_waits_for_one_that_fails_and_is_tried_again(self, listener):
+    def test_waits_for_a_delivery_that_is_retried(self, listener):
         """Rule 18. Seen to fail with a line that is left by a failure."""
         listener.subscribe()
         listener.failing[1] = ValueError()
@@ -103,7 +103,7 @@ class TestAKey:
 
         assert [number for _, number in listener.received] == [1, 2, 3]
 
-    def test_waits_for_one_whose_worker_died_or_whose_message_was_lost(self, listener):
+    def test_waits_for_a_delivery_whose_worker_died_or_whose_message_was_lost(self, listener):
         listener.subscribe()
         given(1, 2)
         send()
@@ -121,7 +121,7 @@ class TestAKey:
 
         assert [number for _, number in listener.received] == [1, 2]
 
-    def test_is_one_line_for_all_events_that_the_handler_hears(self, listener):
+    def test_is_one_sequence_for_all_events_of_the_handler(self, listener):
         """Rule 18. Seen to fail with lines of one subscription each."""
         listener.subscribe("tests.Walked", "tests.Renamed")
         given(1)
@@ -131,7 +131,7 @@ class TestAKey:
         assert [len(message.pairs) for message in send()] == [1]
         assert states() == ["sent", "blocked", "blocked"]
 
-    def test_is_no_matter_to_a_handler_that_is_not_ordered(self, listener):
+    def test_has_no_effect_on_an_unordered_handler(self, listener):
         @subscribe("tests.Walked")
         def count() -> None: ...
 
@@ -146,7 +146,7 @@ class TestAKey:
 
 
 class TestADeadHead:
-    def test_holds_its_key_until_a_person_retries_it(self, listener):
+    def test_blocks_its_key_until_a_person_retries_it(self, listener):
         """Rule 18. Seen to fail with dead ones left out of `first_of`."""
         listener.subscribe()
         listener.failing[1] = PermanentFailure("no")
@@ -163,7 +163,7 @@ class TestADeadHead:
 
         assert [number for key, number in listener.received if key == A] == [1, 2]
 
-    def test_lets_the_others_pass_where_the_handler_says_so(self, listener):
+    def test_lets_later_deliveries_pass_if_the_handler_allows_it(self, listener):
         """Rule 18. Seen to fail without `_line_left`."""
         listener.subscribe(on_dead="pass")
         listener.failing[1] = PermanentFailure("no")
@@ -173,7 +173,7 @@ class TestADeadHead:
 
         assert states() == ["dead", "done", "done"]
 
-    def test_that_is_discarded_by_hand_lets_them_go_on_at_the_next_look(self, listener):
+    def test_that_is_discarded_unblocks_its_key_at_the_next_check(self, listener):
         """Seen to fail without `recheck`: nobody else would ever notice."""
         listener.subscribe()
         listener.failing[1] = PermanentFailure("no")
@@ -186,7 +186,7 @@ class TestADeadHead:
 
         assert states() == ["discarded", "done"]
 
-    def test_costs_a_pass_two_reads_however_long_the_line(
+    def test_costs_a_pass_two_reads_regardless_of_the_queue_behind_it(
         self, listener, django_assert_num_queries
     ):
         listener.subscribe()
@@ -197,7 +197,7 @@ class TestADeadHead:
         with django_assert_num_queries(2):
             assert send() == []
 
-    def test_is_looked_at_ever_more_seldom(self, listener):
+    def test_is_checked_at_growing_intervals(self, listener):
         listener.subscribe()
         listener.failing[1] = PermanentFailure("no")
         given(1, 2)
@@ -214,8 +214,8 @@ class TestADeadHead:
         assert before + (before - blocked_at) <= looked_at_next <= after + (after - blocked_at)
 
 
-class TestTheLastLook:
-    def test_before_a_delivery_starts_blocks_what_is_out_of_turn(self, listener):
+class TestTheCheckBeforeAStart:
+    def test_blocks_a_delivery_that_is_out_of_turn(self, listener):
         """Rule 18. Seen to fail without `out_of_turn` in `_startable`."""
         listener.subscribe()
         given(1, 2)
@@ -233,7 +233,7 @@ class TestTheLastLook:
 
 
 class TestAPausedHandler:
-    def test_goes_on_in_order_when_it_is_resumed(self, listener):
+    def test_continues_in_order_when_it_is_resumed(self, listener):
         listener.subscribe()
         given(1, 2, 3)
         send()
@@ -251,7 +251,7 @@ class TestAPausedHandler:
 
 
 class TestADeploy:
-    def test_that_makes_a_handler_ordered_puts_in_line_what_is_owed(self, listener):
+    def test_that_makes_a_handler_ordered_orders_its_owed_deliveries(self, listener):
         """Seen to fail without `set_order_keys`."""
         listener.subscribe(ordered=False)
         given(1, 2, 3)
@@ -267,7 +267,7 @@ class TestADeploy:
 
         assert [number for _, number in listener.received] == [1, 2, 3]
 
-    def test_that_makes_it_not_ordered_lets_all_go(self, listener):
+    def test_that_makes_a_handler_unordered_unblocks_all_deliveries(self, listener):
         listener.subscribe()
         given(1, 2, 3)
         send()
@@ -277,7 +277,7 @@ class TestADeploy:
         assert states() == ["sent", "pending", "pending"]
         assert not Delivery.objects.exclude(order_key=None).exists()
 
-    def test_that_lets_the_dead_pass_lets_their_keys_go_on(self, listener):
+    def test_that_lets_dead_deliveries_be_passed_unblocks_their_keys(self, listener):
         listener.subscribe()
         listener.failing[1] = PermanentFailure("no")
         given(1, 2)
@@ -289,7 +289,7 @@ class TestADeploy:
 
         assert states() == ["dead", "done"]
 
-    def test_that_renames_it_keeps_the_order(self, listener):
+    def test_that_renames_a_handler_keeps_the_order(self, listener):
         listener.subscribe()
         given(1, 2, 3)
         work(send())
@@ -309,7 +309,7 @@ class TestADeploy:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 class TestTwoRelays:
-    def test_keep_the_order_though_the_later_event_is_fanned_out_first(self, listener):
+    def test_keep_the_order_although_the_later_event_is_fanned_out_first(self, listener):
         """Rule 18. Seen to fail without the events that wait in `first_of`."""
         listener.subscribe()
         given(1, 2)
@@ -325,7 +325,7 @@ class TestTwoRelays:
 
         assert [number for _, number in listener.received] == [1, 2]
 
-    def test_strand_nothing_that_is_born_while_the_head_commits(self, listener):
+    def test_leave_no_delivery_blocked_that_is_created_while_the_head_commits(self, listener):
         """Rule 18: the one race. Seen to fail without `recheck`."""
         listener.subscribe()
         given(1)
@@ -396,7 +396,7 @@ class TestAReplay:
         operations.replay(operations.Choice(states=("done",)), by="ann", reason="a test")
         return send()
 
-    def test_does_not_run_beside_a_later_delivery_of_its_key(self, overlap: Overlap):
+    def test_does_not_run_during_a_later_delivery_of_its_key(self, overlap: Overlap):
         """Failed while only earlier deliveries were looked at."""
         later = in_thread(partial(work, send()))
         assert overlap.is_running.wait(30)
@@ -410,7 +410,7 @@ class TestAReplay:
         Outbox().deliver_all()
         assert (overlap.order, overlap.most) == ([2, 1], 1)
 
-    def test_does_not_run_beside_one_that_starts_at_the_same_moment(self, overlap: Overlap):
+    def test_does_not_run_during_a_delivery_that_starts_at_the_same_time(self, overlap: Overlap):
         """Failed without the lock of the line: neither start sees the other."""
         messages = send()
         is_started, may_commit = threading.Event(), threading.Event()
@@ -435,7 +435,7 @@ class TestAReplay:
 
         assert (overlap.order, overlap.most) == ([2, 1], 1)
 
-    def test_goes_on_as_soon_as_the_one_in_hand_has_failed(self, overlap: Overlap):
+    def test_continues_when_the_running_delivery_has_failed(self, overlap: Overlap):
         """Failed while only what left the line released another."""
         later = in_thread(partial(work, send()))
         assert overlap.is_running.wait(30)
@@ -463,7 +463,7 @@ class TestAReplay:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 class TestEmitters:
-    def test_of_one_key_follow_each_other_so_that_seq_follows_commit_order(self, listener):
+    def test_of_one_key_wait_for_each_other_so_that_seq_follows_commit_order(self, listener):
         """Rule 18. Seen to fail without `lock_key` in `emit`: the second commits before the first,
         under the later `seq`, and is heard before it.
         """
@@ -485,7 +485,7 @@ class TestEmitters:
 
         assert [number for _, number in listener.received] == [1, 2]
 
-    def test_of_other_keys_and_of_events_that_nobody_hears_in_order_do_not_wait(self, listener):
+    def test_of_other_keys_or_of_events_without_an_ordered_handler_do_not_wait(self, listener):
         listener.subscribe()
 
         def emit_others() -> None:
@@ -519,7 +519,7 @@ class TestEmitters:
         assert Event.objects.count() == 2
         assert Event.objects.values("payload__number").distinct().count() == 1
 
-    def test_may_emit_about_thousands_of_keys_in_one_transaction(self, listener):
+    def test_may_emit_events_of_thousands_of_keys_in_one_transaction(self, listener):
         listener.subscribe()
 
         with transaction.atomic():
@@ -532,7 +532,7 @@ class TestEmitters:
 @pytest.mark.postgresql
 @pytest.mark.django_db(transaction=True)
 class TestACorrectedEvent:
-    def test_gets_its_seq_after_those_of_a_transaction_that_emits_about_its_key(self, listener):
+    def test_gets_its_seq_after_an_open_transaction_that_emits_for_its_key(self, listener):
         """Rule 18. Failed while a correction stored its event without the key's lock."""
         listener.subscribe()
         given(1)
@@ -567,7 +567,9 @@ class TestABackfill:
     def backfill(self, **options) -> None:
         operations.backfill(self.CHOICE, by="ann", reason="a test", **options)
 
-    def test_holds_new_events_until_all_old_ones_are_owed(self, listener: Listener, monkeypatch):
+    def test_holds_new_events_until_it_has_added_all_old_ones(
+        self, listener: Listener, monkeypatch
+    ):
         """Failed: the new event was handled between two steps of the backfill."""
         monkeypatch.setattr(progress, "_SLICE", 2)
         self.given_before_it_subscribed(listener, 1, 2, 3, 4)
@@ -586,7 +588,7 @@ class TestABackfill:
         assert [number for _key, number in listener.received] == [1, 2, 3, 4, 5]
         assert Subscription.objects.get().paused_at is None
 
-    def test_is_refused_where_a_later_event_of_a_key_is_handled(self, listener: Listener):
+    def test_is_refused_if_a_later_event_of_a_key_is_handled(self, listener: Listener):
         """Failed: the handler got old events after new ones."""
         self.given_before_it_subscribed(listener, 1, 2)
         given(3)
@@ -611,7 +613,7 @@ class TestABackfill:
 
         assert [number for _key, number in listener.received] == [3, 1, 2]
 
-    def test_that_is_killed_leaves_the_handler_paused_until_it_goes_on(
+    def test_that_is_killed_leaves_the_handler_paused_until_it_is_continued(
         self, listener: Listener, monkeypatch
     ):
         monkeypatch.setattr(progress, "_SLICE", 1)
@@ -628,7 +630,7 @@ class TestABackfill:
 
         assert [number for _key, number in listener.received] == [1, 2, 3]
 
-    def test_that_is_given_up_lets_the_handler_go_on(self, listener: Listener, monkeypatch):
+    def test_that_is_abandoned_resumes_the_handler(self, listener: Listener, monkeypatch):
         monkeypatch.setattr(progress, "_SLICE", 1)
         self.given_before_it_subscribed(listener, 1, 2)
         with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
@@ -639,7 +641,7 @@ class TestABackfill:
 
         assert [number for _key, number in listener.received] == [1]
 
-    def test_stops_where_a_person_has_resumed_the_handler(self, listener: Listener, monkeypatch):
+    def test_stops_if_a_person_has_resumed_the_handler(self, listener: Listener, monkeypatch):
         monkeypatch.setattr(progress, "_SLICE", 1)
         self.given_before_it_subscribed(listener, 1, 2)
 
@@ -652,7 +654,7 @@ class TestABackfill:
 
 @pytest.mark.django_db(transaction=True)
 class TestEverythingAtOnce:
-    def test_keeps_each_key_in_the_order_in_which_it_was_told(self, listener):
+    def test_keeps_the_emission_order_of_each_key(self, listener):
         """Rule 18, with three emitters, two relays, three workers, failures and lost messages.
 
         Seen to fail with every delivery born pending and the look before the start dropped; with

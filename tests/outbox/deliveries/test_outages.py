@@ -59,9 +59,7 @@ class TestAnOutage:
 
         assert ends() == [("pending", 0)]
 
-    def test_that_a_handler_hides_behind_an_error_of_its_own_uses_up_no_attempt(
-        self, outage: Outage
-    ):
+    def test_that_a_handler_hides_behind_another_error_uses_up_no_attempt(self, outage: Outage):
         @subscribe("tests.Counted", attempts=1, atomic=False)
         def count(receipt: Receipt) -> None:
             outage()
@@ -74,7 +72,7 @@ class TestAnOutage:
 
         assert ends() == [("pending", 0)]
 
-    def test_leaves_the_other_deliveries_of_the_message_to_be_run(self, outage: Outage):
+    def test_does_not_prevent_the_other_deliveries_of_the_message(self, outage: Outage):
         """Failed while all that had started of a message expired as deaths."""
         runs = []
 
@@ -90,7 +88,7 @@ class TestAnOutage:
         assert ends() == [("pending", 0), ("done", 1), ("done", 1)]
         assert Group.objects.count() == 2
 
-    def test_of_a_whole_batch_runs_each_of_it_once_more(self, outage: Outage):
+    def test_of_a_whole_batch_repeats_each_delivery_once(self, outage: Outage):
         runs = []
 
         @subscribe("tests.Counted")
@@ -105,7 +103,7 @@ class TestAnOutage:
         assert ends() == [("done", 1)] * 3
         assert Group.objects.count() == 3
 
-    def test_before_the_start_delays_it(self, outage: Outage):
+    def test_before_the_start_delays_the_delivery(self, outage: Outage):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None:
             Group.objects.create(name=uuid4().hex)
@@ -144,7 +142,7 @@ class TestAnOutage:
         assert Group.objects.count() == 1
 
 
-class TestALeaseThatPassesDuringAnOutage:
+class TestALeaseThatExpiresDuringAnOutage:
     def test_uses_up_no_attempt_if_the_worker_survives(self, outage: Outage):
         """Another host declared it dead. Failed, dead, while nobody took that back."""
         outage.meanwhile = let_leases_pass
@@ -159,7 +157,7 @@ class TestALeaseThatPassesDuringAnOutage:
         assert ends() == [("pending", 0)]
         assert Attempt.objects.get().outcome == "outage"
 
-    def test_uses_up_none_of_those_that_wait_for_their_turn(self, outage: Outage):
+    def test_uses_up_no_attempt_of_deliveries_that_have_not_started(self, outage: Outage):
         outage.meanwhile = let_leases_pass
         runs = []
 
@@ -175,7 +173,7 @@ class TestALeaseThatPassesDuringAnOutage:
         assert ends() == [("pending", 0)] * 3
         assert set(Attempt.objects.values_list("outcome", flat=True)) == {"outage"}
 
-    def test_counts_if_the_worker_stood_still_without_an_outage(self, link: Link):
+    def test_counts_if_the_worker_hung_without_an_outage(self, link: Link):
         """Rule 11: a worker that comes back too late has died all the same."""
 
         @subscribe("tests.Counted", attempts=2)
@@ -188,7 +186,7 @@ class TestALeaseThatPassesDuringAnOutage:
         outcomes = Attempt.objects.order_by("id").values_list("outcome", flat=True)
         assert list(outcomes) == ["died", "lease_lost"]
 
-    def test_is_not_judged_as_long_as_workers_may_report(self, link: Link):
+    def test_is_not_judged_while_workers_may_still_report(self, link: Link):
         """The relay knows of the outage. Failed while it looked at leases at once."""
 
         @subscribe("tests.Counted", attempts=1)
@@ -209,7 +207,7 @@ class TestALeaseThatPassesDuringAnOutage:
         assert ends() == [("dead", 1)]
         assert message.pairs
 
-    def test_gives_nothing_back_where_a_person_has_retried_since(self, link: Link):
+    def test_gives_no_attempt_back_if_a_person_has_retried_since(self, link: Link):
         @subscribe("tests.Counted", attempts=3)
         def count() -> None: ...
 
@@ -231,7 +229,7 @@ class TestALeaseThatPassesDuringAnOutage:
 
 
 class TestAnErrorOfTheDatabase:
-    def test_that_an_event_causes_each_time_ends_as_dead(self):
+    def test_that_an_event_causes_at_each_attempt_ends_as_dead(self):
         """Failed: 20 rounds were 100 runs, and no attempt, no record and no backoff."""
 
         @subscribe("tests.Counted", attempts=2)
@@ -306,7 +304,7 @@ class TestTheWait:
         assert "cannot be reached; waiting" in caplog.text
         assert "s for the database default" in caplog.text
 
-    def test_goes_on_while_the_database_is_read_only(self, monkeypatch: pytest.MonkeyPatch):
+    def test_continues_while_the_database_is_read_only(self, monkeypatch: pytest.MonkeyPatch):
         """As a standby is, or a primary that became one."""
         seen: list[int] = []
         with connection.cursor() as cursor:

@@ -72,7 +72,7 @@ def sent() -> Counter[str | None]:
 
 class TestAShare:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["new events", "backlog"])
-    def test_has_so_many_in_flight_at_most_and_delays_no_other(self, is_fanned_out: bool):
+    def test_has_a_limited_number_in_flight_and_delays_no_other_share(self, is_fanned_out: bool):
         """Failed: the window was filled with deliveries of one owner."""
         subscribe_sender(window=10)
         given(*[1] * 50, 2, 3, 3, 3)
@@ -83,7 +83,7 @@ class TestAShare:
 
         assert sent() == {"owner:1": 2, "owner:2": 1, "owner:3": 2}
 
-    def test_gets_its_next_one_when_one_is_done(self):
+    def test_gets_its_next_delivery_when_one_is_done(self):
         subscribe_sender()
         given(1, 1, 1)
         first, second = send()
@@ -106,7 +106,7 @@ class TestAShare:
 
         assert order == sorted(Event.objects.values_list("seq", flat=True))
 
-    def test_with_a_free_place_does_not_use_up_the_places_of_others(self):
+    def test_with_a_free_slot_does_not_use_up_the_slots_of_others(self):
         """Failed: owner 2 was sent after 300 deliveries of owner 1, which had one free place."""
         subscribe_sender(window=5, share_window=4)
         given(1, 1, 1)
@@ -118,7 +118,7 @@ class TestAShare:
 
         assert sent() == {"owner:1": 4, "owner:2": 1}
 
-    def test_has_its_turn_whichever_delivery_ends_next(self):
+    def test_is_sent_its_next_delivery_whichever_ends_first(self):
         """Failed: twelve owners had 80, 76, 80, 80, 46, 18, 5, 5, 1, 4, 1 and 4 deliveries done."""
         subscribe_sender(window=20, share_window=4)
         given(*[owner for owner in range(10, 22) for _ in range(90)])
@@ -150,7 +150,7 @@ class TestAShare:
         assert sent() == {"owner:1": 3, "owner:2": 1}
 
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["new events", "backlog"])
-    def test_has_messages_of_its_own(self, is_fanned_out: bool):
+    def test_has_separate_messages(self, is_fanned_out: bool):
         """Failed: a message held deliveries of two owners, so one waited for the other's runs."""
         subscribe_sender(batch=10)
         given(1, 1, 1, 2)
@@ -165,7 +165,7 @@ class TestAShare:
         ]
         assert sorted(owners, key=str) == [{"owner:1"}, {"owner:2"}]
 
-    def test_that_is_none_has_no_limit(self):
+    def test_without_a_key_has_no_limit(self):
         @subscribe("elsewhere.Written", name="tests.send", share_window=1, batch=1)
         def send_message() -> None: ...
 
@@ -178,7 +178,7 @@ class TestAShare:
 
         assert sent() == {None: 5}
 
-    def test_has_its_turn_where_there_are_more_than_the_window_takes(self):
+    def test_gets_its_turn_if_there_are_more_shares_than_the_window_holds(self):
         subscribe_sender(window=3, share_window=1)
         given(*[1, 2, 3, 4, 5, 6] * 3)
         fan_out()
@@ -192,7 +192,7 @@ class TestAShare:
         assert turns[0] | turns[1] == {f"owner:{owner}" for owner in range(1, 7)}
         assert not Delivery.objects.exclude(state="done").exists()
 
-    def test_counts_what_two_events_have_in_flight_each(self):
+    def test_counts_deliveries_of_two_events_separately(self):
         """A subscription has its own count, as it has its own window."""
         subscribe_sender(share_window=1)
         given(1)
@@ -203,7 +203,7 @@ class TestAShare:
 
         assert sent() == {"owner:1": 1, "owner:2": 1}
 
-    def test_whose_lease_has_passed_takes_no_place(self):
+    def test_with_an_expired_lease_uses_no_slot(self):
         subscribe_sender(share_window=1)
         given(1, 1)
         send()
@@ -228,7 +228,7 @@ class TestAShare:
 
 class TestTheShareOfAnEvent:
     @pytest.mark.django_db
-    def test_is_stored_with_it_and_with_delayed_ones(self):
+    def test_is_stored_with_the_event_also_if_it_is_delayed(self):
         Outbox()
         with transaction.atomic():
             emit(Written(message_id="1", owner=7))
@@ -247,7 +247,7 @@ class TestTheShareOfAnEvent:
         ("share", "problem"),
         [("owner:{who}", "names an unknown field, 'who'"), ("owner", "names no field")],
     )
-    def test_is_made_of_its_fields(self, share: str, problem: str):
+    def test_is_computed_from_its_fields(self, share: str, problem: str):
         with pytest.raises(TypeError, match=problem):
 
             class Bad(DomainEvent, key="message_id", share=share):
@@ -267,7 +267,7 @@ class TestTheShareOfAnEvent:
 
 
 class TestADeploy:
-    def test_that_brings_the_limit_holds_for_what_is_owed(self):
+    def test_that_adds_the_limit_applies_it_to_owed_deliveries(self):
         subscribe_sender(share_window=None)
         given(1, 1, 1)
         fan_out()
@@ -281,7 +281,7 @@ class TestADeploy:
         assert sent() == {"owner:1": 1}
         assert Subscription.objects.get().share_window == 1
 
-    def test_that_takes_it_away_sends_everything(self):
+    def test_that_removes_the_limit_sends_all_deliveries(self):
         subscribe_sender(share_window=1)
         given(1, 1, 1)
         fan_out()
@@ -294,7 +294,7 @@ class TestADeploy:
 
         assert sent() == {None: 3}
 
-    def test_has_its_backfill_keep_to_it(self):
+    def test_applies_the_limit_to_its_backfill(self):
         given(1, 1, 1)
         fan_out()
         subscribe_sender(share_window=1)

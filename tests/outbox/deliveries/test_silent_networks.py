@@ -143,7 +143,7 @@ class TestASilentNetwork:
 
 
 class TestAStatementThatTakesLong:
-    def test_and_costs_the_lease_each_time_ends_as_dead(self, monkeypatch: pytest.MonkeyPatch):
+    def test_and_outlasts_the_lease_each_time_ends_as_dead(self, monkeypatch: pytest.MonkeyPatch):
         """Rule 11. A silent network and a slow query look the same, so the excuse has a bound."""
         monkeypatch.setattr(transient_errors, "HUNG_SECONDS", 0.05)
 
@@ -171,7 +171,7 @@ class TestAStatementThatTakesLong:
         assert ends() == [("dead", 1)]
         assert outcomes() == ["database"] * 5 + ["failed"]
 
-    def test_is_no_excuse_for_a_handler_that_hangs_elsewhere(self):
+    def test_does_not_excuse_a_handler_that_hangs_elsewhere(self):
         @subscribe("tests.Counted", attempts=1, time_limit=0.3)
         def count() -> None:
             Group.objects.exists()

@@ -114,7 +114,7 @@ def let_time_pass() -> None:
 
 
 class TestAHandlerThatOnlyTheNextReleaseHas:
-    def test_is_heard_by_an_old_relay(self, old: Release, grown: Release):
+    def test_gets_deliveries_from_an_old_relay(self, old: Release, grown: Release):
         """Rule 15. Seen to fail with `subscribers_of` asking the registry of its process."""
         given(grown)
 
@@ -122,7 +122,7 @@ class TestAHandlerThatOnlyTheNextReleaseHas:
 
         assert {message.handler for message in messages} == {"tests.count", "tests.print_label"}
 
-    def test_is_given_back_by_an_old_worker_without_an_attempt(
+    def test_is_released_by_an_old_worker_without_an_attempt(
         self, old: Release, grown: Release, heard: list[str]
     ):
         """Rule 15. Seen to fail with the hand-back removed from `deliver`: its lease must pass."""
@@ -138,7 +138,7 @@ class TestAHandlerThatOnlyTheNextReleaseHas:
 
 
 class TestARenamedHandler:
-    def test_hears_what_was_sent_under_its_old_name(
+    def test_gets_deliveries_that_were_sent_under_its_old_name(
         self, old: Release, renamed: Release, heard: list[str]
     ):
         """The new worker hands it back, without an attempt, and it comes under the new name."""
@@ -169,7 +169,7 @@ class TestARenamedHandler:
 
         assert (heard, attempts()) == (["count_orders"], 1)
 
-    def test_hears_nothing_twice_that_an_old_worker_still_handles(
+    def test_gets_no_delivery_that_an_old_worker_still_handles(
         self, old: Release, renamed: Release, heard: list[str]
     ):
         """A worker of the old release gets a message that was sent before the migration."""
@@ -185,7 +185,7 @@ class TestARenamedHandler:
         assert heard == ["count"]
         assert Delivery.objects.get().subscription.handler == "tests.count_orders"
 
-    def test_keeps_what_an_old_worker_fails_at(self, old: Release, renamed: Release):
+    def test_retries_deliveries_that_failed_in_an_old_worker(self, old: Release, renamed: Release):
         """Its retry comes under the new name."""
         given(old)
         relay(old)
@@ -206,7 +206,7 @@ class TestARenameThatIsRolledBack:
         migrate(old)
         return old
 
-    def test_has_its_handler_hear_nothing_twice_when_it_comes_again(
+    def test_repeats_no_delivery_when_it_is_deployed_again(
         self, rolled_back: Release, renamed: Release, heard: list[str]
     ):
         """Rule 6. Seen to fail without `join_names`: both names are owed what was told between."""
@@ -221,7 +221,7 @@ class TestARenameThatIsRolledBack:
         assert Subscription.objects.get().handler == "tests.count_orders"
         assert Delivery.objects.get().state == "done"
 
-    def test_loses_nothing_that_is_owed_when_it_comes_again(
+    def test_loses_no_owed_delivery_when_it_is_deployed_again(
         self, rolled_back: Release, renamed: Release, heard: list[str]
     ):
         given(rolled_back)
@@ -233,7 +233,7 @@ class TestARenameThatIsRolledBack:
         assert heard == ["count_orders"]
         assert Delivery.objects.get().state == "done"
 
-    def test_sends_again_what_is_on_its_way_when_it_comes_again(
+    def test_resends_deliveries_in_flight_when_it_is_deployed_again(
         self, rolled_back: Release, renamed: Release, heard: list[str]
     ):
         """Its message names a row that is gone. Seen to fail, heard after a lease, without that."""
@@ -261,7 +261,7 @@ class TestARenameThatIsRolledBack:
             ),
         ],
     )
-    def test_leaves_one_delivery_and_one_subscription_when_it_comes_again(
+    def test_leaves_one_delivery_and_one_subscription_when_it_is_deployed_again(
         self,
         rolled_back: Release,
         renamed: Release,
@@ -302,7 +302,7 @@ class TestARenameThatIsRolledBack:
 
         assert heard == ["count", "count_orders"]
 
-    def test_goes_on_where_the_new_name_was_ended_meanwhile(
+    def test_is_repeated_if_the_new_name_was_ended_meanwhile(
         self, rolled_back: Release, renamed: Release, heard: list[str]
     ):
         """Failed: what the old name was owed moved to a subscription that had ended."""
@@ -322,7 +322,7 @@ class TestARenameThatIsRolledBack:
         assert (row.active, row.since) == (True, since)
         assert heard == ["count_orders", "count_orders"]
 
-    def test_hears_of_the_old_name_that_was_ended_nothing_but_what_the_new_one_is_owed(
+    def test_keeps_only_deliveries_of_the_new_name_if_the_old_one_was_ended(
         self, rolled_back: Release, renamed: Release, heard: list[str]
     ):
         given(rolled_back)
@@ -338,7 +338,7 @@ class TestARenameThatIsRolledBack:
         assert heard == ["count_orders"]
 
     @pytest.mark.parametrize("name", ["tests.count", "tests.count_orders"])
-    def test_stays_paused_where_a_person_has_paused_either_name(
+    def test_stays_paused_if_a_person_has_paused_either_name(
         self, rolled_back: Release, renamed: Release, heard: list[str], name: str
     ):
         """Failed for the old name: the handler ran."""
@@ -353,7 +353,7 @@ class TestARenameThatIsRolledBack:
         assert heard == []
         assert Subscription.objects.get().pause_reason == "the bank is closed"
 
-    def test_takes_a_pause_by_a_person_for_more_than_one_by_a_backfill(
+    def test_prefers_a_pause_by_a_person_to_one_by_a_backfill(
         self, rolled_back: Release, renamed: Release
     ):
         of = Subscription.objects.filter
@@ -367,9 +367,7 @@ class TestARenameThatIsRolledBack:
 
         assert Subscription.objects.get().paused_by == "ann"
 
-    def test_keeps_the_breaker_open_that_the_old_name_has_opened(
-        self, rolled_back: Release, heard: list[str]
-    ):
+    def test_keeps_the_open_breaker_of_the_old_name(self, rolled_back: Release, heard: list[str]):
         """Failed: the other side, which was down, got the whole backlog."""
         given(rolled_back)
         now = timezone.now()
@@ -389,7 +387,7 @@ class TestARenameThatIsRolledBack:
         row = Subscription.objects.get()
         assert (heard, row.breaker_opened_at, row.breaker_reason) == ([], now, "503")
 
-    def test_keeps_the_order_of_a_key_where_the_new_name_is_ordered(self, old: Release):
+    def test_keeps_the_order_of_a_key_if_the_new_name_is_ordered(self, old: Release):
         """Failed: what the old name was owed had no place in line, and two of a key were sent."""
 
         seen: list[UUID] = []
@@ -421,7 +419,7 @@ class TestARenameThatIsRolledBack:
         work(ordered, relay(ordered))
         assert seen == list(Event.objects.order_by("seq").values_list("id", flat=True))
 
-    def test_stores_the_shares_of_what_the_old_name_was_owed(self, old: Release):
+    def test_stores_the_shares_of_deliveries_of_the_old_name(self, old: Release):
         """Failed: one share got more than its handler allows."""
 
         @subscribe("shops.Ordered", formerly=["tests.count"], share_window=1)
@@ -439,7 +437,7 @@ class TestARenameThatIsRolledBack:
 
         assert Delivery.objects.get().share == "acme"
 
-    def test_joins_two_former_names_where_the_present_one_has_no_row(
+    def test_merges_two_former_names_if_the_present_one_has_no_row(
         self, rolled_back: Release, heard: list[str]
     ):
         """Seen to fail where the second one takes the place of the first."""
@@ -480,7 +478,7 @@ class TestAPausedHandler:
         assert list(pauses) == [(name, "ann", "it counts wrongly")] * 2
 
 
-class TestAHandlerThatIsGone:
+class TestARemovedHandler:
     def test_keeps_its_subscription_until_a_person_ends_it(self, old: Release):
         """Rule 15. Seen to fail with the rows deleted, or made inactive, in `_mark_unknown`."""
         migrate(old)

@@ -47,14 +47,14 @@ def in_a_thread_of_a_pool(function) -> None:
 
 @pytest.mark.parametrize("run", [in_this_thread, in_a_thread_of_a_pool])
 class TestALimit:
-    def test_interrupts_what_runs_too_long(self, run):
+    def test_interrupts_a_run_that_takes_too_long(self, run):
         def work() -> None:
             with pytest.raises(TimeLimitExceeded, match=r"for more than 0\.05 s"), time_limit(0.05):
                 spin()
 
         run(work)
 
-    def test_is_not_outwitted_by_what_swallows_everything(self, run):
+    def test_interrupts_code_that_hides_all_exceptions(self, run):
         def work() -> None:
             with pytest.raises(TimeLimitExceeded), time_limit(0.05):
                 try:
@@ -64,7 +64,7 @@ class TestALimit:
 
         run(work)
 
-    def test_interrupts_again_what_has_swallowed_it(self, run):
+    def test_interrupts_again_after_a_hidden_interruption(self, run):
         """Seen to fail with an alarm that rings once, and with a shot that is fired once."""
         swallowed = 0
 
@@ -87,7 +87,7 @@ class TestALimit:
 
         assert swallowed == 3
 
-    def test_gives_no_more_time_to_what_has_swallowed_it(self, run):
+    def test_grants_no_more_time_after_a_hidden_interruption(self, run):
         """Seen to fail with a `restart` that does not look whether the time is up."""
 
         def work() -> None:
@@ -99,7 +99,7 @@ class TestALimit:
 
         run(work)
 
-    def test_leaves_alone_what_is_quick_and_what_comes_after(self, run):
+    def test_does_not_interrupt_a_quick_run_or_later_code(self, run):
         def work() -> None:
             for _ in range(200):
                 with time_limit(1):
@@ -108,7 +108,7 @@ class TestALimit:
 
         run(work)
 
-    def test_begins_anew_with_each_sign_of_life(self, run):
+    def test_restarts_with_each_lease_extension(self, run):
         def work() -> None:
             with time_limit(2) as limit:
                 for _ in range(5):
@@ -162,8 +162,8 @@ def how_it_ends() -> bytes:
     return b"went on"
 
 
-class TestAnAlarmOfSomebodyElse:
-    def test_rings_all_the_same(self):
+class TestAnAlarmOfOtherCode:
+    def test_still_fires(self):
         """Seen to fail without `_restore_previous_timer`."""
         rung = threading.Event()
         theirs = signal.signal(signal.SIGALRM, lambda *_: rung.set())
@@ -220,7 +220,7 @@ class TestAHandlerThatHangs:
 
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
 
-    def test_outside_is_interrupted_before_its_receipt(self):
+    def test_in_an_external_call_is_interrupted_before_its_receipt(self):
         @subscribe("shops.Ordered", atomic=False, time_limit=0.2)
         def charge(receipt: Receipt) -> None:
             spin()
@@ -268,7 +268,7 @@ class TestAHandlerThatHangs:
         assert Group.objects.exists()
         assert came_to_its_end == []
 
-    def test_after_its_receipt_could_not_be_given_is_interrupted(self):
+    def test_after_its_receipt_failed_is_interrupted(self):
         came_to_its_end = []
 
         @subscribe("shops.Ordered", atomic=False, time_limit=0.2)
@@ -308,7 +308,7 @@ class TestAHandlerThatHangs:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("own_registry", "no_nudge")
 class TestALongHandler:
-    def test_keeps_its_lease_by_signs_of_life(self):
+    def test_keeps_its_lease_by_extensions(self):
         """Seen to fail with `extend` that only restarts the limit: the relay takes it for dead."""
 
         @subscribe("shops.Ordered", atomic=False, lease=3.0)
@@ -325,7 +325,7 @@ class TestALongHandler:
         assert Delivery.objects.get().state == "done"
         assert not Attempt.objects.exists()
 
-    def test_learns_by_a_sign_of_life_that_another_has_it_and_is_counted(self):
+    def test_notices_a_lost_lease_at_an_extension_and_is_counted(self):
         """Seen to fail with `extend` that asks for no token, and without the count."""
 
         @subscribe("shops.Ordered", atomic=False)

@@ -62,10 +62,10 @@ def retry() -> None:
     operations.retry(operations.Choice(), by="ann", rate=None)
 
 
-class TestADeathThatAPersonHasRetried:
+class TestACrashThatAPersonHasRetried:
     """W1 is cut off and declared dead. A person retries, and W3 starts it. Then W1 comes back."""
 
-    def test_gives_back_no_attempt_of_the_run_in_hand(self):
+    def test_gives_back_no_attempt_of_the_present_run(self):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
@@ -81,7 +81,7 @@ class TestADeathThatAPersonHasRetried:
         settlement.fail(in_hand, error, handler=handler(), using="default", is_outage=True)
         assert ends() == [("pending", 0)]
 
-    def test_gives_back_no_attempt_of_the_run_that_is_done(self):
+    def test_gives_back_no_attempt_of_a_run_that_is_done(self):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
@@ -94,7 +94,7 @@ class TestADeathThatAPersonHasRetried:
 
         assert ends() == [("done", 1)]
 
-    def test_gives_back_no_attempt_of_the_run_that_failed(self):
+    def test_gives_back_no_attempt_of_a_run_that_failed(self):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None:
             raise ValueError
@@ -109,8 +109,8 @@ class TestADeathThatAPersonHasRetried:
         assert ends() == [("dead", 1)]
 
 
-class TestADeathThatNobodyHasRetried:
-    def test_is_given_back_beside_a_later_run_that_is_in_hand(self):
+class TestACrashThatNobodyHasRetried:
+    def test_is_withdrawn_during_a_later_run(self):
         @subscribe("tests.Counted", attempts=3, backoff_base=0)
         def count() -> None: ...
 
@@ -123,7 +123,7 @@ class TestADeathThatNobodyHasRetried:
 
         assert ends() == [("sent", 1)]
 
-    def test_is_given_back_together_with_a_later_one(self):
+    def test_is_withdrawn_with_a_later_one(self):
         """Two workers of one delivery were cut off, and come back in any order."""
 
         @subscribe("tests.Counted", attempts=3, backoff_base=0)
@@ -141,8 +141,8 @@ class TestADeathThatNobodyHasRetried:
         assert set(outcomes()) == {"outage"}
 
 
-class TestADeathByAConnectionThatWasLostWithoutAnOutage:
-    def test_is_withdrawn_a_few_times_only(self):
+class TestACrashByALostConnectionWithoutAnOutage:
+    def test_is_withdrawn_only_a_few_times(self):
         """Rule 11. An event that takes its connection along is dead at last."""
 
         @subscribe("tests.Counted", attempts=1)
@@ -160,7 +160,7 @@ class TestADeathByAConnectionThatWasLostWithoutAnOutage:
         assert outcomes() == ["database"] * 5 + ["died"]
 
 
-class TestARelayThatJudgesAtThatMoment:
+class TestARelayThatCountsACrashAtTheSameTime:
     def test_uses_up_no_attempt(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
         """Failed where the relay asked for outages before it locked what it judges."""
         asked, go_on, withdrawn = threading.Event(), threading.Event(), threading.Event()
@@ -252,7 +252,7 @@ class TestAnOrderedHandlerThatLetsTheDeadPass:
 
 
 class TestARunThatLostItsDelivery:
-    def test_is_recorded_although_the_event_is_pruned_at_that_moment(self):
+    def test_is_recorded_although_the_event_is_pruned_at_the_same_time(self):
         """Failed by the foreign key while nothing was locked: the error left `deliver()`."""
 
         @subscribe("tests.Counted", attempts=1)

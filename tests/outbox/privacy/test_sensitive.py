@@ -421,7 +421,7 @@ class TestRedaction:
         assert done.unknown == {"elsewhere.Told version 1": 1}
         assert Event.objects.get(pk=row.pk).redacted_at is None
 
-    def test_counts_one_that_was_redacted_while_it_was_known_as_blank(self):
+    def test_counts_an_unknown_event_redacted_earlier_as_blank(self):
         row = unknown()
         settle()
         Event.objects.filter(pk=row.pk).update(redacted_at=row.emitted_at)
@@ -492,7 +492,7 @@ class TestRedactionDuring:
         choice = Choice(handler="tests.write")
         self.redact_during(lambda: backfill(choice, by="ann", reason="a test"))
 
-    def test_a_correction_does_not_bring_back_what_is_blanked(self):
+    def test_a_correction_keeps_blanked_fields_blank(self):
         """Failed while the correction read the event in the statement that locks the delivery."""
         given()
         settle("dead")

@@ -46,29 +46,31 @@ class TestFreeSlots:
         ("in_flight", "room"),
         [(0, 500), (49, 451), (50, 450), (375, 125), (376, 0), (500, 0), (600, 0)],
     )
-    def test_is_the_room_until_less_than_a_quarter_is_left(self, in_flight: int, room: int):
+    def test_are_counted_until_less_than_a_quarter_is_free(self, in_flight: int, room: int):
         assert free_slots(window=500, in_flight=in_flight, batch=50) == room
 
     @pytest.mark.parametrize("in_flight", [0, 1, 2])
-    def test_is_all_the_room_of_a_window_that_is_smaller_than_a_message(self, in_flight: int):
+    def test_are_counted_completely_in_a_window_smaller_than_a_message(self, in_flight: int):
         """Seen to fail without `in_flight >= batch`: it would stand still until it is empty."""
         assert free_slots(window=3, in_flight=in_flight, batch=50) == 3 - in_flight
 
 
 class TestWholeMessages:
     @pytest.mark.parametrize(("in_flight", "number"), [(0, 120), (49, 120), (50, 100), (400, 100)])
-    def test_go_alone_while_others_are_in_flight(self, in_flight: int, number: int):
+    def test_are_sent_without_a_remainder_while_others_are_in_flight(
+        self, in_flight: int, number: int
+    ):
         assert whole_messages(120, in_flight=in_flight, batch=50) == number
 
 
-class TestAMessagesSize:
+class TestTheSizeOfAMessage:
     @pytest.mark.parametrize(
         ("window_now", "size"), [(10, 50), (500, 50), (1000, 100), (2000, 200), (4000, 200)]
     )
-    def test_is_a_tenth_of_a_window_that_has_grown(self, window_now: int, size: int):
+    def test_is_a_tenth_of_a_grown_window(self, window_now: int, size: int):
         assert message_size(window_now=window_now, batch=200) == size
 
-    def test_is_no_more_than_the_handler_allows(self):
+    def test_is_limited_by_the_handler(self):
         assert message_size(window_now=2000, batch=1) == 1
 
 
@@ -94,7 +96,7 @@ def window_after(
 
 
 class TestAWindow:
-    def test_grows_when_it_runs_dry_and_for_a_quick_handler_before(self):
+    def test_grows_when_it_is_empty_and_earlier_for_a_quick_handler(self):
         assert window_after(500, room=376) == 1000
         assert window_after(500, room=125, is_quick=True) == 1000
         assert window_after(1000, room=250, is_quick=True) == 2000
@@ -103,26 +105,26 @@ class TestAWindow:
         assert window_after(500, room=124, is_quick=True) == 500
         assert window_after(500, room=375) == 500
 
-    def test_never_exceeds_what_the_handler_asks_for(self):
+    def test_never_exceeds_the_limit_of_the_handler(self):
         assert window_after(60, room=60, is_quick=True, window=80) == 80
         assert window_after(80, room=80, is_quick=True, window=80) == 80
 
-    def test_is_the_first_again_when_nothing_waits(self):
+    def test_returns_to_its_first_size_when_nothing_waits(self):
         assert window_after(2000, room=2000, is_quick=True, has_due=False) == 500
         assert window_after(40, room=40, has_due=False) == 40
 
-    def test_keeps_what_it_has_grown_by_while_a_backlog_waits(self):
+    def test_keeps_its_size_while_a_backlog_waits(self):
         assert window_after(2000, room=0, is_quick=False) == 2000
 
-    def test_halves_when_messages_are_lost_but_not_below_a_message(self):
+    def test_halves_when_messages_are_lost_but_holds_at_least_one_message(self):
         assert window_after(2000, lost=1, is_quick=True, room=2000) == 1000
         assert window_after(60, lost=1) == 50
         assert window_after(4, lost=1, window=4) == 4
 
 
 @pytest.mark.usefixtures("own_registry")
-class TestWhatIsLeftOfAMessage:
-    def test_goes_as_soon_as_the_workers_have_less_than_one(self):
+class TestTheRemainderOfAMessage:
+    def test_is_sent_when_less_than_a_message_is_in_flight(self):
         """Seen to fail with `whole_messages` asked whatever is in flight."""
 
         @subscribe("shops.Ordered", batch=2, window=10)
@@ -141,7 +143,7 @@ class TestWhatIsLeftOfAMessage:
         assert not Delivery.objects.filter(state="pending").exists()
 
 
-class TestAQuickHandlersBacklog:
+class TestTheBacklogOfAQuickHandler:
     """Seen to fail with a window that stays as it was, and with one that grows for anybody."""
 
     @pytest.fixture(autouse=True)
@@ -169,7 +171,7 @@ class TestAQuickHandlersBacklog:
         assert Subscription.objects.get().window_now == 1000
         assert [len(message.pairs) for message in messages] == [100] * 7
 
-    def test_is_sent_as_before_where_something_stays_in_flight_for_long(self):
+    def test_is_sent_in_usual_messages_if_a_delivery_stays_in_flight_for_long(self):
         self.deliver_some()
         longer = F("due_at") - timedelta(seconds=2)
         Delivery.objects.filter(state="sent").update(due_at=longer)
@@ -179,7 +181,7 @@ class TestAQuickHandlersBacklog:
         assert Subscription.objects.get().window_now == 500
         assert [len(message.pairs) for message in messages] == [50] * 4
 
-    def test_is_sent_as_before_where_workers_take_long_for_what_they_have_started(self):
+    def test_is_sent_in_usual_messages_if_started_deliveries_take_long(self):
         self.deliver_some()
         sent = Delivery.objects.filter(state="sent")
         pairs = [(row.pk, row.token) for row in sent]
@@ -191,7 +193,7 @@ class TestAQuickHandlersBacklog:
 
         assert Subscription.objects.get().window_now == 500
 
-    def test_leaves_the_window_as_it_was_when_it_is_through(self):
+    def test_restores_the_window_when_it_is_done(self):
         Subscription.objects.update(window_now=2000)
         while messages := passing():
             for message in messages:

@@ -95,7 +95,7 @@ class TestAnInlineHandler:
         assert set(Delivery.objects.values_list("worker", "attempts")) == {("relay@host", 1)}
 
     @pytest.mark.postgresql
-    def test_is_run_where_the_name_of_the_process_is_long(self, published: FakeTransport):
+    def test_is_run_if_the_name_of_the_process_is_long(self, published: FakeTransport):
         """Failed: the relay stopped, since PostgreSQL refused to store the name."""
         numbers = []
 
@@ -110,7 +110,7 @@ class TestAnInlineHandler:
 
         assert numbers == [0]
 
-    def test_alone_is_its_neighbours_go_to_the_workers(self, published: FakeTransport):
+    def test_leaves_other_handlers_of_the_event_to_workers(self, published: FakeTransport):
         """Seen to fail with `accepts` that does not ask what the handler wants."""
 
         @subscribe("shops.Ordered")
@@ -127,7 +127,7 @@ class TestAnInlineHandler:
 
         assert published[0].handler == "tests.mail"
 
-    def test_has_what_does_not_come_alone_run_by_the_workers(self, published: FakeTransport):
+    def test_leaves_a_backlog_to_workers(self, published: FakeTransport):
         """Seen to fail with `_start_one` that takes the first of several."""
 
         @subscribe("shops.Ordered", inline=True)
@@ -142,7 +142,7 @@ class TestAnInlineHandler:
         assert not Delivery.objects.filter(state="done").exists()
 
     @pytest.mark.postgresql  # on SQLite nobody else can write while a handler is at it
-    def test_has_the_next_one_run_by_the_workers_while_it_is_slow(self, published: FakeTransport):
+    def test_leaves_the_next_delivery_to_workers_while_it_is_slow(self, published: FakeTransport):
         """Seen to fail with a relay that runs it in its turn: nothing is published meanwhile."""
         is_running, may_end = threading.Event(), threading.Event()
 
@@ -167,7 +167,7 @@ class TestAnInlineHandler:
 
         assert len(published) == 2
 
-    def test_is_tried_again_by_the_workers(self, published: FakeTransport):
+    def test_is_retried_by_workers(self, published: FakeTransport):
 
         @subscribe("shops.Ordered", inline=True, backoff_base=0.01, backoff_cap=0.01)
         def count() -> None:
@@ -182,7 +182,7 @@ class TestAnInlineHandler:
         attempt = Attempt.objects.get()
         assert (attempt.outcome, attempt.worker) == ("failed", "relay@host")
 
-    def test_that_hangs_is_interrupted_there_too(self, published: FakeTransport):
+    def test_that_hangs_is_interrupted_in_the_relay(self, published: FakeTransport):
         @subscribe("shops.Ordered", inline=True, time_limit=0.2, attempts=1)
         def count() -> None:
             end = time.monotonic() + 15
@@ -197,7 +197,7 @@ class TestAnInlineHandler:
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
 
     @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
-    def test_takes_the_next_ones_after_runs_that_were_cut_short(
+    def test_takes_the_next_deliveries_after_interrupted_runs(
         self, published: FakeTransport, error: type[BaseException]
     ):
         """Seen to fail without the `finally` of `run`, and with its `except Exception`."""
@@ -222,7 +222,7 @@ class TestAnInlineHandler:
                     assert time.monotonic() < end
                     time.sleep(0.05)
 
-    def test_is_run_although_the_broker_is_away(self, published: FakeTransport):
+    def test_is_run_although_the_broker_is_unavailable(self, published: FakeTransport):
         """Seen to fail with a relay that waits for the broker first."""
         published.error, published.is_there = ConnectionError(), lambda: False
 
@@ -239,7 +239,7 @@ class TestAnInlineHandler:
 
         assert Delivery.objects.get(state="done").subscription.handler == "tests.count"
 
-    def test_is_run_although_its_pass_did_not_hear_of_its_commit(
+    def test_is_run_although_the_answer_to_its_commit_is_lost(
         self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch, caplog
     ):
         """Seen to fail without `forget_unless_stored`: nobody runs what is started."""
@@ -262,7 +262,7 @@ class TestAnInlineHandler:
         assert "A relay pass failed" in caplog.text
         assert not Attempt.objects.exists()
 
-    def test_is_forgotten_if_its_pass_was_rolled_back(
+    def test_is_not_run_if_its_pass_is_rolled_back(
         self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail where nobody asks whether it is stored: it runs without a row, and again."""
@@ -288,7 +288,7 @@ class TestAnInlineHandler:
         assert runs == [7]
 
     @pytest.mark.postgresql
-    def test_leaves_its_place_to_the_next_at_once(self, published: FakeTransport, settings):
+    def test_frees_its_slot_immediately(self, published: FakeTransport, settings):
         """Seen to fail without `refill`: the next one waits for the floor."""
         settings.OUTBOX = {**settings.OUTBOX, "POLL_SECONDS": HOUR}
         is_running, may_end = threading.Event(), threading.Event()
@@ -308,7 +308,7 @@ class TestAnInlineHandler:
             may_end.set()
             published.wait_for(1)
 
-    def test_lets_its_relay_say_that_it_lives(
+    def test_does_not_stop_the_heartbeat_of_its_relay(
         self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail without the heartbeat after a run: each pass may end with one."""
@@ -326,7 +326,7 @@ class TestAnInlineHandler:
             eventually(beats.exists, "a heartbeat", within=20)
 
     @pytest.mark.postgresql
-    def test_leaves_no_broken_connection_of_another_database_behind(
+    def test_leaves_no_broken_connection_to_another_database(
         self, published: FakeTransport, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail without `_drop_broken_connections`: all that need it fail."""
@@ -348,7 +348,7 @@ class TestAnInlineHandler:
             wait_until_done(1)
             eventually(lambda: broken[0].connection is None, "it is dropped", within=20)
 
-    def test_is_waited_for_by_who_stops_the_relay(self, published: FakeTransport):
+    def test_delays_the_stop_of_the_relay_until_it_ends(self, published: FakeTransport):
         is_running = threading.Event()
 
         @subscribe("shops.Ordered", inline=True)
@@ -363,7 +363,7 @@ class TestAnInlineHandler:
 
         assert Delivery.objects.get().state == "done"
 
-    def test_hides_no_delayed_event_however_many_nudges_come(
+    def test_delays_no_due_event_although_the_relay_is_nudged_repeatedly(
         self, published: FakeTransport, settings, monkeypatch: pytest.MonkeyPatch
     ):
         """Seen to fail with a pace of each `relay()` its own: all are hinted, and end at once."""
@@ -403,8 +403,8 @@ def start_one() -> Delivery:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("own_registry", "no_nudge")
-class TestADeliveryThatIsStartedAtBirth:
-    def test_is_as_its_row(self):
+class TestADeliveryThatIsStartedAtItsCreation:
+    def test_equals_its_stored_row(self):
         """It is not read again before its handler runs."""
 
         @subscribe("shops.Ordered", inline=True)
@@ -432,7 +432,7 @@ class TestADeliveryThatIsStartedAtBirth:
         assert started.subscription == row.subscription
         assert row.is_started
 
-    def test_counts_a_death_when_its_process_dies(self):
+    def test_counts_a_crash_of_its_process(self):
         """Seen to fail with a row that does not say that it was started."""
 
         @subscribe("shops.Ordered", inline=True)
@@ -447,7 +447,7 @@ class TestADeliveryThatIsStartedAtBirth:
         assert Attempt.objects.get().outcome == "died"
 
     @pytest.mark.postgresql  # on SQLite its lease and its handler would wait for each other
-    def test_has_a_new_lease_when_its_pass_took_most_of_it(self):
+    def test_has_a_new_lease_if_its_pass_took_long(self):
         """Seen to fail with a lease that counts from the run: another one would start beside it."""
 
         leases: list[datetime] = []
@@ -468,7 +468,7 @@ class TestADeliveryThatIsStartedAtBirth:
 
         assert leases[0] > timezone.now() + timedelta(seconds=30)
 
-    def test_is_handed_back_by_code_that_cannot_read_its_event(self):
+    def test_is_released_by_code_that_cannot_read_its_event(self):
         """Seen to fail without `hand_back_newer` in `deliver_started`."""
 
         class Grown(DomainEvent, key="order_id", version=1):
@@ -485,7 +485,7 @@ class TestADeliveryThatIsStartedAtBirth:
         assert (row.state, row.attempts) == ("pending", 0)
         assert "cannot read version 2" in row.note
 
-    def test_is_none_where_the_pass_has_sent_another_one(self):
+    def test_is_sent_to_workers_if_the_pass_has_sent_another_one(self):
         """Seen to fail without the look at what the lane has claimed: two messages for one."""
 
         @subscribe("shops.Ordered", inline=True)
@@ -505,7 +505,7 @@ class TestADeliveryThatIsStartedAtBirth:
 
 
 @pytest.mark.usefixtures("own_registry")
-class TestAHandlerThatCallsOutside:
+class TestAHandlerThatCallsAnExternalSystem:
     def test_cannot_be_inline(self):
         with pytest.raises(TypeError, match="inline=True needs atomic=True"):
 

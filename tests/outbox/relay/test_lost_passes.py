@@ -87,7 +87,7 @@ class TestAPass:
         assert setting() == "on"
         assert Delivery.objects.get().state == "sent"
 
-    def test_waits_for_it_with_what_runs_at_once(self):
+    def test_waits_for_the_disk_if_it_starts_an_inline_delivery(self):
         """Seen to fail with `read_last` for every pass: a handler ran, and nobody knew of it."""
 
         @subscribe("tests.Numbered", inline=True)
@@ -120,7 +120,7 @@ class TestAPass:
 @pytest.mark.django_db(transaction=True)
 class TestAMessageOfAnotherDelivery:
     @pytest.mark.parametrize("ordered", [False, True])
-    def test_starts_nothing_of_another_subscription(self, ordered: bool):
+    def test_starts_no_delivery_of_another_subscription(self, ordered: bool):
         """Seen to fail, on either way, without the subscription: the wrong handler ran."""
         ran = []
 
@@ -141,7 +141,7 @@ class TestAMessageOfAnotherDelivery:
         assert work(counts) == 1
         assert ran == ["count"]
 
-    def test_starts_nothing_as_a_task_either(self):
+    def test_starts_no_delivery_as_a_task_either(self):
         """Seen to fail with the subscription not handed on by `deliver_message`."""
         ran = []
 
@@ -158,7 +158,7 @@ class TestAMessageOfAnotherDelivery:
         deliver_message.apply(kwargs={**named, "subscription": message.subscription})
         assert ran == ["keep"]
 
-    def test_hands_back_nothing_of_another_where_its_handler_is_unknown(self):
+    def test_releases_no_delivery_of_another_subscription_if_its_handler_is_unknown(self):
         """Seen to fail without the subscription: the other one waited for five seconds."""
 
         @subscribe("tests.Numbered")
@@ -173,7 +173,7 @@ class TestAMessageOfAnotherDelivery:
         assert work(replace(message, handler="tests.gone")) == 0
         assert Delivery.objects.get().state == "pending"
 
-    def test_of_a_relay_that_names_no_subscription_yet_is_heard(self):
+    def test_of_an_older_relay_that_names_no_subscription_is_delivered(self):
         @subscribe("tests.Numbered")
         def keep() -> None: ...
 
@@ -219,9 +219,9 @@ def _walwriter() -> int | None:
 
 
 @pytest.mark.postgresql
-class TestAPassThatIsLost:
+class TestALostPass:
     @pytest.mark.usefixtures("crashing")
-    def test_is_done_anew_and_both_messages_run_a_handler_once(self):
+    def test_is_repeated_and_both_messages_run_a_handler_once(self):
         """Rules 6 and 7. The first assertion fails if the pass waits for the disk."""
 
         @subscribe("tests.Numbered")

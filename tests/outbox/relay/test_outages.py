@@ -52,7 +52,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
 
 
 class TestALoopThatIsStoppedDuringAnOutage:
-    def test_gives_up_waiting_once(self, cut_off: Link, caplog: pytest.LogCaptureFixture):
+    def test_stops_waiting(self, cut_off: Link, caplog: pytest.LogCaptureFixture):
         """Failed, RecursionError, while a wait that was given up counted as the outage's end."""
         Outbox()
         running = relay_loop()
@@ -122,7 +122,7 @@ class TestAnOutageBesideASecondDatabaseOnSqlite:
 
 
 class TestTheGraceAfterAnOutage:
-    def test_of_one_host_that_flaps_does_not_hold_up_all_others(self):
+    def test_of_one_unstable_host_does_not_delay_all_others(self):
         """A host loses the database every eight seconds, and a worker of another one has died.
 
         Failed, for as long as that went on, while each outage extended the one before.
@@ -143,7 +143,7 @@ class TestTheGraceAfterAnOutage:
 
         assert outcomes() == ["died"]
 
-    def test_spares_what_passed_in_the_longest_outage_that_was_reported(self):
+    def test_covers_leases_that_expired_in_the_longest_reported_outage(self):
         """A short report of one host does not shorten the long one of another."""
 
         @subscribe("tests.Counted", attempts=1)
@@ -160,7 +160,7 @@ class TestTheGraceAfterAnOutage:
         assert ends() == [("sent", 1)]
         assert Heartbeat.objects.filter(kind="outage").count() == 2
 
-    def test_begins_with_a_pass_whose_own_statement_hung(self, monkeypatch: pytest.MonkeyPatch):
+    def test_begins_with_a_pass_whose_statement_hung(self, monkeypatch: pytest.MonkeyPatch):
         """No connection breaks where the server stands still: only its answer comes late."""
 
         @subscribe("tests.Counted", attempts=1)

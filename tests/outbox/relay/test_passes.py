@@ -54,7 +54,7 @@ def start(message: Message) -> None:
 
 
 class TestAPass:
-    def test_makes_one_delivery_for_each_handler(self):
+    def test_creates_one_delivery_for_each_handler(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
@@ -72,7 +72,7 @@ class TestAPass:
         assert set(Delivery.objects.values_list("state", "token")) == {("sent", 1)}
         assert not Event.objects.filter(fanned_out_at=None).exists()
 
-    def test_finds_nothing_a_second_time(self):
+    def test_creates_no_delivery_a_second_time(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
@@ -81,7 +81,7 @@ class TestAPass:
 
         assert passing() == []
 
-    def test_settles_an_event_that_nobody_hears(self):
+    def test_settles_an_event_without_subscribers(self):
         given()
 
         assert passing() == []
@@ -100,7 +100,7 @@ class TestAPass:
         assert second == []
         assert Delivery.objects.filter(state="pending").count() == 7
 
-    def test_lets_no_full_window_delay_another_handler(self):
+    def test_is_not_delayed_by_the_full_window_of_another_handler(self):
         @subscribe("tests.Ordered", window=1)
         def slow() -> None: ...
 
@@ -123,7 +123,7 @@ class TestAPass:
         with django_assert_num_queries(2):
             passing()
 
-    def test_asks_the_same_number_of_questions_for_one_event_and_for_many(
+    def test_needs_the_same_number_of_statements_for_one_event_and_for_many(
         self, django_assert_max_num_queries
     ):
         @subscribe("tests.Ordered", window=1000)
@@ -134,7 +134,7 @@ class TestAPass:
         with django_assert_max_num_queries(9):
             passing()
 
-    def test_stores_each_delivery_with_what_it_alone_has(self):
+    def test_stores_the_values_of_each_delivery(self):
         """Seen to fail where those of two subscriptions are taken for alike."""
 
         @subscribe("tests.Ordered", ordered=True)
@@ -193,7 +193,7 @@ class TestAPass:
             ],
         }
 
-    def test_stores_more_that_are_unlike_than_one_statement_takes(self):
+    def test_stores_more_different_deliveries_than_fit_into_one_statement(self):
         """SQLite unites no more than 500 SELECTs; seen to fail there with 1000 at once."""
 
         @subscribe("tests.Ordered")
@@ -214,7 +214,7 @@ class TestAPass:
             (one.seq, one.due_at) for one in born
         }
 
-    def test_hands_on_no_event_before_it_was_stored(self, monkeypatch: pytest.MonkeyPatch):
+    def test_dispatches_a_message_only_after_the_commit(self, monkeypatch: pytest.MonkeyPatch):
         """Seen to fail with the time of a pass taken before it has its transaction."""
 
         def lock_late(**more: str) -> Statement:
@@ -228,7 +228,7 @@ class TestAPass:
         assert event.fanned_out_at is not None
         assert event.emitted_at <= event.fanned_out_at
 
-    def test_that_is_hinted_does_not_look_before_it_begins(self, django_assert_num_queries):
+    def test_with_a_hint_does_not_read_the_backlog_first(self, django_assert_num_queries):
         """Events, subscriptions, what they have to do; mark, deliveries; and the transaction."""
 
         @subscribe("tests.Ordered")
@@ -242,7 +242,7 @@ class TestAPass:
 
 
 class TestARelay:
-    def test_ends_after_the_present_pass_when_it_is_not_wanted_any_more(self):
+    def test_stops_after_the_present_pass(self):
         """Seen to fail without the question in `relay`: it goes on while there is traffic."""
 
         @subscribe("tests.Ordered", window=1)
@@ -257,7 +257,7 @@ class TestARelay:
         assert relay(publish=publish) == 4
 
     @pytest.mark.parametrize("state", ["parked", "blocked"])
-    def test_that_was_nudged_sends_too_what_has_come_free(self, state: str):
+    def test_that_was_nudged_also_sends_deliveries_whose_slots_became_free(self, state: str):
         """Seen to fail with a relay that ends after its brief look, which sees neither."""
 
         @subscribe("tests.Ordered", ordered=True)
@@ -271,7 +271,7 @@ class TestARelay:
 
 
 class TestALostMessage:
-    def test_is_sent_again_under_a_new_token_and_is_no_attempt(self):
+    def test_is_sent_again_with_a_new_token_and_does_not_count_as_an_attempt(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
@@ -286,7 +286,7 @@ class TestALostMessage:
         assert (delivery.attempts, delivery.state) == (0, "sent")
         assert not Attempt.objects.exists()
 
-    def test_is_sent_again_by_a_relay_that_was_nudged_too(self):
+    def test_is_also_sent_again_by_a_nudged_relay(self):
         """Seen to fail with a relay that ends after its brief look, which finds nothing lapsed."""
 
         @subscribe("tests.Ordered")
@@ -301,7 +301,7 @@ class TestALostMessage:
 
         assert [message.pairs[0][1] for message in sent] == [2]
 
-    def test_shrinks_the_window_so_that_a_backlog_is_not_sent_in_circles(self):
+    def test_shrinks_the_window_so_that_a_backlog_is_not_resent_repeatedly(self):
         @subscribe("tests.Ordered", window=100, batch=10)
         def slow() -> None: ...
 
@@ -313,7 +313,7 @@ class TestALostMessage:
         assert Subscription.objects.get().window_now == 50
         assert Delivery.objects.filter(state="sent").count() == 50
 
-    def test_lets_the_window_grow_again_when_it_runs_dry(self):
+    def test_lets_the_window_grow_again_when_it_is_empty(self):
         @subscribe("tests.Ordered", window=100, batch=10)
         def quick() -> None: ...
 
@@ -328,7 +328,7 @@ class TestALostMessage:
 
 
 class TestADeadWorker:
-    def test_is_an_attempt_with_its_name(self):
+    def test_counts_as_an_attempt_with_its_name(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
@@ -344,7 +344,7 @@ class TestADeadWorker:
         assert delivery.state == "pending"
         assert "the worker died once in this handler" in delivery.note
 
-    def test_takes_no_neighbour_along_when_the_batch_is_sent_again(self):
+    def test_costs_no_neighbour_an_attempt_when_the_batch_is_sent_again(self):
         @subscribe("tests.Ordered", backoff_base=0)
         def count() -> None: ...
 
@@ -357,7 +357,7 @@ class TestADeadWorker:
 
         assert [len(message.pairs) for message in messages] == [1, 1, 1]
 
-    def test_ends_as_dead_when_each_worker_dies_in_it(self):
+    def test_leads_to_a_dead_letter_if_each_attempt_kills_its_worker(self):
         @subscribe("tests.Ordered", backoff_base=0)
         def count() -> None: ...
 
@@ -372,7 +372,7 @@ class TestADeadWorker:
         assert delivery.state == "dead"
         assert "the worker died 5 times in this handler" in delivery.note
 
-    def test_counts_as_dead_although_it_comes_back_too_late(self):
+    def test_counts_as_dead_although_it_returns_later(self):
         """Seen to fail with lost leases among the attempts that are looked at for deaths."""
 
         @subscribe("tests.Ordered", backoff_base=0)
@@ -408,7 +408,7 @@ class TestAHandlerUnknownToTheMigratedCode:
         _remember_handlers(forgotten)
         assert len(passing()) == 1
 
-    def test_is_handed_over_by_formerly(self):
+    def test_is_taken_over_by_formerly(self):
         @subscribe("tests.Ordered", name="tests.old_name")
         def count() -> None: ...
 
@@ -425,8 +425,8 @@ class TestAHandlerUnknownToTheMigratedCode:
         assert Delivery.objects.get().subscription.handler == "tests.count_again"
 
 
-class TestABrokerThatTakesNothing:
-    def test_loses_nothing(self):
+class TestABrokerThatRefusesAllMessages:
+    def test_loses_no_delivery(self):
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
@@ -441,7 +441,7 @@ class TestABrokerThatTakesNothing:
         assert set(Delivery.objects.values_list("state", "attempts")) == {("pending", 0)}
         assert "the broker refused its message" in Delivery.objects.all()[0].note
 
-    def test_costs_one_statement_for_each_token_however_much_was_claimed(self):
+    def test_costs_one_statement_for_each_token_regardless_of_the_number_claimed(self):
         """Seen to fail with one for each delivery, and with one for each message."""
 
         @subscribe("tests.Ordered", batch=2)
@@ -492,7 +492,7 @@ class TestABrokerThatRefusesOneQueue:
         assert note.startswith("the broker refused its message: OSError: PRECONDITION_FAILED")
         assert "The broker refuses messages for queue refused" in caplog.text
 
-    def test_is_logged_once_in_a_while(self, caplog: pytest.LogCaptureFixture):
+    def test_is_logged_at_intervals(self, caplog: pytest.LogCaptureFixture):
         """Failed: one error for each pass, of which there are fifty in a second."""
 
         def refuse(message: Message) -> None:
@@ -506,7 +506,7 @@ class TestABrokerThatRefusesOneQueue:
         lines = [one for one in caplog.records if one.name == "outbox.relay"]
         assert len(lines) == 1
 
-    def test_is_asked_once_for_each_queue(self):
+    def test_is_called_once_for_each_queue(self):
         asked: list[str] = []
 
         def refuse(message: Message) -> None:
@@ -518,7 +518,7 @@ class TestABrokerThatRefusesOneQueue:
 
         assert asked == ["refused", "accepted"]
 
-    def test_that_hangs_is_not_asked_for_other_queues(self, monkeypatch: pytest.MonkeyPatch):
+    def test_that_hangs_is_not_called_for_other_queues(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(passes, "_BROKER_SECONDS", 0.0)
         asked: list[str] = []
 

@@ -41,7 +41,7 @@ def hold(monkeypatch: pytest.MonkeyPatch, *requests: Request) -> None:
     monkeypatch.setattr(state, "reserved_requests", set(requests))
 
 
-class TestAMessageInHand:
+class TestARunningMessage:
     def test_is_acknowledged_once_when_it_is_old(self, clock, step, monkeypatch):
         request = Request()
         hold(monkeypatch, request)
@@ -54,7 +54,7 @@ class TestAMessageInHand:
             step.acknowledge_old()
         assert request.times == 1
 
-    def test_is_left_alone_if_it_is_not_the_outboxs(self, clock, step, monkeypatch):
+    def test_is_not_acknowledged_early_if_it_is_not_from_the_outbox(self, clock, step, monkeypatch):
         request = Request("reports.monthly")
         hold(monkeypatch, request)
 

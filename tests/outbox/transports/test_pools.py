@@ -33,16 +33,16 @@ class TestAGreenPool:
             made_for(pool_of(kind), queues=["reports", queue])
 
     @pytest.mark.parametrize("kind", celery.GREEN_POOLS)
-    def test_is_fine_for_other_queues(self, kind: str):
+    def test_is_accepted_for_other_queues(self, kind: str):
         made_for(pool_of(kind), queues=["reports"])
 
 
 @pytest.mark.parametrize("kind", ["prefork", "thread", "solo"])
-def test_other_pools_are_fine(kind: str):
+def test_other_pools_are_accepted(kind: str):
     made_for(pool_of(kind), queues=[QUEUE])
 
 
-def test_the_step_is_installed(settings: Any):
+def test_the_bootstep_is_installed(settings: Any):
     from tests.outbox.project.celery import app
 
     assert PoolStep in app.steps["worker"]

@@ -43,7 +43,7 @@ def received(broker: Connection, queue: str) -> list[Any]:
 
 
 class TestAMessage:
-    def test_carries_names_ids_and_tokens_and_nothing_else(self, broker: Connection):
+    def test_contains_only_names_ids_and_tokens(self, broker: Connection):
         """Rule 4; `refill` asks the worker for a nudge, the subscription says whose they are.
 
         Seen to fail with the event's payload, key or name added to `Message`.

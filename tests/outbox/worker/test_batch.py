@@ -101,7 +101,7 @@ class TestAMessage:
         assert [result.outcome for result in results] == ["done"] * 4
         assert states() == ["done"] * 4
 
-    def test_is_delivered_in_several_where_it_takes_long(self, commits, monkeypatch):
+    def test_is_delivered_in_several_transactions_if_it_takes_long(self, commits, monkeypatch):
         """Seen to fail without the bound: what the first locks is locked until the last is done."""
         monkeypatch.setattr(batch, "MOST_SECONDS", 0)
 
@@ -116,7 +116,7 @@ class TestAMessage:
         assert commits == [1, 2, 3]
         assert effects() == ["0", "1", "2"]
 
-    def test_is_delivered_one_by_one_where_the_handler_wants_that(self, commits: list[int]):
+    def test_is_delivered_one_by_one_if_the_handler_requires_it(self, commits: list[int]):
         @subscribe("shops.Ordered", shared_transaction=False)
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
@@ -127,7 +127,7 @@ class TestAMessage:
 
         assert commits == [1, 2, 3]
 
-    def test_has_one_cause_for_each_event_that_is_emitted(self):
+    def test_gives_each_emitted_event_its_own_cause(self):
         """Seen to fail with one `caused_by` around all calls."""
 
         @subscribe("shops.Ordered")
@@ -145,7 +145,7 @@ class TestAMessage:
 
 class TestACallThatRaises:
     @pytest.mark.parametrize("error", [ValueError, PermanentFailure])
-    def test_keeps_nothing_and_costs_its_neighbours_nothing(self, error: type[Exception]):
+    def test_is_rolled_back_without_an_effect_on_its_neighbours(self, error: type[Exception]):
         """Seen to fail with the batch kept although a call in it raised."""
 
         @subscribe("shops.Ordered")
@@ -168,7 +168,7 @@ class TestACallThatRaises:
             Delivery.objects.values_list("id", flat=True)
         )
 
-    def test_has_its_failure_recorded_once_each_where_all_raise(self):
+    def test_is_recorded_once_each_if_all_raise(self):
         @subscribe("shops.Ordered")
         def count() -> None:
             raise ValueError
@@ -181,7 +181,7 @@ class TestACallThatRaises:
         assert list(Attempt.objects.values_list("number", flat=True)) == [1] * 4
 
     @pytest.mark.postgresql
-    def test_is_found_although_it_hides_that_its_transaction_is_broken(self):
+    def test_is_detected_although_it_hides_its_broken_transaction(self):
         """The next one's first query fails of it. Seen to fail with that one blamed."""
 
         @subscribe("shops.Ordered")
@@ -202,7 +202,7 @@ class TestACallThatRaises:
 
 
 class TestADeferredConstraint:
-    def test_that_fails_at_the_commit_costs_its_neighbours_nothing(self):
+    def test_that_fails_at_the_commit_has_no_effect_on_its_neighbours(self):
         """It fails outside of every call. Seen to fail with each blamed for it."""
 
         @subscribe("shops.Ordered")
@@ -221,7 +221,7 @@ class TestADeferredConstraint:
 
 
 class TestACommitWhoseAnswerIsLost:
-    def test_counts_as_one(self, monkeypatch):
+    def test_counts_as_a_commit(self, monkeypatch):
         """The database kept it. Seen to fail where nobody looks what was kept."""
         commit, is_lost = connection.commit, []
 
@@ -248,7 +248,7 @@ class TestACommitWhoseAnswerIsLost:
 
 
 class TestALostToken:
-    def test_keeps_nothing_of_its_own_run_and_costs_its_neighbours_nothing(self):
+    def test_rolls_back_its_run_without_an_effect_on_its_neighbours(self):
         """Seen to fail with receipts that are written whatever the token."""
 
         @subscribe("shops.Ordered")
@@ -282,7 +282,7 @@ class TestAWorkerThatDies:
             failpoints.AFTER_RECEIPT,
         ],
     )
-    def test_leaves_all_or_nothing_and_each_is_done_once(self, point: str):
+    def test_leaves_all_or_no_effects_and_each_delivery_is_done_once(self, point: str):
         """Seen to fail with the receipts in a transaction of their own."""
 
         @subscribe("shops.Ordered")
@@ -304,7 +304,7 @@ class TestAWorkerThatDies:
 
 
 class TestACallbackAfterTheCommit:
-    def test_that_raises_does_not_cost_its_neighbours_theirs(self):
+    def test_that_raises_does_not_prevent_those_of_its_neighbours(self):
         """Seen to fail with callbacks as the handlers left them."""
         heard: list[int] = []
 
@@ -327,8 +327,8 @@ class TestACallbackAfterTheCommit:
 
 
 @pytest.mark.postgresql
-class TestARowThatSomebodyElseHasLocked:
-    def test_keeps_its_neighbours_waiting_for_a_moment_only(self):
+class TestARowLockedByAnotherTransaction:
+    def test_delays_its_neighbours_only_briefly(self):
         """Seen to hang without `lock_timeout`: all of them wait as long as it is locked."""
         row = Group.objects.create(name="contended")
         others_are_done, is_locked = threading.Event(), threading.Event()

@@ -99,7 +99,7 @@ class TestACallbackThatRaises:
         assert states() == {"done"}
         assert not Attempt.objects.exists()
 
-    def test_leaves_the_callbacks_of_its_neighbours_though_one_rolls_back_a_savepoint(self):
+    def test_does_not_prevent_other_callbacks_if_one_rolls_back_a_savepoint(self):
         """Failed: Django replaces its list then, and all later callbacks of the batch were lost."""
         called = []
 
@@ -119,7 +119,7 @@ class TestACallbackThatRaises:
         assert called == [0, 1, 2, 3, 4]
 
     @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
-    def test_is_named_without_its_arguments(self, caplog: pytest.LogCaptureFixture, shares: bool):
+    def test_is_logged_without_its_arguments(self, caplog: pytest.LogCaptureFixture, shares: bool):
         """Failed: the log had the `repr` of a partial, with the person in it."""
 
         @subscribe("tests.Numbered", shared_transaction=shares)
@@ -159,7 +159,7 @@ class TestACallbackThatHangs:
         assert called == [0, 1, 2]
         assert "TimeLimitExceeded" in caplog.text
 
-    def test_leaves_the_connection_as_it_was(self):
+    def test_leaves_the_connection_unchanged(self):
         def hang_in_a_transaction() -> None:
             transaction.atomic().__enter__()
             time.sleep(30)
@@ -193,7 +193,7 @@ def set_tenant_of_the_session() -> None:
 class TestACallbackThatSetsState:
     """Failed: what it set was there in the next callback, the next delivery, and the worker."""
 
-    def test_leaves_the_context_as_it_was(self, shares: bool):
+    def test_leaves_the_context_unchanged(self, shares: bool):
         seen = []
 
         def activate() -> None:
@@ -216,7 +216,7 @@ class TestACallbackThatSetsState:
         assert set(seen) == {("en", "none")}
 
     @pytest.mark.postgresql
-    def test_leaves_the_session_as_it_was(self, shares: bool):
+    def test_leaves_the_session_unchanged(self, shares: bool):
         seen = []
 
         def set_tenant() -> None:
@@ -235,7 +235,7 @@ class TestACallbackThatSetsState:
         assert tenant_of_the_session() == ""
 
 
-class TestWhatACallbackEmits:
+class TestAnEventThatACallbackEmits:
     @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
     def test_has_the_event_of_its_delivery_as_its_cause(self, shares: bool):
         """Failed in a batch: it had none."""
@@ -259,7 +259,7 @@ class TestWhatACallbackEmits:
 
 
 class TestAHandlerThatRaisesAfterItsReceipt:
-    def test_is_done_and_leaves_a_line_in_the_log(self, caplog: pytest.LogCaptureFixture):
+    def test_is_done_and_is_logged(self, caplog: pytest.LogCaptureFixture):
         """Failed: it was recorded as a lost lease."""
 
         @subscribe("tests.Numbered", atomic=False)

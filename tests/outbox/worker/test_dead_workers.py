@@ -60,7 +60,7 @@ def states() -> list[str]:
 
 
 class TestAnEventThatKillsItsWorker:
-    def test_ends_as_dead_and_takes_no_neighbour_along(self, settings):
+    def test_ends_as_dead_and_leaves_its_neighbours_alive(self, settings):
         """Rule 11. Seen to go round for ever without the start marker or `attempts + 1`."""
 
         @subscribe("shops.Ordered")
@@ -78,7 +78,7 @@ class TestAnEventThatKillsItsWorker:
         assert Group.objects.count() == 3
         assert Attempt.objects.filter(delivery__state="dead").count() == 3
 
-    def test_takes_none_along_in_a_second_message(self):
+    def test_leaves_the_neighbours_in_a_second_message_alive(self):
         """Rule 11. Seen to fail with what once failed in a batch with the rest."""
 
         @subscribe("shops.Ordered")
@@ -93,7 +93,7 @@ class TestAnEventThatKillsItsWorker:
         neighbours = Attempt.objects.filter(delivery__state="done")
         assert neighbours.count() == 3, "once, in the batch, and never again"
 
-    def test_takes_none_along_that_has_a_single_attempt(self):
+    def test_leaves_a_neighbour_with_a_single_attempt_alive(self):
         """Rule 11. Seen to fail with a batch for such a handler: all of it is dead at once."""
 
         @subscribe("shops.Ordered", attempts=1)
@@ -107,7 +107,7 @@ class TestAnEventThatKillsItsWorker:
 
         assert states() == ["dead", "done", "done", "done"]
 
-    def test_takes_none_along_where_a_single_death_is_the_last(self, settings):
+    def test_leaves_its_neighbours_alive_if_one_crash_is_the_limit(self, settings):
         @subscribe("shops.Ordered")
         def count(is_poison: bool) -> None:
             if is_poison:

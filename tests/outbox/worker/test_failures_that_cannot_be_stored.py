@@ -138,7 +138,7 @@ class TestTheLogOfAFailureThatCannotBeStored:
         assert vars(line)["outcome"] == "not_stored"
         assert "in refuse" in text  # the traceback
 
-    def test_says_until_when_the_delivery_stays_as_it_is(self, line: logging.LogRecord):
+    def test_names_the_end_of_the_lease(self, line: logging.LogRecord):
         row = Delivery.objects.get()
 
         assert row.state == "sent"
@@ -147,7 +147,7 @@ class TestTheLogOfAFailureThatCannotBeStored:
     def test_has_no_personal_data(self, line: logging.LogRecord, caplog: pytest.LogCaptureFixture):
         assert "hanako" not in line.getMessage() + caplog.text
 
-    def test_is_followed_by_a_death_whose_note_does_not_accuse_the_worker_alone(
+    def test_is_followed_by_a_note_that_does_not_blame_only_the_worker(
         self, line: logging.LogRecord
     ):
         let_leases_pass()
@@ -159,7 +159,7 @@ class TestTheLogOfAFailureThatCannotBeStored:
 class TestTheEndOfALease:
     """That a worker names is the one that is stored."""
 
-    def test_is_that_of_a_start_of_an_ordered_handler(self, monkeypatch: pytest.MonkeyPatch):
+    def test_is_known_from_the_start_of_an_ordered_handler(self, monkeypatch: pytest.MonkeyPatch):
         @subscribe("tests.Counted", attempts=5, ordered=True)
         def count() -> None:
             raise ValueError
@@ -171,7 +171,7 @@ class TestTheEndOfALease:
             Delivery.objects.get().due_at
         )
 
-    def test_is_that_of_its_latest_extension(self, monkeypatch: pytest.MonkeyPatch):
+    def test_is_known_from_its_latest_extension(self, monkeypatch: pytest.MonkeyPatch):
         @subscribe("tests.Counted", attempts=5, atomic=False, lease=60)
         def count(receipt: Receipt) -> None:
             Delivery.objects.update(due_at=F("due_at") - timedelta(hours=1))
@@ -198,7 +198,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> list[Result]:
 
 @pytest.mark.postgresql
 class TestAStepAfterALostConnectionThatFails:
-    def test_costs_no_delivery_of_the_message_anything(
+    def test_costs_no_delivery_of_the_message_an_attempt(
         self, outage: Outage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ):
         runs = []
@@ -228,7 +228,7 @@ class TestAStepAfterALostConnectionThatFails:
 
 @pytest.mark.postgresql
 class TestAnotherThreadThatNoticesAnOutage:
-    def test_costs_this_one_no_lease(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
+    def test_costs_this_thread_no_lease(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
         """It forgets the clock. Failed while the time of an end could not be read after that."""
         monkeypatch.setattr(clock, "_is_host_time", False)
         monkeypatch.setattr(clock, "_measured", {})

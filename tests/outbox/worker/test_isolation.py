@@ -119,7 +119,7 @@ class TestTheDatabaseSession:
         ],
     )
     @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
-    def test_of_a_delivery_is_not_that_of_the_next_one(self, statement: str, shares: bool):
+    def test_of_a_delivery_is_not_used_by_the_next_one(self, statement: str, shares: bool):
         """Failed: a tenant that row-level security goes by was visible to the next delivery."""
         seen = []
 
@@ -149,7 +149,7 @@ class TestTheDatabaseSession:
             "SELECT set_config('shop.tenant', 'acme', false), set_config('shop.other', 'x', true)",
         ],
     )
-    def test_is_noticed_wherever_the_text_sets_it(self, statement: str):
+    def test_is_discarded_wherever_the_statement_sets_state(self, statement: str):
         """Failed: the watch looked at the first word of the text only."""
         seen = []
 
@@ -165,9 +165,7 @@ class TestTheDatabaseSession:
         assert len(seen) == 2
         assert set(seen) <= {None, ""}
 
-    def test_has_its_handler_delivered_one_by_one_from_then_on(
-        self, caplog: pytest.LogCaptureFixture
-    ):
+    def test_with_state_makes_its_handler_run_one_by_one(self, caplog: pytest.LogCaptureFixture):
         @subscribe("tests.Numbered")
         def count() -> None:
             execute("SET LOCAL shop.tenant = 'acme'")
@@ -188,7 +186,7 @@ class TestTheDatabaseSession:
             "CREATE INDEX CONCURRENTLY_not ON auth_group (name)",
         ],
     )
-    def test_is_not_changed_by_what_only_looks_like_it(self, statement: str):
+    def test_is_kept_if_a_statement_only_resembles_one_that_sets_state(self, statement: str):
         @subscribe("tests.Numbered")
         def count(number: int) -> None:
             if number == 0:
@@ -216,7 +214,7 @@ class TestTheDatabaseSession:
 
 
 @pytest.mark.postgresql
-class TestAStatementThatIsNoStr:
+class TestAStatementThatIsNotAStr:
     """Failed: each run ended with AttributeError, and Django itself executes the statement."""
 
     @pytest.mark.parametrize("kind", ["composed", "bytes"])
@@ -238,7 +236,7 @@ class TestAStatementThatIsNoStr:
         assert calls._one_by_one == set()
 
     @pytest.mark.parametrize("kind", ["composed", "bytes", "unreadable"])
-    def test_is_noticed_if_it_sets_state_of_the_session(self, kind: str):
+    def test_is_detected_if_it_sets_state_of_the_session(self, kind: str):
         class Unreadable(sql.SQL):
             def as_string(self, context: Any = None) -> str:
                 raise NotImplementedError
@@ -280,7 +278,7 @@ def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.mark.postgresql
 @pytest.mark.usefixtures("pool")
 class TestASessionOfAPool:
-    def test_is_not_given_to_the_next_delivery_with_its_state(self):
+    def test_is_not_reused_with_its_state(self):
         """Failed: the pool got the session back, and gave it to the next delivery."""
         seen = []
 
@@ -296,7 +294,7 @@ class TestASessionOfAPool:
         assert len(seen) == 2
         assert set(seen) <= {None, ""}
 
-    def test_is_kept_where_nothing_was_set(self):
+    def test_is_kept_if_no_state_was_set(self):
         pids = []
 
         @subscribe("tests.Numbered", shared_transaction=False)
@@ -384,7 +382,7 @@ class TestTheSessionOfAnotherDatabase:
 
 class TestACacheOfRows:
     @pytest.mark.parametrize("shares", [True, False], ids=["batch", "alone"])
-    def test_has_none_that_was_rolled_back(self, shares: bool):
+    def test_holds_no_row_that_was_rolled_back(self, shares: bool):
         """Failed: the second run read a content type that was never stored."""
         found = []
 
@@ -423,7 +421,7 @@ class Promise:
         return iter(())
 
 
-class TestAHandlerThatReturnsWhatHasNotRun:
+class TestAHandlerThatReturnsACoroutineOrGenerator:
     @pytest.mark.parametrize("later", [coroutine, async_generator, generator, Promise])
     @pytest.mark.filterwarnings("error")
     def test_has_failed(self, later: Callable[[], Any]):

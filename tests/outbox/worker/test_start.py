@@ -128,7 +128,7 @@ class TestAStartWhoseAnswerIsLostAndWhoseHandlerIsHeldMeanwhile:
 
         assert (ends(), outcomes()) == ([("pending", 0)], [])
 
-    def test_gives_back_no_attempt_of_an_earlier_start(
+    def test_keeps_the_attempt_of_an_earlier_start(
         self, ordered: bool, lost_answer: LostAnswer, monkeypatch: pytest.MonkeyPatch
     ):
         message = given_to_a_held_handler(ordered=ordered)
@@ -151,7 +151,7 @@ class TestAStartWhoseAnswerIsLostOfAnOrderedKey:
 
 
 class TestAStartWhoseAnswerIsLostOfAnEventOfALaterRelease:
-    def test_is_handed_back_although_the_handler_was_paused_for_a_moment(
+    def test_is_released_although_the_handler_was_paused_briefly(
         self, monkeypatch: pytest.MonkeyPatch
     ):
         """Failed: the delivery stayed sent, and its worker was declared dead."""
@@ -176,8 +176,8 @@ class TestAStartWhoseAnswerIsLostOfAnEventOfALaterRelease:
         assert (ends(), outcomes()) == ([("pending", 0)], [])
 
 
-class TestAHeldStartThatIsNotDoubtful:
-    def test_gives_no_attempt_back(self):
+class TestAHeldStartWhoseAnswerIsKnown:
+    def test_keeps_its_attempt(self):
         message = given_to_a_held_handler(ordered=True)
         Delivery.objects.update(attempts=2)
         pause()
