@@ -14,10 +14,9 @@ from outbox import DomainEvent, clock, emit, subscribe
 from outbox.deliveries import heartbeat
 from outbox.doctor import heartbeats
 from outbox.models import Attempt, Delivery, Event, Heartbeat
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_message, run_pass
 
 pytestmark = [
     pytest.mark.postgresql,
@@ -45,7 +44,7 @@ def emit_and_send() -> Message:
     Outbox()
     with transaction.atomic():
         emit(Counted(order_id=uuid4()))
-    [message] = relay_pass(publish=lambda message: None).messages
+    [message] = run_pass()
     return message
 
 
@@ -56,12 +55,12 @@ class TestAHostWhoseClockIsAhead:
         @subscribe("tests.Counted", atomic=False)
         def count(receipt) -> None:
             with time_machine.travel(AHEAD):
-                relay_pass(publish=lambda message: None)
+                run_pass()
             with receipt:
                 pass
 
         message = emit_and_send()
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        run_message(message)
 
         assert Delivery.objects.get().state == "done"
         assert not Attempt.objects.exists()
@@ -72,7 +71,7 @@ class TestAHostWhoseClockIsAhead:
 
         with time_machine.travel(AHEAD):
             message = emit_and_send()
-            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+            run_message(message)
             heartbeat.beat("worker", "ahead", using="default")
 
         now = timezone.now()

@@ -25,11 +25,12 @@ from outbox.models import Attempt, Delivery, Event, Operation, Subscription
 from outbox.operations.backfills import missing
 from outbox.relay.backlog import work_statement
 from outbox.relay.fan_out import subscribers_of
-from outbox.relay.passes import relay, relay_pass
+from outbox.relay.passes import relay
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
+from tests.outbox.drive import create_deliveries, emit_events, run_message, run_pass
 from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = [
@@ -43,21 +44,6 @@ class Numbered(DomainEvent, key="order_id"):
     number: int = 0
 
 
-def given(number: int = 1) -> None:
-    outbox = Outbox()
-    for _ in range(number):
-        outbox.given("tests.Numbered", order_id=uuid4())
-
-
-def fan_out() -> None:
-    """Make the deliveries and send none."""
-    relay_pass(publish=lambda message: None, only=[])
-
-
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
 class TestTwoRelays:
     @pytest.mark.parametrize("is_fanned_out", [False, True], ids=["events", "deliveries"])
     def test_send_each_delivery_once(self, is_fanned_out: bool):
@@ -69,9 +55,9 @@ class TestTwoRelays:
         def count() -> None: ...
 
         sent: list[Message] = []
-        given(150)
+        emit_events("tests.Numbered", 150)
         if is_fanned_out:
-            fan_out()
+            create_deliveries()
 
         run_together([partial(relay, publish=sent.append)] * 3)
 
@@ -88,10 +74,10 @@ class TestTwoRelays:
         def count() -> None: ...
 
         for round in range(40):
-            given(20)
-            fan_out()
+            emit_events("tests.Numbered", 20)
+            create_deliveries()
 
-            run_together([send] * 3)
+            run_together([run_pass] * 3)
 
             assert Delivery.objects.filter(state="sent").count() <= 5, round
             Delivery.objects.update(state="done")
@@ -101,14 +87,14 @@ class TestAnEventDuringADeploy:
     @pytest.mark.postgresql
     def test_is_delivered_to_a_handler_that_was_just_added(self, monkeypatch: pytest.MonkeyPatch):
         """Rule 15. Seen to fail with the subscriptions read before the events."""
-        given(1)
+        emit_events("tests.Numbered", 1)
 
         def deploy_and_emit() -> None:
             @subscribe("tests.Numbered")
             def count() -> None: ...
 
             sync_subscriptions()
-            given(1)
+            emit_events("tests.Numbered", 1)
 
         def read_beside_a_deploy(*asked: Statement, using: str) -> list[Rows]:
             found = []
@@ -120,8 +106,8 @@ class TestAnEventDuringADeploy:
             return found
 
         monkeypatch.setattr("outbox.relay.backlog.read_each", read_beside_a_deploy)
-        send()
-        send()
+        run_pass()
+        run_pass()
 
         newest = Event.objects.latest("seq")
         assert [one.event_id for one in Delivery.objects.all()] == [newest.seq]
@@ -170,11 +156,11 @@ class TestAMessageThatTwoWorkersHave:
         results: list[Result] = []
 
         def work(message: Message) -> None:
-            results.extend(deliver(handler_name=message.handler, pairs=message.pairs, worker="w"))
+            results.extend(run_message(message, worker="w"))
 
         for _ in range(10):
-            given(5)
-            [message] = send()
+            emit_events("tests.Numbered", 5)
+            [message] = run_pass()
 
             run_together([partial(work, message)] * 3)
 
@@ -220,11 +206,11 @@ class TestADeploy:
         @subscribe("tests.Numbered")
         def count() -> None: ...
 
-        given(3)
+        emit_events("tests.Numbered", 3)
 
         with transaction.atomic():
             sync_subscriptions()
-            aside(send)
+            aside(run_pass)
 
             assert Delivery.objects.filter(state="pending").count() == 3
 
@@ -248,18 +234,16 @@ class TestADeploy:
         for release in (old, renamed, old):
             subscriptions.registry[:] = release
             sync_subscriptions()
-        given()
-        [message] = [one for one in send() if one.handler == "tests.count"]
-        given()
-        worker = in_thread(
-            lambda: deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-        )
+        emit_events("tests.Numbered")
+        [message] = [one for one in run_pass() if one.handler == "tests.count"]
+        emit_events("tests.Numbered")
+        worker = in_thread(lambda: run_message(message))
         assert entered.wait(20)
         subscriptions.registry[:] = renamed
         deploy = in_thread(sync_subscriptions)
         wait_until_blocked(1)
 
-        relayed = in_thread(impatiently(send))()
+        relayed = in_thread(impatiently(run_pass))()
         go_on.set()
         worker()
 
@@ -283,18 +267,16 @@ class TestADeploy:
 
         policy: dict[str, Any] = {"name": "tests.count", "atomic": False, "lease": 60}
         subscribe("tests.Numbered", **policy)(count)
-        given()
-        [message] = send()
-        worker = in_thread(
-            lambda: deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-        )
+        emit_events("tests.Numbered")
+        [message] = run_pass()
+        worker = in_thread(lambda: run_message(message))
         assert entered.wait(20)
 
         @subscribe("tests.Numbered")
         def other() -> None: ...
 
         sync_subscriptions()
-        given()
+        emit_events("tests.Numbered")
         subscriptions.registry[:] = [
             one for one in subscriptions.registry if one.name != "tests.count"
         ]
@@ -302,7 +284,7 @@ class TestADeploy:
         deploy = in_thread(sync_subscriptions)
         wait_until_blocked(1)
 
-        relayed: Any = in_thread(impatiently(send))()
+        relayed: Any = in_thread(impatiently(run_pass))()
         go_on.set()
         worker()
 
@@ -338,7 +320,7 @@ class TestOneKey:
         for number in range(10):
             outbox.given("tests.Numbered", order_id=order_id, number=number)
         if is_fanned_out:
-            fan_out()
+            create_deliveries()
 
         outbox.deliver_all()
 
@@ -401,8 +383,8 @@ class TestAnOperation:
         @subscribe("tests.Numbered")
         def count() -> None: ...
 
-        given(3)
-        fan_out()
+        emit_events("tests.Numbered", 3)
+        create_deliveries()
         Delivery.objects.update(state="dead")
         held, go_on, waits = Flag(), Flag(), Flag()
 
@@ -457,10 +439,10 @@ class TestASubscriptionThatEnds:
             return found
 
         monkeypatch.setattr("outbox.relay.fan_out.subscribers_of", read_and_pause)
-        given(1)
+        emit_events("tests.Numbered", 1)
         with transaction.atomic():  # as another relay, which has the lock
             Subscription.objects.select_for_update(no_key=True).get()
-            passed = in_thread(send)
+            passed = in_thread(run_pass)
             assert has_read.wait(30)
         ended = in_thread(self.end)
         wait_until_blocked(1)
@@ -472,7 +454,7 @@ class TestASubscriptionThatEnds:
 
     def test_stops_no_relay_while_it_waits_for_another_transaction(self):
         """Failed: relays queued behind the lock of the table, which `end` waited for."""
-        given()
+        emit_events("tests.Numbered")
         held, go_on = Flag(), Flag()
 
         def hold() -> None:
@@ -486,7 +468,7 @@ class TestASubscriptionThatEnds:
         ended = in_thread(lambda: operations.end("tests.count", by="ann", reason="a test"))
         wait_until_blocked(1)
 
-        relayed: Any = in_thread(impatiently(send))()
+        relayed: Any = in_thread(impatiently(run_pass))()
         go_on.set()
 
         assert holder() is None
@@ -505,8 +487,8 @@ class TestASubscriptionThatEnds:
                 entered.set()
                 assert go_on.wait(30)
 
-        given()
-        [message] = [one for one in send() if one.handler == "tests.slow"]
+        emit_events("tests.Numbered")
+        [message] = [one for one in run_pass() if one.handler == "tests.slow"]
         worker = in_thread(
             lambda: deliver(handler_name="tests.slow", pairs=message.pairs, worker="w1")
         )
@@ -537,7 +519,7 @@ class TestASubscriptionThatEnds:
 
     def test_gets_no_delivery_from_a_replay(self, monkeypatch: pytest.MonkeyPatch):
         """Failed while a replay asked before its lock whether the subscription is active."""
-        given(1)
+        emit_events("tests.Numbered", 1)
         Outbox().deliver_all()
 
         with transaction.atomic():
@@ -559,8 +541,8 @@ class TestASubscriptionThatEnds:
                 assert may_store.wait(30)
             return found
 
-        given(1)
-        send()
+        emit_events("tests.Numbered", 1)
+        run_pass()
         Delivery.objects.all().delete()
         monkeypatch.setattr("outbox.operations.backfills.missing", read_and_pause)
         filled = in_thread(lambda: operations.backfill(choice, by="ann", reason="a test"))
@@ -574,8 +556,8 @@ class TestASubscriptionThatEnds:
         assert Delivery.objects.get().state == "discarded"
 
     def test_gets_no_delivery_from_a_correction(self):
-        given(1)
-        send()
+        emit_events("tests.Numbered", 1)
+        run_pass()
         Delivery.objects.update(state="dead")
         (dead,) = Delivery.objects.all()
         Subscription.objects.update(active=False)

@@ -22,9 +22,9 @@ from outbox.deliveries import heartbeat
 from outbox.doctor import Finding, broker, database, examine, owed, probe, queues, settings
 from outbox.formatting import format_time
 from outbox.models import Attempt, Delivery, Heartbeat, Operation, Subscription
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
+from tests.outbox.drive import run_pass
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
@@ -96,7 +96,7 @@ def lives(name: str, *queues: str) -> None:
 def in_hand(outbox: Outbox, *, lease: timedelta) -> None:
     """A worker has started a delivery, and the lease is over after so long."""
     outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-    relay_pass(publish=lambda message: None)
+    run_pass()
     started = {"started_token": F("token"), "due_at": timezone.now() + lease}
     Delivery.objects.filter(state=Delivery.State.SENT).update(**started)
 
@@ -337,7 +337,7 @@ class TestOwedDeliveries:
 
     def test_name_handlers_and_events_that_this_code_does_not_have(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
         subscriptions.registry[:] = [one for one in subscriptions.registry if "weigh" in one.name]
         events.registry.pop("parcels.ParcelSent", None)
 
@@ -374,7 +374,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
         for _ in range(2):
             outbox.given("parcels.ParcelSent", parcel_id=uuid4())
         operations.pause("tests.invoice", by="cli:ann", reason="the printer is broken.")
-        relay_pass(publish=lambda message: None)
+        run_pass()
         at = Subscription.objects.get(handler="tests.invoice").paused_at
 
         [finding] = self.found().values()
@@ -389,7 +389,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
 
     def test_count_waiting_deliveries_that_are_not_parked_yet(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
         Delivery.objects.update(state="pending")
         operations.pause("tests.invoice", by="cli:ann", reason="a test")
 
@@ -409,7 +409,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
         )
         paused = {"paused_at": now, "paused_by": f"backfill:{backfill.pk}"}
         Subscription.objects.filter(handler="tests.invoice").update(**paused)
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         [finding] = self.found().values()
 
@@ -419,7 +419,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
     def test_count_deliveries_parked_since_another_release_was_migrated(self, outbox: Outbox):
         Subscription.objects.filter(handler="tests.invoice").update(known=False)
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         [finding] = self.found().values()
 
@@ -428,7 +428,7 @@ class TestOwedDeliveriesOfAStoppedHandler:
 
     def test_name_an_open_breaker_and_its_waiting_deliveries(self, outbox: Outbox):
         outbox.given("parcels.ParcelSent", parcel_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
         Delivery.objects.filter(subscription__handler="tests.weigh").update(state="pending")
         opened = self.open_the_breaker()
 
@@ -532,7 +532,7 @@ class TestGroups:
 class TestBlocked:
     def test_names_the_key_and_the_delivery_that_blocks_it(self, outbox: Outbox):
         first, second = (outbox.given("parcels.ParcelSent", parcel_id=uuid4()) for _ in range(2))
-        relay_pass(publish=lambda message: None)
+        run_pass()
         Subscription.objects.filter(handler="tests.weigh").update(ordered=True)
         mine = Delivery.objects.filter(subscription__handler="tests.weigh")
         mine.update(order_key="order-7")

@@ -24,7 +24,8 @@ from outbox.monitor.status import status
 from outbox.operations import holds, progress
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
-from tests.outbox.lines import Died, Listener, die, given, send
+from tests.outbox.drive import run_pass
+from tests.outbox.lines import Died, Listener, die, emit_numbers
 from tests.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -66,13 +67,13 @@ def as_html(text: str) -> str:
 
 def begun(listener: Listener) -> None:
     """Kill the backfill of events 1 and 2 after its first step; event 3 comes meanwhile."""
-    given(1, 2)
-    send()
+    emit_numbers(1, 2)
+    run_pass()
     listener.subscribe()
     with pytest.raises(Died), failpoints.armed(failpoints.AFTER_STEP, die):
         operations.backfill(CHOICE, by="ann", reason="a test")
-    given(3)
-    send()
+    emit_numbers(3)
+    run_pass()
 
 
 @pytest.fixture
@@ -157,8 +158,8 @@ class TestResuming:
         self, listener: Listener, monkeypatch: pytest.MonkeyPatch
     ):
         """Failed where the rows were not locked before the look: the backfill was broken into."""
-        given(1, 2)
-        send()
+        emit_numbers(1, 2)
+        run_pass()
         listener.subscribe()
         left_by_an_older_release = {"paused_at": timezone.now(), "paused_by": "backfill:0"}
         Subscription.objects.update(**left_by_an_older_release)
@@ -330,8 +331,8 @@ class TestTheLog:
 class TestACtrlC:
     def test_in_a_backfill_names_the_paused_handler_and_the_next_step(self, listener: Listener):
         """Failed: a traceback."""
-        given(1, 2)
-        send()
+        emit_numbers(1, 2)
+        run_pass()
         listener.subscribe()
 
         def interrupt() -> None:

@@ -26,6 +26,7 @@ from outbox.metrics import families, metrics
 from outbox.models import Counter, Delivery, Event, Heartbeat, Minute, Subscription
 from outbox.relay.passes import BrokerUnavailable, relay_pass
 from outbox.testing import Outbox
+from tests.outbox.drive import run_pass
 
 TOKEN = "a-token-that-only-the-scraper-knows"
 
@@ -161,7 +162,7 @@ class TestTheGauges:
                 lambda: None
             )
         Outbox().given("shops.Ordered", order_id=uuid4())
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         with django_assert_num_queries(12):
             families()

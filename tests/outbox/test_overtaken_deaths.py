@@ -21,11 +21,11 @@ from outbox.models import Attempt, Delivery
 from outbox.monitor.diagnosis import why
 from outbox.monitor.groups import groups
 from outbox.monitor.status import status
-from outbox.relay.passes import relay_pass
 from outbox.subscriptions import find
 from outbox.testing import Outbox
 from outbox.worker.start import start
 from tests.outbox.command import outbox_command
+from tests.outbox.drive import run_pass, states
 from tests.outbox.outages import let_leases_pass
 
 pytestmark = [
@@ -50,7 +50,7 @@ def overtaken(own_registry: None, caplog: pytest.LogCaptureFixture) -> Delivery:
     outbox, key = Outbox(), uuid4()
     for _ in range(2):
         outbox.given("tests.Counted", order_id=key)
-    [message] = relay_pass(publish=lambda message: None).messages
+    [message] = run_pass()
     handler = find(HANDLER)
     assert handler is not None
     [row] = start(handler, message.pairs, worker="w1", access=DatabaseAccess("default"))
@@ -68,7 +68,7 @@ def overtaken(own_registry: None, caplog: pytest.LogCaptureFixture) -> Delivery:
 def died(overtaken: Delivery) -> Delivery:
     """Another one of the handler, whose worker did die."""
     Outbox().given("tests.Counted", order_id=uuid4())
-    relay_pass(publish=lambda message: None)
+    run_pass()
     row = Delivery.objects.latest("pk")
     now = timezone.now()
     Delivery.objects.filter(pk=row.pk).update(state="dead", attempts=1, order_key=None)
@@ -82,10 +82,6 @@ def the_first() -> Delivery:
 
 def later() -> Delivery:
     return Delivery.objects.order_by("pk")[1]
-
-
-def states() -> list[str]:
-    return list(Delivery.objects.order_by("pk").values_list("state", flat=True))
 
 
 class TestWhy:

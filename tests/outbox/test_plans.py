@@ -18,9 +18,9 @@ from django.utils import timezone
 from outbox import subscribe
 from outbox.models import Delivery, Event, Subscription
 from outbox.monitor.status import status
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_pass
 from tests.outbox.history import store
 from tests.outbox.work import queries, work
 
@@ -242,4 +242,4 @@ def is_sort(line: str) -> bool:
 
 
 def _pass() -> None:
-    relay_pass(publish=lambda message: None)
+    run_pass()

@@ -27,10 +27,9 @@ from outbox.operations import progress, resumption
 from outbox.operations.dry_run import dry_run
 from outbox.privacy.redaction import redact
 from outbox.privacy.sensitive import masked
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.worker.delivery import deliver
 from tests.outbox.command import outbox_command
+from tests.outbox.drive import run_messages, run_pass
 
 pytestmark = [
     pytest.mark.sqlite,
@@ -110,11 +109,6 @@ def on_primary(model: Any) -> Any:
     return model.objects.using("default")
 
 
-def deliver_due() -> None:
-    for message in relay_pass(publish=lambda message: None).messages:
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
 def first_event() -> Event:
     event: Event = on_primary(Event).order_by("seq").first()
     return event
@@ -138,7 +132,7 @@ class TestACorrection:
             raise PermanentFailure("no")
 
         Outbox().given("tests.ParcelSent", **FIELDS)
-        deliver_due()
+        run_messages(run_pass())
         replicate()
         redact(subject=f"customer:{CUSTOMER}", force=True, **BY)
 
@@ -161,8 +155,8 @@ class TestAnArchive:
                 raise ValueError("the depot is closed")
 
         Outbox().given("tests.ParcelSent", **FIELDS)
-        deliver_due()
-        deliver_due()
+        run_messages(run_pass())
+        run_messages(run_pass())
         on_primary(Event).update(emitted_at="2020-01-01T00:00:00Z")
         assert on_primary(Delivery).get().state == "done"
 
@@ -183,7 +177,7 @@ class TestAnAbandonedBackfill:
         monkeypatch.setattr(progress, "_SLICE", 1)
         for _ in range(2):
             Outbox().given("tests.ParcelSent", **FIELDS)
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         @subscribe("tests.ParcelSent", ordered=True)
         def send() -> None: ...
@@ -207,7 +201,7 @@ class TestACommandThatNamesAKey:
         def send() -> None: ...
 
         Outbox().given("tests.ParcelSent", **FIELDS)
-        deliver_due()
+        run_messages(run_pass())
 
         outbox_command("replay", str(PARCEL), "--reason", "a test")
 
@@ -246,18 +240,18 @@ class TestAModuleThatDecidesOrStores:
         outbox, all_of_it = Outbox(), operations.Choice()
         outbox.given("tests.ParcelSent", **FIELDS)
         outbox.given("tests.ParcelSent", **FIELDS)
-        deliver_due()
-        deliver_due()  # the first is dead
+        run_messages(run_pass())
+        run_messages(run_pass())  # the first is dead
         operations.retry(all_of_it, **BY, rate=None)
-        deliver_due()
-        deliver_due()
+        run_messages(run_pass())
+        run_messages(run_pass())
         operations.pause("tests.send", **BY)
         operations.resume("tests.send", by="ann")
         dead = on_primary(Delivery).get(state="dead")
         operations.correct(dead.pk, masked(first_event()), **BY)
-        deliver_due()
-        deliver_due()
-        deliver_due()
+        run_messages(run_pass())
+        run_messages(run_pass())
+        run_messages(run_pass())
         dry_run(dead.pk)
         operations.preview("replay", all_of_it)
         operations.replay(all_of_it, **BY, rate=None)
@@ -266,7 +260,7 @@ class TestAModuleThatDecidesOrStores:
         operations.continue_operation(on_primary(Operation).get(state="running").pk, by="ann")
         on_primary(Delivery).filter(event=first_event()).delete()
         operations.backfill(operations.Choice(handler="tests.send", event="tests.ParcelSent"), **BY)
-        deliver_due()
+        run_messages(run_pass())
         redact(subject=f"customer:{CUSTOMER}", force=True, **BY)
         operations.end("tests.send", **BY)
         on_primary(Event).update(emitted_at="2020-01-01T00:00:00Z")

@@ -15,7 +15,8 @@ from outbox import subscribe
 from outbox.deliveries import transient_errors, withdrawal
 from outbox.subscriptions import find
 from outbox.worker import start
-from tests.outbox.outages import ends, given, let_leases_pass, work
+from tests.outbox.drive import run_message, states_and_attempts
+from tests.outbox.outages import let_leases_pass, new_message
 from tests.threads import aside, in_thread, wait_until_blocked
 
 pytestmark = [
@@ -36,9 +37,9 @@ def test_set_transaction_is_possible_as_the_first_statement(shares: bool):
             cursor.execute("SHOW transaction_isolation")
             seen.append(cursor.fetchone()[0])
 
-    work(given(2))
+    run_message(new_message(2))
 
-    assert ends() == [("done", 1)] * 2
+    assert states_and_attempts() == [("done", 1)] * 2
     assert seen[-1] == "serializable"
 
 
@@ -58,9 +59,9 @@ def test_callbacks_within_callbacks_run_once_each():
         transaction.on_commit(outer)
         transaction.on_commit(lambda: called.append("next"))
 
-    work(given(2))
+    run_message(new_message(2))
 
-    assert ends() == [("done", 1)] * 2
+    assert states_and_attempts() == [("done", 1)] * 2
     assert called == ["outer", "inner", "outer", "inner", "next", "next"] or called == [
         "outer",
         "inner",
@@ -79,9 +80,9 @@ def test_a_callback_that_closes_the_connection_does_no_harm():
         transaction.on_commit(lambda: connection.close())
         transaction.on_commit(lambda: called.append(Group.objects.count()))
 
-    work(given(3))
+    run_message(new_message(3))
 
-    assert ends() == [("done", 1)] * 3
+    assert states_and_attempts() == [("done", 1)] * 3
     assert called == [0, 0, 0]
 
 
@@ -113,13 +114,13 @@ def test_a_late_commit_repeats_no_effect(monkeypatch: pytest.MonkeyPatch):
         runs.append(1)
         Group.objects.create(name=uuid4().hex)
 
-    message = given()
+    message = new_message()
     monkeypatch.setattr(backend, "_commit", commit_late)
-    work(message)
+    run_message(message)
     assert lost[0]() is None
 
     assert Group.objects.count() == 1
-    assert [state for state, _attempts in ends()] == ["done"]
+    assert [state for state, _attempts in states_and_attempts()] == ["done"]
 
 
 def test_a_hidden_database_error_costs_no_attempt():
@@ -136,9 +137,9 @@ def test_a_hidden_database_error_costs_no_attempt():
             with suppress(DatabaseError):
                 Group.objects.create(name=uuid4().hex)
 
-    work(given())
+    run_message(new_message())
 
-    assert ends() == [("done", 1)]
+    assert states_and_attempts() == [("done", 1)]
 
 
 def _terminate(pid: int) -> None:
@@ -150,13 +151,13 @@ def test_a_crash_withdrawn_twice_gives_back_one_attempt():
     @subscribe("tests.Counted", attempts=3)
     def count() -> None: ...
 
-    message = given()
+    message = new_message()
     access = transient_errors.DatabaseAccess("default")
     handler = find("tests.count")
     assert handler
     [row] = start.start(handler, message.pairs, worker="w1", access=access)
     let_leases_pass()
-    assert ends()[0][1] == 1
+    assert states_and_attempts()[0][1] == 1
     started_at = row.started_at
     assert started_at
 
@@ -166,4 +167,4 @@ def test_a_crash_withdrawn_twice_gives_back_one_attempt():
         )
 
     assert (withdraw(), withdraw()) == (1, 0)
-    assert ends()[0][1] == 0
+    assert states_and_attempts()[0][1] == 0

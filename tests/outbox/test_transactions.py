@@ -15,9 +15,14 @@ from outbox import DomainEvent, LeaseLost, Receipt, emit, operations, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.relay.passes import relay_pass
-from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import (
+    emit_orders,
+    expire_leases_and_backoffs,
+    run_message,
+    run_messages,
+    run_pass,
+)
 from tests.threads import aside
 
 pytestmark = [
@@ -38,25 +43,6 @@ def die() -> None:
     raise Died
 
 
-def given() -> Outbox:
-    outbox = Outbox()
-    outbox.given("shops.Ordered", order_id=uuid4())
-    return outbox
-
-
-def send() -> Message:
-    [message] = relay_pass(publish=lambda message: None).messages
-    return message
-
-
-def work(message: Message) -> None:
-    deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
-
-
-def let_leases_and_backoffs_pass() -> None:
-    Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
-
-
 class TestTheRelay:
     def test_publishes_committed_deliveries_without_an_open_transaction(self):
         """Rule 7. Seen to fail with `publish` called inside the transaction of `plan`."""
@@ -71,7 +57,7 @@ class TestTheRelay:
             is_open.append(connection.in_atomic_block)
             aside(lambda: stored.extend(Delivery.objects.values_list("state", flat=True)))
 
-        given()
+        emit_orders()
 
         relay_pass(publish=publish)
 
@@ -84,20 +70,21 @@ class TestTheRelay:
         @subscribe("shops.Ordered")
         def count() -> None: ...
 
-        given()
-        given()
+        emit_orders()
+        emit_orders()
         taken = Event.objects.latest("seq")
         there = Delivery.objects.create(
             event=taken, subscription=Subscription.objects.get(), due_at=taken.emitted_at
         )
 
         with pytest.raises(IntegrityError):  # an event has one delivery for each handler
-            relay_pass(publish=lambda message: None)
+            run_pass()
 
         assert list(Delivery.objects.all()) == [there]
         assert not Event.objects.exclude(fanned_out_at=None).exists()
         there.delete()
-        assert len(send().pairs) == 2
+        [message] = run_pass()
+        assert len(message.pairs) == 2
 
     def test_keeps_a_sent_delivery_owed_until_the_handler_commits(self):
         """Rule 3. Seen to fail with the delivery done as soon as it is published."""
@@ -105,11 +92,11 @@ class TestTheRelay:
         @subscribe("shops.Ordered")
         def count() -> None: ...
 
-        given()
-        message = send()
+        emit_orders()
+        [message] = run_pass()
         assert Delivery.objects.get().is_owed
 
-        work(message)
+        run_message(message)
 
         assert not Delivery.objects.get().is_owed
 
@@ -120,12 +107,12 @@ class TestTheRelay:
         def count(order_id: UUID) -> None:
             Group.objects.create(name=str(order_id))
 
-        given()
+        emit_orders()
         with pytest.raises(Died):
             relay_pass(publish=lambda message: die())
 
-        let_leases_and_backoffs_pass()
-        work(send())
+        expire_leases_and_backoffs()
+        run_messages(run_pass())
 
         assert Delivery.objects.values_list("state", "token", "attempts").get() == ("done", 2, 1)
         assert Group.objects.count() == 1
@@ -154,14 +141,14 @@ class TestAHandlerWhoseProcessDies:
                 with receipt:
                     act(order_id)
 
-        outbox = given()
+        outbox = emit_orders()
         with pytest.raises(Died), failpoints.armed(failpoints.BEFORE_RECEIPT, die):
-            work(send())
+            run_messages(run_pass())
         assert not Group.objects.exists()
         assert not outbox.all_emitted()
         assert Delivery.objects.get().is_owed
 
-        let_leases_and_backoffs_pass()
+        expire_leases_and_backoffs()
         outbox.deliver_all()  # finds the dead worker
         outbox.deliver_all()
 
@@ -183,7 +170,7 @@ class TestAnEventThatAHandlerEmits:
                 raise ValueError
             emit(Counted(order_id=order_id))
 
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all()
 
@@ -199,7 +186,7 @@ class TestAnEventThatAHandlerEmits:
             emit(Counted(order_id=order_id))
             transaction.set_rollback(True)
 
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all(raise_errors=False)
 
@@ -218,7 +205,7 @@ class TestALostLease:
             Group.objects.create(name="late")
             emit(Counted(order_id=order_id))
 
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all(raise_errors=False)
 
@@ -236,7 +223,7 @@ class TestALostLease:
                 Group.objects.create(name="late")
                 emit(Counted(order_id=order_id))
 
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all(raise_errors=False)
 
@@ -259,7 +246,7 @@ class TestAnOperationDuringARun:
                 Group.objects.create(name=str(order_id))
 
         retried: list[int] = []
-        outbox = given()
+        outbox = emit_orders()
 
         outbox.deliver_all()
 
@@ -275,12 +262,12 @@ class TestAnOperationDuringARun:
             with receipt:
                 Group.objects.create(name=str(order_id))
 
-        outbox = given()
+        outbox = emit_orders()
         outbox.given("shops.Ordered", order_id=uuid4())
-        first, second = relay_pass(publish=lambda message: None).messages
+        first, second = run_pass()
 
-        work(first)
-        work(second)
+        run_message(first)
+        run_message(second)
 
         states = Delivery.objects.order_by("id").values_list("state", "attempts")
         assert list(states) == [("done", 1), ("parked", 0)]
@@ -296,7 +283,7 @@ class TestAnOperationDuringARun:
             with receipt:
                 pass
 
-        outbox = given()
+        outbox = emit_orders()
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(days=99))
 
         outbox.deliver_all()
@@ -316,7 +303,7 @@ class TestPruneDuringARetry:
                 return
             raise ValueError
 
-        outbox = given()
+        outbox = emit_orders()
         outbox.deliver_all(raise_errors=False)
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(days=99))
         removed: list[int] = []

@@ -19,9 +19,8 @@ from outbox import DomainEvent, Receipt, subscribe
 from outbox.deliveries.connections import drop_all, unchanged_connections
 from outbox.deliveries.time_limit import TimeLimitExceeded, time_limit
 from outbox.models import Attempt, Delivery
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_messages, run_pass
 from tests.threads import aside
 
 pytestmark = [
@@ -93,8 +92,7 @@ def deliver_some(number: int = 1) -> None:
     outbox = Outbox()
     for _ in range(number):
         outbox.given("tests.Packed", parcel_id=uuid4())
-    for message in relay_pass(publish=lambda message: None).messages:
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+    run_messages(run_pass())
 
 
 def is_stored_elsewhere(number: int) -> None:

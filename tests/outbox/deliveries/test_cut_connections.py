@@ -14,9 +14,8 @@ from django.db import DatabaseError, connection
 from outbox import DomainEvent, Receipt, emit, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_message, run_pass
 
 pytestmark = [
     pytest.mark.postgresql,
@@ -131,10 +130,10 @@ class TestAConnectionThatIsCut:
 
         outbox = Outbox()
         outbox.given("shops.Ordered", order_id=uuid4())
-        [message] = relay_pass(publish=lambda message: None).messages
+        [message] = run_pass()
         cut_connection()
 
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        run_message(message)
 
         assert_counted_once(outbox)
 

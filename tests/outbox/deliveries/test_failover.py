@@ -20,12 +20,12 @@ from django.db import connection, connections
 from outbox import DomainEvent, Receipt, subscribe
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from tests.databases import own_postgresql
 from tests.link import Link
+from tests.outbox.drive import run_message, run_pass
 from tests.standby import Standby, standby_of
 from tests.threads import aside
 
@@ -60,7 +60,7 @@ class Cluster:
 
 def emit_and_send() -> Message:
     Outbox().given("tests.Counted", order_id=uuid4())
-    [message] = relay_pass(publish=lambda message: None).messages
+    [message] = run_pass()
     return message
 
 
@@ -158,7 +158,7 @@ class TestAWorkerWhoseEventWasLost:
         handler.done.clear()
 
         message = replace(handler.message)
-        deliver(handler_name=message.handler, pairs=message.pairs, worker="w2")
+        run_message(message, worker="w2")
 
         assert handler.done == [UUID(Event.objects.get().key)]
         assert Delivery.objects.get().state == "done"

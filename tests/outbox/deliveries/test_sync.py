@@ -15,11 +15,11 @@ from outbox import operations, subscribe, subscriptions
 from outbox.deliveries.sync import sync_subscriptions
 from outbox.models import Delivery, Event, Subscription
 from outbox.policy import Breaker
-from outbox.relay.passes import relay_pass
 from outbox.subscriptions import Handler
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_pass
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
@@ -95,7 +95,7 @@ def given(release: Release) -> None:
 
 def relay(release: Release) -> list[Message]:
     with running(release):
-        return list(relay_pass(publish=lambda message: None).messages)
+        return run_pass()
 
 
 def work(release: Release, messages: list[Message]) -> None:

@@ -9,7 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group
@@ -20,9 +19,8 @@ from outbox import LeaseLost, Receipt, TimeLimitExceeded, subscribe
 from outbox.deliveries import failpoints
 from outbox.deliveries.time_limit import time_limit
 from outbox.models import Attempt, Delivery, Subscription
-from outbox.relay.passes import relay_pass
-from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
+from tests.outbox.drive import emit_orders, run_pass
 from tests.threads import aside
 
 
@@ -177,13 +175,6 @@ class TestAnAlarmOfOtherCode:
             signal.setitimer(signal.ITIMER_REAL, *before)
 
 
-def given(number: int) -> Outbox:
-    outbox = Outbox()
-    for count in range(number):
-        outbox.given("shops.Ordered", order_id=uuid4(), number=count)
-    return outbox
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("own_registry", "no_nudge")
 class TestAHandlerThatHangs:
@@ -196,7 +187,7 @@ class TestAHandlerThatHangs:
             if number == 1:
                 spin()
 
-        given(3).deliver_all(raise_errors=False)
+        emit_orders(3).deliver_all(raise_errors=False)
 
         attempt = Attempt.objects.get()
         assert (attempt.outcome, attempt.exception) == ("failed", "TimeLimitExceeded")
@@ -215,7 +206,7 @@ class TestAHandlerThatHangs:
         def count() -> None:
             spin()
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         aside(lambda: outbox.deliver_all(raise_errors=False))
 
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
@@ -227,7 +218,7 @@ class TestAHandlerThatHangs:
             with receipt:
                 Group.objects.create(name="charged")
 
-        given(1).deliver_all(raise_errors=False)
+        emit_orders(1).deliver_all(raise_errors=False)
 
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
         assert not Group.objects.exists()
@@ -242,7 +233,7 @@ class TestAHandlerThatHangs:
                 Group.objects.create(name="rolled back")
                 spin()
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         run(lambda: outbox.deliver_all(raise_errors=False))
 
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
@@ -261,7 +252,7 @@ class TestAHandlerThatHangs:
             spin()
             came_to_its_end.append(True)
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         run(lambda: outbox.deliver_all(raise_errors=False))
 
         assert Delivery.objects.get().state == "done"
@@ -281,7 +272,7 @@ class TestAHandlerThatHangs:
         def fail() -> None:
             raise OSError
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         with failpoints.armed(failpoints.BEFORE_RECEIPT, fail):
             outbox.deliver_all(raise_errors=False)
 
@@ -297,7 +288,7 @@ class TestAHandlerThatHangs:
             with receipt:
                 Group.objects.create(name="charged")
 
-        outbox = given(1)
+        outbox = emit_orders(1)
         with failpoints.armed(failpoints.BEFORE_RECEIPT, lambda: time.sleep(0.8)):
             run(lambda: outbox.deliver_all())
 
@@ -316,11 +307,11 @@ class TestALongHandler:
             for _ in range(5):
                 time.sleep(0.8)
                 receipt.extend()
-                relay_pass(publish=lambda message: None)
+                run_pass()
             with receipt:
                 Group.objects.create(name="charged")
 
-        given(1).deliver_all()
+        emit_orders(1).deliver_all()
 
         assert Delivery.objects.get().state == "done"
         assert not Attempt.objects.exists()
@@ -331,14 +322,14 @@ class TestALongHandler:
         @subscribe("shops.Ordered", atomic=False)
         def charge(receipt: Receipt) -> None:
             Delivery.objects.update(due_at=timezone.now() - timedelta(minutes=1))
-            relay_pass(publish=lambda message: None)
-            relay_pass(publish=lambda message: None)
+            run_pass()
+            run_pass()
             Delivery.objects.update(state="sent", token=2)
             receipt.extend()
             raise AssertionError("it must not go on")
 
-        given(1)
-        [message] = relay_pass(publish=lambda message: None).messages
+        emit_orders(1)
+        [message] = run_pass()
 
         [result] = deliver(handler_name="tests.charge", pairs=message.pairs, worker="w1")
 
@@ -353,4 +344,4 @@ class TestALongHandler:
                 receipt.extend()
 
         with pytest.raises(RuntimeError, match="no relay would see the new lease"):
-            given(1).deliver_all()
+            emit_orders(1).deliver_all()

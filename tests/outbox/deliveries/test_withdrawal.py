@@ -15,12 +15,12 @@ from outbox import operations, subscribe
 from outbox.deliveries import heartbeat, settlement, withdrawal
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import relay_pass
 from outbox.subscriptions import Handler, find
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.start import start
-from tests.outbox.outages import Outage, ends, given, let_leases_pass, outcomes, work
+from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
+from tests.outbox.outages import Outage, let_leases_pass, new_message
 from tests.processes import eventually
 from tests.threads import count_blocked, in_thread, wait_until_blocked
 
@@ -54,7 +54,7 @@ def withdraw(row: Delivery, *, is_outage: bool = True) -> int:
 
 
 def sent_again() -> Message:
-    [message] = relay_pass(publish=lambda message: None).messages
+    [message] = run_pass()
     return message
 
 
@@ -69,44 +69,44 @@ class TestACrashThatAPersonHasRetried:
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        lost = started_by("w1", given())
+        lost = started_by("w1", new_message())
         let_leases_pass()
         retry()
         in_hand = started_by("w3", sent_again())
 
         assert withdraw(lost) == 1
 
-        assert ends() == [("sent", 1)]
+        assert states_and_attempts() == [("sent", 1)]
         error = OperationalError("server closed the connection unexpectedly")
         settlement.fail(in_hand, error, handler=handler(), using="default", is_outage=True)
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
 
     def test_gives_back_no_attempt_of_a_run_that_is_done(self):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        lost = started_by("w1", given())
+        lost = started_by("w1", new_message())
         let_leases_pass()
         retry()
-        work(sent_again())
+        run_message(sent_again())
 
         assert withdraw(lost) == 1
 
-        assert ends() == [("done", 1)]
+        assert states_and_attempts() == [("done", 1)]
 
     def test_gives_back_no_attempt_of_a_run_that_failed(self):
         @subscribe("tests.Counted", attempts=1)
         def count() -> None:
             raise ValueError
 
-        lost = started_by("w1", given())
+        lost = started_by("w1", new_message())
         let_leases_pass()
         retry()
-        work(sent_again())
+        run_message(sent_again())
 
         assert withdraw(lost) == 1
 
-        assert ends() == [("dead", 1)]
+        assert states_and_attempts() == [("dead", 1)]
 
 
 class TestACrashThatNobodyHasRetried:
@@ -114,14 +114,14 @@ class TestACrashThatNobodyHasRetried:
         @subscribe("tests.Counted", attempts=3, backoff_base=0)
         def count() -> None: ...
 
-        lost = started_by("w1", given())
+        lost = started_by("w1", new_message())
         let_leases_pass()
         started_by("w3", sent_again())
-        assert ends() == [("sent", 2)]
+        assert states_and_attempts() == [("sent", 2)]
 
         assert withdraw(lost) == 1
 
-        assert ends() == [("sent", 1)]
+        assert states_and_attempts() == [("sent", 1)]
 
     def test_is_withdrawn_with_a_later_one(self):
         """Two workers of one delivery were cut off, and come back in any order."""
@@ -129,15 +129,15 @@ class TestACrashThatNobodyHasRetried:
         @subscribe("tests.Counted", attempts=3, backoff_base=0)
         def count() -> None: ...
 
-        first = started_by("w1", given())
+        first = started_by("w1", new_message())
         let_leases_pass()
         second = started_by("w3", sent_again())
         let_leases_pass()
-        assert ends() == [("pending", 2)]
+        assert states_and_attempts() == [("pending", 2)]
 
         assert (withdraw(first), withdraw(second)) == (1, 1)
 
-        assert ends() == [("pending", 0)]
+        assert states_and_attempts() == [("pending", 0)]
         assert set(outcomes()) == {"outage"}
 
 
@@ -148,15 +148,15 @@ class TestACrashByALostConnectionWithoutAnOutage:
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        message = given()
+        message = new_message()
         for _ in range(6):
             lost = started_by("w1", message)
             let_leases_pass()
             withdraw(lost, is_outage=False)
-            messages = relay_pass(publish=lambda message: None).messages
+            messages = run_pass()
             message = messages[0] if messages else message
 
-        assert ends() == [("dead", 1)]
+        assert states_and_attempts() == [("dead", 1)]
         assert outcomes() == ["database"] * 5 + ["died"]
 
 
@@ -200,9 +200,9 @@ class TestARelayThatCountsACrashAtTheSameTime:
             outage()
             Group.objects.exists()
 
-        work(given(2))
+        run_message(new_message(2))
 
-        assert (ends(), outcomes()) == ([("pending", 0)] * 2, ["outage"] * 2)
+        assert (states_and_attempts(), outcomes()) == ([("pending", 0)] * 2, ["outage"] * 2)
 
 
 class TestAnOrderedHandlerThatLetsTheDeadPass:
@@ -218,14 +218,14 @@ class TestAnOrderedHandlerThatLetsTheDeadPass:
         handled = self.deliver_two(outage, meanwhile)
 
         assert handled == [2]
-        assert ends() == [("dead", 0), ("done", 1)]
+        assert states_and_attempts() == [("dead", 0), ("done", 1)]
         assert "staff must decide" in Delivery.objects.earliest("id").note
 
     def test_handles_it_if_no_later_one_was_started(self, outage: Outage):
         handled = self.deliver_two(outage, let_leases_pass)
 
         assert handled == [1, 2]
-        assert ends() == [("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("done", 1), ("done", 1)]
 
     def deliver_two(self, outage: Outage, meanwhile: Callable[[], object]) -> list[int]:
         handled: list[int] = []
@@ -245,8 +245,8 @@ class TestAnOrderedHandlerThatLetsTheDeadPass:
         outbox, key = Outbox(), uuid4()
         for _ in range(2):
             outbox.given("tests.Counted", order_id=key)
-        [message] = relay_pass(publish=lambda message: None).messages
-        work(message)
+        [message] = run_pass()
+        run_message(message)
         outbox.deliver_all()
         return handled
 
@@ -258,7 +258,7 @@ class TestARunThatLostItsDelivery:
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        row = started_by("w1", given())
+        row = started_by("w1", new_message())
         let_leases_pass()
         with transaction.atomic():
             Delivery.objects.all().delete()

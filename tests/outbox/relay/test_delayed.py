@@ -30,6 +30,7 @@ from outbox.models import DelayedEvent, Event, Heartbeat
 from outbox.relay.passes import Pace, relay, relay_pass
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
+from tests.outbox.drive import run_pass
 from tests.threads import aside, run_together
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -123,7 +124,7 @@ class TestADelayedEvent:
             emit_later(number=number, delay=hours * HOUR)
         Outbox().let_pass(4 * HOUR)
 
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         told = Event.objects.order_by("seq").values_list("payload__number", flat=True)
         assert list(told) == [1, 2, 0]
@@ -161,7 +162,7 @@ class TestCancelling:
             answers.extend(cancel_delayed(event_id) for event_id in ids)
 
         run_together([cancel_all, partial(relay_pass, publish=lambda message: None)])
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         assert Event.objects.count() + sum(answers) == 20
 
@@ -286,7 +287,7 @@ class TestAnOrderedKey:
             told = set(Event.objects.values_list("key", flat=True))
             assert told == {str(busy), str(idle)}, "ours, and the other key's"
             assert DelayedEvent.objects.get().key == str(busy)
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         assert Event.objects.count() == 3
 
@@ -377,7 +378,7 @@ class TestAPass:
             emit_later()
 
         with django_assert_num_queries(2):
-            relay_pass(publish=lambda message: None)
+            run_pass()
 
     def test_emits_many_delayed_events_in_a_few_statements(self, db, django_assert_max_num_queries):
         sync_subscriptions()
@@ -387,6 +388,6 @@ class TestAPass:
         DelayedEvent.objects.update(due_at=timezone.now())
 
         with django_assert_max_num_queries(14):
-            relay_pass(publish=lambda message: None)
+            run_pass()
 
         assert Event.objects.filter(fanned_out_at__isnull=False).count() == 200

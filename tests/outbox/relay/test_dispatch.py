@@ -15,20 +15,13 @@ from outbox import subscribe
 from outbox.deliveries.decisions import free_slots, message_size, next_window, whole_messages
 from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.models import Delivery, Event, Subscription
-from outbox.relay.passes import relay_pass
 from outbox.subscriptions import registry
 from outbox.testing import Outbox
-from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
 from outbox.worker.start import start
+from tests.outbox.drive import run_messages, run_pass
 
 
-def passing() -> list[Message]:
-    """Run one pass and return its messages."""
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def given(number: int) -> None:
+def store_events(number: int) -> None:
     Event.objects.bulk_create(
         Event(
             name="shops.Ordered",
@@ -133,12 +126,12 @@ class TestTheRemainderOfAMessage:
         outbox = Outbox()
         for number in range(3):
             outbox.given("shops.Ordered", order_id=uuid4(), number=number)
-            relay_pass(publish=lambda message: None)
+            run_pass()
         sent = Delivery.objects.filter(state="sent")
         assert sent.count() == 2
 
         Delivery.objects.filter(pk=sent.order_by("pk")[0].pk).update(state="done")
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         assert not Delivery.objects.filter(state="pending").exists()
 
@@ -154,9 +147,9 @@ class TestTheBacklogOfAQuickHandler:
         # At one moment: how long something has been in flight is for each test to say.
         with time_machine.travel(timezone.now(), tick=False):
             Outbox()
-            given(1500)
+            store_events(1500)
             for _ in range(3):  # each fans out 500; the first sends as many
-                passing()
+                run_pass()
             yield
 
     def deliver_some(self) -> None:
@@ -166,7 +159,7 @@ class TestTheBacklogOfAQuickHandler:
     def test_is_sent_in_larger_messages(self):
         self.deliver_some()
 
-        messages = passing()
+        messages = run_pass()
 
         assert Subscription.objects.get().window_now == 1000
         assert [len(message.pairs) for message in messages] == [100] * 7
@@ -176,7 +169,7 @@ class TestTheBacklogOfAQuickHandler:
         longer = F("due_at") - timedelta(seconds=2)
         Delivery.objects.filter(state="sent").update(due_at=longer)
 
-        messages = passing()
+        messages = run_pass()
 
         assert Subscription.objects.get().window_now == 500
         assert [len(message.pairs) for message in messages] == [50] * 4
@@ -189,17 +182,16 @@ class TestTheBacklogOfAQuickHandler:
         assert sent.filter(due_at__gt=timezone.now() + timedelta(seconds=61)).count() == 300
         sent.update(due_at=F("due_at") - timedelta(seconds=2))
 
-        passing()
+        run_pass()
 
         assert Subscription.objects.get().window_now == 500
 
     def test_restores_the_window_when_it_is_done(self):
         Subscription.objects.update(window_now=2000)
-        while messages := passing():
-            for message in messages:
-                deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+        while messages := run_pass():
+            run_messages(messages)
 
-        given(1)
-        passing()
+        store_events(1)
+        run_pass()
 
         assert Subscription.objects.get().window_now == 500

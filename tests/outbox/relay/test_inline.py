@@ -27,6 +27,7 @@ from outbox.transports.base import Message
 from outbox.transports.inline import InlineTransport
 from outbox.worker.delivery import deliver_started
 from outbox.worker.outcome import Result
+from tests.outbox.drive import run_pass
 from tests.outbox.relays import FakeTransport, relay_loop
 from tests.processes import eventually
 
@@ -442,7 +443,7 @@ class TestADeliveryThatIsStartedAtItsCreation:
         start_one()
         Delivery.objects.update(due_at=timezone.now())
 
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
         assert Attempt.objects.get().outcome == "died"
 
@@ -493,7 +494,7 @@ class TestADeliveryThatIsStartedAtItsCreation:
 
         outbox = Outbox()
         tell(outbox)
-        relay_pass(publish=lambda message: None)
+        run_pass()
         Delivery.objects.update(state="pending", due_at=timezone.now())
         tell(outbox)
         sent: list[Message] = []

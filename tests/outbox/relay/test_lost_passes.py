@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import environ
 import pytest
@@ -23,11 +23,11 @@ from outbox import DomainEvent, subscribe
 from outbox.models import Delivery, Event, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.tasks import deliver_message
-from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.transports.inline import InlineTransport
 from outbox.worker.delivery import deliver, deliver_started
 from tests.databases import EmbeddedPostgres
+from tests.outbox.drive import emit_events
 from tests.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -37,17 +37,13 @@ class Numbered(DomainEvent, key="order_id"):
     order_id: UUID
 
 
-def given() -> None:
-    Outbox().given("tests.Numbered", order_id=uuid4())
-
-
-def send(**how: Any) -> list[Message]:
+def publish_due(**how: Any) -> list[Message]:
     messages: list[Message] = []
     relay_pass(publish=messages.append, **how)
     return messages
 
 
-def work(message: Message, **how: Any) -> int:
+def count_runs(message: Message, **how: Any) -> int:
     """Do as a worker that gets the message; return how many deliveries ran."""
     arguments = {"subscription": message.subscription, "worker": "w1", **how}
     return len(deliver(handler_name=message.handler, pairs=message.pairs, **arguments))
@@ -78,10 +74,10 @@ class TestAPass:
         @subscribe("tests.Numbered")
         def keep() -> None: ...
 
-        given()
+        emit_events("tests.Numbered")
         committed = Committed()
         with connection.execute_wrapper(committed):
-            send()
+            publish_due()
 
         assert committed.waits == [False]
         assert setting() == "on"
@@ -93,11 +89,11 @@ class TestAPass:
         @subscribe("tests.Numbered", inline=True)
         def keep() -> None: ...
 
-        given()
+        emit_events("tests.Numbered")
         inline = InlineTransport("w1", deliver_started)
         committed = Committed()
         with connection.execute_wrapper(committed):
-            send(inline=inline)
+            publish_due(inline=inline)
 
         assert inline.started
         assert committed.waits == []
@@ -108,9 +104,9 @@ class TestAPass:
         @subscribe("tests.Numbered")
         def keep() -> None: ...
 
-        given()
+        emit_events("tests.Numbered")
         with transaction.atomic():
-            send()
+            publish_due()
             assert setting() == "on"
             transaction.set_rollback(True)
 
@@ -132,13 +128,13 @@ class TestAMessageOfAnotherDelivery:
         def count() -> None:
             ran.append("count")
 
-        given()
-        by_handler = {message.handler: message for message in send()}
+        emit_events("tests.Numbered")
+        by_handler = {message.handler: message for message in publish_due()}
         keeps, counts = by_handler["tests.keep"], by_handler["tests.count"]
         stale = Message(keeps.handler, keeps.queue, keeps.subscription, counts.pairs)
 
-        assert work(stale) == 0
-        assert work(counts) == 1
+        assert count_runs(stale) == 0
+        assert count_runs(counts) == 1
         assert ran == ["count"]
 
     def test_starts_no_delivery_as_a_task_either(self):
@@ -149,8 +145,8 @@ class TestAMessageOfAnotherDelivery:
         def keep() -> None:
             ran.append("keep")
 
-        given()
-        [message] = send()
+        emit_events("tests.Numbered")
+        [message] = publish_due()
         named = {"handler": message.handler, "pairs": message.pairs}
 
         deliver_message.apply(kwargs={**named, "subscription": message.subscription + 1})
@@ -164,23 +160,23 @@ class TestAMessageOfAnotherDelivery:
         @subscribe("tests.Numbered")
         def keep() -> None: ...
 
-        given()
-        [message] = send()
+        emit_events("tests.Numbered")
+        [message] = publish_due()
         stale = replace(message, handler="tests.gone", subscription=message.subscription + 1)
 
-        assert work(stale) == 0
+        assert count_runs(stale) == 0
         assert Delivery.objects.get().state == "sent"
-        assert work(replace(message, handler="tests.gone")) == 0
+        assert count_runs(replace(message, handler="tests.gone")) == 0
         assert Delivery.objects.get().state == "pending"
 
     def test_of_an_older_relay_that_names_no_subscription_is_delivered(self):
         @subscribe("tests.Numbered")
         def keep() -> None: ...
 
-        given()
-        [message] = send()
+        emit_events("tests.Numbered")
+        [message] = publish_due()
 
-        assert work(message, subscription=None) == 1
+        assert count_runs(message, subscription=None) == 1
 
 
 @pytest.fixture
@@ -228,16 +224,16 @@ class TestALostPass:
         def keep(order_id: UUID) -> None:
             Group.objects.create(name=str(order_id))
 
-        given()
+        emit_events("tests.Numbered")
         with nothing_reaches_the_disk():
-            [lost] = send()
+            [lost] = publish_due()
         assert not Delivery.objects.exists()
         assert Event.objects.filter(fanned_out_at=None).count() == 1
-        assert work(lost) == 0
+        assert count_runs(lost) == 0
 
-        [message] = send()
+        [message] = publish_due()
         assert message.pairs == lost.pairs
-        assert [work(lost), work(message)] == [1, 0]
+        assert [count_runs(lost), count_runs(message)] == [1, 0]
 
         assert Group.objects.count() == 1
         assert Delivery.objects.values_list("state", "attempts").get() == ("done", 1)

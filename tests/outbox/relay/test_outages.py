@@ -18,17 +18,10 @@ from outbox import fork_safety, subscribe
 from outbox.deliveries import heartbeat, transient_errors
 from outbox.models import Delivery, Heartbeat
 from outbox.relay import backlog, passes
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from tests.link import Link
-from tests.outbox.outages import (
-    LostAnswer,
-    Outage,
-    ends,
-    given,
-    let_leases_pass,
-    outcomes,
-)
+from tests.outbox.drive import outcomes, run_pass, states_and_attempts
+from tests.outbox.outages import LostAnswer, Outage, let_leases_pass, new_message
 from tests.outbox.relays import relay_loop
 from tests.processes import eventually
 from tests.threads import in_thread
@@ -84,7 +77,7 @@ class TestAnInlineDeliveryWhoseCommitIsNotAnswered:
         running._relay(is_nudged=False)
 
         assert running._inline.started is None
-        assert (runs, ends(), outcomes()) == ([], [("pending", 0)], ["outage"])
+        assert (runs, states_and_attempts(), outcomes()) == ([], [("pending", 0)], ["outage"])
 
 
 class TestAnOutageBesideASecondDatabaseOnSqlite:
@@ -131,7 +124,7 @@ class TestTheGraceAfterAnOutage:
         @subscribe("tests.Counted", attempts=5)
         def count() -> None: ...
 
-        given()
+        new_message()
         start = timezone.now()
         with time_machine.travel(start, tick=False) as traveller:
             _start_all(worker="dead@host", at=start, until=start + timedelta(seconds=60))
@@ -139,7 +132,7 @@ class TestTheGraceAfterAnOutage:
                 traveller.shift(8)
                 heartbeat.record_outage(0.3, using="default")
                 traveller.shift(0.5)
-                relay_pass(publish=lambda message: None)
+                run_pass()
 
         assert outcomes() == ["died"]
 
@@ -149,15 +142,15 @@ class TestTheGraceAfterAnOutage:
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        given()
+        new_message()
         now = timezone.now()
         _start_all(worker="w1", at=now, until=now - timedelta(seconds=60))
         in_thread(lambda: heartbeat.record_outage(100.0, using="default"))()
         heartbeat.record_outage(0.1, using="default")
 
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
-        assert ends() == [("sent", 1)]
+        assert states_and_attempts() == [("sent", 1)]
         assert Heartbeat.objects.filter(kind="outage").count() == 2
 
     def test_begins_with_a_pass_whose_statement_hung(self, monkeypatch: pytest.MonkeyPatch):
@@ -166,7 +159,7 @@ class TestTheGraceAfterAnOutage:
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
 
-        given()
+        new_message()
         now = timezone.now()
         _start_all(worker="w1", at=now, until=now)
         monkeypatch.setattr(passes, "HUNG_SECONDS", 0.2)
@@ -178,9 +171,9 @@ class TestTheGraceAfterAnOutage:
 
         monkeypatch.setattr(passes, "lock_backlog", lock_slowly)
 
-        relay_pass(publish=lambda message: None)
+        run_pass()
 
-        assert ends() == [("sent", 1)]
+        assert states_and_attempts() == [("sent", 1)]
 
 
 def _start_all(*, worker: str, at: Any, until: Any) -> None:

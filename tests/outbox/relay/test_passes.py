@@ -21,28 +21,19 @@ from outbox.relay.fan_out import NewDelivery
 from outbox.relay.passes import BrokerUnavailable, relay, relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import (
+    emit_events,
+    expire_leases_and_backoffs,
+    run_message,
+    run_messages,
+    run_pass,
+)
 
 pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 class Ordered(DomainEvent, key="order_id"):
     order_id: UUID
-
-
-def given(number: int = 1) -> None:
-    outbox = Outbox()
-    for _ in range(number):
-        outbox.given("tests.Ordered", order_id=uuid4())
-
-
-def passing() -> list[Message]:
-    """Run one pass and return its messages."""
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def let_leases_pass() -> None:
-    Delivery.objects.update(due_at=F("due_at") - timedelta(hours=1))
 
 
 def start(message: Message) -> None:
@@ -61,9 +52,9 @@ class TestAPass:
         @subscribe("tests.Ordered", queue="slow")
         def print_label() -> None: ...
 
-        given()
+        emit_events("tests.Ordered")
 
-        messages = passing()
+        messages = run_pass()
 
         assert {(m.handler, m.queue, len(m.pairs)) for m in messages} == {
             ("tests.count", "tests", 1),
@@ -76,24 +67,24 @@ class TestAPass:
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given()
-        passing()
+        emit_events("tests.Ordered")
+        run_pass()
 
-        assert passing() == []
+        assert run_pass() == []
 
     def test_settles_an_event_without_subscribers(self):
-        given()
+        emit_events("tests.Ordered")
 
-        assert passing() == []
+        assert run_pass() == []
         assert not Event.objects.filter(fanned_out_at=None).exists()
 
     def test_keeps_a_handler_within_its_window(self):
         @subscribe("tests.Ordered", window=3, batch=2)
         def count() -> None: ...
 
-        given(10)
+        emit_events("tests.Ordered", 10)
 
-        first, second = passing(), passing()
+        first, second = run_pass(), run_pass()
 
         assert [len(message.pairs) for message in first] == [2, 1]
         assert all(message.refill for message in first)
@@ -107,9 +98,9 @@ class TestAPass:
         @subscribe("tests.Ordered")
         def quick() -> None: ...
 
-        given(5)
+        emit_events("tests.Ordered", 5)
 
-        messages = passing()
+        messages = run_pass()
 
         sent = {message.handler: len(message.pairs) for message in messages}
         assert sent == {"tests.slow": 1, "tests.quick": 5}
@@ -121,7 +112,7 @@ class TestAPass:
         sync_subscriptions()
 
         with django_assert_num_queries(2):
-            passing()
+            run_pass()
 
     def test_needs_the_same_number_of_statements_for_one_event_and_for_many(
         self, django_assert_max_num_queries
@@ -129,10 +120,10 @@ class TestAPass:
         @subscribe("tests.Ordered", window=1000)
         def count() -> None: ...
 
-        given(200)
+        emit_events("tests.Ordered", 200)
 
         with django_assert_max_num_queries(9):
-            passing()
+            run_pass()
 
     def test_stores_the_values_of_each_delivery(self):
         """Seen to fail where those of two subscriptions are taken for alike."""
@@ -156,7 +147,7 @@ class TestAPass:
         operations.pause("tests.wait", by="ann", reason="a repair")
         for order_id in (same, other, same):
             outbox.given("tests.Ordered", order_id=order_id)
-        passing()
+        run_pass()
 
         found: dict[str, list[tuple[str, str, str | None, int, str]]] = {}
         for one in Delivery.objects.select_related("subscription", "event").order_by("id"):
@@ -199,7 +190,7 @@ class TestAPass:
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given(501)
+        emit_events("tests.Ordered", 501)
         row, now = Subscription.objects.get(), timezone.now()
         born = [
             NewDelivery(seq, row.pk, "pending", now + timedelta(seconds=seq))
@@ -218,11 +209,11 @@ class TestAPass:
         """Seen to fail with the time of a pass taken before it has its transaction."""
 
         def lock_late(**more: str) -> Statement:
-            given(1)
+            emit_events("tests.Ordered", 1)
             return waiting_events(**more)
 
         monkeypatch.setattr("outbox.relay.backlog.waiting_events", lock_late)
-        relay_pass(publish=lambda message: None, is_nudged=True)
+        run_pass(is_nudged=True)
 
         event = Event.objects.get()
         assert event.fanned_out_at is not None
@@ -235,10 +226,10 @@ class TestAPass:
         def count() -> None: ...
 
         sync_subscriptions()
-        given(1)
+        emit_events("tests.Ordered", 1)
 
         with django_assert_num_queries(4 if connection.vendor == "postgresql" else 7):
-            relay_pass(publish=lambda message: None, is_nudged=True)
+            run_pass(is_nudged=True)
 
 
 class TestARelay:
@@ -248,10 +239,10 @@ class TestARelay:
         @subscribe("tests.Ordered", window=1)
         def count() -> None: ...
 
-        given(5)
+        emit_events("tests.Ordered", 5)
 
         def publish(message: Message) -> None:
-            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+            run_message(message)
 
         assert relay(publish=publish, is_wanted=lambda: False) == 1
         assert relay(publish=publish) == 4
@@ -263,8 +254,8 @@ class TestARelay:
         @subscribe("tests.Ordered", ordered=True)
         def count() -> None: ...
 
-        given()
-        passing()
+        emit_events("tests.Ordered")
+        run_pass()
         Delivery.objects.update(state=state, due_at=timezone.now())
 
         assert relay(publish=lambda message: None, is_nudged=True) == 1
@@ -275,11 +266,11 @@ class TestALostMessage:
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given()
-        passing()
-        let_leases_pass()
+        emit_events("tests.Ordered")
+        run_pass()
+        expire_leases_and_backoffs()
 
-        [message] = passing()
+        [message] = run_pass()
 
         delivery = Delivery.objects.get()
         assert message.pairs == ((delivery.id, 2),)
@@ -292,9 +283,9 @@ class TestALostMessage:
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given()
-        passing()
-        let_leases_pass()
+        emit_events("tests.Ordered")
+        run_pass()
+        expire_leases_and_backoffs()
         sent: list[Message] = []
 
         relay(publish=sent.append, is_nudged=True)
@@ -305,10 +296,10 @@ class TestALostMessage:
         @subscribe("tests.Ordered", window=100, batch=10)
         def slow() -> None: ...
 
-        given(300)
-        passing()
-        let_leases_pass()
-        passing()
+        emit_events("tests.Ordered", 300)
+        run_pass()
+        expire_leases_and_backoffs()
+        run_pass()
 
         assert Subscription.objects.get().window_now == 50
         assert Delivery.objects.filter(state="sent").count() == 50
@@ -317,12 +308,11 @@ class TestALostMessage:
         @subscribe("tests.Ordered", window=100, batch=10)
         def quick() -> None: ...
 
-        given(300)
+        emit_events("tests.Ordered", 300)
         Subscription.objects.update(window_now=10)
 
         for _ in range(6):
-            for message in passing():
-                deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+            run_messages(run_pass())
 
         assert Subscription.objects.get().window_now == 100
 
@@ -332,12 +322,12 @@ class TestADeadWorker:
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given()
-        [message] = passing()
+        emit_events("tests.Ordered")
+        [message] = run_pass()
         start(message)
-        let_leases_pass()
+        expire_leases_and_backoffs()
 
-        passing()
+        run_pass()
 
         attempt, delivery = Attempt.objects.get(), Delivery.objects.get()
         assert (attempt.outcome, attempt.worker, attempt.number) == ("died", "w1", 1)
@@ -348,12 +338,12 @@ class TestADeadWorker:
         @subscribe("tests.Ordered", backoff_base=0)
         def count() -> None: ...
 
-        given(3)
-        [message] = passing()
+        emit_events("tests.Ordered", 3)
+        [message] = run_pass()
         start(message)
-        let_leases_pass()
+        expire_leases_and_backoffs()
 
-        messages = passing() or passing()
+        messages = run_pass() or run_pass()
 
         assert [len(message.pairs) for message in messages] == [1, 1, 1]
 
@@ -361,12 +351,12 @@ class TestADeadWorker:
         @subscribe("tests.Ordered", backoff_base=0)
         def count() -> None: ...
 
-        given()
+        emit_events("tests.Ordered")
         for _ in range(5):
-            for message in passing() or passing():
+            for message in run_pass() or run_pass():
                 start(message)
-            let_leases_pass()
-        passing()
+            expire_leases_and_backoffs()
+        run_pass()
 
         delivery = Delivery.objects.get()
         assert delivery.state == "dead"
@@ -379,13 +369,13 @@ class TestADeadWorker:
         def count() -> None: ...
 
         [handler] = subscriptions.registry
-        given()
+        emit_events("tests.Ordered")
         for _ in range(5):
-            for message in passing() or passing():
+            for message in run_pass() or run_pass():
                 start(message)
             late = Delivery.objects.get()
-            let_leases_pass()
-            passing()
+            expire_leases_and_backoffs()
+            run_pass()
             settlement.fail(late, LeaseLost(), handler=handler, using="default")
 
         assert Delivery.objects.get().state == "dead"
@@ -398,22 +388,22 @@ class TestAHandlerUnknownToTheMigratedCode:
 
         sync_subscriptions()
         forgotten = _forget_handlers()
-        given()
+        emit_events("tests.Ordered")
 
-        assert passing() == []
+        assert run_pass() == []
         delivery = Delivery.objects.get()
         assert (delivery.state, delivery.is_owed) == ("parked", True)
         assert "unknown" in delivery.note
 
         _remember_handlers(forgotten)
-        assert len(passing()) == 1
+        assert len(run_pass()) == 1
 
     def test_is_taken_over_by_formerly(self):
         @subscribe("tests.Ordered", name="tests.old_name")
         def count() -> None: ...
 
-        given()
-        passing()
+        emit_events("tests.Ordered")
+        run_pass()
         _forget_handlers()
 
         @subscribe("tests.Ordered", formerly=["tests.old_name"])
@@ -430,7 +420,7 @@ class TestABrokerThatRefusesAllMessages:
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given(3)
+        emit_events("tests.Ordered", 3)
 
         def refuse(message: Message) -> None:
             raise ConnectionError("refused")
@@ -450,7 +440,7 @@ class TestABrokerThatRefusesAllMessages:
         def refuse(message: Message) -> None:
             raise ConnectionError("refused")
 
-        given(6)
+        emit_events("tests.Ordered", 6)
         with CaptureQueriesContext(connection) as queries, pytest.raises(BrokerUnavailable):
             relay_pass(publish=refuse)
 
@@ -470,7 +460,7 @@ class TestABrokerThatRefusesOneQueue:
         @subscribe("tests.Ordered", queue="accepted")
         def add_up() -> None: ...
 
-        given(2)
+        emit_events("tests.Ordered", 2)
 
     def states(self) -> dict[str, str]:
         return dict(Delivery.objects.values_list("subscription__handler", "state"))
@@ -500,7 +490,7 @@ class TestABrokerThatRefusesOneQueue:
                 raise OSError("PRECONDITION_FAILED")
 
         for _ in range(3):
-            given(1)
+            emit_events("tests.Ordered", 1)
             relay_pass(publish=refuse)
 
         lines = [one for one in caplog.records if one.name == "outbox.relay"]

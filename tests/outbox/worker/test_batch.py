@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, suppress
-from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, Permission
@@ -15,12 +14,15 @@ from django.db.models import F
 from outbox import DomainEvent, PermanentFailure, emit, subscribe
 from outbox.deliveries import failpoints
 from outbox.models import Attempt, Delivery, Event
-from outbox.relay.passes import relay_pass
-from outbox.testing import Outbox
-from outbox.transports.base import Message
 from outbox.worker import batch
-from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
+from tests.outbox.drive import (
+    emit_orders,
+    expire_leases_and_backoffs,
+    run_message,
+    run_pass,
+    states,
+)
 from tests.threads import aside
 
 pytestmark = [
@@ -41,31 +43,13 @@ def die() -> None:
     raise Died
 
 
-def given(number: int) -> None:
-    outbox = Outbox()
-    for count in range(number):
-        outbox.given("shops.Ordered", order_id=uuid4(), number=count)
-
-
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def work() -> list[Result]:
-    [message] = send()
-    return deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+def run_the_message() -> list[Result]:
+    [message] = run_pass()
+    return run_message(message)
 
 
 def effects() -> list[str]:
     return sorted(Group.objects.values_list("name", flat=True))
-
-
-def states() -> list[str]:
-    return list(Delivery.objects.order_by("event").values_list("state", flat=True))
-
-
-def let_leases_and_backoffs_pass() -> None:
-    Delivery.objects.update(due_at=F("due_at") - timedelta(days=1))
 
 
 @pytest.fixture(autouse=True)
@@ -92,9 +76,9 @@ class TestAMessage:
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(4)
+        emit_orders(4)
 
-        results = work()
+        results = run_the_message()
 
         assert commits == [4]
         assert effects() == ["0", "1", "2", "3"]
@@ -109,9 +93,9 @@ class TestAMessage:
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(3)
+        emit_orders(3)
 
-        work()
+        run_the_message()
 
         assert commits == [1, 2, 3]
         assert effects() == ["0", "1", "2"]
@@ -121,9 +105,9 @@ class TestAMessage:
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(3)
+        emit_orders(3)
 
-        work()
+        run_the_message()
 
         assert commits == [1, 2, 3]
 
@@ -134,9 +118,9 @@ class TestAMessage:
         def count(order_id: UUID) -> None:
             emit(Counted(order_id=order_id))
 
-        given(3)
+        emit_orders(3)
 
-        work()
+        run_the_message()
 
         causes = dict(Event.objects.filter(name="shops.Ordered").values_list("key", "id"))
         told = Event.objects.filter(name="tests.Counted").values_list("key", "causation_id")
@@ -155,9 +139,9 @@ class TestACallThatRaises:
             if number == 2:
                 raise error
 
-        given(5)
+        emit_orders(5)
 
-        results = work()
+        results = run_the_message()
 
         assert effects() == ["0", "1", "3", "4"]
         assert Event.objects.filter(name="tests.Counted").count() == 4
@@ -173,9 +157,9 @@ class TestACallThatRaises:
         def count() -> None:
             raise ValueError
 
-        given(4)
+        emit_orders(4)
 
-        work()
+        run_the_message()
 
         assert states() == ["pending"] * 4
         assert list(Attempt.objects.values_list("number", flat=True)) == [1] * 4
@@ -193,9 +177,9 @@ class TestACallThatRaises:
             Group.objects.create(name=str(number))
 
         Group.objects.create(name="taken")
-        given(4)
+        emit_orders(4)
 
-        work()
+        run_the_message()
 
         assert effects() == ["0", "2", "3", "taken"]
         assert states() == ["done", "pending", "done", "done"]
@@ -211,9 +195,9 @@ class TestADeferredConstraint:
             if number == 1:
                 Permission.objects.create(name="x", codename="x", content_type_id=2_000_000)
 
-        given(4)
+        emit_orders(4)
 
-        work()
+        run_the_message()
 
         assert effects() == ["0", "2", "3"]
         assert states() == ["done", "pending", "done", "done"]
@@ -237,9 +221,9 @@ class TestACommitWhoseAnswerIsLost:
                 raise OperationalError("the answer is lost")
 
         monkeypatch.setattr(connection, "commit", lose_the_answer)
-        given(3)
+        emit_orders(3)
 
-        results = work()
+        results = run_the_message()
 
         assert effects() == ["0", "1", "2"]
         assert states() == ["done"] * 3
@@ -255,14 +239,14 @@ class TestALostToken:
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(3)
+        emit_orders(3)
         lost = Event.objects.order_by("seq")[1]
 
         def give_to_another() -> None:
             Delivery.objects.filter(event=lost).update(token=F("token") + 1)
 
         with failpoints.armed(failpoints.AFTER_START, give_to_another):
-            work()
+            run_the_message()
 
         assert effects() == ["0", "2"]
         assert states() == ["done", "sent", "done"]
@@ -289,15 +273,15 @@ class TestAWorkerThatDies:
         def count(number: int) -> None:
             Group.objects.create(name=str(number))
 
-        given(3)
+        emit_orders(3)
         with suppress(Died), failpoints.armed(point, die):
-            work()
+            run_the_message()
         assert effects() == (["0", "1", "2"] if point == failpoints.AFTER_RECEIPT else [])
 
         for _ in range(2):  # the relay sees that it died, then sends again what it had
-            let_leases_and_backoffs_pass()
-            for message in send():
-                deliver(handler_name=message.handler, pairs=message.pairs, worker="w2")
+            expire_leases_and_backoffs()
+            for message in run_pass():
+                run_message(message, worker="w2")
 
         assert effects() == ["0", "1", "2"]
         assert states() == ["done"] * 3
@@ -317,9 +301,9 @@ class TestACallbackAfterTheCommit:
 
             transaction.on_commit(call_back)
 
-        given(3)
+        emit_orders(3)
 
-        work()
+        run_the_message()
 
         assert heard == [1, 2]
         assert states() == ["done"] * 3
@@ -349,13 +333,13 @@ class TestARowLockedByAnotherTransaction:
             if len(effects()) == 4:
                 others_are_done.set()
 
-        given(4)
+        emit_orders(4)
         with ExitStack() as stack:
             stack.enter_context(failpoints.armed(failpoints.AFTER_RECEIPT, let_go))
             other = threading.Thread(target=aside, args=[keep_it_locked])
             other.start()
             assert is_locked.wait(60)
-            work()
+            run_the_message()
             was_released = others_are_done.is_set()
             others_are_done.set()
             other.join()
@@ -387,11 +371,11 @@ class TestARowLockedByAnotherTransaction:
                 is_locked.set()
                 assert may_end.wait(60)
 
-        given(2)
+        emit_orders(2)
         other = threading.Thread(target=aside, args=[keep_it_locked])
         other.start()
         assert is_locked.wait(60)
-        work()
+        run_the_message()
         other.join()
 
         assert states() == ["done"] * 2

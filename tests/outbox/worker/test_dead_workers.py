@@ -11,10 +11,9 @@ from django.db.models import F
 
 from outbox import Receipt, subscribe
 from outbox.models import Attempt, Delivery
-from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
-from outbox.worker.delivery import deliver
+from tests.outbox.drive import run_message, run_pass, states
 from tests.threads import aside
 
 pytestmark = pytest.mark.usefixtures("own_registry")
@@ -24,39 +23,31 @@ class Killed(BaseException):
     """The kernel's out-of-memory killer; nothing catches it."""
 
 
-def given(number: int) -> None:
+def emit_orders_with_poison(number: int) -> None:
     outbox = Outbox()
     for count in range(number):
         outbox.given("shops.Ordered", order_id=uuid4(), is_poison=not count)
 
 
-def send() -> list[Message]:
-    return list(relay_pass(publish=lambda message: None).messages)
-
-
-def work(messages: list[Message]) -> None:
+def run_messages_with_kills(messages: list[Message]) -> None:
     """Run messages as workers do of which some are killed."""
     for message in messages:
         try:
-            deliver(handler_name=message.handler, pairs=message.pairs, worker="w1")
+            run_message(message)
         except Killed:
             continue
 
 
-def work_until_quiet() -> None:
+def run_until_settled() -> None:
     """Let leases and backoffs pass, relay, work, as often as something is due."""
     for _ in range(20):
         Delivery.objects.filter(state__in=["pending", "sent"]).update(
             due_at=F("due_at") - timedelta(days=1)
         )
-        work(send())
+        run_messages_with_kills(run_pass())
         if not Delivery.objects.filter(state__in=["pending", "sent"]).exists():
             return
     raise AssertionError("It never became quiet.")
-
-
-def states() -> list[str]:
-    return list(Delivery.objects.order_by("id").values_list("state", flat=True))
 
 
 class TestAnEventThatKillsItsWorker:
@@ -70,9 +61,9 @@ class TestAnEventThatKillsItsWorker:
             Group.objects.create(name=str(order_id))
 
         settings.OUTBOX = {"MAX_WORKER_CRASHES": 3}
-        given(4)
+        emit_orders_with_poison(4)
 
-        work_until_quiet()
+        run_until_settled()
 
         assert states() == ["dead", "done", "done", "done"]
         assert Group.objects.count() == 3
@@ -86,9 +77,9 @@ class TestAnEventThatKillsItsWorker:
             if is_poison:
                 raise Killed
 
-        given(4)
+        emit_orders_with_poison(4)
 
-        work_until_quiet()
+        run_until_settled()
 
         neighbours = Attempt.objects.filter(delivery__state="done")
         assert neighbours.count() == 3, "once, in the batch, and never again"
@@ -101,9 +92,9 @@ class TestAnEventThatKillsItsWorker:
             if is_poison:
                 raise Killed
 
-        given(4)
+        emit_orders_with_poison(4)
 
-        work_until_quiet()
+        run_until_settled()
 
         assert states() == ["dead", "done", "done", "done"]
 
@@ -114,9 +105,9 @@ class TestAnEventThatKillsItsWorker:
                 raise Killed
 
         settings.OUTBOX = {"MAX_WORKER_CRASHES": 1}
-        given(4)
+        emit_orders_with_poison(4)
 
-        work_until_quiet()
+        run_until_settled()
 
         assert states() == ["dead", "done", "done", "done"]
 
@@ -139,8 +130,8 @@ class TestTheStartMarker:
             with receipt:
                 pass
 
-        given(3)
+        emit_orders_with_poison(3)
 
-        work(send())
+        run_messages_with_kills(run_pass())
 
         assert seen == [[(1, 1)] * 3]

@@ -31,11 +31,11 @@ class Line:
     quantity: int
 
 
-def given(outbox: Outbox) -> Event:
+def emit_order(outbox: Outbox) -> Event:
     return outbox.given("tests.Ordered", order_id=uuid4())
 
 
-def send(delivery: Delivery) -> list[tuple[int, int]]:
+def claim(delivery: Delivery) -> list[tuple[int, int]]:
     """Put a delivery into the hands of the broker, as the relay does."""
     delivery.state, delivery.token = Delivery.State.SENT, delivery.token + 1
     delivery.save()
@@ -50,7 +50,7 @@ class TestAnAtomicHandler:
             emit(Counted(order_id=order_id))
 
         outbox = Outbox()
-        event = given(outbox)
+        event = emit_order(outbox)
 
         outbox.deliver_all(twice=True)
 
@@ -68,7 +68,7 @@ class TestAnAtomicHandler:
             raise RuntimeError("no luck\x00 today")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -87,7 +87,7 @@ class TestAnAtomicHandler:
             raise RuntimeError
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -100,7 +100,7 @@ class TestAnAtomicHandler:
             raise PermanentFailure("this order cannot be counted")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -119,7 +119,7 @@ class TestAnAtomicHandler:
             raise Unreadable
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -137,7 +137,7 @@ class TestAnAtomicHandler:
             Group.objects.create(name=str(order_id))
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -154,7 +154,7 @@ class TestAnAtomicHandler:
                 raise OperationalError("database is locked")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all()
 
@@ -168,7 +168,7 @@ class TestAnAtomicHandler:
             raise OperationalError("database is locked")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -185,7 +185,7 @@ class TestAnAtomicHandler:
             raise OperationalError("database is locked")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         for _ in range(7):
             outbox.deliver_all(raise_errors=False)
@@ -208,7 +208,7 @@ class TestAHandlerWithReceipt:
                 emit(Counted(order_id=order_id))
 
         outbox = Outbox()
-        event = given(outbox)
+        event = emit_order(outbox)
 
         outbox.deliver_all(twice=True)
 
@@ -223,7 +223,7 @@ class TestAHandlerWithReceipt:
             pass
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -242,7 +242,7 @@ class TestAHandlerWithReceipt:
                 transaction.set_rollback(True)
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -262,7 +262,7 @@ class TestAHandlerWithReceipt:
                 pass
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -277,7 +277,7 @@ class TestAHandlerWithReceipt:
                 Group.objects.create(name="late")
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
 
         outbox.deliver_all(raise_errors=False)
 
@@ -295,7 +295,7 @@ class TestAMessage:
             runs.append(1)
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
         outbox.deliver_all()
         delivery = Delivery.objects.get()
 
@@ -310,11 +310,11 @@ class TestAMessage:
             raise AssertionError
 
         outbox = Outbox()
-        given(outbox)
+        emit_order(outbox)
         with pytest.raises(AssertionError):
             outbox.deliver_all()
         delivery = Delivery.objects.get()
-        send(delivery)
+        claim(delivery)
 
         results = deliver(handler_name="tests.count", pairs=[(delivery.id, 1)], worker="old")
 
@@ -326,14 +326,14 @@ class TestAMessage:
         @subscribe("tests.Ordered")
         def count() -> None: ...
 
-        given(Outbox())
+        emit_order(Outbox())
         Subscription.objects.update(handler="tests.newer_handler")  # as a newer release migrated
         delivery = Delivery(
             event=Event.objects.get(),
             subscription=Subscription.objects.get(handler="tests.newer_handler"),
             due_at=dt.datetime.now(dt.UTC),
         )
-        pairs = send(delivery)
+        pairs = claim(delivery)
 
         results = deliver(handler_name="tests.newer_handler", pairs=pairs, worker="old@host")
 
@@ -385,7 +385,7 @@ class TestCause:
                 emit(Counted(order_id=order_id))
 
         outbox = Outbox()
-        first = given(outbox)
+        first = emit_order(outbox)
 
         outbox.deliver_all()
 
@@ -398,7 +398,7 @@ class TestCause:
             emit(Counted(order_id=order_id))
 
         outbox = Outbox()
-        first = given(outbox)
+        first = emit_order(outbox)
 
         outbox.deliver_all()
 

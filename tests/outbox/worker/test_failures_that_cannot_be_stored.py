@@ -18,7 +18,8 @@ from outbox.deliveries.transient_errors import DatabaseAccess
 from outbox.formatting import format_time
 from outbox.models import Delivery
 from outbox.worker.outcome import Result
-from tests.outbox.outages import Outage, ends, given, let_leases_pass, outcomes, work
+from tests.outbox.drive import outcomes, run_message, states_and_attempts
+from tests.outbox.outages import Outage, let_leases_pass, new_message
 from tests.processes import eventually
 from tests.threads import in_thread
 
@@ -44,7 +45,7 @@ class TestAFailureThatCannotBeStored:
             if len(runs) == 1:
                 raise ValueError("the bank is away")
 
-        message = given(3)
+        message = new_message(3)
         first = min(pk for pk, _token in message.pairs)
         options = {**connection.settings_dict["OPTIONS"], "options": "-c statement_timeout=500"}
         limited = {**connection.settings_dict, "OPTIONS": options}
@@ -66,7 +67,7 @@ class TestAFailureThatCannotBeStored:
 
         try:
             with failpoints.armed(failpoints.AFTER_START, begin):
-                results = work(message)
+                results = run_message(message)
         finally:
             go_on.set()
             holders[0]()
@@ -74,7 +75,7 @@ class TestAFailureThatCannotBeStored:
         let_leases_pass()
 
         assert [one.state for one in results] == ["sent", "done", "done"]
-        assert ends()[1:] == [("done", 1), ("done", 1)]
+        assert states_and_attempts()[1:] == [("done", 1), ("done", 1)]
 
     def test_for_a_full_disk_costs_its_neighbours_no_attempt(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -95,13 +96,13 @@ class TestAFailureThatCannotBeStored:
                 raise OperationalError("could not extend file") from DiskFull()
             return fail(*arguments, **options)
 
-        message = given(3)
+        message = new_message(3)
         monkeypatch.setattr(settlement, "fail", fail_on_a_full_disk)
 
-        results = work(message)
+        results = run_message(message)
 
         assert [one.state for one in results] == ["sent", "done", "done"]
-        assert ends() == [("sent", 1), ("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("sent", 1), ("done", 1), ("done", 1)]
         assert "could not be stored" in caplog.text
 
 
@@ -121,10 +122,10 @@ class TestTheLogOfAFailureThatCannotBeStored:
         def refuse(*_arguments: Any, **_options: Any) -> Any:
             raise OperationalError("no room for hanako@example.com") from DiskFull()
 
-        message = given()
+        message = new_message()
         monkeypatch.setattr(settlement, "fail", refuse)
         with caplog.at_level(logging.INFO, logger="outbox"):
-            work(message)
+            run_message(message)
         [line] = [one for one in caplog.records if one.name == "outbox.delivery"]
         return line
 
@@ -191,9 +192,9 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> list[Result]:
     def refuse(*_arguments: Any, **_options: Any) -> Any:
         raise OperationalError("could not extend file") from DiskFull()
 
-    message = given()
+    message = new_message()
     monkeypatch.setattr(settlement, "fail", refuse)
-    return work(message)
+    return run_message(message)
 
 
 @pytest.mark.postgresql
@@ -220,9 +221,9 @@ class TestAStepAfterALostConnectionThatFails:
                 outage()
                 Delivery.objects.exists()
 
-        work(given(3))
+        run_message(new_message(3))
 
-        assert ends() == [("pending", 0), ("done", 1), ("done", 1)]
+        assert states_and_attempts() == [("pending", 0), ("done", 1), ("done", 1)]
         assert "A step after a lost connection" in caplog.text
 
 
@@ -237,7 +238,7 @@ class TestAnotherThreadThatNoticesAnOutage:
         @subscribe("tests.Counted", attempts=5, shared_transaction=False)
         def count() -> None: ...
 
-        message = given(3)
+        message = new_message(3)
 
         def recover_in_another_thread() -> None:
             if cut:
@@ -255,9 +256,9 @@ class TestAnotherThreadThatNoticesAnOutage:
             eventually(lambda: not outage.link._is_cut, "the link is mended", within=20)
 
         with failpoints.armed(failpoints.AFTER_RECEIPT, recover_in_another_thread):
-            work(message)
+            run_message(message)
         connections["default"].close()
         let_leases_pass()
 
         assert "died" not in outcomes()
-        assert ends() == [("done", 1)] * 3
+        assert states_and_attempts() == [("done", 1)] * 3
