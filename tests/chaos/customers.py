@@ -68,7 +68,7 @@ class Client:
         self.history.add(call)
         return call
 
-    def look(self, order_id: str) -> dict[str, Any]:
+    def read_order(self, order_id: str) -> dict[str, Any]:
         """The order as it is now; nothing if it cannot be seen."""
         try:
             response = self._http.get(f"/api/orders/{order_id}/")
@@ -137,7 +137,7 @@ class Staff(Worker):
         if not placed:
             return
         order_id = self.rng.choice(placed[-40:])
-        status = self.client.look(order_id).get("status")
+        status = self.client.read_order(order_id).get("status")
         if status == "ready_to_ship" and self.rng.random() < 0.6:
             self._ship(order_id)
         elif status in {"ready_to_ship", "shipped"} and self.rng.random() < 0.4:

@@ -56,14 +56,14 @@ class Recovery(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(0.25):
-            self.look()
+            self.update()
 
     def stop(self) -> None:
         self._over.set()
         self.join()
-        self.look()
+        self.update()
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Note which faults are recovered from."""
         now = time.monotonic()
         try:

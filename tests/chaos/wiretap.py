@@ -15,7 +15,7 @@ MOST_KEPT = 500
 class Wiretap(Protocol):
     """What it cannot do because the broker is away, it leaves undone."""
 
-    def look(self) -> None:
+    def record(self) -> None:
         """Note the messages that are there now, or have gone by."""
 
     def replay(self, rng: Random) -> None:
@@ -32,9 +32,9 @@ def listening(tap: Wiretap) -> Iterator[None]:
 
     def listen() -> None:
         while not over.wait(0.02):
-            tap.look()
+            tap.record()
 
-    tap.look()  # it hears from now on
+    tap.record()  # it hears from now on
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     try:
@@ -42,4 +42,4 @@ def listening(tap: Wiretap) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-        tap.look()  # what came between its last look and the block's end
+        tap.record()  # what came between its last look and the block's end

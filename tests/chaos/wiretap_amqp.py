@@ -30,7 +30,7 @@ class AmqpWiretap:
         self._channel: Any = None
         self._tap = ""
 
-    def look(self) -> None:
+    def record(self) -> None:
         """Note what was published since the last look."""
         try:
             if self._channel is None:

@@ -18,7 +18,7 @@ class RedisWiretap:
         self._redis = redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
         self._caught: dict[str, tuple[str, dict[str, Any]]] = {}
 
-    def look(self) -> None:
+    def record(self) -> None:
         """Note what waits in the queues, and what is at work."""
         with contextlib.suppress(redis.RedisError):
             for queue in self._queues():

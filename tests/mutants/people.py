@@ -55,7 +55,7 @@ JOINS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_lines_after_a_commit.py::TestAMergeOfTwoNames"
+            f"{OUTBOX}test_log_after_commit.py::TestAMergeOfTwoNames"
             "::test_is_not_logged_if_it_is_rolled_back",
         ),
     ),
@@ -198,7 +198,7 @@ GROUPS = [
             ),
         ),
         noticed_by=(
-            f"{OUTBOX}test_overtaken_deaths.py::TestTheGroups"
+            f"{OUTBOX}test_overtaken_dead_letters.py::TestTheGroups"
             "::test_name_commands_that_change_only_the_group",
         ),
     ),

@@ -11,7 +11,7 @@ from tests.docs.test_rules_page import is_there, needs_postgresql
 from tests.mutants.engine import MODEL
 from tests.mutants.mutant import POSTGRESQL, DoesNotApply, Edit, Mutant
 from tests.mutants.table import MUTANTS
-from tests.mutants.trial import Said, Verdict, judge
+from tests.mutants.trial import Report, Verdict, judge
 
 PAGE = Page("docs/reliability.md")
 
@@ -69,14 +69,14 @@ class TestAVerdict:
     @pytest.mark.parametrize(
         ("said", "hangs", "verdict"),
         [
-            (Said.FAILED, False, Verdict.KILLED),
-            (Said.PASSED, False, Verdict.SURVIVED),
-            (Said.TIMED_OUT, False, Verdict.TIMED_OUT),
-            (Said.TIMED_OUT, True, Verdict.KILLED),
-            (Said.BROKEN, True, Verdict.ERROR),
+            (Report.FAILED, False, Verdict.KILLED),
+            (Report.PASSED, False, Verdict.SURVIVED),
+            (Report.TIMED_OUT, False, Verdict.TIMED_OUT),
+            (Report.TIMED_OUT, True, Verdict.KILLED),
+            (Report.BROKEN, True, Verdict.ERROR),
         ],
     )
-    def test_requires_that_each_test_notices(self, said: Said, hangs: bool, verdict: Verdict):
+    def test_requires_that_each_test_notices(self, said: Report, hangs: bool, verdict: Verdict):
         mutant = Mutant(name="m", without="x", edits=(), noticed_by=("a", "b"), hangs=hangs)
 
-        assert judge(mutant, {"a": Said.FAILED, "b": said})[0] is verdict
+        assert judge(mutant, {"a": Report.FAILED, "b": said})[0] is verdict

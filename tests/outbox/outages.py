@@ -54,7 +54,7 @@ def new_message(number: int = 1) -> Message:
     return replace(messages[0], pairs=tuple(pair for one in messages for pair in one.pairs))
 
 
-def let_leases_pass() -> None:
+def expire_leases() -> None:
     """Let the leases pass, and run a pass of a relay that can reach the database."""
     Delivery.objects.filter(state="sent").update(due_at=F("due_at") - timedelta(hours=1))
     run_pass()

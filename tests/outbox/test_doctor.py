@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
 
 @pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """The broker's address, where nobody listens."""
     monkeypatch.setitem(current_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
 
@@ -61,7 +61,7 @@ def severities(found: list[Finding]) -> dict[str, str]:
 
 
 class TestTheDoctor:
-    def test_works_when_broker_relay_and_workers_are_down(self, outbox: Outbox, nowhere: None):
+    def test_works_when_broker_relay_and_workers_are_down(self, outbox: Outbox, no_broker: None):
         out = StringIO()
 
         with pytest.raises(SystemExit) as ended:
@@ -87,13 +87,13 @@ class TestTheDoctor:
         assert [(one.severity, "no permission" in one.text) for one in found] == [("error", True)]
 
 
-def lives(name: str, *queues: str) -> None:
+def beat_worker(name: str, *queues: str) -> None:
     """A worker says that it consumes these."""
     heartbeat._written.clear()
     heartbeat.beat(Heartbeat.Kind.WORKER, name, queues=queues)
 
 
-def in_hand(outbox: Outbox, *, lease: timedelta) -> None:
+def start_delivery(outbox: Outbox, *, lease: timedelta) -> None:
     """A worker has started a delivery, and the lease is over after so long."""
     outbox.given("parcels.ParcelSent", parcel_id=uuid4())
     run_pass()
@@ -122,7 +122,7 @@ class TestAProbe:
         assert (severity, text) == ("error", "The canary was not answered: it has no worker.")
 
     def test_reports_a_worker_that_runs_but_does_not_consume(self, outbox: Outbox):
-        lives("tests@host", "tests")
+        beat_worker("tests@host", "tests")
 
         severity, text = self.found("tests")["queue tests"]
 
@@ -130,8 +130,8 @@ class TestAProbe:
         assert "no longer consumes" in text
 
     def test_accepts_a_busy_worker(self, outbox: Outbox):
-        lives("tests@host", "tests")
-        in_hand(outbox, lease=timedelta(minutes=1))
+        beat_worker("tests@host", "tests")
+        start_delivery(outbox, lease=timedelta(minutes=1))
 
         severity, text = self.found("tests")["queue tests"]
 
@@ -139,8 +139,8 @@ class TestAProbe:
         assert "its workers run 2 deliveries" in text
 
     def test_does_not_accept_a_worker_that_is_stuck_beyond_its_lease(self, outbox: Outbox):
-        lives("tests@host", "tests")
-        in_hand(outbox, lease=timedelta(seconds=-1))
+        beat_worker("tests@host", "tests")
+        start_delivery(outbox, lease=timedelta(seconds=-1))
 
         assert self.found("tests")["queue tests"][0] == "error"
 
@@ -154,13 +154,13 @@ class TestAProbe:
     def test_checks_the_queues_of_one_worker(
         self, outbox: Outbox, consumed: tuple[str, ...], severity: str, said: str
     ):
-        lives("tests@host", *consumed)
+        beat_worker("tests@host", *consumed)
 
         assert self.found("tests", worker="tests@host")["worker tests@host"] == (severity, said)
 
     def test_reports_a_silent_worker_although_another_runs(self, outbox: Outbox):
-        lives("tests@one", "tests")
-        lives("tests@other", "tests")
+        beat_worker("tests@one", "tests")
+        beat_worker("tests@other", "tests")
         hour_ago = timezone.now() - timedelta(hours=1)
         Heartbeat.objects.filter(name="tests@one").update(seen_at=hour_ago)
 
@@ -169,7 +169,7 @@ class TestAProbe:
         assert (severity, text) == ("error", "It was last seen 1 h ago.")
 
     def test_of_the_relays_queue_requires_a_relay(self, outbox: Outbox):
-        lives("relay@host", "outbox")
+        beat_worker("relay@host", "outbox")
 
         assert self.found("outbox")["relay"] == ("error", "No relay was seen.")
 
@@ -288,7 +288,7 @@ QUEUES = {"outbox", "tests"}
 
 
 class TestTheQueues:
-    """With workers and a broker: tests/chaos/test_signs_of_life.py."""
+    """With workers and a broker: tests/chaos/test_heartbeats.py."""
 
     def test_are_ok_if_each_canary_is_answered(self, outbox, monkeypatch, db):
         """Seen to fail with a canary that answers nothing."""

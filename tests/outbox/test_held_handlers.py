@@ -25,7 +25,7 @@ from outbox.operations import holds, progress
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
 from tests.outbox.drive import run_pass
-from tests.outbox.lines import Died, Listener, die, emit_numbers
+from tests.outbox.ordered import Died, Listener, die, emit_numbers
 from tests.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")

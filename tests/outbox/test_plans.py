@@ -22,7 +22,7 @@ from outbox.testing import Outbox
 from outbox.worker.delivery import deliver
 from tests.outbox.drive import run_pass
 from tests.outbox.history import store
-from tests.outbox.work import queries, work
+from tests.outbox.query_cost import queries, rows_read
 
 STORED = 4000
 BIG = ("outbox_event", "outbox_delivery")
@@ -156,7 +156,7 @@ class TestAListOfDeadDeliveries:
 
         asked = queries(admin_client, f"/admin/outbox/{address}")
 
-        most = {sql: read for sql in asked if (read := work(sql)) > A_PAGE[connection.vendor]}
+        most = {sql: read for sql in asked if (read := rows_read(sql)) > A_PAGE[connection.vendor]}
         assert most == {}
 
 

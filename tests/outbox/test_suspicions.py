@@ -16,7 +16,7 @@ from outbox.deliveries import transient_errors, withdrawal
 from outbox.subscriptions import find
 from outbox.worker import start
 from tests.outbox.drive import run_message, states_and_attempts
-from tests.outbox.outages import let_leases_pass, new_message
+from tests.outbox.outages import expire_leases, new_message
 from tests.threads import aside, in_thread, wait_until_blocked
 
 pytestmark = [
@@ -156,7 +156,7 @@ def test_a_crash_withdrawn_twice_gives_back_one_attempt():
     handler = find("tests.count")
     assert handler
     [row] = start.start(handler, message.pairs, worker="w1", access=access)
-    let_leases_pass()
+    expire_leases()
     assert states_and_attempts()[0][1] == 1
     started_at = row.started_at
     assert started_at

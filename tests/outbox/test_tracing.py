@@ -74,7 +74,7 @@ class Chain:
         self.outbox = Outbox()
         self.event = Ordered
 
-    def tell(self, delay: timedelta | None = None) -> None:
+    def emit(self, delay: timedelta | None = None) -> None:
         """Emit within a span, as a request's."""
         with trace.get_tracer("test").start_as_current_span("POST /orders"), transaction.atomic():
             emit(self.event(order_id=uuid4()), delay=delay)
@@ -108,7 +108,7 @@ def trace_of(span: ReadableSpan) -> int:
 class TestATrace:
     def test_covers_the_request_its_handlers_and_their_events(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         chain.outbox.deliver_all()
 
         request = found(spans, "POST /orders")
@@ -126,7 +126,7 @@ class TestATrace:
 
     def test_shows_how_long_an_event_waited(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(seconds=90))
         with time_machine.travel(timezone.now(), tick=False):
             chain.outbox.deliver_all(only=HANDLER)
@@ -140,7 +140,7 @@ class TestATrace:
 
     def test_follows_the_conventions_for_messaging(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         chain.outbox.deliver_all(only=HANDLER)
 
         event = Event.objects.earliest("seq")
@@ -162,7 +162,7 @@ class TestATrace:
 
     def test_shows_a_failure_and_the_next_attempt(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         chain.fails = True
         chain.outbox.deliver_all(only=HANDLER, raise_errors=False)
         chain.fails = False
@@ -179,7 +179,7 @@ class TestATrace:
     def test_ends_at_a_delivery_that_waited_for_long(self, spans):
         """Seen to fail with every attempt made a child of its event."""
         chain = Chain()
-        chain.tell()
+        chain.emit()
         Event.objects.update(emitted_at=F("emitted_at") - timedelta(hours=9))
         chain.outbox.deliver_all(only=HANDLER)
 
@@ -187,7 +187,7 @@ class TestATrace:
 
     def test_links_a_replayed_delivery(self, spans):
         chain = Chain()
-        chain.tell()
+        chain.emit()
         chain.outbox.deliver_all()
         operations.replay(
             operations.Choice(
@@ -202,7 +202,7 @@ class TestATrace:
 
     def test_links_a_delayed_event(self, spans):
         chain = Chain()
-        chain.tell(delay=timedelta(minutes=1))
+        chain.emit(delay=timedelta(minutes=1))
         chain.outbox.let_pass(timedelta(minutes=2))
         planned = found(spans, "emit tests.Ordered")
         assert DelayedEvent.objects.get().traceparent
@@ -252,7 +252,7 @@ class TestWithoutTracing:
     def test_an_event_has_no_context(self):
         chain = Chain()
 
-        chain.tell()
+        chain.emit()
 
         assert Event.objects.get().traceparent == ""
 
@@ -261,7 +261,7 @@ class TestWithoutTracing:
 
         def statements() -> int:
             with CaptureQueriesContext(connection) as captured:
-                chain.tell()
+                chain.emit()
                 chain.outbox.deliver_all()
             return len(captured)
 

@@ -88,7 +88,7 @@ def create_groups() -> None:
         Group.objects.create(name=uuid4().hex)
 
 
-def deliver_some(number: int = 1) -> None:
+def emit_and_run(number: int = 1) -> None:
     outbox = Outbox()
     for _ in range(number):
         outbox.given("tests.Packed", parcel_id=uuid4())
@@ -123,7 +123,7 @@ class TestAnInterruptionWithinDjangosAtomic:
                 create_groups()
 
         for line in interruption.at_each_line():
-            deliver_some()
+            emit_and_run()
             assert not connection.in_atomic_block, line
             if interruption.is_done:
                 is_stored_elsewhere(1)
@@ -137,7 +137,7 @@ class TestAnInterruptionWithinDjangosAtomic:
                 create_groups()
 
         for line in interruption.at_each_line():
-            deliver_some(2)
+            emit_and_run(2)
             assert not connection.in_atomic_block, line
             if interruption.is_done:
                 is_stored_elsewhere(2)
@@ -153,7 +153,7 @@ class TestAnInterruptionWithinDjangosAtomic:
                 pass
 
         for line in interruption.at_each_line():
-            deliver_some()
+            emit_and_run()
             assert not connection.in_atomic_block, line
             if interruption.is_done:
                 aside(lambda: self.has_failed())
@@ -190,7 +190,7 @@ class TestAHandlerThatLeavesATransactionOpen:
             Group.objects.create(name=uuid4().hex)
             transaction.atomic().__enter__()
 
-        deliver_some(2)
+        emit_and_run(2)
 
         assert not connection.in_atomic_block
         assert set(Attempt.objects.values_list("exception", flat=True)) == {"TransactionLeftOpen"}
@@ -202,7 +202,7 @@ class TestAHandlerThatLeavesATransactionOpen:
             transaction.set_autocommit(False)
             raise ValueError("no receipt")
 
-        deliver_some()
+        emit_and_run()
 
         assert connection.get_autocommit()
         assert Attempt.objects.get().exception == "ValueError"

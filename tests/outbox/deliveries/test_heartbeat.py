@@ -30,7 +30,7 @@ def _fresh(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "_started", {})
 
 
-def let_time_pass(**length: float) -> None:
+def age_heartbeats(**length: float) -> None:
     Heartbeat.objects.update(seen_at=F("seen_at") - timedelta(**length))
     heartbeat._written.clear()
 
@@ -38,7 +38,7 @@ def let_time_pass(**length: float) -> None:
 class TestAHeartbeat:
     def test_updates_one_row(self):
         heartbeat.beat(Kind.WORKER, "w1", queues=["mail"])
-        let_time_pass(minutes=5)
+        age_heartbeats(minutes=5)
 
         heartbeat.beat(Kind.WORKER, "w1", queues=["mail", "bank"])
 
@@ -59,7 +59,7 @@ class TestAHeartbeat:
 
     def test_costs_one_statement(self, django_assert_num_queries: DjangoAssertNumQueries):
         heartbeat.beat(Kind.RELAY, "r1")
-        let_time_pass(minutes=5)
+        age_heartbeats(minutes=5)
 
         with django_assert_num_queries(1):
             heartbeat.beat(Kind.RELAY, "r1")
@@ -78,7 +78,7 @@ class TestAHeartbeat:
 
     def test_becomes_stale(self):
         heartbeat.beat(Kind.RELAY, "r1")
-        let_time_pass(seconds=40)
+        age_heartbeats(seconds=40)
 
         sign = Heartbeats().latest(Kind.RELAY)
 
@@ -87,7 +87,7 @@ class TestAHeartbeat:
 
     def test_is_deleted_after_a_day_without_an_update(self):
         heartbeat.beat(Kind.RELAY, "r1")
-        let_time_pass(days=2)
+        age_heartbeats(days=2)
 
         heartbeat.beat(Kind.RELAY, "r2")
 

@@ -25,7 +25,7 @@ from tests.outbox.drive import (
     run_pass,
     states_and_attempts,
 )
-from tests.outbox.outages import let_leases_pass
+from tests.outbox.outages import expire_leases
 from tests.threads import aside, run_together
 
 pytestmark = [
@@ -98,7 +98,7 @@ class TestAStart:
         [message] = run_pass()
         with connection.execute_wrapper(Fault(START, is_run=True)):
             run_message(message)
-        let_leases_pass()
+        expire_leases()
 
         assert len(runs) == 1
         assert states_and_attempts() == [("done", 1)]
@@ -147,7 +147,7 @@ class TestAStart:
         [message] = run_pass()
         lost = lose_an_answer_to_commit(monkeypatch)
         run_message(message)
-        let_leases_pass()
+        expire_leases()
 
         assert lost
         assert len(runs) == 1
@@ -174,7 +174,7 @@ class TestAStart:
 
         with connection.execute_wrapper(locked):
             run_message(message)
-        let_leases_pass()
+        expire_leases()
 
         assert locked.seen > 1
         assert len(runs) == 2
@@ -380,7 +380,7 @@ class TestATransientErrorAfterALongRun:
         def count() -> None:
             runs.append(1)
             if len(runs) == 1:
-                aside(let_leases_pass)
+                aside(expire_leases)
                 raise OperationalError("database is locked")
 
         emit_events("tests.Numbered")

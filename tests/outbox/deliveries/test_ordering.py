@@ -26,7 +26,7 @@ from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
 from tests.outbox.drive import run_messages, run_pass, states
-from tests.outbox.lines import A, B, Died, Listener, Walked, die, emit_numbers
+from tests.outbox.ordered import A, B, Died, Listener, Walked, die, emit_numbers
 from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")

@@ -20,7 +20,7 @@ from outbox.models import Attempt, Delivery, Heartbeat
 from outbox.testing import Outbox
 from tests.link import Link
 from tests.outbox.drive import run_message, run_pass, states_and_attempts
-from tests.outbox.outages import Outage, let_leases_pass, new_message
+from tests.outbox.outages import Outage, expire_leases, new_message
 from tests.threads import aside
 
 pytestmark = [
@@ -145,7 +145,7 @@ class TestAnOutage:
 class TestALeaseThatExpiresDuringAnOutage:
     def test_uses_up_no_attempt_if_the_worker_survives(self, outage: Outage):
         """Another host declared it dead. Failed, dead, while nobody took that back."""
-        outage.meanwhile = let_leases_pass
+        outage.meanwhile = expire_leases
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None:
@@ -158,7 +158,7 @@ class TestALeaseThatExpiresDuringAnOutage:
         assert Attempt.objects.get().outcome == "outage"
 
     def test_uses_up_no_attempt_of_deliveries_that_have_not_started(self, outage: Outage):
-        outage.meanwhile = let_leases_pass
+        outage.meanwhile = expire_leases
         runs = []
 
         @subscribe("tests.Counted", attempts=1, shared_transaction=False)
@@ -178,7 +178,7 @@ class TestALeaseThatExpiresDuringAnOutage:
 
         @subscribe("tests.Counted", attempts=2)
         def count() -> None:
-            aside(let_leases_pass)
+            aside(expire_leases)
 
         run_message(new_message())
 

@@ -22,7 +22,7 @@ from outbox.deliveries import failpoints, transient_errors
 from outbox.testing import Outbox
 from tests.link import Link
 from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
-from tests.outbox.outages import let_leases_pass, new_message
+from tests.outbox.outages import expire_leases, new_message
 from tests.threads import aside, in_thread
 
 _A_DAY = timedelta(days=1)
@@ -76,7 +76,7 @@ class TestASilentNetwork:
 
         def other_host() -> None:
             time.sleep(0.5)
-            let_leases_pass()
+            expire_leases()
             link.cut()
             link.mend()
 
@@ -124,7 +124,7 @@ class TestASilentNetwork:
 
         def other_host() -> None:
             time.sleep(transient_errors.HUNG_SECONDS + 0.2)
-            let_leases_pass()
+            expire_leases()
             link.mend()
 
         @subscribe("tests.Counted", attempts=1, atomic=False)
@@ -151,7 +151,7 @@ class TestAStatementThatTakesLong:
         def count() -> None:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_sleep(0.1)")
-            aside(let_leases_pass)
+            aside(expire_leases)
 
         _deliver_again_and_again(times=7)
 

@@ -20,7 +20,7 @@ from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.start import start
 from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
-from tests.outbox.outages import Outage, let_leases_pass, new_message
+from tests.outbox.outages import Outage, expire_leases, new_message
 from tests.processes import eventually
 from tests.threads import count_blocked, in_thread, wait_until_blocked
 
@@ -70,7 +70,7 @@ class TestACrashThatAPersonHasRetried:
         def count() -> None: ...
 
         lost = started_by("w1", new_message())
-        let_leases_pass()
+        expire_leases()
         retry()
         in_hand = started_by("w3", sent_again())
 
@@ -86,7 +86,7 @@ class TestACrashThatAPersonHasRetried:
         def count() -> None: ...
 
         lost = started_by("w1", new_message())
-        let_leases_pass()
+        expire_leases()
         retry()
         run_message(sent_again())
 
@@ -100,7 +100,7 @@ class TestACrashThatAPersonHasRetried:
             raise ValueError
 
         lost = started_by("w1", new_message())
-        let_leases_pass()
+        expire_leases()
         retry()
         run_message(sent_again())
 
@@ -115,7 +115,7 @@ class TestACrashThatNobodyHasRetried:
         def count() -> None: ...
 
         lost = started_by("w1", new_message())
-        let_leases_pass()
+        expire_leases()
         started_by("w3", sent_again())
         assert states_and_attempts() == [("sent", 2)]
 
@@ -130,9 +130,9 @@ class TestACrashThatNobodyHasRetried:
         def count() -> None: ...
 
         first = started_by("w1", new_message())
-        let_leases_pass()
+        expire_leases()
         second = started_by("w3", sent_again())
-        let_leases_pass()
+        expire_leases()
         assert states_and_attempts() == [("pending", 2)]
 
         assert (withdraw(first), withdraw(second)) == (1, 1)
@@ -151,7 +151,7 @@ class TestACrashByALostConnectionWithoutAnOutage:
         message = new_message()
         for _ in range(6):
             lost = started_by("w1", message)
-            let_leases_pass()
+            expire_leases()
             withdraw(lost, is_outage=False)
             messages = run_pass()
             message = messages[0] if messages else message
@@ -188,7 +188,7 @@ class TestARelayThatCountsACrashAtTheSameTime:
             go_on.set()
 
         def meanwhile() -> None:
-            others.append(in_thread(let_leases_pass))
+            others.append(in_thread(expire_leases))
             assert asked.wait(20)
 
         monkeypatch.setattr(heartbeat, "recent_outage", recent_and_wait)
@@ -212,7 +212,7 @@ class TestAnOrderedHandlerThatLetsTheDeadPass:
         """Failed, [2, 1], while the first became due again."""
 
         def meanwhile() -> None:
-            let_leases_pass()
+            expire_leases()
             Outbox().deliver_all(raise_errors=False)
 
         handled = self.deliver_two(outage, meanwhile)
@@ -222,7 +222,7 @@ class TestAnOrderedHandlerThatLetsTheDeadPass:
         assert "staff must decide" in Delivery.objects.earliest("id").note
 
     def test_handles_it_if_no_later_one_was_started(self, outage: Outage):
-        handled = self.deliver_two(outage, let_leases_pass)
+        handled = self.deliver_two(outage, expire_leases)
 
         assert handled == [1, 2]
         assert states_and_attempts() == [("done", 1), ("done", 1)]
@@ -259,7 +259,7 @@ class TestARunThatLostItsDelivery:
         def count() -> None: ...
 
         row = started_by("w1", new_message())
-        let_leases_pass()
+        expire_leases()
         with transaction.atomic():
             Delivery.objects.all().delete()
             failing = in_thread(

@@ -17,7 +17,7 @@ from outbox.policy import Pause
 from outbox.subscriptions import find
 from outbox.testing import Outbox
 from tests.outbox.drive import run_messages, run_pass
-from tests.outbox.lines import B, Died, Listener, die, emit_numbers
+from tests.outbox.ordered import B, Died, Listener, die, emit_numbers
 from tests.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")

@@ -67,7 +67,7 @@ def wait_until_idle(running: RelayLoop) -> None:
     eventually(lambda: not running._inline._is_running, "its handler has ended", within=20)
 
 
-def tell(outbox: Outbox, number: int = 0) -> None:
+def emit_order(outbox: Outbox, number: int = 0) -> None:
     outbox.given("shops.Ordered", order_id=uuid4(), number=number)
 
 
@@ -86,7 +86,7 @@ class TestAnInlineHandler:
         outbox = Outbox()
         with relaying(published) as running:
             for number in range(3):
-                tell(outbox, number)
+                emit_order(outbox, number)
                 running.nudge()
                 wait_until_done(number + 1)
                 wait_until_idle(running)
@@ -105,7 +105,7 @@ class TestAnInlineHandler:
             numbers.append(number)
 
         with relaying(published, "relay@" + "h" * 200) as running:
-            tell(Outbox())
+            emit_order(Outbox())
             running.nudge()
             wait_until_done(1)
 
@@ -121,7 +121,7 @@ class TestAnInlineHandler:
         def count() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             wait_until_done(1)
             published.wait_for(1)
@@ -136,7 +136,7 @@ class TestAnInlineHandler:
 
         outbox = Outbox()
         for _ in range(3):
-            tell(outbox)
+            emit_order(outbox)
         with relaying(published):
             published.wait_for(3)
 
@@ -154,16 +154,16 @@ class TestAnInlineHandler:
 
         outbox = Outbox()
         with relaying(published) as running:
-            tell(outbox)
+            emit_order(outbox)
             assert is_running.wait(20)
             for number in (1, 2):
-                tell(outbox)
+                emit_order(outbox)
                 running.nudge()
                 published.wait_for(*[1] * number)
             may_end.set()
             wait_until_done(1)
             wait_until_idle(running)
-            tell(outbox)
+            emit_order(outbox)
             wait_until_done(2)
 
         assert len(published) == 2
@@ -175,7 +175,7 @@ class TestAnInlineHandler:
             raise ValueError
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             published.wait_for(1)
 
@@ -191,7 +191,7 @@ class TestAnInlineHandler:
                 time.sleep(0.01)
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             eventually(Attempt.objects.exists, "it is interrupted", within=60)
 
@@ -216,7 +216,7 @@ class TestAnInlineHandler:
         with relaying(published, deliver=fail_twice) as running:
             while not Delivery.objects.filter(state="done").exists():
                 assert time.monotonic() < end
-                tell(outbox)
+                emit_order(outbox)
                 running.nudge()
                 # One at a time, however slow the machine is: what comes in a crowd is published.
                 while Event.objects.filter(fanned_out_at=None).exists():
@@ -234,7 +234,7 @@ class TestAnInlineHandler:
         def mail() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             wait_until_done(1)
 
@@ -256,7 +256,7 @@ class TestAnInlineHandler:
         def count() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             wait_until_done(1)
 
@@ -282,7 +282,7 @@ class TestAnInlineHandler:
             runs.append(number)
 
         outbox = Outbox()
-        tell(outbox, 7)
+        emit_order(outbox, 7)
         with relaying(published):
             wait_until_done(1)
 
@@ -300,10 +300,10 @@ class TestAnInlineHandler:
             assert may_end.wait(30)
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published) as running:
             assert is_running.wait(20)
-            tell(outbox)
+            emit_order(outbox)
             running.nudge()
             eventually(lambda: Delivery.objects.count() == 2, "it is fanned out", within=20)
             may_end.set()
@@ -319,7 +319,7 @@ class TestAnInlineHandler:
         def count() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published, "relay@elsewhere") as running:
             running.nudge()
             wait_until_done(1)
@@ -344,7 +344,7 @@ class TestAnInlineHandler:
             broken.append(second)
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             wait_until_done(1)
             eventually(lambda: broken[0].connection is None, "it is dropped", within=20)
@@ -358,7 +358,7 @@ class TestAnInlineHandler:
             time.sleep(0.3)
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         with relaying(published):
             assert is_running.wait(20)
 
@@ -411,7 +411,7 @@ class TestADeliveryThatIsStartedAtItsCreation:
         @subscribe("shops.Ordered", inline=True)
         def count() -> None: ...
 
-        tell(Outbox())
+        emit_order(Outbox())
         started = start_one()
 
         row = Delivery.objects.select_related("event", "subscription").get()
@@ -439,7 +439,7 @@ class TestADeliveryThatIsStartedAtItsCreation:
         @subscribe("shops.Ordered", inline=True)
         def count() -> None: ...
 
-        tell(Outbox())
+        emit_order(Outbox())
         start_one()
         Delivery.objects.update(due_at=timezone.now())
 
@@ -457,7 +457,7 @@ class TestADeliveryThatIsStartedAtItsCreation:
         def count() -> None:
             leases.append(Delivery.objects.get().due_at)
 
-        tell(Outbox())
+        emit_order(Outbox())
         started = start_one()
         assert started.started_at is not None
         started.started_at -= timedelta(seconds=50)
@@ -493,10 +493,10 @@ class TestADeliveryThatIsStartedAtItsCreation:
         def count() -> None: ...
 
         outbox = Outbox()
-        tell(outbox)
+        emit_order(outbox)
         run_pass()
         Delivery.objects.update(state="pending", due_at=timezone.now())
-        tell(outbox)
+        emit_order(outbox)
         sent: list[Message] = []
 
         relay_pass(publish=sent.append, inline=(inline := for_here()))

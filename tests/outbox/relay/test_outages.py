@@ -21,7 +21,7 @@ from outbox.relay import backlog, passes
 from outbox.testing import Outbox
 from tests.link import Link
 from tests.outbox.drive import outcomes, run_pass, states_and_attempts
-from tests.outbox.outages import LostAnswer, Outage, let_leases_pass, new_message
+from tests.outbox.outages import LostAnswer, Outage, expire_leases, new_message
 from tests.outbox.relays import relay_loop
 from tests.processes import eventually
 from tests.threads import in_thread
@@ -63,7 +63,7 @@ class TestALoopThatIsStoppedDuringAnOutage:
 class TestAnInlineDeliveryWhoseCommitIsNotAnswered:
     def test_uses_up_no_attempt(self, outage: Outage, lost_answer: LostAnswer):
         """Another host declared it dead meanwhile. Failed while that was only forgotten."""
-        outage.meanwhile = let_leases_pass
+        outage.meanwhile = expire_leases
         runs = []
 
         @subscribe("tests.Counted", attempts=1, inline=True)

@@ -36,7 +36,7 @@ class Followed(DomainEvent, key="order_id"):
     number: int
 
 
-def deliver_some(number: int = 1) -> list[Result]:
+def emit_and_run(number: int = 1) -> list[Result]:
     outbox = Outbox()
     for one in range(number):
         outbox.given("tests.Numbered", order_id=uuid4(), number=one)
@@ -74,7 +74,7 @@ class TestACallbackThatRaises:
             transaction.on_commit(fail)
             transaction.on_commit(lambda: called.append(1))
 
-        [result] = deliver_some()
+        [result] = emit_and_run()
 
         assert result.error is None
         assert (set(states()), called) == ({"done"}, [1])
@@ -88,7 +88,7 @@ class TestACallbackThatRaises:
             with receipt:
                 transaction.on_commit(fail)
 
-        [result] = deliver_some()
+        [result] = emit_and_run()
 
         assert result.error is None
         assert set(states()) == {"done"}
@@ -108,7 +108,7 @@ class TestACallbackThatRaises:
                 transaction.on_commit(fail)
             transaction.on_commit(lambda: called.append(number))
 
-        deliver_some(5)
+        emit_and_run(5)
 
         assert set(states()) == {"done"}
         assert called == [0, 1, 2, 3, 4]
@@ -122,7 +122,7 @@ class TestACallbackThatRaises:
             transaction.on_commit(partial(partial(notify, "Hanako"), person="Yamada"))
             transaction.on_commit(Notification("Hanako Yamada"))
 
-        deliver_some(2)
+        emit_and_run(2)
 
         assert "on_commit callback notify of tests.count failed" in caplog.text
         assert "on_commit callback Notification of tests.count failed" in caplog.text
@@ -148,7 +148,7 @@ class TestACallbackThatHangs:
                 transaction.on_commit(hang)
             transaction.on_commit(lambda: called.append(number))
 
-        deliver_some(3)
+        emit_and_run(3)
 
         assert set(states()) == {"done"}
         assert called == [0, 1, 2]
@@ -163,8 +163,8 @@ class TestACallbackThatHangs:
         def count() -> None:
             transaction.on_commit(hang_in_a_transaction)
 
-        deliver_some(2)
-        deliver_some(1)
+        emit_and_run(2)
+        emit_and_run(1)
 
         assert not connection.in_atomic_block
         assert set(states()) == {"done"}
@@ -202,8 +202,8 @@ class TestACallbackThatSetsState:
             transaction.on_commit(activate)
 
         def run() -> tuple[str, str]:
-            deliver_some(2)
-            deliver_some(1)
+            emit_and_run(2)
+            emit_and_run(1)
             return translation.get_language(), TENANT.get()
 
         assert copy_context().run(run) == ("en", "none")
@@ -223,8 +223,8 @@ class TestACallbackThatSetsState:
             seen.append(tenant_of_the_session())
             transaction.on_commit(set_tenant)
 
-        deliver_some(2)
-        deliver_some(1)
+        emit_and_run(2)
+        emit_and_run(1)
 
         assert seen == [""] * 6
         assert tenant_of_the_session() == ""
@@ -243,7 +243,7 @@ class TestAnEventThatACallbackEmits:
         def count(number: int) -> None:
             transaction.on_commit(partial(follow, number))
 
-        deliver_some(3)
+        emit_and_run(3)
 
         numbered, followed = (
             Event.objects.filter(name=f"tests.{name}") for name in ("Numbered", "Followed")
@@ -263,7 +263,7 @@ class TestAHandlerThatRaisesAfterItsReceipt:
                 Group.objects.create(name=uuid4().hex)
             fail()
 
-        [result] = deliver_some()
+        [result] = emit_and_run()
 
         assert result.error is None
         assert set(states()) == {"done"}

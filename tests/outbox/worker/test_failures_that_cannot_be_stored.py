@@ -19,7 +19,7 @@ from outbox.formatting import format_time
 from outbox.models import Delivery
 from outbox.worker.outcome import Result
 from tests.outbox.drive import outcomes, run_message, states_and_attempts
-from tests.outbox.outages import Outage, let_leases_pass, new_message
+from tests.outbox.outages import Outage, expire_leases, new_message
 from tests.processes import eventually
 from tests.threads import in_thread
 
@@ -72,7 +72,7 @@ class TestAFailureThatCannotBeStored:
             go_on.set()
             holders[0]()
             connection.close()
-        let_leases_pass()
+        expire_leases()
 
         assert [one.state for one in results] == ["sent", "done", "done"]
         assert states_and_attempts()[1:] == [("done", 1), ("done", 1)]
@@ -151,7 +151,7 @@ class TestTheLogOfAFailureThatCannotBeStored:
     def test_is_followed_by_a_note_that_does_not_blame_only_the_worker(
         self, line: logging.LogRecord
     ):
-        let_leases_pass()
+        expire_leases()
 
         assert outcomes() == ["died"]
         assert "or could not store its result" in Delivery.objects.get().note
@@ -258,7 +258,7 @@ class TestAnotherThreadThatNoticesAnOutage:
         with failpoints.armed(failpoints.AFTER_RECEIPT, recover_in_another_thread):
             run_message(message)
         connections["default"].close()
-        let_leases_pass()
+        expire_leases()
 
         assert "died" not in outcomes()
         assert states_and_attempts() == [("done", 1)] * 3

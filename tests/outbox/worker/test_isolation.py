@@ -35,7 +35,7 @@ class Numbered(DomainEvent, key="order_id"):
     number: int
 
 
-def deliver_some(number: int = 2) -> None:
+def emit_and_run(number: int = 2) -> None:
     outbox = Outbox()
     for one in range(number):
         outbox.given("tests.Numbered", order_id=uuid4(), number=one)
@@ -78,7 +78,7 @@ class TestTheContext:
             seen.append(read())
             change()
 
-        deliver_some()
+        emit_and_run()
 
         assert seen == [expected, expected]
         assert read() == expected
@@ -90,7 +90,7 @@ class TestTheContext:
             with receipt:
                 Group.objects.create(name=TENANT.get())
 
-        deliver_some(1)
+        emit_and_run(1)
 
         assert set(states()) == {"done"}
         assert Group.objects.get().name == "acme"
@@ -123,7 +123,7 @@ class TestTheDatabaseSession:
             if number == 0:
                 execute(statement)
 
-        deliver_some()
+        emit_and_run()
 
         assert set(states()) == {"done"}
         assert not Attempt.objects.exists()
@@ -153,7 +153,7 @@ class TestTheDatabaseSession:
             if number == 0:
                 execute(statement)
 
-        deliver_some()
+        emit_and_run()
 
         assert set(states()) == {"done"}
         assert len(seen) == 2
@@ -164,8 +164,8 @@ class TestTheDatabaseSession:
         def count() -> None:
             execute("SET LOCAL shop.tenant = 'acme'")
 
-        deliver_some()
-        deliver_some()
+        emit_and_run()
+        emit_and_run()
 
         assert set(states()) == {"done"}
         assert caplog.text.count("so its deliveries share no transaction") == 1
@@ -186,7 +186,7 @@ class TestTheDatabaseSession:
             if number == 0:
                 execute(statement)
 
-        deliver_some()
+        emit_and_run()
 
         assert set(states()) == {"done"}
         assert calls._one_by_one == set()
@@ -202,7 +202,7 @@ class TestTheDatabaseSession:
             pids.append(execute("SELECT pg_backend_pid()")[0])
             execute("SELECT set_config(%s, %s, %s)", "shop.tenant", "acme", True)
 
-        deliver_some()
+        emit_and_run()
 
         assert len(set(pids)) == 1
 
@@ -223,7 +223,7 @@ class TestAStatementThatIsNotAStr:
         def count() -> None:
             execute(statements[kind])
 
-        deliver_some()
+        emit_and_run()
 
         assert set(states()) == {"done"}
         assert not Attempt.objects.exists()
@@ -248,7 +248,7 @@ class TestAStatementThatIsNotAStr:
             if number == 0:
                 execute(statements[kind])
 
-        deliver_some()
+        emit_and_run()
 
         assert set(states()) == {"done"}
         assert set(seen) <= {None, ""}
@@ -282,7 +282,7 @@ class TestASessionOfAPool:
             if number == 0:
                 execute("SET shop.tenant = 'acme'")
 
-        deliver_some()
+        emit_and_run()
 
         assert set(states()) == {"done"}
         assert len(seen) == 2
@@ -295,9 +295,9 @@ class TestASessionOfAPool:
         def count() -> None:
             pids.append(execute("SELECT pg_backend_pid()")[0])
 
-        deliver_some(1)
+        emit_and_run(1)
         connection.close()
-        deliver_some(1)
+        emit_and_run(1)
 
         assert len(set(pids)) == 1
 
@@ -330,7 +330,7 @@ class TestTheSessionOfAnotherDatabase:
             if number == 0:
                 second("SET shop.tenant = 'acme'")
 
-        deliver_some(2)
+        emit_and_run(2)
 
         assert set(states()) == {"done"}
         assert len(seen) == 2
@@ -351,7 +351,7 @@ class TestTheSessionOfAnotherDatabase:
             if number == 1:
                 second("SET shop.tenant = 'acme'")
 
-        deliver_some(3)
+        emit_and_run(3)
 
         assert set(states()) == {"done"}
         assert {number for number, _tenant in seen} == {0, 1, 2}
@@ -368,7 +368,7 @@ class TestTheSessionOfAnotherDatabase:
             if number == 1:
                 execute("SELECT pg_advisory_lock(7)")
 
-        deliver_some(3)
+        emit_and_run(3)
 
         assert set(states()) == {"done"}
         assert set(seen) == {0}
@@ -390,7 +390,7 @@ class TestACacheOfRows:
             raise ValueError
 
         before = ContentType.objects.get_for_model(Group).pk
-        deliver_some(1 if not shares else 2)
+        emit_and_run(1 if not shares else 2)
 
         assert found
         assert before not in found
@@ -425,7 +425,7 @@ class TestAHandlerThatReturnsACoroutineOrGenerator:
         def count() -> Any:
             return later()
 
-        deliver_some(1)
+        emit_and_run(1)
 
         assert Attempt.objects.get().exception == "TypeError"
         assert "its body has not run" in Attempt.objects.get().message

@@ -17,7 +17,7 @@ from outbox.models import Delivery, Event, Subscription
 from outbox.transports.base import Message
 from outbox.worker import start as start_module
 from tests.outbox.drive import outcomes, run_message, run_pass, states_and_attempts
-from tests.outbox.outages import LostAnswer, Outage, let_leases_pass, new_message
+from tests.outbox.outages import LostAnswer, Outage, expire_leases, new_message
 from tests.threads import aside
 
 pytestmark = [
@@ -31,7 +31,7 @@ class TestAStartWhoseAnswerIsLostForLongerThanItsLease:
     """A relay that is not cut off declares the worker dead meanwhile. Rule 9."""
 
     def test_uses_up_no_attempt(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
-        outage.meanwhile = let_leases_pass
+        outage.meanwhile = expire_leases
         runs = []
 
         @subscribe("tests.Counted", attempts=1)
@@ -58,7 +58,7 @@ class TestAStartWhoseAnswerIsLostForLongerThanItsLease:
     def test_uses_up_no_attempt_of_an_ordered_handler(
         self, outage: Outage, lost_answer: LostAnswer
     ):
-        outage.meanwhile = let_leases_pass
+        outage.meanwhile = expire_leases
         runs = []
 
         @subscribe("tests.Counted", attempts=1, ordered=True)

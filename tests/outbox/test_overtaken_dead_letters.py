@@ -26,7 +26,7 @@ from outbox.testing import Outbox
 from outbox.worker.start import start
 from tests.outbox.command import outbox_command
 from tests.outbox.drive import run_pass, states
-from tests.outbox.outages import let_leases_pass
+from tests.outbox.outages import expire_leases
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -54,7 +54,7 @@ def overtaken(own_registry: None, caplog: pytest.LogCaptureFixture) -> Delivery:
     handler = find(HANDLER)
     assert handler is not None
     [row] = start(handler, message.pairs, worker="w1", access=DatabaseAccess("default"))
-    let_leases_pass()
+    expire_leases()
     outbox.deliver_all()
     assert row.started_at is not None
     with caplog.at_level(logging.WARNING, logger="outbox.settlement"):

@@ -14,13 +14,13 @@ SEVERITIES = ["ok", "warning", "error"]
 QUEUES = "ground,ground.outside,ground.slow"
 
 
-def signs(ground: Stack, kind: str) -> list[tuple[str, list[str]]]:
+def heartbeats(ground: Stack, kind: str) -> list[tuple[str, list[str]]]:
     rows = ground.query("SELECT name, queues FROM outbox_heartbeat WHERE kind = ?", kind)
     return [(name, json.loads(told) if isinstance(told, str) else told) for name, told in rows]
 
 
 @pytest.fixture(autouse=True)
-def _nobody_was_seen(ground: Stack) -> None:
+def _no_heartbeats(ground: Stack) -> None:
     ground.stop_all(but={"broker"})
     ground.query("DELETE FROM outbox_heartbeat")
 
@@ -32,12 +32,12 @@ class TestAHeartbeat:
         ground.start_worker(queues=QUEUES)
         ground.start_beat()
 
-        ground.wait_until(lambda: signs(ground, "beat"), "beat's task came")
-        ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "both workers beat")
+        ground.wait_until(lambda: heartbeats(ground, "beat"), "beat's task came")
+        ground.wait_until(lambda: len(heartbeats(ground, "worker")) == 2, "both workers beat")
 
-        (relay,) = signs(ground, "relay")
+        (relay,) = heartbeats(ground, "relay")
         assert relay[0].startswith("relay@")
-        queues = dict(signs(ground, "worker"))
+        queues = dict(heartbeats(ground, "worker"))
         assert queues[relay[0]] == ["outbox"]
         (worker,) = queues.keys() - {relay[0]}
         assert queues[worker] == sorted(QUEUES.split(","))
@@ -50,7 +50,7 @@ class TestAHeartbeat:
 
         ground.manage("strike", "1")
 
-        ground.wait_until(lambda: signs(ground, "relay"), "the relay beats on")
+        ground.wait_until(lambda: heartbeats(ground, "relay"), "the relay beats on")
 
 
 def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, str]]:
@@ -73,7 +73,7 @@ class TestTheDoctor:
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
         ground.start_beat()
-        ground.wait_until(lambda: signs(ground, "beat"), "beat's task came")
+        ground.wait_until(lambda: heartbeats(ground, "beat"), "beat's task came")
 
         found = examined(ground, "60")
 
@@ -85,8 +85,10 @@ class TestTheDoctor:
         """Its heartbeat comes; without the canary nobody would notice."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
-        ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "the workers beat")
-        (worker,) = (name for name, queues in signs(ground, "worker") if "ground.slow" in queues)
+        ground.wait_until(lambda: len(heartbeats(ground, "worker")) == 2, "the workers beat")
+        (worker,) = (
+            name for name, queues in heartbeats(ground, "worker") if "ground.slow" in queues
+        )
         self.tell(ground, worker, "cancel_consumer", "ground.slow")
 
         found = examined(ground, "10")
@@ -126,8 +128,8 @@ class TestAProbe:
     def test_accepts_a_running_worker_and_reports_a_missing_one(self, ground: Stack):
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
-        ground.wait_until(lambda: len(signs(ground, "worker")) == 2, "the workers beat")
-        (name,) = (name for name, queues in signs(ground, "worker") if "ground" in queues)
+        ground.wait_until(lambda: len(heartbeats(ground, "worker")) == 2, "the workers beat")
+        (name,) = (name for name, queues in heartbeats(ground, "worker") if "ground" in queues)
 
         well = examined(ground, "60", "--queue", "ground", "--worker", name)
         relay = examined(ground, "60", "--queue", "outbox")
