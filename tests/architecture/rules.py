@@ -1,4 +1,4 @@
-"""The rules of who may import whom, each with the sentence that its breach is told by."""
+"""The rules of imports, each with the sentence that reports a breach."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom: the project keeps the rules, and each rule sees its breach."""
+"""The project keeps the import rules, and each rule detects a breach."""
 
 from __future__ import annotations
 

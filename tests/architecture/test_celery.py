@@ -1,4 +1,4 @@
-"""Celery carries; it decides nothing. Read from the source of every module that is not a test's."""
+"""Celery only carries messages. The tests read the source of every module outside tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Old and new processes run side by side during a deploy, on the tables of the new release."""
+"""During a deploy, old and new processes use the tables of the new release."""
 
 from __future__ import annotations
 

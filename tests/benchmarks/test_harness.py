@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic: what is compared, in which turn, and what does not count."""
+"""Arithmetic of the benchmarks: comparisons, their order, and warm-ups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run writes into the page of performance."""
+"""The parts of the page of performance that a run writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks tells: Markdown, a file, a last line, an exit code."""
+"""Output of a run of the benchmarks: Markdown, a file, a last line, an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage of the benchmarks: real processes, and effects that are counted in the database."""
+"""A stage of the benchmarks: real processes, and their effects counted in the database."""
 
 from __future__ import annotations
 

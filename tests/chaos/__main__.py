@@ -1,4 +1,4 @@
-"""`python -m tests.chaos --seconds 300 --seed 7`: a whole shop under fire, and what is left of it.
+"""`python -m tests.chaos --seconds 300 --seed 7`: run the whole shop under faults, then check it.
 
 Customers order, cancel and are sent parcels and refunds over HTTP while a nemesis acts by a
 schedule that the seed decides. Then everything is healed, what is owed is settled, and a checker

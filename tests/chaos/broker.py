@@ -1,4 +1,4 @@
-"""What a stack needs of its broker, and Valkey from the wheel; RabbitMQ is in rabbitmq.py."""
+"""The interface of a stack's broker, and Valkey from the wheel. RabbitMQ is in rabbitmq.py."""
 
 from __future__ import annotations
 

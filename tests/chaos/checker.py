@@ -1,4 +1,4 @@
-"""Compares what customers were told with what is true. Knows nothing of how the shop works.
+"""Compare the answers to customers with the stored state, without any code of the shop.
 
 lost           something was promised or owed, and is not there
 duplicated     something is there twice, or without a cause

@@ -1,4 +1,4 @@
-"""A collector of traces: takes what OpenTelemetry's exporter sends over HTTP, and remembers it."""
+"""A collector of traces: stores the spans that OpenTelemetry's exporter sends over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The faults: each a block within which something is broken, and after which it is whole again."""
+"""The faults: each is a context manager that breaks a part, and repairs it at its end."""
 
 from __future__ import annotations
 

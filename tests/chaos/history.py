@@ -1,4 +1,4 @@
-"""What the customers and the staff did over HTTP, and what they were answered."""
+"""HTTP requests of customers and staff, and their answers."""
 
 from __future__ import annotations
 

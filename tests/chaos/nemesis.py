@@ -1,4 +1,4 @@
-"""Carries out a schedule, each lane in a thread of its own, and notes how long recovery takes."""
+"""Run a schedule, each of its sequences in its own thread, and record recovery times."""
 
 from __future__ import annotations
 

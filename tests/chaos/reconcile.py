@@ -1,4 +1,4 @@
-"""The shop's own look at its books, `manage.py reconcile --json`."""
+"""Run the shop's reconciliation, `manage.py reconcile --json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long the shop takes to be itself again.
+"""Measure the recovery time of the shop.
 
 The recovery of a fault: from its end to the moment at which all that was owed at that time is
 settled: each event that was stored then is fanned out and its deliveries are done. What follows

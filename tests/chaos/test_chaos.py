@@ -1,4 +1,4 @@
-"""The whole shop under fire for a short while, with a fixed seed; long runs are by hand.
+"""A short run of the whole shop under faults, with a fixed seed. Long runs are manual.
 
 The sabotage shows that a run can fail: a handler that stores its effect before its receipt.
 """

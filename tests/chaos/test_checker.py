@@ -1,4 +1,4 @@
-"""The checker finds what it is there to find: one thing is put wrong in a world that is well."""
+"""The checker detects each violation: one value of a correct history is changed."""
 
 from __future__ import annotations
 

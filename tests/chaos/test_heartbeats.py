@@ -1,4 +1,4 @@
-"""Who lives says so, with real processes; who does not is missed."""
+"""Heartbeats of real processes, and the doctor's report of missing ones."""
 
 from __future__ import annotations
 

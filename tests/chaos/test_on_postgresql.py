@@ -1,4 +1,4 @@
-"""What changes nothing but speed on PostgreSQL: others' transactions, a pooler, more relays.
+"""Conditions that affect only speed on PostgreSQL: long transactions, a pooler, more relays.
 
 Each test says what was taken away to see it fail.
 """

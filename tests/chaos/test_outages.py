@@ -1,4 +1,4 @@
-"""A real database server that goes away while relay and workers are at work, and comes back."""
+"""A real database server stops while relay and workers run, and starts again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A customer whose receivers hang occupies few workers, and delays nobody else's webhooks."""
+"""A customer with hanging receivers occupies few workers, and delays no other webhooks."""
 
 from __future__ import annotations
 

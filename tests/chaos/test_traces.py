@@ -1,4 +1,4 @@
-"""One trace across processes, as a collector gets it: from web server, relay and worker."""
+"""One trace across processes: a collector gets spans of web server, relay and worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chaos run's wiretap does what it says, with whichever broker is under test."""
+"""The wiretap of the chaos run repeats and shuffles messages of the broker under test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole shop in real processes, kept alive as by a supervisor, and open to every mischief."""
+"""The whole shop in real processes, restarted as by a supervisor, and open to every fault."""
 
 from __future__ import annotations
 

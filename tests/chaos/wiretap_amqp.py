@@ -1,4 +1,4 @@
-"""Speaks AMQP: the node's tracer tells of each published message; queues are read by `basic_get`.
+"""The wiretap of AMQP: the node's tracer copies each message; queues are read by `basic_get`.
 
 A tap's own queue is auto-deleted, and gone with the node. What waits in a queue is taken whole, and
 sent again in another order. If the node goes away meanwhile the messages are lost, as by a flush.

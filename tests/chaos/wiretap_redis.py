@@ -1,4 +1,4 @@
-"""Speaks to Celery's keys in Redis: a list for each queue, a hash of what is not acked yet."""
+"""The wiretap of Redis: Celery has a list for each queue, and a hash of unacknowledged messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the documentation: its pages, code blocks, tables, links and the names of files."""
+"""Read the documentation: its pages, code blocks, tables, links and names of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's tables of settings are the settings that the code reads, with their defaults."""
+"""The README's tables list the settings that the code reads, with their defaults."""
 
 from __future__ import annotations
 

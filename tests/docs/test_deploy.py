@@ -1,4 +1,4 @@
-"""What deploy/ starts can be started: each option exists, each queue has a worker."""
+"""The commands of deploy/ are valid: each option exists, and each queue has a worker."""
 
 from __future__ import annotations
 

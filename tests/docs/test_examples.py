@@ -1,4 +1,4 @@
-"""What the pages tell the reader to write works, in a copy of this project, exactly as printed."""
+"""The code that the pages show works as printed, in a copy of this project."""
 
 from __future__ import annotations
 

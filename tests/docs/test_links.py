@@ -1,4 +1,4 @@
-"""Every link of the documentation leads somewhere, and every file that it names is there."""
+"""Every link of the documentation has a target, and every named file exists."""
 
 from __future__ import annotations
 

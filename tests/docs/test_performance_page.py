@@ -1,4 +1,4 @@
-"""The page of performance shows what the latest run found, and explains each of its rows."""
+"""The page of performance shows the results of the latest run, and explains each row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference says what the code says: events, names, commands, states."""
+"""The reference matches the code: events, names, commands, states."""
 
 from __future__ import annotations
 

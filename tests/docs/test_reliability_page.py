@@ -1,4 +1,4 @@
-"""The page of guarantees names tests that are there, and each group of faults and sabotage."""
+"""The page of guarantees names existing tests, and each group of faults and sabotage."""
 
 from __future__ import annotations
 

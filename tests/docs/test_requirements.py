@@ -1,4 +1,4 @@
-"""What is installed is pinned by content, for production and for developers alike."""
+"""All installed packages are pinned by content, for production and for developers."""
 
 from __future__ import annotations
 

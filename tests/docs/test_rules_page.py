@@ -1,4 +1,4 @@
-"""Every rule is on the page of rules, and every test that the page names is there."""
+"""Every rule is on the page of rules, and every test that the page names exists."""
 
 from __future__ import annotations
 

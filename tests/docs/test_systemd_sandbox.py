@@ -1,4 +1,4 @@
-"""The units of deploy/systemd: valid, confined, and what they start works under that."""
+"""The units of deploy/systemd are valid and confined, and their services work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The threat model names tests that are there, and is one page that others lead to."""
+"""The threat model names existing tests, and other pages link to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's bounds: what one request may cost, and what is kept of its answer."""
+"""Limits of the API: the cost of a request, and the stored part of its answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine's safety parts against outages and against servers and networks that are silent."""
+"""The engine's safety parts against outages, and against silent servers and networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The safety parts of what people do: deploys, and their actions on handlers and deliveries."""
+"""The safety parts of deploys, and of operations on handlers and deliveries."""
 
 from __future__ import annotations
 

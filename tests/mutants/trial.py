@@ -1,4 +1,4 @@
-"""Run tests in a copy of the tree, with a mutant or without one, and judge what they say."""
+"""Run tests in a copy of the tree, with or without a mutant, and judge their results."""
 
 from __future__ import annotations
 

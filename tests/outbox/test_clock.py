@@ -1,4 +1,4 @@
-"""The database's clock is what hosts compare, however wrong the clock of a host is."""
+"""Hosts compare times of the database's clock, so a wrong clock of a host does no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py outbox` where the database does not do what it was asked: a sentence, no traceback."""
+"""`manage.py outbox` reports a database error in one sentence, without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relays, workers, producers and a deploy at the same moment, each on a connection of its own."""
+"""Relays, workers, emitters and a deploy run at the same time, on separate connections."""
 
 from __future__ import annotations
 

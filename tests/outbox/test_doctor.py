@@ -1,4 +1,4 @@
-"""The doctor, where nothing runs: it still says what it sees. With real processes: tests/chaos."""
+"""The doctor, without processes and broker. For real processes, see tests/chaos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts of an event stay as they were told, whatever becomes of its deliveries (rule 2)."""
+"""The facts of an event do not change with its deliveries (rule 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ordered handler that its unfinished backfill holds: nobody resumes it by mistake."""
+"""An unfinished backfill holds its ordered handler, so a user cannot resume it by mistake."""
 
 from __future__ import annotations
 

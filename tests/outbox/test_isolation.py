@@ -1,4 +1,4 @@
-"""What goes wrong, is slow or is held delays nothing beside it (rules 9, 11 and 14)."""
+"""A failed, slow or held delivery delays no other (rules 9, 11 and 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log has what was committed, and a lock that is not free has an error that can be acted on."""
+"""The log contains committed changes only. A lock that is not free raises a clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people read of an event that is dead only since a later one of its key ran before it."""
+"""Explanations of a delivery that is dead because a later event of its key ran first."""
 
 from __future__ import annotations
 

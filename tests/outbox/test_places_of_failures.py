@@ -1,4 +1,4 @@
-"""The place of a failure is the innermost line of the project's own code, not of the outbox."""
+"""The place of a failure is the innermost line of the project's code, not of the outbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How status, relay and lists read the big tables: by an index, whatever is stored."""
+"""Status, relay and lists read the big tables by an index, regardless of the stored rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A router that reads from a replica: whatever decides or stores reads the primary (rule 1).
+"""A router that reads from a replica: code that decides or stores reads the primary (rule 1).
 
 The replica is a copy of the SQLite file, so the test decides what it lacks.
 """

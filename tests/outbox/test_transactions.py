@@ -1,4 +1,4 @@
-"""What commits together and what does not, on real transactions; the kit's are a test's own."""
+"""The commits of relay and worker, in real transactions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handlers that do one visible thing, and die, dawdle or fail where the event tells them to."""
+"""Handlers with one visible effect that die, wait or fail as their event demands."""
 
 import os
 import signal

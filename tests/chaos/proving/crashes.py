@@ -1,4 +1,4 @@
-"""Crash points: the next process that comes by a point that was asked for dies there.
+"""Crash points: the next process that reaches a requested point dies there.
 
 The points of the outbox are its own (`outbox.failpoints`). Two more are in a handler, before and
 after its call to the bank or to the mail server.

@@ -1,4 +1,4 @@
-"""A handler is held while the other side is down, and nobody's attempts are used up for it."""
+"""A breaker holds a handler while an external system is unavailable, and saves attempts."""
 
 from __future__ import annotations
 

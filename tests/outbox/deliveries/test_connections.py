@@ -1,4 +1,4 @@
-"""After a handler's run the database connections are as before, wherever it was interrupted."""
+"""A handler's run leaves the database connections unchanged, wherever it is interrupted."""
 
 from __future__ import annotations
 

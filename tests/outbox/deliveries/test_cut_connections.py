@@ -1,4 +1,4 @@
-"""The database goes away in the middle: PostgreSQL ends our connection at the worst moments."""
+"""PostgreSQL ends a worker's connection during a run."""
 
 from __future__ import annotations
 

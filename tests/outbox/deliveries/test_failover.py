@@ -1,4 +1,4 @@
-"""After a failover to an asynchronous standby a new event can have the ids of one that was lost.
+"""After a failover to an asynchronous standby, a new event can have the ids of a lost one.
 
 A real standby is promoted while a worker runs a handler for an event that the standby lacks.
 """

@@ -1,4 +1,4 @@
-"""A database server that stands still: its host is paused, or its disk hangs.
+"""A database server that hangs: its host is paused, or its disk does not answer.
 
 No connection is refused and none breaks, so nobody notices an outage. The processes of a real
 server are stopped for longer than a lease; one worker and one relay survive that.

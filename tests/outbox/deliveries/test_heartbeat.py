@@ -1,4 +1,4 @@
-"""Signs of life: cheap, and deadly to nobody."""
+"""Heartbeats are cheap, and never raise an error."""
 
 from __future__ import annotations
 

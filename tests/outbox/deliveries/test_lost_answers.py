@@ -1,4 +1,4 @@
-"""An answer of the database that is lost, or "locked" after half of the work: nobody died of it."""
+"""A lost answer of the database, or a lock error during the work, costs no attempt."""
 
 from __future__ import annotations
 

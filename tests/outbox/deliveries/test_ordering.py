@@ -1,4 +1,4 @@
-"""Order per key (rule 18): one after the other, in the order of `seq`, whatever happens."""
+"""Order per key (rule 18): deliveries run in sequence, in order of `seq`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database cannot be reached for a while: nobody's attempt is used up, and nothing is lost."""
+"""An outage of the database uses up no attempt, and loses no delivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a handler's rules make of its exceptions."""
+"""The effects of a handler's rules on its failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of one share a handler has few deliveries in flight, and delays no other share."""
+"""A handler has a limited number of deliveries of one share in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No byte passes between worker and database, and no connection is refused or closed.
+"""A network between worker and database that drops all packets, and closes no connection.
 
 A worker notices nothing until it is over. Meanwhile its leases pass, and relays of hosts that are
 not cut off declare it dead.

@@ -1,4 +1,4 @@
-"""Two releases run at once: each has handlers, or names, that the other has not."""
+"""Two releases run at the same time, with different handlers or names."""
 
 from __future__ import annotations
 

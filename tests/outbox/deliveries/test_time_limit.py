@@ -1,4 +1,4 @@
-"""A handler that runs too long is interrupted, and nothing else is."""
+"""A handler that runs too long is interrupted. Other code is not."""
 
 from __future__ import annotations
 

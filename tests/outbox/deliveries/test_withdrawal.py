@@ -1,4 +1,4 @@
-"""A worker that was cut off withdraws its deaths, beside relays, people and other workers."""
+"""A worker withdraws crashes that were counted during an outage of its connection."""
 
 from __future__ import annotations
 

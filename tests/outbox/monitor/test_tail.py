@@ -1,4 +1,4 @@
-"""Following by looking: each thing once, and nothing that a late commit hides."""
+"""The tail shows each change once, also after a late commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timelines and groups of what there is much of: the newest of it, at a bounded cost."""
+"""Timelines and groups of many events show the newest ones, at a bounded cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backfill of an ordered handler: it keeps order and pauses, whatever happens meanwhile."""
+"""The backfill of an ordered handler keeps the order, and keeps the handler paused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pause holds every start that comes after it, also one that has begun and waits for a lock."""
+"""A pause holds every later start, also a start that waits for a lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Actions as operations: previewed, recorded, and carried on where they were killed."""
+"""Operations are previewed, recorded, and continued where they were killed."""
 
 from __future__ import annotations
 

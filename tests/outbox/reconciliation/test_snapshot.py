@@ -1,4 +1,4 @@
-"""A snapshot shows one moment, and holds nobody up."""
+"""A snapshot shows the state at one time, and blocks no writer."""
 
 from __future__ import annotations
 

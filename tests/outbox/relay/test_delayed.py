@@ -1,4 +1,4 @@
-"""Events that are told later: no fact before, cancellable until then, an event like any other."""
+"""Delayed events: cancellable until they are due, then emitted."""
 
 from __future__ import annotations
 

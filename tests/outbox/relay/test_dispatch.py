@@ -1,4 +1,4 @@
-"""How much the relay sends at a time: whole messages, while the workers have enough to do."""
+"""The size of messages and windows: the relay sends whole messages while workers are busy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The relay's waiting loop, without a broker: when it looks, and what it survives."""
+"""The relay's loop, without a broker: the times of its passes, and its failures."""
 
 from __future__ import annotations
 

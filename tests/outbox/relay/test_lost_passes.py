@@ -1,4 +1,4 @@
-"""A pass does not wait for the disk: a crash of the database may leave it as if it had never been.
+"""A pass does not wait for the disk, so a crash of the database may lose it.
 
 So a delivery's number may come a second time, and the broker may still have the first one.
 """

@@ -1,4 +1,4 @@
-"""The relay's loop loses the database, and how long relays spare leases afterwards."""
+"""The relay's loop during an outage of the database, and the grace for leases after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pruning spares those who work meanwhile: by indexes alone, and nobody waits for its flush."""
+"""Pruning does not slow down other processes: it uses indexes, and flushes asynchronously."""
 
 from __future__ import annotations
 

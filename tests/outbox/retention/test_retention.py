@@ -1,4 +1,4 @@
-"""What goes and what stays, by type; what is written down before; what PostgreSQL is told."""
+"""Pruning by event type, the archive, and the storage options of the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which messages are acknowledged before they are done. With a real broker: tests/chaos."""
+"""Messages that are acknowledged before they are done. For a real broker, see tests/chaos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of Celery's pools may run the outbox's queues."""
+"""The pools of Celery that may run the outbox's queues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes to the broker, as it lies there."""
+"""The messages in the broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many deliveries in one transaction: faster than alone, and nobody is worse off than alone."""
+"""A batch runs many deliveries in one transaction. A failure has no effect on the others."""
 
 from __future__ import annotations
 

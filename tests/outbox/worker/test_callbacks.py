@@ -1,4 +1,4 @@
-"""The on_commit callbacks of handlers: what one of them does harms no delivery and no neighbour."""
+"""The on_commit callbacks of handlers: a failure in one harms no delivery of the message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a message, and what its deliveries come to."""
+"""The deliveries of a message whose worker is killed."""
 
 from __future__ import annotations
 

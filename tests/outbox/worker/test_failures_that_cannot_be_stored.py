@@ -1,4 +1,4 @@
-"""What the database refuses for one delivery costs the others of its message nothing."""
+"""A failure that the database refuses to store has no effect on the rest of the message."""
 
 from __future__ import annotations
 

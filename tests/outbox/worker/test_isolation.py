@@ -1,4 +1,4 @@
-"""A delivery does not see what the one before has changed in the process or the session."""
+"""A delivery does not see changes of the previous one to the process or the session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One line for each attempt, with fields that a log store can be asked for."""
+"""Each attempt has one log line, with fields for queries in a log store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which statements set state of a database session, and for how long."""
+"""The statements that set state of a database session, and the scope of that state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An outage of the database around the start of a message: its answer is lost, or it comes late."""
+"""An outage during the start of a message: its answer is lost, or the start is late."""
 
 from __future__ import annotations
 
