@@ -3,7 +3,7 @@
 lost           something was promised or owed, and is not there
 duplicated     something is there twice, or without a cause
 out_of_order   an ordered handler saw a later event of a key before an earlier one
-unbalanced     two books that tell of the same do not agree
+unbalanced     two ledgers of the same amounts differ
 """
 
 from __future__ import annotations

@@ -17,6 +17,14 @@ from outbox.worker.delivery import deliver
 from outbox.worker.outcome import Result
 
 
+class Died(BaseException):
+    """The process died. Like a kill, it passes every `except Exception`."""
+
+
+def die() -> None:
+    raise Died
+
+
 def emit_orders(number: int = 1) -> Outbox:
     """Sync the subscriptions and emit "shops.Ordered", numbered from 0 on."""
     outbox = Outbox()

@@ -41,11 +41,3 @@ class Listener:
 def emit_numbers(*numbers: int, key: UUID = A, name: str = "tests.Walked") -> None:
     for number in numbers:
         Outbox().given(name, order_id=key, number=number)
-
-
-class Died(BaseException):
-    """The process died. Like a kill, it passes every `except Exception`."""
-
-
-def die() -> None:
-    raise Died

@@ -55,7 +55,7 @@ def new_message(number: int = 1) -> Message:
 
 
 def expire_leases() -> None:
-    """Let the leases pass, and run a pass of a relay that can reach the database."""
+    """Let the leases expire, and run a pass of a relay that can reach the database."""
     Delivery.objects.filter(state="sent").update(due_at=F("due_at") - timedelta(hours=1))
     run_pass()
 

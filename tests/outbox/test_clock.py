@@ -109,7 +109,7 @@ class TestTheMeasurement:
             assert clock.now() <= clock.now()
 
     def test_that_is_discarded_is_used_until_the_next_one(self, monkeypatch):
-        """Another thread forgets it when it loses its connection. Failed."""
+        """Another thread discards it when it loses its connection. Failed."""
 
         def fail(using: str) -> None:
             raise OperationalError

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def ended(*arguments: str, database: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, on another database."""
+    """Run the command in a separate process, on another database."""
     return subprocess.run(
         [sys.executable, "manage.py", "outbox", *arguments],
         cwd=ROOT,

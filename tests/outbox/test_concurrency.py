@@ -116,7 +116,7 @@ class TestAnEventDuringADeploy:
 class TestStatementsInOneRoundTrip:
     @pytest.mark.postgresql
     def test_see_rows_committed_while_the_previous_statement_waited(self):
-        """As the relay needs it: what is in flight is read when it has the handler's lock."""
+        """The relay reads the deliveries in flight when it has the handler's lock."""
         group = Group.objects.create(name="first")
         is_locked = Flag()
         lock = f"SELECT id FROM auth_group WHERE id = {group.pk} FOR UPDATE"
@@ -293,7 +293,7 @@ class TestADeploy:
 
 
 def impatiently(action: Callable[[], object]) -> Callable[[], object]:
-    """Do something that returns an error where it waits longer than 5 s for a lock."""
+    """Make a function return an error if it waits longer than 5 s for a lock."""
 
     def run() -> object:
         with connection.cursor() as cursor:
@@ -360,7 +360,7 @@ class TestTwoTransactionsThatDiscardDeliveriesOfOneKey:
         assert states == ["dead", "discarded", "discarded", "blocked"]
 
     def test_also_make_deliveries_due_that_a_relay_has_locked(self, line: list[int]):
-        """It would be looked at again after minutes."""
+        """Otherwise it would be checked only after minutes."""
         Delivery.objects.filter(state="blocked").update(due_at=timezone.now() + timedelta(hours=1))
         with transaction.atomic():
             list(Delivery.objects.select_for_update().filter(pk=line[1]))
@@ -416,7 +416,7 @@ class TestAnOperation:
 
 @pytest.mark.postgresql
 class TestASubscriptionThatEnds:
-    """No delivery of it is left, whoever was about to make one."""
+    """No delivery of it is left, in whichever code was about to create one."""
 
     @pytest.fixture(autouse=True)
     def _handler(self, own_registry: None) -> None:

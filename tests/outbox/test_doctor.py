@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
 
 @pytest.fixture
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker's address, where nobody listens."""
+    """Use a broker address at which no server listens."""
     monkeypatch.setitem(current_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
 
 
@@ -88,13 +88,13 @@ class TestTheDoctor:
 
 
 def beat_worker(name: str, *queues: str) -> None:
-    """A worker says that it consumes these."""
+    """Write the heartbeat of a worker that consumes these queues."""
     heartbeat._written.clear()
     heartbeat.beat(Heartbeat.Kind.WORKER, name, queues=queues)
 
 
 def start_delivery(outbox: Outbox, *, lease: timedelta) -> None:
-    """A worker has started a delivery, and the lease is over after so long."""
+    """Start a delivery with this lease."""
     outbox.given("parcels.ParcelSent", parcel_id=uuid4())
     run_pass()
     started = {"started_token": F("token"), "due_at": timezone.now() + lease}
@@ -102,7 +102,7 @@ def start_delivery(outbox: Outbox, *, lease: timedelta) -> None:
 
 
 class TestAProbe:
-    """Of one worker, where canaries leave and none is answered; with real workers: tests/chaos."""
+    """The findings about one worker that answers no canary. For real workers, see tests/chaos."""
 
     @pytest.fixture(autouse=True)
     def _silence(self, monkeypatch: pytest.MonkeyPatch) -> None:

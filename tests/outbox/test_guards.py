@@ -111,7 +111,7 @@ class TestATaskSentInsideATransaction:
 
 @pytest.fixture
 def peer() -> Iterator[tuple[str, int]]:
-    """Something that listens."""
+    """A listening socket."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()
 
@@ -206,7 +206,7 @@ class TestAConnectionInsideATransactionOfAHandler:
             deliver_one()
 
     def test_is_allowed_for_a_database_driver(self, peer: tuple[str, int]):
-        """As of PyMySQL, which is Python: a second database is connected to when it is used."""
+        """PyMySQL is written in Python, and opens its connection on first use."""
         place = "/lib/django/db/backends/mysql/base.py"
         source = "def connect(peer): socket.create_connection(peer).close()"
         driver: dict[str, Any] = {"socket": socket}
@@ -309,7 +309,7 @@ class TestTheGuards:
     def test_are_on_in_debug_or_by_the_setting(
         self, tmp_path: Path, debug: str, wanted: str, are_on: bool
     ):
-        """Elsewhere nothing is wrapped, and no signal is listened to."""
+        """Other projects get no wrapped function and no signal receiver."""
         (tmp_path / "guarded_settings.py").write_text(
             f"from shop.settings import *\nDEBUG = {debug.title()}\nOUTBOX = {{'GUARDS': {wanted}}}"
         )

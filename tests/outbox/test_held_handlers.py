@@ -24,8 +24,8 @@ from outbox.monitor.status import status
 from outbox.operations import holds, progress
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command, refused
-from tests.outbox.drive import run_pass
-from tests.outbox.ordered import Died, Listener, die, emit_numbers
+from tests.outbox.drive import Died, die, run_pass
+from tests.outbox.ordered import Listener, emit_numbers
 from tests.threads import in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -66,7 +66,7 @@ def as_html(text: str) -> str:
 
 
 def begun(listener: Listener) -> None:
-    """Kill the backfill of events 1 and 2 after its first step; event 3 comes meanwhile."""
+    """Kill the backfill of events 1 and 2 after its first step, and emit event 3."""
     emit_numbers(1, 2)
     run_pass()
     listener.subscribe()

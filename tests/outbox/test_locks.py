@@ -66,7 +66,7 @@ class TestASaveWithoutTheLock:
                 row.save()
 
     def test_is_found_for_a_row_read_before_the_lock(self, parcel: Parcel):
-        """The lock is there, but what is saved is older than it."""
+        """The lock is held, but the saved row was read before it."""
         with transaction.atomic(), pytest.raises(SavedWithoutLock):
             Parcel.objects.locked(parcel.pk)
             parcel.save()

@@ -63,7 +63,7 @@ def migrate(handlers: list[Any]) -> None:
 
 @pytest.fixture
 def two_names() -> list[Any]:
-    """The release that renamed the handler; it was rolled back, and comes again."""
+    """The release that renamed the handler, rolled back and deployed again."""
     old = release("tests.count")
     renamed = release("tests.count_parcels", formerly="tests.count")
     for handlers in (old, renamed, old):

@@ -42,7 +42,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 @pytest.fixture
 def overtaken(own_registry: None, caplog: pytest.LogCaptureFixture) -> Delivery:
-    """Event 1 is in hand and declared dead; event 2 is handled; the worker of 1 is alive."""
+    """Event 1 counts as dead while it runs, event 2 is handled, and the worker of 1 is alive."""
 
     @subscribe("tests.Counted", attempts=1, ordered=True, on_dead="pass", name=HANDLER)
     def count() -> None: ...
@@ -66,7 +66,7 @@ def overtaken(own_registry: None, caplog: pytest.LogCaptureFixture) -> Delivery:
 
 @pytest.fixture
 def died(overtaken: Delivery) -> Delivery:
-    """Another one of the handler, whose worker did die."""
+    """Another delivery of the handler, whose worker died."""
     Outbox().given("tests.Counted", order_id=uuid4())
     run_pass()
     row = Delivery.objects.latest("pk")

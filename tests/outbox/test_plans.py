@@ -86,7 +86,7 @@ def is_scan(line: str) -> bool:
 
 class TestAPlan:
     def test_that_reads_a_whole_table_is_found(self, history: None) -> None:
-        """The look at the plans sees what it is there for."""
+        """The inspection of plans detects a scan."""
         sql = str(Delivery.objects.filter(note="never").order_by("note").query)
 
         assert any(is_scan(line) for line in plan(sql.replace("never", "'never'")))
@@ -105,7 +105,7 @@ class TestTheStatus:
 
 class TestADelivery:
     def test_is_in_at_most_two_more_indexes_until_it_is_done(self) -> None:
-        """Each would be a price that everyone pays, for ever."""
+        """Each further index would slow down every delivery."""
         passed = [indexes_of(state) for state in ("pending", "sent", "done")]
 
         assert passed == [{"outbox_delivery_pending"}, {"outbox_delivery_sent"}, set()]

@@ -29,7 +29,7 @@ from outbox.privacy.redaction import redact
 from outbox.privacy.sensitive import masked
 from outbox.testing import Outbox
 from tests.outbox.command import outbox_command
-from tests.outbox.drive import run_messages, run_pass
+from tests.outbox.drive import Died, die, run_messages, run_pass
 
 pytestmark = [
     pytest.mark.sqlite,
@@ -52,7 +52,7 @@ class PrimaryReplica:
 
 
 class Reads(PrimaryReplica):
-    """Notes each of the outbox's models that is read where the router says."""
+    """Records each model of the outbox that is read through the router."""
 
     def __init__(self) -> None:
         self.models: list[str] = []
@@ -65,7 +65,7 @@ class Reads(PrimaryReplica):
 
 @pytest.fixture
 def replicate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Return what brings the replica up to the primary of this moment."""
+    """Return a function that copies the present primary to the replica."""
 
     def ensure_connection(self: Any) -> None:  # Django's own, without what its tests put around
         if self.connection is None:
@@ -112,13 +112,6 @@ def on_primary(model: Any) -> Any:
 def first_event() -> Event:
     event: Event = on_primary(Event).order_by("seq").first()
     return event
-
-
-class Died(BaseException): ...
-
-
-def die() -> None:
-    raise Died
 
 
 class TestACorrection:

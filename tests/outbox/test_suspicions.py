@@ -87,7 +87,7 @@ def test_a_callback_that_closes_the_connection_does_no_harm():
 
 
 def test_a_late_commit_repeats_no_effect(monkeypatch: pytest.MonkeyPatch):
-    """The COMMIT is on its way while the worker has lost its connection, and runs again."""
+    """The COMMIT is still in transit when the worker, which lost its connection, runs again."""
     backend = type(connections["default"])
     commit: Any = backend._commit  # type: ignore[attr-defined]  # not in the stubs
     lost: list[Any] = []

@@ -99,7 +99,7 @@ class TestDeliverAll:
             outbox.deliver_all()
 
     def test_does_not_retry_after_a_short_random_backoff(self):
-        """Seen to fail with the waits of production: drawn at random, some of nearly nothing."""
+        """Seen to fail with the backoff of production, which is random and may be close to zero."""
 
         @subscribe("crates.CratePacked", backoff_base=60)
         def label() -> None:

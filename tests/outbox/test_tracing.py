@@ -33,7 +33,7 @@ HANDLER = "tests.count"
 
 @pytest.fixture(scope="module")
 def exporter() -> InMemorySpanExporter:
-    """Where this process's spans go: a provider can be set once only."""
+    """The exporter of this process's spans. A provider can be set only once."""
     found = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(found))
@@ -51,7 +51,7 @@ def spans(
 
 
 class Chain:
-    """An event whose handler tells another one, which a second handler hears."""
+    """An event whose handler emits another one for a second handler."""
 
     def __init__(self) -> None:
         class Ordered(DomainEvent, key="order_id"):
@@ -75,7 +75,7 @@ class Chain:
         self.event = Ordered
 
     def emit(self, delay: timedelta | None = None) -> None:
-        """Emit within a span, as a request's."""
+        """Emit within a span, as a request does."""
         with trace.get_tracer("test").start_as_current_span("POST /orders"), transaction.atomic():
             emit(self.event(order_id=uuid4()), delay=delay)
 

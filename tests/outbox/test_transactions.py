@@ -17,6 +17,8 @@ from outbox.models import Attempt, Delivery, Event, Subscription
 from outbox.relay.passes import relay_pass
 from outbox.transports.base import Message
 from tests.outbox.drive import (
+    Died,
+    die,
     emit_orders,
     expire_leases_and_backoffs,
     run_message,
@@ -33,14 +35,6 @@ pytestmark = [
 
 class Counted(DomainEvent, key="order_id"):
     order_id: UUID
-
-
-class Died(BaseException):
-    """The process is gone; like a kill, it passes whatever catches Exception."""
-
-
-def die() -> None:
-    raise Died
 
 
 class TestTheRelay:

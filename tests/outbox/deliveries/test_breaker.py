@@ -34,7 +34,7 @@ class BankDown(Exception):
 
 
 class Bank:
-    """The other side; it counts how often it is asked."""
+    """An external system that counts its requests."""
 
     def __init__(self) -> None:
         self.error: Exception | None = BankDown("no answer")
@@ -197,7 +197,7 @@ class TestAnUnavailableBank:
 
 
 class TestAPerson:
-    """Knows sooner than a probe that the other side is back."""
+    """A user closes the breaker before the next probe."""
 
     def test_closes_the_breaker_and_the_handler_continues_gradually(self, bank):
         """Seen to fail with a command that closes nothing."""
@@ -270,7 +270,7 @@ class TestAnAnswerOfTheBank:
         assert row().breaker_failures == 4
 
     def test_may_be_a_refusal(self, bank):
-        """A probe that fails in another way: the other side is not down."""
+        """A probe that fails with an error that the breaker does not count."""
         with time_machine.travel(NOW, tick=False) as clock:
             emit_orders(20).deliver_all(raise_errors=False)
             clock.shift(timedelta(hours=1))

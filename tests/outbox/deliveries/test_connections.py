@@ -165,7 +165,7 @@ class TestAnInterruptionWithinDjangosAtomic:
         assert Attempt.objects.get().exception == "TimeLimitExceeded"
 
     def test_keeps_the_transaction_around_the_run(self, interruption: Interruption):
-        """As of a test, or of a dry run: what was written before stays."""
+        """A test or a dry run opens this transaction. Earlier writes stay."""
         for line in interruption.at_each_line():
             with transaction.atomic():
                 Group.objects.create(name="kept")

@@ -61,7 +61,7 @@ def cut_connection() -> None:
 
 
 def assert_counted_once(outbox: Outbox) -> None:
-    """The one event had its effect once, said so once, and no attempt was spent on the cut."""
+    """Assert that the event had one effect, emitted one event, and used up no attempt."""
     assert Group.objects.count() == 1
     assert len(outbox.all_emitted("tests.Counted")) == 1
     assert Delivery.objects.values_list("state", "attempts").get() == ("done", 1)

@@ -43,14 +43,14 @@ class Counted(DomainEvent, key="order_id"):
 
 
 class Cluster:
-    """A primary and its standby, and the link through which this test reaches the one or other."""
+    """A primary and its standby, and the link from this test to one of them."""
 
     def __init__(self, standby: Standby, link: Link) -> None:
         self.standby = standby
         self.link = link
 
     def fail_over(self) -> None:
-        """Lose the primary with all that it has committed since replication stopped."""
+        """Lose the primary, and its commits since replication stopped."""
         self.standby.promote()
         at = urlsplit(self.standby.url)
         self.link.target = (str(at.hostname), int(at.port or 0))
@@ -117,7 +117,7 @@ def primary() -> Iterator[str]:
 
 @pytest.fixture
 def cluster(handler: Handler, primary: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Replication has stopped: what is committed now, the standby does not have."""
+    """Replication has stopped, so the standby lacks later commits."""
     at = urlsplit(primary)
     with Link((str(at.hostname), int(at.port or 0))) as link:
         settings = {

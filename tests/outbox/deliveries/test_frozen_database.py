@@ -40,7 +40,7 @@ pytestmark = [
 
 
 class Server:
-    """A server that can stand still."""
+    """A server that can be paused."""
 
     def __init__(self, url: str) -> None:
         with psycopg.connect(url, autocommit=True) as one:
@@ -50,7 +50,7 @@ class Server:
             self._postmaster = parent
 
     def freeze(self, seconds: float) -> None:
-        """Stop all its processes for so long, beside the caller."""
+        """Pause all its processes for this time, in another thread."""
         stopped = [self._postmaster, *self._postmaster.children(recursive=True)]
         for one in stopped:
             one.send_signal(signal.SIGSTOP)
@@ -65,7 +65,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server of its own, which this process uses instead of that of the suite."""
+    """A separate server that this process uses instead of that of the suite."""
     with own_postgresql() as own:
         url = own.start()
         environment = {**os.environ, "DATABASE_URL": url}

@@ -25,7 +25,7 @@ Kind = Heartbeat.Kind
 
 @pytest.fixture(autouse=True)
 def _fresh(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has not beaten yet."""
+    """Act as a process that has written no heartbeat yet."""
     monkeypatch.setattr(heartbeat, "_written", {})
     monkeypatch.setattr(heartbeat, "_started", {})
 
@@ -96,7 +96,7 @@ class TestAHeartbeat:
 
 @pytest.mark.django_db(transaction=True)
 class TestAThread:
-    """Of a worker, or of the relay: it beats for its process, on a connection of its own."""
+    """The heartbeat thread of a worker or of the relay, with its own connection."""
 
     def test_of_a_worker_names_its_queues(self):
         thread = heartbeat.HeartbeatThread("w1@host", lambda: ["mail"])

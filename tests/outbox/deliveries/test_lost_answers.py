@@ -39,7 +39,7 @@ class Numbered(DomainEvent, key="order_id"):
 
 
 class Fault:
-    """A statement fails once: after it was run, so that its answer is lost, or in place of that."""
+    """Makes a statement fail once: after its execution (a lost answer), or instead of it."""
 
     def __init__(self, part: str, *, number: int = 1, times: int = 1, is_run: bool = False) -> None:
         self._part, self._number, self._times, self._is_run = part, number, times, is_run

@@ -25,8 +25,8 @@ from outbox.relay.passes import relay_pass
 from outbox.testing import Outbox
 from outbox.transports.base import Message
 from outbox.worker.delivery import deliver
-from tests.outbox.drive import run_messages, run_pass, states
-from tests.outbox.ordered import A, B, Died, Listener, Walked, die, emit_numbers
+from tests.outbox.drive import Died, die, run_messages, run_pass, states
+from tests.outbox.ordered import A, B, Listener, Walked, emit_numbers
 from tests.threads import aside, in_thread, run_together, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")
@@ -368,7 +368,7 @@ class Overlap:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.postgresql
 class TestAReplay:
-    """Rule 18: of one key, a handler has one delivery in hand, whatever their order is."""
+    """Rule 18: a handler runs one delivery of a key at a time."""
 
     @pytest.fixture
     def overlap(self, listener: Listener) -> Overlap:
@@ -495,7 +495,7 @@ class TestEmitters:
             aside(emit_others)
 
     def test_of_two_keys_in_opposite_order_end_with_one_of_them_rolled_back(self, listener):
-        """Nothing half is left of it; the one that lost may simply be run again."""
+        """The transaction that lost is rolled back, and can be repeated."""
         listener.subscribe()
         meet = threading.Barrier(2)
         lost: list[Exception] = []
@@ -551,7 +551,7 @@ class TestACorrectedEvent:
 
 
 class TestABackfill:
-    """Of an ordered handler: no new event of a key overtakes an old one."""
+    """The backfill of an ordered handler: no new event of a key overtakes an old one."""
 
     CHOICE = operations.Choice(handler="tests.note")
 

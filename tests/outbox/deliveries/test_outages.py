@@ -144,7 +144,7 @@ class TestAnOutage:
 
 class TestALeaseThatExpiresDuringAnOutage:
     def test_uses_up_no_attempt_if_the_worker_survives(self, outage: Outage):
-        """Another host declared it dead. Failed, dead, while nobody took that back."""
+        """Another host counted a crash. Failed, dead, while that was not withdrawn."""
         outage.meanwhile = expire_leases
 
         @subscribe("tests.Counted", attempts=1)
@@ -174,7 +174,7 @@ class TestALeaseThatExpiresDuringAnOutage:
         assert set(Attempt.objects.values_list("outcome", flat=True)) == {"outage"}
 
     def test_counts_if_the_worker_hung_without_an_outage(self, link: Link):
-        """Rule 11: a worker that comes back too late has died all the same."""
+        """Rule 11: a worker that returns after its lease counts as dead."""
 
         @subscribe("tests.Counted", attempts=2)
         def count() -> None:
@@ -187,7 +187,7 @@ class TestALeaseThatExpiresDuringAnOutage:
         assert list(outcomes) == ["died", "lease_lost"]
 
     def test_is_not_judged_while_workers_may_still_report(self, link: Link):
-        """The relay knows of the outage. Failed while it looked at leases at once."""
+        """The relay has noticed the outage. Failed while it checked leases immediately."""
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
@@ -305,7 +305,7 @@ class TestTheWait:
         assert "s for the database default" in caplog.text
 
     def test_continues_while_the_database_is_read_only(self, monkeypatch: pytest.MonkeyPatch):
-        """As a standby is, or a primary that became one."""
+        """The server is a standby, or a primary that became one."""
         seen: list[int] = []
         with connection.cursor() as cursor:
             cursor.execute("ALTER ROLE CURRENT_USER SET default_transaction_read_only = on")

@@ -45,14 +45,14 @@ class BankAsleep(BankDown):
 
 
 class Asked(Exception):
-    """A library's own exception that carries a wait."""
+    """An exception of a library that carries a delay."""
 
     def __init__(self, retry_after: object) -> None:
         self.retry_after = retry_after
 
 
 class Unreadable(Exception):
-    """A library's own exception that reads the wait from an answer which has none."""
+    """An exception of a library that reads the delay from an answer without one."""
 
     @property
     def retry_after(self) -> float:
@@ -230,7 +230,7 @@ class TestAnInvalidPolicy:
             subscribe("shops.Ordered", name="tests.charge", **policy)(lambda: None)
 
     def test_from_a_default_setting_is_refused_by_the_check(self, settings: Settings):
-        """Or nobody would be told that it is a setting which makes no sense."""
+        """The error then names the setting."""
         settings.OUTBOX = {"WINDOW": 0}
 
         subscribe("shops.Ordered", name="tests.charge")(lambda: None)

@@ -69,7 +69,7 @@ class TestASessionThatPostgresqlEnds:
 
 
 class TestASilentNetwork:
-    """Rule 9, where nobody sees an outage: the database can be reached when it is over."""
+    """Rule 9, for an outage that no process notices: the database is reachable when it ends."""
 
     def test_that_ends_by_a_reset_uses_up_no_attempt(self, link: Link):
         silent: list[Any] = []

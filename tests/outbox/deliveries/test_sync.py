@@ -56,7 +56,7 @@ def renamed(old: Release, handled: list[str]) -> Release:
 
 @pytest.fixture
 def grown(old: Release, handled: list[str]) -> Release:
-    """The next release, which has the handler `tests.print_label` besides."""
+    """The next release, which also has the handler `tests.print_label`."""
     subscriptions.registry.extend(old)
 
     @subscribe("shops.Ordered")
@@ -67,7 +67,7 @@ def grown(old: Release, handled: list[str]) -> Release:
 
 
 def taken() -> Release:
-    """Take what was registered out of the registry: a release that no process runs yet."""
+    """Remove the handlers from the registry: no process runs this release yet."""
     handlers = list(subscriptions.registry)
     subscriptions.registry.clear()
     return handlers
@@ -75,7 +75,7 @@ def taken() -> Release:
 
 @contextmanager
 def running(release: Release) -> Iterator[None]:
-    """Be a process of this release."""
+    """Act as a process of this release."""
     subscriptions.registry.extend(release)
     try:
         yield
@@ -141,7 +141,7 @@ class TestARenamedHandler:
     def test_gets_deliveries_that_were_sent_under_its_old_name(
         self, old: Release, renamed: Release, handled: list[str]
     ):
-        """The new worker hands it back, without an attempt, and it comes under the new name."""
+        """The new worker releases it without an attempt, and it is sent under the new name."""
         emit_order(old)
         messages = run_pass_of(old)
         migrate(renamed)
@@ -186,7 +186,7 @@ class TestARenamedHandler:
         assert Delivery.objects.get().subscription.handler == "tests.count_orders"
 
     def test_retries_deliveries_that_failed_in_an_old_worker(self, old: Release, renamed: Release):
-        """Its retry comes under the new name."""
+        """Its retry is sent under the new name."""
         emit_order(old)
         run_pass_of(old)
         migrate(renamed)

@@ -25,7 +25,7 @@ from tests.threads import aside
 
 
 def spin() -> None:
-    """Run for far longer than any limit here, in steps; no `except Exception` gets out of it."""
+    """Run for longer than every limit of these tests, in steps, and hide each exception."""
     end = time.monotonic() + 15
     while time.monotonic() < end:
         try:

@@ -63,7 +63,7 @@ def retry() -> None:
 
 
 class TestACrashThatAPersonHasRetried:
-    """W1 is cut off and declared dead. A person retries, and W3 starts it. Then W1 comes back."""
+    """W1 loses its connection and counts as dead. A user retries, W3 starts, then W1 returns."""
 
     def test_gives_back_no_attempt_of_the_present_run(self):
         @subscribe("tests.Counted", attempts=1)
@@ -124,7 +124,7 @@ class TestACrashThatNobodyHasRetried:
         assert states_and_attempts() == [("sent", 1)]
 
     def test_is_withdrawn_with_a_later_one(self):
-        """Two workers of one delivery were cut off, and come back in any order."""
+        """Two workers of one delivery lose their connections, and return in any order."""
 
         @subscribe("tests.Counted", attempts=3, backoff_base=0)
         def count() -> None: ...
@@ -143,7 +143,7 @@ class TestACrashThatNobodyHasRetried:
 
 class TestACrashByALostConnectionWithoutAnOutage:
     def test_is_withdrawn_only_a_few_times(self):
-        """Rule 11. An event that takes its connection along is dead at last."""
+        """Rule 11. An event that breaks its connection at each attempt ends as dead."""
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...
@@ -206,7 +206,7 @@ class TestARelayThatCountsACrashAtTheSameTime:
 
 
 class TestAnOrderedHandlerThatLetsTheDeadPass:
-    """Event 1 is in hand during a cut and is declared dead, so event 2 passes it."""
+    """Event 1 runs during an outage and counts as dead, so event 2 passes it."""
 
     def test_handles_no_earlier_event_after_a_later_one(self, outage: Outage):
         """Failed, [2, 1], while the first became due again."""

@@ -16,8 +16,8 @@ from outbox.operations import backfills, progress
 from outbox.policy import Pause
 from outbox.subscriptions import find
 from outbox.testing import Outbox
-from tests.outbox.drive import run_messages, run_pass
-from tests.outbox.ordered import B, Died, Listener, die, emit_numbers
+from tests.outbox.drive import Died, die, run_messages, run_pass
+from tests.outbox.ordered import B, Listener, emit_numbers
 from tests.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("own_registry", "no_nudge")

@@ -169,7 +169,7 @@ class TestCancelling:
 
 @pytest.fixture
 def invoice(db: None) -> DelayedEvent:
-    """One that is due in an hour, about customer:7."""
+    """An event about customer:7 that is due in an hour."""
     with transaction.atomic():
         emit(InvoiceDue(order_id=uuid4(), customer_id=7, address="Hill Road 1"), delay=HOUR)
     return DelayedEvent.objects.get()

@@ -36,7 +36,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def published() -> FakeTransport:
-    """A transport that keeps what the relay has published."""
+    """A transport that keeps the published messages."""
     return FakeTransport()
 
 
@@ -63,7 +63,7 @@ def wait_until_done(number: int) -> None:
 
 
 def wait_until_idle(running: RelayLoop) -> None:
-    """Else what comes next goes to the workers."""
+    """Without it the next delivery is sent to workers."""
     eventually(lambda: not running._inline._is_running, "its handler has ended", within=20)
 
 
@@ -393,7 +393,7 @@ def for_here() -> InlineTransport:
 
 
 def start_one() -> Delivery:
-    """Have a pass start what is owed for this process, as the loop does."""
+    """Run a pass that starts a delivery for this process, as the loop does."""
     published: list[Message] = []
     inline = for_here()
     relay_pass(publish=published.append, inline=inline)

@@ -25,7 +25,7 @@ HOUR = 3600.0
 
 
 class Scans:
-    """Stands in for the relay; counts how often it is asked to scan."""
+    """Replaces the relay, and counts its passes."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -110,7 +110,7 @@ class TestTheLoop:
     def test_checks_whether_an_unavailable_broker_is_back_before_the_next_pass(
         self, scans: Scans, settings
     ):
-        """So that nothing is claimed and handed back in circles meanwhile."""
+        """Otherwise deliveries would be claimed and released repeatedly."""
         settings.OUTBOX = {"POLL_SECONDS": 0.01}
         asked: list[int] = []
 
@@ -132,7 +132,7 @@ class TestTheLoop:
 
 
 class Hung:
-    """Stands in for a thread that does not end; keeps how long it was waited for."""
+    """Replaces a thread that does not end, and records the time-out of the wait."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []

@@ -44,13 +44,13 @@ def publish_due(**how: Any) -> list[Message]:
 
 
 def count_runs(message: Message, **how: Any) -> int:
-    """Do as a worker that gets the message; return how many deliveries ran."""
+    """Run a message as a worker does, and return the number of deliveries that ran."""
     arguments = {"subscription": message.subscription, "worker": "w1", **how}
     return len(deliver(handler_name=message.handler, pairs=message.pairs, **arguments))
 
 
 class Committed:
-    """Notes, of each statement that commits in its own trip, whether that waits for the disk."""
+    """Records whether each statement that commits in its own round trip waits for the disk."""
 
     def __init__(self) -> None:
         self.waits: list[bool] = []
@@ -181,7 +181,7 @@ class TestAMessageOfAnotherDelivery:
 
 @pytest.fixture
 def crashing(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A PostgreSQL of its own to crash; meanwhile it is the default database."""
+    """A separate PostgreSQL server that may crash, as the default database."""
     with EmbeddedPostgres() as url:
         connection.close()
         for name, value in environ.Env.db_url_config(url).items():
@@ -194,7 +194,7 @@ def crashing(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @contextmanager
 def nothing_reaches_the_disk() -> Iterator[None]:
-    """Stop who writes in the background; then crash the server, and wait until it is back."""
+    """Stop the background writers, then crash the server, and wait until it is back."""
     writer = _walwriter()
     assert writer
     os.kill(writer, signal.SIGSTOP)

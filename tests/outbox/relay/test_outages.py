@@ -35,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture
 def cut_off(monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
-    """The way of all other threads to the database."""
+    """The network link of all other threads to the database."""
     settings = dict(connection.settings_dict)
     with Link((settings["HOST"], int(settings["PORT"]))) as link:
         through_it = {**settings, "HOST": "127.0.0.1", "PORT": link.port}
@@ -62,7 +62,7 @@ class TestALoopThatIsStoppedDuringAnOutage:
 
 class TestAnInlineDeliveryWhoseCommitIsNotAnswered:
     def test_uses_up_no_attempt(self, outage: Outage, lost_answer: LostAnswer):
-        """Another host declared it dead meanwhile. Failed while that was only forgotten."""
+        """Another host counted a crash. Failed while it was not withdrawn."""
         outage.meanwhile = expire_leases
         runs = []
 
@@ -154,7 +154,7 @@ class TestTheGraceAfterAnOutage:
         assert Heartbeat.objects.filter(kind="outage").count() == 2
 
     def test_begins_with_a_pass_whose_statement_hung(self, monkeypatch: pytest.MonkeyPatch):
-        """No connection breaks where the server stands still: only its answer comes late."""
+        """No connection breaks if the server hangs. Only its answer is late."""
 
         @subscribe("tests.Counted", attempts=1)
         def count() -> None: ...

@@ -37,7 +37,7 @@ class Ordered(DomainEvent, key="order_id"):
 
 
 def start(message: Message) -> None:
-    """Start a message's deliveries as a worker does, which then is killed."""
+    """Start the deliveries of a message as a worker that is then killed."""
     for delivery_id, token in message.pairs:
         Delivery.objects.filter(id=delivery_id).update(
             started_token=token, attempts=F("attempts") + 1, started_at=timezone.now(), worker="w1"
@@ -220,7 +220,7 @@ class TestAPass:
         assert event.emitted_at <= event.fanned_out_at
 
     def test_with_a_hint_does_not_read_the_backlog_first(self, django_assert_num_queries):
-        """Events, subscriptions, what they have to do; mark, deliveries; and the transaction."""
+        """Events, subscriptions and their backlog; mark, deliveries; and the transaction."""
 
         @subscribe("tests.Ordered")
         def count() -> None: ...

@@ -69,7 +69,7 @@ def history() -> None:
 
 
 class Watch:
-    """Looks at each statement of the outbox's big tables where it is about to run."""
+    """Inspects each statement of the outbox's big tables before it runs."""
 
     def __init__(self, look: Callable[[str, Any], list[str]]) -> None:
         self.look = look
@@ -98,7 +98,7 @@ def answers(sql: str, params: Any = None) -> list[str]:
 
 
 def watched(look: Callable[[str, Any], list[str]], **how: Any) -> list[tuple[str, list[str]]]:
-    """Prune it all; return what the looks at its statements told."""
+    """Prune all events, and return the results of the inspection."""
     watch = Watch(look)
     with connection.execute_wrapper(watch):
         retention.prune(older_than=MONTH, archive="", **how)

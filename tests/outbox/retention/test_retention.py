@@ -43,7 +43,7 @@ def keep(settings: Settings) -> Callable[..., None]:
 
 
 def settled(number: int = 1, *, name: str = "parcels.Sent", days: int = 100, **more: Any) -> None:
-    """Store events of this age that their handler is through with, at the second attempt."""
+    """Store events of this age that their handler processed at the second attempt."""
 
     @subscribe(name, name=f"tests.note_{uuid4()}", backoff_base=0)
     def note(attempt: int) -> None:
@@ -117,7 +117,7 @@ class TestRetention:
         assert operations.prune() == 0
 
     def test_reads_no_event_of_a_type_that_is_kept(self, keep: Callable[..., None]):
-        """By what is asked: one type by name, and only up to the first batch that is young."""
+        """Its queries read one type by name, up to the first batch of young events."""
         settled(3, name="parcels.Paid")
         settled(3, name="parcels.Sent", days=1)
         keep(parcels__Sent=90)
@@ -130,7 +130,7 @@ class TestRetention:
         assert "parcels.Sent" in walked[0]
 
     def test_continues_after_events_that_are_still_owed(self):
-        """However much that is. Seen to fail where a look that finds nothing is the last."""
+        """For any number of them. Seen to fail with a stop at the first empty batch."""
         settled(2 * retention.SLICE_BATCHES)
         Delivery.objects.update(state="dead")
         settled(2)
@@ -174,7 +174,7 @@ class TestRetention:
 
 
 class Clock:
-    """A clock that stands but for what is said to last."""
+    """A clock that moves only by given durations."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -284,7 +284,7 @@ class TestTheArchive:
         assert Attempt.objects.count() == 1
 
     def test_has_whole_lines_after_a_kill_in_the_middle_of_one(self, tmp_path: Path):
-        """The next run mends it. Seen to fail without: the file ends in half a member."""
+        """The next run repairs the file. Seen to fail without that: it ends in half a member."""
         whole = gzip.compress(b'{"id": 1}\n') + gzip.compress(b'{"id": 2}\n')
         torn = gzip.compress(b'{"id": 3}\n' * 1000)[:-9]
         (tmp_path / "events-1.ndjson.gz.part").write_bytes(whole + torn)

@@ -12,7 +12,7 @@ from outbox.transports.acknowledgement import AcknowledgeStep
 
 
 class Request:
-    """As Celery's, as far as the step uses it."""
+    """A request of Celery, with the attributes that the step uses."""
 
     def __init__(self, name: str = acknowledgement.TASK) -> None:
         self.name = name

@@ -20,7 +20,7 @@ def made_for(pool: type, *, queues: list[str]) -> PoolStep:
 
 
 def pool_of(kind: str) -> type:
-    """A pool as Celery has it; its own module cannot be imported without the library."""
+    """A pool of Celery, whose module cannot be imported without its library."""
     return type("TaskPool", (), {"__module__": f"celery.concurrency.{kind}"})
 
 

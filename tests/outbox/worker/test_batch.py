@@ -17,6 +17,8 @@ from outbox.models import Attempt, Delivery, Event
 from outbox.worker import batch
 from outbox.worker.outcome import Result
 from tests.outbox.drive import (
+    Died,
+    die,
     emit_orders,
     expire_leases_and_backoffs,
     run_message,
@@ -35,14 +37,6 @@ class Counted(DomainEvent, key="order_id"):
     order_id: UUID
 
 
-class Died(BaseException):
-    """The process is gone; like a kill, it passes whatever catches Exception."""
-
-
-def die() -> None:
-    raise Died
-
-
 def run_the_message() -> list[Result]:
     [message] = run_pass()
     return run_message(message)
@@ -54,7 +48,7 @@ def effects() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is, what is to share a transaction does."""
+    """Let a batch share its transaction however slow the machine is."""
     monkeypatch.setattr(batch, "MOST_SECONDS", 60)
 
 
@@ -166,7 +160,7 @@ class TestACallThatRaises:
 
     @pytest.mark.postgresql
     def test_is_detected_although_it_hides_its_broken_transaction(self):
-        """The next one's first query fails of it. Seen to fail with that one blamed."""
+        """The next call's first query fails. Seen to fail with that call recorded as failed."""
 
         @subscribe("shops.Ordered")
         def count(number: int) -> None:
@@ -187,7 +181,7 @@ class TestACallThatRaises:
 
 class TestADeferredConstraint:
     def test_that_fails_at_the_commit_has_no_effect_on_its_neighbours(self):
-        """It fails outside of every call. Seen to fail with each blamed for it."""
+        """It fails outside of every call. Seen to fail with each call recorded as failed."""
 
         @subscribe("shops.Ordered")
         def count(number: int) -> None:
@@ -206,7 +200,7 @@ class TestADeferredConstraint:
 
 class TestACommitWhoseAnswerIsLost:
     def test_counts_as_a_commit(self, monkeypatch):
-        """The database kept it. Seen to fail where nobody looks what was kept."""
+        """The database committed it. Seen to fail without the check of the receipts."""
         commit, is_lost = connection.commit, []
 
         @subscribe("shops.Ordered")

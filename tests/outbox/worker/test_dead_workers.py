@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("own_registry")
 
 
 class Killed(BaseException):
-    """The kernel's out-of-memory killer; nothing catches it."""
+    """A kill by the kernel's out-of-memory killer. No handler catches it."""
 
 
 def emit_orders_with_poison(number: int) -> None:
@@ -30,7 +30,7 @@ def emit_orders_with_poison(number: int) -> None:
 
 
 def run_messages_with_kills(messages: list[Message]) -> None:
-    """Run messages as workers do of which some are killed."""
+    """Run messages in workers of which some are killed."""
     for message in messages:
         try:
             run_message(message)
@@ -39,7 +39,7 @@ def run_messages_with_kills(messages: list[Message]) -> None:
 
 
 def run_until_settled() -> None:
-    """Let leases and backoffs pass, relay, work, as often as something is due."""
+    """Expire leases and backoffs, run a pass and its messages, until all deliveries are settled."""
     for _ in range(20):
         Delivery.objects.filter(state__in=["pending", "sent"]).update(
             due_at=F("due_at") - timedelta(days=1)
@@ -47,7 +47,7 @@ def run_until_settled() -> None:
         run_messages_with_kills(run_pass())
         if not Delivery.objects.filter(state__in=["pending", "sent"]).exists():
             return
-    raise AssertionError("It never became quiet.")
+    raise AssertionError("Some deliveries are never settled.")
 
 
 class TestAnEventThatKillsItsWorker:

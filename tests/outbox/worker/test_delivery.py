@@ -36,7 +36,7 @@ def emit_order(outbox: Outbox) -> Event:
 
 
 def claim(delivery: Delivery) -> list[tuple[int, int]]:
-    """Put a delivery into the hands of the broker, as the relay does."""
+    """Mark a delivery as sent with a new token, as the relay does."""
     delivery.state, delivery.token = Delivery.State.SENT, delivery.token + 1
     delivery.save()
     return [(delivery.id, delivery.token)]

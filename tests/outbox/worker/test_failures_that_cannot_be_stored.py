@@ -36,7 +36,7 @@ class DiskFull(Exception):
 class TestAFailureThatCannotBeStored:
     @pytest.mark.postgresql
     def test_costs_its_neighbours_no_attempt(self, monkeypatch: pytest.MonkeyPatch):
-        """The role has a statement_timeout, and somebody holds the row for longer."""
+        """The role has a statement_timeout, and another transaction locks the row for longer."""
         runs = []
 
         @subscribe("tests.Counted", attempts=5, shared_transaction=False)
@@ -230,7 +230,7 @@ class TestAStepAfterALostConnectionThatFails:
 @pytest.mark.postgresql
 class TestAnotherThreadThatNoticesAnOutage:
     def test_costs_this_thread_no_lease(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
-        """It forgets the clock. Failed while the time of an end could not be read after that."""
+        """It discards the clock offset. Failed: no end of a lease could be read after that."""
         monkeypatch.setattr(clock, "_is_host_time", False)
         monkeypatch.setattr(clock, "_measured", {})
         cut: list[bool] = []

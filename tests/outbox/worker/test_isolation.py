@@ -256,7 +256,7 @@ class TestAStatementThatIsNotAStr:
 
 @pytest.fixture(params=[{}, {"close_returns": True}], ids=["pool", "close-returns"])
 def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have Django take its connections from a pool, as OPTIONS["pool"] says; it has one of them."""
+    """Let Django take its connections from a pool (OPTIONS["pool"]) with one connection."""
     options = {
         **connection.settings_dict["OPTIONS"],
         "pool": {"min_size": 1, "max_size": 1, **request.param},
@@ -304,7 +304,7 @@ class TestASessionOfAPool:
 
 @pytest.fixture
 def second(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
-    """Return what executes a statement on a second alias, which this thread has not used yet."""
+    """Return a function that executes a statement on an alias that this thread has not used yet."""
 
     def ensure_connection(self: Any) -> None:  # Django's own, without what its tests put around
         if self.connection is None:

@@ -28,7 +28,7 @@ pytestmark = [
 
 
 class TestAStartWhoseAnswerIsLostForLongerThanItsLease:
-    """A relay that is not cut off declares the worker dead meanwhile. Rule 9."""
+    """Rule 9. A relay with a connection counts the worker as dead meanwhile."""
 
     def test_uses_up_no_attempt(self, outage: Outage, monkeypatch: pytest.MonkeyPatch):
         outage.meanwhile = expire_leases
