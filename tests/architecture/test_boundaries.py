@@ -278,7 +278,7 @@ class TestThisProject:
 
 class TestTheOutbox:
     def test_does_not_name_the_shop(self):
-        """It is taken to other projects. Seen to fail with the shop's alerts among its own."""
+        """Other projects use it. Seen to fail with the shop's alerts in it."""
         ours = re.compile(r"-A shop\b|\bshop[._]\w+")
         sources = [
             path

@@ -32,7 +32,7 @@ KEYS = [
 
 
 def finds(*ratios: Ratio) -> Row:
-    """A row that measures nothing and finds this."""
+    """A row without a measurement that returns this finding."""
     found = Result([Figure("outbox", [1.0, 3.0, 2.0], "events/s")], ratios)
     return Row("drain", "a title", "a target", lambda _ground, _quick: found)
 
@@ -46,7 +46,7 @@ def fails() -> Row:
 
 @pytest.fixture
 def ground() -> Ground:
-    """One that was never started: these rows measure nothing."""
+    """A stack that is never started, because these rows do not measure."""
     return Ground()
 
 

@@ -17,7 +17,7 @@ class StoredSpan:
     """One span, as it arrived.
 
     Attributes:
-        process: the pid of the program that told it; a pool's children tell their parent's.
+        process: the pid of the emitting program; a pool's children have that of their parent.
     """
 
     name: str

@@ -22,7 +22,7 @@ class Nemesis:
         self.troubles: list[str] = []
 
     def run(self) -> None:
-        """Do all of it; each fault is over when this returns."""
+        """Run the whole schedule. Each fault has ended when this returns."""
         self._began = time.monotonic()
         for lane in self._lanes:
             lane.start()

@@ -44,7 +44,7 @@ class Recovery(threading.Thread):
         self.marks: list[Mark] = []
 
     def mark(self, fault: str) -> None:
-        """A fault is over now."""
+        """Record the end of a fault."""
         ended = time.monotonic()
         for _ in range(100):
             try:
@@ -64,7 +64,7 @@ class Recovery(threading.Thread):
         self.update()
 
     def update(self) -> None:
-        """Note which faults are recovered from."""
+        """Record the faults that the shop has recovered from."""
         now = time.monotonic()
         try:
             oldest = self._stack.value(OLDEST_OWED)
@@ -75,7 +75,7 @@ class Recovery(threading.Thread):
                 mark.seconds = now - mark.ended
 
     def slowest(self, number: int = 5) -> list[str]:
-        """The faults that took longest to recover from."""
+        """Return the faults with the longest recovery."""
         marks = sorted(self.marks, key=lambda mark: -mark.seconds)[:number]
         return [f"{mark.fault} {mark.seconds:.1f} s" for mark in marks]
 

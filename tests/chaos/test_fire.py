@@ -48,7 +48,7 @@ def settle(ground: Stack) -> None:
 
 
 def assert_each_once(ground: Stack, number: int, **more: int) -> None:
-    """Each of `number` struck events had each effect exactly once, and echoed once."""
+    """Assert that each of `number` events had each effect once, and emitted one event."""
     rows = ground.query("SELECT handler, event_id, count(*) FROM ground_effect GROUP BY 1, 2")
     assert {count for _, _, count in rows} == {1}
     made = Counter(handler for handler, _, _ in rows)
@@ -203,7 +203,7 @@ class TestABrokerThatIsWiped:
 @pytest.mark.own_broker
 class TestAnUnavailableBroker:
     def test_delays_and_loses_nothing_when_it_comes_back_empty(self, ground: Stack):
-        """Without the hand-back and the loop's patience: the relay dies of the first refusal."""
+        """Without the release and the loop's retry: the first refusal ends the relay."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
         before = len(ground.log("relay"))
@@ -277,7 +277,7 @@ class TestTheBacklogOfASlowHandler:
 
 class TestAnOldRelay:
     def test_fans_out_to_a_handler_that_only_newer_code_has(self, ground: Stack):
-        """Without the subscription rows: the old relay never hears of the new handler."""
+        """Without the subscription rows: the old relay never sees the new handler."""
         ground.stop_all(but={"broker", "relay"})
         ground.start_relay()
         ground.manage("migrate", "-v0", GROUND_NEWCOMER="1")
@@ -413,7 +413,7 @@ class TestARelayWithAnInlineHandler:
         assert_each_once(ground, 1)
 
     def test_is_killed_by_a_handler_once_and_its_second_attempt_kills_a_worker(self, ground: Stack):
-        """Without the look at the token: each attempt kills a relay."""
+        """Without the check of the token: each attempt kills a relay."""
         ground.stop_all(but={"broker"})
         ground.start_relay("doomed", GROUND_INLINE="1")
         strike(ground, 1, "die_always")

@@ -27,7 +27,7 @@ def _no_heartbeats(ground: Stack) -> None:
 
 class TestAHeartbeat:
     def test_is_written_by_relay_workers_and_beat(self, ground: Stack):
-        """Without the bootstep, the loop's or the task's part: that row never comes."""
+        """Without the bootstep, the loop's part or the task: that row is never written."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
         ground.start_beat()
@@ -54,7 +54,7 @@ class TestAHeartbeat:
 
 
 def examined(ground: Stack, timeout: str, *options: str) -> dict[str, dict[str, str]]:
-    """What the doctor found, by part: the worst of each."""
+    """Return the worst finding of the doctor for each part."""
     command = ["manage.py", "outbox", "doctor", "--json", "--timeout", timeout]
     done = ground.run_anyway(*command, *options)
     assert done.stdout, done.stderr
@@ -82,7 +82,7 @@ class TestTheDoctor:
         assert not ground.query("SELECT * FROM outbox_heartbeat WHERE kind = 'canary'")
 
     def test_finds_a_running_worker_that_no_longer_consumes(self, ground: Stack):
-        """Its heartbeat comes; without the canary nobody would notice."""
+        """Its heartbeat is written. Only the canary detects it."""
         ground.start_relay()
         ground.start_worker(queues=QUEUES)
         ground.wait_until(lambda: len(heartbeats(ground, "worker")) == 2, "the workers beat")

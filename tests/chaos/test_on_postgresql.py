@@ -66,7 +66,7 @@ class TestALongTransactionOfAnotherClient:
 class TestPgBouncerInTransactionMode:
     @pytest.fixture(autouse=True)
     def _through_it(self, ground: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whatever is started from now on gets each of its connections from PgBouncer."""
+        """Processes that are started from now on connect through PgBouncer."""
         ground.stop_all(but={"broker"})
         bouncer = PgBouncer(tmp_path / "pgbouncer", database_url=ground.database_url)
         ground.start("pgbouncer", bouncer.command)
@@ -75,7 +75,7 @@ class TestPgBouncerInTransactionMode:
         monkeypatch.setitem(ground.environment, "BEHIND_PGBOUNCER", "true")
 
     def test_keeps_all_effects(self, ground: Stack):
-        """With advisory locks of the session for keys: the next who gets the connection waits."""
+        """With session locks for keys: the next client of the connection waits."""
         ground.manage("migrate", "-v0")
         ground.start_relay("pooled-relay-1")
         ground.start_relay("pooled-relay-2")
@@ -90,7 +90,7 @@ class TestPgBouncerInTransactionMode:
         assert 0 < most <= SERVER_CONNECTIONS, "someone went around it"
 
     def test_permits_commands_with_server_side_cursors(self, ground: Stack):
-        """Without BEHIND_PGBOUNCER: a cursor is gone with the connection that it was opened on."""
+        """Without BEHIND_PGBOUNCER: a cursor is lost with its connection."""
         ground.start_worker("pooled-worker", queues=QUEUES)
         ground.manage("strike", "3000", "--queued")
         ground.start_relay("pooled-relay")
@@ -100,7 +100,7 @@ class TestPgBouncerInTransactionMode:
         assert "owed rows read. This code can decode all of them." in read
 
     def server_connections(self, ground: Stack) -> int:
-        """Without autovacuum's, and our own, which end a moment after we have closed them."""
+        """Count the server's connections without those of autovacuum and of this test."""
         clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
         others = "datname = current_database() AND application_name <> ?"
         return int(ground.value(f"{clients} AND {others}", BYSTANDER))
@@ -137,6 +137,6 @@ class TestAnyNumberOfRelays:
         )
 
     def deadlocks(self, ground: Stack) -> int:
-        """Those that PostgreSQL has broken, retried ones included."""
+        """Return the number of deadlocks that PostgreSQL has ended, including retried ones."""
         counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         return int(ground.value(counted))

@@ -49,7 +49,7 @@ class TestADatabaseServer:
     def test_that_stops_uses_up_no_single_attempt(self, stack: Stack, server: EmbeddedPostgres):
         """Rule 9. Failed, with dead deliveries, while the wait for the database was bounded.
 
-        It stops, it is killed, and it is away for longer than the leases last.
+        It stops, is killed, and is unavailable for longer than the leases.
         """
         stack.manage("strike", str(NUMBER), "--of=Spared")
 

@@ -118,7 +118,7 @@ class TestATraceAcrossProcesses:
         assert len({spans[name].process for name in names}) == 3
 
     def replayed(self, shop: Shop, collector: Collector, spans: dict[str, StoredSpan]) -> None:
-        """It is a trace of its own, with a link to where its event was told."""
+        """It is a separate trace, with a link to the emission of its event."""
         name = "notifications.acknowledge_order orders.OrderPlaced"
         number = shop.stack.value(
             "SELECT delivery.id FROM outbox_delivery delivery JOIN outbox_subscription "
@@ -135,6 +135,6 @@ class TestATraceAcrossProcesses:
 
 
 def parent_of(spans: dict[str, StoredSpan], name: str) -> str:
-    """The name of a span's parent, in the same trace."""
+    """Return the name of a span's parent in the same trace."""
     by_id = {span.id: span.name for span in spans.values()}
     return by_id.get(spans[name].parent, "") if name in spans else "no such span"

@@ -17,7 +17,7 @@ STEADY = 20  # looks in a row, a twentieth of a second apart
 
 
 def at_rest(ground: Stack) -> int:
-    """The queue's length once it stays the same: a broker counts when it has stored."""
+    """Return the queue's length when it no longer changes, because a broker counts late."""
     seen: list[int] = []
 
     def is_steady() -> bool:

@@ -31,24 +31,24 @@ class AmqpWiretap:
         self._tap = ""
 
     def record(self) -> None:
-        """Note what was published since the last look."""
+        """Record the messages that were published since the last call."""
         try:
             if self._channel is None:
                 self._begin()
             while traced := self._channel.basic_get(self._tap, no_ack=True):
                 self._keep(traced)
         except AWAY:
-            self._channel = None  # the next look begins anew
+            self._channel = None  # the next call starts again
 
     def replay(self, rng: Random) -> None:
-        """Send what was caught once more, in another order."""
+        """Send the recorded messages again, in another order."""
         with contextlib.suppress(*AWAY), self._open() as channel:
             number = min(MOST_REPLAYED, len(self._caught))
             for queue, message in rng.sample(self._caught, number):
                 channel.basic_publish(message, routing_key=queue)
 
     def shuffle(self, rng: Random) -> None:
-        """Turn the order in every queue."""
+        """Reverse the order of every queue."""
         for queue in sorted(self._queues):
             # One that is not declared closes its channel: a new one for each.
             with contextlib.suppress(*AWAY), self._open() as channel:
@@ -81,7 +81,7 @@ def _copy(message: amqp.Message) -> amqp.Message:
 
 
 def _original(traced: amqp.Message) -> amqp.Message:
-    """The message that the tracer tells of: the same body, and its properties in a header."""
+    """Return the traced message: the same body, and its properties in a header."""
     properties = dict(_headers(traced)["properties"])
     properties["application_headers"] = properties.pop("headers", {})
     return amqp.Message(traced.body, **properties)

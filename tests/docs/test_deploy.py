@@ -39,7 +39,7 @@ APPS = ("orders", "inventory", "payments", "notifications", "webhooks")
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Every command of the image, of compose and of systemd, by where it stands."""
+    """Return every command of the image, of compose and of systemd, by its place."""
     image = (DEPLOY / "Dockerfile").read_text().rpartition("CMD ")[2].replace("\\\n", "")
     yield "Dockerfile", json.loads(image)
     for name, service in COMPOSE["services"].items():
@@ -60,7 +60,7 @@ def exec_start(unit: Path) -> list[str]:
 
 
 def console_commands() -> Iterator[list[str]]:
-    """What the pages tell to type, as far as it starts something of ours."""
+    """Return the commands of the pages that start a program of this project."""
     for name in ("README.md", "docs/how-to/run-for-real.md", "docs/how-to/scale-one-consumer.md"):
         for block in Page(name).blocks("console"):
             for line in re.findall(r"^\$ ((?:gunicorn|celery|python manage\.py) .*)$", block, re.M):
@@ -68,7 +68,7 @@ def console_commands() -> Iterator[list[str]]:
 
 
 def refuse_unknown_options(command: list[str]) -> None:
-    """Hand the arguments to the program's own parser."""
+    """Pass the arguments to the parser of the program."""
     program, *arguments = command
     if program == "gunicorn":
         configuration = Config()
@@ -165,7 +165,7 @@ class TestAnImage:
 
 
 class TestTheDigestsOfImages:
-    """`image-digests.sh`, with a stand-in for docker that prints what docker's reference shows."""
+    """`image-digests.sh`, with a fake docker that prints the output in docker's reference."""
 
     def run(self, folder: Path, answer: str) -> subprocess.CompletedProcess[str]:
         (folder / "docker").write_text(f"#!/bin/sh\n{answer}\n")

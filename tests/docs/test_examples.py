@@ -104,7 +104,7 @@ def test_an_invoice_follows(outbox):
 
 
 class Copy:
-    """A folder with code in it, and a database of its own."""
+    """A folder with code and its own database."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
@@ -135,7 +135,7 @@ class Copy:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Copy]:
-    """A copy of this project as it came, though its reader has tried the examples already."""
+    """A copy of this project, without the files of the examples."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", *APPS))
     settings = folder / "shop/settings/apps.py"
@@ -226,7 +226,7 @@ class TestTheOutboxInAnotherProject:
 
 
 def from_celery_on(settings: str) -> str:
-    """What follows the two lists, in which the page leaves out the reader's own lines."""
+    """Return the lines after the two lists, in which the page leaves out lines of the reader."""
     return "# How a worker" + settings.partition("# How a worker")[2]
 
 

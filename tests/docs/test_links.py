@@ -61,7 +61,7 @@ def linked_pages(page: Page) -> list[str]:
 
 
 def is_there(page: Page, name: str) -> bool:
-    """Whether it is there from the root, from the page, or where such a name is at home."""
+    """Return whether the path exists, relative to the root, the page or a known folder."""
     folders = ("orders", "shop/up", "deploy/systemd")
     places = [ROOT, page.path.parent, *(ROOT / folder for folder in folders)]
     return any((place / name).exists() for place in places)

@@ -49,7 +49,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def optional() -> list[str]:
-    """What the extras ask for."""
+    """The requirements of the extras."""
     extras = PROJECT["project"]["optional-dependencies"]
     return [requirement for extra in extras.values() for requirement in extra]
 
@@ -82,7 +82,7 @@ class TestTheThreeFiles:
 
 
 def installations() -> Iterator[tuple[str, str]]:
-    """Each line that installs from one of the files, by where it stands."""
+    """Each line that installs from one of the files, by its place."""
     texts = {"Dockerfile": read("deploy/Dockerfile"), "Makefile": read("Makefile")}
     texts |= {page.name: "\n".join(page.blocks("console")) for page in pages()}
     for where, text in texts.items():
@@ -118,7 +118,7 @@ class TestTheRequirementsWithoutTheEmbeddedParts:
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The bill of this environment, with the options of `make sbom`, which makes one of its own."""
+    """The bill of this environment, with the options of `make sbom`."""
     recipe = read("Makefile").partition("-m cyclonedx_py ")[2].partition("\n\t@")[0]
     words = recipe.replace("\\\n", " ").split()
     path = tmp_path_factory.mktemp("sbom") / "sbom.json"

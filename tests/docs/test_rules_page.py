@@ -67,7 +67,7 @@ def is_there(name: str) -> bool:
 
 
 def needs_postgresql(name: str) -> bool:
-    """Whether the test's own mark, its class's or its module's says so."""
+    """Return whether the test, its class or its module has the mark `postgresql`."""
     tree = _tree(name.partition("::")[0])
     module = [node for node in tree.body if isinstance(node, ast.Assign)]
     marks = [ast.unparse(node) for node in module if "pytestmark" in ast.unparse(node)]
@@ -77,7 +77,7 @@ def needs_postgresql(name: str) -> bool:
 
 
 def _found(name: str) -> list[ast.ClassDef | ast.FunctionDef]:
-    """The class and the function that a test's id names; nothing if one of them is missing."""
+    """Return the class and the function of a test's id; an empty list if one is missing."""
     path, class_name, function_name = name.partition("[")[0].split("::")
     for outer in _tree(path).body:
         if isinstance(outer, ast.ClassDef) and outer.name == class_name:
@@ -89,7 +89,7 @@ def _found(name: str) -> list[ast.ClassDef | ast.FunctionDef]:
 
 @cache
 def source(path: str) -> str:
-    """What stands in a file; nothing if it is missing."""
+    """Return the content of a file; an empty text if it is missing."""
     file = ROOT / path
     return file.read_text() if file.exists() else ""
 

@@ -72,7 +72,7 @@ class TestAUnit:
 
 
 class Services:
-    """Starts what the units start, confined as they are, beside a fresh database and broker."""
+    """Starts the services of the units, confined, with a new database and broker."""
 
     def __init__(self, folder: Path, database_url: str, redis_url: str) -> None:
         self.port = free_port()
@@ -152,7 +152,7 @@ class TestConfinedServices:
 
 
 class TestTheConfinementOfATest:
-    """It refuses what the units refuse; else the test above would show nothing."""
+    """It refuses the same access as the units. Otherwise the test above would show nothing."""
 
     @pytest.mark.parametrize(
         "attempt",

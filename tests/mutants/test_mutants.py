@@ -64,7 +64,7 @@ class TestAnEdit:
 
 
 class TestAVerdict:
-    """A test that passed, hung or could not run has noticed nothing."""
+    """A test that passed, hung or could not run has not noticed the mutant."""
 
     @pytest.mark.parametrize(
         ("said", "hangs", "verdict"),

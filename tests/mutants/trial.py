@@ -27,7 +27,7 @@ _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "*.sql
 
 
 class Verdict(StrEnum):
-    """What became of a mutant. Only the first is as it must be."""
+    """The result of a mutant. Only the first one is a success."""
 
     KILLED = "killed"
     SURVIVED = "survived"
@@ -70,7 +70,7 @@ def try_mutant(mutant: Mutant) -> Outcome:
 
 
 def judge(mutant: Mutant, said: dict[str, Report]) -> tuple[Verdict, str]:
-    """Return a verdict, and the tests that are to blame for it if it is not `KILLED`."""
+    """Return a verdict, and the tests that caused it if it is not `KILLED`."""
     noticed = {Report.FAILED, Report.TIMED_OUT} if mutant.hangs else {Report.FAILED}
     for how, verdict in (
         (Report.BROKEN, Verdict.ERROR),
@@ -84,7 +84,7 @@ def judge(mutant: Mutant, said: dict[str, Report]) -> tuple[Verdict, str]:
 
 
 def baseline(tests: Collection[str], *, database: str) -> tuple[list[str], str]:
-    """Return the tests that do not pass as things are, and how pytest ended."""
+    """Return the tests that fail without a mutant, and the end of pytest's output."""
     with copied_tree() as copy:
         said, tail = run_tests(tests, database=database, tree=copy)
     return [test for test, how in said.items() if how is not Report.PASSED], tail

@@ -28,7 +28,7 @@ def ask_for(folder: Path, point: str) -> None:
 
 
 def take_back(folder: Path, point: str) -> bool:
-    """Return whether nobody came by, and nobody will die any more."""
+    """Return whether no process reached the point, and disarm it."""
     return _is_taken(_file(folder, point))
 
 
