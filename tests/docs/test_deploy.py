@@ -186,7 +186,7 @@ class TestTheDigestsOfImages:
         assert done.returncode == 0, done.stderr
         assert set(done.stdout.splitlines()) == {f"{name}={digest}" for name in DIGESTS}
 
-    def test_fail_where_the_registry_does_not_answer(self, tmp_path: Path):
+    def test_fail_if_the_registry_does_not_answer(self, tmp_path: Path):
         done = self.run(tmp_path, "exit 1")
 
         assert done.returncode == 1
@@ -208,7 +208,7 @@ class TestTheWebServer:
         assert configuration.forwarded_allow_ips == []
         assert configuration.secure_scheme_headers == {}
 
-    def test_reads_that_file_whatever_starts_it(self):
+    def test_reads_that_file_for_every_start(self):
         started = [(where, words) for where, words in commands() if words[0] == "gunicorn"]
 
         assert started

@@ -352,7 +352,7 @@ HOLDS = [
         noticed_by=(
             f"{OUTBOX}test_held_handlers.py::TestResuming::test_is_refused_and_changes_nothing",
             f"{OUTBOX}test_held_handlers.py::TestResuming"
-            "::test_is_refused_also_where_a_person_has_taken_over_the_pause",
+            "::test_is_also_refused_if_a_person_has_taken_over_the_pause",
         ),
     ),
     Mutant(

@@ -276,7 +276,7 @@ class TestRetry:
         with pytest.raises(CommandError, match="No deliveries chosen"):
             outbox_command("retry")
 
-    def test_fails_where_there_is_nothing_to_retry(self):
+    def test_fails_if_there_is_nothing_to_retry(self):
         Delivery.objects.update(state=State.DONE)
         pk = Delivery.objects.values_list("pk", flat=True)[0]
 

@@ -525,7 +525,7 @@ class TestGroups:
         states = Delivery.objects.in_bulk([died.pk, raised.pk])
         assert (states[died.pk].state, states[raised.pk].state) == ("pending", "dead")
 
-    def test_are_none_where_nothing_is_dead(self, outbox: Outbox):
+    def test_are_empty_without_dead_letters(self, outbox: Outbox):
         assert outbox_command("groups") == "No delivery is dead.\n"
 
 
@@ -544,7 +544,7 @@ class TestBlocked:
         assert lines[0] == "order-7 of tests.weigh: 1 delivery blocked"
         assert lines[1].startswith(f"    by delivery {mine.get(event=first).pk} (dead): Dead after")
 
-    def test_is_empty_where_no_key_waits(self):
+    def test_is_empty_if_no_key_waits(self):
         assert outbox_command("blocked") == "No key is blocked.\n"
 
 

@@ -110,7 +110,7 @@ class TestResuming:
         assert handled(held) == []
         assert not Operation.objects.filter(action="resume").exists()
 
-    def test_is_refused_also_where_a_person_has_taken_over_the_pause(self, held: Listener):
+    def test_is_also_refused_if_a_person_has_taken_over_the_pause(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         with pytest.raises(operations.HeldByBackfill):
@@ -143,7 +143,7 @@ class TestResuming:
 
         assert handled(held) == [1, 2, 3]
 
-    def test_is_possible_where_an_older_release_left_the_pause_of_a_complete_backfill(
+    def test_is_possible_if_an_older_release_left_the_pause_of_a_complete_backfill(
         self, held: Listener
     ):
         operations.continue_operation(the_backfill().pk, by="ann")
@@ -221,7 +221,7 @@ class TestTheCommand:
         seen_at = the_backfill().seen_at.isoformat(timespec="milliseconds")
         assert found[0]["backfill_seen_at"].startswith(seen_at[:-6])
 
-    def test_shows_it_in_status_also_where_a_person_has_taken_over_the_pause(self, held: Listener):
+    def test_also_shows_it_in_status_if_a_person_has_taken_over_the_pause(self, held: Listener):
         operations.pause(HANDLER, by="bob", reason="the bank is closed")
 
         said = outbox_command("status")
